@@ -1,0 +1,483 @@
+"""The bus: one broker connection a process; lines batched out with confirms, bodies split into lines in.
+
+The only module that knows aio-pika. What stands on it:
+
+- `publish` gathers lines by destination and resolves when the broker has confirmed the body that carries them.
+- `request` sends a command and awaits its reply line, until the command's deadline.
+- `consume` attends to batches of lines, one at a time and in order, and settles them (see `shared.consumer`).
+- `listen` hands every body of a process's own queue to a plain function, unacknowledged: the gateway's fast path.
+
+The connection is made again for ever, with backoff; queues, bindings and consumers are restored each time, and then the
+`on_connected` hooks run, because what was missed meanwhile only they can know. Publishing while disconnected fails at
+once with Unavailable: who must not lose a line has not acknowledged its cause, and does it again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+import aio_pika
+import aiormq
+import msgspec
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+
+from shared import logs, metrics
+from shared.commands import Command, Reply
+from shared.consumer import Consumer, Handler, Inbound, Line
+from shared.encoding import to_json
+from shared.errors import ErrorCode, RealtimeError, Refusal, Unavailable
+from shared.lines import Lanes, Parcel, split_lines
+from shared.times import now_ms
+from shared.topology import COMMANDS, DEAD, DELIVERIES, EVENTS, Delivery, QueueSpec, queues, shard_key, shard_of
+from shared.validation import decode
+
+log = logs.get(__name__)
+
+R = TypeVar("R")
+Destination = tuple[str, str, str | None]  # exchange, routing key, reply queue
+Splitter = Callable[[bytes], list[bytes]]
+_Parcel = Parcel[Destination, "asyncio.Future[None]"]
+
+_reply_decoder = msgspec.json.Decoder(Reply)
+
+CONFIRM_TIMEOUT_S = 10.0
+HEARTBEAT_S = 10
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 3.0
+GATHERED_MAX_BYTES = 64 * 1024 * 1024
+REPLY_QUEUE_EXPIRES_MS = 60_000
+
+# What a dying connection makes aio-pika raise, whichever call it interrupts.
+_LOST = (
+    aiormq.exceptions.AMQPError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+    aiormq.exceptions.ChannelInvalidStateError,
+)
+
+
+class _Listener(NamedTuple):
+    queue: QueueSpec
+    on_body: Callable[[bytes], None]
+
+
+class _Link:
+    """One connection while it lasts. `closed` is set when it, or any channel of it that we need, is gone."""
+
+    channel: AbstractChannel  # for publishing, declaring and listening
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self.connection = connection
+        self.closed = asyncio.Event()
+        connection.close_callbacks.add(self._on_close)
+
+    async def open_channel(self, prefetch: int = 0) -> AbstractChannel:
+        channel = self.connection.channel()
+        await channel.initialize(timeout=CONFIRM_TIMEOUT_S)
+        channel.close_callbacks.add(self._on_close)
+        if prefetch:
+            await channel.set_qos(prefetch_count=prefetch)
+        return channel
+
+    def _on_close(self, *_: object) -> None:
+        self.closed.set()
+
+
+class Bus:
+    """One process's connection to RabbitMQ. Use as an async context manager.
+
+    `name` is shown in the broker's list of connections and names the reply queue; make it unique (a node id).
+    """
+
+    def __init__(self, url: str, name: str, *, request_timeout_s: float = 5.0) -> None:
+        self.name = name
+        self.request_timeout_s = request_timeout_s
+        self.on_connected: list[Callable[[], Awaitable[None]]] = []
+        self._url = url
+        self._lanes: Lanes[Destination, asyncio.Future[None]] = Lanes(GATHERED_MAX_BYTES)
+        self._flush_is_due = False
+        self._tasks = asyncio.TaskGroup()
+        self._keeper: asyncio.Task[None] | None = None
+        self._link: _Link | None = None
+        self._connected = asyncio.Event()
+        self._consumers: list[Consumer] = []
+        self._listeners: list[_Listener] = []
+        self._bindings: set[tuple[str, str, str]] = set()
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._reply_queue = QueueSpec(f"reply.{name}", {"x-expires": REPLY_QUEUE_EXPIRES_MS}, ())
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._listeners.append(_Listener(self._reply_queue, self._take_replies))
+        self._keeper = self._tasks.create_task(self._keep_connected(), name="bus-keeper")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for consumer in list(self._consumers):
+            await self.stop(consumer)
+        if self._keeper is not None:
+            self._keeper.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    # Connection -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker can be reached right now."""
+        return self._connected.is_set()
+
+    def readiness(self) -> str | None:
+        """None when ready, else the reason."""
+        return None if self.is_connected else "broker: not connected"
+
+    async def wait_connected(self) -> None:
+        """Return once connected."""
+        await self._connected.wait()
+
+    async def _keep_connected(self) -> None:
+        backoff_s = BACKOFF_FIRST_S
+        first = True
+        try:
+            while True:
+                try:
+                    link = await self._connect()
+                except _LOST as error:
+                    log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=backoff_s)
+                    await self._disconnect()
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+                    continue
+                log.info("broker_connected")
+                metrics.BUS_RECONNECTS.inc(0 if first else 1)
+                backoff_s, first = BACKOFF_FIRST_S, False
+                await link.closed.wait()
+                log.warning("broker_connection_lost")
+                await self._disconnect()
+        finally:
+            await self._disconnect()
+
+    async def _connect(self) -> _Link:
+        """Connect and restore everything."""
+        connection = await aio_pika.connect(
+            self._url,
+            timeout=CONFIRM_TIMEOUT_S,
+            heartbeat=HEARTBEAT_S,
+            client_properties={"connection_name": self.name},
+        )
+        self._link = link = _Link(connection)
+        link.channel = await link.open_channel()
+        await self._declare_topology(link.channel)
+        for listener in self._listeners:
+            await self._start_listener(link.channel, listener)
+        for queue, exchange, key in sorted(self._bindings):
+            await _bind(link.channel, queue, exchange, key)
+        for consumer in self._consumers:
+            await _start_consumer(link, consumer)
+        self._connected.set()
+        metrics.BUS_CONNECTED.set(1)
+        for hook in self.on_connected:
+            await hook()
+        return link
+
+    async def _declare_topology(self, channel: AbstractChannel) -> None:
+        for name, kind in ((COMMANDS, "direct"), (DELIVERIES, "direct"), (EVENTS, "topic")):
+            await channel.declare_exchange(name, kind, durable=True)
+        for spec in queues():
+            await self._declare(channel, spec)
+
+    async def _declare(self, channel: AbstractChannel, spec: QueueSpec) -> None:
+        queue = await channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
+        for exchange, key in spec.bindings:
+            await queue.bind(exchange, key)
+
+    async def _disconnect(self) -> None:
+        self._connected.clear()
+        metrics.BUS_CONNECTED.set(0)
+        link, self._link = self._link, None
+        for consumer in self._consumers:
+            consumer.connection_lost()
+        if link is not None:
+            with suppress(*_LOST):
+                async with asyncio.timeout(1.0):
+                    await link.connection.close()
+
+    # Out ------------------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, exchange: str, key: str, line: bytes, *, reply_to: str | None = None, expires_at_ms: int | None = None
+    ) -> "asyncio.Future[None]":
+        """Send a line. The future resolves on the broker's confirm, or raises Unavailable; nobody has to await it."""
+        loop = asyncio.get_running_loop()
+        if not self.is_connected:
+            return _failed(loop, "the broker is not connected")
+        parcel = self._lanes.add((exchange, key, reply_to), line, lambda: _quiet_future(loop), expires_at_ms)
+        if parcel is None:
+            return _failed(loop, "too much waits for the broker")
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            loop.call_soon(self._flush)
+        return parcel.waiter
+
+    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
+        """Send a delivery to the gateways that listen to its shard."""
+        return self.publish(DELIVERIES, shard_key(shard_of(delivery.channel)), delivery.to_line())
+
+    def reply(self, reply_to: str, line: bytes) -> None:
+        """Send a reply line. If it cannot be sent, its caller's deadline tells the caller."""
+        self.publish("", reply_to, line)
+
+    async def dead_letter(self, body: bytes, *, queue: str, reason: str) -> None:
+        """Keep what cannot be processed in `realtime.dead`, with the reason and its queue in headers.
+
+        Raises Unavailable.
+        """
+        message = aio_pika.Message(
+            body,
+            headers={"reason": reason[:1000], "queue": queue, "at": now_ms()},
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._send("", DEAD, message)
+        metrics.BUS_DEAD_LETTERS.labels(queue).inc()
+        log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body))
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        for parcel in self._lanes.ready():
+            self._tasks.create_task(self._send_parcel(parcel))
+
+    async def _send_parcel(self, parcel: _Parcel) -> None:
+        exchange, key, reply_to = parcel.lane
+        expiration_s = None if parcel.expires_at_ms is None else max(parcel.expires_at_ms - now_ms(), 1) / 1000
+        message = aio_pika.Message(
+            parcel.body(),
+            reply_to=reply_to,
+            expiration=expiration_s,
+            delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
+        )
+        try:
+            await self._send(exchange, key, message)
+        except Unavailable as error:
+            if not parcel.waiter.done():
+                parcel.waiter.set_exception(error)
+        else:
+            if not parcel.waiter.done():
+                parcel.waiter.set_result(None)
+            metrics.BUS_BODIES_SENT.labels(exchange).inc()
+            metrics.BUS_LINES_SENT.labels(exchange).inc(len(parcel.lines))
+        finally:
+            if self._lanes.arrived(parcel):
+                self._flush()
+
+    async def _send(self, exchange: str, key: str, message: aio_pika.Message) -> None:
+        link = self._link
+        if link is None:
+            raise Unavailable("the broker is not connected")
+        started_s = time.perf_counter()
+        try:
+            underlay = await link.channel.get_underlay_channel()
+            await underlay.basic_publish(
+                message.body,
+                exchange=exchange,
+                routing_key=key,
+                properties=message.properties,
+                timeout=CONFIRM_TIMEOUT_S,
+            )
+        except _LOST as error:
+            metrics.BUS_SEND_FAILURES.labels(exchange).inc()
+            raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+        metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
+
+    # Request and reply ----------------------------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int:
+        """The deadline of a request that starts now."""
+        return now_ms() + round(self.request_timeout_s * 1000)
+
+    async def request(self, key: str, command: Command, reply: type[R]) -> R:
+        """Send a command to `realtime.commands` and await its reply.
+
+        Raises Refusal with the worker's answer, Unavailable when there is none in time.
+        """
+        operation = str(command.__struct_config__.tag)
+        started_s = time.perf_counter()
+        outcome = "ok"
+        try:
+            return msgspec.json.decode((await self._answer(key, command)).data, type=reply)
+        except Refusal as refusal:
+            outcome = refusal.code
+            raise
+        except Unavailable:
+            outcome = ErrorCode.UNAVAILABLE
+            raise
+        finally:
+            metrics.REQUEST_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started_s)
+
+    async def _answer(self, key: str, command: Command) -> Reply:
+        arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[command.id] = arriving
+        try:
+            async with asyncio.timeout(max(command.deadline_ms - now_ms(), 0) / 1000):
+                await self.publish(
+                    COMMANDS,
+                    key,
+                    to_json(command),
+                    reply_to=self._reply_queue.name,
+                    expires_at_ms=command.deadline_ms,
+                )
+                answer = await arriving
+        except TimeoutError as error:
+            raise Unavailable(f"no answer within {self.request_timeout_s:g} s") from error
+        finally:
+            del self._waiting[command.id]
+        if answer.error is not None:
+            raise answer.error.to_refusal()
+        return answer
+
+    def _take_replies(self, body: bytes) -> None:
+        for line in split_lines(body):
+            try:
+                answer = decode(line, _reply_decoder)
+            except RealtimeError as error:
+                log.error("bad_reply_line", reason=str(error))
+                continue
+            arriving = self._waiting.get(answer.id)
+            if arriving is not None and not arriving.done():
+                arriving.set_result(answer)
+
+    # In -------------------------------------------------------------------------------------------------------------
+
+    async def consume(
+        self,
+        queue: str,
+        handle: Handler,
+        *,
+        prefetch: int = 200,
+        max_lines: int = 500,
+        concurrency: int = 1,
+        split: Splitter = split_lines,
+    ) -> Consumer:
+        """Attend to a queue from now on, over every connection. With `concurrency` 1 the queue's order is kept."""
+        consumer = Consumer(
+            queue,
+            handle,
+            self.dead_letter,
+            prefetch=prefetch,
+            max_lines=max_lines,
+            concurrency=concurrency,
+            split=split,
+        )
+        self._consumers.append(consumer)
+        consumer.run(self._tasks)
+        if self._link is not None and self.is_connected:
+            with suppress(*_LOST):  # a lost connection starts the consumer again by itself
+                await _start_consumer(self._link, consumer)
+        return consumer
+
+    async def stop(self, consumer: Consumer) -> None:
+        """Take nothing more, finish what is in hand, give the rest back to the queue."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+        with suppress(*_LOST):
+            await consumer.stop()
+
+    async def listen(self, queue: QueueSpec, on_body: Callable[[bytes], None]) -> None:
+        """Hand each body of a process's own queue to `on_body`, over every connection. Without acknowledgements."""
+        listener = _Listener(queue, on_body)
+        self._listeners.append(listener)
+        if self._link is not None and self.is_connected:
+            with suppress(*_LOST):
+                await self._start_listener(self._link.channel, listener)
+
+    async def bind(self, queue: str, exchange: str, key: str) -> None:
+        """Bind a process's own queue, over every connection. Raises Unavailable; the binding then comes later."""
+        self._bindings.add((queue, exchange, key))
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            await _bind(self._link.channel, queue, exchange, key)
+        except _LOST as error:
+            raise Unavailable(f"could not bind: {error}") from error
+
+    async def unbind(self, queue: str, exchange: str, key: str) -> None:
+        """Undo `bind`. Raises Unavailable."""
+        self._bindings.discard((queue, exchange, key))
+        if self._link is None or not self.is_connected:
+            return
+        try:
+            underlay = await self._link.channel.get_underlay_channel()
+            await underlay.queue_unbind(queue, exchange, key, timeout=CONFIRM_TIMEOUT_S)
+        except _LOST as error:
+            raise Unavailable(f"could not unbind: {error}") from error
+
+    async def _start_listener(self, channel: AbstractChannel, listener: _Listener) -> None:
+        await self._declare(channel, listener.queue)
+        underlay = await channel.get_underlay_channel()
+
+        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
+            listener.on_body(message.body)
+
+        await underlay.basic_consume(listener.queue.name, on_message, no_ack=True, timeout=CONFIRM_TIMEOUT_S)
+
+
+async def _bind(channel: AbstractChannel, queue: str, exchange: str, key: str) -> None:
+    underlay = await channel.get_underlay_channel()
+    await underlay.queue_bind(queue, exchange, key, timeout=CONFIRM_TIMEOUT_S)
+
+
+async def _start_consumer(link: _Link, consumer: Consumer) -> None:
+    channel = await link.open_channel(consumer.prefetch)
+    queue = await channel.get_queue(consumer.queue, ensure=False)
+
+    async def on_message(message: AbstractIncomingMessage) -> None:
+        consumer.accept(_inbound(message, consumer.split))
+
+    tag = await queue.consume(on_message, timeout=CONFIRM_TIMEOUT_S)
+    consumer.connected(_ConsumerChannel(channel, queue, tag))
+
+
+class _ConsumerChannel:
+    """A consumer's own channel."""
+
+    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, tag: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._tag = tag
+
+    async def cancel(self) -> None:
+        await self._queue.cancel(self._tag, timeout=CONFIRM_TIMEOUT_S)
+
+    async def close(self) -> None:
+        self._channel.close_callbacks.clear()  # closed on purpose: the connection stays
+        await self._channel.close()
+
+
+def _inbound(message: AbstractIncomingMessage, split: Splitter) -> Inbound:
+    redelivered = bool(message.redelivered)
+    key = message.routing_key or ""
+    lines = [Line(body, message.reply_to, key, redelivered) for body in split(message.body)]
+
+    async def acknowledge(multiple: bool) -> None:
+        with suppress(*_LOST):  # then the broker delivers it again
+            await message.ack(multiple=multiple)
+
+    return Inbound(lines, acknowledge)
+
+
+def _quiet_future(loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
+    """A future whose failure nobody has to look at."""
+    future: asyncio.Future[None] = loop.create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
+def _failed(loop: asyncio.AbstractEventLoop, reason: str) -> "asyncio.Future[None]":
+    future = _quiet_future(loop)
+    future.set_exception(Unavailable(reason))
+    return future

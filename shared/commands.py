@@ -1,0 +1,76 @@
+"""How services are asked over `realtime.commands`: the head of every command, and its reply. Pure.
+
+A command line is a `Command` as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or
+`{"id", "error"}`. Workers tolerate fields that they do not know: a newer gateway can talk to an older worker.
+The commands themselves: `chat_commands`, `market_commands`, `notifier_commands`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from shared.encoding import to_json
+from shared.errors import Detail, ErrorCode, Refusal
+from shared.protocol import UserProfile
+
+
+class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A record that crosses the bus."""
+
+
+class Caller(Wire, frozen=True, kw_only=True):
+    """On whose behalf: the token's subject, and what its claims say."""
+
+    user_id: str
+    is_admin: bool = False
+    profile: UserProfile = UserProfile()
+
+
+class Command(Wire, frozen=True, kw_only=True, tag_field="op"):
+    """The head of every command. `deadline_ms` is when its caller gives up (ms since 1970)."""
+
+    id: str
+    deadline_ms: int
+    caller: Caller
+
+
+class Replay(Wire, frozen=True, kw_only=True):
+    """`frames[i]` is the client frame of seq `first + i`."""
+
+    first: int
+    frames: tuple[msgspec.Raw, ...]
+
+
+class ReplyError(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    code: ErrorCode
+    message: str
+    details: tuple[Detail, ...] = ()
+    retry_after_ms: int | None = None
+
+    def to_refusal(self) -> Refusal:
+        """The refusal as the caller's side raises it."""
+        return Refusal(self.code, self.message, details=self.details, retry_after_ms=self.retry_after_ms)
+
+
+class Reply(Wire, frozen=True, kw_only=True):
+    """One of `data` and `error`."""
+
+    id: str
+    data: msgspec.Raw = msgspec.Raw()
+    error: ReplyError | None = None
+
+
+def reply_line(command_id: str, data: Any) -> bytes:
+    """The answer to a command that was done."""
+    return to_json({"id": command_id, "data": data})
+
+
+def refusal_line(command_id: str, refusal: Refusal) -> bytes:
+    """The answer to a command that was refused."""
+    error = ReplyError(
+        code=refusal.code,
+        message=refusal.message,
+        details=refusal.details,
+        retry_after_ms=refusal.retry_after_ms,
+    )
+    return to_json({"id": command_id, "error": error})

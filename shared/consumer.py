@@ -1,0 +1,217 @@
+"""One queue's consumer: batches of lines to a handler, and what becomes of them. The ack policy stands here alone.
+
+    handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
+    handler raises Unavailable             → tried again after a pause, for as long as it takes: every line would fail
+    handler raises anything else           → each line alone, five times with growing pauses; then realtime.dead
+    cancelled, or the connection is lost   → left unacknowledged: the broker delivers it again
+
+A line that is tried again, by us or by the broker, is marked `redelivered`: an earlier try may have taken effect.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared import logs, metrics
+from shared.errors import Unavailable
+
+log = logs.get(__name__)
+
+UNAVAILABLE_PAUSE_FIRST_S = 0.1
+UNAVAILABLE_PAUSE_MAX_S = 2.0
+FAILURE_PAUSE_FIRST_S = 0.05
+FAILURES_MAX = 5
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of a body, and how to answer it."""
+
+    body: bytes
+    reply_to: str | None
+    routing_key: str
+    redelivered: bool
+    rejected: str | None = None
+
+    def reject(self, reason: str) -> None:
+        """This line can never be processed: it goes to realtime.dead with the reason."""
+        self.rejected = reason
+
+
+@dataclass(slots=True)
+class Inbound:
+    """One AMQP message. `acknowledge(multiple)` settles it, or it and all before it."""
+
+    lines: list[Line]
+    acknowledge: Callable[[bool], Awaitable[None]]
+
+
+class Stoppable(Protocol):
+    """The consumer's channel, as the bus gives it."""
+
+    async def cancel(self) -> None:
+        """Take nothing more from the queue."""
+
+    async def close(self) -> None:
+        """Give back to the queue what is not acknowledged."""
+
+
+Handler = Callable[[list[Line]], Awaitable[None]]
+DeadLetter = Callable[..., Awaitable[None]]
+
+
+class Consumer:
+    """Batches from one queue. The bus feeds it with `accept`; its workers call the handler.
+
+    What waits is bounded by the channel's prefetch, in AMQP messages of at most 64 KB.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        handle: Handler,
+        dead_letter: DeadLetter,
+        *,
+        prefetch: int,
+        max_lines: int,
+        concurrency: int,
+        split: Callable[[bytes], list[bytes]],
+    ) -> None:
+        self.queue = queue
+        self.prefetch = prefetch
+        self.split = split
+        self._handle = handle
+        self._dead_letter = dead_letter
+        self._max_lines = max_lines
+        self._concurrency = concurrency
+        self._inbox: deque[Inbound] = deque()
+        self._arrived = asyncio.Event()
+        self._connection = 0  # counts up with each lost connection; what came before can no longer be settled
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self._channel: Stoppable | None = None
+        self._workers: list[asyncio.Task[None]] = []
+
+    def run(self, tasks: asyncio.TaskGroup) -> None:
+        """Start the workers."""
+        for number in range(self._concurrency):
+            self._workers.append(tasks.create_task(self._work(), name=f"consume-{self.queue}-{number}"))
+
+    def connected(self, channel: Stoppable) -> None:
+        """The bus has a channel for this consumer."""
+        self._channel = channel
+
+    def connection_lost(self) -> None:
+        """Forget what waits: the broker delivers it again. What is in hand runs on, its outcome unsettled."""
+        self._connection += 1
+        self._channel = None
+        self._inbox.clear()
+        self._arrived.clear()
+
+    def accept(self, inbound: Inbound) -> None:
+        """Queue one AMQP message for the workers."""
+        if self._stopping:
+            return
+        self._inbox.append(inbound)
+        self._arrived.set()
+
+    async def stop(self) -> None:
+        """Take nothing more, finish what is in hand, give the rest back."""
+        self._stopping = True
+        self._inbox.clear()
+        channel = self._channel
+        try:
+            if channel is not None:
+                await channel.cancel()
+            await self._idle.wait()
+            if channel is not None:
+                await channel.close()
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._take()
+            if not batch:
+                continue
+            self._busy += 1
+            self._idle.clear()
+            try:
+                await self._attend(batch)
+            finally:
+                self._busy -= 1
+                if not self._busy:
+                    self._idle.set()
+
+    def _take(self) -> list[Inbound]:
+        batch: list[Inbound] = []
+        lines = 0
+        while self._inbox and (not batch or lines + len(self._inbox[0].lines) <= self._max_lines):
+            inbound = self._inbox.popleft()
+            lines += len(inbound.lines)
+            batch.append(inbound)
+        if not self._inbox:
+            self._arrived.clear()
+        return batch
+
+    async def _attend(self, batch: list[Inbound]) -> None:
+        connection = self._connection
+        lines = [line for inbound in batch for line in inbound.lines]
+        metrics.BUS_LINES_TAKEN.labels(self.queue).inc(len(lines))
+        metrics.BUS_BATCH_LINES.labels(self.queue).observe(len(lines))
+        started_s = time.perf_counter()
+        if not await self._try(lines, connection, failures_max=0):
+            for line in lines:
+                if not await self._try([line], connection, failures_max=FAILURES_MAX):
+                    line.reject("its processing failed again and again; see the logs")
+        metrics.BUS_BATCH_SECONDS.labels(self.queue).observe(time.perf_counter() - started_s)
+        await self._settle(batch, lines, connection)
+
+    async def _try(self, lines: list[Line], connection: int, *, failures_max: int) -> bool:
+        """Run the handler until it is done (True; also when the connection is lost) or has failed too often."""
+        failures = 0
+        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        while connection == self._connection:
+            try:
+                await self._handle(lines)
+                return True
+            except Unavailable as error:
+                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s)
+                metrics.BUS_RETRIES.labels(self.queue, "unavailable").inc()
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+            except Exception:  # the wall around one bus delivery
+                failures += 1
+                log.exception("batch_failed", queue=self.queue, lines=len(lines), failures=failures)
+                metrics.BUS_RETRIES.labels(self.queue, "failure").inc()
+                if failures > failures_max:
+                    return False
+                await asyncio.sleep(FAILURE_PAUSE_FIRST_S * 2**failures)
+            for line in lines:
+                line.redelivered = True
+        return True
+
+    async def _settle(self, batch: list[Inbound], lines: list[Line], connection: int) -> None:
+        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        for line in lines:
+            while line.rejected is not None and connection == self._connection:
+                try:
+                    await self._dead_letter(line.body, queue=self.queue, reason=line.rejected)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+        if connection != self._connection:
+            return
+        if self._concurrency == 1:
+            await batch[-1].acknowledge(True)
+        else:
+            for inbound in batch:
+                await inbound.acknowledge(False)

@@ -1,0 +1,103 @@
+"""Every error of our own. A foreign exception becomes one of these where it enters, once.
+
+RealtimeError
+├── Refusal         the caller gets it as an answer: a code of protocol.md, a message, details
+├── Unavailable     broker, database or a peer is away or too late; trying again may work
+├── Malformed       bytes that are not what their queue or socket carries
+└── SettingsInvalid the process cannot start; names every wrong setting
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+
+class ErrorCode(StrEnum):
+    """The codes of protocol.md, in WebSocket errors and REST failures alike."""
+
+    BAD_FRAME = "BAD_FRAME"
+    UNKNOWN_TYPE = "UNKNOWN_TYPE"
+    VALIDATION = "VALIDATION"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a code, not a secret
+    FORBIDDEN = "FORBIDDEN"
+    NOT_FOUND = "NOT_FOUND"
+    RATE_LIMITED = "RATE_LIMITED"
+    TOO_LARGE = "TOO_LARGE"
+    TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+HTTP_STATUS: dict[ErrorCode, int] = {
+    ErrorCode.BAD_FRAME: 400,
+    ErrorCode.UNKNOWN_TYPE: 400,
+    ErrorCode.VALIDATION: 400,
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.TOKEN_EXPIRED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.TOO_MANY_SUBSCRIPTIONS: 400,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.INTERNAL: 500,
+}
+
+RETRYABLE = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """One wrong field and why, as `error.details` shows it."""
+
+    field: str
+    reason: str
+
+
+class RealtimeError(Exception):
+    """The root of our errors."""
+
+
+class Refusal(RealtimeError):
+    """An answer of «no» that goes to the caller as it stands."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        details: Sequence[Detail] = (),
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = tuple(details)
+        self.retry_after_ms = retry_after_ms
+
+    @classmethod
+    def invalid(cls, field: str, reason: str) -> "Refusal":
+        """A VALIDATION refusal of one field."""
+        return cls(ErrorCode.VALIDATION, f"{field}: {reason}", details=[Detail(field, reason)])
+
+    @classmethod
+    def not_found(cls, what: str) -> "Refusal":
+        """The thing does not exist, or is not the caller's to know of: the answer is the same."""
+        return cls(ErrorCode.NOT_FOUND, f"no such {what}")
+
+
+class Unavailable(RealtimeError):
+    """Something remote is away or past its deadline. The attempt may have taken effect."""
+
+
+class Malformed(RealtimeError):
+    """Bytes that are not what their queue or socket carries; the message gives the reason."""
+
+
+class SettingsInvalid(RealtimeError):
+    """One or more settings are wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

@@ -1,0 +1,54 @@
+"""Ids that sort by the time they were made: a prefix, then a ULID (https://github.com/ulid/spec)."""
+
+import os
+import threading
+import time
+from enum import StrEnum
+from hashlib import blake2b
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+_RANDOM_BITS = 80
+
+
+class Prefix(StrEnum):
+    """What an id names."""
+
+    ROOM = "room"
+    MESSAGE = "msg"
+    NOTIFICATION = "notif"
+    ALERT = "alert"
+    SESSION = "sess"
+    COMMAND = "cmd"
+    NODE = "node"
+
+
+class _Clock:
+    """The last id made; ids of one process never go backwards, also within a millisecond."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.last = 0
+
+    def next_value(self) -> int:
+        fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS | int.from_bytes(os.urandom(10))
+        with self.lock:
+            self.last = fresh if fresh >> _RANDOM_BITS > self.last >> _RANDOM_BITS else self.last + 1
+            return self.last
+
+
+_clock = _Clock()
+
+
+def _base32(value: int) -> str:
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_id(prefix: Prefix) -> str:
+    """A new id, such as `msg_01JABCDEF…`: unique everywhere, increasing within this process."""
+    return f"{prefix}_{_base32(_clock.next_value())}"
+
+
+def derived_id(prefix: Prefix, *parts: str) -> str:
+    """The same id for the same parts, in any process. Its first half is not a time."""
+    digest = blake2b("\x00".join(parts).encode(), digest_size=16).digest()
+    return f"{prefix}_{_base32(int.from_bytes(digest))}"

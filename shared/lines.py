@@ -1,0 +1,94 @@
+"""Lines gathered into AMQP bodies, and bodies split into lines. Pure: what the bus decides without waiting.
+
+A lane is all that goes to one place (exchange, key, reply queue). While one body of a lane is on its way, the lines
+that come next gather; so an idle lane sends at once and a busy one sends few, large bodies, at the pace of the broker.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+BODY_MAX_BYTES = 64 * 1024
+
+K = TypeVar("K", bound=Hashable)
+W = TypeVar("W")
+
+
+class Parcel(Generic[K, W]):
+    """The lines of one AMQP body to be, and what waits for its confirm."""
+
+    __slots__ = ("expires_at_ms", "lane", "lines", "size_bytes", "waiter")
+
+    def __init__(self, lane: K, waiter: W) -> None:
+        self.lane = lane
+        self.waiter = waiter
+        self.lines: list[bytes] = []
+        self.size_bytes = 0
+        self.expires_at_ms: int | None = None
+
+    def body(self) -> bytes:
+        """The lines, one under the other."""
+        return b"\n".join(self.lines)
+
+    def add(self, line: bytes, expires_at_ms: int | None) -> None:
+        """Take one more line. The body lives as long as the longest-lived of its lines."""
+        self.lines.append(line)
+        self.size_bytes += len(line) + 1
+        if expires_at_ms is not None and (self.expires_at_ms is None or expires_at_ms > self.expires_at_ms):
+            self.expires_at_ms = expires_at_ms
+
+
+class Lanes(Generic[K, W]):
+    """Lines by lane; says which parcels may leave now. Order within a lane is kept.
+
+    Bound: what is gathered and not yet sent is at most `max_bytes` in all; beyond that `add` returns None.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.waiting_bytes = 0
+        self._waiting: dict[K, deque[Parcel[K, W]]] = {}
+        self._under_way: dict[K, int] = {}
+
+    def add(
+        self, lane: K, line: bytes, new_waiter: Callable[[], W], expires_at_ms: int | None = None
+    ) -> Parcel[K, W] | None:
+        """Gather a line; returns the parcel that it leaves with, or None if the bound is reached."""
+        size_bytes = len(line) + 1
+        if self.waiting_bytes + size_bytes > self.max_bytes:
+            return None
+        self.waiting_bytes += size_bytes
+        parcels = self._waiting.get(lane)
+        if parcels is None:
+            parcels = self._waiting[lane] = deque()
+        if not parcels or parcels[-1].size_bytes + size_bytes > BODY_MAX_BYTES:
+            parcels.append(Parcel(lane, new_waiter()))
+        parcels[-1].add(line, expires_at_ms)
+        return parcels[-1]
+
+    def ready(self) -> list[Parcel[K, W]]:
+        """Take what may leave now: of each lane all full parcels, and the last one when nothing is under way."""
+        leaving: list[Parcel[K, W]] = []
+        for lane, parcels in list(self._waiting.items()):
+            while len(parcels) > 1 or (parcels and not self._under_way.get(lane)):
+                parcel = parcels.popleft()
+                self.waiting_bytes -= parcel.size_bytes
+                self._under_way[lane] = self._under_way.get(lane, 0) + 1
+                leaving.append(parcel)
+            if not parcels:
+                del self._waiting[lane]
+        return leaving
+
+    def arrived(self, parcel: Parcel[K, W]) -> bool:
+        """The broker has answered for `parcel`. Returns whether its lane has more to send."""
+        left = self._under_way[parcel.lane] - 1
+        if left:
+            self._under_way[parcel.lane] = left
+        else:
+            del self._under_way[parcel.lane]
+        return parcel.lane in self._waiting
+
+
+def split_lines(body: bytes) -> list[bytes]:
+    """The lines of a body that `Parcel.body` made."""
+    return body.split(b"\n") if body else []

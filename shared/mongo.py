@@ -1,0 +1,91 @@
+"""The database connection: waits for its server, makes indexes, translates driver errors. Motor is known here and in
+the `store.py` files only."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pymongo
+import pymongo.errors
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+
+from shared import logs
+from shared.errors import Unavailable
+
+log = logs.get(__name__)
+
+Document = dict[str, Any]
+Database = AsyncIOMotorDatabase[Document]
+Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
+
+PAUSE_FIRST_S = 0.2
+PAUSE_MAX_S = 3.0
+
+
+class Mongo:
+    """One process's client. `timeout_s` bounds every operation, connecting included."""
+
+    def __init__(self, uri: str, database: str, *, timeout_s: float = 5.0) -> None:
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            tz_aware=True,
+            timeoutMS=round(timeout_s * 1000),
+            serverSelectionTimeoutMS=round(timeout_s * 1000),
+            w="majority",
+            journal=True,
+            retryWrites=False,  # every write of ours is safe to do again, and is, where its cause is not acknowledged
+        )
+        self.database: Database = self._client[database]
+
+    async def wait_ready(self, indexes: Indexes) -> None:
+        """Return once the server answers and the indexes exist; tries for ever, with backoff."""
+        pause_s = PAUSE_FIRST_S
+        while True:
+            try:
+                with translated():
+                    await self._make_indexes(indexes)
+                log.info("database_ready")
+                return
+            except Unavailable as error:
+                log.warning("database_unreachable", reason=str(error)[:300], retry_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    async def _make_indexes(self, indexes: Indexes) -> None:
+        for collection, models in indexes.items():
+            await self.database[collection].create_indexes(list(models))
+
+    async def readiness(self) -> str | None:
+        """None when the server answers, else the reason."""
+        try:
+            with translated():
+                await self.database.command("ping")
+        except Unavailable as error:
+            return f"database: {error}"
+        return None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's «not reachable» and «too late» into Unavailable. Other errors of the driver are bugs of ours,
+    or duplicate keys that the store handles, and pass."""
+    try:
+        yield
+    except (pymongo.errors.ConnectionFailure, pymongo.errors.ExecutionTimeout) as error:
+        raise Unavailable(f"the database is away: {type(error).__name__}") from error
+    except pymongo.errors.PyMongoError as error:
+        if error.timeout or error.has_error_label("TransientTransactionError") or _is_transient(error):
+            raise Unavailable(f"the database is away: {type(error).__name__}") from error
+        raise
+
+
+def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
+    """Shutting down, stepping down, interrupted: MongoDB's retryable codes."""
+    return isinstance(error, pymongo.errors.OperationFailure) and error.code in {
+        6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436
+    }  # fmt: skip

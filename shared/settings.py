@@ -1,0 +1,94 @@
+"""Settings come from the environment once, typed; every wrong one is named at once.
+
+A service's settings are a frozen `msgspec.Struct`: a field `gateway_port` is the variable `GATEWAY_PORT`.
+An empty variable counts as absent. Ranges stand in the field's `Annotated[..., msgspec.Meta(...)]`.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shared.errors import SettingsInvalid
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+
+SECRET_FIELDS = frozenset({"jwt_secret", "amqp_url", "mongodb_uri"})
+
+T = TypeVar("T", bound="Settings")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every service reads. Names are the contract of design.md, in upper case."""
+
+    amqp_url: str
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    admin_host: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from other hosts
+    drain_timeout_s: Seconds = 25.0
+    request_timeout_s: Seconds = 5.0
+
+    def problems(self) -> list[str]:
+        """What is wrong across fields; a subclass adds its own."""
+        return _url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
+
+
+class WorkerSettings(Settings, frozen=True, kw_only=True):
+    """What the services with a database read on top."""
+
+    mongodb_uri: str
+    mongodb_database: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "realtime"
+
+    def problems(self) -> list[str]:
+        return super().problems() + _url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
+
+
+def _url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in schemes and parts.hostname:
+            return []
+    except ValueError:
+        pass
+    return [f"{name}: must be a URL that starts with {' or '.join(sorted(f'{s}://' for s in schemes))}"]
+
+
+def load(settings: type[T], environ: Mapping[str, str] = os.environ) -> T:
+    """Read `settings` from the environment. Raises SettingsInvalid with a line for each wrong variable."""
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    for field in msgspec.structs.fields(settings):
+        name = field.name.upper()
+        text = environ.get(name, "").strip()
+        if not text:
+            if field.required:
+                problems.append(f"{name}: is not set")
+            continue
+        try:
+            values[field.name] = _convert(text, field.type)
+        except (msgspec.ValidationError, ValueError) as error:
+            shown = "" if field.name in SECRET_FIELDS else f" (got {text!r})"
+            problems.append(f"{name}: {error}{shown}")
+    if problems:
+        raise SettingsInvalid(problems)
+    loaded = msgspec.convert(values, settings)
+    if found := loaded.problems():
+        raise SettingsInvalid(found)
+    return loaded
+
+
+def _convert(text: str, kind: object) -> object:
+    """One variable's text as its field's type; a list is separated by commas."""
+    if kind is bool:
+        if text.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if text.lower() in {"0", "false", "no", "off"}:
+            return False
+        raise ValueError("must be 1 or 0")
+    if getattr(kind, "__origin__", None) is tuple:
+        return msgspec.convert([part.strip() for part in text.split(",") if part.strip()], kind, strict=False)
+    return msgspec.convert(text, kind, strict=False)

@@ -1,0 +1,25 @@
+"""Times on the wire: ISO 8601, UTC, milliseconds, `Z`. Inside: integer milliseconds since 1970."""
+
+import time
+from datetime import UTC, datetime
+
+MILLISECONDS_PER_DAY = 86_400_000
+
+
+def now_ms() -> int:
+    """Wall-clock time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def to_iso(at_ms: int) -> str:
+    """1761048000000 → '2025-10-21T12:00:00.000Z'."""
+    seconds, milliseconds = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def from_iso(text: str) -> int:
+    """The reverse of `to_iso`; also takes offsets and other precisions. Raises ValueError."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time needs an offset or Z")
+    return round(at.timestamp() * 1000)

@@ -1,0 +1,167 @@
+"""Exchanges, queues and routing: bounded by shard counts, never by rooms or clients.
+
+Every process declares the whole of it at each connection, so that services start in any order.
+Delivery lines (`Delivery`) are what a gateway relays without parsing: five fields parted by tabs.
+"""
+
+import zlib
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.errors import Malformed
+
+PARTITIONS = 16
+SHARDS = 64
+
+COMMANDS = "realtime.commands"
+DELIVERIES = "realtime.deliveries"
+EVENTS = "realtime.events"
+DEAD = "realtime.dead"
+
+CHAT_QUERY = "chat.query"
+CHAT_PRESENCE = "chat.presence"
+MARKET_QUERY = "market.query"
+NOTIFIER_QUERY = "notifier.query"
+
+NOTIFIER_EVENTS = "notifier.events"
+MARKET_TICKS = "market.ticks"
+CHAT_USERS = "chat.users"
+
+COMMAND_EXPIRY_MS = 600_000
+DEAD_MAX_BYTES = 512 * 1024 * 1024
+GATEWAY_QUEUE_EXPIRES_MS = 60_000
+GATEWAY_QUEUE_MAX_BYTES = 64 * 1024 * 1024
+
+
+class QueueSpec(NamedTuple):
+    """A queue, its arguments, and the (exchange, key) pairs that it is bound to."""
+
+    name: str
+    arguments: dict[str, str | int | bool]
+    bindings: tuple[tuple[str, str], ...]
+
+
+# The broker's own last resort against a message that kills its consumer again and again; a restart of broker or
+# service counts as a try, so it is far above what faults cause.
+_POISON: dict[str, str | int | bool] = {
+    "x-delivery-limit": 100,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": DEAD,
+}
+_QUORUM: dict[str, str | int | bool] = {"x-queue-type": "quorum", **_POISON}
+_SINGLE: dict[str, str | int | bool] = {**_QUORUM, "x-single-active-consumer": True}
+
+
+def partition_of(room_id: str) -> int:
+    """The partition, 0 … 15, whose one consumer writes the room."""
+    return zlib.crc32(room_id.encode()) % PARTITIONS
+
+
+def partition_queue(partition: int) -> str:
+    """Queue and routing key of a partition on `realtime.commands`."""
+    return f"chat.{partition}"
+
+
+def shard_of(channel: str) -> int:
+    """The shard, 0 … 63, that carries a channel's deliveries."""
+    return zlib.crc32(channel.encode()) % SHARDS
+
+
+def shard_key(shard: int) -> str:
+    """Routing key of a shard on `realtime.deliveries`."""
+    return f"d.{shard}"
+
+
+def queues() -> Iterator[QueueSpec]:
+    """Every lasting queue of the system. A gateway's own queues are not here: see `gateway_queue`."""
+    for partition in range(PARTITIONS):
+        name = partition_queue(partition)
+        yield QueueSpec(name, {**_SINGLE, "x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
+    for name in (CHAT_QUERY, CHAT_PRESENCE, MARKET_QUERY, NOTIFIER_QUERY):
+        yield QueueSpec(name, {"x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
+    yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
+    yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
+    yield QueueSpec(CHAT_USERS, _QUORUM, ((EVENTS, "user.#"),))
+    yield QueueSpec(DEAD, {"x-max-length-bytes": DEAD_MAX_BYTES}, ())
+
+
+def gateway_queue(node_id: str) -> QueueSpec:
+    """One gateway process's own queue; it goes 60 s after its process."""
+    arguments: dict[str, str | int | bool] = {
+        "x-expires": GATEWAY_QUEUE_EXPIRES_MS,
+        "x-max-length-bytes": GATEWAY_QUEUE_MAX_BYTES,
+    }
+    return QueueSpec(f"gateway.{node_id}", arguments, ())
+
+
+class DeliveryClass(StrEnum):
+    """What may happen to a delivery under overload.
+
+    LOSSLESS is never silently lost; of LATEST only the newest of each key matters; TRANSIENT is shed first;
+    CONTROL is for the gateway itself and is never shown to a client as it stands.
+    """
+
+    LOSSLESS = "l"
+    LATEST = "n"
+    TRANSIENT = "t"
+    CONTROL = "c"
+
+
+_CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member in DeliveryClass}
+
+
+class Delivery(NamedTuple):
+    """One item for the subscribers of a channel.
+
+    `seq` counts a lossless channel's items from 1 without gaps; 0 means that the channel has no order to keep.
+    `key` is what LATEST conflates by, and for unordered LOSSLESS items an id that makes repeats visible.
+    `frame` is the finished client frame (JSON, so without raw tabs or line breaks).
+    """
+
+    channel: str
+    kind: DeliveryClass
+    seq: int
+    key: str
+    frame: bytes
+
+    def to_line(self) -> bytes:
+        """`channel \\t class \\t seq \\t key \\t frame`."""
+        return f"{self.channel}\t{self.kind.value}\t{self.seq}\t{self.key}\t".encode() + self.frame
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "Delivery":
+        """Raises Malformed."""
+        try:
+            channel, kind, seq, key, frame = line.split(b"\t", 4)
+            return cls(channel.decode(), _CLASSES[kind], int(seq), key.decode(), frame)
+        except (ValueError, KeyError) as error:
+            raise Malformed(f"not a delivery line: {error}") from error
+
+
+def room_channel(room_id: str) -> str:
+    """What happens in a room; seq is the room's."""
+    return f"room:{room_id}"
+
+
+def user_channel(user_id: str) -> str:
+    """What reaches every socket of a user without subscribing: direct messages, read marks, control."""
+    return f"user:{user_id}"
+
+
+def inbox_channel(user_id: str) -> str:
+    """A user's notifications; seq is the inbox's."""
+    return f"inbox:{user_id}"
+
+
+def market_channel(symbol: str) -> str:
+    """A symbol's prices; class LATEST."""
+    return f"market:{symbol}"
+
+
+def community_channel(community_id: str) -> str:
+    """A community's events."""
+    return f"community:{community_id}"
+
+
+ALL_CHANNEL = "all"  # every socket that is subscribed to notifications
