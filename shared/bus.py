@@ -132,7 +132,7 @@ class Bus:
         """Whether the broker can be reached right now."""
         return self._connected.is_set()
 
-    def readiness(self) -> str | None:
+    async def readiness(self) -> str | None:
         """None when ready, else the reason."""
         return None if self.is_connected else "broker: not connected"
 

@@ -3,7 +3,7 @@
 from shared.commands import Command, Wire
 from shared.protocol import UserProfile
 
-# Room commands: `chat.<partition of the room>` ---------------------------------------------------------------------
+# Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
 
 
 class RoomCommand(Command, frozen=True, kw_only=True):
@@ -20,6 +20,15 @@ class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
     client_message_id: str | None = None
 
 
+class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
+    """Like `SendMessage`, into the one room of two users, made if need be; `room_id` is `direct_room_id` of them."""
+
+    message_id: str
+    to_user_id: str
+    message: str
+    client_message_id: str | None = None
+
+
 class CreateRoom(RoomCommand, frozen=True, kw_only=True, tag="create"):
     """Reply: `RoomView`. Created twice with one `room_id` (redelivery) is created once."""
 
@@ -29,29 +38,109 @@ class CreateRoom(RoomCommand, frozen=True, kw_only=True, tag="create"):
     member_ids: tuple[str, ...] = ()
 
 
+class UpdateRoom(RoomCommand, frozen=True, kw_only=True, tag="update"):
+    """Change what is given. Creator or admin. Reply: `RoomView`."""
+
+    name: str | None = None
+    description: str | None = None
+    type: str | None = None
+
+
+class DeleteRoom(RoomCommand, frozen=True, kw_only=True, tag="delete"):
+    """Creator or admin. Reply: `Gone`."""
+
+
+class JoinRoom(RoomCommand, frozen=True, kw_only=True, tag="join"):
+    """Idempotent. Reply: `RoomView`."""
+
+
+class LeaveRoom(RoomCommand, frozen=True, kw_only=True, tag="leave"):
+    """Idempotent. Reply: `RoomView`."""
+
+
+class AddMember(RoomCommand, frozen=True, kw_only=True, tag="member.add"):
+    """Creator or admin. Idempotent. Reply: `MemberView`."""
+
+    user_id: str
+
+
+class RemoveMember(RoomCommand, frozen=True, kw_only=True, tag="member.remove"):
+    """Creator or admin. Reply: `Gone`."""
+
+    user_id: str
+
+
+class MarkRead(RoomCommand, frozen=True, kw_only=True, tag="read"):
+    """The caller has read up to `seq`; never goes back. Reply: `ReadMark`. `session_id` is not told of it again."""
+
+    seq: int
+    session_id: str = ""
+
+
+class SetTyping(RoomCommand, frozen=True, kw_only=True, tag="typing"):
+    """The caller types, or no longer does. Reply: `TypingMark`."""
+
+    is_typing: bool
+
+
 class SubscribeRoom(RoomCommand, frozen=True, kw_only=True, tag="subscribe"):
-    """May the caller listen, and from which seq on? Reply: `RoomHead`. Through the partition, so that it is in one
-    order with sends and removals."""
+    """May the caller listen, and from which seq on? Reply: `RoomHead`.
+
+    It goes through the partition, so that it stands in one order with sends and removals.
+    """
+
+
+RoomCommands = (
+    SendMessage
+    | SendDirect
+    | CreateRoom
+    | UpdateRoom
+    | DeleteRoom
+    | JoinRoom
+    | LeaveRoom
+    | AddMember
+    | RemoveMember
+    | MarkRead
+    | SetTyping
+    | SubscribeRoom
+)
 
 
 class RoomHead(Wire, frozen=True, kw_only=True):
+    """`is_direct` rooms deliver to their two users' sockets without a subscription."""
+
     seq: int
     active_now: int
+    is_direct: bool = False
 
 
 class Sent(Wire, frozen=True, kw_only=True):
     """Where a message stands now; `repeated` if it was there before, by its clientMessageId or by redelivery."""
 
-    room_id: str
-    message_id: str
+    message: "MessageView"
+    repeated: bool
+
+
+class Gone(Wire, frozen=True, kw_only=True):
+    """What was deleted or removed."""
+
+    id: str
+
+
+class ReadMark(Wire, frozen=True, kw_only=True):
+    chatroom_id: str
+    user_id: str
     seq: int
-    client_message_id: str | None
-    created_at: str
-    repeated: bool = False
+
+
+class TypingMark(Wire, frozen=True, kw_only=True):
+    chatroom_id: str
+    user_id: str
+    is_typing: bool
 
 
 class RoomView(Wire, frozen=True, kw_only=True):
-    """A room as REST shows it."""
+    """A room as REST shows it. `unread_count` is the caller's; 0 for who is no member."""
 
     id: str
     name: str
@@ -62,6 +151,10 @@ class RoomView(Wire, frozen=True, kw_only=True):
     last_message_at: str | None
     created_by: str
     created_at: str
+    last_seq: int
+    unread_count: int
+    is_member: bool
+    direct_user_ids: tuple[str, ...] | None = None
 
 
 class MessageView(Wire, frozen=True, kw_only=True):
@@ -77,7 +170,18 @@ class MessageView(Wire, frozen=True, kw_only=True):
     client_message_id: str | None
 
 
-# Chat queries: `chat.query` -----------------------------------------------------------------------------------------
+class MemberView(Wire, frozen=True, kw_only=True):
+    """A member as REST shows it. `role`: creator or member; `status`: online or offline."""
+
+    user_id: str
+    user: UserProfile
+    role: str
+    joined_at: str
+    status: str
+    last_seen_at: str | None
+
+
+# Queries, on `chat.query` -------------------------------------------------------------------------------------------
 
 
 class ListRooms(Command, frozen=True, kw_only=True, tag="rooms"):
@@ -105,15 +209,32 @@ class ListMessages(Command, frozen=True, kw_only=True, tag="messages"):
     after: int | None = None
 
 
+class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
+    """Reply: `MemberPage`."""
+
+    room_id: str
+    page: int
+    limit: int
+
+
 class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
     """The messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `Replay`.
 
-    Asked by a gateway that has already been told by the partition that its client may listen.
+    Asked by a gateway whose client may listen: the partition has said so.
     """
 
     room_id: str
     after: int
     through: int
+
+
+class GetPresence(Command, frozen=True, kw_only=True, tag="presence"):
+    """Reply: `PresenceState`, in the order asked; who has never been seen is offline."""
+
+    user_ids: tuple[str, ...]
+
+
+ChatQueries = ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | GetPresence
 
 
 class RoomPage(Wire, frozen=True, kw_only=True):
@@ -126,5 +247,41 @@ class MessagePage(Wire, frozen=True, kw_only=True):
     total: int
 
 
-RoomCommands = SendMessage | CreateRoom | SubscribeRoom
-ChatQueries = ListRooms | GetRoom | ListMessages | ReplayMessages
+class MemberPage(Wire, frozen=True, kw_only=True):
+    items: tuple[MemberView, ...]
+    total: int
+
+
+class PresenceView(Wire, frozen=True, kw_only=True):
+    """`status`: online or offline."""
+
+    user_id: str
+    status: str
+    last_seen_at: str | None
+
+
+class PresenceState(Wire, frozen=True, kw_only=True):
+    users: tuple[PresenceView, ...]
+
+
+# Presence reports, on `chat.presence` -------------------------------------------------------------------------------
+
+
+class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):
+    """A gateway's lease renewed, and the users that came to it and went from it since its last report.
+
+    `is_full`: `came` is everyone who is here, and who is not in it is gone. `is_leaving`: the gateway stops; its users
+    have the grace to come back elsewhere. Reply: `PresenceReported`.
+    """
+
+    node_id: str
+    came: tuple[str, ...] = ()
+    went: tuple[str, ...] = ()
+    is_full: bool = False
+    is_leaving: bool = False
+
+
+class PresenceReported(Wire, frozen=True, kw_only=True):
+    """`lease_is_known` False: the lease had run out and its users were taken offline; send a full report."""
+
+    lease_is_known: bool

@@ -1,15 +1,17 @@
 """Events of internal services: CloudEvents 1.0 JSON on the exchange `realtime.events`. Pure; source: protocol.md."""
 
+import hashlib
 from typing import Annotated, Any
 
 import msgspec
 
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
+from shared.times import from_iso
 from shared.validation import Id, decode
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-EventType = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$", max_length=128)]
+EventType = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\Z", max_length=128)]
 
 MARKET_TICK = "market.tick"
 USER_UPDATED = "user.updated"
@@ -21,11 +23,13 @@ TRADE_CREATED = "trade.created"
 SESSION_STARTED = "session.started"
 SESSION_ENDED = "session.ended"
 
+NOTIFICATION_NEW = "notification:new"
+
 
 class Event(msgspec.Struct, frozen=True):
     """A CloudEvent. `data` is a JSON object, or for market.tick also an array of them."""
 
-    specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0$")]
+    specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
     id: Name
     source: Name
     type: EventType
@@ -54,22 +58,43 @@ def decode_event(body: bytes) -> Event:
         raise Malformed(f"data: {error}") from error
     if event.type != MARKET_TICK and not isinstance(event.data, dict):
         raise Malformed("data: must be an object")
+    event_time_ms(event)
     return event
 
 
-def split_events(body: bytes) -> list[bytes]:
-    """The events of one AMQP body: the body itself when it is one JSON value, else one event a line."""
-    if b"\n" not in body.strip():
-        return [body]
+def event_time_ms(event: Event) -> int | None:
+    """When it happened, as the event says (RFC 3339), in ms since 1970. Raises Malformed."""
+    if event.time is None:
+        return None
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return [line for line in body.split(b"\n") if line.strip()]
+        return from_iso(event.time.upper())  # RFC 3339 allows a small t and z
+    except (ValueError, OverflowError) as error:
+        raise Malformed("time: is not an RFC 3339 time with an offset") from error
+
+
+def event_key(event: Event) -> str:
+    """Names the event among all: 32 hex digits made from its source and id, which CloudEvents keep unique together."""
+    return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
+
+
+def split_events(body: bytes) -> list[bytes]:
+    """The events of one AMQP body: one a line where its first or last line is JSON by itself, else the body whole."""
+    lines = body.strip().split(b"\n")
+    if len(lines) > 1 and (_is_json(lines[0]) or _is_json(lines[-1])):
+        return [line for line in lines if line.strip()]
     return [body]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
 
 
 def client_type(event_type: str) -> str:
     """`post.created` → `post:created`; `notification.created` is `notification:new` to clients."""
     if event_type == NOTIFICATION_CREATED:
-        return "notification:new"
+        return NOTIFICATION_NEW
     return event_type.replace(".", ":")

@@ -52,3 +52,14 @@ def derived_id(prefix: Prefix, *parts: str) -> str:
     """The same id for the same parts, in any process. Its first half is not a time."""
     digest = blake2b("\x00".join(parts).encode(), digest_size=16).digest()
     return f"{prefix}_{_base32(int.from_bytes(digest))}"
+
+
+def direct_room_id(user_id: str, other_user_id: str) -> str:
+    """The id of the one room of two users, whichever of them asks."""
+    return derived_id(Prefix.ROOM, *sorted((user_id, other_user_id)))
+
+
+def dated_id(prefix: Prefix, at_ms: int, *parts: str) -> str:
+    """The same id for the same time and parts, in any process; ids sort by that time."""
+    digest = blake2b("\x00".join(parts).encode(), digest_size=_RANDOM_BITS // 8).digest()
+    return f"{prefix}_{_base32(at_ms << _RANDOM_BITS | int.from_bytes(digest))}"

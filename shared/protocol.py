@@ -22,6 +22,7 @@ class CloseCode:
     GOING_AWAY = 1001
     UNSUPPORTED = 1003
     TOO_BIG = 1009
+    INTERNAL = 1011
     RESTARTING = 1012
     OVERLOADED = 1013
     BAD_FRAMES = 4400
@@ -298,7 +299,11 @@ class ChatMessageData(Out, frozen=True, kw_only=True):
 
 
 class PriceData(Out, frozen=True, omit_defaults=True, kw_only=True):
-    """`change` and `changePercent` are against the close of the previous UTC day, or the first price seen."""
+    """`change` and `changePercent` are against the close of the previous UTC day, or the first price seen.
+
+    `volume` is that of the UTC day so far. `stale` is True once when the source has fallen silent, and False once when
+    the price moves again.
+    """
 
     symbol: str
     price: float
@@ -309,6 +314,7 @@ class PriceData(Out, frozen=True, omit_defaults=True, kw_only=True):
     bid: float | None = None
     ask: float | None = None
     volume: float | None = None
+    stale: bool | None = None
 
 
 class PongData(Out, frozen=True, kw_only=True):

@@ -12,13 +12,17 @@ from shared.commands import Command, refusal_line, reply_line
 from shared.consumer import Line
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.times import now_ms
+from shared.topology import Delivery
 from shared.validation import decode
 
 log = logs.get(__name__)
 
 
-class Replier(Protocol):
-    """The part of the bus that answers."""
+class Publisher(Protocol):
+    """The part of the bus that answers and delivers: what a handler needs of it."""
+
+    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
+        """Send a delivery; the future is its confirm."""
 
     def reply(self, reply_to: str, line: bytes) -> None:
         """Send a reply line."""
@@ -43,7 +47,7 @@ def unavailable(error: Unavailable) -> Refusal:
 class QueryServer:
     """Answers the lines of a query queue, each on its own. Late ones are dropped: their caller has given up."""
 
-    def __init__(self, bus: Replier, commands: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(self, bus: Publisher, commands: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._bus = bus
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(commands)
         self._answer = answer

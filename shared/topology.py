@@ -78,8 +78,10 @@ def queues() -> Iterator[QueueSpec]:
     for partition in range(PARTITIONS):
         name = partition_queue(partition)
         yield QueueSpec(name, {**_SINGLE, "x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
-    for name in (CHAT_QUERY, CHAT_PRESENCE, MARKET_QUERY, NOTIFIER_QUERY):
+    for name in (CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY):
         yield QueueSpec(name, {"x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
+    presence: dict[str, str | int | bool] = {"x-message-ttl": COMMAND_EXPIRY_MS, "x-single-active-consumer": True}
+    yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
     yield QueueSpec(CHAT_USERS, _QUORUM, ((EVENTS, "user.#"),))

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 # What an id may look like wherever one comes in: enough for our own, and for the subjects of other token issuers.
 # No white space, comma (lists of ids), slash (paths) or tab (delivery lines).
-ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}$"
+ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]

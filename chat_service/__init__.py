@@ -1,0 +1,1 @@
+"""Rooms, messages, members, presence: the one writer of each room, and its readers."""

@@ -1,0 +1,41 @@
+"""The rate of messages a user: so many in any minute. Pure; time comes in."""
+
+from collections import OrderedDict, deque
+
+
+class SlidingWindow:
+    """At most `limit` messages of one user in any `window_ms`. Exact: it remembers when each was sent.
+
+    Bounded: `limit` times a user, and only users of the last window are remembered.
+    """
+
+    def __init__(self, limit: int, window_ms: int = 60_000) -> None:
+        self._limit = limit
+        self._window_ms = window_ms
+        self._sent: OrderedDict[str, deque[int]] = OrderedDict()  # the user who sent last stands last
+
+    def take(self, user_id: str, now_ms: int) -> int:
+        """Count one message. Returns 0, or the milliseconds to wait if the window is full (then it is not counted)."""
+        self._forget(now_ms)
+        sent = self._sent.get(user_id)
+        if sent is None:
+            sent = self._sent[user_id] = deque()
+        while sent and sent[0] <= now_ms - self._window_ms:
+            sent.popleft()
+        if len(sent) >= self._limit:
+            return sent[0] + self._window_ms - now_ms
+        sent.append(now_ms)
+        self._sent.move_to_end(user_id)
+        return 0
+
+    def give_back(self, user_id: str) -> None:
+        """Take back the last count of a message that turned out to be a repeat."""
+        if sent := self._sent.get(user_id):
+            sent.pop()
+
+    def _forget(self, now_ms: int) -> None:
+        while self._sent:
+            user_id, sent = next(iter(self._sent.items()))
+            if sent and sent[-1] > now_ms - self._window_ms:
+                return
+            del self._sent[user_id]

@@ -1,0 +1,15 @@
+"""The metrics of chat_service."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.metrics import LATENCY_BUCKETS_S, SIZE_BUCKETS
+
+MESSAGES_STORED = Counter("chat_messages_stored", "Messages stored")
+MESSAGES_REPEATED = Counter("chat_messages_repeated", "Messages that were stored before: resent or redelivered")
+COMMANDS = Counter("chat_commands", "Room commands decided", ["op", "outcome"])
+COMMIT_COMMANDS = Histogram("chat_commit_commands", "Room commands in one group commit", buckets=SIZE_BUCKETS)
+COMMIT_SECONDS = Histogram("chat_commit_seconds", "Duration of a group commit", buckets=LATENCY_BUCKETS_S)
+CONFLICTS = Counter("chat_commit_conflicts", "Group commits begun again because the disk held something else")
+PARTITIONS = Gauge("chat_partitions", "Partitions that this process consumes")
+CACHED_ROOMS = Gauge("chat_cached_rooms", "Rooms held in memory by all partitions of this process")
+PRESENCE_CHANGES = Counter("chat_presence_changes", "Users who came online or went offline", ["status"])

@@ -1,0 +1,253 @@
+"""One partition: the only writer of its rooms. A batch of commands becomes one group commit.
+
+    load what the commands look at → decide (pure) → members → messages → rooms → deliveries, confirmed → replies → acks
+
+Crash or failure between any two steps: nothing was acknowledged, so the commands come again, marked as redelivered, and
+are decided on what is on disk. Unique indexes turn every other surprise (a second writer, a resent message that memory
+does not know) into a Conflict, and that into the same path.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from chat_service import metrics
+from chat_service.decisions import Asked, Changes, RoomState, decide, shows_active_now, users_of
+from chat_service.limits import SlidingWindow
+from chat_service.presence import presence_view
+from chat_service.presence_store import PresenceStore
+from chat_service.rooms import Room
+from chat_service.store import Conflict, RoomStore
+from shared import logs
+from shared.chat_commands import AddMember, RoomCommands, SendDirect, SendMessage, Sent
+from shared.commands import refusal_line, reply_line
+from shared.consumer import Line
+from shared.errors import Refusal
+from shared.rpc import Publisher, decode_command
+from shared.topology import Delivery
+
+log = logs.get(__name__)
+
+ROOMS_MAX = 5_000
+MEMBERS_PER_ROOM_MAX = 20_000
+CONFLICTS_MAX = 10
+
+_decoder = msgspec.json.Decoder(RoomCommands)
+
+
+@dataclass(slots=True)
+class _Job:
+    """A line and the command that it holds."""
+
+    line: Line
+    command: RoomCommands
+    wait_ms: int = 0
+
+
+class Partition:
+    """Handles the batches of one partition's queue, one after another."""
+
+    def __init__(
+        self,
+        store: RoomStore,
+        presence: PresenceStore,
+        bus: Publisher,
+        limiter: SlidingWindow,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._presence = presence
+        self._bus = bus
+        self._limiter = limiter
+        self._clock_ms = clock_ms
+        self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
+
+    async def handle(self, lines: list[Line]) -> None:
+        """Commit a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
+        started_s = time.perf_counter()
+        jobs = [_Job(line, command) for line in lines if (command := decode_command(line, _decoder)) is not None]
+        if not jobs:
+            return
+        self._charge(jobs)
+        changes = await self._commit(jobs)
+        self._answer(jobs, changes)
+        metrics.COMMIT_COMMANDS.observe(len(jobs))
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
+
+    def forget(self) -> None:
+        """Drop what is remembered of all rooms."""
+        self._states.clear()
+
+    def _charge(self, jobs: list[_Job]) -> None:
+        now_ms = self._clock_ms()
+        for job in jobs:
+            if isinstance(job.command, SendMessage | SendDirect) and not job.line.redelivered:
+                job.wait_ms = self._limiter.take(job.command.caller.user_id, now_ms)
+
+    async def _commit(self, jobs: list[_Job]) -> Changes:
+        redelivered = any(job.line.redelivered for job in jobs)
+        for _ in range(CONFLICTS_MAX):
+            try:
+                return await self._commit_once(jobs, look_up=redelivered)
+            except Conflict as conflict:
+                log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
+                metrics.CONFLICTS.inc()
+                redelivered = True
+        raise Conflict(f"still in conflict after {CONFLICTS_MAX} tries")
+
+    async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> Changes:
+        """Load, decide, write, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""
+        now_ms = self._clock_ms()
+        room_ids = {job.command.room_id for job in jobs}
+        try:
+            states = await self._load(jobs, room_ids, look_up=look_up)
+            asked = [
+                Asked(job.command, look_up or job.line.redelivered, job.command.deadline_ms <= now_ms, job.wait_ms)
+                for job in jobs
+            ]
+            changes = decide(asked, states, now_ms)
+            await self._write(changes)
+            if look_up:
+                await self._write_recounted(states, changes)
+            await self._deliver(changes.deliveries)
+        except BaseException:
+            for room_id in room_ids:
+                self._states.pop(room_id, None)
+            raise
+        for state in states.values():
+            state.stored.clear()
+            state.seen.clear()
+        self._shrink()
+        return changes
+
+    # Loading --------------------------------------------------------------------------------------------------------
+
+    async def _load(self, jobs: list[_Job], room_ids: set[str], *, look_up: bool) -> dict[str, RoomState]:
+        if look_up:
+            for room_id in room_ids:
+                self._states.pop(room_id, None)
+        unknown = [room_id for room_id in room_ids if room_id not in self._states]
+        if unknown:
+            await self._load_rooms(unknown)
+        states = {room_id: self._states[room_id] for room_id in room_ids}
+        for room_id in room_ids:
+            self._states.move_to_end(room_id)
+        await self._load_members(jobs, states)
+        await self._load_active_now(jobs, states)
+        await self._load_seen(jobs, states)
+        if look_up:
+            await self._load_stored(jobs, states)
+        return states
+
+    async def _load_rooms(self, room_ids: list[str]) -> None:
+        rooms = await self._store.rooms(room_ids)
+        # Messages may be ahead of their room: a crash between the two writes. Members likewise.
+        await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
+        for room_id in room_ids:
+            self._states[room_id] = RoomState(rooms.get(room_id))
+
+    async def _load_members(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
+        wanted = {
+            (job.command.room_id, user_id)
+            for job in jobs
+            for user_id in users_of(job.command)
+            if user_id not in states[job.command.room_id].members
+        }
+        if not wanted:
+            return
+        found = await self._store.members([key for key in wanted if states[key[0]].room is not None])
+        for room_id, user_id in wanted:
+            states[room_id].members[user_id] = found.get((room_id, user_id))
+
+    async def _load_active_now(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
+        shown = {job.command.room_id for job in jobs if shows_active_now(job.command)}
+        if shown:
+            counts = await self._store.active_now(shown)
+            for room_id in shown:
+                states[room_id].active_now = counts.get(room_id, 0)
+
+    async def _load_seen(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
+        added = {job.command.user_id: job.command.room_id for job in jobs if isinstance(job.command, AddMember)}
+        if added:
+            records = await self._presence.records(added)
+            for user_id, room_id in added.items():
+                states[room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
+
+    async def _load_stored(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
+        sends = [job.command for job in jobs if isinstance(job.command, SendMessage | SendDirect)]
+        if not sends:
+            return
+        by_id, by_client_id = await asyncio.gather(
+            self._store.messages_by_id([send.message_id for send in sends]),
+            self._store.messages_by_client_id(
+                (send.room_id, send.caller.user_id, send.client_message_id)
+                for send in sends
+                if send.client_message_id is not None
+            ),
+        )
+        for message in by_id:
+            if message.room_id in states:
+                states[message.room_id].stored[message.id] = message
+        for message in by_client_id:
+            states[message.room_id].remember(message)
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    async def _write(self, changes: Changes) -> None:
+        """In this order a crash leaves nothing that the next load does not put right (see `_load_rooms`)."""
+        await self._store.put_members(changes.members)
+        if fresh := [key for key, member in changes.members.items() if member is not None]:
+            await self._presence.mark_new_members(fresh)
+        await self._store.insert_messages(changes.messages)
+        await asyncio.gather(
+            self._store.put_rooms(changes.rooms.values()), self._store.put_read_marks(changes.read_marks)
+        )
+        metrics.MESSAGES_STORED.inc(len(changes.messages))
+
+    async def _write_recounted(self, states: dict[str, RoomState], changes: Changes) -> None:
+        rooms: list[Room] = [
+            state.room
+            for room_id, state in states.items()
+            if state.room is not None and room_id not in changes.rooms and state.room.version > 0
+        ]
+        await self._store.put_rooms(rooms)
+
+    async def _deliver(self, deliveries: list[Delivery]) -> None:
+        confirms = [self._bus.deliver(delivery) for delivery in deliveries]
+        for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
+            await confirm
+
+    def _answer(self, jobs: list[_Job], changes: Changes) -> None:
+        for job, answer in zip(jobs, changes.answers, strict=True):
+            if isinstance(answer, Sent) and answer.repeated:
+                metrics.MESSAGES_REPEATED.inc()
+                if not job.line.redelivered and not job.wait_ms:
+                    self._limiter.give_back(job.command.caller.user_id)
+            operation = str(job.command.__struct_config__.tag)
+            metrics.COMMANDS.labels(operation, _outcome(answer)).inc()
+            if answer is None:
+                continue
+            line = (
+                refusal_line(job.command.id, answer)
+                if isinstance(answer, Refusal)
+                else reply_line(job.command.id, answer)
+            )
+            self._bus.reply(job.line.reply_to or "", line)
+
+    def _shrink(self) -> None:
+        while len(self._states) > ROOMS_MAX:
+            self._states.popitem(last=False)
+        newest = next(reversed(self._states.values()))
+        if len(newest.members) > MEMBERS_PER_ROOM_MAX:
+            newest.members.clear()
+
+
+def _outcome(answer: Any) -> str:
+    if answer is None:
+        return "expired"
+    return answer.code if isinstance(answer, Refusal) else "ok"

@@ -1,0 +1,137 @@
+"""Who is online. A user is online while any gateway with a lease holds a socket of theirs.
+
+Gateways report who came (first socket) and who went (last socket, after a grace) in batches, one report at a time, and
+so renew their lease; the queue has one active consumer, so one process decides at a time. The state is written first,
+marked as unsettled; settling tells the rooms and takes the mark away. A crash between the two leaves the mark, and the
+sweep settles it: no change is lost. A gateway whose lease runs out is swept: its users go offline.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from chat_service import metrics
+from chat_service.presence_store import Claimed, PresenceRecord, PresenceStore
+from shared import logs
+from shared.chat_commands import PresenceReported, PresenceState, PresenceView, ReportPresence
+from shared.commands import Wire, reply_line
+from shared.consumer import Line
+from shared.errors import Unavailable
+from shared.protocol import frame
+from shared.rpc import Publisher, decode_command
+from shared.times import to_iso
+from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
+
+log = logs.get(__name__)
+
+LEASE_MS = 15_000
+LEAVING_GRACE_MS = 5_000
+SWEEP_INTERVAL_S = 2.0
+CLAIM_MS = 10_000
+SETTLE_AT_ONCE = 500
+
+_decoder = msgspec.json.Decoder(ReportPresence)
+
+
+class PresenceData(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """The data of `user:online` and `user:offline`."""
+
+    user_id: str
+    status: str
+    last_seen_at: str | None = None
+
+
+class Presence:
+    """Takes reports, sweeps dead gateways, answers who is online."""
+
+    def __init__(self, store: PresenceStore, bus: Publisher, node_id: str, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._bus = bus
+        self._node_id = node_id
+        self._clock_ms = clock_ms
+
+    async def handle(self, lines: list[Line]) -> None:
+        """Take a batch of reports. The handler of `Bus.consume` on `chat.presence`. Raises Unavailable."""
+        for line in lines:
+            report = decode_command(line, _decoder)
+            if report is not None:
+                known = await self._take(report)
+                self._bus.reply(line.reply_to or "", reply_line(report.id, PresenceReported(lease_is_known=known)))
+
+    async def _take(self, report: ReportPresence) -> bool:
+        now_ms = self._clock_ms()
+        lease_ms = LEAVING_GRACE_MS if report.is_leaving else LEASE_MS
+        known = await self._store.renew(report.node_id, now_ms + lease_ms, is_new=report.is_full)
+        if not known:
+            return False
+        went = set(report.went)
+        if report.is_full:
+            went |= await self._store.users_of(report.node_id) - set(report.came)
+        await self._change(report.node_id, set(report.came), went - set(report.came), now_ms)
+        return True
+
+    async def _change(self, node_id: str, came: set[str], went: set[str], now_ms: int) -> None:
+        if came or went:
+            await self._store.change(node_id, came, went, now_ms)
+            await self._settle(await self._store.unsettled(came | went))
+
+    async def sweep(self) -> None:
+        """Take the users of dead gateways offline and settle what a crash left, every two seconds; until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            try:
+                now_ms = self._clock_ms()
+                while (dead := await self._store.claim_expired(now_ms, self._node_id, now_ms + CLAIM_MS)) is not None:
+                    await self._bury(dead, now_ms)
+                await self._settle(await self._store.unsettled_before(now_ms - CLAIM_MS, SETTLE_AT_ONCE))
+            except Unavailable as error:
+                log.warning("presence_sweep_waits", reason=str(error))
+
+    async def _bury(self, dead: Claimed, now_ms: int) -> None:
+        users = await self._store.users_of(dead.node_id)
+        log.info("gateway_lease_expired", gateway=dead.node_id, users=len(users))
+        await self._change(dead.node_id, set(), users, now_ms)
+        await self._store.forget(dead)
+
+    async def _settle(self, records: list[PresenceRecord]) -> None:
+        """Tell the rooms of those whose status differs from what was told last."""
+        changed = [record for record in records if record.is_online != record.told_online]
+        if changed:
+            await self._store.mark_members(changed)
+            audience = await self._store.channels_of([record.user_id for record in changed])
+            confirms = []
+            for record in changed:
+                data = presence_frame(record)
+                rooms, partners = audience[record.user_id]
+                channels = [*map(room_channel, rooms), *map(user_channel, partners)]
+                confirms += [
+                    self._bus.deliver(Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data)) for channel in channels
+                ]
+                metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
+            for confirm in dict.fromkeys(confirms):
+                await confirm
+        await self._store.settled(records)
+
+    async def state(self, user_ids: tuple[str, ...]) -> PresenceState:
+        """Who of these is online, in their order."""
+        found = await self._store.records(user_ids)
+        return PresenceState(users=tuple(presence_view(user_id, found.get(user_id)) for user_id in user_ids))
+
+
+def presence_view(user_id: str, record: PresenceRecord | None) -> PresenceView:
+    """A user's presence as clients see it."""
+    seen_ms = None if record is None else record.last_seen_at_ms
+    return PresenceView(
+        user_id=user_id,
+        status="online" if record is not None and record.is_online else "offline",
+        last_seen_at=None if seen_ms is None else to_iso(seen_ms),
+    )
+
+
+def presence_frame(record: PresenceRecord) -> bytes:
+    """The `user:online` or `user:offline` frame."""
+    if record.is_online:
+        return frame("user:online", PresenceData(user_id=record.user_id, status="online"))
+    seen = None if record.last_seen_at_ms is None else to_iso(record.last_seen_at_ms)
+    return frame("user:offline", PresenceData(user_id=record.user_id, status="offline", last_seen_at=seen))

@@ -1,0 +1,174 @@
+"""Presence in MongoDB: `presence` (`_id` user id), `nodes` (`_id` gateway node id), and `online` in `members`."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import msgspec
+from pymongo import ASCENDING, IndexModel, UpdateOne
+
+from chat_service.store import member_key
+from shared.mongo import Database, Document, Indexes, translated
+
+INDEXES: Indexes = {
+    "presence": [
+        IndexModel([("nodes", ASCENDING)]),
+        IndexModel([("unsettledAtMs", ASCENDING)], partialFilterExpression={"unsettledAtMs": {"$gt": 0}}),
+    ],
+    "nodes": [IndexModel([("expiresAtMs", ASCENDING)])],
+}
+
+
+class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`told_online` is what the rooms were told last; `unsettled_at_ms` 0 when that is how it is."""
+
+    user_id: str
+    is_online: bool
+    told_online: bool
+    last_seen_at_ms: int | None
+    unsettled_at_ms: int
+
+
+class Claimed(NamedTuple):
+    """A gateway whose lease has run out; only its claimer sweeps it."""
+
+    node_id: str
+    expires_at_ms: int
+
+
+class PresenceStore:
+    """Every method raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._presence = database["presence"]
+        self._nodes = database["nodes"]
+        self._members = database["members"]
+        self._rooms = database["rooms"]
+
+    async def renew(self, node_id: str, expires_at_ms: int, *, is_new: bool) -> bool:
+        """Renew a gateway's lease; `is_new` begins one. False if there is none."""
+        with translated():
+            result = await self._nodes.update_one(
+                {"_id": node_id},
+                {"$set": {"kind": "gateway", "expiresAtMs": expires_at_ms}, "$unset": {"claimedUntilMs": ""}},
+                upsert=is_new,
+            )
+        return is_new or result.matched_count > 0
+
+    async def users_of(self, node_id: str) -> set[str]:
+        """The users with a socket on a gateway."""
+        with translated():
+            found = await self._presence.find({"nodes": node_id}, {"_id": 1}).to_list(None)
+        return {document["_id"] for document in found}
+
+    async def change(self, node_id: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
+        """Note who came to and went from a gateway; all of them are unsettled until told."""
+        mark: Document = {"unsettledAtMs": now_ms}
+        writes = [
+            UpdateOne(
+                {"_id": user_id},
+                {"$addToSet": {"nodes": node_id}, "$set": mark, "$setOnInsert": {"toldOnline": False}},
+                upsert=True,
+            )
+            for user_id in came
+        ]
+        writes += [
+            UpdateOne(
+                {"_id": user_id, "nodes": node_id},
+                {"$pull": {"nodes": node_id}, "$set": mark | {"lastSeenAtMs": now_ms}},
+            )
+            for user_id in went
+        ]
+        with translated():
+            await self._presence.bulk_write(writes, ordered=False)
+
+    async def records(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
+        """What is known of these users."""
+        with translated():
+            found = await self._presence.find({"_id": {"$in": list(user_ids)}}).to_list(None)
+        return {document["_id"]: _to_record(document) for document in found}
+
+    async def unsettled(self, user_ids: Collection[str]) -> list[PresenceRecord]:
+        """Those of the users that are unsettled."""
+        return [record for record in (await self.records(user_ids)).values() if record.unsettled_at_ms]
+
+    async def unsettled_before(self, at_ms: int, limit: int) -> list[PresenceRecord]:
+        """Who has been unsettled since before `at_ms`."""
+        with translated():
+            cursor = self._presence.find({"unsettledAtMs": {"$gt": 0, "$lt": at_ms}}).limit(limit)
+            return [_to_record(document) for document in await cursor.to_list(None)]
+
+    async def mark_members(self, records: Collection[PresenceRecord]) -> None:
+        """Mark the users' memberships online or offline, as `activeNow` counts them."""
+        for is_online in (True, False):
+            users = [record.user_id for record in records if record.is_online is is_online]
+            if users:
+                with translated():
+                    await self._members.update_many({"userId": {"$in": users}}, {"$set": {"online": is_online}})
+
+    async def mark_new_members(self, members: Collection[tuple[str, str]]) -> None:
+        """Mark fresh memberships, (room id, user id), as their users are; again if that changes meanwhile."""
+        told: dict[str, bool] | None = None
+        users = {user_id for _, user_id in members}
+        while (now := {user: record.is_online for user, record in (await self.records(users)).items()}) != told:
+            told = now
+            for is_online in (True, False):
+                ids = [member_key(room, user) for room, user in members if now.get(user, False) is is_online]
+                with translated():
+                    await self._members.update_many({"_id": {"$in": ids}}, {"$set": {"online": is_online}})
+
+    async def channels_of(self, user_ids: Collection[str]) -> dict[str, tuple[list[str], list[str]]]:
+        """By user: the rooms that they are a member of, and the users that they have a direct room with."""
+        chosen = {"userId": {"$in": list(user_ids)}, "active": True}
+        with translated():
+            members = await self._members.find(chosen, {"userId": 1, "roomId": 1}).to_list(None)
+            room_ids = list({document["roomId"] for document in members})
+            directs = await self._rooms.find(
+                {"_id": {"$in": room_ids}, "direct": {"$ne": None}}, {"direct": 1}
+            ).to_list(None)
+        pairs: dict[str, list[str]] = {document["_id"]: document["direct"] for document in directs}
+        audience: dict[str, tuple[list[str], list[str]]] = {user_id: ([], []) for user_id in user_ids}
+        for document in members:
+            rooms, partners = audience[document["userId"]]
+            if (pair := pairs.get(document["roomId"])) is None:
+                rooms.append(document["roomId"])
+            else:
+                partners += [user_id for user_id in pair if user_id != document["userId"]]
+        return audience
+
+    async def settled(self, records: Collection[PresenceRecord]) -> None:
+        """The rooms have been told; unless the state has changed again since it was read."""
+        writes = [
+            UpdateOne(
+                {"_id": record.user_id, "unsettledAtMs": record.unsettled_at_ms},
+                {"$set": {"toldOnline": record.is_online, "unsettledAtMs": 0}},
+            )
+            for record in records
+        ]
+        if writes:
+            with translated():
+                await self._presence.bulk_write(writes, ordered=False)
+
+    async def claim_expired(self, now_ms: int, claimer: str, claimed_until_ms: int) -> Claimed | None:
+        """Claim one gateway whose lease has run out, so that one replica sweeps it."""
+        unclaimed: list[Any] = [{"claimedUntilMs": {"$exists": False}}, {"claimedUntilMs": {"$lt": now_ms}}]
+        with translated():
+            found = await self._nodes.find_one_and_update(
+                {"expiresAtMs": {"$lt": now_ms}, "kind": "gateway", "$or": unclaimed},
+                {"$set": {"claimedUntilMs": claimed_until_ms, "claimer": claimer}},
+            )
+        return None if found is None else Claimed(found["_id"], found["expiresAtMs"])
+
+    async def forget(self, dead: Claimed) -> None:
+        """Remove a swept gateway, unless it has come back."""
+        with translated():
+            await self._nodes.delete_one({"_id": dead.node_id, "expiresAtMs": dead.expires_at_ms})
+
+
+def _to_record(document: Document) -> PresenceRecord:
+    return PresenceRecord(
+        user_id=document["_id"],
+        is_online=bool(document.get("nodes")),
+        told_online=document.get("toldOnline", False),
+        last_seen_at_ms=document.get("lastSeenAtMs"),
+        unsettled_at_ms=document.get("unsettledAtMs", 0),
+    )

@@ -1,0 +1,120 @@
+"""Reads: what REST lists and what gateways replay. Answered by any replica, straight from the database."""
+
+from typing import assert_never
+
+import msgspec
+
+from chat_service.messages import message_frame, message_view
+from chat_service.presence import Presence
+from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
+from chat_service.store import RoomStore
+from shared.chat_commands import (
+    ChatQueries,
+    GetPresence,
+    GetRoom,
+    ListMembers,
+    ListMessages,
+    ListRooms,
+    MemberPage,
+    MessagePage,
+    ReplayMessages,
+    RoomPage,
+    RoomView,
+)
+from shared.commands import Replay
+from shared.errors import Refusal
+
+REPLAY_MAX = 1000
+
+
+class Queries:
+    """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room that is not the caller's) and Unavailable."""
+
+    def __init__(self, store: RoomStore, presence: Presence) -> None:
+        self._store = store
+        self._presence = presence
+
+    async def answer(self, query: ChatQueries) -> msgspec.Struct:
+        """The reply to one query."""
+        match query:
+            case ListRooms():
+                return await self._rooms(query)
+            case GetRoom():
+                return await self._room(query)
+            case ListMessages():
+                return await self._messages(query)
+            case ListMembers():
+                return await self._members(query)
+            case ReplayMessages():
+                return await self._replay(query)
+            case GetPresence():
+                return await self._presence.state(query.user_ids)
+            case _:
+                assert_never(query)
+
+    async def _rooms(self, query: ListRooms) -> RoomPage:
+        """Two sorted lists, the public rooms and the caller's own others, merged as far as the page reaches."""
+        words = words_of(query.q or "")
+        if query.q and not words:
+            return RoomPage(items=(), total=0)
+        reach = query.page * query.limit
+        rooms: list[Room] = []
+        total = 0
+        if query.type in (None, RoomType.PUBLIC):
+            rooms, total = await self._store.public_rooms(words, reach)
+        others = [kind.value for kind in RoomType if kind is not RoomType.PUBLIC and query.type in (None, kind)]
+        if others:
+            own = await self._store.room_ids_of(query.caller.user_id)
+            more, count = await self._store.rooms_among(own, others, words, reach)
+            rooms, total = rooms + more, total + count
+        rooms.sort(key=lambda room: (room.active_at_ms, room.id), reverse=True)
+        page = rooms[reach - query.limit : reach]
+        return RoomPage(items=tuple(await self._views(query.caller.user_id, page)), total=total)
+
+    async def _views(self, user_id: str, rooms: list[Room]) -> list[RoomView]:
+        if not rooms:
+            return []
+        members = await self._store.members([(room.id, user_id) for room in rooms])
+        counts = await self._store.active_now([room.id for room in rooms])
+        return [room_view(room, members.get((room.id, user_id)), counts.get(room.id, 0)) for room in rooms]
+
+    async def _visible(self, room_id: str, user_id: str) -> tuple[Room, Member | None]:
+        room = (await self._store.rooms([room_id])).get(room_id)
+        member = (await self._store.members([(room_id, user_id)])).get((room_id, user_id))
+        if room is None or not may_see(room, member):
+            raise Refusal.not_found("room")
+        return room, member
+
+    async def _room(self, query: GetRoom) -> RoomView:
+        room, _ = await self._visible(query.room_id, query.caller.user_id)
+        return (await self._views(query.caller.user_id, [room]))[0]
+
+    async def _messages(self, query: ListMessages) -> MessagePage:
+        """Pages are ranges of `seq`, which has no gaps: every page costs the same, however deep."""
+        room, _ = await self._visible(query.room_id, query.caller.user_id)
+        if query.after is not None:
+            first = query.after + 1
+            last = min(query.after + query.limit, room.last_seq)
+            if query.before is not None:
+                last = min(last, query.before - 1)
+        else:
+            newest = room.last_seq if query.before is None else min(query.before - 1, room.last_seq)
+            last = newest - (query.page - 1) * query.limit
+            first = last - query.limit + 1
+        if last < 1 or last < first:
+            return MessagePage(items=(), total=room.last_seq)
+        found = await self._store.messages_between(room.id, max(first, 1), last)
+        return MessagePage(items=tuple(message_view(message) for message in reversed(found)), total=room.last_seq)
+
+    async def _members(self, query: ListMembers) -> MemberPage:
+        await self._visible(query.room_id, query.caller.user_id)
+        skip = (query.page - 1) * query.limit
+        members, total = await self._store.member_page(query.room_id, skip, query.limit)
+        state = await self._presence.state(tuple(member.user_id for member in members))
+        items = (member_view(member, seen) for member, seen in zip(members, state.users, strict=True))
+        return MemberPage(items=tuple(items), total=total)
+
+    async def _replay(self, query: ReplayMessages) -> Replay:
+        last = min(query.through, query.after + REPLAY_MAX)
+        found = await self._store.messages_between(query.room_id, query.after + 1, last)
+        return Replay(first=query.after + 1, frames=tuple(msgspec.Raw(message_frame(message)) for message in found))

@@ -1,0 +1,120 @@
+"""Rooms and members: the records, who may do what, and how they are shown. Pure."""
+
+import re
+from enum import StrEnum
+
+import msgspec
+
+from shared.chat_commands import MemberView, PresenceView, RoomView
+from shared.commands import Caller
+from shared.errors import ErrorCode, Refusal
+from shared.protocol import UserProfile
+from shared.times import to_iso
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+
+class RoomType(StrEnum):
+    PUBLIC = "public"
+    PRIVATE = "private"
+    GROUP = "group"
+
+
+class Role(StrEnum):
+    CREATOR = "creator"
+    MEMBER = "member"
+
+
+class Room(msgspec.Struct, kw_only=True):
+    """A room as it is stored. `version` counts its writes: a writer that has been replaced finds that it lost.
+
+    `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged.
+    """
+
+    id: str
+    name: str
+    description: str
+    type: RoomType
+    created_by: str
+    created_at_ms: int
+    direct: tuple[str, str] | None = None
+    last_seq: int = 0
+    last_message_at_ms: int | None = None
+    member_count: int = 0
+    version: int = 0
+    deleted: bool = False
+
+    @property
+    def active_at_ms(self) -> int:
+        """What room lists are sorted by."""
+        return self.last_message_at_ms or self.created_at_ms
+
+
+class Member(msgspec.Struct, kw_only=True):
+    """A user in a room. One who left a private or group room stays as `active` False: still invited."""
+
+    room_id: str
+    user_id: str
+    role: Role
+    joined_at_ms: int
+    read_seq: int
+    profile: UserProfile
+    active: bool = True
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a room's name, in lower case, as the search matches their beginnings."""
+    return sorted({word.lower() for word in _WORD.findall(name)})
+
+
+def may_see(room: Room | None, member: Member | None) -> bool:
+    """Public rooms are everyone's; to others than its members any other room does not exist."""
+    if room is None or room.deleted:
+        return False
+    return room.type is RoomType.PUBLIC or (member is not None and member.active)
+
+
+def check_may_manage(room: Room, caller: Caller) -> None:
+    """Raises FORBIDDEN unless the caller is creator or admin; nobody manages a direct room."""
+    if room.direct is not None:
+        raise Refusal(ErrorCode.FORBIDDEN, "a direct room belongs to its two users and cannot be changed")
+    if not caller.is_admin and room.created_by != caller.user_id:
+        raise Refusal(ErrorCode.FORBIDDEN, "only the creator of the room or an admin may do this")
+
+
+def unread_count(room: Room, member: Member | None) -> int:
+    """Messages after the member's read mark; 0 for who is no member."""
+    if member is None or not member.active:
+        return 0
+    return max(room.last_seq - member.read_seq, 0)
+
+
+def room_view(room: Room, member: Member | None, active_now: int) -> RoomView:
+    """A room as the holder of `member` sees it."""
+    return RoomView(
+        id=room.id,
+        name=room.name,
+        description=room.description,
+        type=room.type,
+        member_count=room.member_count,
+        active_now=active_now,
+        last_message_at=None if room.last_message_at_ms is None else to_iso(room.last_message_at_ms),
+        created_by=room.created_by,
+        created_at=to_iso(room.created_at_ms),
+        last_seq=room.last_seq,
+        unread_count=unread_count(room, member),
+        is_member=member is not None and member.active,
+        direct_user_ids=room.direct,
+    )
+
+
+def member_view(member: Member, seen: PresenceView) -> MemberView:
+    """A member as the members' list shows it."""
+    return MemberView(
+        user_id=member.user_id,
+        user=member.profile,
+        role=member.role,
+        joined_at=to_iso(member.joined_at_ms),
+        status=seen.status,
+        last_seen_at=seen.last_seen_at,
+    )

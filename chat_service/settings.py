@@ -1,0 +1,10 @@
+"""The settings of chat_service; see shared/settings.py."""
+
+from shared.settings import Count, Port, WorkerSettings
+
+
+class ChatSettings(WorkerSettings, frozen=True, kw_only=True):
+    """`rate_limit_messages_per_minute` holds for a user over all sockets, gateways and REST."""
+
+    admin_port: Port = 9101
+    rate_limit_messages_per_minute: Count = 100

@@ -1,0 +1,317 @@
+"""What chat_service keeps in MongoDB, and every query it makes. The only module of it that knows the driver.
+
+Collections: `rooms` (`_id` room id), `members` (`_id` room id/user id), `messages` (`_id` message id).
+Times are integers, milliseconds since 1970.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from chat_service.messages import Message
+from chat_service.rooms import Member, Room, RoomType, words_of
+from shared.errors import RealtimeError
+from shared.mongo import Database, Document, Indexes, translated
+from shared.protocol import UserProfile
+
+DUPLICATE_KEY = 11000
+
+INDEXES: Indexes = {
+    "rooms": [
+        IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("activeAtMs", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),
+    ],
+    "members": [
+        IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("joinedAtMs", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("online", ASCENDING)]),
+        IndexModel([("userId", ASCENDING), ("active", ASCENDING)]),
+    ],
+    "messages": [
+        IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
+        IndexModel(
+            [("roomId", ASCENDING), ("userId", ASCENDING), ("clientMessageId", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"clientMessageId": {"$exists": True}},
+        ),
+    ],
+}
+
+
+class Conflict(RealtimeError):
+    """The disk holds something else than was believed: another writer, or an earlier try. Load again, decide again."""
+
+
+def member_key(room_id: str, user_id: str) -> str:
+    """The `_id` of a membership; ids contain no slash."""
+    return f"{room_id}/{user_id}"
+
+
+class RoomStore:
+    """Reads and writes of rooms, members and messages. Every method raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._rooms = database["rooms"]
+        self._members = database["members"]
+        self._messages = database["messages"]
+
+    # For the writer -------------------------------------------------------------------------------------------------
+
+    async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
+        """The rooms that exist, deleted ones too."""
+        with translated():
+            found = await self._rooms.find({"_id": {"$in": list(room_ids)}}).to_list(None)
+        return {document["_id"]: _to_room(document) for document in found}
+
+    async def members(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Member]:
+        """The memberships that exist, active or not, by (room id, user id)."""
+        ids = [member_key(room_id, user_id) for room_id, user_id in keys]
+        with translated():
+            found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
+        return {(document["roomId"], document["userId"]): _to_member(document) for document in found}
+
+    async def recount(self, room: Room) -> None:
+        """Set `last_seq`, `last_message_at_ms` and `member_count` to what messages and members say."""
+        with translated():
+            newest, count = await asyncio.gather(
+                self._messages.find_one({"roomId": room.id}, sort=[("seq", DESCENDING)]),
+                self._members.count_documents({"roomId": room.id, "active": True}),
+            )
+        room.member_count = count
+        if newest is not None and newest["seq"] > room.last_seq:
+            room.last_seq = newest["seq"]
+            room.last_message_at_ms = newest["createdAtMs"]
+
+    async def messages_by_id(self, message_ids: Collection[str]) -> list[Message]:
+        """Those of the messages that are stored."""
+        with translated():
+            found = await self._messages.find({"_id": {"$in": list(message_ids)}}).to_list(None)
+        return [_to_message(document) for document in found]
+
+    async def messages_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
+        """Those of (room id, user id, clientMessageId) that are stored."""
+        clauses = [{"roomId": room, "userId": user, "clientMessageId": key} for room, user, key in keys]
+        if not clauses:
+            return []
+        with translated():
+            found = await self._messages.find({"$or": clauses}).to_list(None)
+        return [_to_message(document) for document in found]
+
+    async def put_members(self, changed: dict[tuple[str, str], Member | None]) -> None:
+        """Write memberships as they now are; None removes. Can be done again."""
+        writes = [_member_write(key, member) for key, member in changed.items()]
+        if writes:
+            with translated():
+                await self._members.bulk_write(writes, ordered=False)
+
+    async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
+        """Move read marks forward; they never go back."""
+        if marks:
+            writes = [UpdateOne({"_id": member_key(*key)}, {"$max": {"readSeq": seq}}) for key, seq in marks.items()]
+            with translated():
+                await self._members.bulk_write(writes, ordered=False)
+
+    async def insert_messages(self, messages: Sequence[Message]) -> None:
+        """Insert in order, stopping at the first that is already there, so that no seq stays empty.
+
+        Raises Conflict then: what came before it is stored, the rest is not.
+        """
+        if not messages:
+            return
+        try:
+            with translated():
+                await self._messages.insert_many([_from_message(message) for message in messages], ordered=True)
+        except BulkWriteError as error:
+            codes = {failure["code"] for failure in error.details.get("writeErrors", [])}
+            if codes == {DUPLICATE_KEY}:
+                raise Conflict("a message, its seq or its clientMessageId is already stored") from error
+            raise
+
+    async def put_rooms(self, rooms: Collection[Room]) -> None:
+        """Write rooms, each over the version it was read at. Raises Conflict if another writer was there."""
+        if not rooms:
+            return
+        writes = []
+        for room in rooms:
+            document = _from_room(room) | {"version": room.version + 1}
+            fresh = room.version == 0
+            writes.append(ReplaceOne({"_id": room.id, "version": room.version}, document, upsert=fresh))
+        try:
+            with translated():
+                result = await self._rooms.bulk_write(writes, ordered=False)
+        except (BulkWriteError, DuplicateKeyError) as error:
+            raise Conflict("a room was made twice") from error
+        if result.matched_count + len(result.upserted_ids or {}) < len(rooms):
+            raise Conflict("a room has been written by another writer")
+        for room in rooms:
+            room.version += 1
+
+    async def purge(self, room_id: str) -> None:
+        """Remove a deleted room's messages and members, then the room."""
+        with translated():
+            await self._messages.delete_many({"roomId": room_id})
+            await self._members.delete_many({"roomId": room_id})
+            await self._rooms.delete_one({"_id": room_id, "deleted": True})
+
+    async def deleted_rooms(self) -> list[str]:
+        """Rooms that wait to be purged."""
+        with translated():
+            found = await self._rooms.find({"deleted": True}, {"_id": 1}).to_list(None)
+        return [document["_id"] for document in found]
+
+    async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
+        """How many members are online, by room; rooms where nobody is are absent."""
+        chosen = {"roomId": {"$in": list(room_ids)}, "active": True, "online": True}
+        with translated():
+            counting = self._members.aggregate([{"$match": chosen}, {"$group": {"_id": "$roomId", "n": {"$sum": 1}}}])
+            counts = await counting.to_list(None)
+        return {document["_id"]: document["n"] for document in counts}
+
+    # For the readers ------------------------------------------------------------------------------------------------
+
+    async def room_ids_of(self, user_id: str) -> list[str]:
+        """The rooms that a user is a member of."""
+        with translated():
+            found = await self._members.find({"userId": user_id, "active": True}, {"roomId": 1}).to_list(None)
+        return [document["roomId"] for document in found]
+
+    async def public_rooms(self, words: Sequence[str], limit: int) -> tuple[list[Room], int]:
+        """The `limit` most recently active public rooms, and their count.
+
+        Of those only whose names have, for each of `words`, a word that starts with it.
+        """
+        return await self._newest({"deleted": False, "type": RoomType.PUBLIC.value, **_word_filter(words)}, limit)
+
+    async def rooms_among(
+        self, room_ids: Collection[str], types: Collection[str], words: Sequence[str], limit: int
+    ) -> tuple[list[Room], int]:
+        """Of these rooms those of the given types, most recently active first, and their count."""
+        chosen = {"_id": {"$in": list(room_ids)}, "deleted": False, "type": {"$in": list(types)}}
+        return await self._newest(chosen | _word_filter(words), limit)
+
+    async def _newest(self, chosen: Document, limit: int) -> tuple[list[Room], int]:
+        with translated():
+            found, total = await asyncio.gather(
+                self._rooms.find(chosen).sort([("activeAtMs", -1), ("_id", -1)]).limit(limit).to_list(None),
+                self._rooms.count_documents(chosen),
+            )
+        return [_to_room(document) for document in found], total
+
+    async def messages_between(self, room_id: str, first: int, last: int) -> list[Message]:
+        """The messages with `first` ≤ seq ≤ `last`, oldest first."""
+        with translated():
+            cursor = self._messages.find({"roomId": room_id, "seq": {"$gte": first, "$lte": last}})
+            found = await cursor.sort("seq", ASCENDING).to_list(None)
+        return [_to_message(document) for document in found]
+
+    async def member_page(self, room_id: str, skip: int, limit: int) -> tuple[list[Member], int]:
+        """Active members, longest there first, and their count."""
+        chosen = {"roomId": room_id, "active": True}
+        with translated():
+            cursor = self._members.find(chosen).sort([("joinedAtMs", 1), ("_id", 1)]).skip(skip).limit(limit)
+            found, total = await asyncio.gather(cursor.to_list(None), self._members.count_documents(chosen))
+        return [_to_member(document) for document in found], total
+
+
+def _word_filter(words: Sequence[str]) -> Document:
+    # Words are made of word characters only (rooms.words_of), so nothing in them means anything to a pattern.
+    return {"$and": [{"words": {"$regex": f"^{word}"}} for word in words]} if words else {}
+
+
+def _member_write(key: tuple[str, str], member: Member | None) -> Any:
+    chosen = {"_id": member_key(*key)}
+    if member is None:
+        return DeleteOne(chosen)
+    fields = {
+        "roomId": member.room_id,
+        "userId": member.user_id,
+        "role": member.role.value,
+        "joinedAtMs": member.joined_at_ms,
+        "profile": msgspec.to_builtins(member.profile),
+        "active": member.active,
+    }
+    return UpdateOne(chosen, {"$set": fields, "$max": {"readSeq": member.read_seq}}, upsert=True)
+
+
+def _to_member(document: Document) -> Member:
+    return Member(
+        room_id=document["roomId"],
+        user_id=document["userId"],
+        role=document["role"],
+        joined_at_ms=document["joinedAtMs"],
+        read_seq=document["readSeq"],
+        profile=_to_profile(document["profile"]),
+        active=document["active"],
+    )
+
+
+def _from_room(room: Room) -> Document:
+    return {
+        "_id": room.id,
+        "name": room.name,
+        "words": words_of(room.name),
+        "description": room.description,
+        "type": room.type.value,
+        "createdBy": room.created_by,
+        "createdAtMs": room.created_at_ms,
+        "direct": list(room.direct) if room.direct else None,
+        "lastSeq": room.last_seq,
+        "lastMessageAtMs": room.last_message_at_ms,
+        "activeAtMs": room.active_at_ms,
+        "memberCount": room.member_count,
+        "version": room.version,
+        "deleted": room.deleted,
+    }
+
+
+def _to_room(document: Document) -> Room:
+    direct = document["direct"]
+    return Room(
+        id=document["_id"],
+        name=document["name"],
+        description=document["description"],
+        type=RoomType(document["type"]),
+        created_by=document["createdBy"],
+        created_at_ms=document["createdAtMs"],
+        direct=(direct[0], direct[1]) if direct else None,
+        last_seq=document["lastSeq"],
+        last_message_at_ms=document["lastMessageAtMs"],
+        member_count=document["memberCount"],
+        version=document["version"],
+        deleted=document["deleted"],
+    )
+
+
+def _from_message(message: Message) -> Document:
+    document: Document = {
+        "_id": message.id,
+        "roomId": message.room_id,
+        "seq": message.seq,
+        "userId": message.user_id,
+        "user": msgspec.to_builtins(message.user),
+        "text": message.text,
+        "createdAtMs": message.created_at_ms,
+    }
+    if message.client_message_id is not None:
+        document["clientMessageId"] = message.client_message_id
+    return document
+
+
+def _to_message(document: Document) -> Message:
+    return Message(
+        id=document["_id"],
+        room_id=document["roomId"],
+        seq=document["seq"],
+        user_id=document["userId"],
+        user=_to_profile(document["user"]),
+        text=document["text"],
+        client_message_id=document.get("clientMessageId"),
+        created_at_ms=document["createdAtMs"],
+    )
+
+
+def _to_profile(document: Document) -> UserProfile:
+    return msgspec.convert(document, UserProfile)

@@ -1,0 +1,1 @@
+"""Holds sockets and nothing else: authenticates, checks frames, forwards commands, writes deliveries."""

@@ -1,0 +1,88 @@
+"""gateway: `python -m gateway`. The composition root."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import web
+
+from gateway.app import make_app
+from gateway.auth import Authenticator
+from gateway.backend import Backend
+from gateway.drain import drain
+from gateway.hub import Hub
+from gateway.live import Live
+from gateway.presence import Reporter, Roster
+from gateway.relay import Relay
+from gateway.rest import Rest
+from gateway.settings import GatewaySettings
+from shared import lifecycle, logs
+from shared.admin import Admin
+from shared.bus import Bus
+from shared.errors import SettingsInvalid
+
+log = logs.get(__name__)
+
+DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is for what comes after
+BACKLOG = 4096
+
+
+async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) -> None:
+    """Run until `stop` is set: sockets and REST."""
+    try:
+        authenticator = Authenticator(settings)
+    except SettingsInvalid as invalid:
+        for problem in invalid.problems:
+            sys.stderr.write(f"gateway: wrong setting: {problem}\n")
+        sys.exit(lifecycle.EXIT_SETTINGS)
+    admin = Admin()
+    async with (
+        admin.serving(settings.admin_host, settings.admin_port),
+        Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,
+        asyncio.TaskGroup() as tasks,
+    ):
+        admin.checks["broker"] = bus.readiness
+        hub, backend, roster = Hub(), Backend(bus), Roster()
+        live = Live(settings, authenticator, backend, hub, roster, tasks)
+        live.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)
+        reporter = Reporter(roster, backend, node_id, time.monotonic)
+        admin.checks["presence"] = reporter.readiness
+        admin.checks["drain"] = live.readiness
+        running = [
+            tasks.create_task(work)
+            for work in (
+                relay.run(),
+                reporter.run(),
+                live.connections.sweep_sessions(),
+                live.connections.sweep_slow(),
+            )
+        ]
+        await lifecycle.until(stop, bus.wait_connected())
+        async with listening(settings, make_app(settings, live, Rest(authenticator, backend))):
+            await stop.wait()
+            live.draining = True
+            await drain(live.connections, settings.drain_timeout_s * DRAIN_SHARE)
+        await reporter.leave()
+        for task in running:
+            task.cancel()
+
+
+@asynccontextmanager
+async def listening(settings: GatewaySettings, app: web.Application) -> AsyncIterator[None]:
+    """Listen while in the context; the port is shared with other gateways on this host."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port, reuse_port=True, backlog=BACKLOG)
+    try:
+        await site.start()
+        log.info("gateway_listening", host=settings.gateway_host, port=runner.addresses[0][1])
+        yield
+    finally:
+        with suppress(TimeoutError):
+            await runner.cleanup()
+
+
+if __name__ == "__main__":
+    lifecycle.run("gateway", GatewaySettings, serve)

@@ -1,0 +1,119 @@
+"""What the gateway asks of the services, for WebSocket and REST alike: ids and deadlines are made here.
+
+Every method raises Refusal with the service's answer, or Unavailable.
+"""
+
+from typing import TypedDict, TypeVar
+
+from shared import chat_commands as chat
+from shared import market_commands as market
+from shared import notifier_commands as notifier
+from shared.bus import Bus
+from shared.commands import Caller, Command, Replay
+from shared.errors import Refusal
+from shared.ids import Prefix, direct_room_id, new_id
+from shared.topology import CHAT_PRESENCE, CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY, partition_of, partition_queue
+
+R = TypeVar("R")
+
+
+class Head(TypedDict):
+    """The fields that every command begins with."""
+
+    id: str
+    deadline_ms: int
+    caller: Caller
+
+
+class Backend:
+    """Commands to chat_service, market_feed and notifier."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def room(self, command: chat.RoomCommand, reply: type[R]) -> R:
+        """To the one writer of the command's room."""
+        return await self._bus.request(partition_queue(partition_of(command.room_id)), command, reply)
+
+    async def chat_query(self, query: Command, reply: type[R]) -> R:
+        """To any chat_service."""
+        return await self._bus.request(CHAT_QUERY, query, reply)
+
+    async def market_query(self, query: Command, reply: type[R]) -> R:
+        """To any market_feed."""
+        return await self._bus.request(MARKET_QUERY, query, reply)
+
+    async def notifier_query(self, query: Command, reply: type[R]) -> R:
+        """To any notifier."""
+        return await self._bus.request(NOTIFIER_QUERY, query, reply)
+
+    # The calls that WebSocket and REST share ------------------------------------------------------------------------
+
+    async def send_message(self, caller: Caller, room_id: str, text: str, client_message_id: str | None) -> chat.Sent:
+        """Store and deliver a message."""
+        command = chat.SendMessage(
+            **self.head(caller),
+            room_id=room_id,
+            message_id=new_id(Prefix.MESSAGE),
+            message=text,
+            client_message_id=client_message_id,
+        )
+        return await self.room(command, chat.Sent)
+
+    async def send_direct(self, caller: Caller, user_id: str, text: str, client_message_id: str | None) -> chat.Sent:
+        """Store and deliver a message in the one room of two users."""
+        if user_id == caller.user_id:
+            raise Refusal.invalid("userId", "must be another user")
+        command = chat.SendDirect(
+            **self.head(caller),
+            room_id=direct_room_id(caller.user_id, user_id),
+            message_id=new_id(Prefix.MESSAGE),
+            to_user_id=user_id,
+            message=text,
+            client_message_id=client_message_id,
+        )
+        return await self.room(command, chat.Sent)
+
+    async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
+        """May the caller listen, and from where on?"""
+        return await self.room(chat.SubscribeRoom(**self.head(caller), room_id=room_id), chat.RoomHead)
+
+    async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> chat.ReadMark:
+        """Move the caller's read mark."""
+        command = chat.MarkRead(**self.head(caller), room_id=room_id, seq=seq, session_id=session_id)
+        return await self.room(command, chat.ReadMark)
+
+    async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> chat.TypingMark:
+        """Tell the room's others that the caller types."""
+        command = chat.SetTyping(**self.head(caller), room_id=room_id, is_typing=is_typing)
+        return await self.room(command, chat.TypingMark)
+
+    async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> Replay:
+        """Messages with `after` < seq ≤ `through`, as frames."""
+        query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
+        return await self.chat_query(query, Replay)
+
+    async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> chat.PresenceState:
+        """Who is online."""
+        return await self.chat_query(chat.GetPresence(**self.head(caller), user_ids=user_ids), chat.PresenceState)
+
+    async def report_presence(self, report: chat.ReportPresence) -> chat.PresenceReported:
+        """Renew this gateway's lease, and tell who came and went."""
+        return await self._bus.request(CHAT_PRESENCE, report, chat.PresenceReported)
+
+    async def prices(self, caller: Caller, symbols: tuple[str, ...] | None) -> market.Prices:
+        """The latest prices of these symbols, or of all."""
+        return await self.market_query(market.GetPrices(**self.head(caller), symbols=symbols), market.Prices)
+
+    async def open_inbox(self, caller: Caller, since: int | None) -> notifier.InboxHead:
+        """The head of the caller's inbox and what came after `since`."""
+        return await self.notifier_query(notifier.OpenInbox(**self.head(caller), since=since), notifier.InboxHead)
+
+    async def replay_inbox(self, caller: Caller, after: int, through: int) -> Replay:
+        """Notifications with `after` < seq ≤ `through`, as frames."""
+        query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
+        return await self.notifier_query(query, Replay)
+
+    def head(self, caller: Caller) -> Head:
+        """The head of a command that is asked now."""
+        return {"id": new_id(Prefix.COMMAND), "deadline_ms": self._bus.deadline_ms(), "caller": caller}

@@ -1,0 +1,186 @@
+"""The open sockets of this process: writing to them, and what is swept over all of them instead of a timer each."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from aiohttp import web
+
+from gateway import metrics
+from gateway.outbox import Item, Outbox
+from gateway.session import Close, Session
+from gateway.wire import text_frame
+from shared import logs
+from shared.protocol import CloseCode
+from shared.times import now_ms
+from shared.topology import DeliveryClass
+
+log = logs.get(__name__)
+
+_LOSSLESS = DeliveryClass.LOSSLESS
+SLOW_BYTES = 256 * 1024
+DRAINED_BYTES = 64 * 1024
+SESSION_SWEEP_S = 1.0
+SLOW_SWEEP_S = 0.05
+CLOSE_TIMEOUT_S = 2.0
+
+
+class Socket:
+    """One client connection. Implements `hub.Sink`; frames are written past aiohttp, straight to its transport."""
+
+    __slots__ = (
+        "_connections",
+        "_transport",
+        "_ws",
+        "closing",
+        "in_flight",
+        "is_present",
+        "outbox",
+        "session",
+        "session_id",
+        "user_id",
+    )
+
+    def __init__(
+        self, connections: "Connections", ws: web.WebSocketResponse, transport: asyncio.Transport, session: Session
+    ) -> None:
+        self.session = session
+        self.session_id = session.id
+        self.user_id = ""
+        self.outbox: Outbox | None = None
+        self.closing = False
+        self.is_present = False  # counted in the roster
+        self.in_flight = asyncio.Semaphore(64)
+        self._connections = connections
+        self._ws = ws
+        self._transport = transport
+
+    def send(self, frame: bytes) -> None:
+        """Send one JSON frame; it is never dropped."""
+        data = text_frame(frame)
+        self.write(data, (Item(_LOSSLESS, "", data),))
+
+    def write(self, data: bytes, items: Sequence[Item]) -> None:
+        """See `hub.Sink`. HOT: called once a socket and flush."""
+        if self.closing:
+            return
+        if self.outbox is None:
+            try:
+                if self._transport.get_write_buffer_size() <= SLOW_BYTES:
+                    self._transport.write(data)
+                    return
+            except Exception:  # the wall around one socket: a dead one must not break the flush of the others
+                self.closing = True
+                return
+            self.outbox = Outbox()
+            self._connections.became_slow(self)
+        if not self.outbox.add(items):
+            self.close(Close(CloseCode.SLOW, "reading too slowly"))
+
+    def drain(self) -> bool:
+        """Write what has waited, as far as the transport takes it. True when nothing waits any more."""
+        outbox = self.outbox
+        if self.closing or outbox is None:
+            return True
+        try:
+            if self._transport.get_write_buffer_size() > DRAINED_BYTES:
+                return False
+            self._transport.write(outbox.take(SLOW_BYTES))
+        except Exception:  # the wall around one socket
+            self.closing = True
+            return True
+        if outbox:
+            return False
+        metrics.SHED.inc(outbox.dropped)
+        metrics.CONFLATED.inc(outbox.conflated)
+        self.outbox = None
+        return True
+
+    def unsubscribed(self, channel: str) -> None:
+        """See `hub.Sink`."""
+        self.session.subscriptions.discard(channel)
+
+    def close(self, close: Close) -> None:
+        """Send the last frame and close; nothing is written after it."""
+        if self.closing:
+            return
+        if close.frame is not None:
+            self.send(close.frame)
+        self.closing = True
+        metrics.CLOSES.labels(close.code).inc()
+        self._connections.spawn(self._close(close))
+
+    async def _close(self, close: Close) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._ws.close(code=close.code, message=close.reason.encode())
+        except TimeoutError:
+            pass
+        finally:
+            self._transport.abort()
+
+
+class Connections:
+    """Every socket, by user, and the slow ones. Bounded by MAX_CONNECTIONS."""
+
+    def __init__(self, spawn: Callable[..., object]) -> None:
+        self.sockets: set[Socket] = set()
+        self.all_gone = asyncio.Event()
+        self.all_gone.set()
+        self.by_user: dict[str, set[Socket]] = {}
+        self._slow: set[Socket] = set()
+        self.spawn = spawn
+
+    def add(self, socket: Socket) -> None:
+        """A socket has opened."""
+        self.sockets.add(socket)
+        self.all_gone.clear()
+        metrics.CONNECTIONS.set(len(self.sockets))
+
+    def identify(self, socket: Socket, user_id: str) -> None:
+        """A socket has authenticated."""
+        socket.user_id = user_id
+        self.by_user.setdefault(user_id, set()).add(socket)
+
+    def remove(self, socket: Socket) -> None:
+        """A socket is gone."""
+        self.sockets.discard(socket)
+        if not self.sockets:
+            self.all_gone.set()
+        self._slow.discard(socket)
+        if (own := self.by_user.get(socket.user_id)) is not None:
+            own.discard(socket)
+            if not own:
+                del self.by_user[socket.user_id]
+        metrics.CONNECTIONS.set(len(self.sockets))
+        metrics.SLOW.set(len(self._slow))
+
+    def became_slow(self, socket: Socket) -> None:
+        """A socket does not read fast enough."""
+        self._slow.add(socket)
+        metrics.SLOW.set(len(self._slow))
+
+    def close_user(self, user_id: str, close: Close) -> None:
+        """Close every socket of a user."""
+        for socket in list(self.by_user.get(user_id, ())):
+            socket.close(close)
+
+    async def sweep_sessions(self) -> None:
+        """Close what is silent, unauthenticated or expired, once a second; until cancelled."""
+        while True:
+            await asyncio.sleep(SESSION_SWEEP_S)
+            self._tick(list(self.sockets))
+
+    async def sweep_slow(self) -> None:
+        """Let slow sockets go on as they drain; until cancelled."""
+        while True:
+            await asyncio.sleep(SLOW_SWEEP_S)
+            for socket in [socket for socket in self._slow if socket.drain()]:
+                self._slow.discard(socket)
+                metrics.SLOW.set(len(self._slow))
+
+    def _tick(self, sockets: Iterable[Socket]) -> None:
+        now_s, wall_ms = time.monotonic(), now_ms()
+        for socket in sockets:
+            if (close := socket.session.tick(now_s, wall_ms)) is not None:
+                socket.close(close)

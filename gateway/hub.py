@@ -1,0 +1,390 @@
+"""Who listens to what, and what they get: channels, their order, and the gathering of writes. Pure; time comes in.
+
+The way of a delivery: `deliver` puts it in its channel's order and on the channel's lanes; `flush` writes each lane
+that is due as one buffer, the same bytes to every socket. A lane flushes in the next loop turn after an idle moment
+and at most every 5 ms under load, so what a socket costs does not grow with the rate. A market channel has one lane
+for each rate that its subscribers asked for: it carries only the newest price, at that rate, to all of them at once.
+
+The way of a subscriber: `join` (before the worker is asked: what is delivered meanwhile waits for it), then `admit`
+with the worker's answer. Between the two nothing is lost, and behind the answer nothing is repeated.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from gateway.outbox import Item
+from gateway.stream import Gap, Stream
+from gateway.wire import text_frame
+from shared.topology import Delivery, DeliveryClass, room_channel
+
+GATHER_S = 0.005
+SEEN_KEYS_MAX = 20_000
+OVERDUE_S = 1.0
+
+
+class Sink(Protocol):
+    """A socket, as the hub sees it. No method raises, and none calls back into the hub."""
+
+    user_id: str
+    session_id: str
+
+    def write(self, data: bytes, items: Sequence[Item]) -> None:
+        """Send `data`, which is `items` joined; a slow socket keeps of `items` what must be kept."""
+
+    def unsubscribed(self, channel: str) -> None:
+        """The server has ended the socket's subscription."""
+
+
+class Lane:
+    """Sockets that get the same bytes at the same time."""
+
+    __slots__ = ("due", "flushed_at_s", "interval_s", "items", "only_newest", "sinks")
+
+    def __init__(self, interval_s: float, *, only_newest: bool) -> None:
+        self.interval_s = interval_s
+        self.only_newest = only_newest
+        self.sinks: set[Sink] = set()
+        self.items: list[Item] = []
+        self.flushed_at_s = 0.0
+        self.due = False
+
+    def flush(self, now_s: float) -> int:
+        """Write what has gathered; returns the number of writes. HOT: one call a socket, nothing else."""
+        items, self.items = self.items, []
+        self.flushed_at_s = now_s
+        if not items:
+            return 0
+        data = items[0].data if len(items) == 1 else b"".join([item.data for item in items])
+        for sink in self.sinks:
+            sink.write(data, items)
+        return len(self.sinks)
+
+
+class Joiner:
+    """A socket between `join` and `admit`: what was delivered meanwhile, and where it stood if it listened before."""
+
+    __slots__ = ("at_seq", "waiting")
+
+    def __init__(self, at_seq: int | None) -> None:
+        self.at_seq = at_seq
+        self.waiting: dict[int, bytes] = {}
+
+
+class Channel:
+    """One channel: its subscribers, its order, its lanes."""
+
+    __slots__ = ("joining", "lane", "late", "late_since_s", "name", "newest", "newest_seq", "prices", "stream")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lane = Lane(GATHER_S, only_newest=False)
+        self.prices: dict[float, Lane] = {}
+        self.stream = Stream()
+        self.joining: dict[Sink, Joiner] = {}
+        self.late: dict[Sink, int] = {}  # admitted at a seq that has not come here yet
+        self.late_since_s = 0.0
+        self.newest: Item | None = None
+        self.newest_seq = 0
+
+    def sinks(self) -> Iterator[Sink]:
+        """Every socket that has anything to do with the channel."""
+        yield from self.lane.sinks
+        yield from self.joining
+        yield from self.late
+        for lane in self.prices.values():
+            yield from lane.sinks
+
+    def position(self, sink: Sink) -> int | None:
+        """Up to where `sink` has everything; None if it does not listen."""
+        if sink in self.lane.sinks:
+            return self.stream.last_seq
+        return self.late.get(sink)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody needs the channel."""
+        return next(self.sinks(), None) is None
+
+
+class Hub:
+    """All channels of one gateway process. `gaps` is what the relay has to fetch; it empties it."""
+
+    def __init__(self) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.gaps: set[str] = set()
+        self.writes = 0
+        self._due: list[tuple[float, int, Lane]] = []
+        self._numbers = iter(range(2**62))
+        self._seen_keys: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._of: dict[Sink, set[str]] = {}
+
+    # Subscribers ----------------------------------------------------------------------------------------------------
+
+    def join(self, sink: Sink, name: str) -> None:
+        """Begin to listen: from now on nothing is lost to `sink`, and nothing written to it before it is admitted."""
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(name)
+        self._flush_channel(channel)
+        joiner = Joiner(channel.position(sink))
+        self._remove(channel, sink)
+        channel.joining[sink] = joiner
+        self._of.setdefault(sink, set()).add(name)
+
+    def admit(
+        self, sink: Sink, name: str, seq: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False
+    ) -> bool:
+        """Write `greeting` (frames: the answer, then what was missed up to `seq`), then everything behind `seq`.
+
+        A socket that listened before and is not `replayed` goes on from where it stood. False, and nothing written,
+        if `sink` has left in the meantime.
+        """
+        channel = self.channels.get(name)
+        if channel is None or sink not in channel.joining:
+            return False
+        self._flush_channel(channel)
+        joiner = channel.joining.pop(sink)
+        if joiner.at_seq is not None and not replayed:
+            seq = min(seq, joiner.at_seq)
+        send(sink, greeting)
+        stream = channel.stream
+        if stream.last_seq is None:
+            stream.start(seq)
+            channel.lane.sinks.add(sink)
+            for item_seq, data in sorted(joiner.waiting.items()):
+                self._pass_on(channel, stream.offer(item_seq, data), now_s)
+            self._note_gap(channel)
+        elif seq <= stream.last_seq:
+            send(sink, [data for item_seq, data in sorted(joiner.waiting.items()) if seq < item_seq <= stream.last_seq])
+            channel.lane.sinks.add(sink)
+        else:
+            stream.heard_seq = max(stream.heard_seq, seq)
+            channel.late_since_s = channel.late_since_s if channel.late else now_s
+            channel.late[sink] = seq
+        return True
+
+    def attach(self, sink: Sink, name: str, greeting: Sequence[bytes] = ()) -> bool:
+        """Like `admit`, for a channel whose items have no common order."""
+        channel = self.channels.get(name)
+        if channel is None or sink not in channel.joining:
+            return False
+        self._flush_channel(channel)
+        del channel.joining[sink]
+        send(sink, greeting)
+        channel.lane.sinks.add(sink)
+        return True
+
+    def attach_price(self, sink: Sink, name: str, max_rate: float) -> Item | None:
+        """Like `admit`, for a market channel: at most `max_rate` prices a second. Returns the newest price."""
+        channel = self.channels.get(name)
+        if channel is None or sink not in channel.joining:
+            return None
+        del channel.joining[sink]
+        interval_s = 1.0 / max_rate
+        lane = channel.prices.get(interval_s)
+        if lane is None:
+            lane = channel.prices[interval_s] = Lane(interval_s, only_newest=True)
+        lane.sinks.add(sink)
+        return channel.newest
+
+    def leave(self, sink: Sink, name: str) -> bool:
+        """Stop listening. True when nobody listens to the channel any more: it is gone."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return False
+        self._flush_channel(channel)
+        self._remove(channel, sink)
+        if (names := self._of.get(sink)) is not None:
+            names.discard(name)
+        if channel.is_empty:
+            del self.channels[name]
+            return True
+        return False
+
+    def drop(self, sink: Sink) -> list[str]:
+        """Forget a socket that is gone. Returns the channels that nobody listens to any more."""
+        gone = [name for name in list(self._of.get(sink, ())) if self.leave(sink, name)]
+        self._of.pop(sink, None)
+        return gone
+
+    def sinks_of(self, name: str) -> list[Sink]:
+        """Every socket on a channel, admitted or joining."""
+        channel = self.channels.get(name)
+        return [] if channel is None else list(channel.sinks())
+
+    def channels_of(self, sink: Sink) -> list[str]:
+        """Every channel of a socket."""
+        return list(self._of.get(sink, ()))
+
+    # Deliveries -----------------------------------------------------------------------------------------------------
+
+    def deliver(self, delivery: Delivery, now_s: float) -> None:
+        """Take one item from the bus. HOT."""
+        channel = self.channels.get(delivery.channel)
+        if channel is None:
+            return
+        match delivery.kind:
+            case DeliveryClass.LATEST:
+                self._deliver_price(channel, delivery, now_s)
+            case DeliveryClass.TRANSIENT:
+                self._deliver_transient(channel, delivery, now_s)
+            case _ if not delivery.seq:
+                self._deliver_unordered(channel, delivery, now_s)
+            case _ if delivery.key:
+                self._deliver_direct(channel, delivery, now_s)
+            case _:
+                self._deliver_ordered(channel, delivery.seq, text_frame(delivery.frame), now_s)
+
+    def fill(self, gap: Gap, first: int, frames: Sequence[bytes], now_s: float) -> None:
+        """Take what was missing; what of it cannot be had any more is skipped."""
+        channel = self.channels.get(gap.channel)
+        if channel is None:
+            return
+        for offset, frame in enumerate(frames):
+            self._deliver_ordered(channel, first + offset, text_frame(frame), now_s)
+        self._pass_on(channel, channel.stream.skip_to(gap.through), now_s)
+        self._note_gap(channel)
+
+    def heard(self, name: str, seq: int) -> None:
+        """A channel's head is known to be at `seq`; what of it has not come is a gap."""
+        if (channel := self.channels.get(name)) is not None:
+            channel.stream.heard_seq = max(channel.stream.heard_seq, seq)
+            self._note_gap(channel)
+
+    def forget_prices(self) -> None:
+        """Prices may have been missed: the newest ones are no longer known."""
+        for channel in self.channels.values():
+            channel.newest = None
+
+    def overdue(self, now_s: float) -> None:
+        """Note as gaps what has been promised to subscribers and has not come for a second."""
+        for channel in self.channels.values():
+            if channel.late and now_s - channel.late_since_s > OVERDUE_S:
+                self._note_gap(channel)
+
+    # Flushing -------------------------------------------------------------------------------------------------------
+
+    def flush(self, now_s: float) -> None:
+        """Write every lane that is due."""
+        while self._due and self._due[0][0] <= now_s:
+            lane = heapq.heappop(self._due)[2]
+            lane.due = False
+            self.writes += lane.flush(now_s)
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When `flush` has something to do next; None if nothing waits."""
+        return self._due[0][0] if self._due else None
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _deliver_ordered(self, channel: Channel, seq: int, data: bytes, now_s: float) -> None:
+        for joiner in channel.joining.values():
+            joiner.waiting[seq] = data
+        due = channel.stream.offer(seq, data)
+        if due:
+            self._pass_on(channel, due, now_s)
+        elif channel.stream.heard_seq > (channel.stream.last_seq or 0):
+            self._note_gap(channel)
+
+    def _pass_on(self, channel: Channel, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
+        for seq, data in due:
+            self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", data), now_s)
+            if channel.late:
+                self._admit_late(channel, seq, now_s)
+
+    def _admit_late(self, channel: Channel, seq: int, now_s: float) -> None:
+        arrived = [sink for sink, at in channel.late.items() if at <= seq]
+        if arrived:
+            self.writes += channel.lane.flush(now_s)  # up to and with `seq`: not for them
+            for sink in arrived:
+                del channel.late[sink]
+                channel.lane.sinks.add(sink)
+
+    def _deliver_unordered(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
+        if delivery.key:
+            seen = (delivery.channel, delivery.key)
+            if seen in self._seen_keys:
+                return
+            self._seen_keys[seen] = None
+            if len(self._seen_keys) > SEEN_KEYS_MAX:
+                self._seen_keys.popitem(last=False)
+        self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", text_frame(delivery.frame)), now_s)
+
+    def _deliver_direct(self, users: Channel, delivery: Delivery, now_s: float) -> None:
+        """A direct message: the user's sockets listen to its room from now on, without having subscribed."""
+        name = room_channel(delivery.key)
+        data = text_frame(delivery.frame)
+        room = self.channels.get(name)
+        if room is None:
+            room = self.channels[name] = Channel(name)
+        last_seq = room.stream.last_seq
+        if last_seq is None:
+            room.stream.start(delivery.seq - 1)
+        known = set(room.sinks())
+        self._flush_channel(room)
+        for sink in users.lane.sinks - known:
+            if last_seq is not None and delivery.seq <= last_seq:
+                sink.write(data, [Item(DeliveryClass.LOSSLESS, "", data)])
+            room.lane.sinks.add(sink)
+            self._of.setdefault(sink, set()).add(name)
+        if room.is_empty:
+            del self.channels[name]
+            return
+        self._deliver_ordered(room, delivery.seq, data, now_s)
+
+    def _deliver_transient(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
+        """`key` is a user or session that is left out."""
+        item = Item(DeliveryClass.TRANSIENT, "", text_frame(delivery.frame))
+        if not delivery.key:
+            self._put(channel.lane, item, now_s)
+            return
+        self._flush_channel(channel)
+        for sink in channel.lane.sinks:
+            if delivery.key not in (sink.user_id, sink.session_id):
+                sink.write(item.data, [item])
+
+    def _deliver_price(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
+        if delivery.seq <= channel.newest_seq and channel.newest is not None:
+            return
+        item = Item(DeliveryClass.LATEST, delivery.channel, text_frame(delivery.frame))
+        channel.newest, channel.newest_seq = item, delivery.seq
+        for lane in channel.prices.values():
+            self._put(lane, item, now_s)
+
+    def _put(self, lane: Lane, item: Item, now_s: float) -> None:
+        if lane.only_newest:
+            lane.items[:] = [item]
+        else:
+            lane.items.append(item)
+        if not lane.due:
+            lane.due = True
+            heapq.heappush(self._due, (max(now_s, lane.flushed_at_s + lane.interval_s), next(self._numbers), lane))
+
+    def _flush_channel(self, channel: Channel) -> None:
+        """Write what has gathered before the subscribers change; the lane's pace stays."""
+        if channel.lane.items:
+            self.writes += channel.lane.flush(channel.lane.flushed_at_s)
+
+    def _remove(self, channel: Channel, sink: Sink) -> None:
+        channel.lane.sinks.discard(sink)
+        channel.joining.pop(sink, None)
+        channel.late.pop(sink, None)
+        for interval_s, lane in list(channel.prices.items()):
+            lane.sinks.discard(sink)
+            if not lane.sinks:
+                del channel.prices[interval_s]
+        if not channel.lane.sinks and not channel.late:
+            channel.stream.stop()
+
+    def _note_gap(self, channel: Channel) -> None:
+        if channel.stream.missing(channel.name) is not None:
+            self.gaps.add(channel.name)
+
+
+def send(sink: Sink, frames: Sequence[bytes]) -> None:
+    """Write whole frames to one socket, lossless and in order."""
+    if frames:
+        sink.write(b"".join(frames), [Item(DeliveryClass.LOSSLESS, "", frame) for frame in frames])

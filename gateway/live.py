@@ -1,0 +1,495 @@
+"""`/v1/live`: the shell around `Session`. Reads frames in order, does what they ask, answers."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, assert_never, cast
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from gateway import metrics
+from gateway.auth import Authenticator
+from gateway.backend import Backend
+from gateway.connections import Connections, Socket
+from gateway.hub import Hub, send
+from gateway.presence import Roster
+from gateway.relay import Relay
+from gateway.session import Answer, Authenticate, Close, Perform, Session
+from gateway.settings import GatewaySettings
+from gateway.wire import text_frame
+from shared import logs
+from shared.chat_commands import Sent
+from shared.commands import Caller
+from shared.encoding import to_json
+from shared.errors import ErrorCode, Refusal, Unavailable
+from shared.ids import Prefix, new_id
+from shared.protocol import (
+    Auth,
+    AuthOkData,
+    ChatAckData,
+    ChatDirect,
+    ChatRead,
+    ChatroomSubscribedData,
+    ChatroomTarget,
+    ChatSend,
+    ChatTyping,
+    CloseCode,
+    CommunitySubscribedData,
+    CommunityTarget,
+    FrameId,
+    FrameRefused,
+    Incoming,
+    MarketSubscribedData,
+    MarketTarget,
+    NotificationsSubscribedData,
+    NotificationsTarget,
+    Ping,
+    PresenceGet,
+    Subscribe,
+    Target,
+    Unsubscribe,
+    channel_name,
+    error_frame,
+    frame,
+    parse_subscription,
+)
+from shared.times import now_ms, to_iso
+from shared.topology import (
+    ALL_CHANNEL,
+    Delivery,
+    community_channel,
+    inbox_channel,
+    market_channel,
+    room_channel,
+    user_channel,
+)
+
+log = logs.get(__name__)
+
+REPLAY_MAX = 1000
+SUBSCRIPTIONS_IN_AUTH_MAX = 200
+
+
+class Live:
+    """The WebSocket endpoint of one gateway process."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        backend: Backend,
+        hub: Hub,
+        roster: Roster,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._backend = backend
+        self._hub = hub
+        self._roster = roster
+        self._tasks = tasks
+        self.connections = Connections(tasks.create_task)
+        self.relay: Relay | None = None
+        self.draining = False
+
+    async def readiness(self) -> str | None:
+        """None, or that the gateway is leaving."""
+        return "draining" if self.draining else None
+
+    # Connections ----------------------------------------------------------------------------------------------------
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The handler of GET /v1/live."""
+        self._check_upgrade(request)
+        ws = web.WebSocketResponse(
+            max_msg_size=self._settings.max_message_bytes + 1,  # aiohttp takes less than this
+            autoping=False,  # a ping is a sign of life; aiohttp would not tell
+            compress=False,
+            timeout=2.0,
+        )
+        await ws.prepare(request)
+        session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
+        socket = Socket(self.connections, ws, cast(asyncio.Transport, request.transport), session)
+        self.connections.add(socket)
+        try:
+            await self._read(ws, socket)
+        except Exception:  # the wall around one socket
+            log.exception("connection_failed")
+            socket.close(Close(CloseCode.INTERNAL, "an error of ours"))
+        finally:
+            socket.closing = True
+            self._forget(socket)
+        return ws
+
+    def _check_upgrade(self, request: web.Request) -> None:
+        """Raises a refusal of the upgrade; the app makes a response of it."""
+        origin = request.headers.get("Origin")
+        if origin is not None and self._settings.allowed_origins and origin not in self._settings.allowed_origins:
+            metrics.CONNECTIONS_REFUSED.labels("origin").inc()
+            raise Refusal(ErrorCode.FORBIDDEN, "this origin may not connect")
+        if self.draining or len(self.connections.sockets) >= self._settings.max_connections:
+            metrics.CONNECTIONS_REFUSED.labels("draining" if self.draining else "full").inc()
+            raise Refusal(ErrorCode.UNAVAILABLE, "no more connections here", retry_after_ms=2000)
+
+    async def _read(self, ws: web.WebSocketResponse, socket: Socket) -> None:
+        while True:
+            message = await ws.receive()
+            if socket.closing and message.type is WSMsgType.TEXT:
+                continue
+            match message.type:
+                case WSMsgType.TEXT:
+                    await self._act(socket, message.data)
+                case WSMsgType.PING:
+                    socket.session.heard(time.monotonic())
+                    await ws.pong(message.data)
+                case WSMsgType.PONG:
+                    socket.session.heard(time.monotonic())
+                case WSMsgType.BINARY:
+                    socket.close(Close(CloseCode.UNSUPPORTED, "only text frames are taken"))
+                case _:
+                    return
+
+    def _forget(self, socket: Socket) -> None:
+        assert self.relay is not None  # noqa: S101 - set before the first connection
+        for name in self._hub.drop(socket):
+            self.relay.release(name)
+        metrics.SUBSCRIPTIONS.dec(len(socket.session.subscriptions) + len(socket.session.symbols))
+        self.connections.remove(socket)
+        if socket.is_present:
+            self._roster.closed(socket.user_id, time.monotonic())
+
+    # Frames ---------------------------------------------------------------------------------------------------------
+
+    async def _act(self, socket: Socket, text: str) -> None:
+        match socket.session.receive(text, time.monotonic()):
+            case Answer(answer):
+                socket.send(answer)
+            case Close() as close:
+                socket.close(close)
+            case Authenticate(request, id):
+                await self._authenticate(socket, request, id)
+            case Perform(incoming):
+                metrics.FRAMES_IN.labels(incoming.name).inc()
+                await self._perform(socket, incoming)
+            case other:
+                assert_never(other)
+
+    async def _authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
+        session = socket.session
+        try:
+            identity = self._authenticator.verify(request.token)
+            if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
+                raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
+        except Refusal as refusal:
+            metrics.AUTH_FAILURES.labels(refusal.code).inc()
+            socket.close(session.not_authenticated(refusal, id))
+            return
+        is_first = session.identity is None
+        if (close := session.authenticated(identity)) is not None:
+            socket.close(close)
+            return
+        if is_first and not await self._enter(socket, identity.user_id, id):
+            return
+        data = AuthOkData(
+            user_id=identity.user_id,
+            session_id=session.id,
+            server_time=to_iso(now_ms()),
+            expires_at=to_iso(identity.expires_at_ms),
+            heartbeat_interval=round(self._settings.heartbeat_interval_s * 1000),
+            connection_timeout=round(self._settings.connection_timeout_s * 1000),
+            max_message_bytes=self._settings.max_message_bytes,
+        )
+        socket.send(frame("auth:ok", data, id))
+        await asyncio.gather(*(self._restore(socket, entry) for entry in request.subscriptions))
+
+    async def _enter(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
+        """The user's own channel reaches every socket of the user, without subscribing."""
+        if len(self.connections.by_user.get(user_id, ())) >= self._settings.max_connections_per_user:
+            refusal = Refusal(ErrorCode.RATE_LIMITED, "too many connections of this user")
+            socket.close(Close(CloseCode.OVERLOADED, "too many connections", error_frame(refusal, "auth", id)))
+            return False
+        self.connections.identify(socket, user_id)
+        try:
+            await self._listen(socket, user_channel(user_id))
+        except Unavailable as error:
+            refusal = Refusal(ErrorCode.UNAVAILABLE, str(error))
+            socket.close(Close(CloseCode.OVERLOADED, "not ready", error_frame(refusal, "auth", id)))
+            return False
+        self._hub.attach(socket, user_channel(user_id))
+        self._roster.opened(user_id)
+        socket.is_present = True
+        return True
+
+    async def _restore(self, socket: Socket, entry: msgspec.Raw) -> None:
+        """Handle one entry of `auth.subscriptions` as the subscribe frame that it is."""
+        try:
+            incoming = parse_subscription(entry)
+        except FrameRefused as refused:
+            socket.send(error_frame(refused, refused.name, refused.id))
+            return
+        await self._perform(socket, incoming)
+
+    async def _perform(self, socket: Socket, incoming: Incoming) -> None:
+        """Sends, read marks and typing go out in the frames' order and are answered when their answers come; all else
+        is done before the next frame is looked at."""
+        match incoming.request:
+            case Subscribe(target):
+                await self._guard(socket, incoming, self._subscribe(socket, target, incoming.id))
+            case Unsubscribe(target):
+                self._unsubscribe(socket, target, incoming.id)
+            case ChatSend() | ChatDirect() as request:
+                await self._pipeline(socket, incoming, self._send(socket, request, incoming.id))
+            case ChatTyping() as request:
+                await self._pipeline(socket, incoming, self._typing(socket, request, incoming.id))
+            case ChatRead() as request:
+                await self._pipeline(socket, incoming, self._mark_read(socket, request, incoming.id))
+            case PresenceGet() as request:
+                await self._guard(socket, incoming, self._presence(socket, request, incoming.id))
+            case Auth() | Ping():
+                raise AssertionError("the session answers these itself")
+            case other:
+                assert_never(other)
+
+    async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
+        """Begin `work` without awaiting it; at most 64 of a socket are under way, then its reader waits."""
+        await socket.in_flight.acquire()
+        task = self._tasks.create_task(self._guard(socket, incoming, work))
+        task.add_done_callback(lambda _: socket.in_flight.release())
+
+    async def _guard(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`; whatever goes wrong becomes an error frame."""
+        try:
+            await work
+            return
+        except Refusal as error:
+            refusal = error
+        except Unavailable as error:
+            refusal = Refusal(ErrorCode.UNAVAILABLE, str(error))
+        except Exception:  # the wall around one socket
+            log.exception("frame_failed", type=incoming.name)
+            refusal = Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs")
+        metrics.ERRORS_OUT.labels(refusal.code).inc()
+        socket.send(error_frame(refusal, incoming.name, incoming.id))
+
+    # Chat -----------------------------------------------------------------------------------------------------------
+
+    async def _send(self, socket: Socket, request: ChatSend | ChatDirect, id: FrameId | None) -> None:
+        caller = _caller(socket)
+        if isinstance(request, ChatSend):
+            sent = await self._backend.send_message(
+                caller, request.chatroom_id, request.message, request.client_message_id
+            )
+        else:
+            sent = await self._backend.send_direct(caller, request.user_id, request.message, request.client_message_id)
+        socket.send(frame("chat:ack", _ack(sent), id))
+
+    async def _typing(self, socket: Socket, request: ChatTyping, id: FrameId | None) -> None:
+        mark = await self._backend.set_typing(_caller(socket), request.chatroom_id, request.is_typing)
+        if id is not None:
+            socket.send(frame("chat:typing", mark, id))
+
+    async def _mark_read(self, socket: Socket, request: ChatRead, id: FrameId | None) -> None:
+        mark = await self._backend.mark_read(_caller(socket), request.chatroom_id, request.seq, socket.session_id)
+        if id is not None:
+            socket.send(frame("chat:read", mark, id))
+
+    async def _presence(self, socket: Socket, request: PresenceGet, id: FrameId | None) -> None:
+        state = await self._backend.presence(_caller(socket), tuple(request.user_ids))
+        socket.send(frame("presence:state", state, id))
+
+    # Subscriptions --------------------------------------------------------------------------------------------------
+
+    async def _subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
+        match target:
+            case ChatroomTarget():
+                await self._subscribe_room(socket, target, id)
+            case NotificationsTarget():
+                await self._subscribe_inbox(socket, target, id)
+            case MarketTarget():
+                await self._subscribe_market(socket, target, id)
+            case CommunityTarget():
+                await self._subscribe_community(socket, target, id)
+            case _:
+                assert_never(target)
+
+    async def _subscribe_room(self, socket: Socket, target: ChatroomTarget, id: FrameId | None) -> None:
+        name = room_channel(target.chatroom_id)
+        socket.session.admit(target, name)
+        try:
+            await self._listen(socket, name)
+            caller = _caller(socket)
+            head = await self._backend.subscribe_room(caller, target.chatroom_id)
+            missed: tuple[msgspec.Raw, ...] = ()
+            recovered = target.since is not None and 0 <= head.seq - target.since <= REPLAY_MAX
+            if recovered and target.since is not None and head.seq > target.since:
+                replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
+                missed = replay.frames
+        except BaseException:
+            self._leave(socket, name)
+            raise
+        data = ChatroomSubscribedData(
+            chatroom_id=target.chatroom_id,
+            seq=head.seq,
+            recovered=recovered,
+            replayed=len(missed),
+            active_now=head.active_now,
+        )
+        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, missed)], recovered)
+
+    async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
+        caller = _caller(socket)
+        if target.user_id not in (None, caller.user_id):
+            raise Refusal(ErrorCode.FORBIDDEN, "these are another user's notifications")
+        name = inbox_channel(caller.user_id)
+        socket.session.admit(target, name)
+        try:
+            await self._listen(socket, name)
+            await self._listen(socket, ALL_CHANNEL)
+            head = await self._backend.open_inbox(caller, target.since)
+        except BaseException:
+            self._leave(socket, name)
+            self._leave(socket, ALL_CHANNEL)
+            raise
+        recovered = target.since is not None and head.recovered
+        data = NotificationsSubscribedData(
+            user_id=caller.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
+        )
+        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, head.frames)], recovered)
+        self._hub.attach(socket, ALL_CHANNEL)
+
+    async def _subscribe_market(self, socket: Socket, target: MarketTarget, id: FrameId | None) -> None:
+        socket.session.admit(target, "")
+        symbols = list(dict.fromkeys(target.symbols))
+        names = {symbol: market_channel(symbol) for symbol in symbols}
+        try:
+            await asyncio.gather(*(self._listen(socket, name) for name in names.values()))
+            unseen = [symbol for symbol in symbols if self._hub.channels[names[symbol]].newest is None]
+            unknown = set(await self._relay.snapshot(unseen)) if unseen else set()
+        except BaseException:
+            for name in names.values():
+                self._leave(socket, name)
+            raise
+        known = [symbol for symbol in symbols if symbol not in unknown]
+        data = MarketSubscribedData(symbols=known, unknown=[symbol for symbol in symbols if symbol in unknown])
+        socket.send(frame("subscribed", data, id))
+        for symbol in data.unknown:
+            self._leave(socket, names[symbol])
+        for symbol in known:
+            newest = self._hub.attach_price(socket, names[symbol], target.max_rate)
+            if newest is not None:
+                socket.write(newest.data, [newest])
+            if symbol not in socket.session.symbols:
+                metrics.SUBSCRIPTIONS.inc()
+            socket.session.symbols[symbol] = target.max_rate
+
+    async def _subscribe_community(self, socket: Socket, target: CommunityTarget, id: FrameId | None) -> None:
+        identity = socket.session.identity
+        allowed = None if identity is None else identity.communities
+        if allowed is not None and target.community_id not in allowed:
+            raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
+        name = community_channel(target.community_id)
+        socket.session.admit(target, name)
+        await self._listen(socket, name)
+        answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
+        if self._hub.attach(socket, name, [text_frame(answer)]):
+            self._count(socket, name)
+
+    def _unsubscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
+        data: dict[str, Any]
+        match target:
+            case ChatroomTarget():
+                names, data = [room_channel(target.chatroom_id)], {"chatroomId": target.chatroom_id}
+            case NotificationsTarget():
+                names, data = [inbox_channel(socket.user_id), ALL_CHANNEL], {"userId": socket.user_id}
+            case MarketTarget():
+                names, data = [market_channel(symbol) for symbol in target.symbols], {"symbols": target.symbols}
+                for symbol in target.symbols:
+                    if socket.session.symbols.pop(symbol, None) is not None:
+                        metrics.SUBSCRIPTIONS.dec()
+            case CommunityTarget():
+                names, data = [community_channel(target.community_id)], {"communityId": target.community_id}
+            case _:
+                assert_never(target)
+        for name in names:
+            self._leave(socket, name)
+        socket.send(frame("unsubscribed", {"channel": channel_name(target), **data}, id))
+
+    @property
+    def _relay(self) -> Relay:
+        assert self.relay is not None  # noqa: S101 - set before the first connection
+        return self.relay
+
+    async def _listen(self, socket: Socket, name: str) -> None:
+        """Join a channel whose shard reaches this gateway. Raises Unavailable; then the socket is not on it."""
+        self._hub.join(socket, name)
+        try:
+            await self._relay.want(name)
+        except Unavailable:
+            self._leave(socket, name)
+            raise
+
+    def _admit(self, socket: Socket, name: str, seq: int, frames: list[bytes], replayed: bool) -> None:
+        greeting = [text_frame(item) for item in frames]
+        if self._hub.admit(socket, name, seq, greeting, self._loop_time(), replayed=replayed):
+            self._count(socket, name)
+            self._relay.schedule()
+
+    def _count(self, socket: Socket, name: str) -> None:
+        if name not in socket.session.subscriptions:
+            socket.session.subscriptions.add(name)
+            metrics.SUBSCRIPTIONS.inc()
+
+    def _leave(self, socket: Socket, name: str) -> None:
+        if name in socket.session.subscriptions:
+            socket.session.subscriptions.discard(name)
+            metrics.SUBSCRIPTIONS.dec()
+        self._relay.leave(socket, name)
+
+    def _loop_time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # Control --------------------------------------------------------------------------------------------------------
+
+    def on_control(self, delivery: Delivery) -> None:
+        """What chat_service and notifier tell the gateways themselves; see `decisions._control`."""
+        kind, _, key = delivery.channel.partition(":")
+        match kind, delivery.key:
+            case "room", "evict":
+                self._relay.evict(delivery.channel, msgspec.json.decode(delivery.frame)["userId"])
+            case "room", "recheck":
+                self._tasks.create_task(self._relay.recheck(delivery.channel))
+            case "room", "deleted":
+                self._close_room(delivery.channel, key)
+            case "user", "revoke":
+                refusal = Refusal(ErrorCode.UNAUTHORIZED, "the token has been revoked")
+                self.connections.close_user(key, Close(CloseCode.UNAUTHORIZED, "revoked", error_frame(refusal)))
+            case "user", "ban":
+                refusal = Refusal(ErrorCode.FORBIDDEN, "the user is banned")
+                self.connections.close_user(key, Close(CloseCode.FORBIDDEN, "banned", error_frame(refusal)))
+            case _:
+                log.error("unknown_control", key=delivery.key)
+
+    def _close_room(self, channel: str, room_id: str) -> None:
+        farewell = text_frame(to_json({"type": "chatroom:deleted", "data": {"chatroomId": room_id}}))
+        for sink in self._hub.sinks_of(channel):
+            self._relay.leave(sink, channel)
+            sink.unsubscribed(channel)
+            send(sink, [farewell])
+
+
+def _caller(socket: Socket) -> Caller:
+    identity = socket.session.identity
+    assert identity is not None  # noqa: S101 - the session lets nothing through before
+    return identity.caller
+
+
+def _ack(sent: Sent) -> ChatAckData:
+    message = sent.message
+    return ChatAckData(
+        chatroom_id=message.chatroom_id,
+        message_id=message.id,
+        seq=message.seq,
+        client_message_id=message.client_message_id,
+        timestamp=message.created_at,
+    )

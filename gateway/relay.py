@@ -1,0 +1,272 @@
+"""From the broker to the hub: which shards to listen to, gaps to fill, and what to do when lines may have been lost.
+
+Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. Lossless
+channels show it as a gap in their seq. Then, and after every reconnect, every channel is checked again (`recheck`):
+rooms by asking the partition for each subscriber, which also notices memberships that ended meanwhile.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+from gateway import metrics
+from gateway.backend import Backend
+from gateway.hub import Hub, Sink
+from gateway.stream import Gap
+from shared import logs
+from shared.bus import Bus
+from shared.commands import Caller, Replay
+from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
+from shared.protocol import frame
+from shared.topology import DELIVERIES, Delivery, DeliveryClass, gateway_queue, market_channel, shard_key, shard_of
+
+log = logs.get(__name__)
+
+UNBIND_LINGER_S = 30.0
+SWEEP_INTERVAL_S = 0.5
+RECHECKS_AT_ONCE = 200
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 2.0
+SYSTEM = Caller(user_id="system:gateway")
+
+Control = Callable[[Delivery], None]
+
+
+class Relay:
+    """Feeds the hub of one gateway process. `on_control` is called with each CONTROL delivery."""
+
+    def __init__(self, hub: Hub, bus: Bus, backend: Backend, node_id: str, on_control: Control) -> None:
+        self._hub = hub
+        self._bus = bus
+        self._backend = backend
+        self._queue = gateway_queue(node_id)
+        self._on_control = on_control
+        self._wanted: dict[int, set[str]] = {}  # channels by shard
+        self._bound: dict[int, asyncio.Future[None]] = {}
+        self._idle_since_s: dict[int, float] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = 0.0
+        self._connected_before = False
+        self._filling: set[str] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._bus.on_connected.append(self._on_connected)
+            await self._bus.listen(self._queue, self._on_body)
+            while True:
+                await asyncio.sleep(SWEEP_INTERVAL_S)
+                self._hub.overdue(self._loop.time())
+                self._fill_gaps()
+                await self._unbind_idle()
+
+    # Interest -------------------------------------------------------------------------------------------------------
+
+    async def want(self, channel: str) -> None:
+        """Return once the channel's shard reaches this gateway. Raises Unavailable; then nothing is wanted."""
+        shard = shard_of(channel)
+        self._wanted.setdefault(shard, set()).add(channel)
+        self._idle_since_s.pop(shard, None)
+        binding = self._bound.get(shard)
+        if binding is None:
+            binding = self._bound[shard] = self._loop.create_future()
+            await self._bind(shard, binding)
+        elif not binding.done():
+            await asyncio.shield(binding)
+        if binding.exception() is not None:
+            self.release(channel)
+            raise Unavailable("the broker is not connected")
+
+    async def _bind(self, shard: int, binding: "asyncio.Future[None]") -> None:
+        try:
+            await self._bus.bind(self._queue.name, DELIVERIES, shard_key(shard))
+        except BaseException as error:
+            del self._bound[shard]
+            binding.set_exception(Unavailable("the broker is not connected"))
+            if not isinstance(error, Unavailable):
+                raise
+        else:
+            binding.set_result(None)
+            metrics.SHARDS_BOUND.inc()
+
+    def release(self, channel: str) -> None:
+        """Nobody here listens to the channel any more. Its shard is left when none of its channels is wanted for 30 s:
+        bindings come and go with shards, not with clients."""
+        shard = shard_of(channel)
+        wanted = self._wanted.get(shard)
+        if wanted is None:
+            return
+        wanted.discard(channel)
+        if not wanted:
+            del self._wanted[shard]
+            self._idle_since_s[shard] = self._loop.time()
+
+    async def _unbind_idle(self) -> None:
+        now_s = self._loop.time()
+        for shard, since_s in list(self._idle_since_s.items()):
+            if now_s - since_s < UNBIND_LINGER_S or shard in self._wanted:
+                continue
+            del self._idle_since_s[shard]
+            if self._bound.pop(shard, None) is not None:
+                metrics.SHARDS_BOUND.dec()
+                with suppress(Unavailable):
+                    await self._bus.unbind(self._queue.name, DELIVERIES, shard_key(shard))
+
+    # Deliveries -----------------------------------------------------------------------------------------------------
+
+    def _on_body(self, body: bytes) -> None:
+        """HOT: one call an AMQP message, one pass over its lines."""
+        now_s = self._loop.time()
+        for line in body.split(b"\n"):
+            try:
+                delivery = Delivery.from_line(line)
+            except Malformed as error:
+                log.error("bad_delivery_line", reason=str(error))
+                continue
+            metrics.DELIVERIES_IN.labels(delivery.kind).inc()
+            if delivery.kind is DeliveryClass.CONTROL:
+                self._on_control(delivery)
+            else:
+                self._hub.deliver(delivery, now_s)
+        self.schedule()
+        if self._hub.gaps:
+            self._fill_gaps()
+
+    def schedule(self) -> None:
+        """See to it that the hub is flushed when it is due."""
+        due_s = self._hub.next_due_s
+        if due_s is None or (self._timer is not None and self._timer_at_s <= due_s):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at_s = due_s
+        self._timer = self._loop.call_at(due_s, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        before = self._hub.writes
+        self._hub.flush(self._loop.time())
+        metrics.WRITES.inc(self._hub.writes - before)
+        self.schedule()
+
+    # Losses ---------------------------------------------------------------------------------------------------------
+
+    async def _on_connected(self) -> None:
+        """The connection is there; after the first time, lines may have been lost."""
+        if self._connected_before and self._tasks is not None:
+            self._tasks.create_task(self._recheck_all())
+        self._connected_before = True
+
+    async def _recheck_all(self) -> None:
+        self._hub.forget_prices()
+        names = list(self._hub.channels)
+        log.info("rechecking_channels", channels=len(names))
+        symbols = [name.partition(":")[2] for name in names if name.startswith("market:")]
+        if symbols:
+            await self._retry(partial(self.snapshot, symbols))
+        for first in range(0, len(names), RECHECKS_AT_ONCE):
+            await asyncio.gather(*map(self.recheck, names[first : first + RECHECKS_AT_ONCE]))
+
+    async def recheck(self, name: str) -> None:
+        """Ask for each subscriber of a channel whether it still may listen, and where the channel stands."""
+        kind, _, key = name.partition(":")
+        sinks = {sink.user_id: sink for sink in self._hub.sinks_of(name)}
+        if kind == "room":
+            checks = (self._retry(partial(self._recheck_room, name, key, sink)) for sink in sinks.values())
+            await asyncio.gather(*checks)
+        elif kind == "inbox":
+            await self._retry(partial(self._recheck_inbox, name, key))
+
+    async def _recheck_room(self, name: str, room_id: str, sink: Sink) -> None:
+        try:
+            head = await self._backend.subscribe_room(Caller(user_id=sink.user_id), room_id)
+        except Refusal as refusal:
+            if refusal.code is ErrorCode.NOT_FOUND:
+                self.evict(name, sink.user_id)
+                return
+            raise Unavailable(refusal.message) from refusal
+        self._hub.heard(name, head.seq)
+        self._fill_gaps()
+
+    async def _recheck_inbox(self, name: str, user_id: str) -> None:
+        head = await self._backend.open_inbox(Caller(user_id=user_id), None)
+        self._hub.heard(name, head.seq)
+        self._fill_gaps()
+
+    async def snapshot(self, symbols: list[str]) -> list[str]:
+        """Bring the newest prices of symbols to their channels. Returns the unknown ones. Raises Unavailable."""
+        answer = await self._backend.prices(SYSTEM, tuple(symbols))
+        for price in answer.prices:
+            delivery = Delivery(
+                market_channel(price.symbol),
+                DeliveryClass.LATEST,
+                price.seq,
+                price.symbol,
+                frame("market:price", price),
+            )
+            self._hub.deliver(delivery, self._loop.time())
+        self.schedule()
+        return list(answer.unknown)
+
+    def evict(self, channel: str, user_id: str) -> None:
+        """Unsubscribe all sockets of a user from a channel."""
+        for sink in self._hub.sinks_of(channel):
+            if sink.user_id == user_id:
+                self.leave(sink, channel)
+                sink.unsubscribed(channel)
+
+    def leave(self, sink: Sink, channel: str) -> None:
+        """Unsubscribe a socket."""
+        if self._hub.leave(sink, channel):
+            self.release(channel)
+
+    def _fill_gaps(self) -> None:
+        """Fetch what is missing, one request a channel at a time."""
+        for name in list(self._hub.gaps):
+            self._hub.gaps.discard(name)
+            channel = self._hub.channels.get(name)
+            gap = None if channel is None else channel.stream.missing(name)
+            if gap is not None and name not in self._filling and self._tasks is not None:
+                self._filling.add(name)
+                metrics.GAPS.inc()
+                self._tasks.create_task(self._fill(gap))
+
+    async def _fill(self, gap: Gap) -> None:
+        log.info("filling_gap", after=gap.after, through=gap.through)
+        try:
+            await self._retry(partial(self._fetch, gap))
+        finally:
+            self._filling.discard(gap.channel)
+        self._hub.heard(gap.channel, 0)
+        self._fill_gaps()
+
+    async def _fetch(self, gap: Gap) -> None:
+        kind, _, key = gap.channel.partition(":")
+        if kind == "room":
+            replay = await self._backend.replay_messages(SYSTEM, key, gap.after, gap.through)
+        elif kind == "inbox":
+            replay = await self._backend.replay_inbox(Caller(user_id=key), gap.after, gap.through)
+        else:
+            replay = Replay(first=gap.through + 1, frames=())
+        reached = gap._replace(through=min(gap.through, max(gap.after, replay.first + len(replay.frames) - 1)))
+        if not replay.frames:
+            log.error("gap_not_filled", after=gap.after, through=gap.through)
+            reached = gap
+        self._hub.fill(reached, replay.first, [bytes(item) for item in replay.frames], self._loop.time())
+        self.schedule()
+
+    async def _retry(self, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Until it succeeds: what is lossless is not given up."""
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                await attempt()
+                return
+            except (Unavailable, Refusal) as error:
+                log.warning("will_try_again", reason=str(error), retry_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)

@@ -1,0 +1,165 @@
+"""One connection's protocol: frame and clock in, what to do out. Pure; the shell is `gateway.live`.
+
+NEW ── auth ──> OPEN ──> closed by the shell
+ │ anything else but ping: UNAUTHORIZED, 4401
+"""
+
+from dataclasses import dataclass
+
+from gateway.auth import Identity
+from gateway.settings import GatewaySettings
+from shared.errors import ErrorCode, Refusal
+from shared.protocol import (
+    Auth,
+    ChatDirect,
+    ChatSend,
+    CloseCode,
+    FrameId,
+    FrameRefused,
+    Incoming,
+    MarketTarget,
+    Ping,
+    Target,
+    error_frame,
+    parse,
+    pong_frame,
+)
+
+BAD_FRAMES_MAX = 10
+ABUSE_FACTOR = 10
+ABUSE_WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Send this frame."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send `frame`, if any, and close."""
+
+    code: int
+    reason: str
+    frame: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Verify the token, then call `Session.authenticated`."""
+
+    request: Auth
+    id: FrameId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Do what the client asks and answer it."""
+
+    incoming: Incoming
+
+
+Action = Answer | Close | Authenticate | Perform
+
+
+class Session:
+    """What a connection may do now. Times are seconds of one monotonic clock, unless they end in `_ms` (wall clock)."""
+
+    def __init__(self, session_id: str, settings: GatewaySettings, now_s: float) -> None:
+        self.id = session_id
+        self.identity: Identity | None = None
+        self.subscriptions: set[str] = set()
+        self.symbols: dict[str, float] = {}
+        self._settings = settings
+        self._opened_at_s = now_s
+        self._heard_at_s = now_s
+        self._bad_frames = 0
+        self._window_began_at_s = now_s
+        self._sent_in_window = 0
+
+    def heard(self, now_s: float) -> None:
+        """The client gave a sign of life, whatever it was."""
+        self._heard_at_s = now_s
+
+    def receive(self, text: str, now_s: float) -> Action:
+        """Decide on one text frame."""
+        self._heard_at_s = now_s
+        try:
+            incoming = parse(text)
+        except FrameRefused as refused:
+            return self._refuse(refused)
+        self._bad_frames = 0
+        match incoming.request:
+            case Ping():
+                return Answer(pong_frame(incoming.id))
+            case Auth() as request:
+                return Authenticate(request, incoming.id)
+            case _ if self.identity is None:
+                return self._not_authenticated(incoming.name, incoming.id)
+            case ChatSend() | ChatDirect() if self._abuses_the_rate(now_s):
+                refusal = Refusal(ErrorCode.RATE_LIMITED, "too many messages while rate limited")
+                return Close(
+                    CloseCode.RATE_ABUSE, "rate limit abused", error_frame(refusal, incoming.name, incoming.id)
+                )
+            case _:
+                return Perform(incoming)
+
+    def authenticated(self, identity: Identity) -> Close | None:
+        """Take a verified token: the first opens the session, a later one renews it. Another user's closes it."""
+        if self.identity is not None and self.identity.user_id != identity.user_id:
+            refusal = Refusal(ErrorCode.FORBIDDEN, "the token is another user's")
+            return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth"))
+        self.identity = identity
+        return None
+
+    def not_authenticated(self, refusal: Refusal, id: FrameId | None) -> Close:
+        """A token was refused."""
+        return Close(CloseCode.UNAUTHORIZED, "no valid token", error_frame(refusal, "auth", id))
+
+    def tick(self, now_s: float, now_ms: int) -> Close | None:
+        """What time alone brings: silence, no auth, an expired token."""
+        if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
+            return Close(CloseCode.SILENT, "no auth in time")
+        if now_s - self._heard_at_s > self._settings.connection_timeout_s:
+            return Close(CloseCode.SILENT, "silent for too long")
+        if self.identity is not None and self.identity.expires_at_ms <= now_ms:
+            refusal = Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired")
+            return Close(CloseCode.UNAUTHORIZED, "the token has expired", error_frame(refusal))
+        return None
+
+    def admit(self, target: Target, channel: str) -> None:
+        """Count a subscription. Raises TOO_MANY_SUBSCRIPTIONS; one that is there already always passes."""
+        if isinstance(target, MarketTarget):
+            if len(self.symbols.keys() | set(target.symbols)) > self._settings.max_symbols:
+                raise _too_many("symbols", self._settings.max_symbols)
+        elif channel not in self.subscriptions and len(self.subscriptions) >= self._settings.max_subscriptions:
+            raise _too_many("subscriptions", self._settings.max_subscriptions)
+
+    def _refuse(self, refused: FrameRefused) -> Action:
+        if self.identity is None:
+            return self._not_authenticated(refused.name, refused.id)
+        frame = error_frame(refused, refused.name, refused.id)
+        if refused.code is ErrorCode.BAD_FRAME:
+            self._bad_frames += 1
+            if self._bad_frames >= BAD_FRAMES_MAX:
+                return Close(CloseCode.BAD_FRAMES, f"{BAD_FRAMES_MAX} bad frames in a row", frame)
+        else:
+            self._bad_frames = 0
+        return Answer(frame)
+
+    def _not_authenticated(self, name: str | None, id: FrameId | None) -> Close:
+        refusal = Refusal(ErrorCode.UNAUTHORIZED, "authenticate first: send an auth frame with a token")
+        return Close(CloseCode.UNAUTHORIZED, "not authenticated", error_frame(refusal, name, id))
+
+    def _abuses_the_rate(self, now_s: float) -> bool:
+        """Whether this connection alone sends more than ten times what its user may."""
+        if now_s - self._window_began_at_s > ABUSE_WINDOW_S:
+            self._window_began_at_s, self._sent_in_window = now_s, 0
+        self._sent_in_window += 1
+        return self._sent_in_window > ABUSE_FACTOR * self._settings.rate_limit_messages_per_minute
+
+
+def _too_many(what: str, limit: int) -> Refusal:
+    return Refusal(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} {what} a connection")

@@ -1,0 +1,35 @@
+"""The settings of the gateway; see shared/settings.py."""
+
+from shared.settings import Count, Port, Seconds, Settings
+
+
+class GatewaySettings(Settings, frozen=True, kw_only=True):
+    """One of `jwt_secret`, `jwt_public_key_file` must be set. `gateway_port` may be shared by several processes."""
+
+    gateway_host: str = "0.0.0.0"  # noqa: S104 - clients come from other hosts
+    gateway_port: Port = 8080
+    admin_port: Port = 9100
+    jwt_secret: str | None = None
+    jwt_public_key_file: str | None = None
+    jwt_algorithms: tuple[str, ...] = ()
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    max_connections: Count = 10_000
+    max_connections_per_user: Count = 20
+    max_message_bytes: Count = 65_536
+    max_subscriptions: Count = 200
+    max_symbols: Count = 200
+    rate_limit_messages_per_minute: Count = 100
+    connection_timeout_s: Seconds = 60.0
+    heartbeat_interval_s: Seconds = 30.0
+    auth_timeout_s: Seconds = 10.0
+    dev_mode: bool = False
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if self.jwt_secret is None and self.jwt_public_key_file is None:
+            found.append("JWT_SECRET: is not set, and neither is JWT_PUBLIC_KEY_FILE; tokens could not be verified")
+        if self.jwt_secret is not None and len(self.jwt_secret.encode()) < 32 and not self.dev_mode:
+            found.append("JWT_SECRET: must have 32 bytes at least (RFC 7518, 3.2)")
+        return found
