@@ -2,45 +2,68 @@
 
 import asyncio
 
-from chat_service import metrics, presence_store, store
+from chat_service import presence_store, store
 from chat_service.limits import SlidingWindow
+from chat_service.node_store import NodeStore
+from chat_service.nodes import Nodes
 from chat_service.partition import Partition
 from chat_service.presence import Presence
 from chat_service.presence_store import PresenceStore
+from chat_service.profile_store import ProfileStore
+from chat_service.profiles import Profiles
+from chat_service.purge import purge_deleted_rooms
 from chat_service.queries import Queries
+from chat_service.rates import Rates
 from chat_service.settings import ChatSettings
 from chat_service.store import RoomStore
 from shared import lifecycle
 from shared.admin import Admin
 from shared.bus import Bus
 from shared.chat_commands import ChatQueries
+from shared.events import split_events
 from shared.mongo import Mongo
 from shared.rpc import QueryServer
 from shared.times import now_ms
-from shared.topology import CHAT_PRESENCE, CHAT_QUERY, PARTITIONS, partition_queue
+from shared.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS
 
 
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:
-    """Run until `stop` is set: partitions and queries."""
+    """Run until `stop` is set: this replica's share of the partitions, queries, presence, profiles."""
     admin = Admin()
     mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
+    admin.checks["database"] = mongo.readiness
     async with admin.serving(settings.admin_host, settings.admin_port):
-        admin.checks["database"] = mongo.readiness
         await lifecycle.until(stop, mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES}))
         async with Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus:
             admin.checks["broker"] = bus.readiness
-            rooms = RoomStore(mongo.database)
-            present = PresenceStore(mongo.database)
+            rooms, present = RoomStore(mongo.database), PresenceStore(mongo.database)
             presence = Presence(present, bus, node_id, now_ms)
-            limiter = SlidingWindow(settings.rate_limit_messages_per_minute)
-            queries = Queries(rooms, presence)
-            await bus.consume(CHAT_QUERY, QueryServer(bus, ChatQueries, queries.answer).handle, concurrency=8)
+            profiles = Profiles(ProfileStore(mongo.database), node_id)
+            rates = Rates(SlidingWindow(settings.rate_limit_messages_per_minute), bus, node_id, now_ms)
+            nodes = Nodes(
+                NodeStore(mongo.database),
+                bus,
+                node_id,
+                now_ms,
+                lambda: Partition(rooms, present, profiles, rates, bus, now_ms),
+                rates.nodes_changed,
+            )
+            admin.checks["lease"] = nodes.readiness
+            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence).answer)
+            await bus.consume(rates.queue, rates.handle)
+            await bus.consume(profiles.queue, profiles.learn, split=split_events)
+            await bus.consume(CHAT_USERS, profiles.write, split=split_events)
+            await bus.consume(CHAT_QUERY, answer.handle, concurrency=8)
             await bus.consume(CHAT_PRESENCE, presence.handle)
-            for number in range(PARTITIONS):
-                partition = Partition(rooms, present, bus, limiter, now_ms)
-                await bus.consume(partition_queue(number), partition.handle)
-                metrics.PARTITIONS.inc()
-            await lifecycle.until(stop, presence.sweep())
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(work)
+                    for work in (nodes.run(), nodes.sweep_typing(), presence.sweep(), purge_deleted_rooms(rooms))
+                ]
+                await stop.wait()
+                for task in running:
+                    task.cancel()
+            await nodes.leave()
     mongo.close()
 
 

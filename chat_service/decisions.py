@@ -46,12 +46,16 @@ DIRECT_ROOM_NAME = "Direct message"
 
 
 class Asked(NamedTuple):
-    """A command and the circumstances it came in. `wait_ms` is not 0 for a message over its sender's rate."""
+    """A command and the circumstances it came in.
+
+    `wait_ms` is not 0 for a message over its sender's rate; `profile` is how the caller is shown now.
+    """
 
     command: RoomCommands
     redelivered: bool = False
     expired: bool = False
     wait_ms: int = 0
+    profile: UserProfile = UserProfile()
 
 
 @dataclass(slots=True)
@@ -181,7 +185,7 @@ class _Decision:
             return Sent(message=message_view(stored), repeated=True)
         if self.asked.wait_ms:
             raise Refusal(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms=self.asked.wait_ms)
-        member = self._active(user_id) or self._enter(user_id, self.caller.profile)
+        member = self._active(user_id) or self._enter(user_id, self.asked.profile)
         room.last_seq += 1
         room.last_message_at_ms = self.now_ms
         message = Message(
@@ -189,7 +193,7 @@ class _Decision:
             room_id=room.id,
             seq=room.last_seq,
             user_id=user_id,
-            user=self.caller.profile,
+            user=self.asked.profile,
             text=command.message,
             client_message_id=key,
             created_at_ms=self.now_ms,
@@ -214,7 +218,7 @@ class _Decision:
                 created_at_ms=self.now_ms,
                 direct=(self.caller.user_id, command.to_user_id),
             )
-            self._enter(self.caller.user_id, self.caller.profile, quietly=True)
+            self._enter(self.caller.user_id, self.asked.profile, quietly=True)
             self._enter(command.to_user_id, UserProfile(), quietly=True)
         return self._send(command)
 
@@ -243,7 +247,7 @@ class _Decision:
                 created_by=self.caller.user_id,
                 created_at_ms=self.now_ms,
             )
-            self._enter(self.caller.user_id, self.caller.profile, quietly=True)
+            self._enter(self.caller.user_id, self.asked.profile, quietly=True)
             for user_id in command.member_ids:
                 if self._active(user_id) is None:
                     self._enter(user_id, UserProfile(), quietly=True)
@@ -284,7 +288,7 @@ class _Decision:
         if room is None or room.deleted or not (room.type is RoomType.PUBLIC or invited):
             raise Refusal.not_found("room")
         if member is None or not member.active:
-            self._enter(self.caller.user_id, self.caller.profile)
+            self._enter(self.caller.user_id, self.asked.profile)
         return self._view(room)
 
     def _leave(self) -> Any:

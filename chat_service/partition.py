@@ -18,18 +18,21 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.decisions import Asked, Changes, RoomState, decide, shows_active_now, users_of
-from chat_service.limits import SlidingWindow
 from chat_service.presence import presence_view
 from chat_service.presence_store import PresenceStore
+from chat_service.profiles import Profiles
+from chat_service.rates import Rates
 from chat_service.rooms import Room
 from chat_service.store import Conflict, RoomStore
+from chat_service.typing_marks import TypingMarks, Typist
 from shared import logs
-from shared.chat_commands import AddMember, RoomCommands, SendDirect, SendMessage, Sent
+from shared.chat_commands import AddMember, RoomCommands, SendDirect, SendMessage, Sent, TypingMark
 from shared.commands import refusal_line, reply_line
 from shared.consumer import Line
 from shared.errors import Refusal
+from shared.protocol import frame
 from shared.rpc import Publisher, decode_command
-from shared.topology import Delivery
+from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
 log = logs.get(__name__)
 
@@ -56,15 +59,18 @@ class Partition:
         self,
         store: RoomStore,
         presence: PresenceStore,
+        profiles: Profiles,
+        rates: Rates,
         bus: Publisher,
-        limiter: SlidingWindow,
         clock_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._presence = presence
+        self._profiles = profiles
+        self._rates = rates
         self._bus = bus
-        self._limiter = limiter
         self._clock_ms = clock_ms
+        self._typing = TypingMarks()
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
 
     async def handle(self, lines: list[Line]) -> None:
@@ -73,21 +79,18 @@ class Partition:
         jobs = [_Job(line, command) for line in lines if (command := decode_command(line, _decoder)) is not None]
         if not jobs:
             return
-        self._charge(jobs)
+        await self._charge(jobs)
         changes = await self._commit(jobs)
         self._answer(jobs, changes)
         metrics.COMMIT_COMMANDS.observe(len(jobs))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
-    def forget(self) -> None:
-        """Drop what is remembered of all rooms."""
-        self._states.clear()
-
-    def _charge(self, jobs: list[_Job]) -> None:
-        now_ms = self._clock_ms()
-        for job in jobs:
-            if isinstance(job.command, SendMessage | SendDirect) and not job.line.redelivered:
-                job.wait_ms = self._limiter.take(job.command.caller.user_id, now_ms)
+    async def _charge(self, jobs: list[_Job]) -> None:
+        sends = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and not job.line.redelivered]
+        if sends:
+            waits = await self._rates.take([job.command.caller.user_id for job in sends])
+            for job, wait_ms in zip(sends, waits, strict=True):
+                job.wait_ms = wait_ms
 
     async def _commit(self, jobs: list[_Job]) -> Changes:
         redelivered = any(job.line.redelivered for job in jobs)
@@ -107,13 +110,20 @@ class Partition:
         try:
             states = await self._load(jobs, room_ids, look_up=look_up)
             asked = [
-                Asked(job.command, look_up or job.line.redelivered, job.command.deadline_ms <= now_ms, job.wait_ms)
+                Asked(
+                    job.command,
+                    look_up or job.line.redelivered,
+                    job.command.deadline_ms <= now_ms,
+                    job.wait_ms,
+                    self._profiles.of(job.command.caller),
+                )
                 for job in jobs
             ]
             changes = decide(asked, states, now_ms)
             await self._write(changes)
             if look_up:
                 await self._write_recounted(states, changes)
+            changes.deliveries += self._typing_deliveries(jobs, changes, states, now_ms)
             await self._deliver(changes.deliveries)
         except BaseException:
             for room_id in room_ids:
@@ -137,6 +147,7 @@ class Partition:
         states = {room_id: self._states[room_id] for room_id in room_ids}
         for room_id in room_ids:
             self._states.move_to_end(room_id)
+        await self._profiles.load({job.command.caller.user_id for job in jobs})
         await self._load_members(jobs, states)
         await self._load_active_now(jobs, states)
         await self._load_seen(jobs, states)
@@ -222,12 +233,30 @@ class Partition:
         for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
             await confirm
 
+    def _typing_deliveries(
+        self, jobs: list[_Job], changes: Changes, states: dict[str, RoomState], now_ms: int
+    ) -> list[Delivery]:
+        """Of the typing marks that were allowed, those that the room's others are to be told."""
+        deliveries: list[Delivery] = []
+        for job, answer in zip(jobs, changes.answers, strict=True):
+            if isinstance(answer, TypingMark):
+                room = states[job.command.room_id].room
+                typist = Typist(answer.chatroom_id, answer.user_id, None if room is None else room.direct)
+                if self._typing.set(typist, answer.is_typing, now_ms):
+                    deliveries += typing_deliveries(typist, is_typing=answer.is_typing)
+        return deliveries
+
+    async def end_typing(self) -> None:
+        """Tell of those who have stopped typing without saying so. Raises Unavailable."""
+        for typist in self._typing.ended(self._clock_ms()):
+            await self._deliver(typing_deliveries(typist, is_typing=False))
+
     def _answer(self, jobs: list[_Job], changes: Changes) -> None:
         for job, answer in zip(jobs, changes.answers, strict=True):
             if isinstance(answer, Sent) and answer.repeated:
                 metrics.MESSAGES_REPEATED.inc()
                 if not job.line.redelivered and not job.wait_ms:
-                    self._limiter.give_back(job.command.caller.user_id)
+                    self._rates.give_back(job.command.caller.user_id)
             operation = str(job.command.__struct_config__.tag)
             metrics.COMMANDS.labels(operation, _outcome(answer)).inc()
             if answer is None:
@@ -251,3 +280,13 @@ def _outcome(answer: Any) -> str:
     if answer is None:
         return "expired"
     return answer.code if isinstance(answer, Refusal) else "ok"
+
+
+def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
+    """`chat:typing` for the others: by the room's channel, or straight to the other user of a direct room."""
+    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
+    data = frame("chat:typing", mark)
+    if typist.direct is None:
+        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
+    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
+    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]

@@ -19,6 +19,7 @@ from shared.mongo import Database, Document, Indexes, translated
 from shared.protocol import UserProfile
 
 DUPLICATE_KEY = 11000
+PURGE_AT_ONCE = 1000
 
 INDEXES: Indexes = {
     "rooms": [
@@ -150,10 +151,15 @@ class RoomStore:
             room.version += 1
 
     async def purge(self, room_id: str) -> None:
-        """Remove a deleted room's messages and members, then the room."""
+        """Remove a deleted room's messages and members, a thousand at a time, then the room."""
+        for collection in (self._messages, self._members):
+            while True:
+                with translated():
+                    found = await collection.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_AT_ONCE).to_list(None)
+                    if not found:
+                        break
+                    await collection.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
         with translated():
-            await self._messages.delete_many({"roomId": room_id})
-            await self._members.delete_many({"roomId": room_id})
             await self._rooms.delete_one({"_id": room_id, "deleted": True})
 
     async def deleted_rooms(self) -> list[str]:

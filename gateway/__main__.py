@@ -54,12 +54,12 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             tasks.create_task(work)
             for work in (
                 relay.run(),
-                reporter.run(),
                 live.connections.sweep_sessions(),
                 live.connections.sweep_slow(),
             )
         ]
         await lifecycle.until(stop, bus.wait_connected())
+        running.append(tasks.create_task(reporter.run()))
         async with listening(settings, make_app(settings, live, Rest(authenticator, backend))):
             await stop.wait()
             live.draining = True

@@ -42,7 +42,6 @@ class Identity(msgspec.Struct, frozen=True):
 
     caller: Caller
     expires_at_ms: int
-    issued_at_ms: int | None
     communities: frozenset[str] | None
 
     @property
@@ -127,9 +126,13 @@ def _identity(payload: dict[str, Any]) -> Identity:
         raise _unauthorized(f"the token's claim {detail.field}: {detail.reason}") from error
     profile = UserProfile(first_name=claims.first_name, last_name=claims.last_name, avatar=claims.avatar)
     return Identity(
-        caller=Caller(user_id=claims.sub, is_admin=claims.role == "admin", profile=profile),
+        caller=Caller(
+            user_id=claims.sub,
+            is_admin=claims.role == "admin",
+            profile=profile,
+            issued_at_ms=round((claims.iat or 0) * 1000),
+        ),
         expires_at_ms=round(claims.exp * 1000),
-        issued_at_ms=None if claims.iat is None else round(claims.iat * 1000),
         communities=None if claims.communities is None else frozenset(claims.communities),
     )
 

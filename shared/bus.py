@@ -106,6 +106,7 @@ class Bus:
         self._connected = asyncio.Event()
         self._consumers: list[Consumer] = []
         self._listeners: list[_Listener] = []
+        self._own_queues: list[QueueSpec] = []
         self._bindings: set[tuple[str, str, str]] = set()
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._reply_queue = QueueSpec(f"reply.{name}", {"x-expires": REPLY_QUEUE_EXPIRES_MS}, ())
@@ -173,6 +174,8 @@ class Bus:
         self._link = link = _Link(connection)
         link.channel = await link.open_channel()
         await self._declare_topology(link.channel)
+        for spec in self._own_queues:
+            await self._declare(link.channel, spec)
         for listener in self._listeners:
             await self._start_listener(link.channel, listener)
         for queue, exchange, key in sorted(self._bindings):
@@ -300,8 +303,8 @@ class Bus:
         """The deadline of a request that starts now."""
         return now_ms() + round(self.request_timeout_s * 1000)
 
-    async def request(self, key: str, command: Command, reply: type[R]) -> R:
-        """Send a command to `realtime.commands` and await its reply.
+    async def request(self, key: str, command: Command, reply: type[R], *, exchange: str = COMMANDS) -> R:
+        """Send a command to a queue of `realtime.commands`, or of another exchange, and await its reply.
 
         Raises Refusal with the worker's answer, Unavailable when there is none in time.
         """
@@ -309,7 +312,7 @@ class Bus:
         started_s = time.perf_counter()
         outcome = "ok"
         try:
-            return msgspec.json.decode((await self._answer(key, command)).data, type=reply)
+            return msgspec.json.decode((await self._answer(exchange, key, command)).data, type=reply)
         except Refusal as refusal:
             outcome = refusal.code
             raise
@@ -319,13 +322,13 @@ class Bus:
         finally:
             metrics.REQUEST_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started_s)
 
-    async def _answer(self, key: str, command: Command) -> Reply:
+    async def _answer(self, exchange: str, key: str, command: Command) -> Reply:
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[command.id] = arriving
         try:
             async with asyncio.timeout(max(command.deadline_ms - now_ms(), 0) / 1000):
                 await self.publish(
-                    COMMANDS,
+                    exchange,
                     key,
                     to_json(command),
                     reply_to=self._reply_queue.name,
@@ -355,7 +358,7 @@ class Bus:
 
     async def consume(
         self,
-        queue: str,
+        queue: str | QueueSpec,
         handle: Handler,
         *,
         prefetch: int = 200,
@@ -363,9 +366,17 @@ class Bus:
         concurrency: int = 1,
         split: Splitter = split_lines,
     ) -> Consumer:
-        """Attend to a queue from now on, over every connection. With `concurrency` 1 the queue's order is kept."""
+        """Attend to a queue from now on, over every connection. With `concurrency` 1 the queue's order is kept.
+
+        A `QueueSpec` is a queue of this process's own, and is declared at every connection.
+        """
+        if isinstance(queue, QueueSpec):
+            self._own_queues.append(queue)
+            if self._link is not None and self.is_connected:
+                with suppress(*_LOST):
+                    await self._declare(self._link.channel, queue)
         consumer = Consumer(
-            queue,
+            queue if isinstance(queue, str) else queue.name,
             handle,
             self.dead_letter,
             prefetch=prefetch,

@@ -19,11 +19,12 @@ class Wire(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Caller(Wire, frozen=True, kw_only=True):
-    """On whose behalf: the token's subject, and what its claims say."""
+    """On whose behalf: the token's subject, and what its claims say. `issued_at_ms` 0: the token does not tell."""
 
     user_id: str
     is_admin: bool = False
     profile: UserProfile = UserProfile()
+    issued_at_ms: int = 0
 
 
 class Command(Wire, frozen=True, kw_only=True, tag_field="op"):

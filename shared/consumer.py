@@ -1,7 +1,8 @@
 """One queue's consumer: batches of lines to a handler, and what becomes of them. The ack policy stands here alone.
 
     handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
-    handler raises Unavailable             → tried again after a pause, for as long as it takes: every line would fail
+    handler raises Unavailable             → tried again after a pause, for as long as it takes: every line would fail;
+                                             while stopping: left unacknowledged
     handler raises anything else           → each line alone, five times with growing pauses; then realtime.dead
     cancelled, or the connection is lost   → left unacknowledged: the broker delivers it again
 
@@ -185,6 +186,9 @@ class Consumer:
             except Unavailable as error:
                 log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s)
                 metrics.BUS_RETRIES.labels(self.queue, "unavailable").inc()
+                if self._stopping:  # left unacknowledged: the broker gives it to another
+                    self._connection += 1
+                    return True
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
             except Exception:  # the wall around one bus delivery

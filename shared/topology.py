@@ -25,11 +25,13 @@ MARKET_QUERY = "market.query"
 NOTIFIER_QUERY = "notifier.query"
 
 NOTIFIER_EVENTS = "notifier.events"
+NOTIFIER_TICKS = "notifier.ticks"
 MARKET_TICKS = "market.ticks"
 CHAT_USERS = "chat.users"
 
 COMMAND_EXPIRY_MS = 600_000
 DEAD_MAX_BYTES = 512 * 1024 * 1024
+TICKS_MAX_BYTES = 128 * 1024 * 1024
 GATEWAY_QUEUE_EXPIRES_MS = 60_000
 GATEWAY_QUEUE_MAX_BYTES = 64 * 1024 * 1024
 
@@ -51,6 +53,12 @@ _POISON: dict[str, str | int | bool] = {
 }
 _QUORUM: dict[str, str | int | bool] = {"x-queue-type": "quorum", **_POISON}
 _SINGLE: dict[str, str | int | bool] = {**_QUORUM, "x-single-active-consumer": True}
+# When full, the oldest go; without a dead letter exchange, which would take what goes.
+_BOUNDED_SINGLE: dict[str, str | int | bool] = {
+    "x-queue-type": "quorum",
+    "x-single-active-consumer": True,
+    "x-max-length-bytes": TICKS_MAX_BYTES,
+}
 
 
 def partition_of(room_id: str) -> int:
@@ -84,6 +92,7 @@ def queues() -> Iterator[QueueSpec]:
     yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
+    yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS),))
     yield QueueSpec(CHAT_USERS, _QUORUM, ((EVENTS, "user.#"),))
     yield QueueSpec(DEAD, {"x-max-length-bytes": DEAD_MAX_BYTES}, ())
 

@@ -1,0 +1,21 @@
+"""Which replica consumes which partition: rendezvous hashing (highest random weight). Pure.
+
+When a replica comes or goes only its own share moves; every replica computes the same from the same list of live nodes.
+"""
+
+from collections.abc import Collection
+from hashlib import blake2b
+
+
+def owner_of(key: str, node_ids: Collection[str]) -> str | None:
+    """The node that `key` belongs to; None if there is no node."""
+    return max(node_ids, key=lambda node_id: _weight(key, node_id), default=None)
+
+
+def share_of(node_id: str, keys: Collection[int], node_ids: Collection[str]) -> set[int]:
+    """The keys that belong to `node_id`."""
+    return {key for key in keys if owner_of(str(key), node_ids) == node_id}
+
+
+def _weight(key: str, node_id: str) -> bytes:
+    return blake2b(f"{key}\x00{node_id}".encode(), digest_size=8).digest()

@@ -1,0 +1,108 @@
+"""The live chat_service replicas, by leases in MongoDB, and the share of the partitions that is this one's.
+
+A lease lasts 3 s and is renewed every second, so a dead replica's partitions move within about 4 s; a stopping one
+gives its lease up at once. While ownership moves two replicas may consume one partition's queue: the broker then
+lets only one of them have messages (single active consumer), and the unique indexes guard the rest.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from chat_service import metrics
+from chat_service.assignment import share_of
+from chat_service.node_store import NodeStore
+from chat_service.partition import Partition
+from shared import logs
+from shared.bus import Bus
+from shared.consumer import Consumer
+from shared.errors import Unavailable
+from shared.topology import PARTITIONS, partition_queue
+
+log = logs.get(__name__)
+
+LEASE_MS = 3_000
+RENEW_INTERVAL_S = 1.0
+
+TYPING_SWEEP_S = 0.5
+
+OnNodes = Callable[[Collection[str]], None]
+
+
+class Owned(NamedTuple):
+    """A partition of this replica, and its consumer."""
+
+    partition: Partition
+    consumer: Consumer
+
+
+class Nodes:
+    """Keeps this replica's lease, and its partitions consumed."""
+
+    def __init__(
+        self,
+        store: NodeStore,
+        bus: Bus,
+        node_id: str,
+        clock_ms: Callable[[], int],
+        make_partition: Callable[[], Partition],
+        on_nodes: OnNodes,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._node_id = node_id
+        self._clock_ms = clock_ms
+        self._make_partition = make_partition
+        self._on_nodes = on_nodes
+        self._owned: dict[int, Owned] = {}
+        self._leased_until_ms = 0
+
+    async def run(self) -> None:
+        """Renew and rebalance until cancelled."""
+        while True:
+            try:
+                await self._renew()
+            except Unavailable as error:
+                log.warning("lease_not_renewed", reason=str(error))
+            await asyncio.sleep(RENEW_INTERVAL_S)
+
+    async def _renew(self) -> None:
+        now_ms = self._clock_ms()
+        await self._store.renew(self._node_id, now_ms + LEASE_MS)
+        self._leased_until_ms = now_ms + LEASE_MS
+        alive = await self._store.alive(now_ms)
+        self._on_nodes(alive)
+        await self._take(share_of(self._node_id, range(PARTITIONS), alive))
+
+    async def _take(self, mine: set[int]) -> None:
+        """Consume exactly these partitions. Each begins with an empty memory."""
+        leaving = self._owned.keys() - mine
+        if leaving or mine - self._owned.keys():
+            log.info("partitions_assigned", partitions=sorted(mine))
+        await asyncio.gather(*(self._bus.stop(self._owned.pop(number).consumer) for number in leaving))
+        for number in sorted(mine - self._owned.keys()):
+            partition = self._make_partition()
+            self._owned[number] = Owned(partition, await self._bus.consume(partition_queue(number), partition.handle))
+        metrics.PARTITIONS.set(len(self._owned))
+
+    async def sweep_typing(self) -> None:
+        """End the typing of those who do not renew it, until cancelled."""
+        while True:
+            await asyncio.sleep(TYPING_SWEEP_S)
+            for owned in list(self._owned.values()):
+                try:
+                    await owned.partition.end_typing()
+                except Unavailable as error:
+                    log.warning("typing_end_not_told", reason=str(error))
+
+    async def leave(self) -> None:
+        """Finish what is in hand and give partitions and lease to the others at once."""
+        await self._take(set())
+        try:
+            await self._store.forget(self._node_id)
+        except Unavailable as error:
+            log.warning("lease_not_given_up", reason=str(error))
+
+    async def readiness(self) -> str | None:
+        """None while the lease holds, else the reason."""
+        return None if self._clock_ms() < self._leased_until_ms else "lease: not renewed in time"

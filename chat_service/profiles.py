@@ -1,0 +1,96 @@
+"""How people are shown: the token's claims, or the last `user.updated` event if that came after the token.
+
+The event is stored by one replica (`chat.users`); every replica also hears it on a queue of its own, and brings what it
+remembers up to date.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Annotated
+
+import msgspec
+
+from chat_service.profile_store import ProfileStore, Stored
+from shared.commands import Caller
+from shared.consumer import Line
+from shared.errors import Malformed, Refusal
+from shared.events import USER_UPDATED, decode_event
+from shared.protocol import UserProfile
+from shared.times import from_iso, now_ms
+from shared.topology import EVENTS, QueueSpec
+from shared.validation import Id, convert
+
+REMEMBERED_MAX = 50_000
+QUEUE_EXPIRES_MS = 60_000
+
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
+    """The data of `user.updated`; what is absent stays as it was."""
+
+    user_id: Id
+    first_name: Name | None = None
+    last_name: Name | None = None
+    avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+
+
+class Profiles:
+    """Profiles by user, remembered, at most 50,000."""
+
+    def __init__(self, store: ProfileStore, node_id: str) -> None:
+        self._store = store
+        self._remembered: OrderedDict[str, Stored | None] = OrderedDict()
+        self.queue = QueueSpec(f"chat.users.{node_id}", {"x-expires": QUEUE_EXPIRES_MS}, ((EVENTS, USER_UPDATED),))
+
+    async def load(self, user_ids: Collection[str]) -> None:
+        """Have the profiles of these users ready for `of`. Raises Unavailable."""
+        unknown = [user_id for user_id in user_ids if user_id not in self._remembered]
+        if not unknown:
+            return
+        found = await self._store.profiles(unknown)
+        for user_id in unknown:
+            self._remembered[user_id] = found.get(user_id)
+        while len(self._remembered) > max(REMEMBERED_MAX, len(user_ids)):
+            self._remembered.popitem(last=False)
+
+    def of(self, caller: Caller) -> UserProfile:
+        """The profile to show for a caller."""
+        stored = self._remembered.get(caller.user_id)
+        claims = caller.profile
+        if stored is None or (claims != UserProfile() and caller.issued_at_ms > stored.updated_at_ms):
+            return claims
+        return stored.over(claims)
+
+    async def write(self, lines: list[Line]) -> None:
+        """Store updates. The handler on `chat.users`, where one replica is active. Raises Unavailable."""
+        for line in lines:
+            if (read := _read(line)) is not None:
+                user_id, update = read
+                before = (await self._store.profiles([user_id])).get(user_id, Stored())
+                await self._store.put(user_id, before.updated(update))
+
+    async def learn(self, lines: list[Line]) -> None:
+        """Bring what is remembered up to date. The handler on this replica's own queue. Raises Unavailable."""
+        for line in lines:
+            if (read := _read(line)) is not None:
+                user_id, update = read
+                await self.load([user_id])
+                self._remembered[user_id] = (self._remembered[user_id] or Stored()).updated(update)
+            line.rejected = None  # the other queue's handler has rejected it
+
+
+def _read(line: Line) -> tuple[str, Stored] | None:
+    """The user and the update that a line tells of; None for other events, and the line rejected if it is no event."""
+    try:
+        event = decode_event(line.body)
+        if event.type != USER_UPDATED:
+            return None
+        data = convert(event.data, UserUpdate)
+        at_ms = now_ms() if event.time is None else from_iso(event.time)
+    except (Malformed, Refusal, ValueError) as error:
+        line.reject(str(error))
+        return None
+    return data.user_id, Stored(
+        first_name=data.first_name, last_name=data.last_name, avatar=data.avatar, updated_at_ms=at_ms
+    )

@@ -1,0 +1,23 @@
+"""Removes what deleted rooms leave behind: their messages and members, then their tombstones."""
+
+import asyncio
+
+from chat_service.store import RoomStore
+from shared import logs
+from shared.errors import Unavailable
+
+log = logs.get(__name__)
+
+INTERVAL_S = 30.0
+
+
+async def purge_deleted_rooms(store: RoomStore) -> None:
+    """Purge every 30 s, until cancelled. Any number of replicas may do so at once: removing twice is removing."""
+    while True:
+        try:
+            for room_id in await store.deleted_rooms():
+                await store.purge(room_id)
+                log.info("room_purged")
+        except Unavailable as error:
+            log.warning("purge_waits", reason=str(error))
+        await asyncio.sleep(INTERVAL_S)

@@ -1,0 +1,51 @@
+"""What all tests share: one broker and one database a session, an empty database name and empty queues a test."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aio_pika
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from shared.ids import Prefix, new_id
+from shared.topology import queues
+from tests.support.infrastructure import Infrastructure
+
+
+@pytest.fixture(scope="session")
+def infrastructure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrastructure]:
+    """A broker and a database of this session's own."""
+    directory: Path = tmp_path_factory.mktemp("infrastructure")
+    with Infrastructure(directory) as started:
+        yield started
+
+
+@pytest.fixture
+async def amqp_url(infrastructure: Infrastructure) -> str:
+    """The broker, all of its lasting queues empty."""
+    connection = await aio_pika.connect(infrastructure.amqp_url)
+    async with connection:
+        for spec in queues():
+            channel = await connection.channel()
+            try:
+                await (await channel.get_queue(spec.name)).purge()
+            except aio_pika.exceptions.ChannelNotFoundEntity:
+                continue
+            await channel.close()
+    return infrastructure.amqp_url
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(infrastructure: Infrastructure) -> str:
+    """The database server."""
+    return infrastructure.mongodb_uri
+
+
+@pytest.fixture
+async def database_name(mongodb_uri: str) -> AsyncIterator[str]:
+    """A database that is this test's alone, and gone after it."""
+    name = new_id(Prefix.COMMAND)
+    yield name
+    client: AsyncIOMotorClient = AsyncIOMotorClient(mongodb_uri)
+    await client.drop_database(name)
+    client.close()

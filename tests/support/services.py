@@ -1,0 +1,85 @@
+"""The services in this process, on the real broker and the real database, with ports of their own."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+
+from chat_service.__main__ import serve as serve_chat
+from chat_service.settings import ChatSettings
+from gateway.__main__ import serve as serve_gateway
+from gateway.settings import GatewaySettings
+from shared.ids import Prefix, new_id
+from tests.support.tokens import SECRET
+
+START_TIMEOUT_S = 20.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running(serve: Callable[[Any, str, asyncio.Event], Awaitable[None]], settings: Any) -> AsyncIterator[None]:
+    """A service in this loop, ready, until the end of the block; it stops as it does on SIGTERM."""
+    stop = asyncio.Event()
+    serving = asyncio.ensure_future(serve(settings, new_id(Prefix.NODE), stop))
+    try:
+        await wait_ready(settings.admin_port, serving)
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await serving
+
+
+async def wait_ready(admin_port: int, serving: "asyncio.Future[None] | None" = None) -> None:
+    """Return once `/readyz` says so. Raises what the service failed with, or TimeoutError."""
+    url = f"http://127.0.0.1:{admin_port}/readyz"
+    async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as http:
+        while True:
+            if serving is not None and serving.done():
+                serving.result()
+                raise AssertionError("the service ended")
+            with suppress(aiohttp.ClientError):
+                async with http.get(url) as response:
+                    if response.status == 200:
+                        return
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def chat_service(amqp_url: str, mongodb_uri: str, database: str, **more: Any) -> AsyncIterator[None]:
+    """One chat_service replica."""
+    settings = ChatSettings(
+        amqp_url=amqp_url,
+        mongodb_uri=mongodb_uri,
+        mongodb_database=database,
+        admin_port=free_port(),
+        admin_host="127.0.0.1",
+        **more,
+    )
+    async with running(serve_chat, settings):
+        yield
+
+
+@asynccontextmanager
+async def gateway(amqp_url: str, **more: Any) -> AsyncIterator[str]:
+    """One gateway; yields its URL."""
+    settings = GatewaySettings(
+        amqp_url=amqp_url,
+        jwt_secret=SECRET,
+        gateway_host="127.0.0.1",
+        gateway_port=free_port(),
+        admin_port=free_port(),
+        admin_host="127.0.0.1",
+        **more,
+    )
+    async with running(serve_gateway, settings):
+        yield f"http://127.0.0.1:{settings.gateway_port}"
