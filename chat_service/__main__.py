@@ -17,7 +17,7 @@ from chat_service.rates import Rates
 from chat_service.settings import ChatSettings
 from chat_service.store import RoomStore
 from shared import lifecycle
-from shared.admin import Admin
+from shared.admin import Admin, starting
 from shared.bus import Bus
 from shared.chat_commands import ChatQueries
 from shared.events import split_events
@@ -30,6 +30,7 @@ from shared.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: this replica's share of the partitions, queries, presence, profiles."""
     admin = Admin()
+    admin.checks["start"] = starting
     mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
     admin.checks["database"] = mongo.readiness
     async with admin.serving(settings.admin_host, settings.admin_port):
@@ -60,6 +61,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                     tasks.create_task(work)
                     for work in (nodes.run(), nodes.sweep_typing(), presence.sweep(), purge_deleted_rooms(rooms))
                 ]
+                del admin.checks["start"]
                 await stop.wait()
                 for task in running:
                     task.cancel()

@@ -19,7 +19,7 @@ from gateway.relay import Relay
 from gateway.rest import Rest
 from gateway.settings import GatewaySettings
 from shared import lifecycle, logs
-from shared.admin import Admin
+from shared.admin import Admin, starting
 from shared.bus import Bus
 from shared.errors import SettingsInvalid
 
@@ -38,6 +38,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             sys.stderr.write(f"gateway: wrong setting: {problem}\n")
         sys.exit(lifecycle.EXIT_SETTINGS)
     admin = Admin()
+    admin.checks["start"] = starting
     async with (
         admin.serving(settings.admin_host, settings.admin_port),
         Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,
@@ -61,6 +62,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         await lifecycle.until(stop, bus.wait_connected())
         running.append(tasks.create_task(reporter.run()))
         async with listening(settings, make_app(settings, live, Rest(authenticator, backend))):
+            del admin.checks["start"]
             await stop.wait()
             live.draining = True
             await drain(live.connections, settings.drain_timeout_s * DRAIN_SHARE)

@@ -52,3 +52,8 @@ class Admin:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def starting() -> str:
+    """The check of a process that is not composed yet; its root takes it away at the end."""
+    return "waiting for broker or database"

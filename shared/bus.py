@@ -73,6 +73,7 @@ class _Link:
     def __init__(self, connection: AbstractConnection) -> None:
         self.connection = connection
         self.closed = asyncio.Event()
+        self.consumed: set[str] = set()
         connection.close_callbacks.add(self._on_close)
 
     async def open_channel(self, prefetch: int = 0) -> AbstractChannel:
@@ -180,10 +181,10 @@ class Bus:
             await self._start_listener(link.channel, listener)
         for queue, exchange, key in sorted(self._bindings):
             await _bind(link.channel, queue, exchange, key)
-        for consumer in self._consumers:
-            await _start_consumer(link, consumer)
-        self._connected.set()
+        self._connected.set()  # before the first consumer, whose answers could not leave else
         metrics.BUS_CONNECTED.set(1)
+        for consumer in list(self._consumers):
+            await _start_consumer(link, consumer)
         for hook in self.on_connected:
             await hook()
         return link
@@ -395,6 +396,8 @@ class Bus:
         """Take nothing more, finish what is in hand, give the rest back to the queue."""
         if consumer in self._consumers:
             self._consumers.remove(consumer)
+        if self._link is not None:
+            self._link.consumed.discard(consumer.queue)
         with suppress(*_LOST):
             await consumer.stop()
 
@@ -443,6 +446,9 @@ async def _bind(channel: AbstractChannel, queue: str, exchange: str, key: str) -
 
 
 async def _start_consumer(link: _Link, consumer: Consumer) -> None:
+    if consumer.queue in link.consumed:
+        return
+    link.consumed.add(consumer.queue)
     channel = await link.open_channel(consumer.prefetch)
     queue = await channel.get_queue(consumer.queue, ensure=False)
 

@@ -95,7 +95,9 @@ class AppliedTick(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AppliedTicks(Wire, frozen=True, kw_only=True):
-    """A line of the queue `notifier.ticks`: every tick, in order, none left out. After a fault some may come twice, with
-    the same seqs; a tick that came late has an older time than the one before."""
+    """A line of the queue `notifier.ticks`: every tick, in order, none left out.
+
+    After a fault some may come twice, with the same seqs. A tick that came late has an older time than the one before.
+    """
 
     ticks: list[AppliedTick]
