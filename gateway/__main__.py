@@ -16,7 +16,8 @@ from gateway.hub import Hub
 from gateway.live import Live
 from gateway.presence import Reporter, Roster
 from gateway.relay import Relay
-from gateway.rest import Rest
+from gateway.rest.chat import ChatCalls
+from gateway.rest.market import MarketCalls
 from gateway.settings import GatewaySettings
 from shared import lifecycle, logs
 from shared.admin import Admin, starting
@@ -61,7 +62,9 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         ]
         await lifecycle.until(stop, bus.wait_connected())
         running.append(tasks.create_task(reporter.run()))
-        async with listening(settings, make_app(settings, live, Rest(authenticator, backend))):
+        groups = (ChatCalls(authenticator, backend), MarketCalls(authenticator, backend))
+        app = make_app(settings, live, [route for group in groups for route in group.routes()])
+        async with listening(settings, app):
             del admin.checks["start"]
             await stop.wait()
             live.draining = True

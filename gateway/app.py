@@ -1,14 +1,13 @@
 """The gateway's aiohttp application: routes, and every failure in the envelope of protocol.md."""
 
-import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
 from gateway import metrics
 from gateway.live import Live
-from gateway.rest import Rest, json_response
+from gateway.rest.envelope import failure
 from gateway.settings import GatewaySettings
 from shared import logs
 from shared.errors import HTTP_STATUS, ErrorCode, Refusal, Unavailable
@@ -28,11 +27,11 @@ _CODES_BY_STATUS = {
 }
 
 
-def make_app(settings: GatewaySettings, live: Live, rest: Rest) -> web.Application:
+def make_app(settings: GatewaySettings, live: Live, routes: Iterable[web.RouteDef]) -> web.Application:
     """The application of one gateway process."""
     app = web.Application(middlewares=[envelope], client_max_size=settings.max_message_bytes)
     app.router.add_get("/v1/live", live.handle)
-    app.add_routes(rest.routes())
+    app.add_routes(routes)
     return app
 
 
@@ -57,19 +56,6 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
         metrics.REST_SECONDS.labels(f"{request.method} {route}", str(response.status)).observe(
             time.perf_counter() - started_s
         )
-    return response
-
-
-def failure(refusal: Refusal, status: int) -> web.Response:
-    """The failure envelope."""
-    error: dict[str, object] = {"code": refusal.code, "message": refusal.message}
-    if refusal.details:
-        error["details"] = refusal.details
-    response = json_response({"success": False, "status": status, "error": error}, status)
-    if refusal.retry_after_ms is not None:
-        response.headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -1,0 +1,1 @@
+"""Programs that break the running system on purpose, and count what it lost: nothing."""
