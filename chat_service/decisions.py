@@ -226,8 +226,9 @@ class _Decision:
         room = self._room()
         frame_bytes = message_frame(message)
         if room is not None and room.direct is not None:
+            key = ",".join((room.id, *room.direct))
             for user_id in room.direct:
-                self._deliver(user_channel(user_id), DeliveryClass.LOSSLESS, frame_bytes, message.seq, room.id)
+                self._deliver(user_channel(user_id), DeliveryClass.LOSSLESS, frame_bytes, message.seq, key)
         else:
             self._deliver(room_channel(message.room_id), DeliveryClass.LOSSLESS, frame_bytes, message.seq)
 

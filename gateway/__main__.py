@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from gateway.app import make_app
+from gateway.app import Runner, make_app
 from gateway.auth import Authenticator
 from gateway.backend import Backend
 from gateway.drain import drain
@@ -77,7 +77,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
 @asynccontextmanager
 async def listening(settings: GatewaySettings, app: web.Application) -> AsyncIterator[None]:
     """Listen while in the context; the port is shared with other gateways on this host."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = Runner(app, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port, reuse_port=True, backlog=BACKLOG)
     try:

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from gateway import metrics
 from gateway.live import Live
@@ -16,6 +18,9 @@ log = logs.get(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+URL_MAX_BYTES = 8190
+HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Not URL_MAX_BYTES: the two are told apart by it
+
 _CODES_BY_STATUS = {
     400: ErrorCode.VALIDATION,
     401: ErrorCode.UNAUTHORIZED,
@@ -23,6 +28,7 @@ _CODES_BY_STATUS = {
     404: ErrorCode.NOT_FOUND,
     413: ErrorCode.TOO_LARGE,
     414: ErrorCode.TOO_LARGE,
+    431: ErrorCode.TOO_LARGE,
     503: ErrorCode.UNAVAILABLE,
 }
 
@@ -61,8 +67,67 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _from_http(error: web.HTTPException) -> web.Response:
     """aiohttp's own refusals: no such path, wrong method, body too large."""
-    code = _CODES_BY_STATUS.get(error.status, ErrorCode.VALIDATION if error.status < 500 else ErrorCode.INTERNAL)
-    response = failure(Refusal(code, error.reason.lower()), error.status)
+    response = _from_status(error.status, error.reason)
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
+
+
+def _from_status(status: int, reason: str) -> web.Response:
+    code = _CODES_BY_STATUS.get(status, ErrorCode.VALIDATION if status < 500 else ErrorCode.INTERNAL)
+    return failure(Refusal(code, reason.lower()), status)
+
+
+class Runner(web.AppRunner):
+    """Runs the application so that what fails before it is reached gets the failure envelope too."""
+
+    __slots__ = ()
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(
+            app, access_log=None, max_line_size=URL_MAX_BYTES, max_field_size=HEADER_MAX_BYTES, **options
+        )
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await server.request_handler(request)
+            except web.HTTPException as error:  # from before the middlewares: an expectation that we do not know
+                return _from_http(error)
+
+        return _Server(handle, request_factory=server.request_factory, **self._kwargs)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp answers broken HTTP in plain text and logs the bytes that it could not read: a token may be in them."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The failure envelope, and the end of the connection."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun and cannot be replaced")
+        if status >= 500:
+            log.error("http_failed", status=status, exc_info=exc)
+            response = _from_status(status, "an error of ours; it is in the logs")
+        elif isinstance(exc, LineTooLong):
+            is_url = exc.args[1] == URL_MAX_BYTES
+            response = _from_status(414, "the URL is too long") if is_url else _from_status(431, "a header is too long")
+        else:
+            log.info("http_not_understood", kind=type(exc).__name__)
+            response = _from_status(status, "this is not HTTP as it should be")
+        response.force_close()
+        return response

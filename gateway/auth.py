@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from gateway.identity import Identity as Identity
 from gateway.settings import GatewaySettings
 from shared.commands import Caller
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
@@ -20,6 +21,7 @@ from shared.validation import Id, detail_of
 TOKEN_MAX_BYTES = 8192
 SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 LEEWAY_S = 0
+EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999: an `exp` in milliseconds lies beyond
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -35,19 +37,6 @@ class _Claims(msgspec.Struct, frozen=True, rename="camel"):
     avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
     role: str | None = None
     communities: list[Id] | None = None
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """A verified token. `communities` None means: any."""
-
-    caller: Caller
-    expires_at_ms: int
-    communities: frozenset[str] | None
-
-    @property
-    def user_id(self) -> str:
-        """The token's subject."""
-        return self.caller.user_id
 
 
 class Authenticator:
@@ -111,7 +100,10 @@ def _algorithms_of(key: Any) -> tuple[str, ...]:
         case RSAPublicKey():
             return ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
         case EllipticCurvePublicKey():
-            return ({"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}[key.curve.name],)
+            algorithm = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(key.curve.name)
+            if algorithm is None:
+                raise ValueError(f"there is no JWT algorithm for the curve {key.curve.name}")
+            return (algorithm,)
         case Ed25519PublicKey() | Ed448PublicKey():
             return ("EdDSA",)
         case _:
@@ -124,17 +116,26 @@ def _identity(payload: dict[str, Any]) -> Identity:
     except msgspec.ValidationError as error:
         detail = detail_of(error)
         raise _unauthorized(f"the token's claim {detail.field}: {detail.reason}") from error
-    profile = UserProfile(first_name=claims.first_name, last_name=claims.last_name, avatar=claims.avatar)
+    profile = UserProfile(
+        first_name=_well_formed(claims.first_name),
+        last_name=_well_formed(claims.last_name),
+        avatar=None if claims.avatar is None else _well_formed(claims.avatar),
+    )
     return Identity(
         caller=Caller(
             user_id=claims.sub,
             is_admin=claims.role == "admin",
             profile=profile,
-            issued_at_ms=round((claims.iat or 0) * 1000),
+            issued_at_ms=round(max(claims.iat or 0, 0) * 1000),
         ),
-        expires_at_ms=round(claims.exp * 1000),
+        expires_at_ms=round(min(claims.exp * 1000, EXPIRES_MAX_MS)),
         communities=None if claims.communities is None else frozenset(claims.communities),
     )
+
+
+def _well_formed(text: str) -> str:
+    """JSON may carry half a surrogate pair, as of a name that was cut off inside an emoji; UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
 
 
 def _unauthorized(message: str) -> Refusal:

@@ -17,7 +17,7 @@ from typing import Protocol
 from gateway.outbox import Item
 from gateway.stream import Gap, Stream
 from gateway.wire import text_frame
-from shared.topology import Delivery, DeliveryClass, room_channel
+from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
 GATHER_S = 0.005
 SEEN_KEYS_MAX = 20_000
@@ -127,11 +127,15 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
+        self._of.setdefault(sink, set()).add(name)
+        if sink in channel.lane.sinks and channel.stream.last_seq is None:  # no order: nothing to take up again
+            channel.joining[sink] = Joiner(None)
+            return
         self._flush_channel(channel)
         joiner = Joiner(channel.position(sink))
+        joiner.waiting.update(channel.stream.early())
         self._remove(channel, sink)
         channel.joining[sink] = joiner
-        self._of.setdefault(sink, set()).add(name)
 
     def admit(
         self, sink: Sink, name: str, seq: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False
@@ -146,12 +150,14 @@ class Hub:
             return False
         self._flush_channel(channel)
         joiner = channel.joining.pop(sink)
+        head = seq
         if joiner.at_seq is not None and not replayed:
             seq = min(seq, joiner.at_seq)
         send(sink, greeting)
         stream = channel.stream
         if stream.last_seq is None:
             stream.start(seq)
+            stream.heard_seq = max(stream.heard_seq, head)
             channel.lane.sinks.add(sink)
             for item_seq, data in sorted(joiner.waiting.items()):
                 self._pass_on(channel, stream.offer(item_seq, data), now_s)
@@ -159,8 +165,10 @@ class Hub:
         elif seq <= stream.last_seq:
             send(sink, [data for item_seq, data in sorted(joiner.waiting.items()) if seq < item_seq <= stream.last_seq])
             channel.lane.sinks.add(sink)
+            stream.heard_seq = max(stream.heard_seq, head)
+            self._note_gap(channel)
         else:
-            stream.heard_seq = max(stream.heard_seq, seq)
+            stream.heard_seq = max(stream.heard_seq, head)
             channel.late_since_s = channel.late_since_s if channel.late else now_s
             channel.late[sink] = seq
         return True
@@ -291,9 +299,11 @@ class Hub:
 
     def _pass_on(self, channel: Channel, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
         for seq, data in due:
-            self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", data), now_s)
             if channel.late:
-                self._admit_late(channel, seq, now_s)
+                self._admit_late(channel, seq - 1, now_s)
+            self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", data), now_s)
+        if channel.late and channel.stream.last_seq is not None:
+            self._admit_late(channel, channel.stream.last_seq, now_s)
 
     def _admit_late(self, channel: Channel, seq: int, now_s: float) -> None:
         arrived = [sink for sink, at in channel.late.items() if at <= seq]
@@ -314,22 +324,26 @@ class Hub:
         self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", text_frame(delivery.frame)), now_s)
 
     def _deliver_direct(self, users: Channel, delivery: Delivery, now_s: float) -> None:
-        """A direct message: the user's sockets listen to its room from now on, without having subscribed."""
-        name = room_channel(delivery.key)
+        """A direct message: its users' sockets listen to its room from now on, without having subscribed.
+
+        It comes once for each user, the two in any order: whichever is first begins for the sockets of both, so that
+        the other, by then a repeat, has nobody to reach.
+        """
+        room_id, *user_ids = delivery.key.split(",")
+        name = room_channel(room_id)
         data = text_frame(delivery.frame)
         room = self.channels.get(name)
         if room is None:
             room = self.channels[name] = Channel(name)
-        last_seq = room.stream.last_seq
-        if last_seq is None:
+        if room.stream.last_seq is None:
             room.stream.start(delivery.seq - 1)
         known = set(room.sinks())
         self._flush_channel(room)
-        for sink in users.lane.sinks - known:
-            if last_seq is not None and delivery.seq <= last_seq:
-                sink.write(data, [Item(DeliveryClass.LOSSLESS, "", data)])
-            room.lane.sinks.add(sink)
-            self._of.setdefault(sink, set()).add(name)
+        for channel in [users, *(self.channels.get(user_channel(user_id)) for user_id in user_ids)]:
+            if channel is not None:
+                for sink in channel.lane.sinks - known:
+                    room.lane.sinks.add(sink)
+                    self._of.setdefault(sink, set()).add(name)
         if room.is_empty:
             del self.channels[name]
             return

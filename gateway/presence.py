@@ -38,6 +38,7 @@ class Roster:
     def __init__(self) -> None:
         self._sockets: dict[str, int] = {}
         self._told: set[str] = set()
+        self._unconfirmed: set[str] = set()  # in reports of which it is not known whether they have arrived
         self._gone_at_s: dict[str, float] = {}
         self._full = True  # the first report begins the lease
 
@@ -61,24 +62,29 @@ class Roster:
 
     def has_news(self, now_s: float) -> bool:
         """Whether a report would say anything. Cheap enough to ask 20 times a second."""
-        if self._full or len(self._told) != len(self._sockets) + len(self._gone_at_s):
+        if self._full or self._unconfirmed or len(self._told) != len(self._sockets) + len(self._gone_at_s):
             return True
         oldest = next(iter(self._gone_at_s.values()), now_s)
         return now_s - oldest >= GRACE_S
 
     def next_report(self, now_s: float) -> Report:
         """What to tell now."""
+        maybe_told = self._told | self._unconfirmed
         for user_id, at_s in list(self._gone_at_s.items()):
-            if now_s - at_s >= GRACE_S or user_id not in self._told:
+            if now_s - at_s >= GRACE_S or user_id not in maybe_told:
                 del self._gone_at_s[user_id]
         here = self._sockets.keys() | self._gone_at_s.keys()
         if self._full:
-            return Report(tuple(here), (), True)
-        return Report(tuple(here - self._told), tuple(self._told - here), False)
+            report = Report(tuple(here), (), True)
+        else:
+            report = Report(tuple(here - (self._told - self._unconfirmed)), tuple(maybe_told - here), False)
+        self._unconfirmed.update(report.came, report.went)
+        return report
 
     def reported(self, report: Report) -> None:
         """The report has arrived."""
         self._full = False
+        self._unconfirmed.clear()
         self._told = (set() if report.is_full else self._told) | set(report.came)
         self._told -= set(report.went)
 

@@ -6,7 +6,7 @@ NEW ── auth ──> OPEN ──> closed by the shell
 
 from dataclasses import dataclass
 
-from gateway.auth import Identity
+from gateway.identity import Identity
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
 from shared.protocol import (

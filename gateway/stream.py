@@ -64,6 +64,10 @@ class Stream:
         following = self._early.pop(seq + 1, None)
         return waiting + ([] if following is None else self.offer(seq + 1, following))
 
+    def early(self) -> dict[int, bytes]:
+        """What has come and cannot be passed on yet, by seq."""
+        return dict(self._early)
+
     def missing(self, channel: str) -> Gap | None:
         """What has to be fetched before anything more can be passed on."""
         if self.last_seq is None or self.heard_seq <= self.last_seq:

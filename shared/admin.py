@@ -46,7 +46,8 @@ class Admin:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        reasons = {name: reason for name, check in self.checks.items() if (reason := await check()) is not None}
+        checks = list(self.checks.items())
+        reasons = {name: reason for name, check in checks if (reason := await check()) is not None}
         body = to_json({"status": "not ready" if reasons else "ready", "reasons": reasons})
         return web.Response(status=503 if reasons else 200, body=body, content_type="application/json")
 

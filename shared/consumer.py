@@ -24,7 +24,7 @@ log = logs.get(__name__)
 UNAVAILABLE_PAUSE_FIRST_S = 0.1
 UNAVAILABLE_PAUSE_MAX_S = 2.0
 FAILURE_PAUSE_FIRST_S = 0.05
-FAILURES_MAX = 5
+TRIES_MAX = 5
 
 
 @dataclass(slots=True)
@@ -168,14 +168,14 @@ class Consumer:
         metrics.BUS_LINES_TAKEN.labels(self.queue).inc(len(lines))
         metrics.BUS_BATCH_LINES.labels(self.queue).observe(len(lines))
         started_s = time.perf_counter()
-        if not await self._try(lines, connection, failures_max=0):
+        if not await self._try(lines, connection, tries_max=1):
             for line in lines:
-                if not await self._try([line], connection, failures_max=FAILURES_MAX):
+                if not await self._try([line], connection, tries_max=TRIES_MAX):
                     line.reject("its processing failed again and again; see the logs")
         metrics.BUS_BATCH_SECONDS.labels(self.queue).observe(time.perf_counter() - started_s)
         await self._settle(batch, lines, connection)
 
-    async def _try(self, lines: list[Line], connection: int, *, failures_max: int) -> bool:
+    async def _try(self, lines: list[Line], connection: int, *, tries_max: int) -> bool:
         """Run the handler until it is done (True; also when the connection is lost) or has failed too often."""
         failures = 0
         pause_s = UNAVAILABLE_PAUSE_FIRST_S
@@ -186,6 +186,7 @@ class Consumer:
             except Unavailable as error:
                 log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s)
                 metrics.BUS_RETRIES.labels(self.queue, "unavailable").inc()
+                _mark_redelivered(lines)
                 if self._stopping:  # left unacknowledged: the broker gives it to another
                     self._connection += 1
                     return True
@@ -195,11 +196,10 @@ class Consumer:
                 failures += 1
                 log.exception("batch_failed", queue=self.queue, lines=len(lines), failures=failures)
                 metrics.BUS_RETRIES.labels(self.queue, "failure").inc()
-                if failures > failures_max:
+                _mark_redelivered(lines)
+                if failures >= tries_max:
                     return False
                 await asyncio.sleep(FAILURE_PAUSE_FIRST_S * 2**failures)
-            for line in lines:
-                line.redelivered = True
         return True
 
     async def _settle(self, batch: list[Inbound], lines: list[Line], connection: int) -> None:
@@ -219,3 +219,8 @@ class Consumer:
         else:
             for inbound in batch:
                 await inbound.acknowledge(False)
+
+
+def _mark_redelivered(lines: list[Line]) -> None:
+    for line in lines:
+        line.redelivered = True

@@ -13,7 +13,7 @@ from shared.errors import RETRYABLE, Detail, ErrorCode, Malformed, Refusal
 from shared.times import now_ms, to_iso
 from shared.validation import ClientMessageId, Id, MessageText, Seq, Symbol, decode
 
-FrameId = str | int | float
+FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # what can be written again
 
 
 class CloseCode:

@@ -73,11 +73,13 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ) -> T:
         except (msgspec.ValidationError, ValueError) as error:
             shown = "" if field.name in SECRET_FIELDS else f" (got {text!r})"
             problems.append(f"{name}: {error}{shown}")
+    # What is not set, or wrong, is left out of the checks across fields, so that those can be named as well.
+    named = {problem.partition(":")[0] for problem in problems}
+    unset = {field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values}
+    loaded = msgspec.convert({**unset, **values}, settings)
+    problems += [problem for problem in loaded.problems() if problem.partition(":")[0] not in named]
     if problems:
         raise SettingsInvalid(problems)
-    loaded = msgspec.convert(values, settings)
-    if found := loaded.problems():
-        raise SettingsInvalid(found)
     return loaded
 
 

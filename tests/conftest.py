@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import aio_pika
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from shared.ids import Prefix, new_id
-from shared.topology import queues
+from shared.mongo import Document
 from tests.support.infrastructure import Infrastructure
+from tests.support.queues import empty_queues
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +23,7 @@ def infrastructure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrast
 @pytest.fixture
 async def amqp_url(infrastructure: Infrastructure) -> str:
     """The broker, all of its lasting queues empty."""
-    connection = await aio_pika.connect(infrastructure.amqp_url)
-    async with connection:
-        for spec in queues():
-            channel = await connection.channel()
-            try:
-                await (await channel.get_queue(spec.name)).purge()
-            except aio_pika.exceptions.ChannelNotFoundEntity:
-                continue
-            await channel.close()
+    await empty_queues(infrastructure.amqp_url)
     return infrastructure.amqp_url
 
 
@@ -46,6 +38,6 @@ async def database_name(mongodb_uri: str) -> AsyncIterator[str]:
     """A database that is this test's alone, and gone after it."""
     name = new_id(Prefix.COMMAND)
     yield name
-    client: AsyncIOMotorClient = AsyncIOMotorClient(mongodb_uri)
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_uri)
     await client.drop_database(name)
     client.close()

@@ -46,7 +46,7 @@ class LiveClient:
             raise
 
     @classmethod
-    async def as_user(cls, url: str, user_id: str, *, secret: str = SECRET, **claims: object) -> Self:
+    async def as_user(cls, url: str, user_id: str, *, secret: str = SECRET, **claims: Any) -> Self:
         """Connect and authenticate."""
         client = await cls.open(url)
         await client.send("auth", token=mint(user_id, secret=secret, **claims))
@@ -136,7 +136,7 @@ class LiveClient:
 class Caller:
     """REST as one user. Returns the status and the decoded body."""
 
-    def __init__(self, url: str, user_id: str, *, secret: str = SECRET, **claims: object) -> None:
+    def __init__(self, url: str, user_id: str, *, secret: str = SECRET, **claims: Any) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {mint(user_id, secret=secret, **claims)}"}
 

@@ -12,6 +12,10 @@ from chat_service.__main__ import serve as serve_chat
 from chat_service.settings import ChatSettings
 from gateway.__main__ import serve as serve_gateway
 from gateway.settings import GatewaySettings
+from market_feed.__main__ import serve as serve_market
+from market_feed.settings import MarketSettings
+from notifier.__main__ import serve as serve_notifier
+from notifier.settings import NotifierSettings
 from shared.ids import Prefix, new_id
 from tests.support.tokens import SECRET
 
@@ -66,6 +70,36 @@ async def chat_service(amqp_url: str, mongodb_uri: str, database: str, **more: A
         **more,
     )
     async with running(serve_chat, settings):
+        yield
+
+
+@asynccontextmanager
+async def market_feed(amqp_url: str, mongodb_uri: str, database: str, **more: Any) -> AsyncIterator[None]:
+    """One market_feed; without more settings it simulates all symbols that it knows."""
+    settings = MarketSettings(
+        amqp_url=amqp_url,
+        mongodb_uri=mongodb_uri,
+        mongodb_database=database,
+        admin_port=free_port(),
+        admin_host="127.0.0.1",
+        **more,
+    )
+    async with running(serve_market, settings):
+        yield
+
+
+@asynccontextmanager
+async def notifier(amqp_url: str, mongodb_uri: str, database: str, **more: Any) -> AsyncIterator[None]:
+    """One notifier."""
+    settings = NotifierSettings(
+        amqp_url=amqp_url,
+        mongodb_uri=mongodb_uri,
+        mongodb_database=database,
+        admin_port=free_port(),
+        admin_host="127.0.0.1",
+        **more,
+    )
+    async with running(serve_notifier, settings):
         yield
 
 

@@ -1,0 +1,53 @@
+# Everything runs inside .venv; `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+ARGS ?=
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt token chaos-chat broker moved
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	    printf '  make %-11s %s\n' "$$target" "$$text"; done
+
+run: $(VENV)/.installed $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
+	@exec $(BIN)/python -m deploy.local run
+
+test: $(VENV)/.installed broker ## run the tests; TESTS=tests/unit chooses some, ARGS='-x -k name' goes to pytest
+	@exec $(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+check: $(VENV)/.installed ## lint, formatting, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit/test_import_rules.py -q
+
+fmt: $(VENV)/.installed ## format, and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# Only what stands on make's command line counts: the shell has a USER too, which is not the one meant.
+$(foreach name,USER ROLE FIRST LAST AVATAR TTL COMMUNITIES,$(if $(filter command,$(origin $(name))),\
+    $(eval export TOKEN_$(name) := $$($(name)))))
+
+token: $(VENV)/.installed ## print a token for the running system: USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe] [AVATAR=url] [TTL=86400] [COMMUNITIES=a,b]
+	@exec $(BIN)/python -m deploy.local token
+
+# The stamp names the directory, since neither a virtual environment nor an editable install can be moved.
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
+$(VENV)/.installed: moved
+endif
+moved:
+
+$(VENV)/.installed: pyproject.toml deploy/bootstrap.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: Python 3.11 or later is needed: make PYTHON=...")'
+	@$(PYTHON) deploy/bootstrap.py environment $(VENV)
+
+# The broker is a system package: looked for every time, which takes no time.
+broker:
+	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || $(PYTHON) deploy/bootstrap.py broker
+
+chaos-chat: $(VENV)/.installed broker ## kill chat_service replicas with -9 under load for a minute and count what was lost; ARGS='--seconds 20'
+	@exec $(BIN)/python -m tests.chaos.chat_replicas $(ARGS)

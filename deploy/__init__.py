@@ -1,0 +1,1 @@
+"""Provisions and runs the whole system on one machine."""

@@ -1,0 +1,136 @@
+"""Gets a bare machine ready, with nothing but the system's Python: called by the Makefile, before `.venv` exists.
+
+`bootstrap.py environment .venv` makes the virtual environment and installs the project into it;
+`bootstrap.py broker` installs RabbitMQ and leaves it stopped.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+SYSTEM_UNITS = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
+QUOTED_LINES = 30
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what the arguments ask for; every failure is one message and exit code 1."""
+    # So that what `finally` undoes is undone then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    match arguments:
+        case ["environment", directory]:
+            make_environment(Path(directory))
+        case ["broker"]:
+            install_broker()
+        case _:
+            stop(__doc__ or "")
+
+
+def make_environment(directory: Path) -> None:
+    """Make the virtual environment unless a working one is there, and install the project and its tools into it."""
+    python = directory / "bin" / "python"
+    stamp = directory / ".installed"
+    here = os.getcwd()
+    if not (stamp.exists() and stamp.read_text().strip() == here and runs(python, "-m", "pip", "--version")):
+        if importlib.util.find_spec("ensurepip") is None:
+            package = f"python3.{sys.version_info.minor}-venv"
+            install_package(package, f"sudo apt-get install -y {package}")
+        say(f"making {directory}")
+        run([sys.executable, "-m", "venv", "--clear", str(directory)])
+    say(f"installing the Python packages of pyproject.toml into {directory}")
+    stamp.unlink(missing_ok=True)
+    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[local,dev]"])
+    stamp.write_text(here + "\n")
+
+
+def install_broker() -> None:
+    """Install RabbitMQ without leaving a broker running, now or after the next boot: each run starts its own."""
+    if RABBITMQ_SERVER.exists():
+        return
+    with services_kept_from_starting():
+        install_package("rabbitmq-server", "sudo make broker")
+    if shutil.which("systemctl"):
+        execute(["systemctl", "disable", "--quiet", *SYSTEM_UNITS])
+    if not RABBITMQ_SERVER.exists():
+        stop(f"the package rabbitmq-server is installed, but {RABBITMQ_SERVER} is missing")
+
+
+@contextlib.contextmanager
+def services_kept_from_starting(policy: Path = POLICY) -> Iterator[None]:
+    """Make package scripts start no service meanwhile. A policy that the machine already has stays as it is."""
+    try:
+        descriptor = os.open(policy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
+    except (FileExistsError, PermissionError):
+        yield
+        return
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write("#!/bin/sh\nexit 101\n")
+        yield
+    finally:
+        policy.unlink()
+
+
+def install_package(package: str, command: str) -> None:
+    """Install a Debian package as root; stop and name the `command` to run where that is not possible."""
+    if shutil.which("apt-get") is None:
+        stop(f"{package} is missing, and there is no apt-get here to install it with")
+    if os.geteuid() != 0:
+        stop(f"{package} is missing. As root it would be installed now; please run:\n\n    {command}\n")
+    say(f"installing the system package {package} with apt-get")
+    install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "--no-install-recommends", package]
+    if not runs(*install):
+        run(["apt-get", "update", "-q"])
+        run(install)
+
+
+def runs(*command: str | Path) -> bool:
+    """Whether a command can be run and succeeds; its output is dropped."""
+    try:
+        return execute(command).returncode == 0
+    except OSError:
+        return False
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a command in silence; stop with the end of its output when it fails."""
+    result = execute(command)
+    if result.returncode != 0:
+        stop("\n".join(["failed: " + " ".join(command), *result.stdout.splitlines()[-QUOTED_LINES:]]))
+
+
+def execute(command: Sequence[str | Path]) -> "subprocess.CompletedProcess[str]":
+    """Run a command and collect what it says."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(  # noqa: S603 - every command stands in this file
+        command,
+        check=False,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def say(message: str) -> None:
+    """Tell the user what takes the time."""
+    print(f"setup: {message}", file=sys.stderr, flush=True)
+
+
+def stop(message: str) -> NoReturn:
+    """Tell the user why it cannot go on, and exit."""
+    sys.exit(f"setup: {message}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,49 @@
+"""What only one run at a time may hold: a directory, and the gateways' port."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+
+class Taken(Exception):
+    """Someone else holds it; the text says who, or what to do about it."""
+
+
+def claim_directory(directory: Path) -> int:
+    """Make `directory` and hold it until this process ends, however it ends. Returns the lock's descriptor."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Taken(f"cannot write to {directory} ({error.strerror}): choose another with LOCAL_DIR") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 20).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise Taken(f"it runs already, as process {holder}: stop it with Ctrl-C there or `kill {holder}`") from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def claim_port(host: str, port: int) -> socket.socket:
+    """Hold host:port (0: a free one) against all but those who share it with SO_REUSEPORT, as the gateways do.
+
+    The socket does not listen, so it takes no connection away from them; it keeps the port ours while they restart.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+        claim = socket.socket(family)
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        claim.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Taken(f"cannot listen on {host} port {port} ({reason}): choose another with GATEWAY_PORT") from error
+    return claim

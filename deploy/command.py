@@ -1,0 +1,16 @@
+"""What one child process executes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Program and arguments, the whole environment (nothing is inherited), and the working directory."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path

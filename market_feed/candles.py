@@ -1,0 +1,240 @@
+"""Candles of 1m, 5m, 1h and 1d, made from ticks in whatever order they come. Pure.
+
+The newest candle of each series (a symbol and an interval) is kept here until a newer one begins; then it waits to be
+written, and once written it is forgotten. A late tick for a candle that is not here is put aside (`deferred`) until the
+candle has been read back: `missing` says which to read, `give_back` goes on from there.
+
+A candle remembers the times of the ticks that made its open and its close, so that a late tick corrects exactly what it
+should; and the seq of its last tick, so that ticks that are applied again after a crash do not count twice.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from market_feed.ticker import Tick
+from shared.market_commands import Interval
+
+INTERVAL_MS: dict[Interval, int] = {
+    Interval.MINUTE: 60_000,
+    Interval.FIVE_MINUTES: 300_000,
+    Interval.HOUR: 3_600_000,
+    Interval.DAY: 86_400_000,
+}
+
+
+class Candle(msgspec.Struct, gc=False):
+    """What the price did from `open_ms` on, for one interval. `first_ms` and `last_ms` are of the ticks that made open
+    and close."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    first_ms: int
+    last_ms: int
+    seq: int
+
+    def add(self, tick: Tick, seq: int) -> None:
+        """Count one more tick, in whatever order; one that is counted already changes nothing."""
+        if seq <= self.seq:
+            return
+        self.seq = seq
+        price, at_ms = tick.price, tick.at_ms
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        if at_ms >= self.last_ms:
+            self.close, self.last_ms = price, at_ms
+        elif at_ms < self.first_ms:
+            self.open, self.first_ms = price, at_ms
+        if tick.volume is not None:
+            self.volume += tick.volume
+
+
+class CandleKey(NamedTuple):
+    """Names one candle."""
+
+    symbol: str
+    interval: Interval
+    open_ms: int
+
+
+class Kept(NamedTuple):
+    """A candle and its name."""
+
+    key: CandleKey
+    candle: Candle
+
+
+def candle_of(tick: Tick, seq: int, interval_ms: int) -> Candle:
+    """A candle with its first tick."""
+    price, at_ms = tick.price, tick.at_ms
+    return Candle(at_ms - at_ms % interval_ms, price, price, price, price, tick.volume or 0.0, at_ms, at_ms, seq)
+
+
+class _Series:
+    """The candles of one symbol and interval that are not on disk as they stand here."""
+
+    __slots__ = ("end_ms", "interval", "interval_ms", "newest", "newest_ms", "symbol", "unwritten", "writing")
+
+    def __init__(self, symbol: str, interval: Interval) -> None:
+        self.symbol = symbol
+        self.interval = interval
+        self.interval_ms = INTERVAL_MS[interval]
+        self.newest: Candle | None = None
+        self.newest_ms = -1  # where it opens
+        self.end_ms = -1  # where it ends
+        self.unwritten: dict[int, Candle] = {}
+        self.writing: dict[int, Candle] = {}
+
+    def begin(self, candle: Candle) -> None:
+        """Make this the newest candle; the one before waits to be written."""
+        if self.newest is not None:
+            self.unwritten[self.newest_ms] = self.newest
+        self.newest, self.newest_ms = candle, candle.open_ms
+        self.end_ms = candle.open_ms + self.interval_ms
+
+    def held(self) -> dict[int, Candle]:
+        """All that is here, by where it opens."""
+        candles = {**self.writing, **self.unwritten}
+        if self.newest is not None:
+            candles[self.newest_ms] = self.newest
+        return candles
+
+
+class _Deferred(NamedTuple):
+    series: _Series
+    open_ms: int
+    tick: Tick
+    seq: int
+
+
+class CandleBook:
+    """The series of all symbols. Bound: none here; `backlog` is what whoever feeds the book has to look at."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, tuple[_Series, ...]] = {}
+        self._waiting: dict[_Series, None] = {}  # series with unwritten candles
+        self._deferred: list[_Deferred] = []
+        self._unwritten = 0
+
+    @property
+    def backlog(self) -> int:
+        """How many candles wait to be written, and ticks for their candles."""
+        return self._unwritten + len(self._deferred)
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether ticks wait for candles to be read back."""
+        return bool(self._deferred)
+
+    def apply(self, tick: Tick, seq: int) -> None:
+        """Count a tick in each of its four candles."""
+        series_of_symbol = self._series.get(tick.symbol)
+        if series_of_symbol is None:
+            series_of_symbol = self._add(tick.symbol)
+        at_ms = tick.at_ms
+        for series in series_of_symbol:
+            if series.newest_ms <= at_ms < series.end_ms and (newest := series.newest) is not None:
+                newest.add(tick, seq)
+            else:
+                self._apply_elsewhere(series, tick, seq)
+
+    def _apply_elsewhere(self, series: _Series, tick: Tick, seq: int) -> None:
+        open_ms = tick.at_ms - tick.at_ms % series.interval_ms
+        if open_ms > series.newest_ms:
+            if series.newest is not None:
+                self._note_unwritten(series)
+            series.begin(candle_of(tick, seq, series.interval_ms))
+        elif (candle := series.unwritten.get(open_ms)) is not None:
+            candle.add(tick, seq)
+        else:
+            self._deferred.append(_Deferred(series, open_ms, tick, seq))
+
+    def _add(self, symbol: str) -> tuple[_Series, ...]:
+        series = self._series[symbol] = tuple(_Series(symbol, interval) for interval in Interval)
+        return series
+
+    def _note_unwritten(self, series: _Series) -> None:
+        self._unwritten += 1
+        self._waiting[series] = None
+
+    # Reading back ---------------------------------------------------------------------------------------------------
+
+    def missing(self) -> list[CandleKey]:
+        """The candles that deferred ticks wait for."""
+        keys = {
+            CandleKey(series.symbol, series.interval, open_ms): None
+            for series, open_ms, _, _ in self._deferred
+            if open_ms not in series.unwritten and open_ms not in series.writing
+        }
+        return list(keys)
+
+    def give_back(self, asked: Iterable[CandleKey], found: Mapping[CandleKey, Candle]) -> None:
+        """Go on with candles that were read; one that was asked for and not found does not exist yet."""
+        absent = set(asked)
+        deferred, self._deferred = self._deferred, []
+        for late in deferred:
+            series, open_ms, tick, seq = late
+            candle = series.unwritten.get(open_ms)
+            if candle is not None:
+                candle.add(tick, seq)
+            elif (key := CandleKey(series.symbol, series.interval, open_ms)) in absent:
+                candle = found.get(key)
+                if candle is None:
+                    candle = candle_of(tick, seq, series.interval_ms)
+                else:
+                    candle.add(tick, seq)
+                series.unwritten[open_ms] = candle
+                self._note_unwritten(series)
+            else:
+                self._deferred.append(late)
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    def take_unwritten(self) -> list[Kept]:
+        """What is to be written now. `written` or `not_written` must follow before the next call."""
+        taking: list[Kept] = []
+        for series in self._waiting:
+            series.writing, series.unwritten = series.unwritten, {}
+            for open_ms, candle in series.writing.items():
+                taking.append(Kept(CandleKey(series.symbol, series.interval, open_ms), candle))
+        self._unwritten = 0
+        return taking
+
+    def written(self) -> None:
+        """What was taken is on disk."""
+        for series in self._waiting:
+            series.writing = {}
+        self._waiting = {series: None for series in self._waiting if series.unwritten}
+
+    def not_written(self) -> None:
+        """What was taken is not on disk, and waits again."""
+        for series in self._waiting:
+            self._unwritten += len(series.writing)
+            series.unwritten = {**series.writing, **series.unwritten}
+            series.writing = {}
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    def newest(self, symbol: str) -> dict[Interval, Candle]:
+        """The newest candle of each interval."""
+        return {series.interval: series.newest for series in self._series.get(symbol, ()) if series.newest is not None}
+
+    def restore(self, symbol: str, newest: Mapping[Interval, Candle]) -> None:
+        """Go on from the newest candles that were kept."""
+        for series in self._add(symbol):
+            if series.interval in newest:
+                series.begin(newest[series.interval])
+
+    def held(self, symbol: str, interval: Interval) -> dict[int, Candle]:
+        """The candles of a series that are not on disk as they stand here, by where they open."""
+        for series in self._series.get(symbol, ()):
+            if series.interval is interval:
+                return series.held()
+        return {}

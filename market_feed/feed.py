@@ -1,0 +1,144 @@
+"""The heart of the service: ticks in from every source; prices out to gateways, every tick out to notifier."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from market_feed import metrics
+from market_feed.announcer import Announcer
+from market_feed.keeper import Keeper
+from market_feed.market import Market, Position
+from market_feed.ticker import Quote, Tick, price_data
+from shared import logs
+from shared.errors import Unavailable
+from shared.protocol import PriceData
+from shared.topology import Delivery, DeliveryClass, market_channel
+
+log = logs.get(__name__)
+
+PENDING_TICKS_MAX = 200_000
+BACKLOG_MAX = 400_000
+SWEEP_INTERVAL_S = 0.5
+
+
+class Source(NamedTuple):
+    """A source's name, and after how long without a tick a price of it is stale."""
+
+    name: str
+    stale_s: float
+
+
+class _PriceFrame(msgspec.Struct, frozen=True):
+    type: str
+    data: PriceData
+
+
+class Publisher(Protocol):
+    """The part of the bus that delivers."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker can be reached right now."""
+
+    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
+        """Send a delivery to the gateways that listen to its shard."""
+
+
+class Feed:
+    """One term of ownership, as its sources see it.
+
+    Bound: 200,000 ticks that wait for the journal, 400,000 candles that wait to be written; then nothing is taken.
+    """
+
+    def __init__(
+        self,
+        bus: Publisher,
+        market: Market,
+        keeper: Keeper,
+        announcer: Announcer,
+        owns: Callable[[], bool],
+        stale_s: float,
+    ) -> None:
+        self.market = market
+        self.keeper = keeper
+        self._bus = bus
+        self._announcer = announcer
+        self._owns = owns
+        self._encode = msgspec.json.Encoder().encode
+        recovered_s = time.monotonic()
+        self._stale_at_s = {symbol: recovered_s + stale_s for symbol in market.quotes}
+        metrics.SYMBOLS.set(len(market.quotes))
+
+    def check_open(self) -> None:
+        """Raises Unavailable when nothing may be taken now: ownership is in doubt, or too much waits for the disk."""
+        if not self._owns():
+            raise Unavailable("ownership of the symbols is in doubt: the lease could not be renewed")
+        if self.market.pending > PENDING_TICKS_MAX or self.market.book.backlog > BACKLOG_MAX:
+            raise Unavailable("too much waits for the database")
+
+    def take(
+        self,
+        source: Source,
+        ticks: Sequence[Tick],
+        *,
+        event_keys: Iterable[bytes] = (),
+        position: Position | None = None,
+        digits: int = 0,
+    ) -> None:
+        """Count ticks, in order; announce them all, and deliver the newest price of each symbol among them.
+
+        Raises Unavailable, and then none of them counts.
+        """
+        self.check_open()
+        taken = self.market.take(ticks, event_keys=event_keys, position=position, digits=digits)
+        self._announcer.announce(ticks, taken.seqs)
+        stale_at_s = time.monotonic() + source.stale_s
+        for symbol, quote in taken.moved.items():
+            self._stale_at_s[symbol] = stale_at_s
+            moves_again = quote.stale
+            quote.stale = False
+            self._deliver(quote, stale=False if moves_again else None)
+        metrics.TICKS.labels(source.name).inc(len(ticks))
+        metrics.TICKS_LATE.inc(taken.late)
+        self.keeper.look()
+
+    def offer(
+        self, source: Source, ticks: Sequence[Tick], *, event_keys: Iterable[bytes] = (), digits: int = 0
+    ) -> None:
+        """Like `take`, for a source that cannot wait: what cannot be taken is skipped and counted."""
+        try:
+            self.take(source, ticks, event_keys=event_keys, digits=digits)
+        except Unavailable:
+            metrics.TICKS_SKIPPED.labels(source.name).inc(len(ticks))
+
+    async def reconnected(self) -> None:
+        """Deliver every price once more, and announce what failed: what was sent meanwhile reached nobody."""
+        await self._announcer.resend()
+        for quote in self.market.quotes.values():
+            self._deliver(quote)
+
+    async def sweep(self) -> None:
+        """Mark prices stale whose source has fallen silent, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            if self._owns():
+                self._mark_stale(time.monotonic())
+
+    def _mark_stale(self, now_s: float) -> None:
+        quotes = self.market.quotes
+        due = [symbol for symbol, at_s in self._stale_at_s.items() if at_s <= now_s]
+        for symbol in due:
+            del self._stale_at_s[symbol]
+            if not quotes[symbol].stale:
+                self._deliver(self.market.mark_stale(symbol), stale=True)
+        metrics.SYMBOLS.set(len(quotes))
+        metrics.SYMBOLS_STALE.set(len(quotes) - len(self._stale_at_s))
+
+    def _deliver(self, quote: Quote, stale: bool | None = None) -> None:
+        if self._bus.is_connected:
+            frame = self._encode(_PriceFrame("market:price", price_data(quote, stale)))
+            channel = market_channel(quote.symbol)
+            self._bus.deliver(Delivery(channel, DeliveryClass.LATEST, quote.seq, quote.symbol, frame))

@@ -1,0 +1,23 @@
+"""The metrics of market_feed."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.metrics import LATENCY_BUCKETS_S
+
+TICKS = Counter("market_ticks", "Ticks taken in", ["source"])
+TICKS_LATE = Counter("market_ticks_late", "Ticks older than the price of their symbol: they corrected the past")
+TICKS_BAD = Counter("market_ticks_bad", "Ticks refused", ["source"])
+TICKS_SKIPPED = Counter("market_ticks_skipped", "Good ticks not taken in, as the database was away", ["source"])
+TICKS_UNANNOUNCED = Counter(
+    "market_ticks_unannounced", "Lines of ticks for notifier dropped: the broker was away too long"
+)
+EVENTS_REPEATED = Counter("market_events_repeated", "Tick events that had been taken in before")
+SYMBOLS = Gauge("market_symbols", "Known symbols")
+SYMBOLS_STALE = Gauge("market_symbols_stale", "Symbols whose source has fallen silent")
+OWNER = Gauge("market_owner", "1 while this process owns the symbols, 0 while it stands by")
+PENDING_TICKS = Gauge("market_pending_ticks", "Ticks not yet in the journal")
+BACKLOG = Gauge("market_backlog", "Candles not yet written, and ticks for candles not yet read back")
+COMMIT_SECONDS = Histogram("market_commit_seconds", "Duration of a journal write", buckets=LATENCY_BUCKETS_S)
+CUT_SECONDS = Histogram("market_cut_seconds", "Duration of writing candles and state", buckets=LATENCY_BUCKETS_S)
+UPSTREAM_CONNECTED = Gauge("market_upstream_connected", "1 while connected to this upstream feed", ["source"])
+UPSTREAM_RECONNECTS = Counter("market_upstream_reconnects", "Connections lost or given up", ["source"])

@@ -1,0 +1,120 @@
+"""One process at a time owns the symbols; the others stand by, and one of them takes over within the lease's length.
+
+A process that cannot renew its lease in time stops taking ticks, and goes on if it still holds the lease when the
+database is back. If it does not, it lets go of everything and stands by.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from market_feed import metrics
+from market_feed.lease import BEATS_PER_LENGTH, Watch
+from market_feed.store import MarketStore
+from shared import logs
+from shared.errors import Unavailable
+
+log = logs.get(__name__)
+
+Serve = Callable[[int, asyncio.Event], Awaitable[None]]
+
+
+class Ownership:
+    """Takes the lease, holds it while `serve` runs, gives it up."""
+
+    def __init__(self, store: MarketStore, node_id: str, length_s: float) -> None:
+        self._store = store
+        self._node_id = node_id
+        self._length_s = length_s
+        self._beat_s = length_s / BEATS_PER_LENGTH
+        self._watch = Watch(length_s)
+        self._held_until_s = 0.0
+        self.is_serving = False  # set by `serve` once it answers
+
+    def owns(self) -> bool:
+        """Whether no other process can own the symbols now."""
+        return time.monotonic() < self._held_until_s
+
+    async def readiness(self) -> str | None:
+        """None when this process serves, or stands by for one that does; else the reason."""
+        if self.is_serving or self._watch.owner_lives:
+            return None
+        return "market: no process serves the symbols yet"
+
+    async def run(self, stop: asyncio.Event, serve: Serve) -> None:
+        """Run `serve(term, ended)` for every term that this process owns, until `stop` is set.
+
+        `serve` has to return soon once `ended` is set: by `stop`, or because the lease is lost.
+        """
+        while (term := await self._take(stop)) is not None:
+            log.info("symbols_taken", term=term)
+            metrics.OWNER.set(1)
+            ended = asyncio.Event()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    helpers = (
+                        tasks.create_task(self._renew(term, ended), name="renew"),
+                        tasks.create_task(_set_after(stop, ended), name="stop"),
+                    )
+                    await serve(term, ended)
+                    for helper in helpers:
+                        helper.cancel()
+            finally:
+                self.is_serving = False
+                metrics.OWNER.set(0)
+            await self._release(term)
+            log.info("symbols_released", term=term)
+
+    async def _take(self, stop: asyncio.Event) -> int | None:
+        """Wait for the lease. None when stopped meanwhile."""
+        while not stop.is_set():
+            try:
+                seen = await self._store.lease()
+                if self._watch.may_take(seen, time.monotonic()):
+                    asked_s = time.monotonic()
+                    taken = await self._store.take_lease(seen, self._node_id)
+                    if taken is not None:
+                        self._held_until_s = asked_s + self._length_s
+                        return taken.term
+            except Unavailable as error:
+                log.warning("lease_not_seen", reason=str(error))
+            await _sleep(stop, self._beat_s)
+        return None
+
+    async def _renew(self, term: int, ended: asyncio.Event) -> None:
+        while True:
+            await asyncio.sleep(self._beat_s)
+            asked_s = time.monotonic()
+            owned = self.owns()
+            try:
+                if not await self._store.beat(term, self._node_id):
+                    self._held_until_s = 0.0
+                    log.warning("symbols_lost", term=term)
+                    ended.set()
+                    return
+            except Unavailable as error:
+                if owned and not self.owns():
+                    log.warning("ticks_paused", reason=str(error))
+                continue
+            self._held_until_s = asked_s + self._length_s
+            if not owned:
+                log.info("ticks_resumed", term=term)
+
+    async def _release(self, term: int) -> None:
+        self._held_until_s = 0.0
+        try:
+            await self._store.release_lease(term, self._node_id)
+        except Unavailable as error:
+            log.warning("lease_not_released", reason=str(error))
+
+
+async def _set_after(first: asyncio.Event, then: asyncio.Event) -> None:
+    await first.wait()
+    then.set()
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

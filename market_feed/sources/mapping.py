@@ -1,0 +1,169 @@
+"""An upstream feed's own JSON, read as ticks by a mapping from a TOML file. Pure; see docs/market-sources.md.
+
+A path is names parted by points, a number where a list is entered: `data.0.p`. The empty path is the frame itself.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from market_feed.intake import is_symbol, read_fields, to_tick
+from market_feed.ticker import Tick
+from shared.errors import Malformed, Refusal, SettingsInvalid
+from shared.settings import Seconds
+from shared.times import from_iso
+from shared.validation import detail_of
+
+_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1000.0, "ns": 1_000_000.0}
+
+Path = str
+Scalar = str | int | float | bool
+
+
+class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a tick's fields stand in the feed's own. Without `price` it is the middle of `bid` and `ask`.
+
+    `id` names a tick among those of its symbol: one that comes again after a reconnect does not count twice.
+    """
+
+    symbol: Path
+    price: Path | None = None
+    bid: Path | None = None
+    ask: Path | None = None
+    volume: Path | None = None
+    timestamp: Path | None = None
+    id: Path | None = None
+
+
+class FeedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One upstream feed, as its `[[feed]]` in the file says.
+
+    `ticks` leads to a tick or a list of them; what does not `match` is no tick. `symbols` renames; others keep theirs.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+    url: Annotated[str, msgspec.Meta(pattern=r"^wss?://[^/]")]
+    fields: FieldPaths
+    subscribe: tuple[dict[str, Any], ...] = ()
+    ticks: Path = ""
+    match: dict[str, Scalar] = {}
+    symbols: dict[str, str] = {}
+    timestamp_unit: Literal["iso", "s", "ms", "us", "ns"] = "iso"
+    stale_s: Seconds = 60.0
+    silent_s: Seconds = 60.0
+    connect_timeout_s: Seconds = 10.0
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    feed: Annotated[tuple[FeedSpec, ...], msgspec.Meta(min_length=1)]
+
+
+class UpstreamTick(msgspec.Struct, frozen=True):
+    """A tick, and its id where the feed gives one."""
+
+    tick: Tick
+    id: str | None
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What one frame holds: good ticks, and what is wrong with the others."""
+
+    ticks: list[UpstreamTick]
+    problems: list[str]
+
+
+def parse_feeds(text: str) -> tuple[FeedSpec, ...]:
+    """Read the file. Raises SettingsInvalid that names every wrong place."""
+    try:
+        feeds = msgspec.convert(tomllib.loads(text), _File).feed
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsInvalid([f"not TOML: {error}"]) from error
+    except msgspec.ValidationError as error:
+        detail = detail_of(error)
+        raise SettingsInvalid([f"{detail.field or 'the file'}: {detail.reason}"]) from error
+    problems = [problem for feed in feeds for problem in _problems(feed)]
+    if len({feed.name for feed in feeds}) < len(feeds):
+        problems.append("feed.name: two feeds have the same")
+    if problems:
+        raise SettingsInvalid(problems)
+    return feeds
+
+
+def _problems(feed: FeedSpec) -> Iterable[str]:
+    if feed.fields.price is None and (feed.fields.bid is None or feed.fields.ask is None):
+        yield f"{feed.name}: fields.price is missing, and so is fields.bid or fields.ask"
+    for symbol in feed.symbols.values():
+        if not is_symbol(symbol):
+            yield f"{feed.name}: symbols: {symbol!r} is not a symbol"
+
+
+def read_frame(feed: FeedSpec, body: str | bytes, now_ms: int) -> Reading:
+    """Read one frame of the feed. Raises Malformed when it is not JSON."""
+    try:
+        frame = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Malformed(f"not valid JSON: {error}") from error
+    found = _at(frame, feed.ticks)
+    reading = Reading([], [])
+    for number, element in enumerate(found if isinstance(found, list) else [found]):
+        if not isinstance(element, dict) or any(_at(element, path) != value for path, value in feed.match.items()):
+            continue
+        try:
+            reading.ticks.append(_read_element(feed, element, now_ms))
+        except Refusal as refusal:
+            reading.problems.append(f"tick {number}: {refusal.message}")
+    return reading
+
+
+def _read_element(feed: FeedSpec, element: dict[str, Any], now_ms: int) -> UpstreamTick:
+    paths = feed.fields
+    symbol = _at(element, paths.symbol)
+    fields: dict[str, Any] = {"symbol": feed.symbols.get(symbol, symbol) if isinstance(symbol, str) else symbol}
+    for name, path in (("bid", paths.bid), ("ask", paths.ask), ("volume", paths.volume), ("price", paths.price)):
+        if path is not None:
+            fields[name] = _number(_at(element, path), name)
+    if paths.price is None:
+        fields["price"] = (_required(fields, "bid") + _required(fields, "ask")) / 2
+    at_ms = now_ms if paths.timestamp is None else _time_ms(_at(element, paths.timestamp), feed.timestamp_unit)
+    identity = None if paths.id is None else _at(element, paths.id)
+    return UpstreamTick(to_tick(read_fields(fields), at_ms, now_ms), None if identity is None else str(identity))
+
+
+def _at(value: Any, path: Path) -> Any:
+    """What stands at a path; None where nothing does."""
+    for name in path.split(".") if path else ():
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value
+
+
+def _number(value: Any, name: str) -> Any:
+    """A number; many feeds write them as strings. None stays None."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError as error:
+        raise Refusal.invalid(name, f"{value[:32]!r} is not a number") from error
+
+
+def _required(fields: dict[str, Any], name: str) -> float:
+    value = fields.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Refusal.invalid(name, "is not a number")
+    return value
+
+
+def _time_ms(value: Any, unit: str) -> int:
+    try:
+        if unit == "iso":
+            return from_iso(value)
+        return round(float(value) / _PER_MS[unit])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Refusal.invalid("timestamp", f"{str(value)[:32]!r} is no time in {unit}") from error

@@ -1,0 +1,193 @@
+"""A broker and a database of the tests' own, on free ports, in a directory that the caller gives.
+
+    with Infrastructure(directory) as infrastructure:
+        infrastructure.amqp_url, infrastructure.mongodb_uri
+        infrastructure.broker.kill()
+        infrastructure.broker.start()
+
+What AMQP_URL and MONGODB_URI say is not looked at. Everything ends with the block, and with the test process too,
+should that be killed.
+"""
+
+import os
+import struct
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy.broker import BrokerNode
+from deploy.database import DatabaseServer, find_mongod
+from deploy.ports import KeptPorts
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import block_until
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+QUEUE_NAMES_TIMEOUT_S = 10.0
+
+
+class _Server(ABC):
+    """A server that keeps its data and its ports over `stop`, `kill` and `restart`. As a context: started, stopped."""
+
+    process: ServerProcess
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start without waiting until ready."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether a client would be served now. Blocks for up to 2 s."""
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server, also after it ended."""
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start and return once ready. Raises with the end of the server's output when that does not happen."""
+        self.begin()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Return once ready. Raises with the end of the server's output when that does not happen."""
+        self.process.wait_until(self.is_ready, START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """End in an orderly way."""
+        self.process.stop(STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """End with SIGKILL."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Stop in an orderly way, then start again."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Broker(_Server):
+    """A private RabbitMQ node; it takes some 6 s to start."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._node = BrokerNode.on_kept_ports(directory, KeptPorts(directory / "ports.json"))
+        self._epmd = ServerProcess(self._node.epmd_command(), directory / "epmd.out")
+        self.process = ServerProcess(self._node.server_command(), directory / "server.out")
+
+    @property
+    def url(self) -> str:
+        """The address for AMQP clients."""
+        return self._node.url
+
+    def begin(self) -> None:
+        """Start without waiting until ready."""
+        self._node.prepare()
+        if not self._epmd.is_running():
+            self._epmd.start()
+        self.process.start()
+
+    def is_ready(self) -> bool:
+        """Whether a client would be served now. Blocks for up to 2 s."""
+        return self._node.is_ready()
+
+    def kill(self) -> None:
+        """End with SIGKILL, though not in the second after a quorum queue was declared.
+
+        RabbitMQ 3.10 writes the names of new quorum queues to disk up to a second late, and a queue whose name it lost
+        has no leader ever after: a fault of its own, which would make every test that kills early fail by chance.
+        """
+        block_until(self._queue_names_are_on_disk, QUEUE_NAMES_TIMEOUT_S)
+        super().kill()
+
+    def _queue_names_are_on_disk(self) -> bool:
+        """Whether the DETS file of the names is marked as written: https://www.erlang.org/doc/man/dets, auto_save."""
+        names = next(self._directory.glob("data/*/quorum/*/names.dets"), None)
+        if names is None or not self.process.is_running():
+            return True
+        _, _, written = struct.unpack("!III", names.read_bytes()[:12])
+        return bool(written == 1)
+
+    def stop(self) -> None:
+        """End in an orderly way, the node's epmd too."""
+        super().stop()
+        self._epmd.stop(STOP_TIMEOUT_S)
+
+
+class Database(_Server):
+    """A private database server; it takes less than 1 s to start."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        port = KeptPorts(directory / "ports.json").take("mongodb")
+        self._server = DatabaseServer(directory, port, find_mongod(os.environ.get("PATH", "")))
+        self.process = ServerProcess(self._server.command(), directory / "server.out")
+
+    @property
+    def uri(self) -> str:
+        """The address for MongoDB clients."""
+        return self._server.uri
+
+    def begin(self) -> None:
+        """Start without waiting until ready."""
+        self._server.prepare()
+        self.process.start()
+
+    def is_ready(self) -> bool:
+        """Whether a client would be served now. Blocks for up to 2 s."""
+        return self._server.is_ready()
+
+
+class Infrastructure:
+    """A broker and a database, started side by side."""
+
+    def __init__(self, directory: Path) -> None:
+        self.broker = Broker(directory / "rabbitmq")
+        self.database = Database(directory / "database")
+
+    @property
+    def amqp_url(self) -> str:
+        """The address for AMQP clients."""
+        return self.broker.url
+
+    @property
+    def mongodb_uri(self) -> str:
+        """The address for MongoDB clients."""
+        return self.database.uri
+
+    def __enter__(self) -> Self:
+        try:
+            self.broker.begin()
+            self.database.begin()
+            self.broker.wait_until_ready()
+            self.database.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End both."""
+        self.database.stop()
+        self.broker.stop()

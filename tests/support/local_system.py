@@ -1,0 +1,73 @@
+"""The whole system as `make run` starts it: real processes, in a directory of the test's own.
+
+    settings = {"GATEWAY_PORT": "0", "AMQP_URL": infrastructure.amqp_url, "MONGODB_URI": infrastructure.mongodb_uri}
+    with LocalSystem(tmp_path, settings) as system:
+        system.entries()["GATEWAY_URL"], system.entries()["GATEWAY_1_PID"]
+
+Without AMQP_URL or MONGODB_URI it provisions its own. Nothing is taken over from the environment of the tests but
+PATH, HOME and the like.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy.command import Command
+from deploy.run_file import read_run_file
+from deploy.settings import PROJECT
+from tests.support.server_process import ServerProcess
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 90.0
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+class LocalSystem:
+    """`python -m deploy.local run` with `settings` as its environment. All calls block; stopping is orderly."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment = {**passed_on, "GATEWAY_PORT": "0", "ADMIN_PORT": "0", **settings, "LOCAL_DIR": str(directory)}
+        command = Command((sys.executable, "-m", "deploy.local", "run"), environment, PROJECT)
+        self.process = ServerProcess(command, directory / "supervisor.out")
+
+    def start(self) -> None:
+        """Start and return once all is ready. Raises with the end of the output when that does not happen."""
+        self.process.start()
+        self.process.wait_until(self._is_ready, START_TIMEOUT_S)
+
+    def entries(self) -> dict[str, str]:
+        """Return what `run.env` says now: addresses and process ids."""
+        return read_run_file(self.directory)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL one process by its name in `run.env`: GATEWAY_1, CHAT_SERVICE, BROKER, SUPERVISOR, ..."""
+        os.kill(int(self.entries()[f"{name}_PID"]), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop everything in order."""
+        self.process.stop(STOP_TIMEOUT_S)
+
+    def _is_ready(self) -> bool:
+        """Whether `run.env` is there, and of this run: one that was killed leaves its own behind."""
+        return self.entries().get("SUPERVISOR_PID") == str(self.process.pid)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
