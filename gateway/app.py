@@ -85,7 +85,12 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application, **options: Any) -> None:
         super().__init__(
-            app, access_log=None, max_line_size=URL_MAX_BYTES, max_field_size=HEADER_MAX_BYTES, **options
+            app,
+            access_log=None,
+            max_line_size=URL_MAX_BYTES,
+            max_field_size=HEADER_MAX_BYTES,
+            auto_decompress=False,  # compressed bodies are refused: see `body_of`
+            **options,
         )
 
     async def _make_server(self) -> web.Server:

@@ -93,7 +93,7 @@ def read_event(body: bytes, now_ms: int) -> TickEvent:
             fields = element if isinstance(element, TickFields) else read_fields(element)
             ticks.append(to_tick(fields, at_ms, now_ms))
         except Refusal as refusal:
-            problems.append(f"{'data' if single else f'data[{number}]'}.{refusal.message}")
+            problems.append(_problem("data" if single else f"data[{number}]", refusal))
     return TickEvent(event.source, event.id, ticks, problems)
 
 
@@ -133,6 +133,11 @@ def _event_time_ms(time: str) -> int:
         return from_iso(time.upper())  # RFC 3339 allows a small t and z
     except (ValueError, OverflowError) as error:
         raise Malformed("time: is not an RFC 3339 time with an offset") from error
+
+
+def _problem(place: str, refusal: Refusal) -> str:
+    detail = refusal.details[0]
+    return f"{place}.{detail.field}: {detail.reason}" if detail.field else f"{place}: {detail.reason}"
 
 
 def _decode_leniently(body: bytes) -> _LooseEvent:

@@ -44,6 +44,7 @@ class Keeper:
             self._market.replay(batch)
             replayed += len(batch.ticks)
         await self.settle()
+        self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
     async def commit(self) -> None:

@@ -234,6 +234,12 @@ class Market:
             self._begin(state.quote)
             self.book.restore(symbol, state.candles)
 
+    def renumber(self) -> None:
+        """Give every quote a seq of this term. Ticks that were delivered, but not on disk yet when their owner died, are
+        gone: what the new owner knows has to come after them."""
+        for quote in self.quotes.values():
+            quote.seq = max(quote.seq, self._first_seq)
+
     def _encode_group(self, number: int) -> bytes:
         return _states_encoder.encode(
             [SymbolState(self.quotes[symbol], self.book.newest(symbol)) for symbol in self._members[number]]

@@ -3,8 +3,8 @@
 Collections:
 - `events`: `_id` event key; whether it is `done`, and for inboxes its notice, once for all its users.
 - `notifications`: `_id` notification id; a user's entry: which event, which `seq`, read or not.
-- `inboxes`: `_id` user id; the last `seq` that was removed. Entries expire, but no seq is given twice: so `sweep` removes
-  them, and not the server.
+- `inboxes`: `_id` user id; the last `seq` that was removed. Entries expire, but no seq is given twice: so it is `sweep`
+  that removes them, not the server.
 
 Times are integers, milliseconds since 1970; only the `expiresAt` of events is a date, as the server removes by it.
 Every operation is bounded, by 1,000 documents or so: one that took longer than its deadline would never succeed.

@@ -44,7 +44,7 @@ _Parcel = Parcel[Destination, "asyncio.Future[None]"]
 _reply_decoder = msgspec.json.Decoder(Reply)
 
 CONFIRM_TIMEOUT_S = 10.0
-HEARTBEAT_S = 10
+HEARTBEAT_S = 5  # a frozen consumer is noticed, and its partitions move, after about twice that
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 3.0
 GATHERED_MAX_BYTES = 64 * 1024 * 1024

@@ -6,7 +6,7 @@ An empty variable counts as absent. Ranges stand in the field's `Annotated[..., 
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -59,7 +59,7 @@ def _url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
 
 def load(settings: type[T], environ: Mapping[str, str] = os.environ) -> T:
     """Read `settings` from the environment. Raises SettingsInvalid with a line for each wrong variable."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     problems: list[str] = []
     for field in msgspec.structs.fields(settings):
         name = field.name.upper()
@@ -73,10 +73,12 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ) -> T:
         except (msgspec.ValidationError, ValueError) as error:
             shown = "" if field.name in SECRET_FIELDS else f" (got {text!r})"
             problems.append(f"{name}: {error}{shown}")
-    # What is not set, or wrong, is left out of the checks across fields, so that those can be named as well.
+    # What is wrong stands there as its default, or empty, so that the checks across fields are made all the same.
     named = {problem.partition(":")[0] for problem in problems}
-    unset = {field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values}
-    loaded = msgspec.convert({**unset, **values}, settings)
+    unset = {
+        field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values
+    }
+    loaded = settings(**unset, **values)
     problems += [problem for problem in loaded.problems() if problem.partition(":")[0] not in named]
     if problems:
         raise SettingsInvalid(problems)

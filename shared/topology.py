@@ -1,4 +1,4 @@
-"""Exchanges, queues and routing: bounded by shard counts, never by rooms or clients.
+"""Exchanges, queues and routing: bounded by shard counts, never by rooms or clients. Pure.
 
 Every process declares the whole of it at each connection, so that services start in any order.
 Delivery lines (`Delivery`) are what a gateway relays without parsing: five fields parted by tabs.

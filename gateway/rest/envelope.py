@@ -58,10 +58,15 @@ def query_of(request: web.Request, kind: type[T]) -> T:
 
 
 async def body_of(request: web.Request, kind: type[T]) -> T:
-    """The JSON body as `kind`. Raises VALIDATION, TOO_LARGE (413) or BAD_FRAME (400, no JSON)."""
+    """The JSON body as `kind`. Raises VALIDATION, or aiohttp's 413 and 415; a compressed body is not taken."""
     if request.content_type not in ("application/json", "application/octet-stream", "text/plain"):
         raise web.HTTPUnsupportedMediaType
-    body = await request.read()
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise web.HTTPUnsupportedMediaType
+    try:
+        body = await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise Refusal.invalid("body", "did not arrive whole") from error
     try:
         return validation.decode(body, msgspec.json.Decoder(kind))
     except Malformed as error:

@@ -89,16 +89,47 @@ class Subscriber:
             assert result["data"]["retryable"], result
             await asyncio.sleep(0.2)
 
+    async def fidget(self, room: str) -> None:
+        """Type, mark as read, join or leave: what may fail while a replica is away, and must leave all counts right."""
+        match random.randrange(4):
+            case 0:
+                await self._ws.send_json({"type": "chat:typing", "chatroomId": room, "isTyping": True})
+            case 1:
+                seq = max(self.seqs[room], default=0)
+                await self._ws.send_json({"type": "chat:read", "chatroomId": room, "seq": seq})
+            case 2:
+                await Caller(self.url, self.name).call("POST", f"/v1/chatrooms/{room}/join")
+            case _:
+                await Caller(self.url, self.name).call("POST", f"/v1/chatrooms/{room}/leave")
+
 
 async def load(subscribers: list[Subscriber], rooms: list[str], rate: float, until_s: float) -> None:
-    """Send from random subscribers into random rooms, `rate` a second, until `until_s`; then await the last acks."""
+    """Send from random subscribers into random rooms, `rate` a second, until `until_s`; then await the last acks.
+
+    Every tenth time somebody types, reads, joins or leaves as well.
+    """
     async with asyncio.TaskGroup() as sending:
         for number in itertools.count():
             if time.monotonic() > until_s:
                 return
             sender = random.choice(subscribers)
             sending.create_task(sender.send(f"m-{number}", random.choice(rooms)))
+            if number % 10 == 0:
+                sending.create_task(random.choice(subscribers).fidget(random.choice(rooms)))
             await asyncio.sleep(1 / rate)
+
+
+async def miscounted(rest: Caller, rooms: list[str]) -> int:
+    """Rooms whose memberCount is not the number of their members."""
+    wrong = 0
+    for room in rooms:
+        members: list[Any] = []
+        while page := await rest.data("GET", f"/v1/chatrooms/{room}/members?limit=100&page={len(members) // 100 + 1}"):
+            members += page
+            if len(page) < 100:
+                break
+        wrong += len(members) != (await rest.data("GET", f"/v1/chatrooms/{room}"))["memberCount"]
+    return wrong
 
 
 async def kill_replicas(system: LocalSystem, interval_s: float, until_s: float) -> int:
@@ -142,10 +173,11 @@ async def run(arguments: argparse.Namespace, system: LocalSystem) -> int:
         killed = await kill_replicas(system, arguments.interval, until_s)
         await sending
         histories = {room: await history(rest, room) for room in rooms}
+        wrong_counts = await miscounted(rest, rooms)
         await settle(subscribers, histories)
         for task in reading:
             task.cancel()
-    return report(subscribers, histories, killed)
+    return report(subscribers, histories, killed, wrong_counts)
 
 
 async def settle(subscribers: list[Subscriber], histories: dict[str, list[int]]) -> None:
@@ -157,7 +189,7 @@ async def settle(subscribers: list[Subscriber], histories: dict[str, list[int]])
         await asyncio.sleep(0.1)
 
 
-def report(subscribers: list[Subscriber], histories: dict[str, list[int]], killed: int) -> int:
+def report(subscribers: list[Subscriber], histories: dict[str, list[int]], killed: int, wrong_counts: int) -> int:
     """Print the counts; returns the faults."""
     acked = {key: place for one in subscribers for key, place in one.acked.items()}
     gaps = sum(seqs != list(range(1, len(seqs) + 1)) for seqs in histories.values())
@@ -185,10 +217,11 @@ def report(subscribers: list[Subscriber], histories: dict[str, list[int]], kille
         "deliveries lost": lost,
         "deliveries repeated": repeated,
         "deliveries out of order": disordered,
+        "rooms with a wrong memberCount": wrong_counts,
     }
     for name, count in counts.items():
-        print(f"  {name:28} {count}")
-    return unstored + doubled + gaps + lost + repeated + disordered
+        print(f"  {name:30} {count}")
+    return unstored + doubled + gaps + lost + repeated + disordered + wrong_counts
 
 
 def main() -> None:

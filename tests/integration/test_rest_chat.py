@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
@@ -16,10 +17,12 @@ from tests.support.people import Meet, Person, people
 from tests.support.queues import empty_queues
 from tests.support.services import chat_service, gateway
 from tests.support.tokens import mint
+from tests.support.waiting import until
 
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NO_ROOM = {"success": False, "status": 404, "error": {"code": "NOT_FOUND", "message": "no such room"}}
 PRESENCE_TIMEOUT_S = 15.0
+CREATION_FAILED = {"route": "POST /v1/chatrooms", "status": "400"}
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +259,7 @@ async def test_empty_and_unknown_parameters_mean_nothing(meet: Meet) -> None:
 async def test_rooms_stand_in_the_order_of_their_latest_activity(meet: Meet) -> None:
     alice = meet("alice")
     rooms = {name: await alice.create_room(name, "private" if name == "b" else "group") for name in ("a", "b", "c")}
-    mine = {"type": "private"}, {"type": "group"}, {}
-    assert await room_names(alice, **mine[1]) == ["c", "a"]
+    assert await room_names(alice, type="group") == ["c", "a"]
     (message,) = await say(alice, rooms["a"], "up")
     listed, _ = await page_of(alice, "/v1/chatrooms", limit=100)
     own = [room for room in listed if room["createdBy"] == alice.id]
@@ -825,6 +827,13 @@ async def test_wrong_content_type_gets_415(meet: Meet, content_type: str) -> Non
     assert (status, error_of(status, body)["code"]) == (415, "VALIDATION")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "no such encoding"])
+async def test_compressed_body_gets_415(meet: Meet, encoding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    status, body = await meet("alice").call("POST", "/v1/chatrooms", data=b'{"name": "x"}', headers=headers)
+    assert (status, error_of(status, body)["code"]) == (415, "VALIDATION")
+
+
 async def test_json_with_a_charset_is_taken(meet: Meet) -> None:
     options = {"data": b'{"name": "x"}', "headers": {"Content-Type": "application/json; charset=utf-8"}}
     assert (await meet("alice").call("POST", "/v1/chatrooms", **options))[0] == 201
@@ -894,6 +903,21 @@ async def test_broken_http_gets_the_failure_envelope(url: str, request_bytes: by
     assert (answer_status, error_of(answer_status, json.loads(body))["code"]) == (status, code)
     assert "application/json" in head
     assert b"Traceback" not in body
+
+
+async def test_body_that_breaks_off_is_no_error_of_ours(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    head = f"POST /v1/chatrooms HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mint('alice')}\r\n"
+    head += "Content-Type: application/json\r\n"
+    status, _, body = await raw(url, f"{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
+    assert (status, error_of(status, json.loads(body))["code"]) == (400, "VALIDATION")
+    host, _, port = url.removeprefix("http://").partition(":")
+    answered = REGISTRY.get_sample_value("gateway_rest_seconds_count", CREATION_FAILED) or 0
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}Content-Length: 100\r\nExpect: 100-continue\r\n\r\n{{".encode())
+    assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.transport.abort()
+    await until(lambda: (REGISTRY.get_sample_value("gateway_rest_seconds_count", CREATION_FAILED) or 0) > answered)
+    assert "error" not in capsys.readouterr().out
 
 
 async def test_nothing_of_a_broken_request_is_logged(

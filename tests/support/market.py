@@ -1,0 +1,189 @@
+"""A gateway's and a notifier's view of market_feed, and an internal service that publishes ticks with plain aio-pika."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aio_pika
+import msgspec
+
+from shared.bus import Bus
+from shared.commands import Caller
+from shared.consumer import Line
+from shared.ids import Prefix, new_id
+from shared.lines import split_lines
+from shared.market_commands import (
+    AppliedTick,
+    AppliedTicks,
+    CandleData,
+    Candles,
+    GetCandles,
+    GetPrices,
+    GetSymbols,
+    Interval,
+    Prices,
+    SymbolData,
+    Symbols,
+)
+from shared.topology import (
+    DEAD,
+    DELIVERIES,
+    EVENTS,
+    MARKET_QUERY,
+    MARKET_TICKS,
+    NOTIFIER_TICKS,
+    SHARDS,
+    Delivery,
+    gateway_queue,
+    shard_key,
+)
+from tests.support.services import free_port, wait_ready
+
+Frame = dict[str, Any]
+
+
+class MarketClient:
+    """Hears every delivery and every applied tick; asks and publishes."""
+
+    def __init__(self, bus: Bus, channel: aio_pika.abc.AbstractChannel) -> None:
+        self.frames: list[Frame] = []
+        self.applied: list[AppliedTick] = []
+        self._bus = bus
+        self._channel = channel
+
+    # Out ------------------------------------------------------------------------------------------------------------
+
+    async def publish(self, data: Any, event_id: str | None = None, **more: Any) -> None:
+        """Publish a `market.tick` event; NaN is written as Python writes it."""
+        event = {"specversion": "1.0", "id": event_id or new_id(Prefix.COMMAND), "source": "/tests"}
+        await self.publish_body(json.dumps({**event, "type": "market.tick", "data": data, **more}).encode())
+
+    async def publish_body(self, body: bytes) -> None:
+        """Publish any body as a `market.tick`, persistent and confirmed."""
+        exchange = await self._channel.get_exchange(EVENTS, ensure=False)
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await exchange.publish(message, "market.tick")
+
+    # Questions ------------------------------------------------------------------------------------------------------
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": new_id(Prefix.COMMAND),
+            "deadline_ms": self._bus.deadline_ms(),
+            "caller": Caller(user_id="tester"),
+        }
+
+    async def prices(self, *symbols: str) -> Prices:
+        """The latest prices of these symbols, or of all."""
+        return await self._bus.request(MARKET_QUERY, GetPrices(**self._head(), symbols=symbols or None), Prices)
+
+    async def symbols(self) -> tuple[SymbolData, ...]:
+        """The known symbols."""
+        return (await self._bus.request(MARKET_QUERY, GetSymbols(**self._head()), Symbols)).symbols
+
+    async def candles(self, symbol: str, interval: Interval, **more: Any) -> tuple[CandleData, ...]:
+        """Candles."""
+        query = GetCandles(**self._head(), symbol=symbol, interval=interval, **more)
+        return (await self._bus.request(MARKET_QUERY, query, Candles)).candles
+
+    # What was heard -------------------------------------------------------------------------------------------------
+
+    def of(self, symbol: str) -> list[Frame]:
+        """The data of the frames of a symbol, in the order of their coming."""
+        return [frame["data"] for frame in self.frames if frame["data"]["symbol"] == symbol]
+
+    def applied_of(self, symbol: str) -> list[AppliedTick]:
+        """The applied ticks of a symbol, in the order of their coming, each once."""
+        return list({tick.seq: tick for tick in self.applied if tick.symbol == symbol}.values())
+
+    async def dead_letters(self) -> list[tuple[str, bytes]]:
+        """Take the dead letters of `market.ticks`: reason and body."""
+        queue = await self._channel.get_queue(DEAD, ensure=False)
+        found: list[tuple[str, bytes]] = []
+        while (message := await queue.get(fail=False, no_ack=True)) is not None:
+            if message.headers["queue"] == MARKET_TICKS:
+                found.append((str(message.headers["reason"]), message.body))
+        return found
+
+    def hear_deliveries(self, body: bytes) -> None:
+        """Take a body of deliveries."""
+        for line in split_lines(body):
+            delivery = Delivery.from_line(line)
+            if delivery.channel.startswith("market:"):
+                frame = json.loads(delivery.frame)
+                assert (delivery.key, delivery.seq) == (frame["data"]["symbol"], frame["data"]["seq"])
+                self.frames.append(frame)
+
+    async def hear_applied(self, lines: list[Line]) -> None:
+        """Take lines of `notifier.ticks`."""
+        for line in lines:
+            self.applied.extend(msgspec.json.decode(line.body, type=AppliedTicks).ticks)
+
+
+@asynccontextmanager
+async def market_client(amqp_url: str) -> AsyncIterator[MarketClient]:
+    """A client that hears everything from now on."""
+    async with (
+        Bus(amqp_url, new_id(Prefix.NODE)) as bus,
+        await aio_pika.connect(amqp_url) as connection,
+    ):
+        await bus.wait_connected()
+        client = MarketClient(bus, await connection.channel())
+        queue = gateway_queue(bus.name)
+        await bus.listen(queue, client.hear_deliveries)
+        for shard in range(SHARDS):
+            await bus.bind(queue.name, DELIVERIES, shard_key(shard))
+        await bus.consume(NOTIFIER_TICKS, client.hear_applied)
+        yield client
+
+
+class MarketProcess:
+    """`python -m market_feed` as a process of its own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.admin_port = free_port()
+        self.admin_url = f"http://127.0.0.1:{self.admin_port}"
+        self._environment = {**os.environ, **environment, "ADMIN_PORT": str(self.admin_port)}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *, until_ready: bool = True) -> None:
+        """Start, and return once ready."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "market_feed", env=self._environment, stdout=asyncio.subprocess.DEVNULL
+        )
+        if until_ready:
+            await self.ready()
+
+    async def ready(self) -> None:
+        """Return once ready."""
+        await wait_ready(self.admin_port)
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        return await self._process.wait()
+
+    async def restart_killed(self) -> None:
+        """End with SIGKILL and start again."""
+        await self.end(signal.SIGKILL)
+        await self.start()
+
+
+@asynccontextmanager
+async def market_processes(environments: Iterable[dict[str, str]]) -> AsyncIterator[list[MarketProcess]]:
+    """Processes that end with the block."""
+    processes = [MarketProcess(environment) for environment in environments]
+    try:
+        for process in processes:
+            await process.start(until_ready=False)
+        yield processes
+    finally:
+        for process in processes:
+            await process.end(signal.SIGKILL)

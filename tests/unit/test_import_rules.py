@@ -1,0 +1,197 @@
+"""Who may import whom: the rules 1 to 4 of the design, read from the syntax trees of the tree."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+SERVICES = ("gateway", "chat_service", "market_feed", "notifier")
+PACKAGES = ("shared", *SERVICES)
+
+# A module is pure when its docstring says so. These must not stop saying it.
+PURE = {
+    *("shared.protocol", "shared.events", "shared.topology", "shared.lines", "shared.commands", "shared.chat_commands"),
+    *("shared.market_commands", "shared.notifier_commands"),
+    *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
+    *("chat_service.decisions", "chat_service.rooms", "chat_service.messages", "chat_service.limits"),
+    *("chat_service.typing_marks", "chat_service.assignment"),
+    *("market_feed.ticker", "market_feed.candles", "notifier.audience"),
+}
+# Words and small functions that pure modules stand on; held to the same rule.
+GROUND = {"shared.errors", "shared.encoding", "shared.times", "shared.validation", "shared.ids", "shared.settings"}
+PURE_LIBRARIES = {"msgspec", "orjson"}
+WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
+
+AIOHTTP = re.compile(r"gateway\.(app|live|connections|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin")
+DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
+BROKER = re.compile(r"shared\.bus")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(tree: ast.Module, module: str, known: set[str]) -> Iterator[str]:
+    """Every module that is imported anywhere in the file, at the top or inside a function."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=source, names=names, level=level):
+                assert level == 0, f"{module}: a relative import"
+                assert source is not None
+                for alias in names:
+                    inner = f"{source}.{alias.name}"
+                    yield inner if inner in known else source
+
+
+PATHS = {module_name(path): path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))}
+TREES = {module: tree_of(path) for module, path in PATHS.items()}
+IMPORTS = {module: set(imports(tree, module, set(PATHS))) for module, tree in TREES.items()}
+
+
+def says_pure(module: str) -> bool:
+    first_lines = (ast.get_docstring(TREES[module]) or "").split("\n\n")[0]
+    return re.search(r"(^|[.)»] )Pure[.;:]", first_lines.replace("\n", " ")) is not None
+
+
+PURE_MODULES = {module for module in PATHS if module not in PACKAGES and says_pure(module)}
+
+
+def is_stdlib(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def offenders(library: str, allowed: re.Pattern[str]) -> list[str]:
+    using = (module for module, names in IMPORTS.items() if any(within(name, library) for name in names))
+    return [module for module in using if not allowed.fullmatch(module)]
+
+
+def test_the_whole_tree_is_looked_at() -> None:
+    assert {f"{service}.__main__" for service in SERVICES} <= set(PATHS)
+    assert len(PATHS) > 40
+    assert any("aio_pika" in names for names in IMPORTS.values())
+
+
+# 1 ------------------------------------------------------------------------------------------------------------------
+
+
+def test_shared_knows_no_service() -> None:
+    for module, names in IMPORTS.items():
+        if within(module, "shared"):
+            assert not [name for name in names for service in SERVICES if within(name, service)], module
+
+
+def test_the_modules_that_must_be_pure_say_so() -> None:
+    assert {module for module in PURE - PURE_MODULES if module in PATHS} == set()
+    assert {module for module in PURE if module not in PATHS} == set()
+
+
+@pytest.mark.parametrize("module", sorted(PURE_MODULES | GROUND))
+def test_a_pure_module_stands_on_pure_modules_only(module: str) -> None:
+    for name in IMPORTS[module]:
+        if name in PATHS:
+            assert name in PURE_MODULES | GROUND | {settings for settings in PATHS if settings.endswith(".settings")}
+        else:
+            assert name.partition(".")[0] in PURE_LIBRARIES or is_stdlib(name), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(PURE_MODULES))
+def test_a_pure_module_never_waits(module: str) -> None:
+    waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not [node for node in ast.walk(TREES[module]) if isinstance(node, waits)]
+    assert not {name for name in IMPORTS[module] if name.partition(".")[0] in WAITING}
+
+
+def test_settings_stand_on_settings_and_words() -> None:
+    for module in PATHS:
+        if module.endswith(".settings"):
+            ours = {name for name in IMPORTS[module] if name in PATHS}
+            assert ours <= GROUND | PURE_MODULES, module
+
+
+# 2 ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_no_other_service(service: str) -> None:
+    others = [*(other for other in SERVICES if other != service), "deploy", "tests"]
+    for module, names in IMPORTS.items():
+        if within(module, service):
+            assert not [name for name in names for other in others if within(name, other)], module
+
+
+# 3 ------------------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_imports_a_composition_root() -> None:
+    roots = {f"{service}.__main__" for service in SERVICES}
+    assert not [module for module, names in IMPORTS.items() if names & roots]
+
+
+def reads_environment(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "getenvb" | "putenv"):
+                return True
+            case ast.ImportFrom(module="os", names=names) if {"environ", "getenv"} & {alias.name for alias in names}:
+                return True
+    return False
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    assert [module for module, tree in TREES.items() if reads_environment(tree)] == ["shared.settings"]
+
+
+def test_only_the_composition_roots_load_settings() -> None:
+    loading = {module for module, names in IMPORTS.items() if "shared.lifecycle" in names}
+    assert loading == {f"{service}.__main__" for service in SERVICES}
+
+
+# 4 ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["aio_pika", "aiormq", "pamqp"])
+def test_the_broker_is_known_to_the_bus_alone(library: str) -> None:
+    assert offenders(library, BROKER) == []
+
+
+@pytest.mark.parametrize("library", ["motor", "pymongo", "bson", "gridfs"])
+def test_the_database_driver_is_known_to_stores_alone(library: str) -> None:
+    assert offenders(library, DATABASE) == []
+
+
+def test_aiohttp_is_known_at_the_edges_alone() -> None:
+    assert offenders("aiohttp", AIOHTTP) == []
+
+
+def test_the_gateway_knows_no_database() -> None:
+    assert not [module for module, names in IMPORTS.items() if within(module, "gateway") and "shared.mongo" in names]
+
+
+def test_uvloop_is_known_to_the_lifecycle_alone() -> None:
+    assert offenders("uvloop", re.compile(r"shared\.lifecycle")) == []
+
+
+def test_only_known_libraries_are_used() -> None:
+    """What is not the standard library is in pyproject's dependencies."""
+    used = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
+    outside = {name for name in used if name not in PACKAGES and not is_stdlib(name)}
+    declared = (PROJECT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional")[0].lower()
+    distributions = {"jwt": "pyjwt[crypto]", "prometheus_client": "prometheus-client", "aio_pika": "aio-pika"}
+    brought_along = {"aiormq": "aio-pika", "pamqp": "aio-pika", "pymongo": "motor", "cryptography": "pyjwt[crypto]"}
+    for name in outside:
+        assert f'"{(distributions | brought_along).get(name, name)}~=' in declared, name
