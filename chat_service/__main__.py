@@ -7,7 +7,7 @@ from chat_service.limits import SlidingWindow
 from chat_service.node_store import NodeStore
 from chat_service.nodes import Nodes
 from chat_service.partition import Partition
-from chat_service.presence import Presence
+from chat_service.presence import Presence, PresenceTimes
 from chat_service.presence_store import PresenceStore
 from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
@@ -38,7 +38,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         async with Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus:
             admin.checks["broker"] = bus.readiness
             rooms, present = RoomStore(mongo.database), PresenceStore(mongo.database)
-            presence = Presence(present, bus, node_id, now_ms)
+            presence = Presence(present, bus, node_id, now_ms, PresenceTimes())
             profiles = Profiles(ProfileStore(mongo.database), node_id)
             rates = Rates(SlidingWindow(settings.rate_limit_messages_per_minute), bus, node_id, now_ms)
             nodes = Nodes(

@@ -63,7 +63,7 @@ class RoomState:
     """What the partition knows of a room. `members` holds those asked for so far; None is known not to be one.
 
     `recent` finds messages by (user, clientMessageId), bounded; `stored` by id, and only while a redelivery is decided;
-    `active_now` and `seen` (presence of users to be added) are those of the moment.
+    `active_now` and `seen` (presence of the users that commands name) are those of the moment.
     """
 
     room: Room | None
@@ -111,8 +111,10 @@ def users_of(command: RoomCommands) -> tuple[str, ...]:
 
 
 def shows_active_now(command: RoomCommands) -> bool:
-    """Whether the answer tells how many members are online."""
-    return isinstance(command, SubscribeRoom | CreateRoom | UpdateRoom | JoinRoom | LeaveRoom)
+    """Whether the answer tells of presence: how many members are online, or whether one is."""
+    return isinstance(
+        command, SubscribeRoom | CreateRoom | UpdateRoom | JoinRoom | LeaveRoom | AddMember | RemoveMember
+    )
 
 
 def decide(asked: list[Asked], states: Mapping[str, RoomState], now_ms: int) -> Changes:
@@ -226,9 +228,8 @@ class _Decision:
         room = self._room()
         frame_bytes = message_frame(message)
         if room is not None and room.direct is not None:
-            key = ",".join((room.id, *room.direct))
             for user_id in room.direct:
-                self._deliver(user_channel(user_id), DeliveryClass.LOSSLESS, frame_bytes, message.seq, key)
+                self._deliver(user_channel(user_id), DeliveryClass.LOSSLESS, frame_bytes, message.seq, room.id)
         else:
             self._deliver(room_channel(message.room_id), DeliveryClass.LOSSLESS, frame_bytes, message.seq)
 
@@ -300,6 +301,7 @@ class _Decision:
         if member is not None:
             member.active = False
             room.member_count -= 1
+            self.state.active_now -= self._is_online(member.user_id)
             self._keep_room(room)
             self._keep_member(member)
         if member is not None or self.asked.redelivered:
@@ -317,7 +319,9 @@ class _Decision:
         if member is None and not self.asked.redelivered:
             raise Refusal.not_found("member")
         if member is not None:
-            room.member_count -= 1 if member.active else 0
+            if member.active:
+                room.member_count -= 1
+                self.state.active_now -= self._is_online(member.user_id)
             self._keep_room(room)
             self.state.members[command.user_id] = None
             self.changes.members[room.id, command.user_id] = None
@@ -361,6 +365,7 @@ class _Decision:
         )
         self.state.members[user_id] = member
         room.member_count += 1
+        self.state.active_now += self._is_online(user_id)
         self._keep_member(member)
         self._keep_room(room)
         if not quietly:
@@ -376,6 +381,10 @@ class _Decision:
     def _active(self, user_id: str) -> Member | None:
         member = self.state.members.get(user_id)
         return member if member is not None and member.active else None
+
+    def _is_online(self, user_id: str) -> bool:
+        seen = self.state.seen.get(user_id)
+        return seen is not None and seen.status == "online"
 
     def _is_creator(self, room: Room | None) -> bool:
         return room is not None and room.created_by == self.caller.user_id

@@ -26,7 +26,7 @@ from chat_service.rooms import Room
 from chat_service.store import Conflict, RoomStore
 from chat_service.typing_marks import TypingMarks, Typist
 from shared import logs
-from shared.chat_commands import AddMember, RoomCommands, SendDirect, SendMessage, Sent, TypingMark
+from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark
 from shared.commands import refusal_line, reply_line
 from shared.consumer import Line
 from shared.errors import Refusal
@@ -150,7 +150,6 @@ class Partition:
         await self._profiles.load({job.command.caller.user_id for job in jobs})
         await self._load_members(jobs, states)
         await self._load_active_now(jobs, states)
-        await self._load_seen(jobs, states)
         if look_up:
             await self._load_stored(jobs, states)
         return states
@@ -176,18 +175,19 @@ class Partition:
             states[room_id].members[user_id] = found.get((room_id, user_id))
 
     async def _load_active_now(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        shown = {job.command.room_id for job in jobs if shows_active_now(job.command)}
-        if shown:
-            counts = await self._store.active_now(shown)
-            for room_id in shown:
-                states[room_id].active_now = counts.get(room_id, 0)
-
-    async def _load_seen(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        added = {job.command.user_id: job.command.room_id for job in jobs if isinstance(job.command, AddMember)}
-        if added:
-            records = await self._presence.records(added)
-            for user_id, room_id in added.items():
-                states[room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
+        """Have what answers tell of presence: how many members are online, and whether those named are."""
+        commands = [job.command for job in jobs if shows_active_now(job.command)]
+        if not commands:
+            return
+        named = {user_id for command in commands for user_id in users_of(command)}
+        counts, records = await asyncio.gather(
+            self._store.active_now({command.room_id for command in commands}), self._presence.records(named)
+        )
+        for command in commands:
+            state = states[command.room_id]
+            state.active_now = counts.get(command.room_id, 0)
+            for user_id in users_of(command):
+                state.seen[user_id] = presence_view(user_id, records.get(user_id))
 
     async def _load_stored(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
         sends = [job.command for job in jobs if isinstance(job.command, SendMessage | SendDirect)]

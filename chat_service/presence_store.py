@@ -1,20 +1,30 @@
-"""Presence in MongoDB: `presence` (`_id` user id), `nodes` (`_id` gateway node id), and `online` in `members`."""
+"""Presence in MongoDB: `presence` (`_id` user id), `nodes` (`_id` gateway node id), and `online` in `members`.
+
+A gateway's lease that has run out is claimed by one sweeper, and the claim is a lease too: should the sweeper die,
+another claims it anew. A claimed lease can no longer be renewed, so that no gateway keeps one whose users are being
+taken offline.
+"""
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
 
 import msgspec
 from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo.errors import DuplicateKeyError
 
-from chat_service.store import member_key
+from chat_service.store import member_key, narrowed
 from shared.mongo import Database, Document, Indexes, translated
 
 INDEXES: Indexes = {
     "presence": [
         IndexModel([("nodes", ASCENDING)]),
         IndexModel([("unsettledAtMs", ASCENDING)], partialFilterExpression={"unsettledAtMs": {"$gt": 0}}),
+        IndexModel([("_id", ASCENDING), ("nodes", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("unsettledAtMs", ASCENDING)]),
     ],
-    "nodes": [IndexModel([("expiresAtMs", ASCENDING)])],
+    "nodes": [
+        IndexModel([("kind", ASCENDING), ("expiresAtMs", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("isClaimed", ASCENDING)]),
+    ],
 }
 
 
@@ -28,13 +38,6 @@ class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
     unsettled_at_ms: int
 
 
-class Claimed(NamedTuple):
-    """A gateway whose lease has run out; only its claimer sweeps it."""
-
-    node_id: str
-    expires_at_ms: int
-
-
 class PresenceStore:
     """Every method raises Unavailable when the database is away."""
 
@@ -45,13 +48,16 @@ class PresenceStore:
         self._rooms = database["rooms"]
 
     async def renew(self, node_id: str, expires_at_ms: int, *, is_new: bool) -> bool:
-        """Renew a gateway's lease; `is_new` begins one. False if there is none."""
-        with translated():
-            result = await self._nodes.update_one(
-                {"_id": node_id},
-                {"$set": {"kind": "gateway", "expiresAtMs": expires_at_ms}, "$unset": {"claimedUntilMs": ""}},
-                upsert=is_new,
-            )
+        """Renew a gateway's lease; `is_new` begins one. False if there is none, or none any more."""
+        try:
+            with translated():
+                result = await self._nodes.update_one(
+                    {"_id": node_id, "isClaimed": False},
+                    {"$set": {"kind": "gateway", "expiresAtMs": expires_at_ms}},
+                    upsert=is_new,
+                )
+        except DuplicateKeyError:  # it is claimed, and free again as soon as its users are offline
+            return False
         return is_new or result.matched_count > 0
 
     async def users_of(self, node_id: str) -> set[str]:
@@ -118,19 +124,18 @@ class PresenceStore:
 
     async def channels_of(self, user_ids: Collection[str]) -> dict[str, tuple[list[str], list[str]]]:
         """By user: the rooms that they are a member of, and the users that they have a direct room with."""
-        chosen = {"userId": {"$in": list(user_ids)}, "active": True}
+        rooms = narrowed({"userId": {"$in": list(user_ids)}}, {"active": True})
         with translated():
-            members = await self._members.find(chosen, {"userId": 1, "roomId": 1}).to_list(None)
+            members = await self._members.aggregate([*rooms, {"$project": {"userId": 1, "roomId": 1}}]).to_list(None)
             room_ids = list({document["roomId"] for document in members})
-            directs = await self._rooms.find(
-                {"_id": {"$in": room_ids}, "direct": {"$ne": None}}, {"direct": 1}
-            ).to_list(None)
+            direct = narrowed({"_id": {"$in": room_ids}}, {"direct": {"$ne": None}})
+            directs = await self._rooms.aggregate([*direct, {"$project": {"direct": 1}}]).to_list(None)
         pairs: dict[str, list[str]] = {document["_id"]: document["direct"] for document in directs}
         audience: dict[str, tuple[list[str], list[str]]] = {user_id: ([], []) for user_id in user_ids}
         for document in members:
-            rooms, partners = audience[document["userId"]]
+            own_rooms, partners = audience[document["userId"]]
             if (pair := pairs.get(document["roomId"])) is None:
-                rooms.append(document["roomId"])
+                own_rooms.append(document["roomId"])
             else:
                 partners += [user_id for user_id in pair if user_id != document["userId"]]
         return audience
@@ -148,20 +153,19 @@ class PresenceStore:
             with translated():
                 await self._presence.bulk_write(writes, ordered=False)
 
-    async def claim_expired(self, now_ms: int, claimer: str, claimed_until_ms: int) -> Claimed | None:
-        """Claim one gateway whose lease has run out, so that one replica sweeps it."""
-        unclaimed: list[Any] = [{"claimedUntilMs": {"$exists": False}}, {"claimedUntilMs": {"$lt": now_ms}}]
+    async def claim_expired(self, now_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
+        """Claim one gateway whose lease, or whose claim, has run out, so that one replica sweeps it."""
         with translated():
             found = await self._nodes.find_one_and_update(
-                {"expiresAtMs": {"$lt": now_ms}, "kind": "gateway", "$or": unclaimed},
-                {"$set": {"claimedUntilMs": claimed_until_ms, "claimer": claimer}},
+                {"kind": "gateway", "expiresAtMs": {"$lt": now_ms}},
+                {"$set": {"expiresAtMs": claimed_until_ms, "isClaimed": True, "claimer": claimer}},
             )
-        return None if found is None else Claimed(found["_id"], found["expiresAtMs"])
+        return None if found is None else str(found["_id"])
 
-    async def forget(self, dead: Claimed) -> None:
-        """Remove a swept gateway, unless it has come back."""
+    async def forget(self, node_id: str) -> None:
+        """Remove a swept gateway; it may then begin a new lease."""
         with translated():
-            await self._nodes.delete_one({"_id": dead.node_id, "expiresAtMs": dead.expires_at_ms})
+            await self._nodes.delete_one({"_id": node_id, "isClaimed": True})
 
 
 def _to_record(document: Document) -> PresenceRecord:

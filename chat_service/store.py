@@ -1,7 +1,11 @@
 """What chat_service keeps in MongoDB, and every query it makes. The only module of it that knows the driver.
 
-Collections: `rooms` (`_id` room id), `members` (`_id` room id/user id), `messages` (`_id` message id).
-Times are integers, milliseconds since 1970.
+Collections: `rooms` (`_id` room id), `members` (`_id` room id/user id), `messages` (`_id` message id; `sentAs` makes a
+clientMessageId unique). Times are integers, milliseconds since 1970.
+
+MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
+of them with a range at most, or if the filter is a single `$in`. Queries and indexes suit both: see `narrowed`, and the
+indexes that begin with `_id`. tests/load/history.py prints the plans.
 """
 
 import asyncio
@@ -13,7 +17,7 @@ from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, Up
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from chat_service.messages import Message
-from chat_service.rooms import Member, Room, RoomType, words_of
+from chat_service.rooms import Member, Role, Room, RoomType, words_of
 from shared.errors import RealtimeError
 from shared.mongo import Database, Document, Indexes, translated
 from shared.protocol import UserProfile
@@ -25,6 +29,7 @@ INDEXES: Indexes = {
     "rooms": [
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("activeAtMs", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("version", ASCENDING)]),
     ],
     "members": [
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("joinedAtMs", ASCENDING), ("_id", ASCENDING)]),
@@ -33,11 +38,7 @@ INDEXES: Indexes = {
     ],
     "messages": [
         IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
-        IndexModel(
-            [("roomId", ASCENDING), ("userId", ASCENDING), ("clientMessageId", ASCENDING)],
-            unique=True,
-            partialFilterExpression={"clientMessageId": {"$exists": True}},
-        ),
+        IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
     ],
 }
 
@@ -49,6 +50,16 @@ class Conflict(RealtimeError):
 def member_key(room_id: str, user_id: str) -> str:
     """The `_id` of a membership; ids contain no slash."""
     return f"{room_id}/{user_id}"
+
+
+def sent_as(room_id: str, user_id: str, client_message_id: str) -> str:
+    """What is unique of a message with a clientMessageId, in one field, so that many are found with one `$in`."""
+    return f"{room_id}/{user_id}/{client_message_id}"
+
+
+def narrowed(indexed: Document, further: Document) -> list[Document]:
+    """A filter as two stages of an aggregation: MongoDB makes one of them, SecantusDB an index scan and a filter."""
+    return [{"$match": indexed}, {"$match": further}]
 
 
 class RoomStore:
@@ -75,14 +86,18 @@ class RoomStore:
         return {(document["roomId"], document["userId"]): _to_member(document) for document in found}
 
     async def recount(self, room: Room) -> None:
-        """Set `last_seq`, `last_message_at_ms` and `member_count` to what messages and members say."""
+        """Set `last_seq`, `last_message_at_ms` and `member_count` to what messages and members say.
+
+        Looks only at messages beyond the room's `last_seq`: a room is never written before its messages.
+        """
+        beyond = {"roomId": room.id, "seq": {"$gt": room.last_seq}}
         with translated():
             newest, count = await asyncio.gather(
-                self._messages.find_one({"roomId": room.id}, sort=[("seq", DESCENDING)]),
+                self._messages.find_one(beyond, sort=[("seq", DESCENDING)]),
                 self._members.count_documents({"roomId": room.id, "active": True}),
             )
         room.member_count = count
-        if newest is not None and newest["seq"] > room.last_seq:
+        if newest is not None:
             room.last_seq = newest["seq"]
             room.last_message_at_ms = newest["createdAtMs"]
 
@@ -94,11 +109,11 @@ class RoomStore:
 
     async def messages_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
         """Those of (room id, user id, clientMessageId) that are stored."""
-        clauses = [{"roomId": room, "userId": user, "clientMessageId": key} for room, user, key in keys]
-        if not clauses:
+        wanted = [sent_as(*key) for key in keys]
+        if not wanted:
             return []
         with translated():
-            found = await self._messages.find({"$or": clauses}).to_list(None)
+            found = await self._messages.find({"sentAs": {"$in": wanted}}).to_list(None)
         return [_to_message(document) for document in found]
 
     async def put_members(self, changed: dict[tuple[str, str], Member | None]) -> None:
@@ -151,16 +166,18 @@ class RoomStore:
             room.version += 1
 
     async def purge(self, room_id: str) -> None:
-        """Remove a deleted room's messages and members, a thousand at a time, then the room."""
-        for collection in (self._messages, self._members):
-            while True:
-                with translated():
-                    found = await collection.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_AT_ONCE).to_list(None)
-                    if not found:
-                        break
-                    await collection.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+        """Remove a deleted room's messages and members, a thousand at a time, then the room. Can be done again."""
+        room = (await self.rooms([room_id])).get(room_id)
+        if room is None or not room.deleted:
+            return
+        await self.recount(room)
         with translated():
-            await self._rooms.delete_one({"_id": room_id, "deleted": True})
+            for first in range(1, room.last_seq + 1, PURGE_AT_ONCE):
+                some = {"$gte": first, "$lt": first + PURGE_AT_ONCE}
+                await self._messages.delete_many({"roomId": room_id, "seq": some})
+            while found := await self._members.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_AT_ONCE).to_list(None):
+                await self._members.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+            await self._rooms.delete_one({"_id": room_id, "version": room.version})
 
     async def deleted_rooms(self) -> list[str]:
         """Rooms that wait to be purged."""
@@ -170,9 +187,13 @@ class RoomStore:
 
     async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
         """How many members are online, by room; rooms where nobody is are absent."""
-        chosen = {"roomId": {"$in": list(room_ids)}, "active": True, "online": True}
+        present = {"active": True, "online": True}
+        if len(room_ids) == 1:  # all of it indexed, whatever the database, and the usual case
+            chosen: list[Document] = [{"$match": {"roomId": next(iter(room_ids)), **present}}]
+        else:
+            chosen = narrowed({"roomId": {"$in": list(room_ids)}}, present)
         with translated():
-            counting = self._members.aggregate([{"$match": chosen}, {"$group": {"_id": "$roomId", "n": {"$sum": 1}}}])
+            counting = self._members.aggregate([*chosen, {"$group": {"_id": "$roomId", "n": {"$sum": 1}}}])
             counts = await counting.to_list(None)
         return {document["_id"]: document["n"] for document in counts}
 
@@ -189,22 +210,24 @@ class RoomStore:
 
         Of those only whose names have, for each of `words`, a word that starts with it.
         """
-        return await self._newest({"deleted": False, "type": RoomType.PUBLIC.value, **_word_filter(words)}, limit)
+        return await self._newest({"deleted": False, "type": RoomType.PUBLIC.value}, _word_filter(words), limit)
 
     async def rooms_among(
         self, room_ids: Collection[str], types: Collection[str], words: Sequence[str], limit: int
     ) -> tuple[list[Room], int]:
         """Of these rooms those of the given types, most recently active first, and their count."""
-        chosen = {"_id": {"$in": list(room_ids)}, "deleted": False, "type": {"$in": list(types)}}
-        return await self._newest(chosen | _word_filter(words), limit)
+        further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
+        return await self._newest({"_id": {"$in": list(room_ids)}}, further, limit)
 
-    async def _newest(self, chosen: Document, limit: int) -> tuple[list[Room], int]:
+    async def _newest(self, indexed: Document, further: Document, limit: int) -> tuple[list[Room], int]:
+        chosen = narrowed(indexed, further)
+        newest: list[Document] = [{"$sort": {"activeAtMs": -1, "_id": -1}}, {"$limit": limit}]
         with translated():
-            found, total = await asyncio.gather(
-                self._rooms.find(chosen).sort([("activeAtMs", -1), ("_id", -1)]).limit(limit).to_list(None),
-                self._rooms.count_documents(chosen),
+            found, counted = await asyncio.gather(
+                self._rooms.aggregate([*chosen, *newest]).to_list(None),
+                self._rooms.aggregate([*chosen, {"$count": "n"}]).to_list(None),
             )
-        return [_to_room(document) for document in found], total
+        return [_to_room(document) for document in found], counted[0]["n"] if counted else 0
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[Message]:
         """The messages with `first` ≤ seq ≤ `last`, oldest first."""
@@ -246,7 +269,7 @@ def _to_member(document: Document) -> Member:
     return Member(
         room_id=document["roomId"],
         user_id=document["userId"],
-        role=document["role"],
+        role=Role(document["role"]),
         joined_at_ms=document["joinedAtMs"],
         read_seq=document["readSeq"],
         profile=_to_profile(document["profile"]),
@@ -303,6 +326,7 @@ def _from_message(message: Message) -> Document:
     }
     if message.client_message_id is not None:
         document["clientMessageId"] = message.client_message_id
+        document["sentAs"] = sent_as(message.room_id, message.user_id, message.client_message_id)
     return document
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from gateway.outbox import Item
 from gateway.stream import Gap, Stream
 from gateway.wire import text_frame
-from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
+from shared.topology import Delivery, DeliveryClass, room_channel
 
 GATHER_S = 0.005
 SEEN_KEYS_MAX = 20_000
@@ -163,8 +163,15 @@ class Hub:
                 self._pass_on(channel, stream.offer(item_seq, data), now_s)
             self._note_gap(channel)
         elif seq <= stream.last_seq:
-            send(sink, [data for item_seq, data in sorted(joiner.waiting.items()) if seq < item_seq <= stream.last_seq])
-            channel.lane.sinks.add(sink)
+            missed = [data for item_seq, data in sorted(joiner.waiting.items()) if seq < item_seq <= stream.last_seq]
+            if len(missed) == stream.last_seq - seq:
+                send(sink, missed)
+                channel.lane.sinks.add(sink)
+            else:  # the stream began behind `seq` when another was admitted, and what is between is still on its way
+                self._rewind(channel, seq, now_s)
+                channel.lane.sinks.add(sink)
+                for item_seq, data in sorted(joiner.waiting.items()):
+                    self._pass_on(channel, stream.offer(item_seq, data), now_s)
             stream.heard_seq = max(stream.heard_seq, head)
             self._note_gap(channel)
         else:
@@ -324,30 +331,39 @@ class Hub:
         self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", text_frame(delivery.frame)), now_s)
 
     def _deliver_direct(self, users: Channel, delivery: Delivery, now_s: float) -> None:
-        """A direct message: its users' sockets listen to its room from now on, without having subscribed.
+        """A direct message: the user's sockets listen to its room from now on, without having subscribed.
 
-        It comes once for each user, the two in any order: whichever is first begins for the sockets of both, so that
-        the other, by then a repeat, has nobody to reach.
+        Each of its two users' channels brings it, in order, but one may run ahead of the other: where the room has
+        passed on for one user what is the first for the other, it goes back to there.
         """
-        room_id, *user_ids = delivery.key.split(",")
-        name = room_channel(room_id)
+        name = room_channel(delivery.key)
         data = text_frame(delivery.frame)
         room = self.channels.get(name)
         if room is None:
             room = self.channels[name] = Channel(name)
         if room.stream.last_seq is None:
             room.stream.start(delivery.seq - 1)
-        known = set(room.sinks())
         self._flush_channel(room)
-        for channel in [users, *(self.channels.get(user_channel(user_id)) for user_id in user_ids)]:
-            if channel is not None:
-                for sink in channel.lane.sinks - known:
-                    room.lane.sinks.add(sink)
-                    self._of.setdefault(sink, set()).add(name)
+        fresh = users.lane.sinks - set(room.sinks())
+        if fresh and room.stream.last_seq is not None and delivery.seq <= room.stream.last_seq:
+            self._rewind(room, delivery.seq - 1, now_s)
+        for sink in fresh:
+            room.lane.sinks.add(sink)
+            self._of.setdefault(sink, set()).add(name)
         if room.is_empty:
             del self.channels[name]
             return
         self._deliver_ordered(room, delivery.seq, data, now_s)
+        if not room.late:
+            self._note_gap(room)
+
+    def _rewind(self, channel: Channel, seq: int, now_s: float) -> None:
+        """Go back to `seq` for somebody new; those who have more go on when the stream is again where they are."""
+        if (last_seq := channel.stream.last_seq) is not None:
+            channel.late_since_s = channel.late_since_s if channel.late else now_s
+            channel.late.update(dict.fromkeys(channel.lane.sinks, last_seq))
+            channel.lane.sinks.clear()
+        channel.stream.rewind(seq)
 
     def _deliver_transient(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
         """`key` is a user or session that is left out."""

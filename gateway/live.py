@@ -186,7 +186,7 @@ class Live:
             socket.close(session.not_authenticated(refusal, id))
             return
         is_first = session.identity is None
-        if (close := session.authenticated(identity)) is not None:
+        if (close := session.authenticated(identity, id)) is not None:
             socket.close(close)
             return
         if is_first and not await self._enter(socket, identity.user_id, id):

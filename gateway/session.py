@@ -106,11 +106,11 @@ class Session:
             case _:
                 return Perform(incoming)
 
-    def authenticated(self, identity: Identity) -> Close | None:
+    def authenticated(self, identity: Identity, id: FrameId | None = None) -> Close | None:
         """Take a verified token: the first opens the session, a later one renews it. Another user's closes it."""
         if self.identity is not None and self.identity.user_id != identity.user_id:
             refusal = Refusal(ErrorCode.FORBIDDEN, "the token is another user's")
-            return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth"))
+            return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth", id))
         self.identity = identity
         return None
 

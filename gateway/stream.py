@@ -31,6 +31,10 @@ class Stream:
         self.last_seq = seq
         self.heard_seq = max(self.heard_seq, seq)
 
+    def rewind(self, seq: int) -> None:
+        """Somebody needs what is behind `seq`, and it is less than what has been passed on: that is missing again."""
+        self.last_seq = seq
+
     def stop(self) -> None:
         """Nobody listens any more."""
         self.last_seq = None

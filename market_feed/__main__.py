@@ -29,7 +29,9 @@ from shared.topology import MARKET_QUERY, MARKET_TICKS
 log = logs.get(__name__)
 
 RECOVER_PAUSE_S = 0.5
-CONSUMERS = 4  # batches of ticks that may wait for one journal write together
+# While one journal write is under way, what arrives is counted and delivered, and waits for the next together.
+TICK_BATCHES_AT_ONCE = 8
+TICK_MESSAGES_AT_ONCE = 1000
 
 
 async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> None:
@@ -93,7 +95,8 @@ class _Term:
         ticks = await bus.consume(
             MARKET_TICKS,
             TickEvents(feed, settings.market_stale_s).handle,
-            concurrency=CONSUMERS,
+            prefetch=TICK_MESSAGES_AT_ONCE,
+            concurrency=TICK_BATCHES_AT_ONCE,
             split=split_events,
         )
         answer = Queries(feed, self._store).answer

@@ -15,7 +15,7 @@ from shared.topology import COMMANDS, NOTIFIER_TICKS
 
 LINE_TICKS_MAX = 1000
 UNCONFIRMED_MAX_BYTES = 32 * 1024 * 1024
-CONFIRM_WAIT_S = 2.0
+CONFIRM_WAIT_S = 3.0
 
 
 class Publisher(Protocol):
@@ -33,6 +33,9 @@ class _Sent(NamedTuple):
 class Announcer:
     """Lines of ticks, each kept until the broker has confirmed it.
 
+    A tick may be acknowledged to its source before: it is in the journal then, and what the journal holds behind the last
+    cut is announced again after a crash. A cut waits for `confirmed`; so no tick is left out, and some may come twice.
+
     Bound: 32 MB, some 700,000 ticks; beyond that the oldest are dropped and counted.
     """
 
@@ -44,35 +47,39 @@ class Announcer:
 
     def announce(self, ticks: Sequence[Tick], seqs: Sequence[int]) -> None:
         """Send ticks with their seqs."""
+        self._forget_confirmed()
         for start in range(0, len(ticks), LINE_TICKS_MAX):
+            end = start + LINE_TICKS_MAX
             applied = [
                 AppliedTick(tick.symbol, tick.price, seq, tick.at_ms)
-                for tick, seq in zip(
-                    ticks[start : start + LINE_TICKS_MAX], seqs[start : start + LINE_TICKS_MAX], strict=True
-                )
+                for tick, seq in zip(ticks[start:end], seqs[start:end], strict=True)
             ]
             self._send(self._encode(AppliedTicks(ticks=applied)))
 
     async def confirmed(self) -> None:
-        """Wait a little for the confirms; what failed is sent again. What is still open then, is so at the next call.
-
-        Ticks are acknowledged to their source behind this: a crash between the two announces them twice, not never.
-        """
-        if self._sent:
-            await asyncio.wait({sent.confirm for sent in self._sent}, timeout=CONFIRM_WAIT_S)
-            self._sort_out()
+        """Return once everything sent so far is confirmed. What failed is sent again, once. Raises Unavailable."""
+        for _ in range(2):
+            waiting = {sent.confirm for sent in self._sent}
+            if waiting:
+                await asyncio.wait(waiting, timeout=CONFIRM_WAIT_S)
+            self._forget_confirmed()
+            if not any(_failed_or_open(sent.confirm) for sent in self._sent if sent.confirm in waiting):
+                return
+            await self.resend()
+        raise Unavailable("the broker does not confirm the announced ticks")
 
     async def resend(self) -> None:
-        """Send what failed again: the broker is back."""
-        self._sort_out()
-
-    def _sort_out(self) -> None:
+        """Send what failed again: the broker may be back."""
         sent, self._sent, self._size_bytes = self._sent, deque(), 0
         for entry in sent:
             if not entry.confirm.done():
                 self._keep(entry)
-            elif isinstance(entry.confirm.exception(), Unavailable):
+            elif entry.confirm.exception() is not None:
                 self._send(entry.line)
+
+    def _forget_confirmed(self) -> None:
+        while self._sent and not _failed_or_open(self._sent[0].confirm):
+            self._size_bytes -= len(self._sent.popleft().line)
 
     def _send(self, line: bytes) -> None:
         self._keep(_Sent(line, self._bus.publish(COMMANDS, NOTIFIER_TICKS, line)))
@@ -83,3 +90,7 @@ class Announcer:
         while self._size_bytes > UNCONFIRMED_MAX_BYTES:
             self._size_bytes -= len(self._sent.popleft().line)
             metrics.TICKS_UNANNOUNCED.inc()
+
+
+def _failed_or_open(confirm: "asyncio.Future[None]") -> bool:
+    return not confirm.done() or confirm.exception() is not None

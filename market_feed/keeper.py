@@ -42,6 +42,7 @@ class Keeper:
         replayed = 0
         async for batch in self._store.batches_after(head.through):
             self._market.replay(batch)
+            self._announcer.announce(batch.ticks, batch.seqs)
             replayed += len(batch.ticks)
         await self.settle()
         self._market.renumber()
@@ -73,6 +74,7 @@ class Keeper:
                     raise
             started_s = time.perf_counter()
             try:
+                await self._announcer.confirmed()
                 if cut.groups or cut.candles:
                     await self._store.put_cut(cut)
             except BaseException:
@@ -137,7 +139,6 @@ class Keeper:
     async def _append(self) -> None:
         if self._batch is not None:
             started_s = time.perf_counter()
-            await self._announcer.confirmed()
             await self._store.append(self._batch)
             if not self._owns():  # a new owner may have read the journal before: it gets the ticks again, or knows them
                 raise Unavailable("ownership of the symbols is in doubt")

@@ -235,8 +235,10 @@ class Market:
             self.book.restore(symbol, state.candles)
 
     def renumber(self) -> None:
-        """Give every quote a seq of this term. Ticks that were delivered, but not on disk yet when their owner died, are
-        gone: what the new owner knows has to come after them."""
+        """Give every quote a seq of this term.
+
+        Ticks that were delivered but not on disk when their owner died are gone; what is known now comes after them.
+        """
         for quote in self.quotes.values():
             quote.seq = max(quote.seq, self._first_seq)
 

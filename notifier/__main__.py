@@ -23,8 +23,8 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
     admin = Admin()
     admin.checks["start"] = starting
     mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
+    admin.checks["database"] = mongo.readiness
     async with admin.serving(settings.admin_host, settings.admin_port):
-        admin.checks["database"] = mongo.readiness
         await lifecycle.until(stop, mongo.wait_ready(INDEXES))
         async with Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus:
             admin.checks["broker"] = bus.readiness

@@ -51,10 +51,7 @@ class Inboxes:
     async def _load(self, user_ids: set[str]) -> dict[str, int]:
         known = {user_id: self._heads[user_id] for user_id in user_ids if user_id in self._heads}
         unknown = user_ids - known.keys()
-        if not unknown:
-            return known
-        begun = await self._store.begun(unknown)
-        return known | dict.fromkeys(unknown, 0) | await self._store.heads(begun)
+        return known | await self._store.heads(unknown) if unknown else known
 
     def _remember(self, heads: dict[str, int]) -> None:
         for user_id, seq in heads.items():

@@ -32,7 +32,7 @@ class Queries:
     async def _open(self, query: OpenInbox) -> InboxHead:
         """Not recovered: too much was missed, or some of it has expired, or `since` is beyond what was ever sent."""
         user_id = query.caller.user_id
-        head = (await self._store.heads([user_id]))[user_id]
+        head = await self._store.head(user_id)
         since = head if query.since is None else query.since
         nothing = InboxHead(seq=head, recovered=False, first=head + 1, frames=())
         if not 0 <= head - since <= REPLAY_MAX:

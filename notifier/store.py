@@ -3,15 +3,16 @@
 Collections:
 - `events`: `_id` event key; whether it is `done`, and for inboxes its notice, once for all its users.
 - `notifications`: `_id` notification id; a user's entry: which event, which `seq`, read or not.
-- `inboxes`: `_id` user id; the last `seq` that was removed. Entries expire, but no seq is given twice: so it is `sweep`
-  that removes them, not the server.
+- `inboxes`: `_id` user id; a `seq` up to which all were given out: the last that was removed, or a mark set every 256th.
+  Entries expire, but no seq is given twice: so it is `sweep` that removes them, not the server.
 
 Times are integers, milliseconds since 1970; only the `expiresAt` of events is a date, as the server removes by it.
 Every operation is bounded, by 1,000 documents or so: one that took longer than its deadline would never succeed.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -30,6 +31,8 @@ T = TypeVar("T")
 DUPLICATE_KEY = 11000
 IDEMPOTENT_FOR_DAYS = 7
 AT_ONCE = 1000
+MARKED_EVERY = 256
+SHORT_AT_ONCE = 250
 CONCURRENT_READS = 16
 RECORD_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written and swept later
 
@@ -116,34 +119,50 @@ class NotifierStore:
             entries += map(_to_entry, found)
         return entries
 
-    async def begun(self, user_ids: Collection[str]) -> set[str]:
-        """Those users who ever had an entry: two looks for a thousand users, where `heads` takes one for each."""
-        begun: set[str] = set()
-        for some in _chunks(list(user_ids), AT_ONCE):
-            with translated():  # in this order: what is swept has been counted before it went
-                first = await self._entries.find({"userId": {"$in": some}, "seq": 1}, {"userId": 1}).to_list(None)
-                swept = await self._inboxes.find({"_id": {"$in": some}}, {"_id": 1}).to_list(None)
-            begun.update(document["userId"] for document in first)
-            begun.update(document["_id"] for document in swept)
-        return begun
-
     async def heads(self, user_ids: Collection[str]) -> dict[str, int]:
-        """The last seq of each of these inboxes; 0 for one that does not exist yet. As fast for a long inbox."""
-        heads: dict[str, int] = {}
+        """The last seq of each of these inboxes; 0 for one that does not exist yet.
+
+        Short inboxes, those without a mark, are read many at once; a longer one by a look of its own at its newest
+        entry: 10,000 inboxes take 0.5 s when all are short, 4 s when none is.
+        """
+        heads = dict.fromkeys(user_ids, 0)
         for some in _chunks(list(user_ids), AT_ONCE):
-            waiting = iter(some)
-            await asyncio.gather(*(self._load_newest(waiting, heads) for _ in range(CONCURRENT_READS)))
-            with translated():  # only now, for the same reason as above
-                found = await self._inboxes.find({"_id": {"$in": some}}).to_list(None)
-            for document in found:
-                heads[document["_id"]] = max(heads[document["_id"]], document["seq"])
+            marked = await self._marks(some)
+            heads |= await self._newest_of_short(set(some) - marked.keys()) | await self._newest_of_long(marked)
+            # Again, and last: what is swept in between has been counted before it went.
+            for user_id, seq in (await self._marks(some)).items():
+                heads[user_id] = max(heads[user_id], seq)
         return heads
 
-    async def _load_newest(self, user_ids: Iterator[str], heads: dict[str, int]) -> None:
-        for user_id in user_ids:
+    async def _newest_of_short(self, user_ids: Collection[str]) -> dict[str, int]:
+        heads: dict[str, int] = {}
+        grouping = {"$group": {"_id": "$userId", "seq": {"$max": "$seq"}}}
+        for some in _chunks(list(user_ids), SHORT_AT_ONCE):
             with translated():
-                newest = await self._entries.find_one({"userId": user_id}, {"seq": 1}, sort=[("seq", DESCENDING)])
-            heads[user_id] = newest["seq"] if newest else 0
+                found = await self._entries.aggregate([{"$match": {"userId": {"$in": some}}}, grouping]).to_list(None)
+            heads |= {document["_id"]: document["seq"] for document in found}
+        return heads
+
+    async def _newest_of_long(self, user_ids: Collection[str]) -> dict[str, int]:
+        heads: dict[str, int] = {}
+        waiting = iter(user_ids)
+
+        async def load() -> None:
+            for user_id in waiting:
+                heads[user_id] = await self._newest(user_id)
+
+        await asyncio.gather(*(load() for _ in range(min(CONCURRENT_READS, len(user_ids)))))
+        return heads
+
+    async def _newest(self, user_id: str) -> int:
+        with translated():
+            newest = await self._entries.find_one({"userId": user_id}, {"seq": 1}, sort=[("seq", DESCENDING)])
+        return newest["seq"] if newest else 0
+
+    async def _marks(self, user_ids: Collection[str]) -> dict[str, int]:
+        with translated():
+            found = await self._inboxes.find({"_id": {"$in": list(user_ids)}}).to_list(None)
+        return {document["_id"]: document["seq"] for document in found}
 
     async def insert_entries(self, entries: Sequence[Entry], now_ms: int) -> None:
         """Insert in order, stopping at the first that is already there, so that no seq stays empty.
@@ -154,22 +173,35 @@ class NotifierStore:
         for some in _chunks(entries, AT_ONCE):
             with _conflicting("an entry or its seq is there already"), translated():
                 await self._entries.insert_many([_from_entry(entry, expires_at_ms) for entry in some], ordered=True)
+            await self._mark({entry.user_id: entry.seq for entry in some if _is_marked(entry)})
+
+    async def _mark(self, seqs: Mapping[str, int]) -> None:
+        """Note that these seqs, and all before them, were given out."""
+        if seqs:
+            writes = [UpdateOne({"_id": user}, {"$max": {"seq": seq}}, upsert=True) for user, seq in seqs.items()]
+            with translated():
+                await self._inboxes.bulk_write(writes, ordered=False)
 
     async def sweep(self, now_ms: int) -> int:
         """Remove some of the entries that have expired; returns how many: call it again until that is 0."""
         with translated():
             chosen = self._entries.find({"expiresAtMs": {"$lte": now_ms}}, {"userId": 1, "seq": 1})
             found = await chosen.sort("expiresAtMs", ASCENDING).limit(AT_ONCE).to_list(None)
-            last: dict[str, int] = {}
-            for document in found:
-                last[document["userId"]] = max(last.get(document["userId"], 0), document["seq"])
-            if found:
-                writes = [UpdateOne({"_id": user}, {"$max": {"seq": seq}}, upsert=True) for user, seq in last.items()]
-                await self._inboxes.bulk_write(writes, ordered=False)
+        last: dict[str, int] = {}
+        for document in found:
+            last[document["userId"]] = max(last.get(document["userId"], 0), document["seq"])
+        await self._mark(last)
+        if found:
+            with translated():
                 await self._entries.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
         return len(found)
 
     # Inboxes: the readers -------------------------------------------------------------------------------------------
+
+    async def head(self, user_id: str) -> int:
+        """The last seq of one inbox."""
+        newest = await self._newest(user_id)
+        return max(newest, (await self._marks([user_id])).get(user_id, 0))  # in this order: see `heads`
 
     async def entries_between(self, user_id: str, first: int, last: int) -> list[Entry]:
         """The entries with `first` ≤ seq ≤ `last`, oldest first."""
@@ -189,6 +221,11 @@ def _conflicting(reason: str) -> Iterator[None]:
         if codes == {DUPLICATE_KEY}:
             raise Conflict(reason) from error
         raise
+
+
+def _is_marked(entry: Entry) -> bool:
+    """Every 256th, at another seq for each user, so that an event for thousands sets few marks."""
+    return (entry.seq + zlib.crc32(entry.user_id.encode())) % MARKED_EVERY == 0
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

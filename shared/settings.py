@@ -75,7 +75,7 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ) -> T:
             problems.append(f"{name}: {error}{shown}")
     # What is wrong stands there as its default, or empty, so that the checks across fields are made all the same.
     named = {problem.partition(":")[0] for problem in problems}
-    unset = {
+    unset: dict[str, Any] = {
         field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values
     }
     loaded = settings(**unset, **values)

@@ -127,7 +127,7 @@ class Delivery(NamedTuple):
 
     `seq` counts a lossless channel's items from 1 without gaps; 0 means that the channel has no order to keep.
     `key` is what LATEST conflates by; for unordered LOSSLESS items an id that makes repeats visible; for a message of a
-    direct room, on its users' channels, the room's id and theirs, parted by commas.
+    direct room, on its users' channels, the room's id.
     `frame` is the finished client frame (JSON, so without raw tabs or line breaks).
     """
 

@@ -50,17 +50,22 @@ async def volume_of(client: MarketClient, symbol: str) -> float | None:
 
 async def test_no_tick_is_lost_or_counted_twice_over_kills(client: MarketClient, environment: dict[str, str]) -> None:
     events, ticks_each = 1500, 4
-    at_ms = now_ms()
+    at_ms = now_ms() - events
 
     async def publish() -> None:
         for number in range(events):
-            tick = {"symbol": f"KILL{number % 5}", "price": 1 + number % 7, "volume": 1, "timestamp": at_ms + number // 2}
+            tick = {
+                "symbol": f"KILL{number % 5}",
+                "price": 1 + number % 7,
+                "volume": 1,
+                "timestamp": at_ms + number // 2,
+            }
             await client.publish([tick] * ticks_each, event_id=f"kill-{number}")
 
     async with market_processes([environment]) as (process,):
         publishing = asyncio.create_task(publish())
         for kill in range(1, 5):
-            await until(lambda kill=kill: len(client.applied) > kill * events * ticks_each // 6, timeout_s=30)
+            await until(client.has_applied(kill * events * ticks_each // 6), timeout_s=30)
             await process.restart_killed()
         await publishing
         for number in range(5):
@@ -103,8 +108,7 @@ async def test_one_of_two_processes_owns_the_symbols_and_the_other_takes_over(
     async with market_processes([simulating, simulating]) as processes:
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             owner = await owner_of(processes)
-            heard = len(client.frames)
-            await until(lambda heard=heard: len(client.frames) > heard + 20, timeout_s=20)
+            await until(client.has_heard(len(client.frames) + 20), timeout_s=20)
             await owner.end(number)
             (other,) = (process for process in processes if process is not owner)
             assert await owner_of([other]) is other

@@ -1,11 +1,11 @@
-"""A gateway's and a notifier's view of market_feed, and an internal service that publishes ticks with plain aio-pika."""
+"""market_feed as gateways and notifier see it, and an internal service that publishes ticks with plain aio-pika."""
 
 import asyncio
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -110,6 +110,14 @@ class MarketClient:
                 found.append((str(message.headers["reason"]), message.body))
         return found
 
+    def has_heard(self, frames: int) -> Callable[[], bool]:
+        """A condition: so many frames in all have come."""
+        return lambda: len(self.frames) >= frames
+
+    def has_applied(self, ticks: int) -> Callable[[], bool]:
+        """A condition: so many ticks in all were announced."""
+        return lambda: len(self.applied) >= ticks
+
     def hear_deliveries(self, body: bytes) -> None:
         """Take a body of deliveries."""
         for line in split_lines(body):
@@ -150,6 +158,12 @@ class MarketProcess:
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self._environment = {**os.environ, **environment, "ADMIN_PORT": str(self.admin_port)}
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
 
     async def start(self, *, until_ready: bool = True) -> None:
         """Start, and return once ready."""

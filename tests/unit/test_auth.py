@@ -226,9 +226,7 @@ def test_a_token_without_alg_is_refused() -> None:
 
 @pytest.mark.parametrize("algorithm", sorted(KEYS))
 @pytest.mark.parametrize("with_secret", [False, True], ids=["key only", "key and secret"])
-def test_a_public_key_is_never_a_secret(
-    algorithm: str, with_secret: bool, key_file: Callable[[bytes], str]
-) -> None:
+def test_a_public_key_is_never_a_secret(algorithm: str, with_secret: bool, key_file: Callable[[bytes], str]) -> None:
     """The algorithm confusion: HS256, signed with the PEM that everybody may read."""
     public = pem(KEYS[algorithm])
     values = {"jwt_secret": SECRET} if with_secret else {}
@@ -272,7 +270,20 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-claim_names = ["sub", "exp", "iat", "nbf", "aud", "iss", "jti", "firstName", "lastName", "avatar", "role", "communities"]
+claim_names = [
+    "sub",
+    "exp",
+    "iat",
+    "nbf",
+    "aud",
+    "iss",
+    "jti",
+    "firstName",
+    "lastName",
+    "avatar",
+    "role",
+    "communities",
+]
 
 
 @given(st.text())

@@ -120,7 +120,7 @@ class Queue:
             await asyncio.sleep(0.01)
 
 
-class running:  # noqa: N801 - read as a word: async with running(queue)
+class running:
     """The consumer's workers, ended with the test."""
 
     def __init__(self, queue: Queue) -> None:

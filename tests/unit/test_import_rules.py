@@ -26,7 +26,9 @@ GROUND = {"shared.errors", "shared.encoding", "shared.times", "shared.validation
 PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
-AIOHTTP = re.compile(r"gateway\.(app|live|connections|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin")
+AIOHTTP = re.compile(
+    r"gateway\.(app|live|connections|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin"
+)
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus")
 

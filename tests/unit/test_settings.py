@@ -165,7 +165,11 @@ def test_ranges(kind: Any, inside: list[str], outside: list[str]) -> None:
         assert problems(one, {"AMQP_URL": AMQP, "VALUE": text}).keys() == {"VALUE"}
 
 
-@given(st.dictionaries(st.sampled_from([field.name.upper() for field in msgspec.structs.fields(GatewaySettings)]), st.text()))
+@given(
+    st.dictionaries(
+        st.sampled_from([field.name.upper() for field in msgspec.structs.fields(GatewaySettings)]), st.text()
+    )
+)
 def test_any_environment_is_settings_or_named_problems(environ: dict[str, str]) -> None:
     try:
         settings = load(GatewaySettings, environ)

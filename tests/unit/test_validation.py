@@ -68,7 +68,9 @@ def test_what_is_no_object_has_no_field() -> None:
     assert refusal.message == refusal.details[0].reason
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"nope", b"{}{}", b'{"userId":"\xff"}', b'{"a":' + b"[" * 50_000, b'{"a":' * 50_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"nope", b"{}{}", b'{"userId":"\xff"}', b'{"a":' + b"[" * 50_000, b'{"a":' * 50_000]
+)
 def test_what_is_no_json_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed, match="not valid JSON"):
         decode(body, decoder)

@@ -1,0 +1,30 @@
+"""The whole system as `make run` starts it, on the session's broker and database, once for all tests here."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.ids import Prefix, new_id
+from tests.support.infrastructure import Infrastructure
+from tests.support.local_system import LocalSystem
+from tests.support.queues import empty_queues
+from tests.support.tokens import SECRET
+
+
+@pytest.fixture(scope="package")
+async def system(
+    infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LocalSystem]:
+    """Two gateways and one of each other service. It ends before other tests use the broker."""
+    await empty_queues(infrastructure.amqp_url)
+    directory: Path = tmp_path_factory.mktemp("system")
+    settings = {
+        "AMQP_URL": infrastructure.amqp_url,
+        "MONGODB_URI": infrastructure.mongodb_uri,
+        "MONGODB_DATABASE": new_id(Prefix.COMMAND),
+        "JWT_SECRET": SECRET,
+        "GATEWAY_HOST": "127.0.0.1",
+    }
+    with LocalSystem(directory, settings) as started:
+        yield started

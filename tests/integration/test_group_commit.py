@@ -1,0 +1,469 @@
+"""A partition on the real database, under random commands, crashes between any two steps, and a second writer.
+
+The bus stands at its seam, `Publisher`: what is delivered and answered is kept, and a fault can strike there as well.
+"""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chat_service import presence_store, store
+from chat_service.limits import SlidingWindow
+from chat_service.messages import Message, message_frame
+from chat_service.partition import Partition
+from chat_service.presence_store import PresenceStore
+from chat_service.profile_store import ProfileStore
+from chat_service.profiles import Profiles
+from chat_service.rates import Rates
+from chat_service.rooms import Member, Room
+from chat_service.store import RoomStore
+from shared.bus import Bus
+from shared.chat_commands import (
+    AddMember,
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    MarkRead,
+    RemoveMember,
+    RoomCommand,
+    SendMessage,
+    Sent,
+)
+from shared.commands import Caller, Reply
+from shared.consumer import Line
+from shared.encoding import to_json
+from shared.mongo import Database, Mongo
+from shared.protocol import UserProfile
+from shared.topology import Delivery, DeliveryClass, room_channel
+
+USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
+PUBLIC, PRIVATE = 0, 1
+FAR_MS = 10_000_000
+TICK_MS = 1_000
+STEPS_MAX = 30
+
+T = TypeVar("T")
+_examples = itertools.count(1)
+
+# What may happen ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Act:
+    """A command to be: `what` on `room` by or on `user`. `is_hasty`: its deadline passes before a redelivery."""
+
+    what: str
+    room: int
+    user: str
+    key: str | None = None
+    is_hasty: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A batch. `fails_at`: the step at which its replica fails; past the last step: after it, before the acks.
+
+    `dies`: with all of its memory; else the same partition is given the lines again. `again`: the acks were lost.
+    `replica`, and `both` of them at once, matter where there are two.
+    """
+
+    acts: tuple[Act, ...]
+    fails_at: int | None = None
+    dies: bool = True
+    apart: bool = False
+    again: bool = False
+    replica: int = 0
+    both: bool = False
+
+
+sends = st.builds(
+    Act,
+    st.just("send"),
+    st.sampled_from((PUBLIC, PUBLIC, PRIVATE)),
+    st.sampled_from(USERS),
+    st.sampled_from((None, "k1", "k2")),
+    st.booleans(),
+)
+others = st.builds(
+    Act,
+    st.sampled_from(("join", "leave", "add", "remove", "create", "read")),
+    st.sampled_from((PUBLIC, PRIVATE)),
+    st.sampled_from(USERS),
+)
+turns = st.builds(
+    Turn,
+    st.lists(st.one_of(sends, others), min_size=1, max_size=6).map(tuple),
+    st.none() | st.integers(0, STEPS_MAX),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 1),
+    st.booleans(),
+)
+plans = st.lists(turns, min_size=2, max_size=7)
+
+# The seams where it happens -------------------------------------------------------------------------------------------
+
+
+class Crash(Exception):
+    """The process, or what it needs, is gone at this step."""
+
+
+class Fuse:
+    """Counts the steps of a commit, and fails at one."""
+
+    def __init__(self) -> None:
+        self._left: int | None = None
+
+    def arm(self, at: int | None) -> None:
+        self._left = at
+
+    @property
+    def is_armed(self) -> bool:
+        return self._left is not None
+
+    def step(self) -> None:
+        if self._left is None:
+            return
+        self._left -= 1
+        if self._left < 0:
+            self._left = None
+            raise Crash
+
+    async def around(self, write: Callable[[Sequence[T]], Awaitable[None]], what: Sequence[T]) -> None:
+        """A write that may not be begun, be half done, or be done and not known to be."""
+        self.step()
+        half = len(what) // 2
+        try:
+            self.step()
+        except Crash:
+            await write(what[:half])
+            raise
+        await write(what)
+        self.step()
+
+
+class FaultyRooms(RoomStore):
+    """The real store, with a fault between its writes."""
+
+    def __init__(self, database: Database, fuse: Fuse) -> None:
+        super().__init__(database)
+        self._fuse = fuse
+
+    async def put_members(self, changed: dict[tuple[str, str], Member | None]) -> None:
+        write = super().put_members
+        await self._fuse.around(lambda some: write(dict(some)), list(changed.items()))
+
+    async def insert_messages(self, messages: Sequence[Message]) -> None:
+        await self._fuse.around(super().insert_messages, messages)
+
+    async def put_rooms(self, rooms: Collection[Room]) -> None:
+        await self._fuse.around(super().put_rooms, list(rooms))
+
+    async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
+        write = super().put_read_marks
+        await self._fuse.around(lambda some: write(dict(some)), list(marks.items()))
+
+
+class FaultyPresence(PresenceStore):
+    """The real store, with a fault around the write that commits make here."""
+
+    def __init__(self, database: Database, fuse: Fuse) -> None:
+        super().__init__(database)
+        self._fuse = fuse
+
+    async def mark_new_members(self, members: Collection[tuple[str, str]]) -> None:
+        await self._fuse.around(super().mark_new_members, list(members))
+
+
+class Recorder:
+    """The bus as a partition sees it: keeps what leaves. A delivery may have left although its confirm fails."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self._fuse = fuse
+        self.deliveries: list[Delivery] = []
+        self.replies: list[Reply] = []
+
+    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
+        self._fuse.step()
+        confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirm.add_done_callback(lambda done: done.exception())
+        self.deliveries.append(delivery)
+        try:
+            self._fuse.step()
+        except Crash as error:
+            confirm.set_exception(error)
+        else:
+            confirm.set_result(None)
+        return confirm
+
+    def reply(self, reply_to: str, line: bytes) -> None:
+        self._fuse.step()
+        self.replies.append(msgspec.json.decode(line, type=Reply))
+
+
+# The world ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """Two rooms of one example, their queue, and the replicas that write them."""
+
+    database: Database
+    number: int = field(default_factory=lambda: next(_examples))
+    now_ms: int = 1_000_000
+    sent: list[str] = field(default_factory=list)  # message ids, as they were queued
+    hasty: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.fuse = Fuse()
+        self.bus = Recorder(self.fuse)
+        self.rooms = tuple(f"room_{self.number}_{index}" for index in (PUBLIC, PRIVATE))
+        self.store = RoomStore(self.database)
+
+    def partition(self) -> Partition:
+        """The partition of a replica that has just started."""
+        rates = Rates(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
+        return Partition(
+            FaultyRooms(self.database, self.fuse),
+            FaultyPresence(self.database, self.fuse),
+            Profiles(ProfileStore(self.database), "node"),
+            rates,
+            self.bus,
+            lambda: self.now_ms,
+        )
+
+    def lines(self, acts: Sequence[Act]) -> list[Line]:
+        return [Line(to_json(self._command(act)), "replies", "chat.0", redelivered=False) for act in acts]
+
+    def _command(self, act: Act) -> RoomCommand:
+        id_ = f"cmd_{self.number}_{len(self.asked)}"
+        self.asked.append(id_)
+        deadline_ms = self.now_ms + (TICK_MS + TICK_MS // 2 if act.is_hasty else FAR_MS)
+        room, by_user, by_ann = self.rooms[act.room], _caller(act.user), _caller("ann")
+        match act.what:
+            case "send":
+                message_id = f"msg_{self.number}_{len(self.sent)}"
+                self.sent.append(message_id)
+                if act.is_hasty:
+                    self.hasty.add(id_)
+                return SendMessage(
+                    id=id_,
+                    deadline_ms=deadline_ms,
+                    caller=by_user,
+                    room_id=room,
+                    message_id=message_id,
+                    message=f"text of {message_id}",
+                    client_message_id=act.key,
+                )
+            case "create":
+                kind, members = (("public", ()), ("private", ("ben",)))[act.room]
+                return CreateRoom(
+                    id=id_,
+                    deadline_ms=deadline_ms,
+                    caller=by_ann,
+                    room_id=room,
+                    name="Room",
+                    description="",
+                    type=kind,
+                    member_ids=members,
+                )
+            case "join":
+                return JoinRoom(id=id_, deadline_ms=deadline_ms, caller=by_user, room_id=room)
+            case "leave":
+                return LeaveRoom(id=id_, deadline_ms=deadline_ms, caller=by_user, room_id=room)
+            case "add":
+                return AddMember(id=id_, deadline_ms=deadline_ms, caller=by_ann, room_id=room, user_id=act.user)
+            case "remove":
+                return RemoveMember(id=id_, deadline_ms=deadline_ms, caller=by_ann, room_id=room, user_id=act.user)
+            case "read":
+                return MarkRead(id=id_, deadline_ms=deadline_ms, caller=by_user, room_id=room, seq=1)
+            case _:
+                raise AssertionError(act.what)
+
+    async def handle(self, partition: Partition, lines: list[Line], fails_at: int | None = None) -> bool:
+        """Give a batch to a partition; returns whether it may be acknowledged. If not, the lines come again."""
+        self.now_ms += TICK_MS
+        self.fuse.arm(fails_at)
+        try:
+            await partition.handle(lines)
+            failed = self.fuse.is_armed
+        except Crash:
+            failed = True
+        finally:
+            self.fuse.arm(None)
+        for line in lines:
+            assert line.rejected is None
+            line.redelivered = line.redelivered or failed
+        await self.check_logs()
+        return not failed
+
+    async def check_logs(self) -> dict[str, list[Message]]:
+        """At any moment each log on disk is 1, 2, 3, …"""
+        logs = {room: await self.store.messages_between(room, 0, 2**31) for room in self.rooms}
+        for log in logs.values():
+            assert [message.seq for message in log] == list(range(1, len(log) + 1))
+        return logs
+
+    async def check(self) -> dict[str, list[Message]]:
+        """When every line has been acknowledged: logs, acks, deliveries, counts. Returns the logs."""
+        logs = await self.check_logs()
+        stored = {message.id: message for log in logs.values() for message in log}
+        assert len(stored) == sum(map(len, logs.values()))
+        acks = [ack for reply in self.bus.replies if (ack := _ack(reply)) is not None]
+        for ack in acks:
+            message = stored[ack.message.id]
+            assert (message.room_id, message.seq) == (ack.message.chatroom_id, ack.message.seq)
+        keys = [
+            (message.room_id, message.user_id, message.client_message_id)
+            for message in stored.values()
+            if message.client_message_id is not None
+        ]
+        assert len(keys) == len(set(keys))
+        frames: dict[tuple[str, int], set[bytes]] = defaultdict(set)
+        for delivery in self.bus.deliveries:
+            if delivery.kind is DeliveryClass.LOSSLESS:
+                frames[delivery.channel, delivery.seq].add(delivery.frame)
+        assert frames == {
+            (room_channel(message.room_id), message.seq): {message_frame(message)} for message in stored.values()
+        }
+        rooms = await self.store.rooms(self.rooms)
+        for room in rooms.values():
+            members, total = await self.store.member_page(room.id, 0, 100)
+            assert room.member_count == total == len(members) == len({member.user_id for member in members})
+            assert room.last_seq == len(logs[room.id])
+        answered = {reply.id for reply in self.bus.replies}
+        assert set(self.asked) - self.hasty <= answered <= set(self.asked)
+        return logs
+
+
+def _caller(user_id: str) -> Caller:
+    return Caller(user_id=user_id, profile=UserProfile(first_name=user_id.title()))
+
+
+def _ack(reply: Reply) -> Sent | None:
+    if reply.error is not None or b'"repeated"' not in bytes(reply.data):
+        return None
+    return msgspec.json.decode(reply.data, type=Sent)
+
+
+CREATE_BOTH = (Act("create", PUBLIC, "ann"), Act("create", PRIVATE, "ann"))
+
+# The tests ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
+    mongo = Mongo(mongodb_uri, database_name)
+    await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
+    yield mongo.database
+    mongo.close()
+
+
+bounded = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@bounded
+@given(plan=plans)
+async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Database, plan: list[Turn]) -> None:
+    """One owner after another, as the broker's single active consumer has it: the log is in the queue's order."""
+    world = World(database)
+    partition = world.partition()
+    unacknowledged: list[Line] = []
+    for turn in [Turn(CREATE_BOTH), *plan]:
+        lines = unacknowledged + world.lines(turn.acts)
+        done = await world.handle(partition, lines, turn.fails_at)
+        if not done and turn.dies:
+            partition = world.partition()
+        if not done and not turn.dies and turn.apart:  # what the consumer does when a batch fails for no known reason
+            for line in lines:
+                assert await world.handle(partition, [line])
+            done = True
+        if done and turn.again:  # the acks were lost with the connection
+            for line in lines:
+                line.redelivered = True
+        unacknowledged = [] if done and not turn.again else lines
+    assert not unacknowledged or await world.handle(partition, unacknowledged)
+    logs = await world.check()
+    for log in logs.values():
+        places = [world.sent.index(message.id) for message in log]
+        assert places == sorted(places)
+
+
+@bounded
+@given(plan=plans)
+async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
+    database: Database, plan: list[Turn]
+) -> None:
+    """While ownership moves: the replaced writer runs on with what it remembers, or with the very same lines."""
+    world = World(database)
+    replicas = [world.partition(), world.partition()]
+    unacknowledged: list[Line] = []
+    for turn in [Turn(CREATE_BOTH), *plan]:
+        lines = unacknowledged + world.lines(turn.acts)
+        if turn.both:
+            redelivered = [Line(line.body, line.reply_to, line.routing_key, redelivered=True) for line in lines]
+            one, other = await asyncio.gather(
+                world.handle(replicas[turn.replica], lines, turn.fails_at),
+                world.handle(replicas[1 - turn.replica], redelivered),
+            )
+            done = one and other
+        else:
+            done = await world.handle(replicas[turn.replica], lines, turn.fails_at)
+        if not done and turn.dies:
+            replicas[turn.replica] = world.partition()
+        if not done:
+            for line in lines:
+                line.redelivered = True
+        unacknowledged = [] if done else lines
+    assert not unacknowledged or await world.handle(replicas[0], unacknowledged)
+    await world.check()
+
+
+async def test_stale_writer_finds_that_it_lost_and_goes_on_behind_the_other(database: Database) -> None:
+    world = World(database)
+    old, new = world.partition(), world.partition()
+    assert await world.handle(old, world.lines(CREATE_BOTH))
+    assert await world.handle(old, world.lines([Act("send", PUBLIC, "ann")] * 2))
+    assert await world.handle(new, world.lines([Act("send", PUBLIC, "ben"), Act("join", PUBLIC, "cat")]))
+    assert await world.handle(old, world.lines([Act("send", PUBLIC, "dan"), Act("leave", PUBLIC, "cat")]))
+    assert await world.handle(new, world.lines([Act("send", PUBLIC, "ann")]))
+    log = (await world.check())[world.rooms[PUBLIC]]
+    assert [message.user_id for message in log] == ["ann", "ann", "ben", "dan", "ann"]
+    assert (await world.store.rooms(world.rooms))[world.rooms[PUBLIC]].member_count == 3
+
+
+async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(database: Database) -> None:
+    world = World(database)
+    assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
+    for _ in range(3):
+        assert await world.handle(world.partition(), world.lines([Act("send", PUBLIC, "ann", "k1")]))
+    log = (await world.check())[world.rooms[PUBLIC]]
+    assert [message.id for message in log] == [world.sent[0]]
+    acks = [ack for reply in world.bus.replies if (ack := _ack(reply)) is not None]
+    assert [ack.repeated for ack in acks] == [False, True, True]
+
+
+async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_given_up(database: Database) -> None:
+    world = World(database)
+    assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
+    stored, unstored = (world.lines([Act("send", PUBLIC, "ann", is_hasty=True)]) for _ in range(2))
+    after_insert, before_insert = 9, 6  # members 3 steps, presence 3, messages 3
+    assert not await world.handle(world.partition(), stored, after_insert)
+    assert await world.handle(world.partition(), stored)
+    assert not await world.handle(world.partition(), unstored, 0)
+    assert await world.handle(world.partition(), unstored)
+    log = (await world.check())[world.rooms[PUBLIC]]
+    assert [message.id for message in log] == [world.sent[0]]
+    assert before_insert < after_insert

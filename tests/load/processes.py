@@ -1,0 +1,71 @@
+"""CPU time and memory of processes, from /proc."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, in steps of 10 ms; 0.0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def memory_bytes(pid: int) -> int:
+    """The resident memory of a process; 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def system_pids(entries: Mapping[str, str]) -> dict[str, int]:
+    """The processes of a running system, by what `run.env` calls them; each once."""
+    pids: dict[str, int] = {}
+    for name, value in entries.items():
+        if name.endswith("_PID") and int(value) not in pids.values():
+            pids[name.removesuffix("_PID").lower()] = int(value)
+    return pids
+
+
+class CpuMeter:
+    """CPU seconds by process name between `begin` and `end`."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._pids = dict(pids)
+        self._begun: dict[str, float] = {}
+        self.used_s: dict[str, float] = {}
+
+    def add(self, pids: Mapping[str, int]) -> None:
+        """Watch more."""
+        self._pids |= pids
+
+    def begin(self) -> None:
+        """Take the first reading."""
+        self._begun = self._read()
+
+    def end(self) -> None:
+        """Take the second one."""
+        self.used_s = {name: used - self._begun.get(name, used) for name, used in self._read().items()}
+
+    def _read(self) -> dict[str, float]:
+        return {name: cpu_s(pid) for name, pid in self._pids.items()}
+
+
+def total_memory(pids: Iterable[int]) -> int:
+    """The resident memory of processes together."""
+    return sum(map(memory_bytes, pids))

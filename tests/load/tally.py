@@ -1,0 +1,131 @@
+"""What is counted: latencies in bins of 0.1 ms, deliveries, and what went wrong. Pure; tallies of processes add up."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+BIN_US = 100
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+
+class Mark(NamedTuple):
+    """A message's place in its room and when it was sent."""
+
+    seq: int
+    sent_us: int
+
+
+class Window(NamedTuple):
+    """Load runs from `begin_us` to `until_us`; what is sent and received from `measure_us` on counts."""
+
+    begin_us: int
+    measure_us: int
+    until_us: int
+
+    @property
+    def measured_s(self) -> float:
+        """How long is measured."""
+        return (self.until_us - self.measure_us) / 1e6
+
+
+class Latencies:
+    """Latencies, each rounded down to 0.1 ms."""
+
+    def __init__(self) -> None:
+        self.bins: Counter[int] = Counter()
+
+    def add(self, latency_us: int, times: int = 1) -> None:
+        """Count a latency."""
+        self.bins[latency_us // BIN_US] += times
+
+    def merge(self, other: "Latencies") -> None:
+        """Add another process's."""
+        self.bins.update(other.bins)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.bins.total()
+
+    def at(self, percentile: float) -> float | None:
+        """Milliseconds that so many percent did not exceed; None without any."""
+        wanted = self.count * percentile / 100
+        seen = 0
+        for number in sorted(self.bins):
+            seen += self.bins[number]
+            if seen >= wanted:
+                return number * BIN_US / 1000
+        return None
+
+    def figures(self) -> dict[str, float | None]:
+        """The percentiles and the greatest, in milliseconds."""
+        named = {f"p{percentile:g}": self.at(percentile) for percentile in PERCENTILES}
+        return named | {"max": max(self.bins, default=0) * BIN_US / 1000}
+
+
+@dataclass
+class Tally:
+    """What one process saw."""
+
+    latencies: Latencies = field(default_factory=Latencies)
+    answers: Latencies = field(default_factory=Latencies)  # acks, or how long a connection took
+    delivered: int = 0  # within the measured time
+    received: int = 0
+    sent: int = 0
+    acked: int = 0
+    refused: int = 0
+    lost: int = 0
+    repeated: int = 0
+    disordered: int = 0
+    unlike: int = 0  # sockets whose bytes were not those of the others
+    closed: Counter[str] = field(default_factory=Counter)
+    last_seq: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def merge(self, other: "Tally") -> None:
+        """Add another process's."""
+        self.latencies.merge(other.latencies)
+        self.answers.merge(other.answers)
+        for name in ("delivered", "received", "sent", "acked", "refused", "lost", "repeated", "disordered", "unlike"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.closed.update(other.closed)
+        for room, seq in other.last_seq.items():
+            self.last_seq[room] = max(seq, self.last_seq.get(room, 0))
+        for name, value in other.extra.items():
+            self.extra[name] = max(value, self.extra.get(name, value))
+
+
+def merged(tallies: Iterable[Tally]) -> Tally:
+    """All of them added up."""
+    whole = Tally()
+    for tally in tallies:
+        whole.merge(tally)
+    return whole
+
+
+class Order:
+    """The seqs of one room as one socket saw them."""
+
+    __slots__ = ("disordered", "first", "last", "received", "repeated")
+
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
+        self.last = first
+        self.received = 0
+        self.repeated = 0
+        self.disordered = 0
+
+    def saw(self, seq: int) -> None:
+        """The next one. What is not behind the last one is a repeat, or out of order if it had been left out."""
+        self.received += 1
+        if seq > self.last:
+            self.last = seq
+        elif self.last - self.first >= self.received:
+            self.disordered += 1
+        else:
+            self.repeated += 1
+
+    def lost(self, last: int) -> int:
+        """How many of those up to `last` never came."""
+        return max(last - self.first - (self.received - self.repeated), 0)
