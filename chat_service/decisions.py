@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
+from msgspec import structs
+
 from chat_service.messages import Message, message_frame, message_view
 from chat_service.rooms import Member, Role, Room, RoomType, check_may_manage, may_see, member_view, room_view
 from shared.chat_commands import (
@@ -177,6 +179,7 @@ class _Decision:
 
     def _send(self, command: SendMessage | SendDirect) -> Sent | None:
         if (stored := self.state.stored.get(command.message_id)) is not None:
+            self._catch_up(stored)
             self._deliver_message(stored)
             return Sent(message=message_view(stored), repeated=True)
         room = self._visible_room()
@@ -206,6 +209,14 @@ class _Decision:
         self.state.remember(message)
         self._deliver_message(message)
         return Sent(message=message_view(message), repeated=False)
+
+    def _catch_up(self, stored: Message) -> None:
+        """A crash came after the first message of a direct room and before the room itself, which is made anew."""
+        room = self._room()
+        if room is not None and stored.seq > room.last_seq:
+            room.last_seq = stored.seq
+            room.last_message_at_ms = stored.created_at_ms
+            self._keep_room(room)
 
     def _send_direct(self, command: SendDirect) -> Sent | None:
         if self.state.room is None and not self.asked.expired:
@@ -420,7 +431,11 @@ class _Decision:
         self.changes.rooms[room.id] = room
 
     def _keep_member(self, member: Member) -> None:
-        self.changes.members[member.room_id, member.user_id] = member
+        """Keep the record as it is now. Of the messages of this batch it has read none: they are not stored yet when it
+        is, and might never be; their read marks follow them."""
+        fresh = next((item.seq for item in self.changes.messages if item.room_id == member.room_id), None)
+        read_seq = member.read_seq if fresh is None else min(member.read_seq, fresh - 1)
+        self.changes.members[member.room_id, member.user_id] = structs.replace(member, read_seq=read_seq)
 
     def _mark_read(self, member: Member, seq: int) -> None:
         member.read_seq = seq

@@ -12,13 +12,16 @@ from gateway.app import Runner, make_app
 from gateway.auth import Authenticator
 from gateway.backend import Backend
 from gateway.drain import drain
+from gateway.guard import Guard
 from gateway.hub import Hub
 from gateway.live import Live
 from gateway.presence import Reporter, Roster
 from gateway.relay import Relay
 from gateway.rest.chat import ChatCalls
+from gateway.rest.inbox import InboxCalls
 from gateway.rest.market import MarketCalls
 from gateway.settings import GatewaySettings
+from gateway.standings import Keeper, Standings
 from shared import lifecycle, logs
 from shared.admin import Admin, starting
 from shared.bus import Bus
@@ -47,7 +50,12 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
     ):
         admin.checks["broker"] = bus.readiness
         hub, backend, roster = Hub(), Backend(bus), Roster()
-        live = Live(settings, authenticator, backend, hub, roster, tasks)
+        standings = Standings()
+        guard = Guard(authenticator, standings)
+        live = Live(settings, guard, backend, hub, roster, tasks)
+        keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
+        live.on_standing = keeper.learn
+        bus.on_connected.append(keeper.connected)
         live.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)
         reporter = Reporter(roster, backend, node_id, time.monotonic)
         admin.checks["presence"] = reporter.readiness
@@ -61,8 +69,8 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             )
         ]
         await lifecycle.until(stop, bus.wait_connected())
-        running.append(tasks.create_task(reporter.run()))
-        groups = (ChatCalls(authenticator, backend), MarketCalls(authenticator, backend))
+        running += [tasks.create_task(reporter.run()), tasks.create_task(keeper.run())]
+        groups = (ChatCalls(guard, backend), MarketCalls(guard, backend), InboxCalls(guard, backend))
         app = make_app(settings, live, [route for group in groups for route in group.routes()])
         async with listening(settings, app):
             del admin.checks["start"]

@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, assert_never, cast
 
 import msgspec
 from aiohttp import WSMsgType, web
 
 from gateway import metrics
-from gateway.auth import Authenticator
 from gateway.backend import Backend
 from gateway.connections import Connections, Socket
+from gateway.guard import Guard
 from gateway.hub import Hub, send
 from gateway.presence import Roster
 from gateway.relay import Relay
@@ -24,6 +24,7 @@ from shared.commands import Caller
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.ids import Prefix, new_id
+from shared.notifier_commands import Standing
 from shared.protocol import (
     Auth,
     AuthOkData,
@@ -77,20 +78,21 @@ class Live:
     def __init__(
         self,
         settings: GatewaySettings,
-        authenticator: Authenticator,
+        guard: Guard,
         backend: Backend,
         hub: Hub,
         roster: Roster,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
-        self._authenticator = authenticator
+        self._guard = guard
         self._backend = backend
         self._hub = hub
         self._roster = roster
         self._tasks = tasks
         self.connections = Connections(tasks.create_task)
         self.relay: Relay | None = None
+        self.on_standing: Callable[[Standing], None] = lambda _: None
         self.draining = False
 
     async def readiness(self) -> str | None:
@@ -178,12 +180,12 @@ class Live:
     async def _authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
         session = socket.session
         try:
-            identity = self._authenticator.verify(request.token)
+            identity = self._guard.admit(request.token)
             if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
                 raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         except Refusal as refusal:
             metrics.AUTH_FAILURES.labels(refusal.code).inc()
-            socket.close(session.not_authenticated(refusal, id))
+            socket.close(session.turned_away(refusal, "auth", id))
             return
         is_first = session.identity is None
         if (close := session.authenticated(identity, id)) is not None:
@@ -235,7 +237,7 @@ class Live:
         is done before the next frame is looked at."""
         match incoming.request:
             case Subscribe(target):
-                await self._guard(socket, incoming, self._subscribe(socket, target, incoming.id))
+                await self._attempt(socket, incoming, self._subscribe(socket, target, incoming.id))
             case Unsubscribe(target):
                 self._unsubscribe(socket, target, incoming.id)
             case ChatSend() | ChatDirect() as request:
@@ -245,7 +247,7 @@ class Live:
             case ChatRead() as request:
                 await self._pipeline(socket, incoming, self._mark_read(socket, request, incoming.id))
             case PresenceGet() as request:
-                await self._guard(socket, incoming, self._presence(socket, request, incoming.id))
+                await self._attempt(socket, incoming, self._presence(socket, request, incoming.id))
             case Auth() | Ping():
                 raise AssertionError("the session answers these itself")
             case other:
@@ -254,10 +256,10 @@ class Live:
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Begin `work` without awaiting it; at most 64 of a socket are under way, then its reader waits."""
         await socket.in_flight.acquire()
-        task = self._tasks.create_task(self._guard(socket, incoming, work))
+        task = self._tasks.create_task(self._attempt(socket, incoming, work))
         task.add_done_callback(lambda _: socket.in_flight.release())
 
-    async def _guard(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
+    async def _attempt(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`; whatever goes wrong becomes an error frame."""
         try:
             await work
@@ -461,14 +463,20 @@ class Live:
                 self._tasks.create_task(self._relay.recheck(delivery.channel))
             case "room", "deleted":
                 self._close_room(delivery.channel, key)
-            case "user", "revoke":
-                refusal = Refusal(ErrorCode.UNAUTHORIZED, "the token has been revoked")
-                self.connections.close_user(key, Close(CloseCode.UNAUTHORIZED, "revoked", error_frame(refusal)))
-            case "user", "ban":
-                refusal = Refusal(ErrorCode.FORBIDDEN, "the user is banned")
-                self.connections.close_user(key, Close(CloseCode.FORBIDDEN, "banned", error_frame(refusal)))
+            case ("control", "standing") | ("user", "revoke" | "ban"):
+                self.on_standing(msgspec.json.decode(delivery.frame, type=Standing))
             case _:
                 log.error("unknown_control", key=delivery.key)
+
+    def enforce(self, user_id: str) -> None:
+        """Close those of a user's sockets whose tokens no longer count."""
+        for socket in list(self.connections.by_user.get(user_id, ())):
+            identity = socket.session.identity
+            if identity is not None:
+                try:
+                    self._guard.check(identity)
+                except Refusal as refusal:
+                    socket.close(socket.session.turned_away(refusal))
 
     def _close_room(self, channel: str, room_id: str) -> None:
         farewell = text_frame(to_json({"type": "chatroom:deleted", "data": {"chatroomId": room_id}}))

@@ -19,7 +19,16 @@ from shared.bus import Bus
 from shared.commands import Caller, Replay
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol import frame
-from shared.topology import DELIVERIES, Delivery, DeliveryClass, gateway_queue, market_channel, shard_key, shard_of
+from shared.topology import (
+    CONTROL_CHANNEL,
+    DELIVERIES,
+    Delivery,
+    DeliveryClass,
+    gateway_queue,
+    market_channel,
+    shard_key,
+    shard_of,
+)
 
 log = logs.get(__name__)
 
@@ -58,6 +67,7 @@ class Relay:
             self._tasks = tasks
             self._bus.on_connected.append(self._on_connected)
             await self._bus.listen(self._queue, self._on_body)
+            await self._retry(lambda: self.want(CONTROL_CHANNEL))
             while True:
                 await asyncio.sleep(SWEEP_INTERVAL_S)
                 self._hub.overdue(self._loop.time())

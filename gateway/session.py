@@ -114,9 +114,10 @@ class Session:
         self.identity = identity
         return None
 
-    def not_authenticated(self, refusal: Refusal, id: FrameId | None) -> Close:
-        """A token was refused."""
-        return Close(CloseCode.UNAUTHORIZED, "no valid token", error_frame(refusal, "auth", id))
+    def turned_away(self, refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> Close:
+        """The token was refused (`request` is "auth"), or no longer counts."""
+        code = CloseCode.FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else CloseCode.UNAUTHORIZED
+        return Close(code, refusal.message, error_frame(refusal, request, id))
 
     def tick(self, now_s: float, now_ms: int) -> Close | None:
         """What time alone brings: silence, no auth, an expired token."""

@@ -114,6 +114,7 @@ class _Term:
             self._ownership.is_serving = False
             await bus.stop(ticks)
             await bus.stop(queries)
+        feed.deliver_outgoing()
         await self._finish(feed)
 
     async def _finish(self, feed: Feed) -> None:

@@ -33,8 +33,8 @@ class _Sent(NamedTuple):
 class Announcer:
     """Lines of ticks, each kept until the broker has confirmed it.
 
-    A tick may be acknowledged to its source before: it is in the journal then, and what the journal holds behind the last
-    cut is announced again after a crash. A cut waits for `confirmed`; so no tick is left out, and some may come twice.
+    A tick may be acknowledged to its source before: it is in the journal then, and what the journal holds behind the
+    last cut is announced again after a crash. A cut waits for `confirmed`: so none is left out, and some come twice.
 
     Bound: 32 MB, some 700,000 ticks; beyond that the oldest are dropped and counted.
     """

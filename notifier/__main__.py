@@ -2,11 +2,19 @@
 
 import asyncio
 
+from notifier import alert_store, standing_store, store
+from notifier.alert_queries import AlertDesk
+from notifier.alert_store import AlertStore
 from notifier.inbox import Inboxes
+from notifier.inbox_queries import InboxDesk
 from notifier.intake import Intake
 from notifier.queries import Queries
 from notifier.settings import NotifierSettings
-from notifier.store import INDEXES, NotifierStore
+from notifier.standing_store import StandingStore
+from notifier.standings import Standings
+from notifier.store import NotifierStore
+from notifier.sweep import sweep_inboxes
+from notifier.watch import Watch
 from shared import lifecycle
 from shared.admin import Admin, starting
 from shared.bus import Bus
@@ -15,11 +23,13 @@ from shared.mongo import Mongo
 from shared.notifier_commands import NotifierQueries
 from shared.rpc import QueryServer
 from shared.times import now_ms
-from shared.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY
+from shared.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS
+
+INDEXES = {**store.INDEXES, **standing_store.INDEXES, **alert_store.INDEXES}
 
 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:
-    """Run until `stop` is set: events and queries."""
+    """Run until `stop` is set: events, alerts and queries."""
     admin = Admin()
     admin.checks["start"] = starting
     mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
@@ -28,14 +38,24 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
         await lifecycle.until(stop, mongo.wait_ready(INDEXES))
         async with Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus:
             admin.checks["broker"] = bus.readiness
-            store = NotifierStore(mongo.database, settings.notification_ttl_days)
-            inboxes = Inboxes(store)
-            queries = QueryServer(bus, NotifierQueries, Queries(store).answer)
-            await bus.consume(NOTIFIER_QUERY, queries.handle, concurrency=8)
-            intake = Intake(store, inboxes, bus, now_ms)
+            entries = NotifierStore(mongo.database, settings.notification_ttl_days)
+            standings = StandingStore(mongo.database, settings.revocation_ttl_days)
+            alerts = AlertStore(mongo.database, settings.notification_ttl_days)
+            inboxes = Inboxes(entries)
+            intake = Intake(entries, inboxes, Standings(standings, bus), bus, now_ms)
+            watch = Watch(alerts, bus, now_ms)
+            desk = AlertDesk(alerts, bus, now_ms, settings.alerts_max_per_user)
+            queries = Queries(InboxDesk(entries, now_ms), desk, standings)
+            bus.on_disconnected += [inboxes.forget, watch.forget]
+            bus.on_connected.append(watch.reconnected)
+            await bus.consume(NOTIFIER_QUERY, QueryServer(bus, NotifierQueries, queries.answer).handle, concurrency=8)
             await bus.consume(NOTIFIER_EVENTS, intake.handle, split=split_events)
-            del admin.checks["start"]
-            await stop.wait()
+            await bus.consume(NOTIFIER_TICKS, watch.handle)
+            async with asyncio.TaskGroup() as tasks:
+                sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))
+                del admin.checks["start"]
+                await stop.wait()
+                sweeping.cancel()
     mongo.close()
 
 

@@ -7,10 +7,9 @@ passed over; those that are begun find their entries on disk and are delivered a
 which gateways drop repeats.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -19,11 +18,14 @@ from notifier.assignment import Posting
 from notifier.audience import USERS_MAX, Listeners, Users
 from notifier.inbox import Inboxes
 from notifier.notices import Addressed, Entry, address, entry_frame, listeners_frame
+from notifier.sending import Publisher, confirmed
+from notifier.standings import Standings
 from notifier.store import Conflict, NotifierStore, Record
+from notifier.verdicts import VERDICTS, Verdict, read_verdict
 from shared import logs
 from shared.consumer import Line
 from shared.errors import Malformed, Unavailable
-from shared.events import MARKET_TICK, USER_BANNED, USER_REVOKED, USER_UPDATED, decode_event
+from shared.events import MARKET_TICK, USER_UPDATED, decode_event
 from shared.topology import Delivery, DeliveryClass, inbox_channel
 
 log = logs.get(__name__)
@@ -33,39 +35,43 @@ SLICE_RECIPIENTS = 1_000  # stored and delivered before the next: the first of 1
 DELIVERED_AT_ONCE_MAX_BYTES = 4 * 1024 * 1024
 CONFLICTS_MAX = 10
 
+Arrival = Addressed | Verdict
+A = TypeVar("A", Arrival, Addressed)
+
 # Other services have queues of their own for these, and dead-letter what is wrong with them.
 _ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED})
-
-
-class Publisher(Protocol):
-    """What the intake needs of the bus."""
-
-    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
-        """Send a delivery; the future is its confirm."""
 
 
 class Intake:
     """Handles the batches of `notifier.events`, one after another."""
 
-    def __init__(self, store: NotifierStore, inboxes: Inboxes, bus: Publisher, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: NotifierStore,
+        inboxes: Inboxes,
+        standings: Standings,
+        bus: Publisher,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._store = store
         self._inboxes = inboxes
+        self._standings = standings
         self._bus = bus
         self._clock_ms = clock_ms
 
     async def handle(self, lines: list[Line]) -> None:
         """Attend to a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
-        addressed: dict[str, Addressed] = {}
+        arrivals: dict[str, Arrival] = {}
         for line in lines:
-            if (item := self._read(line)) is not None:
-                addressed.setdefault(item.notice.key, item)
-        for some in _by_recipients(addressed.values(), COMMIT_RECIPIENTS):
+            if (arrival := self._read(line)) is not None:
+                arrivals.setdefault(_key(arrival), arrival)
+        for some in _by_recipients(arrivals.values(), COMMIT_RECIPIENTS):
             started_s = time.perf_counter()
             await self._commit(some)
             metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
-    def _read(self, line: Line) -> Addressed | None:
-        """What a line says and to whom; None if that is nothing for us, and the line rejected if it is no event."""
+    def _read(self, line: Line) -> Arrival | None:
+        """What a line brings; None if that is nothing for us, and the line rejected if it is no event."""
         if line.routing_key in _ELSEWHERE:
             metrics.EVENTS.labels("elsewhere").inc()
             return None
@@ -73,58 +79,69 @@ class Intake:
             event = decode_event(line.body)
             if event.type in _ELSEWHERE:
                 raise Malformed(f"type: {event.type} needs the routing key {event.type}")
-            if event.type in {USER_REVOKED, USER_BANNED}:
-                return None
-            return address(event, self._clock_ms())
+            now_ms = self._clock_ms()
+            return read_verdict(event, now_ms) if event.type in VERDICTS else address(event, now_ms)
         except Malformed as error:
             line.reject(str(error))
             metrics.EVENTS.labels("refused").inc()
             return None
 
-    async def _commit(self, addressed: Sequence[Addressed]) -> None:
+    async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         for _ in range(CONFLICTS_MAX):
             try:
-                await self._commit_once(addressed)
+                await self._commit_once(arrivals)
                 return
             except Conflict as conflict:
-                log.info("commit_conflict", reason=str(conflict), events=len(addressed))
+                log.info("commit_conflict", reason=str(conflict), events=len(arrivals))
                 metrics.CONFLICTS.inc()
         raise Unavailable(f"still in conflict with another writer after {CONFLICTS_MAX} tries")
 
-    async def _commit_once(self, addressed: Sequence[Addressed]) -> None:
+    async def _commit_once(self, arrivals: Sequence[Arrival]) -> None:
         now_ms = self._clock_ms()
-        records = await self._store.records([item.notice.key for item in addressed])
-        fresh = [item for item in addressed if item.notice.key not in records]
-        await self._store.insert_records(((item.notice, isinstance(item.audience, Users)) for item in fresh), now_ms)
-        pending = _pending(addressed, records)
-        for some in _by_recipients(pending, SLICE_RECIPIENTS):
+        records = await self._store.records([_key(arrival) for arrival in arrivals])
+        fresh = [_record(arrival) for arrival in arrivals if _key(arrival) not in records]
+        await self._store.insert_records(fresh, now_ms)
+        pending = _pending(arrivals, records)
+        await self._standings.change([arrival for arrival in pending if isinstance(arrival, Verdict)], now_ms)
+        addressed = [arrival for arrival in pending if isinstance(arrival, Addressed)]
+        for some in _by_recipients(addressed, SLICE_RECIPIENTS):
             postings = [Posting(item.notice, item.audience.ids) for item in some if isinstance(item.audience, Users)]
             entries = await self._inboxes.keep(postings, records.keys(), now_ms)
-            await self._deliver(_deliveries(some, entries))
-        await self._store.mark_done([item.notice.key for item in pending])
+            for deliveries in _by_size(_deliveries(some, entries)):
+                await confirmed(self._bus, deliveries)
+        await self._store.mark_done([_key(arrival) for arrival in pending])
         metrics.EVENTS.labels("delivered").inc(len(pending))
-        metrics.EVENTS.labels("repeated").inc(len(addressed) - len(pending))
-
-    async def _deliver(self, deliveries: Iterable[Delivery]) -> None:
-        """Send all, 4 MB at a time at most, and return when the broker has confirmed them."""
-        for some in _by_size(deliveries):
-            confirms = [self._bus.deliver(delivery) for delivery in some]
-            for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
-                await confirm
-            metrics.DELIVERIES.inc(len(some))
+        metrics.EVENTS.labels("repeated").inc(len(arrivals) - len(pending))
 
 
-def _pending(addressed: Iterable[Addressed], records: Mapping[str, Record]) -> list[Addressed]:
+def _key(arrival: Arrival) -> str:
+    return arrival.key if isinstance(arrival, Verdict) else arrival.notice.key
+
+
+def _record(arrival: Arrival) -> Record:
+    if isinstance(arrival, Verdict):
+        return Record(arrival.key, arrival.at_ms)
+    notice = arrival.notice
+    return Record(notice.key, notice.created_at_ms, notice if isinstance(arrival.audience, Users) else None)
+
+
+def _pending(arrivals: Iterable[Arrival], records: Mapping[str, Record]) -> list[Arrival]:
     """What is not done yet; what an earlier try began goes on as it was begun."""
-    pending: list[Addressed] = []
-    for item in addressed:
-        record = records.get(item.notice.key)
+    pending: list[Arrival] = []
+    for arrival in arrivals:
+        record = records.get(_key(arrival))
         if record is None:
-            pending.append(item)
+            pending.append(arrival)
         elif not record.is_done:
-            begun = record.notice or msgspec.structs.replace(item.notice, created_at_ms=record.created_at_ms)
-            pending.append(Addressed(begun, item.audience))
+            pending.append(_as_begun(arrival, record))
     return pending
+
+
+def _as_begun(arrival: Arrival, record: Record) -> Arrival:
+    if isinstance(arrival, Verdict):
+        return msgspec.structs.replace(arrival, at_ms=record.created_at_ms)
+    notice = record.notice or msgspec.structs.replace(arrival.notice, created_at_ms=record.created_at_ms)
+    return Addressed(notice, arrival.audience)
 
 
 def _deliveries(pending: Iterable[Addressed], entries: Mapping[str, Sequence[Entry]]) -> Iterator[Delivery]:
@@ -142,13 +159,12 @@ def _deliveries(pending: Iterable[Addressed], entries: Mapping[str, Sequence[Ent
                 assert_never(item.audience)
 
 
-def _by_recipients(addressed: Iterable[Addressed], recipients_max: int) -> Iterator[list[Addressed]]:
+def _by_recipients(arrivals: Iterable[A], recipients_max: int) -> Iterator[list[A]]:
     """All in order, as many together as have that many recipients. An event with more of them is split."""
-    some: list[Addressed] = []
+    some: list[A] = []
     room = recipients_max
-    for item in addressed:
-        for part in _parts(item, recipients_max):
-            count = len(part.audience.ids) if isinstance(part.audience, Users) else 1
+    for arrival in arrivals:
+        for part, count in _parts(arrival, recipients_max):
             if count > room:
                 yield some
                 some, room = [], recipients_max
@@ -158,16 +174,19 @@ def _by_recipients(addressed: Iterable[Addressed], recipients_max: int) -> Itera
         yield some
 
 
-def _parts(item: Addressed, recipients_max: int) -> Iterator[Addressed]:
-    if not isinstance(item.audience, Users) or len(item.audience.ids) <= recipients_max:
-        yield item
+def _parts(arrival: A, recipients_max: int) -> Iterator[tuple[A, int]]:
+    """The arrival, or as many of it as its users make, each with the count of its recipients."""
+    if isinstance(arrival, Verdict) or not isinstance(arrival.audience, Users):
+        yield arrival, 1
         return
-    ids = item.audience.ids
+    ids = arrival.audience.ids
     for start in range(0, len(ids), recipients_max):
-        yield Addressed(item.notice, Users(ids[start : start + recipients_max]))
+        part = ids[start : start + recipients_max]
+        yield msgspec.structs.replace(arrival, audience=Users(part)), len(part)
 
 
 def _by_size(deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
+    """All in order, some 4 MB together at most: what waits for the broker is bounded."""
     some: list[Delivery] = []
     size_bytes = 0
     for delivery in deliveries:

@@ -1,6 +1,6 @@
 """The metrics of notifier."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from shared.metrics import LATENCY_BUCKETS_S
 
@@ -9,3 +9,8 @@ ENTRIES_STORED = Counter("notifier_entries_stored", "Notices stored in inboxes")
 DELIVERIES = Counter("notifier_deliveries", "Deliveries sent and confirmed")
 COMMIT_SECONDS = Histogram("notifier_commit_seconds", "Duration of a group commit", buckets=LATENCY_BUCKETS_S)
 CONFLICTS = Counter("notifier_commit_conflicts", "Group commits begun again because the disk held something else")
+STANDINGS_CHANGED = Counter("notifier_standings_changed", "Revocations and bans put into force")
+ALERTS_OPEN = Gauge("notifier_alerts_open", "Price alerts that this process watches")
+ALERTS_FIRED = Counter("notifier_alerts_fired", "Price alerts fired")
+ALERT_TICKS = Counter("notifier_alert_ticks", "Ticks that alerts were held against")
+ENTRIES_EXPIRED = Counter("notifier_entries_expired", "Inbox entries removed because their time was over")

@@ -15,6 +15,7 @@ from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.events import NOTIFICATION_NEW, Event, client_type, event_key, event_time_ms
 from shared.ids import Prefix, dated_id
+from shared.notifier_commands import NotificationView
 from shared.times import to_iso
 from shared.validation import refusal_of
 
@@ -39,6 +40,14 @@ class NotificationFields(msgspec.Struct, frozen=True):
     title: str
     message: str
     priority: Priority = Priority.MEDIUM
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """What REST shows of a notification beside its data."""
+
+    title: str | None = None
+    message: str | None = None
+    priority: str | None = None
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -118,6 +127,23 @@ def entry_data(notice: Notice, entry: Entry) -> bytes:
 def entry_frame(notice: Notice, entry: Entry) -> bytes:
     """The finished frame for `entry`'s user, live or replayed."""
     return _framed(notice.type, entry_data(notice, entry))
+
+
+def entry_view(notice: Notice, entry: Entry) -> NotificationView:
+    """The entry as REST shows it."""
+    shown = msgspec.json.decode(notice.data, type=_Shown) if notice.type == NOTIFICATION_NEW else _Shown()
+    return NotificationView(
+        id=entry.id,
+        seq=entry.seq,
+        type=notice.type,
+        created_at=to_iso(notice.created_at_ms),
+        read=entry.read_at_ms is not None,
+        read_at=None if entry.read_at_ms is None else to_iso(entry.read_at_ms),
+        data=msgspec.Raw(entry_data(notice, entry)),
+        title=shown.title,
+        message=shown.message,
+        priority=shown.priority,
+    )
 
 
 def listeners_frame(notice: Notice) -> bytes:

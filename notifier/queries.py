@@ -1,65 +1,36 @@
-"""Reads of inboxes: what gateways replay and what REST lists. Answered by any replica, straight from the database."""
-
-from typing import assert_never
+"""Everything that gateways ask, each to its desk."""
 
 import msgspec
 
-from notifier.notices import entry_frame
-from notifier.store import NotifierStore
-from shared.commands import Replay
-from shared.notifier_commands import InboxHead, NotifierQueries, OpenInbox, ReplayInbox
-
-REPLAY_MAX = 1000
-REPLAY_MAX_BYTES = 8 * 1024 * 1024
+from notifier.alert_queries import AlertDesk
+from notifier.inbox_queries import InboxDesk
+from notifier.standing_store import StandingStore
+from shared.notifier_commands import (
+    STANDINGS_AT_ONCE,
+    AlertQueries,
+    InboxQueries,
+    ListStandings,
+    NotifierQueries,
+    StandingPage,
+)
 
 
 class Queries:
     """Answers `NotifierQueries`. Methods raise Refusal and Unavailable."""
 
-    def __init__(self, store: NotifierStore) -> None:
-        self._store = store
+    def __init__(self, inboxes: InboxDesk, alerts: AlertDesk, standings: StandingStore) -> None:
+        self._inboxes = inboxes
+        self._alerts = alerts
+        self._standings = standings
 
     async def answer(self, query: NotifierQueries) -> msgspec.Struct:
         """The reply to one query."""
-        match query:
-            case OpenInbox():
-                return await self._open(query)
-            case ReplayInbox():
-                return await self._replay(query)
-            case _:
-                assert_never(query)
+        if isinstance(query, InboxQueries):
+            return await self._inboxes.answer(query)
+        if isinstance(query, AlertQueries):
+            return await self._alerts.answer(query)
+        return await self._list_standings(query)
 
-    async def _open(self, query: OpenInbox) -> InboxHead:
-        """Not recovered: too much was missed, or some of it has expired, or `since` is beyond what was ever sent."""
-        user_id = query.caller.user_id
-        head = await self._store.head(user_id)
-        since = head if query.since is None else query.since
-        nothing = InboxHead(seq=head, recovered=False, first=head + 1, frames=())
-        if not 0 <= head - since <= REPLAY_MAX:
-            return nothing
-        first, frames = await self._frames(user_id, since + 1, head)
-        if first != since + 1 or len(frames) < head - since:
-            return nothing
-        return InboxHead(seq=head, recovered=True, first=first, frames=tuple(frames))
-
-    async def _replay(self, query: ReplayInbox) -> Replay:
-        last = min(query.through, query.after + REPLAY_MAX)
-        first, frames = await self._frames(query.caller.user_id, query.after + 1, last)
-        return Replay(first=first, frames=tuple(frames))
-
-    async def _frames(self, user_id: str, first: int, last: int) -> tuple[int, list[msgspec.Raw]]:
-        """The frames of the first unbroken run of what is kept between `first` and `last`, 8 MB at most; its first."""
-        if last < first:
-            return first, []
-        entries = await self._store.entries_between(user_id, first, last)
-        notices = await self._store.notices({entry.key for entry in entries})
-        kept = [(entry, notices[entry.key]) for entry in entries if entry.key in notices]
-        start = kept[0][0].seq if kept else first
-        frames: list[msgspec.Raw] = []
-        size_bytes = 0
-        for seq, (entry, notice) in enumerate(kept, start):
-            if entry.seq != seq or size_bytes > REPLAY_MAX_BYTES:
-                break
-            frames.append(msgspec.Raw(entry_frame(notice, entry)))
-            size_bytes += len(notice.data)
-        return start, frames
+    async def _list_standings(self, query: ListStandings) -> StandingPage:
+        found = await self._standings.after(query.after, STANDINGS_AT_ONCE + 1)
+        return StandingPage(items=tuple(found[:STANDINGS_AT_ONCE]), more=len(found) > STANDINGS_AT_ONCE)

@@ -3,7 +3,7 @@
 Collections:
 - `events`: `_id` event key; whether it is `done`, and for inboxes its notice, once for all its users.
 - `notifications`: `_id` notification id; a user's entry: which event, which `seq`, read or not.
-- `inboxes`: `_id` user id; a `seq` up to which all were given out: the last that was removed, or a mark set every 256th.
+- `inboxes`: `_id` user id; a `seq` up to which all were given out: the last that was removed, or a mark, every 256th.
   Entries expire, but no seq is given twice: so it is `sweep` that removes them, not the server.
 
 Times are integers, milliseconds since 1970; only the `expiresAt` of events is a date, as the server removes by it.
@@ -12,7 +12,7 @@ Every operation is bounded, by 1,000 documents or so: one that took longer than 
 
 import asyncio
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -55,11 +55,12 @@ class Conflict(RealtimeError):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of an event. `notice` is there when it went to inboxes."""
+    """What is known of an event. `notice` is there when it goes to inboxes."""
 
-    is_done: bool
+    key: str
     created_at_ms: int
-    notice: Notice | None
+    notice: Notice | None = None
+    is_done: bool = False
 
 
 class NotifierStore:
@@ -79,13 +80,11 @@ class NotifierStore:
             found = await self._events.find({"_id": {"$in": list(keys)}}).to_list(None)
         return {document["_id"]: _to_record(document) for document in found}
 
-    async def insert_records(self, notices: Iterable[tuple[Notice, bool]], now_ms: int) -> None:
-        """Note that these events are begun; those with True go to inboxes. Raises Conflict if one is known already."""
-        documents = [self._from_notice(notice, to_users=to_users, now_ms=now_ms) for notice, to_users in notices]
-        if not documents:
-            return
-        with _conflicting("an event is known already"), translated():
-            await self._events.insert_many(documents, ordered=False)
+    async def insert_records(self, records: Sequence[Record], now_ms: int) -> None:
+        """Note that these events are begun. Raises Conflict if one is known already."""
+        if records:
+            with conflicting("an event is known already"), translated():
+                await self._events.insert_many([self._from_record(record, now_ms) for record in records], ordered=False)
 
     async def mark_done(self, keys: Collection[str]) -> None:
         """Note that these events are delivered: they are passed over from now on."""
@@ -98,13 +97,12 @@ class NotifierStore:
         records = await self.records(keys)
         return {key: record.notice for key, record in records.items() if record.notice is not None}
 
-    def _from_notice(self, notice: Notice, *, to_users: bool, now_ms: int) -> Document:
-        idempotent_until_ms = now_ms + IDEMPOTENT_FOR_DAYS * MILLISECONDS_PER_DAY
-        document: Document = {"_id": notice.key, "done": False, "createdAtMs": notice.created_at_ms}
-        if not to_users:
-            return document | {"expiresAt": _date(idempotent_until_ms)}
+    def _from_record(self, record: Record, now_ms: int) -> Document:
+        document: Document = {"_id": record.key, "done": record.is_done, "createdAtMs": record.created_at_ms}
+        if record.notice is None:
+            return document | {"expiresAt": date(now_ms + IDEMPOTENT_FOR_DAYS * MILLISECONDS_PER_DAY)}
         kept_until_ms = now_ms + self._ttl_ms + RECORD_MARGIN_DAYS * MILLISECONDS_PER_DAY
-        return document | {"type": notice.type, "data": notice.data, "expiresAt": _date(kept_until_ms)}
+        return document | {"type": record.notice.type, "data": record.notice.data, "expiresAt": date(kept_until_ms)}
 
     # Inboxes: the writer --------------------------------------------------------------------------------------------
 
@@ -171,7 +169,7 @@ class NotifierStore:
         """
         expires_at_ms = now_ms + self._ttl_ms
         for some in _chunks(entries, AT_ONCE):
-            with _conflicting("an entry or its seq is there already"), translated():
+            with conflicting("an entry or its seq is there already"), translated():
                 await self._entries.insert_many([_from_entry(entry, expires_at_ms) for entry in some], ordered=True)
             await self._mark({entry.user_id: entry.seq for entry in some if _is_marked(entry)})
 
@@ -210,10 +208,41 @@ class NotifierStore:
             found = await cursor.sort("seq", ASCENDING).to_list(None)
         return [_to_entry(document) for document in found]
 
+    # Inboxes: REST --------------------------------------------------------------------------------------------------
+
+    async def entry_page(self, user_id: str, *, unread: bool, skip: int, limit: int) -> tuple[list[Entry], int]:
+        """Entries, newest first, and how many there are."""
+        chosen = _unread(user_id) if unread else {"userId": user_id}
+        with translated():
+            cursor = self._entries.find(chosen).sort("seq", DESCENDING).skip(skip).limit(limit)
+            found, total = await asyncio.gather(cursor.to_list(None), self._entries.count_documents(chosen))
+        return [_to_entry(document) for document in found], total
+
+    async def count_unread(self, user_id: str) -> int:
+        """How many entries the user has not read."""
+        with translated():
+            return await self._entries.count_documents(_unread(user_id))
+
+    async def mark_read(self, user_id: str, entry_id: str, now_ms: int) -> Entry | None:
+        """Mark an entry as read unless it is, and return it; None if it is not the user's."""
+        chosen = {"_id": entry_id, "userId": user_id}
+        with translated():
+            await self._entries.update_one(chosen | {"read": False}, {"$set": {"read": True, "readAtMs": now_ms}})
+            found = await self._entries.find_one(chosen)
+        return _to_entry(found) if found else None
+
+    async def mark_all_read(self, user_id: str, through: int, now_ms: int) -> None:
+        """Mark all entries with seq ≤ `through` as read."""
+        chosen = _unread(user_id) | {"seq": {"$lte": through}}
+        with translated():
+            while found := await self._entries.find(chosen, {"_id": 1}).limit(AT_ONCE).to_list(None):
+                ids = [document["_id"] for document in found]
+                await self._entries.update_many({"_id": {"$in": ids}}, {"$set": {"read": True, "readAtMs": now_ms}})
+
 
 @contextmanager
-def _conflicting(reason: str) -> Iterator[None]:
-    """Turn duplicate keys, and nothing else, into Conflict."""
+def conflicting(reason: str) -> Iterator[None]:
+    """Turn duplicate keys of a bulk write, and nothing else, into Conflict."""
     try:
         yield
     except BulkWriteError as error:
@@ -221,6 +250,10 @@ def _conflicting(reason: str) -> Iterator[None]:
         if codes == {DUPLICATE_KEY}:
             raise Conflict(reason) from error
         raise
+
+
+def _unread(user_id: str) -> Document:
+    return {"userId": user_id, "read": False}
 
 
 def _is_marked(entry: Entry) -> bool:
@@ -233,7 +266,8 @@ def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _date(at_ms: int) -> datetime:
+def date(at_ms: int) -> datetime:
+    """The server's own kind of time, which it needs for expiry."""
     return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
@@ -241,7 +275,7 @@ def _to_record(document: Document) -> Record:
     created_at_ms = document["createdAtMs"]
     data = document.get("data")
     notice = None if data is None else Notice(document["_id"], document["type"], created_at_ms, bytes(data))
-    return Record(document["done"], created_at_ms, notice)
+    return Record(document["_id"], created_at_ms, notice, document["done"])
 
 
 def _from_entry(entry: Entry, expires_at_ms: int) -> Document:

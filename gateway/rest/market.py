@@ -5,8 +5,8 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from gateway.auth import Authenticator
 from gateway.backend import Backend
+from gateway.guard import Guard
 from gateway.rest.envelope import Calls, In, query_of, success
 from shared import market_commands as market
 from shared import validation
@@ -39,8 +39,8 @@ class CandlesQuery(In, frozen=True):
 class MarketCalls(Calls):
     """The handlers; each raises Refusal or Unavailable, of which `gateway.app` makes the failure envelope."""
 
-    def __init__(self, authenticator: Authenticator, backend: Backend) -> None:
-        super().__init__(authenticator)
+    def __init__(self, guard: Guard, backend: Backend) -> None:
+        super().__init__(guard)
         self._backend = backend
 
     def routes(self) -> list[web.RouteDef]:

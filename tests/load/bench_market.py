@@ -2,9 +2,9 @@
 
     python -m tests.load.bench_market [--rate 20000] [--symbols 500] [--ticks-per-event 200] [--seconds 30]
 
-Starts a broker, a database, one market_feed and one producer, all on this machine; prints a line every few seconds and at
-the end whether every tick counts exactly once. What waits must not grow. A process of its own reads the announced ticks
-away, as notifier does. Exit code 1 when ticks are missing or the queue grew.
+Starts a broker, a database, one market_feed and one producer, all on this machine; prints a line every few seconds and
+at the end whether every tick counts exactly once. What waits must not grow. A process of its own reads the announced
+ticks away, as notifier does. Exit code 1 when ticks are missing or the queue grew.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import aio_pika
 import aiohttp
@@ -25,7 +26,7 @@ import msgspec
 from shared.bus import Bus
 from shared.commands import Caller
 from shared.ids import Prefix, new_id
-from shared.market_commands import GetCandles, GetPrices, Interval, Candles, Prices
+from shared.market_commands import Candles, GetCandles, GetPrices, Interval, Prices
 from shared.times import now_ms
 from shared.topology import EVENTS, MARKET_QUERY, MARKET_TICKS, NOTIFIER_TICKS
 from tests.support.infrastructure import Infrastructure
@@ -238,9 +239,11 @@ async def watch(arguments: Arguments, probe: Probe, producer: asyncio.subprocess
 async def wait_for_all(probe: Probe, ticks: int) -> float:
     """Return how many ticks were counted, once it is all of them or time is over."""
     deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
-    while (counted := (await probe.metrics())["ticks"]) < ticks and time.monotonic() < deadline_s:
+    while True:
+        counted = (await probe.metrics())["ticks"]
+        if counted >= ticks or time.monotonic() > deadline_s:
+            return counted
         await asyncio.sleep(0.2)
-    return counted
 
 
 async def check(arguments: Arguments, amqp_url: str, ticks: int) -> bool:
@@ -248,7 +251,7 @@ async def check(arguments: Arguments, amqp_url: str, ticks: int) -> bool:
     async with Bus(amqp_url, new_id(Prefix.NODE)) as bus:
         await bus.wait_connected()
 
-        def head() -> dict[str, object]:
+        def head() -> dict[str, Any]:
             return {"id": new_id(Prefix.COMMAND), "deadline_ms": bus.deadline_ms(), "caller": Caller(user_id="bench")}
 
         prices = await bus.request(MARKET_QUERY, GetPrices(**head()), Prices)

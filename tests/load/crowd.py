@@ -33,13 +33,14 @@ class Crowd:
 
         async def opener() -> None:
             for dialect in waiting:
-                await self._open_one(dialect)
+                await self.open_one(dialect)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._concurrency):
                 tasks.create_task(opener())
 
-    async def _open_one(self, dialect: Dialect) -> None:
+    async def open_one(self, dialect: Dialect) -> bool:
+        """Open one client; False if it did not get to listen."""
         client = Client(self.host, self.port, dialect)
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
@@ -50,10 +51,11 @@ class Crowd:
         except (OSError, TimeoutError) as error:
             self.failed[str(error) or type(error).__name__] += 1
             client.leave()
-            return
+            return False
         client.on_lost = self._lost
         self.clients.append(client)
         self.joining.add(client.joined_us - client.begun_us)
+        return True
 
     def _lost(self, client: Client) -> None:
         self.closed[str(client.close_code)] += 1

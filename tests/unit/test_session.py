@@ -87,7 +87,7 @@ def test_auth_asks_for_the_token_to_be_verified() -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED])
 def test_a_refused_token_gets_its_reason_and_4401(code: ErrorCode) -> None:
-    close = closed(new_session().not_authenticated(Refusal(code, "why"), 3), 4401)
+    close = closed(new_session().turned_away(Refusal(code, "why"), "auth", 3), 4401)
     assert said(close) == ("error", 3, {"code": code, "message": "why", "retryable": False, "request": "auth"})
 
 

@@ -1,0 +1,24 @@
+"""The door: a token is valid, and nothing stands against its user. The same for REST and sockets."""
+
+from gateway.auth import Authenticator
+from gateway.identity import Identity
+from gateway.standings import Standings
+from shared.times import now_ms
+
+
+class Guard:
+    """Who may come in, by token and by standing."""
+
+    def __init__(self, authenticator: Authenticator, standings: Standings) -> None:
+        self._authenticator = authenticator
+        self._standings = standings
+
+    def admit(self, token: str) -> Identity:
+        """The identity of a token. Raises UNAUTHORIZED, TOKEN_EXPIRED, or FORBIDDEN for a banned user."""
+        identity = self._authenticator.verify(token)
+        self.check(identity)
+        return identity
+
+    def check(self, identity: Identity) -> None:
+        """Raises UNAUTHORIZED for a token revoked since, FORBIDDEN for a banned user."""
+        self._standings.check(identity.caller, now_ms())

@@ -1,0 +1,148 @@
+"""Alerts in MongoDB: the collection `alerts`, `_id` the alert id. `unannounced`: fired, its user not told yet."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import msgspec
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from notifier.alerts import Fired, Hit, OpenAlert
+from notifier.store import AT_ONCE, date
+from shared.market_commands import AppliedTick
+from shared.mongo import Database, Document, Indexes, translated
+from shared.notifier_commands import AlertDirection, AlertStatus
+from shared.times import MILLISECONDS_PER_DAY
+
+INDEXES: Indexes = {
+    "alerts": [
+        IndexModel([("userId", ASCENDING), ("createdAtMs", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("status", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("unannounced", ASCENDING)], sparse=True),
+        IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
+    ],
+}
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert as it stands."""
+
+    alert: OpenAlert
+    created_at_ms: int
+    fired: Fired | None = None
+
+
+class AlertStore:
+    """Reads and writes of alerts. Every method raises Unavailable when the database is away.
+
+    A fired alert is kept for `ttl_days`, an active one for ever.
+    """
+
+    def __init__(self, database: Database, ttl_days: int) -> None:
+        self._alerts = database["alerts"]
+        self._ttl_ms = ttl_days * MILLISECONDS_PER_DAY
+
+    # For their users ------------------------------------------------------------------------------------------------
+
+    async def insert(self, alert: Alert) -> Alert | None:
+        """Store a new alert and return what is stored under its id: an earlier try's, or None if that is another's."""
+        try:
+            with translated():
+                await self._alerts.insert_one(_from_alert(alert))
+        except DuplicateKeyError:
+            return await self.find(alert.alert.user_id, alert.alert.id)
+        return alert
+
+    async def find(self, user_id: str, alert_id: str) -> Alert | None:
+        """An alert, if it is the user's."""
+        with translated():
+            found = await self._alerts.find_one({"_id": alert_id, "userId": user_id})
+        return _to_alert(found) if found else None
+
+    async def count_active(self, user_id: str) -> int:
+        """How many alerts of a user have not fired."""
+        with translated():
+            return await self._alerts.count_documents({"userId": user_id, "status": AlertStatus.ACTIVE.value})
+
+    async def page(self, user_id: str, skip: int, limit: int) -> tuple[list[Alert], int]:
+        """A user's alerts, newest first, and how many there are."""
+        chosen = {"userId": user_id}
+        with translated():
+            cursor = self._alerts.find(chosen).sort([("createdAtMs", -1), ("_id", -1)]).skip(skip).limit(limit)
+            found, total = await asyncio.gather(cursor.to_list(None), self._alerts.count_documents(chosen))
+        return [_to_alert(document) for document in found], total
+
+    async def delete(self, user_id: str, alert_id: str) -> Alert | None:
+        """Remove an alert and return it; None if it is not the user's."""
+        with translated():
+            found = await self._alerts.find_one_and_delete({"_id": alert_id, "userId": user_id})
+        return _to_alert(found) if found else None
+
+    # For the watch --------------------------------------------------------------------------------------------------
+
+    async def active(self) -> AsyncIterator[list[OpenAlert]]:
+        """All alerts that have not fired, some at a time."""
+        last = ""
+        while True:
+            chosen = {"status": AlertStatus.ACTIVE.value, "_id": {"$gt": last}}
+            with translated():
+                found = await self._alerts.find(chosen).sort("_id", ASCENDING).limit(AT_ONCE).to_list(None)
+            if not found:
+                return
+            yield [_to_alert(document).alert for document in found]
+            last = found[-1]["_id"]
+
+    async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
+        """Note which tick fired each alert. Those that are not active any more stay as they are."""
+        for start in range(0, len(hits), AT_ONCE):
+            writes = [self._firing(hit, now_ms) for hit in hits[start : start + AT_ONCE]]
+            with translated():
+                await self._alerts.bulk_write(writes, ordered=False)
+
+    async def unannounced(self) -> list[Fired]:
+        """Some of the fired alerts whose users are not told yet."""
+        with translated():
+            found = await self._alerts.find({"unannounced": True}).limit(AT_ONCE).to_list(None)
+        return [fired for document in found if (fired := _to_alert(document).fired) is not None]
+
+    async def mark_announced(self, alert_ids: Collection[str]) -> None:
+        """Note that the users of these are told."""
+        with translated():
+            await self._alerts.update_many({"_id": {"$in": list(alert_ids)}}, {"$unset": {"unannounced": ""}})
+
+    def _firing(self, hit: Hit, now_ms: int) -> UpdateOne:
+        fields = {
+            "status": AlertStatus.FIRED.value,
+            "firedAtMs": now_ms,
+            "tick": {"price": hit.tick.price, "seq": hit.tick.seq, "atMs": hit.tick.at_ms},
+            "unannounced": True,
+            "expiresAt": date(now_ms + self._ttl_ms),
+        }
+        return UpdateOne({"_id": hit.alert.id, "status": AlertStatus.ACTIVE.value}, {"$set": fields})
+
+
+def _from_alert(alert: Alert) -> Document:
+    return {
+        "_id": alert.alert.id,
+        "userId": alert.alert.user_id,
+        "symbol": alert.alert.symbol,
+        "direction": alert.alert.direction.value,
+        "price": alert.alert.price,
+        "status": AlertStatus.ACTIVE.value,
+        "createdAtMs": alert.created_at_ms,
+    }
+
+
+def _to_alert(document: Document) -> Alert:
+    alert = OpenAlert(
+        id=document["_id"],
+        user_id=document["userId"],
+        symbol=document["symbol"],
+        direction=AlertDirection(document["direction"]),
+        price=document["price"],
+    )
+    tick = document.get("tick")
+    if tick is None:
+        return Alert(alert, document["createdAtMs"])
+    applied = AppliedTick(alert.symbol, tick["price"], tick["seq"], tick["atMs"])
+    return Alert(alert, document["createdAtMs"], Fired(Hit(alert, applied), document["firedAtMs"]))

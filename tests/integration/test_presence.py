@@ -1,0 +1,490 @@
+"""Presence by gateway leases, on the real broker and database: gateways' reports in, deliveries to gateways out.
+
+The clock is the test's, so that a lease runs out when it says so; only the last test waits for a real one.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_service import presence_store, store
+from chat_service.presence import Presence, PresenceTimes
+from chat_service.presence_store import PresenceRecord, PresenceStore
+from chat_service.rooms import Member, Role, Room, RoomType
+from chat_service.store import RoomStore
+from deploy.command import Command
+from deploy.settings import PROJECT
+from gateway.backend import Backend
+from gateway.presence import REPORTER, Report, Roster
+from shared.bus import Bus
+from shared.chat_commands import ReportPresence
+from shared.ids import Prefix, new_id
+from shared.lines import split_lines
+from shared.mongo import Database, Mongo
+from shared.protocol import UserProfile
+from shared.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, Delivery, QueueSpec, shard_key
+from tests.support.live_client import Caller as RestCaller
+from tests.support.live_client import Frame, LiveClient
+from tests.support.server_process import ServerProcess
+from tests.support.services import chat_service, free_port, gateway, wait_ready
+from tests.support.tokens import SECRET
+from tests.support.waiting import until
+
+TIMES = PresenceTimes(sweep_interval_s=0.02)
+NO_GHOSTS_AFTER_S = 30.0
+EXPIRES_MS = 60_000
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+class Clock:
+    """Time as the test has it."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def pass_ms(self, ms: int) -> None:
+        self.now_ms += ms
+
+
+class ForgetfulStore(PresenceStore):
+    """The real store of a process that dies, once, after the state is written and before anyone is told."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.dies = False
+
+    async def unsettled(self, user_ids: Collection[str]) -> list[PresenceRecord]:
+        if self.dies:
+            self.dies = False
+            raise Crash
+        return await super().unsettled(user_ids)
+
+
+@dataclass
+class Gateway:
+    """A gateway's report of who is there, sent when the test says so; decided by the gateway's own roster."""
+
+    backend: Backend
+    node_id: str = field(default_factory=lambda: new_id(Prefix.NODE))
+    roster: Roster = field(default_factory=Roster)
+    now_s: float = 0.0
+
+    async def report(self) -> bool:
+        """Send one report; returns whether the lease is known. If not, the next report is a full one."""
+        report = self.roster.next_report(self.now_s)
+        answer = await self.backend.report_presence(self._command(report))
+        if answer.lease_is_known:
+            self.roster.reported(report)
+        else:
+            self.roster.lease_lost()
+        return answer.lease_is_known
+
+    async def leave(self) -> bool:
+        command = self._command(Report((), (), False), is_leaving=True)
+        return (await self.backend.report_presence(command)).lease_is_known
+
+    async def opened(self, *users: str) -> None:
+        for user in users:
+            self.roster.opened(user)
+        assert await self.report()
+
+    async def closed(self, *users: str) -> None:
+        """Close a socket of each, and let the grace pass."""
+        for user in users:
+            self.roster.closed(user, self.now_s)
+        self.now_s += 5.0
+        assert await self.report()
+
+    def _command(self, report: Report, *, is_leaving: bool = False) -> ReportPresence:
+        return ReportPresence(
+            **self.backend.head(REPORTER),
+            node_id=self.node_id,
+            came=report.came,
+            went=report.went,
+            is_full=report.is_full,
+            is_leaving=is_leaving,
+        )
+
+
+@dataclass
+class World:
+    """Presence as chat_service runs it, and what reaches the gateways."""
+
+    bus: Bus
+    rooms: RoomStore
+    store: ForgetfulStore
+    presence: Presence
+    clock: Clock
+    told: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
+
+    def gateway(self) -> Gateway:
+        return Gateway(Backend(self.bus))
+
+    def hear(self, body: bytes) -> None:
+        for line in split_lines(body):
+            delivery = Delivery.from_line(line)
+            frame = json.loads(delivery.frame)
+            self.told.append((delivery.channel, frame["type"], frame["data"]["userId"]))
+
+    async def status(self, user: str) -> str:
+        return (await self.presence.state((user,))).users[0].status
+
+    async def make_room(self, room_id: str, *users: str, direct: tuple[str, str] | None = None) -> None:
+        kind = RoomType.PUBLIC if direct is None else RoomType.PRIVATE
+        room = Room(
+            id=room_id, name=room_id, description="", type=kind, created_by=users[0], created_at_ms=1, direct=direct
+        )
+        members: dict[tuple[str, str], Member | None] = {
+            (room_id, user): Member(
+                room_id=room_id,
+                user_id=user,
+                role=Role.MEMBER,
+                joined_at_ms=1,
+                read_seq=0,
+                profile=UserProfile(),
+            )
+            for user in users
+        }
+        await self.rooms.put_members(members)
+        await self.store.mark_new_members(list(members))
+        await self.rooms.put_rooms([room])
+
+    async def expect(self, *told: tuple[str, str, str]) -> None:
+        """This has been told since the last look, and nothing else."""
+        await self._barrier()
+        assert sorted(self.told) == sorted(told)
+        self.told.clear()
+
+    async def _barrier(self) -> None:
+        """What was delivered on any shard before this has come by now."""
+        marks = [Delivery(f"mark:{number}", _TRANSIENT, 0, "", _mark(number)) for number in range(SHARDS)]
+        for number, mark in enumerate(marks):
+            self.bus.publish(DELIVERIES, shard_key(number), mark.to_line())
+        await until(lambda: sum(event == "mark" for _, event, _ in self.told) == SHARDS)
+        self.told = [entry for entry in self.told if entry[1] != "mark"]
+
+
+_TRANSIENT = Delivery.from_line(b"x\tt\t0\t\t{}").kind
+
+
+def _mark(number: int) -> bytes:
+    return b'{"type":"mark","data":{"userId":"%d"}}' % number
+
+
+@pytest.fixture
+async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[World]:
+    mongo = Mongo(mongodb_uri, database_name)
+    await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
+    clock = Clock()
+    async with Bus(amqp_url, new_id(Prefix.NODE)) as bus:
+        await bus.wait_connected()
+        present = ForgetfulStore(mongo.database)
+        presence = Presence(present, bus, "sweeper", clock, TIMES)
+        made = World(bus, RoomStore(mongo.database), present, presence, clock)
+        shards = tuple((DELIVERIES, shard_key(number)) for number in range(SHARDS))
+        await bus.listen(QueueSpec(f"test.{bus.name}", {"x-expires": EXPIRES_MS}, shards), made.hear)
+        await bus.consume(CHAT_PRESENCE, presence.handle)
+        yield made
+    mongo.close()
+
+
+@asynccontextmanager
+async def sweeping(presence: Presence) -> AsyncIterator[None]:
+    """The sweep runs, until the end of the block."""
+    task = asyncio.create_task(presence.sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def eventually(check: Callable[[], Any], wanted: object, timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while await check() != wanted:  # noqa: ASYNC110 - what is waited for is in a database
+            await asyncio.sleep(0.02)
+
+
+async def test_user_is_online_while_any_device_on_any_gateway_is(world: World) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    first, second = world.gateway(), world.gateway()
+    await first.opened("ann")
+    await world.expect(("room:room_1", "user:online", "ann"))
+    await second.opened("ann")
+    await first.opened("ann")
+    await first.closed("ann")
+    assert await world.status("ann") == "online"
+    await first.closed("ann")
+    assert await world.status("ann") == "online"
+    await world.expect()
+    await second.closed("ann")
+    assert await world.status("ann") == "offline"
+    await world.expect(("room:room_1", "user:offline", "ann"))
+
+
+async def test_report_that_comes_twice_is_told_once(world: World) -> None:
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    gateway_.roster.opened("ann")
+    report = gateway_.roster.next_report(0.0)
+    for _ in range(3):
+        command = gateway_._command(report)
+        assert (await gateway_.backend.report_presence(command)).lease_is_known
+    await world.expect(("room:room_1", "user:online", "ann"))
+
+
+async def test_every_room_and_direct_partner_is_told_and_active_now_follows(world: World) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    await world.make_room("room_2", "ann")
+    await world.make_room("room_3", "ben")
+    await world.make_room("room_d", "ann", "cat", direct=("ann", "cat"))
+    gateway_ = world.gateway()
+    await gateway_.opened("ann", "ben")
+    await world.expect(
+        ("room:room_1", "user:online", "ann"),
+        ("room:room_2", "user:online", "ann"),
+        ("user:cat", "user:online", "ann"),
+        ("room:room_1", "user:online", "ben"),
+        ("room:room_3", "user:online", "ben"),
+    )
+    rooms = ["room_1", "room_2", "room_3"]
+    assert await world.rooms.active_now(rooms) == {"room_1": 2, "room_2": 1, "room_3": 1}
+    await gateway_.closed("ann")
+    assert await world.rooms.active_now(rooms) == {"room_1": 1, "room_3": 1}
+    await world.expect(
+        ("room:room_1", "user:offline", "ann"),
+        ("room:room_2", "user:offline", "ann"),
+        ("user:cat", "user:offline", "ann"),
+    )
+    await world.make_room("room_4", "ann", "ben")
+    assert await world.rooms.active_now(["room_4"]) == {"room_4": 1}
+
+
+async def test_users_of_a_dead_gateway_go_offline_and_those_elsewhere_stay(world: World) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    dead, living = world.gateway(), world.gateway()
+    await dead.opened("ann", "ben")
+    await living.opened("ben")
+    await world.expect(("room:room_1", "user:online", "ann"), ("room:room_1", "user:online", "ben"))
+    async with sweeping(world.presence):
+        world.clock.pass_ms(TIMES.lease_ms - 1_000)
+        assert await living.report()
+        world.clock.pass_ms(1_001)
+        await eventually(lambda: world.status("ann"), "offline")
+        await until(lambda: bool(world.told))
+    assert await world.status("ben") == "online"
+    await world.expect(("room:room_1", "user:offline", "ann"))
+    seen = (await world.store.records(["ann"]))["ann"].last_seen_at_ms
+    assert seen == world.clock.now_ms
+
+
+async def test_frozen_gateway_learns_that_its_lease_is_gone_and_reports_its_users_anew(world: World) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann", "ben")
+    async with sweeping(world.presence):
+        world.clock.pass_ms(TIMES.lease_ms + 1)
+        await eventually(lambda: world.status("ann"), "offline")
+        await eventually(lambda: world.store.users_of(gateway_.node_id), set())
+        await eventually(lambda: _has_lease(world, gateway_), False)
+    gateway_.roster.closed("ben", gateway_.now_s - 10.0)
+    assert not await gateway_.report()
+    assert await gateway_.report()
+    assert (await world.status("ann"), await world.status("ben")) == ("online", "offline")
+    changes = [("room:room_1", f"user:{status}", user) for status in ("online", "offline") for user in ("ann", "ben")]
+    await world.expect(*changes, ("room:room_1", "user:online", "ann"))
+
+
+async def _has_lease(world: World, gateway_: Gateway) -> bool:
+    return await world.store._nodes.find_one({"_id": gateway_.node_id}) is not None
+
+
+async def test_lease_that_is_being_swept_cannot_be_renewed_nor_begun_until_it_is_gone(world: World) -> None:
+    """Else the gateway would keep a lease whose users the sweep takes offline behind its back."""
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    world.clock.pass_ms(TIMES.lease_ms + 1)
+    now_ms = world.clock.now_ms
+    assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
+    assert await world.store.claim_expired(now_ms, "other", now_ms + TIMES.claim_ms) is None
+    assert not await gateway_.report()
+    assert not await gateway_.report()
+    async with sweeping(world.presence):
+        world.clock.pass_ms(TIMES.claim_ms + 1)
+        await eventually(lambda: world.status("ann"), "offline")
+        await eventually(gateway_.report, True)
+    assert await world.status("ann") == "online"
+
+
+async def test_lease_that_ran_out_unnoticed_is_simply_renewed(world: World) -> None:
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    world.clock.pass_ms(TIMES.lease_ms + 1)
+    assert await gateway_.report()
+    now_ms = world.clock.now_ms
+    assert await world.store.claim_expired(now_ms, "other", now_ms + TIMES.claim_ms) is None
+    assert await world.status("ann") == "online"
+
+
+async def test_users_of_a_leaving_gateway_have_the_grace_to_come_back_elsewhere(world: World) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    leaving, next_ = world.gateway(), world.gateway()
+    await leaving.opened("ann", "ben")
+    assert await leaving.leave()
+    async with sweeping(world.presence):
+        await next_.opened("ann")
+        world.clock.pass_ms(TIMES.leaving_grace_ms + 1)
+        await eventually(lambda: world.status("ben"), "offline")
+        await until(lambda: len(world.told) == 3)
+    assert await world.status("ann") == "online"
+    await world.expect(
+        ("room:room_1", "user:online", "ann"),
+        ("room:room_1", "user:online", "ben"),
+        ("room:room_1", "user:offline", "ben"),
+    )
+
+
+async def test_change_that_was_written_and_not_told_is_told_by_the_sweep(world: World) -> None:
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    await gateway_.report()
+    world.store.dies = True
+    with pytest.raises(Crash):
+        await world.presence._change(gateway_.node_id, {"ann"}, set(), world.clock.now_ms)
+    await world.expect()
+    assert await world.rooms.active_now(["room_1"]) == {}
+    async with sweeping(world.presence):
+        world.clock.pass_ms(TIMES.claim_ms + 1)
+        await until(lambda: bool(world.told))
+    await world.expect(("room:room_1", "user:online", "ann"))
+    assert await world.rooms.active_now(["room_1"]) == {"room_1": 1}
+
+
+async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_another(world: World) -> None:
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    await world.expect(("room:room_1", "user:online", "ann"))
+    world.clock.pass_ms(TIMES.lease_ms + 1)
+    now_ms = world.clock.now_ms
+    assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
+    world.store.dies = True
+    with pytest.raises(Crash):
+        await world.presence._bury(gateway_.node_id, now_ms)
+    await world.expect()
+    async with sweeping(world.presence):
+        world.clock.pass_ms(TIMES.claim_ms + 1)
+        await until(lambda: bool(world.told))
+        await eventually(lambda: _has_lease(world, gateway_), False)
+    await world.expect(("room:room_1", "user:offline", "ann"))
+
+
+async def test_coming_and_going_within_one_settlement_is_no_change(world: World) -> None:
+    await world.make_room("room_1", "ann")
+    first, second = world.gateway(), world.gateway()
+    await first.report()
+    await second.report()
+    world.store.dies = True
+    with pytest.raises(Crash):
+        await world.presence._change(first.node_id, {"ann"}, set(), world.clock.now_ms)
+    await world.presence._change(first.node_id, set(), {"ann"}, world.clock.now_ms)
+    await world.expect()
+
+
+async def test_two_sweeps_at_once_tell_each_change_once(world: World) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    gateways = [world.gateway() for _ in range(4)]
+    for number, one in enumerate(gateways):
+        await one.opened(("ann", "ben")[number % 2])
+    await world.expect(("room:room_1", "user:online", "ann"), ("room:room_1", "user:online", "ben"))
+    other = Presence(world.store, world.bus, "other", world.clock, TIMES)
+    async with sweeping(world.presence), sweeping(other):
+        world.clock.pass_ms(TIMES.lease_ms + 1)
+        for one in gateways:
+            await eventually(lambda one=one: _has_lease(world, one), False)
+    await world.expect(("room:room_1", "user:offline", "ann"), ("room:room_1", "user:offline", "ben"))
+
+
+# Real processes -----------------------------------------------------------------------------------------------------
+
+
+class GatewayProcess:
+    """A gateway that can be killed and frozen."""
+
+    def __init__(self, amqp_url: str, directory: Path, name: str) -> None:
+        self.port, self.admin_port = free_port(), free_port()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "AMQP_URL": amqp_url,
+            "JWT_SECRET": SECRET,
+            "GATEWAY_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "ADMIN_PORT": str(self.admin_port),
+        }
+        command = Command((sys.executable, "-m", "gateway"), environment, PROJECT)
+        self.process = ServerProcess(command, directory / f"{name}.out")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["GatewayProcess"]:
+        self.process.start()
+        try:
+            await wait_ready(self.admin_port)
+            yield self
+        finally:
+            self.process.kill()
+
+
+async def test_killed_and_frozen_gateways_leave_no_ghosts_and_the_thawed_one_reports_anew(
+    amqp_url: str, mongodb_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name))
+        here = await stack.enter_async_context(gateway(amqp_url))
+        killed, frozen = [
+            await stack.enter_async_context(GatewayProcess(amqp_url, tmp_path, name).running())
+            for name in ("killed", "frozen")
+        ]
+        room = await RestCaller(here, "ann").create_room()
+        for user in ("ben", "cat"):
+            await RestCaller(here, user).data("POST", f"/v1/chatrooms/{room}/join")
+        ann = await stack.enter_async_context(await LiveClient.as_user(here, "ann"))
+        await ann.ask("subscribe", channel="chatroom", chatroomId=room)
+        for user, process in (("ben", killed), ("cat", frozen)):
+            await stack.enter_async_context(await LiveClient.as_user(process.url, user))
+            await ann.take(_is("user:online", user))
+        struck_s = time.monotonic()
+        killed.process.kill()
+        frozen.process.signal(signal.SIGSTOP)
+        for user in ("ben", "cat"):
+            await ann.take(_is("user:offline", user), timeout_s=NO_GHOSTS_AFTER_S - (time.monotonic() - struck_s))
+        assert (await RestCaller(here, "ann").data("GET", f"/v1/chatrooms/{room}"))["activeNow"] == 1
+        frozen.process.signal(signal.SIGCONT)
+        await ann.take(_is("user:online", "cat"))
+        assert (await RestCaller(here, "ann").data("GET", "/v1/users/cat/presence"))["status"] == "online"
+        changes = [frame for frame in ann.frames if frame["type"] in ("user:online", "user:offline")]
+        assert [frame["data"]["userId"] for frame in changes] in ([], ["ann"])
+
+
+def _is(event: str, user: str) -> Callable[[Frame], bool]:
+    return lambda frame: bool(frame["type"] == event and frame["data"]["userId"] == user)

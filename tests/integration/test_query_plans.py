@@ -1,0 +1,40 @@
+"""No query of chat_service scans a collection; see tests/load/plans.py."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chat_service import presence_store, store
+from shared.mongo import Database, Mongo
+from tests.load.plans import Call, Stores, calls_not_made, explain, explained, fill
+
+ROOM = "room_history"
+MESSAGES = 500
+
+
+@pytest.fixture
+async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
+    mongo = Mongo(mongodb_uri, database_name)
+    await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
+    await fill(Stores.on(mongo.database), ROOM, MESSAGES, rooms=200, users=100)
+    yield mongo.database
+    mongo.close()
+
+
+async def test_every_query_has_an_index_and_examines_what_it_returns(
+    mongodb_uri: str, database_name: str, database: Database
+) -> None:
+    plans, made = await explained(mongodb_uri, database_name, ROOM, MESSAGES)
+    assert calls_not_made(made) == set()
+    assert len(plans) >= len(made) - 3  # inserts, and calls that found nothing to do, have none
+    assert [(str(plan), plan.faults) for plan in plans if plan.faults] == []
+
+
+async def test_query_without_an_index_would_be_noticed(database: Database) -> None:
+    async def nothing() -> None:
+        pass
+
+    plan = await explain(
+        database, Call("bad", nothing), "find messages", {"find": "messages", "filter": {"text": "no such text"}}
+    )
+    assert plan.faults == ["a collection scan", f"examines {MESSAGES} to return 0"]

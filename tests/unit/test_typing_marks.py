@@ -1,0 +1,98 @@
+"""Typing marks: starts are passed on at most every 2 s and end by themselves after 6 s."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_service.typing_marks import END_AFTER_MS, PASS_ON_MS, TypingMarks, Typist
+
+ANN = Typist("room_1", "ann")
+BEN = Typist("room_1", "ben")
+ANN_ELSEWHERE = Typist("room_2", "ann")
+
+
+def test_first_start_is_told_and_its_renewals_only_every_two_seconds() -> None:
+    marks = TypingMarks()
+    told = [now_ms for now_ms in range(0, 6_001, 500) if marks.set(ANN, True, now_ms)]
+    assert told == [0, PASS_ON_MS, 2 * PASS_ON_MS, 3 * PASS_ON_MS]
+
+
+def test_end_is_told_once() -> None:
+    marks = TypingMarks()
+    marks.set(ANN, True, 0)
+    assert marks.set(ANN, False, 100)
+    assert not marks.set(ANN, False, 200)
+    assert marks.ended(60_000) == []
+
+
+def test_end_of_what_never_began_is_not_told() -> None:
+    assert not TypingMarks().set(ANN, False, 0)
+
+
+def test_start_right_after_an_end_is_told() -> None:
+    marks = TypingMarks()
+    marks.set(ANN, True, 0)
+    marks.set(ANN, False, 10)
+    assert marks.set(ANN, True, 20)
+
+
+def test_typing_ends_six_seconds_after_the_last_renewal_and_not_before() -> None:
+    marks = TypingMarks()
+    marks.set(ANN, True, 0)
+    marks.set(ANN, True, 1_000)
+    assert marks.ended(END_AFTER_MS) == []
+    assert marks.ended(END_AFTER_MS + 999) == []
+    assert marks.ended(END_AFTER_MS + 1_000) == [ANN]
+    assert marks.ended(END_AFTER_MS + 1_000) == []
+
+
+def test_start_after_typing_has_ended_by_itself_is_told() -> None:
+    marks = TypingMarks()
+    marks.set(ANN, True, 0)
+    assert marks.ended(END_AFTER_MS) == [ANN]
+    assert marks.set(ANN, True, END_AFTER_MS)
+
+
+def test_users_and_rooms_do_not_mix() -> None:
+    marks = TypingMarks()
+    assert marks.set(ANN, True, 0)
+    assert marks.set(BEN, True, 1)
+    assert marks.set(ANN_ELSEWHERE, True, 2)
+    marks.set(ANN, True, 3_000)
+    assert marks.ended(END_AFTER_MS + 2) == [BEN, ANN_ELSEWHERE]
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from((ANN, BEN, ANN_ELSEWHERE)), st.sampled_from(("start", "end", "sweep")), st.integers(0, 3_000)
+    )
+)
+
+
+@given(steps)
+def test_others_see_a_start_before_each_end_and_no_typing_goes_on_for_ever(
+    steps: list[tuple[Typist, str, int]],
+) -> None:
+    marks = TypingMarks()
+    shown: set[Typist] = set()
+    renewed_ms: dict[Typist, int] = {}
+    passed_on_ms: dict[Typist, int] = {}
+    now_ms = 0
+    for typist, what, later_ms in steps:
+        now_ms += later_ms
+        if what == "sweep":
+            over = marks.ended(now_ms)
+            assert set(over) == {one for one in shown if renewed_ms[one] + END_AFTER_MS <= now_ms}
+            shown -= set(over)
+        elif marks.set(typist, what == "start", now_ms):
+            if what == "start":
+                assert typist not in shown or now_ms - passed_on_ms[typist] >= PASS_ON_MS
+                passed_on_ms[typist] = now_ms
+                shown.add(typist)
+            else:
+                shown.remove(typist)
+        else:
+            assert (typist in shown) == (what == "start")
+        if what == "start":
+            renewed_ms[typist] = now_ms
+    assert set(marks.ended(now_ms + END_AFTER_MS)) == shown
+    assert marks.ended(2**53) == []
