@@ -8,6 +8,8 @@ from typing import Any
 
 import pymongo
 import pymongo.errors
+from bson.codec_options import TypeDecoder, TypeRegistry
+from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
 from shared import logs
@@ -23,6 +25,15 @@ PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 3.0
 
 
+class _PlainInt(TypeDecoder):
+    """BSON's 64-bit integers come as a subclass of int that msgspec does not write; here they are ints."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
+
+
 class Mongo:
     """One process's client. `timeout_s` bounds every operation, connecting included."""
 
@@ -30,6 +41,7 @@ class Mongo:
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
             uri,
             tz_aware=True,
+            type_registry=TypeRegistry([_PlainInt()]),
             timeoutMS=round(timeout_s * 1000),
             serverSelectionTimeoutMS=round(timeout_s * 1000),
             w="majority",

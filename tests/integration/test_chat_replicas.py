@@ -96,9 +96,8 @@ class Talker:
             await asyncio.sleep(0.02)  # the rate of the load
 
     async def acks(self) -> list[Frame]:
-        return [
-            await self.client.take(lambda frame, id_=id_: frame.get("id") == id_) for id_ in range(1, self.sent + 1)
-        ]
+        """The answers to all that was sent; they come in any order, as the rooms' partitions are done."""
+        return [await self.client.take(lambda frame: "id" in frame) for _ in range(self.sent)]
 
 
 async def test_nothing_is_lost_repeated_or_reordered_while_replicas_come_and_go(

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -418,7 +419,7 @@ async def test_two_sweeps_at_once_tell_each_change_once(world: World) -> None:
     async with sweeping(world.presence), sweeping(other):
         world.clock.pass_ms(TIMES.lease_ms + 1)
         for one in gateways:
-            await eventually(lambda one=one: _has_lease(world, one), False)
+            await eventually(partial(_has_lease, world, one), False)
     await world.expect(("room:room_1", "user:offline", "ann"), ("room:room_1", "user:offline", "ben"))
 
 

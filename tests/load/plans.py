@@ -9,6 +9,7 @@ returned is from before a limit; here the limit is applied.
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -16,7 +17,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from chat_service.messages import Message
 from chat_service.node_store import NodeStore
-from chat_service.presence_store import PresenceStore
+from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profile_store import ProfileStore, Stored
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.store import RoomStore
@@ -25,6 +26,7 @@ from shared.protocol import UserProfile
 
 NOW_MS = 1_800_000_000_000
 FILLED_AT_ONCE = 2_000
+DELETED_ROOM = "room_97"
 
 # Where SecantusDB examines more than MongoDB, and why that is left as it is.
 UNSORTED = "SecantusDB reads no index in order and sorts all; MongoDB stops at the limit"
@@ -138,6 +140,7 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
     for first in range(1, messages + 1, FILLED_AT_ONCE):
         last = min(first + FILLED_AT_ONCE - 1, messages)
         await stores.rooms.insert_messages([a_message(room_id, seq) for seq in range(first, last + 1)])
+    await stores.rooms.insert_messages([a_message(DELETED_ROOM, seq) for seq in range(1, 31)])
     made = [a_room(room_id, last_seq=messages, last_message_at_ms=NOW_MS, member_count=users)]
     made += [a_room(f"room_{number}", number, deleted=number % 97 == 0) for number in range(1, rooms)]
     members: dict[tuple[str, str], Member | None] = {}
@@ -166,7 +169,6 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     private = [RoomType.PRIVATE.value, RoomType.GROUP.value]
     behind = a_room(room_id, last_seq=messages - 20)
     member = a_member(room_id, "user_1")
-    purged = "room_97"
 
     async def put_rooms() -> None:
         await rooms.put_rooms(list((await rooms.rooms(others)).values()))
@@ -176,7 +178,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
 
     yield Call("rooms", lambda: rooms.rooms(others))
     yield Call("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
-    yield Call("recount", lambda: rooms.recount(behind))
+    yield Call("recount", lambda: rooms.recount(behind), UNSORTED)
     yield Call("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
     keys = [(room_id, f"user_{seq % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)]
     yield Call("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
@@ -185,7 +187,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
     yield Call("put_rooms", put_rooms)
     yield Call("deleted_rooms", rooms.deleted_rooms)
-    yield Call("purge", lambda: rooms.purge(purged))
+    yield Call("purge", lambda: rooms.purge(DELETED_ROOM))
     yield Call("active_now", lambda: rooms.active_now([room_id]), note="of one room")
     yield Call("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
     yield Call("room_ids_of", lambda: rooms.room_ids_of("user_7"))
@@ -194,9 +196,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("rooms_among", lambda: rooms.rooms_among(others, private, [], 20))
     yield Call("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"], 20), note="by words")
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
-        yield Call(
-            "messages_between", lambda first=first: rooms.messages_between(room_id, first, first + 49), note=note
-        )
+        yield Call("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
     yield Call("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
 
     yield Call("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
@@ -221,9 +221,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("profiles", lambda: profiles.profiles(users))
 
 
-def _record(user_id: str, is_online: bool) -> Any:
-    from chat_service.presence_store import PresenceRecord
-
+def _record(user_id: str, is_online: bool) -> PresenceRecord:
     return PresenceRecord(
         user_id=user_id, is_online=is_online, told_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
     )

@@ -57,6 +57,7 @@ class Link:
 
     def __init__(self, pipe: "Connection[Report, Order]") -> None:
         self.counts: dict[str, int] = {}
+        self.keep: object = None
         self._pipe = pipe
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         asyncio.get_running_loop().add_reader(pipe.fileno(), self._read)

@@ -49,8 +49,12 @@ class LiveClient:
     async def as_user(cls, url: str, user_id: str, *, secret: str = SECRET, **claims: Any) -> Self:
         """Connect and authenticate."""
         client = await cls.open(url)
-        await client.send("auth", token=mint(user_id, secret=secret, **claims))
-        await client.next("auth:ok")
+        try:
+            await client.send("auth", token=mint(user_id, secret=secret, **claims))
+            await client.next("auth:ok")
+        except BaseException:
+            await client.close()
+            raise
         return client
 
     async def send(self, type_: str, **fields: Any) -> None:

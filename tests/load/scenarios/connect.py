@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from deploy.command import Command
 from deploy.settings import PROJECT
 from tests.load import system
-from tests.load.fleet import Fleet
 from tests.load.dialects import Realtime
+from tests.load.fleet import Fleet
 from tests.load.jobs.connect import Connect, Resume
 from tests.load.processes import CpuMeter
 from tests.load.report import Outcome
