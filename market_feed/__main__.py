@@ -67,14 +67,10 @@ class _Term:
         feed = await self._recover(term, ended)
         if feed is None:
             return
-        self._bus.on_connected.append(feed.reconnected)
-        await feed.reconnected()
         try:
             await self._run(feed, ended)
         except* Superseded:
             log.warning("superseded", term=term)
-        finally:
-            self._bus.on_connected.remove(feed.reconnected)
 
     async def _recover(self, term: int, ended: asyncio.Event) -> Feed | None:
         while not ended.is_set():

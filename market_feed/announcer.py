@@ -65,11 +65,13 @@ class Announcer:
             self._forget_confirmed()
             if not any(_failed_or_open(sent.confirm) for sent in self._sent if sent.confirm in waiting):
                 return
-            await self.resend()
+            self.resend()
         raise Unavailable("the broker does not confirm the announced ticks")
 
-    async def resend(self) -> None:
+    def resend(self) -> None:
         """Send what failed again: the broker may be back."""
+        if not any(sent.confirm.done() and sent.confirm.exception() for sent in self._sent):
+            return
         sent, self._sent, self._size_bytes = self._sent, deque(), 0
         for entry in sent:
             if not entry.confirm.done():

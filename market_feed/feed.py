@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -11,7 +12,7 @@ from market_feed import metrics
 from market_feed.announcer import Announcer
 from market_feed.keeper import Keeper
 from market_feed.market import Market, Position
-from market_feed.ticker import Quote, Tick, price_data
+from market_feed.ticker import Tick, price_data
 from shared import logs
 from shared.errors import Unavailable
 from shared.protocol import PriceData
@@ -74,8 +75,10 @@ class Feed:
         self._owns = owns
         self._encode = msgspec.json.Encoder().encode
         self._outgoing: dict[str, bool] = {}  # symbols whose price is to be delivered; whether it was stale before
+        self._undelivered = set(market.quotes)  # those that the broker did not take; at first, what was recovered
         self._deliver_next_s = 0.0
         self._is_gathering = False
+        self._leaders: dict[str, str] = {}  # the source that moved a symbol last
         recovered_s = time.monotonic()
         self._stale_at_s = {symbol: recovered_s + stale_s for symbol in market.quotes}
         metrics.SYMBOLS.set(len(market.quotes))
@@ -106,12 +109,17 @@ class Feed:
         stale_at_s = time.monotonic() + source.stale_s
         for symbol, quote in taken.moved.items():
             self._stale_at_s[symbol] = stale_at_s
+            self._leaders[symbol] = source.name
             self._outgoing[symbol] = self._outgoing.get(symbol) or quote.stale
             quote.stale = False
         self._gather()
         metrics.TICKS.labels(source.name).inc(len(ticks))
         metrics.TICKS_LATE.inc(taken.late)
         self.keeper.look()
+
+    def is_led_by_another(self, source: Source, symbol: str) -> bool:
+        """Whether another source moved the symbol last, and its price is not stale yet."""
+        return self._leaders.get(symbol, source.name) != source.name and not self.market.quotes[symbol].stale
 
     def offer(
         self, source: Source, ticks: Sequence[Tick], *, event_keys: Iterable[bytes] = (), digits: int = 0
@@ -122,18 +130,18 @@ class Feed:
         except Unavailable:
             metrics.TICKS_SKIPPED.labels(source.name).inc(len(ticks))
 
-    async def reconnected(self) -> None:
-        """Deliver every price once more, and announce what failed: what was sent meanwhile reached nobody."""
-        await self._announcer.resend()
-        for quote in self.market.quotes.values():
-            self._deliver(quote)
-
     async def sweep(self) -> None:
-        """Mark prices stale whose source has fallen silent, for ever."""
+        """Mark prices stale whose source has fallen silent, and send again what did not get out; for ever."""
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
             if self._owns():
                 self._mark_stale(time.monotonic())
+            if self._undelivered and self._bus.is_connected:
+                for symbol in self._undelivered:
+                    self._outgoing.setdefault(symbol, False)
+                self._undelivered.clear()
+                self._gather()
+            self._announcer.resend()
+            await asyncio.sleep(SWEEP_INTERVAL_S)
 
     def _mark_stale(self, now_s: float) -> None:
         quotes = self.market.quotes
@@ -141,7 +149,9 @@ class Feed:
         for symbol in due:
             del self._stale_at_s[symbol]
             if not quotes[symbol].stale:
-                self._deliver(self.market.mark_stale(symbol), stale=True)
+                self.market.mark_stale(symbol)
+                self._outgoing[symbol] = False
+                self._gather()
         metrics.SYMBOLS.set(len(quotes))
         metrics.SYMBOLS_STALE.set(len(quotes) - len(self._stale_at_s))
 
@@ -158,12 +168,21 @@ class Feed:
         outgoing, self._outgoing = self._outgoing, {}
         gather_s = min(len(outgoing) * GATHER_PER_SYMBOL_S, GATHER_MAX_S)
         self._deliver_next_s = asyncio.get_running_loop().time() + gather_s
-        for symbol, was_stale in outgoing.items():
-            quote = self.market.quotes[symbol]
-            self._deliver(quote, stale=False if was_stale and not quote.stale else None)
+        if not self._bus.is_connected:
+            self._undelivered.update(outgoing)
+            return
+        confirms: dict[asyncio.Future[None], list[str]] = {}
+        for symbol, moves_again in outgoing.items():
+            confirms.setdefault(self._deliver(symbol, moves_again), []).append(symbol)
+        for confirm, symbols in confirms.items():
+            confirm.add_done_callback(partial(self._note_delivered, symbols))
 
-    def _deliver(self, quote: Quote, stale: bool | None = None) -> None:
-        if self._bus.is_connected:
-            frame = self._encode(_PriceFrame("market:price", price_data(quote, stale)))
-            channel = market_channel(quote.symbol)
-            self._bus.deliver(Delivery(channel, DeliveryClass.LATEST, quote.seq, quote.symbol, frame))
+    def _deliver(self, symbol: str, moves_again: bool) -> "asyncio.Future[None]":
+        quote = self.market.quotes[symbol]
+        stale = False if moves_again and not quote.stale else None
+        frame = self._encode(_PriceFrame("market:price", price_data(quote, stale)))
+        return self._bus.deliver(Delivery(market_channel(symbol), DeliveryClass.LATEST, quote.seq, symbol, frame))
+
+    def _note_delivered(self, symbols: list[str], confirm: "asyncio.Future[None]") -> None:
+        if confirm.cancelled() or confirm.exception() is not None:
+            self._undelivered.update(symbols)

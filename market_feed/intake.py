@@ -2,7 +2,9 @@
 
 A tick is refused when its price is no finite number above zero, or absurd (10^12 and more), when a field has the wrong
 type, or when its time lies more than a minute ahead. A time that lies less ahead is a fast clock, and counts as now:
-else the ticks that follow would seem late for up to a minute.
+else the ticks that follow would seem late for up to a minute. A tick that has no time of its own has its event's,
+unless that is more than an hour old: then it is the time of something else (or of an example), and the tick counts as
+now.
 """
 
 import json
@@ -18,6 +20,7 @@ from shared.times import from_iso
 from shared.validation import refusal_of
 
 AHEAD_MAX_MS = 60_000
+EVENT_AGE_MAX_MS = 3_600_000
 SYMBOL_PATTERN = re.compile(r"[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z")
 
 Price = Annotated[float, msgspec.Meta(gt=0, lt=1e12)]
@@ -84,6 +87,8 @@ def read_event(body: bytes, now_ms: int) -> TickEvent:
     if event.type != MARKET_TICK:
         raise Malformed(f"type: must be {MARKET_TICK}")
     at_ms = now_ms if event.time is None else _event_time_ms(event.time)
+    if at_ms < now_ms - EVENT_AGE_MAX_MS:
+        at_ms = now_ms
     single = not isinstance(event.data, list)
     elements = event.data if isinstance(event.data, list) else [event.data]
     ticks: list[Tick] = []

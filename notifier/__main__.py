@@ -23,7 +23,7 @@ from shared.mongo import Mongo
 from shared.notifier_commands import NotifierQueries
 from shared.rpc import QueryServer
 from shared.times import now_ms
-from shared.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS
+from shared.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS, NOTIFIER_VERDICTS
 
 INDEXES = {**store.INDEXES, **standing_store.INDEXES, **alert_store.INDEXES}
 
@@ -42,7 +42,7 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
             standings = StandingStore(mongo.database, settings.revocation_ttl_days)
             alerts = AlertStore(mongo.database, settings.notification_ttl_days)
             inboxes = Inboxes(entries)
-            intake = Intake(entries, inboxes, Standings(standings, bus), bus, now_ms)
+            intake = Intake(entries, inboxes, bus, now_ms)
             watch = Watch(alerts, bus, now_ms)
             desk = AlertDesk(alerts, bus, now_ms, settings.alerts_max_per_user)
             queries = Queries(InboxDesk(entries, now_ms), desk, standings)
@@ -50,6 +50,7 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
             bus.on_connected.append(watch.reconnected)
             await bus.consume(NOTIFIER_QUERY, QueryServer(bus, NotifierQueries, queries.answer).handle, concurrency=8)
             await bus.consume(NOTIFIER_EVENTS, intake.handle, split=split_events)
+            await bus.consume(NOTIFIER_VERDICTS, Standings(entries, standings, bus, now_ms).handle, split=split_events)
             await bus.consume(NOTIFIER_TICKS, watch.handle)
             async with asyncio.TaskGroup() as tasks:
                 sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))

@@ -1,4 +1,4 @@
-"""Inboxes as gateways replay them, and as REST lists and marks them. Any replica answers, straight from the database."""
+"""Inboxes as gateways replay them, and REST lists and marks them. Any replica answers, straight from the database."""
 
 from collections.abc import Callable
 from typing import assert_never

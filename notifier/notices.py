@@ -59,6 +59,15 @@ class Notice(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Record(msgspec.Struct, frozen=True):
+    """What is known of an event. `notice` is there when it goes to inboxes."""
+
+    key: str
+    created_at_ms: int
+    notice: Notice | None = None
+    is_done: bool = False
+
+
 class Addressed(msgspec.Struct, frozen=True):
     """A notice and whom it is for."""
 

@@ -20,7 +20,7 @@ INDEXES: Indexes = {
 class StandingStore:
     """Reads and writes of standings. Every method raises Unavailable when the database is away.
 
-    They are kept for `revocation_ttl_days`, which is to be longer than any token lives; bans that long beyond their end.
+    They are kept for `revocation_ttl_days`, which is to be longer than any token lives; bans longer.
     """
 
     def __init__(self, database: Database, revocation_ttl_days: int) -> None:

@@ -1,57 +1,76 @@
-"""Standings changed and told: on disk first, then to every gateway, then to the gateways where the user is."""
+"""Takes what `notifier.verdicts` brings: standings changed on disk, then told to every gateway.
 
-from collections.abc import Sequence
+    known events? → note the new ones as begun → standings → deliveries, confirmed → note them as done → acks
+
+As with all events, what is done again after a crash or failure does no harm: the same standings, with higher versions.
+"""
+
+from collections.abc import Callable, Sequence
 
 from notifier import metrics
+from notifier.notices import Record
 from notifier.sending import Publisher, confirmed
 from notifier.standing_store import StandingStore
-from notifier.verdicts import Verdict, apply
+from notifier.store import NotifierStore, until_no_conflict
+from notifier.verdicts import Verdict, apply, read_verdict
+from shared.consumer import Line
 from shared.encoding import to_json
+from shared.errors import Malformed
+from shared.events import decode_event
 from shared.notifier_commands import Standing
-from shared.topology import CONTROL_CHANNEL, Delivery, DeliveryClass, user_channel
+from shared.topology import CONTROL_CHANNEL, Delivery, DeliveryClass
 
 CHANGED = "standing"
-REVOKE = "revoke"
-BAN = "ban"
 
 
 class Standings:
-    """The writer of all standings: the active consumer of `notifier.events`."""
+    """Handles the batches of `notifier.verdicts`, one after another; so there is one writer of standings."""
 
-    def __init__(self, store: StandingStore, bus: Publisher) -> None:
+    def __init__(
+        self, events: NotifierStore, store: StandingStore, bus: Publisher, clock_ms: Callable[[], int]
+    ) -> None:
+        self._events = events
         self._store = store
         self._bus = bus
+        self._clock_ms = clock_ms
 
-    async def change(self, verdicts: Sequence[Verdict], now_ms: int) -> None:
-        """Apply verdicts in order, and return when the broker has confirmed that gateways are told.
+    async def handle(self, lines: list[Line]) -> None:
+        """Attend to a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
+        verdicts: dict[str, Verdict] = {}
+        for line in lines:
+            try:
+                verdict = read_verdict(decode_event(line.body), self._clock_ms())
+            except Malformed as error:
+                line.reject(str(error))
+                metrics.EVENTS.labels("refused").inc()
+                continue
+            verdicts.setdefault(verdict.key, verdict)
+        if verdicts:
+            await until_no_conflict(lambda: self._commit(verdicts))
 
-        Done again it tells the same again, with higher versions. Raises Conflict and Unavailable.
-        """
-        if not verdicts:
-            return
+    async def _commit(self, verdicts: dict[str, Verdict]) -> None:
+        now_ms = self._clock_ms()
+        records = await self._events.records(verdicts)
+        fresh = [Record(verdict.key, verdict.at_ms) for verdict in verdicts.values() if verdict.key not in records]
+        await self._events.insert_records(fresh, now_ms)
+        pending = [
+            verdict for verdict in verdicts.values() if not (verdict.key in records and records[verdict.key].is_done)
+        ]
+        await self._change(pending, now_ms)
+        await self._events.mark_done([verdict.key for verdict in pending])
+        metrics.EVENTS.labels("delivered").inc(len(pending))
+        metrics.EVENTS.labels("repeated").inc(len(verdicts) - len(pending))
+
+    async def _change(self, verdicts: Sequence[Verdict], now_ms: int) -> None:
         standings = await self._store.standings({verdict.user_id for verdict in verdicts})
         # The clock keeps versions growing when the highest has expired; the highest, when the clock was set back.
         version = max(now_ms, await self._store.highest_version() + 1)
         for offset, verdict in enumerate(verdicts):
             standings[verdict.user_id] = apply(verdict, standings.get(verdict.user_id), version + offset)
-        changed = list(standings.values())
-        await self._store.put(changed, now_ms)
-        # A socket that its gateway closes must find the door shut when it comes back, at whichever gateway.
-        await confirmed(self._bus, [_control(CONTROL_CHANNEL, CHANGED, standing) for standing in changed])
-        closings = [(verdict, key) for verdict in verdicts if (key := _closing(verdict, now_ms)) is not None]
-        await confirmed(
-            self._bus,
-            [_control(user_channel(verdict.user_id), key, standings[verdict.user_id]) for verdict, key in closings],
-        )
-        metrics.STANDINGS_CHANGED.inc(len(changed))
+        await self._store.put(list(standings.values()), now_ms)
+        await confirmed(self._bus, map(_told, standings.values()))
+        metrics.STANDINGS_CHANGED.inc(len(standings))
 
 
-def _closing(verdict: Verdict, now_ms: int) -> str | None:
-    """The key that closes the user's sockets; None if the verdict ends a ban."""
-    if verdict.banned_until_ms is None:
-        return REVOKE
-    return BAN if verdict.banned_until_ms > now_ms else None
-
-
-def _control(channel: str, key: str, standing: Standing) -> Delivery:
-    return Delivery(channel, DeliveryClass.CONTROL, 0, key, to_json(standing))
+def _told(standing: Standing) -> Delivery:
+    return Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, CHANGED, to_json(standing))

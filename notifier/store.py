@@ -12,25 +12,29 @@ Every operation is bounded, by 1,000 documents or so: one that took longer than 
 
 import asyncio
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from notifier.notices import Entry, Notice
-from shared.errors import RealtimeError
+from notifier import metrics
+from notifier.notices import Entry, Notice, Record
+from shared import logs
+from shared.errors import RealtimeError, Unavailable
 from shared.mongo import Database, Document, Indexes, translated
 from shared.times import MILLISECONDS_PER_DAY
+
+log = logs.get(__name__)
 
 T = TypeVar("T")
 
 DUPLICATE_KEY = 11000
 IDEMPOTENT_FOR_DAYS = 7
 AT_ONCE = 1000
+CONFLICTS_MAX = 10
 MARKED_EVERY = 256
 SHORT_AT_ONCE = 250
 CONCURRENT_READS = 16
@@ -52,15 +56,6 @@ INDEXES: Indexes = {
 
 class Conflict(RealtimeError):
     """Something on disk is not as it was believed to be: another writer, or an earlier try. Load again, plan again."""
-
-
-class Record(msgspec.Struct, frozen=True):
-    """What is known of an event. `notice` is there when it goes to inboxes."""
-
-    key: str
-    created_at_ms: int
-    notice: Notice | None = None
-    is_done: bool = False
 
 
 class NotifierStore:
@@ -238,6 +233,18 @@ class NotifierStore:
             while found := await self._entries.find(chosen, {"_id": 1}).limit(AT_ONCE).to_list(None):
                 ids = [document["_id"] for document in found]
                 await self._entries.update_many({"_id": {"$in": ids}}, {"$set": {"read": True, "readAtMs": now_ms}})
+
+
+async def until_no_conflict(commit: Callable[[], Awaitable[None]]) -> None:
+    """Commit, again after each conflict. Raises Unavailable when conflicts do not end: another writer is at it."""
+    for _ in range(CONFLICTS_MAX):
+        try:
+            await commit()
+            return
+        except Conflict as conflict:
+            log.info("commit_conflict", reason=str(conflict))
+            metrics.CONFLICTS.inc()
+    raise Unavailable(f"still in conflict with another writer after {CONFLICTS_MAX} tries")
 
 
 @contextmanager

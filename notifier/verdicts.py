@@ -31,7 +31,9 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read_verdict(event: Event, now_ms: int) -> Verdict:
-    """The verdict that an event of VERDICTS brings. Raises Malformed with the field and the reason."""
+    """The verdict that an event brings. Raises Malformed with the field and the reason."""
+    if event.type not in VERDICTS:
+        raise Malformed(f"type: {event.type} needs the routing key {event.type}")
     try:
         data = msgspec.convert(event.data, _Data)
     except msgspec.ValidationError as error:

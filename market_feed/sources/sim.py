@@ -1,7 +1,7 @@
 """A simulated market: seeded random walks at realistic levels. For development, demonstrations and tests.
 
 The walk is geometric, pulled gently back to its level, so that prices stay plausible for years. Ticks come at random
-moments, on the average at the set rate.
+moments, on the average at the set rate. A symbol that another source moves is left to it until its price is stale.
 """
 
 import asyncio
@@ -107,5 +107,5 @@ class Simulation:
             elapsed_s, before_s = min(now_s - before_s, 1.0), now_s
             for walk in self._walks:
                 ticks = walk.step(elapsed_s, self._rate_per_s, now_ms())
-                if ticks:
+                if ticks and not self._feed.is_led_by_another(self._source, walk.instrument.symbol):
                     self._feed.offer(self._source, ticks, digits=walk.instrument.digits)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from tests.load import report
 from tests.load.fleet import LoadFailed
@@ -84,12 +85,12 @@ def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], Outcome]]]:
     chosen = options.scenarios or [name for name in SCENARIOS if options.peers is None or name in ON_PEERS]
     for name in chosen:
         own = with_defaults(options, name)
-        yield name, lambda name=name, own=own: SCENARIOS[name](own)
+        yield name, partial(SCENARIOS[name], own)
         if options.peers is None or name not in ON_PEERS:
             continue
         for peer_name in options.peers or PEERS_BY_NAME:
             peer = PEERS_BY_NAME[peer_name]
-            yield f"{name} on {peer_name}", lambda name=name, own=own, peer=peer: ON_PEERS[name](peer, own)
+            yield f"{name} on {peer_name}", partial(ON_PEERS[name], peer, own)
 
 
 def main() -> int:

@@ -311,7 +311,8 @@ def test_audience_and_issuer_are_checked_when_set() -> None:
     good = claims(aud="realtime", iss="https://id.example")
     assert authenticator.verify(token(good)).user_id == "user_456"
     assert authenticator.verify(token({**good, "aud": ["other", "realtime"]})).user_id == "user_456"
-    for wrong in ({"aud": "other"}, {"iss": "https://evil.example"}, {"aud": []}, {"iss": ""}):
+    wrongs: list[dict[str, Any]] = [{"aud": "other"}, {"iss": "https://evil.example"}, {"aud": []}, {"iss": ""}]
+    for wrong in wrongs:
         unauthorized(authenticator, token({**good, **wrong}))
     unauthorized(authenticator, token(claims(iss="https://id.example")))
     unauthorized(authenticator, token(claims(aud="realtime")))

@@ -514,7 +514,7 @@ def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
     ask_direct(states, direct("ann", "bob"))
     codes: dict[str, set[ErrorCode]] = {}
     for user in ("ann", ADMIN, "eve"):
-        managing = [
+        managing: list[RoomCommands] = [
             UpdateRoom(**head(user), room_id=DIRECT, name="x"),
             DeleteRoom(**head(user), room_id=DIRECT),
             AddMember(**head(user), room_id=DIRECT, user_id="eve"),
@@ -667,7 +667,9 @@ class Writer:
             self.step()
             self.disk.insert(message)
         recounted = {
-            room_id: state.room for room_id, state in states.items() if redelivered and room_id in self.disk.rooms
+            room_id: state.room
+            for room_id, state in states.items()
+            if redelivered and state.room is not None and room_id in self.disk.rooms
         }
         for room_id, room in (recounted | changes.rooms).items():
             self.step()

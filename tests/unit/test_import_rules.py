@@ -194,6 +194,12 @@ def test_only_known_libraries_are_used() -> None:
     outside = {name for name in used if name not in PACKAGES and not is_stdlib(name)}
     declared = (PROJECT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional")[0].lower()
     distributions = {"jwt": "pyjwt[crypto]", "prometheus_client": "prometheus-client", "aio_pika": "aio-pika"}
-    brought_along = {"aiormq": "aio-pika", "pamqp": "aio-pika", "pymongo": "motor", "cryptography": "pyjwt[crypto]"}
+    brought_along = {
+        "aiormq": "aio-pika",
+        "pamqp": "aio-pika",
+        "pymongo": "motor",
+        "bson": "motor",
+        "cryptography": "pyjwt[crypto]",
+    }
     for name in outside:
         assert f'"{(distributions | brought_along).get(name, name)}~=' in declared, name

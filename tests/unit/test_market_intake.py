@@ -160,3 +160,10 @@ def test_fields_of_other_sources_are_checked_alike() -> None:
     assert to_tick(read_fields(GOOD), NOW_MS, NOW_MS) == Tick("EUR/USD", 1.0875, NOW_MS)
     with pytest.raises(Refusal):
         read_fields({"symbol": "X", "price": float("nan")})
+
+
+def test_time_of_an_old_event_does_not_make_its_tick_old() -> None:
+    assert read(GOOD, time="2024-10-21T11:59:58Z").ticks[0].at_ms == NOW_MS
+    assert read({**GOOD, "timestamp": NOW_MS - 86_400_000}, time="2024-10-21T11:59:58Z").ticks[0].at_ms == (
+        NOW_MS - 86_400_000
+    )
