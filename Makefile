@@ -51,3 +51,10 @@ broker:
 
 chaos-chat: $(VENV)/.installed broker ## kill chat_service replicas with -9 under load for a minute and count what was lost; ARGS='--seconds 20'
 	@exec $(BIN)/python -m tests.chaos.chat_replicas $(ARGS)
+
+.PHONY: bench bench-peers
+bench: $(VENV)/.installed broker ## load on the whole system, all scenarios; ARGS='fanout --rate 3000' chooses; see docs/performance.md
+	@exec $(BIN)/python -m tests.load $(ARGS)
+
+bench-peers: $(VENV)/.installed broker ## fanout, idle and connect, the same on other servers, those that can be installed here
+	@exec $(BIN)/python -m tests.load --peers $(ARGS)

@@ -8,6 +8,7 @@ does not know) into a Conflict, and that into the same path.
 """
 
 import asyncio
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -39,6 +40,7 @@ log = logs.get(__name__)
 ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
 CONFLICTS_MAX = 10
+CONFLICT_PAUSE_S = 0.02
 
 _decoder = msgspec.json.Decoder(RoomCommands)
 
@@ -94,13 +96,15 @@ class Partition:
 
     async def _commit(self, jobs: list[_Job]) -> Changes:
         redelivered = any(job.line.redelivered for job in jobs)
-        for _ in range(CONFLICTS_MAX):
+        for attempt in range(CONFLICTS_MAX):
             try:
                 return await self._commit_once(jobs, look_up=redelivered)
             except Conflict as conflict:
                 log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
                 redelivered = True
+            # Two writers of the same rooms, in step, could take one room each from the other again and again.
+            await asyncio.sleep(attempt * random.uniform(0, CONFLICT_PAUSE_S))  # noqa: S311 - no secret
         raise Conflict(f"still in conflict after {CONFLICTS_MAX} tries")
 
     async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> Changes:

@@ -84,7 +84,11 @@ class Authenticator:
                 audience=self._settings.jwt_audience,
                 issuer=self._settings.jwt_issuer,
                 leeway=LEEWAY_S,
-                options={"require": ["exp", "sub"], "verify_aud": self._settings.jwt_audience is not None},
+                options={
+                    "require": ["exp", "sub"],
+                    "verify_aud": self._settings.jwt_audience is not None,
+                    "verify_iat": False,  # an issuer's clock may be ahead of ours; `exp` and `nbf` say what holds
+                },
             )
         except jwt.ExpiredSignatureError as error:
             raise Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired") from error

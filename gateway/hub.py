@@ -191,7 +191,15 @@ class Hub:
         channel.lane.sinks.add(sink)
         return True
 
-    def attach_price(self, sink: Sink, name: str, max_rate: float) -> Item | None:
+    def resume(self, sink: Sink, name: str, now_s: float) -> bool:
+        """Undo a `join` that came to nothing: a socket that listened before goes on. False if it did not."""
+        channel = self.channels.get(name)
+        joiner = None if channel is None else channel.joining.get(sink)
+        if joiner is None or joiner.at_seq is None:
+            return False
+        return self.admit(sink, name, joiner.at_seq, (), now_s)
+
+    def attach_price(self, sink: Sink, name: str, max_rate: float, now_s: float) -> Item | None:
         """Like `admit`, for a market channel: at most `max_rate` prices a second. Returns the newest price."""
         channel = self.channels.get(name)
         if channel is None or sink not in channel.joining:
@@ -201,6 +209,7 @@ class Hub:
         lane = channel.prices.get(interval_s)
         if lane is None:
             lane = channel.prices[interval_s] = Lane(interval_s, only_newest=True)
+            lane.flushed_at_s = 0.0 if channel.newest is None else now_s  # the newest price counts towards the rate
         lane.sinks.add(sink)
         return channel.newest
 

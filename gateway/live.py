@@ -47,6 +47,7 @@ from shared.protocol import (
     NotificationsTarget,
     Ping,
     PresenceGet,
+    Request,
     Subscribe,
     Target,
     Unsubscribe,
@@ -203,7 +204,7 @@ class Live:
             max_message_bytes=self._settings.max_message_bytes,
         )
         socket.send(frame("auth:ok", data, id))
-        await asyncio.gather(*(self._restore(socket, entry) for entry in request.subscriptions))
+        await self._restore(socket, request.subscriptions)
 
     async def _enter(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
         """The user's own channel reaches every socket of the user, without subscribing."""
@@ -223,14 +224,23 @@ class Live:
         socket.is_present = True
         return True
 
-    async def _restore(self, socket: Socket, entry: msgspec.Raw) -> None:
-        """Handle one entry of `auth.subscriptions` as the subscribe frame that it is."""
-        try:
-            incoming = parse_subscription(entry)
-        except FrameRefused as refused:
-            socket.send(error_frame(refused, refused.name, refused.id))
-            return
-        await self._perform(socket, incoming)
+    async def _restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
+        """Handle each entry of `auth.subscriptions` as the subscribe frame that it is: those of one channel in order,
+        the channels side by side."""
+        by_channel: dict[str, list[Incoming]] = {}
+        for entry in entries:
+            try:
+                incoming = parse_subscription(entry)
+            except FrameRefused as refused:
+                socket.send(error_frame(refused, refused.name, refused.id))
+                continue
+            by_channel.setdefault(_channel_key(incoming.request), []).append(incoming)
+
+        async def in_order(incomings: list[Incoming]) -> None:
+            for incoming in incomings:
+                await self._perform(socket, incoming)
+
+        await asyncio.gather(*map(in_order, by_channel.values()))
 
     async def _perform(self, socket: Socket, incoming: Incoming) -> None:
         """Sends, read marks and typing go out in the frames' order and are answered when their answers come; all else
@@ -327,9 +337,11 @@ class Live:
             if recovered and target.since is not None and head.seq > target.since:
                 replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
                 missed = replay.frames
-        except BaseException:
-            self._leave(socket, name)
+        except BaseException as error:
+            self._end_attempt(socket, name, error)
             raise
+        finally:
+            socket.session.answered(name)
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
             seq=head.seq,
@@ -349,10 +361,13 @@ class Live:
             await self._listen(socket, name)
             await self._listen(socket, ALL_CHANNEL)
             head = await self._backend.open_inbox(caller, target.since)
-        except BaseException:
-            self._leave(socket, name)
-            self._leave(socket, ALL_CHANNEL)
+        except BaseException as error:
+            self._end_attempt(socket, name, error)
+            if name not in socket.session.subscriptions:
+                self._leave(socket, ALL_CHANNEL)
             raise
+        finally:
+            socket.session.answered(name)
         recovered = target.since is not None and head.recovered
         data = NotificationsSubscribedData(
             user_id=caller.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
@@ -369,8 +384,12 @@ class Live:
             unseen = [symbol for symbol in symbols if self._hub.channels[names[symbol]].newest is None]
             unknown = set(await self._relay.snapshot(unseen)) if unseen else set()
         except BaseException:
-            for name in names.values():
-                self._leave(socket, name)
+            for symbol, name in names.items():
+                rate = socket.session.symbols.get(symbol)
+                if rate is None:
+                    self._leave(socket, name)
+                else:
+                    self._hub.attach_price(socket, name, rate, self._loop_time())
             raise
         known = [symbol for symbol in symbols if symbol not in unknown]
         data = MarketSubscribedData(symbols=known, unknown=[symbol for symbol in symbols if symbol in unknown])
@@ -378,7 +397,7 @@ class Live:
         for symbol in data.unknown:
             self._leave(socket, names[symbol])
         for symbol in known:
-            newest = self._hub.attach_price(socket, names[symbol], target.max_rate)
+            newest = self._hub.attach_price(socket, names[symbol], target.max_rate, self._loop_time())
             if newest is not None:
                 socket.write(newest.data, [newest])
             if symbol not in socket.session.symbols:
@@ -392,7 +411,13 @@ class Live:
             raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
         name = community_channel(target.community_id)
         socket.session.admit(target, name)
-        await self._listen(socket, name)
+        try:
+            await self._listen(socket, name)
+        except BaseException as error:
+            self._end_attempt(socket, name, error)
+            raise
+        finally:
+            socket.session.answered(name)
         answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
         if self._hub.attach(socket, name, [text_frame(answer)]):
             self._count(socket, name)
@@ -425,11 +450,12 @@ class Live:
     async def _listen(self, socket: Socket, name: str) -> None:
         """Join a channel whose shard reaches this gateway. Raises Unavailable; then the socket is not on it."""
         self._hub.join(socket, name)
-        try:
-            await self._relay.want(name)
-        except Unavailable:
+        await self._relay.want(name)
+
+    def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
+        """A subscription did not come about. A worker that is away does not end the one that was there before."""
+        if not (isinstance(error, Unavailable) and self._hub.resume(socket, name, self._loop_time())):
             self._leave(socket, name)
-            raise
 
     def _admit(self, socket: Socket, name: str, seq: int, frames: list[bytes], replayed: bool) -> None:
         greeting = [text_frame(item) for item in frames]
@@ -484,6 +510,19 @@ class Live:
             self._relay.leave(sink, channel)
             sink.unsubscribed(channel)
             send(sink, [farewell])
+
+
+def _channel_key(request: Request) -> str:
+    """What subscriptions have in common that must not be handled side by side."""
+    match request:
+        case Subscribe(ChatroomTarget() as target):
+            return room_channel(target.chatroom_id)
+        case Subscribe(CommunityTarget() as target):
+            return community_channel(target.community_id)
+        case Subscribe(target):
+            return channel_name(target)
+        case _:
+            return ""
 
 
 def _caller(socket: Socket) -> Caller:

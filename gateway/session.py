@@ -71,6 +71,7 @@ class Session:
         self.id = session_id
         self.identity: Identity | None = None
         self.subscriptions: set[str] = set()
+        self._admitted: set[str] = set()  # asked for, and not answered yet
         self.symbols: dict[str, float] = {}
         self._settings = settings
         self._opened_at_s = now_s
@@ -131,12 +132,19 @@ class Session:
         return None
 
     def admit(self, target: Target, channel: str) -> None:
-        """Count a subscription. Raises TOO_MANY_SUBSCRIPTIONS; one that is there already always passes."""
+        """Count a subscription that is asked for. Raises TOO_MANY_SUBSCRIPTIONS; one that is there always passes."""
         if isinstance(target, MarketTarget):
             if len(self.symbols.keys() | set(target.symbols)) > self._settings.max_symbols:
                 raise _too_many("symbols", self._settings.max_symbols)
-        elif channel not in self.subscriptions and len(self.subscriptions) >= self._settings.max_subscriptions:
+            return
+        counted = self.subscriptions | self._admitted
+        if channel not in counted and len(counted) >= self._settings.max_subscriptions:
             raise _too_many("subscriptions", self._settings.max_subscriptions)
+        self._admitted.add(channel)
+
+    def answered(self, channel: str) -> None:
+        """A subscription that was admitted has been answered, in whichever way."""
+        self._admitted.discard(channel)
 
     def _refuse(self, refused: FrameRefused) -> Action:
         if self.identity is None:

@@ -64,6 +64,7 @@ class _Term:
 
     async def serve(self, term: int, ended: asyncio.Event) -> None:
         """Recover, run everything until `ended` is set, write what is pending."""
+        await lifecycle.until(ended, self._bus.wait_connected())
         feed = await self._recover(term, ended)
         if feed is None:
             return

@@ -171,6 +171,7 @@ class Feed:
         if not self._bus.is_connected:
             self._undelivered.update(outgoing)
             return
+        self._undelivered.difference_update(outgoing)
         confirms: dict[asyncio.Future[None], list[str]] = {}
         for symbol, moves_again in outgoing.items():
             confirms.setdefault(self._deliver(symbol, moves_again), []).append(symbol)

@@ -2,17 +2,18 @@
 
 import asyncio
 
-from notifier import alert_store, standing_store, store
+from notifier import alert_store, inbox_store, standing_store, store
 from notifier.alert_queries import AlertDesk
 from notifier.alert_store import AlertStore
 from notifier.inbox import Inboxes
 from notifier.inbox_queries import InboxDesk
+from notifier.inbox_store import InboxStore
 from notifier.intake import Intake
 from notifier.queries import Queries
 from notifier.settings import NotifierSettings
 from notifier.standing_store import StandingStore
 from notifier.standings import Standings
-from notifier.store import NotifierStore
+from notifier.store import EventStore
 from notifier.sweep import sweep_inboxes
 from notifier.watch import Watch
 from shared import lifecycle
@@ -25,7 +26,7 @@ from shared.rpc import QueryServer
 from shared.times import now_ms
 from shared.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS, NOTIFIER_VERDICTS
 
-INDEXES = {**store.INDEXES, **standing_store.INDEXES, **alert_store.INDEXES}
+INDEXES = {**store.INDEXES, **inbox_store.INDEXES, **standing_store.INDEXES, **alert_store.INDEXES}
 
 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:
@@ -38,19 +39,20 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
         await lifecycle.until(stop, mongo.wait_ready(INDEXES))
         async with Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus:
             admin.checks["broker"] = bus.readiness
-            entries = NotifierStore(mongo.database, settings.notification_ttl_days)
+            events = EventStore(mongo.database, settings.notification_ttl_days)
+            entries = InboxStore(mongo.database, settings.notification_ttl_days)
             standings = StandingStore(mongo.database, settings.revocation_ttl_days)
             alerts = AlertStore(mongo.database, settings.notification_ttl_days)
             inboxes = Inboxes(entries)
-            intake = Intake(entries, inboxes, bus, now_ms)
+            intake = Intake(events, inboxes, bus, now_ms)
             watch = Watch(alerts, bus, now_ms)
             desk = AlertDesk(alerts, bus, now_ms, settings.alerts_max_per_user)
-            queries = Queries(InboxDesk(entries, now_ms), desk, standings)
+            queries = Queries(InboxDesk(entries, events, now_ms), desk, standings)
             bus.on_disconnected += [inboxes.forget, watch.forget]
             bus.on_connected.append(watch.reconnected)
             await bus.consume(NOTIFIER_QUERY, QueryServer(bus, NotifierQueries, queries.answer).handle, concurrency=8)
             await bus.consume(NOTIFIER_EVENTS, intake.handle, split=split_events)
-            await bus.consume(NOTIFIER_VERDICTS, Standings(entries, standings, bus, now_ms).handle, split=split_events)
+            await bus.consume(NOTIFIER_VERDICTS, Standings(events, standings, bus, now_ms).handle, split=split_events)
             await bus.consume(NOTIFIER_TICKS, watch.handle)
             async with asyncio.TaskGroup() as tasks:
                 sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))

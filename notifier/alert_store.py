@@ -8,7 +8,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from notifier.alerts import Fired, Hit, OpenAlert
-from notifier.store import AT_ONCE, date
+from notifier.store import AT_ONCE, chunks, date
 from shared.market_commands import AppliedTick
 from shared.mongo import Database, Document, Indexes, translated
 from shared.notifier_commands import AlertDirection, AlertStatus
@@ -56,8 +56,8 @@ class AlertStore:
     async def find(self, user_id: str, alert_id: str) -> Alert | None:
         """An alert, if it is the user's."""
         with translated():
-            found = await self._alerts.find_one({"_id": alert_id, "userId": user_id})
-        return _to_alert(found) if found else None
+            found = await self._alerts.find_one({"_id": alert_id})
+        return _to_alert(found) if found and found["userId"] == user_id else None
 
     async def count_active(self, user_id: str) -> int:
         """How many alerts of a user have not fired."""
@@ -74,9 +74,11 @@ class AlertStore:
 
     async def delete(self, user_id: str, alert_id: str) -> Alert | None:
         """Remove an alert and return it; None if it is not the user's."""
-        with translated():
-            found = await self._alerts.find_one_and_delete({"_id": alert_id, "userId": user_id})
-        return _to_alert(found) if found else None
+        found = await self.find(user_id, alert_id)
+        if found is not None:
+            with translated():
+                await self._alerts.delete_one({"_id": alert_id})
+        return found
 
     # For the watch --------------------------------------------------------------------------------------------------
 
@@ -93,11 +95,15 @@ class AlertStore:
             last = found[-1]["_id"]
 
     async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
-        """Note which tick fired each alert. Those that are not active any more stay as they are."""
-        for start in range(0, len(hits), AT_ONCE):
-            writes = [self._firing(hit, now_ms) for hit in hits[start : start + AT_ONCE]]
+        """Note which tick fired each alert. Those that are gone, or not active any more, stay as they are."""
+        for some in chunks(hits, AT_ONCE):
+            chosen = {"_id": {"$in": [hit.alert.id for hit in some]}}
             with translated():
-                await self._alerts.bulk_write(writes, ordered=False)
+                found = await self._alerts.find(chosen, {"status": 1}).to_list(None)
+                active = {document["_id"] for document in found if document["status"] == AlertStatus.ACTIVE}
+                writes = [self._firing(hit, now_ms) for hit in some if hit.alert.id in active]
+                if writes:
+                    await self._alerts.bulk_write(writes, ordered=False)
 
     async def unannounced(self) -> list[Fired]:
         """Some of the fired alerts whose users are not told yet."""
@@ -118,7 +124,7 @@ class AlertStore:
             "unannounced": True,
             "expiresAt": date(now_ms + self._ttl_ms),
         }
-        return UpdateOne({"_id": hit.alert.id, "status": AlertStatus.ACTIVE.value}, {"$set": fields})
+        return UpdateOne({"_id": hit.alert.id}, {"$set": fields})
 
 
 def _from_alert(alert: Alert) -> Document:

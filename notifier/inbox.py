@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 
 from notifier import metrics
 from notifier.assignment import Posting, assign
+from notifier.inbox_store import InboxStore
 from notifier.notices import Entry
-from notifier.store import NotifierStore
 
 HEADS_MAX = 200_000
 
@@ -18,7 +18,7 @@ HEADS_MAX = 200_000
 class Inboxes:
     """The writer of all inboxes. Remembers the last seq of at most 200,000 of them, those used last."""
 
-    def __init__(self, store: NotifierStore) -> None:
+    def __init__(self, store: InboxStore) -> None:
         self._store = store
         self._heads: OrderedDict[str, int] = OrderedDict()
 
@@ -34,9 +34,12 @@ class Inboxes:
         """
         if not postings:
             return {}
+        stored: dict[tuple[str, str], Entry] = {}
+        for posting in postings:
+            if posting.notice.key in begun:
+                entries = await self._store.entries_of(posting.notice.key, posting.user_ids)
+                stored |= {(entry.key, entry.user_id): entry for entry in entries}
         user_ids = {user_id for posting in postings for user_id in posting.user_ids}
-        begun_here = [posting.notice.key for posting in postings if posting.notice.key in begun]
-        stored = {(entry.key, entry.user_id): entry for entry in await self._store.entries_of(begun_here, user_ids)}
         assigned = assign(postings, stored, await self._load(user_ids))
         try:
             await self._store.insert_entries(assigned.fresh, now_ms)

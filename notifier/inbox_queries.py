@@ -5,8 +5,9 @@ from typing import assert_never
 
 import msgspec
 
+from notifier.inbox_store import InboxStore
 from notifier.notices import entry_frame, entry_view
-from notifier.store import NotifierStore
+from notifier.store import EventStore
 from shared.commands import Replay
 from shared.errors import Refusal
 from shared.notifier_commands import (
@@ -30,8 +31,9 @@ REPLAY_MAX_BYTES = 8 * 1024 * 1024
 class InboxDesk:
     """Answers `InboxQueries`. Methods raise Refusal and Unavailable."""
 
-    def __init__(self, store: NotifierStore, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: InboxStore, events: EventStore, clock_ms: Callable[[], int]) -> None:
         self._store = store
+        self._events = events
         self._clock_ms = clock_ms
 
     async def answer(self, query: InboxQueries) -> msgspec.Struct:
@@ -75,7 +77,7 @@ class InboxDesk:
         if last < first:
             return first, []
         entries = await self._store.entries_between(user_id, first, last)
-        notices = await self._store.notices({entry.key for entry in entries})
+        notices = await self._events.notices({entry.key for entry in entries})
         kept = [(entry, notices[entry.key]) for entry in entries if entry.key in notices]
         start = kept[0][0].seq if kept else first
         frames: list[msgspec.Raw] = []
@@ -92,13 +94,13 @@ class InboxDesk:
         entries, total = await self._store.entry_page(
             query.caller.user_id, unread=query.unread, skip=skip, limit=query.limit
         )
-        notices = await self._store.notices({entry.key for entry in entries})
+        notices = await self._events.notices({entry.key for entry in entries})
         items = (entry_view(notices[entry.key], entry) for entry in entries if entry.key in notices)
         return NotificationPage(items=tuple(items), total=total)
 
     async def _mark_read(self, query: MarkRead) -> NotificationView:
         entry = await self._store.mark_read(query.caller.user_id, query.notification_id, self._clock_ms())
-        notice = None if entry is None else (await self._store.notices([entry.key])).get(entry.key)
+        notice = None if entry is None else (await self._events.notices([entry.key])).get(entry.key)
         if entry is None or notice is None:
             raise Refusal.not_found("notification")
         return entry_view(notice, entry)

@@ -19,7 +19,7 @@ from notifier.inbox import Inboxes
 from notifier.notices import Addressed, Entry, address, entry_frame, listeners_frame
 from notifier.sending import Publisher, confirmed
 from notifier.slices import by_recipients, by_size, pending_of, record_of
-from notifier.store import NotifierStore, until_no_conflict
+from notifier.store import EventStore, until_no_conflict
 from shared.consumer import Line
 from shared.errors import Malformed
 from shared.events import MARKET_TICK, USER_BANNED, USER_REVOKED, USER_UPDATED, decode_event
@@ -35,8 +35,8 @@ _ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED, USER_REVOKED, USER_BANNED})
 class Intake:
     """Handles the batches of `notifier.events`, one after another; so there is one writer of inboxes."""
 
-    def __init__(self, store: NotifierStore, inboxes: Inboxes, bus: Publisher, clock_ms: Callable[[], int]) -> None:
-        self._store = store
+    def __init__(self, events: EventStore, inboxes: Inboxes, bus: Publisher, clock_ms: Callable[[], int]) -> None:
+        self._events = events
         self._inboxes = inboxes
         self._bus = bus
         self._clock_ms = clock_ms
@@ -69,16 +69,16 @@ class Intake:
 
     async def _commit(self, addressed: Sequence[Addressed]) -> None:
         now_ms = self._clock_ms()
-        records = await self._store.records([item.notice.key for item in addressed])
+        records = await self._events.records([item.notice.key for item in addressed])
         fresh = [record_of(item) for item in addressed if item.notice.key not in records]
-        await self._store.insert_records(fresh, now_ms)
+        await self._events.insert_records(fresh, now_ms)
         pending = pending_of(addressed, records)
         for some in by_recipients(pending, SLICE_RECIPIENTS):
             postings = [Posting(item.notice, item.audience.ids) for item in some if isinstance(item.audience, Users)]
             entries = await self._inboxes.keep(postings, records.keys(), now_ms)
             for deliveries in by_size(_deliveries(some, entries)):
                 await confirmed(self._bus, deliveries)
-        await self._store.mark_done([item.notice.key for item in pending])
+        await self._events.mark_done([item.notice.key for item in pending])
         metrics.EVENTS.labels("delivered").inc(len(pending))
         metrics.EVENTS.labels("repeated").inc(len(addressed) - len(pending))
 

@@ -11,7 +11,7 @@ from notifier import metrics
 from notifier.notices import Record
 from notifier.sending import Publisher, confirmed
 from notifier.standing_store import StandingStore
-from notifier.store import NotifierStore, until_no_conflict
+from notifier.store import EventStore, until_no_conflict
 from notifier.verdicts import Verdict, apply, read_verdict
 from shared.consumer import Line
 from shared.encoding import to_json
@@ -26,9 +26,7 @@ CHANGED = "standing"
 class Standings:
     """Handles the batches of `notifier.verdicts`, one after another; so there is one writer of standings."""
 
-    def __init__(
-        self, events: NotifierStore, store: StandingStore, bus: Publisher, clock_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, events: EventStore, store: StandingStore, bus: Publisher, clock_ms: Callable[[], int]) -> None:
         self._events = events
         self._store = store
         self._bus = bus

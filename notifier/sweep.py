@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from notifier import metrics
-from notifier.store import NotifierStore
+from notifier.inbox_store import InboxStore
 from shared import logs
 from shared.errors import Unavailable
 
@@ -13,7 +13,7 @@ log = logs.get(__name__)
 INTERVAL_S = 600.0
 
 
-async def sweep_inboxes(store: NotifierStore, clock_ms: Callable[[], int]) -> None:
+async def sweep_inboxes(store: InboxStore, clock_ms: Callable[[], int]) -> None:
     """Remove what has expired now, and again every ten minutes, until cancelled."""
     while True:
         try:

@@ -12,7 +12,7 @@ import pytest
 from market_feed.settings import SourceKind
 from market_feed.ticker import SEQS_PER_TERM
 from shared.errors import Unavailable
-from shared.market_commands import Interval
+from shared.market_commands import AppliedTick, Interval
 from shared.times import MILLISECONDS_PER_DAY, now_ms
 from tests.support.infrastructure import Infrastructure
 from tests.support.market import MarketClient, MarketProcess, market_client, market_processes
@@ -119,6 +119,12 @@ async def test_one_of_two_processes_owns_the_symbols_and_the_other_takes_over(
     assert len({seq // SEQS_PER_TERM for seq in seqs}) == 4
 
 
+def all_seqs_between(ticks: list[AppliedTick]) -> bool:
+    """Whether no seq is left out from the first to the last."""
+    seqs = {tick.seq for tick in ticks}
+    return max(seqs) - min(seqs) == len(seqs) - 1
+
+
 @pytest.mark.parametrize("what", ["broker", "database"])
 async def test_prices_go_on_after_broker_or_database_were_away(
     infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
@@ -139,6 +145,7 @@ async def test_prices_go_on_after_broker_or_database_were_away(
         await until(lambda: len(before.of("EUR/USD")) > count + 10, timeout_s=30)
         seqs = [frame["seq"] for frame in before.of("EUR/USD")]
         assert seqs == sorted(seqs)
+        await until(lambda: all_seqs_between(before.applied_of("EUR/USD")), timeout_s=30)
         async with market_client(amqp_url) as after:
             await after.publish({"symbol": "KEPT", "price": 4, "volume": 1})
             await until(lambda: bool(after.of("KEPT")), timeout_s=30)

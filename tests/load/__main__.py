@@ -40,7 +40,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "idle": {"sockets": 10_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "connect": {"sockets": 6000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2},
-    "slow": {"sockets": 1000, "rate": 1000.0, "size": 200, "senders": 0, "listeners": 1},
+    "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
 }
 
 
@@ -63,8 +63,10 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="measured")
     parser.add_argument("--warmup", type=float, default=3.0, help="the same load before it is measured")
     parser.add_argument("--timeout", type=float, default=300.0, help="of a run; then it has failed")
-    parser.add_argument("--peers", nargs="*", choices=PEERS_BY_NAME, help="all, or those named")
+    parser.add_argument("--peers", action="store_true", help="fanout, idle and connect on other servers too")
+    parser.add_argument("--peer", action="append", choices=PEERS_BY_NAME, help="of them only this one, or these")
     options = parser.parse_args(arguments)
+    options.peers |= options.peer is not None
     for name in options.scenarios:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name!r}, only {', '.join(SCENARIOS)}")
@@ -82,13 +84,13 @@ def with_defaults(options: Namespace, scenario: str) -> Namespace:
 
 def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], Outcome]]]:
     """Everything that is to be run, one after another."""
-    chosen = options.scenarios or [name for name in SCENARIOS if options.peers is None or name in ON_PEERS]
+    chosen = options.scenarios or [name for name in SCENARIOS if not options.peers or name in ON_PEERS]
     for name in chosen:
         own = with_defaults(options, name)
         yield name, partial(SCENARIOS[name], own)
-        if options.peers is None or name not in ON_PEERS:
+        if not options.peers or name not in ON_PEERS:
             continue
-        for peer_name in options.peers or PEERS_BY_NAME:
+        for peer_name in options.peer or PEERS_BY_NAME:
             peer = PEERS_BY_NAME[peer_name]
             yield f"{name} on {peer_name}", partial(ON_PEERS[name], peer, own)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_service.decisions import (
@@ -757,6 +757,14 @@ def check_room(disk: Disk, heard: list[Delivery], room_id: str) -> None:
 
 
 @given(batches)
+@example([([("direct", ["ann", "bob"], None)], 3, "no repeat")])  # stored is the first message, and not yet its room
+@example(  # members are written, and then a message turns out to be a repeat: their read marks are of none
+    [
+        ([("send", "ann", "c1")], None, "no repeat"),
+        ([("send", "creator", None)], None, "again"),
+        ([("send", "ann", "c1"), ("leave", "ann", None)], None, "no repeat"),
+    ]
+)
 def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]]) -> None:
     disk, heard = Disk(), list[Delivery]()
     writer = Writer(disk, heard)

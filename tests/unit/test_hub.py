@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.hub import GATHER_S, OVERDUE_S, SEEN_KEYS_MAX, Hub
@@ -127,7 +127,7 @@ def test_who_has_left_in_the_meantime_is_not_admitted() -> None:
     assert hub.leave(sink, ROOM)
     assert not hub.admit(sink, ROOM, 0, greeting(), 0.0)
     assert not hub.attach(sink, ROOM, greeting())
-    assert hub.attach_price(sink, ROOM, 1.0) is None
+    assert hub.attach_price(sink, ROOM, 1.0, 0.0) is None
     assert sink.got == []
 
 
@@ -362,7 +362,7 @@ def test_who_subscribes_again_to_an_unordered_channel_misses_nothing() -> None:
 def price_listener(hub: Hub, max_rate: float, user_id: str = "u") -> Sink:
     sink = Sink(user_id)
     hub.join(sink, market_channel("EUR"))
-    hub.attach_price(sink, market_channel("EUR"), max_rate)
+    hub.attach_price(sink, market_channel("EUR"), max_rate, 0.0)
     return sink
 
 
@@ -372,7 +372,7 @@ def test_the_newest_price_is_there_for_who_comes() -> None:
     hub.deliver(price(7), 0.0)
     late = Sink("late")
     hub.join(late, market_channel("EUR"))
-    newest = hub.attach_price(late, market_channel("EUR"), 5.0)
+    newest = hub.attach_price(late, market_channel("EUR"), 5.0, 0.0)
     assert newest is not None
     assert newest.data == text_frame(b"7")
 
@@ -407,7 +407,7 @@ def test_after_a_loss_the_newest_price_is_not_believed_until_it_is_known_again()
     hub.forget_prices()
     late = Sink("late")
     hub.join(late, market_channel("EUR"))
-    assert hub.attach_price(late, market_channel("EUR"), 50.0) is None
+    assert hub.attach_price(late, market_channel("EUR"), 50.0, 1.0) is None
     hub.deliver(price(3), 1.0)
     settle(hub, 1.0)
     assert late.got[-1:] == ["3"]
@@ -459,7 +459,7 @@ def test_prices_never_go_back_never_exceed_the_rate_and_the_newest_arrives(
             case "attach", (int(number), float(rate)):
                 sink = sinks.setdefault(number, Sink(f"u{number}"))
                 hub.join(sink, name)
-                snapshot = hub.attach_price(sink, name, rate)
+                snapshot = hub.attach_price(sink, name, rate, now_s)
                 rate_of[number] = rate
                 shown[number] = []
                 if newest and hub.channels[name].newest is not None:
@@ -624,6 +624,15 @@ room_steps = st.lists(
 
 
 @given(room_steps)
+@example(  # two ask, a message is sent between their answers, and the later answer is first
+    [
+        ("join", (1, None)),
+        ("answer", 1),
+        ("publish", 1),
+        ("subscribe", (0, None)),
+        ("admit", 1),
+    ]
+)
 def test_every_admitted_socket_gets_exactly_what_is_behind_its_seq(script: list[tuple[str, object]]) -> None:
     world = World(clients=4)
     for kind, detail in script:
@@ -747,6 +756,8 @@ direct_steps = st.lists(
 
 
 @given(direct_steps)
+@example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a is behind when its socket comes
+@example([("open", 1), ("publish", 1), ("open", 0), ("join", 0)])  # one subscribes while a message is on its way
 def test_direct_messages_come_once_and_in_order_however_the_two_channels_run(
     script: list[tuple[str, object]],
 ) -> None:
@@ -853,3 +864,33 @@ def test_what_one_socket_does_changes_nothing_for_the_others(order: list[int], s
         settle(hub, now_s)
         received.append([sink.got for sink in sinks])
     assert received[0] == received[1]
+
+
+def test_the_first_price_of_a_new_rate_keeps_the_distance_from_the_snapshot() -> None:
+    hub = Hub()
+    price_listener(hub, 50.0)
+    hub.deliver(price(1), 10.0)
+    settle(hub, 10.0)
+    late = Sink("late")
+    hub.join(late, market_channel("EUR"))
+    assert hub.attach_price(late, market_channel("EUR"), 1.0, 10.0) is not None
+    hub.deliver(price(2), 10.5)
+    hub.flush(10.9)
+    assert late.got == []
+    hub.flush(11.0)
+    assert late.got == ["2"]
+
+
+def test_attempt_that_comes_to_nothing_leaves_a_listener_where_it_was() -> None:
+    hub = Hub()
+    sink, stranger = Sink("a"), Sink("b")
+    hub.join(sink, ROOM)
+    assert hub.admit(sink, ROOM, 0, [], 0.0)
+    hub.join(sink, ROOM)
+    hub.join(stranger, ROOM)
+    hub.deliver(Delivery(ROOM, DeliveryClass.LOSSLESS, 1, "", b"one"), 0.0)
+    assert hub.resume(sink, ROOM, 0.0)
+    assert not hub.resume(stranger, ROOM, 0.0)
+    settle(hub, 1.0)
+    assert sink.got == ["one"]
+    assert stranger.got == []

@@ -14,6 +14,7 @@ from tests.load.worker import Finish, Link, sleep_until
 
 SETTLE_TIMEOUT_S = 20.0
 POLL_S = 0.02
+STUCK_S = 1.0
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Listen:
     counts: bool = False
     first_address: int = 2
     concurrency: int = 50
-    stuck: int = 0  # sockets that read nothing once the load begins
+    stuck: int = 0  # of the sockets, those that read nothing from the begin of the load to its end
     log: RoomLog = field(default_factory=RoomLog)
     counted: CountedRoom = field(default_factory=CountedRoom)
 
@@ -53,9 +54,18 @@ class Listen:
         await self._settle(listening, finish)
         watching.cancel()
         tally = self._tally(listening, window, finish)
+        await self._look_at(stuck, tally)
         tally.answers, tally.closed = crowd.joining, crowd.closed
         crowd.leave()
         return tally
+
+    async def _look_at(self, stuck: Sequence[Client], tally: Tally) -> None:
+        """Read again where nothing was read: has the server given up on them?"""
+        for client in stuck:
+            if client.transport is not None:
+                client.transport.resume_reading()
+        await asyncio.sleep(STUCK_S if stuck else 0)
+        tally.extra["stuck_closed"] = sum(not client.is_open for client in stuck)
 
     def _begin(self, stuck: Sequence[Client], listening: Sequence[Client]) -> None:
         for client in stuck:

@@ -89,7 +89,7 @@ class Prices:
         """Join and receive."""
         crowd = Crowd(self.host, self.port, self.first_address, 30)
         target = {"channel": "market", "symbols": list(self.symbols), "maxRate": self.max_rate}
-        await crowd.open(Realtime(f"{self.name}-{number}", [target]) for number in range(self.sockets))
+        await crowd.open(Realtime(f"trader-{self.first_address}-{number}", [target]) for number in range(self.sockets))
         if crowd.failed:
             raise ConnectionError(f"not all joined: {dict(crowd.failed)}")
         link.ready(f"{len(crowd.clients)} sockets")

@@ -22,6 +22,7 @@ def run(options: Namespace) -> Outcome:
         "p99_ms_without": without.tally.latencies.at(99),
         "p99_ms_with": outcome.tally.latencies.at(99),
         "gateway_grew_by_bytes": grown,
+        "stuck_sockets_closed": round(outcome.tally.extra.get("stuck_closed", 0)),
     }
     return outcome
 
