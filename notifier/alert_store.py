@@ -86,12 +86,12 @@ class AlertStore:
         """All alerts that have not fired, some at a time."""
         last = ""
         while True:
-            chosen = {"status": AlertStatus.ACTIVE.value, "_id": {"$gt": last}}
             with translated():
-                found = await self._alerts.find(chosen).sort("_id", ASCENDING).limit(AT_ONCE).to_list(None)
+                looking = self._alerts.find({"_id": {"$gt": last}}).sort("_id", ASCENDING).limit(AT_ONCE)
+                found = await looking.to_list(None)
             if not found:
                 return
-            yield [_to_alert(document).alert for document in found]
+            yield [_to_alert(document).alert for document in found if document["status"] == AlertStatus.ACTIVE]
             last = found[-1]["_id"]
 
     async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:

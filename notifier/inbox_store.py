@@ -8,7 +8,7 @@
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from notifier.notices import Entry
 from notifier.store import AT_ONCE, chunks, conflicting
@@ -151,9 +151,8 @@ class InboxStore:
                 return None
             # Twice at once: the first time of the two stands.
             change = {"$set": {"read": True}, "$min": {"readAtMs": now_ms}}
-            found = await self._entries.find_one_and_update(
-                {"_id": entry_id}, change, return_document=ReturnDocument.AFTER
-            )
+            await self._entries.update_one({"_id": entry_id}, change)
+            found = await self._entries.find_one({"_id": entry_id})
         return _to_entry(found) if found else None
 
     async def mark_all_read(self, user_id: str, through: int, now_ms: int) -> None:

@@ -1,6 +1,7 @@
 """One process of the load generator: a job, and the pipe to the fleet that steers it."""
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -109,6 +110,7 @@ def work(pipe: Any, job: Job, timeout_s: float) -> None:
         report: Report = Done(uvloop.run(_run(pipe, job, timeout_s)))
     except Exception as error:  # told to the fleet, which raises it
         report = Failed(f"{type(error).__name__}: {error}")
+    os.set_blocking(pipe.fileno(), True)  # the loop's reader has undone it, and a tally may be larger than the pipe
     pipe.send(report)
     pipe.close()
 
