@@ -46,7 +46,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                 bus,
                 node_id,
                 now_ms,
-                lambda: Partition(rooms, present, profiles, rates, bus, now_ms),
+                lambda is_current: Partition(rooms, present, profiles, rates, bus, now_ms, is_current),
                 rates.nodes_changed,
             )
             admin.checks["lease"] = nodes.readiness
@@ -57,9 +57,10 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             await bus.consume(CHAT_QUERY, answer.handle, concurrency=8)
             await bus.consume(CHAT_PRESENCE, presence.handle)
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(nodes.run(stop))
                 running = [
                     tasks.create_task(work)
-                    for work in (nodes.run(), nodes.sweep_typing(), presence.sweep(), purge_deleted_rooms(rooms))
+                    for work in (nodes.sweep_typing(), presence.sweep(), purge_deleted_rooms(rooms))
                 ]
                 del admin.checks["start"]
                 await stop.wait()

@@ -7,14 +7,13 @@ Redelivery: a command that may have taken effect before is decided on what is on
 delivered again under its seq; everything else is idempotent and is done again, its deliveries included.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
 from msgspec import structs
 
-from chat_service.messages import Message, message_frame, message_view
+from chat_service.messages import Message, RecentMessages, message_frame, message_view
 from chat_service.rooms import Member, Role, Room, RoomType, check_may_manage, may_see, member_view, room_view
 from shared.chat_commands import (
     AddMember,
@@ -43,7 +42,6 @@ from shared.protocol import UserProfile, frame
 from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
 READ_BROADCAST_MEMBERS_MAX = 100
-RECENT_MAX = 1000
 DIRECT_ROOM_NAME = "Direct message"
 
 
@@ -64,23 +62,16 @@ class Asked(NamedTuple):
 class RoomState:
     """What the partition knows of a room. `members` holds those asked for so far; None is known not to be one.
 
-    `recent` finds messages by (user, clientMessageId), bounded; `stored` by id, and only while a redelivery is decided;
+    `recent` is the partition's; `stored` finds messages by id, and only while a redelivery is decided;
     `active_now` and `seen` (presence of the users that commands name) are those of the moment.
     """
 
     room: Room | None
     members: dict[str, Member | None] = field(default_factory=dict)
-    recent: "OrderedDict[tuple[str, str], Message]" = field(default_factory=OrderedDict)
+    recent: RecentMessages = field(default_factory=RecentMessages)
     stored: dict[str, Message] = field(default_factory=dict)
     active_now: int = 0
     seen: dict[str, PresenceView] = field(default_factory=dict)
-
-    def remember(self, message: Message) -> None:
-        """Make a repeat of this message visible without the disk."""
-        if message.client_message_id is not None:
-            self.recent[message.user_id, message.client_message_id] = message
-            if len(self.recent) > RECENT_MAX:
-                self.recent.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -181,12 +172,14 @@ class _Decision:
         if (stored := self.state.stored.get(command.message_id)) is not None:
             self._catch_up(stored)
             self._deliver_message(stored)
+            if (member := self._active(stored.user_id)) is not None and member.read_seq < stored.seq:
+                self._mark_read(member, stored.seq)
             return Sent(message=message_view(stored), repeated=True)
         room = self._visible_room()
         if self.asked.expired:
             return None
         user_id, key = self.caller.user_id, command.client_message_id
-        if key is not None and (stored := self.state.recent.get((user_id, key))) is not None:
+        if key is not None and (stored := self.state.recent.find(room.id, user_id, key)) is not None:
             return Sent(message=message_view(stored), repeated=True)
         if self.asked.wait_ms:
             raise Refusal(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms=self.asked.wait_ms)
@@ -206,7 +199,7 @@ class _Decision:
         self._keep_room(room)
         self._mark_read(member, message.seq)
         self.changes.messages.append(message)
-        self.state.remember(message)
+        self.state.recent.remember(message)
         self._deliver_message(message)
         return Sent(message=message_view(message), repeated=False)
 

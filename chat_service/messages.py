@@ -1,5 +1,7 @@
 """Messages: the record, its client frame, its REST view. Pure."""
 
+from collections import OrderedDict
+
 import msgspec
 
 from shared.chat_commands import MessageView
@@ -49,3 +51,40 @@ def message_view(message: Message) -> MessageView:
         seq=message.seq,
         client_message_id=message.client_message_id,
     )
+
+
+class RecentMessages:
+    """The last messages that carried a clientMessageId: makes repeats visible without the disk, which knows them all.
+
+    Bounded in bytes of text and in number; the oldest go first.
+    """
+
+    def __init__(self, max_count: int = 10_000, max_bytes: int = 8 * 1024 * 1024) -> None:
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._messages: OrderedDict[tuple[str, str, str], Message] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def find(self, room_id: str, user_id: str, client_message_id: str) -> Message | None:
+        """The message that a user sent into a room under this id, if it is remembered."""
+        return self._messages.get((room_id, user_id, client_message_id))
+
+    def remember(self, message: Message) -> None:
+        """Remember a message; one without a clientMessageId has no repeats."""
+        if message.client_message_id is None:
+            return
+        key = (message.room_id, message.user_id, message.client_message_id)
+        before = self._messages.pop(key, None)
+        self._size_bytes += len(message.text) - (0 if before is None else len(before.text))
+        self._messages[key] = message
+        while len(self._messages) > self._max_count or self._size_bytes > self._max_bytes:
+            _, oldest = self._messages.popitem(last=False)
+            self._size_bytes -= len(oldest.text)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._messages.clear()
+        self._size_bytes = 0

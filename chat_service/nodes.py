@@ -2,11 +2,15 @@
 
 A lease lasts 3 s and is renewed every second, so a dead replica's partitions move within about 4 s; a stopping one
 gives its lease up at once. While ownership moves two replicas may consume one partition's queue: the broker then
-lets only one of them have messages (single active consumer), and the unique indexes guard the rest.
+lets only one of them have messages (single active consumer). A replica that was frozen, or cut off, finds before every
+write that its lease has run out, drops all it remembers and begins anew; what it had in hand is the broker's to deliver
+again. Leases are compared by the hosts' clocks: these may be apart by less than the 3 s.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import NamedTuple
 
 from chat_service import metrics
@@ -45,7 +49,7 @@ class Nodes:
         bus: Bus,
         node_id: str,
         clock_ms: Callable[[], int],
-        make_partition: Callable[[], Partition],
+        make_partition: Callable[[Callable[[], bool]], Partition],
         on_nodes: OnNodes,
     ) -> None:
         self._store = store
@@ -55,21 +59,30 @@ class Nodes:
         self._make_partition = make_partition
         self._on_nodes = on_nodes
         self._owned: dict[int, Owned] = {}
-        self._leased_until_ms = 0
+        self._leased_until_s = 0.0
+        bus.on_disconnected.append(self._forget)
 
-    async def run(self) -> None:
-        """Renew and rebalance until cancelled."""
-        while True:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Renew and rebalance until `stop` is set.
+
+        Not to be cancelled: the broker's client may take a cancellation amid a call for the end of that call only.
+        """
+        while not stop.is_set():
             try:
                 await self._renew()
             except Unavailable as error:
                 log.warning("lease_not_renewed", reason=str(error))
-            await asyncio.sleep(RENEW_INTERVAL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_INTERVAL_S):
+                    await stop.wait()
 
     async def _renew(self) -> None:
-        now_ms = self._clock_ms()
+        if self._owned and not self.is_current():
+            log.warning("lease_had_run_out")
+            await self._take(set())
+        now_ms, now_s = self._clock_ms(), time.monotonic()
         await self._store.renew(self._node_id, now_ms + LEASE_MS)
-        self._leased_until_ms = now_ms + LEASE_MS
+        self._leased_until_s = now_s + LEASE_MS / 1000
         alive = await self._store.alive(now_ms)
         self._on_nodes(alive)
         await self._take(share_of(self._node_id, range(PARTITIONS), alive))
@@ -79,11 +92,27 @@ class Nodes:
         leaving = self._owned.keys() - mine
         if leaving or mine - self._owned.keys():
             log.info("partitions_assigned", partitions=sorted(mine))
-        await asyncio.gather(*(self._bus.stop(self._owned.pop(number).consumer) for number in leaving))
+        await asyncio.gather(*(self._leave(self._owned.pop(number)) for number in leaving))
         for number in sorted(mine - self._owned.keys()):
-            partition = self._make_partition()
+            partition = self._make_partition(self.is_current)
             self._owned[number] = Owned(partition, await self._bus.consume(partition_queue(number), partition.handle))
         metrics.PARTITIONS.set(len(self._owned))
+
+    async def _leave(self, owned: Owned) -> None:
+        await self._bus.stop(owned.consumer)
+        try:
+            await owned.partition.leave_typing()
+        except Unavailable as error:
+            log.warning("typing_end_not_told", reason=str(error))
+
+    def _forget(self) -> None:
+        """Whoever consumes the partitions while the broker is out of sight, this replica's memory is out of date."""
+        for owned in self._owned.values():
+            owned.partition.forget()
+
+    def is_current(self) -> bool:
+        """Whether the lease holds: nobody else writes this replica's partitions."""
+        return time.monotonic() < self._leased_until_s
 
     async def sweep_typing(self) -> None:
         """End the typing of those who do not renew it, until cancelled."""
@@ -105,4 +134,4 @@ class Nodes:
 
     async def readiness(self) -> str | None:
         """None while the lease holds, else the reason."""
-        return None if self._clock_ms() < self._leased_until_ms else "lease: not renewed in time"
+        return None if self.is_current() else "lease: not renewed in time"

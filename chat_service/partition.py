@@ -19,6 +19,7 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.decisions import Asked, Changes, RoomState, decide, shows_active_now, users_of
+from chat_service.messages import RecentMessages
 from chat_service.presence import presence_view
 from chat_service.presence_store import PresenceStore
 from chat_service.profiles import Profiles
@@ -30,7 +31,7 @@ from shared import logs
 from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark
 from shared.commands import refusal_line, reply_line
 from shared.consumer import Line
-from shared.errors import Refusal
+from shared.errors import Refusal, Unavailable
 from shared.protocol import frame
 from shared.rpc import Publisher, decode_command
 from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
@@ -51,6 +52,7 @@ class _Job:
 
     line: Line
     command: RoomCommands
+    expired: bool = False  # when it came
     wait_ms: int = 0
 
 
@@ -65,6 +67,7 @@ class Partition:
         rates: Rates,
         bus: Publisher,
         clock_ms: Callable[[], int],
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._presence = presence
@@ -72,7 +75,10 @@ class Partition:
         self._rates = rates
         self._bus = bus
         self._clock_ms = clock_ms
+        self._is_current = is_current
         self._typing = TypingMarks()
+        self._recent = RecentMessages()
+        self._memory = 0  # counts up whenever all is forgotten: what was being loaded then is not remembered
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
 
     async def handle(self, lines: list[Line]) -> None:
@@ -81,18 +87,37 @@ class Partition:
         jobs = [_Job(line, command) for line in lines if (command := decode_command(line, _decoder)) is not None]
         if not jobs:
             return
+        now_ms = self._clock_ms()
+        for job in jobs:
+            job.expired = job.command.deadline_ms <= now_ms
         await self._charge(jobs)
         changes = await self._commit(jobs)
         self._answer(jobs, changes)
         metrics.COMMIT_COMMANDS.observe(len(jobs))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
+    def forget(self) -> None:
+        """Drop all memory: another replica may write these rooms meanwhile."""
+        self._memory += 1
+        self._states.clear()
+        self._recent.clear()
+
     async def _charge(self, jobs: list[_Job]) -> None:
-        sends = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and not job.line.redelivered]
-        if sends:
-            waits = await self._rates.take([job.command.caller.user_id for job in sends])
-            for job, wait_ms in zip(sends, waits, strict=True):
-                job.wait_ms = wait_ms
+        """Count messages towards their senders' rates, once: a verdict stays with its line over every try."""
+        sends = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and not job.expired]
+        due = [job for job in sends if job.line.verdict is None and not job.line.redelivered]
+        if due:
+            waits = await self._rates.take([job.command.caller.user_id for job in due])
+            for job, wait_ms in zip(due, waits, strict=True):
+                job.line.verdict = wait_ms
+        for job in sends:
+            job.wait_ms = job.line.verdict or 0
+
+    def _check_current(self) -> None:
+        """Raises Unavailable when the lease has run out: the partition may be another's by now."""
+        if not self._is_current():
+            self.forget()
+            raise Unavailable("the lease of this replica has run out")
 
     async def _commit(self, jobs: list[_Job]) -> Changes:
         redelivered = any(job.line.redelivered for job in jobs)
@@ -116,8 +141,8 @@ class Partition:
             asked = [
                 Asked(
                     job.command,
-                    look_up or job.line.redelivered,
-                    job.command.deadline_ms <= now_ms,
+                    job.line.redelivered or (look_up and not job.expired),
+                    job.expired,
                     job.wait_ms,
                     self._profiles.of(job.command.caller),
                 )
@@ -132,11 +157,12 @@ class Partition:
         except BaseException:
             for room_id in room_ids:
                 self._states.pop(room_id, None)
+            self._recent.clear()
             raise
         for state in states.values():
             state.stored.clear()
             state.seen.clear()
-        self._shrink()
+        self._shrink(states)
         return changes
 
     # Loading --------------------------------------------------------------------------------------------------------
@@ -159,11 +185,14 @@ class Partition:
         return states
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
+        memory = self._memory
         rooms = await self._store.rooms(room_ids)
         # Messages may be ahead of their room: a crash between the two writes. Members likewise.
         await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
+        if memory != self._memory:
+            raise Unavailable("the connection was lost while loading")
         for room_id in room_ids:
-            self._states[room_id] = RoomState(rooms.get(room_id))
+            self._states[room_id] = RoomState(rooms.get(room_id), recent=self._recent)
 
     async def _load_members(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
         wanted = {
@@ -209,16 +238,19 @@ class Partition:
             if message.room_id in states:
                 states[message.room_id].stored[message.id] = message
         for message in by_client_id:
-            states[message.room_id].remember(message)
+            self._recent.remember(message)
 
     # Writing --------------------------------------------------------------------------------------------------------
 
     async def _write(self, changes: Changes) -> None:
         """In this order a crash leaves nothing that the next load does not put right (see `_load_rooms`)."""
+        self._check_current()
         await self._store.put_members(changes.members)
         if fresh := [key for key, member in changes.members.items() if member is not None]:
             await self._presence.mark_new_members(fresh)
+        self._check_current()
         await self._store.insert_messages(changes.messages)
+        self._check_current()
         await asyncio.gather(
             self._store.put_rooms(changes.rooms.values()), self._store.put_read_marks(changes.read_marks)
         )
@@ -250,6 +282,11 @@ class Partition:
                     deliveries += typing_deliveries(typist, is_typing=answer.is_typing)
         return deliveries
 
+    async def leave_typing(self) -> None:
+        """Tell that nobody types any more, as far as this partition has told that they do. Raises Unavailable."""
+        for typist in self._typing.all_shown():
+            await self._deliver(typing_deliveries(typist, is_typing=False))
+
     async def end_typing(self) -> None:
         """Tell of those who have stopped typing without saying so. Raises Unavailable."""
         for typist in self._typing.ended(self._clock_ms()):
@@ -272,12 +309,13 @@ class Partition:
             )
             self._bus.reply(job.line.reply_to or "", line)
 
-    def _shrink(self) -> None:
+    def _shrink(self, states: dict[str, RoomState]) -> None:
         while len(self._states) > ROOMS_MAX:
             self._states.popitem(last=False)
-        newest = next(reversed(self._states.values()))
-        if len(newest.members) > MEMBERS_PER_ROOM_MAX:
-            newest.members.clear()
+        for state in states.values():
+            if len(state.members) > MEMBERS_PER_ROOM_MAX:
+                state.members.clear()
+        metrics.CACHED_ROOMS.set(len(self._states))
 
 
 def _outcome(answer: Any) -> str:

@@ -50,7 +50,7 @@ class Profiles:
             return
         found = await self._store.profiles(unknown)
         for user_id in unknown:
-            self._remembered[user_id] = found.get(user_id)
+            self._remembered.setdefault(user_id, found.get(user_id))
         while len(self._remembered) > max(REMEMBERED_MAX, len(user_ids)):
             self._remembered.popitem(last=False)
 
@@ -87,7 +87,7 @@ def _read(line: Line) -> tuple[str, Stored] | None:
         if event.type != USER_UPDATED:
             return None
         data = convert(event.data, UserUpdate)
-        at_ms = now_ms() if event.time is None else from_iso(event.time)
+        at_ms = now_ms() if event.time is None else min(from_iso(event.time.upper()), now_ms())
     except (Malformed, Refusal, ValueError) as error:
         line.reject(str(error))
         return None

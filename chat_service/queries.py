@@ -9,6 +9,7 @@ from chat_service.presence import Presence
 from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
 from chat_service.store import RoomStore
 from shared.chat_commands import (
+    REPLAY_MAX,
     ChatQueries,
     GetPresence,
     GetRoom,
@@ -24,7 +25,7 @@ from shared.chat_commands import (
 from shared.commands import Replay
 from shared.errors import Refusal
 
-REPLAY_MAX = 1000
+REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 
 class Queries:
@@ -53,22 +54,28 @@ class Queries:
                 assert_never(query)
 
     async def _rooms(self, query: ListRooms) -> RoomPage:
-        """Two sorted lists, the public rooms and the caller's own others, merged as far as the page reaches."""
+        """The public rooms and the caller's own others, merged by activity.
+
+        Of the public ones only a window is read: with m own rooms among them, what stands at n in the whole list stands
+        between n - m and n in theirs; and behind the window's start both lists count alike.
+        """
         words = words_of(query.q or "")
         if query.q and not words:
             return RoomPage(items=(), total=0)
-        reach = query.page * query.limit
-        rooms: list[Room] = []
-        total = 0
-        if query.type in (None, RoomType.PUBLIC):
-            rooms, total = await self._store.public_rooms(words, reach)
         others = [kind.value for kind in RoomType if kind is not RoomType.PUBLIC and query.type in (None, kind)]
+        own: list[Room] = []
         if others:
-            own = await self._store.room_ids_of(query.caller.user_id)
-            more, count = await self._store.rooms_among(own, others, words, reach)
-            rooms, total = rooms + more, total + count
-        rooms.sort(key=lambda room: (room.active_at_ms, room.id), reverse=True)
-        page = rooms[reach - query.limit : reach]
+            room_ids = await self._store.room_ids_of(query.caller.user_id)
+            own = await self._store.rooms_among(room_ids, others, words)
+        skip = (query.page - 1) * query.limit
+        window_starts = max(0, skip - len(own))
+        public: list[Room] = []
+        total = len(own)
+        if query.type in (None, RoomType.PUBLIC):
+            public, count = await self._store.public_rooms(words, window_starts, query.limit + len(own))
+            total += count
+        merged = sorted(own + public, key=lambda room: (room.active_at_ms, room.id), reverse=True)
+        page = merged[skip - window_starts :][: query.limit] if skip < total else []
         return RoomPage(items=tuple(await self._views(query.caller.user_id, page)), total=total)
 
     async def _views(self, user_id: str, rooms: list[Room]) -> list[RoomView]:
@@ -117,4 +124,12 @@ class Queries:
     async def _replay(self, query: ReplayMessages) -> Replay:
         last = min(query.through, query.after + REPLAY_MAX)
         found = await self._store.messages_between(query.room_id, query.after + 1, last)
-        return Replay(first=query.after + 1, frames=tuple(msgspec.Raw(message_frame(message)) for message in found))
+        frames: list[msgspec.Raw] = []
+        size_bytes = 0
+        for message in found:
+            frame = message_frame(message)
+            size_bytes += len(frame)
+            if frames and size_bytes > REPLAY_MAX_BYTES:
+                break
+            frames.append(msgspec.Raw(frame))
+        return Replay(first=query.after + 1, frames=tuple(frames))

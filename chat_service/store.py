@@ -23,6 +23,7 @@ from shared.mongo import Database, Document, Indexes, translated
 from shared.protocol import UserProfile
 
 DUPLICATE_KEY = 11000
+_NEWEST = {"activeAtMs": -1, "_id": -1}
 PURGE_AT_ONCE = 1000
 
 INDEXES: Indexes = {
@@ -205,29 +206,27 @@ class RoomStore:
             found = await self._members.find({"userId": user_id, "active": True}, {"roomId": 1}).to_list(None)
         return [document["roomId"] for document in found]
 
-    async def public_rooms(self, words: Sequence[str], limit: int) -> tuple[list[Room], int]:
-        """The `limit` most recently active public rooms, and their count.
+    async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:
+        """Public rooms, most recently active first, from the one at `skip` on, and the count of all.
 
         Of those only whose names have, for each of `words`, a word that starts with it.
         """
-        return await self._newest({"deleted": False, "type": RoomType.PUBLIC.value}, _word_filter(words), limit)
-
-    async def rooms_among(
-        self, room_ids: Collection[str], types: Collection[str], words: Sequence[str], limit: int
-    ) -> tuple[list[Room], int]:
-        """Of these rooms those of the given types, most recently active first, and their count."""
-        further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
-        return await self._newest({"_id": {"$in": list(room_ids)}}, further, limit)
-
-    async def _newest(self, indexed: Document, further: Document, limit: int) -> tuple[list[Room], int]:
-        chosen = narrowed(indexed, further)
-        newest: list[Document] = [{"$sort": {"activeAtMs": -1, "_id": -1}}, {"$limit": limit}]
+        chosen = narrowed({"deleted": False, "type": RoomType.PUBLIC.value}, _word_filter(words))
+        page: list[Document] = [{"$sort": _NEWEST}, {"$skip": skip}, {"$limit": limit}]
         with translated():
             found, counted = await asyncio.gather(
-                self._rooms.aggregate([*chosen, *newest]).to_list(None),
+                self._rooms.aggregate([*chosen, *page]).to_list(None),
                 self._rooms.aggregate([*chosen, {"$count": "n"}]).to_list(None),
             )
         return [_to_room(document) for document in found], counted[0]["n"] if counted else 0
+
+    async def rooms_among(self, room_ids: Collection[str], types: Collection[str], words: Sequence[str]) -> list[Room]:
+        """Of these rooms those of the given types, most recently active first."""
+        further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
+        chosen = narrowed({"_id": {"$in": list(room_ids)}}, further)
+        with translated():
+            found = await self._rooms.aggregate([*chosen, {"$sort": _NEWEST}]).to_list(None)
+        return [_to_room(document) for document in found]
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[Message]:
         """The messages with `first` ≤ seq ≤ `last`, oldest first."""

@@ -1,5 +1,6 @@
 """Who types where: a start is passed on at most every 2 s, and ends by itself 6 s after the last one. Pure."""
 
+from itertools import takewhile
 from typing import NamedTuple
 
 PASS_ON_MS = 2_000
@@ -19,29 +20,41 @@ class TypingMarks:
 
     def __init__(self) -> None:
         self._ends_at_ms: dict[Typist, int] = {}  # whose end comes first stands first
-        self._passed_on_ms: dict[Typist, int] = {}
+        self._passed_on_ms: dict[Typist, int] = {}  # when the last start was passed on; the oldest stands first
+        self._shown: set[Typist] = set()
 
     def set(self, typist: Typist, is_typing: bool, now_ms: int) -> bool:
         """Take a mark; returns whether the room's others are to be told."""
-        if not is_typing:
-            self._passed_on_ms.pop(typist, None)
-            return self._ends_at_ms.pop(typist, None) is not None
         self._ends_at_ms.pop(typist, None)
+        if not is_typing:
+            return self._hide(typist)
         self._ends_at_ms[typist] = now_ms + END_AFTER_MS
-        passed_on_ms = self._passed_on_ms.get(typist)
-        if passed_on_ms is not None and now_ms - passed_on_ms < PASS_ON_MS:
+        if now_ms - self._passed_on_ms.get(typist, -PASS_ON_MS) < PASS_ON_MS:
             return False
+        self._passed_on_ms.pop(typist, None)
         self._passed_on_ms[typist] = now_ms
+        self._shown.add(typist)
         return True
 
     def ended(self, now_ms: int) -> list[Typist]:
-        """Those who have not renewed in time, and no longer type."""
-        over: list[Typist] = []
-        for typist, ends_at_ms in self._ends_at_ms.items():
-            if ends_at_ms > now_ms:
-                break
-            over.append(typist)
+        """Those who were shown typing and have not renewed it in time."""
+        over = _until(self._ends_at_ms, now_ms)
         for typist in over:
             del self._ends_at_ms[typist]
-            self._passed_on_ms.pop(typist, None)
-        return over
+        for typist in _until(self._passed_on_ms, now_ms - PASS_ON_MS):
+            del self._passed_on_ms[typist]
+        return [typist for typist in over if self._hide(typist)]
+
+    def all_shown(self) -> list[Typist]:
+        """Everyone who is shown typing: somebody else keeps the marks from now on."""
+        return list(self._shown)
+
+    def _hide(self, typist: Typist) -> bool:
+        was_shown = typist in self._shown
+        self._shown.discard(typist)
+        return was_shown
+
+
+def _until(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:
+    """Those at the front whose time has come."""
+    return list(takewhile(lambda typist: times_ms[typist] <= now_ms, times_ms))

@@ -39,8 +39,9 @@ class Announcer:
     Bound: 32 MB, some 700,000 ticks; beyond that the oldest are dropped and counted.
     """
 
-    def __init__(self, bus: Publisher) -> None:
+    def __init__(self, bus: Publisher, max_bytes: int = UNCONFIRMED_MAX_BYTES) -> None:
         self._bus = bus
+        self._max_bytes = max_bytes
         self._encode = msgspec.json.Encoder().encode
         self._sent: deque[_Sent] = deque()
         self._size_bytes = 0
@@ -89,7 +90,7 @@ class Announcer:
     def _keep(self, entry: _Sent) -> None:
         self._sent.append(entry)
         self._size_bytes += len(entry.line)
-        while self._size_bytes > UNCONFIRMED_MAX_BYTES:
+        while self._size_bytes > self._max_bytes:
             self._size_bytes -= len(self._sent.popleft().line)
             metrics.TICKS_UNANNOUNCED.inc()
 

@@ -17,7 +17,7 @@ from shared.times import MILLISECONDS_PER_DAY
 INDEXES: Indexes = {
     "alerts": [
         IndexModel([("userId", ASCENDING), ("createdAtMs", DESCENDING), ("_id", DESCENDING)]),
-        IndexModel([("status", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("status", ASCENDING)]),
         IndexModel([("unannounced", ASCENDING)], sparse=True),
         IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
     ],
@@ -62,7 +62,8 @@ class AlertStore:
     async def count_active(self, user_id: str) -> int:
         """How many alerts of a user have not fired."""
         with translated():
-            return await self._alerts.count_documents({"userId": user_id, "status": AlertStatus.ACTIVE.value})
+            found = await self._alerts.find({"userId": user_id}, {"status": 1}).to_list(None)
+        return sum(document["status"] == AlertStatus.ACTIVE for document in found)
 
     async def page(self, user_id: str, skip: int, limit: int) -> tuple[list[Alert], int]:
         """A user's alerts, newest first, and how many there are."""
@@ -84,15 +85,13 @@ class AlertStore:
 
     async def active(self) -> AsyncIterator[list[OpenAlert]]:
         """All alerts that have not fired, some at a time."""
-        last = ""
+        found = self._alerts.find({"status": AlertStatus.ACTIVE.value}, batch_size=AT_ONCE)
         while True:
             with translated():
-                looking = self._alerts.find({"_id": {"$gt": last}}).sort("_id", ASCENDING).limit(AT_ONCE)
-                found = await looking.to_list(None)
-            if not found:
+                some = await found.to_list(AT_ONCE)
+            if not some:
                 return
-            yield [_to_alert(document).alert for document in found if document["status"] == AlertStatus.ACTIVE]
-            last = found[-1]["_id"]
+            yield [_to_alert(document).alert for document in some]
 
     async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
         """Note which tick fired each alert. Those that are gone, or not active any more, stay as they are."""

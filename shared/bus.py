@@ -60,6 +60,17 @@ _LOST = (
 )
 
 
+class _Connection(aio_pika.Connection):
+    """Closed when it cannot be made: else its finalizer begins to close it, and warns when no loop runs then."""
+
+    async def connect(self, timeout: float | None = None) -> None:
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+
 class _Listener(NamedTuple):
     queue: QueueSpec
     on_body: Callable[[bytes], None]
@@ -172,6 +183,7 @@ class Bus:
             timeout=CONFIRM_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
             client_properties={"connection_name": self.name},
+            connection_class=_Connection,
         )
         self._link = link = _Link(connection)
         link.channel = await link.open_channel()
@@ -284,7 +296,7 @@ class Bus:
 
     async def _send(self, exchange: str, key: str, message: aio_pika.Message) -> None:
         link = self._link
-        if link is None:
+        if link is None or not self.is_connected:
             raise Unavailable("the broker is not connected")
         started_s = time.perf_counter()
         try:
@@ -391,8 +403,11 @@ class Bus:
         self._consumers.append(consumer)
         consumer.run(self._tasks)
         if self._link is not None and self.is_connected:
-            with suppress(*_LOST):  # a lost connection starts the consumer again by itself
+            try:
                 await _start_consumer(self._link, consumer)
+            except _LOST:
+                if self._link is not None:
+                    self._link.closed.set()  # a connection that will not do this is made anew
         return consumer
 
     async def stop(self, consumer: Consumer) -> None:
@@ -449,7 +464,7 @@ async def _bind(channel: AbstractChannel, queue: str, exchange: str, key: str) -
 
 
 async def _start_consumer(link: _Link, consumer: Consumer) -> None:
-    if consumer.queue in link.consumed:
+    if consumer.queue in link.consumed or consumer.is_stopping:
         return
     link.consumed.add(consumer.queue)
     channel = await link.open_channel(consumer.prefetch)
@@ -459,7 +474,10 @@ async def _start_consumer(link: _Link, consumer: Consumer) -> None:
         consumer.accept(_inbound(message, consumer.split))
 
     tag = await queue.consume(on_message, timeout=CONFIRM_TIMEOUT_S)
-    consumer.connected(_ConsumerChannel(channel, queue, tag))
+    started = _ConsumerChannel(channel, queue, tag)
+    consumer.connected(started)
+    if consumer.is_stopping:  # it was stopped meanwhile, and would keep the queue from its next consumer
+        await started.close()
 
 
 class _ConsumerChannel:

@@ -3,6 +3,8 @@
 from shared.commands import Command, Wire
 from shared.protocol import UserProfile
 
+REPLAY_MAX = 1000  # messages that a resume may have missed
+
 # Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
 
 
@@ -220,7 +222,8 @@ class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
 class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
     """The messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `Replay`.
 
-    Asked by a gateway whose client may listen: the partition has said so.
+    Asked by a gateway whose client may listen: the partition has said so. Of more than 1,000 messages or 8 MB only the
+    first are in the reply.
     """
 
     room_id: str

@@ -29,13 +29,14 @@ TRIES_MAX = 5
 
 @dataclass(slots=True)
 class Line:
-    """One line of a body, and how to answer it."""
+    """One line of a body, and how to answer it. `verdict` is the handler's to keep over its tries."""
 
     body: bytes
     reply_to: str | None
     routing_key: str
     redelivered: bool
     rejected: str | None = None
+    verdict: int | None = None
 
     def reject(self, reason: str) -> None:
         """This line can never be processed: it goes to realtime.dead with the reason."""
@@ -102,6 +103,11 @@ class Consumer:
         """Start the workers."""
         for number in range(self._concurrency):
             self._workers.append(tasks.create_task(self._work(), name=f"consume-{self.queue}-{number}"))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is to be taken from the queue."""
+        return self._stopping
 
     def connected(self, channel: Stoppable) -> None:
         """The bus has a channel for this consumer."""

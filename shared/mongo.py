@@ -21,6 +21,7 @@ Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 
+_TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 3.0
 
@@ -97,7 +98,10 @@ def translated() -> Iterator[None]:
 
 
 def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
-    """Shutting down, stepping down, interrupted: MongoDB's retryable codes."""
-    return isinstance(error, pymongo.errors.OperationFailure) and error.code in {
-        6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436
-    }  # fmt: skip
+    """Shutting down, stepping down, interrupted, too late: the retryable codes, wherever a bulk write has them."""
+    codes = {error.code} if isinstance(error, pymongo.errors.OperationFailure) else set()
+    if isinstance(error, pymongo.errors.BulkWriteError):
+        details = error.details or {}
+        failures = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
+        codes |= {failure.get("code") for failure in failures}
+    return bool(codes & _TRANSIENT_CODES)

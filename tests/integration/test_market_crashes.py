@@ -152,6 +152,23 @@ async def test_prices_go_on_after_broker_or_database_were_away(
             assert await volume_of(after, "KEPT") == 2.0
 
 
+async def test_market_feed_stops_while_its_database_is_away(
+    infrastructure: Infrastructure, client: MarketClient, environment: dict[str, str]
+) -> None:
+    async with market_processes([{**environment, "REQUEST_TIMEOUT_S": "1"}]) as (process,):
+        await process.ready()
+        await client.publish({"symbol": "DONE", "price": 4})
+        await until(lambda: bool(client.of("DONE")))
+        infrastructure.database.kill()
+        await client.publish({"symbol": "WAITS", "price": 4})
+        async with asyncio.timeout(15):
+            code = await process.end(signal.SIGTERM)
+        await asyncio.to_thread(infrastructure.database.start)
+        assert code == 0
+        await process.start()
+        await until(lambda: bool(client.of("WAITS")))
+
+
 async def test_market_feed_starts_before_its_broker_and_database(
     infrastructure: Infrastructure, environment: dict[str, str]
 ) -> None:

@@ -12,7 +12,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_service.decisions import (
-    RECENT_MAX,
     Asked,
     Changes,
     RoomState,
@@ -20,7 +19,7 @@ from chat_service.decisions import (
     shows_active_now,
     users_of,
 )
-from chat_service.messages import Message
+from chat_service.messages import Message, RecentMessages
 from chat_service.rooms import Member, Role, Room, RoomType
 from shared.chat_commands import (
     AddMember,
@@ -439,13 +438,17 @@ def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> 
     assert not chat.changes.messages
 
 
-def test_memory_of_client_message_ids_is_bounded_and_keeps_the_newest() -> None:
+def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_the_newest() -> None:
     chat = Chat()
-    for number in range(RECENT_MAX + 1):
+    chat.state.recent = RecentMessages(max_count=3, max_bytes=1000)
+    for number in range(4):
         chat.ask(send(MEMBER, key=f"c{number}"))
-    assert len(chat.state.recent) == RECENT_MAX
-    assert chat.ask(send(MEMBER, key=f"c{RECENT_MAX}")).repeated
+    assert len(chat.state.recent) == 3
+    assert chat.ask(send(MEMBER, key="c3")).repeated
     assert not chat.ask(send(MEMBER, key="c0")).repeated
+    chat.state.recent = RecentMessages(max_count=3, max_bytes=0)
+    chat.ask(send(MEMBER, key="d"))
+    assert len(chat.state.recent) == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -643,7 +646,7 @@ class Writer:
                         state.stored[message.id] = message
                     key = (message.room_id, message.user_id, message.client_message_id)
                     if key == (command.room_id, command.caller.user_id, command.client_message_id):
-                        state.remember(message)
+                        state.recent.remember(message)
         return {command.room_id: self.states[command.room_id] for command in commands}
 
     def commit(self, commands: list[Any], *, redelivered: bool, limited: set[str]) -> list[Any]:

@@ -28,11 +28,30 @@ def test_end_of_what_never_began_is_not_told() -> None:
     assert not TypingMarks().set(ANN, False, 0)
 
 
-def test_start_right_after_an_end_is_told() -> None:
+def test_start_right_after_an_end_waits_until_two_seconds_after_the_last_one() -> None:
     marks = TypingMarks()
     marks.set(ANN, True, 0)
     marks.set(ANN, False, 10)
-    assert marks.set(ANN, True, 20)
+    assert not marks.set(ANN, True, 20)
+    assert not marks.set(ANN, False, 30)
+    assert not marks.set(ANN, True, PASS_ON_MS - 1)
+    assert marks.set(ANN, True, PASS_ON_MS)
+
+
+def test_who_was_never_shown_typing_does_not_end() -> None:
+    marks = TypingMarks()
+    marks.set(ANN, True, 0)
+    marks.set(ANN, False, 10)
+    marks.set(ANN, True, 20)
+    assert marks.ended(60_000) == []
+
+
+def test_all_who_are_shown_typing_are_known_to_who_leaves() -> None:
+    marks = TypingMarks()
+    for typist in (ANN, BEN, ANN_ELSEWHERE):
+        marks.set(typist, True, 0)
+    marks.set(BEN, False, 10)
+    assert sorted(marks.all_shown()) == [ANN, ANN_ELSEWHERE]
 
 
 def test_typing_ends_six_seconds_after_the_last_renewal_and_not_before() -> None:
@@ -69,30 +88,32 @@ steps = st.lists(
 
 
 @given(steps)
-def test_others_see_a_start_before_each_end_and_no_typing_goes_on_for_ever(
-    steps: list[tuple[Typist, str, int]],
-) -> None:
+def test_others_see_starts_two_seconds_apart_and_each_typing_end_once(steps: list[tuple[Typist, str, int]]) -> None:
     marks = TypingMarks()
     shown: set[Typist] = set()
-    renewed_ms: dict[Typist, int] = {}
+    ends_ms: dict[Typist, int] = {}
     passed_on_ms: dict[Typist, int] = {}
     now_ms = 0
     for typist, what, later_ms in steps:
         now_ms += later_ms
-        if what == "sweep":
-            over = marks.ended(now_ms)
-            assert set(over) == {one for one in shown if renewed_ms[one] + END_AFTER_MS <= now_ms}
-            shown -= set(over)
-        elif marks.set(typist, what == "start", now_ms):
-            if what == "start":
-                assert typist not in shown or now_ms - passed_on_ms[typist] >= PASS_ON_MS
-                passed_on_ms[typist] = now_ms
-                shown.add(typist)
-            else:
-                shown.remove(typist)
-        else:
-            assert (typist in shown) == (what == "start")
-        if what == "start":
-            renewed_ms[typist] = now_ms
+        match what:
+            case "sweep":
+                over = {one for one, at_ms in ends_ms.items() if at_ms <= now_ms}
+                told = marks.ended(now_ms)
+                assert sorted(told) == sorted(over & shown)
+                ends_ms = {one: at_ms for one, at_ms in ends_ms.items() if one not in over}
+                shown -= over
+            case "start":
+                is_due = now_ms - passed_on_ms.get(typist, -PASS_ON_MS) >= PASS_ON_MS
+                assert marks.set(typist, True, now_ms) == is_due
+                ends_ms[typist] = now_ms + END_AFTER_MS
+                if is_due:
+                    passed_on_ms[typist] = now_ms
+                    shown.add(typist)
+            case "end":
+                assert marks.set(typist, False, now_ms) == (typist in shown)
+                ends_ms.pop(typist, None)
+                shown.discard(typist)
+        assert sorted(marks.all_shown()) == sorted(shown)
     assert set(marks.ended(now_ms + END_AFTER_MS)) == shown
     assert marks.ended(2**53) == []

@@ -1,0 +1,178 @@
+"""Price alerts: from a tick of market_feed to its user's inbox, once, over kills and restarts."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.errors import ErrorCode, Refusal
+from shared.ids import Prefix, new_id
+from shared.notifier_commands import (
+    AlertDirection,
+    AlertPage,
+    AlertStatus,
+    AlertView,
+    CreateAlert,
+    DeleteAlert,
+    ListAlerts,
+)
+from shared.topology import NOTIFIER_ALERTS, NOTIFIER_TICKS, inbox_channel
+from tests.support.infrastructure import Infrastructure
+from tests.support.notifications import Desk, desk_at, frame_of
+from tests.support.queues import empty_queues
+from tests.support.services import notifier
+from tests.support.waiting import until
+
+ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
+
+
+@pytest.fixture(scope="module")
+async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
+    """One notifier, shared by all tests here: each brings a user and a symbol of its own."""
+    await empty_queues(infrastructure.amqp_url)
+    async with (
+        notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND), alerts_max_per_user=3),
+        desk_at(infrastructure.amqp_url) as desk,
+    ):
+        yield desk
+
+
+@pytest.fixture
+def user() -> str:
+    """Someone whom no other test knows."""
+    return new_id(Prefix.SESSION)
+
+
+@pytest.fixture
+def symbol(user: str) -> str:
+    """A symbol of this test's own."""
+    return user[-20:]
+
+
+async def create(desk: Desk, user: str, symbol: str, price: float, direction: AlertDirection = ABOVE) -> AlertView:
+    alert: dict[str, Any] = {"alert_id": new_id(Prefix.ALERT), "symbol": symbol, "direction": direction, "price": price}
+    return await desk.ask(user, CreateAlert, AlertView, **alert)
+
+
+async def alerts_of(desk: Desk, user: str) -> list[AlertView]:
+    return list((await desk.ask(user, ListAlerts, AlertPage)).items)
+
+
+async def settled(desk: Desk) -> None:
+    """Return when all ticks that were announced so far have been attended to, and all that they set off."""
+    marker = new_id(Prefix.SESSION)
+    await create(desk, marker, marker[-20:], 1.0)
+    await desk.tick(marker[-20:], 1.0)
+    await until(desk.has(inbox_channel(marker), 1))
+
+
+async def test_an_alert_fires_once_on_a_spike_and_tells_of_the_tick(desk: Desk, user: str, symbol: str) -> None:
+    alert = await create(desk, user, symbol, 1.10)
+    assert (alert.status, alert.fired_at) == (AlertStatus.ACTIVE, None)
+    await desk.tick(symbol, 1.08, 1.12, 1.09, 1.13, first_seq=41)
+    await until(desk.has(inbox_channel(user), 1))
+    await desk.tick(symbol, 1.14, first_seq=45)
+    await settled(desk)
+    [delivery] = desk.inbox(user)
+    frame = frame_of(delivery)
+    assert frame["type"] == "notification:new"
+    assert frame["data"]["tick"] == {"price": 1.12, "seq": 42, "timestamp": "2025-10-21T12:00:00.000Z"}
+    assert frame["data"]["alert"] == {"id": alert.id, "symbol": symbol, "direction": "above", "price": 1.1}
+    assert (frame["data"]["title"], frame["data"]["priority"]) == (f"{symbol} above 1.1", "high")
+    [listed] = await alerts_of(desk, user)
+    assert (listed.id, listed.status, listed.created_at) == (alert.id, AlertStatus.FIRED, alert.created_at)
+    assert listed.fired_at is not None
+
+
+async def test_only_what_the_price_reaches_fires(desk: Desk, user: str, symbol: str) -> None:
+    await create(desk, user, symbol, 2.0)
+    low = await create(desk, user, symbol, 1.0, BELOW)
+    await desk.tick(symbol, 1.5, 1.0, 1.5)
+    await desk.tick(f"{symbol}x", 9.0)
+    await settled(desk)
+    [delivery] = desk.inbox(user)
+    assert frame_of(delivery)["data"]["alert"]["id"] == low.id
+    assert {alert.status for alert in await alerts_of(desk, user) if alert.id != low.id} == {AlertStatus.ACTIVE}
+
+
+async def test_ticks_from_before_the_alert_do_not_count(desk: Desk, user: str, symbol: str) -> None:
+    await desk.tick(symbol, 5.0)
+    await create(desk, user, symbol, 2.0)
+    await settled(desk)
+    assert desk.inbox(user) == []
+
+
+async def test_a_deleted_alert_does_not_fire(desk: Desk, user: str, symbol: str) -> None:
+    alert = await create(desk, user, symbol, 2.0)
+    assert (await desk.ask(user, DeleteAlert, AlertView, alert_id=alert.id)).id == alert.id
+    await desk.tick(symbol, 5.0)
+    await settled(desk)
+    assert desk.inbox(user) == []
+    assert await alerts_of(desk, user) == []
+
+
+async def test_another_users_alert_does_not_exist(desk: Desk, user: str, symbol: str) -> None:
+    alert = await create(desk, user, symbol, 2.0)
+    for caller, id_ in ((f"{user}x", alert.id), (user, "alert_of_nobody")):
+        with pytest.raises(Refusal) as refusal:
+            await desk.ask(caller, DeleteAlert, AlertView, alert_id=id_)
+        assert refusal.value.code is ErrorCode.NOT_FOUND
+    assert await alerts_of(desk, f"{user}x") == []
+    assert [one.id for one in await alerts_of(desk, user)] == [alert.id]
+
+
+async def test_a_command_that_comes_twice_makes_one_alert(desk: Desk, user: str, symbol: str) -> None:
+    alert: dict[str, Any] = {"alert_id": new_id(Prefix.ALERT), "symbol": symbol, "direction": ABOVE, "price": 2.0}
+    once = await desk.ask(user, CreateAlert, AlertView, **alert)
+    again = await desk.ask(user, CreateAlert, AlertView, **alert)
+    assert (once.id, once.created_at) == (again.id, again.created_at)
+    assert len(await alerts_of(desk, user)) == 1
+
+
+async def test_a_user_has_so_many_active_alerts_and_no_more(desk: Desk, user: str, symbol: str) -> None:
+    for price in (1.0, 2.0, 3.0):
+        await create(desk, user, symbol, price)
+    with pytest.raises(Refusal, match="more than 3 active alerts") as refusal:
+        await create(desk, user, symbol, 4.0)
+    assert refusal.value.code is ErrorCode.VALIDATION
+    await desk.tick(symbol, 1.0)
+    await settled(desk)
+    await create(desk, user, symbol, 4.0)
+    assert [alert.price for alert in await alerts_of(desk, user)] == [4.0, 3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("key", [NOTIFIER_TICKS, NOTIFIER_ALERTS])
+async def test_a_garbled_line_is_a_dead_letter_and_the_next_one_counts(
+    desk: Desk, user: str, symbol: str, key: str
+) -> None:
+    await desk.dead_letters()
+    await create(desk, user, symbol, 2.0)
+    await desk.command(key, b'{"garbled')
+    await desk.tick(symbol, 5.0)
+    await until(desk.has(inbox_channel(user), 1))
+    assert [body for _, body in await desk.dead_letters()] == [b'{"garbled']
+
+
+async def test_alerts_fire_after_a_restart(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+    async with desk_at(amqp_url) as desk:
+        async with notifier(amqp_url, mongodb_uri, database_name):
+            for number in range(3):
+                await create(desk, "u", f"S{number}", 2.0)
+        await desk.tick("S0", 5.0)
+        async with notifier(amqp_url, mongodb_uri, database_name):
+            await desk.tick("S1", 5.0)
+            await until(desk.has(inbox_channel("u"), 2))
+        assert desk.titles("u") == ["S0 above 2", "S1 above 2"]
+
+
+async def test_two_replicas_fire_once_whoever_watches(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+    async with desk_at(amqp_url) as desk, notifier(amqp_url, mongodb_uri, database_name):
+        async with notifier(amqp_url, mongodb_uri, database_name):
+            for number in range(20):
+                await create(desk, "u", f"S{number}", 2.0)
+            for number in range(0, 20, 2):
+                await desk.tick(f"S{number}", 5.0)
+        for number in range(20):
+            await desk.tick(f"S{number}", 6.0)
+        await until(desk.has(inbox_channel("u"), 20))
+        assert sorted(desk.titles("u")) == sorted(f"S{number} above 2" for number in range(20))

@@ -1,0 +1,288 @@
+"""Events of internal services, published with plain aio-pika, to inboxes and listeners."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.commands import Replay
+from shared.errors import ErrorCode, Refusal
+from shared.ids import Prefix, new_id
+from shared.notifier_commands import (
+    CountUnread,
+    InboxHead,
+    ListNotifications,
+    MarkAllRead,
+    MarkRead,
+    NotificationPage,
+    NotificationView,
+    OpenInbox,
+    ReplayInbox,
+    UnreadCount,
+)
+from shared.topology import DeliveryClass, community_channel, inbox_channel, room_channel
+from tests.support.events import cloud_event
+from tests.support.infrastructure import Infrastructure
+from tests.support.notifications import Desk, desk_at, frame_of
+from tests.support.queues import empty_queues
+from tests.support.services import notifier
+from tests.support.waiting import until
+
+
+@pytest.fixture(scope="module")
+async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
+    """One notifier, shared by all tests here: each brings users of its own."""
+    await empty_queues(infrastructure.amqp_url)
+    async with (
+        notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)),
+        desk_at(infrastructure.amqp_url) as desk,
+    ):
+        yield desk
+
+
+@pytest.fixture
+def user() -> str:
+    """Someone whom no other test knows."""
+    return new_id(Prefix.SESSION)
+
+
+async def settled(desk: Desk) -> None:
+    """Return when all that was published so far has been attended to."""
+    marker = new_id(Prefix.SESSION)
+    await desk.notify(marker)
+    await until(desk.has(inbox_channel(marker), 1))
+
+
+async def test_a_notification_reaches_its_users_inbox(desk: Desk, user: str) -> None:
+    data = {"userId": user, "title": "New Comment", "message": "John commented", "link": "/posts/1"}
+    await desk.publish("notification.created", data, time="2025-10-21T12:00:00Z")
+    await until(desk.has(inbox_channel(user), 1))
+    [delivery] = desk.inbox(user)
+    assert (delivery.kind, delivery.seq) == (DeliveryClass.LOSSLESS, 1)
+    frame = frame_of(delivery)
+    assert frame["type"] == "notification:new"
+    assert frame["data"].pop("id").startswith("notif_")
+    expected = data | {"priority": "medium", "createdAt": "2025-10-21T12:00:00.000Z", "seq": 1}
+    assert frame["data"] == expected
+
+
+@pytest.mark.parametrize(
+    ("type_", "client_type", "audience", "channel"),
+    [
+        ("post.created", "post:created", None, "community:{id}"),
+        ("trade.created", "trade:created", None, "all"),
+        ("session.started", "session:started", None, "all"),
+        ("session.ended", "session:ended", None, "all"),
+        ("price.target.hit", "price:target:hit", "room:{id}", "room:{id}"),
+        ("trade.created", "trade:created", "community:{id}", "community:{id}"),
+        ("news.flash", "news:flash", "all", "all"),
+    ],
+)
+async def test_listeners_get_events_as_they_are(
+    desk: Desk, user: str, type_: str, client_type: str, audience: str | None, channel: str
+) -> None:
+    data = {"communityId": user, "title": "x"}
+    await desk.publish(type_, data, **({} if audience is None else {"audience": audience.format(id=user)}))
+    wanted = {"type": client_type, "data": data}
+    name = channel.format(id=user)
+    await until(lambda: any(frame_of(delivery) == wanted for delivery in desk.on(name)))
+    [delivery] = [delivery for delivery in desk.on(name) if frame_of(delivery) == wanted]
+    assert (delivery.kind, delivery.seq, len(delivery.key)) == (DeliveryClass.LOSSLESS, 0, 32)
+    assert {room_channel(user), community_channel(user), "all"} >= {name}
+
+
+async def test_any_event_to_users_stands_in_their_inboxes(desk: Desk, user: str) -> None:
+    await desk.publish("order.filled", {"orderId": "o"}, audience=f"users:{user},{user}x")
+    await desk.publish("order.filled", {"orderId": "p"}, audience=f"user:{user}")
+    await until(desk.has(inbox_channel(user), 2))
+    assert [frame_of(delivery) for delivery in desk.inbox(user)] == [
+        {"type": "order:filled", "data": {"orderId": "o", "seq": 1}},
+        {"type": "order:filled", "data": {"orderId": "p", "seq": 2}},
+    ]
+    assert [frame_of(delivery)["data"] for delivery in desk.inbox(f"{user}x")] == [{"orderId": "o", "seq": 1}]
+
+
+async def test_the_same_event_twice_is_told_once(desk: Desk, user: str) -> None:
+    for source in ("/a", "/a", "/b", "/a"):
+        await desk.notify(user, source, id_=f"evt-{user}", source=source)
+        await desk.publish("post.created", {"communityId": user}, id_=f"post-{user}", source=source)
+    await settled(desk)
+    assert desk.titles(user) == ["/a", "/b"]
+    assert len(desk.on(community_channel(user))) == 2
+
+
+async def test_the_same_event_twice_in_one_body_is_told_once(desk: Desk, user: str) -> None:
+    body = cloud_event(f"evt-{user}", "notification.created", {"userId": user, "title": "t", "message": "m"})
+    await desk.publish_body(body + b"\n" + body, "notification.created")
+    await settled(desk)
+    assert len(desk.inbox(user)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "expected"),
+    [
+        (b"garbage", "notification.created", "not valid JSON"),
+        (b"", "notification.created", "not valid JSON"),
+        (b"\xff\xfe\x00", "a.b", "not valid JSON"),
+        (b'{"data":' + b'{"a":' * 50_000, "a.b", "not valid JSON"),
+        (b"{}", "a.b", "is missing"),
+        (cloud_event("e", "a.b", {}), "a.b", "audience: is missing, and a.b has none of its own"),
+        (cloud_event("e", "a.b", {}, audience="team:x"), "a.b", "audience: must be"),
+        (cloud_event("e", "a.b", {"t": "x" * 300_000}, audience="all"), "a.b", "data: is larger than"),
+        (cloud_event("e", "a.b", {}, audience="users:" + ",".join(map(str, range(10_001)))), "a.b", "10001 users"),
+        (cloud_event("e", "notification.created", {"title": "t", "message": "m"}), "notification.created", "userId"),
+        (cloud_event("e", "notification.created", {"userId": "u", "title": 1}), "notification.created", "data.title"),
+        (cloud_event("e", "post.created", {}), "post.created", "data.communityId: is missing"),
+        (cloud_event("e", "market.tick", {}), "a.b", "market.tick needs the routing key market.tick"),
+        (cloud_event("e", "user.banned", {"userId": "u"}), "a.b", "user.banned needs the routing key user.banned"),
+        (cloud_event("e", "user.banned", {}), "user.banned", "data.userId: is missing"),
+    ],
+)
+async def test_what_is_no_event_is_a_dead_letter_and_nothing_else_notices(
+    desk: Desk, user: str, body: bytes, key: str, expected: str
+) -> None:
+    await desk.dead_letters()
+    await desk.publish_body(body, key)
+    await desk.notify(user)
+    await until(desk.has(inbox_channel(user), 1))
+    letters: list[tuple[str, bytes]] = []
+
+    async def arrived() -> bool:
+        letters.extend(await desk.dead_letters())
+        return bool(letters)
+
+    deadline_s = time.monotonic() + 10
+    while not await arrived():
+        assert time.monotonic() < deadline_s
+    [(reason, dead)] = letters
+    assert expected in reason
+    assert dead == body
+
+
+async def test_ticks_and_profiles_are_no_business_of_ours(desk: Desk, user: str) -> None:
+    await desk.dead_letters()
+    await desk.publish_body(b"garbage", "market.tick")
+    await desk.publish_body(b"garbage", "user.updated")
+    await desk.notify(user)
+    await settled(desk)
+    assert await desk.dead_letters() == []
+
+
+async def test_what_was_missed_is_replayed_as_it_was_live(desk: Desk, user: str) -> None:
+    for number in range(5):
+        await desk.notify(user, f"t{number}")
+    await desk.publish("order.filled", {"orderId": "o"}, audience=f"user:{user}")
+    await until(desk.has(inbox_channel(user), 6))
+    live = [delivery.frame for delivery in desk.inbox(user)]
+    head = await desk.ask(user, OpenInbox, InboxHead, since=2)
+    assert (head.seq, head.recovered, head.first) == (6, True, 3)
+    assert [bytes(frame) for frame in head.frames] == live[2:]
+    replay = await desk.ask(user, ReplayInbox, Replay, after=1, through=4)
+    assert (replay.first, [bytes(frame) for frame in replay.frames]) == (2, live[1:4])
+    assert (await desk.ask(user, OpenInbox, InboxHead, since=6)).recovered
+    assert (await desk.ask(user, OpenInbox, InboxHead)).seq == 6
+
+
+async def test_an_inbox_that_does_not_exist_is_empty(desk: Desk, user: str) -> None:
+    head = await desk.ask(user, OpenInbox, InboxHead, since=0)
+    assert (head.seq, head.recovered, head.frames) == (0, True, ())
+    assert await desk.ask(user, ListNotifications, NotificationPage, page=1, limit=20) == NotificationPage(
+        items=(), total=0
+    )
+
+
+async def test_a_client_from_the_future_or_too_far_behind_is_not_recovered(desk: Desk, user: str) -> None:
+    lines = [
+        cloud_event(f"{user}-{number}", "notification.created", {"userId": user, "title": "t", "message": "m"})
+        for number in range(1001)
+    ]
+    await desk.publish_body(b"\n".join(lines), "notification.created")
+    await until(desk.has(inbox_channel(user), 1001))
+    assert [delivery.seq for delivery in desk.inbox(user)] == list(range(1, 1002))
+    far_behind = await desk.ask(user, OpenInbox, InboxHead, since=0)
+    assert (far_behind.seq, far_behind.recovered, far_behind.frames) == (1001, False, ())
+    just_in_reach = await desk.ask(user, OpenInbox, InboxHead, since=1)
+    assert (just_in_reach.recovered, len(just_in_reach.frames)) == (True, 1000)
+    ahead = await desk.ask(user, OpenInbox, InboxHead, since=1002)
+    assert (ahead.recovered, ahead.frames) == (False, ())
+
+
+async def test_an_event_for_10_000_users_reaches_all_of_them(desk: Desk, user: str) -> None:
+    names = [f"{user}-{number}" for number in range(10_000)]
+    started_s = time.monotonic()
+    for number in range(2):
+        await desk.publish("order.filled", {"n": number}, audience="users:" + ",".join(names))
+    heard: set[str] = set()
+    await until(lambda: _heard_twice(desk, heard, user) == 10_000, timeout_s=60)
+    assert time.monotonic() - started_s < 60
+    last = await desk.ask(names[-1], OpenInbox, InboxHead, since=0)
+    assert [json.loads(bytes(frame))["data"] for frame in last.frames] == [{"n": 0, "seq": 1}, {"n": 1, "seq": 2}]
+
+
+def _heard_twice(desk: Desk, heard: set[str], user: str) -> int:
+    heard.update(
+        delivery.channel
+        for delivery in desk.deliveries
+        if delivery.seq == 2 and delivery.channel.startswith(f"inbox:{user}-")
+    )
+    return len(heard)
+
+
+# REST ---------------------------------------------------------------------------------------------------------------
+
+
+async def listed(desk: Desk, user: str, **more: Any) -> NotificationPage:
+    return await desk.ask(user, ListNotifications, NotificationPage, **({"page": 1, "limit": 20} | more))
+
+
+async def unread_count(desk: Desk, user: str) -> int:
+    return (await desk.ask(user, CountUnread, UnreadCount)).unread_count
+
+
+async def test_the_inbox_is_listed_newest_first_and_by_pages(desk: Desk, user: str) -> None:
+    for number in range(5):
+        await desk.notify(user, f"t{number}")
+    await until(desk.has(inbox_channel(user), 5))
+    first = await listed(desk, user, limit=2)
+    assert (first.total, [item.title for item in first.items]) == (5, ["t4", "t3"])
+    last = await listed(desk, user, limit=2, page=3)
+    assert (last.total, [item.title for item in last.items]) == (5, ["t0"])
+    assert [item.seq for item in (await listed(desk, user)).items] == [5, 4, 3, 2, 1]
+    live = frame_of(desk.inbox(user)[-1])["data"]
+    item = first.items[0]
+    assert json.loads(bytes(item.data)) == live
+    assert (item.id, item.type, item.created_at) == (live["id"], "notification:new", live["createdAt"])
+    assert (item.message, item.priority, item.read, item.read_at) == ("m", "medium", False, None)
+
+
+async def test_marks_are_idempotent_and_counted(desk: Desk, user: str) -> None:
+    for number in range(3):
+        await desk.notify(user, f"t{number}")
+    await until(desk.has(inbox_channel(user), 3))
+    newest = (await listed(desk, user)).items[0]
+    once = await desk.ask(user, MarkRead, NotificationView, notification_id=newest.id)
+    again = await desk.ask(user, MarkRead, NotificationView, notification_id=newest.id)
+    assert once.read
+    assert (once.id, once.read_at) == (newest.id, again.read_at)
+    assert await unread_count(desk, user) == 2
+    unread = await listed(desk, user, unread=True)
+    assert (unread.total, [item.title for item in unread.items]) == (2, ["t1", "t0"])
+    for _ in range(2):
+        assert await desk.ask(user, MarkAllRead, UnreadCount) == UnreadCount(unread_count=0)
+    assert [item.read for item in (await listed(desk, user)).items] == [True] * 3
+    await desk.notify(user, "t3")
+    await until(desk.has(inbox_channel(user), 4))
+    assert await unread_count(desk, user) == 1
+
+
+async def test_another_users_notification_does_not_exist(desk: Desk, user: str) -> None:
+    await desk.notify(user)
+    await until(desk.has(inbox_channel(user), 1))
+    [item] = (await listed(desk, user)).items
+    for caller, id_ in ((f"{user}x", item.id), (user, "notif_of_nobody")):
+        with pytest.raises(Refusal) as refusal:
+            await desk.ask(caller, MarkRead, NotificationView, notification_id=id_)
+        assert refusal.value.code is ErrorCode.NOT_FOUND
+    assert await unread_count(desk, user) == 1

@@ -1,0 +1,140 @@
+"""notifier as gateways and internal services see it: plain aio-pika in, deliveries and queries out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aio_pika
+import msgspec
+
+from shared.bus import Bus
+from shared.commands import Caller, Command
+from shared.errors import Unavailable
+from shared.ids import Prefix, new_id
+from shared.lines import split_lines
+from shared.market_commands import AppliedTick, AppliedTicks
+from shared.topology import (
+    COMMANDS,
+    DEAD,
+    DELIVERIES,
+    NOTIFIER_QUERY,
+    NOTIFIER_TICKS,
+    SHARDS,
+    Delivery,
+    gateway_queue,
+    inbox_channel,
+    shard_key,
+)
+from tests.support.events import EXCHANGE, cloud_event
+
+C = TypeVar("C", bound=Command)
+R = TypeVar("R")
+
+ANSWER_TIMEOUT_S = 30.0
+TICK_AT_MS = 1_761_048_000_000
+
+
+class Desk:
+    """Hears every delivery; publishes events and ticks; asks as any user."""
+
+    def __init__(self, bus: Bus, channel: aio_pika.abc.AbstractChannel) -> None:
+        self.deliveries: list[Delivery] = []
+        self._bus = bus
+        self._channel = channel
+
+    # Out ------------------------------------------------------------------------------------------------------------
+
+    async def publish(self, type_: str, data: Any, *, id_: str | None = None, **more: Any) -> str:
+        """Publish an event and return its id; `more` such as `audience` or `time` goes in as given."""
+        id_ = id_ or new_id(Prefix.COMMAND)
+        await self.publish_body(cloud_event(id_, type_, data, **more), type_)
+        return id_
+
+    async def notify(self, user_id: str, title: str = "t", **more: Any) -> str:
+        """Publish a notification.created and return the event's id."""
+        return await self.publish("notification.created", {"userId": user_id, "title": title, "message": "m"}, **more)
+
+    async def publish_body(self, body: bytes, routing_key: str) -> None:
+        """Publish any body, persistent and confirmed."""
+        exchange = await self._channel.get_exchange(EXCHANGE, ensure=False)
+        await exchange.publish(aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT), routing_key)
+
+    async def tick(self, symbol: str, *prices: float, first_seq: int = 1) -> None:
+        """Announce applied ticks as market_feed does, confirmed."""
+        ticks = [AppliedTick(symbol, price, seq, TICK_AT_MS) for seq, price in enumerate(prices, first_seq)]
+        await self.command(NOTIFIER_TICKS, msgspec.json.encode(AppliedTicks(ticks=ticks)))
+
+    async def command(self, key: str, line: bytes) -> None:
+        """Publish any line to `realtime.commands`, confirmed."""
+        await self._bus.publish(COMMANDS, key, line)
+
+    # Questions ------------------------------------------------------------------------------------------------------
+
+    async def ask(self, user_id: str, command: type[C], reply: type[R], **fields: Any) -> R:
+        """Ask as a user, again while nobody answers, for 30 s. Raises Refusal."""
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            while True:
+                try:
+                    question = command(
+                        id=new_id(Prefix.COMMAND),
+                        deadline_ms=self._bus.deadline_ms(),
+                        caller=Caller(user_id=user_id),
+                        **fields,
+                    )
+                    return await self._bus.request(NOTIFIER_QUERY, question, reply)
+                except Unavailable:
+                    await asyncio.sleep(0.1)
+
+    # What was heard -------------------------------------------------------------------------------------------------
+
+    def hear(self, body: bytes) -> None:
+        """Take a body of deliveries."""
+        self.deliveries += map(Delivery.from_line, split_lines(body))
+
+    def on(self, channel: str) -> list[Delivery]:
+        """The deliveries of a channel, in the order of their coming."""
+        return [delivery for delivery in self.deliveries if delivery.channel == channel]
+
+    def inbox(self, user_id: str) -> list[Delivery]:
+        """The deliveries of a user's inbox, in the order of their coming."""
+        return self.on(inbox_channel(user_id))
+
+    def titles(self, user_id: str) -> list[str]:
+        """The titles that a gateway would pass on to a user: in the order of seqs, each once."""
+        by_seq = {delivery.seq: frame_of(delivery)["data"]["title"] for delivery in self.inbox(user_id)}
+        return [by_seq[seq] for seq in sorted(by_seq)]
+
+    def has(self, channel: str, count: int) -> Callable[[], bool]:
+        """A condition: so many deliveries have come on a channel."""
+        return lambda: len(self.on(channel)) >= count
+
+    async def dead_letters(self) -> list[tuple[str, bytes]]:
+        """Take all dead letters: reason and body."""
+        queue = await self._channel.get_queue(DEAD, ensure=False)
+        found: list[tuple[str, bytes]] = []
+        while (message := await queue.get(fail=False, no_ack=True)) is not None:
+            found.append((str(message.headers["reason"]), message.body))
+        return found
+
+
+def frame_of(delivery: Delivery) -> Any:
+    """The client frame."""
+    return json.loads(delivery.frame)
+
+
+@asynccontextmanager
+async def desk_at(amqp_url: str) -> AsyncIterator[Desk]:
+    """A desk that hears everything from now on."""
+    async with (
+        Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0) as bus,
+        await aio_pika.connect_robust(amqp_url) as connection,
+    ):
+        await bus.wait_connected()
+        desk = Desk(bus, await connection.channel())
+        queue = gateway_queue(bus.name)
+        await bus.listen(queue, desk.hear)
+        for shard in range(SHARDS):
+            await bus.bind(queue.name, DELIVERIES, shard_key(shard))
+        yield desk
