@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt token chaos-chat broker moved
+.PHONY: help run test check fmt token bench-market history chaos-chat broker moved
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -58,3 +58,9 @@ bench: $(VENV)/.installed broker ## load on the whole system, all scenarios; ARG
 
 bench-peers: $(VENV)/.installed broker ## fanout, idle and connect, the same on other servers, those that can be installed here
 	@exec $(BIN)/python -m tests.load --peers $(ARGS)
+
+bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_feed; ARGS='--rate 60000'
+	@exec $(BIN)/python -m tests.load.bench_market $(ARGS)
+
+history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
+	@exec $(BIN)/python -m tests.load.history $(ARGS)

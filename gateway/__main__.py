@@ -56,7 +56,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
         live.on_standing = keeper.learn
         bus.on_connected.append(keeper.connected)
-        live.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)
+        live.subscriptions.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)
         reporter = Reporter(roster, backend, node_id, time.monotonic)
         admin.checks["presence"] = reporter.readiness
         admin.checks["drain"] = live.readiness
@@ -69,21 +69,25 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             )
         ]
         await lifecycle.until(stop, bus.wait_connected())
-        running += [tasks.create_task(reporter.run()), tasks.create_task(keeper.run())]
+        reporting = tasks.create_task(reporter.run())
+        running.append(tasks.create_task(keeper.run()))
         groups = (ChatCalls(guard, backend), MarketCalls(guard, backend), InboxCalls(guard, backend))
         app = make_app(settings, live, [route for group in groups for route in group.routes()])
-        async with listening(settings, app):
+        async with listening(settings, app) as site:
             del admin.checks["start"]
             await stop.wait()
             live.draining = True
+            await site.stop()  # who comes back goes to another gateway
             await drain(live.connections, settings.drain_timeout_s * DRAIN_SHARE)
+        reporting.cancel()  # a report behind the leave would take it back
+        await asyncio.wait([reporting])
         await reporter.leave()
         for task in running:
             task.cancel()
 
 
 @asynccontextmanager
-async def listening(settings: GatewaySettings, app: web.Application) -> AsyncIterator[None]:
+async def listening(settings: GatewaySettings, app: web.Application) -> AsyncIterator[web.TCPSite]:
     """Listen while in the context; the port is shared with other gateways on this host."""
     runner = Runner(app, shutdown_timeout=1.0)
     await runner.setup()
@@ -91,7 +95,7 @@ async def listening(settings: GatewaySettings, app: web.Application) -> AsyncIte
     try:
         await site.start()
         log.info("gateway_listening", host=settings.gateway_host, port=runner.addresses[0][1])
-        yield
+        yield site
     finally:
         with suppress(TimeoutError):
             await runner.cleanup()

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from aiohttp import web
 
@@ -23,6 +24,8 @@ DRAINED_BYTES = 64 * 1024
 SESSION_SWEEP_S = 1.0
 SLOW_SWEEP_S = 0.05
 CLOSE_TIMEOUT_S = 2.0
+IN_FLIGHT_MAX = 64
+FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 
 
 class Socket:
@@ -50,7 +53,7 @@ class Socket:
         self.outbox: Outbox | None = None
         self.closing = False
         self.is_present = False  # counted in the roster
-        self.in_flight = asyncio.Semaphore(64)
+        self.in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._connections = connections
         self._ws = ws
         self._transport = transport
@@ -96,17 +99,55 @@ class Socket:
         self.outbox = None
         return True
 
+    def subscribed(self, channel: str) -> None:
+        """Count a subscription that has been answered."""
+        if channel not in self.session.subscriptions:
+            self.session.subscriptions.add(channel)
+            metrics.SUBSCRIPTIONS.inc()
+
     def unsubscribed(self, channel: str) -> None:
         """See `hub.Sink`."""
-        self.session.subscriptions.discard(channel)
+        if channel in self.session.subscriptions:
+            self.session.subscriptions.discard(channel)
+            metrics.SUBSCRIPTIONS.dec()
+
+    def quoted(self, symbol: str, max_rate: float) -> None:
+        """Count a symbol whose prices are sent."""
+        if symbol not in self.session.symbols:
+            metrics.SUBSCRIPTIONS.inc()
+        self.session.symbols[symbol] = max_rate
+
+    def unquoted(self, symbol: str) -> None:
+        """A symbol's prices are sent no longer."""
+        if self.session.symbols.pop(symbol, None) is not None:
+            metrics.SUBSCRIPTIONS.dec()
+
+    async def finish(self, close: Close, within_s: float) -> None:
+        """Close when what is in flight has been answered, or after `within_s`. Meanwhile nothing new is begun."""
+        taken = 0
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    while taken < IN_FLIGHT_MAX:
+                        await self.in_flight.acquire()
+                        taken += 1
+        finally:
+            self.close(close)
+            for _ in range(taken):
+                self.in_flight.release()
 
     def close(self, close: Close) -> None:
-        """Send the last frame and close; nothing is written after it."""
+        """Send the last frame and close; nothing is written after it.
+
+        The frame goes past what still waits for a slow socket, and is lost only if 1 MB is on its way before it.
+        """
         if self.closing:
             return
-        if close.frame is not None:
-            self.send(close.frame)
         self.closing = True
+        if close.frame is not None:
+            with suppress(Exception):  # the wall around one socket
+                if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
+                    self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code).inc()
         self._connections.spawn(self._close(close))
 
@@ -129,7 +170,19 @@ class Connections:
         self.all_gone.set()
         self.by_user: dict[str, set[Socket]] = {}
         self._slow: set[Socket] = set()
+        self._opening = 0
         self.spawn = spawn
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """While a connection is being upgraded: `all_gone` waits for it too."""
+        self._opening += 1
+        self.all_gone.clear()
+        try:
+            yield
+        finally:
+            self._opening -= 1
+            self._note_gone()
 
     def add(self, socket: Socket) -> None:
         """A socket has opened."""
@@ -145,8 +198,11 @@ class Connections:
     def remove(self, socket: Socket) -> None:
         """A socket is gone."""
         self.sockets.discard(socket)
-        if not self.sockets:
-            self.all_gone.set()
+        self._note_gone()
+        for channel in list(socket.session.subscriptions):
+            socket.unsubscribed(channel)
+        for symbol in list(socket.session.symbols):
+            socket.unquoted(symbol)
         self._slow.discard(socket)
         if (own := self.by_user.get(socket.user_id)) is not None:
             own.discard(socket)
@@ -159,11 +215,6 @@ class Connections:
         """A socket does not read fast enough."""
         self._slow.add(socket)
         metrics.SLOW.set(len(self._slow))
-
-    def close_user(self, user_id: str, close: Close) -> None:
-        """Close every socket of a user."""
-        for socket in list(self.by_user.get(user_id, ())):
-            socket.close(close)
 
     async def sweep_sessions(self) -> None:
         """Close what is silent, unauthenticated or expired, once a second; until cancelled."""
@@ -178,6 +229,10 @@ class Connections:
             for socket in [socket for socket in self._slow if socket.drain()]:
                 self._slow.discard(socket)
                 metrics.SLOW.set(len(self._slow))
+
+    def _note_gone(self) -> None:
+        if not self.sockets and not self._opening:
+            self.all_gone.set()
 
     def _tick(self, sockets: Iterable[Socket]) -> None:
         now_s, wall_ms = time.monotonic(), now_ms()

@@ -6,7 +6,8 @@ and at most every 5 ms under load, so what a socket costs does not grow with the
 for each rate that its subscribers asked for: it carries only the newest price, at that rate, to all of them at once.
 
 The way of a subscriber: `join` (before the worker is asked: what is delivered meanwhile waits for it), then `admit`
-with the worker's answer. Between the two nothing is lost, and behind the answer nothing is repeated.
+with the worker's answer. Between the two nothing is lost, and behind the answer nothing is repeated. Whether those who
+listen still may is checked in the same way: `hold`, ask, then `checked` or `leave`.
 """
 
 import heapq
@@ -15,13 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from gateway.outbox import Item
-from gateway.stream import Gap, Stream
+from gateway.stream import BACKLOG_MAX, Gap, Stream
 from gateway.wire import text_frame
 from shared.topology import Delivery, DeliveryClass, room_channel
 
 GATHER_S = 0.005
 SEEN_KEYS_MAX = 20_000
 OVERDUE_S = 1.0
+RATE_MAX = 50
 
 
 class Sink(Protocol):
@@ -63,13 +65,19 @@ class Lane:
 
 
 class Joiner:
-    """A socket between `join` and `admit`: what was delivered meanwhile, and where it stood if it listened before."""
+    """A socket between `join` and `admit`: what was delivered meanwhile, and where it stood if it listened before.
 
-    __slots__ = ("at_seq", "waiting")
+    At most 10,000 items wait, and as many without an order; of the ordered, what is beyond becomes a gap to be filled.
+    """
+
+    __slots__ = ("aside", "asks", "at_seq", "check", "waiting")
 
     def __init__(self, at_seq: int | None) -> None:
         self.at_seq = at_seq
         self.waiting: dict[int, bytes] = {}
+        self.aside: list[bytes] = []  # without an order; only while held, who subscribes does not miss them
+        self.asks = True  # subscribes by itself, so the answer to that admits it
+        self.check = 0  # the check that holds it; 0 is none
 
 
 class Channel:
@@ -128,6 +136,9 @@ class Hub:
         if channel is None:
             channel = self.channels[name] = Channel(name)
         self._of.setdefault(sink, set()).add(name)
+        if (joiner := channel.joining.get(sink)) is not None:
+            joiner.asks = True
+            return
         if sink in channel.lane.sinks and channel.stream.last_seq is None:  # no order: nothing to take up again
             channel.joining[sink] = Joiner(None)
             return
@@ -178,7 +189,34 @@ class Hub:
             stream.heard_seq = max(stream.heard_seq, head)
             channel.late_since_s = channel.late_since_s if channel.late else now_s
             channel.late[sink] = seq
+        if joiner.aside:
+            self._flush_channel(channel)
+            send(sink, joiner.aside)
         return True
+
+    def hold(self, name: str, check: int) -> None:
+        """Let every listener of an ordered channel wait until `checked` says that it still may listen, or it leaves.
+        `check` is greater than that of every hold before. Who is joining by itself is let be."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        for sink in [*channel.lane.sinks, *channel.late]:
+            self.join(sink, name)
+            channel.joining[sink].asks = False
+            channel.joining[sink].check = check
+        for joiner in channel.joining.values():
+            if joiner.check:
+                joiner.check = check
+
+    def checked(self, sink: Sink, name: str, check: int, seq: int, now_s: float) -> None:
+        """`sink` may go on from where it stood; the channel's head is at `seq`. Nothing if a later check holds it."""
+        channel = self.channels.get(name)
+        joiner = None if channel is None else channel.joining.get(sink)
+        if joiner is None or joiner.check != check:
+            return
+        joiner.check = 0
+        if not joiner.asks:
+            self.admit(sink, name, max(seq, joiner.at_seq or 0), (), now_s)
 
     def attach(self, sink: Sink, name: str, greeting: Sequence[bytes] = ()) -> bool:
         """Like `admit`, for a channel whose items have no common order."""
@@ -197,15 +235,21 @@ class Hub:
         joiner = None if channel is None else channel.joining.get(sink)
         if joiner is None or joiner.at_seq is None:
             return False
+        if joiner.check:
+            joiner.asks = False
+            return True
         return self.admit(sink, name, joiner.at_seq, (), now_s)
 
     def attach_price(self, sink: Sink, name: str, max_rate: float, now_s: float) -> Item | None:
-        """Like `admit`, for a market channel: at most `max_rate` prices a second. Returns the newest price."""
+        """Like `admit`, for a market channel: at most `max_rate` prices a second. Returns the newest price.
+
+        Rates are rounded to whole numbers, 1 to 50, so a channel has at most 50 lanes.
+        """
         channel = self.channels.get(name)
         if channel is None or sink not in channel.joining:
             return None
         del channel.joining[sink]
-        interval_s = 1.0 / max_rate
+        interval_s = 1.0 / min(max(round(max_rate), 1), RATE_MAX)
         lane = channel.prices.get(interval_s)
         if lane is None:
             lane = channel.prices[interval_s] = Lane(interval_s, only_newest=True)
@@ -306,7 +350,8 @@ class Hub:
 
     def _deliver_ordered(self, channel: Channel, seq: int, data: bytes, now_s: float) -> None:
         for joiner in channel.joining.values():
-            joiner.waiting[seq] = data
+            if len(joiner.waiting) < BACKLOG_MAX:
+                joiner.waiting[seq] = data
         due = channel.stream.offer(seq, data)
         if due:
             self._pass_on(channel, due, now_s)
@@ -337,7 +382,11 @@ class Hub:
             self._seen_keys[seen] = None
             if len(self._seen_keys) > SEEN_KEYS_MAX:
                 self._seen_keys.popitem(last=False)
-        self._put(channel.lane, Item(DeliveryClass.LOSSLESS, "", text_frame(delivery.frame)), now_s)
+        item = Item(DeliveryClass.LOSSLESS, "", text_frame(delivery.frame))
+        for joiner in channel.joining.values():
+            if joiner.check and len(joiner.aside) < BACKLOG_MAX:
+                joiner.aside.append(item.data)
+        self._put(channel.lane, item, now_s)
 
     def _deliver_direct(self, users: Channel, delivery: Delivery, now_s: float) -> None:
         """A direct message: the user's sockets listen to its room from now on, without having subscribed.

@@ -11,17 +11,15 @@ from aiohttp import WSMsgType, web
 from gateway import metrics
 from gateway.backend import Backend
 from gateway.connections import Connections, Socket
+from gateway.drain import LATE_SPREAD_MS, farewell
 from gateway.guard import Guard
-from gateway.hub import Hub, send
+from gateway.hub import Hub
 from gateway.presence import Roster
-from gateway.relay import Relay
 from gateway.session import Answer, Authenticate, Close, Perform, Session
 from gateway.settings import GatewaySettings
-from gateway.wire import text_frame
+from gateway.subscriptions import Subscriptions, caller_of
 from shared import logs
 from shared.chat_commands import Sent
-from shared.commands import Caller
-from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.ids import Prefix, new_id
 from shared.notifier_commands import Standing
@@ -31,25 +29,18 @@ from shared.protocol import (
     ChatAckData,
     ChatDirect,
     ChatRead,
-    ChatroomSubscribedData,
     ChatroomTarget,
     ChatSend,
     ChatTyping,
     CloseCode,
-    CommunitySubscribedData,
     CommunityTarget,
     FrameId,
     FrameRefused,
     Incoming,
-    MarketSubscribedData,
-    MarketTarget,
-    NotificationsSubscribedData,
-    NotificationsTarget,
     Ping,
     PresenceGet,
     Request,
     Subscribe,
-    Target,
     Unsubscribe,
     channel_name,
     error_frame,
@@ -58,18 +49,14 @@ from shared.protocol import (
 )
 from shared.times import now_ms, to_iso
 from shared.topology import (
-    ALL_CHANNEL,
     Delivery,
     community_channel,
-    inbox_channel,
-    market_channel,
     room_channel,
     user_channel,
 )
 
 log = logs.get(__name__)
 
-REPLAY_MAX = 1000
 SUBSCRIPTIONS_IN_AUTH_MAX = 200
 
 
@@ -92,7 +79,7 @@ class Live:
         self._roster = roster
         self._tasks = tasks
         self.connections = Connections(tasks.create_task)
-        self.relay: Relay | None = None
+        self.subscriptions = Subscriptions(backend, hub)
         self.on_standing: Callable[[Standing], None] = lambda _: None
         self.draining = False
 
@@ -111,10 +98,13 @@ class Live:
             compress=False,
             timeout=2.0,
         )
-        await ws.prepare(request)
-        session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
-        socket = Socket(self.connections, ws, cast(asyncio.Transport, request.transport), session)
-        self.connections.add(socket)
+        with self.connections.opening():
+            await ws.prepare(request)
+            session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
+            socket = Socket(self.connections, ws, cast(asyncio.Transport, request.transport), session)
+            self.connections.add(socket)
+        if self.draining:  # since the upgrade was asked for
+            socket.close(farewell(LATE_SPREAD_MS))
         try:
             await self._read(ws, socket)
         except Exception:  # the wall around one socket
@@ -154,10 +144,7 @@ class Live:
                     return
 
     def _forget(self, socket: Socket) -> None:
-        assert self.relay is not None  # noqa: S101 - set before the first connection
-        for name in self._hub.drop(socket):
-            self.relay.release(name)
-        metrics.SUBSCRIPTIONS.dec(len(socket.session.subscriptions) + len(socket.session.symbols))
+        self.subscriptions.forget(socket)
         self.connections.remove(socket)
         if socket.is_present:
             self._roster.closed(socket.user_id, time.monotonic())
@@ -204,6 +191,7 @@ class Live:
             max_message_bytes=self._settings.max_message_bytes,
         )
         socket.send(frame("auth:ok", data, id))
+        self.subscriptions.end_communities(socket)
         await self._restore(socket, request.subscriptions)
 
     async def _enter(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
@@ -214,7 +202,7 @@ class Live:
             return False
         self.connections.identify(socket, user_id)
         try:
-            await self._listen(socket, user_channel(user_id))
+            await self.subscriptions.listen(socket, user_channel(user_id))
         except Unavailable as error:
             refusal = Refusal(ErrorCode.UNAVAILABLE, str(error))
             socket.close(Close(CloseCode.OVERLOADED, "not ready", error_frame(refusal, "auth", id)))
@@ -247,9 +235,9 @@ class Live:
         is done before the next frame is looked at."""
         match incoming.request:
             case Subscribe(target):
-                await self._attempt(socket, incoming, self._subscribe(socket, target, incoming.id))
+                await self._attempt(socket, incoming, self.subscriptions.subscribe(socket, target, incoming.id))
             case Unsubscribe(target):
-                self._unsubscribe(socket, target, incoming.id)
+                self.subscriptions.unsubscribe(socket, target, incoming.id)
             case ChatSend() | ChatDirect() as request:
                 await self._pipeline(socket, incoming, self._send(socket, request, incoming.id))
             case ChatTyping() as request:
@@ -266,6 +254,10 @@ class Live:
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Begin `work` without awaiting it; at most 64 of a socket are under way, then its reader waits."""
         await socket.in_flight.acquire()
+        if socket.closing:  # nobody could be answered; the client sends it again elsewhere
+            work.close()
+            socket.in_flight.release()
+            return
         task = self._tasks.create_task(self._attempt(socket, incoming, work))
         task.add_done_callback(lambda _: socket.in_flight.release())
 
@@ -287,7 +279,7 @@ class Live:
     # Chat -----------------------------------------------------------------------------------------------------------
 
     async def _send(self, socket: Socket, request: ChatSend | ChatDirect, id: FrameId | None) -> None:
-        caller = _caller(socket)
+        caller = caller_of(socket)
         if isinstance(request, ChatSend):
             sent = await self._backend.send_message(
                 caller, request.chatroom_id, request.message, request.client_message_id
@@ -297,185 +289,18 @@ class Live:
         socket.send(frame("chat:ack", _ack(sent), id))
 
     async def _typing(self, socket: Socket, request: ChatTyping, id: FrameId | None) -> None:
-        mark = await self._backend.set_typing(_caller(socket), request.chatroom_id, request.is_typing)
+        mark = await self._backend.set_typing(caller_of(socket), request.chatroom_id, request.is_typing)
         if id is not None:
             socket.send(frame("chat:typing", mark, id))
 
     async def _mark_read(self, socket: Socket, request: ChatRead, id: FrameId | None) -> None:
-        mark = await self._backend.mark_read(_caller(socket), request.chatroom_id, request.seq, socket.session_id)
+        mark = await self._backend.mark_read(caller_of(socket), request.chatroom_id, request.seq, socket.session_id)
         if id is not None:
             socket.send(frame("chat:read", mark, id))
 
     async def _presence(self, socket: Socket, request: PresenceGet, id: FrameId | None) -> None:
-        state = await self._backend.presence(_caller(socket), tuple(request.user_ids))
+        state = await self._backend.presence(caller_of(socket), tuple(request.user_ids))
         socket.send(frame("presence:state", state, id))
-
-    # Subscriptions --------------------------------------------------------------------------------------------------
-
-    async def _subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
-        match target:
-            case ChatroomTarget():
-                await self._subscribe_room(socket, target, id)
-            case NotificationsTarget():
-                await self._subscribe_inbox(socket, target, id)
-            case MarketTarget():
-                await self._subscribe_market(socket, target, id)
-            case CommunityTarget():
-                await self._subscribe_community(socket, target, id)
-            case _:
-                assert_never(target)
-
-    async def _subscribe_room(self, socket: Socket, target: ChatroomTarget, id: FrameId | None) -> None:
-        name = room_channel(target.chatroom_id)
-        socket.session.admit(target, name)
-        try:
-            await self._listen(socket, name)
-            caller = _caller(socket)
-            head = await self._backend.subscribe_room(caller, target.chatroom_id)
-            missed: tuple[msgspec.Raw, ...] = ()
-            recovered = target.since is not None and 0 <= head.seq - target.since <= REPLAY_MAX
-            if recovered and target.since is not None and head.seq > target.since:
-                replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
-                missed = replay.frames
-        except BaseException as error:
-            self._end_attempt(socket, name, error)
-            raise
-        finally:
-            socket.session.answered(name)
-        data = ChatroomSubscribedData(
-            chatroom_id=target.chatroom_id,
-            seq=head.seq,
-            recovered=recovered,
-            replayed=len(missed),
-            active_now=head.active_now,
-        )
-        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, missed)], recovered)
-
-    async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
-        caller = _caller(socket)
-        if target.user_id not in (None, caller.user_id):
-            raise Refusal(ErrorCode.FORBIDDEN, "these are another user's notifications")
-        name = inbox_channel(caller.user_id)
-        socket.session.admit(target, name)
-        try:
-            await self._listen(socket, name)
-            await self._listen(socket, ALL_CHANNEL)
-            head = await self._backend.open_inbox(caller, target.since)
-        except BaseException as error:
-            self._end_attempt(socket, name, error)
-            if name not in socket.session.subscriptions:
-                self._leave(socket, ALL_CHANNEL)
-            raise
-        finally:
-            socket.session.answered(name)
-        recovered = target.since is not None and head.recovered
-        data = NotificationsSubscribedData(
-            user_id=caller.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
-        )
-        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, head.frames)], recovered)
-        self._hub.attach(socket, ALL_CHANNEL)
-
-    async def _subscribe_market(self, socket: Socket, target: MarketTarget, id: FrameId | None) -> None:
-        socket.session.admit(target, "")
-        symbols = list(dict.fromkeys(target.symbols))
-        names = {symbol: market_channel(symbol) for symbol in symbols}
-        try:
-            await asyncio.gather(*(self._listen(socket, name) for name in names.values()))
-            unseen = [symbol for symbol in symbols if self._hub.channels[names[symbol]].newest is None]
-            unknown = set(await self._relay.snapshot(unseen)) if unseen else set()
-        except BaseException:
-            for symbol, name in names.items():
-                rate = socket.session.symbols.get(symbol)
-                if rate is None:
-                    self._leave(socket, name)
-                else:
-                    self._hub.attach_price(socket, name, rate, self._loop_time())
-            raise
-        known = [symbol for symbol in symbols if symbol not in unknown]
-        data = MarketSubscribedData(symbols=known, unknown=[symbol for symbol in symbols if symbol in unknown])
-        socket.send(frame("subscribed", data, id))
-        for symbol in data.unknown:
-            self._leave(socket, names[symbol])
-        for symbol in known:
-            newest = self._hub.attach_price(socket, names[symbol], target.max_rate, self._loop_time())
-            if newest is not None:
-                socket.write(newest.data, [newest])
-            if symbol not in socket.session.symbols:
-                metrics.SUBSCRIPTIONS.inc()
-            socket.session.symbols[symbol] = target.max_rate
-
-    async def _subscribe_community(self, socket: Socket, target: CommunityTarget, id: FrameId | None) -> None:
-        identity = socket.session.identity
-        allowed = None if identity is None else identity.communities
-        if allowed is not None and target.community_id not in allowed:
-            raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
-        name = community_channel(target.community_id)
-        socket.session.admit(target, name)
-        try:
-            await self._listen(socket, name)
-        except BaseException as error:
-            self._end_attempt(socket, name, error)
-            raise
-        finally:
-            socket.session.answered(name)
-        answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
-        if self._hub.attach(socket, name, [text_frame(answer)]):
-            self._count(socket, name)
-
-    def _unsubscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
-        data: dict[str, Any]
-        match target:
-            case ChatroomTarget():
-                names, data = [room_channel(target.chatroom_id)], {"chatroomId": target.chatroom_id}
-            case NotificationsTarget():
-                names, data = [inbox_channel(socket.user_id), ALL_CHANNEL], {"userId": socket.user_id}
-            case MarketTarget():
-                names, data = [market_channel(symbol) for symbol in target.symbols], {"symbols": target.symbols}
-                for symbol in target.symbols:
-                    if socket.session.symbols.pop(symbol, None) is not None:
-                        metrics.SUBSCRIPTIONS.dec()
-            case CommunityTarget():
-                names, data = [community_channel(target.community_id)], {"communityId": target.community_id}
-            case _:
-                assert_never(target)
-        for name in names:
-            self._leave(socket, name)
-        socket.send(frame("unsubscribed", {"channel": channel_name(target), **data}, id))
-
-    @property
-    def _relay(self) -> Relay:
-        assert self.relay is not None  # noqa: S101 - set before the first connection
-        return self.relay
-
-    async def _listen(self, socket: Socket, name: str) -> None:
-        """Join a channel whose shard reaches this gateway. Raises Unavailable; then the socket is not on it."""
-        self._hub.join(socket, name)
-        await self._relay.want(name)
-
-    def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
-        """A subscription did not come about. A worker that is away does not end the one that was there before."""
-        if not (isinstance(error, Unavailable) and self._hub.resume(socket, name, self._loop_time())):
-            self._leave(socket, name)
-
-    def _admit(self, socket: Socket, name: str, seq: int, frames: list[bytes], replayed: bool) -> None:
-        greeting = [text_frame(item) for item in frames]
-        if self._hub.admit(socket, name, seq, greeting, self._loop_time(), replayed=replayed):
-            self._count(socket, name)
-            self._relay.schedule()
-
-    def _count(self, socket: Socket, name: str) -> None:
-        if name not in socket.session.subscriptions:
-            socket.session.subscriptions.add(name)
-            metrics.SUBSCRIPTIONS.inc()
-
-    def _leave(self, socket: Socket, name: str) -> None:
-        if name in socket.session.subscriptions:
-            socket.session.subscriptions.discard(name)
-            metrics.SUBSCRIPTIONS.dec()
-        self._relay.leave(socket, name)
-
-    def _loop_time(self) -> float:
-        return asyncio.get_running_loop().time()
 
     # Control --------------------------------------------------------------------------------------------------------
 
@@ -484,11 +309,11 @@ class Live:
         kind, _, key = delivery.channel.partition(":")
         match kind, delivery.key:
             case "room", "evict":
-                self._relay.evict(delivery.channel, msgspec.json.decode(delivery.frame)["userId"])
+                self.subscriptions.relay.evict(delivery.channel, msgspec.json.decode(delivery.frame)["userId"])
             case "room", "recheck":
-                self._tasks.create_task(self._relay.recheck(delivery.channel))
+                self.subscriptions.relay.recheck(delivery.channel)
             case "room", "deleted":
-                self._close_room(delivery.channel, key)
+                self.subscriptions.close_room(delivery.channel, key)
             case ("control", "standing") | ("user", "revoke" | "ban"):
                 self.on_standing(msgspec.json.decode(delivery.frame, type=Standing))
             case _:
@@ -504,13 +329,6 @@ class Live:
                 except Refusal as refusal:
                     socket.close(socket.session.turned_away(refusal))
 
-    def _close_room(self, channel: str, room_id: str) -> None:
-        farewell = text_frame(to_json({"type": "chatroom:deleted", "data": {"chatroomId": room_id}}))
-        for sink in self._hub.sinks_of(channel):
-            self._relay.leave(sink, channel)
-            sink.unsubscribed(channel)
-            send(sink, [farewell])
-
 
 def _channel_key(request: Request) -> str:
     """What subscriptions have in common that must not be handled side by side."""
@@ -523,12 +341,6 @@ def _channel_key(request: Request) -> str:
             return channel_name(target)
         case _:
             return ""
-
-
-def _caller(socket: Socket) -> Caller:
-    identity = socket.session.identity
-    assert identity is not None  # noqa: S101 - the session lets nothing through before
-    return identity.caller
 
 
 def _ack(sent: Sent) -> ChatAckData:

@@ -2,10 +2,12 @@
 
 Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. Lossless
 channels show it as a gap in their seq. Then, and after every reconnect, every channel is checked again (`recheck`):
-rooms by asking the partition for each subscriber, which also notices memberships that ended meanwhile.
+rooms by asking the partition for each subscriber, which also notices memberships that ended meanwhile. Until it has
+answered, what comes for that subscriber waits in the hub: nothing is shown unchecked, and nothing is lost.
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -37,6 +39,7 @@ SWEEP_INTERVAL_S = 0.5
 RECHECKS_AT_ONCE = 200
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
+REFUSALS_MAX = 5  # in a row; then it is the answer
 SYSTEM = Caller(user_id="system:gateway")
 
 Control = Callable[[Delivery], None]
@@ -60,6 +63,9 @@ class Relay:
         self._connected_before = False
         self._filling: set[str] = set()
         self._tasks: asyncio.TaskGroup | None = None
+        self._checks = itertools.count(1)
+        self._rechecking: asyncio.Task[None] | None = None
+        self._slots = asyncio.Semaphore(RECHECKS_AT_ONCE)
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -139,7 +145,10 @@ class Relay:
                 continue
             metrics.DELIVERIES_IN.labels(delivery.kind).inc()
             if delivery.kind is DeliveryClass.CONTROL:
-                self._on_control(delivery)
+                try:
+                    self._on_control(delivery)
+                except Exception:  # the wall around one delivery: the rest of the body is not lost with it
+                    log.exception("control_failed", key=delivery.key)
             else:
                 self._hub.deliver(delivery, now_s)
         self.schedule()
@@ -168,44 +177,71 @@ class Relay:
     async def _on_connected(self) -> None:
         """The connection is there; after the first time, lines may have been lost."""
         if self._connected_before and self._tasks is not None:
-            self._tasks.create_task(self._recheck_all())
+            if self._rechecking is not None:
+                self._rechecking.cancel()
+            checks = {name: self._hold(name) for name in self._hub.channels if name.startswith("room:")}
+            self._rechecking = self._tasks.create_task(self._recheck_all(checks))
         self._connected_before = True
 
-    async def _recheck_all(self) -> None:
+    async def _recheck_all(self, checks: dict[str, int]) -> None:
         self._hub.forget_prices()
         names = list(self._hub.channels)
         log.info("rechecking_channels", channels=len(names))
         symbols = [name.partition(":")[2] for name in names if name.startswith("market:")]
-        if symbols:
-            await self._retry(partial(self.snapshot, symbols))
-        for first in range(0, len(names), RECHECKS_AT_ONCE):
-            await asyncio.gather(*map(self.recheck, names[first : first + RECHECKS_AT_ONCE]))
+        async with asyncio.TaskGroup() as tasks:
+            if symbols:
+                tasks.create_task(self._retry(partial(self.snapshot, symbols)))
+            for name, check in checks.items():
+                tasks.create_task(self._recheck_room(name, name.partition(":")[2], check))
+            for name in names:
+                kind, _, key = name.partition(":")
+                if kind == "inbox":
+                    tasks.create_task(self._recheck_inbox(name, key))
 
-    async def recheck(self, name: str) -> None:
-        """Ask for each subscriber of a channel whether it still may listen, and where the channel stands."""
-        kind, _, key = name.partition(":")
-        sinks = {sink.user_id: sink for sink in self._hub.sinks_of(name)}
-        if kind == "room":
-            checks = (self._retry(partial(self._recheck_room, name, key, sink)) for sink in sinks.values())
-            await asyncio.gather(*checks)
-        elif kind == "inbox":
-            await self._retry(partial(self._recheck_inbox, name, key))
+    def recheck(self, room: str) -> None:
+        """Ask for each subscriber of a room whether it still may listen. From this call on nothing more is shown to
+        it until the answer is there; then it goes on from where it stood, or is unsubscribed."""
+        if self._tasks is not None:
+            self._tasks.create_task(self._recheck_room(room, room.partition(":")[2], self._hold(room)))
 
-    async def _recheck_room(self, name: str, room_id: str, sink: Sink) -> None:
-        try:
-            head = await self._backend.subscribe_room(Caller(user_id=sink.user_id), room_id)
-        except Refusal as refusal:
-            if refusal.code is ErrorCode.NOT_FOUND:
-                self.evict(name, sink.user_id)
+    def _hold(self, name: str) -> int:
+        check = next(self._checks)
+        self._hub.hold(name, check)
+        return check
+
+    async def _recheck_room(self, name: str, room_id: str, check: int) -> None:
+        users = {sink.user_id for sink in self._hub.sinks_of(name)}
+        await asyncio.gather(*(self._recheck_user(name, room_id, user_id, check) for user_id in users))
+
+    async def _recheck_user(self, name: str, room_id: str, user_id: str, check: int) -> None:
+        async def ask() -> None:
+            try:
+                head = await self._backend.subscribe_room(Caller(user_id=user_id), room_id)
+            except Refusal as refusal:
+                if refusal.code is not ErrorCode.NOT_FOUND:
+                    raise
+                self.evict(name, user_id)
                 return
-            raise Unavailable(refusal.message) from refusal
-        self._hub.heard(name, head.seq)
-        self._fill_gaps()
+            for sink in self._hub.sinks_of(name):
+                if sink.user_id == user_id:
+                    self._hub.checked(sink, name, check, head.seq, self._loop.time())
+            self._hub.heard(name, head.seq)
+            self.schedule()
+            self._fill_gaps()
+
+        def listens() -> bool:
+            return any(sink.user_id == user_id for sink in self._hub.sinks_of(name))
+
+        if not await self._retry(ask, listens):
+            self.evict(name, user_id)
 
     async def _recheck_inbox(self, name: str, user_id: str) -> None:
-        head = await self._backend.open_inbox(Caller(user_id=user_id), None)
-        self._hub.heard(name, head.seq)
-        self._fill_gaps()
+        async def ask() -> None:
+            head = await self._backend.open_inbox(Caller(user_id=user_id), None)
+            self._hub.heard(name, head.seq)
+            self._fill_gaps()
+
+        await self._retry(ask, lambda: name in self._hub.channels)
 
     async def snapshot(self, symbols: list[str]) -> list[str]:
         """Bring the newest prices of symbols to their channels. Returns the unknown ones. Raises Unavailable."""
@@ -248,7 +284,10 @@ class Relay:
     async def _fill(self, gap: Gap) -> None:
         log.info("filling_gap", after=gap.after, through=gap.through)
         try:
-            await self._retry(partial(self._fetch, gap))
+            if not await self._retry(partial(self._fetch, gap), lambda: gap.channel in self._hub.channels):
+                log.error("gap_not_filled", after=gap.after, through=gap.through)
+                self._hub.fill(gap, gap.through + 1, (), self._loop.time())
+                self.schedule()
         finally:
             self._filling.discard(gap.channel)
         self._hub.heard(gap.channel, 0)
@@ -269,14 +308,25 @@ class Relay:
         self._hub.fill(reached, replay.first, [bytes(item) for item in replay.frames], self._loop.time())
         self.schedule()
 
-    async def _retry(self, attempt: Callable[[], Awaitable[object]]) -> None:
-        """Until it succeeds: what is lossless is not given up."""
+    async def _retry(
+        self, attempt: Callable[[], Awaitable[object]], is_wanted: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Until it succeeds, or is not wanted any more: what is lossless is not given up. At most 200 attempts are
+        under way at once. False if it is refused again and again."""
         pause_s = RETRY_FIRST_S
-        while True:
+        refusals = 0
+        while is_wanted():
             try:
-                await attempt()
-                return
+                async with self._slots:
+                    await attempt()
+                return True
             except (Unavailable, Refusal) as error:
+                is_refusal = isinstance(error, Refusal) and error.code is not ErrorCode.UNAVAILABLE
+                refusals = refusals + 1 if is_refusal else 0
+                if refusals == REFUSALS_MAX:
+                    log.error("refused_for_good", reason=str(error))
+                    return False
                 log.warning("will_try_again", reason=str(error), retry_in_s=pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_MAX_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
+        return True

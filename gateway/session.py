@@ -24,6 +24,7 @@ from shared.protocol import (
     parse,
     pong_frame,
 )
+from shared.topology import community_channel
 
 BAD_FRAMES_MAX = 10
 ABUSE_FACTOR = 10
@@ -145,6 +146,15 @@ class Session:
     def answered(self, channel: str) -> None:
         """A subscription that was admitted has been answered, in whichever way."""
         self._admitted.discard(channel)
+
+    def communities_lost(self) -> list[str]:
+        """The communities that are subscribed to and that the token, renewed since, does not name."""
+        allowed = None if self.identity is None else self.identity.communities
+        if allowed is None:
+            return []
+        prefix = community_channel("")
+        subscribed = [name.removeprefix(prefix) for name in sorted(self.subscriptions) if name.startswith(prefix)]
+        return [community_id for community_id in subscribed if community_id not in allowed]
 
     def _refuse(self, refused: FrameRefused) -> Action:
         if self.identity is None:

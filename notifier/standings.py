@@ -65,9 +65,10 @@ class Standings:
         version = max(now_ms, await self._store.highest_version() + 1)
         for offset, verdict in enumerate(verdicts):
             standings[verdict.user_id] = apply(verdict, standings.get(verdict.user_id), version + offset)
-        await self._store.put(list(standings.values()), now_ms)
-        await confirmed(self._bus, map(_told, standings.values()))
-        metrics.STANDINGS_CHANGED.inc(len(standings))
+        changed = sorted(standings.values(), key=lambda standing: standing.version)
+        await self._store.put(changed, now_ms)
+        await confirmed(self._bus, map(_told, changed))
+        metrics.STANDINGS_CHANGED.inc(len(changed))
 
 
 def _told(standing: Standing) -> Delivery:

@@ -185,6 +185,30 @@ async def test_removed_member_stops_receiving_on_every_gateway(gateways: tuple[s
             assert (await client.ask("subscribe", channel="chatroom", chatroomId=room))["data"]["code"] == "NOT_FOUND"
 
 
+async def test_room_that_becomes_private_goes_on_for_its_members_alone(gateways: tuple[str, str]) -> None:
+    rest = Caller(gateways[0], "alice")
+    room = await rest.create_room(memberIds=["bob"])
+    async with (
+        await LiveClient.as_user(gateways[1], "bob") as member,
+        await LiveClient.as_user(gateways[1], "carol") as stranger,
+        await LiveClient.as_user(gateways[0], "alice") as alice,
+    ):
+        for client in (member, stranger, alice):
+            assert (await client.ask("subscribe", channel="chatroom", chatroomId=room))["type"] == "subscribed"
+        await alice.ask("chat:send", chatroomId=room, message="public 0")
+        await rest.data("PUT", f"/v1/chatrooms/{room}", json={"type": "private"})
+        for number in range(1, 20):  # right behind the change, while the gateways ask
+            await alice.ask("chat:send", chatroomId=room, message=f"private {number}")
+        for client in (alice, member):
+            seqs = [(await client.data("chat:message"))["seq"] for _ in range(20)]
+            assert seqs == list(range(1, 21))
+        await stranger.barrier()
+        shown = [frame["data"]["message"] for frame in stranger.frames if frame["type"] == "chat:message"]
+        assert shown == ["public 0"]
+        answer = await stranger.ask("subscribe", channel="chatroom", chatroomId=room)
+        assert answer["data"]["code"] == "NOT_FOUND"
+
+
 async def test_deleted_room_is_gone_for_every_subscriber(gateways: tuple[str, str]) -> None:
     rest = Caller(gateways[0], "alice")
     room = await rest.create_room()

@@ -515,6 +515,22 @@ async def test_token_with_communities_opens_only_those(system: System, meet: Mee
         assert bound.frames == []
 
 
+async def test_renewed_token_ends_the_communities_that_it_does_not_name(system: System, meet: Meet) -> None:
+    gold, silver = new_id(Prefix.COMMAND), new_id(Prefix.COMMAND)
+    member = meet("member", communities=[gold, silver])
+    async with await member.live() as client:
+        for community in (gold, silver):
+            await client.ask("subscribe", channel="community", communityId=community)
+        await client.ask("auth", token=mint(member.id, communities=[gold]))
+        assert await client.data("unsubscribed") == {"channel": "community", "communityId": silver}
+        for community in (silver, gold):
+            event = cloud_event(new_id(Prefix.COMMAND), "post.created", {"postId": community, "communityId": community})
+            await publish(system.amqp_url, "post.created", event)
+        assert (await client.data("post:created"))["postId"] == gold
+        await still_works(client)
+        assert client.frames == []
+
+
 async def test_market_subscription_begins_with_the_latest_prices(meet: Meet) -> None:
     async with await meet("alice").live() as client:
         asked = ["EUR/USD", "NO/SUCH", "XAU/USD", "EUR/USD"]
@@ -673,6 +689,37 @@ async def test_stopping_gateway_tells_each_when_to_come_back_and_closes_with_101
         assert len(set(delays)) > 1
         with pytest.raises(aiohttp.ClientError):
             await LiveClient.open(url)
+
+
+async def test_stopping_gateway_answers_what_is_in_flight_before_it_closes(system: System) -> None:
+    async with AsyncExitStack() as stack:
+        async with gateway(system.amqp_url) as url:
+            meet = people(url)
+            alice = meet("alice")
+            room = await alice.create_room()
+            client = await stack.enter_async_context(await alice.live())
+            for number in range(20):
+                await client.send("chat:send", id=number, chatroomId=room, message=f"m{number}")
+            await client.barrier()  # all are begun: pong comes past them
+        assert await client.close_code() == 1012
+        assert [frame["id"] for frame in client.frames if frame["type"] == "chat:ack"] == list(range(20))
+
+
+async def test_eviction_gives_the_subscription_back(system: System, meet: Meet) -> None:
+    def subscriptions() -> float:
+        return REGISTRY.get_sample_value("gateway_subscriptions") or 0.0
+
+    alice, bob = meet("alice"), meet("bob")
+    private = await alice.create_room(type_="private", memberIds=[bob.id])
+    doomed = await alice.create_room()
+    async with await bob.live() as client:
+        before = subscriptions()
+        for room in (private, doomed):
+            assert (await client.ask("subscribe", channel="chatroom", chatroomId=room))["type"] == "subscribed"
+        assert subscriptions() == before + 2
+        await alice.data("DELETE", f"/v1/chatrooms/{private}/members/{bob.id}")
+        await alice.data("DELETE", f"/v1/chatrooms/{doomed}")
+        await until(lambda: subscriptions() == before)
 
 
 async def test_client_that_stops_reading_is_closed_with_4413_and_others_feel_nothing(system: System) -> None:

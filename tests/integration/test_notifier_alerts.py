@@ -151,28 +151,3 @@ async def test_a_garbled_line_is_a_dead_letter_and_the_next_one_counts(
     await desk.tick(symbol, 5.0)
     await until(desk.has(inbox_channel(user), 1))
     assert [body for _, body in await desk.dead_letters()] == [b'{"garbled']
-
-
-async def test_alerts_fire_after_a_restart(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
-    async with desk_at(amqp_url) as desk:
-        async with notifier(amqp_url, mongodb_uri, database_name):
-            for number in range(3):
-                await create(desk, "u", f"S{number}", 2.0)
-        await desk.tick("S0", 5.0)
-        async with notifier(amqp_url, mongodb_uri, database_name):
-            await desk.tick("S1", 5.0)
-            await until(desk.has(inbox_channel("u"), 2))
-        assert desk.titles("u") == ["S0 above 2", "S1 above 2"]
-
-
-async def test_two_replicas_fire_once_whoever_watches(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
-    async with desk_at(amqp_url) as desk, notifier(amqp_url, mongodb_uri, database_name):
-        async with notifier(amqp_url, mongodb_uri, database_name):
-            for number in range(20):
-                await create(desk, "u", f"S{number}", 2.0)
-            for number in range(0, 20, 2):
-                await desk.tick(f"S{number}", 5.0)
-        for number in range(20):
-            await desk.tick(f"S{number}", 6.0)
-        await until(desk.has(inbox_channel("u"), 20))
-        assert sorted(desk.titles("u")) == sorted(f"S{number} above 2" for number in range(20))

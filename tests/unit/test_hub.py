@@ -894,3 +894,134 @@ def test_attempt_that_comes_to_nothing_leaves_a_listener_where_it_was() -> None:
     settle(hub, 1.0)
     assert sink.got == ["one"]
     assert stranger.got == []
+
+
+# Checked again ------------------------------------------------------------------------------------------------------
+
+
+def test_who_is_held_sees_nothing_until_it_is_checked_and_then_goes_on() -> None:
+    hub = Hub()
+    stays, goes = listener(hub, "stays"), listener(hub, "goes")
+    hub.deliver(message(1), 0.0)
+    hub.hold(ROOM, 1)
+    hub.deliver(message(2), 0.0)
+    hub.deliver(Delivery(ROOM, LOSSLESS, 0, "evt_1", b"event"), 0.0)
+    settle(hub, 0.0)
+    assert stays.take() == goes.take() == ["1"]
+    hub.checked(stays, ROOM, 1, 2, 1.0)
+    hub.leave(goes, ROOM)
+    hub.deliver(message(3), 1.0)
+    settle(hub, 1.0)
+    assert (stays.got, goes.got) == (["2", "event", "3"], [])
+
+
+def test_earlier_check_frees_nobody_whom_a_later_one_holds() -> None:
+    hub = Hub()
+    sink = listener(hub)
+    hub.hold(ROOM, 1)
+    hub.deliver(message(1), 0.0)
+    hub.hold(ROOM, 2)
+    hub.checked(sink, ROOM, 1, 1, 0.0)
+    settle(hub, 0.0)
+    assert sink.got == []
+    hub.checked(sink, ROOM, 2, 1, 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1"]
+
+
+def test_hold_leaves_alone_who_is_joining_by_itself() -> None:
+    hub = Hub()
+    listener(hub, "other")
+    sink = Sink("u")
+    hub.join(sink, ROOM)
+    hub.hold(ROOM, 1)
+    hub.deliver(message(1), 0.0)
+    hub.checked(sink, ROOM, 1, 1, 0.0)
+    assert sink.got == []
+    assert hub.admit(sink, ROOM, 0, greeting(), 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["subscribed", "1"]
+
+
+def test_who_subscribes_again_while_held_is_admitted_by_that_answer() -> None:
+    hub = Hub()
+    sink = listener(hub)
+    hub.hold(ROOM, 1)
+    hub.deliver(message(1), 0.0)
+    hub.join(sink, ROOM)
+    hub.deliver(message(2), 0.0)
+    hub.checked(sink, ROOM, 1, 2, 0.0)
+    assert sink.got == []
+    assert hub.admit(sink, ROOM, 2, greeting(), 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["subscribed", "1", "2"]
+
+
+def test_attempt_that_comes_to_nothing_does_not_free_who_is_held() -> None:
+    hub = Hub()
+    sink = listener(hub)
+    hub.hold(ROOM, 1)
+    hub.deliver(message(1), 0.0)
+    hub.join(sink, ROOM)
+    assert hub.resume(sink, ROOM, 0.0)
+    settle(hub, 0.0)
+    assert sink.got == []
+    hub.checked(sink, ROOM, 1, 1, 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1"]
+
+
+held_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("message"), st.just(0)),
+        st.tuples(st.just("lost"), st.just(0)),
+        st.tuples(st.just("hold"), st.just(0)),
+        st.tuples(st.just("checked"), st.integers(0, 2)),
+        st.tuples(st.just("flush"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(held_steps)
+def test_checks_cost_no_message_and_repeat_none(script: list[tuple[str, int]]) -> None:
+    hub = Hub()
+    sinks = [listener(hub, f"u{number}") for number in range(3)]
+    head = check = 0
+
+    def fill_gaps() -> None:
+        while hub.gaps:
+            gap = hub.channels[hub.gaps.pop()].stream.missing(ROOM)
+            if gap is not None:
+                frames = [b"%d" % seq for seq in range(gap.after + 1, gap.through + 1)]
+                hub.fill(gap, gap.after + 1, frames, 0.0)
+
+    for step, number in script:
+        match step:
+            case "message" | "lost":
+                head += 1
+                if step == "message":
+                    hub.deliver(message(head), 0.0)
+            case "hold":
+                check += 1
+                hub.hold(ROOM, check)
+            case "checked":
+                hub.checked(sinks[number], ROOM, check, head, 0.0)
+                fill_gaps()
+            case _:
+                settle(hub, 0.0)
+    for sink in sinks:
+        hub.checked(sink, ROOM, check, head, 0.0)
+    hub.heard(ROOM, head)
+    fill_gaps()
+    hub.overdue(OVERDUE_S + 1)
+    fill_gaps()
+    settle(hub, 0.0)
+    assert [sink.got for sink in sinks] == [[str(seq) for seq in range(1, head + 1)]] * 3
+
+
+def test_rates_are_whole_numbers() -> None:
+    hub = Hub()
+    for number, rate in enumerate((1.0, 1.2, 9.6, 10.0, 10.4, 49.9, 50.0)):
+        price_listener(hub, rate, f"u{number}")
+    assert sorted(hub.channels[market_channel("EUR")].prices) == [1 / 50, 1 / 10, 1.0]

@@ -290,3 +290,15 @@ def test_what_is_performed_is_what_was_sent() -> None:
     action = receive(open_session(), {"type": "subscribe", "channel": "chatroom", "chatroomId": "r", "since": 3})
     assert isinstance(action, Perform)
     assert action.incoming.request == Subscribe(ChatroomTarget("r", 3))
+
+
+@pytest.mark.parametrize(
+    ("named", "lost"),
+    [(None, []), ({"gold", "silver"}, []), ({"gold", "iron"}, ["silver"]), (set(), ["gold", "silver"])],
+)
+def test_renewed_token_names_the_communities_that_go_on(named: set[str] | None, lost: list[str]) -> None:
+    session = open_session()
+    session.subscriptions |= {"community:gold", "community:silver", "room:gold"}
+    allowed = None if named is None else frozenset(named)
+    assert session.authenticated(Identity(Caller(user_id="user_1"), FAR_MS, allowed)) is None
+    assert session.communities_lost() == lost

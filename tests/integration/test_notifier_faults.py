@@ -1,0 +1,193 @@
+"""notifier killed, restarted, doubled, and with its broker and database away: nothing is lost, nothing told twice."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from shared.ids import Prefix, new_id
+from shared.notifier_commands import (
+    AlertDirection,
+    AlertView,
+    CreateAlert,
+    InboxHead,
+    ListNotifications,
+    NotificationPage,
+    OpenInbox,
+)
+from shared.topology import community_channel, inbox_channel
+from tests.support.infrastructure import Infrastructure
+from tests.support.notifications import Desk, desk_at
+from tests.support.notifier_process import notifier_processes
+from tests.support.services import notifier
+from tests.support.waiting import until
+
+USERS = ("ann", "bob", "cid")
+
+
+@pytest.fixture
+async def desk(amqp_url: str) -> AsyncIterator[Desk]:
+    async with desk_at(amqp_url) as desk:
+        yield desk
+
+
+async def create(desk: Desk, user: str, symbol: str) -> None:
+    alert: dict[str, Any] = {
+        "alert_id": new_id(Prefix.ALERT),
+        "symbol": symbol,
+        "direction": AlertDirection.ABOVE,
+        "price": 2.0,
+    }
+    await desk.ask(user, CreateAlert, AlertView, **alert)
+
+
+def assert_lossless(desk: Desk, user: str, titles: list[str]) -> None:
+    """Seqs from 1 on without gaps; repeats equal what came first; the titles are these, each once."""
+    by_seq: dict[int, bytes] = {}
+    for delivery in desk.inbox(user):
+        assert by_seq.setdefault(delivery.seq, delivery.frame) == delivery.frame
+    assert sorted(by_seq) == list(range(1, len(titles) + 1))
+    assert sorted(desk.titles(user)) == sorted(titles)
+
+
+def _has_all(desk: Desk, user: str, titles: list[str]) -> bool:
+    return set(desk.titles(user)) == set(titles)
+
+
+async def test_what_comes_while_notifier_is_down_reaches_its_users_once_it_is_up(
+    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with notifier(amqp_url, mongodb_uri, database_name):
+        await desk.notify("ann", "before")
+        await until(desk.has(inbox_channel("ann"), 1))
+    await desk.notify("ann", "meanwhile")
+    await desk.publish("post.created", {"communityId": "c"})
+    async with notifier(amqp_url, mongodb_uri, database_name):
+        await until(desk.has(inbox_channel("ann"), 2))
+        await until(desk.has(community_channel("c"), 1))
+        assert (await desk.ask("ann", OpenInbox, InboxHead, since=0)).seq == 2
+    assert_lossless(desk, "ann", ["before", "meanwhile"])
+
+
+async def test_kills_lose_nothing_and_leave_no_gaps(
+    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    titles = [f"t{number}" for number in range(600)]
+
+    async def publish() -> None:
+        for number, title in enumerate(titles):
+            data = {"title": title, "message": "m"}
+            await desk.publish("notification.created", data, audience=f"users:{','.join(USERS)}")
+            if number % 10 == 0:
+                await desk.publish("post.created", {"communityId": "c", "n": number})
+
+    async with notifier_processes(amqp_url, mongodb_uri, database_name) as (process,):
+        publishing = asyncio.create_task(publish())
+        for kill in range(1, 5):
+            await until(desk.has(inbox_channel("ann"), kill * len(titles) // 6), timeout_s=30)
+            await process.restart_killed()
+        await publishing
+        for user in USERS:
+            await until(partial(_has_all, desk, user, titles), timeout_s=30)
+        await until(lambda: len({delivery.key for delivery in desk.on(community_channel("c"))}) == 60, timeout_s=30)
+        page = await desk.ask("bob", ListNotifications, NotificationPage, page=1, limit=1)
+        assert await process.end(signal.SIGTERM) == 0
+    for user in USERS:
+        assert_lossless(desk, user, titles)
+    assert page.total == len(titles)
+    assert await desk.dead_letters() == []
+
+
+async def test_alerts_fire_once_each_over_kills(
+    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    symbols = [f"S{number}" for number in range(120)]
+    async with notifier_processes(amqp_url, mongodb_uri, database_name) as (process,):
+        await asyncio.gather(*(create(desk, "ann", symbol) for symbol in symbols))
+
+        async def announce() -> None:
+            for symbol in symbols:
+                for price in (1.0, 5.0, 6.0):
+                    await desk.tick(symbol, price)
+
+        announcing = asyncio.create_task(announce())
+        for kill in range(1, 4):
+            await until(desk.has(inbox_channel("ann"), kill * len(symbols) // 5), timeout_s=30)
+            await process.restart_killed()
+        await announcing
+        await until(lambda: len(set(desk.titles("ann"))) == len(symbols), timeout_s=30)
+        await desk.tick("S0", 7.0)
+        await desk.notify("ann", "last")
+        await until(lambda: "last" in desk.titles("ann"), timeout_s=30)
+    assert_lossless(desk, "ann", [*(f"{symbol} above 2" for symbol in symbols), "last"])
+
+
+async def test_alerts_fire_after_a_restart(desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+    async with notifier(amqp_url, mongodb_uri, database_name):
+        for number in range(3):
+            await create(desk, "ann", f"S{number}")
+    await desk.tick("S0", 5.0)
+    async with notifier(amqp_url, mongodb_uri, database_name):
+        await desk.tick("S1", 5.0)
+        await until(desk.has(inbox_channel("ann"), 2))
+    assert_lossless(desk, "ann", ["S0 above 2", "S1 above 2"])
+
+
+async def test_alerts_fire_once_whichever_replica_watches(
+    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with notifier(amqp_url, mongodb_uri, database_name):
+        async with notifier(amqp_url, mongodb_uri, database_name):
+            for number in range(20):
+                await create(desk, "ann", f"S{number}")
+            for number in range(0, 20, 2):
+                await desk.tick(f"S{number}", 5.0)
+        for number in range(20):
+            await desk.tick(f"S{number}", 6.0)
+        await until(desk.has(inbox_channel("ann"), 20))
+    assert_lossless(desk, "ann", [f"S{number} above 2" for number in range(20)])
+
+
+async def test_the_other_replica_takes_over_from_a_killed_one(
+    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    titles: list[str] = []
+    async with notifier_processes(amqp_url, mongodb_uri, database_name, count=2) as processes:
+        for process in processes * 2:
+            for _ in range(100):
+                titles.append(f"t{len(titles)}")
+                await desk.notify("ann", titles[-1])
+            await process.restart_killed()
+        await until(lambda: len(desk.titles("ann")) == len(titles), timeout_s=30)
+    assert_lossless(desk, "ann", titles)
+
+
+@pytest.mark.parametrize("what", ["broker", "database"])
+async def test_work_goes_on_after_broker_or_database_were_away(
+    infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
+) -> None:
+    server = infrastructure.broker if what == "broker" else infrastructure.database
+    async with notifier(amqp_url, mongodb_uri, database_name, request_timeout_s=1.0):
+        async with desk_at(amqp_url) as desk:
+            await create(desk, "ann", "A")
+            await desk.notify("ann", "before")
+            await until(desk.has(inbox_channel("ann"), 1))
+            if what == "database":
+                await asyncio.to_thread(server.kill)
+                await desk.notify("ann", "meanwhile")
+                await desk.tick("A", 5.0)
+                await asyncio.to_thread(server.start)
+                await until(desk.has(inbox_channel("ann"), 3), timeout_s=30)
+                assert_lossless(desk, "ann", ["before", "meanwhile", "A above 2"])
+                return
+        await asyncio.to_thread(server.restart)
+        async with desk_at(amqp_url) as desk:
+            await desk.notify("ann", "after")
+            await desk.tick("A", 5.0)
+            await until(desk.has(inbox_channel("ann"), 2), timeout_s=30)
+            head = await desk.ask("ann", OpenInbox, InboxHead, since=0)
+            assert (head.seq, head.recovered) == (3, True)
+            assert sorted(desk.titles("ann")) == ["A above 2", "after"]
