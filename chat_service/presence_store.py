@@ -153,11 +153,17 @@ class PresenceStore:
             with translated():
                 await self._presence.bulk_write(writes, ordered=False)
 
-    async def claim_expired(self, now_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
+    async def any_lease_holds(self, now_ms: int) -> bool:
+        """Whether any gateway has been heard of within its lease."""
+        with translated():
+            found = await self._nodes.find({"kind": "gateway", "expiresAtMs": {"$gte": now_ms}}).to_list(None)
+        return any(not document.get("isClaimed") for document in found)
+
+    async def claim_expired(self, expired_before_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
         """Claim one gateway whose lease, or whose claim, has run out, so that one replica sweeps it."""
         with translated():
             found = await self._nodes.find_one_and_update(
-                {"kind": "gateway", "expiresAtMs": {"$lt": now_ms}},
+                {"kind": "gateway", "expiresAtMs": {"$lt": expired_before_ms}},
                 {"$set": {"expiresAtMs": claimed_until_ms, "isClaimed": True, "claimer": claimer}},
             )
         return None if found is None else str(found["_id"])

@@ -314,7 +314,7 @@ class Live:
                 self.subscriptions.relay.recheck(delivery.channel)
             case "room", "deleted":
                 self.subscriptions.close_room(delivery.channel, key)
-            case ("control", "standing") | ("user", "revoke" | "ban"):
+            case "control", "standing":
                 self.on_standing(msgspec.json.decode(delivery.frame, type=Standing))
             case _:
                 log.error("unknown_control", key=delivery.key)

@@ -71,6 +71,7 @@ class Relay:
         """Listen until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            self._bus.on_disconnected.append(self._hold_rooms)  # before the next connection brings a line
             self._bus.on_connected.append(self._on_connected)
             await self._bus.listen(self._queue, self._on_body)
             await self._retry(lambda: self.want(CONTROL_CHANNEL))
@@ -174,13 +175,16 @@ class Relay:
 
     # Losses ---------------------------------------------------------------------------------------------------------
 
+    def _hold_rooms(self) -> dict[str, int]:
+        """Show nothing more of any room until its subscribers have been checked."""
+        return {name: self._hold(name) for name in self._hub.channels if name.startswith("room:")}
+
     async def _on_connected(self) -> None:
         """The connection is there; after the first time, lines may have been lost."""
         if self._connected_before and self._tasks is not None:
             if self._rechecking is not None:
                 self._rechecking.cancel()
-            checks = {name: self._hold(name) for name in self._hub.channels if name.startswith("room:")}
-            self._rechecking = self._tasks.create_task(self._recheck_all(checks))
+            self._rechecking = self._tasks.create_task(self._recheck_all(self._hold_rooms()))
         self._connected_before = True
 
     async def _recheck_all(self, checks: dict[str, int]) -> None:

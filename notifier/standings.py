@@ -5,7 +5,9 @@
 As with all events, what is done again after a crash or failure does no harm: the same standings, with higher versions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
 
 from notifier import metrics
 from notifier.notices import Record
@@ -51,15 +53,15 @@ class Standings:
         records = await self._events.records(verdicts)
         fresh = [Record(verdict.key, verdict.at_ms) for verdict in verdicts.values() if verdict.key not in records]
         await self._events.insert_records(fresh, now_ms)
-        pending = [
-            verdict for verdict in verdicts.values() if not (verdict.key in records and records[verdict.key].is_done)
-        ]
+        pending = _pending(verdicts.values(), records)
         await self._change(pending, now_ms)
         await self._events.mark_done([verdict.key for verdict in pending])
         metrics.EVENTS.labels("delivered").inc(len(pending))
         metrics.EVENTS.labels("repeated").inc(len(verdicts) - len(pending))
 
     async def _change(self, verdicts: Sequence[Verdict], now_ms: int) -> None:
+        if not verdicts:
+            return
         standings = await self._store.standings({verdict.user_id for verdict in verdicts})
         # The clock keeps versions growing when the highest has expired; the highest, when the clock was set back.
         version = max(now_ms, await self._store.highest_version() + 1)
@@ -69,6 +71,18 @@ class Standings:
         await self._store.put(changed, now_ms)
         await confirmed(self._bus, map(_told, changed))
         metrics.STANDINGS_CHANGED.inc(len(changed))
+
+
+def _pending(verdicts: Iterable[Verdict], records: Mapping[str, Record]) -> list[Verdict]:
+    """What is not done yet; what an earlier try began counts from when it was begun."""
+    pending: list[Verdict] = []
+    for verdict in verdicts:
+        record = records.get(verdict.key)
+        if record is None:
+            pending.append(verdict)
+        elif not record.is_done:
+            pending.append(msgspec.structs.replace(verdict, at_ms=record.created_at_ms))
+    return pending
 
 
 def _told(standing: Standing) -> Delivery:

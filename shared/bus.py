@@ -109,7 +109,7 @@ class Bus:
         self.name = name
         self.request_timeout_s = request_timeout_s
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
-        self.on_disconnected: list[Callable[[], None]] = []  # run before anything comes over a next connection
+        self.on_disconnected: list[Callable[[], object]] = []  # run before anything comes over a next connection
         self._url = url
         self._lanes: Lanes[Destination, asyncio.Future[None]] = Lanes(GATHERED_MAX_BYTES)
         self._flush_is_due = False

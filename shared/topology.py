@@ -96,7 +96,7 @@ def queues() -> Iterator[QueueSpec]:
     yield QueueSpec(NOTIFIER_VERDICTS, _SINGLE, ((EVENTS, "user.revoked"), (EVENTS, "user.banned")))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
     yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS), (COMMANDS, NOTIFIER_ALERTS)))
-    yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.#"),))
+    yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.updated"),))
     yield QueueSpec(DEAD, {"x-max-length-bytes": DEAD_MAX_BYTES}, ())
 
 

@@ -206,6 +206,18 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
     assert versions == sorted(set(versions))
 
 
+async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(database: Database) -> None:
+    clock = [NOW_MS]
+    store, broker = StandingStore(database, DAYS), Broker(Faults(1, after=False))
+    standings = Standings(EventStore(database, DAYS), store, broker, lambda: clock[0])
+    body = cloud_event("1", "user.revoked", {"userId": "mallory"})
+    with pytest.raises(Unavailable):
+        await standings.handle(lines(body, key="user.revoked"))
+    clock[0] += 60_000
+    await standings.handle(lines(body, key="user.revoked"))
+    assert (await store.standings(["mallory"]))["mallory"].issued_before_ms == NOW_MS
+
+
 @pytest.mark.parametrize("after", [False, True])
 async def test_alerts(database: Database, *, after: bool) -> None:
     failed = 0

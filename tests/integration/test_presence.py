@@ -41,7 +41,7 @@ from tests.support.services import chat_service, free_port, gateway, wait_ready
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
-TIMES = PresenceTimes(sweep_interval_s=0.02)
+TIMES = PresenceTimes(sweep_interval_s=0.02, silence_ms=0)
 NO_GHOSTS_AFTER_S = 30.0
 EXPIRES_MS = 60_000
 
@@ -489,3 +489,21 @@ async def test_killed_and_frozen_gateways_leave_no_ghosts_and_the_thawed_one_rep
 
 def _is(event: str, user: str) -> Callable[[Frame], bool]:
     return lambda frame: bool(frame["type"] == event and frame["data"]["userId"] == user)
+
+
+async def test_when_no_gateway_is_heard_of_their_users_stay_a_little_longer(world: World) -> None:
+    """It may be the reports that are not taken, and then all gateways would seem dead at once."""
+    times = PresenceTimes()
+    presence = Presence(world.store, world.bus, "patient", lambda: world.clock.now_ms, times)
+    first, second = world.gateway(), world.gateway()
+    await first.opened("ann")
+    await second.opened("ben")
+    world.clock.pass_ms(times.lease_ms + 1)
+    await presence.sweep_once()
+    assert (await world.status("ann"), await world.status("ben")) == ("online", "online")
+    assert await second.report()
+    await presence.sweep_once()
+    assert (await world.status("ann"), await world.status("ben")) == ("offline", "online")
+    world.clock.pass_ms(times.lease_ms + times.silence_ms + 1)
+    await presence.sweep_once()
+    assert await world.status("ben") == "offline"

@@ -211,6 +211,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
     yield Call("channels_of", lambda: presence.channels_of(users))
     yield Call("settled", settled)
+    yield Call("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
     yield Call("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield Call("forget", lambda: presence.forget("gateway_0"), note="gateway")
 

@@ -1,7 +1,6 @@
 """Price alerts: the book against a plain list, and what is told."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -113,18 +112,35 @@ def test_alerts_that_come_and_go_leave_no_garbage_behind() -> None:
     assert fired(book, 1e6) == {"last"}
 
 
-def test_a_tick_costs_the_same_beside_100_000_open_alerts() -> None:
-    def cost_s(alerts: int) -> float:
-        book = book_of(*(alert(f"a{number}", price=100.0 + number) for number in range(alerts)))
-        best_s = float("inf")
-        for _ in range(5):
-            started_s = time.perf_counter()
-            for _ in range(10_000):
-                book.take_hits(tick(50.0))
-            best_s = min(best_s, time.perf_counter() - started_s)
-        return best_s
+class Counted(float):
+    """A price that counts how often it is compared."""
 
-    assert cost_s(100_000) < 5 * cost_s(10)
+    comparisons = 0
+
+    def __lt__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) < float(other)
+
+    def __le__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) <= float(other)
+
+    def __gt__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) > float(other)
+
+    def __ge__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) >= float(other)
+
+
+def test_a_tick_that_fires_nothing_looks_at_two_alerts_of_100_000() -> None:
+    above = (alert(f"a{number}", price=100.0 + number) for number in range(50_000))
+    below = (alert(f"b{number}", price=99.0 - number / 1000, direction=BELOW) for number in range(50_000))
+    book = book_of(*above, *below)
+    Counted.comparisons = 0
+    assert book.take_hits(tick(Counted(99.5))) == []
+    assert 0 < Counted.comparisons <= 4
 
 
 # What is told -------------------------------------------------------------------------------------------------------

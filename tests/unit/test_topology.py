@@ -86,7 +86,7 @@ def test_event_queues_take_what_is_theirs() -> None:
     bindings = {spec.name: spec.bindings for spec in queues()}
     assert bindings["notifier.events"] == ((EVENTS, "#"),)
     assert bindings["market.ticks"] == ((EVENTS, "market.tick"),)
-    assert bindings["chat.users"] == ((EVENTS, "user.#"),)
+    assert bindings["chat.users"] == ((EVENTS, "user.updated"),)
 
 
 def test_a_gateways_queue_is_bounded_and_goes_with_it() -> None:

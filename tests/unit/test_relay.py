@@ -1,0 +1,177 @@
+"""What the relay does when the services refuse, are away, or answer late."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from gateway import relay as relay_module
+from gateway.backend import Backend
+from gateway.hub import Hub
+from gateway.outbox import Item
+from gateway.relay import REFUSALS_MAX, Relay
+from shared.bus import Bus
+from shared.chat_commands import RoomHead
+from shared.commands import Caller
+from shared.errors import ErrorCode, Refusal, Unavailable
+from shared.topology import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel
+from tests.support.waiting import until
+
+ROOM = room_channel("r")
+
+
+class Sink:
+    """A socket that keeps what it gets."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.session_id = f"sess_{user_id}"
+        self.got: list[bytes] = []
+        self.ended: list[str] = []
+
+    def write(self, data: bytes, items: Sequence[Item]) -> None:
+        self.got += [item.data[2:] for item in items]
+
+    def unsubscribed(self, channel: str) -> None:
+        self.ended.append(channel)
+
+
+class QuietBus:
+    """A broker that is there and brings only what the test brings."""
+
+    def __init__(self) -> None:
+        self.on_connected: list[Callable[[], Any]] = []
+        self.on_disconnected: list[Callable[[], Any]] = []
+        self.on_body: Callable[[bytes], None] = lambda _: None
+
+    async def listen(self, _queue: object, on_body: Callable[[bytes], None]) -> None:
+        self.on_body = on_body
+
+    async def bind(self, *_: str) -> None:
+        pass
+
+
+async def reconnect(bus: QuietBus) -> None:
+    """The connection breaks and is there again."""
+    for hook in bus.on_disconnected:
+        hook()
+    for hook in bus.on_connected:
+        await hook()
+
+
+class Partition:
+    """Answers `subscribe_room` as the test says, by user."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[], RoomHead]] = {}
+        self.asked: list[str] = []
+
+    async def subscribe_room(self, caller: Caller, _room_id: str) -> RoomHead:
+        self.asked.append(caller.user_id)
+        return self.answers[caller.user_id]()
+
+
+def refuse(error: Exception) -> Callable[[], RoomHead]:
+    def answer() -> RoomHead:
+        raise error
+
+    return answer
+
+
+class Fixture:
+    def __init__(self) -> None:
+        self.hub, self.bus, self.partition = Hub(), QuietBus(), Partition()
+        self.controls: list[str] = []
+        self.relay = Relay(
+            self.hub, cast(Bus, self.bus), cast(Backend, self.partition), "node_1", lambda control: self.on(control)
+        )
+
+    def on(self, control: Delivery) -> None:
+        if control.key == "bad":
+            raise ValueError(control.key)
+        self.controls.append(control.key)
+
+    def listener(self, user_id: str) -> Sink:
+        sink = Sink(user_id)
+        self.hub.join(sink, ROOM)
+        self.hub.admit(sink, ROOM, 0, (), 0.0)
+        return sink
+
+    def bring(self, seq: int) -> None:
+        self.bus.on_body(Delivery(ROOM, DeliveryClass.LOSSLESS, seq, "", b"%d" % seq).to_line())
+
+
+@pytest.fixture
+async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
+    monkeypatch.setattr(relay_module, "RETRY_FIRST_S", 0.001)
+    fixture = Fixture()
+    running = asyncio.ensure_future(fixture.relay.run())
+    await until(lambda: bool(fixture.bus.on_connected))
+    await reconnect(fixture.bus)
+    yield fixture
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled(), running.exception()
+
+
+async def test_only_who_still_may_listen_is_shown_what_came_while_it_was_checked(fixture: Fixture) -> None:
+    member, stranger = fixture.listener("member"), fixture.listener("stranger")
+    fixture.partition.answers = {
+        "member": lambda: RoomHead(seq=1, active_now=1),
+        "stranger": refuse(Refusal.not_found("room")),
+    }
+    fixture.relay.recheck(ROOM)
+    fixture.bring(1)
+    await until(lambda: member.got == [b"1"])
+    await until(lambda: stranger.ended == [ROOM])
+    assert stranger.got == []
+
+
+async def test_partition_that_is_away_is_asked_until_it_answers_and_nothing_is_shown_before(fixture: Fixture) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Unavailable("away"))
+    fixture.relay.recheck(ROOM)
+    fixture.bring(1)
+    await until(lambda: len(fixture.partition.asked) > REFUSALS_MAX + 1)
+    assert sink.got == []
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
+    await until(lambda: sink.got == [b"1"])
+
+
+async def test_who_is_refused_again_and_again_is_unsubscribed(fixture: Fixture) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Refusal(ErrorCode.INTERNAL, "an error"))
+    fixture.relay.recheck(ROOM)
+    await until(lambda: sink.ended == [ROOM])
+    assert fixture.partition.asked == ["u"] * REFUSALS_MAX
+
+
+async def test_nobody_is_asked_for_who_has_left(fixture: Fixture) -> None:
+    fixture.listener("other")
+    sink = fixture.listener("u")
+    fixture.partition.answers = {"other": refuse(Unavailable("away")), "u": refuse(Unavailable("away"))}
+    fixture.relay.recheck(ROOM)
+    await until(lambda: "u" in fixture.partition.asked)
+    fixture.relay.leave(sink, ROOM)
+    fixture.partition.asked.clear()
+    await until(lambda: len(fixture.partition.asked) >= 3)
+    assert set(fixture.partition.asked) == {"other"}
+
+
+async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone(fixture: Fixture) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Unavailable("away"))
+    for _ in range(3):
+        await reconnect(fixture.bus)
+    fixture.bring(1)
+    await until(lambda: len(fixture.partition.asked) >= 3)
+    assert sink.got == []
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
+    await until(lambda: sink.got == [b"1"])
+
+
+async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Fixture) -> None:
+    lines = [Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
+    fixture.bus.on_body(b"\n".join(line.rstrip(b"\n") for line in lines))
+    assert fixture.controls == ["good"]
