@@ -23,6 +23,7 @@ from shared.topology import Delivery, DeliveryClass, room_channel
 GATHER_S = 0.005
 SEEN_KEYS_MAX = 20_000
 OVERDUE_S = 1.0
+STALE_MARK = "!stale"  # in the key of a price whose frame tells that it turned stale or moves again
 RATE_MAX = 50
 
 
@@ -437,14 +438,15 @@ class Hub:
     def _deliver_price(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
         if delivery.seq <= channel.newest_seq and channel.newest is not None:
             return
-        item = Item(DeliveryClass.LATEST, delivery.channel, text_frame(delivery.frame))
+        key = delivery.channel + STALE_MARK if b'"stale":' in delivery.frame else delivery.channel
+        item = Item(DeliveryClass.LATEST, key, text_frame(delivery.frame))
         channel.newest, channel.newest_seq = item, delivery.seq
         for lane in channel.prices.values():
             self._put(lane, item, now_s)
 
     def _put(self, lane: Lane, item: Item, now_s: float) -> None:
-        if lane.only_newest:
-            lane.items[:] = [item]
+        if lane.only_newest:  # a price that turned stale, or fresh again, says so once: it is not conflated away
+            lane.items[:] = [item] if item.key.endswith(STALE_MARK) else [*_marked(lane.items), item]
         else:
             lane.items.append(item)
         if not lane.due:
@@ -476,3 +478,7 @@ def send(sink: Sink, frames: Sequence[bytes]) -> None:
     """Write whole frames to one socket, lossless and in order."""
     if frames:
         sink.write(b"".join(frames), [Item(DeliveryClass.LOSSLESS, "", frame) for frame in frames])
+
+
+def _marked(items: list[Item]) -> list[Item]:
+    return [item for item in items if item.key.endswith(STALE_MARK)]

@@ -2,7 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _POLL_INTERVAL_S = 0.02
 
@@ -23,3 +26,13 @@ def block_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"after {timeout_s} s it still does not hold")
         time.sleep(_POLL_INTERVAL_S)
+
+
+async def until_async(look: Callable[[], Awaitable[T]], fits: Callable[[T], bool], timeout_s: float = 10.0) -> T:
+    """Return what `look` finds once it fits; raise TimeoutError when it does not within `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not fits(found := await look()):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"after {timeout_s} s it still does not fit")
+        await asyncio.sleep(_POLL_INTERVAL_S)
+    return found

@@ -1025,3 +1025,15 @@ def test_rates_are_whole_numbers() -> None:
     for number, rate in enumerate((1.0, 1.2, 9.6, 10.0, 10.4, 49.9, 50.0)):
         price_listener(hub, rate, f"u{number}")
     assert sorted(hub.channels[market_channel("EUR")].prices) == [1 / 50, 1 / 10, 1.0]
+
+
+def test_price_that_moves_again_is_not_conflated_away() -> None:
+    hub = Hub()
+    sink = price_listener(hub, 1.0)
+    hub.deliver(price(1), 10.0)
+    settle(hub, 10.0)
+    marked = Delivery(market_channel("EUR"), DeliveryClass.LATEST, 2, "EUR", b'{"stale":false}')
+    for delivery in (marked, price(3), price(4)):
+        hub.deliver(delivery, 10.1)
+    settle(hub, 12.0)
+    assert sink.got == ["1", '{"stale":false}', "4"]

@@ -1,0 +1,95 @@
+"""Prices, symbols and candles over REST: a gateway, market_feed and real candles replayed."""
+
+import csv
+import importlib.util
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from market_feed.settings import SourceKind
+from tests.support.live_client import Caller
+from tests.support.services import chat_service, gateway, market_feed
+from tests.support.waiting import until_async
+
+
+def real_rows(name: str) -> tuple[Path, list[dict[str, str]]]:
+    """A file of the package `backtesting`, found without importing it, and its rows."""
+    spec = importlib.util.find_spec("backtesting")
+    assert spec is not None and spec.submodule_search_locations, "backtesting is a development dependency"
+    path = Path(spec.submodule_search_locations[0]) / "test" / name
+    with path.open(newline="", encoding="utf-8") as file:
+        return path, list(csv.DictReader(file))
+
+
+@pytest.fixture
+async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Caller]:
+    hourly, _ = real_rows("EURUSD.csv")
+    daily, _ = real_rows("BTCUSD.csv")
+    replay: dict[str, Any] = {
+        "market_source": (SourceKind.REPLAY,),
+        "market_replay_files": (f"EUR/USD={hourly}", f"BTC/USD={daily}"),
+    }
+    async with (
+        chat_service(amqp_url, mongodb_uri, database_name),
+        market_feed(amqp_url, mongodb_uri, database_name, **replay),
+        gateway(amqp_url) as url,
+    ):
+        yield Caller(url, "reader")
+
+
+async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> list[dict[str, Any]]:
+    """All candles of a series, page by page, once there are `count`."""
+
+    async def candles() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        start = "1970-01-01T00:00:00.000Z"
+        while True:
+            path = f"/v1/market/candles?symbol={symbol}&interval={interval}&from={start}&limit=5000"
+            status, body = await rest.call("GET", path)
+            page = body["data"] if status == 200 else []
+            found += page if not found else page[1:]
+            if len(page) < 5000:
+                return found
+            start = page[-1]["openTime"]
+
+    return await until_async(candles, lambda found: len(found) == count, timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "interval"), [("EURUSD.csv", "EUR/USD", "1h"), ("BTCUSD.csv", "BTC/USD", "1d")]
+)
+async def test_real_candles_read_back_over_rest_equal_the_file(
+    rest: Caller, name: str, symbol: str, interval: str
+) -> None:
+    _, rows = real_rows(name)
+    found = await read_back(rest, symbol, interval, len(rows))
+    for row, candle in zip(rows, found, strict=True):
+        day, _, hour = row[""].partition(" ")
+        assert candle["openTime"] == f"{day}T{hour or '00:00:00'}.000Z"
+        shown = tuple(candle[column] for column in ("open", "high", "low", "close"))
+        assert shown == tuple(float(row[column]) for column in ("Open", "High", "Low", "Close"))
+        assert (candle["symbol"], candle["interval"], candle["closed"]) == (symbol, interval, True)
+    [price] = await rest.data("GET", f"/v1/market/prices?symbols={symbol},NOPE")
+    assert (price["symbol"], price["price"]) == (symbol, float(rows[-1]["Close"]))
+    assert symbol in {entry["symbol"] for entry in await rest.data("GET", "/v1/market/symbols")}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("interval=1h", "symbol"),
+        ("symbol=EUR/USD&interval=2h", "interval"),
+        ("symbol=EUR/USD&from=yesterday", "from"),
+        ("symbol=EUR/USD&limit=0", "limit"),
+    ],
+)
+async def test_wrong_candle_query_names_the_parameter(rest: Caller, query: str, field: str) -> None:
+    status, body = await rest.call("GET", f"/v1/market/candles?{query}")
+    assert (status, body["error"]["details"][0]["field"]) == (400, field)
+
+
+async def test_candles_of_an_unknown_symbol_are_not_found(rest: Caller) -> None:
+    status, body = await rest.call("GET", "/v1/market/candles?symbol=NOPE&interval=1h")
+    assert (status, body["error"]["code"]) == (404, "NOT_FOUND")
