@@ -72,7 +72,8 @@ class Subscriptions:
             recovered = target.since is not None and 0 <= head.seq - target.since <= REPLAY_MAX
             if recovered and target.since is not None and head.seq > target.since:
                 replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
-                missed = replay.frames
+                recovered = len(replay.frames) == head.seq - target.since  # not so when they are over 8 MB in all
+                missed = replay.frames if recovered else ()
         except BaseException as error:
             self._end_attempt(socket, name, error)
             raise

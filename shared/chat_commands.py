@@ -3,7 +3,7 @@
 from shared.commands import Command, Wire
 from shared.protocol import UserProfile
 
-REPLAY_MAX = 1000  # messages that a resume may have missed
+REPLAY_MAX = 1000  # messages that a resume may have missed; see also queries.REPLAY_MAX_BYTES
 
 # Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
 
