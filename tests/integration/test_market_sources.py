@@ -1,8 +1,6 @@
 """Upstream WebSocket feeds in their published formats, and CSV files replayed, on the real broker and database."""
 
 import asyncio
-import csv
-import importlib.util
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,6 +15,7 @@ from market_feed.settings import SourceKind
 from shared.market_commands import CandleData, Interval
 from shared.times import from_iso, now_ms, to_iso
 from tests.support.market import MarketClient, market_client
+from tests.support.real_candles import real_candles
 from tests.support.services import market_feed
 from tests.support.waiting import until
 
@@ -220,15 +219,6 @@ async def test_upstream_that_is_not_there_yet_is_tried_again(
 
 
 # Replay -------------------------------------------------------------------------------------------------------------
-
-
-def real_candles(name: str) -> tuple[Path, list[dict[str, str]]]:
-    """A file of the package `backtesting`, found without importing it, and its rows."""
-    spec = importlib.util.find_spec("backtesting")
-    assert spec is not None and spec.submodule_search_locations, "backtesting is a development dependency"
-    path = Path(spec.submodule_search_locations[0]) / "test" / name
-    with path.open(newline="", encoding="utf-8") as file:
-        return path, list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,21 @@
 """Prices, symbols and candles over REST: a gateway, market_feed and real candles replayed."""
 
-import csv
-import importlib.util
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from market_feed.settings import SourceKind
 from tests.support.live_client import Caller
+from tests.support.real_candles import real_candles
 from tests.support.services import chat_service, gateway, market_feed
 from tests.support.waiting import until_async
 
 
-def real_rows(name: str) -> tuple[Path, list[dict[str, str]]]:
-    """A file of the package `backtesting`, found without importing it, and its rows."""
-    spec = importlib.util.find_spec("backtesting")
-    assert spec is not None and spec.submodule_search_locations, "backtesting is a development dependency"
-    path = Path(spec.submodule_search_locations[0]) / "test" / name
-    with path.open(newline="", encoding="utf-8") as file:
-        return path, list(csv.DictReader(file))
-
-
 @pytest.fixture
 async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Caller]:
-    hourly, _ = real_rows("EURUSD.csv")
-    daily, _ = real_rows("BTCUSD.csv")
+    hourly, _ = real_candles("EURUSD.csv")
+    daily, _ = real_candles("BTCUSD.csv")
     replay: dict[str, Any] = {
         "market_source": (SourceKind.REPLAY,),
         "market_replay_files": (f"EUR/USD={hourly}", f"BTC/USD={daily}"),
@@ -63,7 +52,7 @@ async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> lis
 async def test_real_candles_read_back_over_rest_equal_the_file(
     rest: Caller, name: str, symbol: str, interval: str
 ) -> None:
-    _, rows = real_rows(name)
+    _, rows = real_candles(name)
     found = await read_back(rest, symbol, interval, len(rows))
     for row, candle in zip(rows, found, strict=True):
         day, _, hour = row[""].partition(" ")
