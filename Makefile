@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt token bench-market history chaos-chat broker moved
+.PHONY: help run test check fmt token bench-market history chaos-chat broker tools moved
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -15,7 +15,7 @@ help: ## list the targets
 run: $(VENV)/.installed $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
 	@exec $(BIN)/python -m deploy.local run
 
-test: $(VENV)/.installed broker ## run the tests; TESTS=tests/unit chooses some, ARGS='-x -k name' goes to pytest
+test: $(VENV)/.installed broker tools ## run the tests; TESTS=tests/unit chooses some, ARGS='-x -k name' goes to pytest
 	@exec $(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 check: $(VENV)/.installed ## lint, formatting, types, import rules
@@ -49,6 +49,9 @@ $(VENV)/.installed: pyproject.toml deploy/bootstrap.py
 broker:
 	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || $(PYTHON) deploy/bootstrap.py broker
 
+tools:
+	@$(PYTHON) deploy/bootstrap.py tools
+
 chaos-chat: $(VENV)/.installed broker ## kill chat_service replicas with -9 under load for a minute and count what was lost; ARGS='--seconds 20'
 	@exec $(BIN)/python -m tests.chaos.chat_replicas $(ARGS)
 
@@ -64,3 +67,7 @@ bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_fee
 
 history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
 	@exec $(BIN)/python -m tests.load.history $(ARGS)
+
+.PHONY: scale-demo
+scale-demo: $(VENV)/.installed broker tools ## HAProxy in front, load on, one gateway added and one scaled away; counts what was lost
+	@exec $(BIN)/python -m tests.operations.scale_demo $(ARGS)

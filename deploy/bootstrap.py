@@ -1,7 +1,7 @@
 """Gets a bare machine ready, with nothing but the system's Python: called by the Makefile, before `.venv` exists.
 
 `bootstrap.py environment .venv` makes the virtual environment and installs the project into it;
-`bootstrap.py broker` installs RabbitMQ and leaves it stopped.
+`bootstrap.py broker` installs RabbitMQ, `bootstrap.py tools` what some tests need: both leave nothing running.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from typing import NoReturn
 POLICY = Path("/usr/sbin/policy-rc.d")
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 SYSTEM_UNITS = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
+TOOLS = {"haproxy": Path("/usr/sbin/haproxy"), "prometheus": Path("/usr/bin/promtool")}
 QUOTED_LINES = 30
 
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str]) -> None:
             make_environment(Path(directory))
         case ["broker"]:
             install_broker()
+        case ["tools"]:
+            install_tools()
         case _:
             stop(__doc__ or "")
 
@@ -61,6 +64,19 @@ def install_broker() -> None:
         execute(["systemctl", "disable", "--quiet", *SYSTEM_UNITS])
     if not RABBITMQ_SERVER.exists():
         stop(f"the package rabbitmq-server is installed, but {RABBITMQ_SERVER} is missing")
+
+
+def install_tools() -> None:
+    """Install what some tests need, stopped; without root say what to run, and let those tests be skipped."""
+    missing = [package for package, program in TOOLS.items() if not program.exists()]
+    if missing and os.geteuid() != 0:
+        say(f"{' and '.join(missing)} missing: the tests that need them are skipped. To install: sudo make tools")
+        return
+    for package in missing:
+        with services_kept_from_starting():
+            install_package(package, "sudo make tools")
+        if shutil.which("systemctl"):
+            execute(["systemctl", "disable", "--quiet", f"{package}.service"])
 
 
 @contextlib.contextmanager

@@ -1,0 +1,157 @@
+"""HAProxy, configured as it is deployed, in front of real gateway processes."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shared.ids import Prefix, new_id
+from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, Balancer, GatewayProcess, needs_haproxy
+from tests.support.infrastructure import Infrastructure
+from tests.support.live_client import Caller, LiveClient
+from tests.support.services import chat_service
+from tests.support.tokens import SECRET
+from tests.support.waiting import until
+
+pytestmark = needs_haproxy
+
+NOTICED_WITHIN_S = 30.0  # 2 to 4 s on a machine with nothing else to do
+DRAIN_TIMEOUT_S = 10.0
+
+
+@dataclass
+class Front:
+    """What clients reach by one address."""
+
+    balancer: Balancer
+    gateways: list[GatewayProcess]
+
+    async def start(self, *gateways: GatewayProcess) -> None:
+        """Start gateways beside those that run, and wait until the balancer has found them all."""
+        for gateway in gateways:
+            gateway.start()
+        for gateway in gateways:
+            await asyncio.to_thread(gateway.wait_until, gateway.is_ready, START_TIMEOUT_S)
+        running = [gateway for gateway in self.gateways if gateway.is_running()]
+        self.balancer.announce(*running)
+        await until(lambda: self.balancer.gateways_up() == len(running), NOTICED_WITHIN_S)
+
+    def spread(self) -> list[int]:
+        """How many sockets each gateway has."""
+        return [gateway.connections() if gateway.is_running() else 0 for gateway in self.gateways]
+
+
+@pytest.fixture(scope="module")
+async def whole(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
+    directory: Path = tmp_path_factory.mktemp("balancer")
+    amqp_url, database = infrastructure.amqp_url, new_id(Prefix.COMMAND)
+    environment = {
+        "AMQP_URL": amqp_url,
+        "JWT_SECRET": SECRET,
+        "DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S),
+    }
+    async with chat_service(amqp_url, infrastructure.mongodb_uri, database):
+        with Balancer(directory) as balancer:
+            gateways = [GatewayProcess(directory, balancer, number, environment) for number in (1, 2)]
+            try:
+                yield Front(balancer, gateways)
+            finally:
+                await asyncio.gather(*(asyncio.to_thread(gateway.stop, STOP_TIMEOUT_S) for gateway in gateways))
+
+
+@pytest.fixture
+async def front(whole: Front) -> Front:
+    """Both gateways up and empty."""
+    await whole.start(*(gateway for gateway in whole.gateways if not gateway.is_running()))
+    await until(lambda: whole.spread() == [0, 0])
+    return whole
+
+
+async def open_many(clients: AsyncExitStack, front: Front, count: int) -> list[LiveClient]:
+    """Sockets through the balancer, one after another; each has to be let in at the first try."""
+    return [
+        await clients.enter_async_context(await LiveClient.as_user(front.balancer.url, f"user-{number}"))
+        for number in range(count)
+    ]
+
+
+async def test_sockets_are_spread_by_least_connections(front: Front) -> None:
+    async with AsyncExitStack() as clients:
+        first = await open_many(clients, front, 8)
+        assert front.spread() == [4, 4]
+        for client in first[:5]:
+            await client.close()
+        await until(lambda: sum(front.spread()) == 3)
+        await open_many(clients, front, 5)
+        assert front.spread() == [4, 4]
+
+
+async def test_a_session_is_resumed_at_whichever_gateway_is_met(front: Front) -> None:
+    caller = Caller(front.balancer.url, "ann")
+    room = await caller.create_room()
+    met: set[str] = set()
+    seen = 0
+    async with AsyncExitStack() as clients:
+        for number in range(1, 5):
+            before = front.spread()
+            ann = await clients.enter_async_context(await LiveClient.as_user(front.balancer.url, "ann"))
+            met |= {str(index) for index, count in enumerate(front.spread()) if count > before[index]}
+            await caller.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": str(number)})
+            await ann.ask("subscribe", channel="chatroom", chatroomId=room, since=seen)
+            message = await ann.data("chat:message")
+            assert (message["seq"], message["message"]) == (seen + 1, str(number))
+            seen = message["seq"]
+    assert met == {"0", "1"}
+
+
+async def test_a_leaving_gateway_gets_no_new_sockets_and_nobody_is_turned_away(front: Front) -> None:
+    leaving, staying = front.gateways
+    async with AsyncExitStack() as clients:
+        await open_many(clients, front, 60)
+        held = leaving.connections()
+        leaving.signal(signal.SIGTERM)
+        await until(lambda: front.balancer.gateways_up() == 1, NOTICED_WITHIN_S)
+        assert leaving.is_running(), "it had no time left to be observed in"
+        assert not leaving.is_ready()
+        before = staying.connections()
+        await open_many(clients, front, 10)
+        assert staying.connections() == before + 10
+        assert leaving.connections() <= held
+        await until(lambda: not leaving.is_running(), STOP_TIMEOUT_S)
+
+
+async def test_sockets_opened_in_the_moment_of_leaving_are_let_in(front: Front) -> None:
+    leaving, _ = front.gateways
+    async with AsyncExitStack() as clients:
+        await open_many(clients, front, 4)
+        leaving.signal(signal.SIGTERM)
+        await open_many(clients, front, 20)
+        await until(lambda: not leaving.is_running(), STOP_TIMEOUT_S)
+
+
+async def test_a_dead_gateway_is_noticed(front: Front) -> None:
+    dead, alive = front.gateways
+    async with AsyncExitStack() as clients:
+        sockets = await open_many(clients, front, 4)
+        dead.kill()
+        await until(lambda: sum(client.is_closed for client in sockets) == 2)
+        await open_many(clients, front, 4)
+        assert alive.connections() == 6
+        await until(lambda: front.balancer.gateways_up() == 1, NOTICED_WITHIN_S)
+
+
+async def test_a_frozen_gateway_gets_no_new_sockets_once_it_is_noticed(front: Front) -> None:
+    frozen, alive = front.gateways
+    frozen.signal(signal.SIGSTOP)
+    try:
+        await until(lambda: front.balancer.gateways_up() == 1, NOTICED_WITHIN_S)
+        async with AsyncExitStack() as clients:
+            await open_many(clients, front, 4)
+            assert alive.connections() == 4
+    finally:
+        frozen.signal(signal.SIGCONT)
+    await until(lambda: front.balancer.gateways_up() == 2, NOTICED_WITHIN_S)

@@ -1,0 +1,99 @@
+"""A client as the protocol asks for it: it comes back after every close, resumes with `since`, resends until acked."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from tests.support.tokens import mint
+
+RETRY_S = 0.2
+RESEND_AFTER_S = 5.0
+
+
+class Trader:
+    """One user with one socket on some rooms, from their first message on."""
+
+    def __init__(self, name: str, url: str, rooms: list[str]) -> None:
+        self.name = name
+        self.seqs: dict[str, list[int]] = {room: [] for room in rooms}
+        self.acked: dict[str, tuple[str, int]] = {}
+        self.connected = asyncio.Event()
+        self.closes: list[int | None] = []
+        self.refused = 0
+        self.not_recovered = 0
+        self._url = url
+        self._unanswered: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
+        self._ws: aiohttp.ClientWebSocketResponse | None = None
+
+    async def run(self, http: aiohttp.ClientSession) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            wait_s = RETRY_S
+            try:
+                async with http.ws_connect(f"{self._url}/v1/live", timeout=aiohttp.ClientWSTimeout(ws_close=1)) as ws:
+                    await ws.send_json({"type": "auth", "token": mint(self.name), "subscriptions": self._places()})
+                    wait_s = await self._read(ws)
+                    self.closes.append(ws.close_code)
+            except aiohttp.ClientError:
+                self.refused += 1
+            finally:
+                self.connected.clear()
+                self._ws = None
+            await asyncio.sleep(wait_s)
+
+    async def send(self, key: str) -> None:
+        """Say something in a room until it is acked, under one clientMessageId."""
+        room = random.choice(list(self.seqs))
+        for attempt in itertools.count():
+            await self.connected.wait()
+            id_ = f"{key}#{attempt}"
+            answer = self._unanswered[id_] = asyncio.get_running_loop().create_future()
+            frame = {"type": "chat:send", "chatroomId": room, "message": key, "clientMessageId": key, "id": id_}
+            try:
+                if self._ws is not None:
+                    await self._ws.send_json(frame)
+                async with asyncio.timeout(RESEND_AFTER_S):
+                    result = await answer
+            except (TimeoutError, aiohttp.ClientError, ConnectionError):
+                continue
+            finally:
+                del self._unanswered[id_]
+            if result["type"] == "chat:ack":
+                self.acked[key] = (room, result["data"]["seq"])
+                return
+            assert result["data"]["retryable"], result
+            await asyncio.sleep(RETRY_S)
+
+    def _places(self) -> list[dict[str, object]]:
+        return [
+            {"channel": "chatroom", "chatroomId": room, "since": max(seqs, default=0)}
+            for room, seqs in self.seqs.items()
+        ]
+
+    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> float:
+        """Read until the end; returns the seconds that the server asks to wait before coming back."""
+        waiting, wait_s = len(self.seqs), RETRY_S
+        async for message in ws:
+            frame = message.json()
+            match frame["type"]:
+                case "subscribed":
+                    self.not_recovered += not frame["data"]["recovered"]
+                    waiting -= 1
+                    if not waiting:
+                        self._ws = ws
+                        self.connected.set()
+                case "chat:message":
+                    self.seqs[frame["data"]["chatroomId"]].append(frame["data"]["seq"])
+                case "server:drain":
+                    wait_s = frame["data"]["reconnectAfterMs"] / 1000
+                case "chat:ack" | "error":
+                    answer = self._unanswered.get(frame.get("id", ""))
+                    if answer is None:
+                        continue
+                    if not answer.done():
+                        answer.set_result(frame)
+        return wait_s
