@@ -35,6 +35,10 @@ $(foreach name,USER ROLE FIRST LAST AVATAR TTL COMMUNITIES,$(if $(filter command
 token: $(VENV)/.installed ## print a token for the running system: USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe] [AVATAR=url] [TTL=86400] [COMMUNITIES=a,b]
 	@exec $(BIN)/python -m deploy.local token
 
+.PHONY: metrics
+metrics: $(VENV)/.installed ## make docs/metrics.md from the metrics that the code declares
+	@$(BIN)/python -m deploy.metrics_page > docs/metrics.md
+
 # The stamp names the directory, since neither a virtual environment nor an editable install can be moved.
 ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
 $(VENV)/.installed: moved

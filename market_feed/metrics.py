@@ -2,9 +2,15 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import LATENCY_BUCKETS_S
+from shared.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
 TICKS = Counter("market_ticks", "Ticks taken in", ["source"])
+TICK_AGE_SECONDS = Histogram(
+    "market_tick_age_seconds",
+    "From the time of a tick to its taking in, of the oldest one in each batch",
+    ["source"],
+    buckets=AGE_BUCKETS_S,
+)
 TICKS_LATE = Counter("market_ticks_late", "Ticks older than the price of their symbol: they corrected the past")
 TICKS_BAD = Counter("market_ticks_bad", "Ticks refused", ["source"])
 TICKS_SKIPPED = Counter("market_ticks_skipped", "Good ticks not taken in, as the database was away", ["source"])
@@ -14,6 +20,7 @@ TICKS_UNANNOUNCED = Counter(
 EVENTS_REPEATED = Counter("market_events_repeated", "Tick events that had been taken in before")
 SYMBOLS = Gauge("market_symbols", "Known symbols")
 SYMBOLS_STALE = Gauge("market_symbols_stale", "Symbols whose source has fallen silent")
+LEASE_SECONDS = Gauge("market_lease_seconds", "How long the lease of this process still holds; 0 without one")
 OWNER = Gauge("market_owner", "1 while this process owns the symbols, 0 while it stands by")
 PENDING_TICKS = Gauge("market_pending_ticks", "Ticks not yet in the journal")
 BACKLOG = Gauge("market_backlog", "Candles not yet written, and ticks for candles not yet read back")

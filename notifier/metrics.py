@@ -2,9 +2,14 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import LATENCY_BUCKETS_S
+from shared.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
-EVENTS = Counter("notifier_events", "Events attended to", ["outcome"])  # delivered, repeated, refused, elsewhere
+EVENTS = Counter("notifier_events", "Events attended to", ["outcome"])
+EVENT_AGE_SECONDS = Histogram(
+    "notifier_event_age_seconds",
+    "From the time that an event gives to its taking in hand, by the clocks of two hosts",
+    buckets=AGE_BUCKETS_S,
+)
 ENTRIES_STORED = Counter("notifier_entries_stored", "Notices stored in inboxes")
 DELIVERIES = Counter("notifier_deliveries", "Deliveries sent and confirmed")
 COMMIT_SECONDS = Histogram("notifier_commit_seconds", "Duration of a group commit", buckets=LATENCY_BUCKETS_S)
