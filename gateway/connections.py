@@ -148,7 +148,7 @@ class Socket:
             with suppress(Exception):  # the wall around one socket
                 if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
                     self._transport.write(text_frame(close.frame))
-        metrics.CLOSES.labels(close.code).inc()
+        metrics.CLOSES.labels(close.code, "server").inc()
         self._connections.spawn(self._close(close))
 
     async def _close(self, close: Close) -> None:
