@@ -14,6 +14,8 @@ from gateway.backend import Backend
 from gateway.drain import drain
 from gateway.guard import Guard
 from gateway.hub import Hub
+from gateway.jwks import PublishedKeys
+from gateway.key_pace import KeyPace
 from gateway.live import Live
 from gateway.presence import Reporter, Roster
 from gateway.relay import Relay
@@ -52,6 +54,11 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         hub, backend, roster = Hub(), Backend(bus), Roster()
         standings = Standings()
         guard = Guard(authenticator, standings)
+        keeping_keys = []
+        if settings.jwt_jwks_url is not None:
+            keys = PublishedKeys(settings.jwt_jwks_url, KeyPace(settings.jwt_jwks_refresh_s), authenticator.publish)
+            admin.checks["keys"], guard.refresh_keys = keys.readiness, keys.refresh
+            keeping_keys = [keys.run()]
         live = Live(settings, guard, backend, hub, roster, tasks)
         keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
         live.on_standing = keeper.learn
@@ -66,13 +73,14 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
                 relay.run(),
                 live.connections.sweep_sessions(),
                 live.connections.sweep_slow(),
+                *keeping_keys,
             )
         ]
         await lifecycle.until(stop, bus.wait_connected())
         reporting = tasks.create_task(reporter.run())
         running.append(tasks.create_task(keeper.run()))
         groups = (ChatCalls(guard, backend), MarketCalls(guard, backend), InboxCalls(guard, backend))
-        app = make_app(settings, live, [route for group in groups for route in group.routes()])
+        app = make_app(settings, guard, live, [route for group in groups for route in group.routes()])
         async with listening(settings, app) as site:
             del admin.checks["start"]
             await stop.wait()

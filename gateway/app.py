@@ -8,8 +8,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway import metrics
+from gateway.guard import Guard
 from gateway.live import Live
-from gateway.rest.envelope import failure
+from gateway.rest.envelope import bearer_token, failure
 from gateway.settings import GatewaySettings
 from shared import logs
 from shared.errors import HTTP_STATUS, ErrorCode, Refusal, Unavailable
@@ -33,9 +34,16 @@ _CODES_BY_STATUS = {
 }
 
 
-def make_app(settings: GatewaySettings, live: Live, routes: Iterable[web.RouteDef]) -> web.Application:
+def make_app(settings: GatewaySettings, guard: Guard, live: Live, routes: Iterable[web.RouteDef]) -> web.Application:
     """The application of one gateway process."""
-    app = web.Application(middlewares=[envelope], client_max_size=settings.max_message_bytes)
+
+    @web.middleware
+    async def with_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token := bearer_token(request):
+            await guard.prepare(token)
+        return await handler(request)
+
+    app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)
     app.router.add_get("/v1/live", live.handle)
     app.add_routes(routes)
     return app

@@ -5,13 +5,10 @@ from typing import Annotated, Any
 
 import jwt
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.identity import Identity as Identity
+from gateway.keys import PUBLIC_ALGORITHMS, SECRET_ALGORITHMS, KeySet, algorithms_of
 from gateway.settings import GatewaySettings
 from shared.commands import Caller
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
@@ -19,9 +16,11 @@ from shared.protocol import UserProfile
 from shared.validation import Id, detail_of
 
 TOKEN_MAX_BYTES = 8192
-SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 LEEWAY_S = 0
 EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999: an `exp` in milliseconds lies beyond
+
+# What a token may make the libraries raise besides their own errors.
+_STRANGE = (ValueError, TypeError, OverflowError, RecursionError)
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -40,47 +39,75 @@ class _Claims(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Authenticator:
-    """Verifies tokens with one secret or one public key; each is only ever used with algorithms of its own kind."""
+    """Verifies tokens with a secret, and with one public key or a published set of them; never blocks.
+
+    Each key is only ever used with algorithms of its own kind: see `gateway.keys`.
+    """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._keys: dict[str, Any] = {}
+        self._keys: dict[str, Any] = {}  # the configured ones, by algorithm
+        self._published = KeySet({})
+        self._published_algorithms = frozenset(PUBLIC_ALGORITHMS if settings.jwt_jwks_url is not None else ())
         problems: list[str] = []
         if settings.jwt_secret is not None:
             self._keys.update(dict.fromkeys(SECRET_ALGORITHMS[:1], settings.jwt_secret))
         if settings.jwt_public_key_file is not None:
             try:
                 key = load_pem_public_key(Path(settings.jwt_public_key_file).read_bytes())
-                self._keys.update(dict.fromkeys(_algorithms_of(key), key))
+                self._keys.update(dict.fromkeys(algorithms_of(key), key))
             except (OSError, ValueError, TypeError) as error:
                 problems.append(f"JWT_PUBLIC_KEY_FILE: {settings.jwt_public_key_file!r} cannot be used: {error}")
         if settings.jwt_algorithms and not problems:
-            if unfit := [name for name in settings.jwt_algorithms if not self._fits(name)]:
-                problems.append(f"JWT_ALGORITHMS: no configured key serves {', '.join(unfit)}")
-            self._keys = {name: self._key_for(name) for name in settings.jwt_algorithms if self._fits(name)}
+            problems += self._narrow(settings.jwt_algorithms)
         if problems:
             raise SettingsInvalid(problems)
 
-    def _fits(self, algorithm: str) -> bool:
-        if algorithm in SECRET_ALGORITHMS:
-            return self._settings.jwt_secret is not None
-        return algorithm in self._keys
+    def _narrow(self, algorithms: tuple[str, ...]) -> list[str]:
+        """Take only these algorithms; returns what is wrong with them."""
+        if self._settings.jwt_secret is not None:
+            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS, self._settings.jwt_secret))
+        unfit = [name for name in algorithms if name not in self._keys and name not in self._published_algorithms]
+        self._keys = {name: key for name, key in self._keys.items() if name in algorithms}
+        self._published_algorithms &= set(algorithms)
+        return [f"JWT_ALGORITHMS: no configured key serves {', '.join(unfit)}"] if unfit else []
 
-    def _key_for(self, algorithm: str) -> Any:
-        return self._settings.jwt_secret if algorithm in SECRET_ALGORITHMS else self._keys[algorithm]
+    def publish(self, keys: KeySet) -> None:
+        """Take the issuer's keys of now; those that are not among them any more verify nothing from here on."""
+        self._published = keys
+
+    def lacks_key(self, token: str) -> bool:
+        """Whether the token names a key that may have been published since."""
+        if not self._published_algorithms or len(token) > TOKEN_MAX_BYTES:
+            return False
+        try:
+            header = jwt.get_unverified_header(token)
+            return header.get("alg") in self._published_algorithms and self._key_for(header) is None
+        except (jwt.PyJWTError, *_STRANGE):
+            return False
+
+    def _key_for(self, header: dict[str, Any]) -> Any:
+        """The key that a token's header asks for, or None. Raises UNAUTHORIZED if no key could ever serve it."""
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if isinstance(algorithm, str) and algorithm in self._keys:
+            return self._keys[algorithm]
+        if isinstance(algorithm, str) and algorithm in self._published_algorithms:
+            return self._published.find(kid, algorithm)
+        raise _unauthorized("the token's algorithm is not accepted")
 
     def verify(self, token: str) -> Identity:
         """The token's identity. Raises Refusal: TOKEN_EXPIRED or UNAUTHORIZED, with the reason."""
         if len(token) > TOKEN_MAX_BYTES:
             raise _unauthorized(f"the token is longer than {TOKEN_MAX_BYTES} bytes")
         try:
-            algorithm = jwt.get_unverified_header(token).get("alg")
-            if not isinstance(algorithm, str) or algorithm not in self._keys:
-                raise _unauthorized("the token's algorithm is not accepted")
+            header = jwt.get_unverified_header(token)
+            key = self._key_for(header)
+            if key is None:
+                raise _unauthorized("the token's key is not known")
             payload = jwt.decode(
                 token,
-                self._keys[algorithm],
-                algorithms=[algorithm],
+                key,
+                algorithms=[header["alg"]],
                 audience=self._settings.jwt_audience,
                 issuer=self._settings.jwt_issuer,
                 leeway=LEEWAY_S,
@@ -94,24 +121,9 @@ class Authenticator:
             raise Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired") from error
         except jwt.PyJWTError as error:
             raise _unauthorized(f"the token is not valid: {error}") from error
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        except _STRANGE as error:
             raise _unauthorized("the token is not valid") from error
         return _identity(payload)
-
-
-def _algorithms_of(key: Any) -> tuple[str, ...]:
-    match key:
-        case RSAPublicKey():
-            return ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-        case EllipticCurvePublicKey():
-            algorithm = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(key.curve.name)
-            if algorithm is None:
-                raise ValueError(f"there is no JWT algorithm for the curve {key.curve.name}")
-            return (algorithm,)
-        case Ed25519PublicKey() | Ed448PublicKey():
-            return ("EdDSA",)
-        case _:
-            raise ValueError("it is neither an RSA, an EC nor an Ed25519 key")
 
 
 def _identity(payload: dict[str, Any]) -> Identity:

@@ -1,5 +1,7 @@
 """The door: a token is valid, and nothing stands against its user. The same for REST and sockets."""
 
+from collections.abc import Awaitable, Callable
+
 from gateway.auth import Authenticator
 from gateway.identity import Identity
 from gateway.standings import Standings
@@ -12,6 +14,12 @@ class Guard:
     def __init__(self, authenticator: Authenticator, standings: Standings) -> None:
         self._authenticator = authenticator
         self._standings = standings
+        self.refresh_keys: Callable[[], Awaitable[None]] | None = None  # where keys are published
+
+    async def prepare(self, token: str) -> None:
+        """Before `admit`: wait for the token's key if it may have been published since. Raises Unavailable."""
+        if self.refresh_keys is not None and self._authenticator.lacks_key(token):
+            await self.refresh_keys()
 
     def admit(self, token: str) -> Identity:
         """The identity of a token. Raises UNAUTHORIZED, TOKEN_EXPIRED, or FORBIDDEN for a banned user."""

@@ -168,12 +168,18 @@ class Live:
     async def _authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
         session = socket.session
         try:
+            await self._guard.prepare(request.token)
+            if socket.closing:
+                return
             identity = self._guard.admit(request.token)
             if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
                 raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         except Refusal as refusal:
             metrics.AUTH_FAILURES.labels(refusal.code).inc()
             socket.close(session.turned_away(refusal, "auth", id))
+            return
+        except Unavailable as error:
+            self._not_now(socket, error, id)
             return
         is_first = session.identity is None
         if (close := session.authenticated(identity, id)) is not None:
@@ -204,13 +210,20 @@ class Live:
         try:
             await self.subscriptions.listen(socket, user_channel(user_id))
         except Unavailable as error:
-            refusal = Refusal(ErrorCode.UNAVAILABLE, str(error))
-            socket.close(Close(CloseCode.OVERLOADED, "not ready", error_frame(refusal, "auth", id)))
+            self._not_now(socket, error, id)
             return False
         self._hub.attach(socket, user_channel(user_id))
         self._roster.opened(user_id)
         socket.is_present = True
         return True
+
+    def _not_now(self, socket: Socket, error: Unavailable, id: FrameId | None) -> None:
+        """Whoever was in stays in: the token of before still holds."""
+        answer = error_frame(Refusal(ErrorCode.UNAVAILABLE, str(error)), "auth", id)
+        if socket.is_present:
+            socket.send(answer)
+        else:
+            socket.close(Close(CloseCode.OVERLOADED, "not ready", answer))
 
     async def _restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
         """Handle each entry of `auth.subscriptions` as the subscribe frame that it is: those of one channel in order,

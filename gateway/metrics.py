@@ -18,6 +18,7 @@ FRAMES_OUT = Counter(
 BYTES_OUT = Counter("gateway_bytes_out", "Bytes of the frames to clients", ["way"])
 ERRORS_OUT = Counter("gateway_errors_out", "Errors answered to clients, by code", ["code"])
 AUTH_FAILURES = Counter("gateway_auth_failures", "Tokens refused, by code", ["code"])
+JWKS_FETCHES = Counter("gateway_jwks_fetches", "Fetches of the issuer's keys, by outcome", ["outcome"])
 SUBSCRIPTIONS = Gauge("gateway_subscriptions", "Subscriptions of all connections")
 CHANNELS = Gauge("gateway_channels", "Channels that anybody here listens to")
 DELIVERIES_IN = Counter("gateway_deliveries_in", "Delivery lines from the broker, by class", ["kind"])

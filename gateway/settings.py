@@ -1,16 +1,23 @@
 """The settings of the gateway; see shared/settings.py."""
 
-from shared.settings import Count, Port, Seconds, Settings
+from urllib.parse import urlsplit
+
+from shared.settings import Count, Port, Seconds, Settings, url_problems
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class GatewaySettings(Settings, frozen=True, kw_only=True):
-    """One of `jwt_secret`, `jwt_public_key_file` must be set. `gateway_port` may be shared by several processes."""
+    """One of `jwt_secret`, `jwt_public_key_file`, `jwt_jwks_url` must be set. `gateway_port` may be shared by several
+    processes."""
 
     gateway_host: str = "0.0.0.0"  # noqa: S104 - clients come from other hosts
     gateway_port: Port = 8080
     admin_port: Port = 9100
     jwt_secret: str | None = None
     jwt_public_key_file: str | None = None
+    jwt_jwks_url: str | None = None
+    jwt_jwks_refresh_s: Seconds = 300.0
     jwt_algorithms: tuple[str, ...] = ()
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
@@ -28,8 +35,26 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if self.jwt_secret is None and self.jwt_public_key_file is None:
-            found.append("JWT_SECRET: is not set, and neither is JWT_PUBLIC_KEY_FILE; tokens could not be verified")
+        if self.jwt_secret is None and self.jwt_public_key_file is None and self.jwt_jwks_url is None:
+            found.append(
+                "JWT_SECRET: is not set, and neither is JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL;"
+                " tokens could not be verified"
+            )
         if self.jwt_secret is not None and len(self.jwt_secret.encode()) < 32 and not self.dev_mode:
             found.append("JWT_SECRET: must have 32 bytes at least (RFC 7518, 3.2)")
+        if self.jwt_jwks_url is not None:
+            found += self._jwks_problems(self.jwt_jwks_url)
+        return found
+
+    def _jwks_problems(self, url: str) -> list[str]:
+        """Who can change what comes from there can make any token: hence TLS, but for this host itself."""
+        found = url_problems("JWT_JWKS_URL", url, {"http", "https"})
+        if not found:
+            parts = urlsplit(url)
+            if parts.scheme == "http" and not (self.dev_mode or parts.hostname in LOOPBACK):
+                found.append("JWT_JWKS_URL: must start with https:// unless it is on this host")
+            if parts.username is not None or parts.password is not None:
+                found.append("JWT_JWKS_URL: must not carry a user or a password")
+        if self.jwt_public_key_file is not None:
+            found.append("JWT_JWKS_URL: cannot be set beside JWT_PUBLIC_KEY_FILE")
         return found

@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """What is wrong across fields; a subclass adds its own."""
-        return _url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
+        return url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
 
 
 class WorkerSettings(Settings, frozen=True, kw_only=True):
@@ -44,10 +44,11 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     mongodb_database: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "realtime"
 
     def problems(self) -> list[str]:
-        return super().problems() + _url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
+        return super().problems() + url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
 
 
-def _url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
+def url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
+    """What is wrong with a URL, without quoting it: there may be a password in it."""
     try:
         parts = urlsplit(url)
         if parts.scheme in schemes and parts.hostname:

@@ -24,6 +24,12 @@ class In(msgspec.Struct, frozen=True, rename="camel"):
     """A query or a body; what we do not know is passed over."""
 
 
+def bearer_token(request: web.BaseRequest) -> str:
+    """The token of a request, or nothing."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 class Calls:
     """A group of calls: who asks, and how they are answered."""
 
@@ -32,10 +38,10 @@ class Calls:
 
     def identity(self, request: web.Request) -> Identity:
         """Who calls. Raises as `Guard.admit`."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = bearer_token(request)
+        if not token:
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        return self._guard.admit(token.strip())
+        return self._guard.admit(token)
 
     def caller(self, request: web.Request) -> Caller:
         """On whose behalf. Raises as `Guard.admit`."""

@@ -111,9 +111,8 @@ async def gateway(amqp_url: str, **more: Any) -> AsyncIterator[str]:
         jwt_secret=SECRET,
         gateway_host="127.0.0.1",
         gateway_port=free_port(),
-        admin_port=free_port(),
         admin_host="127.0.0.1",
-        **more,
+        **{"admin_port": free_port(), **more},
     )
     async with running(serve_gateway, settings):
         yield f"http://127.0.0.1:{settings.gateway_port}"

@@ -1,8 +1,5 @@
 """Tokens: what is taken, what is refused, and that no key serves an algorithm that is not its own."""
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable
@@ -22,6 +19,7 @@ from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
 from shared.protocol import UserProfile
 from shared.times import to_iso
+from tests.support.tokens import part, sign_by_hand
 
 SECRET = "a secret of no less than thirty-two bytes"
 KEYS: dict[str, Any] = {
@@ -65,14 +63,8 @@ def token(payload: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256") 
     return jwt.encode(payload, key, algorithm)
 
 
-def part(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
 def raw_token(header: dict[str, Any], payload: bytes, key: bytes = SECRET.encode()) -> str:
-    """A token signed by hand: libraries refuse to make the bad ones."""
-    signed = f"{part(json.dumps(header).encode())}.{part(payload)}"
-    return f"{signed}.{part(hmac.digest(key, signed.encode(), hashlib.sha256))}"
+    return sign_by_hand(header, payload, key)
 
 
 def by_secret(**values: Any) -> Authenticator:

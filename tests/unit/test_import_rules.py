@@ -17,6 +17,7 @@ PURE = {
     *("shared.protocol", "shared.events", "shared.topology", "shared.lines", "shared.commands", "shared.chat_commands"),
     *("shared.market_commands", "shared.notifier_commands"),
     *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
+    "gateway.key_pace",
     *("chat_service.decisions", "chat_service.rooms", "chat_service.messages", "chat_service.limits"),
     *("chat_service.typing_marks", "chat_service.assignment"),
     *("market_feed.ticker", "market_feed.candles", "notifier.audience"),
@@ -27,7 +28,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(app|live|connections|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin"
+    r"gateway\.(app|live|connections|jwks|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus")

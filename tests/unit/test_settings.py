@@ -113,6 +113,28 @@ def test_without_any_key_the_gateway_does_not_start() -> None:
     assert load(GatewaySettings, {"AMQP_URL": AMQP, "JWT_PUBLIC_KEY_FILE": "/k.pem"}).jwt_secret is None
 
 
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("id.example/keys", {}),
+        ("ftp://id.example/keys", {}),
+        ("http://id.example/keys", {}),
+        ("http://127.0.0.1.example/keys", {}),
+        ("https://user:password@id.example/keys", {}),
+        ("https://id.example/keys", {"JWT_PUBLIC_KEY_FILE": "/k.pem"}),
+    ],
+)
+def test_keys_come_from_where_nobody_else_can_change_them(url: str, more: dict[str, str]) -> None:
+    found = problems(GatewaySettings, {"AMQP_URL": AMQP, "JWT_JWKS_URL": url, **more})
+    assert found.keys() == {"JWT_JWKS_URL"}
+    assert "password@" not in str(found)
+
+
+@pytest.mark.parametrize("url", ["https://id.example/keys", "http://127.0.0.1:81/keys", "http://localhost/keys"])
+def test_published_keys_are_enough_to_start(url: str) -> None:
+    assert load(GatewaySettings, {"AMQP_URL": AMQP, "JWT_JWKS_URL": url}).jwt_jwks_url == url
+
+
 def test_a_short_secret_is_for_development_only() -> None:
     assert problems(GatewaySettings, {**GATEWAY, "JWT_SECRET": SECRET[:-1]}).keys() == {"JWT_SECRET"}
     assert load(GatewaySettings, {**GATEWAY, "JWT_SECRET": "dev", "DEV_MODE": "1"}).jwt_secret == "dev"
