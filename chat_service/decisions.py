@@ -408,11 +408,15 @@ class _Decision:
         return room
 
     def _managed_room(self) -> Room:
-        """The room, for its creator or an admin, who both may manage it without being members."""
+        """The room, for its creator or an admin, who both may manage it without being members.
+
+        Nobody manages a direct room, so an admin is a stranger to it: whose room it is, its id would tell.
+        """
         room = self.state.room
         if room is None or room.deleted:
             raise Refusal.not_found("room")
-        if not (self.caller.is_admin or self._is_creator(room) or may_see(room, self._active(self.caller.user_id))):
+        manages = room.direct is None and (self.caller.is_admin or self._is_creator(room))
+        if not (manages or may_see(room, self._active(self.caller.user_id))):
             raise Refusal.not_found("room")
         check_may_manage(room, self.caller)
         return room
