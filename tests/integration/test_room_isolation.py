@@ -199,7 +199,7 @@ class Scene:
         self.creator = meet("creator")
         self.target = meet("target")
         self.person = world.banned if who == "banned" else self.creator if who == "creator" else meet(who)
-        self.token = None if who == "nobody" else mint(self.person.id, **({"role": "admin"} if who == "admin" else {}))
+        self.token = None if who == "nobody" else mint(self.person.id, role="admin" if who == "admin" else "user")
 
     async def room(self) -> str:
         """A new room with one message."""

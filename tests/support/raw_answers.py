@@ -57,4 +57,4 @@ class RawSocket:
 
 
 def _closes(answer: dict[str, Any]) -> bool:
-    return answer["type"] == "error" and answer["data"]["code"] == "UNAUTHORIZED"
+    return bool(answer["type"] == "error" and answer["data"]["code"] == "UNAUTHORIZED")
