@@ -1,0 +1,112 @@
+// What was asked of the server and is not answered yet: in order, resent until it is, each with a deadline.
+// Pure: times come in as milliseconds of one monotonic clock. Used by realtime-core.js.
+
+/** Why something that was asked has failed: `code` of the protocol, or one of the client's own. */
+export class RealtimeError extends Error {
+  /**
+   * `retryable`: asking again may work. `details`: which fields are wrong. The client's own codes: `CLOSED` (the client
+   * was closed, or may not connect any more: then `closeCode` says why), `TIMEOUT` (no answer in time; it may have
+   * taken effect: repeat with the same clientMessageId), `QUEUE_FULL`, `UNSUBSCRIBED`, `OFFLINE`.
+   */
+  constructor({ code, message, retryable = false, retryAfterMs, request, details, closeCode }) {
+    super(message);
+    this.name = 'RealtimeError';
+    Object.assign(this, { code, retryable, retryAfterMs, request, details, closeCode });
+  }
+}
+
+/** One request. `lane`: of those with the same lane only one is under way, so that they are carried out in order. */
+class Request {
+  constructor(id, frame, { lane = null, target = null, deadlineMs = Infinity, isOwn = false }) {
+    Object.assign(this, { id, frame, lane, target, deadlineMs, isOwn });
+    this.since = null; // what was sent with the subscribe frame
+    this.sentOn = 0; // the number of the connection; 0 is none
+    this.tries = 0;
+    this.notBeforeMs = 0;
+  }
+
+  get isMessage() {
+    return this.lane !== null;
+  }
+}
+
+/** At most `max` at a time; `add` returns null when it is full. */
+export class Requests {
+  #pending = new Map(); // in the order asked
+  #max;
+  #nextId = 1;
+  pausedUntilMs = 0; // messages; the server said when
+
+  constructor(max) {
+    this.#max = max;
+  }
+
+  add(frame, options = {}) {
+    if (this.#pending.size >= this.#max && !options.isOwn) {
+      return null;
+    }
+    const request = new Request(this.#nextId++, frame, options);
+    this.#pending.set(request.id, request);
+    return request;
+  }
+
+  /** An id for what is not kept here. */
+  newId() {
+    return this.#nextId++;
+  }
+
+  get(id) {
+    return this.#pending.get(id);
+  }
+
+  remove(id) {
+    this.#pending.delete(id);
+  }
+
+  all() {
+    return [...this.#pending.values()];
+  }
+
+  /** What may be sent now on this connection, in order. */
+  due(connection, nowMs) {
+    const busy = new Set();
+    return this.all().filter((request) => {
+      if (request.lane !== null && busy.has(request.lane)) {
+        return false;
+      }
+      busy.add(request.lane);
+      return request.sentOn !== connection && this.#mayGoAtMs(request) <= nowMs;
+    });
+  }
+
+  /** When, after `nowMs`, time alone brings something: `connection` is 0 when nothing can be sent. */
+  nextMs(connection, nowMs) {
+    let next = Infinity;
+    for (const request of this.#pending.values()) {
+      const goes = connection === 0 || request.sentOn === connection ? 0 : this.#mayGoAtMs(request);
+      next = Math.min(next, request.deadlineMs, goes > nowMs ? goes : Infinity);
+    }
+    return next;
+  }
+
+  /** Take out what has waited past its deadline. */
+  expired(nowMs) {
+    const late = this.all().filter((request) => request.deadlineMs <= nowMs);
+    late.forEach((request) => this.remove(request.id));
+    return late;
+  }
+
+  /** Send it once more, not before `atMs`; so for all messages when the server limits them. */
+  retry(request, atMs, limitsMessages) {
+    request.sentOn = 0;
+    if (limitsMessages && request.isMessage) {
+      this.pausedUntilMs = Math.max(this.pausedUntilMs, atMs);
+    } else {
+      request.notBeforeMs = atMs;
+    }
+  }
+
+  #mayGoAtMs(request) {
+    return request.isMessage ? Math.max(request.notBeforeMs, this.pausedUntilMs) : request.notBeforeMs;
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * The realtime client: an ES module without dependencies, for browsers and for Node (20 and later; before 22 either
+ * `node --experimental-websocket` or the option `WebSocket`). The other realtime-*.js files belong to it.
+ *
+ *     import { RealtimeClient } from './realtime.js';
+ *
+ *     const client = new RealtimeClient(apiKey, token);
+ *     client.on('chat:message', (data) => console.log(`${data.userId}: ${data.message}`));
+ *     client.on('market:price', (data) => console.log(`${data.symbol}: ${data.price}`));
+ *     client.connect();
+ *     client.subscribe('chatroom', { chatroomId: 'room_123' });
+ *     client.subscribe('market', { symbols: ['EUR/USD', 'GBP/JPY'] });
+ *     const { messageId, seq } = await client.sendMessage('room_123', 'Hello everyone!');
+ *
+ * What it does by itself: waits with everything until the connection is there; reconnects, with a growing, random pause
+ * or when the server says; restores all subscriptions and asks for what was missed; shows no message and no
+ * notification twice, nor out of order; resends what was not acked under the same clientMessageId, in order in each
+ * room; waits as long as the server says when it limits messages; notices a link that is dead (after at most a
+ * heartbeat, 30 s, and 10 s more; sooner when something was asked); renews the token before it ends.
+ *
+ * new RealtimeClient(apiKey, token, options?)
+ *   token     a JWT, or a function that returns one or a promise of one: called with 'connect', with 'expiring' (a
+ *             minute before the end) and with 'refused' (4401). With a plain string a refusal closes the client; then
+ *             `setToken(token)` and `connect()`.
+ *   options   url: ws(s)://host/v1/live, or http(s)://host; in a browser the page's own host is the default.
+ *             WebSocket: the class to use. backoffFirstMs 500, backoffMaxMs 30000, connectTimeoutMs 10000,
+ *             answerTimeoutMs 10000, heartbeatMs (as the server says), requestTimeoutMs 120000 (0: never),
+ *             pendingMax 1000.
+ *
+ * connect()                             → promise of the first connection        close()
+ * on(type, handler)                     → function that removes it again         off(type, handler?)
+ * subscribe(channel, options)           → promise of the `subscribed` data       unsubscribe(channel, options) → promise
+ * sendMessage(chatroomId, text, {clientMessageId}?), sendDirect(userId, text, …) → promise of the `chat:ack` data
+ * markRead(chatroomId, seq)             → promise                                typing(chatroomId, isTyping) → sent?
+ * getPresence(userIds)                  → promise of [{userId, status, lastSeenAt}]
+ * setToken(token)                       wake()                                   state, stats, url, ws
+ *
+ * Channels: 'chatroom' {chatroomId, since?}, 'notifications' {since?}, 'market' {symbols, maxRate?}, 'community'
+ * {communityId}. A subscription stays until `unsubscribe`, `close`, or the server refuses it.
+ *
+ * Events: handlers get the frame's `data`, as published. Every frame of the server comes, but for repeats:
+ * chat:message, chat:typing, chat:read, user:online, user:offline, member:joined, member:left, chatroom:updated,
+ * chatroom:deleted, market:price, notification:new, post:created, trade:created, session:started, session:ended,
+ * auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other `a:b`. And the
+ * client's own:
+ *   state              {state, previous, code?, reason?, retryInMs?, resumed?}; state: 'connecting', 'open', 'waiting'
+ *                      (to reconnect, in retryInMs), 'closed' (code 1000: close(); 4401, 4403, …: it may not come back)
+ *   missed             {channel, chatroomId?, since, seq}: what came between cannot be replayed: load it over REST
+ *   subscription:lost  {channel, chatroomId?, …, code, message}: it could not be restored, e.g. removed from the room
+ *   *                  every event; the handler gets (type, data)
+ *
+ * Promises are rejected with RealtimeError {code, message, retryable, retryAfterMs?, details?, closeCode?}; `code` is one
+ * of the protocol, or CLOSED, TIMEOUT, QUEUE_FULL, UNSUBSCRIBED. Who does not look at a promise gets no unhandled
+ * rejection; errors of the server come as `error` events, too.
+ */
+
+import { Core } from './realtime-core.js';
+import { RealtimeError } from './realtime-requests.js';
+
+export { RealtimeError };
+
+const PATH = '/v1/live';
+const TIMER_MAX_MS = 2 ** 31 - 1;
+const IGNORE = () => {};
+
+export class RealtimeClient {
+  #core;
+  #socket = null;
+  #token; // the function, if it is one
+  #WebSocket;
+  #handlers = new Map(); // type → set of handlers
+  #promises = new Map(); // request id → {resolve, reject, choose}
+  #connecting = null;
+  #timer = null;
+  #isRunning = false;
+  #page = null; // ends listening to the page
+
+  constructor(apiKey, token, { url, WebSocket = globalThis.WebSocket, ...settings } = {}) {
+    this.apiKey = apiKey;
+    this.url = addressOf(url);
+    this.#WebSocket = WebSocket;
+    this.#token = typeof token === 'function' ? token : null;
+    const own = this.#token === null ? { token: token ?? '' } : { canRefresh: true };
+    this.#core = new Core({ ...settings, ...own });
+  }
+
+  /** 'idle', 'connecting', 'open', 'waiting' or 'closed'. */
+  get state() {
+    return this.#core.state;
+  }
+
+  /** Since the client was made: framesIn, framesOut, repeats, reconnects; latencyMs of the last heartbeat, or null. */
+  get stats() {
+    return { ...this.#core.stats };
+  }
+
+  /** The socket in use, or null. */
+  get ws() {
+    return this.#socket;
+  }
+
+  connect() {
+    this.#connecting ??= settleable();
+    const { promise } = this.#connecting;
+    if (this.state === 'open') {
+      this.#settleConnect(({ resolve }) => resolve());
+    }
+    this.#listenToThePage();
+    this.#run((nowMs) => this.#core.connect(nowMs));
+    return promise;
+  }
+
+  close() {
+    this.#run(() => this.#core.close());
+  }
+
+  setToken(token) {
+    this.#run((nowMs) => this.#core.tokenReady(token, nowMs));
+  }
+
+  wake() {
+    this.#run((nowMs) => this.#core.wake(nowMs));
+  }
+
+  on(type, handler) {
+    this.#handlers.set(type, (this.#handlers.get(type) ?? new Set()).add(handler));
+    return () => this.off(type, handler);
+  }
+
+  off(type, handler) {
+    if (handler === undefined) {
+      this.#handlers.delete(type);
+    } else {
+      this.#handlers.get(type)?.delete(handler);
+    }
+  }
+
+  subscribe(channel, options = {}) {
+    return this.#ask((nowMs) => this.#core.subscribe({ ...options, channel }, nowMs));
+  }
+
+  unsubscribe(channel, options = {}) {
+    return this.#ask((nowMs) => this.#core.unsubscribe({ ...options, channel }, nowMs));
+  }
+
+  sendMessage(chatroomId, message, { clientMessageId = newMessageId() } = {}) {
+    const frame = { type: 'chat:send', chatroomId, message, clientMessageId };
+    return this.#ask((nowMs) => this.#core.sendMessage(frame, `room ${chatroomId}`, nowMs));
+  }
+
+  sendDirect(userId, message, { clientMessageId = newMessageId() } = {}) {
+    const frame = { type: 'chat:direct', userId, message, clientMessageId };
+    return this.#ask((nowMs) => this.#core.sendMessage(frame, `user ${userId}`, nowMs));
+  }
+
+  markRead(chatroomId, seq) {
+    return this.#ask((nowMs) => this.#core.request({ type: 'chat:read', chatroomId, seq }, nowMs));
+  }
+
+  getPresence(userIds) {
+    return this.#ask(
+      (nowMs) => this.#core.request({ type: 'presence:get', userIds }, nowMs),
+      ({ users }) => users,
+    );
+  }
+
+  /** What nobody types any more need not be told later: false, and not sent, while there is no connection. */
+  typing(chatroomId, isTyping = true) {
+    return this.#run(() => this.#core.sendNow({ type: 'chat:typing', chatroomId, isTyping }));
+  }
+
+  // The shell --------------------------------------------------------------------------------------------------------
+
+  #ask(ask, choose = (data) => data) {
+    const settle = settleable();
+    this.#run((nowMs) => {
+      this.#promises.set(ask(nowMs), { ...settle, choose });
+    });
+    return settle.promise;
+  }
+
+  /** Let the core decide, then do what it says; a handler that calls back in is not run in between. */
+  #run(step) {
+    const result = step(performance.now());
+    if (this.#isRunning) {
+      return result;
+    }
+    this.#isRunning = true;
+    try {
+      for (let actions = this.#core.take(); actions.length > 0; actions = this.#core.take()) {
+        actions.forEach((action) => this.#do(action));
+      }
+    } finally {
+      this.#isRunning = false;
+    }
+    this.#schedule();
+    return result;
+  }
+
+  #do(action) {
+    switch (action.do) {
+      case 'open':
+        return this.#open(action.connection);
+      case 'send':
+        return this.#socket?.send(action.text);
+      case 'drop':
+        return this.#drop(action.code);
+      case 'token':
+        return void this.#fetchToken(action.reason);
+      case 'emit':
+        return this.#emit(action.type, action.data);
+      case 'settle':
+        return this.#settle(action.id, ({ resolve, choose }) => resolve(choose(action.data)));
+      case 'fail':
+        return this.#settle(action.id, ({ reject }) => reject(action.error));
+      default:
+        throw new TypeError(`unknown action ${action.do}`);
+    }
+  }
+
+  #open(connection) {
+    const report = (name, ...args) => this.#run((nowMs) => this.#core[name](connection, ...args, nowMs));
+    try {
+      const socket = new this.#WebSocket(this.url);
+      this.#socket = socket;
+      socket.onopen = () => report('opened');
+      socket.onmessage = (event) => report('received', event.data);
+      socket.onclose = (event) => report('closed', event.code, event.reason);
+      socket.onerror = IGNORE; // onclose follows
+    } catch (error) {
+      report('closed', 1006, String(error));
+    }
+  }
+
+  /** A dead link would not answer a closing handshake, so nobody waits for it. */
+  #drop(code) {
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket !== null) {
+      socket.onopen = socket.onmessage = socket.onclose = IGNORE;
+      socket.close(code);
+    }
+  }
+
+  async #fetchToken(reason) {
+    try {
+      const token = await this.#token(reason);
+      this.#run((nowMs) => this.#core.tokenReady(token, nowMs));
+    } catch (error) {
+      this.#run((nowMs) => this.#core.tokenFailed(String(error), nowMs));
+    }
+  }
+
+  #settle(id, how) {
+    const promise = this.#promises.get(id);
+    this.#promises.delete(id);
+    if (promise !== undefined) {
+      how(promise);
+    }
+  }
+
+  #settleConnect(how) {
+    const connecting = this.#connecting;
+    this.#connecting = null;
+    if (connecting !== null) {
+      how(connecting);
+    }
+  }
+
+  #emit(type, data) {
+    if (type === 'state' && data.state === 'open') {
+      this.#settleConnect(({ resolve }) => resolve());
+    } else if (type === 'state' && data.state === 'closed') {
+      this.#page?.abort();
+      this.#page = null;
+      const error = { code: 'CLOSED', message: data.reason || 'closed', closeCode: data.code };
+      this.#settleConnect(({ reject }) => reject(new RealtimeError(error)));
+    }
+    for (const handler of this.#handlers.get(type) ?? []) {
+      guarded(() => handler(data));
+    }
+    for (const handler of this.#handlers.get('*') ?? []) {
+      guarded(() => handler(type, data));
+    }
+  }
+
+  #schedule() {
+    clearTimeout(this.#timer);
+    const nowMs = performance.now();
+    const deadlineMs = this.#core.deadlineMs(nowMs);
+    if (deadlineMs !== Infinity) {
+      const delayMs = Math.min(Math.max(Math.ceil(deadlineMs - nowMs), 0), TIMER_MAX_MS);
+      this.#timer = setTimeout(() => this.#run((atMs) => this.#core.tick(atMs)), delayMs);
+    }
+  }
+
+  #listenToThePage() {
+    if (this.#page === null) {
+      this.#page = new AbortController();
+      const { document } = globalThis;
+      const wakeIfVisible = () => document.visibilityState === 'visible' && this.wake();
+      globalThis.addEventListener?.('online', () => this.wake(), this.#page);
+      document?.addEventListener('visibilitychange', wakeIfVisible, this.#page);
+    }
+  }
+}
+
+function addressOf(url) {
+  const base = globalThis.location?.href;
+  if (url === undefined && base === undefined) {
+    throw new TypeError('outside of a browser the option `url` is needed');
+  }
+  const address = new URL(url ?? PATH, base);
+  address.protocol = address.protocol.replace(/^http/, 'ws');
+  if (address.pathname === '/') {
+    address.pathname = PATH;
+  }
+  return address.href;
+}
+
+/** A promise that may be left alone, and what settles it. */
+function settleable() {
+  let resolve;
+  let reject;
+  const promise = new Promise((...settlers) => {
+    [resolve, reject] = settlers;
+  });
+  promise.catch(IGNORE);
+  return { promise, resolve, reject };
+}
+
+/** A handler that throws is the application's error: reported as one, and no harm to the client. */
+function guarded(call) {
+  try {
+    call();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
+/** Random; `crypto.randomUUID` is not there on pages without TLS. */
+function newMessageId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
