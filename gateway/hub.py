@@ -71,7 +71,7 @@ class Joiner:
     At most 10,000 items wait, and as many without an order; of the ordered, what is beyond becomes a gap to be filled.
     """
 
-    __slots__ = ("aside", "asks", "at_seq", "check", "waiting")
+    __slots__ = ("aside", "asks", "at_seq", "check", "overtaken", "waiting")
 
     def __init__(self, at_seq: int | None) -> None:
         self.at_seq = at_seq
@@ -79,6 +79,7 @@ class Joiner:
         self.aside: list[bytes] = []  # without an order; only while held, who subscribes does not miss them
         self.asks = True  # subscribes by itself, so the answer to that admits it
         self.check = 0  # the check that holds it; 0 is none
+        self.overtaken = False  # a check began while it asked: the answer may be from before what gave cause to it
 
 
 class Channel:
@@ -110,6 +111,11 @@ class Channel:
         if sink in self.lane.sinks:
             return self.stream.last_seq
         return self.late.get(sink)
+
+    def is_admitted(self, sink: Sink) -> bool:
+        """Whether `sink` is not just asking; who was admitted and asks again is."""
+        joiner = self.joining.get(sink)
+        return joiner is None or joiner.at_seq is not None
 
     @property
     def is_empty(self) -> bool:
@@ -197,7 +203,8 @@ class Hub:
 
     def hold(self, name: str, check: int) -> None:
         """Let every listener of an ordered channel wait until `checked` says that it still may listen, or it leaves.
-        `check` is greater than that of every hold before. Who is joining by itself is let be."""
+        `check` is greater than that of every hold before. Who is joining by itself for the first time is let be, and
+        has to ask again: see `overtaken`."""
         channel = self.channels.get(name)
         if channel is None:
             return
@@ -206,8 +213,19 @@ class Hub:
             channel.joining[sink].asks = False
             channel.joining[sink].check = check
         for joiner in channel.joining.values():
-            if joiner.check:
+            joiner.overtaken = joiner.asks
+            if joiner.check or joiner.at_seq is not None:
                 joiner.check = check
+
+    def overtaken(self, sink: Sink, name: str) -> bool:
+        """Whether a check has begun since `sink` asked, so that it has to ask once more before it is admitted. Says so
+        once for each time."""
+        channel = self.channels.get(name)
+        joiner = None if channel is None else channel.joining.get(sink)
+        if joiner is None or not joiner.overtaken:
+            return False
+        joiner.overtaken = False
+        return True
 
     def checked(self, sink: Sink, name: str, check: int, seq: int, now_s: float) -> None:
         """`sink` may go on from where it stood; the channel's head is at `seq`. Nothing if a later check holds it."""
@@ -282,6 +300,13 @@ class Hub:
         """Every socket on a channel, admitted or joining."""
         channel = self.channels.get(name)
         return [] if channel is None else list(channel.sinks())
+
+    def listeners_of(self, name: str) -> list[Sink]:
+        """The sockets that were admitted to a channel; not those that have only asked, and perhaps may not know it."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return []
+        return [sink for sink in channel.sinks() if channel.is_admitted(sink)]
 
     def channels_of(self, sink: Sink) -> list[str]:
         """Every channel of a socket."""

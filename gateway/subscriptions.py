@@ -10,6 +10,7 @@ from gateway.connections import Socket
 from gateway.hub import Hub, send
 from gateway.relay import Relay
 from gateway.wire import text_frame
+from shared import chat_commands as chat
 from shared.commands import Caller
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, Unavailable
@@ -66,14 +67,9 @@ class Subscriptions:
         socket.session.admit(target, name)
         try:
             await self.listen(socket, name)
-            caller = caller_of(socket)
-            head = await self._backend.subscribe_room(caller, target.chatroom_id)
-            missed: tuple[msgspec.Raw, ...] = ()
-            recovered = target.since is not None and 0 <= head.seq - target.since <= REPLAY_MAX
-            if recovered and target.since is not None and head.seq > target.since:
-                replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
-                recovered = len(replay.frames) == head.seq - target.since  # not so when they are over 8 MB in all
-                missed = replay.frames if recovered else ()
+            head, recovered, missed = await self._ask_room(socket, target)
+            while self._hub.overtaken(socket, name):  # the room has turned private meanwhile, or the broker was away
+                head, recovered, missed = await self._ask_room(socket, target)
         except BaseException as error:
             self._end_attempt(socket, name, error)
             raise
@@ -87,6 +83,20 @@ class Subscriptions:
             active_now=head.active_now,
         )
         self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, missed)], recovered)
+
+    async def _ask_room(
+        self, socket: Socket, target: ChatroomTarget
+    ) -> tuple[chat.RoomHead, bool, tuple[msgspec.Raw, ...]]:
+        """Where the room stands; whether `since` could be met; the frames that were missed. Raises Refusal."""
+        caller = caller_of(socket)
+        head = await self._backend.subscribe_room(caller, target.chatroom_id)
+        if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
+            return head, False, ()
+        if head.seq == target.since:
+            return head, True, ()
+        replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
+        recovered = len(replay.frames) == head.seq - target.since  # not so when they are over 8 MB in all
+        return head, recovered, replay.frames if recovered else ()
 
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
         caller = caller_of(socket)
@@ -216,9 +226,11 @@ class Subscriptions:
     def close_room(self, channel: str, room_id: str) -> None:
         """The room is deleted: tell its subscribers, and unsubscribe them."""
         farewell = text_frame(to_json({"type": "chatroom:deleted", "data": {"chatroomId": room_id}}))
-        for sink in self._hub.sinks_of(channel):
+        listeners = self._hub.listeners_of(channel)
+        for sink in self._hub.sinks_of(channel):  # who is only asking will be told that there is no such room
             self.relay.leave(sink, channel)
             sink.unsubscribed(channel)
+        for sink in listeners:
             send(sink, [farewell])
 
 

@@ -943,6 +943,38 @@ def test_hold_leaves_alone_who_is_joining_by_itself() -> None:
     assert sink.got == ["subscribed", "1"]
 
 
+def test_who_asks_while_a_check_begins_has_to_ask_again() -> None:
+    hub = Hub()
+    again, fresh = listener(hub, "again"), Sink("fresh")
+    for sink in (again, fresh):
+        hub.join(sink, ROOM)
+        assert not hub.overtaken(sink, ROOM)
+    hub.hold(ROOM, 1)
+    for sink in (again, fresh):
+        assert hub.overtaken(sink, ROOM)
+        assert not hub.overtaken(sink, ROOM)
+    assert hub.admit(fresh, ROOM, 0, greeting(), 0.0)
+    assert hub.resume(again, ROOM, 0.0)  # its attempt failed: it listened before, and waits for the check like all
+    hub.deliver(message(1), 0.0)
+    settle(hub, 0.0)
+    assert (fresh.got, again.got) == (["subscribed", "1"], [])
+    hub.checked(again, ROOM, 1, 1, 0.0)
+    settle(hub, 0.0)
+    assert again.got == ["1"]
+
+
+def test_who_has_only_asked_is_no_listener() -> None:
+    hub = Hub()
+    again, held, fresh = listener(hub, "again"), listener(hub, "held"), Sink("fresh")
+    hub.hold(ROOM, 1)
+    hub.checked(again, ROOM, 1, 0, 0.0)
+    for sink in (again, fresh):
+        hub.join(sink, ROOM)
+    assert set(hub.sinks_of(ROOM)) == {again, held, fresh}
+    assert set(hub.listeners_of(ROOM)) == {again, held}
+    assert hub.listeners_of(room_channel("never")) == []
+
+
 def test_who_subscribes_again_while_held_is_admitted_by_that_answer() -> None:
     hub = Hub()
     sink = listener(hub)
