@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt token bench-market history chaos-chat broker tools moved
+.PHONY: help run test check fmt token bench-market history chaos chaos-chat broker tools moved
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -56,8 +56,11 @@ broker:
 tools:
 	@$(PYTHON) deploy/bootstrap.py tools
 
-chaos-chat: $(VENV)/.installed broker ## kill chat_service replicas with -9 under load for a minute and count what was lost; ARGS='--seconds 20'
-	@exec $(BIN)/python -m tests.chaos.chat_replicas $(ARGS)
+chaos: $(VENV)/.installed broker ## random faults under load, and the verdict over every item; ARGS='--faults 200 --seed 1'; see docs/reliability.md
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-chat: $(VENV)/.installed broker ## the same, of kills of chat_service alone
+	@exec $(BIN)/python -m tests.chaos --kinds kill:chat_service --faults 12 --pause 4,6 $(ARGS)
 
 .PHONY: bench bench-peers
 bench: $(VENV)/.installed broker ## load on the whole system, all scenarios; ARGS='fanout --rate 3000' chooses; see docs/performance.md

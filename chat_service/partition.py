@@ -84,12 +84,9 @@ class Partition:
     async def handle(self, lines: list[Line]) -> None:
         """Commit a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
         started_s = time.perf_counter()
-        jobs = [_Job(line, command) for line in lines if (command := decode_command(line, _decoder)) is not None]
+        jobs = self._read(lines)
         if not jobs:
             return
-        now_ms = self._clock_ms()
-        for job in jobs:
-            job.expired = job.command.deadline_ms <= now_ms
         await self._charge(jobs)
         changes = await self._commit(jobs)
         self._answer(jobs, changes)
@@ -101,6 +98,21 @@ class Partition:
         self._memory += 1
         self._states.clear()
         self._recent.clear()
+
+    def _read(self, lines: list[Line]) -> list[_Job]:
+        """The lines' commands, but those that come late for the first time: their callers have given up."""
+        now_ms = self._clock_ms()
+        jobs: list[_Job] = []
+        for line in lines:
+            command: RoomCommands | None = decode_command(line, _decoder)
+            if command is None:
+                continue
+            expired = command.deadline_ms <= now_ms
+            if expired and not line.redelivered:
+                metrics.COMMANDS.labels(str(command.__struct_config__.tag), "expired").inc()
+            else:
+                jobs.append(_Job(line, command, expired))
+        return jobs
 
     async def _charge(self, jobs: list[_Job]) -> None:
         """Count messages towards their senders' rates, once: a verdict stays with its line over every try."""

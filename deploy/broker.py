@@ -13,6 +13,7 @@ from deploy.command import SYSTEM_PATH, Command
 from deploy.ports import LOOPBACK, KeptPorts
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL = SERVER.with_name("rabbitmqctl")
 NODE_NAME = "realtime@localhost"
 
 _CONFIGURATION = """\
@@ -90,6 +91,11 @@ class BrokerNode:
         }
         environment |= {name: str(self.directory.resolve() / place) for name, place in places.items()}
         return Command((str(SERVER),), environment, self.directory)
+
+    def control_command(self, *arguments: str) -> Command:
+        """`rabbitmqctl` for this node."""
+        environment = self._erlang_environment() | {"RABBITMQ_CONF_ENV_FILE": "/dev/null"}
+        return Command((str(CONTROL), "--node", NODE_NAME, "--quiet", *arguments), environment, self.directory)
 
     def epmd_is_ready(self) -> bool:
         """Whether the port mapper answers a request for its names now. Blocks for up to 1 s."""

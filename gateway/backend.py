@@ -33,7 +33,8 @@ class Backend:
 
     async def room(self, command: chat.RoomCommand, reply: type[R]) -> R:
         """To the one writer of the command's room."""
-        return await self._bus.request(partition_queue(partition_of(command.room_id)), command, reply)
+        queue = partition_queue(partition_of(command.room_id))
+        return await self._bus.request(queue, command, reply, expires=False)
 
     async def chat_query(self, query: Command, reply: type[R]) -> R:
         """To any chat_service."""

@@ -71,10 +71,11 @@ class Joiner:
     At most 10,000 items wait, and as many without an order; of the ordered, what is beyond becomes a gap to be filled.
     """
 
-    __slots__ = ("aside", "asks", "at_seq", "check", "overtaken", "waiting")
+    __slots__ = ("aside", "asks", "at_seq", "check", "direct_from", "overtaken", "waiting")
 
-    def __init__(self, at_seq: int | None) -> None:
+    def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
         self.at_seq = at_seq
+        self.direct_from = direct_from
         self.waiting: dict[int, bytes] = {}
         self.aside: list[bytes] = []  # without an order; only while held, who subscribes does not miss them
         self.asks = True  # subscribes by itself, so the answer to that admits it
@@ -85,7 +86,18 @@ class Joiner:
 class Channel:
     """One channel: its subscribers, its order, its lanes."""
 
-    __slots__ = ("joining", "lane", "late", "late_since_s", "name", "newest", "newest_seq", "prices", "stream")
+    __slots__ = (
+        "direct",
+        "joining",
+        "lane",
+        "late",
+        "late_since_s",
+        "name",
+        "newest",
+        "newest_seq",
+        "prices",
+        "stream",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -95,6 +107,7 @@ class Channel:
         self.joining: dict[Sink, Joiner] = {}
         self.late: dict[Sink, int] = {}  # admitted at a seq that has not come here yet
         self.late_since_s = 0.0
+        self.direct: dict[Sink, int] = {}  # who gets a direct room unasked, and behind which seq that began
         self.newest: Item | None = None
         self.newest_seq = 0
 
@@ -150,7 +163,7 @@ class Hub:
             channel.joining[sink] = Joiner(None)
             return
         self._flush_channel(channel)
-        joiner = Joiner(channel.position(sink))
+        joiner = Joiner(channel.position(sink), channel.direct.get(sink))
         joiner.waiting.update(channel.stream.early())
         self._remove(channel, sink)
         channel.joining[sink] = joiner
@@ -169,6 +182,8 @@ class Hub:
         self._flush_channel(channel)
         joiner = channel.joining.pop(sink)
         head = seq
+        if joiner.direct_from is not None and not greeting:  # it has not subscribed
+            channel.direct[sink] = joiner.direct_from
         if joiner.at_seq is not None and not replayed:
             seq = min(seq, joiner.at_seq)
         send(sink, greeting)
@@ -258,6 +273,15 @@ class Hub:
             joiner.asks = False
             return True
         return self.admit(sink, name, joiner.at_seq, (), now_s)
+
+    def shown_unasked(self, sink: Sink, name: str) -> range:
+        """The seqs of a direct room that `sink`, which now subscribes, got on this connection without having done so.
+        They are not missed."""
+        channel = self.channels.get(name)
+        joiner = None if channel is None else channel.joining.get(sink)
+        if joiner is None or joiner.direct_from is None or joiner.at_seq is None:
+            return range(0)
+        return range(joiner.direct_from + 1, joiner.at_seq + 1)
 
     def attach_price(self, sink: Sink, name: str, max_rate: float, now_s: float) -> Item | None:
         """Like `admit`, for a market channel: at most `max_rate` prices a second. Returns the newest price.
@@ -433,6 +457,7 @@ class Hub:
             self._rewind(room, delivery.seq - 1, now_s)
         for sink in fresh:
             room.lane.sinks.add(sink)
+            room.direct[sink] = room.stream.last_seq or 0
             self._of.setdefault(sink, set()).add(name)
         if room.is_empty:
             del self.channels[name]
@@ -487,6 +512,7 @@ class Hub:
         channel.lane.sinks.discard(sink)
         channel.joining.pop(sink, None)
         channel.late.pop(sink, None)
+        channel.direct.pop(sink, None)
         for interval_s, lane in list(channel.prices.items()):
             lane.sinks.discard(sink)
             if not lane.sinks:

@@ -96,7 +96,9 @@ class Subscriptions:
             return head, True, ()
         replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
         recovered = len(replay.frames) == head.seq - target.since  # not so when they are over 8 MB in all
-        return head, recovered, replay.frames if recovered else ()
+        shown = self._hub.shown_unasked(socket, room_channel(target.chatroom_id))
+        frames = enumerate(replay.frames if recovered else (), target.since + 1)
+        return head, recovered, tuple(item for seq, item in frames if seq not in shown)
 
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
         caller = caller_of(socket)

@@ -70,7 +70,7 @@ class Watch:
     async def handle(self, lines: list[Line]) -> None:
         """Hold a batch against the book. The handler of `Bus.consume`. Raises Unavailable."""
         try:
-            book = self._book or await self._load()
+            book = await self._load() if self._book is None else self._book
             hits: list[Hit] = []
             for line in lines:
                 if line.routing_key != NOTIFIER_ALERTS:

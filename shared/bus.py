@@ -319,16 +319,19 @@ class Bus:
         """The deadline of a request that starts now."""
         return now_ms() + round(self.request_timeout_s * 1000)
 
-    async def request(self, key: str, command: Command, reply: type[R], *, exchange: str = COMMANDS) -> R:
+    async def request(
+        self, key: str, command: Command, reply: type[R], *, exchange: str = COMMANDS, expires: bool = True
+    ) -> R:
         """Send a command to a queue of `realtime.commands`, or of another exchange, and await its reply.
 
-        Raises Refusal with the worker's answer, Unavailable when there is none in time.
+        The broker drops it once it is late, which a queue with a dead letter exchange must not be asked for: there the
+        worker does. Raises Refusal with the worker's answer, Unavailable when there is none in time.
         """
         operation = str(command.__struct_config__.tag)
         started_s = time.perf_counter()
         outcome = "ok"
         try:
-            return msgspec.json.decode((await self._answer(exchange, key, command)).data, type=reply)
+            return msgspec.json.decode((await self._answer(exchange, key, command, expires)).data, type=reply)
         except Refusal as refusal:
             outcome = refusal.code
             raise
@@ -338,7 +341,7 @@ class Bus:
         finally:
             metrics.REQUEST_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started_s)
 
-    async def _answer(self, exchange: str, key: str, command: Command) -> Reply:
+    async def _answer(self, exchange: str, key: str, command: Command, expires: bool) -> Reply:
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[command.id] = arriving
         try:
@@ -348,7 +351,7 @@ class Bus:
                     key,
                     to_json(command),
                     reply_to=self._reply_queue.name,
-                    expires_at_ms=command.deadline_ms,
+                    expires_at_ms=command.deadline_ms if expires else None,
                 )
                 answer = await arriving
         except TimeoutError as error:

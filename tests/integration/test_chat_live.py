@@ -90,6 +90,25 @@ async def test_resume_replays_exactly_what_was_missed(gateways: tuple[str, str])
         assert [(await bob.data("chat:message"))["seq"] for _ in range(4)] == [5, 6, 7, 8]
 
 
+async def test_a_resume_does_not_repeat_direct_messages_that_came_before_it(gateways: tuple[str, str]) -> None:
+    alice = Caller(gateways[0], "alice")
+
+    async def write(text: str) -> str:
+        message = await alice.data("POST", "/v1/messages/direct", json={"userId": "bob", "message": text})
+        return str(message["chatroomId"])
+
+    room = await write("m1")
+    await write("m2")
+    async with await LiveClient.as_user(gateways[1], "bob") as bob:
+        await write("m3")
+        await write("m4")
+        assert [(await bob.data("chat:message"))["seq"] for _ in range(2)] == [3, 4]
+        answer = await bob.ask("subscribe", channel="chatroom", chatroomId=room, since=1)
+        assert (answer["data"]["recovered"], answer["data"]["replayed"], answer["data"]["seq"]) == (True, 1, 4)
+        await write("m5")
+        assert [(await bob.data("chat:message"))["seq"] for _ in range(2)] == [2, 5]
+
+
 async def test_more_than_a_thousand_missed_are_not_replayed(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:

@@ -254,6 +254,16 @@ async def test_alerts(database: Database, *, after: bool) -> None:
     assert failed > 5
 
 
+async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database) -> None:
+    faults = Faults(0, after=False)
+    watch = Watch(faults.around(AlertStore(database, DAYS)), Broker(faults), lambda: NOW_MS)
+    body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
+    await watch.handle(lines(body, key=NOTIFIER_TICKS))
+    loaded = faults.steps
+    await watch.handle(lines(body, key=NOTIFIER_TICKS))
+    assert faults.steps == loaded > 0
+
+
 async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database: Database) -> None:
     """As when a consumer that was cut off goes on for a while beside its successor."""
     broker = Broker(Faults(0, after=False))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.chaos.chat_replicas import history
+from tests.chaos.settle import history
 from tests.operations.trader import Trader
 from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, Balancer, GatewayProcess
 from tests.support.live_client import Caller
@@ -134,7 +134,7 @@ async def run(arguments: argparse.Namespace, directory: Path, system: LocalSyste
             operator = Caller(balancer.url, "operator")
             demo.rooms += await create_rooms(demo, operator, arguments.rooms)
             left_after_s = await play(demo, arguments)
-            histories = {room: await history(operator, room) for room in demo.rooms}
+            histories = {room: [item.seq for item in await history(operator, room)] for room in demo.rooms}
             await settle(demo.traders, histories)
             for reading in demo.reading:
                 reading.cancel()

@@ -11,6 +11,7 @@ should that be killed.
 
 import os
 import struct
+import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from tests.support.waiting import block_until
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 QUEUE_NAMES_TIMEOUT_S = 10.0
+CONTROL_TIMEOUT_S = 30.0
 
 
 class _Server(ABC):
@@ -115,6 +117,20 @@ class Broker(_Server):
         """
         block_until(self._queue_names_are_on_disk, QUEUE_NAMES_TIMEOUT_S)
         super().kill()
+
+    def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` and return what it printed. Takes a second or two; raises CalledProcessError."""
+        command = self._node.control_command(*arguments)
+        ended = subprocess.run(
+            command.arguments,
+            env=command.environment,
+            cwd=command.directory,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=CONTROL_TIMEOUT_S,
+        )
+        return ended.stdout
 
     def _queue_names_are_on_disk(self) -> bool:
         """Whether the DETS file of the names is marked as written: https://www.erlang.org/doc/man/dets, auto_save."""

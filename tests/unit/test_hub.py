@@ -706,6 +706,26 @@ def test_a_direct_message_comes_once_also_to_who_has_subscribed() -> None:
     assert other.got == ["1", "2"]
 
 
+def test_a_resume_knows_which_direct_messages_the_socket_got_unasked() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.deliver(direct(3, "a"), 0.0)
+    hub.deliver(direct(4, "a"), 0.0)
+    hub.hold(ROOM, 1)  # a check in between changes nothing
+    hub.checked(sink, ROOM, 1, 4, 0.0)
+    hub.join(sink, ROOM)
+    hub.deliver(direct(5, "a"), 0.0)  # waits for the answer
+    assert hub.shown_unasked(sink, ROOM) == range(3, 5)
+    hub.resume(sink, ROOM, 0.0)  # there was none
+    hub.join(sink, ROOM)
+    assert hub.shown_unasked(sink, ROOM) == range(3, 6)
+    hub.admit(sink, ROOM, 5, greeting(), 0.0, replayed=True)
+    hub.join(sink, ROOM)
+    assert hub.shown_unasked(sink, ROOM) == range(0)  # what it asks for again, it gets again
+    settle(hub, 0.0)
+    assert sink.got == ["3", "4", "5", "subscribed"]
+
+
 def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")

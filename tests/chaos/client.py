@@ -1,0 +1,320 @@
+"""A client as the protocol asks for it: reconnects, resumes with `since`, resends what was not acked.
+
+One `Client` is one device of a user. It lives through any number of connections and writes down what it sends and gets,
+as it comes: nothing is put in order or taken for a repeat here, that is the checker's.
+"""
+
+import asyncio
+import random
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import orjson
+
+from shared.ids import direct_room_id
+from tests.chaos.ledger import Item, Ledger
+from tests.support.tokens import mint
+
+CONNECT_TIMEOUT_S = 4.0
+PING_INTERVAL_S = 2.5
+SILENCE_MAX_S = 8.0
+RESEND_AFTER_S = 8.0  # without any answer: longer than the deadline of a command
+RETRY_AFTER_S = 0.5  # of what was refused as retryable
+SLOW_PAUSE_S = 0.4
+SMALL_BUFFER_BYTES = 4096  # so that a client that does not read is felt by the server
+EXPECTED_CLOSES = (None, 1000, 1001, 1006, 1012, 1013, 4408, 4413)
+COMMUNITY = "chaos"
+
+Frame = dict[str, Any]
+Clock = Callable[[], float]
+
+
+class Client:
+    """`run` is its task. `pause` closes the device, `resume` opens it again; `cut`, `stick` and `slow` harm it."""
+
+    def __init__(
+        self,
+        name: str,
+        user_id: str,
+        url: str,
+        ledger: Ledger,
+        clock: Clock,
+        rooms: Sequence[str] = (),
+        symbols: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.user_id = user_id
+        self.rooms = list(rooms)
+        self.symbols = list(symbols)
+        self.resent = 0
+        self.closes: Counter[str] = Counter()
+        self.ack_times: list[tuple[float, float]] = []  # when it was sent first, when it was acked
+        self.prices: dict[str, float] = {}  # the newest ones
+        self.unacked: dict[str, Frame] = {}  # by key
+        self._url = url
+        self._ledger = ledger
+        self._clock = clock
+        self._seqs: dict[str, int] = {}  # by channel: up to where everything has come
+        self._due: dict[str, float] = {}  # by key: when it is sent again
+        self._sent_s: dict[str, float] = {}  # by key: when it was sent first
+        self._wants = asyncio.Event()
+        self._wants.set()
+        self._connections = 0
+        self._ws: aiohttp.ClientWebSocketResponse | None = None
+        self._socket: socket.socket | None = None
+        self._pending: dict[str, float] = {}  # subscriptions without an answer: when they are asked for again
+        self._price_seqs: dict[str, int] = {}
+        self._posts: set[str] = set()
+        self._heard_s = 0.0
+        self._stuck_until_s = 0.0
+        self._slow_until_s = 0.0
+        self._drain_s: float | None = None
+
+    # What the harness asks for --------------------------------------------------------------------------------------
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the device is meant to be connected."""
+        return self._wants.is_set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all subscriptions of the present connection are answered."""
+        return self._ws is not None and not self._pending
+
+    @property
+    def channels(self) -> list[str]:
+        """The ordered channels that it listens to."""
+        return [*(f"room:{room}" for room in self.rooms), f"inbox:{self.user_id}"]
+
+    def position(self, channel: str) -> int:
+        """Up to which seq everything of a channel has come."""
+        return self._seqs.get(channel, 0)
+
+    async def send(self, key: str, room_id: str, text: str) -> None:
+        """Send a message, and again until it is acked."""
+        await self._begin(key, f"room:{room_id}", {"type": "chat:send", "chatroomId": room_id, "message": text})
+
+    async def send_direct(self, key: str, user_id: str, text: str) -> None:
+        """Send a direct message, and again until it is acked."""
+        channel = f"room:{direct_room_id(self.user_id, user_id)}"
+        await self._begin(key, channel, {"type": "chat:direct", "userId": user_id, "message": text})
+
+    def pause(self) -> None:
+        """Close the device, as its user does."""
+        self._wants.clear()
+        self.cut()
+
+    def resume(self) -> None:
+        """Open it again."""
+        self._wants.set()
+
+    def cut(self) -> None:
+        """End the connection without a word."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def stick(self, for_s: float) -> None:
+        """Read nothing and send nothing."""
+        self._stuck_until_s = self._clock() + for_s
+
+    def slow(self, for_s: float) -> None:
+        """Read a frame now and then."""
+        self._slow_until_s = self._clock() + for_s
+
+    # Connections ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Be connected whenever it is meant to be; until cancelled."""
+        while True:
+            await self._wants.wait()
+            self._drain_s = None
+            try:
+                await self._connect()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self.closes[type(error).__name__] += 1
+            finally:
+                self._ws = self._socket = None
+            await asyncio.sleep(random.uniform(0.05, 0.5) if self._drain_s is None else self._drain_s)
+
+    async def _connect(self) -> None:
+        connector = aiohttp.TCPConnector(socket_factory=self._make_socket, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as http:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                ws = await http.ws_connect(f"{self._url}/v1/live", max_msg_size=0, timeout=_CLOSE_TIMEOUT)
+            self._forget_connection(ws)
+            tending = asyncio.create_task(self._tend())
+            try:
+                await self._read(ws)
+            finally:
+                tending.cancel()
+                await asyncio.gather(tending, return_exceptions=True)
+                self.closes[str(ws.close_code)] += 1
+                if ws.close_code not in EXPECTED_CLOSES:
+                    self._ledger.note_failure(f"closed with {ws.close_code}", listener=self.name)
+
+    def _make_socket(self, address: Any) -> socket.socket:
+        made = socket.socket(address[0], address[1], address[2])
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
+        made.setblocking(False)
+        self._socket = made
+        return made
+
+    def _forget_connection(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        now_s = self._clock()
+        self._connections += 1
+        self._ws = ws
+        self._pending = dict.fromkeys(self._subscriptions(), now_s + RESEND_AFTER_S)
+        self._due = dict.fromkeys(self.unacked, now_s)
+        self._price_seqs.clear()
+        self._posts.clear()
+        self._heard_s = now_s
+
+    def _subscriptions(self) -> dict[str, Frame]:
+        """The subscribe frames by channel, with `since` where it listened before."""
+        wanted: dict[str, Frame] = {f"room:{room}": {"channel": "chatroom", "chatroomId": room} for room in self.rooms}
+        wanted[f"inbox:{self.user_id}"] = {"channel": "notifications"}
+        wanted["market"] = {"channel": "market", "symbols": self.symbols}
+        wanted["community"] = {"channel": "community", "communityId": COMMUNITY}
+        if not self.symbols:
+            del wanted["market"]
+        for channel, frame in wanted.items():
+            frame |= {"type": "subscribe", "id": channel}
+            if channel in self._seqs:
+                frame["since"] = self._seqs[channel]
+        return wanted
+
+    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        while (message := await ws.receive()).type is aiohttp.WSMsgType.TEXT:
+            now_s = self._clock()
+            self._heard_s = now_s
+            self._take(orjson.loads(message.data), now_s)
+            if now_s < self._stuck_until_s:
+                await asyncio.sleep(self._stuck_until_s - now_s)
+                self._heard_s = self._clock()
+            elif now_s < self._slow_until_s:
+                await asyncio.sleep(SLOW_PAUSE_S)
+
+    async def _tend(self) -> None:
+        """Say who it is, ping, send again what is due, and give up a connection that is silent."""
+        subscriptions = list(self._subscriptions().values())
+        await self._write({"type": "auth", "token": mint(self.user_id), "subscriptions": subscriptions})
+        pinged_s = self._clock()
+        while True:
+            now_s = self._clock()
+            if now_s >= max(self._stuck_until_s, self._slow_until_s):
+                if now_s - self._heard_s > SILENCE_MAX_S:
+                    self.closes["silent"] += 1
+                    self.cut()
+                    return
+                if now_s - pinged_s > PING_INTERVAL_S:
+                    pinged_s = now_s
+                    await self._write({"type": "ping"})
+                await self._send_due(now_s)
+            await asyncio.sleep(0.1)
+
+    # Out ------------------------------------------------------------------------------------------------------------
+
+    async def _begin(self, key: str, channel: str, frame: Frame) -> None:
+        now_s = self._sent_s[key] = self._clock()
+        self.unacked[key] = frame | {"clientMessageId": key, "id": f"{channel} {key}"}
+        self._due[key] = now_s + RESEND_AFTER_S
+        self._ledger.note_sent(key, self.name, [channel], now_s)
+        await self._write(self.unacked[key])
+
+    async def _send_due(self, now_s: float) -> None:
+        for key in [key for key, due_s in self._due.items() if due_s <= now_s]:
+            self._due[key] = now_s + RESEND_AFTER_S
+            self.resent += 1
+            self._ledger.note_sent(key, self.name, [self.unacked[key]["id"].split(" ")[0]], now_s)
+            await self._write(self.unacked[key])
+        for channel in [channel for channel, due_s in self._pending.items() if due_s <= now_s]:
+            self._pending[channel] = now_s + RESEND_AFTER_S
+            await self._write(self._subscriptions()[channel])
+
+    async def _write(self, frame: Frame) -> None:
+        if self._ws is not None and not self._ws.closed:
+            with suppress(aiohttp.ClientError, OSError):
+                await self._ws.send_str(orjson.dumps(frame).decode())
+
+    # In -------------------------------------------------------------------------------------------------------------
+
+    def _take(self, frame: Frame, now_s: float) -> None:
+        data = frame["data"]
+        match frame["type"]:
+            case "chat:message":
+                item = Item(data["seq"], data["messageId"], str(data.get("clientMessageId")))
+                self._delivered(f"room:{data['chatroomId']}", item, now_s)
+            case "notification:new":
+                item = Item(data["seq"], data["id"], key_of_notification(data))
+                self._delivered(f"inbox:{self.user_id}", item, now_s)
+            case "chat:ack":
+                self._acked(data, now_s)
+            case "subscribed":
+                self._subscribed(frame["id"], data, now_s)
+            case "error":
+                self._refused(frame.get("id", ""), data, now_s)
+            case "market:price":
+                self._priced(data)
+            case "post:created":
+                if data["postId"] in self._posts:
+                    self._ledger.note_failure(f"post {data['postId']} came twice", listener=self.name)
+                self._posts.add(data["postId"])
+            case "server:drain":
+                self._drain_s = data["reconnectAfterMs"] / 1000
+
+    def _delivered(self, channel: str, item: Item, now_s: float) -> None:
+        self._ledger.note_delivered(self.name, channel, item, now_s, self._connections)
+        self._seqs[channel] = max(self._seqs.get(channel, 0), item.seq)
+
+    def _acked(self, data: Frame, now_s: float) -> None:
+        key = data["clientMessageId"]
+        item = Item(data["seq"], data["messageId"], key)
+        self._ledger.note_acked(key, f"room:{data['chatroomId']}", now_s, item)
+        if self.unacked.pop(key, None) is not None:
+            del self._due[key]
+            self.ack_times.append((self._sent_s.pop(key), now_s))
+
+    def _subscribed(self, channel: str, data: Frame, now_s: float) -> None:
+        self._pending.pop(channel, None)
+        if data.get("unknown"):  # nothing has moved them yet
+            self._pending[channel] = now_s + RETRY_AFTER_S
+        if "seq" not in data:
+            return
+        if channel not in self._seqs:
+            self._seqs[channel] = data["seq"]
+            self._ledger.note_listening(self.name, channel, data["seq"])
+        elif not data["recovered"]:
+            self._ledger.note_failure("not recovered", channel=channel, listener=self.name, seq=data["seq"])
+
+    def _refused(self, id_: str, data: Frame, now_s: float) -> None:
+        channel, _, key = id_.partition(" ")
+        if not data["retryable"]:
+            self._ledger.note_failure(f"refused: {data}", channel=channel, listener=self.name)
+        if key in self._due:
+            self._due[key] = now_s + RETRY_AFTER_S
+        elif channel in self._pending:
+            self._pending[channel] = now_s + RETRY_AFTER_S
+
+    def _priced(self, data: Frame) -> None:
+        symbol, seq = data["symbol"], data["seq"]
+        if seq < self._price_seqs.get(symbol, 0):
+            self._ledger.note_failure(
+                f"an older price of {symbol} came behind a newer one", listener=self.name, seq=seq
+            )
+        self._price_seqs[symbol] = seq
+        self.prices[symbol] = data["price"]
+
+
+_CLOSE_TIMEOUT = aiohttp.ClientWSTimeout(ws_close=1.0)
+
+
+def key_of_notification(data: Frame) -> str:
+    """The key of a notification: an alert's symbol, of which every alert has its own; else its title."""
+    alert = data.get("alert")
+    return str(data["title"] if alert is None else alert["symbol"])

@@ -1,0 +1,146 @@
+"""Carries out the plan: signals, broker, database, clients, repeats. Everything that is harmed is healed again."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, assert_never
+
+import aio_pika
+
+from shared.topology import DELIVERIES, SHARDS, shard_key
+from tests.chaos.client import Client, Clock
+from tests.chaos.plan import Fault, Kind
+from tests.chaos.system import Patient
+from tests.chaos.traffic import BROKER_FAILURES, Publisher
+
+TAPPED_S = 1.5
+TAPPED_BODIES = 50
+BROKER_WATERMARK = "1GiB"
+WITNESSES = 4  # clients that only feel what happens to the system
+HARMED_CLIENTS = 3  # of the others, one of so many
+
+
+class Done(NamedTuple):
+    """A fault that was carried out, and when."""
+
+    fault: Fault
+    begun_s: float
+    ended_s: float
+
+
+class Faults:
+    """One at a time begins; those that last run side by side, but one on the broker and one on the database."""
+
+    def __init__(
+        self,
+        patient: Patient,
+        clients: Sequence[Client],
+        publisher: Publisher,
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        self.done: list[Done] = []
+        self._patient = patient
+        self._clients = list(clients)
+        self._publisher = publisher
+        self._clock = clock
+        self._say = say
+        self._broker = asyncio.Lock()
+        self._database = asyncio.Lock()
+
+    async def carry_out(self, plan: Sequence[Fault]) -> None:
+        """Return once all is done and healed."""
+        async with asyncio.TaskGroup() as tasks:
+            for fault in plan:
+                await asyncio.sleep(fault.pause_s)
+                if fault.kind.startswith("broker"):
+                    async with self._broker:  # wait for the one before, so that each is felt
+                        pass
+                begun = asyncio.Event()
+                tasks.create_task(self._one(fault, begun))
+                await begun.wait()
+
+    async def _one(self, fault: Fault, begun: asyncio.Event) -> None:
+        begun_s = self._clock()
+        self._say(f"{begun_s:7.1f} s  {fault.number:3d}  {fault}")
+        begun.set()
+        await self._inflict(fault)
+        self.done.append(Done(fault, begun_s, self._clock()))
+
+    async def _inflict(self, fault: Fault) -> None:
+        match fault.kind:
+            case Kind.KILL:
+                self._patient.signal(fault.target, signal.SIGKILL)
+            case Kind.FREEZE:
+                await self._freeze(fault)
+            case Kind.BROKER_KILL | Kind.BROKER_RESTART:
+                await self._broker_away(fault)
+            case Kind.BROKER_CUT:
+                async with self._broker:
+                    await self._control("close_all_connections", "chaos")
+            case Kind.BROKER_ALARM:
+                async with self._broker:
+                    await self._control("set_vm_memory_high_watermark", "absolute", "1")
+                    await asyncio.sleep(fault.hold_s)
+                    await self._control("set_vm_memory_high_watermark", "absolute", BROKER_WATERMARK)
+            case Kind.DATABASE_KILL | Kind.DATABASE_RESTART:
+                await self._database_away(fault)
+            case Kind.CUT_CLIENTS:
+                for client in self._harmed(fault):
+                    client.cut()
+            case Kind.STUCK_CLIENTS:
+                for client in self._harmed(fault):
+                    client.stick(fault.hold_s)
+            case Kind.SLOW_CLIENTS:
+                for client in self._harmed(fault):
+                    client.slow(fault.hold_s)
+            case Kind.REPEAT_DELIVERIES:
+                await self._repeat_deliveries()
+            case Kind.REPEAT_EVENTS:
+                await self._publisher.repeat()
+            case _:
+                assert_never(fault.kind)
+
+    def _harmed(self, fault: Fault) -> list[Client]:
+        return self._clients[WITNESSES + fault.number % HARMED_CLIENTS :: HARMED_CLIENTS]
+
+    async def _freeze(self, fault: Fault) -> None:
+        pid = self._patient.signal(fault.target, signal.SIGSTOP)
+        await asyncio.sleep(fault.hold_s)
+        if pid is not None and pid == self._patient.pid(fault.target):
+            self._patient.signal(fault.target, signal.SIGCONT)
+
+    async def _broker_away(self, fault: Fault) -> None:
+        broker = self._patient.infrastructure.broker
+        async with self._broker:
+            await asyncio.to_thread(broker.kill if fault.kind is Kind.BROKER_KILL else broker.stop)
+            await asyncio.sleep(fault.hold_s)
+            await asyncio.to_thread(broker.start)
+
+    async def _database_away(self, fault: Fault) -> None:
+        database = self._patient.infrastructure.database
+        async with self._database:
+            await asyncio.to_thread(database.kill if fault.kind is Kind.DATABASE_KILL else database.stop)
+            await asyncio.sleep(fault.hold_s)
+            await asyncio.to_thread(database.start)
+
+    async def _control(self, *arguments: str) -> None:
+        await asyncio.to_thread(self._patient.infrastructure.broker.control, *arguments)
+
+    async def _repeat_deliveries(self) -> None:
+        """Listen to all shards for a moment, and publish what came once more. Nothing if the broker is away."""
+        try:
+            async with await aio_pika.connect(self._patient.infrastructure.amqp_url, timeout=2.0) as connection:
+                channel = await connection.channel()
+                exchange = await channel.get_exchange(DELIVERIES, ensure=False)
+                queue = await channel.declare_queue(exclusive=True)
+                for shard in range(SHARDS):
+                    await queue.bind(exchange, shard_key(shard))
+                await asyncio.sleep(TAPPED_S)
+                tapped = [await queue.get(no_ack=True, fail=False) for _ in range(TAPPED_BODIES)]
+                for message in tapped:
+                    if message is not None:
+                        again = aio_pika.Message(message.body)
+                        await exchange.publish(again, message.routing_key or "", timeout=2.0)
+        except BROKER_FAILURES:
+            self._say("           (the broker was away: no deliveries repeated)")

@@ -1,0 +1,179 @@
+"""Everything that was sent, acked, delivered and stored; and the verdict over it. Pure: times come in.
+
+Rooms and inboxes are both channels whose items count from 1 without gaps, so one set of rules judges both:
+
+- what was acked is stored, once, as the ack said;
+- a channel's stored items have the seqs 1 … n and different keys;
+- a listener gets exactly the items behind the seq at which its subscription began, each once, in order, as stored;
+- nothing is stored or delivered that nobody sent.
+
+A key names an item before it has a seq: a `clientMessageId`, the id of an event, the id of an alert.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+
+class Wrong(StrEnum):
+    """What can be wrong with an item, or with the run."""
+
+    LOST = "acked or stored, and not delivered"
+    REPEATED = "delivered more than once to one listener"
+    REORDERED = "delivered out of order"
+    ALTERED = "delivered, and not what is stored"
+    NOT_STORED = "acked, and not stored"
+    STORED_TWICE = "stored more than once"
+    ACKED_TWICE = "acked as two different items"
+    GAP = "a seq of the channel is missing or double"
+    UNKNOWN = "stored or delivered, and nobody sent it"
+    FAILED = "something else went wrong"
+
+
+class Violation(NamedTuple):
+    """One thing that is wrong: which item, for whom."""
+
+    wrong: Wrong
+    channel: str
+    key: str
+    seq: int
+    listener: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        who = f" for {self.listener}" if self.listener else ""
+        more = f": {self.detail}" if self.detail else ""
+        return f"{self.wrong.name}: {self.channel} seq {self.seq} key {self.key or '?'}{who}{more}"
+
+
+class Item(NamedTuple):
+    """An item as somebody saw it. `id` is the server's."""
+
+    seq: int
+    id: str
+    key: str
+
+
+class Delivered(NamedTuple):
+    """An item that a listener got, over its connection of that number."""
+
+    item: Item
+    at_s: float
+    connection: int
+
+
+class Ledger:
+    """Grows while the system runs; judged by `check` once all is quiet."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[tuple[float, str, str]]] = {}  # key: when, by whom, to which channels
+        self.channels_of: dict[str, set[str]] = {}
+        self.acked: dict[str, dict[str, list[tuple[float, Item | None]]]] = {}  # channel, key
+        self.delivered: dict[tuple[str, str], list[Delivered]] = {}  # channel, listener
+        self.begun: dict[tuple[str, str], int] = {}
+        self.stored: dict[str, list[Item]] = {}
+        self.failures: list[Violation] = []
+
+    # What happens ---------------------------------------------------------------------------------------------------
+
+    def note_sent(self, key: str, by: str, channels: Sequence[str], at_s: float) -> None:
+        """Somebody sent an item, for the first time or again."""
+        self.sent.setdefault(key, []).append((at_s, by, " ".join(channels)))
+        self.channels_of.setdefault(key, set()).update(channels)
+
+    def note_acked(self, key: str, channel: str, at_s: float, item: Item | None = None) -> None:
+        """The system vouches for the item; `item` where the ack says what it became."""
+        self.acked.setdefault(channel, {}).setdefault(key, []).append((at_s, item))
+
+    def note_listening(self, listener: str, channel: str, seq: int) -> None:
+        """A listener's first subscription to a channel was answered: it is to get what comes behind `seq`."""
+        self.begun.setdefault((channel, listener), seq)
+
+    def note_delivered(self, listener: str, channel: str, item: Item, at_s: float, connection: int) -> None:
+        """A listener got an item."""
+        self.delivered.setdefault((channel, listener), []).append(Delivered(item, at_s, connection))
+
+    def note_stored(self, channel: str, items: Sequence[Item]) -> None:
+        """All that a channel holds in the end, oldest first."""
+        self.stored[channel] = list(items)
+
+    def note_failure(self, detail: str, *, channel: str = "", listener: str = "", seq: int = 0) -> None:
+        """Something that must not happen has happened, and is no matter of one item."""
+        self.failures.append(Violation(Wrong.FAILED, channel, "", seq, listener, detail))
+
+    # The verdict ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> list[Violation]:
+        """All that is wrong, worst first by the order in which it can be found."""
+        found = list(self.failures)
+        for channel in sorted(self.stored.keys() | self.acked.keys()):
+            found += self._check_stored(channel)
+            found += self._check_acked(channel)
+        for (channel, listener), seq in sorted(self.begun.items()):
+            found += self._check_listener(channel, listener, seq)
+        for channel, listener in sorted(self.delivered.keys() - self.begun.keys()):
+            got = self.delivered[channel, listener][0].item
+            found.append(Violation(Wrong.UNKNOWN, channel, got.key, got.seq, listener, "without a subscription"))
+        return found
+
+    def _check_stored(self, channel: str) -> Iterator[Violation]:
+        items = self.stored.get(channel, [])
+        for number, item in enumerate(items, 1):
+            if item.seq != number:
+                yield Violation(Wrong.GAP, channel, item.key, item.seq, "", f"item {number} of {len(items)}")
+                break
+        keys = Counter(item.key for item in items)
+        for item in items:
+            if keys[item.key] > 1:
+                yield Violation(Wrong.STORED_TWICE, channel, item.key, item.seq, "", f"{keys[item.key]} times")
+            if channel not in self.channels_of.get(item.key, ()):
+                yield Violation(Wrong.UNKNOWN, channel, item.key, item.seq, "", "stored")
+
+    def _check_acked(self, channel: str) -> Iterator[Violation]:
+        stored = {item.key: item for item in self.stored.get(channel, [])}
+        for key, acks in self.acked.get(channel, {}).items():
+            told = {item for _, item in acks if item is not None}
+            if len(told) > 1:
+                yield Violation(Wrong.ACKED_TWICE, channel, key, 0, "", f"as {sorted(told)}")
+            if key not in stored or (told and stored[key] not in told):
+                what = f"acked as {sorted(told)}, stored is {stored.get(key)}"
+                yield Violation(Wrong.NOT_STORED, channel, key, next(iter(told)).seq if told else 0, "", what)
+
+    def _check_listener(self, channel: str, listener: str, begun: int) -> Iterator[Violation]:
+        got = [delivered.item for delivered in self.delivered.get((channel, listener), [])]
+        stored = {item.seq: item for item in self.stored.get(channel, [])}
+        times = Counter(item.seq for item in got)
+        for seq, item in stored.items():
+            if seq > begun and not times[seq]:
+                yield Violation(Wrong.LOST, channel, item.key, seq, listener)
+        for earlier, later in pairwise(got):
+            if later.seq < earlier.seq:
+                yield Violation(Wrong.REORDERED, channel, later.key, later.seq, listener, f"behind {earlier.seq}")
+        for item in dict.fromkeys(got):
+            if times[item.seq] > 1:
+                yield Violation(Wrong.REPEATED, channel, item.key, item.seq, listener, f"{times[item.seq]} times")
+            elif item.seq <= begun:
+                yield Violation(Wrong.REPEATED, channel, item.key, item.seq, listener, f"it began behind {begun}")
+            if stored.get(item.seq) != item:
+                wrong = Wrong.ALTERED if item.seq in stored else Wrong.UNKNOWN
+                yield Violation(wrong, channel, item.key, item.seq, listener, f"stored is {stored.get(item.seq)}")
+
+    def history(self, violation: Violation) -> list[str]:
+        """All that happened to an item, in the order of time."""
+        channel, key, seq = violation.channel, violation.key, violation.seq
+        events = [(at_s, f"sent by {by} to {where}") for at_s, by, where in self.sent.get(key, [])]
+        for at_s, item in self.acked.get(channel, {}).get(key, []):
+            events.append((at_s, f"acked as {item}"))
+        for (where, listener), deliveries in self.delivered.items():
+            if where == channel and violation.listener in ("", listener):
+                for index, one in enumerate(deliveries):
+                    if (seq and one.item.seq == seq) or (key and one.item.key == key):
+                        before = deliveries[index - 1].item.seq if index else self.begun.get((channel, listener))
+                        told = f"delivered to {listener} as seq {one.item.seq}, connection {one.connection}"
+                        events.append((one.at_s, f"{told}, behind seq {before}"))
+        for item in self.stored.get(channel, []):
+            if (seq and item.seq == seq) or (key and item.key == key):
+                events.append((float("inf"), f"stored as {item}"))
+        return [f"{at_s:9.3f} s  {what}" for at_s, what in sorted(events)]

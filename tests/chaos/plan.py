@@ -1,0 +1,115 @@
+"""Which faults, of which length, after which pauses: all of it follows from the seed. Pure."""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """What can go wrong."""
+
+    KILL = "kill"  # SIGKILL; the supervisor starts the process again
+    FREEZE = "freeze"  # SIGSTOP, later SIGCONT
+    BROKER_KILL = "broker-kill"
+    BROKER_RESTART = "broker-restart"
+    BROKER_CUT = "broker-cut"  # every connection is closed by the broker
+    BROKER_ALARM = "broker-alarm"  # out of memory: the broker takes nothing more from publishers
+    DATABASE_KILL = "database-kill"
+    DATABASE_RESTART = "database-restart"
+    CUT_CLIENTS = "cut-clients"  # sockets end without a close frame
+    STUCK_CLIENTS = "stuck-clients"  # they do not read
+    SLOW_CLIENTS = "slow-clients"  # they read now and then
+    REPEAT_DELIVERIES = "repeat-deliveries"  # lines of realtime.deliveries, published again
+    REPEAT_EVENTS = "repeat-events"  # events, published again with their ids
+
+
+SERVICES = ("gateway", "chat_service", "notifier", "market_feed")
+_WEIGHTS = {
+    Kind.KILL: 26,
+    Kind.FREEZE: 14,
+    Kind.BROKER_KILL: 4,
+    Kind.BROKER_RESTART: 3,
+    Kind.BROKER_CUT: 8,
+    Kind.BROKER_ALARM: 4,
+    Kind.DATABASE_KILL: 7,
+    Kind.DATABASE_RESTART: 4,
+    Kind.CUT_CLIENTS: 8,
+    Kind.STUCK_CLIENTS: 5,
+    Kind.SLOW_CLIENTS: 4,
+    Kind.REPEAT_DELIVERIES: 7,
+    Kind.REPEAT_EVENTS: 6,
+}
+_HOLD_MAX_S = {
+    Kind.FREEZE: 12.0,  # past every lease and the broker's heartbeat
+    Kind.BROKER_KILL: 6.0,
+    Kind.BROKER_RESTART: 2.0,
+    Kind.BROKER_ALARM: 8.0,
+    Kind.DATABASE_KILL: 6.0,
+    Kind.DATABASE_RESTART: 2.0,
+    Kind.STUCK_CLIENTS: 15.0,
+    Kind.SLOW_CLIENTS: 15.0,
+}
+_NEEDS_PROCESS = {Kind.KILL, Kind.FREEZE}
+REPLICAS = 2
+
+
+class Fault(NamedTuple):
+    """One fault: begins `pause_s` after the one before, lasts `hold_s`, hits `target` (a process, or everything)."""
+
+    number: int
+    kind: Kind
+    target: str
+    pause_s: float
+    hold_s: float
+
+    def __str__(self) -> str:
+        held = f" for {self.hold_s:.1f} s" if self.hold_s else ""
+        return f"{self.kind} {self.target}{held}".replace("  ", " ")
+
+
+class Choice(NamedTuple):
+    """What may be drawn: a kind, and for kills and freezes a service."""
+
+    kind: Kind
+    service: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Choice":
+        """`broker-kill`, `kill` or `kill:chat_service`. Raises ValueError."""
+        kind, _, service = text.partition(":")
+        if service and (service not in SERVICES or Kind(kind) not in _NEEDS_PROCESS):
+            raise ValueError(f"{text}: no such fault")
+        return cls(Kind(kind), service)
+
+
+EVERYTHING = tuple(Choice(kind) for kind in Kind)
+
+
+def make_plan(
+    seed: int, count: int, choices: Sequence[Choice] = EVERYTHING, pauses_s: tuple[float, float] = (1.5, 5.0)
+) -> list[Fault]:
+    """`count` faults. Every choice comes at least once where `count` allows; the rest are drawn by weight."""
+    random = Random(seed)
+    drawn = list(choices)[:count]
+    weights = [_WEIGHTS[choice.kind] for choice in choices]
+    drawn += random.choices(choices, weights, k=count - len(drawn))
+    random.shuffle(drawn)
+    return [_fault(random, number, choice, pauses_s) for number, choice in enumerate(drawn, 1)]
+
+
+def _fault(random: Random, number: int, choice: Choice, pauses_s: tuple[float, float]) -> Fault:
+    target = ""
+    if choice.kind in _NEEDS_PROCESS:
+        target = f"{choice.service or random.choice(SERVICES)}-{random.randint(1, REPLICAS)}"
+    longest_s = _HOLD_MAX_S.get(choice.kind, 0.0)
+    return Fault(number, choice.kind, target, random.uniform(*pauses_s), random.uniform(0.3, 1.0) * longest_s)
+
+
+def count_by_kind(faults: Iterable[Fault]) -> dict[str, int]:
+    """How many of each kind; kills and freezes by service."""
+    counts: dict[str, int] = {}
+    for fault in faults:
+        name = f"{fault.kind} {fault.target.rpartition('-')[0]}".strip()
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))

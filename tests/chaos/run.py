@@ -1,0 +1,167 @@
+"""One run: the people, the traffic, the faults, the end, the verdict."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from tests.chaos.client import Client
+from tests.chaos.faults import Done, Faults
+from tests.chaos.ledger import Ledger, Violation
+from tests.chaos.plan import Fault
+from tests.chaos.settle import ADMIN, Settling
+from tests.chaos.system import Patient
+from tests.chaos.traffic import Publisher, Rates, Traffic
+from tests.support.live_client import Caller
+from tests.support.waiting import until
+
+USERS = 12
+PUBLIC_ROOMS = 5
+PAIRS = 8
+SYMBOLS = ("CHAOS1", "CHAOS2", "CHAOS3")
+START_TIMEOUT_S = 30.0
+MEMORY_GROWTH_MAX_MIB = 60
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    ledger: Ledger
+    traffic: Traffic
+    done: list[Done]
+    violations: list[Violation] = field(default_factory=list)
+    presence_s: float = 0.0
+    settled_s: float = 0.0
+    queues: dict[str, int] = field(default_factory=dict)
+    memory_mib: dict[str, tuple[int, int]] = field(default_factory=dict)  # in the beginning, in the end
+
+
+@dataclass
+class People:
+    """Who talks where."""
+
+    rooms: list[str]
+    private: list[str]
+    heavy: str
+    pairs: list[tuple[str, str]]
+
+    @property
+    def all_rooms(self) -> list[str]:
+        """All but those of two."""
+        return [*self.rooms, *self.private, self.heavy]
+
+
+async def make_people(patient: Patient) -> People:
+    """Rooms, public and private, and direct rooms; all exist before the clients come."""
+    users = [f"user{number}" for number in range(USERS)]
+    admin = Caller(patient.url, ADMIN, role="admin")
+    rooms = [await admin.create_room(f"Chaos {number}") for number in range(PUBLIC_ROOMS)]
+    private = [await admin.create_room(f"Private {part}", "private", memberIds=users[part::2]) for part in range(2)]
+    heavy = await admin.create_room("Heavy", "group", memberIds=users)
+    pairs = [pair for both in list(combinations(users, 2))[:: USERS // 2][:PAIRS] for pair in (both, both[::-1])]
+    return People(rooms, private, heavy, pairs)
+
+
+def make_clients(
+    patient: Patient, people: People, direct: dict[str, list[str]], ledger: Ledger, clock: Callable[[], float]
+) -> list[Client]:
+    """A device for each user, a second one for every third. Everybody listens to three public rooms, the heavy room, a
+    private one, and its direct rooms."""
+    clients = []
+    for number in range(USERS):
+        user = f"user{number}"
+        public = [people.rooms[(number + step) % PUBLIC_ROOMS] for step in range(3)]
+        rooms = [*public, people.heavy, people.private[number % 2], *direct.get(user, [])]
+        for device in ("a", "b") if number % 3 == 0 else ("a",):
+            clients.append(Client(f"{user}/{device}", user, patient.url, ledger, clock, rooms, SYMBOLS))
+    return clients
+
+
+async def open_direct_rooms(
+    patient: Patient, people: People, ledger: Ledger, clock: Callable[[], float]
+) -> dict[str, list[str]]:
+    """The first message of each pair, which makes their room; the direct rooms of each user."""
+    direct: dict[str, list[str]] = {}
+    for number, (here, there) in enumerate(people.pairs[::2]):
+        key = f"first{number}"
+        body = {"userId": there, "message": key, "clientMessageId": key}
+        message = await Caller(patient.url, here).data("POST", "/v1/messages/direct", json=body)
+        ledger.note_sent(key, here, [f"room:{message['chatroomId']}"], clock())
+        for user in (here, there):
+            direct.setdefault(user, []).append(message["chatroomId"])
+    return direct
+
+
+async def run(
+    patient: Patient,
+    plan: Sequence[Fault],
+    seed: int,
+    *,
+    rates: Rates | None = None,
+    until_expired: bool = True,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Break the system as planned under load; returns what came of it."""
+    started_s = time.monotonic()
+
+    def clock() -> float:
+        return time.monotonic() - started_s
+
+    ledger, publisher = Ledger(), Publisher(patient.infrastructure.amqp_url)
+    people = await make_people(patient)
+    direct = await open_direct_rooms(patient, people, ledger, clock)
+    clients = make_clients(patient, people, direct, ledger, clock)
+    traffic = Traffic(patient.url, clients, publisher, ledger, clock, seed)
+    traffic.visitors = clients[-3:]
+    faults = Faults(patient, clients, publisher, clock, say)
+    outcome = Outcome(ledger, traffic, faults.done)
+    living = [asyncio.create_task(client.run()) for client in clients]
+    try:
+        await traffic.quote(SYMBOLS)
+        await until(lambda: all(client.is_ready for client in clients), START_TIMEOUT_S)
+        before = await asyncio.to_thread(patient.memory_mib)
+        acting = asyncio.create_task(traffic.run(rates or Rates(), people.all_rooms, people.pairs, people.heavy))
+        await faults.carry_out(plan)
+        await _settle(outcome, patient, people, acting, clock, until_expired=until_expired)
+        _weigh(outcome, before, await asyncio.to_thread(patient.memory_mib))
+    finally:
+        for task in living:
+            task.cancel()
+        await asyncio.gather(*living, return_exceptions=True)
+        await publisher.close()
+    outcome.violations = ledger.check()
+    return outcome
+
+
+async def _settle(
+    outcome: Outcome,
+    patient: Patient,
+    people: People,
+    acting: "asyncio.Task[None]",
+    clock: Callable[[], float],
+    *,
+    until_expired: bool,
+) -> None:
+    traffic, last_s = outcome.traffic, clock()
+    settling = Settling(patient, traffic, outcome.ledger, clock)
+    patient.thaw()
+    traffic.visitors.clear()
+    outcome.presence_s = await settling.presence(last_s)
+    traffic.stop()
+    await acting
+    await settling.acks()
+    await settling.prices()
+    await settling.stored(people.all_rooms, people.pairs[::2])
+    await settling.deliveries()
+    outcome.settled_s = clock() - last_s
+    await settling.members(people.all_rooms)
+    outcome.queues = await settling.queues(until_expired=until_expired)
+
+
+def _weigh(outcome: Outcome, before: dict[str, int], after: dict[str, int]) -> None:
+    for name, mib in after.items():
+        outcome.memory_mib[name] = (before.get(name, mib), mib)
+        if mib > before.get(name, mib) + MEMORY_GROWTH_MAX_MIB:
+            outcome.ledger.note_failure(f"{name} has grown from {before[name]} to {mib} MiB")

@@ -1,0 +1,158 @@
+"""After the last fault: wait until all is quiet, and read what is stored."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import aiohttp
+
+from shared.ids import direct_room_id
+from tests.chaos.client import Clock, key_of_notification
+from tests.chaos.ledger import Item, Ledger
+from tests.chaos.system import Patient
+from tests.chaos.traffic import Traffic
+from tests.support.events import cloud_event
+from tests.support.live_client import Caller
+
+PRESENCE_MAX_S = 30.0
+ACKS_TIMEOUT_S = 60.0
+DELIVERIES_TIMEOUT_S = 60.0
+QUEUES_TIMEOUT_S = 90.0  # what a dead gateway leaves expires after 60 s
+QUIET_S = 2.0  # for what comes once too often
+ADMIN = "chaos-operator"
+FINAL_PRICE = 1_000_000.0
+
+
+class Settling:
+    """One run's end. What does not become as it should is noted in the ledger as a failure."""
+
+    def __init__(self, patient: Patient, traffic: Traffic, ledger: Ledger, clock: Clock) -> None:
+        self._patient = patient
+        self._traffic = traffic
+        self._clients = traffic.clients
+        self._ledger = ledger
+        self._clock = clock
+        self._admin = Caller(patient.url, ADMIN, role="admin")
+
+    async def presence(self, since_s: float) -> float:
+        """Seconds from `since_s` until presence is true for every user."""
+        truth = {client.user_id: "offline" for client in self._clients}
+        truth |= {client.user_id: "online" for client in self._clients if client.is_online}
+        seen: dict[str, str] = {}
+
+        async def is_true() -> bool:
+            users = await self._admin.data("GET", f"/v1/presence?ids={','.join(truth)}")
+            seen.update({user["userId"]: user["status"] for user in users})
+            return seen == truth
+
+        if not await _becomes(is_true, PRESENCE_MAX_S - (self._clock() - since_s)):
+            wrong = {user: seen.get(user) for user, status in truth.items() if seen.get(user) != status}
+            self._ledger.note_failure(f"presence is not true {PRESENCE_MAX_S:.0f} s after the last fault: {wrong}")
+        return self._clock() - since_s
+
+    async def acks(self) -> None:
+        """Every device comes back; wait until each has the acks of all that it sent."""
+        for client in self._clients:
+            client.resume()
+
+        async def are_there() -> bool:
+            return all(client.is_ready and not client.unacked for client in self._clients)
+
+        if not await _becomes(are_there, ACKS_TIMEOUT_S):
+            missing = {client.name: list(client.unacked) for client in self._clients if client.unacked}
+            waiting = [client.name for client in self._clients if not client.is_ready]
+            self._ledger.note_failure(f"not acked in the end: {missing}; not connected: {waiting}")
+
+    async def prices(self) -> None:
+        """The newest price of each symbol reaches everybody."""
+        symbols = self._clients[0].symbols
+        for symbol in symbols:
+            body = cloud_event(f"final_{symbol}", "market.tick", {"symbol": symbol, "price": FINAL_PRICE})
+            await self._traffic.publisher.publish("market.tick", body)
+
+        async def are_there() -> bool:
+            return all(client.prices.get(symbol) == FINAL_PRICE for client in self._clients for symbol in symbols)
+
+        if not await _becomes(are_there, DELIVERIES_TIMEOUT_S):
+            self._ledger.note_failure("the newest price did not reach everybody")
+
+    async def stored(self, rooms: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
+        """Read all histories and inboxes into the ledger."""
+        for room in rooms:
+            self._ledger.note_stored(f"room:{room}", await history(self._admin, room))
+        for here, there in pairs:
+            room = direct_room_id(here, there)
+            self._ledger.note_stored(f"room:{room}", await history(Caller(self._patient.url, here), room))
+        for user in sorted({client.user_id for client in self._clients}):
+            self._ledger.note_stored(f"inbox:{user}", await inbox(Caller(self._patient.url, user)))
+
+    async def deliveries(self) -> None:
+        """Wait until every client has reached the end of its channels, and a moment more."""
+
+        async def are_there() -> bool:
+            return all(
+                client.position(channel) >= len(self._ledger.stored[channel])
+                for client in self._clients
+                for channel in client.channels
+            )
+
+        await _becomes(are_there, DELIVERIES_TIMEOUT_S)
+        await asyncio.sleep(QUIET_S)
+
+    async def members(self, rooms: Sequence[str]) -> None:
+        """Every room's memberCount is the number of its members."""
+        for room in rooms:
+            count = (await self._admin.data("GET", f"/v1/chatrooms/{room}"))["memberCount"]
+            _, body = await self._admin.call("GET", f"/v1/chatrooms/{room}/members?limit=1")
+            if count != body["pagination"]["total"]:
+                self._ledger.note_failure(f"memberCount is {count} of {body['pagination']['total']}", channel=room)
+
+    async def queues(self, *, until_expired: bool) -> dict[str, int]:
+        """The queues in the end: all empty, and with `until_expired` none left of processes that are gone."""
+        found: dict[str, int] = {}
+
+        async def are_well() -> bool:
+            found.clear()
+            found.update(await self._patient.queues())
+            owned = [name for name in found if name.startswith(("gateway.", "reply.", "rates.", "profiles."))]
+            return not any(found.values()) and (not until_expired or len(owned) <= 2 * len(self._patient.names))
+
+        if not await _becomes(are_well, QUEUES_TIMEOUT_S, pause_s=2.0):
+            full = {name: count for name, count in found.items() if count}
+            self._ledger.note_failure(f"queues: {len(found)}, of which not empty: {full}")
+        return found
+
+
+async def history(rest: Caller, room: str) -> list[Item]:
+    """All messages of a room, oldest first."""
+    items: list[Item] = []
+    while True:
+        after = items[-1].seq if items else 0
+        page = await rest.data("GET", f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
+        found = [Item(one["seq"], one["id"], str(one.get("clientMessageId"))) for one in page]
+        if not found:
+            return items
+        items += sorted(found)
+
+
+async def inbox(rest: Caller) -> list[Item]:
+    """All notifications of a user, oldest first."""
+    items: list[Item] = []
+    for page in range(1, 1000):
+        found = await rest.data("GET", f"/v1/notifications?page={page}&limit=100")
+        items += [Item(one["seq"], one["id"], key_of_notification(one["data"])) for one in found]
+        if len(found) < 100:
+            break
+    return sorted(items)
+
+
+async def _becomes(holds: Callable[[], Awaitable[bool]], timeout_s: float, pause_s: float = 0.2) -> bool:
+    """Whether it holds within `timeout_s`; an answer that fails is no."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(timeout_s, 0.1)):
+            while True:
+                with suppress(AssertionError, aiohttp.ClientError, OSError, ValueError):
+                    if await holds():
+                        return True
+                await asyncio.sleep(pause_s)
+    return False

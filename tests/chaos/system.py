@@ -1,0 +1,95 @@
+"""The system that is to be broken: two of each service, and a broker and a database that can be killed."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from deploy.leftovers import MARK_VARIABLE
+from shared.ids import Prefix, new_id
+from tests.chaos.plan import REPLICAS, SERVICES
+from tests.load.processes import memory_bytes
+from tests.support.infrastructure import Infrastructure
+from tests.support.local_system import LocalSystem
+from tests.support.services import free_port
+from tests.support.tokens import SECRET
+
+SETTINGS = {
+    "GATEWAYS": str(REPLICAS),
+    "CHAT_SERVICES": str(REPLICAS),
+    "MARKET_FEEDS": str(REPLICAS),
+    "NOTIFIERS": str(REPLICAS),
+    "GATEWAY_HOST": "127.0.0.1",
+    "JWT_SECRET": SECRET,
+    "RATE_LIMIT_MESSAGES_PER_MINUTE": "1000000",
+    "MAX_CONNECTIONS_PER_USER": "1000",
+    "MARKET_SOURCE": "amqp",
+}
+MEBIBYTE = 1024 * 1024
+
+
+class Patient:
+    """The running system, and its processes by name: `gateway-1`, `chat_service-2`, ..."""
+
+    def __init__(self, local: LocalSystem, infrastructure: Infrastructure) -> None:
+        self.infrastructure = infrastructure
+        self.local = local
+        self.url = local.entries()["GATEWAY_URL"]
+        self.names = [f"{service}-{number}" for service in SERVICES for number in range(1, REPLICAS + 1)]
+
+    def pid(self, name: str) -> int | None:
+        """The process that runs now; None while it is being started again."""
+        entries = self.local.entries()
+        pid = int(entries.get(f"{name.upper().replace('-', '_')}_PID", 0))
+        mark = f"{MARK_VARIABLE}={self.local.directory.resolve()}".encode()
+        with suppress(OSError):  # its id may be another's by now
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                return pid
+        return None
+
+    def signal(self, name: str, number: signal.Signals) -> int | None:
+        """Send a signal to a process; returns its id, None if it does not run."""
+        pid = self.pid(name)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pid
+
+    def thaw(self) -> None:
+        """Let every process go on."""
+        for name in self.names:
+            self.signal(name, signal.SIGCONT)
+
+    def memory_mib(self) -> dict[str, int]:
+        """The resident memory of every process that runs."""
+        pids = {name: self.pid(name) for name in self.names}
+        return {name: memory_bytes(pid) // MEBIBYTE for name, pid in pids.items() if pid is not None}
+
+    async def queues(self) -> dict[str, int]:
+        """The broker's queues, and how many messages each holds."""
+        listed = await asyncio.to_thread(self.infrastructure.broker.control, "list_queues", "name", "messages")
+        rows = [line.split("\t") for line in listed.splitlines() if "\t" in line]
+        return {name: int(count) for name, count in rows if count.isdecimal()}
+
+
+@contextmanager
+def patient(
+    directory: Path, infrastructure: Infrastructure, settings: Mapping[str, str] | None = None
+) -> Iterator[Patient]:
+    """The whole system on this broker and database, until the end of the block."""
+    environment = {
+        **SETTINGS,
+        "GATEWAY_PORT": str(free_port()),
+        "AMQP_URL": infrastructure.amqp_url,
+        "MONGODB_URI": infrastructure.mongodb_uri,
+        "MONGODB_DATABASE": new_id(Prefix.COMMAND),
+        **(settings or {}),
+    }
+    with LocalSystem(directory, environment) as local:
+        running = Patient(local, infrastructure)
+        try:
+            yield running
+        finally:
+            running.thaw()

@@ -1,0 +1,244 @@
+"""What goes on while things break: chat, direct messages, notifications, alerts, prices, people who come and go."""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from random import Random
+from typing import Any
+
+import aio_pika
+import aiohttp
+import aiormq
+
+from shared.times import now_ms, to_iso
+from tests.chaos.client import COMMUNITY, Client, Clock
+from tests.chaos.ledger import Ledger
+from tests.support.events import EXCHANGE, cloud_event
+from tests.support.live_client import Caller
+
+CONFIRM_TIMEOUT_S = 5.0
+REST_TIMEOUT_S = 8.0
+LATE_COMMAND_S = 6.0  # a command that failed for its caller has taken effect by then, or never will
+REMEMBERED_EVENTS = 40
+HEAVY_BYTES = 6_000
+PRICE_START = 100.0
+BROKER_FAILURES = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError, TimeoutError)
+REST_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+
+
+@contextmanager
+def quiet_connections() -> Iterator[None]:
+    """The client library logs each connection of the harness that breaks; here they are broken on purpose."""
+    loggers = [logging.getLogger(name) for name in ("aio_pika", "aiormq")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+class Publisher:
+    """An internal service: publishes events one after another, each again with its id until it is confirmed."""
+
+    def __init__(self, amqp_url: str) -> None:
+        self.confirmed: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED_EVENTS)
+        self.resent = 0
+        self._url = amqp_url
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._exchange: aio_pika.abc.AbstractExchange | None = None
+        self._turn = asyncio.Lock()
+
+    async def publish(self, routing_key: str, body: bytes) -> None:
+        """Return once the broker has confirmed the event."""
+        async with self._turn:
+            for attempt in itertools.count():
+                self.resent += attempt > 0
+                try:
+                    async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                        await self._publish_once(routing_key, body)
+                    break
+                except BROKER_FAILURES:
+                    await self.close()
+                    await asyncio.sleep(0.2)
+            self.confirmed.append((routing_key, body))
+
+    async def repeat(self) -> int:
+        """Publish the last events once more."""
+        events = list(self.confirmed)
+        for routing_key, body in events:
+            await self.publish(routing_key, body)
+        return len(events)
+
+    async def close(self) -> None:
+        """Drop the connection; the next event makes another."""
+        connection, self._connection, self._exchange = self._connection, None, None
+        if connection is not None:
+            with suppress(*BROKER_FAILURES):
+                async with asyncio.timeout(1.0):
+                    await connection.close()
+
+    async def _publish_once(self, routing_key: str, body: bytes) -> None:
+        if self._exchange is None:
+            self._connection = await aio_pika.connect(self._url, timeout=CONFIRM_TIMEOUT_S)
+            self._exchange = await (await self._connection.channel()).get_exchange(EXCHANGE, ensure=False)
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await self._exchange.publish(message, routing_key, timeout=CONFIRM_TIMEOUT_S)
+
+
+class Rates:
+    """How much of what, a second."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.messages = 30.0 * scale
+        self.notifications = 5.0 * scale
+        self.ticks = 5.0 * scale
+        self.alerts = 0.5 * scale
+        self.fidgets = 2.0 * scale
+        self.comings = 0.4 * scale
+
+
+class Traffic:
+    """All actors over one set of clients. Runs until `stop` is set; then what is under way is finished."""
+
+    def __init__(
+        self, url: str, clients: Sequence[Client], publisher: Publisher, ledger: Ledger, clock: Clock, seed: int
+    ) -> None:
+        self.clients = list(clients)
+        self.publisher = publisher
+        self.counts: dict[str, int] = {"messages": 0, "direct messages": 0, "notifications": 0, "alerts": 0, "ticks": 0}
+        self.visitors: list[Client] = []  # those that come and go
+        self._url = url
+        self._ledger = ledger
+        self._clock = clock
+        self._random = Random(seed)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stop.set()
+
+    async def run(self, rates: Rates, rooms: Sequence[str], pairs: Sequence[tuple[str, str]], heavy: str) -> None:
+        """Return once stopped and everything begun is finished. Unacked messages stay with their clients."""
+        self._rooms, self._pairs, self._heavy = list(rooms), list(pairs), heavy
+        async with asyncio.TaskGroup() as tasks:
+            for act, rate in (
+                (self._chat, rates.messages),
+                (self._notify, rates.notifications),
+                (self._tick, rates.ticks),
+                (self._alert, rates.alerts),
+                (self._fidget, rates.fidgets),
+                (self._come_or_go, rates.comings),
+            ):
+                tasks.create_task(self._often(act, rate, tasks))
+
+    async def _often(self, act: Any, rate: float, tasks: asyncio.TaskGroup) -> None:
+        while not self._stop.is_set():
+            tasks.create_task(act())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._random.expovariate(rate))
+
+    def _number(self, what: str) -> int:
+        self.counts[what] += 1
+        return self.counts[what]
+
+    async def _chat(self) -> None:
+        online = [client for client in self.clients if client.is_online and len(client.unacked) < 50]
+        if not online:
+            return
+        client = self._random.choice(online)
+        partners = [there for here, there in self._pairs if here == client.user_id]
+        if partners and self._random.random() < 0.2:
+            key = f"d{self._number('direct messages')}"
+            await client.send_direct(key, self._random.choice(partners), key)
+            return
+        key = f"m{self._number('messages')}"
+        room = self._random.choice([room for room in client.rooms if room in self._rooms])
+        await client.send(key, room, key * (HEAVY_BYTES // len(key)) if room == self._heavy else key)
+
+    async def _notify(self) -> None:
+        number = self._number("notifications")
+        key = f"evt_{number}"
+        users = sorted({client.user_id for client in self.clients})
+        chosen = self._random.sample(users, 1 if number % 4 else min(5, len(users)))
+        if number % 10 == 0:
+            post = cloud_event(f"post_{number}", "post.created", {"postId": key, "communityId": COMMUNITY})
+            await self.publisher.publish("post.created", post)
+        inboxes = [f"inbox:{user}" for user in chosen]
+        self._ledger.note_sent(key, "publisher", inboxes, self._clock())
+        data = {"title": key, "message": "m", "priority": "low"}
+        body = cloud_event(key, "notification.created", data, audience=f"users:{','.join(chosen)}")
+        await self.publisher.publish("notification.created", body)
+        for inbox in inboxes:
+            self._ledger.note_acked(key, inbox, self._clock())
+
+    async def _tick(self) -> None:
+        number = self._number("ticks")
+        symbols = self.clients[0].symbols
+        symbol, price = symbols[number % len(symbols)], round(PRICE_START + number / 100, 2)
+        await self._move(symbol, price, f"tick_{number}")
+
+    async def quote(self, symbols: Sequence[str]) -> None:
+        """The first price of symbols, which makes them known."""
+        for symbol in symbols:
+            await self._move(symbol, PRICE_START, f"first_{symbol}")
+
+    async def _move(self, symbol: str, price: float, id_: str) -> None:
+        data = {"symbol": symbol, "price": price, "timestamp": to_iso(now_ms())}
+        await self.publisher.publish("market.tick", cloud_event(id_, "market.tick", data))
+
+    async def _alert(self) -> None:
+        """An alert on a symbol of its own, then prices on either side of it, then one more beyond."""
+        number = self._number("alerts")
+        symbol, client = f"ALERT{number}", self._random.choice(self.clients)
+        inbox = f"inbox:{client.user_id}"
+        self._ledger.note_sent(symbol, client.name, [inbox], self._clock())
+        stands = await self._create_alert(Caller(self._url, client.user_id), symbol)
+        for price in (1.0, 3.0, 1.5, 4.0):
+            await self._move(symbol, price, f"{symbol}_{price}")
+        if stands:
+            self._ledger.note_acked(symbol, inbox, self._clock())
+
+    async def _create_alert(self, rest: Caller, symbol: str) -> bool:
+        alert = {"symbol": symbol, "direction": "above", "price": 2.0}
+        if (await _call(rest, "POST", "/v1/alerts", json=alert))[0] == 201:
+            return True
+        await asyncio.sleep(LATE_COMMAND_S)
+        while True:
+            status, body = await _call(rest, "GET", "/v1/alerts?limit=100")
+            if status == 200:
+                return any(alert["symbol"] == symbol for alert in body["data"])
+            await asyncio.sleep(0.5)
+
+    async def _fidget(self) -> None:
+        """Join, leave, mark as read: what may fail while something is away, and must leave all counts right."""
+        client, room = self._random.choice(self.clients), self._random.choice(self._rooms)
+        someone = Caller(self._url, f"fidget-{self._random.randint(1, 10)}")
+        match self._random.randrange(3):
+            case 0:
+                seq = {"seq": client.position(f"room:{room}")}
+                await _call(Caller(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
+            case 1:
+                await _call(someone, "POST", f"/v1/chatrooms/{room}/join")
+            case _:
+                await _call(someone, "POST", f"/v1/chatrooms/{room}/leave")
+
+    async def _come_or_go(self) -> None:
+        if self.visitors:
+            visitor = self._random.choice(self.visitors)
+            if visitor.is_online:
+                visitor.pause()
+            else:
+                visitor.resume()
+
+
+async def _call(rest: Caller, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    """The status and the body; status 0 when there was no answer."""
+    try:
+        async with asyncio.timeout(REST_TIMEOUT_S):
+            return await rest.call(method, path, **options)
+    except REST_FAILURES:
+        return 0, None

@@ -1,0 +1,175 @@
+"""The chaos checker notices everything that it is there to notice."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.chaos.ledger import Item, Ledger, Wrong
+
+ROOM = "room:r"
+ITEMS = [Item(number, f"msg_{number}", f"k{number}") for number in range(1, 6)]
+
+Tamper = Callable[[Ledger], None]
+
+
+def good_run() -> Ledger:
+    """Five messages, two listeners, one of which came behind the second message."""
+    ledger = Ledger()
+    for item in ITEMS:
+        ledger.note_sent(item.key, "ann", [ROOM], item.seq)
+        ledger.note_acked(item.key, ROOM, item.seq + 0.1, item)
+    for listener, begun in (("ann", 0), ("bob", 2)):
+        ledger.note_listening(listener, ROOM, begun)
+        for item in ITEMS[begun:]:
+            ledger.note_delivered(listener, ROOM, item, item.seq + 0.2, 1)
+    ledger.note_stored(ROOM, ITEMS)
+    return ledger
+
+
+def wrongs(ledger: Ledger) -> set[Wrong]:
+    return {violation.wrong for violation in ledger.check()}
+
+
+def lose(ledger: Ledger) -> None:
+    del ledger.delivered[ROOM, "bob"][1]
+
+
+def lose_the_last(ledger: Ledger) -> None:
+    ledger.delivered[ROOM, "bob"].pop()
+
+
+def lose_all(ledger: Ledger) -> None:
+    del ledger.delivered[ROOM, "bob"]
+
+
+def repeat(ledger: Ledger) -> None:
+    ledger.delivered[ROOM, "ann"].append(ledger.delivered[ROOM, "ann"][-1])
+
+
+def repeat_over_another_connection(ledger: Ledger) -> None:
+    ledger.note_delivered("ann", ROOM, ITEMS[-1], 99.0, 2)
+
+
+def replay_what_was_before(ledger: Ledger) -> None:
+    ledger.delivered[ROOM, "bob"].insert(0, ledger.delivered[ROOM, "ann"][0])
+
+
+def reorder(ledger: Ledger) -> None:
+    got = ledger.delivered[ROOM, "ann"]
+    got[1], got[2] = got[2], got[1]
+
+
+def alter(ledger: Ledger) -> None:
+    got = ledger.delivered[ROOM, "ann"]
+    got[1] = got[1]._replace(item=ITEMS[1]._replace(id="msg_other"))
+
+
+def deliver_an_unacked_message_twice(ledger: Ledger) -> None:
+    """Its ack was lost, its sender sent it again, and it was stored again under a new seq."""
+    del ledger.acked[ROOM]["k5"]
+    again = Item(6, "msg_6", "k5")
+    ledger.note_sent("k5", "ann", [ROOM], 5.5)
+    ledger.note_stored(ROOM, [*ITEMS, again])
+    for listener in ("ann", "bob"):
+        ledger.note_delivered(listener, ROOM, again, 6.0, 1)
+
+
+def forget_what_was_acked(ledger: Ledger) -> None:
+    ledger.note_stored(ROOM, ITEMS[:-1])
+    for listener in ("ann", "bob"):
+        ledger.delivered[ROOM, listener].pop()
+
+
+def forget_the_whole_channel(ledger: Ledger) -> None:
+    del ledger.stored[ROOM]
+
+
+def ack_as_two(ledger: Ledger) -> None:
+    ledger.note_acked("k1", ROOM, 9.0, Item(7, "msg_7", "k1"))
+
+
+def leave_a_gap(ledger: Ledger) -> None:
+    ledger.note_stored(ROOM, [*ITEMS[:-1], ITEMS[-1]._replace(seq=6)])
+
+
+def invent(ledger: Ledger) -> None:
+    del ledger.sent["k1"]
+    del ledger.channels_of["k1"]
+
+
+def leak_into_another_room(ledger: Ledger) -> None:
+    ledger.note_delivered("bob", "room:secret", Item(1, "msg_9", "k9"), 9.0, 1)
+
+
+def deliver_what_is_not_stored(ledger: Ledger) -> None:
+    ledger.note_delivered("ann", ROOM, Item(6, "msg_6", "k6"), 9.0, 1)
+
+
+def lose_a_notification(ledger: Ledger) -> None:
+    """Its publish was confirmed, so nothing is known of it but its key."""
+    ledger.note_sent("evt_1", "publisher", ["inbox:ann"], 1.0)
+    ledger.note_acked("evt_1", "inbox:ann", 1.1)
+
+
+def fail_otherwise(ledger: Ledger) -> None:
+    ledger.note_failure("the server closed with 1011", listener="ann")
+
+
+def test_a_good_run_has_no_violations() -> None:
+    assert good_run().check() == []
+
+
+@pytest.mark.parametrize(
+    ("tamper", "wrong"),
+    [
+        (lose, Wrong.LOST),
+        (lose_the_last, Wrong.LOST),
+        (lose_all, Wrong.LOST),
+        (repeat, Wrong.REPEATED),
+        (repeat_over_another_connection, Wrong.REPEATED),
+        (replay_what_was_before, Wrong.REPEATED),
+        (reorder, Wrong.REORDERED),
+        (alter, Wrong.ALTERED),
+        (deliver_an_unacked_message_twice, Wrong.STORED_TWICE),
+        (forget_what_was_acked, Wrong.NOT_STORED),
+        (forget_the_whole_channel, Wrong.NOT_STORED),
+        (ack_as_two, Wrong.ACKED_TWICE),
+        (leave_a_gap, Wrong.GAP),
+        (invent, Wrong.UNKNOWN),
+        (leak_into_another_room, Wrong.UNKNOWN),
+        (deliver_what_is_not_stored, Wrong.UNKNOWN),
+        (lose_a_notification, Wrong.NOT_STORED),
+        (fail_otherwise, Wrong.FAILED),
+    ],
+)
+def test_the_checker_notices(tamper: Tamper, wrong: Wrong) -> None:
+    ledger = good_run()
+    tamper(ledger)
+    assert wrong in wrongs(ledger)
+
+
+@given(st.permutations(range(5)))
+def test_every_other_order_is_noticed(order: list[int]) -> None:
+    ledger = good_run()
+    got = ledger.delivered[ROOM, "ann"]
+    ledger.delivered[ROOM, "ann"] = [got[index] for index in order]
+    assert wrongs(ledger) == ({Wrong.REORDERED} if order != sorted(order) else set())
+
+
+@given(st.lists(st.integers(0, 4), max_size=7))
+def test_nothing_but_all_items_once_in_order_passes(indexes: list[int]) -> None:
+    ledger = good_run()
+    got = ledger.delivered[ROOM, "ann"]
+    ledger.delivered[ROOM, "ann"] = [got[index] for index in indexes]
+    assert (ledger.check() == []) == (indexes == [0, 1, 2, 3, 4])
+
+
+def test_a_history_tells_all_about_an_item_in_the_order_of_time() -> None:
+    ledger = good_run()
+    repeat(ledger)
+    (violation,) = ledger.check()
+    assert (violation.wrong, violation.key, violation.listener) == (Wrong.REPEATED, "k5", "ann")
+    told = [line.split("s  ", 1)[1].split(" ")[0] for line in ledger.history(violation)]
+    assert told == ["sent", "acked", "delivered", "delivered", "stored"]
