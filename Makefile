@@ -24,6 +24,10 @@ check: $(VENV)/.installed ## lint, formatting, types, import rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit/test_import_rules.py -q
 
+.PHONY: docs
+docs: $(VENV)/.installed ## write docs/openapi.json and docs/asyncapi.json from the code's types
+	@$(BIN)/python -m gateway.documents docs
+
 fmt: $(VENV)/.installed ## format, and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix

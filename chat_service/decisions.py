@@ -38,7 +38,8 @@ from shared.chat_commands import (
 )
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal
-from shared.protocol import UserProfile, frame
+from shared.protocol import Out, UserProfile, frame
+from shared.server_frames import ChatroomUpdatedData, MemberJoinedData, MemberLeftData
 from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
 READ_BROADCAST_MEMBERS_MAX = 100
@@ -270,7 +271,7 @@ class _Decision:
             self._control("recheck", {})
         self._announce(
             "chatroom:updated",
-            {"chatroomId": room.id, "name": room.name, "description": room.description, "type": room.type},
+            ChatroomUpdatedData(chatroom_id=room.id, name=room.name, description=room.description, type=room.type),
         )
         return self._view(room)
 
@@ -373,7 +374,7 @@ class _Decision:
         self._keep_member(member)
         self._keep_room(room)
         if not quietly:
-            data = {"chatroomId": room.id, "userId": user_id, "user": profile, "memberCount": room.member_count}
+            data = MemberJoinedData(chatroom_id=room.id, user_id=user_id, user=profile, member_count=room.member_count)
             self._announce("member:joined", data)
         return member
 
@@ -439,11 +440,12 @@ class _Decision:
         self.changes.read_marks[member.room_id, member.user_id] = seq
 
     def _announce_left(self, room: Room, user_id: str, *, evict: bool) -> None:
-        self._announce("member:left", {"chatroomId": room.id, "userId": user_id, "memberCount": room.member_count})
+        data = MemberLeftData(chatroom_id=room.id, user_id=user_id, member_count=room.member_count)
+        self._announce("member:left", data)
         if evict:
             self._control("evict", {"userId": user_id})
 
-    def _announce(self, type_: str, data: dict[str, Any]) -> None:
+    def _announce(self, type_: str, data: Out) -> None:
         self._deliver(room_channel(self.room_id), DeliveryClass.TRANSIENT, frame(type_, data))
 
     def _control(self, what: str, data: dict[str, Any]) -> None:

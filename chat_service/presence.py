@@ -15,11 +15,12 @@ from chat_service import metrics
 from chat_service.presence_store import PresenceRecord, PresenceStore
 from shared import logs
 from shared.chat_commands import PresenceReported, PresenceState, PresenceView, ReportPresence
-from shared.commands import Wire, reply_line
+from shared.commands import reply_line
 from shared.consumer import Line
 from shared.errors import Unavailable
 from shared.protocol import frame
 from shared.rpc import Publisher, decode_command
+from shared.server_frames import PresenceData
 from shared.times import to_iso
 from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
@@ -43,14 +44,6 @@ class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     silence_ms: int = 8_000
     claim_ms: int = 10_000
     sweep_interval_s: float = 2.0
-
-
-class PresenceData(Wire, frozen=True, kw_only=True, omit_defaults=True):
-    """The data of `user:online` and `user:offline`."""
-
-    user_id: str
-    status: str
-    last_seen_at: str | None = None
 
 
 class Presence:

@@ -19,9 +19,8 @@ from gateway.key_pace import KeyPace
 from gateway.live import Live
 from gateway.presence import Reporter, Roster
 from gateway.relay import Relay
-from gateway.rest.chat import ChatCalls
-from gateway.rest.inbox import InboxCalls
-from gateway.rest.market import MarketCalls
+from gateway.rest.described import document_routes
+from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
 from gateway.standings import Keeper, Standings
 from shared import lifecycle, logs
@@ -79,8 +78,8 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         await lifecycle.until(stop, bus.wait_connected())
         reporting = tasks.create_task(reporter.run())
         running.append(tasks.create_task(keeper.run()))
-        groups = (ChatCalls(guard, backend), MarketCalls(guard, backend), InboxCalls(guard, backend))
-        app = make_app(settings, guard, live, [route for group in groups for route in group.routes()])
+        routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
+        app = make_app(settings, guard, live, [*routes, *document_routes()])
         async with listening(settings, app) as site:
             del admin.checks["start"]
             await stop.wait()

@@ -7,6 +7,7 @@ from gateway.connections import Connections
 from gateway.session import Close
 from shared import logs
 from shared.protocol import CloseCode, frame
+from shared.server_frames import DrainData
 
 log = logs.get(__name__)
 
@@ -19,7 +20,7 @@ LATE_SPREAD_MS = 1000
 def farewell(spread_ms: int) -> Close:
     """`server:drain` with a time of its own, and 1012."""
     delay_ms = random.randint(RECONNECT_MIN_MS, RECONNECT_MIN_MS + spread_ms)  # noqa: S311 - not a secret
-    return Close(CloseCode.RESTARTING, "restarting", frame("server:drain", {"reconnectAfterMs": delay_ms}))
+    return Close(CloseCode.RESTARTING, "restarting", frame("server:drain", DrainData(reconnect_after_ms=delay_ms)))
 
 
 async def drain(connections: Connections, over_s: float) -> None:

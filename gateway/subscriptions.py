@@ -1,7 +1,7 @@
 """What a socket subscribes to: asking whether it may, the answer, what was missed, and the end of it."""
 
 import asyncio
-from typing import Any, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -12,7 +12,6 @@ from gateway.relay import Relay
 from gateway.wire import text_frame
 from shared import chat_commands as chat
 from shared.commands import Caller
-from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol import (
     ChatroomSubscribedData,
@@ -28,6 +27,7 @@ from shared.protocol import (
     channel_name,
     frame,
 )
+from shared.server_frames import ChatroomDeletedData, UnsubscribedData
 from shared.topology import (
     ALL_CHANNEL,
     community_channel,
@@ -177,23 +177,26 @@ class Subscriptions:
 
     def unsubscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Unsubscribe and answer."""
-        data: dict[str, Any]
+        channel = channel_name(target)
         match target:
-            case ChatroomTarget():
-                names, data = [room_channel(target.chatroom_id)], {"chatroomId": target.chatroom_id}
+            case ChatroomTarget(chatroom_id):
+                names, data = [room_channel(chatroom_id)], UnsubscribedData(channel=channel, chatroom_id=chatroom_id)
             case NotificationsTarget():
-                names, data = [inbox_channel(socket.user_id), ALL_CHANNEL], {"userId": socket.user_id}
-            case MarketTarget():
-                names, data = [market_channel(symbol) for symbol in target.symbols], {"symbols": target.symbols}
-                for symbol in target.symbols:
+                names = [inbox_channel(socket.user_id), ALL_CHANNEL]
+                data = UnsubscribedData(channel=channel, user_id=socket.user_id)
+            case MarketTarget(symbols):
+                names = [market_channel(symbol) for symbol in symbols]
+                data = UnsubscribedData(channel=channel, symbols=tuple(symbols))
+                for symbol in symbols:
                     socket.unquoted(symbol)
-            case CommunityTarget():
-                names, data = [community_channel(target.community_id)], {"communityId": target.community_id}
+            case CommunityTarget(community_id):
+                names = [community_channel(community_id)]
+                data = UnsubscribedData(channel=channel, community_id=community_id)
             case _:
                 assert_never(target)
         for name in names:
             self._leave(socket, name)
-        socket.send(frame("unsubscribed", {"channel": channel_name(target), **data}, id))
+        socket.send(frame("unsubscribed", data, id))
 
     async def listen(self, socket: Socket, name: str) -> None:
         """Join a channel whose shard reaches this gateway. Raises Unavailable; then the socket is not on it."""
@@ -227,7 +230,7 @@ class Subscriptions:
 
     def close_room(self, channel: str, room_id: str) -> None:
         """The room is deleted: tell its subscribers, and unsubscribe them."""
-        farewell = text_frame(to_json({"type": "chatroom:deleted", "data": {"chatroomId": room_id}}))
+        farewell = text_frame(frame("chatroom:deleted", ChatroomDeletedData(chatroom_id=room_id)))
         listeners = self._hub.listeners_of(channel)
         for sink in self._hub.sinks_of(channel):  # who is only asking will be told that there is no such room
             self.relay.leave(sink, channel)

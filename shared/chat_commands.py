@@ -1,7 +1,10 @@
 """What gateways ask of chat_service: commands to the one writer of a room, and queries. Pure."""
 
+from typing import Annotated
+
 from shared.commands import Command, Wire
 from shared.protocol import UserProfile
+from shared.validation import OnlineStatus, Time, one_of
 
 REPLAY_MAX = 1000  # messages that a resume may have missed; see also queries.REPLAY_MAX_BYTES
 
@@ -130,29 +133,36 @@ class Gone(Wire, frozen=True, kw_only=True):
 
 
 class ReadMark(Wire, frozen=True, kw_only=True):
+    """How far a user has read."""
+
     chatroom_id: str
     user_id: str
     seq: int
 
 
 class TypingMark(Wire, frozen=True, kw_only=True):
+    """Who types, or no longer does."""
+
     chatroom_id: str
     user_id: str
     is_typing: bool
 
 
 class RoomView(Wire, frozen=True, kw_only=True):
-    """A room as REST shows it. `unread_count` is the caller's; 0 for who is no member."""
+    """A room as REST shows it. `unread_count` is the caller's; 0 for who is no member.
+
+    `active_now`: members who are online now. `direct_user_ids`: the two users of a direct room.
+    """
 
     id: str
     name: str
     description: str
-    type: str
+    type: Annotated[str, one_of("public", "private", "group")]
     member_count: int
     active_now: int
-    last_message_at: str | None
+    last_message_at: Time | None
     created_by: str
-    created_at: str
+    created_at: Time
     last_seq: int
     unread_count: int
     is_member: bool
@@ -167,20 +177,20 @@ class MessageView(Wire, frozen=True, kw_only=True):
     user_id: str
     user: UserProfile
     message: str
-    created_at: str
+    created_at: Time
     seq: int
     client_message_id: str | None
 
 
 class MemberView(Wire, frozen=True, kw_only=True):
-    """A member as REST shows it. `role`: creator or member; `status`: online or offline."""
+    """A member as REST shows it."""
 
     user_id: str
     user: UserProfile
-    role: str
-    joined_at: str
-    status: str
-    last_seen_at: str | None
+    role: Annotated[str, one_of("creator", "member")]
+    joined_at: Time
+    status: OnlineStatus
+    last_seen_at: Time | None
 
 
 # Queries, on `chat.query` -------------------------------------------------------------------------------------------
@@ -256,14 +266,16 @@ class MemberPage(Wire, frozen=True, kw_only=True):
 
 
 class PresenceView(Wire, frozen=True, kw_only=True):
-    """`status`: online or offline."""
+    """Whether a user is online. `last_seen_at`: when they last went offline; null for who never did."""
 
     user_id: str
-    status: str
-    last_seen_at: str | None
+    status: OnlineStatus
+    last_seen_at: Time | None
 
 
 class PresenceState(Wire, frozen=True, kw_only=True):
+    """In the order asked."""
+
     users: tuple[PresenceView, ...]
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from shared.commands import Command, Wire
 from shared.protocol import PriceData
+from shared.validation import Time
 
 CANDLES_DEFAULT = 500
 CANDLES_MAX = 5000
@@ -41,7 +42,7 @@ class SymbolData(Wire, frozen=True, kw_only=True):
 
     symbol: str
     digits: int
-    timestamp: str
+    timestamp: Time
     stale: bool
 
 
@@ -67,7 +68,7 @@ class CandleData(Wire, frozen=True, kw_only=True):
 
     symbol: str
     interval: Interval
-    open_time: str
+    open_time: Time
     open: float
     high: float
     low: float

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from shared.commands import Command, Wire
-from shared.validation import Symbol
+from shared.validation import Symbol, Time
 
 # Inboxes ------------------------------------------------------------------------------------------------------------
 
@@ -68,10 +68,10 @@ class NotificationView(Wire, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     seq: int
     type: str
-    created_at: str
+    created_at: Time
     read: bool
-    data: msgspec.Raw
-    read_at: str | None = None
+    data: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+    read_at: Time | None = None
     title: str | None = None
     message: str | None = None
     priority: str | None = None
@@ -83,6 +83,8 @@ class NotificationPage(Wire, frozen=True, kw_only=True):
 
 
 class UnreadCount(Wire, frozen=True, kw_only=True):
+    """Notifications that are not read."""
+
     unread_count: int
 
 
@@ -138,8 +140,8 @@ class AlertView(Wire, frozen=True, kw_only=True):
     direction: AlertDirection
     price: float
     status: AlertStatus
-    created_at: str
-    fired_at: str | None
+    created_at: Time
+    fired_at: Time | None
 
 
 class AlertPage(Wire, frozen=True, kw_only=True):

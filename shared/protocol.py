@@ -4,14 +4,14 @@
 Names on the wire are camelCase, here snake_case.
 """
 
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 
 from shared.encoding import to_json
 from shared.errors import RETRYABLE, Detail, ErrorCode, Malformed, Refusal
 from shared.times import now_ms, to_iso
-from shared.validation import ClientMessageId, Id, MessageText, Seq, Symbol, decode
+from shared.validation import ClientMessageId, Id, MessageText, Seq, Symbol, Time, decode, one_of
 
 FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # what can be written again
 
@@ -132,21 +132,23 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 _header = msgspec.json.Decoder(_Header)
-_REQUESTS: dict[str, "msgspec.json.Decoder[Any]"] = {
-    "auth": msgspec.json.Decoder(Auth),
-    "chat:send": msgspec.json.Decoder(ChatSend),
-    "chat:direct": msgspec.json.Decoder(ChatDirect),
-    "chat:typing": msgspec.json.Decoder(ChatTyping),
-    "chat:read": msgspec.json.Decoder(ChatRead),
-    "presence:get": msgspec.json.Decoder(PresenceGet),
-    "ping": msgspec.json.Decoder(Ping),
+REQUESTS: dict[str, type[Request]] = {
+    "auth": Auth,
+    "chat:send": ChatSend,
+    "chat:direct": ChatDirect,
+    "chat:typing": ChatTyping,
+    "chat:read": ChatRead,
+    "presence:get": PresenceGet,
+    "ping": Ping,
 }
-_TARGETS: dict[str, "msgspec.json.Decoder[Any]"] = {
-    "chatroom": msgspec.json.Decoder(ChatroomTarget),
-    "notifications": msgspec.json.Decoder(NotificationsTarget),
-    "market": msgspec.json.Decoder(MarketTarget),
-    "community": msgspec.json.Decoder(CommunityTarget),
+TARGETS: dict[str, type[Target]] = {
+    "chatroom": ChatroomTarget,
+    "notifications": NotificationsTarget,
+    "market": MarketTarget,
+    "community": CommunityTarget,
 }
+_REQUESTS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in REQUESTS.items()}
+_TARGETS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in TARGETS.items()}
 _SUBSCRIPTIONS: dict[str, type[Subscribe] | type[Unsubscribe]] = {
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
@@ -240,10 +242,12 @@ class UserProfile(Out, frozen=True, kw_only=True):
 
 
 class AuthOkData(Out, frozen=True, kw_only=True):
+    """The socket is the user's now. The two intervals are in milliseconds."""
+
     user_id: str
     session_id: str
-    server_time: str
-    expires_at: str
+    server_time: Time
+    expires_at: Time
     heartbeat_interval: int  # ms
     connection_timeout: int  # ms
     max_message_bytes: int
@@ -252,7 +256,7 @@ class AuthOkData(Out, frozen=True, kw_only=True):
 class ChatroomSubscribedData(Out, frozen=True, kw_only=True):
     """`recovered` is False when more than 1,000 messages were missed: then none is replayed."""
 
-    channel: str = "chatroom"
+    channel: Literal["chatroom"] = "chatroom"
     chatroom_id: str
     seq: int
     recovered: bool
@@ -261,7 +265,9 @@ class ChatroomSubscribedData(Out, frozen=True, kw_only=True):
 
 
 class NotificationsSubscribedData(Out, frozen=True, kw_only=True):
-    channel: str = "notifications"
+    """`seq` is the last of the inbox; `recovered` is False when what was missed is not replayed."""
+
+    channel: Literal["notifications"] = "notifications"
     user_id: str
     seq: int
     recovered: bool
@@ -269,30 +275,38 @@ class NotificationsSubscribedData(Out, frozen=True, kw_only=True):
 
 
 class MarketSubscribedData(Out, frozen=True, kw_only=True):
-    channel: str = "market"
+    """Of each of `symbols` the latest price follows at once."""
+
+    channel: Literal["market"] = "market"
     symbols: list[str]
     unknown: list[str]
 
 
 class CommunitySubscribedData(Out, frozen=True, kw_only=True):
-    channel: str = "community"
+    """Its events follow as they come."""
+
+    channel: Literal["community"] = "community"
     community_id: str
 
 
 class ChatAckData(Out, frozen=True, kw_only=True):
+    """The message is on disk."""
+
     chatroom_id: str
     message_id: str
     seq: int
     client_message_id: str | None
-    timestamp: str
+    timestamp: Time
 
 
 class ChatMessageData(Out, frozen=True, kw_only=True):
+    """A message. `seq` counts the messages of its room, without gaps."""
+
     chatroom_id: str
     message_id: str
     user_id: str
     message: str
-    timestamp: str
+    timestamp: Time
     seq: int
     client_message_id: str | None
     user: UserProfile
@@ -309,7 +323,7 @@ class PriceData(Out, frozen=True, omit_defaults=True, kw_only=True):
     price: float
     change: float
     change_percent: float
-    timestamp: str
+    timestamp: Time
     seq: int
     bid: float | None = None
     ask: float | None = None
@@ -318,11 +332,15 @@ class PriceData(Out, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class PongData(Out, frozen=True, kw_only=True):
-    server_time: str
+    """The server lives."""
+
+    server_time: Time
 
 
 class ErrorData(Out, frozen=True, omit_defaults=True, kw_only=True):
-    code: str
+    """What went wrong with `request`. The socket stays open, unless a close code follows."""
+
+    code: Annotated[str, one_of(*ErrorCode)]
     message: str
     retryable: bool
     request: str | None = None

@@ -19,6 +19,16 @@ MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", descripti
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
+
+def one_of(*words: str) -> msgspec.Meta:
+    """Marks a text that we write, for the API documents alone: it is one of these."""
+    return msgspec.Meta(extra_json_schema={"enum": list(words)})
+
+
+# What goes out: it is not checked, but described.
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]  # UTC, milliseconds, Z
+OnlineStatus = Annotated[str, one_of("online", "offline")]
+
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 _PLAIN_REASONS = {

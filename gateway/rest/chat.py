@@ -3,14 +3,12 @@
 from typing import Annotated, Literal
 
 import msgspec
-from aiohttp import web
 
-from gateway.backend import Backend
-from gateway.guard import Guard
-from gateway.rest.envelope import Calls, In, Limit, Page, body_of, page_of, path_id, query_of, success
+from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, UserId, delete, get, post, put
+from gateway.rest.envelope import In, Limit, Page
 from shared import chat_commands as chat
-from shared import validation
-from shared.errors import Refusal
+from shared.commands import Caller
+from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
 from shared.validation import ClientMessageId, Id, MessageText, Seq
 
@@ -25,6 +23,8 @@ class ListQuery(In, frozen=True):
 
 
 class RoomsQuery(In, frozen=True):
+    """`q` matches the start of any word of the name."""
+
     page: Page = 1
     limit: Limit = 20
     type: RoomType | None = None
@@ -32,14 +32,16 @@ class RoomsQuery(In, frozen=True):
 
 
 class MessagesQuery(In, frozen=True):
+    """`before` and `after` are seqs, and as fast at any depth; they go before `page`."""
+
     page: Page = 1
     limit: Limit = 50
     before: Seq | None = None
     after: Seq | None = None
 
 
-class IdsQuery(In, frozen=True):
-    ids: Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+class PresenceQuery(In, frozen=True):
+    ids: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
 class NewRoom(In, frozen=True):
@@ -50,17 +52,23 @@ class NewRoom(In, frozen=True):
 
 
 class RoomChange(In, frozen=True):
+    """What is absent or null stays as it is."""
+
     name: RoomName | None = None
     description: Description | None = None
     type: RoomType | None = None
 
 
 class NewMessage(In, frozen=True):
+    """Sent again with the same `clientMessageId` it is still one message."""
+
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
 
 class NewDirect(In, frozen=True):
+    """Sent again with the same `clientMessageId` it is still one message."""
+
     user_id: Id
     message: MessageText
     client_message_id: ClientMessageId | None = None
@@ -70,52 +78,23 @@ class NewReadMark(In, frozen=True):
     seq: Seq
 
 
-class UserIds(In, frozen=True):
-    ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)]
-
-
 class ChatCalls(Calls):
-    """The handlers; each raises Refusal or Unavailable, of which `gateway.app` makes the failure envelope."""
-
-    def __init__(self, guard: Guard, backend: Backend) -> None:
-        super().__init__(guard)
-        self._backend = backend
-
-    def routes(self) -> list[web.RouteDef]:
-        """The calls of this group."""
-        return [
-            web.get("/v1/chatrooms", self.list_rooms),
-            web.post("/v1/chatrooms", self.create_room),
-            web.get("/v1/chatrooms/{room_id}", self.get_room),
-            web.put("/v1/chatrooms/{room_id}", self.update_room),
-            web.delete("/v1/chatrooms/{room_id}", self.delete_room),
-            web.get("/v1/chatrooms/{room_id}/messages", self.list_messages),
-            web.post("/v1/chatrooms/{room_id}/messages", self.send_message),
-            web.post("/v1/chatrooms/{room_id}/join", self.join_room),
-            web.post("/v1/chatrooms/{room_id}/leave", self.leave_room),
-            web.post("/v1/chatrooms/{room_id}/read", self.mark_read),
-            web.get("/v1/chatrooms/{room_id}/members", self.list_members),
-            web.put("/v1/chatrooms/{room_id}/members/{user_id}", self.add_member),
-            web.delete("/v1/chatrooms/{room_id}/members/{user_id}", self.remove_member),
-            web.post("/v1/messages/direct", self.send_direct),
-            web.get("/v1/users/{user_id}/presence", self.get_presence),
-            web.get("/v1/presence", self.list_presence),
-        ]
+    """Rooms, messages, members and presence."""
 
     # Rooms ----------------------------------------------------------------------------------------------------------
 
-    async def list_rooms(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        query = query_of(request, RoomsQuery)
+    @get("/v1/chatrooms")
+    async def list_rooms(self, caller: Caller, query: RoomsQuery) -> Paged[chat.RoomView]:
+        """The rooms that the caller may see, most recently active first: public ones, and those it is a member of."""
         command = chat.ListRooms(
             **self._backend.head(caller), page=query.page, limit=query.limit, type=query.type, q=query.q
         )
         found = await self._backend.chat_query(command, chat.RoomPage)
-        return page_of(found.items, query.page, query.limit, found.total)
+        return Paged(found.items, query.page, query.limit, found.total)
 
-    async def create_room(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        body = await body_of(request, NewRoom)
+    @post("/v1/chatrooms")
+    async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat.RoomView]:
+        """Create a room. The caller is its creator and first member; `memberIds` are members too."""
         command = chat.CreateRoom(
             **self._backend.head(caller),
             room_id=new_id(Prefix.ROOM),
@@ -124,116 +103,108 @@ class ChatCalls(Calls):
             type=body.type,
             member_ids=tuple(dict.fromkeys(body.member_ids)),
         )
-        return success(await self._backend.room(command, chat.RoomView), status=201)
+        return Created(await self._backend.room(command, chat.RoomView))
 
-    async def get_room(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        query = chat.GetRoom(**self._backend.head(caller), room_id=_room_id(request))
-        return success(await self._backend.chat_query(query, chat.RoomView))
+    @get("/v1/chatrooms/{chatroomId}")
+    async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
+        """One room. A private or group room does not exist to others than its members."""
+        query = chat.GetRoom(**self._backend.head(caller), room_id=chatroom_id)
+        return await self._backend.chat_query(query, chat.RoomView)
 
-    async def update_room(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        body = await body_of(request, RoomChange)
+    @put("/v1/chatrooms/{chatroomId}")
+    async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat.RoomView:
+        """Change a room. Creator or admin."""
         command = chat.UpdateRoom(
             **self._backend.head(caller),
-            room_id=_room_id(request),
+            room_id=chatroom_id,
             name=None if body.name is None else body.name.strip(),
             description=body.description,
             type=body.type,
         )
-        return success(await self._backend.room(command, chat.RoomView))
+        return await self._backend.room(command, chat.RoomView)
 
-    async def delete_room(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        command = chat.DeleteRoom(**self._backend.head(caller), room_id=_room_id(request))
-        return success(await self._backend.room(command, chat.Gone))
+    @delete("/v1/chatrooms/{chatroomId}")
+    async def delete_room(self, caller: Caller, chatroom_id: RoomId) -> chat.Gone:
+        """Delete a room. Creator or admin. Open sockets get `chatroom:deleted` and are unsubscribed."""
+        command = chat.DeleteRoom(**self._backend.head(caller), room_id=chatroom_id)
+        return await self._backend.room(command, chat.Gone)
 
-    async def join_room(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        command = chat.JoinRoom(**self._backend.head(caller), room_id=_room_id(request))
-        return success(await self._backend.room(command, chat.RoomView))
+    @post("/v1/chatrooms/{chatroomId}/join")
+    async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
+        """Become a member. Idempotent. Private and group rooms: only for those invited."""
+        command = chat.JoinRoom(**self._backend.head(caller), room_id=chatroom_id)
+        return await self._backend.room(command, chat.RoomView)
 
-    async def leave_room(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        command = chat.LeaveRoom(**self._backend.head(caller), room_id=_room_id(request))
-        return success(await self._backend.room(command, chat.RoomView))
+    @post("/v1/chatrooms/{chatroomId}/leave")
+    async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
+        """Be a member no longer. Idempotent. A direct room cannot be left."""
+        command = chat.LeaveRoom(**self._backend.head(caller), room_id=chatroom_id)
+        return await self._backend.room(command, chat.RoomView)
 
     # Messages -------------------------------------------------------------------------------------------------------
 
-    async def list_messages(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        query = query_of(request, MessagesQuery)
+    @get("/v1/chatrooms/{chatroomId}/messages")
+    async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[chat.MessageView]:
+        """The messages of a room, newest first."""
         command = chat.ListMessages(
             **self._backend.head(caller),
-            room_id=_room_id(request),
+            room_id=chatroom_id,
             page=query.page,
             limit=query.limit,
             before=query.before,
             after=query.after,
         )
         found = await self._backend.chat_query(command, chat.MessagePage)
-        return page_of(found.items, query.page, query.limit, found.total)
+        return Paged(found.items, query.page, query.limit, found.total)
 
-    async def send_message(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        room_id = _room_id(request)
-        body = await body_of(request, NewMessage)
-        sent = await self._backend.send_message(caller, room_id, body.message, body.client_message_id)
-        return success(sent.message, status=200 if sent.repeated else 201)
+    @post("/v1/chatrooms/{chatroomId}/messages", ErrorCode.RATE_LIMITED)
+    async def send_message(
+        self, caller: Caller, chatroom_id: RoomId, body: NewMessage
+    ) -> CreatedOnce[chat.MessageView]:
+        """Send a message. Who is no member of a public room becomes one."""
+        sent = await self._backend.send_message(caller, chatroom_id, body.message, body.client_message_id)
+        return CreatedOnce(sent.message, repeated=sent.repeated)
 
-    async def send_direct(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        body = await body_of(request, NewDirect)
+    @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
+    async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat.MessageView]:
+        """Send a message to one user, in the one room of the two, which is made if need be."""
         sent = await self._backend.send_direct(caller, body.user_id, body.message, body.client_message_id)
-        return success(sent.message, status=200 if sent.repeated else 201)
+        return CreatedOnce(sent.message, repeated=sent.repeated)
 
-    async def mark_read(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        room_id = _room_id(request)
-        body = await body_of(request, NewReadMark)
-        return success(await self._backend.mark_read(caller, room_id, body.seq))
+    @post("/v1/chatrooms/{chatroomId}/read")
+    async def mark_read(self, caller: Caller, chatroom_id: RoomId, body: NewReadMark) -> chat.ReadMark:
+        """The caller has read up to `seq`. Never goes back; answers with where the mark is now."""
+        return await self._backend.mark_read(caller, chatroom_id, body.seq)
 
     # Members and presence -------------------------------------------------------------------------------------------
 
-    async def list_members(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        query = query_of(request, ListQuery)
+    @get("/v1/chatrooms/{chatroomId}/members")
+    async def list_members(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat.MemberView]:
+        """The members of a room, and who of them is online."""
         command = chat.ListMembers(
-            **self._backend.head(caller), room_id=_room_id(request), page=query.page, limit=query.limit
+            **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit
         )
         found = await self._backend.chat_query(command, chat.MemberPage)
-        return page_of(found.items, query.page, query.limit, found.total)
+        return Paged(found.items, query.page, query.limit, found.total)
 
-    async def add_member(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        command = chat.AddMember(
-            **self._backend.head(caller), room_id=_room_id(request), user_id=path_id(request, "user_id", "userId")
-        )
-        return success(await self._backend.room(command, chat.MemberView))
+    @put("/v1/chatrooms/{chatroomId}/members/{userId}")
+    async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.MemberView:
+        """Invite a user, who is a member then. Creator or admin. Idempotent."""
+        command = chat.AddMember(**self._backend.head(caller), room_id=chatroom_id, user_id=user_id)
+        return await self._backend.room(command, chat.MemberView)
 
-    async def remove_member(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        command = chat.RemoveMember(
-            **self._backend.head(caller), room_id=_room_id(request), user_id=path_id(request, "user_id", "userId")
-        )
-        return success(await self._backend.room(command, chat.Gone))
+    @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
+    async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:
+        """Remove a member, whose sockets stop receiving at once. Creator or admin."""
+        command = chat.RemoveMember(**self._backend.head(caller), room_id=chatroom_id, user_id=user_id)
+        return await self._backend.room(command, chat.Gone)
 
-    async def get_presence(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        state = await self._backend.presence(caller, (path_id(request, "user_id", "userId"),))
-        return success(state.users[0])
+    @get("/v1/users/{userId}/presence")
+    async def get_presence(self, caller: Caller, user_id: UserId) -> chat.PresenceView:
+        """Whether a user is online; who has never been seen is offline."""
+        return (await self._backend.presence(caller, (user_id,))).users[0]
 
-    async def list_presence(self, request: web.Request) -> web.Response:
-        caller = self.caller(request)
-        ids = query_of(request, IdsQuery).ids.split(",")
-        users = validation.convert({"ids": [part.strip() for part in ids if part.strip()]}, UserIds)
-        state = await self._backend.presence(caller, tuple(dict.fromkeys(users.ids)))
-        return success(state.users)
-
-
-def _room_id(request: web.Request) -> str:
-    """The room of the path; what cannot be an id is no room."""
-    try:
-        return path_id(request, "room_id", "chatroomId")
-    except Refusal:
-        raise Refusal.not_found("room") from None
+    @get("/v1/presence")
+    async def list_presence(self, caller: Caller, query: PresenceQuery) -> tuple[chat.PresenceView, ...]:
+        """Who of these users is online, in their order."""
+        return (await self._backend.presence(caller, tuple(dict.fromkeys(query.ids)))).users

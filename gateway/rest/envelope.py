@@ -1,20 +1,21 @@
-"""What every REST call does alike: who calls, what comes in, and the envelopes of protocol.md."""
+"""What every REST call does alike: what comes in, and the envelopes of protocol.md. The calls: `gateway.rest.call`."""
 
 import math
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+import msgspec.inspect
 from aiohttp import web
 
-from gateway.guard import Guard
-from gateway.identity import Identity
 from shared import validation
-from shared.commands import Caller
 from shared.encoding import to_json
-from shared.errors import ErrorCode, Malformed, Refusal
+from shared.errors import Detail, ErrorCode, Malformed, Refusal
+from shared.protocol import Out
 from shared.validation import Id
 
 T = TypeVar("T")
+
+_LISTS: dict[type[Any], tuple[str, ...]] = {}  # what `lists_of` has found, one entry a query type
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -24,44 +25,74 @@ class In(msgspec.Struct, frozen=True, rename="camel"):
     """A query or a body; what we do not know is passed over."""
 
 
+class Pagination(Out, frozen=True, kw_only=True):
+    """Where a page stands in its list."""
+
+    page: int
+    limit: int
+    total: int
+    pages: int
+
+
+class Problem(Out, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong, and with which fields."""
+
+    code: ErrorCode
+    message: str
+    details: tuple[Detail, ...] = ()
+
+
+class Failure(Out, frozen=True, kw_only=True):
+    """Every answer that is no success."""
+
+    success: Literal[False] = False
+    status: int
+    error: Problem
+
+
 def bearer_token(request: web.BaseRequest) -> str:
     """The token of a request, or nothing."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-class Calls:
-    """A group of calls: who asks, and how they are answered."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    def identity(self, request: web.Request) -> Identity:
-        """Who calls. Raises as `Guard.admit`."""
-        token = bearer_token(request)
-        if not token:
-            raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        return self._guard.admit(token)
-
-    def caller(self, request: web.Request) -> Caller:
-        """On whose behalf. Raises as `Guard.admit`."""
-        return self.identity(request).caller
-
-
 class _PathId(msgspec.Struct, frozen=True):
     value: Id
 
 
-def path_id(request: web.Request, name: str, field: str) -> str:
+def path_id(request: web.Request, name: str) -> str:
+    """The id that is this part of the path. Raises VALIDATION."""
     try:
         return validation.convert({"value": request.match_info[name]}, _PathId).value
     except Refusal:
-        raise Refusal.invalid(field, "is not an id") from None
+        raise Refusal.invalid(name, "is not an id") from None
 
 
 def query_of(request: web.Request, kind: type[T]) -> T:
-    """The query string as `kind`. Raises VALIDATION with the parameter's name; an empty parameter counts as absent."""
-    return validation.convert({name: value for name, value in request.query.items() if value != ""}, kind)
+    """The query string as `kind`; what is a tuple there is separated by commas.
+
+    Raises VALIDATION with the parameter's name; an empty parameter counts as absent.
+    """
+    values: dict[str, object] = {name: value for name, value in request.query.items() if value != ""}
+    for name in lists_of(kind):
+        if isinstance(text := values.get(name), str):
+            values[name] = [part.strip() for part in text.split(",") if part.strip()]
+    return validation.convert(values, kind)
+
+
+def lists_of(kind: type[Any]) -> tuple[str, ...]:
+    """The parameters of a query that are lists."""
+    if (names := _LISTS.get(kind)) is None:
+        info = msgspec.inspect.type_info(kind)
+        fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+        names = _LISTS[kind] = tuple(field.encode_name for field in fields if _is_list(field.type))
+    return names
+
+
+def _is_list(kind: msgspec.inspect.Type) -> bool:
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return any(map(_is_list, kind.types))
+    return isinstance(kind, msgspec.inspect.VarTupleType)
 
 
 async def body_of(request: web.Request, kind: type[T]) -> T:
@@ -85,7 +116,7 @@ def success(data: Any, status: int = 200) -> web.Response:
 
 
 def page_of(items: Any, page: int, limit: int, total: int) -> web.Response:
-    pagination = {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
+    pagination = Pagination(page=page, limit=limit, total=total, pages=-(-total // limit))
     return json_response({"success": True, "status": 200, "data": items, "pagination": pagination}, 200)
 
 
@@ -96,10 +127,8 @@ def json_response(body: Any, status: int) -> web.Response:
 
 def failure(refusal: Refusal, status: int) -> web.Response:
     """The failure envelope."""
-    error: dict[str, object] = {"code": refusal.code, "message": refusal.message}
-    if refusal.details:
-        error["details"] = refusal.details
-    response = json_response({"success": False, "status": status, "error": error}, status)
+    problem = Problem(code=refusal.code, message=refusal.message, details=refusal.details)
+    response = json_response(Failure(status=status, error=problem), status)
     if refusal.retry_after_ms is not None:
         response.headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))
     if status == 401:

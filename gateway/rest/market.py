@@ -3,74 +3,55 @@
 from typing import Annotated
 
 import msgspec
-from aiohttp import web
 
-from gateway.backend import Backend
-from gateway.guard import Guard
-from gateway.rest.envelope import Calls, In, query_of, success
+from gateway.rest.call import Calls, get
+from gateway.rest.envelope import In
 from shared import market_commands as market
-from shared import validation
-from shared.errors import Refusal
+from shared.commands import Caller
+from shared.errors import ErrorCode, Refusal
 from shared.market_commands import CANDLES_DEFAULT, CANDLES_MAX, Interval
+from shared.protocol import PriceData
 from shared.times import from_iso
 from shared.validation import Symbol
 
 SYMBOLS_MAX = 200
 
+Time = Annotated[str, msgspec.Meta(description="ISO 8601, or milliseconds since 1970")]
+
 
 class PricesQuery(In, frozen=True):
-    symbols: Annotated[str, msgspec.Meta(max_length=8000)] | None = None
-
-
-class Symbols(In, frozen=True):
-    symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=SYMBOLS_MAX)]
+    symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=SYMBOLS_MAX)] | None = None
 
 
 class CandlesQuery(In, frozen=True):
-    """`from` and `to`: ISO 8601 times or milliseconds since 1970."""
-
     symbol: Symbol
     interval: Interval = Interval.MINUTE
-    from_: str | None = msgspec.field(default=None, name="from")
-    to: str | None = None
+    from_: Time | None = msgspec.field(default=None, name="from")
+    to: Time | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=CANDLES_MAX)] = CANDLES_DEFAULT
 
 
 class MarketCalls(Calls):
-    """The handlers; each raises Refusal or Unavailable, of which `gateway.app` makes the failure envelope."""
+    """Market data."""
 
-    def __init__(self, guard: Guard, backend: Backend) -> None:
-        super().__init__(guard)
-        self._backend = backend
-
-    def routes(self) -> list[web.RouteDef]:
-        """The calls of this group."""
-        return [
-            web.get("/v1/market/prices", self.prices),
-            web.get("/v1/market/symbols", self.symbols),
-            web.get("/v1/market/candles", self.candles),
-        ]
-
-    async def prices(self, request: web.Request) -> web.Response:
+    @get("/v1/market/prices")
+    async def get_prices(self, caller: Caller, query: PricesQuery) -> tuple[PriceData, ...]:
         """The latest prices of `symbols`, in their order, or of all; unknown symbols are absent."""
-        caller = self.caller(request)
-        asked = query_of(request, PricesQuery).symbols
-        symbols = None
-        if asked is not None:
-            names = [part.strip() for part in asked.split(",") if part.strip()]
-            symbols = tuple(dict.fromkeys(validation.convert({"symbols": names}, Symbols).symbols))
-        found = await self._backend.prices(caller, symbols)
-        return success(found.prices)
+        symbols = None if query.symbols is None else tuple(dict.fromkeys(query.symbols))
+        return (await self._backend.prices(caller, symbols)).prices
 
-    async def symbols(self, request: web.Request) -> web.Response:
+    @get("/v1/market/symbols")
+    async def list_symbols(self, caller: Caller) -> tuple[market.SymbolData, ...]:
         """Every known symbol."""
-        query = market.GetSymbols(**self._backend.head(self.caller(request)))
-        return success((await self._backend.market_query(query, market.Symbols)).symbols)
+        query = market.GetSymbols(**self._backend.head(caller))
+        return (await self._backend.market_query(query, market.Symbols)).symbols
 
-    async def candles(self, request: web.Request) -> web.Response:
-        """Candles of one symbol, oldest first."""
-        caller = self.caller(request)
-        query = query_of(request, CandlesQuery)
+    @get("/v1/market/candles", ErrorCode.NOT_FOUND)
+    async def list_candles(self, caller: Caller, query: CandlesQuery) -> tuple[market.CandleData, ...]:
+        """Candles of one symbol, oldest first.
+
+        Where more than `limit` open from `from` through `to`: with `from` the oldest of them, else the newest.
+        """
         command = market.GetCandles(
             **self._backend.head(caller),
             symbol=query.symbol,
@@ -79,7 +60,7 @@ class MarketCalls(Calls):
             to_ms=_time("to", query.to),
             limit=query.limit,
         )
-        return success((await self._backend.market_query(command, market.Candles)).candles)
+        return (await self._backend.market_query(command, market.Candles)).candles
 
 
 def _time(field: str, text: str | None) -> int | None:

@@ -15,7 +15,7 @@ PACKAGES = ("shared", *SERVICES)
 # A module is pure when its docstring says so. These must not stop saying it.
 PURE = {
     *("shared.protocol", "shared.events", "shared.topology", "shared.lines", "shared.commands", "shared.chat_commands"),
-    *("shared.market_commands", "shared.notifier_commands"),
+    *("shared.market_commands", "shared.notifier_commands", "shared.server_frames"),
     *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
     "gateway.key_pace",
     *("chat_service.decisions", "chat_service.rooms", "chat_service.messages", "chat_service.limits"),

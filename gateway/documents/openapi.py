@@ -1,0 +1,145 @@
+"""The OpenAPI 3.1 document of REST, made of the calls that the server serves."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.documents.schemas import Schema, example_of, schemas_of
+from gateway.rest.call import Call, camel
+from gateway.rest.envelope import Failure, Pagination, lists_of
+from gateway.rest.groups import GROUPS
+from shared.errors import HTTP_STATUS, ErrorCode
+from shared.validation import Id
+
+VERSION = "1.0.0"
+
+DESCRIPTION = """Chat rooms, messages, presence, market prices, notifications and price alerts.
+
+Live events come over the WebSocket `/v1/live`: see `/v1/asyncapi.json`. Times are ISO 8601, UTC, with milliseconds and
+`Z`. Ids sort by time. An empty query parameter counts as absent; fields and parameters that are not known are passed
+over. Bodies have at most 64 KB and are not compressed."""
+
+FAILURES: dict[int, str] = {
+    400: "A part of the path, a query parameter or a field of the body is wrong: `VALIDATION`, with `details`.",
+    401: "No token, or one that does not count: `UNAUTHORIZED`, `TOKEN_EXPIRED`.",
+    403: "The caller may not do this, or is banned: `FORBIDDEN`.",
+    404: "It does not exist, or not for the caller: `NOT_FOUND`.",
+    413: "The body is too large: `TOO_LARGE`.",
+    415: "The body is no JSON, by its Content-Type, or is compressed: `VALIDATION`.",
+    429: "Too many messages a minute: `RATE_LIMITED`.",
+    503: "A service behind the gateway does not answer; trying again may work: `UNAVAILABLE`.",
+}
+HEADERS: dict[int, Schema] = {
+    401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    429: {"Retry-After": {"description": "Seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}},
+    503: {"Retry-After": {"description": "Seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}},
+}
+
+
+def openapi() -> dict[str, Any]:
+    """The document."""
+    calls = [call for group in GROUPS.values() for call in group.calls()]
+    queries = [call.query for call in calls if call.query is not None]
+    bodies = [call.body for call in calls if call.body is not None]
+    sent = list(dict.fromkeys(call.data for call in calls))
+    found, components = schemas_of([*queries, *bodies, Id], [*sent, Failure, Pagination])
+    id_schema, *data = found[len(queries) + len(bodies) :]
+    writer = _Writer(components, id_schema, dict(zip([*sent, Failure, Pagination], data, strict=True)))
+    paths: dict[str, dict[str, Any]] = {}
+    for tag, group in GROUPS.items():
+        for call in group.calls():
+            paths.setdefault(call.path, {})[call.method.lower()] = writer.operation(call, tag)
+    for query in set(queries):
+        del components[query.__name__]
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Realtime", "version": VERSION, "description": DESCRIPTION},
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "tags": [{"name": tag, "description": group.__doc__} for tag, group in GROUPS.items()],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": components,
+            "responses": {str(status): _failure(status) for status in FAILURES},
+        },
+    }
+
+
+def _failure(status: int) -> Schema:
+    response: Schema = {
+        "description": FAILURES[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Failure"}}},
+    }
+    return response | ({"headers": HEADERS[status]} if status in HEADERS else {})
+
+
+class _Writer:
+    """Writes operations down. `data` has the schemas of answers by their types."""
+
+    def __init__(self, components: dict[str, Schema], id_schema: Schema, data: dict[Any, Schema]) -> None:
+        self._components = components
+        self._id = id_schema
+        self._data = data
+
+    def operation(self, call: Call, tag: str) -> Schema:
+        summary, _, more = call.doc.partition("\n\n")
+        operation: Schema = {"operationId": camel(call.name), "tags": [tag], "summary": summary.replace("\n", " ")}
+        if more:
+            operation["description"] = more
+        if parameters := [*self._path_parameters(call), *self._query_parameters(call)]:
+            operation["parameters"] = parameters
+        if call.body is not None:
+            schema = {"$ref": f"#/components/schemas/{call.body.__name__}"}
+            operation["requestBody"] = {"required": True, "content": self._content(schema)}
+        operation["responses"] = {
+            **{str(status): self._success(call, status, text) for status, text in call.statuses.items()},
+            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(failures_of(call))},
+        }
+        return operation
+
+    def _path_parameters(self, call: Call) -> Iterator[Schema]:
+        for name in call.parts.values():
+            yield {"name": name, "in": "path", "required": True, "schema": self._id}
+
+    def _query_parameters(self, call: Call) -> Iterator[Schema]:
+        if call.query is None:
+            return
+        component = self._components[call.query.__name__]
+        for name, schema in component["properties"].items():
+            schema = {key: value for key, value in schema.items() if (key, value) != ("default", None)}
+            options = [option for option in schema.pop("anyOf", [schema]) if option != {"type": "null"}]
+            schema |= options[0]
+            description = schema.pop("description", None)
+            yield {
+                "name": name,
+                "in": "query",
+                "required": name in component.get("required", ()),
+                **({"description": description} if description else {}),
+                **({"style": "form", "explode": False} if name in lists_of(call.query) else {}),
+                "schema": schema,
+            }
+
+    def _success(self, call: Call, status: int, text: str) -> Schema:
+        data = self._data[call.data]
+        properties: Schema = {"success": {"const": True}, "status": {"const": status}}
+        if call.is_page:
+            pagination = {"$ref": "#/components/schemas/Pagination"}
+            properties |= {"data": {"type": "array", "items": data}, "pagination": pagination}
+        else:
+            properties["data"] = data
+        schema = {"type": "object", "properties": properties, "required": list(properties)}
+        return {"description": text, "content": self._content(schema)}
+
+    def _content(self, schema: Schema) -> Schema:
+        return {"application/json": {"schema": schema, "example": example_of(schema, self._components)}}
+
+
+def failures_of(call: Call) -> set[int]:
+    """The statuses that a call may be refused with. Every call needs a token, and a service that answers."""
+    statuses = {HTTP_STATUS[code] for code in (*call.refuses, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)}
+    statuses.add(HTTP_STATUS[ErrorCode.UNAVAILABLE])
+    if call.query is not None or call.body is not None or call.parts:
+        statuses.add(400)
+    if call.body is not None:
+        statuses |= {413, 415}
+    return statuses

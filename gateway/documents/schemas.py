@@ -1,0 +1,122 @@
+"""JSON schemas of our structs, as they are on the wire: msgspec's, told what it cannot know. Pure.
+
+What a struct of ours is sent as is not what it could be read from. Sent, every field is there, unless its struct omits
+defaults: then it is there or absent, and never null.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.documents.examples import FIELDS
+
+Schema = dict[str, Any]
+
+REF = "#/components/schemas/{name}"
+
+
+def schemas_of(received: Iterable[Any], sent: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
+    """A schema for each of the types in order, those received first, and the components that they refer to."""
+    received, sent = list(received), list(sent)
+    found, components = msgspec.json.schema_components([*received, *sent], ref_template=REF)
+    outgoing = {kind.__name__: kind for kind in _structs(sent)}
+    for name, kind in ({kind.__name__: kind for kind in _structs(received)} | outgoing).items():
+        component = components[name]
+        _name_fields(component, kind)
+        if name in outgoing:
+            _as_sent(component, kind)
+        _give_examples(name, component)
+    return list(map(_plain, found)), {name: _plain(components[name]) for name in sorted(components)}
+
+
+def _structs(kinds: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
+    """All structs that the types are made of."""
+    seen: set[type] = set()
+    waiting: list[Any] = list(msgspec.inspect.multi_type_info(kinds))
+    while waiting:
+        match waiting.pop():
+            case msgspec.inspect.StructType(cls=kind, fields=fields):
+                if kind not in seen:
+                    seen.add(kind)
+                    yield kind
+                    waiting += [field.type for field in fields]
+            case msgspec.inspect.UnionType(types=types):
+                waiting += types
+            case msgspec.inspect.VarTupleType(item_type=item) | msgspec.inspect.ListType(item_type=item):
+                waiting.append(item)
+            case msgspec.inspect.Metadata(type=kind):
+                waiting.append(kind)
+
+
+def _name_fields(component: Schema, kind: type[msgspec.Struct]) -> None:
+    """In its description, the fields' names are those on the wire."""
+    del component["title"]
+    if not (kind.__doc__ or "").strip():
+        component.pop("description", None)
+        return
+    text = inspect.cleandoc(component["description"])
+    for field in msgspec.structs.fields(kind):
+        text = text.replace(f"`{field.name}`", f"`{field.encode_name}`")
+    component["description"] = text
+
+
+def _as_sent(component: Schema, kind: type[msgspec.Struct]) -> None:
+    properties: dict[str, Schema] = component["properties"]
+    for schema in properties.values():
+        default = schema.pop("default", ...)
+        if kind.__struct_config__.omit_defaults and default is None:
+            options = [option for option in schema.pop("anyOf", [schema]) if option.get("type") != "null"]
+            schema |= options[0] if len(options) == 1 else {"anyOf": options}
+    if not kind.__struct_config__.omit_defaults:
+        component["required"] = list(properties)
+
+
+def _give_examples(struct: str, component: Schema) -> None:
+    for name, schema in component["properties"].items():
+        known = FIELDS.get(f"{struct}.{name}", FIELDS.get(name, ...))
+        if known is not ... and "$ref" not in schema and "enum" not in schema:
+            schema["examples"] = [known]
+
+
+def _plain(schema: Any) -> Any:
+    """The schema with regular expressions that other languages read too; no empty lists of required fields."""
+    if isinstance(schema, list | tuple):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _plain(value) for name, value in schema.items() if (name, value) != ("required", [])}
+    if isinstance(pattern := plain.get("pattern"), str):
+        plain["pattern"] = re.sub(r"\\Z$", "$", pattern)
+    return plain
+
+
+# Examples -----------------------------------------------------------------------------------------------------------
+
+
+def example_of(schema: Schema, components: dict[str, Schema]) -> Any:
+    """A value of this schema, made of the examples of its fields."""
+    if "$ref" in schema:
+        return example_of(components[schema["$ref"].rpartition("/")[2]], components)
+    for known in ("const", "default"):
+        if schema.get(known) is not None:
+            return schema[known]
+    if "examples" in schema or "enum" in schema:
+        return (schema.get("examples") or schema["enum"])[0]
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema:
+            return example_of(schema[choice][0], components)
+    match schema.get("type"):
+        case "object":
+            properties = schema.get("properties", {})
+            return {name: example_of(inner, components) for name, inner in properties.items()}
+        case "array":
+            return [example_of(schema["items"], components)]
+        case "string":
+            return "text"
+        case "boolean":
+            return True
+        case _:
+            return schema.get("minimum", 1)

@@ -1,0 +1,192 @@
+"""A REST call, declared once: the routes of the server and the OpenAPI document are both made of it.
+
+    @get("/v1/chatrooms/{chatroomId}/messages")
+    async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[MessageView]:
+        \"\"\"Messages of a room, newest first.\"\"\"
+
+The handler's annotations are the declaration. `query` and `body` are read as the structs that they are, each other
+parameter is the part of the path with its name, and what the handler returns is answered in the envelope of its kind:
+`Paged`, `Created`, `CreatedOnce`, or the data itself. mypy holds the handler to what it declares.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
+
+from aiohttp import web
+
+from gateway.backend import Backend
+from gateway.guard import Guard
+from gateway.identity import Identity
+from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
+from shared.errors import ErrorCode, Refusal
+
+T = TypeVar("T")
+Handle = Callable[..., Awaitable[Any]]
+
+
+class NoSuch(NamedTuple):
+    """Marks a part of a path: what cannot be an id names nothing, so the answer is NOT_FOUND and not VALIDATION."""
+
+    what: str
+
+
+RoomId = Annotated[str, NoSuch("room")]
+NotificationId = Annotated[str, NoSuch("notification")]
+AlertId = Annotated[str, NoSuch("alert")]
+UserId = str
+
+
+class Paged(Generic[T]):
+    """A page of a list."""
+
+    statuses: ClassVar[dict[int, str]] = {200: "One page of the list."}
+
+    def __init__(self, items: Sequence[T], page: int, limit: int, total: int) -> None:
+        self.items = items
+        self.page = page
+        self.limit = limit
+        self.total = total
+
+    def response(self) -> web.Response:
+        """In the envelope with `pagination`."""
+        return page_of(self.items, self.page, self.limit, self.total)
+
+
+class Created(Generic[T]):
+    """Something that this call has made."""
+
+    statuses: ClassVar[dict[int, str]] = {201: "Made."}
+
+    def __init__(self, data: T) -> None:
+        self.data = data
+        self.status = 201
+
+    def response(self) -> web.Response:
+        """With status 201."""
+        return success(self.data, status=self.status)
+
+
+class CreatedOnce(Created[T], Generic[T]):
+    """Something that this call has made, or had made before under the same client id."""
+
+    statuses: ClassVar[dict[int, str]] = {201: "Made.", 200: "Sent before with the same `clientMessageId`: as it is."}
+
+    def __init__(self, data: T, *, repeated: bool) -> None:
+        super().__init__(data)
+        self.status = 200 if repeated else 201
+
+
+Answer = Paged[Any] | Created[Any]
+DONE = {200: "Done."}
+
+
+class Call:
+    """One call. `data` is the type of the answer's `data`, for a page that of an item."""
+
+    def __init__(self, method: str, path: str, handle: Handle, refuses: frozenset[ErrorCode]) -> None:
+        self.method = method
+        self.path = path
+        self.handle = handle
+        self.name = handle.__name__
+        self.doc = inspect.getdoc(handle) or ""
+        declared = dict(handle.__annotations__)
+        returned = declared.pop("return")
+        kind = get_origin(returned)
+        is_wrapped = isinstance(kind, type) and issubclass(kind, Paged | Created)
+        self.data: Any = get_args(returned)[0] if is_wrapped else returned
+        self.is_page = is_wrapped and issubclass(kind, Paged)
+        self.statuses: dict[int, str] = kind.statuses if is_wrapped else DONE
+        self.query: type[Any] | None = declared.pop("query", None)
+        self.body: type[Any] | None = declared.pop("body", None)
+        declared.pop("caller")  # every call has one
+        self.parts = {name: camel(name) for name in declared}
+        self._nothing = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
+        self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._nothing else frozenset())
+
+    async def arguments(self, request: web.Request) -> dict[str, Any]:
+        """What the handler is called with, beside the caller. Raises Refusal."""
+        given: dict[str, Any] = {name: self._part(request, name) for name in self.parts}
+        if self.query is not None:
+            given["query"] = query_of(request, self.query)
+        if self.body is not None:
+            given["body"] = await body_of(request, self.body)
+        return given
+
+    def _part(self, request: web.Request, name: str) -> str:
+        try:
+            return path_id(request, self.parts[name])
+        except Refusal:
+            if (nothing := self._nothing.get(name)) is None:
+                raise
+            raise Refusal.not_found(nothing.what) from None
+
+
+def get(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
+    """Declare a GET. `refuses`: codes beyond those that follow from what goes in and those of every call."""
+    return partial(_declare, "GET", path, refuses)
+
+
+def post(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
+    """Declare a POST."""
+    return partial(_declare, "POST", path, refuses)
+
+
+def put(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
+    """Declare a PUT."""
+    return partial(_declare, "PUT", path, refuses)
+
+
+def delete(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
+    """Declare a DELETE."""
+    return partial(_declare, "DELETE", path, refuses)
+
+
+def _declare(method: str, path: str, refuses: tuple[ErrorCode, ...], handle: Handle) -> Call:
+    return Call(method, path, handle, frozenset(refuses))
+
+
+class Calls:
+    """A group of calls: who asks, and how they are answered. Handlers raise Refusal or Unavailable, of which
+    `gateway.app` makes the failure envelope."""
+
+    def __init__(self, guard: Guard, backend: Backend) -> None:
+        self._guard = guard
+        self._backend = backend
+
+    @classmethod
+    def calls(cls) -> Iterator[Call]:
+        """The calls that the class declares, in order."""
+        return (member for member in vars(cls).values() if isinstance(member, Call))
+
+    def routes(self) -> list[web.RouteDef]:
+        """The calls of this group, for aiohttp. A GET serves HEAD too."""
+        return [
+            web.get(call.path, partial(self._serve, call))
+            if call.method == "GET"
+            else web.route(call.method, call.path, partial(self._serve, call))
+            for call in self.calls()
+        ]
+
+    async def _serve(self, call: Call, request: web.Request) -> web.Response:
+        caller = self.identity(request).caller
+        outcome = await call.handle(self, caller=caller, **await call.arguments(request))
+        return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
+
+    def identity(self, request: web.Request) -> Identity:
+        """Who calls. Raises as `Guard.admit`."""
+        token = bearer_token(request)
+        if not token:
+            raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
+        return self._guard.admit(token)
+
+
+def _mark_of(kind: Any) -> NoSuch | None:
+    return next((mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, NoSuch)), None)
+
+
+def camel(name: str) -> str:
+    """`chatroom_id` → `chatroomId`."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

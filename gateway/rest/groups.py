@@ -1,0 +1,8 @@
+"""All groups of calls: what the server serves, and what the OpenAPI document has under each tag."""
+
+from gateway.rest.call import Calls
+from gateway.rest.chat import ChatCalls
+from gateway.rest.inbox import InboxCalls
+from gateway.rest.market import MarketCalls
+
+GROUPS: dict[str, type[Calls]] = {"Chat": ChatCalls, "Market": MarketCalls, "Inbox": InboxCalls}
