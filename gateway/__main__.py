@@ -3,11 +3,13 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
+from gateway.acceptor import Acceptor, bind, probe
+from gateway.admission import Pace
 from gateway.app import Runner, make_app
 from gateway.auth import Authenticator
 from gateway.backend import Backend
@@ -31,7 +33,6 @@ from shared.errors import SettingsInvalid
 log = logs.get(__name__)
 
 DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is for what comes after
-BACKLOG = 4096
 
 
 async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) -> None:
@@ -58,7 +59,8 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             keys = PublishedKeys(settings.jwt_jwks_url, KeyPace(settings.jwt_jwks_refresh_s), authenticator.publish)
             admin.checks["keys"], guard.refresh_keys = keys.readiness, keys.refresh
             keeping_keys = [keys.run()]
-        live = Live(settings, guard, backend, hub, roster, tasks)
+        pace = Pace()
+        live = Live(settings, guard, backend, hub, roster, tasks, pace)
         keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
         live.on_standing = keeper.learn
         bus.on_connected.append(keeper.connected)
@@ -80,11 +82,11 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         running.append(tasks.create_task(keeper.run()))
         routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
         app = make_app(settings, guard, live, [*routes, *document_routes()])
-        async with listening(settings, app) as site:
+        async with listening(settings, app, pace, tasks) as stop_listening:
             del admin.checks["start"]
             await stop.wait()
-            live.draining = True
-            await site.stop()  # who comes back goes to another gateway
+            live.leave()
+            stop_listening()  # who comes back goes to another gateway
             await drain(live.connections, settings.drain_timeout_s * DRAIN_SHARE)
         reporting.cancel()  # a report behind the leave would take it back
         await asyncio.wait([reporting])
@@ -94,16 +96,29 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def listening(settings: GatewaySettings, app: web.Application) -> AsyncIterator[web.TCPSite]:
-    """Listen while in the context; the port is shared with other gateways on this host."""
-    runner = Runner(app, shutdown_timeout=1.0)
+async def listening(
+    settings: GatewaySettings, app: web.Application, pace: Pace, tasks: asyncio.TaskGroup
+) -> AsyncIterator[Callable[[], None]]:
+    """Listen while in the context, or until the yielded function is called. Raises OSError if the port cannot be had.
+
+    The port is shared with other gateways on this host.
+    """
+    runner = Runner(app, pace, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port, reuse_port=True, backlog=BACKLOG)
+    running: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        for task in running:
+            task.cancel()
+
     try:
-        await site.start()
-        log.info("gateway_listening", host=settings.gateway_host, port=runner.addresses[0][1])
-        yield site
+        listeners = await bind(settings.gateway_host, settings.gateway_port)
+        accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
+        running += [tasks.create_task(work) for work in (*accepting, runner.sweep(), probe(pace))]
+        log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])
+        yield stop
     finally:
+        stop()
         with suppress(TimeoutError):
             await runner.cleanup()
 

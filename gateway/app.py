@@ -1,5 +1,6 @@
 """The gateway's aiohttp application: routes, and every failure in the envelope of protocol.md."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -8,6 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway import metrics
+from gateway.admission import Pace
 from gateway.guard import Guard
 from gateway.live import Live
 from gateway.rest.envelope import bearer_token, failure
@@ -21,6 +23,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 URL_MAX_BYTES = 8190
 HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Not URL_MAX_BYTES: the two are told apart by it
+
+HEADERS_MAX = 100
+HEAD_TIMEOUT_S = 10.0
+KEEPALIVE_TIMEOUT_S = 75.0  # longer than load balancers keep theirs
 
 _CODES_BY_STATUS = {
     400: ErrorCode.VALIDATION,
@@ -87,16 +93,23 @@ def _from_status(status: int, reason: str) -> web.Response:
 
 
 class Runner(web.AppRunner):
-    """Runs the application so that what fails before it is reached gets the failure envelope too."""
+    """Runs the application so that what fails before it is reached gets the failure envelope too.
 
-    __slots__ = ()
+    A connection that brings no whole request in 10 s is dropped, and so is one that is idle for 75 s behind an answer.
+    """
 
-    def __init__(self, app: web.Application, **options: Any) -> None:
+    __slots__ = ("_newcomers", "_pace")
+
+    def __init__(self, app: web.Application, pace: Pace, **options: Any) -> None:
+        self._pace = pace
+        self._newcomers = Newcomers()
         super().__init__(
             app,
             access_log=None,
             max_line_size=URL_MAX_BYTES,
             max_field_size=HEADER_MAX_BYTES,
+            max_headers=HEADERS_MAX,
+            keepalive_timeout=KEEPALIVE_TIMEOUT_S,
             auto_decompress=False,  # compressed bodies are refused: see `body_of`
             **options,
         )
@@ -109,11 +122,52 @@ class Runner(web.AppRunner):
                 return await server.request_handler(request)
             except web.HTTPException as error:  # from before the middlewares: an expectation that we do not know
                 return _from_http(error)
+            finally:
+                self._pace.settled(request.protocol)
 
-        return _Server(handle, request_factory=server.request_factory, **self._kwargs)
+        made = _Server(handle, request_factory=server.request_factory, **self._kwargs)
+        made.pace, made.newcomers = self._pace, self._newcomers
+        return made
+
+    def protocol(self) -> web.RequestHandler:
+        """What speaks to a connection that was taken."""
+        assert self.server is not None  # noqa: S101 - `setup` was awaited
+        return self.server()
+
+    async def sweep(self) -> None:
+        """Drop the connections that send their request too slowly, or not at all; until cancelled."""
+        while True:
+            await asyncio.sleep(HEAD_TIMEOUT_S / 10)
+            self._newcomers.drop_late(time.monotonic())
+
+
+class Newcomers:
+    """The connections of the last HEAD_TIMEOUT_S, oldest first: one sweep instead of a timer each."""
+
+    def __init__(self) -> None:
+        self._came_at_s: dict[_Connection, float] = {}
+
+    def add(self, connection: "_Connection", now_s: float) -> None:
+        """A connection was made."""
+        self._came_at_s[connection] = now_s
+
+    def discard(self, connection: "_Connection") -> None:
+        """It is gone."""
+        self._came_at_s.pop(connection, None)
+
+    def drop_late(self, now_s: float) -> None:
+        """Forget those that have brought a request, and drop those that have not in time."""
+        for connection, came_at_s in list(self._came_at_s.items()):
+            if now_s - came_at_s < HEAD_TIMEOUT_S:
+                return
+            del self._came_at_s[connection]
+            connection.drop_if_silent()
 
 
 class _Server(web.Server):
+    pace: Pace
+    newcomers: Newcomers
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
@@ -121,7 +175,26 @@ class _Server(web.Server):
 class _Connection(web.RequestHandler):
     """aiohttp answers broken HTTP in plain text and logs the bytes that it could not read: a token may be in them."""
 
-    __slots__ = ()
+    __slots__ = ("_server",)
+
+    def __init__(self, server: _Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server.newcomers.add(self, time.monotonic())
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._server.newcomers.discard(self)
+        self._server.pace.settled(self)
+
+    def drop_if_silent(self) -> None:
+        """Drop the connection if no whole request has come."""
+        if self._request_count == 0 and self.transport is not None:
+            log.info("no_request_in_time")
+            self.transport.abort()
 
     def handle_error(
         self,

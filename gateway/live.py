@@ -1,6 +1,7 @@
 """`/v1/live`: the shell around `Session`. Reads frames in order, does what they ask, answers."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_never, cast
@@ -9,6 +10,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from gateway import metrics
+from gateway.admission import Admission, Pace, Refused
 from gateway.backend import Backend
 from gateway.connections import Connections, Socket
 from gateway.drain import LATE_SPREAD_MS, farewell
@@ -58,6 +60,8 @@ from shared.topology import (
 log = logs.get(__name__)
 
 SUBSCRIPTIONS_IN_AUTH_MAX = 200
+TAKEN_IN_A_TURN = 32
+_COUNTED = frozenset({WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG})
 
 
 class Live:
@@ -71,6 +75,7 @@ class Live:
         hub: Hub,
         roster: Roster,
         tasks: asyncio.TaskGroup,
+        pace: Pace,
     ) -> None:
         self._settings = settings
         self._guard = guard
@@ -78,10 +83,20 @@ class Live:
         self._hub = hub
         self._roster = roster
         self._tasks = tasks
+        self._pace = pace
+        self._admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
         self.connections = Connections(tasks.create_task)
         self.subscriptions = Subscriptions(backend, hub)
         self.on_standing: Callable[[Standing], None] = lambda _: None
-        self.draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is leaving."""
+        return self._admission.draining
+
+    def leave(self) -> None:
+        """Admit nobody any more."""
+        self._admission.draining = True
 
     async def readiness(self) -> str | None:
         """None, or that the gateway is leaving."""
@@ -91,7 +106,24 @@ class Live:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The handler of GET /v1/live."""
-        self._check_upgrade(request)
+        address = self._enter_by(request)
+        try:
+            return await self._serve(request)
+        finally:
+            self._admission.left(address)
+
+    def _enter_by(self, request: web.Request) -> str:
+        """Raises a refusal of the upgrade; the app makes a response of it."""
+        headers = request.headers
+        try:
+            return self._admission.enter(
+                request.remote or "", headers.getall("X-Forwarded-For", []), headers.getall("Origin", [])
+            )
+        except Refused as refused:
+            metrics.CONNECTIONS_REFUSED.labels(refused.reason).inc()
+            raise
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         ws = web.WebSocketResponse(
             max_msg_size=self._settings.max_message_bytes + 1,  # aiohttp takes less than this
             autoping=False,  # a ping is a sign of life; aiohttp would not tell
@@ -106,7 +138,7 @@ class Live:
         if self.draining:  # since the upgrade was asked for
             socket.close(farewell(LATE_SPREAD_MS))
         try:
-            await self._read(ws, socket)
+            await self._read(ws, socket, request.protocol)
         except Exception:  # the wall around one socket
             log.exception("connection_failed")
             socket.close(Close(CloseCode.INTERNAL, "an error of ours"))
@@ -115,29 +147,28 @@ class Live:
             self._forget(socket)
         return ws
 
-    def _check_upgrade(self, request: web.Request) -> None:
-        """Raises a refusal of the upgrade; the app makes a response of it."""
-        origin = request.headers.get("Origin")
-        if origin is not None and self._settings.allowed_origins and origin not in self._settings.allowed_origins:
-            metrics.CONNECTIONS_REFUSED.labels("origin").inc()
-            raise Refusal(ErrorCode.FORBIDDEN, "this origin may not connect")
-        if self.draining or len(self.connections.sockets) >= self._settings.max_connections:
-            metrics.CONNECTIONS_REFUSED.labels("draining" if self.draining else "full").inc()
-            raise Refusal(ErrorCode.UNAVAILABLE, "no more connections here", retry_after_ms=2000)
-
-    async def _read(self, ws: web.WebSocketResponse, socket: Socket) -> None:
+    async def _read(self, ws: web.WebSocketResponse, socket: Socket, connection: object) -> None:
+        session, is_arriving, taken = socket.session, True, 0
         while True:
             message = await ws.receive()
-            if socket.closing and message.type is WSMsgType.TEXT:
+            taken += 1
+            if not taken % TAKEN_IN_A_TURN:
+                await asyncio.sleep(0)  # what has come already is read without waiting: others want their turn
+            if socket.closing and message.type in _COUNTED:
+                continue
+            if message.type in _COUNTED and (close := session.taken(time.monotonic())) is not None:
+                socket.close(close)
                 continue
             match message.type:
                 case WSMsgType.TEXT:
                     await self._act(socket, message.data)
+                    if is_arriving and socket.is_present:
+                        self._pace.settled(connection)
+                        is_arriving = False
                 case WSMsgType.PING:
-                    socket.session.heard(time.monotonic())
                     await ws.pong(message.data)
                 case WSMsgType.PONG:
-                    socket.session.heard(time.monotonic())
+                    pass
                 case WSMsgType.BINARY:
                     socket.close(Close(CloseCode.UNSUPPORTED, "only text frames are taken"))
                 case _:
@@ -206,6 +237,9 @@ class Live:
             refusal = Refusal(ErrorCode.RATE_LIMITED, "too many connections of this user")
             socket.close(Close(CloseCode.OVERLOADED, "too many connections", error_frame(refusal, "auth", id)))
             return False
+        for other in self.connections.by_user.get(user_id, ()):
+            socket.session.share_rate(other.session)
+            break
         self.connections.identify(socket, user_id)
         try:
             await self.subscriptions.listen(socket, user_channel(user_id))

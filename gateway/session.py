@@ -29,6 +29,7 @@ from shared.topology import community_channel
 BAD_FRAMES_MAX = 10
 ABUSE_FACTOR = 10
 ABUSE_WINDOW_S = 60.0
+FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; more where RATE_LIMIT_MESSAGES_PER_MINUTE asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,23 @@ class Perform:
 Action = Answer | Close | Authenticate | Perform
 
 
+class Window:
+    """Counts what came in the last ABUSE_WINDOW_S, roughly: from the first after the window before."""
+
+    __slots__ = ("_began_at_s", "_count")
+
+    def __init__(self, now_s: float) -> None:
+        self._began_at_s = now_s
+        self._count = 0
+
+    def count(self, now_s: float) -> int:
+        """One more; returns how many there are."""
+        if now_s - self._began_at_s > ABUSE_WINDOW_S:
+            self._began_at_s, self._count = now_s, 0
+        self._count += 1
+        return self._count
+
+
 class Session:
     """What a connection may do now. Times are seconds of one monotonic clock, unless they end in `_ms` (wall clock)."""
 
@@ -78,12 +96,22 @@ class Session:
         self._opened_at_s = now_s
         self._heard_at_s = now_s
         self._bad_frames = 0
-        self._window_began_at_s = now_s
-        self._sent_in_window = 0
+        self._sent = Window(now_s)
+        self._frames = Window(now_s)
+        self._sent_max = ABUSE_FACTOR * settings.rate_limit_messages_per_minute
+        self._frames_max = max(FRAMES_PER_WINDOW_MAX, 2 * self._sent_max)
 
-    def heard(self, now_s: float) -> None:
-        """The client gave a sign of life, whatever it was."""
+    def taken(self, now_s: float) -> Close | None:
+        """A frame came, of whatever kind: a sign of life, and work."""
         self._heard_at_s = now_s
+        if self._frames.count(now_s) > self._frames_max:
+            refusal = Refusal(ErrorCode.RATE_LIMITED, "too many frames")
+            return Close(CloseCode.RATE_ABUSE, "too many frames", error_frame(refusal))
+        return None
+
+    def share_rate(self, other: "Session") -> None:
+        """What abuses the rate is counted over all sockets of the user here."""
+        self._sent = other._sent
 
     def receive(self, text: str, now_s: float) -> Action:
         """Decide on one text frame."""
@@ -173,11 +201,8 @@ class Session:
         return Close(CloseCode.UNAUTHORIZED, "not authenticated", error_frame(refusal, name, id))
 
     def _abuses_the_rate(self, now_s: float) -> bool:
-        """Whether this connection alone sends more than ten times what its user may."""
-        if now_s - self._window_began_at_s > ABUSE_WINDOW_S:
-            self._window_began_at_s, self._sent_in_window = now_s, 0
-        self._sent_in_window += 1
-        return self._sent_in_window > ABUSE_FACTOR * self._settings.rate_limit_messages_per_minute
+        """Whether the sockets of this user here send more than ten times what the user may."""
+        return self._sent.count(now_s) > self._sent_max
 
 
 def _too_many(what: str, limit: int) -> Refusal:

@@ -1,6 +1,10 @@
 """The settings of the gateway; see shared/settings.py."""
 
+from ipaddress import ip_network
+from typing import Annotated
 from urllib.parse import urlsplit
+
+import msgspec
 
 from shared.settings import Count, Port, Seconds, Settings, url_problems
 
@@ -22,7 +26,9 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
     allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     max_connections: Count = 10_000
+    max_connections_per_ip: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0  # 0: no limit
     max_connections_per_user: Count = 20
     max_message_bytes: Count = 65_536
     max_subscriptions: Count = 200
@@ -42,6 +48,11 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
             )
         if self.jwt_secret is not None and len(self.jwt_secret.encode()) < 32 and not self.dev_mode:
             found.append("JWT_SECRET: must have 32 bytes at least (RFC 7518, 3.2)")
+        for text in self.trusted_proxies:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                found.append(f"TRUSTED_PROXIES: {error}")
         if self.jwt_jwks_url is not None:
             found += self._jwks_problems(self.jwt_jwks_url)
         return found

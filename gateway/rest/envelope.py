@@ -1,5 +1,6 @@
 """What every REST call does alike: what comes in, and the envelopes of protocol.md. The calls: `gateway.rest.call`."""
 
+import asyncio
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +17,7 @@ from shared.validation import Id
 T = TypeVar("T")
 
 _LISTS: dict[type[Any], tuple[str, ...]] = {}  # what `lists_of` has found, one entry a query type
+BODY_TIMEOUT_S = 10.0
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -102,7 +104,10 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise web.HTTPUnsupportedMediaType
     try:
-        body = await request.read()
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Refusal.invalid("body", "did not arrive whole") from error
     try:

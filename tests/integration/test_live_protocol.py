@@ -747,7 +747,7 @@ async def test_client_that_stops_reading_is_closed_with_4413_and_others_feel_not
 
 
 def closed_as_slow() -> float:
-    return REGISTRY.get_sample_value("gateway_closes_total", {"code": "4413"}) or 0.0
+    return REGISTRY.get_sample_value("gateway_closes_total", {"code": "4413", "by": "server"}) or 0.0
 
 
 class _unread_socket:

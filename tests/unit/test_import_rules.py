@@ -18,6 +18,7 @@ PURE = {
     *("shared.market_commands", "shared.notifier_commands", "shared.server_frames"),
     *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
     "gateway.key_pace",
+    "gateway.admission",
     *("chat_service.decisions", "chat_service.rooms", "chat_service.messages", "chat_service.limits"),
     *("chat_service.typing_marks", "chat_service.assignment"),
     *("market_feed.ticker", "market_feed.candles", "notifier.audience"),

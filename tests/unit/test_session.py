@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.identity import Identity
-from gateway.session import Action, Answer, Authenticate, Close, Perform, Session
+from gateway.session import FRAMES_PER_WINDOW_MAX, Action, Answer, Authenticate, Close, Perform, Session
 from gateway.settings import GatewaySettings
 from shared.commands import Caller
 from shared.errors import ErrorCode, Refusal
@@ -182,7 +182,7 @@ def test_any_sign_of_life_counts(sign: str) -> None:
         case "bad frame":
             receive(session, "nope", now_s=159.0)
         case _:
-            session.heard(159.0)
+            assert session.taken(159.0) is None
     assert session.tick(219.0, 0) is None
     closed(session.tick(219.01, 0), 4408)
 
@@ -209,6 +209,29 @@ def test_more_than_ten_times_the_rate_closes_with_4429(frame: dict[str, Any]) ->
         assert isinstance(receive(session, frame), Perform)
     close = closed(receive(session, {**frame, "id": 8}), 4429)
     assert (said(close)[1], said(close)[2]["code"]) == (8, "RATE_LIMITED")
+
+
+def test_the_rate_is_counted_over_the_sockets_of_a_user() -> None:
+    first, second = rated(2), rated(2)
+    second.share_rate(first)
+    for number in range(20):
+        assert isinstance(receive((first, second)[number % 2], SEND), Perform)
+    closed(receive(second, SEND), 4429)
+    closed(receive(first, SEND), 4429)
+
+
+def test_a_flood_of_any_frames_closes_with_4429() -> None:
+    session = open_session()
+    for _ in range(FRAMES_PER_WINDOW_MAX):
+        assert session.taken(100.0) is None
+    assert said(closed(session.taken(100.0), 4429))[2]["code"] == "RATE_LIMITED"
+
+
+def test_many_frames_every_minute_are_no_flood() -> None:
+    session = open_session()
+    for minute in range(3):
+        for _ in range(FRAMES_PER_WINDOW_MAX):
+            assert session.taken(100.0 + 61 * minute) is None
 
 
 def test_ten_times_the_rate_every_minute_is_no_abuse() -> None:

@@ -135,6 +135,11 @@ def test_published_keys_are_enough_to_start(url: str) -> None:
     assert load(GatewaySettings, {"AMQP_URL": AMQP, "JWT_JWKS_URL": url}).jwt_jwks_url == url
 
 
+@pytest.mark.parametrize("proxies", ["10.0.0.0/33", "10.0.0.1/8", "lb.example", "::1/129", "10.0.0.0/8, x"])
+def test_proxies_are_addresses_or_ranges(proxies: str) -> None:
+    assert problems(GatewaySettings, {**GATEWAY, "TRUSTED_PROXIES": proxies}).keys() == {"TRUSTED_PROXIES"}
+
+
 def test_a_short_secret_is_for_development_only() -> None:
     assert problems(GatewaySettings, {**GATEWAY, "JWT_SECRET": SECRET[:-1]}).keys() == {"JWT_SECRET"}
     assert load(GatewaySettings, {**GATEWAY, "JWT_SECRET": "dev", "DEV_MODE": "1"}).jwt_secret == "dev"

@@ -1,0 +1,182 @@
+"""Who may open a socket now: all that is decided at the upgrade, and the pace of a storm. Pure: the clock comes in.
+
+A client may: if the gateway stays (not draining), knows its page (`ALLOWED_ORIGINS`), has room (`MAX_CONNECTIONS`, and
+`MAX_CONNECTIONS_PER_IP`), and is not too busy to keep the others' deliveries quick. Who may not is told when to come
+back, each at another time.
+
+    TCP connection ── arrived ──> upgrade ── enter ──> auth, subscriptions ── settled ──> open ── left
+
+What has arrived and not settled is work to come. `Pace` bounds it: above the bound connections are not taken from the
+kernel's queue, which costs nothing; the bound follows how late the event loop runs.
+"""
+
+import random
+from collections.abc import Hashable, Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from gateway.settings import GatewaySettings
+from shared.errors import ErrorCode, Refusal
+
+FULL_RETRY_MS = (2_000, 10_000)
+BUSY_RETRY_MS = (1_000, 6_000)
+LEAVING_RETRY_MS = (1_000, 2_000)
+
+ARRIVING_MIN = 32
+ARRIVING_FIRST = 256
+ARRIVING_MAX = 512
+ARRIVING_STEP = 16
+ARRIVAL_GRACE_S = 1.0
+LATE_S = 0.1
+ON_TIME_S = 0.05
+TOO_LATE_S = 0.25
+
+Network = IPv4Network | IPv6Network
+
+
+class Pace:
+    """How many connections may be arriving at a time. Arrivals that have not settled after ARRIVAL_GRACE_S wait for
+    their client, or for a service: they are no work of this loop, and count no more. So silent clients hold up nobody
+    for longer."""
+
+    def __init__(self) -> None:
+        self._arrived_at_s: dict[Hashable, float] = {}  # oldest first
+        self._most = float(ARRIVING_FIRST)
+        self.is_busy = False
+
+    @property
+    def most(self) -> int:
+        """The bound of now."""
+        return int(self._most)
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether one more may arrive."""
+        for key, arrived_at_s in list(self._arrived_at_s.items()):
+            if now_s - arrived_at_s < ARRIVAL_GRACE_S:
+                break
+            del self._arrived_at_s[key]
+        return len(self._arrived_at_s) < self.most
+
+    def arrived(self, key: Hashable, now_s: float) -> None:
+        """A connection was taken."""
+        self._arrived_at_s[key] = now_s
+
+    def settled(self, key: Hashable) -> None:
+        """It has what it came for, or is gone."""
+        self._arrived_at_s.pop(key, None)
+
+    def measured(self, late_s: float) -> None:
+        """The event loop ran so late: the bound falls by a third, or rises a step; at the least it is too busy."""
+        if late_s > LATE_S:
+            self.is_busy = late_s > TOO_LATE_S and self._most <= ARRIVING_MIN
+            self._most = max(self._most * 2 / 3, ARRIVING_MIN)
+        else:
+            self.is_busy = False
+            if late_s < ON_TIME_S:
+                self._most = min(self._most + ARRIVING_STEP, ARRIVING_MAX)
+
+
+class Refused(Refusal):
+    """An upgrade is refused; `reason` is a word for the metrics."""
+
+    def __init__(self, reason: str, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(code, message, retry_after_ms=retry_after_ms)
+        self.reason = reason
+
+
+class Admission:
+    """Counts the sockets, in all and by address. Every `enter` that did not raise is followed by one `left`."""
+
+    def __init__(self, settings: GatewaySettings, pace: Pace, chance: random.Random) -> None:
+        self._settings = settings
+        self._pace = pace
+        self._chance = chance
+        self._trusted = networks(settings.trusted_proxies)
+        self._open = 0
+        self._by_address: dict[str, int] = {}
+        self.draining = False
+
+    def enter(self, peer: str, forwarded: Sequence[str], origins: Iterable[str]) -> str:
+        """Admit a socket; returns the address that it counts for. `forwarded` are the values of X-Forwarded-For, in
+        order. Raises Refused."""
+        if self.draining:
+            raise self._later("draining", "this gateway is leaving", LEAVING_RETRY_MS)
+        allowed = self._settings.allowed_origins
+        if allowed and not all(origin in allowed for origin in origins):
+            raise Refused("origin", ErrorCode.FORBIDDEN, "this origin may not connect")
+        if self._open >= self._settings.max_connections:
+            raise self._later("full", "no more connections here", FULL_RETRY_MS)
+        if self._pace.is_busy:
+            raise self._later("busy", "too many are connecting", BUSY_RETRY_MS)
+        address = ""
+        if most := self._settings.max_connections_per_ip:
+            address = counted_address(client_address(peer, forwarded, self._trusted))
+            if self._by_address.get(address, 0) >= most:
+                raise self._later("address", "too many connections of this address", FULL_RETRY_MS)
+            self._by_address[address] = self._by_address.get(address, 0) + 1
+        self._open += 1
+        return address
+
+    def left(self, address: str) -> None:
+        """A socket that was admitted is gone."""
+        self._open -= 1
+        if address:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+    def _later(self, reason: str, message: str, between_ms: tuple[int, int]) -> Refused:
+        code = ErrorCode.RATE_LIMITED if reason == "address" else ErrorCode.UNAVAILABLE
+        return Refused(reason, code, message, self._chance.randint(*between_ms))
+
+
+def networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Addresses and CIDR ranges. Raises ValueError."""
+    return tuple(ip_network(text) for text in texts)
+
+
+def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """Whose connection it is: the peer's, or who a trusted proxy says it has it from, and so on, from the right.
+
+    What stands left of the first address that is not trusted was written by that client, and is not believed.
+    """
+    address = _address_of(peer) or peer
+    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    while hops and _is_within(address, trusted):
+        said = _address_of(hops.pop())
+        if said is None:
+            break
+        address = said
+    return address
+
+
+def counted_address(address: str) -> str:
+    """What is counted: an IPv4 address, or the /64 of an IPv6 address, which is what one customer is given."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((int(parsed) >> 64 << 64, 64)))
+    return address
+
+
+def _address_of(text: str) -> str | None:
+    """The address in `1.2.3.4`, `1.2.3.4:567`, `::1` or `[::1]:567`."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        parsed = ip_address(text)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or parsed)
+
+
+def _is_within(address: str, ranges: Sequence[Network]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in ranges)
