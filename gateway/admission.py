@@ -7,7 +7,7 @@ back, each at another time.
     TCP connection ── arrived ──> upgrade ── enter ──> auth, subscriptions ── settled ──> open ── left
 
 What has arrived and not settled is work to come. `Pace` bounds it: above the bound connections are not taken from the
-kernel's queue, which costs nothing; the bound follows how late the event loop runs.
+kernel's queue, which costs nothing; the bound follows how late the event loop runs, and how soon clients are served.
 """
 
 import random
@@ -41,6 +41,8 @@ class Pace:
     def __init__(self) -> None:
         self._arrived_at_s: dict[Hashable, float] = {}  # oldest first
         self._most = float(ARRIVING_FIRST)
+        self._restored = 0
+        self._restored_s = 0.0
         self.is_busy = False
 
     @property
@@ -64,15 +66,21 @@ class Pace:
         """It has what it came for, or is gone."""
         self._arrived_at_s.pop(key, None)
 
+    def restored(self, took_s: float) -> None:
+        """A client had its subscriptions back so long after it had asked: what the services need under this load."""
+        self._restored += 1
+        self._restored_s += took_s
+
     def measured(self, late_s: float) -> None:
-        """The event loop ran so late: the bound falls by a third, or rises a step; at the least it is too busy."""
-        if late_s > LATE_S:
-            self.is_busy = late_s > TOO_LATE_S and self._most <= ARRIVING_MIN
+        """The event loop ran so late. If it, or what clients waited for on average since the last time, was slow, the
+        bound falls by a third; else it rises a step. A loop that stays far too late at the least bound is too busy."""
+        self.is_busy = late_s > TOO_LATE_S and self._most <= ARRIVING_MIN
+        slowest_s = max(late_s, self._restored_s / max(self._restored, 1))
+        self._restored, self._restored_s = 0, 0.0
+        if slowest_s > LATE_S:
             self._most = max(self._most * 2 / 3, ARRIVING_MIN)
-        else:
-            self.is_busy = False
-            if late_s < ON_TIME_S:
-                self._most = min(self._most + ARRIVING_STEP, ARRIVING_MAX)
+        elif slowest_s < ON_TIME_S:
+            self._most = min(self._most + ARRIVING_STEP, ARRIVING_MAX)
 
 
 class Refused(Refusal):

@@ -86,7 +86,7 @@ class Live:
         self._pace = pace
         self._admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
         self.connections = Connections(tasks.create_task)
-        self.subscriptions = Subscriptions(backend, hub)
+        self.subscriptions = Subscriptions(backend, hub, tasks.create_task)
         self.on_standing: Callable[[Standing], None] = lambda _: None
 
     @property
@@ -161,10 +161,12 @@ class Live:
                 continue
             match message.type:
                 case WSMsgType.TEXT:
+                    begun_s = time.monotonic()
                     await self._act(socket, message.data)
                     if is_arriving and socket.is_present:
-                        self._pace.settled(connection)
                         is_arriving = False
+                        self._pace.settled(connection)
+                        self._pace.restored(time.monotonic() - begun_s)
                 case WSMsgType.PING:
                     await ws.pong(message.data)
                 case WSMsgType.PONG:

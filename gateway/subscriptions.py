@@ -1,14 +1,15 @@
 """What a socket subscribes to: asking whether it may, the answer, what was missed, and the end of it."""
 
 import asyncio
-from typing import assert_never
-
-import msgspec
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, assert_never
 
 from gateway.backend import Backend
 from gateway.connections import Socket
 from gateway.hub import Hub, send
-from gateway.relay import Relay
+from gateway.relay import SYSTEM, Relay
+from gateway.replays import Replays
 from gateway.wire import text_frame
 from shared import chat_commands as chat
 from shared.commands import Caller
@@ -44,9 +45,10 @@ class Subscriptions:
 
     relay: Relay  # set before the first connection
 
-    def __init__(self, backend: Backend, hub: Hub) -> None:
+    def __init__(self, backend: Backend, hub: Hub, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._backend = backend
         self._hub = hub
+        self._replays = Replays(partial(backend.replay_messages, SYSTEM), spawn)
 
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Subscribe and answer. Raises Refusal, or Unavailable; then the subscription is as it was before."""
@@ -82,23 +84,21 @@ class Subscriptions:
             replayed=len(missed),
             active_now=head.active_now,
         )
-        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, missed)], recovered)
+        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *missed], recovered)
 
-    async def _ask_room(
-        self, socket: Socket, target: ChatroomTarget
-    ) -> tuple[chat.RoomHead, bool, tuple[msgspec.Raw, ...]]:
+    async def _ask_room(self, socket: Socket, target: ChatroomTarget) -> tuple[chat.RoomHead, bool, list[bytes]]:
         """Where the room stands; whether `since` could be met; the frames that were missed. Raises Refusal."""
         caller = caller_of(socket)
         head = await self._backend.subscribe_room(caller, target.chatroom_id)
         if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
-            return head, False, ()
+            return head, False, []
         if head.seq == target.since:
-            return head, True, ()
-        replay = await self._backend.replay_messages(caller, target.chatroom_id, target.since, head.seq)
-        recovered = len(replay.frames) == head.seq - target.since  # not so when they are over 8 MB in all
+            return head, True, []
+        replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
+        recovered = len(replayed) == head.seq - target.since  # not so when they are over 8 MB in all
         shown = self._hub.shown_unasked(socket, room_channel(target.chatroom_id))
-        frames = enumerate(replay.frames if recovered else (), target.since + 1)
-        return head, recovered, tuple(item for seq, item in frames if seq not in shown)
+        frames = enumerate(replayed if recovered else (), target.since + 1)
+        return head, recovered, [item for seq, item in frames if seq not in shown]
 
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
         caller = caller_of(socket)

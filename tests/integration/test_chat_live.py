@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.support.live_client import Caller, LiveClient
 from tests.support.services import chat_service, gateway
@@ -281,3 +282,26 @@ async def test_read_marks_reach_own_sockets_and_the_room(gateways: tuple[str, st
         assert (await bob.ask("chat:read", chatroomId=room, seq=1))["data"]["seq"] == 2
         assert [frame for frame in bob.frames if frame["type"] == "chat:read"] == []
     assert (await bob_rest.data("GET", f"/v1/chatrooms/{room}"))["unreadCount"] == 1
+
+
+async def test_resumes_of_one_room_share_their_reads(gateways: tuple[str, str]) -> None:
+    """A gateway died, and all of a room's clients come back at once."""
+    rest = Caller(gateways[0], "alice", role="admin")
+    room = await rest.create_room()
+    for number in range(12):
+        await rest.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": str(number)})
+    clients = await asyncio.gather(*(LiveClient.as_user(gateways[1], f"comer-{number}") for number in range(60)))
+    before = queries_taken()
+    for number, client in enumerate(clients):
+        await client.send("subscribe", channel="chatroom", chatroomId=room, since=number % 12)
+    for number, client in enumerate(clients):
+        assert (await client.data("subscribed"))["replayed"] == 12 - number % 12
+        assert [(await client.data("chat:message"))["seq"] for _ in range(12 - number % 12)] == [
+            *range(number % 12 + 1, 13)
+        ]
+        await client.close()
+    assert 1 <= queries_taken() - before <= 3
+
+
+def queries_taken() -> float:
+    return REGISTRY.get_sample_value("bus_lines_taken_total", {"queue": "chat.query"}) or 0.0

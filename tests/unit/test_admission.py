@@ -193,6 +193,18 @@ def test_the_bound_follows_how_late_the_loop_is() -> None:
     assert pace.most == ARRIVING_MAX
 
 
+def test_the_bound_follows_how_soon_clients_are_served() -> None:
+    pace = Pace()
+    for took_s in (0.05, 0.3):
+        pace.restored(took_s)
+    pace.measured(0.0)
+    assert pace.most == ARRIVING_FIRST * 2 // 3
+    pace.restored(0.01)
+    pace.measured(0.0)
+    assert pace.most > ARRIVING_FIRST * 2 // 3
+    assert not pace.is_busy
+
+
 def test_a_loop_that_stays_far_too_late_refuses_until_it_is_not() -> None:
     pace = Pace()
     door = admission(pace)
