@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, assert_never
 
 from gateway.backend import Backend
@@ -12,7 +11,7 @@ from gateway.relay import SYSTEM, Relay
 from gateway.replays import Replays
 from gateway.wire import text_frame
 from shared import chat_commands as chat
-from shared.commands import Caller
+from shared.commands import Caller, Replay
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol import (
     ChatroomSubscribedData,
@@ -48,7 +47,11 @@ class Subscriptions:
     def __init__(self, backend: Backend, hub: Hub, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._backend = backend
         self._hub = hub
-        self._replays = Replays(partial(backend.replay_messages, SYSTEM), spawn)
+        self._replays = Replays(self._read_history, spawn)
+
+    async def _read_history(self, room_id: str, after: int, through: int) -> Replay:
+        """For whoever may listen: the partition has said of each that it may, and up to where."""
+        return await self._backend.replay_messages(SYSTEM, room_id, after, through)
 
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Subscribe and answer. Raises Refusal, or Unavailable; then the subscription is as it was before."""

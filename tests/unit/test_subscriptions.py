@@ -76,7 +76,7 @@ class SlowPartition:
 
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
-    made = Subscriptions(cast(Backend, partition), hub)
+    made = Subscriptions(cast(Backend, partition), hub, asyncio.create_task)
     made.relay = cast(Relay, NearRelay(hub))
     return made
 
