@@ -39,6 +39,11 @@ $(foreach name,USER ROLE FIRST LAST AVATAR TTL COMMUNITIES,$(if $(filter command
 token: $(VENV)/.installed ## print a token for the running system: USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe] [AVATAR=url] [TTL=86400] [COMMUNITIES=a,b]
 	@exec $(BIN)/python -m deploy.local token
 
+.PHONY: lock
+lock: $(VENV)/.installed ## take the newest allowed versions of what the services need, and write them down
+	@$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e .
+	@$(BIN)/python -m deploy.lock > deploy/constraints.txt
+
 .PHONY: metrics
 metrics: $(VENV)/.installed ## make docs/metrics.md from the metrics that the code declares
 	@$(BIN)/python -m deploy.metrics_page > docs/metrics.md
@@ -49,7 +54,7 @@ $(VENV)/.installed: moved
 endif
 moved:
 
-$(VENV)/.installed: pyproject.toml deploy/bootstrap.py
+$(VENV)/.installed: pyproject.toml deploy/bootstrap.py deploy/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: Python 3.11 or later is needed: make PYTHON=...")'
 	@$(PYTHON) deploy/bootstrap.py environment $(VENV)
 
@@ -79,6 +84,9 @@ bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_fee
 history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
 	@exec $(BIN)/python -m tests.load.history $(ARGS)
 
-.PHONY: scale-demo
+.PHONY: scale-demo monitoring-demo
 scale-demo: $(VENV)/.installed broker tools ## HAProxy in front, load on, one gateway added and one scaled away; counts what was lost
 	@exec $(BIN)/python -m tests.operations.scale_demo $(ARGS)
+
+monitoring-demo: $(VENV)/.installed broker tools ## Prometheus on the running system: targets, rules, and what the dashboard's queries find
+	@exec $(BIN)/python -m tests.operations.monitoring_demo $(ARGS)

@@ -19,6 +19,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 SYSTEM_UNITS = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
 TOOLS = {"haproxy": Path("/usr/sbin/haproxy"), "prometheus": Path("/usr/bin/promtool")}
+QUIETLY = ("--quiet", "--disable-pip-version-check")
 QUOTED_LINES = 30
 
 
@@ -50,7 +51,7 @@ def make_environment(directory: Path) -> None:
         run([sys.executable, "-m", "venv", "--clear", str(directory)])
     say(f"installing the Python packages of pyproject.toml into {directory}")
     stamp.unlink(missing_ok=True)
-    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[local,dev]"])
+    run([str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/constraints.txt", "-e", ".[local,dev]"])
     stamp.write_text(here + "\n")
 
 

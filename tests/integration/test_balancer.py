@@ -20,7 +20,7 @@ from tests.support.waiting import until
 pytestmark = needs_haproxy
 
 NOTICED_WITHIN_S = 30.0  # 2 to 4 s on a machine with nothing else to do
-DRAIN_TIMEOUT_S = 10.0
+DRAIN_TIMEOUT_S = 6.0
 
 
 @dataclass

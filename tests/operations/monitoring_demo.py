@@ -1,0 +1,112 @@
+"""Prometheus on the running system: `make monitoring-demo`.
+
+All services, two gateways behind HAProxy, clients that talk, and a native Prometheus with the deployed configuration.
+Prints every target, every rule that is not well, every alert that fires, and what each query of the dashboard finds.
+Exits with 1 if a target is down, a rule is missing or fails, or an alert fires that should not.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.operations.stage import LIMITS, Stage, staged
+from tests.support import queries
+from tests.support.local_system import LocalSystem
+from tests.support.prometheus import Prometheus
+
+SHOWN_SERIES = 3
+WORKERS = ("chat_service", "market_feed", "notifier")
+
+
+def targets_of(stage: Stage, entries: Mapping[str, str]) -> dict[str, list[str]]:
+    """host:port of everything that exports metrics, by job."""
+    found = {
+        worker: sorted(
+            {
+                url.removeprefix("http://")
+                for name, url in entries.items()
+                if name.startswith(worker.upper()) and name.endswith("_ADMIN_URL")
+            }
+        )
+        for worker in WORKERS
+    }
+    found["gateway"] = [gateway.admin_url.removeprefix("http://") for gateway in stage.gateways]
+    found["haproxy"] = [stage.balancer.metrics_url.removeprefix("http://").removesuffix("/metrics")]
+    return found
+
+
+def check_targets(prometheus: Prometheus) -> int:
+    """Print every target; returns how many are not up."""
+    targets = prometheus.targets()
+    for target in targets:
+        print(f"  target {target['labels']['job']:13} {target['labels']['instance']:18} {target['health']}")
+    return sum(target["health"] != "up" for target in targets)
+
+
+def check_rules(prometheus: Prometheus) -> int:
+    """Print what is wrong with rules, and who fires; returns the faults."""
+    loaded = prometheus.rules()
+    unwell = [rule for rule in loaded if rule["health"] != "ok"]
+    missing = {rule.get("alert") or rule["record"] for rule in queries.rules()} - {rule["name"] for rule in loaded}
+    firing = [rule["name"] for rule in loaded if rule.get("state") == "firing"]
+    print(f"  rules loaded {len(loaded)}, not well {len(unwell)}, missing {len(missing)}; firing: {', '.join(firing)}")
+    for rule in unwell:
+        print(f"    {rule['name']}: {rule['health']} {rule.get('lastError', '')}")
+    return len(unwell) + len(missing) + (firing != ["Watchdog"])
+
+
+def show(prometheus: Prometheus, asked: list[queries.Query]) -> None:
+    """Print what each query finds."""
+    empty = 0
+    for query in asked:
+        series = prometheus.query(query.text)
+        empty += not series
+        values = ", ".join(f"{label(one)} {float(one['value'][1]):.4g}" for one in series[:SHOWN_SERIES])
+        more = f" and {len(series) - SHOWN_SERIES} more" if len(series) > SHOWN_SERIES else ""
+        print(f"  {query.place:48} {query.text}\n      {values or 'nothing'}{more}")
+    print(f"  queries {len(asked)}, of which {empty} found nothing: what they look for did not happen")
+
+
+def label(series: Mapping[str, Any]) -> str:
+    """What tells a series from its neighbours."""
+    return "/".join(value for name, value in series["metric"].items() if name not in {"__name__", "job"})
+
+
+async def run(arguments: argparse.Namespace, directory: Path, system: LocalSystem) -> int:
+    """One run; returns the number of faults."""
+    async with staged(directory, system, 2, arguments.rooms) as stage:
+        await stage.add(stage.gateways[1])
+        await stage.come(arguments.clients)
+        stop = asyncio.Event()
+        talking = stage.tasks.create_task(stage.talk(arguments.rate, stop))
+        with Prometheus(directory, targets_of(stage, system.entries())) as prometheus:
+            await asyncio.sleep(arguments.seconds)
+            faults = await asyncio.to_thread(check_targets, prometheus)
+            faults += await asyncio.to_thread(check_rules, prometheus)
+            await asyncio.to_thread(show, prometheus, queries.dashboard_queries())
+        stop.set()
+        await talking
+    return faults
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=100, help="of load before the questions")
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--rooms", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=40, help="messages a second")
+    arguments = parser.parse_args()
+    settings = {"GATEWAYS": "0", "CHAT_SERVICES": "2", **LIMITS}
+    with tempfile.TemporaryDirectory() as name, LocalSystem(Path(name), settings) as system:
+        faults = asyncio.run(run(arguments, Path(name), system))
+    print(f"faults: {faults}")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The system as it is deployed, gateways behind HAProxy, and clients that talk: what the demonstrations stand on."""
+
+import asyncio
+import itertools
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from tests.operations.trader import Trader
+from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, Balancer, GatewayProcess
+from tests.support.live_client import Caller
+from tests.support.local_system import LocalSystem
+from tests.support.tokens import SECRET
+from tests.support.waiting import until
+
+ROOMS_EACH = 2
+SETTLE_TIMEOUT_S = 60.0
+OPEN_AT_ONCE = 50
+LIMITS = {"JWT_SECRET": SECRET, "RATE_LIMIT_MESSAGES_PER_MINUTE": "100000"}
+
+
+@dataclass
+class Stage:
+    """The clients, the gateways, and what happened to them."""
+
+    balancer: Balancer
+    gateways: list[GatewayProcess]
+    rooms: list[str]
+    tasks: asyncio.TaskGroup
+    http: aiohttp.ClientSession
+    traders: list[Trader] = field(default_factory=list)
+    reading: list["asyncio.Task[None]"] = field(default_factory=list)
+
+    @property
+    def operator(self) -> Caller:
+        """Somebody who reads everything, through the balancer."""
+        return Caller(self.balancer.url, "operator")
+
+    async def add(self, gateway: GatewayProcess) -> None:
+        """Start a gateway and let the balancer find it."""
+        gateway.start()
+        await asyncio.to_thread(gateway.wait_until, gateway.is_ready, START_TIMEOUT_S)
+        running = [one for one in self.gateways if one.is_running()]
+        self.balancer.announce(*running)
+        await until(lambda: self.balancer.gateways_up() == len(running), START_TIMEOUT_S)
+
+    async def scale_away(self, gateway: GatewayProcess) -> float:
+        """Stop a gateway as a scheduler does; returns how long it took to leave."""
+        started_s = time.monotonic()
+        gateway.signal(signal.SIGTERM)
+        await until(lambda: not gateway.is_running(), STOP_TIMEOUT_S)
+        self.balancer.announce(*(one for one in self.gateways if one.is_running()))
+        return time.monotonic() - started_s
+
+    async def come(self, count: int) -> None:
+        """Let so many more clients come, some at a time."""
+        first = len(self.traders)
+        for number in range(first, first + count):
+            rooms = [self.rooms[(number + step) % len(self.rooms)] for step in range(ROOMS_EACH)]
+            trader = Trader(f"trader-{number}", self.balancer.url, rooms)
+            self.traders.append(trader)
+            self.reading.append(self.tasks.create_task(trader.run(self.http)))
+            if number % OPEN_AT_ONCE == 0:
+                await self.all_connected()
+        await self.all_connected()
+
+    async def all_connected(self) -> None:
+        """Return once everybody is where they want to be."""
+        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            await asyncio.gather(*(trader.connected.wait() for trader in self.traders))
+
+    async def talk(self, rate: float, stop: asyncio.Event) -> None:
+        """`rate` messages a second from one after another, until `stop`; then await the last acks."""
+        async with asyncio.TaskGroup() as sending:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                trader = self.traders[number % len(self.traders)]
+                sending.create_task(trader.send(f"m-{number}"))
+                await asyncio.sleep(1 / rate)
+
+    def show(self, what: str) -> None:
+        """Print where the sockets are."""
+        counts = [
+            f"{gateway.name} {gateway.connections() if gateway.is_running() else '-':>4}" for gateway in self.gateways
+        ]
+        print(f"  {what:42} {'   '.join(counts)}", flush=True)
+
+
+@asynccontextmanager
+async def staged(directory: Path, system: LocalSystem, gateways: int, rooms: int) -> AsyncIterator[Stage]:
+    """A balancer and so many gateways, the first one started, in front of a system that has none; and rooms."""
+    environment = {"AMQP_URL": system.entries()["AMQP_URL"], **LIMITS}
+    async with AsyncExitStack() as stack:
+        balancer = stack.enter_context(Balancer(directory))
+        processes = [GatewayProcess(directory, balancer, number + 1, environment) for number in range(gateways)]
+        for process in processes:
+            stack.callback(process.stop, STOP_TIMEOUT_S)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        stage = Stage(balancer, processes, [], tasks, http)
+        await stage.add(processes[0])
+        stage.rooms += [await stage.operator.create_room(f"Room {number}") for number in range(rooms)]
+        yield stage
+        for reading in stage.reading:
+            reading.cancel()

@@ -1,0 +1,26 @@
+"""The names of the settings that each service reads, for checks of what is deployed."""
+
+import msgspec
+
+from chat_service.settings import ChatSettings
+from gateway.settings import GatewaySettings
+from market_feed.settings import MarketSettings
+from notifier.settings import NotifierSettings
+from shared.settings import Settings
+
+SETTINGS: dict[str, type[Settings]] = {
+    "gateway": GatewaySettings,
+    "chat_service": ChatSettings,
+    "market_feed": MarketSettings,
+    "notifier": NotifierSettings,
+}
+
+
+def names(service: str) -> set[str]:
+    """What a service reads from its environment."""
+    return {field.name.upper() for field in msgspec.structs.fields(SETTINGS[service])}
+
+
+def default(service: str, name: str) -> object:
+    """What holds when it is not set."""
+    return next(field.default for field in msgspec.structs.fields(SETTINGS[service]) if field.name == name.lower())
