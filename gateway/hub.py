@@ -1,9 +1,10 @@
 """Who listens to what, and what they get: channels, their order, and the gathering of writes. Pure; time comes in.
 
 The way of a delivery: `deliver` puts it in its channel's order and on the channel's lanes; `flush` writes each lane
-that is due as one buffer, the same bytes to every socket. A lane flushes in the next loop turn after an idle moment
-and at most every 5 ms under load, so what a socket costs does not grow with the rate. A market channel has one lane
-for each rate that its subscribers asked for: it carries only the newest price, at that rate, to all of them at once.
+that is due as one buffer, the same bytes to every socket. A lane flushes in the next loop turn after an idle moment; under
+load it gathers for 5 ms, and longer where writing to its sockets takes longer (`pace`), so what a socket costs does not
+grow with the rate. A market channel has one lane for each rate that its subscribers asked for: it carries only the
+newest price, at that rate, to all of them at once; the lanes of all symbols flush at the same moments.
 
 The way of a subscriber: `join` (before the worker is asked: what is delivered meanwhile waits for it), then `admit`
 with the worker's answer. Between the two nothing is lost, and behind the answer nothing is repeated. Whether those who
@@ -11,6 +12,7 @@ listen still may is checked in the same way: `hold`, ask, then `checked` or `lea
 """
 
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -20,7 +22,10 @@ from gateway.stream import BACKLOG_MAX, Gap, Stream
 from gateway.wire import text_frame
 from shared.topology import Delivery, DeliveryClass, room_channel
 
-GATHER_S = 0.005
+GATHER_MIN_S = 0.005
+GATHER_MAX_S = 0.030
+GATHER_TURNS = 2.0  # how many times what a flush takes the next one waits: half of the time is left for all else
+PRICE_GRID_S = 1.0 / 50  # prices of all symbols leave together, so that a socket gets one write for all of its symbols
 SEEN_KEYS_MAX = 20_000
 OVERDUE_S = 1.0
 STALE_MARK = "!stale"  # in the key of a price whose frame tells that it turned stale or moves again
@@ -101,7 +106,7 @@ class Channel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lane = Lane(GATHER_S, only_newest=False)
+        self.lane = Lane(0.0, only_newest=False)
         self.prices: dict[float, Lane] = {}
         self.stream = Stream()
         self.joining: dict[Sink, Joiner] = {}
@@ -143,6 +148,7 @@ class Hub:
         self.channels: dict[str, Channel] = {}
         self.gaps: set[str] = set()
         self.writes = 0
+        self.gather_s = GATHER_MIN_S
         self._due: list[tuple[float, int, Lane]] = []
         self._numbers = iter(range(2**62))
         self._seen_keys: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -391,6 +397,14 @@ class Hub:
             lane.due = False
             self.writes += lane.flush(now_s)
 
+    def pace(self, flush_s: float) -> None:
+        """The last flush took so long, up to the last write: lanes gather for longer the longer that is, 30 ms at most.
+
+        Down it goes by and by, so that one quick flush among slow ones changes little.
+        """
+        wanted_s = min(max(GATHER_TURNS * flush_s, GATHER_MIN_S), GATHER_MAX_S)
+        self.gather_s = max(wanted_s, (wanted_s + 3 * self.gather_s) / 4)
+
     @property
     def next_due_s(self) -> float | None:
         """When `flush` has something to do next; None if nothing waits."""
@@ -501,7 +515,12 @@ class Hub:
             lane.items.append(item)
         if not lane.due:
             lane.due = True
-            heapq.heappush(self._due, (max(now_s, lane.flushed_at_s + lane.interval_s), next(self._numbers), lane))
+            due_s = lane.flushed_at_s + (lane.interval_s or self.gather_s)
+            if due_s <= now_s:
+                due_s = now_s
+            elif lane.only_newest:
+                due_s = math.ceil(due_s / PRICE_GRID_S) * PRICE_GRID_S
+            heapq.heappush(self._due, (due_s, next(self._numbers), lane))
 
     def _flush_channel(self, channel: Channel) -> None:
         """Write what has gathered before the subscribers change; the lane's pace stays."""

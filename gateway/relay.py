@@ -8,6 +8,7 @@ answered, what comes for that subscriber waits in the hub: nothing is shown unch
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -169,9 +170,15 @@ class Relay:
     def _flush(self) -> None:
         self._timer = None
         before = self._hub.writes
+        started_s = time.perf_counter()
         self._hub.flush(self._loop.time())
         metrics.WRITES.inc(self._hub.writes - before)
+        self._loop.call_soon(self._flushed, started_s)
         self.schedule()
+
+    def _flushed(self, started_s: float) -> None:
+        """One loop turn later: uvloop hands what was written to the kernel at the end of a turn."""
+        self._hub.pace(time.perf_counter() - started_s)
 
     # Losses ---------------------------------------------------------------------------------------------------------
 

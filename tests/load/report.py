@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from tests.load.tally import Tally, Window
 
+CLOSED_SHOWN = 5
+CLOSED_WIDTH = 80
 DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
@@ -77,7 +80,8 @@ def table(outcome: Outcome) -> str:
     counted = ("sent", "acked", "received", "refused", "lost", "repeated", "disordered", "unlike")
     row("messages", "  ".join(f"{name} {found[name]:,}" for name in counted if found[name] or name in counted[4:7]))
     if found["closed"]:
-        row("closed by code", found["closed"])
+        kinds = Counter(found["closed"]).most_common(CLOSED_SHOWN)
+        row("closed by code", "  ".join(f"{str(kind)[:CLOSED_WIDTH]} × {count:,}" for kind, count in kinds))
     per_million = found.get("cpu_s_per_million", {})
     for name, used in found["cpu_s"].items():
         if used >= 0.01:

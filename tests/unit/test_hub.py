@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.hub import GATHER_S, OVERDUE_S, SEEN_KEYS_MAX, Hub
+from gateway.hub import GATHER_MIN_S, OVERDUE_S, SEEN_KEYS_MAX, Hub
 from gateway.outbox import Item
 from gateway.wire import text_frame
 from shared.topology import (
@@ -101,10 +101,10 @@ def test_after_an_idle_moment_an_item_is_due_at_once_and_under_load_after_5_ms()
     assert hub.next_due_s == 10.0
     hub.flush(10.0)
     hub.deliver(message(2), 10.001)
-    assert hub.next_due_s == pytest.approx(10.0 + GATHER_S)
+    assert hub.next_due_s == pytest.approx(10.0 + GATHER_MIN_S)
     hub.flush(10.004)
     assert sink.got == ["1"]
-    hub.flush(10.0 + GATHER_S)
+    hub.flush(10.0 + GATHER_MIN_S)
     assert sink.got == ["1", "2"]
     assert hub.next_due_s is None
 
@@ -615,7 +615,7 @@ room_steps = st.lists(
         st.tuples(st.just("admit"), whose),
         st.tuples(st.just("subscribe"), st.tuples(whose, st.none() | st.integers(0, 4))),
         st.tuples(st.just("leave"), st.tuples(whose, st.booleans())),
-        st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, GATHER_S, 2.0])),
+        st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, GATHER_MIN_S, 2.0])),
         st.tuples(st.just("fill"), st.booleans()),
         st.tuples(st.just("overdue"), st.none()),
     ),
@@ -769,7 +769,7 @@ direct_steps = st.lists(
         st.tuples(st.just("close"), whose),
         st.tuples(st.just("join"), whose),
         st.tuples(st.just("admit"), whose),
-        st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, GATHER_S, 2.0])),
+        st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, GATHER_MIN_S, 2.0])),
     ),
     max_size=60,
 )
