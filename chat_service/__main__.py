@@ -1,8 +1,10 @@
 """chat_service: `python -m chat_service`. The composition root."""
 
 import asyncio
+from functools import partial
 
 from chat_service import presence_store, store
+from chat_service.group_insert import GroupInsert
 from chat_service.limits import SlidingWindow
 from chat_service.node_store import NodeStore
 from chat_service.nodes import Nodes
@@ -14,6 +16,7 @@ from chat_service.profiles import Profiles
 from chat_service.purge import purge_deleted_rooms
 from chat_service.queries import Queries
 from chat_service.rates import Rates
+from chat_service.repair import repair
 from chat_service.settings import ChatSettings
 from chat_service.store import RoomStore
 from shared import lifecycle
@@ -41,16 +44,18 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             presence = Presence(present, bus, node_id, now_ms, PresenceTimes())
             profiles = Profiles(ProfileStore(mongo.database), node_id)
             rates = Rates(SlidingWindow(settings.rate_limit_messages_per_minute), bus, node_id, now_ms)
+            inserts = GroupInsert(rooms)
             nodes = Nodes(
                 NodeStore(mongo.database),
                 bus,
                 node_id,
                 now_ms,
-                lambda is_current: Partition(rooms, present, profiles, rates, bus, now_ms, is_current),
+                lambda is_current: Partition(rooms, present, profiles, rates, bus, inserts, now_ms, is_current),
+                partial(repair, rooms, now_ms),
                 rates.nodes_changed,
             )
             admin.checks["lease"] = nodes.readiness
-            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence).answer)
+            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence, now_ms).answer)
             await bus.consume(rates.queue, rates.handle)
             await bus.consume(profiles.queue, profiles.learn, split=split_events)
             await bus.consume(CHAT_USERS, profiles.write, split=split_events)
@@ -59,8 +64,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(nodes.run(stop))
                 running = [
-                    tasks.create_task(work)
-                    for work in (nodes.sweep_typing(), presence.sweep(), purge_deleted_rooms(rooms))
+                    tasks.create_task(work) for work in (nodes.sweep(), presence.sweep(), purge_deleted_rooms(rooms))
                 ]
                 del admin.checks["start"]
                 await stop.wait()

@@ -77,9 +77,10 @@ class RoomState:
 
 @dataclass(slots=True)
 class Changes:
-    """To be carried out in this order: members, messages, rooms and read marks; then deliveries; then answers.
+    """To be carried out in this order: members, messages, rooms and read marks; then deliveries and answers.
 
-    `members` None means that the record goes. `answers[i]` belongs to command i; None is no answer.
+    `members` None means that the record goes. `answers[i]` belongs to command i; None is no answer. What follows from
+    `messages` for their rooms and for their senders' read marks is not here: see `lag`.
     """
 
     members: dict[tuple[str, str], Member | None] = field(default_factory=dict)
@@ -186,7 +187,7 @@ class _Decision:
             raise Refusal(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms=self.asked.wait_ms)
         member = self._active(user_id) or self._enter(user_id, self.asked.profile)
         room.last_seq += 1
-        room.last_message_at_ms = self.now_ms
+        room.last_message_at_ms = room.active_at_ms = self.now_ms
         message = Message(
             id=command.message_id,
             room_id=room.id,
@@ -197,8 +198,7 @@ class _Decision:
             client_message_id=key,
             created_at_ms=self.now_ms,
         )
-        self._keep_room(room)
-        self._mark_read(member, message.seq)
+        member.read_seq = message.seq
         self.changes.messages.append(message)
         self.state.recent.remember(message)
         self._deliver_message(message)
@@ -209,7 +209,7 @@ class _Decision:
         room = self._room()
         if room is not None and stored.seq > room.last_seq:
             room.last_seq = stored.seq
-            room.last_message_at_ms = stored.created_at_ms
+            room.last_message_at_ms = room.active_at_ms = stored.created_at_ms
             self._keep_room(room)
 
     def _send_direct(self, command: SendDirect) -> Sent | None:
@@ -223,6 +223,7 @@ class _Decision:
                 type=RoomType.PRIVATE,
                 created_by=self.caller.user_id,
                 created_at_ms=self.now_ms,
+                active_at_ms=self.now_ms,
                 direct=(self.caller.user_id, command.to_user_id),
             )
             self._enter(self.caller.user_id, self.asked.profile, quietly=True)
@@ -253,6 +254,7 @@ class _Decision:
                 type=RoomType(command.type),
                 created_by=self.caller.user_id,
                 created_at_ms=self.now_ms,
+                active_at_ms=self.now_ms,
             )
             self._enter(self.caller.user_id, self.asked.profile, quietly=True)
             for user_id in command.member_ids:

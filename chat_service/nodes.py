@@ -9,7 +9,7 @@ again. Leases are compared by the hosts' clocks: these may be apart by less than
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ log = logs.get(__name__)
 LEASE_MS = 3_000
 RENEW_INTERVAL_S = 1.0
 
-TYPING_SWEEP_S = 0.5
+SWEEP_S = 0.5
 
 OnNodes = Callable[[Collection[str]], None]
 
@@ -50,6 +50,7 @@ class Nodes:
         node_id: str,
         clock_ms: Callable[[], int],
         make_partition: Callable[[Callable[[], bool]], Partition],
+        repair: Callable[[Collection[int]], Awaitable[int]],
         on_nodes: OnNodes,
     ) -> None:
         self._store = store
@@ -57,8 +58,10 @@ class Nodes:
         self._node_id = node_id
         self._clock_ms = clock_ms
         self._make_partition = make_partition
+        self._repair = repair
         self._on_nodes = on_nodes
         self._owned: dict[int, Owned] = {}
+        self._unrepaired: set[int] = set()
         self._leased_until_s = 0.0
         bus.on_disconnected.append(self._forget)
 
@@ -93,13 +96,20 @@ class Nodes:
         if leaving or mine - self._owned.keys():
             log.info("partitions_assigned", partitions=sorted(mine))
         await asyncio.gather(*(self._leave(self._owned.pop(number)) for number in leaving))
-        for number in sorted(mine - self._owned.keys()):
+        taken = sorted(mine - self._owned.keys())
+        for number in taken:
             partition = self._make_partition(self.is_current)
             self._owned[number] = Owned(partition, await self._bus.consume(partition_queue(number), partition.handle))
         metrics.PARTITIONS.set(len(self._owned))
+        self._unrepaired |= set(taken)
+        if self._unrepaired:
+            behind = await self._repair(self._unrepaired)
+            self._unrepaired = set()
+            log.info("records_repaired", rooms=behind)
 
     async def _leave(self, owned: Owned) -> None:
         await self._bus.stop(owned.consumer)
+        await owned.partition.catch_up()
         try:
             await owned.partition.leave_typing()
         except Unavailable as error:
@@ -114,11 +124,12 @@ class Nodes:
         """Whether the lease holds: nobody else writes this replica's partitions."""
         return time.monotonic() < self._leased_until_s
 
-    async def sweep_typing(self) -> None:
-        """End the typing of those who do not renew it, until cancelled."""
+    async def sweep(self) -> None:
+        """Write what lags behind, and end the typing of those who do not renew it, until cancelled."""
         while True:
-            await asyncio.sleep(TYPING_SWEEP_S)
+            await asyncio.sleep(SWEEP_S)
             for owned in list(self._owned.values()):
+                await owned.partition.catch_up()
                 try:
                     await owned.partition.end_typing()
                 except Unavailable as error:

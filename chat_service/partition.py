@@ -1,6 +1,10 @@
 """One partition: the only writer of its rooms. A batch of commands becomes one group commit.
 
-    load what the commands look at → decide (pure) → members → messages → rooms → deliveries, confirmed → replies → acks
+    load what the commands look at → decide (pure) → members → messages → rooms
+    → replies, and deliveries with confirm → acks
+
+What messages tell of rooms and members by themselves is written later (see `lag`), and the messages of all partitions
+of a replica go to the disk together (see `group_insert`).
 
 Crash or failure between any two steps: nothing was acknowledged, so the commands come again, marked as redelivered, and
 are decided on what is on disk. Unique indexes turn every other surprise (a second writer, a resent message that memory
@@ -8,10 +12,11 @@ does not know) into a Conflict, and that into the same path.
 """
 
 import asyncio
+import itertools
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +24,8 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.decisions import Asked, Changes, RoomState, decide, shows_active_now, users_of
+from chat_service.group_insert import GroupInsert
+from chat_service.lag import Lag
 from chat_service.messages import RecentMessages
 from chat_service.presence import presence_view
 from chat_service.presence_store import PresenceStore
@@ -66,6 +73,7 @@ class Partition:
         profiles: Profiles,
         rates: Rates,
         bus: Publisher,
+        inserts: GroupInsert,
         clock_ms: Callable[[], int],
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -74,9 +82,11 @@ class Partition:
         self._profiles = profiles
         self._rates = rates
         self._bus = bus
+        self._inserts = inserts
         self._clock_ms = clock_ms
         self._is_current = is_current
         self._typing = TypingMarks()
+        self._lag = Lag()
         self._recent = RecentMessages()
         self._memory = 0  # counts up whenever all is forgotten: what was being loaded then is not remembered
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
@@ -88,8 +98,7 @@ class Partition:
         if not jobs:
             return
         await self._charge(jobs)
-        changes = await self._commit(jobs)
-        self._answer(jobs, changes)
+        await self._commit(jobs)
         metrics.COMMIT_COMMANDS.observe(len(jobs))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
@@ -131,11 +140,24 @@ class Partition:
             self.forget()
             raise Unavailable("the lease of this replica has run out")
 
-    async def _commit(self, jobs: list[_Job]) -> Changes:
+    async def catch_up(self) -> None:
+        """Write what lags behind. What cannot be written now is written later."""
+        posts, marks = self._lag.take(self._lag.rooms())
+        try:
+            await self._store.put_read_marks(marks)
+            await self._store.advance_rooms(posts)
+        except BaseException as error:
+            self._lag.put_back(posts, marks)
+            if not isinstance(error, Unavailable):
+                raise
+            log.warning("records_lag", reason=str(error), rooms=len(posts))
+
+    async def _commit(self, jobs: list[_Job]) -> None:
         redelivered = any(job.line.redelivered for job in jobs)
         for attempt in range(CONFLICTS_MAX):
             try:
-                return await self._commit_once(jobs, look_up=redelivered)
+                await self._commit_once(jobs, look_up=redelivered)
+                return
             except Conflict as conflict:
                 log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
@@ -144,8 +166,8 @@ class Partition:
             await asyncio.sleep(attempt * random.uniform(0, CONFLICT_PAUSE_S))  # noqa: S311 - no secret
         raise Conflict(f"still in conflict after {CONFLICTS_MAX} tries")
 
-    async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> Changes:
-        """Load, decide, write, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""
+    async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> None:
+        """Load, decide, write, answer, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""
         now_ms = self._clock_ms()
         room_ids = {job.command.room_id for job in jobs}
         try:
@@ -165,7 +187,9 @@ class Partition:
             if look_up:
                 await self._write_recounted(states, changes)
             changes.deliveries += self._typing_deliveries(jobs, changes, states, now_ms)
-            await self._deliver(changes.deliveries)
+            confirms = self._publish(changes.deliveries)
+            self._answer(jobs, changes)
+            await confirmed(confirms)
         except BaseException:
             for room_id in room_ids:
                 self._states.pop(room_id, None)
@@ -175,7 +199,6 @@ class Partition:
             state.stored.clear()
             state.seen.clear()
         self._shrink(states)
-        return changes
 
     # Loading --------------------------------------------------------------------------------------------------------
 
@@ -199,8 +222,10 @@ class Partition:
     async def _load_rooms(self, room_ids: list[str]) -> None:
         memory = self._memory
         rooms = await self._store.rooms(room_ids)
-        # Messages may be ahead of their room: a crash between the two writes. Members likewise.
-        await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
+        # Messages are ahead of their room until what lags behind is written; members after a crash.
+        beyond = await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
+        for post in itertools.chain.from_iterable(beyond):
+            self._lag.add(post)
         if memory != self._memory:
             raise Unavailable("the connection was lost while loading")
         for room_id in room_ids:
@@ -260,26 +285,39 @@ class Partition:
         await self._store.put_members(changes.members)
         if fresh := [key for key, member in changes.members.items() if member is not None]:
             await self._presence.mark_new_members(fresh)
-        self._check_current()
-        await self._store.insert_messages(changes.messages)
-        self._check_current()
+        posted_to = {message.room_id for message in changes.messages} - changes.rooms.keys()
+        now_ms = self._clock_ms()
         await asyncio.gather(
-            self._store.put_rooms(changes.rooms.values()), self._store.put_read_marks(changes.read_marks)
+            self._inserts.insert(changes.messages, self._check_current),
+            self._store.touch_rooms(self._lag.touch(posted_to, now_ms), now_ms),
         )
+        self._lag.note(changes.messages)
+        if changes.rooms or changes.read_marks:
+            self._check_current()
+            await self._write_records(changes.rooms, changes.read_marks)
         metrics.MESSAGES_STORED.inc(len(changes.messages))
 
+    async def _write_records(self, rooms: Mapping[str, Room], read_marks: dict[tuple[str, str], int]) -> None:
+        """A room's record may not be ahead of its senders' read marks: these can then be told no more."""
+        posts, marks = self._lag.take(rooms)
+        try:
+            await self._store.put_read_marks(read_marks)
+            await self._store.put_read_marks(marks)
+            await self._store.put_rooms(rooms.values())
+        except BaseException:
+            self._lag.put_back(posts, marks)
+            raise
+
     async def _write_recounted(self, states: dict[str, RoomState], changes: Changes) -> None:
-        rooms: list[Room] = [
-            state.room
+        rooms = {
+            room_id: state.room
             for room_id, state in states.items()
             if state.room is not None and room_id not in changes.rooms and state.room.version > 0
-        ]
-        await self._store.put_rooms(rooms)
+        }
+        await self._write_records(rooms, {})
 
-    async def _deliver(self, deliveries: list[Delivery]) -> None:
-        confirms = [self._bus.deliver(delivery) for delivery in deliveries]
-        for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
-            await confirm
+    def _publish(self, deliveries: list[Delivery]) -> "list[asyncio.Future[None]]":
+        return [self._bus.deliver(delivery) for delivery in deliveries]
 
     def _typing_deliveries(
         self, jobs: list[_Job], changes: Changes, states: dict[str, RoomState], now_ms: int
@@ -297,12 +335,12 @@ class Partition:
     async def leave_typing(self) -> None:
         """Tell that nobody types any more, as far as this partition has told that they do. Raises Unavailable."""
         for typist in self._typing.all_shown():
-            await self._deliver(typing_deliveries(typist, is_typing=False))
+            await confirmed(self._publish(typing_deliveries(typist, is_typing=False)))
 
     async def end_typing(self) -> None:
         """Tell of those who have stopped typing without saying so. Raises Unavailable."""
         for typist in self._typing.ended(self._clock_ms()):
-            await self._deliver(typing_deliveries(typist, is_typing=False))
+            await confirmed(self._publish(typing_deliveries(typist, is_typing=False)))
 
     def _answer(self, jobs: list[_Job], changes: Changes) -> None:
         for job, answer in zip(jobs, changes.answers, strict=True):
@@ -328,6 +366,12 @@ class Partition:
             if len(state.members) > MEMBERS_PER_ROOM_MAX:
                 state.members.clear()
         metrics.CACHED_ROOMS.set(len(self._states))
+
+
+async def confirmed(confirms: "list[asyncio.Future[None]]") -> None:
+    """Return once the broker has confirmed all. Raises Unavailable."""
+    for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
+        await confirm
 
 
 def _outcome(answer: Any) -> str:

@@ -1,9 +1,12 @@
 """Reads: what REST lists and what gateways replay. Answered by any replica, straight from the database."""
 
+import asyncio
+from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
 
+from chat_service.lag import caught_up, may_lag
 from chat_service.messages import message_frame, message_view
 from chat_service.presence import Presence
 from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
@@ -31,9 +34,10 @@ REPLAY_MAX_BYTES = 8 * 1024 * 1024
 class Queries:
     """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room that is not the caller's) and Unavailable."""
 
-    def __init__(self, store: RoomStore, presence: Presence) -> None:
+    def __init__(self, store: RoomStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._presence = presence
+        self._clock_ms = clock_ms
 
     async def answer(self, query: ChatQueries) -> msgspec.Struct:
         """The reply to one query."""
@@ -82,23 +86,32 @@ class Queries:
         if not rooms:
             return []
         members = await self._store.members([(room.id, user_id) for room in rooms])
+        await self._catch_up(rooms, members, user_id)
         counts = await self._store.active_now([room.id for room in rooms])
         return [room_view(room, members.get((room.id, user_id)), counts.get(room.id, 0)) for room in rooms]
 
-    async def _visible(self, room_id: str, user_id: str) -> tuple[Room, Member | None]:
+    async def _catch_up(self, rooms: list[Room], members: dict[tuple[str, str], Member], user_id: str) -> None:
+        """Add what is stored and not yet in the records; see `lag`."""
+        now_ms = self._clock_ms()
+        lately = [room for room in rooms if may_lag(room, now_ms)]
+        for room, beyond in zip(lately, await asyncio.gather(*map(self._store.posts_beyond, lately)), strict=True):
+            caught_up(room, members.get((room.id, user_id)), beyond)
+
+    async def _visible(self, room_id: str, user_id: str) -> Room:
         room = (await self._store.rooms([room_id])).get(room_id)
         member = (await self._store.members([(room_id, user_id)])).get((room_id, user_id))
         if room is None or not may_see(room, member):
             raise Refusal.not_found("room")
-        return room, member
+        return room
 
     async def _room(self, query: GetRoom) -> RoomView:
-        room, _ = await self._visible(query.room_id, query.caller.user_id)
+        room = await self._visible(query.room_id, query.caller.user_id)
         return (await self._views(query.caller.user_id, [room]))[0]
 
     async def _messages(self, query: ListMessages) -> MessagePage:
         """Pages are ranges of `seq`, which has no gaps: every page costs the same, however deep."""
-        room, _ = await self._visible(query.room_id, query.caller.user_id)
+        room = await self._visible(query.room_id, query.caller.user_id)
+        await self._catch_up([room], {}, "")
         if query.after is not None:
             first = query.after + 1
             last = min(query.after + query.limit, room.last_seq)

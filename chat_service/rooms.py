@@ -28,7 +28,8 @@ class Role(StrEnum):
 class Room(msgspec.Struct, kw_only=True):
     """A room as it is stored. `version` counts its writes: a writer that has been replaced finds that it lost.
 
-    `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged.
+    `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
+    sorted by `active_at_ms`, the time of the creation or of the last message.
     """
 
     id: str
@@ -37,17 +38,13 @@ class Room(msgspec.Struct, kw_only=True):
     type: RoomType
     created_by: str
     created_at_ms: int
+    active_at_ms: int
     direct: tuple[str, str] | None = None
     last_seq: int = 0
     last_message_at_ms: int | None = None
     member_count: int = 0
     version: int = 0
     deleted: bool = False
-
-    @property
-    def active_at_ms(self) -> int:
-        """What room lists are sorted by."""
-        return self.last_message_at_ms or self.created_at_ms
 
 
 class Member(msgspec.Struct, kw_only=True):

@@ -16,6 +16,7 @@ import msgspec
 from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from chat_service.lag import Post, caught_up
 from chat_service.messages import Message
 from chat_service.rooms import Member, Role, Room, RoomType, words_of
 from shared.errors import RealtimeError
@@ -45,7 +46,14 @@ INDEXES: Indexes = {
 
 
 class Conflict(RealtimeError):
-    """The disk holds something else than was believed: another writer, or an earlier try. Load again, decide again."""
+    """The disk holds something else than was believed: another writer, or an earlier try. Load again, decide again.
+
+    Of the messages that were to be inserted the first `stored` are on disk.
+    """
+
+    def __init__(self, reason: str, stored: int = 0) -> None:
+        super().__init__(reason)
+        self.stored = stored
 
 
 def member_key(room_id: str, user_id: str) -> str:
@@ -86,21 +94,18 @@ class RoomStore:
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
         return {(document["roomId"], document["userId"]): _to_member(document) for document in found}
 
-    async def recount(self, room: Room) -> None:
-        """Set `last_seq`, `last_message_at_ms` and `member_count` to what messages and members say.
+    async def recount(self, room: Room) -> list[Post]:
+        """Set what follows from messages and members to what these say; returns the messages beyond the record.
 
-        Looks only at messages beyond the room's `last_seq`: a room is never written before its messages.
+        Looks only at those: a room is never written before its messages.
         """
-        beyond = {"roomId": room.id, "seq": {"$gt": room.last_seq}}
         with translated():
-            newest, count = await asyncio.gather(
-                self._messages.find_one(beyond, sort=[("seq", DESCENDING)]),
-                self._members.count_documents({"roomId": room.id, "active": True}),
+            beyond, count = await asyncio.gather(
+                self.posts_beyond(room), self._members.count_documents({"roomId": room.id, "active": True})
             )
         room.member_count = count
-        if newest is not None:
-            room.last_seq = newest["seq"]
-            room.last_message_at_ms = newest["createdAtMs"]
+        caught_up(room, None, beyond)
+        return beyond
 
     async def messages_by_id(self, message_ids: Collection[str]) -> list[Message]:
         """Those of the messages that are stored."""
@@ -142,10 +147,46 @@ class RoomStore:
             with translated():
                 await self._messages.insert_many([_from_message(message) for message in messages], ordered=True)
         except BulkWriteError as error:
-            codes = {failure["code"] for failure in error.details.get("writeErrors", [])}
-            if codes == {DUPLICATE_KEY}:
-                raise Conflict("a message, its seq or its clientMessageId is already stored") from error
+            failures = error.details.get("writeErrors", [])
+            if {failure["code"] for failure in failures} == {DUPLICATE_KEY}:
+                reason = "a message, its seq or its clientMessageId is already stored"
+                raise Conflict(reason, failures[0]["index"]) from error
             raise
+
+    async def advance_rooms(self, posts: Collection[Post]) -> None:
+        """Move rooms forward to their newest messages; they never go back. Can be done again, by anyone."""
+        if posts:
+            writes = [UpdateOne({"_id": post.room_id}, {"$max": _progress(post)}) for post in posts]
+            with translated():
+                await self._rooms.bulk_write(writes, ordered=False)
+
+    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
+        """Move rooms to the top of the lists. Can be done again, and for a message that does not come about."""
+        if room_ids:
+            writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
+            with translated():
+                await self._rooms.bulk_write(writes, ordered=False)
+
+    async def posts_beyond(self, room: Room) -> list[Post]:
+        """The messages that the room's record does not know of yet, oldest first."""
+        beyond = {"roomId": room.id, "seq": {"$gt": room.last_seq}}
+        fields = {"_id": 0, "seq": 1, "userId": 1, "createdAtMs": 1}
+        with translated():
+            found = await self._messages.find(beyond, fields).sort("seq", ASCENDING).to_list(None)
+        return [Post(room.id, document["seq"], document["userId"], document["createdAtMs"]) for document in found]
+
+    async def rooms_active_since(self, at_ms: int) -> list[Room]:
+        """The rooms whose records tell of a message since then."""
+        with translated():
+            found = await asyncio.gather(
+                *(
+                    self._rooms.find({"deleted": False, "type": kind.value, "activeAtMs": {"$gte": at_ms}}).to_list(
+                        None
+                    )
+                    for kind in RoomType
+                )
+            )
+        return [_to_room(document) for documents in found for document in documents]
 
     async def put_rooms(self, rooms: Collection[Room]) -> None:
         """Write rooms, each over the version it was read at. Raises Conflict if another writer was there."""
@@ -244,6 +285,10 @@ class RoomStore:
         return [_to_member(document) for document in found], total
 
 
+def _progress(post: Post) -> Document:
+    return {"lastSeq": post.seq, "lastMessageAtMs": post.created_at_ms, "activeAtMs": post.created_at_ms}
+
+
 def _word_filter(words: Sequence[str]) -> Document:
     # Words are made of word characters only (rooms.words_of), so nothing in them means anything to a pattern.
     return {"$and": [{"words": {"$regex": f"^{word}"}} for word in words]} if words else {}
@@ -304,6 +349,7 @@ def _to_room(document: Document) -> Room:
         type=RoomType(document["type"]),
         created_by=document["createdBy"],
         created_at_ms=document["createdAtMs"],
+        active_at_ms=document["activeAtMs"],
         direct=(direct[0], direct[1]) if direct else None,
         last_seq=document["lastSeq"],
         last_message_at_ms=document["lastMessageAtMs"],

@@ -1,10 +1,10 @@
 """Who listens to what, and what they get: channels, their order, and the gathering of writes. Pure; time comes in.
 
 The way of a delivery: `deliver` puts it in its channel's order and on the channel's lanes; `flush` writes each lane
-that is due as one buffer, the same bytes to every socket. A lane flushes in the next loop turn after an idle moment; under
-load it gathers for 5 ms, and longer where writing to its sockets takes longer (`pace`), so what a socket costs does not
-grow with the rate. A market channel has one lane for each rate that its subscribers asked for: it carries only the
-newest price, at that rate, to all of them at once; the lanes of all symbols flush at the same moments.
+that is due as one buffer, the same bytes to every socket. A lane flushes in the next loop turn after an idle moment;
+under load it gathers for 5 ms, and longer where writing to its sockets takes longer (`pace`), so what a socket costs
+does not grow with the rate. A market channel has one lane for each rate that its subscribers asked for: it carries
+only the newest price, at that rate, to all of them at once; the lanes of all symbols flush at the same moments.
 
 The way of a subscriber: `join` (before the worker is asked: what is delivered meanwhile waits for it), then `admit`
 with the worker's answer. Between the two nothing is lost, and behind the answer nothing is repeated. Whether those who

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat_service import presence_store, store
+from chat_service.group_insert import GroupInsert
+from chat_service.lag import Post
 from chat_service.limits import SlidingWindow
 from chat_service.messages import Message, message_frame
 from chat_service.partition import Partition
@@ -23,6 +25,7 @@ from chat_service.presence_store import PresenceStore
 from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
 from chat_service.rates import Rates
+from chat_service.repair import repair
 from chat_service.rooms import Member, Room
 from chat_service.store import RoomStore
 from shared.bus import Bus
@@ -42,7 +45,7 @@ from shared.consumer import Line
 from shared.encoding import to_json
 from shared.mongo import Database, Mongo
 from shared.protocol import UserProfile
-from shared.topology import Delivery, DeliveryClass, room_channel
+from shared.topology import PARTITIONS, Delivery, DeliveryClass, room_channel
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1
@@ -168,6 +171,13 @@ class FaultyRooms(RoomStore):
     async def put_rooms(self, rooms: Collection[Room]) -> None:
         await self._fuse.around(super().put_rooms, list(rooms))
 
+    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
+        write = super().touch_rooms
+        await self._fuse.around(lambda some: write(some, at_ms), list(room_ids))
+
+    async def advance_rooms(self, posts: Collection[Post]) -> None:
+        await self._fuse.around(super().advance_rooms, list(posts))
+
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
         write = super().put_read_marks
         await self._fuse.around(lambda some: write(dict(some)), list(marks.items()))
@@ -230,15 +240,17 @@ class World:
         self.rooms = tuple(f"room_{self.number}_{index}" for index in (PUBLIC, PRIVATE))
         self.store = RoomStore(self.database)
 
-    def partition(self) -> Partition:
-        """The partition of a replica that has just started."""
+    def partition(self, inserts: GroupInsert | None = None) -> Partition:
+        """The partition of a replica that has just started; or another one of a replica, with its `inserts`."""
         rates = Rates(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
+        rooms = FaultyRooms(self.database, self.fuse)
         return Partition(
-            FaultyRooms(self.database, self.fuse),
+            rooms,
             FaultyPresence(self.database, self.fuse),
             Profiles(ProfileStore(self.database), "node"),
             rates,
             self.bus,
+            inserts or GroupInsert(rooms),
             lambda: self.now_ms,
         )
 
@@ -336,11 +348,16 @@ class World:
         assert frames == {
             (room_channel(message.room_id), message.seq): {message_frame(message)} for message in stored.values()
         }
+        await repair(self.store, lambda: self.now_ms, range(PARTITIONS))
         rooms = await self.store.rooms(self.rooms)
         for room in rooms.values():
             members, total = await self.store.member_page(room.id, 0, 100)
             assert room.member_count == total == len(members) == len({member.user_id for member in members})
             assert room.last_seq == len(logs[room.id])
+            for member in members:
+                assert member.read_seq >= max(
+                    (one.seq for one in logs[room.id] if one.user_id == member.user_id), default=0
+                )
         answered = {reply.id for reply in self.bus.replies}
         assert set(self.asked) - self.hasty <= answered <= set(self.asked)
         return logs

@@ -149,7 +149,14 @@ class World:
     async def make_room(self, room_id: str, *users: str, direct: tuple[str, str] | None = None) -> None:
         kind = RoomType.PUBLIC if direct is None else RoomType.PRIVATE
         room = Room(
-            id=room_id, name=room_id, description="", type=kind, created_by=users[0], created_at_ms=1, direct=direct
+            id=room_id,
+            name=room_id,
+            description="",
+            type=kind,
+            created_by=users[0],
+            created_at_ms=1,
+            active_at_ms=1,
+            direct=direct,
         )
         members: dict[tuple[str, str], Member | None] = {
             (room_id, user): Member(

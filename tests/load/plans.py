@@ -15,6 +15,7 @@ from typing import Any
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from chat_service.lag import Post
 from chat_service.messages import Message
 from chat_service.node_store import NodeStore
 from chat_service.presence_store import PresenceRecord, PresenceStore
@@ -108,6 +109,7 @@ def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
         type=kinds[number % 4],
         created_by="user_0",
         created_at_ms=NOW_MS - number,
+        active_at_ms=NOW_MS - number,
     )
     for name, value in fields.items():
         setattr(room, name, value)
@@ -186,6 +188,10 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
     yield Call("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
     yield Call("put_rooms", put_rooms)
+    yield Call("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
+    yield Call("advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others]))
+    yield Call("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
+    yield Call("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
     yield Call("deleted_rooms", rooms.deleted_rooms)
     yield Call("purge", lambda: rooms.purge(DELETED_ROOM))
     yield Call("active_now", lambda: rooms.active_now([room_id]), note="of one room")

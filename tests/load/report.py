@@ -81,7 +81,7 @@ def table(outcome: Outcome) -> str:
     row("messages", "  ".join(f"{name} {found[name]:,}" for name in counted if found[name] or name in counted[4:7]))
     if found["closed"]:
         kinds = Counter(found["closed"]).most_common(CLOSED_SHOWN)
-        row("closed by code", "  ".join(f"{str(kind)[:CLOSED_WIDTH]} × {count:,}" for kind, count in kinds))
+        row("closed by code", "  ".join(f"{count:,} {str(kind)[:CLOSED_WIDTH]}" for kind, count in kinds))
     per_million = found.get("cpu_s_per_million", {})
     for name, used in found["cpu_s"].items():
         if used >= 0.01:

@@ -33,6 +33,7 @@ def room(type_: RoomType = RoomType.PUBLIC, **fields: object) -> Room:
         "type": type_,
         "created_by": "ann",
         "created_at_ms": 1_000,
+        "active_at_ms": 1_000,
         **fields,
     }
     return Room(**given_)  # type: ignore[arg-type]
@@ -87,11 +88,6 @@ def test_unread_are_the_messages_after_the_read_mark_of_an_active_member() -> No
     assert unread_count(room(last_seq=10), member(read_seq=10)) == 0
     assert unread_count(room(last_seq=10), None) == 0
     assert unread_count(room(last_seq=10), member(active=False)) == 0
-
-
-def test_room_without_messages_counts_as_active_when_it_was_made() -> None:
-    assert room().active_at_ms == 1_000
-    assert room(last_message_at_ms=5_000).active_at_ms == 5_000
 
 
 def test_room_is_shown_with_times_counts_and_what_it_is_to_the_caller() -> None:

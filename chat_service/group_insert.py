@@ -1,0 +1,107 @@
+"""One insert for the messages of all partitions of this replica: what comes while one is under way goes with the next.
+
+Sixteen partitions that each waited for a disk sync of their own would have the disk do sixteen.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
+
+from chat_service.messages import Message
+from chat_service.store import Conflict
+from shared.errors import Unavailable
+
+INSERTED_AT_ONCE_MAX = 1000
+
+
+class MessageStore(Protocol):
+    """The part of the store that is needed here."""
+
+    async def insert_messages(self, messages: Sequence[Message]) -> None:
+        """Insert in order, stopping at the first that is already there. Raises Conflict then."""
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """One partition's messages; `check` raises Unavailable when they may not be written any more."""
+
+    messages: Sequence[Message]
+    check: Callable[[], None]
+    done: bool = False
+    error: Exception | None = None
+
+    def end(self, error: Exception | None = None) -> None:
+        self.done, self.error = True, error
+
+
+class GroupInsert:
+    """Gathers inserts. Bounded by what the partitions have in hand: a batch each."""
+
+    def __init__(self, store: MessageStore) -> None:
+        self._store = store
+        self._waiting: list[_Group] = []
+        self._turn = asyncio.Lock()
+
+    async def insert(self, messages: Sequence[Message], check: Callable[[], None]) -> None:
+        """Return once they are stored. Raises Conflict when the first `stored` of them are and the next cannot be, and
+        what `check`, called right before, raises."""
+        if not messages:
+            return
+        group = _Group(messages, check)
+        self._waiting.append(group)
+        try:
+            async with self._turn:  # who has the turn writes for all who wait for it
+                while not group.done:
+                    await self._write()
+        finally:
+            if not group.done:
+                self._waiting.remove(group)
+        if group.error is not None:
+            raise group.error
+
+    async def _write(self) -> None:
+        groups = self._next()
+        if not groups:
+            return
+        try:
+            await self._store.insert_messages([message for group in groups for message in group.messages])
+        except Conflict as conflict:
+            self._share_out(groups, conflict)
+        except Exception as error:  # theirs to judge: each of them asked for this
+            for group in groups:
+                group.end(error)
+        else:
+            for group in groups:
+                group.end()
+        self._waiting = [group for group in self._waiting if not group.done]
+
+    def _next(self) -> list[_Group]:
+        """Those whose turn it is: at most 1,000 messages, unless one alone has more."""
+        chosen: list[_Group] = []
+        size = 0
+        for group in self._waiting:
+            if chosen and size + len(group.messages) > INSERTED_AT_ONCE_MAX:
+                break
+            try:
+                group.check()
+            except Unavailable as error:
+                group.end(error)
+                continue
+            chosen.append(group)
+            size += len(group.messages)
+        if not chosen:
+            self._waiting = [group for group in self._waiting if not group.done]
+        return chosen
+
+    def _share_out(self, groups: list[_Group], conflict: Conflict) -> None:
+        """The insert stopped: who stands before that is done, who stands there is in conflict, the others go again."""
+        for group, end in zip(groups, accumulate(len(group.messages) for group in groups), strict=True):
+            if end <= conflict.stored:
+                group.end()
+                continue
+            own = Conflict(str(conflict), conflict.stored - (end - len(group.messages)))
+            own.__cause__ = conflict
+            group.end(own)
+            return
