@@ -8,6 +8,7 @@ again. Leases are compared by the hosts' clocks: these may be apart by less than
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -126,14 +127,15 @@ class Nodes:
 
     async def sweep(self) -> None:
         """Write what lags behind, and end the typing of those who do not renew it, until cancelled."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            for owned in list(self._owned.values()):
-                await owned.partition.catch_up()
-                try:
-                    await owned.partition.end_typing()
-                except Unavailable as error:
-                    log.warning("typing_end_not_told", reason=str(error))
+        for number in itertools.cycle(range(PARTITIONS)):
+            await asyncio.sleep(SWEEP_S / PARTITIONS)  # one by one: messages wait for the disk meanwhile
+            if (owned := self._owned.get(number)) is None:
+                continue
+            await owned.partition.catch_up()
+            try:
+                await owned.partition.end_typing()
+            except Unavailable as error:
+                log.warning("typing_end_not_told", reason=str(error))
 
     async def leave(self) -> None:
         """Finish what is in hand and give partitions and lease to the others at once."""

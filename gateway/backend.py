@@ -3,13 +3,14 @@
 Every method raises Refusal with the service's answer, or Unavailable.
 """
 
+import asyncio
 from typing import TypedDict, TypeVar
 
 from shared import chat_commands as chat
 from shared import market_commands as market
 from shared import notifier_commands as notifier
-from shared.bus import Bus
-from shared.commands import Caller, Command, Replay
+from shared.bus import Bus, read_reply
+from shared.commands import Caller, Command, Replay, Reply
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
 from shared.topology import CHAT_PRESENCE, CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY, partition_of, partition_queue
@@ -25,6 +26,11 @@ class Head(TypedDict):
     caller: Caller
 
 
+def read_sent(reply: Reply) -> chat.Sent:
+    """What came of a message. Raises Refusal."""
+    return read_reply(reply, chat.Sent)
+
+
 class Backend:
     """Commands to chat_service, market_feed and notifier."""
 
@@ -33,8 +39,7 @@ class Backend:
 
     async def room(self, command: chat.RoomCommand, reply: type[R]) -> R:
         """To the one writer of the command's room."""
-        queue = partition_queue(partition_of(command.room_id))
-        return await self._bus.request(queue, command, reply, expires=False)
+        return await self._bus.request(_queue_of(command.room_id), command, reply, expires=False)
 
     async def chat_query(self, query: Command, reply: type[R]) -> R:
         """To any chat_service."""
@@ -50,30 +55,40 @@ class Backend:
 
     # The calls that WebSocket and REST share ------------------------------------------------------------------------
 
-    async def send_message(self, caller: Caller, room_id: str, text: str, client_message_id: str | None) -> chat.Sent:
-        """Store and deliver a message."""
+    def send_message(
+        self, caller: Caller, room_id: str, text: str, client_message_id: str | None
+    ) -> "asyncio.Future[Reply]":
+        """Store and deliver a message. `read_sent` reads the reply."""
+        message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
-            **self.head(caller),
+            id=message_id,
+            deadline_ms=self._bus.deadline_ms(),
+            caller=caller,
             room_id=room_id,
-            message_id=new_id(Prefix.MESSAGE),
+            message_id=message_id,
             message=text,
             client_message_id=client_message_id,
         )
-        return await self.room(command, chat.Sent)
+        return self._bus.ask(_queue_of(room_id), command, expires=False)
 
-    async def send_direct(self, caller: Caller, user_id: str, text: str, client_message_id: str | None) -> chat.Sent:
-        """Store and deliver a message in the one room of two users."""
+    def send_direct(
+        self, caller: Caller, user_id: str, text: str, client_message_id: str | None
+    ) -> "asyncio.Future[Reply]":
+        """Store and deliver a message in the one room of two users. `read_sent` reads the reply."""
         if user_id == caller.user_id:
             raise Refusal.invalid("userId", "must be another user")
+        message_id, room_id = new_id(Prefix.MESSAGE), direct_room_id(caller.user_id, user_id)
         command = chat.SendDirect(
-            **self.head(caller),
-            room_id=direct_room_id(caller.user_id, user_id),
-            message_id=new_id(Prefix.MESSAGE),
+            id=message_id,
+            deadline_ms=self._bus.deadline_ms(),
+            caller=caller,
+            room_id=room_id,
+            message_id=message_id,
             to_user_id=user_id,
             message=text,
             client_message_id=client_message_id,
         )
-        return await self.room(command, chat.Sent)
+        return self._bus.ask(_queue_of(room_id), command, expires=False)
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
         """May the caller listen, and from where on?"""
@@ -118,3 +133,7 @@ class Backend:
     def head(self, caller: Caller) -> Head:
         """The head of a command that is asked now."""
         return {"id": new_id(Prefix.COMMAND), "deadline_ms": self._bus.deadline_ms(), "caller": caller}
+
+
+def _queue_of(room_id: str) -> str:
+    return partition_queue(partition_of(room_id))

@@ -15,14 +15,15 @@ W = TypeVar("W")
 
 
 class Parcel(Generic[K, W]):
-    """The lines of one AMQP body to be, and what waits for its confirm."""
+    """The lines of one AMQP body to be, the routing keys they are for, and what waits for its confirm."""
 
-    __slots__ = ("expires_at_ms", "lane", "lines", "size_bytes", "waiter")
+    __slots__ = ("expires_at_ms", "keys", "lane", "lines", "size_bytes", "waiter")
 
     def __init__(self, lane: K, waiter: W) -> None:
         self.lane = lane
         self.waiter = waiter
         self.lines: list[bytes] = []
+        self.keys: dict[str, None] = {}
         self.size_bytes = 0
         self.expires_at_ms: int | None = None
 
@@ -30,9 +31,10 @@ class Parcel(Generic[K, W]):
         """The lines, one under the other."""
         return b"\n".join(self.lines)
 
-    def add(self, line: bytes, expires_at_ms: int | None) -> None:
+    def add(self, line: bytes, key: str, expires_at_ms: int | None) -> None:
         """Take one more line. The body lives as long as the longest-lived of its lines."""
         self.lines.append(line)
+        self.keys[key] = None
         self.size_bytes += len(line) + 1
         if expires_at_ms is not None and (self.expires_at_ms is None or expires_at_ms > self.expires_at_ms):
             self.expires_at_ms = expires_at_ms
@@ -51,9 +53,9 @@ class Lanes(Generic[K, W]):
         self._under_way: dict[K, int] = {}
 
     def add(
-        self, lane: K, line: bytes, new_waiter: Callable[[], W], expires_at_ms: int | None = None
+        self, lane: K, key: str, line: bytes, new_waiter: Callable[[], W], expires_at_ms: int | None = None
     ) -> Parcel[K, W] | None:
-        """Gather a line; returns the parcel that it leaves with, or None if the bound is reached."""
+        """Gather a line for a routing key; returns the parcel that it leaves with, or None if the bound is reached."""
         size_bytes = len(line) + 1
         if self.waiting_bytes + size_bytes > self.max_bytes:
             return None
@@ -63,7 +65,7 @@ class Lanes(Generic[K, W]):
             parcels = self._waiting[lane] = deque()
         if not parcels or parcels[-1].size_bytes + size_bytes > BODY_MAX_BYTES:
             parcels.append(Parcel(lane, new_waiter()))
-        parcels[-1].add(line, expires_at_ms)
+        parcels[-1].add(line, key, expires_at_ms)
         return parcels[-1]
 
     def ready(self) -> list[Parcel[K, W]]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from gateway.backend import read_sent
 from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, UserId, delete, get, post, put
 from gateway.rest.envelope import In, Limit, Page
 from shared import chat_commands as chat
@@ -162,13 +163,13 @@ class ChatCalls(Calls):
         self, caller: Caller, chatroom_id: RoomId, body: NewMessage
     ) -> CreatedOnce[chat.MessageView]:
         """Send a message. Who is no member of a public room becomes one."""
-        sent = await self._backend.send_message(caller, chatroom_id, body.message, body.client_message_id)
+        sent = read_sent(await self._backend.send_message(caller, chatroom_id, body.message, body.client_message_id))
         return CreatedOnce(sent.message, repeated=sent.repeated)
 
     @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
     async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat.MessageView]:
         """Send a message to one user, in the one room of the two, which is made if need be."""
-        sent = await self._backend.send_direct(caller, body.user_id, body.message, body.client_message_id)
+        sent = read_sent(await self._backend.send_direct(caller, body.user_id, body.message, body.client_message_id))
         return CreatedOnce(sent.message, repeated=sent.repeated)
 
     @post("/v1/chatrooms/{chatroomId}/read")

@@ -14,7 +14,7 @@ def lanes(max_bytes: int = MAX_BYTES) -> Lanes[str, list[int]]:
 
 
 def add(to: Lanes[str, list[int]], lane: str, line: bytes, expires_at_ms: int | None = None) -> Parcel[str, list[int]]:
-    parcel = to.add(lane, line, list, expires_at_ms)
+    parcel = to.add(lane, lane, line, list, expires_at_ms)
     assert parcel is not None
     return parcel
 
@@ -72,9 +72,9 @@ def test_a_lane_with_nothing_more_says_so() -> None:
 def test_beyond_the_bound_a_line_is_not_taken() -> None:
     gathering = lanes(max_bytes=10)
     add(gathering, "a", b"12345678")
-    assert gathering.add("b", b"1", list) is None
+    assert gathering.add("b", "b", b"1", list) is None
     gathering.ready()
-    assert gathering.add("b", b"1", list) is not None
+    assert gathering.add("b", "b", b"1", list) is not None
 
 
 def test_a_line_longer_than_a_body_goes_alone() -> None:
@@ -87,6 +87,14 @@ def test_a_line_longer_than_a_body_goes_alone() -> None:
     gathering.arrived(small)
     gathering.arrived(big)
     assert gathering.ready() == [last]
+
+
+def test_a_parcel_knows_the_keys_of_its_lines_each_once() -> None:
+    gathering = lanes()
+    for key in ("d.3", "d.1", "d.3"):
+        parcel = gathering.add("deliveries", key, b"line", list)
+    assert parcel is not None
+    assert list(parcel.keys) == ["d.3", "d.1"]
 
 
 def test_a_body_lives_as_long_as_the_longest_lived_of_its_lines() -> None:
@@ -130,7 +138,7 @@ def test_nothing_is_lost_or_reordered_and_no_bound_is_passed(script: list[tuple[
             case ("add", str(lane), int(size)):
                 number += 1
                 line = str(number).encode().ljust(size, b".")
-                parcel = gathering.add(lane, line, list)
+                parcel = gathering.add(lane, lane, line, list)
                 if parcel is not None:
                     taken[lane].append(line)
                     parcel.waiter.append(number)
