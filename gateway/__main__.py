@@ -19,6 +19,7 @@ from gateway.hub import Hub
 from gateway.jwks import PublishedKeys
 from gateway.key_pace import KeyPace
 from gateway.live import Live
+from gateway.pages import Pages
 from gateway.presence import Reporter, Roster
 from gateway.relay import Relay
 from gateway.rest.described import document_routes
@@ -81,7 +82,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         reporting = tasks.create_task(reporter.run())
         running.append(tasks.create_task(keeper.run()))
         routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
-        app = make_app(settings, guard, live, [*routes, *document_routes()])
+        app = make_app(settings, guard, live, [*routes, *document_routes(), *Pages(settings).routes()])
         async with listening(settings, app, pace, tasks) as stop_listening:
             del admin.checks["start"]
             await stop.wait()

@@ -29,7 +29,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(app|live|connections|jwks|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin"
+    r"gateway\.(app|live|connections|jwks|pages|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus")

@@ -1,0 +1,29 @@
+/** The price alerts of this user. */
+
+import { Changing } from "./changes.js";
+
+export class Alerts extends Changing {
+  entries = []; // newest first, as REST shows them
+
+  constructor(api) {
+    super();
+    this.api = api;
+  }
+
+  async load() {
+    this.entries = await this.api.alerts();
+    this.changed();
+  }
+
+  /** Watch a price: `{symbol, direction: "above"|"below", price}`. */
+  async create(alert) {
+    this.entries = [await this.api.createAlert(alert), ...this.entries];
+    this.changed();
+  }
+
+  async remove(id) {
+    await this.api.deleteAlert(id);
+    this.entries = this.entries.filter((alert) => alert.id !== id);
+    this.changed();
+  }
+}

@@ -1,0 +1,169 @@
+/** One room as its reader has it: messages, who types, who has read how far, the draft. Lives as long as the session. */
+
+import { Changing } from "./changes.js";
+import { uid } from "./ids.js";
+import { PAGE, Timeline, messageOf } from "./timeline.js";
+
+const TYPING_SHOWN_MS = 8000; // the server ends it after 6 s; this is for the case that we do not hear of it
+const TYPING_RENEWED_MS = 2500; // the server passes on one start in 2 s
+const MEMBERS = 100;
+const CATCH_UP_PAGE = 100;
+const CATCH_UP_MAX = 300; // beyond that the newest page is read instead
+
+export class Conversation extends Changing {
+  timeline = new Timeline();
+  typing = new Map(); // userId -> timer
+  readers = new Map(); // userId -> seq
+  members = []; // as REST shows them, 100 at most
+  memberTotal = 0;
+  draft = "";
+  #typingSentMs = 0;
+  #older = null;
+  #catchingUp = null;
+
+  constructor(id, { api, link, people, rooms, me }) {
+    super();
+    Object.assign(this, { id, api, link, people, rooms, me });
+    this.timeline.onChange(() => this.changed());
+  }
+
+  get room() {
+    return this.rooms.get(this.id);
+  }
+
+  // History ----------------------------------------------------------------------------------------------------------
+
+  /** Load what is shown first. */
+  async load() {
+    const room = this.room;
+    this.timeline.dividerSeq = this.rooms.unread(room) > 0 ? room.readSeq : null;
+    await Promise.all([this.timeline.isLoaded ? this.catchUp() : this.#loadNewest(), this.loadMembers()]);
+  }
+
+  async #loadNewest() {
+    this.#addPage(await this.api.messages(this.id, { limit: PAGE }));
+  }
+
+  #addPage(page) {
+    const messages = page.map(messageOf);
+    for (const { userId, user } of messages) this.people.learn(userId, user);
+    this.timeline.addPage(messages);
+  }
+
+  /** Load the page before what is shown; at most one at a time. */
+  loadOlder() {
+    this.#older ??= this.#loadOlder().finally(() => {
+      this.#older = null;
+    });
+    return this.#older;
+  }
+
+  async #loadOlder() {
+    if (!this.timeline.hasOlder) return;
+    this.#addPage(await this.api.messages(this.id, { limit: PAGE, before: this.timeline.firstSeq }));
+  }
+
+  /** Load what came after the newest message shown. */
+  catchUp() {
+    this.#catchingUp ??= this.#catchUp().finally(() => {
+      this.#catchingUp = null;
+    });
+    return this.#catchingUp;
+  }
+
+  async #catchUp() {
+    const newest = await this.api.messages(this.id, { limit: PAGE });
+    const missing = (newest[0]?.seq ?? 0) - this.timeline.wholeThroughSeq;
+    if (missing > CATCH_UP_MAX) this.timeline.restart();
+    let upTo = newest.at(-1)?.seq;
+    this.#addPage(newest);
+    while (this.timeline.length && upTo > this.timeline.wholeThroughSeq + 1) {
+      const page = await this.api.messages(this.id, { limit: CATCH_UP_PAGE, before: upTo });
+      if (page.length === 0) break;
+      this.#addPage(page);
+      upTo = page.at(-1).seq;
+    }
+  }
+
+  async loadMembers() {
+    const { data, pagination } = await this.api.members(this.id, { limit: MEMBERS });
+    this.members = data;
+    this.memberTotal = pagination.total;
+    for (const { userId, user, status } of data) {
+      this.people.learn(userId, user);
+      this.people.seen({ userId, status });
+    }
+    this.changed();
+  }
+
+  // Live -------------------------------------------------------------------------------------------------------------
+
+  /** A message came. */
+  take(data) {
+    const message = messageOf(data);
+    this.#stopTyping(message.userId);
+    if (!this.timeline.isLoaded && this.rooms.openId !== this.id) return; // it comes with the history
+    if (this.timeline.add(message)) this.catchUp().catch(() => {});
+    if (this.rooms.openId !== this.id) this.timeline.trim();
+  }
+
+  takeTyping({ userId, isTyping }) {
+    this.#stopTyping(userId);
+    if (isTyping && userId !== this.me) this.typing.set(userId, setTimeout(() => this.#stopTyping(userId), TYPING_SHOWN_MS));
+    this.changed();
+  }
+
+  #stopTyping(userId) {
+    if (!this.typing.has(userId)) return;
+    clearTimeout(this.typing.get(userId));
+    this.typing.delete(userId);
+    this.changed();
+  }
+
+  takeRead({ userId, seq }) {
+    if (userId === this.me || seq <= (this.readers.get(userId) ?? 0)) return;
+    this.readers.set(userId, seq);
+    this.changed();
+  }
+
+  // Ours -------------------------------------------------------------------------------------------------------------
+
+  /** Send a text; it is shown at once, and stays shown as failed if it cannot be sent. */
+  async send(text, clientMessageId = uid()) {
+    this.timeline.sending(clientMessageId, text);
+    this.#typingSentMs = 0;
+    try {
+      await this.link.send(this.id, text, clientMessageId);
+      this.timeline.sent(clientMessageId);
+      this.rooms.change(this.id, { isMember: true }); // the first post joins
+    } catch (error) {
+      this.timeline.failed(clientMessageId, error.message);
+    }
+  }
+
+  /** Send it again under the same id, so that it cannot be there twice. */
+  retry(clientMessageId) {
+    return this.send(this.timeline.pendingText(clientMessageId), clientMessageId);
+  }
+
+  /** The user types; said to others now and then. */
+  type() {
+    const nowMs = Date.now();
+    if (nowMs - this.#typingSentMs < TYPING_RENEWED_MS) return;
+    this.#typingSentMs = nowMs;
+    this.link.type(this.id, true);
+  }
+
+  /** The user has stopped without sending. */
+  stopTyping() {
+    if (this.#typingSentMs === 0) return;
+    this.#typingSentMs = 0;
+    this.link.type(this.id, false);
+  }
+
+  /** The user has seen everything that is shown. */
+  markRead() {
+    const { lastSeq } = this.timeline;
+    if (this.room?.isMember && this.timeline.isLoaded && this.rooms.read(this.id, lastSeq)) this.link.read(this.id, lastSeq);
+  }
+}

@@ -1,0 +1,136 @@
+/** The live connection as the page uses it: realtime.js does the work; here it is watched, for the banner and the inspector. */
+
+import { Changing } from "./changes.js";
+import { RealtimeClient } from "./realtime.js";
+
+const LOG_FRAMES = 40;
+const LATENCIES = 40;
+
+export class Link extends Changing {
+  #client;
+  #followed = new Set();
+  state = "idle"; // idle, connecting, open, waiting, closed
+  attempts = 0; // failed ones since the connection was last open
+  retryAtMs = null;
+  lastClose = null; // {code, reason} of the connection before
+  welcome = null; // data of `auth:ok`: {userId, sessionId, …}
+  openedAtMs = null;
+  latencies = []; // ms, oldest first
+  log = []; // newest first: {type, atMs, out}
+
+  /** `token(reason)` returns a token or a promise of one. */
+  constructor(token) {
+    super();
+    this.#client = new RealtimeClient("", token);
+    this.#client.on("state", (change) => this.#moved(change));
+    this.#client.on("auth:ok", (data) => {
+      this.welcome = data;
+    });
+    this.#client.on("pong", () => this.#measured());
+    this.#client.on("*", (type) => this.#logged(type));
+  }
+
+  #moved({ state, code = null, reason = "", retryInMs }) {
+    this.state = state;
+    this.retryAtMs = retryInMs === undefined ? null : Date.now() + retryInMs;
+    if (state === "waiting" || state === "closed") {
+      this.attempts += 1;
+      this.lastClose = { code, reason };
+    } else if (state === "open") {
+      this.attempts = 0;
+      this.openedAtMs = Date.now();
+      this.#client.wake(); // a first ping, for its latency
+    }
+    this.changed();
+  }
+
+  #measured() {
+    const { latencyMs } = this.#client.stats;
+    if (latencyMs === null) return;
+    this.latencies = [...this.latencies, latencyMs].slice(-LATENCIES);
+    this.changed();
+  }
+
+  #logged(type) {
+    if (type === "state") return;
+    this.log = [{ type, atMs: Date.now() }, ...this.log].slice(0, LOG_FRAMES);
+    this.changed();
+  }
+
+  /** framesIn, framesOut, repeats, reconnects */
+  get stats() {
+    return this.#client.stats;
+  }
+
+  get url() {
+    return this.#client.url;
+  }
+
+  get isOpen() {
+    return this.state === "open";
+  }
+
+  open() {
+    this.#client.connect();
+  }
+
+  close() {
+    this.#client.close();
+  }
+
+  /** Do not wait any longer before the next attempt; while open: ask for a sign of life. */
+  hurry() {
+    this.#client.wake();
+  }
+
+  on(type, handler) {
+    this.#client.on(type, handler);
+  }
+
+  /** Call `handler` with what could not be replayed: `{channel, chatroomId?}`. */
+  onMissed(handler) {
+    this.#client.on("missed", handler);
+  }
+
+  /** Call `handler` when the connection is there again. */
+  onRestored(handler) {
+    this.#client.on("state", ({ state, resumed }) => state === "open" && resumed && handler());
+  }
+
+  /** Call `handler` with the id of a room that we may not listen to any more. */
+  onLost(handler) {
+    this.#client.on("subscription:lost", ({ chatroomId }) => chatroomId && handler(chatroomId));
+  }
+
+  subscribe(channel, options) {
+    this.#client.subscribe(channel, options);
+  }
+
+  /** Listen to a room, from its message `since` on; once is enough. */
+  follow(chatroomId, since) {
+    if (this.#followed.has(chatroomId)) return;
+    this.#followed.add(chatroomId);
+    this.#client.subscribe("chatroom", { chatroomId, since }).catch(() => this.#followed.delete(chatroomId));
+  }
+
+  unfollow(chatroomId) {
+    if (this.#followed.delete(chatroomId)) this.#client.unsubscribe("chatroom", { chatroomId });
+  }
+
+  /** A promise of the ack. Waits for the connection; the same id is the same message, however often it is sent. */
+  send(chatroomId, text, clientMessageId) {
+    return this.#client.sendMessage(chatroomId, text, { clientMessageId });
+  }
+
+  sendDirect(userId, text, clientMessageId) {
+    return this.#client.sendDirect(userId, text, { clientMessageId });
+  }
+
+  type(chatroomId, isTyping) {
+    this.#client.typing(chatroomId, isTyping);
+  }
+
+  read(chatroomId, seq) {
+    this.#client.markRead(chatroomId, seq);
+  }
+}

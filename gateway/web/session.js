@@ -1,0 +1,236 @@
+/** One signed-in user: the state of everything, and what live events do to it. Views listen; nothing here draws. */
+
+import { Alerts } from "./alerts.js";
+import { Api } from "./api.js";
+import { Changing, soon } from "./changes.js";
+import { Conversation } from "./conversation.js";
+import { uid } from "./ids.js";
+import { Inbox } from "./inbox.js";
+import { Market } from "./market.js";
+import { People } from "./people.js";
+import { Rooms } from "./rooms.js";
+
+const REFRESH_EVERY_MS = 30_000; // invitations are told to nobody: the list is asked for now and then
+const PRICES_PER_S = 4;
+
+export class Session extends Changing {
+  #conversations = new Map();
+  #refreshing = null;
+  /** The user that a direct message is being written to while there is no room yet. */
+  draftTo = null;
+
+  /** `me`: `{userId, firstName, lastName}`; `link`: the live connection; `tell`: shows a short note to the user. */
+  constructor(me, token, link, tell) {
+    super();
+    this.me = me;
+    this.link = link;
+    this.tell = tell;
+    this.api = new Api(token);
+    this.people = new People(this.api);
+    this.people.learn(me.userId, me);
+    this.people.seen({ userId: me.userId, status: "online" });
+    this.rooms = new Rooms(this.api, me.userId);
+    this.market = new Market(this.api);
+    this.inbox = new Inbox(this.api);
+    this.alerts = new Alerts(this.api);
+    this.#listen();
+  }
+
+  /** Load everything and connect. What cannot be loaded is told, and tried again when the connection is there anew. */
+  async start() {
+    this.link.open();
+    this.link.subscribe("notifications");
+    await this.#load();
+    this.#refreshing = setInterval(this.rooms.refreshSoon, REFRESH_EVERY_MS);
+  }
+
+  stop() {
+    clearInterval(this.#refreshing);
+    this.link.close();
+  }
+
+  async #load() {
+    const parts = [this.rooms.refresh().then(() => this.#follow()), this.market.load().then(() => this.#quote())];
+    parts.push(this.inbox.load(), this.alerts.load());
+    const failed = (await Promise.allSettled(parts)).find(({ status }) => status === "rejected");
+    if (failed) this.tell(failed.reason.message, "error");
+  }
+
+  /** Listen to every room of the user's, whatever is open: that is what unread counts live from. */
+  #follow() {
+    for (const room of this.rooms.joined()) this.link.follow(room.id, room.lastSeq);
+    const partners = this.rooms.joined().map((room) => this.rooms.partner(room)).filter(Boolean);
+    return this.people.ask([...new Set(partners)]);
+  }
+
+  #quote() {
+    if (this.market.symbols.length) this.link.subscribe("market", { symbols: this.market.symbols, maxRate: PRICES_PER_S });
+  }
+
+  // Rooms ------------------------------------------------------------------------------------------------------------
+
+  get conversation() {
+    return this.#conversations.get(this.rooms.openId) ?? null;
+  }
+
+  #conversationOf(id) {
+    if (!this.#conversations.has(id)) {
+      const parts = { api: this.api, link: this.link, people: this.people, rooms: this.rooms, me: this.me.userId };
+      this.#conversations.set(id, new Conversation(id, parts));
+    }
+    return this.#conversations.get(id);
+  }
+
+  /** Open a room. A public one that is not joined is shown too, and listened to while it is open. */
+  async open(id) {
+    this.#leaveOpen();
+    this.draftTo = null;
+    const conversation = this.#conversationOf(id);
+    this.rooms.select(id);
+    this.changed();
+    try {
+      const room = this.rooms.get(id) ?? this.rooms.take(await this.api.room(id));
+      this.link.follow(id, room.lastSeq);
+      await conversation.load();
+    } catch (error) {
+      this.tell(error.message, "error");
+      if (error.status === 404) this.#drop(id);
+    }
+    this.changed();
+  }
+
+  #leaveOpen() {
+    const open = this.rooms.open;
+    if (!open) return;
+    this.conversation.stopTyping();
+    this.conversation.timeline.trim();
+    if (!open.isMember) this.link.unfollow(open.id);
+  }
+
+  /** Close what is open. */
+  closeRoom() {
+    this.#leaveOpen();
+    this.draftTo = null;
+    this.rooms.select(null);
+    this.changed();
+  }
+
+  /** Write to a user: in the room of the two if there is one, else in one that the first message makes. */
+  async writeTo(userId) {
+    const room = this.rooms.directWith(userId);
+    if (room) {
+      await this.open(room.id);
+      return;
+    }
+    this.closeRoom();
+    this.draftTo = userId;
+    this.changed();
+    await this.people.ask([userId]);
+  }
+
+  /** Send the first message of a direct room. Throws what was refused. */
+  async sendFirst(text) {
+    const sent = await this.link.sendDirect(this.draftTo, text, uid());
+    this.rooms.take(await this.api.room(sent.chatroomId));
+    await this.open(sent.chatroomId);
+  }
+
+  async createRoom(fields) {
+    const room = this.rooms.take(await this.api.createRoom(fields));
+    await this.open(room.id);
+  }
+
+  async join(id) {
+    this.rooms.take(await this.api.join(id));
+    await this.#conversationOf(id).loadMembers();
+  }
+
+  async leave(id) {
+    const room = await this.api.leave(id);
+    this.link.unfollow(id);
+    if (room.type === "public") this.rooms.change(id, { isMember: false, memberCount: room.memberCount });
+    else this.#drop(id);
+    if (this.rooms.openId === id) this.closeRoom();
+  }
+
+  async deleteRoom(id) {
+    await this.api.deleteRoom(id);
+    this.#drop(id);
+  }
+
+  #drop(id) {
+    this.link.unfollow(id);
+    this.#conversations.delete(id);
+    this.rooms.drop(id);
+    this.changed();
+  }
+
+  // Events -----------------------------------------------------------------------------------------------------------
+
+  #listen() {
+    const { link, people, rooms } = this;
+    const membersSoon = soon(() => this.conversation?.loadMembers().catch(() => {}), 500);
+    const inRoom = (data, act) => this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
+    link.on("chat:message", (data) => this.#message(data));
+    link.on("chat:typing", (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
+    link.on("chat:read", (data) => {
+      if (data.userId === this.me.userId) rooms.read(data.chatroomId, data.seq);
+      inRoom(data, (conversation) => conversation.takeRead(data));
+    });
+    for (const type of ["user:online", "user:offline"]) {
+      link.on(type, (data) => {
+        people.seen(data);
+        rooms.refreshSoon();
+      });
+    }
+    for (const type of ["member:joined", "member:left"]) {
+      link.on(type, ({ chatroomId, userId, user, memberCount }) => {
+        people.learn(userId, user);
+        rooms.change(chatroomId, { memberCount });
+        if (chatroomId === rooms.openId) membersSoon();
+      });
+    }
+    link.on("chatroom:updated", ({ chatroomId, name, description, type }) => rooms.change(chatroomId, { name, description, type }));
+    link.on("chatroom:deleted", ({ chatroomId }) => this.#gone(chatroomId, "was deleted"));
+    link.on("market:price", (price) => this.market.take(price));
+    link.on("notification:new", (data) => this.#notified(data));
+    link.on("trade:created", (trade) => this.tell(`Trade: ${trade.direction} ${trade.symbol} at ${trade.entryPrice}`));
+    link.on("session:started", (session) => this.tell(`Live now: ${session.title}`));
+    link.onMissed((missed) => this.#missed(missed));
+    link.onLost((id) => this.#gone(id, "is not open to you any more"));
+    link.onRestored(() => this.#restored());
+  }
+
+  #message(data) {
+    this.people.learn(data.userId, data.user);
+    if (!this.rooms.has(data.chatroomId)) this.rooms.refresh().catch(() => {}); // a direct room, just made
+    this.rooms.message(data);
+    this.#conversations.get(data.chatroomId)?.take(data);
+  }
+
+  #gone(id, what) {
+    const room = this.rooms.get(id);
+    if (room) this.tell(`“${room.name}” ${what}.`);
+    this.#drop(id);
+  }
+
+  #notified(data) {
+    const entry = this.inbox.take(data);
+    if (!entry) return;
+    this.tell(`${entry.title}: ${entry.message}`, entry.priority === "high" || entry.priority === "urgent" ? "urgent" : "note");
+    this.alerts.load().catch(() => {}); // it may have been one that fired
+  }
+
+  /** The live stream could not replay all: read it over REST. */
+  #missed({ channel, chatroomId }) {
+    if (channel === "notifications") this.inbox.load().catch(() => {});
+    else this.#conversations.get(chatroomId)?.catchUp().catch(() => {});
+  }
+
+  #restored() {
+    this.rooms.refreshSoon();
+    this.inbox.load().catch(() => {});
+    if (!this.market.symbols.length) this.#load();
+    this.conversation?.loadMembers().catch(() => {});
+  }
+}

@@ -1,0 +1,159 @@
+/** The messages of one room as they are shown: in the order of `seq`, with those that are still on their way at the end. */
+
+import { Changing } from "./changes.js";
+import { dayOf } from "./format.js";
+
+export const PAGE = 50;
+const KEPT_MAX = 600; // shown at once; older ones are read back when somebody scrolls there
+const TOGETHER_MS = 5 * 60_000; // messages of one user that are shown under one name
+
+/** A message, from REST or live, in one shape. */
+export function messageOf(raw) {
+  return {
+    id: raw.id ?? raw.messageId,
+    seq: raw.seq,
+    userId: raw.userId,
+    user: raw.user,
+    text: raw.message,
+    atMs: Date.parse(raw.createdAt ?? raw.timestamp),
+    clientMessageId: raw.clientMessageId,
+  };
+}
+
+export class Timeline extends Changing {
+  #messages = []; // by seq, without repeats
+  #pending = new Map(); // clientMessageId -> {text, state, atMs, reason}
+  isLoaded = false;
+  /** Messages after this seq were unread when the room was opened; null for none. */
+  dividerSeq = null;
+
+  get firstSeq() {
+    return this.#messages[0]?.seq ?? null;
+  }
+
+  get lastSeq() {
+    return this.#messages.at(-1)?.seq ?? 0;
+  }
+
+  /** Whether history goes on before what is here: seqs count from 1, without gaps. */
+  get hasOlder() {
+    return this.firstSeq > 1;
+  }
+
+  /** Up to where nothing is missing. */
+  get wholeThroughSeq() {
+    let seq = this.firstSeq ?? 0;
+    for (const message of this.#messages) {
+      if (message.seq > seq + 1) break;
+      seq = message.seq;
+    }
+    return seq;
+  }
+
+  get newest() {
+    return this.#messages.at(-1) ?? null;
+  }
+
+  /** The seq of the last message of a user at or before `seq`, or null. */
+  lastOf(userId, seq) {
+    return this.#messages.findLast((message) => message.userId === userId && message.seq <= seq)?.seq ?? null;
+  }
+
+  get length() {
+    return this.#messages.length;
+  }
+
+  /** Take in a page of history, in any order. */
+  addPage(messages) {
+    for (const message of messages) this.#insert(message);
+    this.isLoaded = true;
+    this.changed();
+  }
+
+  /** Take in a message. Returns whether some are missing before it: then they are to be asked for. */
+  add(message) {
+    const missing = this.isLoaded && this.#messages.length > 0 && message.seq > this.lastSeq + 1;
+    const fresh = this.#insert(message);
+    if (fresh) this.changed();
+    return missing;
+  }
+
+  #insert(message) {
+    if (message.clientMessageId) this.#pending.delete(message.clientMessageId);
+    let at = this.#messages.length;
+    while (at > 0 && this.#messages[at - 1].seq > message.seq) at -= 1;
+    if (at > 0 && this.#messages[at - 1].seq === message.seq) return false;
+    this.#messages.splice(at, 0, message);
+    return true;
+  }
+
+  /** Keep the newest only, when nobody looks at what is older. */
+  trim() {
+    if (this.#messages.length <= KEPT_MAX) return;
+    this.#messages.splice(0, this.#messages.length - KEPT_MAX);
+  }
+
+  /** Forget everything that came from the server: it is read anew. */
+  restart() {
+    this.#messages = [];
+    this.isLoaded = false;
+    this.changed();
+  }
+
+  /** A message of ours goes out, or goes out again. */
+  sending(clientMessageId, text) {
+    const atMs = this.#pending.get(clientMessageId)?.atMs ?? Date.now();
+    this.#pending.set(clientMessageId, { text, atMs, state: "sending", reason: "" });
+    this.changed();
+  }
+
+  /** It is on disk; the message itself follows, or was there first. */
+  sent(clientMessageId) {
+    const pending = this.#pending.get(clientMessageId);
+    if (pending) pending.state = "sent";
+    this.changed();
+  }
+
+  /** It is not, and nobody tries any more. */
+  failed(clientMessageId, reason) {
+    const pending = this.#pending.get(clientMessageId);
+    if (pending) Object.assign(pending, { state: "failed", reason });
+    this.changed();
+  }
+
+  pendingText(clientMessageId) {
+    return this.#pending.get(clientMessageId)?.text ?? null;
+  }
+
+  /** Give up a message that failed. */
+  discard(clientMessageId) {
+    this.#pending.delete(clientMessageId);
+    this.changed();
+  }
+
+  /** What is shown, in order: `{kind: "day"|"unread"|"message"|"pending", key, …}`. `me` names whose the pending are. */
+  items(me) {
+    const items = [];
+    let before = null;
+    let divided = this.dividerSeq === null;
+    for (const message of this.#messages) {
+      const day = dayOf(message.atMs);
+      const newDay = before === null || day !== dayOf(before.atMs);
+      if (newDay) items.push({ kind: "day", key: `day-${day}-${message.seq}`, text: day });
+      const divider = !divided && message.seq > this.dividerSeq;
+      if (divider) {
+        items.push({ kind: "unread", key: "unread" });
+        divided = true;
+      }
+      const together = !newDay && !divider && before.userId === message.userId && message.atMs - before.atMs < TOGETHER_MS;
+      items.push({ kind: "message", key: `m-${message.seq}`, message, together });
+      before = message;
+    }
+    for (const [clientMessageId, pending] of this.#pending) {
+      const together = before?.userId === me;
+      items.push({ kind: "pending", key: `p-${clientMessageId}`, clientMessageId, pending, together });
+      before = { userId: me };
+    }
+    return items;
+  }
+}
