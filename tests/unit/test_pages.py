@@ -21,7 +21,8 @@ Serve = Callable[..., Awaitable[Client]]
 
 
 def settings(**more: Any) -> GatewaySettings:
-    return GatewaySettings(amqp_url="amqp://nobody", **({"jwt_secret": SECRET, "dev_mode": True} | more))
+    given: dict[str, Any] = {"jwt_secret": SECRET, "dev_mode": True} | more
+    return GatewaySettings(amqp_url="amqp://nobody", **given)
 
 
 @pytest.fixture
