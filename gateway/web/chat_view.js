@@ -1,7 +1,7 @@
 /** The open room: its head, the messages, who types; the composer stands below. */
 
 import { Composer } from "./composer.js";
-import { announce, h, reconcile } from "./dom.js";
+import { announce, h, reconcile, setText } from "./dom.js";
 import { counted, fullTimeOf, timeOf } from "./format.js";
 import { icon } from "./icons.js";
 import { deleteRoomDialog, membersDialog } from "./room_dialogs.js";
@@ -43,7 +43,12 @@ export class ChatView {
   }
 
   #build() {
-    this.head = h("div", { class: "chat-head" });
+    const back = h("button", { type: "button", class: "icon-button back", "aria-label": "Back to the rooms", on: { click: () => this.show("rooms") } }, icon("back"));
+    this.sign = h("span", { class: "chat-sign" });
+    this.title = h("h2", { class: "chat-title" });
+    this.subtitle = h("p", { class: "muted small" });
+    this.actions = h("div", { class: "chat-actions" });
+    this.head = h("div", { class: "chat-head" }, back, this.sign, h("div", { class: "chat-names" }, this.title, this.subtitle), this.actions);
     this.list = h("ol", { class: "messages" });
     this.older = h("button", { type: "button", class: "button small older", on: { click: () => this.#loadOlder() } }, "Earlier messages");
     this.scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Messages" }, this.older, this.list);
@@ -52,7 +57,10 @@ export class ChatView {
     this.typing = h("p", { class: "typing", "aria-live": "off" });
     this.composer = new Composer(this.session, () => this.#toBottom());
     this.root.replaceChildren(this.head, h("div", { class: "scroll-frame" }, this.scroll, this.jump), this.typing, this.composer.element);
-    const observer = new ResizeObserver(() => this.stuck && this.#toBottom());
+    const observer = new ResizeObserver(() => {
+      if (this.stuck) this.#toBottom();
+      this.#markRead();
+    });
     observer.observe(this.scroll);
     this.#ends.push(() => observer.disconnect());
     this.stuck = true;
@@ -67,20 +75,13 @@ export class ChatView {
     const room = rooms.open;
     const partner = session.draftTo ?? rooms.partner(room);
     if (!room && !partner) return;
-    const version = JSON.stringify([room, partner && people.name(partner), partner && people.isOnline(partner)]);
-    if (this.head.dataset.version === version) return;
-    this.head.dataset.version = version;
-    const back = h("button", { type: "button", class: "icon-button back", "aria-label": "Back to the rooms", on: { click: () => this.show("rooms") } }, icon("back"));
-    const title = h("h2", { class: "chat-title" }, partner ? people.name(partner) : room.name);
-    const sign = partner ? people.avatar(partner, { dot: true }) : null;
-    this.head.replaceChildren(back, ...[sign].filter(Boolean), h("div", { class: "chat-names" }, title, this.#subtitle(room, partner)), ...this.#actions(room));
+    setText(this.title, partner ? people.name(partner) : room.name);
+    setText(this.subtitle, partner ? (people.isOnline(partner) ? "online" : "offline") : countsOf(room));
+    const sign = partner && { key: partner, version: `${people.name(partner)}${people.isOnline(partner)}`, make: () => people.avatar(partner, { dot: true }) };
+    reconcile(this.sign, sign ? [sign] : []);
+    const actions = { key: "actions", version: `${room?.isMember} ${room?.createdBy} ${partner}`, make: () => h("div", { class: "chat-actions" }, this.#actions(room)) };
+    reconcile(this.actions, [actions]);
     this.composer.render();
-  }
-
-  #subtitle(room, partner) {
-    if (partner) return h("p", { class: "muted small" }, this.session.people.isOnline(partner) ? "online" : "offline");
-    const counts = `${room.type} · ${counted(room.memberCount, "member")} · ${room.activeNow} online`;
-    return h("p", { class: "muted small", title: room.description }, counts, room.description ? ` · ${room.description}` : "");
   }
 
   #actions(room) {
@@ -88,7 +89,10 @@ export class ChatView {
     if (!room || room.directUserIds) return [];
     const attempt = (work) => () => work().catch((error) => session.tell(error.message, "error"));
     const button = (label, act, more = "") => h("button", { type: "button", class: `button small ${more}`, on: { click: act } }, label);
-    const actions = [button("Members", () => membersDialog(session, session.conversation))];
+    const members = () => membersDialog(session, session.conversation);
+    const actions = [
+      h("button", { type: "button", class: "button small", "aria-label": "Members", on: { click: members } }, icon("group"), h("span", { class: "button-text" }, "Members")),
+    ];
     if (!room.isMember) actions.push(button("Join", attempt(() => session.join(room.id)), "primary"));
     else if (room.createdBy === session.me.userId) {
       const remove = () => deleteRoomDialog(session, room);
@@ -227,6 +231,11 @@ function readersBySeq({ readers, timeline, me }, lastSeq) {
     if (at !== null) shown.set(at, [...(shown.get(at) ?? []), userId]);
   }
   return shown;
+}
+
+function countsOf(room) {
+  const counts = `${room.type} · ${counted(room.memberCount, "member")} · ${room.activeNow} online`;
+  return room.description ? `${counts} · ${room.description}` : counts;
 }
 
 function emptyState() {

@@ -11,6 +11,7 @@ export function watchConnection(link, renewSession) {
   const text = byId("connection-text");
   const banner = byId("banner");
   const bannerText = byId("banner-text");
+  const bannerCount = byId("banner-count"); // not said aloud: it changes every second
   const retry = byId("banner-retry");
   let goneSinceMs = Date.now();
 
@@ -25,8 +26,8 @@ export function watchConnection(link, renewSession) {
     if (banner.hidden) return;
     const seconds = Math.ceil(((retryAtMs ?? 0) - Date.now()) / 1000);
     if (state === "closed") setText(bannerText, `Disconnected: ${link.lastClose?.reason || "the server has ended the session"}.`);
-    else if (state === "waiting" && seconds > 1) setText(bannerText, `Connection lost. Next attempt in ${seconds} s; what you send waits.`);
-    else setText(bannerText, link.attempts ? "Connection lost. Reconnecting; what you send waits." : "Connecting…");
+    else setText(bannerText, link.attempts ? "Connection lost; what you send waits." : "Connecting…");
+    setText(bannerCount, state === "waiting" && seconds > 1 ? ` Next attempt in ${seconds} s.` : "");
     setText(retry, state === "closed" ? "Sign in again" : "Try now");
   };
   retry.addEventListener("click", () => (link.state === "closed" ? renewSession() : link.hurry()));

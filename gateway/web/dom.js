@@ -50,16 +50,26 @@ export function reconcile(parent, items) {
       const fresh = item.make();
       fresh.dataset.key = item.key;
       fresh.dataset.version = item.version;
+      const focus = element ? focusWithin(element) : -1;
       if (element) {
         if (place === element) place = element.nextElementSibling;
-        element.remove();
+        element.replaceWith(fresh);
       }
       element = fresh;
+      if (focus >= 0) fresh.querySelectorAll(FOCUSABLE)[focus]?.focus({ preventScroll: true });
     }
     if (element === place) place = place.nextElementSibling;
-    else parent.insertBefore(element, place);
+    else if (element.nextElementSibling !== place || element.parentElement !== parent) parent.insertBefore(element, place);
   }
   for (const gone of before.values()) gone.remove();
+}
+
+const FOCUSABLE = "button, a, input, select, textarea, [tabindex]";
+
+/** Which of an element's controls has the focus, or -1: its successor gets it. */
+function focusWithin(element) {
+  if (!element.contains(document.activeElement)) return -1;
+  return [...element.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
 }
 
 /** One tab stop for a list; arrows, Home and End move within it. `selector` finds the stops among `list`'s elements. */

@@ -1,7 +1,7 @@
 /** The connection, looked into: where it goes, how fast it answers, what came over it. */
 
 import { openDialog } from "./dialogs.js";
-import { h, reconcile, setText } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { Sparkline } from "./sparkline.js";
 
 const PING_EVERY_MS = 3000;
@@ -21,12 +21,12 @@ export function openInspector(link) {
     }
     setText(rows.get(name), text);
   };
-  const course = new Sparkline();
+  const course = new Sparkline({ wide: true });
   const log = h("ol", { class: "frame-log numbers", tabindex: "0", "aria-label": "Frames, newest first" });
   const render = () => {
     for (const [name, text] of factsOf(link)) fact(name, text);
     if (link.latencies.length > 1) course.draw(link.latencies);
-    reconcile(log, link.log.map(({ type, atMs }, index) => ({ key: `${atMs}-${index}-${type}`, version: 0, make: () => h("li", {}, h("time", { class: "muted" }, clock.format(atMs)), " ", type) })));
+    log.replaceChildren(...link.log.map(entryOf));
   };
   const ending = [link.onChange(render)];
   const timers = [setInterval(() => link.isOpen && link.hurry(), PING_EVERY_MS), setInterval(render, REFRESH_EVERY_MS)];
@@ -43,6 +43,11 @@ export function openInspector(link) {
   if (link.isOpen) link.hurry();
 }
 
+function entryOf({ type, atMs, count }) {
+  const times = count > 1 ? h("span", { class: "muted" }, ` × ${count}`) : null;
+  return h("li", {}, h("time", { class: "muted" }, clock.format(atMs)), ` ${type}`, times);
+}
+
 function factsOf(link) {
   const { framesIn, framesOut, repeats, reconnects } = link.stats;
   const sorted = [...link.latencies].sort((a, b) => a - b);
@@ -53,7 +58,7 @@ function factsOf(link) {
     ["Session", link.welcome?.sessionId ?? "–"],
     ["Latency", `${millis(link.latencies.at(-1))} now, ${millis(sorted[Math.floor(sorted.length / 2)])} at the median`],
     ["Frames", `${framesIn} in, ${framesOut} out`],
-    ["Repeats dropped", String(repeats)],
+    ["Repeats", `${repeats} dropped`],
     ["Reconnects", String(reconnects)],
   ];
   if (link.lastClose) facts.push(["Last close", `${link.lastClose.code ?? "no code"} ${link.lastClose.reason}`.trim()]);

@@ -16,7 +16,7 @@ export class Link extends Changing {
   welcome = null; // data of `auth:ok`: {userId, sessionId, …}
   openedAtMs = null;
   latencies = []; // ms, oldest first
-  log = []; // newest first: {type, atMs, out}
+  log = []; // newest first: {type, atMs, count}; the same type in a row is one entry
 
   /** `token(reason)` returns a token or a promise of one. */
   constructor(token) {
@@ -53,7 +53,9 @@ export class Link extends Changing {
 
   #logged(type) {
     if (type === "state") return;
-    this.log = [{ type, atMs: Date.now() }, ...this.log].slice(0, LOG_FRAMES);
+    const [newest] = this.log;
+    if (newest?.type === type) Object.assign(newest, { atMs: Date.now(), count: newest.count + 1 });
+    else this.log = [{ type, atMs: Date.now(), count: 1 }, ...this.log].slice(0, LOG_FRAMES);
     this.changed();
   }
 

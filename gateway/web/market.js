@@ -3,7 +3,7 @@
 import { Changing } from "./changes.js";
 
 const POINTS = 60;
-const POINT_MS = 20_000; // a point of the sparkline; within it the newest price stands
+const POINT_MS = 60_000; // a point of the sparkline; within it the newest price stands
 const HISTORY_AT_ONCE = 4;
 
 export const INTERVALS = { "1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": 86_400_000 };

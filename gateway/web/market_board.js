@@ -47,8 +47,16 @@ export class MarketBoard {
     for (const symbol of market.symbols) if (!this.#rows.has(symbol)) this.#addRow(symbol);
     const moved = market.takeMoved();
     for (const [symbol, row] of this.#rows) this.#fill(row, market.quote(symbol), moved.get(symbol));
-    this.settle();
+    this.#settleOnce(market);
     this.#renderChosen();
+  }
+
+  /** Only after a change of what can be reached: it makes the browser lay the page out. */
+  #settleOnce({ symbols, selected }) {
+    const reach = `${symbols.length} ${selected}`;
+    if (reach === this.reach) return;
+    this.reach = reach;
+    this.settle();
   }
 
   #addRow(symbol) {

@@ -187,6 +187,7 @@ export class Session extends Changing {
       link.on(type, ({ chatroomId, userId, user, memberCount }) => {
         people.learn(userId, user);
         rooms.change(chatroomId, { memberCount });
+        rooms.refreshSoon();
         if (chatroomId === rooms.openId) membersSoon();
       });
     }

@@ -7,9 +7,10 @@ const HEIGHT = 22;
 const MARGIN = 2;
 
 export class Sparkline {
-  constructor() {
+  /** `wide`: as wide as its place, and of one colour. */
+  constructor({ wide = false } = {}) {
     this.line = s("polyline", { class: "sparkline-line", points: "" });
-    this.element = s("svg", { class: "sparkline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true", focusable: "false" }, this.line);
+    this.element = s("svg", { class: `sparkline${wide ? " wide" : ""}`, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: wide ? "none" : null, "aria-hidden": "true", focusable: "false" }, this.line);
   }
 
   draw(points) {
