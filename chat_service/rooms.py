@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from unicodedata import normalize
 
 import msgspec
 
@@ -60,8 +61,9 @@ class Member(msgspec.Struct, kw_only=True):
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a room's name, in lower case, as the search matches their beginnings."""
-    return sorted({word.lower() for word in _WORD.findall(name)})
+    """The words of a room's name as the search matches their beginnings: without regard to case, nor to the ways in
+    which Unicode lets the same text be written (form NFKC, https://unicode.org/reports/tr15/)."""
+    return sorted(set(_WORD.findall(normalize("NFKC", normalize("NFKC", name).casefold()))))
 
 
 def may_see(room: Room | None, member: Member | None) -> bool:

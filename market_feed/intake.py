@@ -17,11 +17,11 @@ from market_feed.ticker import Tick
 from shared.errors import Malformed, Refusal
 from shared.events import MARKET_TICK
 from shared.times import from_iso
-from shared.validation import refusal_of
+from shared.validation import SYMBOL_PATTERN, refusal_of
 
 AHEAD_MAX_MS = 60_000
 EVENT_AGE_MAX_MS = 3_600_000
-SYMBOL_PATTERN = re.compile(r"[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z")
+_SYMBOL = re.compile(SYMBOL_PATTERN)
 
 Price = Annotated[float, msgspec.Meta(gt=0, lt=1e12)]
 Volume = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
@@ -74,7 +74,7 @@ _decoder = msgspec.json.Decoder(_TypedEvent)
 
 def is_symbol(text: str) -> bool:
     """Whether this may be the name of a symbol: 1 to 32 letters, digits and . _ : / = ^ + -, no space, comma or tab."""
-    return SYMBOL_PATTERN.match(text) is not None
+    return _SYMBOL.match(text) is not None
 
 
 def read_event(body: bytes, now_ms: int) -> TickEvent:

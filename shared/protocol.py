@@ -131,7 +131,12 @@ class _Header(msgspec.Struct, frozen=True):
     channel: Any = None
 
 
+class _Id(msgspec.Struct, frozen=True):
+    id: FrameId | None = None
+
+
 _header = msgspec.json.Decoder(_Header)
+_id_alone = msgspec.json.Decoder(_Id)
 REQUESTS: dict[str, type[Request]] = {
     "auth": Auth,
     "chat:send": ChatSend,
@@ -199,7 +204,16 @@ def _parse_header(text: str | bytes) -> _Header:
     except Refusal as refusal:
         bad_id = any(detail.field == "id" for detail in refusal.details)
         code = ErrorCode.VALIDATION if bad_id else ErrorCode.BAD_FRAME
-        raise FrameRefused(Refusal(code, refusal.message, details=refusal.details)) from refusal
+        id = None if bad_id else _id_of(text)
+        raise FrameRefused(Refusal(code, refusal.message, details=refusal.details), id=id) from refusal
+
+
+def _id_of(text: str | bytes) -> FrameId | None:
+    """The id of what is no frame for another reason, so that its sender knows what is answered."""
+    try:
+        return decode(text, _id_alone).id
+    except (Malformed, Refusal):
+        return None
 
 
 def _parse_target(text: str | bytes, channel: object) -> Target:

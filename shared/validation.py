@@ -13,8 +13,11 @@ T = TypeVar("T")
 # No white space, comma (lists of ids), slash (paths) or tab (delivery lines).
 ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
 
+# What may be the name of a symbol: no white space, comma (lists of symbols) or control character either.
+SYMBOL_PATTERN = r"^[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z"
+
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
-Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
 MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", description="not blank")]
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -34,6 +37,7 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 _PLAIN_REASONS = {
     r"Expected `str` matching regex '\\S'": "must not be blank",
     f"Expected `str` matching regex {ID_PATTERN!r}": "is not an id",
+    f"Expected `str` matching regex {SYMBOL_PATTERN!r}": "is not a symbol",
 }
 
 

@@ -11,7 +11,7 @@ from shared.commands import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.market_commands import CANDLES_DEFAULT, CANDLES_MAX, Interval
 from shared.protocol import PriceData
-from shared.times import from_iso
+from shared.times import from_iso, to_iso
 from shared.validation import Symbol
 
 SYMBOLS_MAX = 200
@@ -67,6 +67,8 @@ def _time(field: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return int(text) if text.isdecimal() else from_iso(text)
+        at_ms = int(text) if text.isascii() and text.isdecimal() else from_iso(text)
+        to_iso(at_ms)  # a time that cannot be written is none
     except (ValueError, OverflowError):
         raise Refusal.invalid(field, "must be an ISO 8601 time or milliseconds since 1970") from None
+    return at_ms

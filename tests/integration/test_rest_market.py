@@ -71,6 +71,8 @@ async def test_real_candles_read_back_over_rest_equal_the_file(
         ("interval=1h", "symbol"),
         ("symbol=EUR/USD&interval=2h", "interval"),
         ("symbol=EUR/USD&from=yesterday", "from"),
+        (f"symbol=EUR/USD&from={'9' * 400}", "from"),
+        ("symbol=EUR/USD&to=%D9%A3", "to"),
         ("symbol=EUR/USD&limit=0", "limit"),
     ],
 )

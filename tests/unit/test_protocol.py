@@ -115,6 +115,12 @@ def test_what_is_no_frame_is_a_bad_frame(text: str) -> None:
     assert refused(text).code is ErrorCode.BAD_FRAME
 
 
+@pytest.mark.parametrize("type_", [5, None, {"$ne": ""}, ["ping"]])
+def test_a_bad_frame_whose_id_can_be_read_keeps_it(type_: object) -> None:
+    refusal = refused(json.dumps({"type": type_, "id": "x"}))
+    assert (refusal.code, refusal.id) == (ErrorCode.BAD_FRAME, "x")
+
+
 @pytest.mark.parametrize("type_", ["", "Ping", "chat", "chat:edit", "auth:ok", "subscribe ", "x" * 10_000])
 def test_an_unknown_type_is_named_and_the_id_kept(type_: str) -> None:
     refusal = refused(json.dumps({"type": type_, "id": 5}))

@@ -1,5 +1,8 @@
 """Rooms and members: who sees, who manages, how they are shown, what a search finds."""
 
+from typing import Literal
+from unicodedata import normalize
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,9 +112,16 @@ def test_member_is_shown_with_profile_role_and_presence() -> None:
     )
 
 
-def test_words_are_those_of_the_name_once_in_lower_case() -> None:
-    assert words_of("EUR/USD traders, EUR: Größe") == ["eur", "größe", "traders", "usd"]
+def test_words_are_those_of_the_name_once_whatever_their_case() -> None:
+    assert words_of("EUR/USD traders, EUR: Größe") == ["eur", "grösse", "traders", "usd"]
     assert words_of("— !?") == []
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_words_are_the_same_in_every_form_of_unicode(form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> None:
+    name = "Caf\u00e9 \ufb01nance \uff25\uff35\uff32 \u0130stanbul"
+    assert words_of(normalize(form, name)) == words_of("caf\u00e9 FINANCE eur i\u0307stanbul")
+    assert words_of(normalize(form, "CAF\u00c9")) == ["caf\u00e9"]
 
 
 @given(st.text(max_size=100))

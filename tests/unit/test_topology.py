@@ -1,14 +1,18 @@
 """Routing, queues, and delivery lines."""
 
+import re
 from zlib import crc32
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import topology
 from shared.encoding import to_json
-from shared.errors import Malformed
+from shared.errors import Malformed, Refusal
+from shared.lines import split_lines
+from shared.protocol import frame
 from shared.topology import (
     COMMANDS,
     DEAD,
@@ -21,9 +25,11 @@ from shared.topology import (
     partition_of,
     partition_queue,
     queues,
+    room_channel,
     shard_key,
     shard_of,
 )
+from shared.validation import Id, Symbol, decode
 
 fields = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), max_size=30)
 frames = st.dictionaries(st.text(max_size=8), st.text(max_size=20) | st.integers(-(2**53), 2**53)).map(to_json)
@@ -100,6 +106,26 @@ def test_a_delivery_survives_its_line(delivery: Delivery) -> None:
     line = delivery.to_line()
     assert b"\n" not in line
     assert Delivery.from_line(line) == delivery
+
+
+class Named(msgspec.Struct):
+    id: Id | None = None
+    symbol: Symbol | None = None
+
+
+_named = msgspec.json.Decoder(Named)
+hostile = st.text(st.sampled_from("aZ9_.:@|=+~-/^$,\t\n\r\x00\x1b\x7f \u2028\u0661\u00e9"), max_size=5) | st.text()
+
+
+@given(hostile, st.sampled_from(["id", "symbol"]), hostile.map(lambda text: frame("chat:message", {"message": text})))
+def test_no_name_that_is_taken_and_no_text_breaks_a_line(name: str, field: str, data: bytes) -> None:
+    try:
+        decode(to_json({field: name}), _named)
+    except Refusal:
+        assert not re.fullmatch(r"[A-Za-z0-9]+", name) or len(name) > 32
+        return
+    sent = [Delivery(room_channel(name), DeliveryClass.LOSSLESS, 1, name, data)] * 2
+    assert [Delivery.from_line(line) for line in split_lines(b"\n".join(one.to_line() for one in sent))] == sent
 
 
 def test_a_frame_may_hold_tabs_behind_the_fourth() -> None:
