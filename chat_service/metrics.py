@@ -19,5 +19,7 @@ PARTITION_OWNED = Gauge(
 CACHED_ROOMS = Gauge("chat_cached_rooms", "Rooms held in memory by all partitions of this process")
 PRESENCE_CHANGES = Counter("chat_presence_changes", "Users who came online or went offline", ["status"])
 PRESENCE_REPORTS = Counter("chat_presence_reports", "Reports of gateways taken", ["kind"])
-GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease ran out: their users were taken offline")
+GATEWAYS_EXPIRED = Counter(
+    "chat_gateways_expired", "Gateways whose lease ran out, or who left: their users were taken offline"
+)
 RATES_UNASKED = Counter("chat_rates_unasked", "Rate limits counted here because their home did not answer in time")

@@ -65,6 +65,7 @@ class Nodes:
         self._unrepaired: set[int] = set()
         self._leased_until_s = 0.0
         bus.on_disconnected.append(self._forget)
+        metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Renew and rebalance until `stop` is set.
@@ -88,6 +89,7 @@ class Nodes:
         await self._store.renew(self._node_id, now_ms + LEASE_MS)
         self._leased_until_s = now_s + LEASE_MS / 1000
         alive = await self._store.alive(now_ms)
+        metrics.REPLICAS.set(len(alive))
         self._on_nodes(alive)
         await self._take(share_of(self._node_id, range(PARTITIONS), alive))
 
@@ -102,6 +104,8 @@ class Nodes:
             partition = self._make_partition(self.is_current)
             self._owned[number] = Owned(partition, await self._bus.consume(partition_queue(number), partition.handle))
         metrics.PARTITIONS.set(len(self._owned))
+        for number in range(PARTITIONS):
+            metrics.PARTITION_OWNED.labels(str(number)).set(number in self._owned)
         self._unrepaired |= set(taken)
         if self._unrepaired:
             behind = await self._repair(self._unrepaired)

@@ -67,6 +67,8 @@ class Presence:
                 self._bus.reply(line.reply_to or "", reply_line(report.id, PresenceReported(lease_is_known=known)))
 
     async def _take(self, report: ReportPresence) -> bool:
+        kind = "leaving" if report.is_leaving else "full" if report.is_full else "changes"
+        metrics.PRESENCE_REPORTS.labels(kind).inc()
         now_ms = self._clock_ms()
         lease_ms = self._times.leaving_grace_ms if report.is_leaving else self._times.lease_ms
         known = await self._store.renew(report.node_id, now_ms + lease_ms, is_new=report.is_full)
@@ -104,6 +106,7 @@ class Presence:
     async def _bury(self, dead: str, now_ms: int) -> None:
         users = await self._store.users_of(dead)
         log.info("gateway_lease_expired", gateway=dead, users=len(users))
+        metrics.GATEWAYS_EXPIRED.inc()
         await self._change(dead, set(), users, now_ms)
         await self._store.forget(dead)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
+from chat_service import metrics
 from chat_service.assignment import owner_of
 from chat_service.limits import SlidingWindow
 from shared import logs
@@ -118,6 +119,7 @@ class Rates:
             taken = await self._bus.request(_queue_of(str(home)), command, RateTaken, exchange="")
         except Unavailable as error:
             log.warning("rate_counted_here", reason=str(error))
+            metrics.RATES_UNASKED.inc(len(user_ids))
             return self._take_here(user_ids)
         return list(taken.wait_ms)
 

@@ -33,17 +33,15 @@ class Values(NamedTuple):
 
 
 _WORD = r"[a-z_]+"
-_KINDS = [*(kind.name.lower() for kind in DeliveryClass), "changes", "full", "leaving"]
-_QUEUES = [*(re.escape(spec.name) for spec in queues()), "rates"]
+_KINDS = [*(kind.name.lower() for kind in DeliveryClass), "[lntc]", "changes", "full", "leaving"]
+_QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*", r"chat\.users\.\*"]
 
 LABELS: dict[str, Values] = {
     "by": Values("server|client", "who closed: `server`, or `client`, also by going away"),
     "check": Values(_WORD, "a check of `/readyz`, such as `broker`, `database`, `lease`"),
     "code": Values(r"[A-Z_]+|\d{4}|other", "a code of the protocol's errors; a close code, `other` for unknown ones"),
-    "collection": Values(
-        _WORD, "a collection of the database; `none` where a command has none, `other` for foreign ones"
-    ),
-    "command": Values(r"[A-Za-z]+", "a command of the database, such as `insert`; `other` for rare ones"),
+    "collection": Values(_WORD, "a collection of the database; `none` where a command has none"),
+    "command": Values(r"[A-Za-z]+", "a command of the database, such as `insert`"),
     "exchange": Values(r"realtime\.[a-z]+|default", "where it was sent; `default` is straight to a queue: replies"),
     "kind": Values("|".join(_KINDS), "a class of deliveries, or what a report is"),
     "level": Values("debug|info|warning|error|critical", "the level of a log line"),
@@ -52,12 +50,14 @@ LABELS: dict[str, Values] = {
         r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, what became of an event, or a code of the protocol's errors"
     ),
     "partition": Values(r"\d|1[0-5]", "0 … 15"),
-    "queue": Values("|".join(_QUEUES), "a lasting queue; where each process has its own, what their names begin with"),
+    "queue": Values("|".join(_QUEUES), "a lasting queue; `rates.*`, `chat.users.*`: one that a process has of its own"),
     "reason": Values(_WORD, "why"),
-    "route": Values(r"[A-Z]+ (/[A-Za-z0-9_{}./-]*|none)", "method and path of a REST call, ids left out"),
+    "route": Values(
+        r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path of a REST call, ids left out; `none`: no such call"
+    ),
     "source": Values(r"[a-z0-9:-]+", "a source of ticks: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
     "status": Values(r"\d{3}|online|offline", "an HTTP status; for presence `online`, `offline`"),
-    "type": Values(r"[a-z]+(:[a-z]+)?", "a type of the protocol's frames"),
+    "type": Values(r"[a-z]+(:[a-z]+)?", "a type of the protocol's frames; `other`: pings, and what was refused"),
     "way": Values("fanout|answer", "`fanout`: what all subscribers of a channel get; `answer`: what one socket gets"),
 }
 

@@ -71,11 +71,10 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
         log.exception("request_failed", method=request.method)
         response = failure(Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"), 500)
     resource = request.match_info.route.resource
-    route = "none" if resource is None else resource.canonical
-    if route != "/v1/live":
-        metrics.REST_SECONDS.labels(f"{request.method} {route}", str(response.status)).observe(
-            time.perf_counter() - started_s
-        )
+    if resource is None or resource.canonical != "/v1/live":
+        # What matches no route has a method and a path of the client's choice: no labels.
+        route = "none" if resource is None else f"{request.method} {resource.canonical}"
+        metrics.REST_SECONDS.labels(route, str(response.status)).observe(time.perf_counter() - started_s)
     return response
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from gateway import metrics
 from gateway.connections import Connections
 from gateway.session import Close
 from shared import logs
@@ -29,12 +30,14 @@ async def drain(connections: Connections, over_s: float) -> None:
     What a socket has in flight is answered first, if that takes no longer than 1 s. Who is being upgraded meanwhile is
     waited for, and closed by `live`, which knows that the gateway is leaving.
     """
+    metrics.DRAINING.set(1)
     sockets = list(connections.sockets)
     log.info("draining", connections=len(sockets), over_s=over_s)
     spread_ms = RECONNECT_MIN_MS + len(sockets)  # 1,000 clients a second, at most
     size = max(1, -(-len(sockets) // BATCHES))
     for first in range(0, len(sockets), size):
         for socket in sockets[first : first + size]:
+            metrics.DRAINED.inc()
             connections.spawn(socket.finish(farewell(spread_ms), IN_FLIGHT_TIMEOUT_S))
         await asyncio.sleep(over_s / BATCHES if len(sockets) > BATCHES else 0)
     await connections.all_gone.wait()

@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 
+from gateway import metrics
 from gateway.auth import Authenticator
 from gateway.identity import Identity
 from gateway.standings import Standings
+from shared.errors import Refusal
 from shared.times import now_ms
 
 
@@ -23,8 +25,12 @@ class Guard:
 
     def admit(self, token: str) -> Identity:
         """The identity of a token. Raises UNAUTHORIZED, TOKEN_EXPIRED, or FORBIDDEN for a banned user."""
-        identity = self._authenticator.verify(token)
-        self.check(identity)
+        try:
+            identity = self._authenticator.verify(token)
+            self.check(identity)
+        except Refusal as refusal:
+            metrics.AUTH_FAILURES.labels(refusal.code).inc()
+            raise
         return identity
 
     def check(self, identity: Identity) -> None:

@@ -90,6 +90,7 @@ class Live:
         self.connections = Connections(tasks.create_task)
         self.subscriptions = Subscriptions(backend, hub, tasks.create_task)
         self.on_standing: Callable[[Standing], None] = lambda _: None
+        metrics.CONNECTIONS_MAX.set(settings.max_connections)
 
     @property
     def draining(self) -> bool:
@@ -145,6 +146,8 @@ class Live:
             log.exception("connection_failed")
             socket.close(Close(CloseCode.INTERNAL, "an error of ours"))
         finally:
+            if not socket.closing:
+                metrics.CLOSES.labels(_client_code(ws.close_code), "client").inc()
             socket.closing = True
             self._forget(socket)
         return ws
@@ -187,12 +190,16 @@ class Live:
     # Frames ---------------------------------------------------------------------------------------------------------
 
     async def _act(self, socket: Socket, text: str) -> None:
+        metrics.BYTES_IN.inc(len(text) if text.isascii() else len(text.encode()))
         match socket.session.receive(text, time.monotonic()):
             case Answer(answer):
+                metrics.FRAMES_IN.labels("other").inc()
                 socket.send(answer)
             case Close() as close:
+                metrics.FRAMES_IN.labels("other").inc()
                 socket.close(close)
             case Authenticate(request, id):
+                metrics.FRAMES_IN.labels("auth").inc()
                 await self._authenticate(socket, request, id)
             case Perform(incoming):
                 metrics.FRAMES_IN.labels(incoming.name).inc()
@@ -210,7 +217,6 @@ class Live:
             if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
                 raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         except Refusal as refusal:
-            metrics.AUTH_FAILURES.labels(refusal.code).inc()
             socket.close(session.turned_away(refusal, "auth", id))
             return
         except Unavailable as error:
@@ -400,6 +406,11 @@ class Live:
                     self._guard.check(identity)
                 except Refusal as refusal:
                     socket.close(socket.session.turned_away(refusal))
+
+
+def _client_code(code: int | None) -> str:
+    """A client may close with any code; metrics know those that are common. 1006: it went without one."""
+    return str(code) if code in (1000, 1001, 1005, 1006, 1009) else "other"
 
 
 def _channel_key(request: Request) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway import metrics
 from gateway.backend import Backend
 from shared import logs
 from shared.chat_commands import PresenceReported, ReportPresence
@@ -98,6 +99,7 @@ class Reporter:
         self._node_id = node_id
         self._clock_s = clock_s
         self._leased_until_s = 0.0
+        metrics.PRESENCE_LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - self._clock_s(), 0.0))
 
     async def readiness(self) -> str | None:
         """None while the lease holds, else the reason."""

@@ -16,6 +16,7 @@ from market_feed.ticker import Tick, price_data
 from shared import logs
 from shared.errors import Unavailable
 from shared.protocol import PriceData
+from shared.times import now_ms
 from shared.topology import Delivery, DeliveryClass, market_channel
 
 log = logs.get(__name__)
@@ -114,6 +115,9 @@ class Feed:
             quote.stale = False
         self._gather()
         metrics.TICKS.labels(source.name).inc(len(ticks))
+        if ticks:
+            age_ms = now_ms() - min(tick.at_ms for tick in ticks)
+            metrics.TICK_AGE_SECONDS.labels(source.name).observe(max(age_ms, 0) / 1000)
         metrics.TICKS_LATE.inc(taken.late)
         self.keeper.look()
 

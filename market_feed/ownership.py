@@ -29,6 +29,7 @@ class Ownership:
         self._beat_s = length_s / BEATS_PER_LENGTH
         self._watch = Watch(length_s)
         self._held_until_s = 0.0
+        metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - time.monotonic(), 0.0))
         self.is_serving = False  # set by `serve` once it answers
 
     def owns(self) -> bool:

@@ -22,7 +22,7 @@ from notifier.slices import by_recipients, by_size, pending_of, record_of
 from notifier.store import EventStore, until_no_conflict
 from shared.consumer import Line
 from shared.errors import Malformed
-from shared.events import MARKET_TICK, USER_BANNED, USER_REVOKED, USER_UPDATED, decode_event
+from shared.events import MARKET_TICK, USER_BANNED, USER_REVOKED, USER_UPDATED, decode_event, event_time_ms
 from shared.topology import Delivery, DeliveryClass, inbox_channel
 
 COMMIT_RECIPIENTS = USERS_MAX
@@ -61,7 +61,10 @@ class Intake:
             event = decode_event(line.body)
             if event.type in _ELSEWHERE:
                 raise Malformed(f"type: {event.type} needs the routing key {event.type}")
-            return address(event, self._clock_ms())
+            now_ms = self._clock_ms()
+            if (at_ms := event_time_ms(event)) is not None:
+                metrics.EVENT_AGE_SECONDS.observe(max(now_ms - at_ms, 0) / 1000)
+            return address(event, now_ms)
         except Malformed as error:
             line.reject(str(error))
             metrics.EVENTS.labels("refused").inc()

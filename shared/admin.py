@@ -1,15 +1,18 @@
 """The admin server of a process: `/healthz` (the process runs), `/readyz` (it can do its work), `/metrics`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared import logs
+from shared import logs, metrics
 from shared.encoding import to_json
 
 log = logs.get(__name__)
+
+CHECK_TIMEOUT_S = 2.0
 
 Readiness = Callable[[], Awaitable[str | None]]
 
@@ -20,6 +23,7 @@ class Admin:
     def __init__(self) -> None:
         self.checks: dict[str, Readiness] = {}
         self.port = 0
+        self._asked: set[str] = set()
 
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
@@ -46,13 +50,29 @@ class Admin:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        checks = list(self.checks.items())
-        reasons = {name: reason for name, check in checks if (reason := await check()) is not None}
-        body = to_json({"status": "not ready" if reasons else "ready", "reasons": reasons})
+        checks = dict(self.checks)
+        answers = await asyncio.gather(*map(_answer, checks.values()))
+        reasons = {name: reason for name, reason in zip(checks, answers, strict=True) if reason is not None}
+        for name in checks:
+            metrics.READY.labels(name).set(name not in reasons)
+        for name in self._asked - checks.keys():
+            metrics.READY.remove(name)
+        self._asked = set(checks)
+        body = to_json(
+            {"status": "not ready" if reasons else "ready", "checks": list(checks), "reasons": reasons},
+        )
         return web.Response(status=503 if reasons else 200, body=body, content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _answer(check: Readiness) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_S:g} s"
 
 
 async def starting() -> str:

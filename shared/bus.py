@@ -32,7 +32,18 @@ from shared.encoding import to_json
 from shared.errors import ErrorCode, RealtimeError, Refusal, Unavailable
 from shared.lines import Lanes, Parcel, split_lines
 from shared.times import now_ms
-from shared.topology import COMMANDS, DEAD, DELIVERIES, EVENTS, Delivery, QueueSpec, queues, shard_key, shard_of
+from shared.topology import (
+    COMMANDS,
+    DEAD,
+    DELIVERIES,
+    EVENTS,
+    Delivery,
+    QueueSpec,
+    queue_label,
+    queues,
+    shard_key,
+    shard_of,
+)
 from shared.validation import decode
 
 log = logs.get(__name__)
@@ -51,6 +62,8 @@ BACKOFF_MAX_S = 3.0
 GATHERED_MAX_BYTES = 64 * 1024 * 1024
 REPLY_QUEUE_EXPIRES_MS = 60_000
 DEADLINE_SWEEP_S = 0.1
+MEASURE_INTERVAL_S = 5.0
+DEFAULT_EXCHANGE = "default"  # what metrics call the exchange without a name
 _TRANSIENT, _PERSISTENT = 1, 2
 
 # What a dying connection makes aio-pika raise, whichever call it interrupts.
@@ -91,8 +104,7 @@ class _Link:
         connection.close_callbacks.add(self._on_close)
 
     async def open_channel(self, prefetch: int = 0) -> AbstractChannel:
-        channel = self.connection.channel()
-        await channel.initialize(timeout=CONFIRM_TIMEOUT_S)
+        channel = await _open_channel(self.connection)
         channel.close_callbacks.add(self._on_close)
         if prefetch:
             await channel.set_qos(prefetch_count=prefetch)
@@ -118,6 +130,7 @@ class Bus:
         self._flush_is_due = False
         self._tasks = asyncio.TaskGroup()
         self._keepers: list[asyncio.Task[None]] = []
+        self._leaving = False
         self._link: _Link | None = None
         self._connected = asyncio.Event()
         self._consumers: list[Consumer] = []
@@ -135,6 +148,7 @@ class Bus:
         self._keepers = [
             self._tasks.create_task(self._keep_connected(), name="bus-keeper"),
             self._tasks.create_task(self._keep_deadlines(), name="bus-deadlines"),
+            self._tasks.create_task(self._measure(), name="bus-measurer"),
         ]
         return self
 
@@ -143,6 +157,7 @@ class Bus:
     ) -> None:
         for consumer in list(self._consumers):
             await self.stop(consumer)
+        self._leaving = True
         for keeper in self._keepers:
             keeper.cancel()
         await self._tasks.__aexit__(kind, error, trace)
@@ -155,8 +170,11 @@ class Bus:
         return self._connected.is_set()
 
     async def readiness(self) -> str | None:
-        """None when ready, else the reason."""
-        return None if self.is_connected else "broker: not connected"
+        """None when connected and every queue is consumed, else the reason."""
+        if not self.is_connected:
+            return "broker: not connected"
+        missing = [consumer.queue for consumer in self._consumers if not consumer.is_attached]
+        return f"broker: not consumed yet: {', '.join(sorted(missing))}" if missing else None
 
     async def wait_connected(self) -> None:
         """Return once connected."""
@@ -234,6 +252,17 @@ class Bus:
                 async with asyncio.timeout(1.0):
                     await link.connection.close()
 
+    async def _measure(self) -> None:
+        """Bring to the metrics what waits, here and at the broker, as long as the bus lasts."""
+        while not self._leaving:  # aio-pika may take a cancellation for the end of one call
+            await asyncio.sleep(MEASURE_INTERVAL_S)
+            metrics.BUS_GATHERED_BYTES.set(self._lanes.waiting_bytes)
+            for consumer in list(self._consumers):
+                consumer.measure(now_ms())
+                if self._link is not None and self.is_connected:
+                    with suppress(*_LOST):
+                        consumer.measure_depth(await _depth(self._link.connection, consumer.queue))
+
     # Out ------------------------------------------------------------------------------------------------------------
 
     def publish(
@@ -267,7 +296,7 @@ class Bus:
             delivery_mode=_PERSISTENT,
         )
         await self._send("", DEAD, body, properties)
-        metrics.BUS_DEAD_LETTERS.labels(queue).inc()
+        metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body))
 
     def _gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None) -> "_Confirm":
@@ -306,8 +335,8 @@ class Bus:
             self._fail(parcel.waiter.command_ids, str(error))
         else:
             parcel.waiter.resolve()
-            metrics.BUS_BODIES_SENT.labels(exchange).inc()
-            metrics.BUS_LINES_SENT.labels(exchange).inc(len(parcel.lines))
+            metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
+            metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
         finally:
             if self._lanes.arrived(parcel):
                 self._flush()
@@ -328,7 +357,7 @@ class Bus:
                 wait=False,  # for the confirm alone
             )
         except _LOST as error:
-            metrics.BUS_SEND_FAILURES.labels(exchange).inc()
+            metrics.BUS_SEND_FAILURES.labels(exchange or DEFAULT_EXCHANGE).inc()
             raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
         metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
 
@@ -487,6 +516,26 @@ class Bus:
             listener.on_body(message.body)
 
         await underlay.basic_consume(listener.queue.name, on_message, no_ack=True, timeout=CONFIRM_TIMEOUT_S)
+
+
+async def _open_channel(connection: AbstractConnection) -> AbstractChannel:
+    """A channel. Raises one of `_LOST`; aio-pika has a bare RuntimeError for a connection that has just closed."""
+    try:
+        channel = connection.channel()
+        await channel.initialize(timeout=CONFIRM_TIMEOUT_S)
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
+    return channel
+
+
+async def _depth(connection: AbstractConnection, name: str) -> int:
+    channel = await _open_channel(connection)  # of its own: a queue that is gone closes it
+    try:
+        queue = await channel.declare_queue(name, passive=True, timeout=CONFIRM_TIMEOUT_S)
+        return queue.declaration_result.message_count or 0
+    finally:
+        if not connection.is_closed:
+            await channel.close()
 
 
 async def _bind(channel: AbstractChannel, queue: str, exchange: str, key: str) -> None:

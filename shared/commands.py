@@ -5,12 +5,14 @@ A command line is a `Command` as JSON with `op` naming its struct; a reply line 
 The commands themselves: `chat_commands`, `market_commands`, `notifier_commands`.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
 from shared.encoding import to_json
 from shared.errors import Detail, ErrorCode, Refusal
+from shared.ids import made_at_ms
 from shared.protocol import UserProfile
 
 
@@ -59,6 +61,15 @@ class Reply(Wire, frozen=True, kw_only=True):
     id: str
     data: msgspec.Raw = msgspec.Raw()
     error: ReplyError | None = None
+
+
+_HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"(cmd_[0-9A-Z]{26})"')
+
+
+def asked_at_ms(line: bytes) -> int | None:
+    """When a line's command was made, by its caller's clock; read without decoding it. None if it is no command."""
+    head = _HEAD.match(line)
+    return None if head is None else made_at_ms(head[1].decode())
 
 
 def reply_line(command_id: str, data: Any) -> bytes:

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared import logs, metrics
+from shared.commands import asked_at_ms
 from shared.errors import Unavailable
+from shared.times import now_ms
+from shared.topology import queue_label
 
 log = logs.get(__name__)
 
@@ -43,12 +46,13 @@ class Line:
         self.rejected = reason
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Inbound:
     """One AMQP message. `acknowledge(multiple)` settles it, or it and all before it."""
 
     lines: list[Line]
     acknowledge: Callable[[bool], Awaitable[None]]
+    since_ms: int = 0  # when its first line was made, if that tells, or when it came
 
 
 class Stoppable(Protocol):
@@ -98,6 +102,9 @@ class Consumer:
         self._stopping = False
         self._channel: Stoppable | None = None
         self._workers: list[asyncio.Task[None]] = []
+        self._in_hand: list[Inbound] = []
+        self._label = queue_label(queue)
+        self._waited = metrics.BUS_WAIT_SECONDS.labels(self._label)
 
     def run(self, tasks: asyncio.TaskGroup) -> None:
         """Start the workers."""
@@ -124,8 +131,26 @@ class Consumer:
         """Queue one AMQP message for the workers."""
         if self._stopping:
             return
+        inbound.since_ms = (asked_at_ms(inbound.lines[0].body) if inbound.lines else None) or now_ms()
         self._inbox.append(inbound)
         self._arrived.set()
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the broker gives this consumer what comes."""
+        return self._channel is not None and not self._stopping
+
+    def measure(self, at_ms: int) -> None:
+        """Bring to the metrics what waits here and since when."""
+        metrics.BUS_BACKLOG_LINES.labels(self._label).set(sum(len(inbound.lines) for inbound in self._inbox))
+        begun = [*self._in_hand, *([self._inbox[0]] if self._inbox else [])]
+        oldest_ms = min((inbound.since_ms for inbound in begun), default=at_ms)
+        metrics.BUS_OLDEST_SECONDS.labels(self._label).set(max(at_ms - oldest_ms, 0) / 1000)
+
+    def measure_depth(self, messages: int) -> None:
+        """Bring to the metrics what waits at the broker."""
+        if not self._stopping:
+            metrics.BUS_QUEUE_DEPTH.labels(self._label).set(messages)
 
     async def stop(self) -> None:
         """Take nothing more, finish what is in hand, give the rest back."""
@@ -141,6 +166,8 @@ class Consumer:
         finally:
             for worker in self._workers:
                 worker.cancel()
+            for gauge in (metrics.BUS_BACKLOG_LINES, metrics.BUS_OLDEST_SECONDS, metrics.BUS_QUEUE_DEPTH):
+                gauge.remove(self._label)  # what waits is another's
 
     async def _work(self) -> None:
         while True:
@@ -149,11 +176,13 @@ class Consumer:
             if not batch:
                 continue
             self._busy += 1
+            self._in_hand.append(batch[0])
             self._idle.clear()
             try:
                 await self._attend(batch)
             finally:
                 self._busy -= 1
+                self._in_hand.remove(batch[0])
                 if not self._busy:
                     self._idle.set()
 
@@ -171,15 +200,22 @@ class Consumer:
     async def _attend(self, batch: list[Inbound]) -> None:
         connection = self._connection
         lines = [line for inbound in batch for line in inbound.lines]
-        metrics.BUS_LINES_TAKEN.labels(self.queue).inc(len(lines))
-        metrics.BUS_BATCH_LINES.labels(self.queue).observe(len(lines))
+        self._count(lines)
         started_s = time.perf_counter()
         if not await self._try(lines, connection, tries_max=1):
             for line in lines:
                 if not await self._try([line], connection, tries_max=TRIES_MAX):
                     line.reject("its processing failed again and again; see the logs")
-        metrics.BUS_BATCH_SECONDS.labels(self.queue).observe(time.perf_counter() - started_s)
+        metrics.BUS_BATCH_SECONDS.labels(self._label).observe(time.perf_counter() - started_s)
         await self._settle(batch, lines, connection)
+
+    def _count(self, lines: list[Line]) -> None:
+        metrics.BUS_LINES_TAKEN.labels(self._label).inc(len(lines))
+        metrics.BUS_BATCH_LINES.labels(self._label).observe(len(lines))
+        at_ms = now_ms()
+        for line in lines:
+            if not line.redelivered and (made_ms := asked_at_ms(line.body)) is not None:
+                self._waited.observe(max(at_ms - made_ms, 0) / 1000)
 
     async def _try(self, lines: list[Line], connection: int, *, tries_max: int) -> bool:
         """Run the handler until it is done (True; also when the connection is lost) or has failed too often."""
@@ -191,7 +227,7 @@ class Consumer:
                 return True
             except Unavailable as error:
                 log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s)
-                metrics.BUS_RETRIES.labels(self.queue, "unavailable").inc()
+                metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
                 _mark_redelivered(lines)
                 if self._stopping:  # left unacknowledged: the broker gives it to another
                     self._connection += 1
@@ -201,7 +237,7 @@ class Consumer:
             except Exception:  # the wall around one bus delivery
                 failures += 1
                 log.exception("batch_failed", queue=self.queue, lines=len(lines), failures=failures)
-                metrics.BUS_RETRIES.labels(self.queue, "failure").inc()
+                metrics.BUS_RETRIES.labels(self._label, "failure").inc()
                 _mark_redelivered(lines)
                 if failures >= tries_max:
                     return False

@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _RANDOM_BITS = 80
+_TO_BASE_32 = str.maketrans(_ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # as `int` reads it
 
 
 class Prefix(StrEnum):
@@ -49,6 +50,14 @@ def _base32(value: int) -> str:
 def new_id(prefix: Prefix) -> str:
     """A new id, such as `msg_01JABCDEF…`: unique everywhere, increasing within this process."""
     return f"{prefix}_{_base32(_clock.next_value())}"
+
+
+def made_at_ms(id_: str) -> int:
+    """When an id of `new_id` was made. Raises ValueError for what is none."""
+    time_part = id_.partition("_")[2][:10].translate(_TO_BASE_32)
+    if len(time_part) < 10:
+        raise ValueError(f"not an id that tells its time: {id_[:40]!r}")
+    return int(time_part, 32)
 
 
 def derived_id(prefix: Prefix, *parts: str) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import structlog
 
+from shared import metrics
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 Logger = structlog.stdlib.BoundLogger
@@ -39,6 +41,7 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_count)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
@@ -47,6 +50,11 @@ def configure(
     logging.getLogger("aiormq.connection").setLevel(logging.ERROR)
     if format_ == "json":
         structlog.contextvars.bind_contextvars(service=service, node=node_id)
+
+
+def _count(record: logging.LogRecord) -> bool:
+    metrics.LOG_LINES.labels(record.levelname.lower()).inc()
+    return True
 
 
 def _keep(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

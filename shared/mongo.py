@@ -11,8 +11,9 @@ import pymongo.errors
 from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from shared import logs
+from shared import logs, metrics
 from shared.errors import Unavailable
 
 log = logs.get(__name__)
@@ -24,6 +25,7 @@ Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 3.0
+PING_TIMEOUT_S = 1.0
 
 
 class _PlainInt(TypeDecoder):
@@ -35,6 +37,29 @@ class _PlainInt(TypeDecoder):
         return int(value)
 
 
+class _Measure(CommandListener):
+    """Tells the metrics how long each command took. Called in the driver's threads."""
+
+    def __init__(self) -> None:
+        self._collections: dict[int, str] = {}  # of the commands under way, by request id
+
+    def started(self, event: CommandStartedEvent) -> None:
+        name = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
+        self._collections[event.request_id] = name if isinstance(name, str) else "none"
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        self._ended(event)
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        collection = self._ended(event)
+        metrics.MONGO_FAILURES.labels(collection, event.command_name).inc()
+
+    def _ended(self, event: CommandSucceededEvent | CommandFailedEvent) -> str:
+        collection = self._collections.pop(event.request_id, "none")
+        metrics.MONGO_SECONDS.labels(collection, event.command_name).observe(event.duration_micros / 1_000_000)
+        return collection
+
+
 class Mongo:
     """One process's client. `timeout_s` bounds every operation, connecting included."""
 
@@ -43,6 +68,7 @@ class Mongo:
             uri,
             tz_aware=True,
             type_registry=TypeRegistry([_PlainInt()]),
+            event_listeners=[_Measure()],
             timeoutMS=round(timeout_s * 1000),
             serverSelectionTimeoutMS=round(timeout_s * 1000),
             w="majority",
@@ -72,7 +98,7 @@ class Mongo:
     async def readiness(self) -> str | None:
         """None when the server answers, else the reason."""
         try:
-            with translated():
+            with translated(), pymongo.timeout(PING_TIMEOUT_S):
                 await self.database.command("ping")
         except Unavailable as error:
             return f"database: {error}"

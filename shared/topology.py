@@ -100,6 +100,12 @@ def queues() -> Iterator[QueueSpec]:
     yield QueueSpec(DEAD, {"x-max-length-bytes": DEAD_MAX_BYTES}, ())
 
 
+def queue_label(name: str) -> str:
+    """What metrics call a queue: its name; of a process's own queue, whose name ends in the process's id, `rates.*`."""
+    own, of_process, _ = name.partition(".node_")
+    return f"{own}.*" if of_process else name
+
+
 def gateway_queue(node_id: str) -> QueueSpec:
     """One gateway process's own queue; it goes 60 s after its process."""
     arguments: dict[str, str | int | bool] = {

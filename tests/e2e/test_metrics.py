@@ -1,0 +1,139 @@
+"""What the running services really export, against what is declared: names, values of labels, and no ids."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from deploy.metrics_page import LABELS, MODULES, declared
+from tests.e2e.test_whole_system import SERVICES, admin, notification, subscribed
+from tests.support.events import publish
+from tests.support.local_system import LocalSystem
+from tests.support.people import people
+from tests.support.waiting import until_async
+
+TIMEOUT_S = 30.0
+DECLARED = {row.name.removesuffix("_total").removesuffix("_info") for m in MODULES.values() for row in declared(m)}
+LIBRARY = re.compile(r"(process|python)_.*")
+
+
+async def samples(system: LocalSystem, service: str) -> list[Sample]:
+    status, text = await admin(system, service, "/metrics")
+    assert status == 200
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def total(found: list[Sample], name: str, **labels: str) -> float:
+    """The sum of the samples of a name, whatever other labels they have."""
+    return sum(sample.value for sample in found if sample.name == name and labels.items() <= sample.labels.items())
+
+
+@pytest.fixture(scope="module")
+async def used(system: LocalSystem) -> dict[str, str]:
+    """The system after every kind of traffic; the ids that it has seen."""
+    meet = people(system.entries()["GATEWAY_URL"])
+    alice, bob = meet("alice"), meet("bob")
+    room = await alice.create_room()
+    async with await alice.live() as live, await bob.live() as other:
+        await subscribed(live, "chatroom", chatroomId=room)
+        await subscribed(live, "market", symbols=["EUR/USD"])
+        await subscribed(live, "notifications")
+        await other.ask("chat:send", chatroomId=room, message="hello")
+        message_id = (await live.data("chat:message"))["messageId"]
+        await other.ask("chat:typing", chatroomId=room, isTyping=True)
+        await other.send_text("nonsense")
+        await publish(system.entries()["AMQP_URL"], "notification.created", notification(alice.id, "title"))
+        await live.next("notification:new")
+    await alice.call("GET", f"/v1/chatrooms/{room}")
+    await alice.call("PROPFIND", f"/v1/{room}")
+    return {"alice": alice.id, "bob": bob.id, "room": room, "message": message_id}
+
+
+def strays(found: list[Sample]) -> Iterator[str]:
+    """What no page documents."""
+    for sample in found:
+        if LIBRARY.fullmatch(sample.name):
+            continue
+        if re.sub(r"_(total|bucket|count|sum|info)\Z", "", sample.name) not in DECLARED | {"build"}:
+            yield sample.name
+        for label, value in sample.labels.items():
+            if label not in LABELS:
+                if label != "le" and sample.name != "build_info":
+                    yield f"{sample.name}: {label}"
+            elif not re.fullmatch(LABELS[label].pattern, value):
+                yield f"{sample.name}: {label}={value}"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_exports_what_is_declared_and_no_ids(
+    system: LocalSystem, used: dict[str, str], service: str
+) -> None:
+    found = await samples(system, service)
+    assert list(strays(found)) == []
+    values = {value for sample in found for value in sample.labels.values()}
+    assert not [value for value in values for id_ in used.values() if id_ in value]
+    assert "PROPFIND" not in " ".join(values)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_says_what_it_is_and_how_it_does(
+    system: LocalSystem, used: dict[str, str], service: str
+) -> None:
+    found = await samples(system, service)
+    (build,) = [sample for sample in found if sample.name == "build_info"]
+    assert build.labels["service"] in service.lower()
+    assert build.labels["version"]
+    assert total(found, "bus_connected") == 1
+    assert total(found, "event_loop_lag_seconds_count") > 0
+    assert total(found, "event_loop_tasks") > 3
+    assert total(found, "log_lines_total", level="info") > 0
+    assert total(found, "process_open_fds") > 0
+    assert total(found, "ready", check="broker") == 1
+
+
+async def test_traffic_is_counted_where_it_passes(system: LocalSystem, used: dict[str, str]) -> None:
+    gateways = [sample for name in ("GATEWAY_1", "GATEWAY_2") for sample in await samples(system, name)]
+    assert total(gateways, "gateway_frames_in_total", type="chat:send") >= 1
+    assert total(gateways, "gateway_frames_in_total", type="auth") >= 2
+    assert total(gateways, "gateway_frames_in_total", type="other") >= 1
+    assert total(gateways, "gateway_bytes_in_total") > 500
+    assert total(gateways, "gateway_closes_total", by="client") >= 2
+    assert total(gateways, "gateway_connections_max") == 20_000
+    assert total(gateways, "gateway_presence_lease_seconds") > 2
+    assert total(gateways, "gateway_rest_seconds_count", route="none", status="404") >= 1
+    assert total(gateways, "request_seconds_count", op="send", outcome="ok") >= 1
+
+    chat = await samples(system, "CHAT_SERVICE")
+    assert total(chat, "chat_messages_stored_total") >= 1
+    assert total(chat, "chat_partition_owned") == 16
+    assert total(chat, "chat_replicas") == 1
+    assert 0 < total(chat, "chat_lease_seconds") <= 3
+    assert total(chat, "chat_presence_changes_total", status="online") >= 2
+    assert total(chat, "chat_presence_reports_total", kind="full") >= 2
+    assert total(chat, "bus_wait_seconds_count") >= 1
+    assert total(chat, "mongo_seconds_count", collection="messages", command="insert") >= 1
+
+    notifier = await samples(system, "NOTIFIER")
+    assert total(notifier, "notifier_entries_stored_total") >= 1
+    assert total(notifier, "mongo_seconds_count", collection="notifications") >= 1
+
+    market = await samples(system, "MARKET_FEED")
+    assert total(market, "market_tick_age_seconds_count", source="sim") >= 1
+    assert total(market, "market_lease_seconds") > 0
+
+
+QUEUES = {
+    "CHAT_SERVICE": {*(f"chat.{partition}" for partition in range(16)), "chat.query", "chat.presence", "rates.*"},
+    "MARKET_FEED": {"market.query", "market.ticks"},
+    "NOTIFIER": {"notifier.query", "notifier.events", "notifier.ticks", "notifier.verdicts"},
+}
+
+
+@pytest.mark.parametrize("service", QUEUES)
+async def test_a_worker_tells_the_depth_of_its_queues(system: LocalSystem, service: str) -> None:
+    def all_are_told(found: list[Sample]) -> bool:
+        return QUEUES[service] <= {sample.labels["queue"] for sample in found if sample.name == "bus_queue_depth"}
+
+    await until_async(lambda: samples(system, service), all_are_told, TIMEOUT_S)

@@ -1,0 +1,140 @@
+"""The metrics of queues, consumers and the database, read as a scraper reads them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.bus import Bus
+from shared.chat_commands import GetRoom
+from shared.commands import Caller
+from shared.consumer import Line
+from shared.encoding import to_json
+from shared.ids import Prefix, new_id
+from shared.mongo import Mongo
+from shared.times import now_ms
+from shared.topology import COMMANDS, NOTIFIER_QUERY, QueueSpec
+from tests.support.waiting import until
+
+TIMEOUT_S = 20.0
+
+
+def value(name: str, **labels: str) -> float:
+    """A sample of this process; 0 if it is not there."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def exists(name: str, **labels: str) -> bool:
+    return REGISTRY.get_sample_value(name, labels) is not None
+
+
+def command(made_ms: int) -> bytes:
+    """A command line whose id was made at that time, the rest now."""
+    asked = GetRoom(id=new_id(Prefix.COMMAND), deadline_ms=made_ms + 60_000, caller=Caller(user_id="u"), room_id="r")
+    return to_json(asked)
+
+
+@pytest.fixture
+async def bus(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
+    monkeypatch.setattr("shared.bus.MEASURE_INTERVAL_S", 0.05)
+    async with Bus(amqp_url, new_id(Prefix.NODE)) as connected:
+        await connected.wait_connected()
+        yield connected
+
+
+async def test_what_waits_for_a_consumer_is_seen_and_gone_with_it(bus: Bus) -> None:
+    """One AMQP message in hand, one waiting here, three at the broker."""
+    may_go = asyncio.Event()
+
+    async def handle(lines: list[Line]) -> None:
+        await may_go.wait()
+
+    waited = value("bus_wait_seconds_count", queue=NOTIFIER_QUERY)
+    for _ in range(5):
+        await bus.publish(COMMANDS, NOTIFIER_QUERY, command(now_ms()))
+    consumer = await bus.consume(NOTIFIER_QUERY, handle, prefetch=2, max_lines=1)
+    await until(lambda: value("bus_queue_depth", queue=NOTIFIER_QUERY) == 3, TIMEOUT_S)
+    await until(lambda: value("bus_backlog_lines", queue=NOTIFIER_QUERY) == 1, TIMEOUT_S)
+    before_s = value("bus_oldest_seconds", queue=NOTIFIER_QUERY)
+    assert before_s > 0
+    await until(lambda: value("bus_oldest_seconds", queue=NOTIFIER_QUERY) > before_s, TIMEOUT_S)
+    assert value("bus_wait_seconds_count", queue=NOTIFIER_QUERY) == waited + 1
+
+    may_go.set()
+    await until(lambda: value("bus_oldest_seconds", queue=NOTIFIER_QUERY) == 0, TIMEOUT_S)
+    await until(lambda: value("bus_queue_depth", queue=NOTIFIER_QUERY) == 0, TIMEOUT_S)
+    assert value("bus_wait_seconds_count", queue=NOTIFIER_QUERY) == waited + 5
+    await bus.stop(consumer)
+    assert not exists("bus_queue_depth", queue=NOTIFIER_QUERY)
+    assert not exists("bus_oldest_seconds", queue=NOTIFIER_QUERY)
+
+
+async def test_a_queue_of_one_process_has_a_label_without_its_id(bus: Bus) -> None:
+    done = asyncio.Event()
+
+    async def handle(_: list[Line]) -> None:
+        done.set()
+
+    queue = QueueSpec(f"rates.{bus.name}", {"x-expires": 60_000}, ())
+    taken = value("bus_lines_taken_total", queue="rates.*")
+    await bus.consume(queue, handle)
+    await bus.publish("", queue.name, b"{}")
+    async with asyncio.timeout(TIMEOUT_S):
+        await done.wait()
+    assert value("bus_lines_taken_total", queue="rates.*") == taken + 1
+    assert bus.name not in generate_latest().decode()
+
+
+async def test_a_queue_that_is_gone_costs_its_depth_alone(bus: Bus, amqp_url: str) -> None:
+    """Asking for it closes a channel; nothing else may notice."""
+
+    async def handle(_: list[Line]) -> None:
+        pass
+
+    link = bus._link
+    queue = QueueSpec(f"gone.{bus.name}", {"x-expires": 60_000}, ())
+    await bus.consume(queue, handle)
+    async with Bus(amqp_url, new_id(Prefix.NODE)) as other:
+        await other.wait_connected()
+        assert other._link is not None
+        await other._link.channel.queue_delete(queue.name)
+    await bus.consume(NOTIFIER_QUERY, handle)
+    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # asked after the one that is gone
+    assert bus.is_connected
+    assert bus._link is link
+
+
+async def test_commands_to_the_database_are_timed_by_collection(mongodb_uri: str, database_name: str) -> None:
+    mongo = Mongo(mongodb_uri, database_name)
+    timed = value("mongo_seconds_count", collection="rooms", command="insert")
+    pinged = value("mongo_seconds_count", collection="none", command="ping")
+    failed = value("mongo_failures_total", collection="rooms", command="aggregate")
+    await mongo.database["rooms"].insert_many([{"_id": number} for number in range(300)])
+    assert await mongo.readiness() is None
+    found = await mongo.database["rooms"].find({}, batch_size=100).to_list(None)
+    with pytest.raises(Exception, match="noSuchStage"):
+        await mongo.database["rooms"].aggregate([{"$noSuchStage": {}}]).to_list(None)
+    mongo.close()
+    assert len(found) == 300
+    assert value("mongo_seconds_count", collection="rooms", command="insert") == timed + 1
+    assert value("mongo_seconds_count", collection="rooms", command="getMore") >= 1
+    assert value("mongo_seconds_count", collection="none", command="ping") == pinged + 1
+    assert value("mongo_failures_total", collection="rooms", command="aggregate") == failed + 1
+
+
+async def test_a_database_that_is_away_is_told_within_two_seconds() -> None:
+    mongo = Mongo("mongodb://127.0.0.1:9/", "realtime")
+    started_s = asyncio.get_running_loop().time()
+    reason = await mongo.readiness()
+    assert asyncio.get_running_loop().time() - started_s < 2
+    assert reason is not None
+    assert reason.startswith("database: ")
+    mongo.close()
+
+
+def test_the_exposition_is_one_that_a_scraper_reads() -> None:
+    families = list(text_string_to_metric_families(generate_latest().decode()))
+    assert {"bus_connected", "mongo_seconds", "event_loop_lag_seconds"} <= {family.name for family in families}
+    assert not [family.name for family in families if family.name.endswith("_created")]
