@@ -64,6 +64,7 @@ class Nodes:
         self._owned: dict[int, Owned] = {}
         self._unrepaired: set[int] = set()
         self._leased_until_s = 0.0
+        self._share: set[int] | None = None  # what is to be consumed, once that is known
         bus.on_disconnected.append(self._forget)
         metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
 
@@ -95,6 +96,7 @@ class Nodes:
 
     async def _take(self, mine: set[int]) -> None:
         """Consume exactly these partitions. Each begins with an empty memory."""
+        self._share = mine
         leaving = self._owned.keys() - mine
         if leaving or mine - self._owned.keys():
             log.info("partitions_assigned", partitions=sorted(mine))
@@ -152,3 +154,11 @@ class Nodes:
     async def readiness(self) -> str | None:
         """None while the lease holds, else the reason."""
         return None if self.is_current() else "lease: not renewed in time"
+
+    async def partitions_readiness(self) -> str | None:
+        """None while this replica consumes its whole share of the partitions, else the reason."""
+        if self._share is None:
+            return "partitions: not shared out yet"
+        taken = {number for number, owned in self._owned.items() if owned.consumer.is_attached}
+        missing = sorted(self._share - taken)
+        return f"partitions: not consumed yet: {', '.join(map(str, missing))}" if missing else None

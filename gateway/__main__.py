@@ -67,6 +67,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         bus.on_connected.append(keeper.connected)
         live.subscriptions.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)
         reporter = Reporter(roster, backend, node_id, time.monotonic)
+        admin.checks["deliveries"] = relay.readiness
         admin.checks["presence"] = reporter.readiness
         admin.checks["drain"] = live.readiness
         running = [

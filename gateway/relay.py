@@ -82,6 +82,12 @@ class Relay:
                 self._fill_gaps()
                 await self._unbind_idle()
 
+    async def readiness(self) -> str | None:
+        """None once this gateway hears what all must hear, such as who may no longer listen; else the reason."""
+        binding = self._bound.get(shard_of(CONTROL_CHANNEL))
+        is_bound = binding is not None and binding.done() and binding.exception() is None
+        return None if is_bound else "deliveries: the queue of this gateway is not bound yet"
+
     # Interest -------------------------------------------------------------------------------------------------------
 
     async def want(self, channel: str) -> None:

@@ -1,6 +1,7 @@
 """The admin server of a process: `/healthz` (the process runs), `/readyz` (it can do its work), `/metrics`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ class Admin:
 
     def __init__(self) -> None:
         self.checks: dict[str, Readiness] = {}
+        self._began_at_s = time.monotonic()
         self.port = 0
         self._asked: set[str] = set()
 
@@ -47,7 +49,8 @@ class Admin:
             await runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        """That it answers is the answer: a loop that hangs does not. What is away is no reason to start again."""
+        return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         checks = dict(self.checks)

@@ -1,0 +1,76 @@
+"""`/readyz` tells what is away and why, while it is away; `/healthz` does not care."""
+
+import json
+
+import pytest
+
+from tests.e2e.test_whole_system import SERVICES, admin
+from tests.support.infrastructure import Infrastructure
+from tests.support.local_system import LocalSystem
+from tests.support.waiting import until_async
+
+TIMEOUT_S = 60.0
+CHECKS = {
+    "GATEWAY_1": {"broker", "deliveries", "presence", "drain"},
+    "GATEWAY_2": {"broker", "deliveries", "presence", "drain"},
+    "CHAT_SERVICE": {"broker", "database", "lease", "partitions"},
+    "MARKET_FEED": {"broker", "database", "market"},
+    "NOTIFIER": {"broker", "database"},
+}
+
+
+async def reasons_of(system: LocalSystem, name: str) -> dict[str, str]:
+    """Why a service is not ready, by check; empty if it is. It is alive in any case."""
+    status, text = await admin(system, name, "/readyz")
+    answer = json.loads(text)
+    assert (status, answer["status"]) == ((503, "not ready") if answer["reasons"] else (200, "ready"))
+    assert answer["reasons"].keys() <= set(answer["checks"])
+    alive, body = await admin(system, name, "/healthz")
+    assert (alive, json.loads(body)["status"]) == (200, "ok")
+    reasons: dict[str, str] = answer["reasons"]
+    return reasons
+
+
+async def wait_for(system: LocalSystem, name: str, *checks: str) -> dict[str, str]:
+    """Wait until exactly these checks fail; returns their reasons."""
+    return await until_async(lambda: reasons_of(system, name), lambda found: found.keys() == set(checks), TIMEOUT_S)
+
+
+async def wait_until(system: LocalSystem, name: str, check: str) -> dict[str, str]:
+    """Wait until this check fails, and maybe others; returns their reasons."""
+    return await until_async(lambda: reasons_of(system, name), lambda found: check in found, TIMEOUT_S)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_service_that_is_ready_names_what_it_has_checked(system: LocalSystem, name: str) -> None:
+    await wait_for(system, name)
+    _, text = await admin(system, name, "/readyz")
+    assert set(json.loads(text)["checks"]) == CHECKS[name]
+
+
+async def test_without_the_database_the_workers_say_so(system: LocalSystem, infrastructure: Infrastructure) -> None:
+    infrastructure.database.kill()
+    try:
+        found = await wait_for(system, "CHAT_SERVICE", "database", "lease")
+        assert found["lease"] == "lease: not renewed in time"
+        assert (await wait_for(system, "NOTIFIER", "database"))["database"].startswith("database: the database is away")
+        assert (await wait_for(system, "MARKET_FEED", "database"))["database"].startswith("database: ")
+        metrics = (await admin(system, "NOTIFIER", "/metrics"))[1]
+        assert 'ready{check="database"} 0.0' in metrics
+        assert 'ready{check="broker"} 1.0' in metrics
+    finally:
+        infrastructure.database.start()
+    for name in SERVICES:
+        await wait_for(system, name)
+
+
+async def test_without_the_broker_everything_says_so(system: LocalSystem, infrastructure: Infrastructure) -> None:
+    infrastructure.broker.kill()
+    try:
+        for name in SERVICES:
+            assert (await wait_until(system, name, "broker"))["broker"] == "broker: not connected"
+        assert (await reasons_of(system, "CHAT_SERVICE"))["partitions"].startswith("partitions: not consumed yet: 0, 1")
+    finally:
+        infrastructure.broker.start()
+    for name in SERVICES:
+        await wait_for(system, name)
