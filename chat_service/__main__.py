@@ -57,7 +57,6 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             admin.checks["lease"] = nodes.readiness
             answer = QueryServer(bus, ChatQueries, Queries(rooms, presence, now_ms).answer)
             admin.checks["partitions"] = nodes.partitions_readiness
-            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence).answer)
             await bus.consume(rates.queue, rates.handle)
             await bus.consume(profiles.queue, profiles.learn, split=split_events)
             await bus.consume(CHAT_USERS, profiles.write, split=split_events)

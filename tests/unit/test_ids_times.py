@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ids import Prefix, dated_id, derived_id, direct_room_id, new_id
+from shared.chat_commands import GetRoom
+from shared.commands import Caller, asked_at_ms
+from shared.encoding import to_json
+from shared.ids import Prefix, dated_id, derived_id, direct_room_id, made_at_ms, new_id
 from shared.times import MILLISECONDS_PER_DAY, from_iso, now_ms, to_iso
 
 ULID = r"[0-9A-HJKMNP-TV-Z]{26}"
@@ -98,3 +101,32 @@ def test_other_offsets_and_precisions_are_read(text: str) -> None:
 def test_a_time_without_offset_or_sense_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_iso(text)
+
+
+@pytest.mark.parametrize("prefix", list(Prefix))
+def test_an_id_tells_when_it_was_made(prefix: Prefix) -> None:
+    before_ms = now_ms()
+    assert before_ms <= made_at_ms(new_id(prefix)) <= now_ms() + 1
+
+
+@given(moments)
+def test_a_dated_id_tells_its_date(at_ms: int) -> None:
+    assert made_at_ms(dated_id(Prefix.ALERT, at_ms, "a")) == at_ms
+
+
+@pytest.mark.parametrize("text", ["", "cmd", "cmd_", "cmd_01JAR", "cmd_!!!!!!!!!!!!"])
+def test_what_is_no_id_tells_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        made_at_ms(text)
+
+
+def test_a_command_line_tells_when_it_was_asked() -> None:
+    command = GetRoom(id=new_id(Prefix.COMMAND), deadline_ms=1, caller=Caller(user_id="u"), room_id="r")
+    assert asked_at_ms(to_json(command)) == made_at_ms(command.id)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b'{"id":"cmd_01JAR3NDEKTSV4RRFFQ69G5FAV"}', b'{"op":"room","id":"cmd_short"}']
+)
+def test_a_line_that_is_no_command_tells_no_time(line: bytes) -> None:
+    assert asked_at_ms(line) is None
