@@ -63,7 +63,7 @@ class Reply(Wire, frozen=True, kw_only=True):
     error: ReplyError | None = None
 
 
-_HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"(cmd_[0-9A-Z]{26})"')
+_HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"((?:cmd|msg)_[0-9A-Z]{26})"')
 
 
 def asked_at_ms(line: bytes) -> int | None:
