@@ -33,7 +33,7 @@ class Values(NamedTuple):
 
 
 _WORD = r"[a-z_]+"
-_KINDS = [*(kind.name.lower() for kind in DeliveryClass), "[lntc]", "changes", "full", "leaving"]
+_KINDS = [*(kind.name.lower() for kind in DeliveryClass), "changes", "full", "leaving"]
 _QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*", r"chat\.users\.\*"]
 
 LABELS: dict[str, Values] = {

@@ -61,6 +61,8 @@ class Socket:
     def send(self, frame: bytes) -> None:
         """Send one JSON frame; it is never dropped."""
         data = text_frame(frame)
+        self._connections.answers += 1
+        self._connections.answer_bytes += len(data)
         self.write(data, (Item(_LOSSLESS, "", data),))
 
     def write(self, data: bytes, items: Sequence[Item]) -> None:
@@ -78,6 +80,7 @@ class Socket:
             self.outbox = Outbox()
             self._connections.became_slow(self)
         if not self.outbox.add(items):
+            metrics.SLOW_CLOSES.inc()
             self.close(Close(CloseCode.SLOW, "reading too slowly"))
 
     def drain(self) -> bool:
@@ -94,10 +97,15 @@ class Socket:
             return True
         if outbox:
             return False
-        metrics.SHED.inc(outbox.dropped)
-        metrics.CONFLATED.inc(outbox.conflated)
-        self.outbox = None
+        self._leave_outbox()
         return True
+
+    def _leave_outbox(self) -> None:
+        """Nothing waits any more; what was shed meanwhile is counted."""
+        if self.outbox is not None:
+            metrics.SHED.inc(self.outbox.dropped)
+            metrics.CONFLATED.inc(self.outbox.conflated)
+            self.outbox = None
 
     def subscribed(self, channel: str) -> None:
         """Count a subscription that has been answered."""
@@ -149,6 +157,7 @@ class Socket:
                 if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
                     self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code, "server").inc()
+        self._leave_outbox()
         self._connections.spawn(self._close(close))
 
     async def _close(self, close: Close) -> None:
@@ -171,6 +180,8 @@ class Connections:
         self.by_user: dict[str, set[Socket]] = {}
         self._slow: set[Socket] = set()
         self._opening = 0
+        self.answers = 0  # frames to one socket since they were last brought to the metrics
+        self.answer_bytes = 0
         self.spawn = spawn
 
     @contextmanager
@@ -188,6 +199,7 @@ class Connections:
         """A socket has opened."""
         self.sockets.add(socket)
         self.all_gone.clear()
+        metrics.CONNECTIONS_OPENED.inc()
         metrics.CONNECTIONS.set(len(self.sockets))
 
     def identify(self, socket: Socket, user_id: str) -> None:
@@ -220,6 +232,7 @@ class Connections:
         """Close what is silent, unauthenticated or expired, once a second; until cancelled."""
         while True:
             await asyncio.sleep(SESSION_SWEEP_S)
+            self._measure()
             self._tick(list(self.sockets))
 
     async def sweep_slow(self) -> None:
@@ -229,6 +242,14 @@ class Connections:
             for socket in [socket for socket in self._slow if socket.drain()]:
                 self._slow.discard(socket)
                 metrics.SLOW.set(len(self._slow))
+
+    def _measure(self) -> None:
+        """Bring to the metrics what was counted in plain integers."""
+        metrics.FRAMES_OUT.labels("answer").inc(self.answers)
+        metrics.BYTES_OUT.labels("answer").inc(self.answer_bytes)
+        self.answers = self.answer_bytes = 0
+        metrics.USERS.set(len(self.by_user))
+        metrics.SLOW_BYTES.set(sum(socket.outbox.size_bytes for socket in self._slow if socket.outbox is not None))
 
     def _note_gone(self) -> None:
         if not self.sockets and not self._opening:

@@ -45,6 +45,24 @@ class Sink(Protocol):
         """The server has ended the socket's subscription."""
 
 
+class Written:
+    """What has been written since it was last asked for. `sample` is the first lossless frame of a flush."""
+
+    __slots__ = ("frames", "sample", "size_bytes", "writes")
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.frames = 0
+        self.size_bytes = 0
+        self.sample: bytes | None = None
+
+    def add(self, sockets: int, frames: int, size_bytes: int) -> None:
+        """`frames` of `size_bytes` together went to each of `sockets`."""
+        self.writes += sockets
+        self.frames += sockets * frames
+        self.size_bytes += sockets * size_bytes
+
+
 class Lane:
     """Sockets that get the same bytes at the same time."""
 
@@ -58,16 +76,18 @@ class Lane:
         self.flushed_at_s = 0.0
         self.due = False
 
-    def flush(self, now_s: float) -> int:
-        """Write what has gathered; returns the number of writes. HOT: one call a socket, nothing else."""
+    def flush(self, now_s: float, written: Written) -> None:
+        """Write what has gathered. HOT: one call a socket, nothing else."""
         items, self.items = self.items, []
         self.flushed_at_s = now_s
         if not items:
-            return 0
+            return
         data = items[0].data if len(items) == 1 else b"".join([item.data for item in items])
         for sink in self.sinks:
             sink.write(data, items)
-        return len(self.sinks)
+        written.add(len(self.sinks), len(items), len(data))
+        if written.sample is None and self.sinks and items[0].kind is DeliveryClass.LOSSLESS:
+            written.sample = items[0].data
 
 
 class Joiner:
@@ -147,7 +167,7 @@ class Hub:
     def __init__(self) -> None:
         self.channels: dict[str, Channel] = {}
         self.gaps: set[str] = set()
-        self.writes = 0
+        self.written = Written()
         self.gather_s = GATHER_MIN_S
         self._due: list[tuple[float, int, Lane]] = []
         self._numbers = iter(range(2**62))
@@ -192,7 +212,7 @@ class Hub:
             channel.direct[sink] = joiner.direct_from
         if joiner.at_seq is not None and not replayed:
             seq = min(seq, joiner.at_seq)
-        send(sink, greeting)
+        self._send(sink, greeting)
         stream = channel.stream
         if stream.last_seq is None:
             stream.start(seq)
@@ -204,7 +224,7 @@ class Hub:
         elif seq <= stream.last_seq:
             missed = [data for item_seq, data in sorted(joiner.waiting.items()) if seq < item_seq <= stream.last_seq]
             if len(missed) == stream.last_seq - seq:
-                send(sink, missed)
+                self._send(sink, missed)
                 channel.lane.sinks.add(sink)
             else:  # the stream began behind `seq` when another was admitted, and what is between is still on its way
                 self._rewind(channel, seq, now_s)
@@ -219,7 +239,7 @@ class Hub:
             channel.late[sink] = seq
         if joiner.aside:
             self._flush_channel(channel)
-            send(sink, joiner.aside)
+            self._send(sink, joiner.aside)
         return True
 
     def hold(self, name: str, check: int) -> None:
@@ -265,7 +285,7 @@ class Hub:
             return False
         self._flush_channel(channel)
         del channel.joining[sink]
-        send(sink, greeting)
+        self._send(sink, greeting)
         channel.lane.sinks.add(sink)
         return True
 
@@ -395,7 +415,7 @@ class Hub:
         while self._due and self._due[0][0] <= now_s:
             lane = heapq.heappop(self._due)[2]
             lane.due = False
-            self.writes += lane.flush(now_s)
+            lane.flush(now_s, self.written)
 
     def pace(self, flush_s: float) -> None:
         """The last flush took so long, up to the last write: lanes gather for longer the longer that is, 30 ms at most.
@@ -433,7 +453,7 @@ class Hub:
     def _admit_late(self, channel: Channel, seq: int, now_s: float) -> None:
         arrived = [sink for sink, at in channel.late.items() if at <= seq]
         if arrived:
-            self.writes += channel.lane.flush(now_s)  # up to and with `seq`: not for them
+            channel.lane.flush(now_s, self.written)  # up to and with `seq`: not for them
             for sink in arrived:
                 del channel.late[sink]
                 channel.lane.sinks.add(sink)
@@ -498,6 +518,7 @@ class Hub:
         for sink in channel.lane.sinks:
             if delivery.key not in (sink.user_id, sink.session_id):
                 sink.write(item.data, [item])
+                self.written.add(1, 1, len(item.data))
 
     def _deliver_price(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
         if delivery.seq <= channel.newest_seq and channel.newest is not None:
@@ -522,10 +543,15 @@ class Hub:
                 due_s = math.ceil(due_s / PRICE_GRID_S) * PRICE_GRID_S
             heapq.heappush(self._due, (due_s, next(self._numbers), lane))
 
+    def _send(self, sink: Sink, frames: Sequence[bytes]) -> None:
+        if frames:
+            send(sink, frames)
+            self.written.add(1, len(frames), sum(map(len, frames)))
+
     def _flush_channel(self, channel: Channel) -> None:
         """Write what has gathered before the subscribers change; the lane's pace stays."""
         if channel.lane.items:
-            self.writes += channel.lane.flush(channel.lane.flushed_at_s)
+            channel.lane.flush(channel.lane.flushed_at_s, self.written)
 
     def _remove(self, channel: Channel, sink: Sink) -> None:
         channel.lane.sinks.discard(sink)

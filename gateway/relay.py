@@ -15,13 +15,15 @@ from functools import partial
 
 from gateway import metrics
 from gateway.backend import Backend
-from gateway.hub import Hub, Sink
+from gateway.hub import Hub, Sink, Written
 from gateway.stream import Gap
+from gateway.wire import sent_at_ms
 from shared import logs
 from shared.bus import Bus
 from shared.commands import Caller, Replay
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol import frame
+from shared.times import now_ms
 from shared.topology import (
     CONTROL_CHANNEL,
     DELIVERIES,
@@ -63,6 +65,8 @@ class Relay:
         self._timer_at_s = 0.0
         self._connected_before = False
         self._filling: set[str] = set()
+        self._taken = dict.fromkeys(DeliveryClass, 0)  # lines since they were last brought to the metrics
+        self._bodies = 0
         self._tasks: asyncio.TaskGroup | None = None
         self._checks = itertools.count(1)
         self._rechecking: asyncio.Task[None] | None = None
@@ -78,6 +82,7 @@ class Relay:
             await self._retry(lambda: self.want(CONTROL_CHANNEL))
             while True:
                 await asyncio.sleep(SWEEP_INTERVAL_S)
+                self._measure()
                 self._hub.overdue(self._loop.time())
                 self._fill_gaps()
                 await self._unbind_idle()
@@ -145,13 +150,14 @@ class Relay:
     def _on_body(self, body: bytes) -> None:
         """HOT: one call an AMQP message, one pass over its lines."""
         now_s = self._loop.time()
+        self._bodies += 1
         for line in body.split(b"\n"):
             try:
                 delivery = Delivery.from_line(line)
             except Malformed as error:
                 log.error("bad_delivery_line", reason=str(error))
                 continue
-            metrics.DELIVERIES_IN.labels(delivery.kind).inc()
+            self._taken[delivery.kind] += 1
             if delivery.kind is DeliveryClass.CONTROL:
                 try:
                     self._on_control(delivery)
@@ -175,16 +181,30 @@ class Relay:
 
     def _flush(self) -> None:
         self._timer = None
-        before = self._hub.writes
         started_s = time.perf_counter()
         self._hub.flush(self._loop.time())
-        metrics.WRITES.inc(self._hub.writes - before)
         self._loop.call_soon(self._flushed, started_s)
         self.schedule()
 
     def _flushed(self, started_s: float) -> None:
         """One loop turn later: uvloop hands what was written to the kernel at the end of a turn."""
         self._hub.pace(time.perf_counter() - started_s)
+        if (sample := self._hub.written.sample) is not None:
+            self._hub.written.sample = None
+            if (sent_ms := sent_at_ms(sample)) is not None:
+                metrics.DELIVERY_SECONDS.observe(max(now_ms() - sent_ms, 0) / 1000)
+
+    def _measure(self) -> None:
+        """Bring to the metrics what was counted in plain integers."""
+        for kind, lines in self._taken.items():
+            metrics.DELIVERIES_IN.labels(kind.name.lower()).inc(lines)
+        metrics.BODIES_IN.inc(self._bodies)
+        written, self._hub.written = self._hub.written, Written()
+        metrics.WRITES.inc(written.writes)
+        metrics.FRAMES_OUT.labels("fanout").inc(written.frames)
+        metrics.BYTES_OUT.labels("fanout").inc(written.size_bytes)
+        metrics.CHANNELS.set(len(self._hub.channels))
+        self._taken, self._bodies = dict.fromkeys(DeliveryClass, 0), 0
 
     # Losses ---------------------------------------------------------------------------------------------------------
 
@@ -303,6 +323,7 @@ class Relay:
         try:
             if not await self._retry(partial(self._fetch, gap), lambda: gap.channel in self._hub.channels):
                 log.error("gap_not_filled", after=gap.after, through=gap.through)
+                metrics.GAPS_LOST.inc()
                 self._hub.fill(gap, gap.through + 1, (), self._loop.time())
                 self.schedule()
         finally:
@@ -321,6 +342,7 @@ class Relay:
         reached = gap._replace(through=min(gap.through, max(gap.after, replay.first + len(replay.frames) - 1)))
         if not replay.frames:
             log.error("gap_not_filled", after=gap.after, through=gap.through)
+            metrics.GAPS_LOST.inc()
             reached = gap
         self._hub.fill(reached, replay.first, [bytes(item) for item in replay.frames], self._loop.time())
         self.schedule()

@@ -1,5 +1,10 @@
 """WebSocket frames as the server sends them (RFC 6455, 5.2): text, one frame a message, unmasked. Pure."""
 
+from shared.ids import made_at_ms
+
+_MESSAGE_ID = b'"messageId":"'
+_ID_BYTES = 30
+
 _TEXT = 0x81
 _SHORT_MAX = 125
 _MEDIUM_MAX = 0xFFFF
@@ -13,3 +18,15 @@ def text_frame(payload: bytes) -> bytes:
     if size <= _MEDIUM_MAX:
         return b"\x81\x7e" + size.to_bytes(2, "big") + payload
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+def sent_at_ms(frame: bytes) -> int | None:
+    """When the message of a `chat:message` frame was sent, which its id tells; None for another frame."""
+    begins = frame.find(_MESSAGE_ID)
+    if begins < 0:
+        return None
+    begins += len(_MESSAGE_ID)
+    try:
+        return made_at_ms(frame[begins : begins + _ID_BYTES].decode())
+    except ValueError:
+        return None

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from deploy.metrics_page import LABELS, MODULES, declared
-from tests.e2e.test_whole_system import SERVICES, admin, notification, subscribed
+from tests.e2e.test_whole_system import GATEWAYS, SERVICES, admin, notification, subscribed
 from tests.support.events import publish
 from tests.support.local_system import LocalSystem
 from tests.support.people import people
@@ -30,6 +30,12 @@ def total(found: list[Sample], name: str, **labels: str) -> float:
     return sum(sample.value for sample in found if sample.name == name and labels.items() <= sample.labels.items())
 
 
+async def counted(system: LocalSystem) -> float:
+    """What the fan-out has brought to the metrics, which it does twice a second."""
+    gateways = [sample for name in GATEWAYS for sample in await samples(system, name)]
+    return total(gateways, "gateway_frames_out_total", way="fanout")
+
+
 @pytest.fixture(scope="module")
 async def used(system: LocalSystem) -> dict[str, str]:
     """The system after every kind of traffic; the ids that it has seen."""
@@ -47,6 +53,7 @@ async def used(system: LocalSystem) -> dict[str, str]:
         await publish(system.entries()["AMQP_URL"], "notification.created", notification(alice.id, "title"))
         await live.next("notification:new")
     await alice.call("GET", f"/v1/chatrooms/{room}")
+    await until_async(lambda: counted(system), lambda count: count > 0, TIMEOUT_S)
     await alice.call("PROPFIND", f"/v1/{room}")
     return {"alice": alice.id, "bob": bob.id, "room": room, "message": message_id}
 
@@ -94,12 +101,22 @@ async def test_a_service_says_what_it_is_and_how_it_does(
 
 
 async def test_traffic_is_counted_where_it_passes(system: LocalSystem, used: dict[str, str]) -> None:
-    gateways = [sample for name in ("GATEWAY_1", "GATEWAY_2") for sample in await samples(system, name)]
+    gateways = [sample for name in GATEWAYS for sample in await samples(system, name)]
     assert total(gateways, "gateway_frames_in_total", type="chat:send") >= 1
     assert total(gateways, "gateway_frames_in_total", type="auth") >= 2
     assert total(gateways, "gateway_frames_in_total", type="other") >= 1
     assert total(gateways, "gateway_bytes_in_total") > 500
     assert total(gateways, "gateway_closes_total", by="client") >= 2
+    assert total(gateways, "gateway_connections_opened_total") >= 2
+    assert total(gateways, "gateway_deliveries_in_total", kind="lossless") >= 2
+    assert total(gateways, "gateway_bodies_in_total") >= 1
+    assert total(gateways, "gateway_delivery_seconds_count") >= 1
+    assert total(gateways, "gateway_delivery_seconds_bucket", le="10.0") >= 1
+    for way in ("fanout", "answer"):
+        assert total(gateways, "gateway_bytes_out_total", way=way) > total(
+            gateways, "gateway_frames_out_total", way=way
+        )
+        assert total(gateways, "gateway_frames_out_total", way=way) >= 2
     assert total(gateways, "gateway_connections_max") == 20_000
     assert total(gateways, "gateway_presence_lease_seconds") > 2
     assert total(gateways, "gateway_rest_seconds_count", route="none", status="404") >= 1

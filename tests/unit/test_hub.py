@@ -94,6 +94,27 @@ def test_every_listener_gets_every_message_in_one_write() -> None:
     assert [(sink.got, sink.writes) for sink in sinks] == [(["1", "2", "3"], 1)] * 3
 
 
+def test_what_was_written_is_counted_in_whatever_way_it_went_out() -> None:
+    """Gathered, as greeting and replay, passed over for one of them, and as a price."""
+    hub = Hub()
+    sinks = [listener(hub, f"u{number}") for number in range(3)]
+    late = Sink("late")
+    hub.join(late, ROOM)
+    for seq in (1, 2):
+        hub.deliver(message(seq), 10.0)
+    hub.deliver(typing("t", without="u1"), 10.0)
+    hub.admit(late, ROOM, 0, greeting(), 10.0)
+    hub.join(late, market_channel("EUR"))
+    hub.attach_price(late, market_channel("EUR"), 10, 10.0)
+    hub.deliver(price(1), 10.0)
+    settle(hub, 10.0)
+    everybody = [*sinks, late]
+    assert hub.written.frames == sum(len(sink.got) for sink in everybody) == 12
+    assert hub.written.writes == sum(sink.writes for sink in everybody)
+    assert hub.written.size_bytes == sum(len(text_frame(got.encode())) for sink in everybody for got in sink.got)
+    assert hub.written.sample == text_frame(b"1")
+
+
 def test_after_an_idle_moment_an_item_is_due_at_once_and_under_load_after_5_ms() -> None:
     hub = Hub()
     sink = listener(hub)
