@@ -34,9 +34,9 @@ from chat_service.rates import Rates
 from chat_service.rooms import Room
 from chat_service.store import Conflict, RoomStore
 from chat_service.typing_marks import TypingMarks, Typist
-from shared import logs
+from shared import logs, tracing
 from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark
-from shared.commands import refusal_line, reply_line
+from shared.commands import refusal_line, reply_line, request_id_of
 from shared.consumer import Line
 from shared.errors import Refusal, Unavailable
 from shared.protocol import frame
@@ -97,8 +97,10 @@ class Partition:
         jobs = self._read(lines)
         if not jobs:
             return
-        await self._charge(jobs)
-        await self._commit(jobs)
+        traced = ((str(job.command.__struct_config__.tag), job.command.trace) for job in jobs)
+        with tracing.batch("commit", traced):
+            await self._charge(jobs)
+            await self._commit(jobs)
         metrics.COMMIT_COMMANDS.observe(len(jobs))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
@@ -189,7 +191,8 @@ class Partition:
             changes.deliveries += self._typing_deliveries(jobs, changes, states, now_ms)
             confirms = self._publish(changes.deliveries)
             self._answer(jobs, changes)
-            await confirmed(confirms)
+            with tracing.span("deliver"):
+                await confirmed(confirms)
         except BaseException:
             for room_id in room_ids:
                 self._states.pop(room_id, None)
@@ -350,6 +353,9 @@ class Partition:
                     self._rates.give_back(job.command.caller.user_id)
             operation = str(job.command.__struct_config__.tag)
             metrics.COMMANDS.labels(operation, _outcome(answer)).inc()
+            if logs.details:
+                request_id, command_id = request_id_of(job.command), job.command.id
+                log.debug("command_done", request_id=request_id, op=operation, command_id=command_id)
             if answer is None:
                 continue
             line = (

@@ -14,13 +14,14 @@ from gateway.guard import Guard
 from gateway.live import Live
 from gateway.rest.envelope import bearer_token, failure
 from gateway.settings import GatewaySettings
-from shared import logs
+from shared import correlation, logs, tracing
 from shared.errors import HTTP_STATUS, ErrorCode, Refusal, Unavailable
 
 log = logs.get(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+REQUEST_ID = "X-Request-Id"
 URL_MAX_BYTES = 8190
 HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Not URL_MAX_BYTES: the two are told apart by it
 
@@ -57,25 +58,33 @@ def make_app(settings: GatewaySettings, guard: Guard, live: Live, routes: Iterab
 
 @web.middleware
 async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every failure into the failure envelope, and time REST calls."""
+    """Turn every failure into the failure envelope; time and name REST calls: an answer has its `X-Request-Id`."""
     started_s = time.perf_counter()
+    resource = request.match_info.route.resource
+    if resource is not None and resource.canonical == "/v1/live":
+        return await _enveloped(request, handler)
+    # What matches no route has a method and a path of the client's choice: no labels.
+    route = "none" if resource is None else f"{request.method} {resource.canonical}"
+    request_id = correlation.choose(request.headers.get(REQUEST_ID))
+    with correlation.request(request_id), tracing.span(route):
+        response = await _enveloped(request, handler)
+    response.headers[REQUEST_ID] = request_id
+    metrics.REST_SECONDS.labels(route, str(response.status)).observe(time.perf_counter() - started_s)
+    return response
+
+
+async def _enveloped(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        response = await handler(request)
+        return await handler(request)
     except Refusal as refusal:
-        response = failure(refusal, HTTP_STATUS[refusal.code])
+        return failure(refusal, HTTP_STATUS[refusal.code])
     except Unavailable as error:
-        response = failure(Refusal(ErrorCode.UNAVAILABLE, str(error), retry_after_ms=1000), 503)
+        return failure(Refusal(ErrorCode.UNAVAILABLE, str(error), retry_after_ms=1000), 503)
     except web.HTTPException as error:
-        response = _from_http(error)
+        return _from_http(error)
     except Exception:  # the wall around one request
         log.exception("request_failed", method=request.method)
-        response = failure(Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"), 500)
-    resource = request.match_info.route.resource
-    if resource is None or resource.canonical != "/v1/live":
-        # What matches no route has a method and a path of the client's choice: no labels.
-        route = "none" if resource is None else f"{request.method} {resource.canonical}"
-        metrics.REST_SECONDS.labels(route, str(response.status)).observe(time.perf_counter() - started_s)
-    return response
+        return failure(Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"), 500)
 
 
 def _from_http(error: web.HTTPException) -> web.Response:

@@ -7,6 +7,7 @@ import asyncio
 from typing import TypedDict, TypeVar
 
 from shared import chat_commands as chat
+from shared import correlation
 from shared import market_commands as market
 from shared import notifier_commands as notifier
 from shared.bus import Bus, read_reply
@@ -24,6 +25,7 @@ class Head(TypedDict):
     id: str
     deadline_ms: int
     caller: Caller
+    request_id: str | None
 
 
 def read_sent(reply: Reply) -> chat.Sent:
@@ -64,6 +66,7 @@ class Backend:
             id=message_id,
             deadline_ms=self._bus.deadline_ms(),
             caller=caller,
+            request_id=correlation.current(),
             room_id=room_id,
             message_id=message_id,
             message=text,
@@ -82,6 +85,7 @@ class Backend:
             id=message_id,
             deadline_ms=self._bus.deadline_ms(),
             caller=caller,
+            request_id=correlation.current(),
             room_id=room_id,
             message_id=message_id,
             to_user_id=user_id,
@@ -132,7 +136,12 @@ class Backend:
 
     def head(self, caller: Caller) -> Head:
         """The head of a command that is asked now."""
-        return {"id": new_id(Prefix.COMMAND), "deadline_ms": self._bus.deadline_ms(), "caller": caller}
+        return {
+            "id": new_id(Prefix.COMMAND),
+            "deadline_ms": self._bus.deadline_ms(),
+            "caller": caller,
+            "request_id": correlation.current(),
+        }
 
 
 def _queue_of(room_id: str) -> str:

@@ -21,7 +21,7 @@ from gateway.presence import Roster
 from gateway.session import Answer, Authenticate, Close, Perform, Session
 from gateway.settings import GatewaySettings
 from gateway.subscriptions import Subscriptions, caller_of
-from shared import logs
+from shared import logs, tracing
 from shared.chat_commands import Sent
 from shared.commands import Reply
 from shared.errors import ErrorCode, Refusal, Unavailable
@@ -203,7 +203,8 @@ class Live:
                 await self._authenticate(socket, request, id)
             case Perform(incoming):
                 metrics.FRAMES_IN.labels(incoming.name).inc()
-                await self._perform(socket, incoming)
+                with tracing.span(incoming.name):
+                    await self._perform(socket, incoming)
             case other:
                 assert_never(other)
 

@@ -17,7 +17,7 @@ from gateway import metrics
 from gateway.backend import Backend
 from gateway.hub import Hub, Sink, Written
 from gateway.stream import Gap
-from gateway.wire import sent_at_ms
+from gateway.wire import message_ids, sent_at_ms
 from shared import logs
 from shared.bus import Bus
 from shared.commands import Caller, Replay
@@ -151,6 +151,8 @@ class Relay:
         """HOT: one call an AMQP message, one pass over its lines."""
         now_s = self._loop.time()
         self._bodies += 1
+        if logs.details:
+            self._log_messages(body)
         for line in body.split(b"\n"):
             try:
                 delivery = Delivery.from_line(line)
@@ -168,6 +170,11 @@ class Relay:
         self.schedule()
         if self._hub.gaps:
             self._fill_gaps()
+
+    def _log_messages(self, body: bytes) -> None:
+        """What is delivered here, by the message's id, which is that of the command that brought it."""
+        for message_id in message_ids(body):
+            log.debug("message_arrived", request_id=message_id)
 
     def schedule(self) -> None:
         """See to it that the hub is flushed when it is due."""

@@ -1,9 +1,12 @@
 """WebSocket frames as the server sends them (RFC 6455, 5.2): text, one frame a message, unmasked. Pure."""
 
+import re
+
 from shared.ids import made_at_ms
 
 _MESSAGE_ID = b'"messageId":"'
 _ID_BYTES = 30
+_ANY_MESSAGE_ID = re.compile(rb'"messageId":"(msg_[0-9A-Z]{26})"')
 
 _TEXT = 0x81
 _SHORT_MAX = 125
@@ -30,3 +33,8 @@ def sent_at_ms(frame: bytes) -> int | None:
         return made_at_ms(frame[begins : begins + _ID_BYTES].decode())
     except ValueError:
         return None
+
+
+def message_ids(body: bytes) -> list[str]:
+    """The ids of all `chat:message` frames in a body of delivery lines."""
+    return [found.decode() for found in _ANY_MESSAGE_ID.findall(body)]

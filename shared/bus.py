@@ -26,8 +26,8 @@ import msgspec
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from prometheus_client import Histogram
 
-from shared import logs, metrics
-from shared.commands import Command, Reply
+from shared import logs, metrics, tracing
+from shared.commands import Command, Reply, request_id_of, request_ids_of
 from shared.consumer import Consumer, Handler, Inbound, Line
 from shared.encoding import to_json
 from shared.errors import ErrorCode, RealtimeError, Unavailable
@@ -99,14 +99,21 @@ class _Asked(NamedTuple):
 
     arriving: "asyncio.Future[Reply]"
     op: str
+    request_id: str
     asked_at_s: float
+    span: tracing.Asked | None
 
     def measure(self, outcome: str) -> None:
         """HOT: the children are kept, which `labels` would take 1 us to find."""
         child = _request_seconds.get((self.op, outcome))
         if child is None:
             child = _request_seconds[self.op, outcome] = metrics.REQUEST_SECONDS.labels(self.op, outcome)
-        child.observe(time.perf_counter() - self.asked_at_s)
+        took_s = time.perf_counter() - self.asked_at_s
+        child.observe(took_s)
+        if self.span is not None:
+            self.span.end(outcome)
+        if logs.details:
+            log.debug("command_answered", request_id=self.request_id, op=self.op, outcome=outcome, took_s=took_s)
 
 
 class _Link:
@@ -314,7 +321,8 @@ class Bus:
         )
         await self._send("", DEAD, body, properties)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
-        log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body))
+        whose = request_ids_of([body])
+        log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
 
     def _gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None) -> "_Confirm":
         if not self.is_connected:
@@ -400,9 +408,14 @@ class Bus:
         """Send a command; the future is its reply, or Unavailable: it could not be sent, or was not answered by its
         deadline. HOT: what `request` does, without a coroutine and a timer a command."""
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        op = str(command.__struct_config__.tag)
         expires_at_ms = command.deadline_ms if expires else None
+        if (span := tracing.ask(op)) is not None:
+            command = msgspec.structs.replace(command, trace=span.trace)
+        if logs.details:
+            log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
         confirm = self._gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
-        self._waiting[command.id] = _Asked(arriving, str(command.__struct_config__.tag), time.perf_counter())
+        self._waiting[command.id] = _Asked(arriving, op, request_id_of(command), time.perf_counter(), span)
         if confirm.done.done():
             self._fail([command.id], str(confirm.done.exception()))
         else:
@@ -419,12 +432,16 @@ class Bus:
             self._fail(late, "no answer in time")
 
     def _fail(self, command_ids: Iterable[str], reason: str) -> None:
+        failed: list[str] = []
         for command_id in command_ids:
             asked = self._waiting.pop(command_id, None)
             if asked is not None:
+                failed.append(asked.request_id)
                 asked.measure(ErrorCode.UNAVAILABLE)
                 if not asked.arriving.done():
                     asked.arriving.set_exception(Unavailable(reason))
+        if failed:
+            log.warning("commands_unanswered", reason=reason, commands=len(failed), request_ids=failed[:10])
 
     def _take_replies(self, body: bytes) -> None:
         for line in split_lines(body):

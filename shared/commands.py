@@ -6,6 +6,8 @@ The commands themselves: `chat_commands`, `market_commands`, `notifier_commands`
 """
 
 import re
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -29,12 +31,17 @@ class Caller(Wire, frozen=True, kw_only=True):
     issued_at_ms: int = 0
 
 
-class Command(Wire, frozen=True, kw_only=True, tag_field="op"):
-    """The head of every command. `deadline_ms` is when its caller gives up (ms since 1970)."""
+class Command(Wire, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    """The head of every command. `deadline_ms` is when its caller gives up (ms since 1970).
+
+    `request_id` is the REST call that asks, for logs; `trace` the span that asks, where tracing is on.
+    """
 
     id: str
     deadline_ms: int
     caller: Caller
+    request_id: str | None = None
+    trace: str | None = None
 
 
 class Replay(Wire, frozen=True, kw_only=True):
@@ -63,6 +70,11 @@ class Reply(Wire, frozen=True, kw_only=True):
     error: ReplyError | None = None
 
 
+def request_id_of(command: Command) -> str:
+    """What logs call the request that a command belongs to."""
+    return command.request_id or command.id
+
+
 _HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"((?:cmd|msg)_[0-9A-Z]{26})"')
 
 
@@ -70,6 +82,12 @@ def asked_at_ms(line: bytes) -> int | None:
     """When a line's command was made, by its caller's clock; read without decoding it. None if it is no command."""
     head = _HEAD.match(line)
     return None if head is None else made_at_ms(head[1].decode())
+
+
+def request_ids_of(lines: Iterable[bytes]) -> list[str]:
+    """What logs call the first ten of these commands, read without decoding them; other lines are passed over."""
+    heads = (_HEAD.match(line) for line in lines)
+    return [head[1].decode() for head in islice((head for head in heads if head is not None), 10)]
 
 
 def reply_line(command_id: str, data: Any) -> bytes:

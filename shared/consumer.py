@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared import logs, metrics
-from shared.commands import asked_at_ms
+from shared.commands import asked_at_ms, request_ids_of
 from shared.errors import Unavailable
 from shared.times import now_ms
 from shared.topology import queue_label
@@ -226,7 +226,7 @@ class Consumer:
                 await self._handle(lines)
                 return True
             except Unavailable as error:
-                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s)
+                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s, **_whose(lines))
                 metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
                 _mark_redelivered(lines)
                 if self._stopping:  # left unacknowledged: the broker gives it to another
@@ -236,7 +236,7 @@ class Consumer:
                 pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
             except Exception:  # the wall around one bus delivery
                 failures += 1
-                log.exception("batch_failed", queue=self.queue, lines=len(lines), failures=failures)
+                log.exception("batch_failed", queue=self.queue, failures=failures, **_whose(lines))
                 metrics.BUS_RETRIES.labels(self._label, "failure").inc()
                 _mark_redelivered(lines)
                 if failures >= tries_max:
@@ -261,6 +261,10 @@ class Consumer:
         else:
             for inbound in batch:
                 await inbound.acknowledge(False)
+
+
+def _whose(lines: list[Line]) -> dict[str, object]:
+    return {"lines": len(lines), "request_ids": request_ids_of(line.body for line in lines)}
 
 
 def _mark_redelivered(lines: list[Line]) -> None:

@@ -20,6 +20,7 @@ class Prefix(StrEnum):
     ALERT = "alert"
     SESSION = "sess"
     COMMAND = "cmd"
+    REQUEST = "req"
     NODE = "node"
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import uvloop
 
-from shared import logs, metrics
+from shared import logs, metrics, tracing
 from shared.errors import SettingsInvalid
 from shared.ids import Prefix, new_id
 from shared.settings import Settings, load
@@ -43,9 +43,17 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
         sys.exit(EXIT_SETTINGS)
     node_id = new_id(Prefix.NODE)
     logs.configure(service, node_id, settings.log_level, settings.log_format)
+    if settings.otel_exporter_otlp_endpoint:
+        try:
+            tracing.export_to(settings.otel_exporter_otlp_endpoint, service, node_id)
+        except ImportError:
+            sys.stderr.write(f"{service}: wrong setting: OTEL_EXPORTER_OTLP_ENDPOINT: pip install '.[tracing]' first\n")
+            sys.exit(EXIT_SETTINGS)
     version = importlib.metadata.version("realtime")
     metrics.BUILD.info({"service": service, "version": version, "python": platform.python_version()})
-    sys.exit(uvloop.run(_supervise(settings, node_id, serve)))
+    code = uvloop.run(_supervise(settings, node_id, serve))
+    tracing.turn_off()
+    sys.exit(code)
 
 
 async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:

@@ -6,19 +6,24 @@ from typing import Literal
 
 import structlog
 
-from shared import metrics
+from shared import correlation, metrics
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 Logger = structlog.stdlib.BoundLogger
+
+details = False  # whether debug lines are written; looked at before one is made in a hot place
 
 
 def configure(
     service: str, node_id: str, level: Literal["debug", "info", "warning", "error"], format_: Literal["json", "console"]
 ) -> None:
     """Send all logs of this process, our own and the libraries', to standard output with service and node."""
+    global details
+    details = level == "debug"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info if format_ == "json" else _keep,
@@ -50,6 +55,12 @@ def configure(
     logging.getLogger("aiormq.connection").setLevel(logging.ERROR)
     if format_ == "json":
         structlog.contextvars.bind_contextvars(service=service, node=node_id)
+
+
+def _add_request(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if (request_id := correlation.current()) is not None:
+        event.setdefault("request_id", request_id)
+    return event
 
 
 def _count(record: logging.LogRecord) -> bool:

@@ -13,7 +13,7 @@ from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from shared import logs, metrics
+from shared import logs, metrics, tracing
 from shared.errors import Unavailable
 
 log = logs.get(__name__)
@@ -41,11 +41,12 @@ class _Measure(CommandListener):
     """Tells the metrics how long each command took. Called in the driver's threads."""
 
     def __init__(self) -> None:
-        self._collections: dict[int, str] = {}  # of the commands under way, by request id
+        self._under_way: dict[int, tuple[str, Any]] = {}  # collection and span, by request id
 
     def started(self, event: CommandStartedEvent) -> None:
         name = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
-        self._collections[event.request_id] = name if isinstance(name, str) else "none"
+        collection = name if isinstance(name, str) else "none"
+        self._under_way[event.request_id] = collection, tracing.within(f"mongo {event.command_name} {collection}")
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         self._ended(event)
@@ -55,7 +56,9 @@ class _Measure(CommandListener):
         metrics.MONGO_FAILURES.labels(collection, event.command_name).inc()
 
     def _ended(self, event: CommandSucceededEvent | CommandFailedEvent) -> str:
-        collection = self._collections.pop(event.request_id, "none")
+        collection, span = self._under_way.pop(event.request_id, ("none", None))
+        if span is not None:
+            span.end()
         metrics.MONGO_SECONDS.labels(collection, event.command_name).observe(event.duration_micros / 1_000_000)
         return collection
 

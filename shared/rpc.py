@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from shared import logs, metrics
-from shared.commands import Command, refusal_line, reply_line
+from shared import correlation, logs, metrics, tracing
+from shared.commands import Command, refusal_line, reply_line, request_id_of
 from shared.consumer import Line
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.times import now_ms
@@ -61,6 +61,11 @@ class QueryServer:
                     tasks.create_task(self._reply(command, line.reply_to or ""))
 
     async def _reply(self, command: Command, reply_to: str) -> None:
+        op = str(command.__struct_config__.tag)
+        with correlation.request(request_id_of(command)), tracing.span(op, command.trace):
+            await self._answer_one(command, reply_to)
+
+    async def _answer_one(self, command: Command, reply_to: str) -> None:
         operation = str(command.__struct_config__.tag)
         started_s = time.perf_counter()
         outcome = "ok"
@@ -77,4 +82,6 @@ class QueryServer:
             log.exception("query_failed", op=operation)
             answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"))
         metrics.COMMAND_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started_s)
+        if logs.details:
+            log.debug("query_answered", op=operation, outcome=outcome)
         self._bus.reply(reply_to, answer)

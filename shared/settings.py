@@ -31,10 +31,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_host: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from other hosts
     drain_timeout_s: Seconds = 25.0
     request_timeout_s: Seconds = 5.0
+    otel_exporter_otlp_endpoint: str = ""  # such as http://collector:4318; empty: no traces
 
     def problems(self) -> list[str]:
         """What is wrong across fields; a subclass adds its own."""
-        return url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
+        problems = url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
+        if self.otel_exporter_otlp_endpoint:
+            collector = self.otel_exporter_otlp_endpoint
+            problems += url_problems("OTEL_EXPORTER_OTLP_ENDPOINT", collector, {"http", "https"})
+        return problems
 
 
 class WorkerSettings(Settings, frozen=True, kw_only=True):

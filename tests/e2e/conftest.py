@@ -25,6 +25,8 @@ async def system(
         "MONGODB_DATABASE": new_id(Prefix.COMMAND),
         "JWT_SECRET": SECRET,
         "GATEWAY_HOST": "127.0.0.1",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "debug",
     }
     with LocalSystem(directory, settings) as started:
         yield started

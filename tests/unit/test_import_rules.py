@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,10 +191,19 @@ def test_uvloop_is_known_to_the_lifecycle_alone() -> None:
     assert offenders("uvloop", re.compile(r"shared\.lifecycle")) == []
 
 
+def test_opentelemetry_is_known_to_tracing_alone() -> None:
+    assert offenders("opentelemetry", re.compile(r"shared\.tracing")) == []
+
+
+def test_opentelemetry_is_imported_only_when_asked_for() -> None:
+    imported = "import sys, shared.bus, shared.mongo, shared.lifecycle; sys.exit('opentelemetry' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", imported], cwd=PROJECT, check=False).returncode == 0
+
+
 def test_only_known_libraries_are_used() -> None:
-    """What is not the standard library is in pyproject's dependencies."""
+    """What is not the standard library is in pyproject's dependencies; OpenTelemetry is an extra."""
     used = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
-    outside = {name for name in used if name not in PACKAGES and not is_stdlib(name)}
+    outside = {name for name in used if name not in {*PACKAGES, "opentelemetry"} and not is_stdlib(name)}
     declared = (PROJECT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional")[0].lower()
     distributions = {"jwt": "pyjwt[crypto]", "prometheus_client": "prometheus-client", "aio_pika": "aio-pika"}
     brought_along = {
