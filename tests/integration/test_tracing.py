@@ -59,7 +59,7 @@ async def test_a_rest_call_is_traced_into_the_worker(url: str, exported: InMemor
     alice = people(url)("alice")
     room = await alice.create_room()
     await alice.data("GET", f"/v1/chatrooms/{room}")
-    reads = "GET /v1/chatrooms/{room_id} > room > room > mongo "
+    reads = "GET /v1/chatrooms/{chatroomId} > room > room > mongo "
 
     def has_come() -> bool:
         return any(path.endswith(" rooms") for path in paths(exported, reads))
