@@ -188,11 +188,14 @@ export class Interest {
     return named(this.#inbox.place.advance(data.seq), { channel: 'notifications' });
   }
 
-  /** A direct message is acked: its room is resumed from before it, should the message itself not come. */
+  /**
+   * A direct message is acked: its room is resumed from before it, should the message itself not come. Returns whether
+   * nothing had come from there yet.
+   */
   acked(data) {
-    const isKnown = this.#rooms.has(data.chatroomId);
+    const isNew = !this.#rooms.has(data.chatroomId);
     this.#roomOf(data.chatroomId, data.seq);
-    return isKnown;
+    return isNew;
   }
 
   #takePrice(data) {

@@ -6,7 +6,7 @@ export class RealtimeError extends Error {
   /**
    * `retryable`: asking again may work. `details`: which fields are wrong. The client's own codes: `CLOSED` (the client
    * was closed, or may not connect any more: then `closeCode` says why), `TIMEOUT` (no answer in time; it may have
-   * taken effect: repeat with the same clientMessageId), `QUEUE_FULL`, `UNSUBSCRIBED`, `OFFLINE`.
+   * taken effect: repeat with the same clientMessageId), `QUEUE_FULL`, `UNSUBSCRIBED`.
    */
   constructor({ code, message, retryable = false, retryAfterMs, request, details, closeCode }) {
     super(message);
@@ -30,7 +30,7 @@ class Request {
   }
 }
 
-/** At most `max` at a time; `add` returns null when it is full. */
+/** At most `max` of the application's at a time: who adds looks at `isFull` first. */
 export class Requests {
   #pending = new Map(); // in the order asked
   #max;
@@ -41,11 +41,13 @@ export class Requests {
     this.#max = max;
   }
 
-  add(frame, options = {}) {
-    if (this.#pending.size >= this.#max && !options.isOwn) {
-      return null;
-    }
-    const request = new Request(this.#nextId++, frame, options);
+  get isFull() {
+    return this.#pending.size >= this.#max;
+  }
+
+  add(frame, options) {
+    const id = this.newId();
+    const request = new Request(id, { ...frame, id }, options);
     this.#pending.set(request.id, request);
     return request;
   }

@@ -17,6 +17,7 @@ PACKAGES = ("shared", *SERVICES)
 PURE = {
     *("shared.protocol", "shared.events", "shared.topology", "shared.lines", "shared.commands", "shared.chat_commands"),
     *("shared.market_commands", "shared.notifier_commands", "shared.server_frames"),
+    *("gateway.client.core", "gateway.client.link", "gateway.client.interest", "gateway.client.requests"),
     *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
     "gateway.key_pace",
     "gateway.admission",
@@ -30,7 +31,8 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(app|live|connections|jwks|pages|__main__|rest(\..*)?)|market_feed\.sources\.websocket|shared\.admin"
+    r"gateway\.(app|live|connections|client\.connection|jwks|pages|__main__|rest(\..*)?)"
+    r"|market_feed\.sources\.websocket|shared\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus")

@@ -1,0 +1,145 @@
+"""A TCP proxy that cuts a WebSocket connection at a given place: behind the n-th frame of either side, or in its midst.
+
+The bytes of each side are read as units: unit 0 is the head of the HTTP upgrade, the units from 1 on are frames.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+Side = Literal["client", "server"]
+_READ_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Cut the link when so many units of a side have passed and, if `midst`, half of the next."""
+
+    side: Side
+    units: int
+    midst: bool
+
+    def __str__(self) -> str:
+        return f"{self.side}-{self.units}{'-midst' if self.midst else ''}"
+
+
+class Units:
+    """Where the units of one side end."""
+
+    def __init__(self) -> None:
+        self._waiting = b""
+        self.count = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The units that are whole now."""
+        self._waiting += data
+        units = []
+        while (size := self._size()) is not None and len(self._waiting) >= size:
+            units.append(self._waiting[:size])
+            self._waiting = self._waiting[size:]
+            self.count += 1
+        return units
+
+    def _size(self) -> int | None:
+        if self.count == 0:
+            end = self._waiting.find(b"\r\n\r\n")
+            return None if end < 0 else end + 4
+        if len(self._waiting) < 2:
+            return None
+        length = self._waiting[1] & 0x7F
+        extra = {126: 2, 127: 8}.get(length, 0)
+        if len(self._waiting) < 2 + extra:
+            return None
+        if extra:
+            length = int.from_bytes(self._waiting[2 : 2 + extra])
+        return 2 + extra + (4 if self._waiting[1] & 0x80 else 0) + length
+
+
+class CuttingProxy:
+    """`plan` is for the connections to come, one cut each; then they pass uncut. `refuses`: closes new ones at once."""
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        self._upstream = (parts.hostname, parts.port)
+        self._links: set[asyncio.WriteTransport] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.plan: list[Cut] = []
+        self.refuses = False
+        self.cuts = 0
+        self.connections = 0
+        self.url = ""
+
+    def cut_all(self) -> None:
+        """Cut every link now."""
+        for transport in list(self._links):
+            transport.abort()
+        self.cuts += 1
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection of a client."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            if not self.refuses:
+                cut = self.plan.pop(0) if self.plan else None
+                await self._relay(reader, writer, cut)
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Cut | None) -> None:
+        there, back = await asyncio.open_connection(*self._upstream)
+        links = {writer.transport, back.transport}
+        self._links |= links
+        try:
+            done, pending = await asyncio.wait(
+                {
+                    asyncio.create_task(self._pass(reader, back, cut if cut and cut.side == "client" else None)),
+                    asyncio.create_task(self._pass(there, writer, cut if cut and cut.side == "server" else None)),
+                },
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*done, *pending, return_exceptions=True)
+        finally:
+            self._links -= links
+            for transport in links:
+                transport.abort()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: Cut | None) -> None:
+        """Pass data on until the side ends, or the cut."""
+        units, passed = Units(), 0
+        with suppress(OSError):
+            while data := await source.read(_READ_BYTES):
+                for unit in [data] if cut is None else units.feed(data):
+                    is_last = cut is not None and passed == cut.units
+                    if not is_last:
+                        sink.write(unit)
+                    elif cut is not None and cut.midst:
+                        sink.write(unit[: len(unit) // 2])
+                    await sink.drain()
+                    if is_last:
+                        self.cuts += 1
+                        return
+                    passed += 1
+
+
+@asynccontextmanager
+async def cutting_proxy(upstream: str) -> AsyncIterator[CuttingProxy]:
+    """A proxy on a free port, in front of `upstream`; everything is cut at the end."""
+    proxy = CuttingProxy(upstream)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.cut_all()
+        await asyncio.gather(*proxy._tasks, return_exceptions=True)
+        await server.wait_closed()
