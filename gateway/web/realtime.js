@@ -226,7 +226,8 @@ export class RealtimeClient {
       socket.onopen = () => report('opened');
       socket.onmessage = (event) => report('received', event.data);
       socket.onclose = (event) => report('closed', event.code, event.reason);
-      socket.onerror = IGNORE; // onclose follows
+      // onclose follows and knows more, but for Node 20, which says nothing else of a handshake that was cut
+      socket.onerror = () => setTimeout(() => report('closed', 1006, 'the socket failed'));
     } catch (error) {
       report('closed', 1006, String(error));
     }
