@@ -227,7 +227,7 @@ class Core:
             return
         self._tell_missed(fresh.missed)
         if frame.type == "unsubscribed":
-            target = _target_of(frame.data)
+            target: Target = msgspec.convert(frame.data, TARGETS[frame.data["channel"]])
             self._interest.left(target)
             if frame.id is None:  # the server has ended it by itself
                 self._interest.forget(target)
@@ -295,8 +295,3 @@ def _fields_of(target: Target) -> dict[str, Any]:
 
 def _frame_of(type_: str, target: Target) -> dict[str, Any]:
     return {"type": type_} | _fields_of(target)
-
-
-def _target_of(data: Any) -> Target:
-    target: Target = msgspec.convert(data, TARGETS[data["channel"]])
-    return target
