@@ -265,7 +265,7 @@ class RealtimeClient:
         if event.type == "state":
             is_settled = self.state in (State.OPEN, State.CLOSED)
             (self._settled.set if is_settled else self._settled.clear)()
-        for handler in [*self._handlers.get(event.type, ()), *self._handlers.get("*", ())]:
+        for handler in tuple(self._handlers.get(event.type, ())):
             try:
                 handler(event.data)
             except Exception:  # the wall around one handler
