@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.ids import Prefix, new_id
-from tests.support.client_kinds import Client, Connect, data_of, node_host, python_client, web_client, within
+from tests.support.client_kinds import Client, Connect, data_of, node_host, python_client, seen, web_client, within
 from tests.support.cutting_proxy import Cut, CuttingProxy, cutting_proxy
 from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem
@@ -69,13 +69,12 @@ class Conversation:
     async def check(self, acks: Sequence[Any], messages: int) -> None:
         """The client has seen what the room holds, once and in order; so has the room; and the inbox's one."""
         client = self.client
-        await until(lambda: len(data_of(client, "chat:message")) >= messages, TIMEOUT_S)
-        await until(lambda: bool(data_of(client, "notification:new")), TIMEOUT_S)
+        shown = await seen(client, "chat:message", messages)
+        await seen(client, "notification:new")
         stored = await self.other.data("GET", f"/v1/chatrooms/{self.room}/messages")
-        seen = data_of(client, "chat:message")
-        assert [message["seq"] for message in seen] == list(range(1, messages + 1))
-        assert [message["messageId"] for message in seen] == [message["id"] for message in reversed(stored)]
-        own = [message for message in seen if message["message"].startswith("own")]
+        assert [message["seq"] for message in shown] == list(range(1, messages + 1))
+        assert [message["messageId"] for message in shown] == [message["id"] for message in reversed(stored)]
+        own = [message for message in shown if message["message"].startswith("own")]
         assert [message["messageId"] for message in own] == [ack["messageId"] for ack in acks]
         assert [message["message"] for message in own] == [f"own {number}" for number in range(len(acks))]
         assert [notification["seq"] for notification in data_of(client, "notification:new")] == [1]
@@ -94,7 +93,7 @@ async def in_the_first_connection(talk: Conversation, place: Cut) -> None:
 async def in_the_second_connection(talk: Conversation, place: Cut) -> None:
     """The link is cut; others write meanwhile, and so does the client; the next link is cut somewhere in the resume."""
     await talk.subscribe()
-    await until(lambda: bool(data_of(talk.client, "notification:new")), TIMEOUT_S)
+    await seen(talk.client, "notification:new")
     talk.proxy.refuses = True
     talk.proxy.cut_all()
     await until(lambda: data_of(talk.client, "state")[-1]["state"] != "open", TIMEOUT_S)

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 from gateway.client import ClientOptions, RealtimeClient, RequestFailed
 from tests.support.node import OPTIONS, node
+from tests.support.waiting import until
 
 HOST = Path(__file__).parents[1] / "e2e" / "client_host.mjs"
 LINE_MAX_BYTES = 16 * 1024 * 1024
 FIRST_BACKOFF_S = 0.02  # tests cut links all the time
 BACKOFF_MAX_S = 0.5
+TIMEOUT_S = 60.0
 
 Seen = list[tuple[str, Any]]
 
@@ -38,6 +40,12 @@ Connect = Callable[[str, str], AbstractAsyncContextManager[Client]]  # url, toke
 def data_of(client: Client, type_: str) -> list[Any]:
     """The data of all events of a type."""
     return [data for name, data in client.seen if name == type_]
+
+
+async def seen(client: Client, type_: str, count: int = 1) -> list[Any]:
+    """The data of all events of a type, once there are so many."""
+    await until(lambda: len(data_of(client, type_)) >= count, TIMEOUT_S)
+    return data_of(client, type_)
 
 
 # Python ---------------------------------------------------------------------------------------------------------------
