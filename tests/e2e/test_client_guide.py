@@ -47,7 +47,7 @@ def page_program(snippet: Snippet) -> str:
     page = f"globalThis.location = new URL('http://{ADDRESS}/');\n"
     given = "const { TOKEN: token, ROOM: room } = process.env;\nconst apiKey = '';\n"
     end = "client.on('chat:message', () => client.close());\n"
-    return page + given + script[1].replace("'/realtime.js'", f"'{WEB}/realtime.js'") + end
+    return page + given + script[1].replace("'/web/realtime.js'", f"'{WEB}/realtime.js'") + end
 
 
 def python_program(snippet: Snippet) -> str:
