@@ -18,11 +18,11 @@ run: $(VENV)/.installed $(if $(AMQP_URL),,broker) ## start the whole system here
 test: $(VENV)/.installed broker tools ## run the tests; TESTS=tests/unit chooses some, ARGS='-x -k name' goes to pytest
 	@exec $(BIN)/python -m pytest $(TESTS) $(ARGS)
 
-check: $(VENV)/.installed ## lint, formatting, types, import rules
+check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes manifests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit/test_import_rules.py -q
+	$(BIN)/python -m pytest tests/unit/test_import_rules.py tests/unit/test_deploy_k8s.py -q
 
 .PHONY: docs
 docs: $(VENV)/.installed ## write docs/openapi.json and docs/asyncapi.json from the code's types

@@ -16,7 +16,7 @@ from tests.support.balancer import HAPROXY, Balancer, needs_haproxy
 from tests.support.infrastructure import Infrastructure
 from tests.support.local_system import LocalSystem
 
-BY_PROMETHEUS = {"job", "instance"}
+BY_PROMETHEUS = {"job", "instance", "namespace", "pod"}
 OF_PROMETHEUS = {"up": BY_PROMETHEUS, "ALERTS": {"alertname", "alertstate", "severity", *BY_PROMETHEUS}}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
@@ -64,7 +64,7 @@ def exported(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFa
 
 @needs_haproxy
 def test_every_query_asks_for_what_is_exported(exported: dict[str, set[str]]) -> None:
-    asked = [*queries.rule_queries(), *queries.dashboard_queries()]
+    asked = [*queries.rule_queries(), *queries.dashboard_queries(), *queries.adapter_queries()]
     unknown = [
         (query, selection)
         for query in asked

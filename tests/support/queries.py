@@ -18,6 +18,7 @@ from promql_parser import (
 )
 
 from deploy.settings import PROJECT
+from tests.support import manifests
 
 RULES = PROJECT / "deploy" / "prometheus" / "rules.yml"
 DASHBOARD = PROJECT / "deploy" / "grafana" / "dashboards" / "realtime.json"
@@ -67,6 +68,16 @@ def dashboard_queries() -> list[Query]:
     asked = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", ())]
     asked += [(annotation["name"], annotation["expr"]) for annotation in annotations]
     return [Query(f"panel {title}", expr.replace("$__rate_interval", "1m")) for title, expr in asked]
+
+
+def adapter_queries() -> list[Query]:
+    """The queries by which prometheus-adapter makes the autoscalers' metrics, its own variables filled in."""
+    found = []
+    for rule in manifests.adapter_rules():
+        series = rule["seriesQuery"].split("{")[0]
+        text = rule["metricsQuery"].replace("<<.Series>>", series).replace("<<.LabelMatchers>>", 'namespace="x"')
+        found.append(Query(f"adapter {rule['name']['as']}", text.replace("<<.GroupBy>>", "namespace")))
+    return found
 
 
 class Selection(NamedTuple):

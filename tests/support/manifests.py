@@ -1,0 +1,60 @@
+"""The Kubernetes resources of an overlay, built as `kubectl apply -k` builds them."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.settings import PROJECT
+
+K8S = PROJECT / "deploy" / "k8s"
+OVERLAYS = ("dev", "prod")
+
+Resource = dict[str, Any]
+
+
+@functools.cache
+def build(overlay: str) -> list[Resource]:
+    """All resources of an overlay. Fails with what kubectl says, be it only a warning."""
+    kubectl = Path(sys.executable).parent / "kubectl"
+    command = [str(kubectl), "kustomize", str(K8S / "overlays" / overlay)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.stderr, result.returncode) == ("", 0), result.stderr
+    return [resource for resource in yaml.safe_load_all(result.stdout) if resource is not None]
+
+
+def of_kind(overlay: str, kind: str) -> dict[str, Resource]:
+    """The resources of a kind, by name."""
+    return {resource["metadata"]["name"]: resource for resource in build(overlay) if resource["kind"] == kind}
+
+
+def pods(overlay: str) -> dict[str, Resource]:
+    """The pod templates of Deployments and StatefulSets, by the name of these."""
+    owners = of_kind(overlay, "Deployment") | of_kind(overlay, "StatefulSet")
+    return {name: owner["spec"]["template"] for name, owner in owners.items()}
+
+
+def container(overlay: str, name: str) -> Resource:
+    """The one container of a pod."""
+    (only,) = pods(overlay)[name]["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def environment(overlay: str, name: str, secrets: dict[str, str]) -> dict[str, str]:
+    """The variables of a container, those from secrets as given."""
+    described = container(overlay, name)
+    maps = of_kind(overlay, "ConfigMap")
+    found: dict[str, str] = {}
+    for source in described["envFrom"]:
+        found |= maps[source["configMapRef"]["name"]]["data"]
+    return found | {entry["name"]: secrets[entry["name"]] for entry in described["env"]}
+
+
+def adapter_rules() -> list[Resource]:
+    """The rules of prometheus-adapter, by which the autoscalers get their metrics."""
+    rules = yaml.safe_load((K8S / "monitoring" / "adapter-values.yaml").read_text())["rules"]
+    return [*rules["custom"], *rules["external"]]
