@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from shared.ids import Prefix, new_id
@@ -21,6 +22,9 @@ pytestmark = needs_haproxy
 
 NOTICED_WITHIN_S = 30.0  # 2 to 4 s on a machine with nothing else to do
 DRAIN_TIMEOUT_S = 6.0
+PER_ADDRESS = 2
+SWITCHING_PROTOCOLS, TOO_MANY_REQUESTS = 101, 429
+TRUSTING = {"TRUSTED_PROXIES": "127.0.0.1/32", "MAX_CONNECTIONS_PER_IP": str(PER_ADDRESS)}
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Front:
 
     balancer: Balancer
     gateways: list[GatewayProcess]
+    strict: GatewayProcess
 
     async def start(self, *gateways: GatewayProcess) -> None:
         """Start gateways beside those that run, and wait until the balancer has found them all."""
@@ -57,10 +62,13 @@ async def whole(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPat
     async with chat_service(amqp_url, infrastructure.mongodb_uri, database):
         with Balancer(directory) as balancer:
             gateways = [GatewayProcess(directory, balancer, number, environment) for number in (1, 2)]
+            strict = GatewayProcess(directory, balancer, 3, environment | TRUSTING)
             try:
-                yield Front(balancer, gateways)
+                yield Front(balancer, gateways, strict)
             finally:
-                await asyncio.gather(*(asyncio.to_thread(gateway.stop, STOP_TIMEOUT_S) for gateway in gateways))
+                await asyncio.gather(
+                    *(asyncio.to_thread(gateway.stop, STOP_TIMEOUT_S) for gateway in (*gateways, strict))
+                )
 
 
 @pytest.fixture
@@ -155,3 +163,31 @@ async def test_a_frozen_gateway_gets_no_new_sockets_once_it_is_noticed(front: Fr
     finally:
         frozen.signal(signal.SIGCONT)
     await until(lambda: front.balancer.gateways_up() == 2, NOTICED_WITHIN_S)
+
+
+async def test_a_client_is_known_by_its_own_address_and_cannot_claim_another(front: Front) -> None:
+    strict = front.strict
+    await front.start(strict)
+    front.balancer.announce(strict)
+    await until(lambda: front.balancer.gateways_up() == 1, NOTICED_WITHIN_S)
+    ways = ((front.balancer.url, "127.0.9.1", "127.0.9.2"), (strict.url, "127.0.9.3", "127.0.9.4"))
+    async with AsyncExitStack() as sockets:
+        for url, here, elsewhere in ways:
+            for _ in range(PER_ADDRESS):
+                assert await knock(sockets, url, here) == SWITCHING_PROTOCOLS
+            assert await knock(sockets, url, here) == TOO_MANY_REQUESTS
+            assert await knock(sockets, url, here, forwarded="203.0.113.7") == TOO_MANY_REQUESTS
+            assert await knock(sockets, url, elsewhere) == SWITCHING_PROTOCOLS
+    await asyncio.to_thread(strict.stop, STOP_TIMEOUT_S)
+
+
+async def knock(sockets: AsyncExitStack, url: str, address: str, forwarded: str | None = None) -> int:
+    """Open a socket from this address; returns the status of the upgrade. A socket stays open as long as `sockets`."""
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    http = await sockets.enter_async_context(aiohttp.ClientSession(connector=connector))
+    headers = {"X-Forwarded-For": forwarded} if forwarded is not None else {}
+    try:
+        await sockets.enter_async_context(http.ws_connect(f"{url}/v1/live", headers=headers))
+    except aiohttp.WSServerHandshakeError as refused:
+        return refused.status
+    return SWITCHING_PROTOCOLS
