@@ -84,6 +84,10 @@ bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_fee
 history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
 	@exec $(BIN)/python -m tests.load.history $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(VENV)/.installed broker tools ## the web page at 360 and 1280 px, light and dark: build/screenshots/*.png
+	@exec $(BIN)/python -m tests.browser.screenshots $(ARGS)
+
 .PHONY: scale-demo monitoring-demo
 scale-demo: $(VENV)/.installed broker tools ## HAProxy in front, load on, one gateway added and one scaled away; counts what was lost
 	@exec $(BIN)/python -m tests.operations.scale_demo $(ARGS)

@@ -18,7 +18,12 @@ from typing import NoReturn
 POLICY = Path("/usr/sbin/policy-rc.d")
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 SYSTEM_UNITS = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
-TOOLS = {"haproxy": Path("/usr/sbin/haproxy"), "prometheus": Path("/usr/bin/promtool")}
+TOOLS = {
+    "haproxy": Path("/usr/sbin/haproxy"),
+    "prometheus": Path("/usr/bin/promtool"),
+    "chromium": Path("/usr/bin/chromium"),
+    "fonts-inter": Path("/usr/share/fonts/opentype/inter"),  # what the page asks for first
+}
 QUIETLY = ("--quiet", "--disable-pip-version-check")
 QUOTED_LINES = 30
 

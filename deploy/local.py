@@ -126,7 +126,7 @@ def welcome(settings: LocalSettings, plan: Plan, start_duration_s: float) -> str
     lines = [
         "",
         f"ready after {start_duration_s:.1f} s",
-        *([f"  page       http://{authority}/"] if plan.shared_environment["DEV_MODE"] == "1" else []),
+        *([f"  page       http://{authority}/"] if plan.shared_environment["DEV_MODE"] != "0" else []),
         f"  REST       http://{authority}/v1",
         f"  WebSocket  ws://{authority}/v1/live",
         "  token      make token USER=user_456",

@@ -1,6 +1,6 @@
 /** The price alerts of this user. */
 
-import { Changing } from "./changes.js";
+import { Changing } from './changes.js';
 
 export class Alerts extends Changing {
   entries = []; // newest first, as REST shows them

@@ -1,22 +1,48 @@
 /** Price alerts: a small form, and the list with what has fired. */
 
-import { h, reconcile } from "./dom.js";
-import { field, form } from "./dialogs.js";
-import { priceOf, timeOf } from "./format.js";
-import { icon } from "./icons.js";
+import { h, reconcile } from './dom.js';
+import { field, form } from './dialogs.js';
+import { priceOf, timeOf } from './format.js';
+import { icon } from './icons.js';
 
 export class AlertsView {
   #suggestedFor = null;
 
   constructor(session) {
     this.session = session;
-    this.symbol = h("select", { name: "symbol" });
-    this.direction = h("select", { name: "direction" }, h("option", { value: "above" }, "at or above"), h("option", { value: "below" }, "at or below"));
-    this.price = h("input", { name: "price", type: "number", step: "any", min: "0", required: true, inputmode: "decimal" });
-    this.list = h("ul", { class: "alert-list" });
-    const fields = [h("div", { class: "alert-fields" }, field("Symbol", this.symbol), field("When", this.direction), field("Price", this.price))];
+    this.symbol = h('select', { name: 'symbol' });
+    this.direction = h(
+      'select',
+      { name: 'direction' },
+      h('option', { value: 'above' }, 'at or above'),
+      h('option', { value: 'below' }, 'at or below'),
+    );
+    this.price = h('input', {
+      name: 'price',
+      type: 'number',
+      step: 'any',
+      min: '0',
+      required: true,
+      inputmode: 'decimal',
+    });
+    this.list = h('ul', { class: 'alert-list' });
+    const fields = [
+      h(
+        'div',
+        { class: 'alert-fields' },
+        field('Symbol', this.symbol),
+        field('When', this.direction),
+        field('Price', this.price),
+      ),
+    ];
     const create = ({ symbol, direction, price }) => session.alerts.create({ symbol, direction, price: Number(price) });
-    this.element = h("section", { class: "alerts-panel", "aria-label": "Price alerts" }, h("h2", { class: "section-title" }, "Price alerts"), form({ fields, label: "Set alert", submit: create }), this.list);
+    this.element = h(
+      'section',
+      { class: 'alerts-panel', 'aria-label': 'Price alerts' },
+      h('h2', { class: 'section-title' }, 'Price alerts'),
+      form({ fields, label: 'Set alert', submit: create }),
+      this.list,
+    );
     session.alerts.onChange(() => this.#render());
     session.market.onChange(() => this.#renderSymbols());
     this.#render();
@@ -24,7 +50,8 @@ export class AlertsView {
 
   #renderSymbols() {
     const { symbols } = this.session.market;
-    if (this.symbol.options.length !== symbols.length) this.symbol.replaceChildren(...symbols.map((symbol) => h("option", {}, symbol)));
+    if (this.symbol.options.length !== symbols.length)
+      this.symbol.replaceChildren(...symbols.map((symbol) => h('option', {}, symbol)));
   }
 
   /** Offer the chosen symbol and its price, once for each choice, so that nobody's typing is overwritten. */
@@ -44,13 +71,17 @@ export class AlertsView {
       make: () => {
         const digits = market.quote(symbol)?.digits ?? 2;
         const text = `${symbol} ${direction} ${priceOf(price, digits)}`;
-        const remove = () => alerts.remove(id).catch((error) => tell(error.message, "error"));
+        const remove = () => alerts.remove(id).catch((error) => tell(error.message, 'error'));
         return h(
-          "li",
+          'li',
           { class: `alert ${status}` },
-          h("span", { class: "numbers" }, text),
-          h("span", { class: "tag" }, status === "fired" ? `fired ${timeOf(Date.parse(firedAt))}` : "active"),
-          h("button", { type: "button", class: "icon-button small", "aria-label": `Delete alert ${text}`, on: { click: remove } }, icon("close")),
+          h('span', { class: 'numbers' }, text),
+          h('span', { class: 'tag' }, status === 'fired' ? `fired ${timeOf(Date.parse(firedAt))}` : 'active'),
+          h(
+            'button',
+            { type: 'button', class: 'icon-button small', 'aria-label': `Delete alert ${text}`, on: { click: remove } },
+            icon('close'),
+          ),
         );
       },
     });

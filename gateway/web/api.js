@@ -15,34 +15,39 @@ const TIMEOUT_MS = 15_000;
 async function request(method, path, { token = null, body } = {}) {
   const headers = {};
   if (token) headers.Authorization = `Bearer ${token}`;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (body !== undefined) headers['Content-Type'] = 'application/json';
   let response, answer;
   try {
     const content = body === undefined ? undefined : JSON.stringify(body);
     response = await fetch(path, { method, headers, body: content, signal: AbortSignal.timeout(TIMEOUT_MS) });
     answer = await response.json();
   } catch {
-    throw new ApiError(0, "UNREACHABLE", "The server could not be reached.");
+    throw new ApiError(0, 'UNREACHABLE', 'The server could not be reached.');
   }
   if (answer.success) return answer;
-  const retryAfter = Number(response.headers.get("Retry-After"));
-  throw new ApiError(response.status, answer.error.code, sentence(answer.error.message), retryAfter ? retryAfter * 1000 : null);
+  const retryAfter = Number(response.headers.get('Retry-After'));
+  throw new ApiError(
+    response.status,
+    answer.error.code,
+    sentence(answer.error.message),
+    retryAfter ? retryAfter * 1000 : null,
+  );
 }
 
 function sentence(text) {
-  return text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "Something went wrong.";
+  return text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : 'Something went wrong.';
 }
 
 /** A development token for a name: `{token, userId, firstName, lastName, expiresAt}`. */
 export async function newToken(name) {
-  return (await request("POST", "/dev/token", { body: { name } })).data;
+  return (await request('POST', '/dev/token', { body: { name } })).data;
 }
 
 const part = encodeURIComponent;
 
 function query(parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? `?${new URLSearchParams(given)}` : "";
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== '');
+  return given.length ? `?${new URLSearchParams(given)}` : '';
 }
 
 export class Api {
@@ -60,31 +65,32 @@ export class Api {
   }
 
   /** `{data, pagination}` */
-  rooms = (parameters) => this.#page("GET", `/v1/chatrooms${query(parameters)}`);
-  room = (id) => this.#data("GET", `/v1/chatrooms/${part(id)}`);
-  createRoom = (room) => this.#data("POST", "/v1/chatrooms", room);
-  deleteRoom = (id) => this.#data("DELETE", `/v1/chatrooms/${part(id)}`);
-  join = (id) => this.#data("POST", `/v1/chatrooms/${part(id)}/join`);
-  leave = (id) => this.#data("POST", `/v1/chatrooms/${part(id)}/leave`);
-  messages = (id, parameters) => this.#data("GET", `/v1/chatrooms/${part(id)}/messages${query(parameters)}`);
+  rooms = (parameters) => this.#page('GET', `/v1/chatrooms${query(parameters)}`);
+  room = (id) => this.#data('GET', `/v1/chatrooms/${part(id)}`);
+  createRoom = (room) => this.#data('POST', '/v1/chatrooms', room);
+  deleteRoom = (id) => this.#data('DELETE', `/v1/chatrooms/${part(id)}`);
+  join = (id) => this.#data('POST', `/v1/chatrooms/${part(id)}/join`);
+  leave = (id) => this.#data('POST', `/v1/chatrooms/${part(id)}/leave`);
+  messages = (id, parameters) => this.#data('GET', `/v1/chatrooms/${part(id)}/messages${query(parameters)}`);
   /** `{data, pagination}` */
-  members = (id, parameters) => this.#page("GET", `/v1/chatrooms/${part(id)}/members${query(parameters)}`);
-  invite = (id, userId) => this.#data("PUT", `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
-  remove = (id, userId) => this.#data("DELETE", `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
-  direct = (userId, message, clientMessageId) => this.#data("POST", "/v1/messages/direct", { userId, message, clientMessageId });
-  presence = (ids) => this.#data("GET", `/v1/presence${query({ ids: ids.join(",") })}`);
+  members = (id, parameters) => this.#page('GET', `/v1/chatrooms/${part(id)}/members${query(parameters)}`);
+  invite = (id, userId) => this.#data('PUT', `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
+  remove = (id, userId) => this.#data('DELETE', `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
+  direct = (userId, message, clientMessageId) =>
+    this.#data('POST', '/v1/messages/direct', { userId, message, clientMessageId });
+  presence = (ids) => this.#data('GET', `/v1/presence${query({ ids: ids.join(',') })}`);
 
-  symbols = () => this.#data("GET", "/v1/market/symbols");
-  prices = () => this.#data("GET", "/v1/market/prices");
-  candles = (symbol, interval, limit) => this.#data("GET", `/v1/market/candles${query({ symbol, interval, limit })}`);
+  symbols = () => this.#data('GET', '/v1/market/symbols');
+  prices = () => this.#data('GET', '/v1/market/prices');
+  candles = (symbol, interval, limit) => this.#data('GET', `/v1/market/candles${query({ symbol, interval, limit })}`);
 
   /** `{data, pagination}` */
-  notifications = (parameters) => this.#page("GET", `/v1/notifications${query(parameters)}`);
-  unreadCount = async () => (await this.#data("GET", "/v1/notifications/unread-count")).unreadCount;
-  readNotification = (id) => this.#data("POST", `/v1/notifications/${part(id)}/read`);
-  readAll = () => this.#data("POST", "/v1/notifications/read-all");
+  notifications = (parameters) => this.#page('GET', `/v1/notifications${query(parameters)}`);
+  unreadCount = async () => (await this.#data('GET', '/v1/notifications/unread-count')).unreadCount;
+  readNotification = (id) => this.#data('POST', `/v1/notifications/${part(id)}/read`);
+  readAll = () => this.#data('POST', '/v1/notifications/read-all');
 
-  alerts = () => this.#data("GET", "/v1/alerts");
-  createAlert = (alert) => this.#data("POST", "/v1/alerts", alert);
-  deleteAlert = (id) => this.#data("DELETE", `/v1/alerts/${part(id)}`);
+  alerts = () => this.#data('GET', '/v1/alerts');
+  createAlert = (alert) => this.#data('POST', '/v1/alerts', alert);
+  deleteAlert = (id) => this.#data('DELETE', `/v1/alerts/${part(id)}`);
 }

@@ -1,46 +1,63 @@
 /** The bell with its count, and the panel of notifications that it opens. */
 
-import { openDialog } from "./dialogs.js";
-import { h, reconcile } from "./dom.js";
-import { agoOf, fullTimeOf } from "./format.js";
-import { icon } from "./icons.js";
+import { openDialog } from './dialogs.js';
+import { h, reconcile } from './dom.js';
+import { agoOf, fullTimeOf } from './format.js';
+import { icon } from './icons.js';
 
 export class Bell {
   constructor(button, session) {
     Object.assign(this, { button, session });
-    this.count = h("span", { class: "badge", hidden: true });
-    button.replaceChildren(icon("bell"), this.count);
-    button.addEventListener("click", () => this.#open());
+    this.count = h('span', { class: 'badge', hidden: true });
+    button.replaceChildren(icon('bell'), this.count);
+    button.addEventListener('click', () => this.#open());
     session.inbox.onChange(() => this.#render());
     this.#render();
   }
 
   #render() {
     const { unread } = this.session.inbox;
-    this.count.textContent = unread > 99 ? "99+" : String(unread);
+    this.count.textContent = unread > 99 ? '99+' : String(unread);
     this.count.hidden = unread === 0;
-    this.button.ariaLabel = unread ? `Notifications, ${unread} unread` : "Notifications";
+    this.button.ariaLabel = unread ? `Notifications, ${unread} unread` : 'Notifications';
   }
 
   #open() {
     const { inbox, tell } = this.session;
-    const list = h("ul", { class: "inbox" });
-    const nothing = h("p", { class: "muted hint" }, "Nothing here yet. Set a price alert, and it will ring here.");
-    const attempt = (work) => () => work().catch((error) => tell(error.message, "error"));
-    const readAll = h("button", { type: "button", class: "button small", on: { click: attempt(() => inbox.readAll()) } }, "Mark all as read");
+    const list = h('ul', { class: 'inbox' });
+    const nothing = h('p', { class: 'muted hint' }, 'Nothing here yet. Set a price alert, and it will ring here.');
+    const attempt = (work) => () => work().catch((error) => tell(error.message, 'error'));
+    const readAll = h(
+      'button',
+      { type: 'button', class: 'button small', on: { click: attempt(() => inbox.readAll()) } },
+      'Mark all as read',
+    );
     const row = (entry) => ({
       key: entry.id,
       version: `${entry.isRead}`,
       make: () =>
         h(
-          "li",
+          'li',
           {},
           h(
-            "button",
-            { type: "button", class: `notice ${entry.priority}${entry.isRead ? "" : " is-unread"}`, on: { click: attempt(() => inbox.read(entry)) } },
-            h("span", { class: "notice-title" }, entry.title, entry.isRead ? null : h("span", { class: "visually-hidden" }, " (unread)")),
-            h("time", { class: "muted small", datetime: new Date(entry.atMs).toISOString(), title: fullTimeOf(entry.atMs) }, agoOf(entry.atMs)),
-            h("span", { class: "notice-text" }, entry.message),
+            'button',
+            {
+              type: 'button',
+              class: `notice ${entry.priority}${entry.isRead ? '' : ' is-unread'}`,
+              on: { click: attempt(() => inbox.read(entry)) },
+            },
+            h(
+              'span',
+              { class: 'notice-title' },
+              entry.title,
+              entry.isRead ? null : h('span', { class: 'visually-hidden' }, ' (unread)'),
+            ),
+            h(
+              'time',
+              { class: 'muted small', datetime: new Date(entry.atMs).toISOString(), title: fullTimeOf(entry.atMs) },
+              agoOf(entry.atMs),
+            ),
+            h('span', { class: 'notice-text' }, entry.message),
           ),
         ),
     });
@@ -51,6 +68,6 @@ export class Bell {
     };
     const end = inbox.onChange(render);
     render();
-    openDialog({ title: "Notifications", kind: "side", fill: () => [readAll, nothing, list], onClose: end });
+    openDialog({ title: 'Notifications', kind: 'side', fill: () => [readAll, nothing, list], onClose: end });
   }
 }

@@ -1,7 +1,7 @@
 /** The candles of one symbol, kept up to date with its live prices. */
 
-import { Changing } from "./changes.js";
-import { INTERVALS } from "./market.js";
+import { Changing } from './changes.js';
+import { INTERVALS } from './market.js';
 
 const CANDLES = 90;
 
@@ -9,7 +9,7 @@ export class Candles extends Changing {
   list = []; // oldest first: {atMs, open, high, low, close}
   symbol = null;
   interval = null;
-  state = "loading"; // loading, ready, failed
+  state = 'loading'; // loading, ready, failed
 
   constructor(api) {
     super();
@@ -18,17 +18,23 @@ export class Candles extends Changing {
 
   /** Show another symbol or interval. An answer that is overtaken is dropped. */
   async load(symbol, interval) {
-    Object.assign(this, { symbol, interval, list: [], state: "loading" });
+    Object.assign(this, { symbol, interval, list: [], state: 'loading' });
     this.changed();
     try {
       const candles = await this.api.candles(symbol, interval, CANDLES);
       if (symbol !== this.symbol || interval !== this.interval) return;
       const live = this.list;
-      this.list = candles.map(({ openTime, open, high, low, close }) => ({ atMs: Date.parse(openTime), open, high, low, close }));
+      this.list = candles.map(({ openTime, open, high, low, close }) => ({
+        atMs: Date.parse(openTime),
+        open,
+        high,
+        low,
+        close,
+      }));
       for (const candle of live) this.#merge(candle);
-      this.state = "ready";
+      this.state = 'ready';
     } catch {
-      if (symbol === this.symbol && interval === this.interval) this.state = "failed";
+      if (symbol === this.symbol && interval === this.interval) this.state = 'failed';
     }
     this.changed();
   }
@@ -36,7 +42,12 @@ export class Candles extends Changing {
   #merge(candle) {
     const last = this.list.at(-1);
     if (!last || candle.atMs > last.atMs) this.list.push(candle);
-    else if (candle.atMs === last.atMs) Object.assign(last, { high: Math.max(last.high, candle.high), low: Math.min(last.low, candle.low), close: candle.close });
+    else if (candle.atMs === last.atMs)
+      Object.assign(last, {
+        high: Math.max(last.high, candle.high),
+        low: Math.min(last.low, candle.low),
+        close: candle.close,
+      });
   }
 
   /** A price of any symbol came. */

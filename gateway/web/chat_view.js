@@ -1,10 +1,11 @@
 /** The open room: its head, the messages, who types; the composer stands below. */
 
-import { Composer } from "./composer.js";
-import { announce, h, reconcile, setText } from "./dom.js";
-import { counted, fullTimeOf, timeOf } from "./format.js";
-import { icon } from "./icons.js";
-import { deleteRoomDialog, membersDialog } from "./room_dialogs.js";
+import { Composer } from './composer.js';
+import { announce, h, reconcile, setText } from './dom.js';
+import { counted } from './format.js';
+import { icon } from './icons.js';
+import { MessageItems, readersBySeq } from './message_items.js';
+import { deleteRoomDialog, membersDialog } from './room_dialogs.js';
 
 const NEAR_BOTTOM_PX = 80;
 const NEAR_TOP_PX = 300;
@@ -16,10 +17,11 @@ export class ChatView {
 
   constructor(root, session, show) {
     Object.assign(this, { root, session, show });
+    this.items = new MessageItems(session);
     session.onChange(() => this.#switch());
     session.rooms.onChange(() => this.#renderHead());
     session.people.onChange(() => this.#render());
-    document.addEventListener("visibilitychange", () => this.#markRead());
+    document.addEventListener('visibilitychange', () => this.#markRead());
     this.#switch();
   }
 
@@ -40,23 +42,59 @@ export class ChatView {
     this.#renderHead();
     this.#render();
     this.#toBottom();
+    if (matchMedia('(min-width: 760px)').matches) this.composer.text.focus();
   }
 
   #build() {
-    const back = h("button", { type: "button", class: "icon-button back", "aria-label": "Back to the rooms", on: { click: () => this.show("rooms") } }, icon("back"));
-    this.sign = h("span", { class: "chat-sign" });
-    this.title = h("h2", { class: "chat-title" });
-    this.subtitle = h("p", { class: "muted small" });
-    this.actions = h("div", { class: "chat-actions" });
-    this.head = h("div", { class: "chat-head" }, back, this.sign, h("div", { class: "chat-names" }, this.title, this.subtitle), this.actions);
-    this.list = h("ol", { class: "messages" });
-    this.older = h("button", { type: "button", class: "button small older", on: { click: () => this.#loadOlder() } }, "Earlier messages");
-    this.scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Messages" }, this.older, this.list);
-    this.scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.jump = h("button", { type: "button", class: "jump", hidden: true, on: { click: () => this.#toBottom() } }, icon("down"), "Newest");
-    this.typing = h("p", { class: "typing", "aria-live": "off" });
+    const back = h(
+      'button',
+      {
+        type: 'button',
+        class: 'icon-button back',
+        'aria-label': 'Back to the rooms',
+        on: { click: () => this.show('rooms') },
+      },
+      icon('back'),
+    );
+    this.sign = h('span', { class: 'chat-sign' });
+    this.title = h('h2', { class: 'chat-title' });
+    this.subtitle = h('p', { class: 'muted small' });
+    this.actions = h('div', { class: 'chat-actions' });
+    this.head = h(
+      'div',
+      { class: 'chat-head' },
+      back,
+      this.sign,
+      h('div', { class: 'chat-names' }, this.title, this.subtitle),
+      this.actions,
+    );
+    this.list = h('ol', { class: 'messages' });
+    this.older = h(
+      'button',
+      { type: 'button', class: 'button small older', on: { click: () => this.#loadOlder() } },
+      'Earlier messages',
+    );
+    this.scroll = h(
+      'div',
+      { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Messages' },
+      this.older,
+      this.list,
+    );
+    this.scroll.addEventListener('scroll', () => this.#scrolled(), { passive: true });
+    this.jump = h(
+      'button',
+      { type: 'button', class: 'jump', hidden: true, on: { click: () => this.#toBottom() } },
+      icon('down'),
+      'Newest',
+    );
+    this.typing = h('p', { class: 'typing', 'aria-live': 'off' });
     this.composer = new Composer(this.session, () => this.#toBottom());
-    this.root.replaceChildren(this.head, h("div", { class: "scroll-frame" }, this.scroll, this.jump), this.typing, this.composer.element);
+    this.root.replaceChildren(
+      this.head,
+      h('div', { class: 'scroll-frame' }, this.scroll, this.jump),
+      this.typing,
+      this.composer.element,
+    );
     const observer = new ResizeObserver(() => {
       if (this.stuck) this.#toBottom();
       this.#markRead();
@@ -76,10 +114,18 @@ export class ChatView {
     const partner = session.draftTo ?? rooms.partner(room);
     if (!room && !partner) return;
     setText(this.title, partner ? people.name(partner) : room.name);
-    setText(this.subtitle, partner ? (people.isOnline(partner) ? "online" : "offline") : countsOf(room));
-    const sign = partner && { key: partner, version: `${people.name(partner)}${people.isOnline(partner)}`, make: () => people.avatar(partner, { dot: true }) };
+    setText(this.subtitle, partner ? (people.isOnline(partner) ? 'online' : 'offline') : countsOf(room));
+    const sign = partner && {
+      key: partner,
+      version: `${people.name(partner)}${people.isOnline(partner)}`,
+      make: () => people.avatar(partner, { dot: true }),
+    };
     reconcile(this.sign, sign ? [sign] : []);
-    const actions = { key: "actions", version: `${room?.isMember} ${room?.createdBy} ${partner}`, make: () => h("div", { class: "chat-actions" }, this.#actions(room)) };
+    const actions = {
+      key: 'actions',
+      version: `${room?.isMember} ${room?.createdBy} ${partner}`,
+      make: () => h('div', { class: 'chat-actions' }, this.#actions(room)),
+    };
     reconcile(this.actions, [actions]);
     this.composer.render();
   }
@@ -87,17 +133,48 @@ export class ChatView {
   #actions(room) {
     const { session } = this;
     if (!room || room.directUserIds) return [];
-    const attempt = (work) => () => work().catch((error) => session.tell(error.message, "error"));
-    const button = (label, act, more = "") => h("button", { type: "button", class: `button small ${more}`, on: { click: act } }, label);
+    const attempt = (work) => () => work().catch((error) => session.tell(error.message, 'error'));
+    const button = (label, act, more = '') =>
+      h('button', { type: 'button', class: `button small ${more}`, on: { click: act } }, label);
     const members = () => membersDialog(session, session.conversation);
     const actions = [
-      h("button", { type: "button", class: "button small", "aria-label": "Members", on: { click: members } }, icon("group"), h("span", { class: "button-text" }, "Members")),
+      h(
+        'button',
+        { type: 'button', class: 'button small', 'aria-label': 'Members', on: { click: members } },
+        icon('group'),
+        h('span', { class: 'button-text' }, 'Members'),
+      ),
     ];
-    if (!room.isMember) actions.push(button("Join", attempt(() => session.join(room.id)), "primary"));
+    if (!room.isMember)
+      actions.push(
+        button(
+          'Join',
+          attempt(() => session.join(room.id)),
+          'primary',
+        ),
+      );
     else if (room.createdBy === session.me.userId) {
       const remove = () => deleteRoomDialog(session, room);
-      actions.push(h("button", { type: "button", class: "icon-button", "aria-label": "Delete room", title: "Delete room", on: { click: remove } }, icon("trash")));
-    } else actions.push(button("Leave", attempt(() => session.leave(room.id))));
+      actions.push(
+        h(
+          'button',
+          {
+            type: 'button',
+            class: 'icon-button',
+            'aria-label': 'Delete room',
+            title: 'Delete room',
+            on: { click: remove },
+          },
+          icon('trash'),
+        ),
+      );
+    } else
+      actions.push(
+        button(
+          'Leave',
+          attempt(() => session.leave(room.id)),
+        ),
+      );
     return actions;
   }
 
@@ -110,9 +187,12 @@ export class ChatView {
     if (this.stuck) timeline.trim();
     const bottomPx = this.scroll.scrollHeight - this.scroll.scrollTop;
     const readers = readersBySeq(conversation, timeline.lastSeq);
-    reconcile(this.list, timeline.items(this.session.me.userId).map((item) => this.#item(item, readers)));
+    reconcile(
+      this.list,
+      timeline.items(this.session.me.userId).map((item) => this.items.item(item, readers)),
+    );
     this.older.hidden = !timeline.hasOlder;
-    this.list.classList.toggle("is-empty", timeline.isLoaded && timeline.length === 0);
+    this.list.classList.toggle('is-empty', timeline.isLoaded && timeline.length === 0);
     if (this.stuck) this.#toBottom();
     else if (timeline.firstSeq !== this.firstSeq) this.scroll.scrollTop = this.scroll.scrollHeight - bottomPx;
     this.firstSeq = timeline.firstSeq;
@@ -121,66 +201,14 @@ export class ChatView {
     this.#markRead();
   }
 
-  #item(item, readers) {
-    const { people, me } = this.session;
-    switch (item.kind) {
-      case "day":
-        return { key: item.key, version: item.text, make: () => h("li", { class: "day" }, h("span", {}, item.text)) };
-      case "unread":
-        return { key: item.key, version: 0, make: () => h("li", { class: "unread-line" }, h("span", {}, "New")) };
-      case "pending":
-        return { key: item.key, version: `${item.pending.state}${item.together}`, make: () => this.#pending(item) };
-      default: {
-        const { message, together } = item;
-        const seenBy = message.userId === me.userId ? (readers.get(message.seq) ?? []) : [];
-        const version = `${together}${people.name(message.userId)}${people.isOnline(message.userId)}${seenBy.join()}`;
-        return { key: item.key, version, make: () => this.#message(message, together, seenBy) };
-      }
-    }
-  }
-
-  #message({ userId, text, atMs, seq }, together, seenBy) {
-    const { people } = this.session;
-    const seen = seenBy.length
-      ? h("span", { class: "seen" }, h("span", { class: "visually-hidden" }, `Read by ${seenBy.map((id) => people.name(id)).join(", ")}`), seenBy.slice(0, 5).map((id) => people.avatar(id, { size: "tiny" })))
-      : null;
-    return this.#line({ userId, text, atMs, together, seen, data: { seq } });
-  }
-
-  #pending({ clientMessageId, pending, together }) {
-    const { conversation, me } = this.session;
-    const act = (label, work) => h("button", { type: "button", class: "link", on: { click: work } }, label);
-    const failed = pending.state === "failed";
-    const state = failed
-      ? h("span", { class: "failed", role: "alert" }, `Not sent: ${pending.reason} `, act("Retry", () => conversation.retry(clientMessageId)), " ", act("Discard", () => conversation.timeline.discard(clientMessageId)))
-      : h("span", { class: "sending" }, "Sending…");
-    return this.#line({ userId: me.userId, text: pending.text, atMs: pending.atMs, together, seen: state, data: { state: pending.state } });
-  }
-
-  #line({ userId, text, atMs, together, seen, data }) {
-    const { people, me } = this.session;
-    const isMine = userId === me.userId;
-    const time = h("time", { datetime: new Date(atMs).toISOString(), title: fullTimeOf(atMs) }, timeOf(atMs));
-    const write = () => this.session.writeTo(userId);
-    const name = isMine
-      ? h("span", { class: "author" }, people.name(userId))
-      : h("button", { type: "button", class: "author link", title: "Write a direct message", on: { click: write } }, people.name(userId));
-    return h(
-      "li",
-      { class: `message${together ? " together" : ""}${isMine ? " mine" : ""}`, data },
-      together ? time : people.avatar(userId, { dot: !isMine }),
-      h("div", { class: "message-body" }, together ? null : h("p", { class: "message-head" }, name, time), h("p", { class: "message-text" }, text), seen),
-    );
-  }
-
   #renderTyping(conversation) {
     const names = [...conversation.typing.keys()].map((id) => this.session.people.firstName(id));
-    const verb = names.length === 1 ? "is" : "are";
-    const who = names.length > 3 ? `${names.length} people` : names.join(names.length === 2 ? " and " : ", ");
-    const text = names.length ? `${who} ${verb} typing` : "";
+    const verb = names.length === 1 ? 'is' : 'are';
+    const who = names.length > 3 ? `${names.length} people` : names.join(names.length === 2 ? ' and ' : ', ');
+    const text = names.length ? `${who} ${verb} typing` : '';
     if (this.typing.dataset.text === text) return;
     this.typing.dataset.text = text;
-    const dots = h("span", { class: "typing-dots", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
+    const dots = h('span', { class: 'typing-dots', 'aria-hidden': 'true' }, h('i'), h('i'), h('i'));
     this.typing.replaceChildren(...(text ? [dots, text] : []));
   }
 
@@ -190,7 +218,8 @@ export class ChatView {
     const before = this.#announcedSeq;
     this.#announcedSeq = Math.max(timeline.lastSeq, before);
     const newest = timeline.newest;
-    if (before && newest && newest.seq > before && newest.userId !== me.userId) announce(`${people.name(newest.userId)}: ${newest.text}`);
+    if (before && newest && newest.seq > before && newest.userId !== me.userId)
+      announce(`${people.name(newest.userId)}: ${newest.text}`);
   }
 
   // Scrolling --------------------------------------------------------------------------------------------------------
@@ -205,7 +234,7 @@ export class ChatView {
 
   #loadOlder() {
     const { conversation, tell } = this.session;
-    if (conversation?.timeline.isLoaded) conversation.loadOlder().catch((error) => tell(error.message, "error"));
+    if (conversation?.timeline.isLoaded) conversation.loadOlder().catch((error) => tell(error.message, 'error'));
   }
 
   #toBottom() {
@@ -218,32 +247,22 @@ export class ChatView {
   /** What stands at the bottom of a page that is looked at has been read. */
   #markRead() {
     const { conversation } = this.session;
-    const isSeen = this.root.offsetParent !== null && document.visibilityState === "visible";
+    const isSeen = this.root.offsetParent !== null && document.visibilityState === 'visible';
     if (conversation && conversation === this.#shown && this.stuck && isSeen) conversation.markRead();
   }
 }
 
-/** Where to show who has read how far: the last message of ours at or before each reader's mark. */
-function readersBySeq({ readers, timeline, me }, lastSeq) {
-  const shown = new Map();
-  for (const [userId, seq] of readers) {
-    const at = timeline.lastOf(me, Math.min(seq, lastSeq));
-    if (at !== null) shown.set(at, [...(shown.get(at) ?? []), userId]);
-  }
-  return shown;
-}
-
 function countsOf(room) {
-  const counts = `${room.type} · ${counted(room.memberCount, "member")} · ${room.activeNow} online`;
+  const counts = `${room.type} · ${counted(room.memberCount, 'member')} · ${room.activeNow} online`;
   return room.description ? `${counts} · ${room.description}` : counts;
 }
 
 function emptyState() {
   return h(
-    "div",
-    { class: "empty-state" },
-    icon("chat"),
-    h("h2", {}, "No conversation open"),
-    h("p", { class: "muted" }, "Choose a room from the list, find one with the search, or create a new one."),
+    'div',
+    { class: 'empty-state' },
+    icon('chat'),
+    h('h2', {}, 'No conversation open'),
+    h('p', { class: 'muted' }, 'Choose a room from the list, find one with the search, or create a new one.'),
   );
 }

@@ -1,7 +1,7 @@
 /** Where messages are written. Enter sends, Shift+Enter begins a line; each room keeps its own draft. */
 
-import { h } from "./dom.js";
-import { icon } from "./icons.js";
+import { h } from './dom.js';
+import { icon } from './icons.js';
 
 const TEXT_MAX_BYTES = 60_000; // a frame has 64 KB at most
 const IDLE_MS = 4000;
@@ -15,37 +15,48 @@ export class Composer {
   constructor(session, onSent) {
     Object.assign(this, { session, onSent });
     this.conversation = session.conversation;
-    this.text = h("textarea", { id: "composer-text", rows: "1", "aria-label": "Message", placeholder: "Message", enterkeyhint: "send" });
-    this.problem = h("p", { class: "field-error", role: "alert" });
-    this.button = h("button", { type: "submit", class: "send", "aria-label": "Send" }, icon("send"));
-    this.element = h("form", { class: "composer" }, this.problem, h("div", { class: "composer-row" }, this.text, this.button));
-    this.element.addEventListener("submit", (event) => {
+    this.text = h('textarea', {
+      id: 'composer-text',
+      rows: '1',
+      'aria-label': 'Message',
+      placeholder: 'Message',
+      enterkeyhint: 'send',
+    });
+    this.problem = h('p', { class: 'field-error', role: 'alert' });
+    this.button = h('button', { type: 'submit', class: 'send', 'aria-label': 'Send' }, icon('send'));
+    this.element = h(
+      'form',
+      { class: 'composer' },
+      this.problem,
+      h('div', { class: 'composer-row' }, this.text, this.button),
+    );
+    this.element.addEventListener('submit', (event) => {
       event.preventDefault();
       this.#send();
     });
-    this.text.addEventListener("keydown", (event) => this.#key(event));
-    this.text.addEventListener("input", () => this.#typed());
-    this.text.addEventListener("blur", () => this.conversation?.stopTyping());
-    this.text.value = this.conversation?.draft ?? "";
+    this.text.addEventListener('keydown', (event) => this.#key(event));
+    this.text.addEventListener('input', () => this.#typed());
+    this.text.addEventListener('blur', () => this.conversation?.stopTyping());
+    this.text.value = this.conversation?.draft ?? '';
   }
 
   render() {
     const { session } = this;
     const partner = session.draftTo ?? session.rooms.partner(session.rooms.open);
     const room = session.rooms.open;
-    const hint = room && !room.isMember ? " (the first message joins)" : "";
+    const hint = room && !room.isMember ? ' (the first message joins)' : '';
     const to = partner ? session.people.name(partner) : room?.name;
-    this.text.placeholder = `Message ${to ?? ""}${hint}`;
+    this.text.placeholder = `Message ${to ?? ''}${hint}`;
   }
 
   #key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     this.#send();
   }
 
   #typed() {
-    this.problem.textContent = "";
+    this.problem.textContent = '';
     if (!this.conversation) return;
     this.conversation.draft = this.text.value;
     clearTimeout(this.#idle);
@@ -61,7 +72,7 @@ export class Composer {
     const text = this.text.value.trim();
     if (!text) return;
     if (utf8.encode(text).length > TEXT_MAX_BYTES) {
-      this.problem.textContent = "This message is too long to be sent: 60,000 bytes are the most.";
+      this.problem.textContent = 'This message is too long to be sent: 60,000 bytes are the most.';
       return;
     }
     clearTimeout(this.#idle);
@@ -83,7 +94,7 @@ export class Composer {
   }
 
   #empty() {
-    this.text.value = "";
-    if (this.conversation) this.conversation.draft = "";
+    this.text.value = '';
+    if (this.conversation) this.conversation.draft = '';
   }
 }

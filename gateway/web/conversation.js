@@ -1,8 +1,8 @@
-/** One room as its reader has it: messages, who types, who has read how far, the draft. Lives as long as the session. */
+/** One room as its reader has it: messages, who types, who has read how far, the draft. It lasts as the session does. */
 
-import { Changing } from "./changes.js";
-import { uid } from "./ids.js";
-import { PAGE, Timeline, messageOf } from "./timeline.js";
+import { Changing } from './changes.js';
+import { uid } from './ids.js';
+import { PAGE, Timeline, messageOf } from './timeline.js';
 
 const TYPING_SHOWN_MS = 8000; // the server ends it after 6 s; this is for the case that we do not hear of it
 const TYPING_RENEWED_MS = 2500; // the server passes on one start in 2 s
@@ -16,7 +16,7 @@ export class Conversation extends Changing {
   readers = new Map(); // userId -> seq
   members = []; // as REST shows them, 100 at most
   memberTotal = 0;
-  draft = "";
+  draft = '';
   #typingSentMs = 0;
   #older = null;
   #catchingUp = null;
@@ -89,6 +89,10 @@ export class Conversation extends Changing {
     const { data, pagination } = await this.api.members(this.id, { limit: MEMBERS });
     this.members = data;
     this.memberTotal = pagination.total;
+    if (data.length === pagination.total) {
+      const activeNow = data.filter(({ status }) => status === 'online').length;
+      this.rooms.change(this.id, { memberCount: data.length, activeNow });
+    }
     for (const { userId, user, status } of data) {
       this.people.learn(userId, user);
       this.people.seen({ userId, status });
@@ -109,7 +113,11 @@ export class Conversation extends Changing {
 
   takeTyping({ userId, isTyping }) {
     this.#stopTyping(userId);
-    if (isTyping && userId !== this.me) this.typing.set(userId, setTimeout(() => this.#stopTyping(userId), TYPING_SHOWN_MS));
+    if (isTyping && userId !== this.me)
+      this.typing.set(
+        userId,
+        setTimeout(() => this.#stopTyping(userId), TYPING_SHOWN_MS),
+      );
     this.changed();
   }
 
@@ -164,6 +172,7 @@ export class Conversation extends Changing {
   /** The user has seen everything that is shown. */
   markRead() {
     const { lastSeq } = this.timeline;
-    if (this.room?.isMember && this.timeline.isLoaded && this.rooms.read(this.id, lastSeq)) this.link.read(this.id, lastSeq);
+    if (this.room?.isMember && this.timeline.isLoaded && this.rooms.read(this.id, lastSeq))
+      this.link.read(this.id, lastSeq);
   }
 }

@@ -1,6 +1,6 @@
 /** Elements, made without ever reading HTML: children that are strings become text nodes. */
 
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = 'http://www.w3.org/2000/svg';
 
 /**
  * An element. `props`: attributes; `on` holds listeners, `data` the dataset; null, undefined and false are left out.
@@ -18,9 +18,9 @@ export function s(tag, props, ...children) {
 function fill(element, props, children) {
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "on") for (const [type, listener] of Object.entries(value)) element.addEventListener(type, listener);
-    else if (name === "data") Object.assign(element.dataset, value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    if (name === 'on') for (const [type, listener] of Object.entries(value)) element.addEventListener(type, listener);
+    else if (name === 'data') Object.assign(element.dataset, value);
+    else element.setAttribute(name, value === true ? '' : String(value));
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return element;
@@ -59,12 +59,13 @@ export function reconcile(parent, items) {
       if (focus >= 0) fresh.querySelectorAll(FOCUSABLE)[focus]?.focus({ preventScroll: true });
     }
     if (element === place) place = place.nextElementSibling;
-    else if (element.nextElementSibling !== place || element.parentElement !== parent) parent.insertBefore(element, place);
+    else if (element.nextElementSibling !== place || element.parentElement !== parent)
+      parent.insertBefore(element, place);
   }
   for (const gone of before.values()) gone.remove();
 }
 
-const FOCUSABLE = "button, a, input, select, textarea, [tabindex]";
+const FOCUSABLE = 'button, a, input, select, textarea, [tabindex]';
 
 /** Which of an element's controls has the focus, or -1: its successor gets it. */
 function focusWithin(element) {
@@ -75,7 +76,7 @@ function focusWithin(element) {
 /** One tab stop for a list; arrows, Home and End move within it. `selector` finds the stops among `list`'s elements. */
 export function rove(list, selector) {
   const stops = () => [...list.querySelectorAll(selector)].filter((stop) => stop.offsetParent !== null);
-  list.addEventListener("keydown", (event) => {
+  list.addEventListener('keydown', (event) => {
     const all = stops();
     const at = all.indexOf(document.activeElement);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
@@ -87,7 +88,7 @@ export function rove(list, selector) {
   });
   return () => {
     const all = stops();
-    settle(all, all.find((stop) => stop === document.activeElement || stop.ariaCurrent === "true") ?? all[0]);
+    settle(all, all.find((stop) => stop === document.activeElement || stop.ariaCurrent === 'true') ?? all[0]);
   };
 }
 
@@ -97,5 +98,5 @@ function settle(all, stop) {
 
 /** Say something to those who listen to the page instead of seeing it. */
 export function announce(text) {
-  byId("announcer").textContent = text;
+  byId('announcer').textContent = text;
 }

@@ -1,8 +1,8 @@
 /** Numbers and times as people read them. */
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
-const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const day = new Intl.DateTimeFormat(undefined, { weekday: 'short', day: 'numeric', month: 'short' });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 
 const DAY_MS = 86_400_000;
 
@@ -15,15 +15,15 @@ export const fullTimeOf = (atMs) => full.format(atMs);
 /** Today, Yesterday, or Tue, Nov 24. */
 export function dayOf(atMs, nowMs = Date.now()) {
   const midnight = new Date(nowMs).setHours(0, 0, 0, 0);
-  if (atMs >= midnight) return "Today";
-  if (atMs >= midnight - DAY_MS) return "Yesterday";
+  if (atMs >= midnight) return 'Today';
+  if (atMs >= midnight - DAY_MS) return 'Yesterday';
   return day.format(atMs);
 }
 
 /** now, 5 min, 3 h, or the day. */
 export function agoOf(atMs, nowMs = Date.now()) {
   const minutes = Math.floor((nowMs - atMs) / 60_000);
-  if (minutes < 1) return "now";
+  if (minutes < 1) return 'now';
   if (minutes < 60) return `${minutes} min`;
   if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h`;
   return day.format(atMs);
@@ -34,15 +34,16 @@ const numbers = new Map();
 /** A price with as many digits as its symbol is quoted in, grouped: 65,000.00 */
 export function priceOf(price, digits) {
   if (!numbers.has(digits)) {
-    numbers.set(digits, new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+    numbers.set(digits, new Intl.NumberFormat('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }));
   }
   return numbers.get(digits).format(price);
 }
 
 /** +0.23 %, with a real minus sign. */
 export function percentOf(percent) {
-  const sign = percent > 0 ? "+" : percent < 0 ? "−" : "";
-  return `${sign}${Math.abs(percent).toFixed(2)}%`;
+  const digits = Math.abs(percent).toFixed(2);
+  const sign = Number(digits) === 0 ? '' : percent > 0 ? '+' : '−';
+  return `${sign}${digits}%`;
 }
 
 /** 12.3k */
@@ -51,4 +52,4 @@ export function shortCount(count) {
 }
 
 /** 1 member, 2 members */
-export const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+export const counted = (count, word) => `${count.toLocaleString('en')} ${word}${count === 1 ? '' : 's'}`;

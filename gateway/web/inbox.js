@@ -1,6 +1,6 @@
 /** The notifications of this user: what the bell counts and its panel shows. */
 
-import { Changing } from "./changes.js";
+import { Changing } from './changes.js';
 
 const SHOWN = 50;
 
@@ -46,7 +46,14 @@ export class Inbox extends Changing {
 }
 
 function entryOf(raw) {
-  const title = raw.title ?? raw.type?.replace(/[:._]/g, " ") ?? "News";
-  const atMs = Date.parse(raw.createdAt ?? "") || Date.now();
-  return { id: raw.id, title, message: raw.message ?? "", priority: raw.priority ?? "medium", atMs, isRead: raw.read === true };
+  const title = raw.title ?? raw.type?.replace(/[:._]/g, ' ') ?? 'News';
+  const atMs = Date.parse(raw.createdAt ?? '') || Date.now();
+  return {
+    id: raw.id,
+    title,
+    message: raw.message ?? '',
+    priority: raw.priority ?? 'medium',
+    atMs,
+    isRead: raw.read === true,
+  };
 }

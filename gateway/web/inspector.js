@@ -1,28 +1,33 @@
 /** The connection, looked into: where it goes, how fast it answers, what came over it. */
 
-import { openDialog } from "./dialogs.js";
-import { h, setText } from "./dom.js";
-import { Sparkline } from "./sparkline.js";
+import { openDialog } from './dialogs.js';
+import { h, setText } from './dom.js';
+import { Sparkline } from './sparkline.js';
 
 const PING_EVERY_MS = 3000;
 const REFRESH_EVERY_MS = 1000;
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1 });
-const millis = (value) => (value === undefined ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  fractionalSecondDigits: 1,
+});
+const millis = (value) => (value === undefined ? '–' : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
 
 /** Open the inspector. While it is open, the connection is asked for signs of life more often. */
 export function openInspector(link) {
   const rows = new Map();
-  const list = h("dl", { class: "facts" });
+  const list = h('dl', { class: 'facts' });
   const fact = (name, text) => {
     if (!rows.has(name)) {
-      rows.set(name, h("dd", { class: "numbers" }));
-      list.append(h("dt", {}, name), rows.get(name));
+      rows.set(name, h('dd', { class: 'numbers' }));
+      list.append(h('dt', {}, name), rows.get(name));
     }
     setText(rows.get(name), text);
   };
   const course = new Sparkline({ wide: true });
-  const log = h("ol", { class: "frame-log numbers", tabindex: "0", "aria-label": "Frames, newest first" });
+  const log = h('ol', { class: 'frame-log numbers', tabindex: '0', 'aria-label': 'Frames, newest first' });
   const render = () => {
     for (const [name, text] of factsOf(link)) fact(name, text);
     if (link.latencies.length > 1) course.draw(link.latencies);
@@ -32,9 +37,15 @@ export function openInspector(link) {
   const timers = [setInterval(() => link.isOpen && link.hurry(), PING_EVERY_MS), setInterval(render, REFRESH_EVERY_MS)];
   render();
   openDialog({
-    title: "Connection",
-    kind: "side",
-    fill: () => [list, h("h3", { class: "section-title" }, "Latency"), course.element, h("h3", { class: "section-title" }, "Frames"), log],
+    title: 'Connection',
+    kind: 'side',
+    fill: () => [
+      list,
+      h('h3', { class: 'section-title' }, 'Latency'),
+      course.element,
+      h('h3', { class: 'section-title' }, 'Frames'),
+      log,
+    ],
     onClose: () => {
       ending.forEach((end) => end());
       timers.forEach(clearInterval);
@@ -44,23 +55,23 @@ export function openInspector(link) {
 }
 
 function entryOf({ type, atMs, count }) {
-  const times = count > 1 ? h("span", { class: "muted" }, ` × ${count}`) : null;
-  return h("li", {}, h("time", { class: "muted" }, clock.format(atMs)), ` ${type}`, times);
+  const times = count > 1 ? h('span', { class: 'muted' }, ` × ${count}`) : null;
+  return h('li', {}, h('time', { class: 'muted' }, clock.format(atMs)), ` ${type}`, times);
 }
 
 function factsOf(link) {
   const { framesIn, framesOut, repeats, reconnects } = link.stats;
   const sorted = [...link.latencies].sort((a, b) => a - b);
-  const lived = link.isOpen && link.openedAtMs ? `, for ${Math.round((Date.now() - link.openedAtMs) / 1000)} s` : "";
+  const lived = link.isOpen && link.openedAtMs ? `, for ${Math.round((Date.now() - link.openedAtMs) / 1000)} s` : '';
   const facts = [
-    ["State", link.state + lived],
-    ["Gateway", link.url],
-    ["Session", link.welcome?.sessionId ?? "–"],
-    ["Latency", `${millis(link.latencies.at(-1))} now, ${millis(sorted[Math.floor(sorted.length / 2)])} at the median`],
-    ["Frames", `${framesIn} in, ${framesOut} out`],
-    ["Repeats", `${repeats} dropped`],
-    ["Reconnects", String(reconnects)],
+    ['State', link.state + lived],
+    ['Gateway', link.url],
+    ['Session', link.welcome?.sessionId ?? '–'],
+    ['Latency', `${millis(link.latencies.at(-1))} now, ${millis(sorted[Math.floor(sorted.length / 2)])} at the median`],
+    ['Frames', `${framesIn} in, ${framesOut} out`],
+    ['Repeats', `${repeats} dropped`],
+    ['Reconnects', String(reconnects)],
   ];
-  if (link.lastClose) facts.push(["Last close", `${link.lastClose.code ?? "no code"} ${link.lastClose.reason}`.trim()]);
+  if (link.lastClose) facts.push(['Last close', `${link.lastClose.code ?? 'no code'} ${link.lastClose.reason}`.trim()]);
   return facts;
 }

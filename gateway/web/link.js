@@ -1,7 +1,7 @@
-/** The live connection as the page uses it: realtime.js does the work; here it is watched, for the banner and the inspector. */
+/** The live connection as the page uses it: realtime.js does the work; here it is watched, for banner and inspector. */
 
-import { Changing } from "./changes.js";
-import { RealtimeClient } from "./realtime.js";
+import { Changing } from './changes.js';
+import { RealtimeClient } from './realtime.js';
 
 const LOG_FRAMES = 40;
 const LATENCIES = 40;
@@ -9,7 +9,7 @@ const LATENCIES = 40;
 export class Link extends Changing {
   #client;
   #followed = new Set();
-  state = "idle"; // idle, connecting, open, waiting, closed
+  state = 'idle'; // idle, connecting, open, waiting, closed
   attempts = 0; // failed ones since the connection was last open
   retryAtMs = null;
   lastClose = null; // {code, reason} of the connection before
@@ -21,22 +21,22 @@ export class Link extends Changing {
   /** `token(reason)` returns a token or a promise of one. */
   constructor(token) {
     super();
-    this.#client = new RealtimeClient("", token);
-    this.#client.on("state", (change) => this.#moved(change));
-    this.#client.on("auth:ok", (data) => {
+    this.#client = new RealtimeClient('', token);
+    this.#client.on('state', (change) => this.#moved(change));
+    this.#client.on('auth:ok', (data) => {
       this.welcome = data;
     });
-    this.#client.on("pong", () => this.#measured());
-    this.#client.on("*", (type) => this.#logged(type));
+    this.#client.on('pong', () => this.#measured());
+    this.#client.on('*', (type) => this.#logged(type));
   }
 
-  #moved({ state, code = null, reason = "", retryInMs }) {
+  #moved({ state, code = null, reason = '', retryInMs }) {
     this.state = state;
     this.retryAtMs = retryInMs === undefined ? null : Date.now() + retryInMs;
-    if (state === "waiting" || state === "closed") {
+    if (state === 'waiting' || state === 'closed') {
       this.attempts += 1;
       this.lastClose = { code, reason };
-    } else if (state === "open") {
+    } else if (state === 'open') {
       this.attempts = 0;
       this.openedAtMs = Date.now();
       this.#client.wake(); // a first ping, for its latency
@@ -52,7 +52,7 @@ export class Link extends Changing {
   }
 
   #logged(type) {
-    if (type === "state") return;
+    if (type === 'state') return;
     const [newest] = this.log;
     if (newest?.type === type) Object.assign(newest, { atMs: Date.now(), count: newest.count + 1 });
     else this.log = [{ type, atMs: Date.now(), count: 1 }, ...this.log].slice(0, LOG_FRAMES);
@@ -69,7 +69,7 @@ export class Link extends Changing {
   }
 
   get isOpen() {
-    return this.state === "open";
+    return this.state === 'open';
   }
 
   open() {
@@ -91,17 +91,17 @@ export class Link extends Changing {
 
   /** Call `handler` with what could not be replayed: `{channel, chatroomId?}`. */
   onMissed(handler) {
-    this.#client.on("missed", handler);
+    this.#client.on('missed', handler);
   }
 
   /** Call `handler` when the connection is there again. */
   onRestored(handler) {
-    this.#client.on("state", ({ state, resumed }) => state === "open" && resumed && handler());
+    this.#client.on('state', ({ state, resumed }) => state === 'open' && resumed && handler());
   }
 
   /** Call `handler` with the id of a room that we may not listen to any more. */
   onLost(handler) {
-    this.#client.on("subscription:lost", ({ chatroomId }) => chatroomId && handler(chatroomId));
+    this.#client.on('subscription:lost', ({ chatroomId }) => chatroomId && handler(chatroomId));
   }
 
   subscribe(channel, options) {
@@ -112,11 +112,11 @@ export class Link extends Changing {
   follow(chatroomId, since) {
     if (this.#followed.has(chatroomId)) return;
     this.#followed.add(chatroomId);
-    this.#client.subscribe("chatroom", { chatroomId, since }).catch(() => this.#followed.delete(chatroomId));
+    this.#client.subscribe('chatroom', { chatroomId, since });
   }
 
   unfollow(chatroomId) {
-    if (this.#followed.delete(chatroomId)) this.#client.unsubscribe("chatroom", { chatroomId });
+    if (this.#followed.delete(chatroomId)) this.#client.unsubscribe('chatroom', { chatroomId });
   }
 
   /** A promise of the ack. Waits for the connection; the same id is the same message, however often it is sent. */

@@ -1,37 +1,37 @@
 /** The page: signs in, makes the session, and puts the views onto it. */
 
-import { Bell } from "./bell.js";
-import { ChatView } from "./chat_view.js";
-import { watchConnection } from "./connection.js";
-import { openDialog } from "./dialogs.js";
-import { byId, h } from "./dom.js";
-import { icon } from "./icons.js";
-import { Link } from "./link.js";
-import { MarketBoard } from "./market_board.js";
-import { RoomList } from "./room_list.js";
-import { Session } from "./session.js";
-import { forget, remembered, renew, signIn } from "./sign_in.js";
-import { themeButton } from "./theme.js";
-import { toast } from "./toasts.js";
+import { Bell } from './bell.js';
+import { ChatView } from './chat_view.js';
+import { watchConnection } from './connection.js';
+import { openDialog } from './dialogs.js';
+import { byId, h } from './dom.js';
+import { icon } from './icons.js';
+import { Link } from './link.js';
+import { MarketBoard } from './market_board.js';
+import { RoomList } from './room_list.js';
+import { Session } from './session.js';
+import { forget, remembered, renew, signIn } from './sign_in.js';
+import { themeButton } from './theme.js';
+import { toast } from './toasts.js';
 
-const TAB_ICONS = { rooms: "group", chat: "chat", market: "chart" };
+const TAB_ICONS = { rooms: 'group', chat: 'chat', market: 'chart' };
 
 async function main() {
-  themeButton(byId("theme"));
+  themeButton(byId('theme'));
   let identity = remembered() ?? (await signIn());
   const link = new Link(async (reason) => {
-    if (reason !== "connect") identity = await renew(identity);
+    if (reason !== 'connect') identity = await renew(identity);
     return identity.token;
   });
   const session = new Session(identity, () => identity.token, link, toast);
-  byId("app").hidden = false;
+  byId('app').hidden = false;
   const show = panes();
-  const rooms = new RoomList(byId("rooms"), session, show);
-  new ChatView(byId("chat"), session, show);
-  new MarketBoard(byId("market"), session);
-  new Bell(byId("bell"), session);
+  const rooms = new RoomList(byId('rooms'), session, show);
+  new ChatView(byId('chat'), session, show);
+  new MarketBoard(byId('market'), session);
+  new Bell(byId('bell'), session);
   watchConnection(link, signOut);
-  account(byId("account"), session);
+  account(byId('account'), session);
   shortcuts(rooms, show);
   await session.start();
 }
@@ -43,42 +43,56 @@ function signOut() {
 
 /** One pane at a time where there is no room for more. Returns what shows one. */
 function panes() {
-  const app = byId("app");
-  const tabs = [...document.querySelectorAll(".tabs button")];
+  const app = byId('app');
+  const tabs = [...document.querySelectorAll('.tabs button')];
   const show = (pane) => {
     app.dataset.pane = pane;
-    for (const tab of tabs) tab.ariaCurrent = tab.dataset.pane === pane ? "page" : null;
+    for (const tab of tabs) tab.ariaCurrent = tab.dataset.pane === pane ? 'page' : null;
   };
   for (const tab of tabs) {
-    tab.querySelector(".tab-icon").append(icon(TAB_ICONS[tab.dataset.pane]));
-    tab.addEventListener("click", () => show(tab.dataset.pane));
+    tab.querySelector('.tab-icon').append(icon(TAB_ICONS[tab.dataset.pane]));
+    tab.addEventListener('click', () => show(tab.dataset.pane));
   }
-  show("rooms");
+  show('rooms');
   return show;
 }
 
 function account(button, session) {
   const { people, me } = session;
-  const render = () => button.replaceChildren(people.avatar(me.userId, { size: "small" }));
+  const render = () => button.replaceChildren(people.avatar(me.userId, { size: 'small' }));
   people.onChange(render);
   render();
   button.ariaLabel = `Account: ${people.name(me.userId)}`;
-  button.addEventListener("click", () =>
+  button.addEventListener('click', () =>
     openDialog({
-      title: "Account",
+      title: 'Account',
       fill: () => [
-        h("div", { class: "account-card" }, people.avatar(me.userId, { size: "large" }), h("div", {}, h("p", { class: "room-name" }, people.name(me.userId)), h("p", { class: "muted small" }, me.userId))),
-        h("div", { class: "actions" }, h("button", { type: "button", class: "button", on: { click: signOut } }, "Sign out")),
+        h(
+          'div',
+          { class: 'account-card' },
+          people.avatar(me.userId, { size: 'large' }),
+          h(
+            'div',
+            {},
+            h('p', { class: 'room-name' }, people.name(me.userId)),
+            h('p', { class: 'muted small' }, me.userId),
+          ),
+        ),
+        h(
+          'div',
+          { class: 'actions' },
+          h('button', { type: 'button', class: 'button', on: { click: signOut } }, 'Sign out'),
+        ),
       ],
     }),
   );
 }
 
 function shortcuts(rooms, show) {
-  document.addEventListener("keydown", (event) => {
-    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey) return;
+  document.addEventListener('keydown', (event) => {
+    if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.altKey) return;
     event.preventDefault();
-    show("rooms");
+    show('rooms');
     rooms.search.focus();
     rooms.search.select();
   });

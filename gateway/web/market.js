@@ -1,19 +1,19 @@
 /** Prices: the newest of each symbol, and a short history for its sparkline. */
 
-import { Changing } from "./changes.js";
+import { Changing } from './changes.js';
 
 const POINTS = 60;
 const POINT_MS = 60_000; // a point of the sparkline; within it the newest price stands
 const HISTORY_AT_ONCE = 4;
 
-export const INTERVALS = { "1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": 86_400_000 };
+export const INTERVALS = { '1m': 60_000, '5m': 300_000, '1h': 3_600_000, '1d': 86_400_000 };
 
 export class Market extends Changing {
   #quotes = new Map();
   #moved = new Map(); // symbol -> 1 or -1, since the last `takeMoved`
   #priceListeners = new Set();
   selected = null;
-  interval = "1m";
+  interval = '1m';
 
   constructor(api) {
     super();
@@ -36,7 +36,7 @@ export class Market extends Changing {
   async #loadHistory(symbols) {
     const load = async () => {
       for (let symbol = symbols.shift(); symbol; symbol = symbols.shift()) {
-        const candles = await this.api.candles(symbol, "1m", POINTS);
+        const candles = await this.api.candles(symbol, '1m', POINTS);
         const quote = this.#quotes.get(symbol);
         quote.points = [...candles.map(({ close }) => close), ...quote.points].slice(-POINTS);
         this.changed();
@@ -57,7 +57,8 @@ export class Market extends Changing {
   take(price) {
     const quote = this.#quotes.get(price.symbol);
     if (!quote) return;
-    if (quote.price !== null && price.price !== quote.price) this.#moved.set(price.symbol, Math.sign(price.price - quote.price));
+    if (quote.price !== null && price.price !== quote.price)
+      this.#moved.set(price.symbol, Math.sign(price.price - quote.price));
     const { price: value, change, changePercent, bid, ask, stale = false } = price;
     Object.assign(quote, { price: value, change, changePercent, bid, ask, stale, atMs: Date.parse(price.timestamp) });
     this.#point(quote);

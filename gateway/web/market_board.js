@@ -1,14 +1,14 @@
 /** The market board: prices that flash as they move, change, sparkline; below it the candles of the chosen symbol. */
 
-import { AlertsView } from "./alerts_view.js";
-import { CandleChart } from "./candle_chart.js";
-import { Candles } from "./candles.js";
-import { h, rove, setText } from "./dom.js";
-import { percentOf, priceOf } from "./format.js";
-import { INTERVALS } from "./market.js";
-import { Sparkline } from "./sparkline.js";
+import { AlertsView } from './alerts_view.js';
+import { CandleChart } from './candle_chart.js';
+import { Candles } from './candles.js';
+import { h, rove, setText } from './dom.js';
+import { percentOf, priceOf } from './format.js';
+import { INTERVALS } from './market.js';
+import { Sparkline } from './sparkline.js';
 
-const FLASH_MS = 650;
+const FLASH_MS = 450;
 
 export class MarketBoard {
   #rows = new Map();
@@ -18,17 +18,38 @@ export class MarketBoard {
     const { market } = session;
     this.candles = new Candles(session.api);
     this.chart = new CandleChart(this.candles, (symbol) => market.quote(symbol)?.digits ?? 2);
-    this.chosen = h("h2", { class: "chosen" });
-    this.price = h("span", { class: "chosen-price numbers" });
-    this.change = h("span", { class: "change numbers" });
-    this.spread = h("span", { class: "muted small numbers" });
-    const columns = h("tr", {}, h("th", { scope: "col" }, "Symbol"), h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "Course")), h("th", { scope: "col", class: "number" }, "Price"), h("th", { scope: "col", class: "number" }, "Day"));
-    this.body = h("tbody");
-    this.table = h("table", { class: "board" }, h("caption", { class: "visually-hidden" }, "Prices"), h("thead", {}, columns), this.body);
+    this.chosen = h('h2', { class: 'chosen' });
+    this.price = h('span', { class: 'chosen-price numbers' });
+    this.change = h('span', { class: 'change numbers' });
+    this.spread = h('span', { class: 'muted small numbers' });
+    const columns = h(
+      'tr',
+      {},
+      h('th', { scope: 'col' }, 'Symbol'),
+      h('th', { scope: 'col' }, h('span', { class: 'visually-hidden' }, 'Course')),
+      h('th', { scope: 'col', class: 'number' }, 'Price'),
+      h('th', { scope: 'col', class: 'number' }, 'Day'),
+    );
+    this.body = h('tbody');
+    this.table = h(
+      'table',
+      { class: 'board' },
+      h('caption', { class: 'visually-hidden' }, 'Prices'),
+      h('thead', {}, columns),
+      this.body,
+    );
     this.alerts = new AlertsView(session);
-    const head = h("div", { class: "chosen-head" }, this.chosen, this.price, this.change, this.spread);
-    root.replaceChildren(h("div", { class: "market-scroll", tabindex: "-1" }, h("section", { class: "chart-panel" }, head, this.#intervals(), this.chart.element), this.table, this.alerts.element));
-    this.settle = rove(this.body, "button.symbol");
+    const head = h('div', { class: 'chosen-head' }, this.chosen, this.price, this.change, this.spread);
+    root.replaceChildren(
+      h(
+        'div',
+        { class: 'market-scroll', tabindex: '-1' },
+        h('section', { class: 'chart-panel' }, head, this.#intervals(), this.chart.element),
+        this.table,
+        this.alerts.element,
+      ),
+    );
+    this.settle = rove(this.body, 'button.symbol');
     market.onPrice((quote) => this.candles.take(quote));
     market.onChange(() => this.#render());
     this.#render();
@@ -37,9 +58,20 @@ export class MarketBoard {
   #intervals() {
     const { market } = this.session;
     const radios = Object.keys(INTERVALS).map((interval) =>
-      h("label", { class: "segment" }, h("input", { type: "radio", name: "interval", value: interval, checked: interval === market.interval, on: { change: () => market.choose(interval) } }), h("span", {}, interval)),
+      h(
+        'label',
+        { class: 'segment' },
+        h('input', {
+          type: 'radio',
+          name: 'interval',
+          value: interval,
+          checked: interval === market.interval,
+          on: { change: () => market.choose(interval) },
+        }),
+        h('span', {}, interval),
+      ),
     );
-    return h("fieldset", { class: "segments" }, h("legend", { class: "visually-hidden" }, "Candle length"), radios);
+    return h('fieldset', { class: 'segments' }, h('legend', { class: 'visually-hidden' }, 'Candle length'), radios);
   }
 
   #render() {
@@ -61,24 +93,35 @@ export class MarketBoard {
 
   #addRow(symbol) {
     const sparkline = new Sparkline();
-    const name = h("button", { type: "button", class: "symbol", tabindex: "-1", on: { click: () => this.session.market.select(symbol) } }, symbol);
-    const price = h("span", { class: "price" });
-    const change = h("span", { class: "change" });
-    const row = h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, sparkline.element), h("td", { class: "number numbers" }, price), h("td", { class: "number numbers" }, change));
-    row.addEventListener("click", () => this.session.market.select(symbol));
+    const name = h(
+      'button',
+      { type: 'button', class: 'symbol', tabindex: '-1', on: { click: () => this.session.market.select(symbol) } },
+      symbol,
+    );
+    const price = h('span', { class: 'price' });
+    const change = h('span', { class: 'change' });
+    const row = h(
+      'tr',
+      {},
+      h('th', { scope: 'row' }, name),
+      h('td', {}, sparkline.element),
+      h('td', { class: 'number numbers' }, price),
+      h('td', { class: 'number numbers' }, change),
+    );
+    row.addEventListener('click', () => this.session.market.select(symbol));
     this.body.append(row);
     this.#rows.set(symbol, { row, name, price, change, sparkline });
   }
 
   #fill({ row, name, price, change, sparkline }, quote, direction) {
     const isChosen = quote.symbol === this.session.market.selected;
-    name.ariaCurrent = isChosen ? "true" : null;
-    row.classList.toggle("chosen-row", isChosen);
-    row.classList.toggle("stale", quote.stale === true);
+    name.ariaCurrent = isChosen ? 'true' : null;
+    row.classList.toggle('chosen-row', isChosen);
+    row.classList.toggle('stale', quote.stale === true);
     if (quote.price === null) return;
     setText(price, priceOf(quote.price, quote.digits));
     setText(change, percentOf(quote.changePercent));
-    colour(change, quote.change);
+    colour(change, quote.changePercent);
     sparkline.draw(quote.points);
     if (direction) flash(price, direction);
   }
@@ -87,26 +130,33 @@ export class MarketBoard {
     const { market } = this.session;
     const quote = market.quote(market.selected);
     if (!quote) return;
-    if (this.candles.symbol !== market.selected || this.candles.interval !== market.interval) this.candles.load(market.selected, market.interval);
+    if (this.candles.symbol !== market.selected || this.candles.interval !== market.interval)
+      this.candles.load(market.selected, market.interval);
     setText(this.chosen, quote.symbol);
     if (quote.price === null) return;
     setText(this.price, priceOf(quote.price, quote.digits));
     setText(this.change, `${percentOf(quote.changePercent)}`);
-    colour(this.change, quote.change);
-    const sides = [quote.bid, quote.ask].every(Number.isFinite) ? `${priceOf(quote.bid, quote.digits)} / ${priceOf(quote.ask, quote.digits)}` : "";
-    setText(this.spread, quote.stale ? "stale" : sides);
+    colour(this.change, quote.changePercent);
+    const sides = [quote.bid, quote.ask].every(Number.isFinite)
+      ? `${priceOf(quote.bid, quote.digits)} / ${priceOf(quote.ask, quote.digits)}`
+      : '';
+    setText(this.spread, quote.stale ? 'stale' : sides);
     this.alerts.suggest(quote);
   }
 }
 
-function colour(element, change) {
-  element.classList.toggle("up", change > 0);
-  element.classList.toggle("down", change < 0);
+/** Green and red for what is not 0.00 %. */
+function colour(element, percent) {
+  element.classList.toggle('up', percent >= 0.005);
+  element.classList.toggle('down', percent <= -0.005);
 }
 
 /** A short wash of colour behind a price that has moved; none for those who do not want motion. */
 function flash(element, direction) {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  const wash = direction > 0 ? "var(--wash-up)" : "var(--wash-down)";
-  element.animate([{ backgroundColor: wash }, { backgroundColor: "transparent" }], { duration: FLASH_MS, easing: "ease-out" });
+  if (matchMedia('(prefers-reduced-motion: reduce)').matches) return;
+  const wash = direction > 0 ? 'var(--wash-up)' : 'var(--wash-down)';
+  element.animate([{ backgroundColor: wash }, { backgroundColor: 'transparent' }], {
+    duration: FLASH_MS,
+    easing: 'ease-out',
+  });
 }

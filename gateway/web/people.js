@@ -1,7 +1,7 @@
 /** Who is who, and who is here: profiles as messages and members' lists bring them, presence as events do. */
 
-import { Changing } from "./changes.js";
-import { h } from "./dom.js";
+import { Changing } from './changes.js';
+import { h } from './dom.js';
 
 const HUES = 8;
 const ASK_AT_ONCE = 100;
@@ -19,7 +19,8 @@ export class People extends Changing {
   learn(userId, profile) {
     if (!profile || !(profile.firstName || profile.lastName || profile.avatar)) return;
     const known = this.#profiles.get(userId);
-    const same = known && ["firstName", "lastName", "avatar"].every((name) => (known[name] ?? "") === (profile[name] ?? ""));
+    const same =
+      known && ['firstName', 'lastName', 'avatar'].every((name) => (known[name] ?? '') === (profile[name] ?? ''));
     if (same) return;
     this.#profiles.set(userId, profile);
     this.changed();
@@ -27,7 +28,7 @@ export class People extends Changing {
 
   /** Take in `{userId, status}`. */
   seen({ userId, status }) {
-    const online = status === "online";
+    const online = status === 'online';
     if (this.#online.get(userId) === online) return;
     this.#online.set(userId, online);
     this.changed();
@@ -50,7 +51,7 @@ export class People extends Changing {
 
   /** The name, or the id of somebody whom nobody has introduced. */
   name(userId) {
-    const { firstName = "", lastName = "" } = this.profile(userId);
+    const { firstName = '', lastName = '' } = this.profile(userId);
     return `${firstName} ${lastName}`.trim() || userId;
   }
 
@@ -66,30 +67,37 @@ export class People extends Changing {
   }
 
   /** A round picture, or initials on a colour of the user's own; with a dot of presence if asked for. */
-  avatar(userId, { size = "medium", dot = false } = {}) {
-    const circle = h("span", { class: `avatar ${size} hue-${hueOf(userId)}`, "aria-hidden": "true" }, initialsOf(this.name(userId)));
+  avatar(userId, { size = 'medium', dot = false } = {}) {
+    const circle = h(
+      'span',
+      { class: `avatar ${size} hue-${hueOf(userId)}`, 'aria-hidden': 'true' },
+      initialsOf(this.name(userId)),
+    );
     const { avatar } = this.profile(userId);
-    if (typeof avatar === "string" && avatar.startsWith("https://")) {
-      const picture = h("img", { alt: "", loading: "lazy", decoding: "async", referrerpolicy: "no-referrer" });
-      picture.addEventListener("error", () => picture.remove());
+    if (typeof avatar === 'string' && avatar.startsWith('https://')) {
+      const picture = h('img', { alt: '', loading: 'lazy', decoding: 'async', referrerpolicy: 'no-referrer' });
+      picture.addEventListener('error', () => picture.remove());
       picture.src = avatar;
       circle.append(picture);
     }
     if (!dot) return circle;
-    return h("span", { class: "avatar-with-dot" }, circle, presenceDot(this.isOnline(userId)));
+    return h('span', { class: 'avatar-with-dot' }, circle, presenceDot(this.isOnline(userId)));
   }
 }
 
 /** A dot whose meaning is said as well. */
 export function presenceDot(online) {
-  const word = online ? "online" : "offline";
-  return h("span", { class: `presence ${word}` }, h("span", { class: "visually-hidden" }, word));
+  const word = online ? 'online' : 'offline';
+  return h('span', { class: `presence ${word}` }, h('span', { class: 'visually-hidden' }, word));
 }
 
 function initialsOf(name) {
-  const words = name.replace(/^user_/, "").split(/[\s_.-]+/).filter(Boolean);
-  const first = [...(words[0] ?? "?")][0];
-  const last = words.length > 1 ? [...words.at(-1)][0] : "";
+  const words = name
+    .replace(/^user_/, '')
+    .split(/[\s_.-]+/)
+    .filter(Boolean);
+  const first = [...(words[0] ?? '?')][0];
+  const last = words.length > 1 ? [...words.at(-1)][0] : '';
   return (first + last).toUpperCase();
 }
 

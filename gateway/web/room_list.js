@@ -1,12 +1,12 @@
 /** The list of rooms: search, sections, unread and online counts. */
 
-import { h, reconcile, rove } from "./dom.js";
-import { shortCount } from "./format.js";
-import { icon } from "./icons.js";
-import { newRoomDialog } from "./room_dialogs.js";
+import { h, reconcile, rove } from './dom.js';
+import { shortCount } from './format.js';
+import { icon } from './icons.js';
+import { newRoomDialog } from './room_dialogs.js';
 
 const SEARCH_DELAY_MS = 200;
-const TYPE_ICONS = { public: "hash", private: "lock", group: "group" };
+const TYPE_ICONS = { public: 'hash', private: 'lock', group: 'group' };
 
 export class RoomList {
   #sections = new Map();
@@ -14,9 +14,9 @@ export class RoomList {
   constructor(root, session, show) {
     this.session = session;
     this.show = show;
-    this.list = h("div", { class: "room-sections" });
+    this.list = h('div', { class: 'room-sections' });
     root.replaceChildren(this.#head(), this.list);
-    this.settle = rove(this.list, "button.room");
+    this.settle = rove(this.list, 'button.room');
     session.rooms.onChange(() => this.#render());
     session.people.onChange(() => this.#render());
     this.#render();
@@ -25,28 +25,38 @@ export class RoomList {
   #head() {
     const { rooms, tell } = this.session;
     let timer = null;
-    this.search = h("input", { type: "search", placeholder: "Search rooms", "aria-label": "Search rooms", autocomplete: "off", spellcheck: "false" });
-    const search = () => rooms.search(this.search.value.trim()).catch((error) => tell(error.message, "error"));
-    this.search.addEventListener("input", () => {
+    this.search = h('input', {
+      type: 'search',
+      placeholder: 'Search rooms',
+      'aria-label': 'Search rooms',
+      autocomplete: 'off',
+      spellcheck: 'false',
+    });
+    const search = () => rooms.search(this.search.value.trim()).catch((error) => tell(error.message, 'error'));
+    this.search.addEventListener('input', () => {
       clearTimeout(timer);
       timer = setTimeout(search, SEARCH_DELAY_MS);
     });
-    this.search.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.search.value) {
-        this.search.value = "";
+    this.search.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape' && this.search.value) {
+        this.search.value = '';
         search();
         event.stopPropagation();
-      } else if (event.key === "ArrowDown") {
+      } else if (event.key === 'ArrowDown') {
         event.preventDefault();
-        this.list.querySelector("button.room")?.focus();
+        this.list.querySelector('button.room')?.focus();
       }
     });
     const create = () => newRoomDialog(this.session, this.show);
     return h(
-      "div",
-      { class: "pane-head" },
-      h("div", { class: "search" }, this.search, h("kbd", { "aria-hidden": "true" }, "Ctrl K")),
-      h("button", { type: "button", class: "icon-button", "aria-label": "New room", title: "New room", on: { click: create } }, icon("plus")),
+      'div',
+      { class: 'pane-head' },
+      h('div', { class: 'search' }, this.search, h('kbd', { 'aria-hidden': 'true' }, 'Ctrl K')),
+      h(
+        'button',
+        { type: 'button', class: 'icon-button', 'aria-label': 'New room', title: 'New room', on: { click: create } },
+        icon('plus'),
+      ),
     );
   }
 
@@ -54,18 +64,27 @@ export class RoomList {
     const { rooms } = this.session;
     const { found, joined = [], direct = [], others = [] } = rooms.sections();
     const parts = found
-      ? [["found", found.length ? "Found" : "No room begins with that", found]]
+      ? [['found', found.length ? 'Found' : 'No room begins with that', found]]
       : [
-          ["joined", "Your rooms", joined],
-          ["direct", "Direct messages", direct],
-          ["others", "To discover", others],
+          ['joined', 'Your rooms', joined],
+          ['direct', 'Direct messages', direct],
+          ['others', 'To discover', others],
         ];
-    const shown = parts.filter(([key, , list]) => list.length || key === "found" || (key === "joined" && rooms.isLoaded));
-    reconcile(this.list, shown.map(([key, title, list]) => this.#section(key, title, list.length === 0 && key === "joined")));
-    for (const [key, , list] of shown) reconcile(this.#sections.get(key), list.map((room) => this.#row(room)));
+    const shown = parts.filter(
+      ([key, , list]) => list.length || key === 'found' || (key === 'joined' && rooms.isLoaded),
+    );
+    reconcile(
+      this.list,
+      shown.map(([key, title, list]) => this.#section(key, title, list.length === 0 && key === 'joined')),
+    );
+    for (const [key, , list] of shown)
+      reconcile(
+        this.#sections.get(key),
+        list.map((room) => this.#row(room)),
+      );
     this.settle();
     const { totalUnread } = rooms;
-    document.title = totalUnread ? `(${totalUnread}) Realtime` : "Realtime";
+    document.title = totalUnread ? `(${totalUnread}) Realtime` : 'Realtime';
   }
 
   #section(key, title, isEmpty) {
@@ -74,10 +93,11 @@ export class RoomList {
       version: `${title}${isEmpty}`,
       make: () => {
         const id = `section-${key}`;
-        const list = h("ul", { class: "room-list", "aria-labelledby": id });
+        const list = h('ul', { class: 'room-list', 'aria-labelledby': id });
         this.#sections.set(key, list);
-        const hint = isEmpty && h("p", { class: "muted small hint" }, "None yet: join one below, or create one with +.");
-        return h("section", {}, h("h2", { class: "section-title", id }, title), hint, list);
+        const hint =
+          isEmpty && h('p', { class: 'muted small hint' }, 'None yet: join one below, or create one with +.');
+        return h('section', {}, h('h2', { class: 'section-title', id }, title), hint, list);
       },
     };
   }
@@ -88,34 +108,55 @@ export class RoomList {
     const isOpen = rooms.openId === room.id;
     const partner = rooms.partner(room);
     const name = partner ? people.name(partner) : room.name;
-    const online = partner ? (people.isOnline(partner) ? "online" : "offline") : `${shortCount(room.activeNow)} online`;
-    const members = partner ? "" : ` · ${shortCount(room.memberCount)} member${room.memberCount === 1 ? "" : "s"}`;
-    const version = JSON.stringify([unread, isOpen, name, online, members, room.type, room.isMember, partner && people.profile(partner).avatar]);
+    const online = partner ? (people.isOnline(partner) ? 'online' : 'offline') : `${shortCount(room.activeNow)} online`;
+    const members = partner ? '' : ` · ${shortCount(room.memberCount)} member${room.memberCount === 1 ? '' : 's'}`;
+    const version = JSON.stringify([
+      unread,
+      isOpen,
+      name,
+      online,
+      members,
+      room.type,
+      room.isMember,
+      partner && people.profile(partner).avatar,
+    ]);
     const make = () => {
-      const sign = partner ? people.avatar(partner, { dot: true }) : h("span", { class: "room-sign" }, icon(TYPE_ICONS[room.type] ?? "hash"));
+      const sign = partner
+        ? people.avatar(partner, { dot: true })
+        : h('span', { class: 'room-sign' }, icon(TYPE_ICONS[room.type] ?? 'hash'));
       const live = !partner && room.activeNow > 0;
       const button = h(
-        "button",
+        'button',
         {
-          type: "button",
-          class: `room${unread ? " has-unread" : ""}`,
-          tabindex: "-1",
-          "aria-current": isOpen ? "true" : null,
+          type: 'button',
+          class: `room${unread ? ' has-unread' : ''}`,
+          tabindex: '-1',
+          'aria-current': isOpen ? 'true' : null,
           on: { click: () => this.#open(room.id) },
         },
         sign,
-        h("span", { class: "room-text" }, h("span", { class: "room-name" }, name), h("span", { class: `room-counts${live ? " live" : ""}` }, online + members)),
-        unread ? h("span", { class: "badge" }, unread > 99 ? "99+" : String(unread), h("span", { class: "visually-hidden" }, " unread")) : null,
+        h(
+          'span',
+          { class: 'room-text' },
+          h('span', { class: 'room-name' }, name),
+          h('span', { class: `room-counts${live ? ' live' : ''}` }, online + members),
+        ),
+        unread
+          ? h(
+              'span',
+              { class: 'badge' },
+              unread > 99 ? '99+' : String(unread),
+              h('span', { class: 'visually-hidden' }, ' unread'),
+            )
+          : null,
       );
-      return h("li", {}, button);
+      return h('li', {}, button);
     };
     return { key: room.id, version, make };
   }
 
-  async #open(id) {
-    const hadFocus = this.list.contains(document.activeElement);
-    this.show("chat");
-    await this.session.open(id);
-    if (hadFocus && matchMedia("(min-width: 760px)").matches) document.querySelector("#composer-text")?.focus();
+  #open(id) {
+    this.show('chat');
+    this.session.open(id);
   }
 }

@@ -1,6 +1,6 @@
 /** The rooms that this user may see: what the list shows, how far each is read, which one is open. */
 
-import { Changing, soon } from "./changes.js";
+import { Changing, soon } from './changes.js';
 
 const PAGE_ROOMS = 100;
 const LIST_PAGES_MAX = 3;

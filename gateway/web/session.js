@@ -1,21 +1,22 @@
 /** One signed-in user: the state of everything, and what live events do to it. Views listen; nothing here draws. */
 
-import { Alerts } from "./alerts.js";
-import { Api } from "./api.js";
-import { Changing, soon } from "./changes.js";
-import { Conversation } from "./conversation.js";
-import { uid } from "./ids.js";
-import { Inbox } from "./inbox.js";
-import { Market } from "./market.js";
-import { People } from "./people.js";
-import { Rooms } from "./rooms.js";
+import { Alerts } from './alerts.js';
+import { Api } from './api.js';
+import { Changing, soon } from './changes.js';
+import { Conversation } from './conversation.js';
+import { uid } from './ids.js';
+import { Inbox } from './inbox.js';
+import { Market } from './market.js';
+import { People } from './people.js';
+import { Rooms } from './rooms.js';
 
 const REFRESH_EVERY_MS = 30_000; // invitations are told to nobody: the list is asked for now and then
-const PRICES_PER_S = 4;
+const PRICES_PER_S = 2; // what an eye can follow
 
 export class Session extends Changing {
   #conversations = new Map();
   #refreshing = null;
+  #met = new Set(); // direct rooms whose users are known
   /** The user that a direct message is being written to while there is no room yet. */
   draftTo = null;
 
@@ -28,20 +29,25 @@ export class Session extends Changing {
     this.api = new Api(token);
     this.people = new People(this.api);
     this.people.learn(me.userId, me);
-    this.people.seen({ userId: me.userId, status: "online" });
+    this.people.seen({ userId: me.userId, status: 'online' });
     this.rooms = new Rooms(this.api, me.userId);
     this.market = new Market(this.api);
     this.inbox = new Inbox(this.api);
     this.alerts = new Alerts(this.api);
+    this.rooms.onChange(() => this.#follow());
     this.#listen();
   }
 
   /** Load everything and connect. What cannot be loaded is told, and tried again when the connection is there anew. */
   async start() {
     this.link.open();
-    this.link.subscribe("notifications");
+    this.link.subscribe('notifications');
     await this.#load();
     this.#refreshing = setInterval(this.rooms.refreshSoon, REFRESH_EVERY_MS);
+    document.addEventListener(
+      'visibilitychange',
+      () => document.visibilityState === 'visible' && this.rooms.refreshSoon(),
+    );
   }
 
   stop() {
@@ -50,21 +56,36 @@ export class Session extends Changing {
   }
 
   async #load() {
-    const parts = [this.rooms.refresh().then(() => this.#follow()), this.market.load().then(() => this.#quote())];
+    const parts = [this.rooms.refresh(), this.market.load().then(() => this.#quote())];
     parts.push(this.inbox.load(), this.alerts.load());
-    const failed = (await Promise.allSettled(parts)).find(({ status }) => status === "rejected");
-    if (failed) this.tell(failed.reason.message, "error");
+    const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected');
+    if (failed) this.tell(failed.reason.message, 'error');
   }
 
   /** Listen to every room of the user's, whatever is open: that is what unread counts live from. */
   #follow() {
-    for (const room of this.rooms.joined()) this.link.follow(room.id, room.lastSeq);
-    const partners = this.rooms.joined().map((room) => this.rooms.partner(room)).filter(Boolean);
-    return this.people.ask([...new Set(partners)]);
+    for (const room of this.rooms.joined()) {
+      this.link.follow(room.id, room.lastSeq);
+      if (room.directUserIds && !this.#met.has(room.id)) this.#meet(room.id);
+    }
+  }
+
+  /** A direct room is shown by its other user's name: learn it, and whether they are here. */
+  async #meet(id) {
+    this.#met.add(id);
+    try {
+      for (const { userId, user, status } of (await this.api.members(id, { limit: 2 })).data) {
+        this.people.learn(userId, user);
+        this.people.seen({ userId, status });
+      }
+    } catch {
+      this.#met.delete(id); // at the next change
+    }
   }
 
   #quote() {
-    if (this.market.symbols.length) this.link.subscribe("market", { symbols: this.market.symbols, maxRate: PRICES_PER_S });
+    if (this.market.symbols.length)
+      this.link.subscribe('market', { symbols: this.market.symbols, maxRate: PRICES_PER_S });
   }
 
   // Rooms ------------------------------------------------------------------------------------------------------------
@@ -93,7 +114,7 @@ export class Session extends Changing {
       this.link.follow(id, room.lastSeq);
       await conversation.load();
     } catch (error) {
-      this.tell(error.message, "error");
+      this.tell(error.message, 'error');
       if (error.status === 404) this.#drop(id);
     }
     this.changed();
@@ -137,7 +158,7 @@ export class Session extends Changing {
 
   async createRoom(fields) {
     const room = this.rooms.take(await this.api.createRoom(fields));
-    await this.open(room.id);
+    this.open(room.id); // which tells what fails
   }
 
   async join(id) {
@@ -148,7 +169,7 @@ export class Session extends Changing {
   async leave(id) {
     const room = await this.api.leave(id);
     this.link.unfollow(id);
-    if (room.type === "public") this.rooms.change(id, { isMember: false, memberCount: room.memberCount });
+    if (room.type === 'public') this.rooms.change(id, { isMember: false, memberCount: room.memberCount });
     else this.#drop(id);
     if (this.rooms.openId === id) this.closeRoom();
   }
@@ -170,20 +191,21 @@ export class Session extends Changing {
   #listen() {
     const { link, people, rooms } = this;
     const membersSoon = soon(() => this.conversation?.loadMembers().catch(() => {}), 500);
-    const inRoom = (data, act) => this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
-    link.on("chat:message", (data) => this.#message(data));
-    link.on("chat:typing", (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
-    link.on("chat:read", (data) => {
+    const inRoom = (data, act) =>
+      this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
+    link.on('chat:message', (data) => this.#message(data));
+    link.on('chat:typing', (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
+    link.on('chat:read', (data) => {
       if (data.userId === this.me.userId) rooms.read(data.chatroomId, data.seq);
       inRoom(data, (conversation) => conversation.takeRead(data));
     });
-    for (const type of ["user:online", "user:offline"]) {
+    for (const type of ['user:online', 'user:offline']) {
       link.on(type, (data) => {
         people.seen(data);
         rooms.refreshSoon();
       });
     }
-    for (const type of ["member:joined", "member:left"]) {
+    for (const type of ['member:joined', 'member:left']) {
       link.on(type, ({ chatroomId, userId, user, memberCount }) => {
         people.learn(userId, user);
         rooms.change(chatroomId, { memberCount });
@@ -191,14 +213,17 @@ export class Session extends Changing {
         if (chatroomId === rooms.openId) membersSoon();
       });
     }
-    link.on("chatroom:updated", ({ chatroomId, name, description, type }) => rooms.change(chatroomId, { name, description, type }));
-    link.on("chatroom:deleted", ({ chatroomId }) => this.#gone(chatroomId, "was deleted"));
-    link.on("market:price", (price) => this.market.take(price));
-    link.on("notification:new", (data) => this.#notified(data));
-    link.on("trade:created", (trade) => this.tell(`Trade: ${trade.direction} ${trade.symbol} at ${trade.entryPrice}`));
-    link.on("session:started", (session) => this.tell(`Live now: ${session.title}`));
+    link.on('chatroom:updated', ({ chatroomId, name, description, type }) =>
+      rooms.change(chatroomId, { name, description, type }),
+    );
+    link.on('chatroom:deleted', ({ chatroomId }) => this.#gone(chatroomId, 'was deleted'));
+    link.on('market:price', (price) => this.market.take(price));
+    link.on('notification:new', (data) => this.#notified(data));
+    link.on('trade:created', (trade) => this.tell(`Trade: ${trade.direction} ${trade.symbol} at ${trade.entryPrice}`));
+    link.on('session:started', (session) => this.tell(`Live now: ${session.title}`));
+    link.on('auth:ok', () => rooms.refreshSoon()); // we are online now, and counted
     link.onMissed((missed) => this.#missed(missed));
-    link.onLost((id) => this.#gone(id, "is not open to you any more"));
+    link.onLost((id) => this.#gone(id, 'is not open to you any more'));
     link.onRestored(() => this.#restored());
   }
 
@@ -218,20 +243,28 @@ export class Session extends Changing {
   #notified(data) {
     const entry = this.inbox.take(data);
     if (!entry) return;
-    this.tell(`${entry.title}: ${entry.message}`, entry.priority === "high" || entry.priority === "urgent" ? "urgent" : "note");
+    this.tell(
+      `${entry.title}: ${entry.message}`,
+      entry.priority === 'high' || entry.priority === 'urgent' ? 'urgent' : 'note',
+    );
     this.alerts.load().catch(() => {}); // it may have been one that fired
   }
 
   /** The live stream could not replay all: read it over REST. */
   #missed({ channel, chatroomId }) {
-    if (channel === "notifications") this.inbox.load().catch(() => {});
-    else this.#conversations.get(chatroomId)?.catchUp().catch(() => {});
+    if (channel === 'notifications') this.inbox.load().catch(() => {});
+    else
+      this.#conversations
+        .get(chatroomId)
+        ?.catchUp()
+        .catch(() => {});
   }
 
   #restored() {
     this.rooms.refreshSoon();
     this.inbox.load().catch(() => {});
     if (!this.market.symbols.length) this.#load();
-    this.conversation?.loadMembers().catch(() => {});
+    const open = this.conversation; // what it missed comes over the live stream
+    (open?.timeline.isLoaded ? open.loadMembers() : open?.load())?.catch(() => {});
   }
 }

@@ -1,9 +1,9 @@
 /** Who is here: a name, its development token, and both kept for this tab, so that a reload stays signed in. */
 
-import { newToken } from "./api.js";
-import { byId } from "./dom.js";
+import { newToken } from './api.js';
+import { byId } from './dom.js';
 
-const KEY = "realtime.identity";
+const KEY = 'realtime.identity';
 
 /** The identity of this tab: `{token, userId, firstName, lastName, expiresAt}`, or null. */
 export function remembered() {
@@ -31,25 +31,25 @@ function keep(identity) {
 
 /** Show the form; a promise of the identity. */
 export function signIn() {
-  const page = byId("sign-in");
-  const form = page.querySelector("form");
-  const name = byId("sign-in-name");
-  const problem = byId("sign-in-error");
+  const page = byId('sign-in');
+  const form = page.querySelector('form');
+  const name = byId('sign-in-name');
+  const problem = byId('sign-in-error');
   page.hidden = false;
   name.focus();
   return new Promise((resolve) => {
     const submit = async (event) => {
       event.preventDefault();
-      problem.textContent = "";
+      problem.textContent = '';
       try {
         const identity = keep(await newToken(name.value.trim()));
-        form.removeEventListener("submit", submit);
+        form.removeEventListener('submit', submit);
         page.hidden = true;
         resolve(identity);
       } catch (error) {
-        problem.textContent = error.status === 404 ? "This gateway signs no development tokens." : error.message;
+        problem.textContent = error.status === 404 ? 'This gateway signs no development tokens.' : error.message;
       }
     };
-    form.addEventListener("submit", submit);
+    form.addEventListener('submit', submit);
   });
 }

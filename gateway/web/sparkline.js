@@ -1,6 +1,6 @@
 /** A price's recent course as one line, without axes. */
 
-import { s } from "./dom.js";
+import { s } from './dom.js';
 
 const WIDTH = 72;
 const HEIGHT = 22;
@@ -9,8 +9,18 @@ const MARGIN = 2;
 export class Sparkline {
   /** `wide`: as wide as its place, and of one colour. */
   constructor({ wide = false } = {}) {
-    this.line = s("polyline", { class: "sparkline-line", points: "" });
-    this.element = s("svg", { class: `sparkline${wide ? " wide" : ""}`, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: wide ? "none" : null, "aria-hidden": "true", focusable: "false" }, this.line);
+    this.line = s('polyline', { class: 'sparkline-line', points: '' });
+    this.element = s(
+      'svg',
+      {
+        class: `sparkline${wide ? ' wide' : ''}`,
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        preserveAspectRatio: wide ? 'none' : null,
+        'aria-hidden': 'true',
+        focusable: 'false',
+      },
+      this.line,
+    );
   }
 
   draw(points) {
@@ -21,7 +31,10 @@ export class Sparkline {
     const span = Math.max(...points) - low || 1;
     const step = WIDTH / Math.max(points.length - 1, 1);
     const y = (price) => HEIGHT - MARGIN - ((price - low) / span) * (HEIGHT - 2 * MARGIN);
-    this.line.setAttribute("points", points.map((price, index) => `${(index * step).toFixed(1)},${y(price).toFixed(1)}`).join(" "));
-    this.element.classList.toggle("down", points.length > 1 && points.at(-1) < points[0]);
+    this.line.setAttribute(
+      'points',
+      points.map((price, index) => `${(index * step).toFixed(1)},${y(price).toFixed(1)}`).join(' '),
+    );
+    this.element.classList.toggle('down', points.length > 1 && points.at(-1) < points[0]);
   }
 }

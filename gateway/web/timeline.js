@@ -1,7 +1,7 @@
-/** The messages of one room as they are shown: in the order of `seq`, with those that are still on their way at the end. */
+/** The messages of one room as they are shown: in the order of `seq`, with those still on their way at the end. */
 
-import { Changing } from "./changes.js";
-import { dayOf } from "./format.js";
+import { Changing } from './changes.js';
+import { dayOf } from './format.js';
 
 export const PAGE = 50;
 const KEPT_MAX = 600; // shown at once; older ones are read back when somebody scrolls there
@@ -103,21 +103,21 @@ export class Timeline extends Changing {
   /** A message of ours goes out, or goes out again. */
   sending(clientMessageId, text) {
     const atMs = this.#pending.get(clientMessageId)?.atMs ?? Date.now();
-    this.#pending.set(clientMessageId, { text, atMs, state: "sending", reason: "" });
+    this.#pending.set(clientMessageId, { text, atMs, state: 'sending', reason: '' });
     this.changed();
   }
 
   /** It is on disk; the message itself follows, or was there first. */
   sent(clientMessageId) {
     const pending = this.#pending.get(clientMessageId);
-    if (pending) pending.state = "sent";
+    if (pending) pending.state = 'sent';
     this.changed();
   }
 
   /** It is not, and nobody tries any more. */
   failed(clientMessageId, reason) {
     const pending = this.#pending.get(clientMessageId);
-    if (pending) Object.assign(pending, { state: "failed", reason });
+    if (pending) Object.assign(pending, { state: 'failed', reason });
     this.changed();
   }
 
@@ -131,7 +131,7 @@ export class Timeline extends Changing {
     this.changed();
   }
 
-  /** What is shown, in order: `{kind: "day"|"unread"|"message"|"pending", key, …}`. `me` names whose the pending are. */
+  /** What is shown, in order: `{kind: day, unread, message or pending, key, …}`. `me`: whose the pending are. */
   items(me) {
     const items = [];
     let before = null;
@@ -139,19 +139,20 @@ export class Timeline extends Changing {
     for (const message of this.#messages) {
       const day = dayOf(message.atMs);
       const newDay = before === null || day !== dayOf(before.atMs);
-      if (newDay) items.push({ kind: "day", key: `day-${day}-${message.seq}`, text: day });
+      if (newDay) items.push({ kind: 'day', key: `day-${day}-${message.seq}`, text: day });
       const divider = !divided && message.seq > this.dividerSeq;
       if (divider) {
-        items.push({ kind: "unread", key: "unread" });
+        items.push({ kind: 'unread', key: 'unread' });
         divided = true;
       }
-      const together = !newDay && !divider && before.userId === message.userId && message.atMs - before.atMs < TOGETHER_MS;
-      items.push({ kind: "message", key: `m-${message.seq}`, message, together });
+      const together =
+        !newDay && !divider && before.userId === message.userId && message.atMs - before.atMs < TOGETHER_MS;
+      items.push({ kind: 'message', key: `m-${message.seq}`, message, together });
       before = message;
     }
     for (const [clientMessageId, pending] of this.#pending) {
       const together = before?.userId === me;
-      items.push({ kind: "pending", key: `p-${clientMessageId}`, clientMessageId, pending, together });
+      items.push({ kind: 'pending', key: `p-${clientMessageId}`, clientMessageId, pending, together });
       before = { userId: me };
     }
     return items;

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
-from tests.support.local_system import LocalSystem
+from tests.support.local_system import LocalSystem, settings_on
 from tests.support.queues import empty_queues
-from tests.support.tokens import SECRET
 
 
 @pytest.fixture(scope="package")
@@ -19,14 +17,6 @@ async def system(
     """Two gateways and one of each other service. It ends before other tests use the broker."""
     await empty_queues(infrastructure.amqp_url)
     directory: Path = tmp_path_factory.mktemp("system")
-    settings = {
-        "AMQP_URL": infrastructure.amqp_url,
-        "MONGODB_URI": infrastructure.mongodb_uri,
-        "MONGODB_DATABASE": new_id(Prefix.COMMAND),
-        "JWT_SECRET": SECRET,
-        "GATEWAY_HOST": "127.0.0.1",
-        "LOG_FORMAT": "json",
-        "LOG_LEVEL": "debug",
-    }
+    settings = settings_on(infrastructure) | {"LOG_FORMAT": "json", "LOG_LEVEL": "debug"}
     with LocalSystem(directory, settings) as started:
         yield started

@@ -19,12 +19,26 @@ from typing import Self
 from deploy.command import Command
 from deploy.run_file import read_run_file
 from deploy.settings import PROJECT
+from shared.ids import Prefix, new_id
+from tests.support.infrastructure import Infrastructure
 from tests.support.server_process import ServerProcess
+from tests.support.tokens import SECRET
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 90.0
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+def settings_on(infrastructure: Infrastructure) -> dict[str, str]:
+    """Settings of a system on these servers, with an empty database, whose tokens `mint` makes."""
+    return {
+        "AMQP_URL": infrastructure.amqp_url,
+        "MONGODB_URI": infrastructure.mongodb_uri,
+        "MONGODB_DATABASE": new_id(Prefix.COMMAND),
+        "JWT_SECRET": SECRET,
+        "GATEWAY_HOST": "127.0.0.1",
+    }
 
 
 class LocalSystem:
