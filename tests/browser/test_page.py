@@ -1,7 +1,7 @@
 """What the page shows and how it is used: history, prices, alerts, the keyboard, small screens, accessibility."""
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import DESKTOP, PHONE, Scheme, Visitor
@@ -149,4 +149,4 @@ async def test_an_accessibility_checker_finds_nothing(
 
 async def _complaints(visitor: Visitor) -> str:
     results = await Axe().run(visitor.page)
-    return results.generate_report() if results.violations_count else ""
+    return str(results.generate_report()) if results.violations_count else ""

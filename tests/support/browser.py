@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, ViewportSize, async_playwright, expect
 
 CHROMIUM = Path("/usr/bin/chromium")
 INSTALL = "sudo make tools"
@@ -71,7 +71,7 @@ class Visitor:
         **options: Any,
     ) -> AsyncIterator[Self]:
         """Open the page, and sign in where a name is given. `options` are Playwright's, of a context."""
-        viewport = {"width": size[0], "height": size[1]}
+        viewport = ViewportSize(width=size[0], height=size[1])
         context = await browser.new_context(viewport=viewport, color_scheme=scheme, locale="en-GB", **options)
         try:
             visitor = cls(context, await context.new_page(), url)
