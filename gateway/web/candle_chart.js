@@ -145,7 +145,7 @@ export class CandleChart {
     const { atMs, open, high, low, close } = list[this.#at ?? list.length - 1] ?? list.at(-1);
     const isDaily = INTERVALS[this.candles.interval] >= INTERVALS['1d'];
     const [o, hi, lo, c] = [open, high, low, close].map((price) => priceOf(price, digits));
-    const text = `${isDaily ? date.format(atMs) : timeOf(atMs)}   O ${o}   H ${hi}   L ${lo}   C ${c}`;
+    const text = `${isDaily ? date.format(atMs) : timeOf(atMs)}  O ${o}  H ${hi}  L ${lo}  C ${c}`;
     setText(this.legend, text);
     this.svg.setAttribute(
       'aria-label',

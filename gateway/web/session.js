@@ -16,6 +16,7 @@ const PRICES_PER_S = 2; // what an eye can follow
 export class Session extends Changing {
   #conversations = new Map();
   #refreshing = null;
+  #leaving = new Set(); // rooms that the user is leaving: of these we know
   #met = new Set(); // direct rooms whose users are known
   /** The user that a direct message is being written to while there is no room yet. */
   draftTo = null;
@@ -167,7 +168,8 @@ export class Session extends Changing {
   }
 
   async leave(id) {
-    const room = await this.api.leave(id);
+    this.#leaving.add(id);
+    const room = await this.api.leave(id).finally(() => this.#leaving.delete(id));
     this.link.unfollow(id);
     if (room.type === 'public') this.rooms.change(id, { isMember: false, memberCount: room.memberCount });
     else this.#drop(id);
@@ -211,6 +213,7 @@ export class Session extends Changing {
         rooms.change(chatroomId, { memberCount });
         rooms.refreshSoon();
         if (chatroomId === rooms.openId) membersSoon();
+        if (type === 'member:left' && userId === this.me.userId) this.#removed(chatroomId);
       });
     }
     link.on('chatroom:updated', ({ chatroomId, name, description, type }) =>
@@ -232,6 +235,13 @@ export class Session extends Changing {
     if (!this.rooms.has(data.chatroomId)) this.rooms.refresh().catch(() => {}); // a direct room, just made
     this.rooms.message(data);
     this.#conversations.get(data.chatroomId)?.take(data);
+  }
+
+  /** Somebody has taken us out of a room, or we have left it elsewhere. */
+  #removed(id) {
+    if (this.#leaving.has(id)) return;
+    if (this.rooms.get(id)?.type === 'public') this.rooms.change(id, { isMember: false });
+    else this.#gone(id, 'is not open to you any more');
   }
 
   #gone(id, what) {

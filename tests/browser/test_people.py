@@ -129,10 +129,27 @@ async def test_whoever_is_invited_finds_the_private_room(browser: Browser, url: 
             await rob.page.get_by_role("searchbox", name="Search rooms").fill("Closed")
             await expect(rob.page.get_by_role("heading", name="No room begins with that")).to_be_visible()
             await expect(rob.room("Closed Circle")).to_have_count(0)
-        await pia.page.get_by_role("button", name="Delete room").click()
-        await pia.page.get_by_role("dialog").get_by_role("button", name="Delete room").click()
-        await expect(quinn.page.locator(".toast")).to_contain_text("“Closed Circle” was deleted")
+        await pia.page.get_by_role("button", name="Members", exact=True).click()
+        await (
+            pia.page.get_by_role("button", name="Remove Quinn Hale")
+            .or_(pia.page.get_by_role("button", name="Remove user_quinn_hale"))
+            .click()
+        )
+        await expect(quinn.page.locator(".toast")).to_contain_text("“Closed Circle” is not open to you any more")
         await expect(quinn.title()).to_have_count(0)
+        await expect(quinn.room("Closed Circle")).to_have_count(0)
+
+
+async def test_a_deleted_room_closes_before_everybody(browser: Browser, url: str) -> None:
+    async with Visitor.arrive(browser, url, "Sam Pratt") as sam, Visitor.arrive(browser, url, "Tia Wong") as tia:
+        await sam.create_room("Short Lived")
+        await tia.open_room("Short Lived")
+        await sam.page.get_by_role("button", name="Delete room").click()
+        await sam.page.get_by_role("dialog").get_by_role("button", name="Delete room").click()
+        await expect(tia.page.locator(".toast")).to_contain_text("“Short Lived” was deleted")
+        for visitor in (sam, tia):
+            await expect(visitor.title()).to_have_count(0)
+            await expect(visitor.room("Short Lived")).to_have_count(0)
 
 
 async def test_direct_messages_need_no_room_and_no_subscription(browser: Browser, url: str) -> None:
