@@ -9,12 +9,14 @@ import aio_pika
 
 from market_feed.sources.sim import INSTRUMENTS, Walk
 from market_feed.ticker import Tick
+from shared.times import now_ms
 from tests.support.events import EXCHANGE, cloud_event
 
 HISTORY_S = 12 * 3600
 HISTORY_STEP_S = 30.0
 EVENT_TICKS = 500
 LIVE_STEP_S = 0.25
+TICKS_PER_S = 4.0
 SEED = 7
 
 
@@ -53,21 +55,20 @@ class Prices:
         await self._publish(exchange, ticks)
 
     async def _live(self, exchange: aio_pika.abc.AbstractExchange) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LIVE_STEP_S)
-            at_ms = round((self._began_s + HISTORY_S + loop.time() % 1) * 1000)
-            ticks = [tick for walk in self._walks for tick in walk.step(LIVE_STEP_S, 4.0, at_ms)]
-            await self._publish(exchange, ticks, dated=False)
+            await self._publish(
+                exchange, [tick for walk in self._walks for tick in walk.step(LIVE_STEP_S, TICKS_PER_S, now_ms())]
+            )
 
-    async def _publish(self, exchange: aio_pika.abc.AbstractExchange, ticks: list[Tick], *, dated: bool = True) -> None:
+    async def _publish(self, exchange: aio_pika.abc.AbstractExchange, ticks: list[Tick]) -> None:
         if not ticks:
             return
         self._events += 1
-        body = cloud_event(f"evt_prices_{self._events}", "market.tick", [_fields(tick, dated) for tick in ticks])
+        body = cloud_event(f"evt_prices_{self._events}", "market.tick", [_fields(tick) for tick in ticks])
         await exchange.publish(aio_pika.Message(body, content_type="application/json"), "market.tick")
 
 
-def _fields(tick: Tick, dated: bool) -> dict[str, Any]:
+def _fields(tick: Tick) -> dict[str, Any]:
     fields = {"symbol": tick.symbol, "price": tick.price, "bid": tick.bid, "ask": tick.ask, "volume": tick.volume}
-    return fields | ({"timestamp": tick.at_ms} if dated else {})
+    return fields | {"timestamp": tick.at_ms}
