@@ -55,7 +55,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                 rates.nodes_changed,
             )
             admin.checks["lease"] = nodes.readiness
-            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence, now_ms).answer)
+            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence, now_ms).answer, mongo.is_away)
             admin.checks["partitions"] = nodes.partitions_readiness
             await bus.consume(rates.queue, rates.handle)
             await bus.consume(profiles.queue, profiles.learn, split=split_events)

@@ -28,6 +28,7 @@ GATHER_TURNS = 2.0  # how many times what a flush takes the next one waits: half
 PRICE_GRID_S = 1.0 / 50  # prices of all symbols leave together, so that a socket gets one write for all of its symbols
 SEEN_KEYS_MAX = 20_000
 OVERDUE_S = 1.0
+LINGER_S = 10.0
 STALE_MARK = "!stale"  # in the key of a price whose frame tells that it turned stale or moves again
 RATE_MAX = 50
 
@@ -96,7 +97,7 @@ class Joiner:
     At most 10,000 items wait, and as many without an order; of the ordered, what is beyond becomes a gap to be filled.
     """
 
-    __slots__ = ("aside", "asks", "at_seq", "check", "direct_from", "overtaken", "waiting")
+    __slots__ = ("aside", "asks", "at_seq", "check", "direct_from", "lingers_until_s", "overtaken", "waiting")
 
     def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
         self.at_seq = at_seq
@@ -105,6 +106,7 @@ class Joiner:
         self.aside: list[bytes] = []  # without an order; only while held, who subscribes does not miss them
         self.asks = True  # subscribes by itself, so the answer to that admits it
         self.check = 0  # the check that holds it; 0 is none
+        self.lingers_until_s: float | None = None  # its attempt failed, and it is expected to try again
         self.overtaken = False  # a check began while it asked: the answer may be from before what gave cause to it
 
 
@@ -184,6 +186,7 @@ class Hub:
         self._of.setdefault(sink, set()).add(name)
         if (joiner := channel.joining.get(sink)) is not None:
             joiner.asks = True
+            joiner.lingers_until_s = None
             return
         if sink in channel.lane.sinks and channel.stream.last_seq is None:  # no order: nothing to take up again
             channel.joining[sink] = Joiner(None)
@@ -402,6 +405,28 @@ class Hub:
         for channel in self.channels.values():
             channel.newest = None
 
+    def linger(self, sink: Sink, name: str, now_s: float) -> None:
+        """An attempt to subscribe failed in a way that lets the client try again: until it does, what comes waits, so
+        that a direct message is not shown before those that were missed. Not for long: see `given_up`."""
+        channel = self.channels.get(name)
+        joiner = None if channel is None else channel.joining.get(sink)
+        if joiner is not None:
+            joiner.asks = False
+            joiner.lingers_until_s = now_s + LINGER_S
+
+    def given_up(self, now_s: float) -> list[tuple[Sink, str]]:
+        """Who has not tried again. Direct messages that waited are shown; the others are returned: they leave."""
+        leaving: list[tuple[Sink, str]] = []
+        for name, channel in self.channels.items():
+            for sink, joiner in list(channel.joining.items()):
+                if joiner.lingers_until_s is None or joiner.lingers_until_s > now_s:
+                    continue
+                if joiner.direct_from is None:
+                    leaving.append((sink, name))
+                else:
+                    self.admit(sink, name, joiner.direct_from, (), now_s)
+        return leaving
+
     def overdue(self, now_s: float) -> None:
         """Note as gaps what has been promised to subscribers and has not come for a second."""
         for channel in self.channels.values():
@@ -489,6 +514,10 @@ class Hub:
         fresh = users.lane.sinks - set(room.sinks())
         if fresh and room.stream.last_seq is not None and delivery.seq <= room.stream.last_seq:
             self._rewind(room, delivery.seq - 1, now_s)
+        for sink in users.lane.sinks & room.joining.keys():
+            joiner = room.joining[sink]
+            if joiner.lingers_until_s is not None and joiner.direct_from is None:
+                joiner.direct_from = delivery.seq - 1
         for sink in fresh:
             room.lane.sinks.add(sink)
             room.direct[sink] = room.stream.last_seq or 0

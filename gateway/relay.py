@@ -84,6 +84,8 @@ class Relay:
                 await asyncio.sleep(SWEEP_INTERVAL_S)
                 self._measure()
                 self._hub.overdue(self._loop.time())
+                for sink, name in self._hub.given_up(self._loop.time()):
+                    self.leave(sink, name)
                 self._fill_gaps()
                 await self._unbind_idle()
 

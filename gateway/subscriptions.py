@@ -208,8 +208,11 @@ class Subscriptions:
 
     def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
         """A subscription did not come about. A worker that is away does not end the one that was there before."""
-        if not (isinstance(error, Unavailable) and self._hub.resume(socket, name, self._loop_time())):
+        is_away = isinstance(error, Unavailable) or (isinstance(error, Refusal) and error.code is ErrorCode.UNAVAILABLE)
+        if not is_away:
             self._leave(socket, name)
+        elif not self._hub.resume(socket, name, self._loop_time()):
+            self._hub.linger(socket, name, self._loop_time())
 
     def _admit(self, socket: Socket, name: str, seq: int, frames: list[bytes], replayed: bool) -> None:
         """Raises NOT_FOUND if the socket was evicted while it was asked for."""

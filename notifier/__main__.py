@@ -50,7 +50,8 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
             queries = Queries(InboxDesk(entries, events, now_ms), desk, standings)
             bus.on_disconnected += [inboxes.forget, watch.forget]
             bus.on_connected.append(watch.reconnected)
-            await bus.consume(NOTIFIER_QUERY, QueryServer(bus, NotifierQueries, queries.answer).handle, concurrency=8)
+            answer = QueryServer(bus, NotifierQueries, queries.answer, mongo.is_away)
+            await bus.consume(NOTIFIER_QUERY, answer.handle, concurrency=8)
             await bus.consume(NOTIFIER_EVENTS, intake.handle, split=split_events)
             await bus.consume(NOTIFIER_VERDICTS, Standings(events, standings, bus, now_ms).handle, split=split_events)
             await bus.consume(NOTIFIER_TICKS, watch.handle)

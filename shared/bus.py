@@ -8,8 +8,9 @@ The only module that knows aio-pika. What stands on it:
 - `listen` hands every body of a process's own queue to a plain function, unacknowledged: the gateway's fast path.
 
 The connection is made again for ever, with backoff; queues, bindings and consumers are restored each time, and then the
-`on_connected` hooks run, because what was missed meanwhile only they can know. Publishing while disconnected fails at
-once with Unavailable: who must not lose a line has not acknowledged its cause, and does it again.
+`on_connected` hooks run, because what was missed meanwhile only they can know. Publishing while disconnected, or
+while the broker confirms nothing, fails at once with Unavailable: who must not lose a line has not acknowledged its
+cause, and does it again.
 """
 
 import asyncio
@@ -60,7 +61,8 @@ _reply_decoder = msgspec.json.Decoder(Reply)
 CONFIRM_TIMEOUT_S = 10.0
 HEARTBEAT_S = 5  # a frozen consumer is noticed, and its partitions move, after about twice that
 BACKOFF_FIRST_S = 0.1
-BACKOFF_MAX_S = 3.0
+BACKOFF_MAX_S = 1.0
+STALLED_S = 2.0  # without a confirm: the broker is blocked (memory, disk), frozen, or cut off
 GATHERED_MAX_BYTES = 64 * 1024 * 1024
 REPLY_QUEUE_EXPIRES_MS = 60_000
 DEADLINE_SWEEP_S = 0.1
@@ -157,6 +159,7 @@ class Bus:
         self._leaving = False
         self._link: _Link | None = None
         self._connected = asyncio.Event()
+        self._unconfirmed: dict[_Confirm, float] = {}  # oldest first: since when
         self._consumers: list[Consumer] = []
         self._listeners: list[_Listener] = []
         self._own_queues: list[QueueSpec] = []
@@ -287,6 +290,12 @@ class Bus:
                     with suppress(*_LOST):
                         consumer.measure_depth(await _depth(self._link.connection, consumer.queue))
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether what has waited longest for the broker has waited for 2 s."""
+        oldest_s = next(iter(self._unconfirmed.values()), None)
+        return oldest_s is not None and time.monotonic() - oldest_s > STALLED_S
+
     # Out ------------------------------------------------------------------------------------------------------------
 
     def publish(
@@ -327,13 +336,20 @@ class Bus:
     def _gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None) -> "_Confirm":
         if not self.is_connected:
             return _Confirm.failed("the broker is not connected")
-        parcel = self._lanes.add(lane, key, line, _Confirm, expires_at_ms)
+        if self._unconfirmed and self.is_stalled:
+            return _Confirm.failed("the broker takes nothing")
+        parcel = self._lanes.add(lane, key, line, self._new_confirm, expires_at_ms)
         if parcel is None:
             return _Confirm.failed("too much waits for the broker")
         if not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
         return parcel.waiter
+
+    def _new_confirm(self) -> "_Confirm":
+        confirm = _Confirm()
+        self._unconfirmed[confirm] = time.monotonic()
+        return confirm
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -363,6 +379,7 @@ class Bus:
             metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
             metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
         finally:
+            del self._unconfirmed[parcel.waiter]
             if self._lanes.arrived(parcel):
                 self._flush()
 
@@ -430,6 +447,10 @@ class Bus:
             while self._deadlines and self._deadlines[0][0] <= now_ms():
                 late.append(heapq.heappop(self._deadlines)[1])
             self._fail(late, "no answer in time")
+            for confirm, since_s in self._unconfirmed.items():
+                if time.monotonic() - since_s <= STALLED_S:
+                    break
+                self._fail(confirm.command_ids, "the broker takes nothing")
 
     def _fail(self, command_ids: Iterable[str], reason: str) -> None:
         failed: list[str] = []

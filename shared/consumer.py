@@ -25,7 +25,7 @@ from shared.topology import queue_label
 log = logs.get(__name__)
 
 UNAVAILABLE_PAUSE_FIRST_S = 0.1
-UNAVAILABLE_PAUSE_MAX_S = 2.0
+UNAVAILABLE_PAUSE_MAX_S = 1.0
 FAILURE_PAUSE_FIRST_S = 0.05
 TRIES_MAX = 5
 

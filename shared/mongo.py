@@ -4,7 +4,7 @@ the `store.py` files only."""
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pymongo
 import pymongo.errors
@@ -12,6 +12,7 @@ from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.topology_description import TopologyDescription
 
 from shared import logs, metrics, tracing
 from shared.errors import Unavailable
@@ -23,6 +24,7 @@ Database = AsyncIOMotorDatabase[Document]
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+HEARTBEAT_MS = 1_000  # how often a server that is away is looked for while nobody asks for it
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 3.0
 PING_TIMEOUT_S = 1.0
@@ -74,11 +76,17 @@ class Mongo:
             event_listeners=[_Measure()],
             timeoutMS=round(timeout_s * 1000),
             serverSelectionTimeoutMS=round(timeout_s * 1000),
+            heartbeatFrequencyMS=HEARTBEAT_MS,
             w="majority",
             journal=True,
             retryWrites=False,  # every write of ours is safe to do again, and is, where its cause is not acknowledged
         )
         self.database: Database = self._client[database]
+
+    def is_away(self) -> bool:
+        """Whether the driver sees no server to write to: an operation now would wait for one until its deadline."""
+        seen = cast(TopologyDescription, self._client.topology_description)  # its stub takes it for a method
+        return not seen.has_writable_server()
 
     async def wait_ready(self, indexes: Indexes) -> None:
         """Return once the server answers and the indexes exist; tries for ever, with backoff."""

@@ -45,12 +45,22 @@ def unavailable(error: Unavailable) -> Refusal:
 
 
 class QueryServer:
-    """Answers the lines of a query queue, each on its own. Late ones are dropped: their caller has given up."""
+    """Answers the lines of a query queue, each on its own. Late ones are dropped: their caller has given up.
 
-    def __init__(self, bus: Publisher, commands: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
+    While `is_away` says that what they need is away they are refused at once, instead of at their deadline.
+    """
+
+    def __init__(
+        self,
+        bus: Publisher,
+        commands: Any,
+        answer: Callable[[Any], Awaitable[Any]],
+        is_away: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._bus = bus
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(commands)
         self._answer = answer
+        self._is_away = is_away
 
     async def handle(self, lines: list[Line]) -> None:
         """Answer a batch, concurrently. The handler of `Bus.consume`."""
@@ -70,6 +80,8 @@ class QueryServer:
         started_s = time.perf_counter()
         outcome = "ok"
         try:
+            if self._is_away():
+                raise Unavailable("the database is away")
             answer = reply_line(command.id, await self._answer(command))
         except Refusal as refusal:
             outcome = refusal.code

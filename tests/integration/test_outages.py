@@ -1,13 +1,27 @@
 """Something that a gateway needs is away: callers are told in time, nothing piles up, nothing is done twice or late."""
 
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 import aio_pika
+import pytest
 
 from shared.topology import DEAD, partition_of, partition_queue
+from tests.chaos.settle import history
+from tests.chaos.traffic import quiet_connections
+from tests.support.infrastructure import Infrastructure
 from tests.support.live_client import Caller, LiveClient
 from tests.support.services import chat_service, gateway
-from tests.support.waiting import until_async
+from tests.support.waiting import until, until_async
+
+READS_REFUSED = 5
+ANSWER_MAX_S = 6.0  # the deadline of a command, and some
+FAST_S = 1.5
+RECOVERY_MAX_S = 5.0
 
 
 async def depth(amqp_url: str, name: str) -> int:
@@ -35,3 +49,135 @@ async def test_a_send_that_nobody_took_in_time_is_refused_and_never_done_later(
                 stored = await Caller(url, "ann").data("GET", f"/v1/chatrooms/{room}/messages")
     assert [message["message"] for message in stored] == ["in time"]
     assert await depth(amqp_url, DEAD) == 0
+
+
+@dataclass
+class Seen:
+    """What a client has seen: when each send was first tried and answered, with what; how long reads took."""
+
+    answers: list[tuple[float, float, str]] = field(default_factory=list)
+    acked: list[str] = field(default_factory=list)
+    reads: list[tuple[float, float, int]] = field(default_factory=list)
+
+    def slowest_s(self, code: str) -> float:
+        """The longest that an answer of this code took."""
+        return max((until_s - since_s for since_s, until_s, what in self.answers if what == code), default=0.0)
+
+    def refused_s(self, since_s: float) -> list[float]:
+        """How long each read took that began after `since_s` and was answered with 503."""
+        return [took_s for at_s, took_s, status in self.reads if at_s > since_s and status == 503]
+
+    def first_ack_s(self, since_s: float) -> float:
+        """When the first send that began at or after `since_s` was acked, in seconds after it."""
+        return min(until_s - since_s for begun_s, until_s, what in self.answers if what == "ok" and begun_s >= since_s)
+
+
+async def keep_sending(client: LiveClient, room: str, seen: Seen) -> None:
+    """A message every 50 ms, each again with its clientMessageId until it is acked; until cancelled."""
+
+    async def send(key: str) -> None:
+        while True:
+            since_s = time.monotonic()
+            answer = await client.ask("chat:send", chatroomId=room, message=key, clientMessageId=key)
+            code = answer["data"]["code"] if answer["type"] == "error" else "ok"
+            seen.answers.append((since_s, time.monotonic(), code))
+            if code == "ok":
+                seen.acked.append(key)
+                return
+            assert answer["data"]["retryable"], answer
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as sending:
+        for number in itertools.count():
+            if len(seen.answers) < 10_000:
+                sending.create_task(send(f"k{number}"))
+            await asyncio.sleep(0.05)
+
+
+async def keep_reading(rest: Caller, room: str, seen: Seen) -> None:
+    """The room's history every 100 ms; until cancelled."""
+    while True:
+        since_s = time.monotonic()
+        status, body = await rest.call("GET", f"/v1/chatrooms/{room}/messages?limit=1")
+        seen.reads.append((since_s, time.monotonic() - since_s, status))
+        assert body["success"] == (status == 200), body
+        await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """The harness's own connections break too."""
+    with quiet_connections():
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("what", ["broker killed", "broker alarm", "database killed"])
+async def test_what_is_away_is_told_in_time_and_all_goes_on_when_it_is_back(
+    infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
+) -> None:
+    async with (
+        chat_service(amqp_url, mongodb_uri, database_name, rate_limit_messages_per_minute=100_000),
+        gateway(amqp_url, rate_limit_messages_per_minute=100_000) as url,
+        await LiveClient.as_user(url, "ann") as client,
+        await LiveClient.as_user(url, "bob") as listener,
+    ):
+        rest = Caller(url, "ann")
+        room = await rest.create_room()
+        await listener.ask("subscribe", channel="chatroom", chatroomId=room)
+        seen = Seen()
+        working = [
+            asyncio.create_task(work) for work in (keep_sending(client, room, seen), keep_reading(rest, room, seen))
+        ]
+        await until(lambda: len(seen.acked) > 10)
+        await asyncio.to_thread(take_away, infrastructure, what)
+        gone_s = time.monotonic()
+        await until(lambda: len(seen.refused_s(gone_s)) > READS_REFUSED, 30.0)
+        await asyncio.to_thread(bring_back, infrastructure, what)
+        back_s = time.monotonic()
+        await until(lambda: any(since_s >= back_s and code == "ok" for since_s, _, code in seen.answers), 30.0)
+        await until(lambda: seen.reads[-1][2] == 200 and seen.reads[-1][0] > back_s, 30.0)
+        reads_after_s = next(
+            at_s + took_s - back_s for at_s, took_s, status in seen.reads if at_s + took_s > back_s and status == 200
+        )
+        assert not any(task.done() for task in working)
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        refused = sorted(seen.refused_s(gone_s))
+        print(
+            f"{what}: slowest UNAVAILABLE {seen.slowest_s('UNAVAILABLE'):.2f} s; reads refused after"
+            f" {refused[len(refused) // 2]:.2f} s, slowest {refused[-1]:.2f} s; once it was back: first read after"
+            f" {reads_after_s:.2f} s, first ack after {seen.first_ack_s(back_s):.2f} s"
+        )
+        assert not client.is_closed
+        assert seen.slowest_s("UNAVAILABLE") < ANSWER_MAX_S
+        assert refused[len(refused) // 2] < FAST_S
+        assert seen.first_ack_s(back_s) < RECOVERY_MAX_S
+        assert reads_after_s < RECOVERY_MAX_S
+        stored = [item.key for item in await history(rest, room)]
+        assert len(stored) == len(set(stored))
+        assert set(seen.acked) <= set(stored)
+        await until(lambda: sum(frame["type"] == "chat:message" for frame in listener.frames) >= len(stored), 20.0)
+        heard = [frame["data"]["seq"] for frame in listener.frames if frame["type"] == "chat:message"]
+        assert heard == list(range(1, len(stored) + 1))
+
+
+def take_away(infrastructure: Infrastructure, what: str) -> None:
+    match what:
+        case "broker killed":
+            infrastructure.broker.kill()
+        case "broker alarm":
+            infrastructure.broker.control("set_vm_memory_high_watermark", "absolute", "1")
+        case _:
+            infrastructure.database.kill()
+
+
+def bring_back(infrastructure: Infrastructure, what: str) -> None:
+    match what:
+        case "broker killed":
+            infrastructure.broker.start()
+        case "broker alarm":
+            infrastructure.broker.control("set_vm_memory_high_watermark", "absolute", "1GiB")
+        case _:
+            infrastructure.database.start()

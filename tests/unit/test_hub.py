@@ -747,6 +747,41 @@ def test_a_resume_knows_which_direct_messages_the_socket_got_unasked() -> None:
     assert sink.got == ["3", "4", "5", "subscribed"]
 
 
+def test_a_direct_message_waits_for_a_resume_that_is_tried_again() -> None:
+    hub = Hub()
+    sink, other = user_socket(hub, "a"), user_socket(hub, "b")
+    hub.join(sink, ROOM)
+    assert not hub.resume(sink, ROOM, 0.0)
+    hub.linger(sink, ROOM, 0.0)
+    hub.deliver(direct(5, "a"), 0.0)
+    hub.deliver(direct(5, "b"), 0.0)
+    settle(hub, 0.0)
+    assert (sink.got, other.got) == ([], ["5"])
+    hub.join(sink, ROOM)
+    assert hub.shown_unasked(sink, ROOM) == range(0)
+    assert hub.given_up(100.0) == []  # it is trying
+    hub.admit(sink, ROOM, 5, [*greeting(), *greeting("4"), *greeting("5")], 0.0, replayed=True)
+    hub.deliver(direct(6, "a"), 0.0)
+    settle(hub, 1.0)
+    assert sink.got == ["subscribed", "4", "5", "6"]
+
+
+def test_direct_messages_that_waited_are_shown_when_nobody_tries_again() -> None:
+    hub = Hub()
+    sink, stranger = user_socket(hub, "a"), user_socket(hub, "c")
+    for one in (sink, stranger):
+        hub.join(one, ROOM)
+        hub.linger(one, ROOM, 0.0)
+    for seq in (5, 6):
+        hub.deliver(direct(seq, "a"), 0.0)
+    assert hub.given_up(1.0) == []
+    assert hub.given_up(11.0) == [(stranger, ROOM)]
+    hub.leave(stranger, ROOM)
+    hub.deliver(direct(7, "a"), 11.0)
+    settle(hub, 12.0)
+    assert (sink.got, stranger.got) == (["5", "6", "7"], [])
+
+
 def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
