@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TESTS ?= tests
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt token bench-market history chaos chaos-chat broker tools moved
+.PHONY: help run test check fmt token bench-market history chaos chaos-drain rolling soak chaos-chat broker tools moved
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -67,6 +67,15 @@ tools:
 
 chaos: $(VENV)/.installed broker ## random faults under load, and the verdict over every item; ARGS='--faults 200 --seed 1'; see docs/reliability.md
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-drain: $(VENV)/.installed broker ## SIGTERM to a gateway with 5,000 sockets; ARGS='--sockets 1000'
+	@exec $(BIN)/python -m tests.chaos.drain $(ARGS)
+
+rolling: $(VENV)/.installed broker ## restart every gateway and service, one after another, under load
+	@exec $(BIN)/python -m tests.chaos --rolling $(ARGS)
+
+soak: $(VENV)/.installed broker ## mixed load with churn for MINUTES=10, and whether anything grows
+	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
 chaos-chat: $(VENV)/.installed broker ## the same, of kills of chat_service alone
 	@exec $(BIN)/python -m tests.chaos --kinds kill:chat_service --faults 12 --pause 4,6 $(ARGS)

@@ -23,6 +23,7 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=40)
+    parser.add_argument("--rolling", action="store_true", help="restart every process with SIGTERM, one after another")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", default="", help="separated by commas; all if empty")
     parser.add_argument("--pause", default="1.5,5", help="seconds between two faults, from and to")
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     choices = [Choice.parse(text) for text in arguments.kinds.split(",") if text] or EVERYTHING
     least_s, most_s = map(float, arguments.pause.split(","))
-    plan = make_plan(arguments.seed, arguments.faults, choices, (least_s, most_s))
+    plan = None if arguments.rolling else make_plan(arguments.seed, arguments.faults, choices, (least_s, most_s))
 
     async def go(system: Patient) -> Outcome:
         return await run(

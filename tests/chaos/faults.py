@@ -12,7 +12,10 @@ from tests.chaos.client import Client, Clock
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.system import Patient
 from tests.chaos.traffic import BROKER_FAILURES, Publisher
+from tests.support.waiting import until, until_async
 
+ROLL_PAUSE_S = 3.0
+ROLL_TIMEOUT_S = 90.0
 TAPPED_S = 1.5
 TAPPED_BODIES = 50
 BROKER_WATERMARK = "1GiB"
@@ -60,6 +63,19 @@ class Faults:
                 tasks.create_task(self._one(fault, begun))
                 await begun.wait()
 
+    async def roll(self) -> None:
+        """Restart every process with SIGTERM, each once the one before is ready again."""
+        for number, name in enumerate(self._patient.names, 1):
+            await asyncio.sleep(ROLL_PAUSE_S)
+            fault = Fault(number, Kind.TERM, name, ROLL_PAUSE_S, 0.0)
+            begun_s = self._clock()
+            self._say(f"{begun_s:7.1f} s  {number:3d}  {fault}")
+            before = self._patient.signal(name, signal.SIGTERM)
+            await until(lambda: self._patient.pid(name) not in (before, None), ROLL_TIMEOUT_S)  # noqa: B023 - awaited
+            await until_async(lambda: asyncio.to_thread(self._patient.is_ready, name), bool, ROLL_TIMEOUT_S)  # noqa: B023
+            self.done.append(Done(fault, begun_s, self._clock()))
+        await asyncio.sleep(ROLL_PAUSE_S)
+
     async def _one(self, fault: Fault, begun: asyncio.Event) -> None:
         begun_s = self._clock()
         self._say(f"{begun_s:7.1f} s  {fault.number:3d}  {fault}")
@@ -71,6 +87,8 @@ class Faults:
         match fault.kind:
             case Kind.KILL:
                 self._patient.signal(fault.target, signal.SIGKILL)
+            case Kind.TERM:
+                self._patient.signal(fault.target, signal.SIGTERM)
             case Kind.FREEZE:
                 await self._freeze(fault)
             case Kind.BROKER_KILL | Kind.BROKER_RESTART:

@@ -10,6 +10,7 @@ class Kind(StrEnum):
     """What can go wrong."""
 
     KILL = "kill"  # SIGKILL; the supervisor starts the process again
+    TERM = "term"  # SIGTERM; the supervisor starts the process again
     FREEZE = "freeze"  # SIGSTOP, later SIGCONT
     BROKER_KILL = "broker-kill"
     BROKER_RESTART = "broker-restart"
@@ -26,7 +27,8 @@ class Kind(StrEnum):
 
 SERVICES = ("gateway", "chat_service", "notifier", "market_feed")
 _WEIGHTS = {
-    Kind.KILL: 26,
+    Kind.KILL: 22,
+    Kind.TERM: 4,
     Kind.FREEZE: 14,
     Kind.BROKER_KILL: 4,
     Kind.BROKER_RESTART: 3,
@@ -50,7 +52,7 @@ _HOLD_MAX_S = {
     Kind.STUCK_CLIENTS: 15.0,
     Kind.SLOW_CLIENTS: 15.0,
 }
-_NEEDS_PROCESS = {Kind.KILL, Kind.FREEZE}
+_NEEDS_PROCESS = {Kind.KILL, Kind.TERM, Kind.FREEZE}
 REPLICAS = 2
 
 

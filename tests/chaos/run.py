@@ -96,14 +96,14 @@ async def open_direct_rooms(
 
 async def run(
     patient: Patient,
-    plan: Sequence[Fault],
+    plan: Sequence[Fault] | None,
     seed: int,
     *,
     rates: Rates | None = None,
     until_expired: bool = True,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Break the system as planned under load; returns what came of it."""
+    """Break the system as planned under load, or restart it piece by piece without a plan; returns what came of it."""
     started_s = time.monotonic()
 
     def clock() -> float:
@@ -123,7 +123,7 @@ async def run(
         await until(lambda: all(client.is_ready for client in clients), START_TIMEOUT_S)
         before = await asyncio.to_thread(patient.memory_mib)
         acting = asyncio.create_task(traffic.run(rates or Rates(), people.all_rooms, people.pairs, people.heavy))
-        await faults.carry_out(plan)
+        await (faults.roll() if plan is None else faults.carry_out(plan))
         await _settle(outcome, patient, people, acting, clock, until_expired=until_expired)
         _weigh(outcome, before, await asyncio.to_thread(patient.memory_mib))
     finally:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,18 @@ class Patient:
             if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 return pid
         return None
+
+    def admin_url(self, name: str) -> str:
+        """Where a process is asked for its health and metrics."""
+        return self.local.entries()[f"{name.upper().replace('-', '_')}_ADMIN_URL"]
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a process says that it is. Blocks for up to 2 s."""
+        try:
+            with urllib.request.urlopen(f"{self.admin_url(name)}/readyz", timeout=2.0) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
 
     def signal(self, name: str, number: signal.Signals) -> int | None:
         """Send a signal to a process; returns its id, None if it does not run."""

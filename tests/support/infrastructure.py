@@ -23,7 +23,7 @@ from deploy.ports import KeptPorts
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import block_until
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 150.0
 STOP_TIMEOUT_S = 20.0
 QUEUE_NAMES_TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 30.0

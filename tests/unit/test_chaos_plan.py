@@ -30,7 +30,7 @@ def test_faults_are_bounded_and_name_processes_that_exist(seed: int) -> None:
     for fault in make_plan(seed, 100):
         assert 1.5 <= fault.pause_s <= 5.0
         assert 0.0 <= fault.hold_s <= 15.0
-        assert (fault.target in processes) == (fault.kind in {Kind.KILL, Kind.FREEZE})
+        assert (fault.target in processes) == (fault.kind in {Kind.KILL, Kind.TERM, Kind.FREEZE})
 
 
 def test_choices_narrow_the_plan() -> None:
