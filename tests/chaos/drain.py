@@ -7,10 +7,12 @@ time, and miss and repeat nothing; the gateway must exit with 0 in time. Exits w
 import argparse
 import asyncio
 import itertools
+import random
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,28 +47,35 @@ class Sitter:
 
     number: int
     room: str
-    urls: list[str]  # where it goes, one after another
+    url: str
+    then: str  # where it goes once it was told to
     seqs: list[int] = field(default_factory=list)
     began: int | None = None
     drain_ms: int | None = None
     close_code: int | None = None
     closed_s: float = 0.0
+    early: list[int | str | None] = field(default_factory=list)  # how connections ended before
     listens: bool = False
 
     async def run(self, http: aiohttp.ClientSession, slots: asyncio.Semaphore) -> None:
-        """Listen until cancelled; go on with the next address after a close."""
-        for url in itertools.chain(self.urls, itertools.repeat(self.urls[-1])):
+        """Listen until cancelled; once seen off, at the other address."""
+        while True:
+            url = self.url if self.drain_ms is None else self.then
             try:
                 async with slots:
                     ws = await http.ws_connect(f"{url}/v1/live", timeout=aiohttp.ClientWSTimeout(ws_close=2.0))
                     await ws.send_str(orjson.dumps(self._auth()).decode())
                 await self._read(ws)
-            except (aiohttp.ClientError, OSError):
-                await asyncio.sleep(0.2)
+            except (aiohttp.ClientError, OSError) as error:
+                self.early.append(type(error).__name__)
+                await asyncio.sleep(random.uniform(0.2, 1.0))
                 continue
-            if self.close_code is None:
+            if self.drain_ms is None:
+                self.early.append(ws.close_code)
+                await asyncio.sleep(random.uniform(0.2, 1.0))
+            elif self.close_code is None:
                 self.close_code, self.closed_s = ws.close_code, time.monotonic()
-            await asyncio.sleep((self.drain_ms or 200) / 1000)
+                await asyncio.sleep(self.drain_ms / 1000)
 
     def _auth(self) -> Mapping[str, object]:
         target = {"channel": "chatroom", "chatroomId": self.room}
@@ -112,6 +121,9 @@ class Drained:
             "gone after s": round(self.took_s, 1),
             "told server:drain": len(delays),
             "closed with 1012": sum(sitter.close_code == RESTARTING for sitter in self.sitters),
+            "attempts and connections that ended otherwise": dict(
+                Counter(one for each in self.sitters for one in each.early)
+            ),
             "closed over s": round(max(ends, default=0.0) - min(ends, default=0.0), 1),
             "reconnectAfterMs p10, p50, p90": [percentile(delays, share) for share in (0.1, 0.5, 0.9)],
             "different times": len(set(delays)),
@@ -147,7 +159,7 @@ async def drain(system: LocalSystem, directory: Path, count: int, timeout_s: flo
     try:
         await wait_ready(admin_port)
         rooms = [await Caller(staying, "operator").create_room(f"Drain {number}") for number in range(ROOMS)]
-        sitters = [Sitter(number, rooms[number % ROOMS], [url, staying]) for number in range(count)]
+        sitters = [Sitter(number, rooms[number % ROOMS], url, staying) for number in range(count)]
         slots = asyncio.Semaphore(OPEN_AT_ONCE)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             running = [asyncio.create_task(sitter.run(http, slots)) for sitter in sitters]
