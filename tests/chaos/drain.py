@@ -6,7 +6,6 @@ time, and miss and repeat nothing; the gateway must exit with 0 in time. Exits w
 
 import argparse
 import asyncio
-import itertools
 import random
 import signal
 import sys
@@ -198,11 +197,14 @@ async def _drain_under_load(
 
 
 async def _talk(rest: Caller, heads: dict[str, int]) -> None:
-    for number, room in enumerate(itertools.cycle(heads)):
-        body = {"message": f"m{number}", "clientMessageId": f"m{number}"}
-        while (said := await rest.call("POST", f"/v1/chatrooms/{room}/messages", json=body))[0] == 503:
-            await asyncio.sleep(0.2)
-        heads[room] = said[1]["data"]["seq"]
+    rooms, number = list(heads), 0
+    while True:
+        room, key = rooms[number % len(rooms)], f"m{number}"
+        body = {"message": key, "clientMessageId": key}
+        status, said = await rest.call("POST", f"/v1/chatrooms/{room}/messages", json=body)
+        if status != 503:  # else the same once more
+            heads[room] = said["data"]["seq"]
+            number += 1
         await asyncio.sleep(1 / RATE)
 
 
