@@ -5,6 +5,7 @@ from functools import partial
 
 from chat_service import presence_store, store
 from chat_service.group_insert import GroupInsert
+from chat_service.group_read import GroupRead
 from chat_service.limits import SlidingWindow
 from chat_service.node_store import NodeStore
 from chat_service.nodes import Nodes
@@ -44,13 +45,15 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             presence = Presence(present, bus, node_id, now_ms, PresenceTimes())
             profiles = Profiles(ProfileStore(mongo.database), node_id)
             rates = Rates(SlidingWindow(settings.rate_limit_messages_per_minute), bus, node_id, now_ms)
-            inserts = GroupInsert(rooms)
+            inserts, active_now = GroupInsert(rooms), GroupRead(rooms.active_now)
             nodes = Nodes(
                 NodeStore(mongo.database),
                 bus,
                 node_id,
                 now_ms,
-                lambda is_current: Partition(rooms, present, profiles, rates, bus, inserts, now_ms, is_current),
+                lambda is_current: Partition(
+                    rooms, present, profiles, rates, bus, inserts, active_now, now_ms, is_current
+                ),
                 partial(repair, rooms, now_ms),
                 rates.nodes_changed,
             )

@@ -105,11 +105,24 @@ def users_of(command: RoomCommands) -> tuple[str, ...]:
             return (caller,)
 
 
+def may_look_public(command: RoomCommands) -> bool:
+    """Whether a decision on this command needs no membership while its room is public."""
+    return isinstance(command, SubscribeRoom | SetTyping)
+
+
+def shows_profile(command: RoomCommands) -> bool:
+    """Whether what comes of the command shows its caller's profile."""
+    return isinstance(command, SendMessage | SendDirect | CreateRoom | JoinRoom)
+
+
 def shows_active_now(command: RoomCommands) -> bool:
-    """Whether the answer tells of presence: how many members are online, or whether one is."""
-    return isinstance(
-        command, SubscribeRoom | CreateRoom | UpdateRoom | JoinRoom | LeaveRoom | AddMember | RemoveMember
-    )
+    """Whether the answer tells how many members are online."""
+    return isinstance(command, SubscribeRoom) or names_members(command)
+
+
+def names_members(command: RoomCommands) -> bool:
+    """Whether it matters for the answer who of those named is online."""
+    return isinstance(command, CreateRoom | UpdateRoom | JoinRoom | LeaveRoom | AddMember | RemoveMember)
 
 
 def decide(asked: list[Asked], states: Mapping[str, RoomState], now_ms: int) -> Changes:

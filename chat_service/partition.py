@@ -23,19 +23,30 @@ from typing import Any
 import msgspec
 
 from chat_service import metrics
-from chat_service.decisions import Asked, Changes, RoomState, decide, shows_active_now, users_of
+from chat_service.decisions import (
+    Asked,
+    Changes,
+    RoomState,
+    decide,
+    may_look_public,
+    names_members,
+    shows_active_now,
+    shows_profile,
+    users_of,
+)
 from chat_service.group_insert import GroupInsert
+from chat_service.group_read import GroupRead
 from chat_service.lag import Lag
 from chat_service.messages import RecentMessages
 from chat_service.presence import presence_view
-from chat_service.presence_store import PresenceStore
+from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profiles import Profiles
 from chat_service.rates import Rates
-from chat_service.rooms import Room
+from chat_service.rooms import Room, RoomType
 from chat_service.store import Conflict, RoomStore
 from chat_service.typing_marks import TypingMarks, Typist
 from shared import logs, tracing
-from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark
+from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark, UpdateRoom
 from shared.commands import refusal_line, reply_line, request_id_of
 from shared.consumer import Line
 from shared.errors import Refusal, Unavailable
@@ -74,6 +85,7 @@ class Partition:
         rates: Rates,
         bus: Publisher,
         inserts: GroupInsert,
+        active_now: GroupRead[str, int],
         clock_ms: Callable[[], int],
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -83,6 +95,7 @@ class Partition:
         self._rates = rates
         self._bus = bus
         self._inserts = inserts
+        self._active_now = active_now
         self._clock_ms = clock_ms
         self._is_current = is_current
         self._typing = TypingMarks()
@@ -215,9 +228,11 @@ class Partition:
         states = {room_id: self._states[room_id] for room_id in room_ids}
         for room_id in room_ids:
             self._states.move_to_end(room_id)
-        await self._profiles.load({job.command.caller.user_id for job in jobs})
-        await self._load_members(jobs, states)
-        await self._load_active_now(jobs, states)
+        await asyncio.gather(
+            self._profiles.load({job.command.caller.user_id for job in jobs if shows_profile(job.command)}),
+            self._load_members(jobs, states),
+            self._load_active_now(jobs, states),
+        )
         if look_up:
             await self._load_stored(jobs, states)
         return states
@@ -235,9 +250,15 @@ class Partition:
             self._states[room_id] = RoomState(rooms.get(room_id), recent=self._recent)
 
     async def _load_members(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
+        public = {
+            room_id
+            for room_id, state in states.items()
+            if state.room is not None and state.room.type is RoomType.PUBLIC
+        } - {job.command.room_id for job in jobs if isinstance(job.command, UpdateRoom)}
         wanted = {
             (job.command.room_id, user_id)
             for job in jobs
+            if not (may_look_public(job.command) and job.command.room_id in public)
             for user_id in users_of(job.command)
             if user_id not in states[job.command.room_id].members
         }
@@ -249,18 +270,19 @@ class Partition:
 
     async def _load_active_now(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
         """Have what answers tell of presence: how many members are online, and whether those named are."""
-        commands = [job.command for job in jobs if shows_active_now(job.command)]
-        if not commands:
+        shown = {job.command.room_id for job in jobs if shows_active_now(job.command)}
+        if not shown:
             return
-        named = {user_id for command in commands for user_id in users_of(command)}
+        naming = [job.command for job in jobs if names_members(job.command)]
+        named = {user_id for command in naming for user_id in users_of(command)}
         counts, records = await asyncio.gather(
-            self._store.active_now({command.room_id for command in commands}), self._presence.records(named)
+            self._active_now.get(shown), self._presence.records(named) if named else _nobody()
         )
-        for command in commands:
-            state = states[command.room_id]
-            state.active_now = counts.get(command.room_id, 0)
+        for room_id in shown:
+            states[room_id].active_now = counts.get(room_id, 0)
+        for command in naming:
             for user_id in users_of(command):
-                state.seen[user_id] = presence_view(user_id, records.get(user_id))
+                states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
 
     async def _load_stored(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
         sends = [job.command for job in jobs if isinstance(job.command, SendMessage | SendDirect)]
@@ -372,6 +394,10 @@ class Partition:
             if len(state.members) > MEMBERS_PER_ROOM_MAX:
                 state.members.clear()
         metrics.CACHED_ROOMS.set(len(self._states))
+
+
+async def _nobody() -> dict[str, PresenceRecord]:
+    return {}
 
 
 async def confirmed(confirms: "list[asyncio.Future[None]]") -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from aiohttp import web
 
 from gateway import metrics
+from gateway.in_flight import InFlight
 from gateway.outbox import Item, Outbox
 from gateway.session import Close, Session
 from gateway.wire import text_frame
@@ -24,7 +25,6 @@ DRAINED_BYTES = 64 * 1024
 SESSION_SWEEP_S = 1.0
 SLOW_SWEEP_S = 0.05
 CLOSE_TIMEOUT_S = 2.0
-IN_FLIGHT_MAX = 64
 FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 
 
@@ -53,7 +53,7 @@ class Socket:
         self.outbox: Outbox | None = None
         self.closing = False
         self.is_present = False  # counted in the roster
-        self.in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self.in_flight = InFlight()
         self._connections = connections
         self._ws = ws
         self._transport = transport
@@ -132,17 +132,14 @@ class Socket:
 
     async def finish(self, close: Close, within_s: float) -> None:
         """Close when what is in flight has been answered, or after `within_s`. Meanwhile nothing new is begun."""
-        taken = 0
+        self.in_flight.shut()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
-                    while taken < IN_FLIGHT_MAX:
-                        await self.in_flight.acquire()
-                        taken += 1
+                    await self.in_flight.ended()
         finally:
             self.close(close)
-            for _ in range(taken):
-                self.in_flight.release()
+            self.in_flight.reopen()
 
     def close(self, close: Close) -> None:
         """Send the last frame and close; nothing is written after it.

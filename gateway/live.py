@@ -311,13 +311,13 @@ class Live:
 
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Begin `work` without awaiting it; at most 64 of a socket are under way, then its reader waits."""
-        await socket.in_flight.acquire()
+        await socket.in_flight.begin()
         if socket.closing:  # nobody could be answered; the client sends it again elsewhere
             work.close()
-            socket.in_flight.release()
+            socket.in_flight.end()
             return
         task = self._tasks.create_task(self._attempt(socket, incoming, work))
-        task.add_done_callback(lambda _: socket.in_flight.release())
+        task.add_done_callback(lambda _: socket.in_flight.end())
 
     async def _attempt(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`; whatever goes wrong becomes an error frame."""
@@ -342,9 +342,9 @@ class Live:
 
     async def _send(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
         """As `_pipeline` does it, but HOT: a callback where that has a task."""
-        await socket.in_flight.acquire()
+        await socket.in_flight.begin()
         if socket.closing:
-            socket.in_flight.release()
+            socket.in_flight.end()
             return
         caller, key = caller_of(socket), request.client_message_id
         try:
@@ -353,13 +353,13 @@ class Live:
             else:
                 asked = self._backend.send_direct(caller, request.user_id, request.message, key)
         except Refusal as refusal:
-            socket.in_flight.release()
+            socket.in_flight.end()
             self._answer_error(socket, incoming, refusal)
             return
         asked.add_done_callback(partial(self._sent, socket, incoming))
 
     def _sent(self, socket: Socket, incoming: Incoming, asked: "asyncio.Future[Reply]") -> None:
-        socket.in_flight.release()
+        socket.in_flight.end()
         try:
             answer = frame("chat:ack", _ack(read_sent(asked.result())), incoming.id)
         except Exception as error:  # the wall around one socket

@@ -86,6 +86,22 @@ class Window:
 class Session:
     """What a connection may do now. Times are seconds of one monotonic clock, unless they end in `_ms` (wall clock)."""
 
+    __slots__ = (
+        "_admitted",
+        "_bad_frames",
+        "_frames",
+        "_frames_max",
+        "_heard_at_s",
+        "_opened_at_s",
+        "_sent",
+        "_sent_max",
+        "_settings",
+        "id",
+        "identity",
+        "subscriptions",
+        "symbols",
+    )
+
     def __init__(self, session_id: str, settings: GatewaySettings, now_s: float) -> None:
         self.id = session_id
         self.identity: Identity | None = None

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from chat_service import presence_store, store
 from chat_service.group_insert import GroupInsert
+from chat_service.group_read import GroupRead
 from chat_service.lag import Post
 from chat_service.limits import SlidingWindow
 from chat_service.messages import Message, message_frame
@@ -251,6 +252,7 @@ class World:
             rates,
             self.bus,
             inserts or GroupInsert(rooms),
+            GroupRead(rooms.active_now),
             lambda: self.now_ms,
         )
 

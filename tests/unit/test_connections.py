@@ -69,20 +69,20 @@ async def test_farewell_is_not_heaped_on_a_transport_that_takes_nothing() -> Non
 
 async def test_socket_is_finished_when_its_last_answer_is_written() -> None:
     socket, transport = new_socket()
-    await socket.in_flight.acquire()
+    await socket.in_flight.begin()
     finishing = asyncio.ensure_future(socket.finish(FAREWELL, 10.0))
-    await until(socket.in_flight.locked)
+    await until(lambda: socket.in_flight.is_shut)
     assert not socket.closing
     socket.send(b"ack")
-    socket.in_flight.release()
+    socket.in_flight.end()
     await finishing
     assert transport.written == [text_frame(b"ack"), text_frame(b"farewell")]
-    assert not socket.in_flight.locked()
+    assert not socket.in_flight.is_shut
 
 
 async def test_socket_whose_answer_does_not_come_is_finished_all_the_same() -> None:
     socket, transport = new_socket()
-    await socket.in_flight.acquire()
+    await socket.in_flight.begin()
     await socket.finish(FAREWELL, 0.01)
     assert transport.written == [text_frame(b"farewell")]
 

@@ -1,0 +1,41 @@
+"""One read for all partitions of this replica: what is asked for while one is under way goes with the next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True, eq=False)
+class _Question(Generic[K, V]):
+    keys: Collection[K]
+    answer: Mapping[K, V] | None = None
+
+
+class GroupRead(Generic[K, V]):
+    """Gathers reads of one kind. Every answer is of a moment after its question. When a read fails, each who asked for
+    it tries by itself in turn."""
+
+    def __init__(self, read: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
+        self._read = read
+        self._waiting: list[_Question[K, V]] = []
+        self._turn = asyncio.Lock()
+
+    async def get(self, keys: Collection[K]) -> Mapping[K, V]:
+        """What is known of the keys, and perhaps of others. Raises what the read raises."""
+        question: _Question[K, V] = _Question(keys)
+        self._waiting.append(question)
+        try:
+            async with self._turn:  # who has the turn asks for all who wait for it
+                if question.answer is None:
+                    asked = list(self._waiting)
+                    answer = await self._read({key for one in asked for key in one.keys})
+                    for one in asked:
+                        one.answer = question.answer = answer
+        finally:
+            self._waiting.remove(question)
+        assert question.answer is not None  # noqa: S101 - else the read has raised
+        return question.answer
