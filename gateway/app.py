@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway import metrics
@@ -22,6 +22,8 @@ log = logs.get(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = "X-Request-Id"
+
+NO_TAKEOVER = "server_no_context_takeover"
 URL_MAX_BYTES = 8190
 HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Not URL_MAX_BYTES: the two are told apart by it
 
@@ -53,7 +55,15 @@ def make_app(settings: GatewaySettings, guard: Guard, live: Live, routes: Iterab
     app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)
     app.router.add_get("/v1/live", live.handle)
     app.add_routes(routes)
+    app.on_response_prepare.append(_announce_compression)
     return app
+
+
+async def _announce_compression(_: web.Request, response: web.StreamResponse) -> None:
+    """Tell clients that they need not keep a window for us: every frame is compressed by itself."""
+    extension = response.headers.get(hdrs.SEC_WEBSOCKET_EXTENSIONS, "")
+    if extension and NO_TAKEOVER not in extension:
+        response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = f"{extension}; {NO_TAKEOVER}"
 
 
 @web.middleware

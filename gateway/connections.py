@@ -2,24 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from aiohttp import web
 
 from gateway import metrics
+from gateway.batch import Batch
 from gateway.in_flight import InFlight
-from gateway.outbox import Item, Outbox
+from gateway.outbox import Outbox
 from gateway.session import Close, Session
 from gateway.wire import text_frame
 from shared import logs
 from shared.protocol import CloseCode
 from shared.times import now_ms
-from shared.topology import DeliveryClass
 
 log = logs.get(__name__)
 
-_LOSSLESS = DeliveryClass.LOSSLESS
 SLOW_BYTES = 256 * 1024
 DRAINED_BYTES = 64 * 1024
 SESSION_SWEEP_S = 1.0
@@ -36,6 +35,7 @@ class Socket:
         "_transport",
         "_ws",
         "closing",
+        "deflates",
         "in_flight",
         "is_present",
         "outbox",
@@ -52,6 +52,7 @@ class Socket:
         self.user_id = ""
         self.outbox: Outbox | None = None
         self.closing = False
+        self.deflates = False  # takes compressed frames (RFC 7692)
         self.is_present = False  # counted in the roster
         self.in_flight = InFlight()
         self._connections = connections
@@ -63,23 +64,23 @@ class Socket:
         data = text_frame(frame)
         self._connections.answers += 1
         self._connections.answer_bytes += len(data)
-        self.write(data, (Item(_LOSSLESS, "", data),))
+        self.write(Batch.lossless((data,)))
 
-    def write(self, data: bytes, items: Sequence[Item]) -> None:
+    def write(self, batch: Batch) -> None:
         """See `hub.Sink`. HOT: called once a socket and flush."""
         if self.closing:
             return
         if self.outbox is None:
             try:
                 if self._transport.get_write_buffer_size() <= SLOW_BYTES:
-                    self._transport.write(data)
+                    self._transport.write(batch.deflated if self.deflates else batch.data)
                     return
             except Exception:  # the wall around one socket: a dead one must not break the flush of the others
                 self.closing = True
                 return
             self.outbox = Outbox()
             self._connections.became_slow(self)
-        if not self.outbox.add(items):
+        if not self.outbox.add(batch.items):
             metrics.SLOW_CLOSES.inc()
             self.close(Close(CloseCode.SLOW, "reading too slowly"))
 

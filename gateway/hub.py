@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from gateway.outbox import Item
+from gateway.batch import Batch, Item
 from gateway.stream import BACKLOG_MAX, Gap, Stream
 from gateway.wire import text_frame
 from shared.topology import Delivery, DeliveryClass, room_channel
@@ -39,8 +39,8 @@ class Sink(Protocol):
     user_id: str
     session_id: str
 
-    def write(self, data: bytes, items: Sequence[Item]) -> None:
-        """Send `data`, which is `items` joined; a slow socket keeps of `items` what must be kept."""
+    def write(self, batch: Batch) -> None:
+        """Send a batch; a slow socket keeps of its items what must be kept."""
 
     def unsubscribed(self, channel: str) -> None:
         """The server has ended the socket's subscription."""
@@ -83,10 +83,10 @@ class Lane:
         self.flushed_at_s = now_s
         if not items:
             return
-        data = items[0].data if len(items) == 1 else b"".join([item.data for item in items])
+        batch = Batch(items)
         for sink in self.sinks:
-            sink.write(data, items)
-        written.add(len(self.sinks), len(items), len(data))
+            sink.write(batch)
+        written.add(len(self.sinks), len(items), len(batch.data))
         if written.sample is None and self.sinks and items[0].kind is DeliveryClass.LOSSLESS:
             written.sample = items[0].data
 
@@ -544,9 +544,10 @@ class Hub:
             self._put(channel.lane, item, now_s)
             return
         self._flush_channel(channel)
+        batch = Batch([item])
         for sink in channel.lane.sinks:
             if delivery.key not in (sink.user_id, sink.session_id):
-                sink.write(item.data, [item])
+                sink.write(batch)
                 self.written.add(1, 1, len(item.data))
 
     def _deliver_price(self, channel: Channel, delivery: Delivery, now_s: float) -> None:
@@ -602,7 +603,7 @@ class Hub:
 def send(sink: Sink, frames: Sequence[bytes]) -> None:
     """Write whole frames to one socket, lossless and in order."""
     if frames:
-        sink.write(b"".join(frames), [Item(DeliveryClass.LOSSLESS, "", frame) for frame in frames])
+        sink.write(Batch.lossless(frames))
 
 
 def _marked(items: list[Item]) -> list[Item]:

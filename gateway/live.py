@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import zlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, assert_never, cast
@@ -130,13 +131,14 @@ class Live:
         ws = web.WebSocketResponse(
             max_msg_size=self._settings.max_message_bytes + 1,  # aiohttp takes less than this
             autoping=False,  # a ping is a sign of life; aiohttp would not tell
-            compress=False,
+            compress=self._settings.compression,
             timeout=2.0,
         )
         with self.connections.opening():
             await ws.prepare(request)
             session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
             socket = Socket(self.connections, ws, cast(asyncio.Transport, request.transport), session)
+            socket.deflates = ws.compress == zlib.MAX_WBITS  # who wants a smaller window is sent plain frames
             self.connections.add(socket)
         if self.draining:  # since the upgrade was asked for
             socket.close(farewell(LATE_SPREAD_MS))

@@ -4,19 +4,11 @@ Lossless items wait, at most `max_bytes` of them; of prices only the newest a sy
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from gateway.batch import Item
 from shared.topology import DeliveryClass
 
 OUTBOX_MAX_BYTES = 1024 * 1024
-
-
-class Item(NamedTuple):
-    """A whole WebSocket frame and what may happen to it. `key` is what LATEST conflates by."""
-
-    kind: DeliveryClass
-    key: str
-    data: bytes
 
 
 class Outbox:

@@ -31,6 +31,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     max_connections_per_ip: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0  # 0: no limit
     max_connections_per_user: Count = 20
     max_message_bytes: Count = 65_536
+    compression: bool = False
     max_subscriptions: Count = 200
     max_symbols: Count = 200
     rate_limit_messages_per_minute: Count = 100

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
 from gateway.backend import Backend
+from gateway.batch import Batch
 from gateway.connections import Socket
 from gateway.hub import Hub, send
 from gateway.relay import SYSTEM, Relay
@@ -151,7 +152,7 @@ class Subscriptions:
         for symbol in known:
             newest = self._hub.attach_price(socket, names[symbol], target.max_rate, self._loop_time())
             if newest is not None:
-                socket.write(newest.data, [newest])
+                socket.write(Batch([newest]))
             socket.quoted(symbol, target.max_rate)
 
     async def _subscribe_community(self, socket: Socket, target: CommunityTarget, id: FrameId | None) -> None:

@@ -1,15 +1,14 @@
 """Who listens to what, and what they get, under any interleaving of deliveries, losses and subscribers."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.batch import Batch
 from gateway.hub import GATHER_MIN_S, OVERDUE_S, SEEN_KEYS_MAX, Hub
-from gateway.outbox import Item
 from gateway.wire import text_frame
 from shared.topology import (
     Delivery,
@@ -34,11 +33,11 @@ class Sink:
         self.writes = 0
         self.ended: list[str] = []
 
-    def write(self, data: bytes, items: Sequence[Item]) -> None:
-        assert data == b"".join(item.data for item in items), "data is not its items joined"
-        assert items, "an empty write"
+    def write(self, batch: Batch) -> None:
+        assert batch.data == b"".join(item.data for item in batch.items), "data is not its items joined"
+        assert batch.items, "an empty write"
         self.writes += 1
-        for item in items:
+        for item in batch.items:
             payload = item.data[2:]
             assert item.data == text_frame(payload)
             self.got.append(payload.decode())

@@ -21,6 +21,7 @@ PURE = {
     *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
     "gateway.key_pace",
     "gateway.admission",
+    "gateway.batch",
     *("chat_service.decisions", "chat_service.rooms", "chat_service.messages", "chat_service.limits"),
     *("chat_service.typing_marks", "chat_service.assignment"),
     *("market_feed.ticker", "market_feed.candles", "notifier.audience"),

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outbox import OUTBOX_MAX_BYTES, Item, Outbox
+from gateway.batch import Item
+from gateway.outbox import OUTBOX_MAX_BYTES, Outbox
 from shared.topology import DeliveryClass
 
 LOSSLESS, LATEST, TRANSIENT = DeliveryClass.LOSSLESS, DeliveryClass.LATEST, DeliveryClass.TRANSIENT

@@ -1,15 +1,15 @@
 """What the relay does when the services refuse, are away, or answer late."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
 
 from gateway import relay as relay_module
 from gateway.backend import Backend
+from gateway.batch import Batch
 from gateway.hub import Hub
-from gateway.outbox import Item
 from gateway.relay import REFUSALS_MAX, Relay
 from shared.bus import Bus
 from shared.chat_commands import RoomHead
@@ -30,8 +30,8 @@ class Sink:
         self.got: list[bytes] = []
         self.ended: list[str] = []
 
-    def write(self, data: bytes, items: Sequence[Item]) -> None:
-        self.got += [item.data[2:] for item in items]
+    def write(self, batch: Batch) -> None:
+        self.got += [item.data[2:] for item in batch.items]
 
     def unsubscribed(self, channel: str) -> None:
         self.ended.append(channel)

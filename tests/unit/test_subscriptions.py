@@ -2,16 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from gateway.backend import Backend
+from gateway.batch import Batch
 from gateway.connections import Socket
 from gateway.hub import Hub
 from gateway.identity import Identity
-from gateway.outbox import Item
 from gateway.relay import Relay
 from gateway.session import Session
 from gateway.settings import GatewaySettings
@@ -35,8 +35,8 @@ class Asker:
         self.session.identity = Identity(caller=Caller(user_id=user_id), expires_at_ms=2**50, communities=None)
         self.got: list[Any] = []
 
-    def write(self, data: bytes, items: Sequence[Item]) -> None:
-        self.got += [json.loads(item.data[2 if item.data[1] < 126 else 4 :])["type"] for item in items]
+    def write(self, batch: Batch) -> None:
+        self.got += [json.loads(item.data[2 if item.data[1] < 126 else 4 :])["type"] for item in batch.items]
 
     def subscribed(self, channel: str) -> None:
         self.session.subscriptions.add(channel)

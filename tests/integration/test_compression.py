@@ -1,0 +1,42 @@
+"""permessage-deflate on the real wire: who takes it and who does not get the same messages, and say them."""
+
+from aiohttp import ClientSession, ClientWebSocketResponse
+
+from tests.support.people import people
+from tests.support.services import chat_service, gateway
+from tests.support.tokens import mint
+
+TEXT = "EUR/USD breaks resistance. " * 40
+
+
+async def joined(http: ClientSession, url: str, user_id: str, room: str, compress: int) -> ClientWebSocketResponse:
+    socket = await http.ws_connect(f"{url}/v1/live", compress=compress)
+    subscription = {"channel": "chatroom", "chatroomId": room}
+    await socket.send_json({"type": "auth", "token": mint(user_id), "subscriptions": [subscription]})
+    assert (await socket.receive_json(timeout=10))["type"] == "auth:ok"
+    assert (await socket.receive_json(timeout=10))["type"] == "subscribed"
+    return socket
+
+
+async def next_message(socket: ClientWebSocketResponse) -> str:
+    while (frame := await socket.receive_json(timeout=10))["type"] != "chat:message":
+        pass
+    return str(frame["data"]["message"])
+
+
+async def test_compressed_and_plain_sockets_share_a_room(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url, compression=True) as url:
+        room = await people(url)("ann").create_room()
+        async with ClientSession() as http:
+            packed, plain = await joined(http, url, "ben", room, 15), await joined(http, url, "cat", room, 0)
+            assert (packed.compress, plain.compress) == (15, 0)
+            for number in range(3):
+                await packed.send_json({"type": "chat:send", "chatroomId": room, "message": f"{number} {TEXT}"})
+                for socket in (packed, plain):
+                    assert await next_message(socket) == f"{number} {TEXT}"
+
+
+async def test_compression_is_off_unless_it_is_set(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url) as url, ClientSession() as http:
+        async with http.ws_connect(f"{url}/v1/live", compress=15) as socket:
+            assert socket.compress == 0
