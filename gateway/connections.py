@@ -256,5 +256,7 @@ class Connections:
     def _tick(self, sockets: Iterable[Socket]) -> None:
         now_s, wall_ms = time.monotonic(), now_ms()
         for socket in sockets:
+            if socket.session.due_s > now_s:  # HOT: once a second for every socket there is
+                continue
             if (close := socket.session.tick(now_s, wall_ms)) is not None:
                 socket.close(close)

@@ -174,7 +174,8 @@ class Hub:
         self._due: list[tuple[float, int, Lane]] = []
         self._numbers = iter(range(2**62))
         self._seen_keys: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._of: dict[Sink, set[str]] = {}
+        self._of: dict[Sink, dict[str, None]] = {}  # dicts as sets: a small set takes three times the memory
+        self._late: set[str] = set()  # channels that are late for somebody
 
     # Subscribers ----------------------------------------------------------------------------------------------------
 
@@ -183,7 +184,7 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
-        self._of.setdefault(sink, set()).add(name)
+        self._of.setdefault(sink, {})[name] = None
         if (joiner := channel.joining.get(sink)) is not None:
             joiner.asks = True
             joiner.lingers_until_s = None
@@ -240,6 +241,7 @@ class Hub:
             stream.heard_seq = max(stream.heard_seq, head)
             channel.late_since_s = channel.late_since_s if channel.late else now_s
             channel.late[sink] = seq
+            self._late.add(name)
         if joiner.aside:
             self._flush_channel(channel)
             self._send(sink, joiner.aside)
@@ -337,7 +339,7 @@ class Hub:
         self._flush_channel(channel)
         self._remove(channel, sink)
         if (names := self._of.get(sink)) is not None:
-            names.discard(name)
+            names.pop(name, None)
         if channel.is_empty:
             del self.channels[name]
             return True
@@ -429,8 +431,11 @@ class Hub:
 
     def overdue(self, now_s: float) -> None:
         """Note as gaps what has been promised to subscribers and has not come for a second."""
-        for channel in self.channels.values():
-            if channel.late and now_s - channel.late_since_s > OVERDUE_S:
+        for name in list(self._late):
+            channel = self.channels.get(name)
+            if channel is None or not channel.late:
+                self._late.discard(name)
+            elif now_s - channel.late_since_s > OVERDUE_S:
                 self._note_gap(channel)
 
     # Flushing -------------------------------------------------------------------------------------------------------
@@ -521,7 +526,7 @@ class Hub:
         for sink in fresh:
             room.lane.sinks.add(sink)
             room.direct[sink] = room.stream.last_seq or 0
-            self._of.setdefault(sink, set()).add(name)
+            self._of.setdefault(sink, {})[name] = None
         if room.is_empty:
             del self.channels[name]
             return
@@ -534,6 +539,7 @@ class Hub:
         if (last_seq := channel.stream.last_seq) is not None:
             channel.late_since_s = channel.late_since_s if channel.late else now_s
             channel.late.update(dict.fromkeys(channel.lane.sinks, last_seq))
+            self._late.add(channel.name)
             channel.lane.sinks.clear()
         channel.stream.rewind(seq)
 

@@ -27,6 +27,7 @@ from shared.protocol import (
 from shared.topology import community_channel
 
 BAD_FRAMES_MAX = 10
+TICK_MAX_S = 10.0  # between two looks at a session, since the wall clock may be set
 ABUSE_FACTOR = 10
 ABUSE_WINDOW_S = 60.0
 FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; more where RATE_LIMIT_MESSAGES_PER_MINUTE asks for it
@@ -96,6 +97,7 @@ class Session:
         "_sent",
         "_sent_max",
         "_settings",
+        "due_s",
         "id",
         "identity",
         "subscriptions",
@@ -106,10 +108,11 @@ class Session:
         self.id = session_id
         self.identity: Identity | None = None
         self.subscriptions: set[str] = set()
-        self._admitted: set[str] = set()  # asked for, and not answered yet
+        self._admitted: dict[str, None] = {}  # asked for, and not answered yet
         self.symbols: dict[str, float] = {}
         self._settings = settings
         self._opened_at_s = now_s
+        self.due_s = now_s
         self._heard_at_s = now_s
         self._bad_frames = 0
         self._sent = Window(now_s)
@@ -158,6 +161,7 @@ class Session:
             refusal = Refusal(ErrorCode.FORBIDDEN, "the token is another user's")
             return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth", id))
         self.identity = identity
+        self.due_s = 0.0  # the next tick finds out
         return None
 
     def turned_away(self, refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> Close:
@@ -166,7 +170,7 @@ class Session:
         return Close(code, refusal.message, error_frame(refusal, request, id))
 
     def tick(self, now_s: float, now_ms: int) -> Close | None:
-        """What time alone brings: silence, no auth, an expired token."""
+        """What time alone brings: silence, no auth, an expired token. Nothing of it before `due_s`."""
         if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
             return Close(CloseCode.SILENT, "no auth in time")
         if now_s - self._heard_at_s > self._settings.connection_timeout_s:
@@ -174,6 +178,12 @@ class Session:
         if self.identity is not None and self.identity.expires_at_ms <= now_ms:
             refusal = Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired")
             return Close(CloseCode.UNAUTHORIZED, "the token has expired", error_frame(refusal))
+        left_s = [TICK_MAX_S, self._heard_at_s + self._settings.connection_timeout_s - now_s]
+        if self.identity is None:
+            left_s.append(self._opened_at_s + self._settings.auth_timeout_s - now_s)
+        else:
+            left_s.append((self.identity.expires_at_ms - now_ms) / 1000)
+        self.due_s = now_s + min(left_s)
         return None
 
     def admit(self, target: Target, channel: str) -> None:
@@ -182,14 +192,14 @@ class Session:
             if len(self.symbols.keys() | set(target.symbols)) > self._settings.max_symbols:
                 raise _too_many("symbols", self._settings.max_symbols)
             return
-        counted = self.subscriptions | self._admitted
+        counted = self.subscriptions | self._admitted.keys()
         if channel not in counted and len(counted) >= self._settings.max_subscriptions:
             raise _too_many("subscriptions", self._settings.max_subscriptions)
-        self._admitted.add(channel)
+        self._admitted[channel] = None
 
     def answered(self, channel: str) -> None:
         """A subscription that was admitted has been answered, in whichever way."""
-        self._admitted.discard(channel)
+        self._admitted.pop(channel, None)
 
     def communities_lost(self) -> list[str]:
         """The communities that are subscribed to and that the token, renewed since, does not name."""

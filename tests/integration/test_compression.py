@@ -37,6 +37,10 @@ async def test_compressed_and_plain_sockets_share_a_room(amqp_url: str, mongodb_
 
 
 async def test_compression_is_off_unless_it_is_set(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
-    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url) as url, ClientSession() as http:
-        async with http.ws_connect(f"{url}/v1/live", compress=15) as socket:
-            assert socket.compress == 0
+    async with (
+        chat_service(amqp_url, mongodb_uri, database_name),
+        gateway(amqp_url) as url,
+        ClientSession() as http,
+        http.ws_connect(f"{url}/v1/live", compress=15) as socket,
+    ):
+        assert socket.compress == 0

@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import random
 from collections import Counter
 from collections.abc import Iterable
+from enum import Enum, auto
 
 from tests.load.client import Client, Dialect
 from tests.load.tally import Latencies
@@ -11,7 +13,16 @@ from tests.load.tally import Latencies
 JOIN_TIMEOUT_S = 60.0
 ADDRESSES = 8  # of 28,000 ports each
 HEARTBEAT_S = 30.0
+RETRY_AFTER_S = (0.5, 2.0)
 _PING = b'{"type":"ping"}'
+
+
+class Opened(Enum):
+    """What became of an attempt; who is turned away (503) comes again, as a real client does."""
+
+    LISTENS = auto()
+    TURNED_AWAY = auto()
+    FAILED = auto()
 
 
 class Crowd:
@@ -24,6 +35,7 @@ class Crowd:
         self.joining = Latencies()
         self.closed: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.turned_away = 0
         self._addresses = itertools.cycle(f"127.0.0.{first_address + number}" for number in range(ADDRESSES))
         self._concurrency = concurrency
 
@@ -33,14 +45,17 @@ class Crowd:
 
         async def opener() -> None:
             for dialect in waiting:
-                await self.open_one(dialect)
+                opened = await self.open_one(dialect)
+                while opened is Opened.TURNED_AWAY:
+                    await asyncio.sleep(random.uniform(*RETRY_AFTER_S))
+                    opened = await self.open_one(dialect)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self._concurrency):
                 tasks.create_task(opener())
 
-    async def open_one(self, dialect: Dialect) -> bool:
-        """Open one client; False if it did not get to listen."""
+    async def open_one(self, dialect: Dialect) -> Opened:
+        """Open one client."""
         client = Client(self.host, self.port, dialect)
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
@@ -49,13 +64,17 @@ class Crowd:
                 )
                 await client.ready
         except (OSError, TimeoutError) as error:
-            self.failed[str(error) or type(error).__name__] += 1
             client.leave()
-            return False
+            reason = str(error) or type(error).__name__
+            if " 503 " in reason:
+                self.turned_away += 1
+                return Opened.TURNED_AWAY
+            self.failed[reason] += 1
+            return Opened.FAILED
         client.on_lost = self._lost
         self.clients.append(client)
         self.joining.add(client.joined_us - client.begun_us)
-        return True
+        return Opened.LISTENS
 
     def _lost(self, client: Client) -> None:
         self.closed[str(client.close_code)] += 1

@@ -325,3 +325,29 @@ def test_renewed_token_names_the_communities_that_go_on(named: set[str] | None, 
     allowed = None if named is None else frozenset(named)
     assert session.authenticated(Identity(Caller(user_id="user_1"), FAR_MS, allowed)) is None
     assert session.communities_lost() == lost
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 40.0), st.sampled_from(["look", "ping", "auth"]), st.integers(1, 200)), max_size=30
+    )
+)
+def test_who_looks_only_when_it_is_due_misses_nothing(steps: list[tuple[float, str, int]]) -> None:
+    """A sweep passes over a session whose `due_s` is ahead: a twin that is always looked at closes no earlier."""
+    looked_at, passed_over = new_session(), new_session()
+    now_s = 100.0
+    for later_s, what, lives_s in steps:
+        now_s += later_s
+        now_ms = round(now_s * 1000)
+        if what == "auth":
+            token = identity(expires_at_ms=now_ms + lives_s * 1000)
+            for session in (looked_at, passed_over):
+                session.authenticated(token)
+        elif what == "ping":
+            for session in (looked_at, passed_over):
+                session.heard(now_s)
+        close = looked_at.tick(now_s, now_ms)
+        due = passed_over.due_s <= now_s
+        assert (passed_over.tick(now_s, now_ms) if due else None) == close
+        if close is not None:
+            return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tests.load.client import Client, Dialect
-from tests.load.crowd import Crowd
+from tests.load.crowd import Crowd, Opened
 from tests.load.dialects import Realtime
 from tests.load.marks import now_us
 from tests.load.tally import Tally
@@ -46,6 +46,7 @@ class Connect:
         tally = Tally(answers=crowd.joining, refused=crowd.failed.total(), closed=crowd.failed)
         tally.received = len(crowd.clients)
         tally.extra["connect_s"] = taken_s
+        tally.extra["turned_away"] = crowd.turned_away
         return tally
 
 
@@ -104,7 +105,7 @@ class Resume:
         while True:
             await asyncio.sleep(random.uniform(0, pause_s))
             dialect = _join(user_id, rooms[user_id], _seq(client.dialect))
-            if await back.open_one(dialect):
+            if await back.open_one(dialect) is Opened.LISTENS:
                 break
             pause_s = min(pause_s * 2, RETRY_MAX_S)
         tally.answers.add(now_us() - lost_us)

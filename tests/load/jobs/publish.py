@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.load.client import Dialect
-from tests.load.crowd import Crowd
+from tests.load.crowd import Crowd, Opened
 from tests.load.jobs.pace import paced
 from tests.load.marks import message_frame, now_us
 from tests.load.tally import Tally
@@ -27,7 +27,7 @@ class Publish:
     async def run(self, link: Link) -> Tally:
         """Publish until the window ends."""
         crowd = Crowd(self.host, self.port, 60, 1)
-        if not await crowd.open_one(self.dialect):
+        if await crowd.open_one(self.dialect) is not Opened.LISTENS:
             raise ConnectionError(f"the publisher could not join: {dict(crowd.failed)}")
         (client,) = crowd.clients
         link.ready("publisher")

@@ -56,6 +56,7 @@ def measure(jobs: list[Connect], options: Namespace, server: str, pids: dict[str
         meter.end()
     figures = {
         "connections_per_s": round(tally.received / tally.extra["connect_s"]),
+        "turned_away_first": tally.extra["turned_away"],
         "cpu_ms_a_connection": round(sum(meter.used_s[name] for name in pids) * 1000 / max(tally.received, 1), 3),
     }
     settings = {"sockets": options.sockets, "concurrency": options.concurrency}
