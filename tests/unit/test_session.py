@@ -345,7 +345,7 @@ def test_who_looks_only_when_it_is_due_misses_nothing(steps: list[tuple[float, s
                 session.authenticated(token)
         elif what == "ping":
             for session in (looked_at, passed_over):
-                session.heard(now_s)
+                session.taken(now_s)
         close = looked_at.tick(now_s, now_ms)
         due = passed_over.due_s <= now_s
         assert (passed_over.tick(now_s, now_ms) if due else None) == close
