@@ -91,6 +91,9 @@ class Sitter:
                     self.listens = True
                     if self.began is None:
                         self.began = frame["data"]["seq"]
+                case "error":  # too much at once: from the beginning
+                    self.early.append(frame["data"]["code"])
+                    await ws.close()
                 case "server:drain":
                     self.drain_ms = frame["data"]["reconnectAfterMs"]
         self.listens = False
