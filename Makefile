@@ -90,6 +90,11 @@ bench-peers: $(VENV)/.installed broker ## fanout, idle and connect, the same on 
 bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_feed; ARGS='--rate 60000'
 	@exec $(BIN)/python -m tests.load.bench_market $(ARGS)
 
+MINUTES ?= 10
+.PHONY: fuzz
+fuzz: $(VENV)/.installed broker ## hostile frames, bytes and calls against a running gateway: MINUTES=10, ARGS='--seed 1' repeats a run
+	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
 history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
 	@exec $(BIN)/python -m tests.load.history $(ARGS)
 

@@ -5,6 +5,7 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, assert_never, cast
 
@@ -175,7 +176,8 @@ class Live:
                         self._pace.settled(connection)
                         self._pace.restored(time.monotonic() - begun_s)
                 case WSMsgType.PING:
-                    await ws.pong(message.data)
+                    with suppress(ConnectionError):  # gone meanwhile; the next read says so
+                        await ws.pong(message.data)
                 case WSMsgType.PONG:
                     pass
                 case WSMsgType.BINARY:

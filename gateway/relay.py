@@ -16,6 +16,7 @@ from functools import partial
 from gateway import metrics
 from gateway.backend import Backend
 from gateway.hub import Hub, Sink, Written
+from gateway.shown_typing import ShownTyping
 from gateway.stream import Gap
 from gateway.wire import message_ids, sent_at_ms
 from shared import logs
@@ -71,6 +72,7 @@ class Relay:
         self._checks = itertools.count(1)
         self._rechecking: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(RECHECKS_AT_ONCE)
+        self._typing = ShownTyping()
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -86,6 +88,7 @@ class Relay:
                 self._hub.overdue(self._loop.time())
                 for sink, name in self._hub.given_up(self._loop.time()):
                     self.leave(sink, name)
+                self._end_typing()
                 self._fill_gaps()
                 await self._unbind_idle()
 
@@ -168,6 +171,8 @@ class Relay:
                 except Exception:  # the wall around one delivery: the rest of the body is not lost with it
                     log.exception("control_failed", key=delivery.key)
             else:
+                if delivery.kind is DeliveryClass.TRANSIENT and delivery.channel in self._hub.channels:
+                    self._typing.note(delivery, now_s)
                 self._hub.deliver(delivery, now_s)
         self.schedule()
         if self._hub.gaps:
@@ -177,6 +182,12 @@ class Relay:
         """What is delivered here, by the message's id, which is that of the command that brought it."""
         for message_id in message_ids(body):
             log.debug("message_arrived", request_id=message_id)
+
+    def _end_typing(self) -> None:
+        now_s = self._loop.time()
+        for end in self._typing.overdue(now_s):
+            self._hub.deliver(end, now_s)
+        self.schedule()
 
     def schedule(self) -> None:
         """See to it that the hub is flushed when it is due."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from gateway import relay as relay_module
+from gateway import shown_typing
 from gateway.backend import Backend
 from gateway.batch import Batch
 from gateway.hub import Hub
@@ -15,6 +16,7 @@ from shared.bus import Bus
 from shared.chat_commands import RoomHead
 from shared.commands import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable
+from shared.protocol import frame
 from shared.topology import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel
 from tests.support.waiting import until
 
@@ -169,6 +171,15 @@ async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone
     assert sink.got == []
     fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
     await until(lambda: sink.got == [b"1"])
+
+
+async def test_typing_whose_end_never_comes_is_ended(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its replica is killed with -9."""
+    monkeypatch.setattr(shown_typing, "OVERDUE_S", 0.05)
+    sink = fixture.listener("u")
+    start, end = (frame("chat:typing", {"chatroomId": "r", "userId": "ann", "isTyping": on}) for on in (True, False))
+    fixture.bus.on_body(Delivery(ROOM, DeliveryClass.TRANSIENT, 0, "ann", start).to_line())
+    await until(lambda: sink.got == [start, end])
 
 
 async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Fixture) -> None:

@@ -1,0 +1,1 @@
+"""A protocol fuzzer against a running gateway: `make fuzz MINUTES=10`."""

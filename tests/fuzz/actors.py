@@ -1,0 +1,179 @@
+"""Who does what to the gateway at once: hostile sockets, wires and callers, and two clients as they should be."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from tests.fuzz.material import Material
+from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response
+
+ANSWER_TIMEOUT_S = 20.0
+FRAMES_MAX = 60
+CONTROL_PAUSE_S = 0.05
+REFUSED_PAUSE_S = 0.2
+
+
+class SocketFuzzer:
+    """One well-formed WebSocket at a time, and frames of every kind on it, by a user whose answers are checked."""
+
+    def __init__(self, material: Material, url: str, http: aiohttp.ClientSession, token: str) -> None:
+        self._material = material
+        self._random = material.random
+        self._url = url
+        self._http = http
+        self._token = token
+        self._answered = asyncio.Event()
+        self.sent = 0
+
+    async def once(self) -> None:
+        """One socket: at its end, unless it was closed, everything sent has been dealt with. Raises Wrong."""
+        try:
+            await self._once(self._random.choice([0, 0, 15]))
+        except* aiohttp.WSServerHandshakeError as group:
+            for error in group.exceptions:
+                if isinstance(error, aiohttp.WSServerHandshakeError) and error.status not in (429, 503):
+                    raise Wrong(f"a good upgrade was refused with {error.status}") from None
+            await asyncio.sleep(REFUSED_PAUSE_S)
+        except* (ConnectionError, aiohttp.ClientConnectionError):
+            pass
+
+    async def _once(self, compress: int) -> None:
+        async with (
+            self._http.ws_connect(f"{self._url}/v1/live", compress=compress, max_msg_size=0) as ws,
+            asyncio.TaskGroup() as tasks,
+        ):
+            reading = tasks.create_task(self._read(ws))
+            await self._write(ws)
+            answered = tasks.create_task(self._answered.wait())
+            await asyncio.wait([reading, answered], timeout=ANSWER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if not self._answered.is_set() and not reading.done():
+                raise Wrong("a socket is not answered any more")
+            self._answered.set()
+            await ws.close()
+
+    async def _write(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        self._answered.clear()
+        material = self._material
+        with suppress(ConnectionError, aiohttp.ClientError):
+            if self._random.random() < 0.95:
+                subscriptions = [material.target() for _ in range(self._random.randrange(6))]
+                await ws.send_json({"type": "auth", "token": self._token, "subscriptions": subscriptions})
+            for _ in range(self._random.randrange(FRAMES_MAX)):
+                text = material.text()
+                if ws.closed:
+                    return
+                with suppress(UnicodeEncodeError):
+                    await ws.send_str(text)
+                    self.sent += 1
+            await ws.send_json({"type": "ping", "id": "the last one"})
+
+    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in ws:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise Wrong(f"a frame of type {message.type}")
+            if check_frame(message.data).get("id") == "the last one":
+                self._answered.set()
+        check_close(ws.close_code if ws.close_code != 1006 else None)
+
+
+class CallFuzzer:
+    """REST calls of every kind, one after another."""
+
+    def __init__(self, material: Material, url: str, http: aiohttp.ClientSession, token: str) -> None:
+        self._material = material
+        self._url = url
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self.sent = 0
+
+    async def once(self) -> None:
+        """One call. Raises Wrong."""
+        random = self._material.random
+        method, path, body = self._material.call()
+        headers = {**self._headers, "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        if random.random() < 0.1:
+            data = self._material.text().encode(errors="surrogatepass")
+        if random.random() < 0.05:
+            headers["Authorization"] = random.choice(["Bearer", "Bearer x.y.z", "Basic eA==", "Bearer \x00"]).strip(
+                "\x00"
+            )
+        if random.random() < 0.05:
+            headers["Content-Type"] = random.choice(["text/html", "application/json; charset=x", "a"])
+        self.sent += 1
+        try:
+            async with self._http.request(method, self._url + path, data=data, headers=headers) as response:
+                answer = await response.read()
+                if method != "HEAD":
+                    check_response(response.status, answer, f"{method} {path[:100]} {str(data)[:200]}")
+        except aiohttp.ClientConnectionError:  # refused before it was read whole, such as a body that is too large
+            pass
+
+
+class Control:
+    """Two clients as they should be: what one says the other hears, all of it, once and in order."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession, room: str, tokens: tuple[str, str]) -> None:
+        self._url = url
+        self._http = http
+        self._room = room
+        self._tokens = tokens
+        self.said = 0
+        self.heard = 0
+        self.slowest_s = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Speak and listen until `stop`. Raises Wrong."""
+        async with await self._connect(self._tokens[0]) as speaker, await self._connect(self._tokens[1]) as listener:
+            clock_s = asyncio.get_running_loop().time
+            while not stop.is_set():
+                self.said += 1
+                began_s = clock_s()
+                await speaker.send_json({"type": "chat:send", "chatroomId": self._room, "message": str(self.said)})
+                for ws in (speaker, listener):
+                    message = await self._next_message(ws)
+                    if message != str(self.said):
+                        raise Wrong(f"the control client heard {message!r} instead of {self.said}")
+                self.heard += 1
+                self.slowest_s = max(self.slowest_s, clock_s() - began_s)
+                await asyncio.sleep(CONTROL_PAUSE_S)
+
+    async def _connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
+        ws = await self._http.ws_connect(f"{self._url}/v1/live", heartbeat=20)
+        entry = {"channel": "chatroom", "chatroomId": self._room}
+        await ws.send_json({"type": "auth", "token": token, "subscriptions": [entry]})
+        await self._next(ws, "subscribed")
+        return ws
+
+    async def _next_message(self, ws: aiohttp.ClientWebSocketResponse) -> str:
+        while True:
+            data = (await self._next(ws, "chat:message"))["data"]
+            if data["chatroomId"] == self._room:
+                return str(data["message"])
+
+    async def _next(self, ws: aiohttp.ClientWebSocketResponse, type_: str) -> Any:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            while True:
+                message = await ws.receive()
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    raise Wrong(f"the control client was closed with {ws.close_code}")
+                frame = check_frame(message.data)
+                if frame["type"] == "error":
+                    raise Wrong(f"the control client was refused: {frame}")
+                if frame["type"] == type_:
+                    return frame
+
+
+async def again_and_again(once: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Until `stop`; with a deadline a time, so that nothing hangs unseen."""
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(3 * ANSWER_TIMEOUT_S):
+                await once()
+        except TimeoutError:
+            raise Wrong(f"{once.__qualname__} hangs") from None
+        await asyncio.sleep(0)

@@ -1,0 +1,60 @@
+"""What every answer has to be, whatever was asked."""
+
+import json
+from typing import Any
+
+from shared.errors import ErrorCode
+
+CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 1012, 1013, 4400, 4401, 4403, 4408, 4413, 4429}
+ANSWERS = {"auth:ok", "subscribed", "unsubscribed", "chat:ack", "presence:state", "pong", "error"}
+EVENTS = {
+    *("chat:message", "chat:typing", "chat:read", "user:online", "user:offline", "member:joined", "member:left"),
+    *("chatroom:updated", "chatroom:deleted", "market:price", "notification:new", "server:drain"),
+}
+CODES = {code.value for code in ErrorCode} - {"INTERNAL"}
+TRACES = ("Traceback", 'File "', ".py", "Exception")
+
+
+class Wrong(AssertionError):
+    """The gateway did what it must never do."""
+
+
+def check_frame(text: str) -> dict[str, Any]:
+    """A server frame. Raises Wrong."""
+    try:
+        frame = json.loads(text)
+    except ValueError:
+        raise Wrong(f"not JSON: {text[:200]!r}") from None
+    if not isinstance(frame, dict) or not {"type", "data"} <= set(frame) <= {"type", "id", "data"}:
+        raise Wrong(f"not a frame: {text[:200]!r}")
+    if frame["type"] not in ANSWERS | EVENTS or not isinstance(frame["data"], dict):
+        raise Wrong(f"an unknown frame: {text[:200]!r}")
+    if frame["type"] == "error":
+        data = frame["data"]
+        if data["code"] not in CODES:
+            raise Wrong(f"an error of ours: {text[:500]}")
+        if any(trace in data["message"] for trace in TRACES):
+            raise Wrong(f"tells of the inside: {text[:500]}")
+    return frame
+
+
+def check_close(code: int | None) -> None:
+    """A close code of the server; None is a connection that just ended. Raises Wrong."""
+    if code is not None and code not in CLOSE_CODES:
+        raise Wrong(f"closed with {code}")
+
+
+def check_response(status: int, body: bytes, what: str) -> None:
+    """A REST answer that is not HEAD's. Raises Wrong."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise Wrong(f"{what}: {status} is not JSON: {body[:200]!r}") from None
+    if answer.get("status") != status or answer.get("success") is not (status < 400):
+        raise Wrong(f"{what}: {status} is not in the envelope: {body[:200]!r}")
+    if status >= 400:
+        error = answer["error"]
+        if status == 500 or error["code"] not in CODES:
+            raise Wrong(f"{what}: an error of ours: {body[:500]!r}")
+        if any(trace in error["message"] for trace in TRACES):
+            raise Wrong(f"{what}: tells of the inside: {body[:500]!r}")
