@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response
+from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response, check_status
 
 ANSWER_TIMEOUT_S = 20.0
 FRAMES_MAX = 60
@@ -108,7 +108,9 @@ class CallFuzzer:
         try:
             async with self._http.request(method, self._url + path, data=data, headers=headers) as response:
                 answer = await response.read()
-                if method != "HEAD":
+                if not response.url.path.startswith("/v1/"):  # dots led out of it: the web page
+                    check_status(response.status, path)
+                elif method != "HEAD":
                     check_response(response.status, answer, f"{method} {path[:100]} {str(data)[:200]}")
         except aiohttp.ClientConnectionError:  # refused before it was read whole, such as a body that is too large
             pass

@@ -44,6 +44,12 @@ def check_close(code: int | None) -> None:
         raise Wrong(f"closed with {code}")
 
 
+def check_status(status: int, what: str) -> None:
+    """An answer whose body is not of the API. Raises Wrong."""
+    if status >= 500:
+        raise Wrong(f"{what}: {status}")
+
+
 def check_response(status: int, body: bytes, what: str) -> None:
     """A REST answer that is not HEAD's. Raises Wrong."""
     try:
