@@ -162,7 +162,7 @@ class Control:
             while True:
                 message = await ws.receive()
                 if message.type is not aiohttp.WSMsgType.TEXT:
-                    raise Wrong(f"the control client was closed with {ws.close_code}")
+                    raise Wrong(f"the control client was closed with {ws.close_code}: {message.data!r}")
                 frame = check_frame(message.data)
                 if frame["type"] == "error":
                     raise Wrong(f"the control client was refused: {frame}")
