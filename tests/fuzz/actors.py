@@ -14,6 +14,7 @@ from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response,
 ANSWER_TIMEOUT_S = 20.0
 FRAMES_MAX = 60
 CONTROL_PAUSE_S = 0.05
+PING_EVERY = 50
 REFUSED_PAUSE_S = 0.2
 
 
@@ -142,10 +143,12 @@ class Control:
                         raise Wrong(f"the control client heard {message!r} instead of {self.said}")
                 self.heard += 1
                 self.slowest_s = max(self.slowest_s, clock_s() - began_s)
+                if not self.said % PING_EVERY:  # who only listens is silent, and would be closed after 60 s
+                    await listener.send_json({"type": "ping"})
                 await asyncio.sleep(CONTROL_PAUSE_S)
 
     async def _connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
-        ws = await self._http.ws_connect(f"{self._url}/v1/live", heartbeat=20)
+        ws = await self._http.ws_connect(f"{self._url}/v1/live")
         entry = {"channel": "chatroom", "chatroomId": self._room}
         await ws.send_json({"type": "auth", "token": token, "subscriptions": [entry]})
         await self._next(ws, "subscribed")
