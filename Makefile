@@ -28,6 +28,10 @@ check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes m
 docs: $(VENV)/.installed ## write docs/openapi.json and docs/asyncapi.json from the code's types
 	@$(BIN)/python -m gateway.documents docs
 
+.PHONY: test-snippets
+test-snippets: $(VENV)/.installed broker ## run the guides' programs in Node, Go and Java too; fetches their packages
+	@exec $(BIN)/python -m pytest tests/e2e/programs_of_guides.py $(ARGS)
+
 fmt: $(VENV)/.installed ## format, and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix

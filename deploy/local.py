@@ -21,7 +21,8 @@ from deploy.ports import LOOPBACK
 from deploy.run_file import RUN_FILE, RunFile, gateway_authority
 from deploy.settings import InvalidSettings, LocalSettings, read_settings
 from deploy.supervisor import StartFailure, Supervisor
-from deploy.token import InvalidRequest, find_signing_rules, keep_secret, read_request, sign
+from deploy.token import InvalidRequest, find_signing_rules, keep_secret, read_request
+from shared.tokens import sign
 
 START_TIMEOUT_S = 60.0
 OPEN_FILES = 65_536

@@ -8,6 +8,7 @@ from deploy.plan import Plan
 from deploy.ports import LOOPBACK
 from deploy.private_file import write_private
 from deploy.settings import LocalSettings
+from shared.settings import read_env_file
 
 RUN_FILE = "run.env"
 
@@ -55,11 +56,7 @@ class RunFile:
 
 def read_run_file(directory: Path) -> dict[str, str]:
     """Return the entries of the system that runs in `directory`; none when there is none."""
-    try:
-        lines = (directory / RUN_FILE).read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    return read_env_file(directory / RUN_FILE)
 
 
 def gateway_authority(settings: LocalSettings) -> str:

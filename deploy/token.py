@@ -1,34 +1,17 @@
-"""Tokens for the system that runs here, signed with its own secret."""
+"""Which token `make token` is asked for, and the secret of the system that runs here. Signing: `shared.tokens`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-import jwt
 
 from deploy.private_file import write_private
 from deploy.run_file import read_run_file
-
-DEFAULT_TTL_S = 86_400
+from shared.tokens import DEFAULT_TTL_S, TokenRequest
 
 _SECRET_FILE = "jwt_secret"  # noqa: S105 - a file name
 
 
 class InvalidRequest(Exception):
     """What is wrong with the request for a token, or why none can be signed here."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """Whose token, and what the services are to know about that user. Empty texts become no claim."""
-
-    user_id: str
-    first_name: str = ""
-    last_name: str = ""
-    avatar: str = ""
-    role: str = ""
-    communities: tuple[str, ...] = ()
-    ttl_s: int = DEFAULT_TTL_S
 
 
 def read_request(environment: Mapping[str, str]) -> TokenRequest:
@@ -49,22 +32,6 @@ def read_request(environment: Mapping[str, str]) -> TokenRequest:
         communities=tuple(name.strip() for name in communities if name.strip()),
         ttl_s=int(ttl),
     )
-
-
-def sign(request: TokenRequest, secret: str, rules: Mapping[str, str], now_s: int) -> str:
-    """Return the token, HS256. `rules` may hold the JWT_ISSUER and JWT_AUDIENCE that the services insist on."""
-    claims = {
-        "sub": request.user_id,
-        "firstName": request.first_name,
-        "lastName": request.last_name,
-        "avatar": request.avatar,
-        "role": request.role,
-        "communities": list(request.communities),
-        "iss": rules.get("JWT_ISSUER"),
-        "aud": rules.get("JWT_AUDIENCE"),
-    }
-    times = {"iat": now_s, "exp": now_s + request.ttl_s}
-    return jwt.encode({name: value for name, value in claims.items() if value} | times, secret, algorithm="HS256")
 
 
 def find_signing_rules(environment: Mapping[str, str], directory: Path) -> dict[str, str]:

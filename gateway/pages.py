@@ -17,7 +17,7 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 FILES = Path(__file__).parent / "web"
-PAGES = {"/": "index.html"}  # path and file of every page; its scripts and styles stand beside it, under /web/
+PAGES = {"/": "index.html", "/docs": "docs.html"}  # path and file; scripts and styles stand beside it, under /web/
 TYPES = {
     ".css": "text/css",
     ".html": "text/html",

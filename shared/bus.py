@@ -91,6 +91,15 @@ class _Connection(aio_pika.Connection):
             raise
 
 
+class Letter(NamedTuple):
+    """A message that lies in `realtime.dead`: why, in which queue it was, and when it was put there (0: not told)."""
+
+    body: bytes
+    reason: str
+    queue: str
+    at_ms: int
+
+
 class _Listener(NamedTuple):
     queue: QueueSpec
     on_body: Callable[[bytes], None]
@@ -350,6 +359,31 @@ class Bus:
         confirm = _Confirm()
         self._unconfirmed[confirm] = time.monotonic()
         return confirm
+
+    async def letters(self, settle: Callable[[Letter], Awaitable[bool]]) -> int:
+        """Show each dead letter to `settle`, oldest first; one for which it returns True is gone, the others stay.
+
+        Returns how many there were. What comes meanwhile is not looked at. Raises Unavailable.
+        """
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            channel = await self._link.open_channel()
+            channel.close_callbacks.clear()  # its end is not that of the connection
+            try:
+                queue = await channel.declare_queue(DEAD, passive=True)
+                count = queue.declaration_result.message_count or 0
+                for _ in range(count):
+                    message = await queue.get(timeout=CONFIRM_TIMEOUT_S, fail=False)
+                    if message is None:
+                        break
+                    if await settle(_letter(message)):
+                        await message.ack()
+                return count
+            finally:
+                await channel.close()  # which puts the rest back where it was
+        except _LOST as error:
+            raise Unavailable(f"the broker was lost: {error or type(error).__name__}") from error
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -621,6 +655,17 @@ class _ConsumerChannel:
     async def close(self) -> None:
         self._channel.close_callbacks.clear()  # closed on purpose: the connection stays
         await self._channel.close()
+
+
+def _letter(message: AbstractIncomingMessage) -> Letter:
+    """One of ours; or one that the broker put there by itself, after too many deliveries."""
+    headers: dict[str, Any] = dict(message.headers)
+    deaths = headers.get("x-death")
+    death: Any = deaths[0] if isinstance(deaths, list) and deaths else {}
+    at = headers.get("at")
+    reason = str(headers.get("reason") or death.get("reason") or "")
+    queue = str(headers.get("queue") or death.get("queue") or "")
+    return Letter(message.body, reason, queue, at if isinstance(at, int) else 0)
 
 
 def _inbound(message: AbstractIncomingMessage, split: Splitter) -> Inbound:

@@ -22,6 +22,7 @@ class Prefix(StrEnum):
     COMMAND = "cmd"
     REQUEST = "req"
     NODE = "node"
+    EVENT = "evt"
 
 
 class _Clock:

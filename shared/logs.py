@@ -68,6 +68,16 @@ def _count(record: logging.LogRecord) -> bool:
     return True
 
 
+def silence() -> None:
+    """Drop all logs of this process: for programs whose output is for people, who are told of errors another way."""
+    logging.disable()
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
+
+
 def _keep(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     return event
 

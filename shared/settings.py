@@ -6,6 +6,8 @@ An empty variable counts as absent. Ranges stand in the field's `Annotated[..., 
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,10 +21,20 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 SECRET_FIELDS = frozenset({"jwt_secret", "amqp_url", "mongodb_uri"})
 
-T = TypeVar("T", bound="Settings")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+T = TypeVar("T", bound="FromEnvironment")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class FromEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """What `load` reads."""
+
+    def problems(self) -> list[str]:
+        """What is wrong across fields; a subclass adds its own."""
+        return []
+
+
+class Settings(FromEnvironment, frozen=True, kw_only=True):
     """What every service reads. Names are the contract of design.md, in upper case."""
 
     amqp_url: str
@@ -34,7 +46,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     otel_exporter_otlp_endpoint: str = ""  # such as http://collector:4318; empty: no traces
 
     def problems(self) -> list[str]:
-        """What is wrong across fields; a subclass adds its own."""
         problems = url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
         if self.otel_exporter_otlp_endpoint:
             collector = self.otel_exporter_otlp_endpoint
@@ -63,13 +74,25 @@ def url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
     return [f"{name}: must be a URL that starts with {' or '.join(sorted(f'{s}://' for s in schemes))}"]
 
 
-def load(settings: type[T], environ: Mapping[str, str] = os.environ) -> T:
-    """Read `settings` from the environment. Raises SettingsInvalid with a line for each wrong variable."""
+def read_env_file(path: Path) -> dict[str, str]:
+    """The KEY=value lines of a file; none if there is no such file. Raises PermissionError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath: Mapping[str, str] = _NOTHING) -> T:
+    """Read `settings` from the environment; what is not set there, from `beneath`.
+
+    Raises SettingsInvalid with a line for each wrong variable.
+    """
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in msgspec.structs.fields(settings):
         name = field.name.upper()
-        text = environ.get(name, "").strip()
+        text = environ.get(name, "").strip() or beneath.get(name, "").strip()
         if not text:
             if field.required:
                 problems.append(f"{name}: is not set")

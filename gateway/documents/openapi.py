@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.documents.schemas import Schema, example_of, schemas_of
 from gateway.rest.call import Call, camel
-from gateway.rest.envelope import Failure, Pagination, lists_of
+from gateway.rest.envelope import Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
 from shared.errors import HTTP_STATUS, ErrorCode
 from shared.validation import Id
@@ -24,6 +24,7 @@ FAILURES: dict[int, str] = {
     403: "The caller may not do this, or is banned: `FORBIDDEN`.",
     404: "It does not exist, or not for the caller: `NOT_FOUND`.",
     413: "The body is too large: `TOO_LARGE`.",
+    414: "The URL is longer than 8 KB: `TOO_LARGE`.",
     415: "The body is no JSON, by its Content-Type, or is compressed: `VALIDATION`.",
     429: "Too many messages a minute: `RATE_LIMITED`.",
     503: "A service behind the gateway does not answer; trying again may work: `UNAVAILABLE`.",
@@ -115,7 +116,7 @@ class _Writer:
                 "in": "query",
                 "required": name in component.get("required", ()),
                 **({"description": description} if description else {}),
-                **({"style": "form", "explode": False} if name in lists_of(call.query) else {}),
+                **({"style": "form", "explode": False} if name in shape_of(call.query).lists else {}),
                 "schema": schema,
             }
 
@@ -140,6 +141,8 @@ def failures_of(call: Call) -> set[int]:
     statuses.add(HTTP_STATUS[ErrorCode.UNAVAILABLE])
     if call.query is not None or call.body is not None or call.parts:
         statuses.add(400)
+    if call.query is not None or call.parts:
+        statuses.add(414)
     if call.body is not None:
         statuses |= {413, 415}
     return statuses

@@ -15,6 +15,9 @@ from gateway.documents.examples import FIELDS
 
 Schema = dict[str, Any]
 
+# Python takes five control characters for white space that JavaScript does not.
+_ECMA = {r"\S": r"[^\s\u001c-\u001f\u0085]"}
+
 REF = "#/components/schemas/{name}"
 
 
@@ -89,7 +92,7 @@ def _plain(schema: Any) -> Any:
         return schema
     plain = {name: _plain(value) for name, value in schema.items() if (name, value) != ("required", [])}
     if isinstance(pattern := plain.get("pattern"), str):
-        plain["pattern"] = re.sub(r"\\Z$", "$", pattern)
+        plain["pattern"] = _ECMA.get(pattern, re.sub(r"\\Z$", "$", pattern))
     return plain
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import msgspec.inspect
@@ -16,7 +16,7 @@ from shared.validation import Id
 
 T = TypeVar("T")
 
-_LISTS: dict[type[Any], tuple[str, ...]] = {}  # what `lists_of` has found, one entry a query type
+_SHAPES: dict[type[Any], "Shape"] = {}  # what `shape_of` has found, one entry a query type
 BODY_TIMEOUT_S = 10.0
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -75,26 +75,43 @@ def query_of(request: web.Request, kind: type[T]) -> T:
 
     Raises VALIDATION with the parameter's name; an empty parameter counts as absent.
     """
-    values: dict[str, object] = {name: value for name, value in request.query.items() if value != ""}
-    for name in lists_of(kind):
-        if isinstance(text := values.get(name), str):
-            values[name] = [part.strip() for part in text.split(",") if part.strip()]
+    given = {name: value for name, value in request.query.items() if value != ""}
+    values: dict[str, object] = {**given}
+    shape = shape_of(kind)
+    for name in given.keys() & shape.lists:
+        values[name] = [part.strip() for part in given[name].split(",") if part.strip()]
+    for name in given.keys() - shape.texts:
+        if given[name].lower() == "null":  # msgspec would read it as None
+            raise Refusal.invalid(name, "must not be null; leave it out")
     return validation.convert(values, kind)
 
 
-def lists_of(kind: type[Any]) -> tuple[str, ...]:
-    """The parameters of a query that are lists."""
-    if (names := _LISTS.get(kind)) is None:
+class Shape(NamedTuple):
+    """The parameters of a query that are lists, and those that are texts."""
+
+    lists: frozenset[str]
+    texts: frozenset[str]
+
+
+def shape_of(kind: type[Any]) -> Shape:
+    """What a query's type says of its parameters."""
+    if (shape := _SHAPES.get(kind)) is None:
         info = msgspec.inspect.type_info(kind)
         fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
-        names = _LISTS[kind] = tuple(field.encode_name for field in fields if _is_list(field.type))
-    return names
+        lists = frozenset(field.encode_name for field in fields if _is(field.type, msgspec.inspect.VarTupleType))
+        texts = frozenset(field.encode_name for field in fields if _is(field.type, msgspec.inspect.StrType))
+        shape = _SHAPES[kind] = Shape(lists, texts)
+    return shape
 
 
-def _is_list(kind: msgspec.inspect.Type) -> bool:
-    if isinstance(kind, msgspec.inspect.UnionType):
-        return any(map(_is_list, kind.types))
-    return isinstance(kind, msgspec.inspect.VarTupleType)
+def _is(kind: msgspec.inspect.Type, wanted: type[msgspec.inspect.Type]) -> bool:
+    match kind:
+        case msgspec.inspect.UnionType(types=types):
+            return any(_is(each, wanted) for each in types)
+        case msgspec.inspect.Metadata(type=inner):
+            return _is(inner, wanted)
+        case _:
+            return isinstance(kind, wanted)
 
 
 async def body_of(request: web.Request, kind: type[T]) -> T:

@@ -1,5 +1,6 @@
 """Prices, symbols and candles over REST."""
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -16,7 +17,9 @@ from shared.validation import Symbol
 
 SYMBOLS_MAX = 200
 
-Time = Annotated[str, msgspec.Meta(description="ISO 8601, or milliseconds since 1970")]
+_MILLISECONDS = re.compile(r"[0-9]{1,14}")
+_TIME_SCHEMA = {"anyOf": [{"format": "date-time"}, {"pattern": f"^{_MILLISECONDS.pattern}$"}]}
+Time = Annotated[str, msgspec.Meta(description="ISO 8601, or milliseconds since 1970", extra_json_schema=_TIME_SCHEMA)]
 
 
 class PricesQuery(In, frozen=True):
@@ -67,7 +70,7 @@ def _time(field: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        at_ms = int(text) if text.isascii() and text.isdecimal() else from_iso(text)
+        at_ms = int(text) if _MILLISECONDS.fullmatch(text) else from_iso(text)
         to_iso(at_ms)  # a time that cannot be written is none
     except (ValueError, OverflowError):
         raise Refusal.invalid(field, "must be an ISO 8601 time or milliseconds since 1970") from None

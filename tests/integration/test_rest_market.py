@@ -74,6 +74,7 @@ async def test_real_candles_read_back_over_rest_equal_the_file(
         (f"symbol=EUR/USD&from={'9' * 400}", "from"),
         ("symbol=EUR/USD&to=%D9%A3", "to"),
         ("symbol=EUR/USD&limit=0", "limit"),
+        ("symbol=EUR/USD&limit=null", "limit"),
     ],
 )
 async def test_wrong_candle_query_names_the_parameter(rest: Caller, query: str, field: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from deploy.private_file import write_private
 from deploy.run_file import RUN_FILE
-from deploy.token import InvalidRequest, TokenRequest, find_signing_rules, keep_secret, read_request, sign
+from deploy.token import InvalidRequest, find_signing_rules, keep_secret, read_request
+from shared.tokens import TokenRequest, sign
 
 SECRET = "s" * 48
 

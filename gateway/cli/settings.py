@@ -1,0 +1,38 @@
+"""Where the system is and what opens it: the environment, else `.local/run.env`, which `make run` writes."""
+
+from pathlib import Path
+
+from shared.errors import SettingsInvalid
+from shared.settings import FromEnvironment, load, read_env_file, url_problems
+
+RUN_FILE = "run.env"
+
+
+class CliSettings(FromEnvironment, frozen=True, kw_only=True):
+    """`realtime_token`: the token to use; else one is signed with `jwt_secret`."""
+
+    gateway_url: str = "http://127.0.0.1:8080"
+    amqp_url: str = "amqp://127.0.0.1/"
+    realtime_token: str | None = None
+    jwt_secret: str | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+
+    def problems(self) -> list[str]:
+        return [
+            *url_problems("GATEWAY_URL", self.gateway_url, {"http", "https"}),
+            *url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"}),
+        ]
+
+
+class _Place(FromEnvironment, frozen=True, kw_only=True):
+    local_dir: str = ".local"
+
+
+def read_settings() -> CliSettings:
+    """Raises SettingsInvalid."""
+    path = Path(load(_Place).local_dir) / RUN_FILE
+    try:
+        return load(CliSettings, beneath=read_env_file(path))
+    except PermissionError as error:
+        raise SettingsInvalid([f"{path}: is another user's; set GATEWAY_URL and REALTIME_TOKEN"]) from error

@@ -1,0 +1,79 @@
+"""What the command line prints: JSON as it came, or lines for people. Pure.
+
+What users wrote is shown without its control characters: a message must not steer the terminal of who reads it.
+"""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from shared.times import to_iso
+
+Record = dict[str, Any]
+
+BODY_SHOWN = 200
+
+
+def as_json(record: object) -> str:
+    """One line, in ASCII."""
+    return json.dumps(record).replace("\x7f", "\\u007f")
+
+
+def printable(text: str) -> str:
+    """One line of it; control and formatting characters become ?."""
+    return "".join("?" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; the last one is left alone."""
+    cells = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def rooms(items: Sequence[Record]) -> str:
+    """A table of rooms."""
+    header = ("ID", "TYPE", "MEMBERS", "ONLINE", "UNREAD", "LAST MESSAGE", "NAME")
+    keys = ("id", "type", "memberCount", "activeNow", "unreadCount", "lastMessageAt", "name")
+    return table(header, [["-" if item[key] is None else item[key] for key in keys] for item in items])
+
+
+def presence(items: Sequence[Record]) -> str:
+    """A table of users."""
+    rows = [[item["userId"], item["status"], item["lastSeenAt"] or "-"] for item in items]
+    return table(("USER", "STATUS", "LAST SEEN"), rows)
+
+
+def event(type_: str, data: Record) -> str:
+    """One line for a live event."""
+    match type_:
+        case "chat:message":
+            return printable(f"{data['timestamp']}  {data['seq']:>5}  {_name_of(data)}: {data['message']}")
+        case "market:price":
+            change = f"{data['change']:+g} ({data['changePercent']:+.2f} %)"
+            return printable(f"{data['timestamp']}  {data['symbol']}  {data['price']:g}  {change}")
+        case _:
+            return printable(f"{type_}  {json.dumps(data, ensure_ascii=False)}")
+
+
+def letters(items: Sequence[Record]) -> str:
+    """A table of dead letters."""
+    rows = [
+        [item["number"], item["at"] or "-", item["queue"], item["reason"], item["body"][:BODY_SHOWN]] for item in items
+    ]
+    return table(("NUMBER", "SINCE", "QUEUE", "REASON", "BODY"), rows)
+
+
+def letter(number: int, body: bytes, reason: str, queue: str, at_ms: int) -> Record:
+    """A dead letter as `--json` shows it; bytes that are no UTF-8 stand there as U+FFFD."""
+    at = to_iso(at_ms) if at_ms else None
+    return {"number": number, "at": at, "queue": queue, "reason": reason, "body": body.decode(errors="replace")}
+
+
+def _name_of(data: Record) -> str:
+    user = data.get("user") or {}
+    name = f"{user.get('firstName', '')} {user.get('lastName', '')}".strip()
+    return f"{name} ({data['userId']})" if name else str(data["userId"])

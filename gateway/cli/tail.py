@@ -1,0 +1,100 @@
+"""Live events on the terminal, over any number of connections."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from gateway.client import Event, RealtimeClient, RequestFailed
+from shared.errors import ErrorCode, RealtimeError, Refusal, Unavailable
+
+CONNECT_TIMEOUT_S = 10.0
+PRICES_PER_S = 10.0
+
+_OWN = frozenset({"state", "missed", "subscription:lost"})  # the client's, not the server's
+_ANSWERS = frozenset({"auth:ok", "subscribed", "unsubscribed", "pong"})
+
+
+class Interest(NamedTuple):
+    """A channel, and what of it."""
+
+    channel: str
+    options: dict[str, Any]
+
+
+def interests(targets: Sequence[str], communities: Sequence[str], *, notifications: bool) -> list[Interest]:
+    """`room_…` names a room, anything else a symbol."""
+    rooms = [target for target in targets if target.startswith("room_")]
+    symbols = [target for target in targets if not target.startswith("room_")]
+    return [
+        *(Interest("chatroom", {"chatroom_id": room}) for room in rooms),
+        *([Interest("market", {"symbols": symbols, "max_rate": PRICES_PER_S})] if symbols else []),
+        *(Interest("community", {"community_id": name}) for name in communities),
+        *([Interest("notifications", {})] if notifications else []),
+    ]
+
+
+async def tail(
+    url: str,
+    token: Callable[[], str],
+    wanted: Sequence[Interest],
+    count: int | None,
+    emit: Callable[[str, Any], None],
+) -> None:
+    """Subscribe and hand `count` events to `emit`, or all for ever. Raises Refusal, Unavailable."""
+
+    async def fetch(_: object) -> str:
+        return token()
+
+    async with RealtimeClient(url, fetch) as client:
+        try:
+            await _follow(client, wanted, count, emit)
+            return
+        except RequestFailed as error:
+            failure: Exception = _as_refusal(error)
+        except (RealtimeError, BrokenPipeError) as error:
+            failure = error
+    raise failure
+
+
+async def _follow(
+    client: RealtimeClient, wanted: Sequence[Interest], count: int | None, emit: Callable[[str, Any], None]
+) -> None:
+    events = client.events()
+    await _in_time(client.connected)
+    for interest in wanted:
+        answer = await client.subscribe(interest.channel, **interest.options)
+        if unknown := (answer or {}).get("unknown"):
+            raise Refusal(ErrorCode.NOT_FOUND, f"no such symbol: {', '.join(unknown)}")
+    left = count
+    async for event in events:
+        if event.type in _OWN:
+            _tell(event)
+        if event.type in _OWN | _ANSWERS:
+            continue
+        emit(event.type, event.data)
+        if left is not None and (left := left - 1) == 0:
+            return
+    raise Refusal(ErrorCode.FORBIDDEN, "the server has closed the connection for good")
+
+
+def _tell(event: Event) -> None:
+    """What happens to the connection is for people to know, and no part of the output."""
+    if event.type == "missed" or (event.type == "state" and event.data["state"] == "waiting"):
+        what = "connection lost, trying again" if event.type == "state" else "some events were missed"
+        print(f"realtime: {what}", file=sys.stderr, flush=True)
+
+
+async def _in_time(connected: Callable[[], Awaitable[None]]) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connected()
+    except TimeoutError as error:
+        raise Unavailable("the gateway cannot be reached: see GATEWAY_URL") from error
+
+
+def _as_refusal(error: RequestFailed) -> RealtimeError:
+    try:
+        return Refusal(ErrorCode(error.code), error.message)
+    except ValueError:
+        return Unavailable(error.message)

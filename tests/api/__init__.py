@@ -1,0 +1,1 @@
+"""schemathesis against a running gateway: its settings and hooks, and the test that runs it."""

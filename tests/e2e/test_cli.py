@@ -1,0 +1,165 @@
+"""`python -m gateway.cli` as people run it, against the whole system."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import jwt
+
+from deploy.settings import PROJECT
+from shared.ids import Prefix, new_id
+from tests.support.events import cloud_event, publish
+from tests.support.local_system import LocalSystem
+from tests.support.people import people
+from tests.support.tokens import SECRET
+from tests.support.waiting import until_async
+
+TIMEOUT_S = 60.0
+
+
+def start(system: LocalSystem, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway.cli", *arguments],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], "LOCAL_DIR": str(system.directory), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(system: LocalSystem, *arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
+    """Exit code, output, errors."""
+    with start(system, *arguments, **environment) as process:
+        out, err = process.communicate(stdin, timeout=TIMEOUT_S)
+    return process.returncode, out, err
+
+
+def records(system: LocalSystem, *arguments: str) -> list[Any]:
+    """The JSON lines of a command that succeeds."""
+    code, out, err = run(system, "--json", *arguments)
+    assert (code, err) == (0, "")
+    return [json.loads(line) for line in out.splitlines()]
+
+
+async def room_of(system: LocalSystem, name: str) -> str:
+    return await people(system.entries()["GATEWAY_URL"])("alice").create_room(name)
+
+
+def test_token_is_one_that_the_gateways_take(system: LocalSystem) -> None:
+    code, out, _ = run(system, "token", "user_456", "--first", "John", "--communities", "a,b", "--ttl", "60")
+    claims = jwt.decode(out.strip(), SECRET, algorithms=["HS256"])
+    assert (code, claims["sub"], claims["firstName"], claims["communities"]) == (0, "user_456", "John", ["a", "b"])
+    assert claims["exp"] - claims["iat"] == 60
+
+
+async def test_rooms_are_listed_for_people_and_for_programs(system: LocalSystem) -> None:
+    name = new_id(Prefix.COMMAND)
+    room = await room_of(system, name)
+    (found,) = records(system, "rooms", "--q", name)
+    assert (found["id"], found["name"], found["memberCount"]) == (room, name, 1)
+    code, out, _ = run(system, "rooms", "--q", name)
+    header, line = out.splitlines()
+    assert code == 0
+    assert header.split() == ["ID", "TYPE", "MEMBERS", "ONLINE", "UNREAD", "LAST", "MESSAGE", "NAME"]
+    assert line.split() == [room, "public", "1", "0", "0", "-", name]
+
+
+async def test_presence_is_that_of_the_sockets(system: LocalSystem) -> None:
+    bob = people(system.entries()["GATEWAY_URL"])("bob")
+    async with await bob.live():
+
+        async def seen() -> Any:
+            return records(system, "presence", bob.id, "nobody")
+
+        found = await until_async(seen, lambda found: found[0]["status"] == "online", 20.0)
+    assert [user["userId"] for user in found] == [bob.id, "nobody"]
+    assert found[1] == {"userId": "nobody", "status": "offline", "lastSeenAt": None}
+
+
+async def test_what_is_sent_is_seen_by_who_tails_the_room_and_sent_twice_it_is_one(system: LocalSystem) -> None:
+    room = await room_of(system, "Tailed")
+    with start(system, "--json", "tail", room, "EUR/USD") as tailing:
+        try:
+            assert tailing.stdout is not None
+            assert json.loads(tailing.stdout.readline())["type"] == "market:price"  # so it is subscribed to both
+            first = records(system, "--as", "bob", "send", room, "hello", "--id", "once")
+            assert records(system, "--as", "bob", "send", room, "hello", "--id", "once") == first
+            frame = next(each for line in tailing.stdout if (each := json.loads(line))["type"] == "chat:message")
+        finally:
+            tailing.terminate()
+        assert tailing.wait(TIMEOUT_S) == -signal.SIGTERM
+    assert (frame["data"]["messageId"], frame["data"]["message"]) == (first[0]["id"], "hello")
+    code, out, _ = run(system, "tail", "EUR/USD", "--count", "2")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert all(" EUR/USD " in line for line in out.splitlines())
+
+
+async def test_published_event_is_confirmed_and_reaches_its_user(system: LocalSystem) -> None:
+    bob = people(system.entries()["GATEWAY_URL"])("bob")
+    data = {"userId": bob.id, "title": "From the shell", "message": "m"}
+    async with await bob.live() as client:
+        await client.ask("subscribe", channel="notifications")
+        code, out, err = run(system, "publish", "notification.created", "-", stdin=json.dumps(data))
+        assert (code, err) == (0, "")
+        assert out.startswith("evt_")
+        assert (await client.data("notification:new"))["title"] == "From the shell"
+
+
+async def test_dead_letters_are_listed_stay_and_are_replayed(system: LocalSystem) -> None:
+    run(system, "dead", "replay", "--all")  # what tests before have left goes where it came from, and may come back
+    bob = people(system.entries()["GATEWAY_URL"])("bob")
+    event = new_id(Prefix.EVENT)
+    await publish(system.entries()["AMQP_URL"], "quiz.opened", cloud_event(event, "quiz.opened", {"userId": bob.id}))
+
+    async def ours() -> list[Any]:
+        return [letter for letter in records(system, "dead") if event in letter["body"]]
+
+    (letter,) = await until_async(ours, bool, 20.0)
+    assert (letter["queue"], letter["reason"]) == (
+        "notifier.events",
+        "audience: is missing, and quiz.opened has none of its own",
+    )
+    assert await ours() == [letter]  # to look at it does not take it away
+    code, out, _ = run(system, "dead", "replay", "--number", str(letter["number"]))
+    assert (code, out) == (0, "1 replayed\n")
+    (back,) = await until_async(ours, lambda found: bool(found) and found[0]["at"] != letter["at"], 20.0)
+    assert back["body"] == letter["body"]
+    assert run(system, "dead", "replay", "--number", "100000")[0] == 1
+
+
+async def test_errors_are_one_line_and_an_exit_code(system: LocalSystem) -> None:
+    nowhere = {"GATEWAY_URL": "http://127.0.0.1:9", "AMQP_URL": "amqp://127.0.0.1:9/"}
+    for code, told, arguments, environment in (
+        (1, "no such room", ("send", "room_none", "hello"), {}),
+        (1, "no such room", ("tail", "room_none"), {}),
+        (1, "no such symbol: NOPE", ("tail", "NOPE"), {}),
+        (1, "limit", ("rooms", "--limit", "500"), {}),
+        (2, "not JSON", ("publish", "a.b", "{"), {}),
+        (2, "type", ("publish", "nonsense", "{}"), {}),
+        (2, "GATEWAY_URL", ("rooms",), {"GATEWAY_URL": "nonsense"}),
+        (2, "JWT_SECRET", ("rooms",), {"LOCAL_DIR": "/nonexistent"}),
+        (3, "does not answer", ("rooms",), nowhere),
+        (3, "broker", ("dead",), nowhere),
+    ):
+        found, out, err = run(system, *arguments, **environment)
+        assert (found, out, err.count("\n")) == (code, "", 1), (arguments, err)
+        assert err.startswith("realtime: ")
+        assert told in err
+
+
+def test_a_reader_that_has_enough_is_no_error(system: LocalSystem) -> None:
+    command = f"{sys.executable} -m gateway.cli tail EUR/USD; echo $? >&2"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"({command}) | head -1"],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], "LOCAL_DIR": str(system.directory)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (done.stdout.count("\n"), done.stderr) == (1, "0\n")
