@@ -57,7 +57,7 @@ LABELS: dict[str, Values] = {
     ),
     "source": Values(r"[a-z0-9:-]+", "a source of ticks: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
     "status": Values(r"\d{3}|online|offline", "an HTTP status; for presence `online`, `offline`"),
-    "type": Values(r"[a-z]+(:[a-z]+)?", "a type of the protocol's frames; `other`: pings, and what was refused"),
+    "type": Values(r"[a-z]+(:[a-z]+)?", "a type of the protocol's frames; `other`: what was refused"),
     "way": Values("fanout|answer", "`fanout`: what all subscribers of a channel get; `answer`: what one socket gets"),
 }
 

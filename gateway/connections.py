@@ -76,7 +76,7 @@ class Socket:
                     self._transport.write(batch.deflated if self.deflates else batch.data)
                     return
             except Exception:  # the wall around one socket: a dead one must not break the flush of the others
-                self.closing = True
+                self._lost()
                 return
             self.outbox = Outbox()
             self._connections.became_slow(self)
@@ -94,12 +94,18 @@ class Socket:
                 return False
             self._transport.write(outbox.take(SLOW_BYTES))
         except Exception:  # the wall around one socket
-            self.closing = True
+            self._lost()
             return True
         if outbox:
             return False
         self._leave_outbox()
         return True
+
+    def _lost(self) -> None:
+        """The client has gone without a word, which a write has found out."""
+        self.closing = True
+        metrics.CLOSES.labels("1006", "client").inc()
+        self._leave_outbox()
 
     def _leave_outbox(self) -> None:
         """Nothing waits any more; what was shed meanwhile is counted."""

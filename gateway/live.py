@@ -196,8 +196,10 @@ class Live:
     async def _act(self, socket: Socket, text: str) -> None:
         metrics.BYTES_IN.inc(len(text) if text.isascii() else len(text.encode()))
         match socket.session.receive(text, time.monotonic()):
-            case Answer(answer):
-                metrics.FRAMES_IN.labels("other").inc()
+            case Answer(answer, refused):
+                metrics.FRAMES_IN.labels("ping" if refused is None else "other").inc()
+                if refused is not None:
+                    metrics.ERRORS_OUT.labels(refused).inc()
                 socket.send(answer)
             case Close() as close:
                 metrics.FRAMES_IN.labels("other").inc()

@@ -35,9 +35,10 @@ FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; more where RATE_LIMIT_MESSAGES_PER
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Send this frame."""
+    """Send this frame; `refused` is the code of an error."""
 
     frame: bytes
+    refused: ErrorCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ class Session:
                 return Close(CloseCode.BAD_FRAMES, f"{BAD_FRAMES_MAX} bad frames in a row", frame)
         else:
             self._bad_frames = 0
-        return Answer(frame)
+        return Answer(frame, refused.code)
 
     def _not_authenticated(self, name: str | None, id: FrameId | None) -> Close:
         refusal = Refusal(ErrorCode.UNAUTHORIZED, "authenticate first: send an auth frame with a token")

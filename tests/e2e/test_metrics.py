@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -50,6 +51,7 @@ async def used(system: LocalSystem) -> dict[str, str]:
         message_id = (await live.data("chat:message"))["messageId"]
         await other.ask("chat:typing", chatroomId=room, isTyping=True)
         await other.send_text("nonsense")
+        await other.barrier()
         await publish(system.entries()["AMQP_URL"], "notification.created", notification(alice.id, "title"))
         await live.next("notification:new")
     await alice.call("GET", f"/v1/chatrooms/{room}")
@@ -105,6 +107,8 @@ async def test_traffic_is_counted_where_it_passes(system: LocalSystem, used: dic
     assert total(gateways, "gateway_frames_in_total", type="chat:send") >= 1
     assert total(gateways, "gateway_frames_in_total", type="auth") >= 2
     assert total(gateways, "gateway_frames_in_total", type="other") >= 1
+    assert total(gateways, "gateway_frames_in_total", type="ping") >= 1
+    assert total(gateways, "gateway_errors_out_total", code="BAD_FRAME") >= 1
     assert total(gateways, "gateway_bytes_in_total") > 500
     assert total(gateways, "gateway_closes_total", by="client") >= 2
     assert total(gateways, "gateway_connections_opened_total") >= 2
@@ -139,6 +143,17 @@ async def test_traffic_is_counted_where_it_passes(system: LocalSystem, used: dic
     market = await samples(system, "MARKET_FEED")
     assert total(market, "market_tick_age_seconds_count", source="sim") >= 1
     assert total(market, "market_lease_seconds") > 0
+
+
+async def test_every_connection_that_was_opened_is_open_or_was_closed(
+    system: LocalSystem, used: dict[str, str]
+) -> None:
+    def adds_up(found: list[Sample]) -> bool:
+        opened = total(found, "gateway_connections_opened_total")
+        return opened == total(found, "gateway_connections") + total(found, "gateway_closes_total")
+
+    for name in GATEWAYS:
+        await until_async(partial(samples, system, name), adds_up, TIMEOUT_S)
 
 
 QUEUES = {
