@@ -47,15 +47,15 @@ class Sink(Protocol):
 
 
 class Written:
-    """What has been written since it was last asked for. `sample` is the first lossless frame of a flush."""
+    """What has been written since it was last asked for. `sample` is the first buffer of a flush."""
 
     __slots__ = ("frames", "sample", "size_bytes", "writes")
 
-    def __init__(self) -> None:
+    def __init__(self, sample: bytes | None = None) -> None:
         self.writes = 0
         self.frames = 0
         self.size_bytes = 0
-        self.sample: bytes | None = None
+        self.sample = sample
 
     def add(self, sockets: int, frames: int, size_bytes: int) -> None:
         """`frames` of `size_bytes` together went to each of `sockets`."""
@@ -87,8 +87,8 @@ class Lane:
         for sink in self.sinks:
             sink.write(batch)
         written.add(len(self.sinks), len(items), len(batch.data))
-        if written.sample is None and self.sinks and items[0].kind is DeliveryClass.LOSSLESS:
-            written.sample = items[0].data
+        if written.sample is None and self.sinks and not self.only_newest:
+            written.sample = batch.data
 
 
 class Joiner:

@@ -219,7 +219,7 @@ class Relay:
         for kind, lines in self._taken.items():
             metrics.DELIVERIES_IN.labels(kind.name.lower()).inc(lines)
         metrics.BODIES_IN.inc(self._bodies)
-        written, self._hub.written = self._hub.written, Written()
+        written, self._hub.written = self._hub.written, Written(self._hub.written.sample)
         metrics.WRITES.inc(written.writes)
         metrics.FRAMES_OUT.labels("fanout").inc(written.frames)
         metrics.BYTES_OUT.labels("fanout").inc(written.size_bytes)

@@ -43,14 +43,14 @@ def _framed(first: int, payload: bytes) -> bytes:
     return bytes((first, 0x7F)) + size.to_bytes(8, "big") + payload
 
 
-def sent_at_ms(frame: bytes) -> int | None:
-    """When the message of a `chat:message` frame was sent, which its id tells; None for another frame."""
-    begins = frame.find(_MESSAGE_ID)
+def sent_at_ms(frames: bytes) -> int | None:
+    """When the first `chat:message` of some frames was sent, which its id tells; None if there is none."""
+    begins = frames.find(_MESSAGE_ID)
     if begins < 0:
         return None
     begins += len(_MESSAGE_ID)
     try:
-        return made_at_ms(frame[begins : begins + _ID_BYTES].decode())
+        return made_at_ms(frames[begins : begins + _ID_BYTES].decode())
     except ValueError:
         return None
 
