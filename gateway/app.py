@@ -12,7 +12,7 @@ from gateway import metrics
 from gateway.admission import Pace
 from gateway.guard import Guard
 from gateway.live import Live
-from gateway.rest.envelope import bearer_token, failure
+from gateway.rest.envelope import SERVER, bearer_token, failure
 from gateway.settings import GatewaySettings
 from shared import correlation, logs, tracing
 from shared.errors import HTTP_STATUS, ErrorCode, Refusal, Unavailable
@@ -53,6 +53,7 @@ def make_app(settings: GatewaySettings, guard: Guard, live: Live, routes: Iterab
         return await handler(request)
 
     app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)
+    app.on_response_prepare.append(_unnamed)
     app.router.add_get("/v1/live", live.handle)
     app.add_routes(routes)
     app.on_response_prepare.append(_announce_compression)
@@ -64,6 +65,10 @@ async def _announce_compression(_: web.Request, response: web.StreamResponse) ->
     extension = response.headers.get(hdrs.SEC_WEBSOCKET_EXTENSIONS, "")
     if extension and NO_TAKEOVER not in extension:
         response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = f"{extension}; {NO_TAKEOVER}"
+
+
+async def _unnamed(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER
 
 
 @web.middleware
@@ -175,11 +180,11 @@ class Newcomers:
 
     def drop_late(self, now_s: float) -> None:
         """Forget those that have brought a request, and drop those that have not in time."""
-        for connection, came_at_s in list(self._came_at_s.items()):
-            if now_s - came_at_s < HEAD_TIMEOUT_S:
-                return
+        late = [connection for connection, at_s in self._came_at_s.items() if now_s - at_s >= HEAD_TIMEOUT_S]
+        for connection in late:
             del self._came_at_s[connection]
-            connection.drop_if_silent()
+        if dropped := sum(connection.drop_if_silent() for connection in late):
+            log.info("no_request_in_time", connections=dropped)
 
 
 class _Server(web.Server):
@@ -208,11 +213,12 @@ class _Connection(web.RequestHandler):
         self._server.newcomers.discard(self)
         self._server.pace.settled(self)
 
-    def drop_if_silent(self) -> None:
-        """Drop the connection if no whole request has come."""
-        if self._request_count == 0 and self.transport is not None:
-            log.info("no_request_in_time")
-            self.transport.abort()
+    def drop_if_silent(self) -> bool:
+        """Drop the connection if no whole request has come; whether it was."""
+        if self._request_count or self.transport is None:
+            return False
+        self.transport.abort()
+        return True
 
     def handle_error(
         self,

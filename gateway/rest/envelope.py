@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _SHAPES: dict[type[Any], "Shape"] = {}  # what `shape_of` has found, one entry a query type
 BODY_TIMEOUT_S = 10.0
+SERVER = "realtime"  # and not what it is built with, in which versions
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -144,7 +145,9 @@ def page_of(items: Any, page: int, limit: int, total: int) -> web.Response:
 
 def json_response(body: Any, status: int) -> web.Response:
     """A JSON response."""
-    return web.Response(body=to_json(body), status=status, content_type="application/json", charset="utf-8")
+    return web.Response(
+        body=to_json(body), status=status, content_type="application/json", charset="utf-8", headers={"Server": SERVER}
+    )
 
 
 def failure(refusal: Refusal, status: int) -> web.Response:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
+import aiohttp
 import uvloop
 
 from tests.load import system
@@ -62,17 +63,34 @@ def storm_process(channel: Connection, host: str, port: int, rooms: list[str], c
     channel.send(uvloop.run(storm(host, port, rooms, clients)))
 
 
-async def watch(url: str, room: str, channel: Connection) -> dict[str, object]:
+async def watch(url: str, admin_url: str, room: str, channel: Connection) -> dict[str, object]:
     """Chat among the witnesses: in the calm, then until the storm is over."""
     witnesses = [await LiveClient.as_user(url, f"witness-{number}") for number in range(WITNESSES)]
     for witness in witnesses:
         await witness.ask("subscribe", channel="chatroom", chatroomId=room)
     calm = await chat(witnesses, room, lambda since_s: since_s > CALM_S)
     channel.send("now")
+    noting = asyncio.create_task(note_pace(admin_url))
     stormy = await chat(witnesses, room, lambda _: channel.poll())
+    noting.cancel()
     for witness in witnesses:
         await witness.close()
-    return {"calm": calm, "storm": stormy, **channel.recv()}
+    return {"calm": calm, "storm": stormy, "bound": await noting, **channel.recv()}
+
+
+async def note_pace(admin_url: str) -> tuple[int, int]:
+    """The least and the greatest bound of arrivals that the gateway reports, until cancelled."""
+    least, greatest = 10**9, 0
+    async with aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(f"{admin_url}/metrics") as response:
+                    lines = (await response.text()).splitlines()
+                bound = next(int(float(line.split()[1])) for line in lines if line.startswith("gateway_arriving_max"))
+                least, greatest = min(least, bound), max(greatest, bound)
+                await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                return least, greatest
 
 
 async def chat(witnesses: list[LiveClient], room: str, is_over: Callable[[float], bool]) -> dict[str, float]:
@@ -107,6 +125,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with system.running() as bench:
+        admin_url = bench.local.entries()["GATEWAY_ADMIN_URL"]
         rooms = bench.rooms(max(options.clients // ROOM_SIZE, 1) + 1)
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
@@ -114,7 +133,7 @@ def main() -> None:
         )
         process.start()
         try:
-            result = asyncio.run(watch(bench.url, rooms[0], ours))
+            result = asyncio.run(watch(bench.url, admin_url, rooms[0], ours))
         finally:
             process.join(5)
             process.kill()
