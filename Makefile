@@ -99,6 +99,13 @@ MINUTES ?= 10
 fuzz: $(VENV)/.installed broker ## hostile frames, bytes and calls against a running gateway: MINUTES=10, ARGS='--seed 1' repeats a run
 	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
+.PHONY: storm audit
+storm: $(VENV)/.installed broker ## thousands of clients connect at once while others chat; ARGS='--clients 5000'
+	@exec $(BIN)/python -m tests.attacks.storm $(ARGS)
+
+audit: $(VENV)/.installed ## known vulnerabilities of what is installed; ARGS=--strict fails where nobody could be asked
+	@exec $(BIN)/python -m deploy.audit $(ARGS)
+
 history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
 	@exec $(BIN)/python -m tests.load.history $(ARGS)
 

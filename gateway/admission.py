@@ -21,7 +21,7 @@ FULL_RETRY_MS = (2_000, 10_000)
 BUSY_RETRY_MS = (1_000, 6_000)
 LEAVING_RETRY_MS = (1_000, 2_000)
 
-ARRIVING_MIN = 32
+ARRIVING_MIN = 96  # at 0.1 s each that is what brings 10,000 back within 15 s
 ARRIVING_FIRST = 256
 ARRIVING_MAX = 512
 ARRIVING_STEP = 16
@@ -29,6 +29,7 @@ ARRIVAL_GRACE_S = 1.0
 LATE_S = 0.1
 ON_TIME_S = 0.05
 TOO_LATE_S = 0.25
+BUSY_AFTER = 20  # measurements in a row
 
 Network = IPv4Network | IPv6Network
 
@@ -43,7 +44,12 @@ class Pace:
         self._most = float(ARRIVING_FIRST)
         self._restored = 0
         self._restored_s = 0.0
-        self.is_busy = False
+        self._too_late = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the loop stays far too late although as few as can be are arriving."""
+        return self._too_late >= BUSY_AFTER
 
     @property
     def most(self) -> int:
@@ -73,8 +79,8 @@ class Pace:
 
     def measured(self, late_s: float) -> None:
         """The event loop ran so late. If it, or what clients waited for on average since the last time, was slow, the
-        bound falls by a third; else it rises a step. A loop that stays far too late at the least bound is too busy."""
-        self.is_busy = late_s > TOO_LATE_S and self._most <= ARRIVING_MIN
+        bound falls by a third; else it rises a step."""
+        self._too_late = self._too_late + 1 if late_s > TOO_LATE_S and self._most <= ARRIVING_MIN else 0
         slowest_s = max(late_s, self._restored_s / max(self._restored, 1))
         self._restored, self._restored_s = 0, 0.0
         if slowest_s > LATE_S:
