@@ -209,7 +209,7 @@ def test_the_bound_follows_how_soon_clients_are_served() -> None:
 def test_a_loop_that_stays_far_too_late_refuses_until_it_is_not() -> None:
     pace = Pace()
     door = admission(pace)
-    for _ in range(10 + BUSY_AFTER):
+    for _ in range(3 + BUSY_AFTER):
         enter(door)  # a moment of it is no reason
         pace.measured(TOO_LATE_S + 0.1)
     assert refused(door).reason == "busy"
