@@ -21,7 +21,7 @@ FULL_RETRY_MS = (2_000, 10_000)
 BUSY_RETRY_MS = (1_000, 6_000)
 LEAVING_RETRY_MS = (1_000, 2_000)
 
-ARRIVING_MIN = 96  # at 0.1 s each that is what brings 10,000 back within 15 s
+ARRIVING_MIN = 192  # at 0.25 s each that is what brings 10,000 back within 15 s
 ARRIVING_FIRST = 256
 ARRIVING_MAX = 512
 ARRIVING_STEP = 16
