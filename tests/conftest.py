@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
@@ -10,6 +11,10 @@ from shared.ids import Prefix, new_id
 from shared.mongo import Document
 from tests.support.infrastructure import Infrastructure
 from tests.support.queues import empty_queues
+
+# What an example costs on a machine that others use as well says nothing about the code.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 
 @pytest.fixture(scope="session")
