@@ -33,13 +33,15 @@ ON_PEERS: Mapping[str, Callable[[Peer, Namespace], Outcome]] = {
     "idle": peers.idle,
     "connect": peers.connect,
 }
+WARMUP_S = 3.0
+SETTLE_S = 15.0  # until 10,000 who came at once are told of and written down
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "fanout": {"sockets": 1000, "rate": 1500.0, "size": 200, "senders": 20, "listeners": 1},
     "rooms": {"sockets": 200, "rate": 1000.0, "size": 100, "senders": 200, "listeners": 1},
     "market": {"sockets": 1000, "rate": 4.0, "size": 0, "senders": 0, "listeners": 1},
-    "idle": {"sockets": 10_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
+    "idle": {"sockets": 10_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2, "warmup": SETTLE_S},
     "connect": {"sockets": 6000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
-    "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2},
+    "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2, "warmup": SETTLE_S},
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
 }
 
@@ -61,7 +63,7 @@ def parse(arguments: list[str]) -> Namespace:
     )
     parser.add_argument("--listeners", type=int, help="processes that share the sockets")
     parser.add_argument("--seconds", type=float, default=10.0, help="measured")
-    parser.add_argument("--warmup", type=float, default=3.0, help="the same load before it is measured")
+    parser.add_argument("--warmup", type=float, help="s of the same load before it is measured")
     parser.add_argument("--timeout", type=float, default=300.0, help="of a run; then it has failed")
     parser.add_argument("--peers", action="store_true", help="fanout, idle and connect on other servers too")
     parser.add_argument("--peer", action="append", choices=PEERS_BY_NAME, help="of them only this one, or these")
@@ -76,7 +78,7 @@ def parse(arguments: list[str]) -> Namespace:
 def with_defaults(options: Namespace, scenario: str) -> Namespace:
     """The options of one scenario."""
     own = Namespace(**vars(options))
-    for name, value in DEFAULTS[scenario].items():
+    for name, value in {"warmup": WARMUP_S, **DEFAULTS[scenario]}.items():
         if getattr(own, name) is None:
             setattr(own, name, value)
     return own
