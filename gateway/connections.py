@@ -126,6 +126,10 @@ class Socket:
             self.session.subscriptions.discard(channel)
             metrics.SUBSCRIPTIONS.dec()
 
+    def stranded(self) -> None:
+        """See `hub.Sink`."""
+        self.close(Close(CloseCode.OVERLOADED, "could not be brought up to date"))
+
     def quoted(self, symbol: str, max_rate: float) -> None:
         """Count a symbol whose prices are sent."""
         if symbol not in self.session.symbols:

@@ -45,6 +45,9 @@ class Sink(Protocol):
     def unsubscribed(self, channel: str) -> None:
         """The server has ended the socket's subscription."""
 
+    def stranded(self) -> None:
+        """The socket cannot be brought up to date: it is to be closed, so that its client resumes."""
+
 
 class Written:
     """What has been written since it was last asked for. `sample` is the first buffer of a flush."""
@@ -176,6 +179,7 @@ class Hub:
         self._seen_keys: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._of: dict[Sink, dict[str, None]] = {}  # dicts as sets: a small set takes three times the memory
         self._late: set[str] = set()  # channels that are late for somebody
+        self._lingering: set[str] = set()  # channels that somebody is to ask for again
 
     # Subscribers ----------------------------------------------------------------------------------------------------
 
@@ -415,18 +419,24 @@ class Hub:
         if joiner is not None:
             joiner.asks = False
             joiner.lingers_until_s = now_s + LINGER_S
+            self._lingering.add(name)
 
     def given_up(self, now_s: float) -> list[tuple[Sink, str]]:
-        """Who has not tried again. Direct messages that waited are shown; the others are returned: they leave."""
+        """Who has not tried again is returned: they leave. For whom direct messages wait, which come unasked, is
+        stranded instead: shown without those that were missed, they would hide the gap."""
         leaving: list[tuple[Sink, str]] = []
-        for name, channel in self.channels.items():
-            for sink, joiner in list(channel.joining.items()):
-                if joiner.lingers_until_s is None or joiner.lingers_until_s > now_s:
+        for name in list(self._lingering):
+            channel = self.channels.get(name)
+            lingering = [] if channel is None else [item for item in channel.joining.items() if item[1].lingers_until_s]
+            if not lingering:
+                self._lingering.discard(name)
+            for sink, joiner in lingering:
+                if (joiner.lingers_until_s or 0.0) > now_s:
                     continue
                 if joiner.direct_from is None:
                     leaving.append((sink, name))
                 else:
-                    self.admit(sink, name, joiner.direct_from, (), now_s)
+                    sink.stranded()
         return leaving
 
     def overdue(self, now_s: float) -> None:

@@ -32,6 +32,7 @@ class Sink:
         self.got: list[str] = []
         self.writes = 0
         self.ended: list[str] = []
+        self.is_stranded = False
 
     def write(self, batch: Batch) -> None:
         assert batch.data == b"".join(item.data for item in batch.items), "data is not its items joined"
@@ -44,6 +45,9 @@ class Sink:
 
     def unsubscribed(self, channel: str) -> None:
         self.ended.append(channel)
+
+    def stranded(self) -> None:
+        self.is_stranded = True
 
     def take(self) -> list[str]:
         got, self.got = self.got, []
@@ -766,7 +770,7 @@ def test_a_direct_message_waits_for_a_resume_that_is_tried_again() -> None:
     assert sink.got == ["subscribed", "4", "5", "6"]
 
 
-def test_direct_messages_that_waited_are_shown_when_nobody_tries_again() -> None:
+def test_who_does_not_try_again_leaves_or_is_stranded_if_direct_messages_wait() -> None:
     hub = Hub()
     sink, stranger = user_socket(hub, "a"), user_socket(hub, "c")
     for one in (sink, stranger):
@@ -779,7 +783,10 @@ def test_direct_messages_that_waited_are_shown_when_nobody_tries_again() -> None
     hub.leave(stranger, ROOM)
     hub.deliver(direct(7, "a"), 11.0)
     settle(hub, 12.0)
-    assert (sink.got, stranger.got) == (["5", "6", "7"], [])
+    assert (sink.got, stranger.got) == ([], []), "what was missed would be hidden behind them"
+    assert (sink.is_stranded, stranger.is_stranded) == (True, False)
+    hub.drop(sink)
+    assert hub.given_up(20.0) == []
 
 
 def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:

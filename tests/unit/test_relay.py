@@ -38,6 +38,9 @@ class Sink:
     def unsubscribed(self, channel: str) -> None:
         self.ended.append(channel)
 
+    def stranded(self) -> None:
+        raise AssertionError("nobody is stranded here")
+
 
 class QuietBus:
     """A broker that is there and brings only what the test brings."""

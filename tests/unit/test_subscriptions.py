@@ -44,6 +44,9 @@ class Asker:
     def unsubscribed(self, channel: str) -> None:
         self.session.subscriptions.discard(channel)
 
+    def stranded(self) -> None:
+        raise AssertionError("nobody is stranded here")
+
 
 class NearRelay:
     """Reaches every shard at once."""
