@@ -97,6 +97,8 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return failure(Refusal(ErrorCode.UNAVAILABLE, str(error), retry_after_ms=1000), 503)
     except web.HTTPException as error:
         return _from_http(error)
+    except ConnectionError:  # the client has gone before it was answered; aiohttp passes over it
+        raise
     except Exception:  # the wall around one request
         log.exception("request_failed", method=request.method)
         return failure(Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"), 500)

@@ -136,7 +136,10 @@ class Live:
             timeout=2.0,
         )
         with self.connections.opening():
-            await ws.prepare(request)
+            try:
+                await ws.prepare(request)
+            except ValueError as error:  # aiohttp stumbles over bytes that are not ASCII in what it answers to
+                raise Refusal(ErrorCode.VALIDATION, "this is no WebSocket handshake") from error
             session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
             socket = Socket(self.connections, ws, cast(asyncio.Transport, request.transport), session)
             socket.deflates = ws.compress == zlib.MAX_WBITS  # who wants a smaller window is sent plain frames

@@ -136,7 +136,7 @@ class Control:
             while not stop.is_set():
                 self.said += 1
                 began_s = clock_s()
-                await speaker.send_json({"type": "chat:send", "chatroomId": self._room, "message": str(self.said)})
+                await self._say(speaker)
                 for ws in (speaker, listener):
                     message = await self._next_message(ws)
                     if message != str(self.said):
@@ -146,6 +146,12 @@ class Control:
                 if not self.said % PING_EVERY:  # who only listens is silent, and would be closed after 60 s
                     await listener.send_json({"type": "ping"})
                 await asyncio.sleep(CONTROL_PAUSE_S)
+
+    async def _say(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """Send the message of this turn, for the first time or again."""
+        text = str(self.said)
+        frame = {"type": "chat:send", "chatroomId": self._room, "message": text, "clientMessageId": text}
+        await ws.send_json(frame)
 
     async def _connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
         ws = await self._http.ws_connect(f"{self._url}/v1/live")
@@ -168,7 +174,9 @@ class Control:
                     raise Wrong(f"the control client was closed with {ws.close_code}: {message.data!r}")
                 frame = check_frame(message.data)
                 if frame["type"] == "error":
-                    raise Wrong(f"the control client was refused: {frame}")
+                    if not frame["data"]["retryable"]:
+                        raise Wrong(f"the control client was refused: {frame}")
+                    await self._say(ws)  # as a client should: a busy machine is no fault
                 if frame["type"] == type_:
                     return frame
 

@@ -895,6 +895,19 @@ async def raw(url: str, request: bytes) -> tuple[int, str, bytes]:
             400,
             "VALIDATION",
         ),
+        *(
+            (
+                b"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: %s\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: %s\r\nSec-WebSocket-Key: %s\r\n\r\n" % words,
+                400,
+                "VALIDATION",
+            )
+            for words in (
+                (b"websocket", b"13", b"dGhl\xd6HNhbXBsZSBub25jZQ=="),
+                (b"websocket", b"\xff", b"dGhlIHNhbXBsZSBub25jZQ=="),
+                (b"websocket\xff", b"13", b"dGhlIHNhbXBsZSBub25jZQ=="),
+            )
+        ),
     ],
 )
 async def test_broken_http_gets_the_failure_envelope(url: str, request_bytes: bytes, status: int, code: str) -> None:
