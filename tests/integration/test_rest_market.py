@@ -28,6 +28,17 @@ async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
         yield Caller(url, "reader")
 
 
+@pytest.fixture
+async def quiet_rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Caller]:
+    """A market where nothing moves: enough for what is refused, and soon stopped."""
+    async with (
+        chat_service(amqp_url, mongodb_uri, database_name),
+        market_feed(amqp_url, mongodb_uri, database_name, market_source=(SourceKind.AMQP,)),
+        gateway(amqp_url) as url,
+    ):
+        yield Caller(url, "reader")
+
+
 async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> list[dict[str, Any]]:
     """All candles of a series, page by page, once there are `count`."""
 
@@ -77,11 +88,11 @@ async def test_real_candles_read_back_over_rest_equal_the_file(
         ("symbol=EUR/USD&limit=null", "limit"),
     ],
 )
-async def test_wrong_candle_query_names_the_parameter(rest: Caller, query: str, field: str) -> None:
-    status, body = await rest.call("GET", f"/v1/market/candles?{query}")
+async def test_wrong_candle_query_names_the_parameter(quiet_rest: Caller, query: str, field: str) -> None:
+    status, body = await quiet_rest.call("GET", f"/v1/market/candles?{query}")
     assert (status, body["error"]["details"][0]["field"]) == (400, field)
 
 
-async def test_candles_of_an_unknown_symbol_are_not_found(rest: Caller) -> None:
-    status, body = await rest.call("GET", "/v1/market/candles?symbol=NOPE&interval=1h")
+async def test_candles_of_an_unknown_symbol_are_not_found(quiet_rest: Caller) -> None:
+    status, body = await quiet_rest.call("GET", "/v1/market/candles?symbol=NOPE&interval=1h")
     assert (status, body["error"]["code"]) == (404, "NOT_FOUND")

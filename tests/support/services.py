@@ -20,6 +20,7 @@ from shared.ids import Prefix, new_id
 from tests.support.tokens import SECRET
 
 START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 180.0  # market_feed writes down what it has replayed
 
 
 def free_port() -> int:
@@ -39,7 +40,7 @@ async def running(serve: Callable[[Any, str, asyncio.Event], Awaitable[None]], s
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(START_TIMEOUT_S):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
             await serving
 
 
