@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
 ARGS ?=
+WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt token bench-market history chaos chaos-drain rolling soak chaos-chat broker tools moved
 
@@ -15,8 +16,9 @@ help: ## list the targets
 run: $(VENV)/.installed $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
 	@exec $(BIN)/python -m deploy.local run
 
-test: $(VENV)/.installed broker tools ## run the tests; TESTS=tests/unit chooses some, ARGS='-x -k name' goes to pytest
-	@exec $(BIN)/python -m pytest $(TESTS) $(ARGS)
+# All tests run in processes side by side, each with a broker and a database of its own, files in their order.
+test: $(VENV)/.installed broker tools ## run the tests, in WORKERS=2 processes; TESTS=tests/unit/test_hub.py runs some in one; ARGS='-x -k name' goes to pytest
+	@exec $(BIN)/python -m pytest $(TESTS) $(if $(filter tests,$(TESTS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes manifests
 	$(BIN)/ruff check

@@ -1,6 +1,7 @@
 """gateway: `python -m gateway`. The composition root."""
 
 import asyncio
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from gateway.acceptor import Acceptor, bind, probe
-from gateway.admission import Pace
+from gateway.admission import Admission, Pace
 from gateway.app import Runner, make_app
 from gateway.auth import Authenticator
 from gateway.backend import Backend
@@ -26,6 +27,7 @@ from gateway.rest.described import document_routes
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
 from gateway.standings import Keeper, Standings
+from gateway.turns import Turns
 from shared import lifecycle, logs
 from shared.admin import Admin, starting
 from shared.bus import Bus
@@ -61,7 +63,9 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             admin.checks["keys"], guard.refresh_keys = keys.readiness, keys.refresh
             keeping_keys = [keys.run()]
         pace = Pace()
-        live = Live(settings, guard, backend, hub, roster, tasks, pace)
+        turns = Turns(pace)
+        admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
+        live = Live(settings, guard, backend, hub, roster, tasks, admission, turns)
         keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
         live.on_standing = keeper.learn
         bus.on_connected.append(keeper.connected)
@@ -84,7 +88,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         running.append(tasks.create_task(keeper.run()))
         routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
         app = make_app(settings, guard, live, [*routes, *document_routes(), *Pages(settings).routes()])
-        async with listening(settings, app, pace, tasks) as stop_listening:
+        async with listening(settings, app, pace, turns, tasks) as stop_listening:
             del admin.checks["start"]
             await stop.wait()
             live.leave()
@@ -99,7 +103,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
 
 @asynccontextmanager
 async def listening(
-    settings: GatewaySettings, app: web.Application, pace: Pace, tasks: asyncio.TaskGroup
+    settings: GatewaySettings, app: web.Application, pace: Pace, turns: Turns, tasks: asyncio.TaskGroup
 ) -> AsyncIterator[Callable[[], None]]:
     """Listen while in the context, or until the yielded function is called. Raises OSError if the port cannot be had.
 
@@ -116,7 +120,7 @@ async def listening(
     try:
         listeners = await bind(settings.gateway_host, settings.gateway_port)
         accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
-        running += [tasks.create_task(work) for work in (*accepting, runner.sweep(), probe(pace))]
+        running += [tasks.create_task(work) for work in (*accepting, runner.sweep(), probe(pace, turns))]
         log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])
         yield stop
     finally:

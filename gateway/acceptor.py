@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from gateway import metrics
 from gateway.admission import Pace
+from gateway.turns import Turns
 from shared import logs
 
 log = logs.get(__name__)
@@ -42,13 +43,14 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-async def probe(pace: Pace) -> None:
-    """Measure how late the loop runs, until cancelled."""
+async def probe(pace: Pace, turns: Turns) -> None:
+    """Measure how late the loop runs, and call those who wait for their turn, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due_s = loop.time() + PROBE_INTERVAL_S
         await asyncio.sleep(PROBE_INTERVAL_S)
         pace.measured(max(loop.time() - due_s, 0.0))
+        turns.call()
         metrics.ARRIVING_MAX.set(pace.most)
 
 

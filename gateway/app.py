@@ -128,6 +128,7 @@ class Runner(web.AppRunner):
     def __init__(self, app: web.Application, pace: Pace, **options: Any) -> None:
         self._pace = pace
         self._newcomers = Newcomers()
+        app.on_response_prepare.append(self._answered)
         super().__init__(
             app,
             access_log=None,
@@ -147,12 +148,13 @@ class Runner(web.AppRunner):
                 return await server.request_handler(request)
             except web.HTTPException as error:  # from before the middlewares: an expectation that we do not know
                 return _from_http(error)
-            finally:
-                self._pace.settled(request.protocol)
 
         made = _Server(handle, request_factory=server.request_factory, **self._kwargs)
         made.pace, made.newcomers = self._pace, self._newcomers
         return made
+
+    async def _answered(self, request: web.Request, _: web.StreamResponse) -> None:
+        self._pace.settled(request.protocol)
 
     def protocol(self) -> web.RequestHandler:
         """What speaks to a connection that was taken."""

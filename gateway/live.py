@@ -1,7 +1,6 @@
 """`/v1/live`: the shell around `Session`. Reads frames in order, does what they ask, answers."""
 
 import asyncio
-import random
 import time
 import zlib
 from collections.abc import Callable, Coroutine
@@ -13,7 +12,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from gateway import metrics
-from gateway.admission import Admission, Pace, Refused
+from gateway.admission import Admission, Refused
 from gateway.backend import Backend, read_sent
 from gateway.connections import Connections, Socket
 from gateway.drain import LATE_SPREAD_MS, farewell
@@ -23,6 +22,7 @@ from gateway.presence import Roster
 from gateway.session import Answer, Authenticate, Close, Perform, Session
 from gateway.settings import GatewaySettings
 from gateway.subscriptions import Subscriptions, caller_of
+from gateway.turns import Turns
 from shared import logs, tracing
 from shared.chat_commands import Sent
 from shared.commands import Reply
@@ -79,7 +79,8 @@ class Live:
         hub: Hub,
         roster: Roster,
         tasks: asyncio.TaskGroup,
-        pace: Pace,
+        admission: Admission,
+        turns: Turns,
     ) -> None:
         self._settings = settings
         self._guard = guard
@@ -87,8 +88,8 @@ class Live:
         self._hub = hub
         self._roster = roster
         self._tasks = tasks
-        self._pace = pace
-        self._admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
+        self._admission = admission
+        self._turns = turns
         self.connections = Connections(tasks.create_task)
         self.subscriptions = Subscriptions(backend, hub, tasks.create_task)
         self.on_standing: Callable[[Standing], None] = lambda _: None
@@ -147,7 +148,7 @@ class Live:
         if self.draining:  # since the upgrade was asked for
             socket.close(farewell(LATE_SPREAD_MS))
         try:
-            await self._read(ws, socket, request.protocol)
+            await self._read(ws, socket)
         except Exception:  # the wall around one socket
             log.exception("connection_failed")
             socket.close(Close(CloseCode.INTERNAL, "an error of ours"))
@@ -158,8 +159,8 @@ class Live:
             self._forget(socket)
         return ws
 
-    async def _read(self, ws: web.WebSocketResponse, socket: Socket, connection: object) -> None:
-        session, is_arriving, taken = socket.session, True, 0
+    async def _read(self, ws: web.WebSocketResponse, socket: Socket) -> None:
+        session, taken = socket.session, 0
         while True:
             message = await ws.receive()
             taken += 1
@@ -172,12 +173,11 @@ class Live:
                 continue
             match message.type:
                 case WSMsgType.TEXT:
-                    begun_s = time.monotonic()
-                    await self._act(socket, message.data)
-                    if is_arriving and socket.is_present:
-                        is_arriving = False
-                        self._pace.settled(connection)
-                        self._pace.restored(time.monotonic() - begun_s)
+                    if socket.is_present:
+                        await self._act(socket, message.data)
+                    else:
+                        async with self._turns.turn():
+                            await self._act(socket, message.data)
                 case WSMsgType.PING:
                     with suppress(ConnectionError):  # gone meanwhile; the next read says so
                         await ws.pong(message.data)

@@ -2,8 +2,9 @@
 
     python -m tests.attacks.storm --clients 5000
 
-Says how soon all were in, and the latency of the messages of those who were connected before and meanwhile. Each of the
-thousands authenticates and resumes one room in one frame; who is refused comes back after Retry-After.
+Says how soon all were in, and the latency of the messages of those who were connected before: meanwhile, and while all
+the thousands go again at the same moment. Each of them authenticates and resumes one room in one frame; who is refused
+comes back after Retry-After.
 """
 
 import argparse
@@ -31,8 +32,8 @@ STORM_TIMEOUT_S = 60.0
 ROOM_SIZE = 100
 
 
-async def storm(host: str, port: int, rooms: list[str], clients: int) -> dict[str, object]:
-    """Everybody at once; returns how it went."""
+async def storm(channel: Connection, host: str, port: int, rooms: list[str], clients: int) -> None:
+    """Everybody comes at once, says how it went, and goes at once when told to."""
     crowd = Crowd(host, port, 50, concurrency=clients)
     dialects = [
         Realtime(f"comer-{number}", [{"channel": "chatroom", "chatroomId": rooms[number % len(rooms)], "since": 0}])
@@ -47,24 +48,27 @@ async def storm(host: str, port: int, rooms: list[str], clients: int) -> dict[st
         if dialects:
             await asyncio.sleep(1)
     taken_s = time.monotonic() - begun_s
-    result: dict[str, object] = {
-        "connected": len(crowd.clients),
-        "all_in_after_s": round(taken_s, 2),
-        "refused": dict(crowd.failed),
-        "lost": dict(crowd.closed),
-    }
+    channel.send(
+        {
+            "connected": len(crowd.clients),
+            "all_in_after_s": round(taken_s, 2),
+            "refused": dict(crowd.failed),
+            "lost": dict(crowd.closed),
+        }
+    )
+    await asyncio.to_thread(channel.recv)
     crowd.leave()
-    return result
+    await asyncio.sleep(1)
 
 
 def storm_process(channel: Connection, host: str, port: int, rooms: list[str], clients: int) -> None:
     """The storm has a process of its own, so that its work does not pass for the gateway's."""
     channel.recv()
-    channel.send(uvloop.run(storm(host, port, rooms, clients)))
+    uvloop.run(storm(channel, host, port, rooms, clients))
 
 
 async def watch(url: str, admin_url: str, room: str, channel: Connection) -> dict[str, object]:
-    """Chat among the witnesses: in the calm, then until the storm is over."""
+    """Chat among the witnesses: in the calm, until all are in, and while all go."""
     witnesses = [await LiveClient.as_user(url, f"witness-{number}") for number in range(WITNESSES)]
     for witness in witnesses:
         await witness.ask("subscribe", channel="chatroom", chatroomId=room)
@@ -73,9 +77,12 @@ async def watch(url: str, admin_url: str, room: str, channel: Connection) -> dic
     noting = asyncio.create_task(note_pace(admin_url))
     stormy = await chat(witnesses, room, lambda _: channel.poll())
     noting.cancel()
+    result = channel.recv()
+    channel.send("go")
+    leaving = await chat(witnesses, room, lambda since_s: since_s > CALM_S)
     for witness in witnesses:
         await witness.close()
-    return {"calm": calm, "storm": stormy, "bound": await noting, **channel.recv()}
+    return {"calm": calm, "storm": stormy, "leaving": leaving, "bound": await noting, **result}
 
 
 async def note_pace(admin_url: str) -> tuple[int, int]:

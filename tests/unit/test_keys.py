@@ -100,32 +100,31 @@ def test_an_algorithm_that_nothing_serves_is_a_wrong_setting() -> None:
             authenticator(jwt_algorithms=("ES256", name))
 
 
-@pytest.mark.parametrize(
-    "unusable",
-    [
-        jwk_of(RSA, "k", use="enc"),
-        jwk_of(RSA, "k", key_ops=["encrypt"]),
-        jwk_of(RSA, "k", alg="RSA-OAEP"),
-        jwk_of(RSA, "k", alg="ES256"),
-        jwk_of(RSA, "k", d="AQAB"),
-        jwk_of(RSA, "k", n="!"),
-        jwk_of(RSA, "k", n="AQAB"),
-        jwk_of(RSA, "k", e=""),
-        {**jwk_of(RSA, "k"), "kid": 7},
-        jwk_of(EC, "k", crv="secp256k1"),
-        jwk_of(EC, "k", x="AQAB"),
-        jwk_of(ED, "k", crv="X25519"),
-        jwk_of(ED, "k", x="AQAB"),
-        jwk_of(rsa.generate_private_key(public_exponent=65537, key_size=1024), "k"),
-        {"kty": "RSA"},
-        {"kty": "XYZ", "kid": "k"},
-        {"kid": "k"},
-        [],
-        None,
-        "k",
-    ],
-    ids=lambda jwk: json.dumps(jwk)[-60:],
-)
+UNUSABLE: dict[str, Any] = {
+    "for encryption": jwk_of(RSA, "k", use="enc"),
+    "encrypts": jwk_of(RSA, "k", key_ops=["encrypt"]),
+    "algorithm of encryption": jwk_of(RSA, "k", alg="RSA-OAEP"),
+    "algorithm of another kind": jwk_of(RSA, "k", alg="ES256"),
+    "private": jwk_of(RSA, "k", d="AQAB"),
+    "no base64": jwk_of(RSA, "k", n="!"),
+    "tiny modulus": jwk_of(RSA, "k", n="AQAB"),
+    "no exponent": jwk_of(RSA, "k", e=""),
+    "a number for a name": {**jwk_of(RSA, "k"), "kid": 7},
+    "unknown curve": jwk_of(EC, "k", crv="secp256k1"),
+    "off the curve": jwk_of(EC, "k", x="AQAB"),
+    "curve of key exchange": jwk_of(ED, "k", crv="X25519"),
+    "short point": jwk_of(ED, "k", x="AQAB"),
+    "1024 bits": jwk_of(rsa.generate_private_key(public_exponent=65537, key_size=1024), "k"),
+    "no parameters": {"kty": "RSA"},
+    "unknown kind": {"kty": "XYZ", "kid": "k"},
+    "no kind": {"kid": "k"},
+    "list": [],
+    "null": None,
+    "string": "k",
+}
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
 def test_a_key_that_cannot_be_used_is_passed_over(unusable: Any) -> None:
     keys = parse_key_set(key_set(unusable, jwk_of(EC, "good")))
     assert (len(keys), keys.unusable) == (1, 1)
