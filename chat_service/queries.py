@@ -14,6 +14,9 @@ from chat_service.store import RoomStore
 from shared.chat_commands import (
     REPLAY_MAX,
     ChatQueries,
+    DirectPost,
+    DirectPosts,
+    DirectRoom,
     GetPresence,
     GetRoom,
     ListMembers,
@@ -21,6 +24,7 @@ from shared.chat_commands import (
     ListRooms,
     MemberPage,
     MessagePage,
+    RecentDirects,
     ReplayMessages,
     RoomPage,
     RoomView,
@@ -29,6 +33,7 @@ from shared.commands import Replay
 from shared.errors import Refusal
 
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
+ROOMS_AT_ONCE = 100
 
 
 class Queries:
@@ -52,6 +57,8 @@ class Queries:
                 return await self._members(query)
             case ReplayMessages():
                 return await self._replay(query)
+            case RecentDirects():
+                return await self._recent_directs(query)
             case GetPresence():
                 return await self._presence.state(query.user_ids)
             case _:
@@ -146,3 +153,17 @@ class Queries:
                 break
             frames.append(msgspec.Raw(frame))
         return Replay(first=query.after + 1, frames=tuple(frames))
+
+    async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
+        users = set(query.user_ids)
+        since = await self._store.direct_rooms_since(query.since_ms)
+        rooms = [room for room in since if room.direct is not None and not users.isdisjoint(room.direct)]
+        found: list[DirectRoom] = []
+        for start in range(0, len(rooms), ROOMS_AT_ONCE):
+            some = rooms[start : start + ROOMS_AT_ONCE]
+            reads = (self._store.posts_since(room, query.since_ms, REPLAY_MAX) for room in some)
+            for room, posts in zip(some, await asyncio.gather(*reads), strict=True):
+                if posts and room.direct is not None:
+                    places = (DirectPost(seq=post.seq, created_at_ms=post.created_at_ms) for post in posts)
+                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
+        return DirectPosts(rooms=tuple(found))

@@ -25,6 +25,7 @@ from shared.protocol import UserProfile
 
 DUPLICATE_KEY = 11000
 _NEWEST = {"activeAtMs": -1, "_id": -1}
+_POST = {"_id": 0, "seq": 1, "userId": 1, "createdAtMs": 1}
 PURGE_AT_ONCE = 1000
 
 INDEXES: Indexes = {
@@ -170,10 +171,9 @@ class RoomStore:
     async def posts_beyond(self, room: Room) -> list[Post]:
         """The messages that the room's record does not know of yet, oldest first."""
         beyond = {"roomId": room.id, "seq": {"$gt": room.last_seq}}
-        fields = {"_id": 0, "seq": 1, "userId": 1, "createdAtMs": 1}
         with translated():
-            found = await self._messages.find(beyond, fields).sort("seq", ASCENDING).to_list(None)
-        return [Post(room.id, document["seq"], document["userId"], document["createdAtMs"]) for document in found]
+            found = await self._messages.find(beyond, _POST).sort("seq", ASCENDING).to_list(None)
+        return [_to_post(room, document) for document in found]
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
         """The rooms whose records tell of a message since then."""
@@ -241,6 +241,21 @@ class RoomStore:
 
     # For the readers ------------------------------------------------------------------------------------------------
 
+    async def direct_rooms_since(self, at_ms: int) -> list[Room]:
+        """The direct rooms whose records tell of a message since then."""
+        with translated():
+            chosen = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
+            found = await self._rooms.find(chosen).to_list(None)
+        return [room for room in map(_to_room, found) if room.direct is not None]
+
+    async def posts_since(self, room: Room, at_ms: int, most: int) -> list[Post]:
+        """Of the room's last `most` messages those since then, oldest first; of newer ones than its record, all."""
+        newest = {"roomId": room.id, "seq": {"$gt": room.last_seq - most}}
+        chosen = narrowed(newest, {"createdAtMs": {"$gte": at_ms}})
+        with translated():
+            found = await self._messages.aggregate([*chosen, {"$sort": {"seq": 1}}, {"$project": _POST}]).to_list(None)
+        return [_to_post(room, document) for document in found]
+
     async def room_ids_of(self, user_id: str) -> list[str]:
         """The rooms that a user is a member of."""
         with translated():
@@ -283,6 +298,10 @@ class RoomStore:
             cursor = self._members.find(chosen).sort([("joinedAtMs", 1), ("_id", 1)]).skip(skip).limit(limit)
             found, total = await asyncio.gather(cursor.to_list(None), self._members.count_documents(chosen))
         return [_to_member(document) for document in found], total
+
+
+def _to_post(room: Room, document: Document) -> Post:
+    return Post(room.id, document["seq"], document["userId"], document["createdAtMs"])
 
 
 def _progress(post: Post) -> Document:

@@ -113,6 +113,11 @@ class Backend:
         query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
         return await self.chat_query(query, Replay)
 
+    async def recent_directs(self, caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> chat.DirectPosts:
+        """What was said since then in the direct rooms of these users."""
+        query = chat.RecentDirects(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
+        return await self.chat_query(query, chat.DirectPosts)
+
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> chat.PresenceState:
         """Who is online."""
         return await self.chat_query(chat.GetPresence(**self.head(caller), user_ids=user_ids), chat.PresenceState)

@@ -38,6 +38,7 @@ class Socket:
         "deflates",
         "in_flight",
         "is_present",
+        "opened_ms",
         "outbox",
         "session",
         "session_id",
@@ -50,6 +51,7 @@ class Socket:
         self.session = session
         self.session_id = session.id
         self.user_id = ""
+        self.opened_ms = now_ms()
         self.outbox: Outbox | None = None
         self.closing = False
         self.deflates = False  # takes compressed frames (RFC 7692)

@@ -20,7 +20,8 @@ from typing import Protocol
 from gateway.batch import Batch, Item
 from gateway.stream import BACKLOG_MAX, Gap, Stream
 from gateway.wire import text_frame
-from shared.topology import Delivery, DeliveryClass, room_channel
+from shared.chat_commands import DirectPost
+from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
 GATHER_MIN_S = 0.005
 GATHER_MAX_S = 0.030
@@ -38,6 +39,7 @@ class Sink(Protocol):
 
     user_id: str
     session_id: str
+    opened_ms: int
 
     def write(self, batch: Batch) -> None:
         """Send a batch; a slow socket keeps of its items what must be kept."""
@@ -180,6 +182,7 @@ class Hub:
         self._of: dict[Sink, dict[str, None]] = {}  # dicts as sets: a small set takes three times the memory
         self._late: set[str] = set()  # channels that are late for somebody
         self._lingering: set[str] = set()  # channels that somebody is to ask for again
+        self._directs_aside: list[Delivery] | None = None  # while those that may be missing are asked for
 
     # Subscribers ----------------------------------------------------------------------------------------------------
 
@@ -411,6 +414,34 @@ class Hub:
         for channel in self.channels.values():
             channel.newest = None
 
+    def hold_directs(self) -> None:
+        """Lines may have been lost. Of a room that a socket knows it shows in the seqs; the direct messages that would
+        make one known to it wait from now on, until `release_directs`."""
+        if self._directs_aside is None:
+            self._directs_aside = []
+
+    def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
+        """These were said in a direct room of the user, the newest last. Who has been connected since and does not know
+        the room has missed them: they become gaps."""
+        users = self.channels.get(user_channel(user_id))
+        if users is None:
+            return
+        name = room_channel(room_id)
+        room = self.channels.get(name)
+        for sink in users.lane.sinks - set(() if room is None else room.sinks()):
+            first = next((post.seq for post in posts if post.created_at_ms >= sink.opened_ms), None)
+            if first is not None:
+                self.join(sink, name)
+                self.channels[name].joining[sink].direct_from = first - 1
+                self.admit(sink, name, first - 1, (), now_s)
+                self.heard(name, posts[-1].seq)
+
+    def release_directs(self, now_s: float) -> None:
+        """All that was missing is known: go on with what has come since."""
+        aside, self._directs_aside = self._directs_aside or [], None
+        for delivery in aside:
+            self.deliver(delivery, now_s)
+
     def linger(self, sink: Sink, name: str, now_s: float) -> None:
         """An attempt to subscribe failed in a way that lets the client try again: until it does, what comes waits, so
         that a direct message is not shown before those that were missed. Not for long: see `given_up`."""
@@ -521,12 +552,15 @@ class Hub:
         name = room_channel(delivery.key)
         data = text_frame(delivery.frame)
         room = self.channels.get(name)
+        fresh = users.lane.sinks - set(() if room is None else room.sinks())
+        if fresh and self._directs_aside is not None:
+            self._put_aside(delivery, fresh)
+            return
         if room is None:
             room = self.channels[name] = Channel(name)
         if room.stream.last_seq is None:
             room.stream.start(delivery.seq - 1)
         self._flush_channel(room)
-        fresh = users.lane.sinks - set(room.sinks())
         if fresh and room.stream.last_seq is not None and delivery.seq <= room.stream.last_seq:
             self._rewind(room, delivery.seq - 1, now_s)
         for sink in users.lane.sinks & room.joining.keys():
@@ -543,6 +577,14 @@ class Hub:
         self._deliver_ordered(room, delivery.seq, data, now_s)
         if not room.late:
             self._note_gap(room)
+
+    def _put_aside(self, delivery: Delivery, fresh: Iterable[Sink]) -> None:
+        assert self._directs_aside is not None  # noqa: S101
+        if len(self._directs_aside) < BACKLOG_MAX:
+            self._directs_aside.append(delivery)
+        else:
+            for sink in fresh:
+                sink.stranded()
 
     def _rewind(self, channel: Channel, seq: int, now_s: float) -> None:
         """Go back to `seq` for somebody new; those who have more go on when the stream is again where they are."""

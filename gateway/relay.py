@@ -44,6 +44,7 @@ RECHECKS_AT_ONCE = 200
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 REFUSALS_MAX = 5  # in a row; then it is the answer
+LOST_FOR_MS = 30_000  # how long before it is noticed that a connection is broken it may have brought nothing
 SYSTEM = Caller(user_id="system:gateway")
 
 Control = Callable[[Delivery], None]
@@ -65,6 +66,8 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._connected_before = False
+        self._swept_ms = now_ms()
+        self._directs_lost_since_ms: int | None = None
         self._filling: set[str] = set()
         self._taken = dict.fromkeys(DeliveryClass, 0)  # lines since they were last brought to the metrics
         self._bodies = 0
@@ -78,12 +81,13 @@ class Relay:
         """Listen until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._bus.on_disconnected.append(self._hold_rooms)  # before the next connection brings a line
+            self._bus.on_disconnected.append(self._hold_all)  # before the next connection brings a line
             self._bus.on_connected.append(self._on_connected)
             await self._bus.listen(self._queue, self._on_body)
             await self._retry(lambda: self.want(CONTROL_CHANNEL))
             while True:
                 await asyncio.sleep(SWEEP_INTERVAL_S)
+                self._swept_ms = now_ms()
                 self._measure()
                 self._hub.overdue(self._loop.time())
                 for sink, name in self._hub.given_up(self._loop.time()):
@@ -228,8 +232,13 @@ class Relay:
 
     # Losses ---------------------------------------------------------------------------------------------------------
 
-    def _hold_rooms(self) -> dict[str, int]:
-        """Show nothing more of any room until its subscribers have been checked."""
+    def _hold_all(self) -> dict[str, int]:
+        """Show nothing more of any room until its subscribers have been checked, and of no direct room that is new to
+        a socket until what it may have missed is known."""
+        if self._connected_before:
+            self._hub.hold_directs()
+        if self._directs_lost_since_ms is None:
+            self._directs_lost_since_ms = self._swept_ms - LOST_FOR_MS  # a process that was frozen has not swept
         return {name: self._hold(name) for name in self._hub.channels if name.startswith("room:")}
 
     async def _on_connected(self) -> None:
@@ -237,7 +246,7 @@ class Relay:
         if self._connected_before and self._tasks is not None:
             if self._rechecking is not None:
                 self._rechecking.cancel()
-            self._rechecking = self._tasks.create_task(self._recheck_all(self._hold_rooms()))
+            self._rechecking = self._tasks.create_task(self._recheck_all(self._hold_all()))
         self._connected_before = True
 
     async def _recheck_all(self, checks: dict[str, int]) -> None:
@@ -248,12 +257,26 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             if symbols:
                 tasks.create_task(self._retry(partial(self.snapshot, symbols)))
+            tasks.create_task(self._retry(self._recheck_directs))
             for name, check in checks.items():
                 tasks.create_task(self._recheck_room(name, name.partition(":")[2], check))
             for name in names:
                 kind, _, key = name.partition(":")
                 if kind == "inbox":
                     tasks.create_task(self._recheck_inbox(name, key))
+
+    async def _recheck_directs(self) -> None:
+        """Direct messages come unasked, so that of a room that a socket does not know yet no seq shows what is lost."""
+        users = tuple(name.partition(":")[2] for name in self._hub.channels if name.startswith("user:"))
+        if users and self._directs_lost_since_ms is not None:
+            answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
+            for room in answer.rooms:
+                for user_id in room.user_ids:
+                    self._hub.catch_up(user_id, room.room_id, room.posts, self._loop.time())
+        self._directs_lost_since_ms = None
+        self._hub.release_directs(self._loop.time())
+        self.schedule()
+        self._fill_gaps()
 
     def recheck(self, room: str) -> None:
         """Ask for each subscriber of a room whether it still may listen. From this call on nothing more is shown to

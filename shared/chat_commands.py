@@ -247,7 +247,17 @@ class GetPresence(Command, frozen=True, kw_only=True, tag="presence"):
     user_ids: tuple[str, ...]
 
 
-ChatQueries = ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | GetPresence
+class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
+    """What was said since `since_ms` in the direct rooms of these users. Reply: `DirectPosts`.
+
+    Asked by a gateway that may have lost lines. Of a room at most its last 1,000 messages are looked at.
+    """
+
+    user_ids: tuple[str, ...]
+    since_ms: int
+
+
+ChatQueries = ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | RecentDirects | GetPresence
 
 
 class RoomPage(Wire, frozen=True, kw_only=True):
@@ -263,6 +273,25 @@ class MessagePage(Wire, frozen=True, kw_only=True):
 class MemberPage(Wire, frozen=True, kw_only=True):
     items: tuple[MemberView, ...]
     total: int
+
+
+class DirectPost(Wire, frozen=True, kw_only=True, array_like=True):
+    """Where a message stands, and when it was stored."""
+
+    seq: int
+    created_at_ms: int
+
+
+class DirectRoom(Wire, frozen=True, kw_only=True):
+    """`posts` are in order, and not none."""
+
+    room_id: str
+    user_ids: tuple[str, str]
+    posts: tuple[DirectPost, ...]
+
+
+class DirectPosts(Wire, frozen=True, kw_only=True):
+    rooms: tuple[DirectRoom, ...]
 
 
 class PresenceView(Wire, frozen=True, kw_only=True):

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
 
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.live_client import Caller, LiveClient
 from tests.support.services import chat_service, gateway
 from tests.support.tokens import mint
@@ -167,6 +169,36 @@ async def test_direct_message_reaches_every_socket_of_both_once(gateways: tuple[
         await carol.barrier()
         for client in (alice, bob_here, bob_there, carol):
             assert [frame for frame in client.frames if frame["type"] == "chat:message"] == []
+
+
+async def test_first_direct_messages_that_are_lost_with_the_broker_connection_come_after_it(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    """No seq of a room that bob's gateway knows tells that something is missing."""
+    async with (
+        cutting_proxy(amqp_url) as proxy,
+        chat_service(amqp_url, mongodb_uri, database_name),
+        gateway(amqp_url) as near,
+        gateway(amqp_url.replace(urlsplit(amqp_url).netloc.split("@")[-1], urlsplit(proxy.url).netloc)) as cut_off,
+        await LiveClient.as_user(cut_off, "bob") as bob,
+        await LiveClient.as_user(near, "alice") as alice,
+        await LiveClient.as_user(near, "carol") as carol,
+    ):
+        assert (await carol.ask("chat:direct", userId="bob", message="before"))["type"] == "chat:ack"
+        assert (await bob.data("chat:message"))["message"] == "before"
+        proxy.swallows = True
+        for sender, text in ((alice, "lost"), (alice, "lost too"), (carol, "lost as well")):
+            assert (await sender.ask("chat:direct", userId="bob", message=text))["type"] == "chat:ack"
+        proxy.swallows = False
+        proxy.cut_all()
+        await asyncio.sleep(0.1)
+        assert (await alice.ask("chat:direct", userId="bob", message="behind it"))["type"] == "chat:ack"
+        seen = [await bob.data("chat:message") for _ in range(4)]
+        assert [m["message"] for m in seen if m["userId"] == "alice"] == ["lost", "lost too", "behind it"]
+        assert [m["message"] for m in seen if m["userId"] == "carol"] == ["lost as well"]
+        await bob.barrier()
+        await alice.ask("chat:direct", userId="bob", message="last")
+        assert (await bob.data("chat:message"))["message"] == "last"
 
 
 async def test_typing_goes_to_the_others_and_ends_by_itself(gateways: tuple[str, str]) -> None:

@@ -59,7 +59,8 @@ class Units:
 
 
 class CuttingProxy:
-    """`plan` is for the connections to come, one cut each; then they pass uncut. `refuses`: closes new ones at once."""
+    """`plan` is for the connections to come, one cut each; then they pass uncut. `refuses`: closes new ones at once.
+    `swallows`: nothing of what the server sends arrives."""
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
@@ -68,6 +69,7 @@ class CuttingProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.plan: list[Cut] = []
         self.refuses = False
+        self.swallows = False
         self.cuts = 0
         self.connections = 0
         self.url = ""
@@ -99,8 +101,8 @@ class CuttingProxy:
         try:
             done, pending = await asyncio.wait(
                 {
-                    asyncio.create_task(self._pass(reader, back, cut if cut and cut.side == "client" else None)),
-                    asyncio.create_task(self._pass(there, writer, cut if cut and cut.side == "server" else None)),
+                    asyncio.create_task(self._pass("client", reader, back, cut)),
+                    asyncio.create_task(self._pass("server", there, writer, cut)),
                 },
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -112,11 +114,17 @@ class CuttingProxy:
             for transport in links:
                 transport.abort()
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: Cut | None) -> None:
+    async def _pass(
+        self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: Cut | None
+    ) -> None:
         """Pass data on until the side ends, or the cut."""
+        if cut is not None and cut.side != side:
+            cut = None
         units, passed = Units(), 0
         with suppress(OSError):
             while data := await source.read(_READ_BYTES):
+                if self.swallows and side == "server":
+                    continue
                 for unit in [data] if cut is None else units.feed(data):
                     is_last = cut is not None and passed == cut.units
                     if not is_last:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.batch import Batch
 from gateway.hub import GATHER_MIN_S, OVERDUE_S, SEEN_KEYS_MAX, Hub
+from gateway.stream import BACKLOG_MAX, Gap
 from gateway.wire import text_frame
+from shared.chat_commands import DirectPost
 from shared.topology import (
     Delivery,
     DeliveryClass,
@@ -29,6 +31,7 @@ class Sink:
     def __init__(self, user_id: str, session_id: str = "") -> None:
         self.user_id = user_id
         self.session_id = session_id or f"sess_{user_id}"
+        self.opened_ms = 0
         self.got: list[str] = []
         self.writes = 0
         self.ended: list[str] = []
@@ -787,6 +790,65 @@ def test_who_does_not_try_again_leaves_or_is_stranded_if_direct_messages_wait() 
     assert (sink.is_stranded, stranger.is_stranded) == (True, False)
     hub.drop(sink)
     assert hub.given_up(20.0) == []
+
+
+def post(seq: int, created_at_ms: int = 1000) -> DirectPost:
+    return DirectPost(seq=seq, created_at_ms=created_at_ms)
+
+
+def test_lost_direct_messages_of_a_room_that_is_new_are_fetched_and_come_before_later_ones() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.hold_directs()
+    hub.deliver(direct(3, "a"), 0.0)
+    settle(hub, 0.0)
+    assert sink.got == []
+    hub.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
+    hub.catch_up("nobody here", "r", [post(1)], 0.0)
+    hub.release_directs(0.0)
+    hub.deliver(direct(4, "a"), 0.0)
+    assert hub.gaps == {ROOM}
+    hub.fill(Gap(ROOM, 0, 2), 1, [b"1", b"2"], 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1", "2", "3", "4"]
+
+
+def test_only_who_was_connected_and_does_not_know_the_room_has_missed_direct_messages() -> None:
+    hub = Hub()
+    knows, late = user_socket(hub, "a", "s1"), Sink("a", "s2")
+    hub.deliver(direct(4, "a"), 0.0)
+    late.opened_ms = 2000
+    hub.join(late, user_channel("a"))
+    hub.attach(late, user_channel("a"))
+    hub.hold_directs()
+    hub.catch_up("a", "r", [post(3), post(4)], 0.0)
+    hub.release_directs(0.0)
+    hub.deliver(direct(5, "a"), 0.0)
+    settle(hub, 0.0)
+    assert (knows.got, late.got) == (["4", "5"], ["5"])
+    assert hub.gaps == set()
+
+
+def test_sockets_that_were_connected_at_different_times_catch_up_each_from_there() -> None:
+    hub = Hub()
+    sinks = [user_socket(hub, "a", f"s{number}") for number in range(3)]
+    sinks[1].opened_ms, sinks[2].opened_ms = 2000, 3000
+    hub.hold_directs()
+    hub.catch_up("a", "r", [post(1, 1500), post(2, 2500), post(3, 3500)], 0.0)
+    hub.release_directs(0.0)
+    hub.fill(Gap(ROOM, 0, 3), 1, [b"1", b"2", b"3"], 0.0)
+    settle(hub, 0.0)
+    assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
+
+
+def test_more_than_can_be_put_aside_strands() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.hold_directs()
+    for seq in range(1, BACKLOG_MAX + 2):
+        assert not sink.is_stranded
+        hub.deliver(direct(seq, "a"), 0.0)
+    assert sink.is_stranded
 
 
 def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from gateway import relay as relay_module
@@ -13,11 +14,12 @@ from gateway.batch import Batch
 from gateway.hub import Hub
 from gateway.relay import REFUSALS_MAX, Relay
 from shared.bus import Bus
-from shared.chat_commands import RoomHead
-from shared.commands import Caller
+from shared.chat_commands import DirectPost, DirectPosts, DirectRoom, RoomHead
+from shared.commands import Caller, Replay
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol import frame
-from shared.topology import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel
+from shared.times import now_ms
+from shared.topology import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
 from tests.support.waiting import until
 
 ROOM = room_channel("r")
@@ -29,6 +31,7 @@ class Sink:
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.session_id = f"sess_{user_id}"
+        self.opened_ms = 0
         self.got: list[bytes] = []
         self.ended: list[str] = []
 
@@ -71,10 +74,19 @@ class Partition:
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[], RoomHead]] = {}
         self.asked: list[str] = []
+        self.directs: Callable[[], DirectPosts] = lambda: DirectPosts(rooms=())
+        self.directs_asked: list[tuple[tuple[str, ...], int]] = []
 
     async def subscribe_room(self, caller: Caller, _room_id: str) -> RoomHead:
         self.asked.append(caller.user_id)
         return self.answers[caller.user_id]()
+
+    async def recent_directs(self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> DirectPosts:
+        self.directs_asked.append((user_ids, since_ms))
+        return self.directs()
+
+    async def replay_messages(self, _caller: Caller, _room_id: str, after: int, through: int) -> Replay:
+        return Replay(first=after + 1, frames=tuple(msgspec.Raw(b"%d" % seq) for seq in range(after + 1, through + 1)))
 
 
 def refuse(error: Exception) -> Callable[[], RoomHead]:
@@ -189,3 +201,46 @@ async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Fixt
     lines = [Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
     fixture.bus.on_body(b"\n".join(line.rstrip(b"\n") for line in lines))
     assert fixture.controls == ["good"]
+
+
+async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixture: Fixture) -> None:
+    sink, users = Sink("u"), user_channel("u")
+    fixture.hub.join(sink, users)
+    fixture.hub.attach(sink, users)
+
+    def bring(seq: int) -> None:
+        fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, seq, "r", b"%d" % seq).to_line())
+
+    fixture.partition.directs = away
+    await reconnect(fixture.bus)
+    bring(3)
+    await until(lambda: len(fixture.partition.directs_asked) > 2)
+    assert sink.got == []
+    await reconnect(fixture.bus)  # once more, before the first loss was made good
+    posts = tuple(DirectPost(seq=seq, created_at_ms=1000) for seq in (1, 2))
+    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    fixture.partition.directs = lambda: found
+    await until(lambda: sink.got == [b"1", b"2", b"3"])
+    bring(4)
+    await until(lambda: sink.got[3:] == [b"4"])
+    [since_ms] = {since_ms for _, since_ms in fixture.partition.directs_asked}
+    assert now_ms() - since_ms >= relay_module.LOST_FOR_MS
+    assert {user_ids for user_ids, _ in fixture.partition.directs_asked} == {("u",)}
+
+
+async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message() -> None:
+    fixture = Fixture()
+    running = asyncio.ensure_future(fixture.relay.run())
+    await until(lambda: bool(fixture.bus.on_connected))
+    await reconnect(fixture.bus)
+    sink, users = Sink("u"), user_channel("u")
+    fixture.hub.join(sink, users)
+    fixture.hub.attach(sink, users)
+    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 1, "r", b"1").to_line())
+    await until(lambda: sink.got == [b"1"])
+    running.cancel()
+    await asyncio.wait([running])
+
+
+def away() -> DirectPosts:
+    raise Unavailable("away")

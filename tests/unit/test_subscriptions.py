@@ -31,6 +31,7 @@ class Asker:
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
         self.session_id = f"sess_{user_id}"
+        self.opened_ms = 0
         self.session = Session(self.session_id, GatewaySettings(amqp_url="amqp://unused"), 0.0)
         self.session.identity = Identity(caller=Caller(user_id=user_id), expires_at_ms=2**50, communities=None)
         self.got: list[Any] = []
