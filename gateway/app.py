@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_websocket import WebSocketReader
 
 from gateway import metrics
 from gateway.admission import Pace
@@ -26,6 +27,9 @@ REQUEST_ID = "X-Request-Id"
 NO_TAKEOVER = "server_no_context_takeover"
 URL_MAX_BYTES = 8190
 HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Not URL_MAX_BYTES: the two are told apart by it
+
+MASKED = 0x80
+RESERVED_BITS = b"\xf0\x80"
 
 HEADERS_MAX = 100
 HEAD_TIMEOUT_S = 10.0
@@ -199,6 +203,27 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
+class _MaskCheck:
+    """Stands before aiohttp's parser, which does not look, until the first frame of a client has shown that it masks
+    (RFC 6455, 5.1). One that does not is shown to the parser as the protocol error that it is."""
+
+    __slots__ = ("_begun", "_parser", "feed_data", "feed_eof")
+
+    def __init__(self, parser: WebSocketReader) -> None:
+        self._parser = parser
+        self._begun = b""
+        self.feed_data: Callable[[bytes], tuple[bool, bytes]] = self._first
+        self.feed_eof = parser.feed_eof
+
+    def _first(self, data: bytes) -> tuple[bool, bytes]:
+        data = self._begun + data
+        if len(data) < 2:
+            self._begun = data
+            return False, b""
+        self.feed_data = self._parser.feed_data
+        return self.feed_data(data if data[1] & MASKED else RESERVED_BITS)
+
+
 class _Connection(web.RequestHandler):
     """aiohttp answers broken HTTP in plain text and logs the bytes that it could not read: a token may be in them."""
 
@@ -216,6 +241,10 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
         self._server.newcomers.discard(self)
         self._server.pace.settled(self)
+
+    def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
+        """The connection has become a WebSocket."""
+        super().set_parser(cast(WebSocketReader, _MaskCheck(parser)), data_received_cb)
 
     def drop_if_silent(self) -> bool:
         """Drop the connection if no whole request has come; whether it was."""

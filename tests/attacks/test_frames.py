@@ -114,15 +114,24 @@ async def test_a_flood_from_one_who_does_not_read_is_bounded(system: System, una
         assert await attacker.close_code() in {4429, 4413, None}
 
 
-async def test_a_compression_bomb_closes_with_1009(system: System, unaffected: Unaffected) -> None:
+@pytest.mark.parametrize("compression", [True, False])
+async def test_a_compression_bomb_closes(system: System, unaffected: Unaffected, compression: bool) -> None:
     """Where compression is not negotiated, its bit is an error."""
     offer = f"Sec-WebSocket-Extensions: {DEFLATE}"
-    async with unaffected(), await RawSocket.as_user(system.url, "mallory", offer) as attacker:
-        is_offered = b"permessage-deflate" in attacker.head
+    async with (
+        unaffected(),
+        gateway(system.amqp_url, compression=compression) as url,
+        await RawSocket.as_user(url, "mallory", offer) as attacker,
+        await RawSocket.as_user(url, "neighbour", offer) as neighbour,
+    ):
+        assert (b"permessage-deflate" in attacker.head) == compression
         squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
         bomb = squeeze.compress(b" " * 50_000_000) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+        assert len(bomb) < 65_536
         attacker.send(raw_frame(bomb[:-4], reserved=4))
-        assert await attacker.close_code() == (1009 if is_offered else 1002)
+        assert await attacker.close_code() == (1009 if compression else 1002)
+        neighbour.send(raw_frame(PING_FRAME))
+        await neighbour.next("pong")
 
 
 @pytest.mark.parametrize(
@@ -220,8 +229,16 @@ async def test_subscriptions_and_symbols_are_bounded(system: System) -> None:
             assert error["data"]["code"] == "TOO_MANY_SUBSCRIPTIONS", json.dumps(error)
 
 
-async def test_an_unmasked_frame_harms_nobody(system: System) -> None:
-    """A client must mask (RFC 6455, 5.1) to protect caches in between; to us it is the same frame."""
+@pytest.mark.parametrize("first_bytes", [1, 2, 20])
+@pytest.mark.parametrize("masked", [True, False])
+async def test_a_client_that_does_not_mask_is_closed_with_1002(system: System, masked: bool, first_bytes: int) -> None:
+    """However its first frame comes apart on the way (RFC 6455, 5.1)."""
     async with await RawSocket.upgraded(system.url) as client:
-        client.send(raw_frame(PING_FRAME, masked=False))
-        await client.next("pong")
+        data = raw_frame(PING_FRAME, masked=masked)
+        await client.send_all(data[:first_bytes])
+        await asyncio.sleep(0.05)
+        client.send(data[first_bytes:])
+        if masked:
+            await client.next("pong")
+        else:
+            assert await client.close_code() == 1002

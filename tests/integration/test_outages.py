@@ -112,7 +112,7 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("what", ["broker killed", "broker alarm", "database killed"])
+@pytest.mark.parametrize("what", ["broker killed", "broker out of memory", "broker out of disk", "database killed"])
 async def test_what_is_away_is_told_in_time_and_all_goes_on_when_it_is_back(
     infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
 ) -> None:
@@ -167,8 +167,10 @@ def take_away(infrastructure: Infrastructure, what: str) -> None:
     match what:
         case "broker killed":
             infrastructure.broker.kill()
-        case "broker alarm":
+        case "broker out of memory":
             infrastructure.broker.control("set_vm_memory_high_watermark", "absolute", "1")
+        case "broker out of disk":
+            infrastructure.broker.control("set_disk_free_limit", "1000000GB")
         case _:
             infrastructure.database.kill()
 
@@ -177,7 +179,9 @@ def bring_back(infrastructure: Infrastructure, what: str) -> None:
     match what:
         case "broker killed":
             infrastructure.broker.start()
-        case "broker alarm":
+        case "broker out of memory":
             infrastructure.broker.control("set_vm_memory_high_watermark", "absolute", "1GiB")
+        case "broker out of disk":
+            infrastructure.broker.control("set_disk_free_limit", "50MB")
         case _:
             infrastructure.database.start()
