@@ -51,8 +51,8 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                 bus,
                 node_id,
                 now_ms,
-                lambda is_current: Partition(
-                    rooms, present, profiles, rates, bus, inserts, active_now, now_ms, is_current
+                lambda number, is_current: Partition(
+                    number, rooms, present, profiles, rates, bus, inserts, active_now, now_ms, is_current
                 ),
                 partial(repair, rooms, now_ms),
                 rates.nodes_changed,

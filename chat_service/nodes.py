@@ -50,7 +50,7 @@ class Nodes:
         bus: Bus,
         node_id: str,
         clock_ms: Callable[[], int],
-        make_partition: Callable[[Callable[[], bool]], Partition],
+        make_partition: Callable[[int, Callable[[], bool]], Partition],
         repair: Callable[[Collection[int]], Awaitable[int]],
         on_nodes: OnNodes,
     ) -> None:
@@ -103,7 +103,7 @@ class Nodes:
         await asyncio.gather(*(self._leave(self._owned.pop(number)) for number in leaving))
         taken = sorted(mine - self._owned.keys())
         for number in taken:
-            partition = self._make_partition(self.is_current)
+            partition = self._make_partition(number, self.is_current)
             self._owned[number] = Owned(partition, await self._bus.consume(partition_queue(number), partition.handle))
         metrics.PARTITIONS.set(len(self._owned))
         for number in range(PARTITIONS):

@@ -79,6 +79,7 @@ class Partition:
 
     def __init__(
         self,
+        number: int,
         store: RoomStore,
         presence: PresenceStore,
         profiles: Profiles,
@@ -89,6 +90,7 @@ class Partition:
         clock_ms: Callable[[], int],
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._number = number
         self._store = store
         self._presence = presence
         self._profiles = profiles
@@ -101,6 +103,7 @@ class Partition:
         self._typing = TypingMarks()
         self._lag = Lag()
         self._recent = RecentMessages()
+        self._term: int | None = None  # none before the first command, and whenever all is forgotten
         self._memory = 0  # counts up whenever all is forgotten: what was being loaded then is not remembered
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
 
@@ -120,6 +123,7 @@ class Partition:
     def forget(self) -> None:
         """Drop all memory: another replica may write these rooms meanwhile."""
         self._memory += 1
+        self._term = None
         self._states.clear()
         self._recent.clear()
 
@@ -186,6 +190,7 @@ class Partition:
         now_ms = self._clock_ms()
         room_ids = {job.command.room_id for job in jobs}
         try:
+            term = await self._take_over()
             states = await self._load(jobs, room_ids, look_up=look_up)
             asked = [
                 Asked(
@@ -198,7 +203,7 @@ class Partition:
                 for job in jobs
             ]
             changes = decide(asked, states, now_ms)
-            await self._write(changes)
+            await self._write(changes, term)
             if look_up:
                 await self._write_recounted(states, changes)
             changes.deliveries += self._typing_deliveries(jobs, changes, states, now_ms)
@@ -210,11 +215,23 @@ class Partition:
             for room_id in room_ids:
                 self._states.pop(room_id, None)
             self._recent.clear()
+            self._term = None
             raise
         for state in states.values():
             state.stored.clear()
             state.seen.clear()
         self._shrink(states)
+
+    async def _take_over(self) -> int:
+        """The term of this owner. It is taken before anything is loaded: what an earlier one has not written by then,
+        because it froze, it can write no more, where this one has written."""
+        if self._term is None:
+            memory = self._memory
+            term = await self._store.take_over(self._number)
+            if memory != self._memory:
+                raise Unavailable("the connection was lost while taking over")
+            self._term = term
+        return self._term
 
     # Loading --------------------------------------------------------------------------------------------------------
 
@@ -304,10 +321,10 @@ class Partition:
 
     # Writing --------------------------------------------------------------------------------------------------------
 
-    async def _write(self, changes: Changes) -> None:
+    async def _write(self, changes: Changes, term: int) -> None:
         """In this order a crash leaves nothing that the next load does not put right (see `_load_rooms`)."""
         self._check_current()
-        await self._store.put_members(changes.members)
+        await self._store.put_members(changes.members, term)
         if fresh := [key for key, member in changes.members.items() if member is not None]:
             await self._presence.mark_new_members(fresh)
         posted_to = {message.room_id for message in changes.messages} - changes.rooms.keys()

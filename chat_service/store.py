@@ -1,7 +1,8 @@
 """What chat_service keeps in MongoDB, and every query it makes. The only module of it that knows the driver.
 
-Collections: `rooms` (`_id` room id), `members` (`_id` room id/user id), `messages` (`_id` message id; `sentAs` makes a
-clientMessageId unique). Times are integers, milliseconds since 1970.
+Collections: `rooms` (`_id` room id), `members` (`_id` room id/user id; who was removed stays as `removed`), `messages`
+(`_id` message id; `sentAs` makes a clientMessageId unique), `partitions` (`_id` its number; `term` counts its owners).
+Times are integers, milliseconds since 1970.
 
 MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
 of them with a range at most, or if the filter is a single `$in`. Queries and indexes suit both: see `narrowed`, and the
@@ -10,10 +11,9 @@ indexes that begin with `_id`. tests/load/history.py prints the plans.
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import msgspec
-from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from chat_service.lag import Post, caught_up
@@ -38,6 +38,7 @@ INDEXES: Indexes = {
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("joinedAtMs", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("online", ASCENDING)]),
         IndexModel([("userId", ASCENDING), ("active", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("term", ASCENDING)]),
     ],
     "messages": [
         IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -79,8 +80,20 @@ class RoomStore:
         self._rooms = database["rooms"]
         self._members = database["members"]
         self._messages = database["messages"]
+        self._partitions = database["partitions"]
 
     # For the writer -------------------------------------------------------------------------------------------------
+
+    async def take_over(self, partition: int) -> int:
+        """A term for a new owner of a partition: higher than those of all before it. Raises Conflict."""
+        try:
+            with translated():
+                document = await self._partitions.find_one_and_update(
+                    {"_id": partition}, {"$inc": {"term": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+                )
+        except DuplicateKeyError as error:
+            raise Conflict("the partition was taken over for the first time by another replica") from error
+        return int(document["term"])
 
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
         """The rooms that exist, deleted ones too."""
@@ -93,7 +106,8 @@ class RoomStore:
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
-        return {(document["roomId"], document["userId"]): _to_member(document) for document in found}
+        kept = (document for document in found if not document["removed"])
+        return {(document["roomId"], document["userId"]): _to_member(document) for document in kept}
 
     async def recount(self, room: Room) -> list[Post]:
         """Set what follows from messages and members to what these say; returns the messages beyond the record.
@@ -123,12 +137,18 @@ class RoomStore:
             found = await self._messages.find({"sentAs": {"$in": wanted}}).to_list(None)
         return [_to_message(document) for document in found]
 
-    async def put_members(self, changed: dict[tuple[str, str], Member | None]) -> None:
-        """Write memberships as they now are; None removes. Can be done again."""
-        writes = [_member_write(key, member) for key, member in changed.items()]
+    async def put_members(self, changed: dict[tuple[str, str], Member | None], term: int) -> None:
+        """Write memberships as they now are; None removes. Can be done again. Raises Conflict if an owner of a later
+        term has written one of them: what was decided before it must not undo what it did."""
+        writes = [_member_write(key, member, term) for key, member in changed.items()]
         if writes:
-            with translated():
-                await self._members.bulk_write(writes, ordered=False)
+            try:
+                with translated():
+                    await self._members.bulk_write(writes, ordered=False)
+            except BulkWriteError as error:
+                if {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}:
+                    raise Conflict("a membership has been written by a later owner") from error
+                raise
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
         """Move read marks forward; they never go back."""
@@ -313,10 +333,14 @@ def _word_filter(words: Sequence[str]) -> Document:
     return {"$and": [{"words": {"$regex": f"^{word}"}} for word in words]} if words else {}
 
 
-def _member_write(key: tuple[str, str], member: Member | None) -> Any:
-    chosen = {"_id": member_key(*key)}
+def _member_write(key: tuple[str, str], member: Member | None, term: int) -> UpdateOne:
+    """Where the filter does not fit a document that is there, the upsert fails: its `_id` is taken."""
+    room_id, user_id = key
+    chosen = {"_id": member_key(room_id, user_id), "term": {"$lte": term}}
     if member is None:
-        return DeleteOne(chosen)
+        gone = {"roomId": room_id, "userId": user_id, "active": False, "removed": True, "term": term}
+        unset = {"role": "", "joinedAtMs": "", "profile": "", "readSeq": ""}
+        return UpdateOne(chosen, {"$set": gone, "$unset": unset}, upsert=True)
     fields = {
         "roomId": member.room_id,
         "userId": member.user_id,
@@ -324,6 +348,8 @@ def _member_write(key: tuple[str, str], member: Member | None) -> Any:
         "joinedAtMs": member.joined_at_ms,
         "profile": msgspec.to_builtins(member.profile),
         "active": member.active,
+        "removed": False,
+        "term": term,
     }
     return UpdateOne(chosen, {"$set": fields, "$max": {"readSeq": member.read_seq}}, upsert=True)
 

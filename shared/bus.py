@@ -80,8 +80,12 @@ _LOST = (
 )
 
 
-class _Connection(aio_pika.Connection):
-    """Closed when it cannot be made: else its finalizer begins to close it, and warns when no loop runs then."""
+class Connection(aio_pika.Connection):
+    """Closed by whoever has made it, and by itself when it cannot be made. aio_pika's own begins to close itself from
+    wherever garbage is collected, and warns when no loop runs there."""
+
+    def __del__(self) -> None:
+        pass
 
     async def connect(self, timeout: float | None = None) -> None:
         try:
@@ -245,7 +249,7 @@ class Bus:
             timeout=CONFIRM_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
             client_properties={"connection_name": self.name},
-            connection_class=_Connection,
+            connection_class=Connection,
         )
         self._link = link = _Link(connection)
         link.channel = await link.open_channel()

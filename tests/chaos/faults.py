@@ -7,6 +7,7 @@ from typing import NamedTuple, assert_never
 
 import aio_pika
 
+from shared.bus import Connection
 from shared.topology import DELIVERIES, SHARDS, shard_key
 from tests.chaos.client import Client, Clock
 from tests.chaos.plan import Fault, Kind
@@ -148,7 +149,8 @@ class Faults:
     async def _repeat_deliveries(self) -> None:
         """Listen to all shards for a moment, and publish what came once more. Nothing if the broker is away."""
         try:
-            async with await aio_pika.connect(self._patient.infrastructure.amqp_url, timeout=2.0) as connection:
+            url = self._patient.infrastructure.amqp_url
+            async with await aio_pika.connect(url, timeout=2.0, connection_class=Connection) as connection:
                 channel = await connection.channel()
                 exchange = await channel.get_exchange(DELIVERIES, ensure=False)
                 queue = await channel.declare_queue(exclusive=True)

@@ -13,6 +13,7 @@ import aio_pika
 import aiohttp
 import aiormq
 
+from shared.bus import Connection
 from shared.times import now_ms, to_iso
 from tests.chaos.client import COMMUNITY, Client, Clock
 from tests.chaos.ledger import Ledger
@@ -83,7 +84,7 @@ class Publisher:
 
     async def _publish_once(self, routing_key: str, body: bytes) -> None:
         if self._exchange is None:
-            self._connection = await aio_pika.connect(self._url, timeout=CONFIRM_TIMEOUT_S)
+            self._connection = await aio_pika.connect(self._url, timeout=CONFIRM_TIMEOUT_S, connection_class=Connection)
             self._exchange = await (await self._connection.channel()).get_exchange(EXCHANGE, ensure=False)
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await self._exchange.publish(message, routing_key, timeout=CONFIRM_TIMEOUT_S)

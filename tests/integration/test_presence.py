@@ -169,7 +169,7 @@ class World:
             )
             for user in users
         }
-        await self.rooms.put_members(members)
+        await self.rooms.put_members(members, 1)
         await self.store.mark_new_members(list(members))
         await self.rooms.put_rooms([room])
 

@@ -151,7 +151,7 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
         for one in (room_id, *(f"room_{(number * 7 + step) % (rooms - 1) + 1}" for step in range(5))):
             members[one, user_id] = a_member(one, user_id)
     await stores.rooms.put_rooms(made)
-    await stores.rooms.put_members(members)
+    await stores.rooms.put_members(members, 1)
     gateways = [f"gateway_{number}" for number in range(10)]
     for number, gateway in enumerate(gateways):
         here = [f"user_{index}" for index in range(number, users, 20)]
@@ -184,7 +184,9 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
     keys = [(room_id, f"user_{seq % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)]
     yield Call("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
-    yield Call("put_members", lambda: rooms.put_members({(room_id, "user_1"): member, (room_id, "user_2"): None}))
+    yield Call("take_over", lambda: rooms.take_over(0))
+    changed: dict[tuple[str, str], Member | None] = {(room_id, "user_1"): member, (room_id, "user_2"): None}
+    yield Call("put_members", lambda: rooms.put_members(changed, 2))
     yield Call("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
     yield Call("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
     yield Call("put_rooms", put_rooms)
