@@ -48,6 +48,7 @@ from chat_service.typing_marks import TypingMarks, Typist
 from shared import logs, tracing
 from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark, UpdateRoom
 from shared.commands import refusal_line, reply_line, request_id_of
+from shared.confirms import confirmed
 from shared.consumer import Line
 from shared.errors import Refusal, Unavailable
 from shared.protocol import frame
@@ -415,12 +416,6 @@ class Partition:
 
 async def _nobody() -> dict[str, PresenceRecord]:
     return {}
-
-
-async def confirmed(confirms: "list[asyncio.Future[None]]") -> None:
-    """Return once the broker has confirmed all. Raises Unavailable."""
-    for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
-        await confirm
 
 
 def _outcome(answer: Any) -> str:

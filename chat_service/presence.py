@@ -16,6 +16,7 @@ from chat_service.presence_store import PresenceRecord, PresenceStore
 from shared import logs
 from shared.chat_commands import PresenceReported, PresenceState, PresenceView, ReportPresence
 from shared.commands import reply_line
+from shared.confirms import confirmed
 from shared.consumer import Line
 from shared.errors import Unavailable
 from shared.protocol import frame
@@ -125,8 +126,7 @@ class Presence:
                     self._bus.deliver(Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data)) for channel in channels
                 ]
                 metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
-            for confirm in dict.fromkeys(confirms):
-                await confirm
+            await confirmed(confirms)
         await self._store.settled(records)
 
     async def state(self, user_ids: tuple[str, ...]) -> PresenceState:

@@ -10,10 +10,11 @@ from shared import chat_commands as chat
 from shared import correlation
 from shared import market_commands as market
 from shared import notifier_commands as notifier
-from shared.bus import Bus, read_reply
+from shared.bus import Bus
 from shared.commands import Caller, Command, Replay, Reply
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
+from shared.replies import read_reply
 from shared.topology import CHAT_PRESENCE, CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY, partition_of, partition_queue
 
 R = TypeVar("R")

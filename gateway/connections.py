@@ -28,7 +28,7 @@ FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 
 
 class Socket:
-    """One client connection. Implements `hub.Sink`; frames are written past aiohttp, straight to its transport."""
+    """One client connection. Implements `channel.Sink`; frames are written past aiohttp, straight to its transport."""
 
     __slots__ = (
         "_connections",
@@ -69,7 +69,7 @@ class Socket:
         self.write(Batch.lossless((data,)))
 
     def write(self, batch: Batch) -> None:
-        """See `hub.Sink`. HOT: called once a socket and flush."""
+        """See `channel.Sink`. HOT: called once a socket and flush."""
         if self.closing:
             return
         if self.outbox is None:
@@ -123,13 +123,13 @@ class Socket:
             metrics.SUBSCRIPTIONS.inc()
 
     def unsubscribed(self, channel: str) -> None:
-        """See `hub.Sink`."""
+        """See `channel.Sink`."""
         if channel in self.session.subscriptions:
             self.session.subscriptions.discard(channel)
             metrics.SUBSCRIPTIONS.dec()
 
     def stranded(self) -> None:
-        """See `hub.Sink`."""
+        """See `channel.Sink`."""
         self.close(Close(CloseCode.OVERLOADED, "could not be brought up to date"))
 
     def quoted(self, symbol: str, max_rate: float) -> None:

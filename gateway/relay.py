@@ -15,7 +15,8 @@ from functools import partial
 
 from gateway import metrics
 from gateway.backend import Backend
-from gateway.hub import Hub, Sink, Written
+from gateway.channel import Sink, Written
+from gateway.hub import Hub
 from gateway.shown_typing import ShownTyping
 from gateway.stream import Gap
 from gateway.wire import message_ids, sent_at_ms

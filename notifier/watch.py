@@ -20,6 +20,7 @@ from notifier import metrics
 from notifier.alert_store import AlertStore
 from notifier.alerts import AlertBook, Change, Closed, Hit, Opened, Reload, fired_event
 from shared import logs
+from shared.confirms import confirmed
 from shared.consumer import Line
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
@@ -107,8 +108,7 @@ class Watch:
     async def _tell(self) -> None:
         while untold := await self._store.unannounced():
             confirms = [self._bus.publish(EVENTS, NOTIFICATION_CREATED, fired_event(fired)) for fired in untold]
-            for confirm in dict.fromkeys(confirms):
-                await confirm
+            await confirmed(confirms)
             await self._store.mark_announced([fired.hit.alert.id for fired in untold])
             metrics.ALERTS_FIRED.inc(len(untold))
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.bus import Bus, Letter
+from shared.amqp import Letter
+from shared.bus import Bus
 from shared.errors import RealtimeError, Unavailable
 from shared.events import decode_event
 from shared.ids import Prefix, new_id

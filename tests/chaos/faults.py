@@ -7,7 +7,7 @@ from typing import NamedTuple, assert_never
 
 import aio_pika
 
-from shared.bus import Connection
+from shared.amqp import Connection
 from shared.topology import DELIVERIES, SHARDS, shard_key
 from tests.chaos.client import Client, Clock
 from tests.chaos.plan import Fault, Kind

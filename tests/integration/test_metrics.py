@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import aio_pika
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -96,10 +97,8 @@ async def test_a_queue_that_is_gone_costs_its_depth_alone(bus: Bus, amqp_url: st
     link = bus._link
     queue = QueueSpec(f"gone.{bus.name}", {"x-expires": 60_000}, ())
     await bus.consume(queue, handle)
-    async with Bus(amqp_url, new_id(Prefix.NODE)) as other:
-        await other.wait_connected()
-        assert other._link is not None
-        await other._link.channel.queue_delete(queue.name)
+    async with await aio_pika.connect(amqp_url) as connection:
+        await (await connection.channel()).queue_delete(queue.name)
     await bus.consume(NOTIFIER_QUERY, handle)
     await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # asked after the one that is gone
     assert bus.is_connected

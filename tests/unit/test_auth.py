@@ -56,10 +56,6 @@ def claims(**others: Any) -> dict[str, Any]:
     return {"sub": "user_456", "exp": int(time.time()) + A_DAY_S, **others}
 
 
-def without(name: str) -> dict[str, Any]:
-    return {key: value for key, value in claims().items() if key != name}
-
-
 def token(payload: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256") -> str:
     return jwt.encode(payload, key, algorithm)
 
@@ -155,35 +151,40 @@ def test_an_expired_token_is_told_apart() -> None:
     assert refused(by_secret(), token(claims(exp=int(time.time()) - 1))).code is ErrorCode.TOKEN_EXPIRED
 
 
+ABSENT = "absent"
+IN_2100_S = 4_102_444_800
+
+
 @pytest.mark.parametrize(
-    "payload",
+    "wrong",
     [
-        without("exp"),
-        without("sub"),
-        claims(nbf=int(time.time()) + A_DAY_S),
-        claims(exp=None),
-        claims(exp=[1]),
-        claims(exp="soon"),
-        claims(exp=str(int(time.time()) + A_DAY_S)),
-        claims(exp=10**400),
-        claims(sub=""),
-        claims(sub="a b"),
-        claims(sub="a,b"),
-        claims(sub="x" * 129),
-        claims(firstName=5),
-        claims(lastName=["Doe"]),
-        claims(firstName="x" * 201),
-        claims(avatar={}),
-        claims(role=["admin"]),
-        claims(communities="community_789"),
-        claims(communities=["a b"]),
-        claims(communities=[5]),
-        claims(iat="then"),
-        claims(iat=[]),
+        {"exp": ABSENT},
+        {"sub": ABSENT},
+        {"nbf": IN_2100_S},
+        {"exp": None},
+        {"exp": [1]},
+        {"exp": "soon"},
+        {"exp": str(IN_2100_S)},
+        {"exp": 10**400},
+        {"sub": ""},
+        {"sub": "a b"},
+        {"sub": "a,b"},
+        {"sub": "x" * 129},
+        {"firstName": 5},
+        {"lastName": ["Doe"]},
+        {"firstName": "x" * 201},
+        {"avatar": {}},
+        {"role": ["admin"]},
+        {"communities": "community_789"},
+        {"communities": ["a b"]},
+        {"communities": [5]},
+        {"iat": "then"},
+        {"iat": []},
     ],
-    ids=lambda payload: ",".join(f"{key}={str(value)[:16]}" for key, value in payload.items()),
+    ids=lambda wrong: ",".join(f"{key}={str(value)[:16]}" for key, value in wrong.items()),
 )
-def test_a_signed_token_with_wrong_claims_is_refused(payload: dict[str, Any]) -> None:
+def test_a_signed_token_with_wrong_claims_is_refused(wrong: dict[str, Any]) -> None:
+    payload = {key: value for key, value in claims(**wrong).items() if value is not ABSENT}
     unauthorized(by_secret(), raw_token({"alg": "HS256", "typ": "JWT"}, json.dumps(payload).encode()))
 
 
