@@ -15,7 +15,8 @@ from shared.errors import Unavailable
 from shared.market_commands import AppliedTick, Interval
 from shared.times import MILLISECONDS_PER_DAY, now_ms
 from tests.support.infrastructure import Infrastructure
-from tests.support.market import MarketClient, MarketProcess, market_client, market_processes
+from tests.support.market import MarketClient, market_client
+from tests.support.service_process import Process, service_processes
 from tests.support.services import market_feed
 from tests.support.waiting import until
 
@@ -62,7 +63,7 @@ async def test_no_tick_is_lost_or_counted_twice_over_kills(client: MarketClient,
             }
             await client.publish([tick] * ticks_each, event_id=f"kill-{number}")
 
-    async with market_processes([environment]) as (process,):
+    async with service_processes("market_feed", environment) as (process,):
         publishing = asyncio.create_task(publish())
         for kill in range(1, 5):
             await until(client.has_applied(kill * events * ticks_each // 6), timeout_s=30)
@@ -81,7 +82,7 @@ async def test_no_tick_is_lost_or_counted_twice_over_kills(client: MarketClient,
         assert await process.end(signal.SIGTERM) == 0
 
 
-async def owns(process: MarketProcess) -> bool:
+async def owns(process: Process) -> bool:
     """Whether the process owns the symbols now."""
     with suppress(aiohttp.ClientError):
         async with aiohttp.ClientSession() as http, http.get(f"{process.admin_url}/metrics") as response:
@@ -89,7 +90,7 @@ async def owns(process: MarketProcess) -> bool:
     return False
 
 
-async def owner_of(processes: list[MarketProcess]) -> MarketProcess:
+async def owner_of(processes: list[Process]) -> Process:
     """The one process that owns the symbols, as soon as there is one."""
     async with asyncio.timeout(20):
         while True:
@@ -104,7 +105,7 @@ async def test_one_of_two_processes_owns_the_symbols_and_the_other_takes_over(
     client: MarketClient, environment: dict[str, str]
 ) -> None:
     simulating = {**environment, "MARKET_SOURCE": "sim", "MARKET_SYMBOLS": "EUR/USD", "MARKET_SIM_TICKS_PER_S": "20"}
-    async with market_processes([simulating, simulating]) as processes:
+    async with service_processes("market_feed", simulating, simulating) as processes:
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             owner = await owner_of(processes)
             await until(client.has_heard(len(client.frames) + 20), timeout_s=20)
@@ -155,7 +156,7 @@ async def test_prices_go_on_after_broker_or_database_were_away(
 async def test_market_feed_stops_while_its_database_is_away(
     infrastructure: Infrastructure, client: MarketClient, environment: dict[str, str]
 ) -> None:
-    async with market_processes([{**environment, "REQUEST_TIMEOUT_S": "1"}]) as (process,):
+    async with service_processes("market_feed", {**environment, "REQUEST_TIMEOUT_S": "1"}) as (process,):
         await process.ready()
         await client.publish({"symbol": "DONE", "price": 4})
         await until(lambda: bool(client.of("DONE")))
@@ -174,7 +175,7 @@ async def test_market_feed_starts_before_its_broker_and_database(
 ) -> None:
     infrastructure.database.stop()
     infrastructure.broker.stop()
-    async with market_processes([environment]) as (process,):
+    async with service_processes("market_feed", environment) as (process,):
         infrastructure.broker.begin()
         infrastructure.database.begin()
         await asyncio.to_thread(infrastructure.broker.wait_until_ready)

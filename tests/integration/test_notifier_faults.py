@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from shared.notifier_commands import (
 from shared.topology import community_channel, inbox_channel
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import Desk, desk_at
-from tests.support.notifier_process import notifier_processes
+from tests.support.service_process import Process, service_processes
 from tests.support.services import notifier
 from tests.support.waiting import until
 
@@ -57,6 +58,16 @@ def _has_all(desk: Desk, user: str, titles: list[str]) -> bool:
     return set(desk.titles(user)) == set(titles)
 
 
+@asynccontextmanager
+async def notifiers(amqp_url: str, mongodb_uri: str, database: str, count: int = 1) -> AsyncIterator[list[Process]]:
+    """Replicas, all ready."""
+    environment = {"AMQP_URL": amqp_url, "MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database}
+    async with service_processes("notifier", *[environment] * count) as processes:
+        for process in processes:
+            await process.ready()
+        yield processes
+
+
 async def test_what_comes_while_notifier_is_down_reaches_its_users_once_it_is_up(
     desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
@@ -84,7 +95,7 @@ async def test_kills_lose_nothing_and_leave_no_gaps(
             if number % 10 == 0:
                 await desk.publish("post.created", {"communityId": "c", "n": number})
 
-    async with notifier_processes(amqp_url, mongodb_uri, database_name) as (process,):
+    async with notifiers(amqp_url, mongodb_uri, database_name) as (process,):
         publishing = asyncio.create_task(publish())
         for kill in range(1, 5):
             await until(desk.has(inbox_channel("ann"), kill * len(titles) // 6), timeout_s=30)
@@ -105,7 +116,7 @@ async def test_alerts_fire_once_each_over_kills(
     desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     symbols = [f"S{number}" for number in range(120)]
-    async with notifier_processes(amqp_url, mongodb_uri, database_name) as (process,):
+    async with notifiers(amqp_url, mongodb_uri, database_name) as (process,):
         await asyncio.gather(*(create(desk, "ann", symbol) for symbol in symbols))
 
         async def announce() -> None:
@@ -155,7 +166,7 @@ async def test_the_other_replica_takes_over_from_a_killed_one(
     desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     titles: list[str] = []
-    async with notifier_processes(amqp_url, mongodb_uri, database_name, count=2) as processes:
+    async with notifiers(amqp_url, mongodb_uri, database_name, count=2) as processes:
         for process in processes * 2:
             for _ in range(100):
                 titles.append(f"t{len(titles)}")

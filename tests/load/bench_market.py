@@ -30,7 +30,7 @@ from shared.market_commands import Candles, GetCandles, GetPrices, Interval, Pri
 from shared.times import now_ms
 from shared.topology import EVENTS, MARKET_QUERY, MARKET_TICKS, NOTIFIER_TICKS
 from tests.support.infrastructure import Infrastructure
-from tests.support.market import MarketProcess
+from tests.support.service_process import Process
 
 SAMPLE_S = 3.0
 DRAIN_TIMEOUT_S = 60.0
@@ -128,7 +128,7 @@ async def drain() -> None:
 class Probe:
     """Looks at the queue, the service and the processes from outside."""
 
-    def __init__(self, market: MarketProcess, amqp_url: str, processes: dict[str, int]) -> None:
+    def __init__(self, market: Process, amqp_url: str, processes: dict[str, int]) -> None:
         self._market = market
         self._amqp_url = amqp_url
         self._processes = processes
@@ -167,7 +167,7 @@ async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
         "MARKET_SOURCE": "amqp",
         "LOG_LEVEL": "warning",
     }
-    market = MarketProcess(environment)
+    market = Process("market_feed", environment)
     await market.start()
     command = [sys.executable, "-m", "tests.load.bench_market"]
     options = [

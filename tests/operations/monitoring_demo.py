@@ -7,13 +7,11 @@ Exits with 1 if a target is down, a rule is missing or fails, or an alert fires 
 
 import argparse
 import asyncio
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.operations.stage import LIMITS, Stage, staged
+from tests.operations.stage import Stage, demonstrate, staged
 from tests.support import queries
 from tests.support.local_system import LocalSystem
 from tests.support.prometheus import Prometheus
@@ -93,20 +91,5 @@ async def run(arguments: argparse.Namespace, directory: Path, system: LocalSyste
     return faults
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=100, help="of load before the questions")
-    parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--rooms", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=40, help="messages a second")
-    arguments = parser.parse_args()
-    settings = {"GATEWAYS": "0", "CHAT_SERVICES": "2", **LIMITS}
-    with tempfile.TemporaryDirectory() as name, LocalSystem(Path(name), settings) as system:
-        faults = asyncio.run(run(arguments, Path(name), system))
-    print(f"faults: {faults}")
-    sys.exit(1 if faults else 0)
-
-
 if __name__ == "__main__":
-    main()
+    demonstrate(run, __doc__, seconds=100, clients=200, rooms=20, rate=40)

@@ -8,15 +8,13 @@ message of its rooms once, in seq order. Prints the counts; exits with 1 if anyt
 import argparse
 import asyncio
 import itertools
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.settle import history
-from tests.operations.stage import LIMITS, SETTLE_TIMEOUT_S, Stage, staged
+from tests.operations.stage import SETTLE_TIMEOUT_S, Stage, demonstrate, staged
 from tests.operations.trader import Trader
 from tests.support.local_system import LocalSystem
 
@@ -93,20 +91,5 @@ def report(traders: list[Trader], histories: dict[str, list[int]], left_after_s:
     return sum(faults.values()) + unexpected
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=8, help="of load before, between and after the changes")
-    parser.add_argument("--clients", type=int, default=300)
-    parser.add_argument("--rooms", type=int, default=30)
-    parser.add_argument("--rate", type=float, default=60, help="messages a second")
-    arguments = parser.parse_args()
-    settings = {"GATEWAYS": "0", "CHAT_SERVICES": "2", **LIMITS}
-    with tempfile.TemporaryDirectory() as name, LocalSystem(Path(name), settings) as system:
-        faults = asyncio.run(run(arguments, Path(name), system))
-    print(f"faults: {faults}")
-    sys.exit(1 if faults else 0)
-
-
 if __name__ == "__main__":
-    main()
+    demonstrate(run, __doc__, seconds=8, clients=300, rooms=30, rate=60)

@@ -1,13 +1,17 @@
 """The system as it is deployed, gateways behind HAProxy, and clients that talk: what the demonstrations stand on."""
 
+import argparse
 import asyncio
 import itertools
 import signal
+import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -109,3 +113,23 @@ async def staged(directory: Path, system: LocalSystem, gateways: int, rooms: int
         yield stage
         for reading in stage.reading:
             reading.cancel()
+
+
+def demonstrate(
+    run: Callable[[argparse.Namespace, Path, LocalSystem], Coroutine[Any, Any, int]],
+    description: str | None,
+    **defaults: float,
+) -> None:
+    """Parse the command line, whose `defaults` are given by name, and `run` on a system of its own. Exits with 1 for
+    any faults that it returns."""
+    words = {"seconds": "of load before, between and after what changes", "rate": "messages a second"}
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        kind = int if name in ("clients", "rooms") else float
+        parser.add_argument(f"--{name}", type=kind, default=default, help=words.get(name))
+    arguments = parser.parse_args()
+    settings = {"GATEWAYS": "0", "CHAT_SERVICES": "2", **LIMITS}
+    with tempfile.TemporaryDirectory() as name, LocalSystem(Path(name), settings) as system:
+        faults = asyncio.run(run(arguments, Path(name), system))
+    print(f"faults: {faults}")
+    sys.exit(1 if faults else 0)

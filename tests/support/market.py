@@ -1,11 +1,7 @@
 """market_feed as gateways and notifier see it, and an internal service that publishes ticks with plain aio-pika."""
 
-import asyncio
 import json
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,7 +38,6 @@ from shared.topology import (
     gateway_queue,
     shard_key,
 )
-from tests.support.services import free_port, wait_ready
 
 Frame = dict[str, Any]
 
@@ -148,56 +143,3 @@ async def market_client(amqp_url: str) -> AsyncIterator[MarketClient]:
             await bus.bind(queue.name, DELIVERIES, shard_key(shard))
         await bus.consume(NOTIFIER_TICKS, client.hear_applied)
         yield client
-
-
-class MarketProcess:
-    """`python -m market_feed` as a process of its own."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.admin_port = free_port()
-        self.admin_url = f"http://127.0.0.1:{self.admin_port}"
-        self._environment = {**os.environ, **environment, "ADMIN_PORT": str(self.admin_port)}
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    async def start(self, *, until_ready: bool = True) -> None:
-        """Start, and return once ready."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "market_feed", env=self._environment, stdout=asyncio.subprocess.DEVNULL
-        )
-        if until_ready:
-            await self.ready()
-
-    async def ready(self) -> None:
-        """Return once ready."""
-        await wait_ready(self.admin_port)
-
-    async def end(self, number: signal.Signals) -> int:
-        """Send a signal and return the exit code."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-        return await self._process.wait()
-
-    async def restart_killed(self) -> None:
-        """End with SIGKILL and start again."""
-        await self.end(signal.SIGKILL)
-        await self.start()
-
-
-@asynccontextmanager
-async def market_processes(environments: Iterable[dict[str, str]]) -> AsyncIterator[list[MarketProcess]]:
-    """Processes that end with the block."""
-    processes = [MarketProcess(environment) for environment in environments]
-    try:
-        for process in processes:
-            await process.start(until_ready=False)
-        yield processes
-    finally:
-        for process in processes:
-            await process.end(signal.SIGKILL)
