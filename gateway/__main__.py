@@ -14,6 +14,7 @@ from gateway.admission import Admission, Pace
 from gateway.app import Runner, make_app
 from gateway.auth import Authenticator
 from gateway.backend import Backend
+from gateway.connections import Connections
 from gateway.drain import drain
 from gateway.guard import Guard
 from gateway.hub import Hub
@@ -28,6 +29,7 @@ from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
 from gateway.standings import Keeper, Standings
 from gateway.turns import Turns
+from gateway.user_sockets import UserSockets
 from shared import lifecycle, logs
 from shared.admin import Admin, starting
 from shared.bus import Bus
@@ -65,7 +67,9 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         pace = Pace()
         turns = Turns(pace)
         admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
-        live = Live(settings, guard, backend, hub, roster, tasks, admission, turns)
+        connections = Connections(tasks.create_task)
+        user_sockets = UserSockets(connections, bus, node_id, settings.max_connections_per_user)
+        live = Live(settings, guard, backend, hub, roster, tasks, admission, turns, connections, user_sockets)
         keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
         live.on_standing = keeper.learn
         bus.on_connected.append(keeper.connected)
@@ -78,8 +82,9 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             tasks.create_task(work)
             for work in (
                 relay.run(),
-                live.connections.sweep_sessions(),
-                live.connections.sweep_slow(),
+                connections.sweep_sessions(),
+                connections.sweep_slow(),
+                user_sockets.run(),
                 *keeping_keys,
             )
         ]
@@ -93,7 +98,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             await stop.wait()
             live.leave()
             stop_listening()  # who comes back goes to another gateway
-            await drain(live.connections, settings.drain_timeout_s * DRAIN_SHARE)
+            await drain(connections, settings.drain_timeout_s * DRAIN_SHARE)
         reporting.cancel()  # a report behind the leave would take it back
         await asyncio.wait([reporting])
         await reporter.leave()

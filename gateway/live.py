@@ -23,6 +23,7 @@ from gateway.session import Answer, Authenticate, Close, Perform, Session
 from gateway.settings import GatewaySettings
 from gateway.subscriptions import Subscriptions, caller_of
 from gateway.turns import Turns
+from gateway.user_sockets import UserSockets, too_many
 from shared import logs, tracing
 from shared.chat_commands import Sent
 from shared.commands import Reply
@@ -81,6 +82,8 @@ class Live:
         tasks: asyncio.TaskGroup,
         admission: Admission,
         turns: Turns,
+        connections: Connections,
+        user_sockets: UserSockets,
     ) -> None:
         self._settings = settings
         self._guard = guard
@@ -90,8 +93,9 @@ class Live:
         self._tasks = tasks
         self._admission = admission
         self._turns = turns
-        self.connections = Connections(tasks.create_task)
+        self.connections = connections
         self.subscriptions = Subscriptions(backend, hub, tasks.create_task)
+        self._user_sockets = user_sockets
         self.on_standing: Callable[[Standing], None] = lambda _: None
         metrics.CONNECTIONS_MAX.set(settings.max_connections)
 
@@ -191,6 +195,8 @@ class Live:
     def _forget(self, socket: Socket) -> None:
         self.subscriptions.forget(socket)
         self.connections.remove(socket)
+        if socket.user_id:
+            self._user_sockets.closed(socket.user_id)
         if socket.is_present:
             self._roster.closed(socket.user_id, time.monotonic())
 
@@ -253,9 +259,8 @@ class Live:
 
     async def _enter(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
         """The user's own channel reaches every socket of the user, without subscribing."""
-        if len(self.connections.by_user.get(user_id, ())) >= self._settings.max_connections_per_user:
-            refusal = Refusal(ErrorCode.RATE_LIMITED, "too many connections of this user")
-            socket.close(Close(CloseCode.OVERLOADED, "too many connections", error_frame(refusal, "auth", id)))
+        if not self._user_sockets.may_open(user_id):
+            socket.close(too_many(id))
             return False
         for other in self.connections.by_user.get(user_id, ()):
             socket.session.share_rate(other.session)
@@ -269,6 +274,7 @@ class Live:
         self._hub.attach(socket, user_channel(user_id))
         self._roster.opened(user_id)
         socket.is_present = True
+        self._user_sockets.opened(user_id)
         return True
 
     def _not_now(self, socket: Socket, error: Unavailable, id: FrameId | None) -> None:
@@ -402,6 +408,8 @@ class Live:
                 self.subscriptions.relay.recheck(delivery.channel)
             case "room", "deleted":
                 self.subscriptions.close_room(delivery.channel, key)
+            case "user", "sockets":
+                self._user_sockets.heard(key, delivery.frame)
             case "control", "standing":
                 self.on_standing(msgspec.json.decode(delivery.frame, type=Standing))
             case _:

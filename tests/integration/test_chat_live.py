@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.cutting_proxy import cutting_proxy
 from tests.support.live_client import Caller, LiveClient
 from tests.support.services import chat_service, gateway
 from tests.support.tokens import mint
+from tests.support.waiting import until, until_async
 
 
 @pytest.fixture
@@ -199,6 +201,47 @@ async def test_first_direct_messages_that_are_lost_with_the_broker_connection_co
         await bob.barrier()
         await alice.ask("chat:direct", userId="bob", message="last")
         assert (await bob.data("chat:message"))["message"] == "last"
+
+
+async def test_a_user_has_so_many_sockets_over_all_gateways(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with (
+        chat_service(amqp_url, mongodb_uri, database_name),
+        gateway(amqp_url, max_connections_per_user=6) as first,
+        gateway(amqp_url, max_connections_per_user=6) as second,
+        AsyncExitStack() as stack,
+    ):
+
+        async def come(url: str) -> LiveClient:
+            return await stack.enter_async_context(await LiveClient.open(url))
+
+        async def ask(client: LiveClient) -> str:
+            return str((await client.ask("auth", token=mint("trader")))["type"])
+
+        clients = [await come(url) for url in (first, second, first, first, second, second)]
+        for client in clients:
+            assert await ask(client) == "auth:ok"
+            await client.barrier()
+        for url in (first, second):
+            one_more = await come(url)
+            assert (await one_more.ask("auth", token=mint("trader")))["data"]["code"] == "RATE_LIMITED"
+            assert await one_more.close_code() == 1013
+        await clients[0].close()
+        await until_async(lambda: opens(second), bool)
+        crowd = [await come(url) for url in (first, second) * 10]
+        await asyncio.gather(*(client.send("auth", token=mint("crowd")) for client in crowd))
+        await until(lambda: sum(client.is_closed for client in crowd) == 14)
+        assert {client.code for client in crowd if client.is_closed} == {1013}
+        for client in crowd:
+            if not client.is_closed:
+                await client.barrier()
+
+
+async def opens(url: str) -> bool:
+    """Whether the trader may have one more there."""
+    async with await LiveClient.open(url) as client:
+        return bool((await client.ask("auth", token=mint("trader")))["type"] == "auth:ok")
 
 
 async def test_typing_goes_to_the_others_and_ends_by_itself(gateways: tuple[str, str]) -> None:
