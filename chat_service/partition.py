@@ -191,6 +191,7 @@ class Partition:
         now_ms = self._clock_ms()
         room_ids = {job.command.room_id for job in jobs}
         try:
+            self._check_current()
             term = await self._take_over()
             states = await self._load(jobs, room_ids, look_up=look_up)
             asked = [
@@ -204,6 +205,7 @@ class Partition:
                 for job in jobs
             ]
             changes = decide(asked, states, now_ms)
+            self._hold_on(jobs, states, changes)
             await self._write(changes, term)
             if look_up:
                 await self._write_recounted(states, changes)
@@ -212,11 +214,13 @@ class Partition:
             self._answer(jobs, changes)
             with tracing.span("deliver"):
                 await confirmed(confirms)
+        except Conflict:
+            self.forget()  # perhaps another owner has written other rooms too
+            raise
         except BaseException:
             for room_id in room_ids:
                 self._states.pop(room_id, None)
             self._recent.clear()
-            self._term = None
             raise
         for state in states.values():
             state.stored.clear()
@@ -233,6 +237,16 @@ class Partition:
                 raise Unavailable("the connection was lost while taking over")
             self._term = term
         return self._term
+
+    def _hold_on(self, jobs: list[_Job], states: dict[str, RoomState], changes: Changes) -> None:
+        """Write the memberships too that commands which came before, to an owner that perhaps is frozen over them,
+        leave as they are: a record of this term is what its write will fail at, if it thaws."""
+        for job in jobs:
+            state = states[job.command.room_id]
+            if job.line.redelivered and state.room is not None:
+                for user_id in users_of(job.command):
+                    if user_id in state.members:
+                        changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])
 
     # Loading --------------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,8 @@ from shared.errors import Refusal
 
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
 ROOMS_AT_ONCE = 100
+DIRECT_ROOMS_MAX = 5_000
+DIRECT_POSTS_MAX = 50_000
 
 
 class Queries:
@@ -156,14 +158,18 @@ class Queries:
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
         users = set(query.user_ids)
-        since = await self._store.direct_rooms_since(query.since_ms)
+        since = await self._store.direct_rooms_since(query.since_ms, DIRECT_ROOMS_MAX)
         rooms = [room for room in since if room.direct is not None and not users.isdisjoint(room.direct)]
         found: list[DirectRoom] = []
+        left = DIRECT_POSTS_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
             reads = (self._store.posts_since(room, query.since_ms, REPLAY_MAX) for room in some)
             for room, posts in zip(some, await asyncio.gather(*reads), strict=True):
-                if posts and room.direct is not None:
+                left -= len(posts)
+                if posts and room.direct is not None and left >= 0:
                     places = (DirectPost(seq=post.seq, created_at_ms=post.created_at_ms) for post in posts)
                     found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
-        return DirectPosts(rooms=tuple(found))
+            if left < 0:
+                break
+        return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(since) < DIRECT_ROOMS_MAX)

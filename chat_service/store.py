@@ -106,7 +106,7 @@ class RoomStore:
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
-        kept = (document for document in found if not document["removed"])
+        kept = (document for document in found if not document.get("removed"))
         return {(document["roomId"], document["userId"]): _to_member(document) for document in kept}
 
     async def recount(self, room: Room) -> list[Post]:
@@ -261,12 +261,13 @@ class RoomStore:
 
     # For the readers ------------------------------------------------------------------------------------------------
 
-    async def direct_rooms_since(self, at_ms: int) -> list[Room]:
-        """The direct rooms whose records tell of a message since then."""
+    async def direct_rooms_since(self, at_ms: int, limit: int) -> list[Room]:
+        """The direct rooms whose records tell of a message since then, `limit` at most."""
+        indexed = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
+        chosen = narrowed(indexed, {"direct": {"$ne": None}})
         with translated():
-            chosen = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
-            found = await self._rooms.find(chosen).to_list(None)
-        return [room for room in map(_to_room, found) if room.direct is not None]
+            found = await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None)
+        return [_to_room(document) for document in found]
 
     async def posts_since(self, room: Room, at_ms: int, most: int) -> list[Post]:
         """Of the room's last `most` messages those since then, oldest first; of newer ones than its record, all."""

@@ -32,6 +32,8 @@ OVERDUE_S = 1.0
 LINGER_S = 10.0
 STALE_MARK = "!stale"  # in the key of a price whose frame tells that it turned stale or moves again
 RATE_MAX = 50
+ASIDE_MAX_BYTES = 16 * 1024 * 1024
+LEFT_MAX = 64
 
 
 class Hub:
@@ -49,6 +51,8 @@ class Hub:
         self._late: set[str] = set()  # channels that are late for somebody
         self._lingering: set[str] = set()  # channels that somebody is to ask for again
         self._directs_aside: list[Delivery] | None = None  # while those that may be missing are asked for
+        self._aside_bytes = 0
+        self._left: dict[Sink, dict[str, int]] = {}  # up to where sockets had what they listen to no more
 
     # Subscribers ----------------------------------------------------------------------------------------------------
 
@@ -210,6 +214,7 @@ class Hub:
         if channel is None:
             return False
         self._flush_channel(channel)
+        self._note_left(channel, sink)
         self._remove(channel, sink)
         if (names := self._of.get(sink)) is not None:
             names.pop(name, None)
@@ -222,6 +227,7 @@ class Hub:
         """Forget a socket that is gone. Returns the channels that nobody listens to any more."""
         gone = [name for name in list(self._of.get(sink, ())) if self.leave(sink, name)]
         self._of.pop(sink, None)
+        self._left.pop(sink, None)
         return gone
 
     def sinks_of(self, name: str) -> list[Sink]:
@@ -284,7 +290,7 @@ class Hub:
         """Lines may have been lost. Of a room that a socket knows it shows in the seqs; the direct messages that would
         make one known to it wait from now on, until `release_directs`."""
         if self._directs_aside is None:
-            self._directs_aside = []
+            self._directs_aside, self._aside_bytes = [], 0
 
     def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
         """These were said in a direct room of the user, the newest last. Who has been connected since and does not know
@@ -293,10 +299,10 @@ class Hub:
         if users is None:
             return
         name = room_channel(room_id)
-        room = self.channels.get(name)
-        for sink in users.lane.sinks - set(() if room is None else room.sinks()):
-            first = next((post.seq for post in posts if post.created_at_ms >= sink.opened_ms), None)
-            if first is not None:
+        for sink in self._new_to(name, users):
+            had = self._left.get(sink, {}).get(name, 0)
+            missed = (post.seq for post in posts if post.created_at_ms >= sink.opened_ms and post.seq > had)
+            if (first := next(missed, None)) is not None:
                 self.join(sink, name)
                 self.channels[name].joining[sink].direct_from = first - 1
                 self.admit(sink, name, first - 1, (), now_s)
@@ -307,6 +313,12 @@ class Hub:
         aside, self._directs_aside = self._directs_aside or [], None
         for delivery in aside:
             self.deliver(delivery, now_s)
+
+    def give_up_directs(self) -> None:
+        """What is missing cannot be known: those for whom something waits are stranded."""
+        aside, self._directs_aside = self._directs_aside or [], None
+        for delivery in aside:
+            self._strand(delivery)
 
     def linger(self, sink: Sink, name: str, now_s: float) -> None:
         """An attempt to subscribe failed in a way that lets the client try again: until it does, what comes waits, so
@@ -418,9 +430,13 @@ class Hub:
         name = room_channel(delivery.key)
         data = text_frame(delivery.frame)
         room = self.channels.get(name)
-        fresh = users.lane.sinks - set(() if room is None else room.sinks())
+        fresh = self._new_to(name, users)
         if fresh and self._directs_aside is not None:
-            self._put_aside(delivery, fresh)
+            self._aside_bytes += len(data)
+            if self._aside_bytes <= ASIDE_MAX_BYTES:
+                self._directs_aside.append(delivery)
+            else:
+                self._strand(delivery)
             return
         if room is None:
             room = self.channels[name] = Channel(name)
@@ -444,13 +460,29 @@ class Hub:
         if not room.late:
             self._note_gap(room)
 
-    def _put_aside(self, delivery: Delivery, fresh: Iterable[Sink]) -> None:
-        assert self._directs_aside is not None  # noqa: S101
-        if len(self._directs_aside) < BACKLOG_MAX:
-            self._directs_aside.append(delivery)
-        else:
-            for sink in fresh:
+    def _new_to(self, name: str, users: Channel) -> set[Sink]:
+        """The sockets of a user that do not listen to a room."""
+        room = self.channels.get(name)
+        return users.lane.sinks - set(() if room is None else room.sinks())
+
+    def _strand(self, delivery: Delivery) -> None:
+        """A direct message is not kept for those that do not know its room; to the others it is a gap."""
+        name, users = room_channel(delivery.key), self.channels.get(delivery.channel)
+        if users is not None:
+            for sink in self._new_to(name, users):
                 sink.stranded()
+        self.heard(name, delivery.seq)
+
+    def _note_left(self, channel: Channel, sink: Sink) -> None:
+        """At most 64 a socket, the oldest is forgotten first."""
+        joiner = channel.joining.get(sink)
+        seq = channel.position(sink) if joiner is None else joiner.at_seq
+        if seq is not None:
+            left = self._left.setdefault(sink, {})
+            left.pop(channel.name, None)
+            left[channel.name] = seq
+            if len(left) > LEFT_MAX:
+                del left[next(iter(left))]
 
     def _rewind(self, channel: Channel, seq: int, now_s: float) -> None:
         """Go back to `seq` for somebody new; those who have more go on when the stream is again where they are."""

@@ -82,7 +82,7 @@ class Relay:
         """Listen until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._bus.on_disconnected.append(self._hold_all)  # before the next connection brings a line
+            self._bus.on_disconnected.append(self._on_disconnected)  # before the next connection brings a line
             self._bus.on_connected.append(self._on_connected)
             await self._bus.listen(self._queue, self._on_body)
             await self._retry(lambda: self.want(CONTROL_CHANNEL))
@@ -236,17 +236,21 @@ class Relay:
     def _hold_all(self) -> dict[str, int]:
         """Show nothing more of any room until its subscribers have been checked, and of no direct room that is new to
         a socket until what it may have missed is known."""
-        if self._connected_before:
-            self._hub.hold_directs()
+        self._hub.hold_directs()
         if self._directs_lost_since_ms is None:
             self._directs_lost_since_ms = self._swept_ms - LOST_FOR_MS  # a process that was frozen has not swept
         return {name: self._hold(name) for name in self._hub.channels if name.startswith("room:")}
 
+    def _on_disconnected(self) -> None:
+        """What is being asked for was asked before this loss: its answer would not tell of all."""
+        if self._rechecking is not None:
+            self._rechecking.cancel()
+        if self._connected_before:
+            self._hold_all()
+
     async def _on_connected(self) -> None:
         """The connection is there; after the first time, lines may have been lost."""
         if self._connected_before and self._tasks is not None:
-            if self._rechecking is not None:
-                self._rechecking.cancel()
             self._rechecking = self._tasks.create_task(self._recheck_all(self._hold_all()))
         self._connected_before = True
 
@@ -258,7 +262,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             if symbols:
                 tasks.create_task(self._retry(partial(self.snapshot, symbols)))
-            tasks.create_task(self._retry(self._recheck_directs))
+            tasks.create_task(self._recheck_directs())
             for name, check in checks.items():
                 tasks.create_task(self._recheck_room(name, name.partition(":")[2], check))
             for name in names:
@@ -268,16 +272,26 @@ class Relay:
 
     async def _recheck_directs(self) -> None:
         """Direct messages come unasked, so that of a room that a socket does not know yet no seq shows what is lost."""
-        users = tuple(name.partition(":")[2] for name in self._hub.channels if name.startswith("user:"))
-        if users and self._directs_lost_since_ms is not None:
-            answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
-            for room in answer.rooms:
-                for user_id in room.user_ids:
-                    self._hub.catch_up(user_id, room.room_id, room.posts, self._loop.time())
+        if await self._retry(self._ask_directs):
+            self._hub.release_directs(self._loop.time())
+        else:
+            metrics.GAPS_LOST.inc()
+            self._hub.give_up_directs()
         self._directs_lost_since_ms = None
-        self._hub.release_directs(self._loop.time())
         self.schedule()
         self._fill_gaps()
+
+    async def _ask_directs(self) -> None:
+        users = tuple(name.partition(":")[2] for name in self._hub.channels if name.startswith("user:"))
+        if not users or self._directs_lost_since_ms is None:
+            return
+        answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
+        for room in answer.rooms:
+            for user_id in room.user_ids:
+                self._hub.catch_up(user_id, room.room_id, room.posts, self._loop.time())
+        if not answer.is_whole:
+            log.error("directs_not_whole", since_ms=self._directs_lost_since_ms)
+            metrics.GAPS_LOST.inc()
 
     def recheck(self, room: str) -> None:
         """Ask for each subscriber of a room whether it still may listen. From this call on nothing more is shown to

@@ -291,7 +291,10 @@ class DirectRoom(Wire, frozen=True, kw_only=True):
 
 
 class DirectPosts(Wire, frozen=True, kw_only=True):
+    """`is_whole` False: there was more than one answer holds."""
+
     rooms: tuple[DirectRoom, ...]
+    is_whole: bool = True
 
 
 class PresenceView(Wire, frozen=True, kw_only=True):

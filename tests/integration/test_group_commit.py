@@ -40,6 +40,7 @@ from shared.chat_commands import (
     RoomCommand,
     SendMessage,
     Sent,
+    UpdateRoom,
 )
 from shared.commands import Caller, Reply
 from shared.consumer import Line
@@ -518,6 +519,33 @@ async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
     page, total = await world.store.member_page(room, 0, 100)
     assert {member.user_id for member in page} == members
     assert total == len(members) == (await world.store.rooms([room]))[room].member_count
+
+
+async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(database: Database) -> None:
+    """The next one gets the post that would have joined cat again, but too late to do it."""
+    world = World(database)
+    store, has_lease = FreezingRooms(database), True
+    old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
+    room = world.rooms[PUBLIC]
+    assert await world.handle(new, world.lines(CREATE_BOTH))
+    new.forget()
+    lines = world.lines([Act("send", PUBLIC, "cat", is_hasty=True)])
+    writing = asyncio.create_task(old.handle(lines))
+    await store.frozen.wait()
+    has_lease = False
+    world.now_ms += 2 * FAR_MS
+    again = [Line(line.body, line.reply_to, line.routing_key, redelivered=True) for line in lines]
+    assert await world.handle(new, again)
+    closing = UpdateRoom(
+        id="closing", deadline_ms=world.now_ms + FAR_MS, caller=_caller("ann"), room_id=room, type="private"
+    )
+    assert await world.handle(new, [Line(to_json(closing), "replies", "chat.0", redelivered=False)])
+    store.thawed.set()
+    with pytest.raises(Unavailable):
+        await writing
+    page, total = await world.store.member_page(room, 0, 100)
+    assert ([member.user_id for member in page], total) == (["ann"], 1)
+    assert (await world.store.rooms([room]))[room].member_count == 1
 
 
 async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(database: Database) -> None:

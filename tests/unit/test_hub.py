@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.batch import Batch
 from gateway.hub import GATHER_MIN_S, OVERDUE_S, SEEN_KEYS_MAX, Hub
-from gateway.stream import BACKLOG_MAX, Gap
+from gateway.stream import Gap
 from gateway.wire import text_frame
 from shared.chat_commands import DirectPost
 from shared.topology import (
@@ -841,14 +841,45 @@ def test_sockets_that_were_connected_at_different_times_catch_up_each_from_there
     assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
 
 
-def test_more_than_can_be_put_aside_strands() -> None:
+def test_more_than_can_be_put_aside_strands_and_is_a_gap_to_who_knows_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.hub.ASIDE_MAX_BYTES", 10)
+    hub = Hub()
+    knows = user_socket(hub, "a", "s1")
+    hub.deliver(direct(1, "a"), 0.0)
+    late = user_socket(hub, "a", "s2")
+    hub.hold_directs()
+    for seq in range(2, 6):
+        assert not late.is_stranded
+        hub.deliver(direct(seq, "a"), 0.0)
+    assert (late.is_stranded, knows.is_stranded, hub.gaps) == (True, False, {ROOM})
+
+
+def test_what_a_socket_had_of_a_direct_room_that_it_left_does_not_come_again() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
+    hub.deliver(direct(1, "a"), 0.0)
+    hub.deliver(direct(2, "a"), 0.0)
+    settle(hub, 0.0)
+    hub.leave(sink, ROOM)
     hub.hold_directs()
-    for seq in range(1, BACKLOG_MAX + 2):
-        assert not sink.is_stranded
-        hub.deliver(direct(seq, "a"), 0.0)
-    assert sink.is_stranded
+    hub.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
+    hub.release_directs(0.0)
+    hub.fill(Gap(ROOM, 2, 3), 3, [b"3"], 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1", "2", "3"]
+
+
+def test_direct_messages_of_which_nobody_can_tell_what_came_before_strand() -> None:
+    hub = Hub()
+    sink, other = user_socket(hub, "a"), user_socket(hub, "b")
+    hub.hold_directs()
+    hub.deliver(direct(2, "a"), 0.0)
+    hub.give_up_directs()
+    settle(hub, 0.0)
+    assert (sink.is_stranded, other.is_stranded, sink.got) == (True, False, [])
+    hub.deliver(direct(1, "b"), 0.0)
+    settle(hub, 0.0)
+    assert other.got == ["1"]
 
 
 def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:

@@ -76,6 +76,8 @@ class Partition:
         self.asked: list[str] = []
         self.directs: Callable[[], DirectPosts] = lambda: DirectPosts(rooms=())
         self.directs_asked: list[tuple[tuple[str, ...], int]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def subscribe_room(self, caller: Caller, _room_id: str) -> RoomHead:
         self.asked.append(caller.user_id)
@@ -83,6 +85,7 @@ class Partition:
 
     async def recent_directs(self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> DirectPosts:
         self.directs_asked.append((user_ids, since_ms))
+        await self.may_answer.wait()
         return self.directs()
 
     async def replay_messages(self, _caller: Caller, _room_id: str, after: int, through: int) -> Replay:
@@ -228,11 +231,49 @@ async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixt
     assert {user_ids for user_ids, _ in fixture.partition.directs_asked} == {("u",)}
 
 
+async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Fixture) -> None:
+    sink, users = Sink("u"), user_channel("u")
+    fixture.hub.join(sink, users)
+    fixture.hub.attach(sink, users)
+    fixture.partition.may_answer.clear()
+    await reconnect(fixture.bus)
+    await until(lambda: bool(fixture.partition.directs_asked))
+    for hook in fixture.bus.on_disconnected:
+        hook()
+    fixture.partition.may_answer.set()
+    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 2, "r", b"2").to_line())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sink.got == []
+    posts = (DirectPost(seq=1, created_at_ms=1000),)
+    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    fixture.partition.directs = lambda: found
+    for connected in fixture.bus.on_connected:
+        await connected()
+    await until(lambda: sink.got == [b"1", b"2"])
+
+
+async def test_direct_messages_that_cannot_be_checked_for_good_strand_their_users(fixture: Fixture) -> None:
+    sink, users = StrandedSink("u"), user_channel("u")
+    fixture.hub.join(sink, users)
+    fixture.hub.attach(sink, users)
+    fixture.partition.directs = refused
+    await reconnect(fixture.bus)
+    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 2, "r", b"2").to_line())
+    await until(lambda: sink.is_stranded)
+    other, others = Sink("v"), user_channel("v")
+    fixture.hub.join(other, others)
+    fixture.hub.attach(other, others)
+    fixture.bus.on_body(Delivery(others, DeliveryClass.LOSSLESS, 3, "r", b"3").to_line())
+    await until(lambda: other.got == [b"3"])
+
+
 async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message() -> None:
     fixture = Fixture()
     running = asyncio.ensure_future(fixture.relay.run())
     await until(lambda: bool(fixture.bus.on_connected))
     await reconnect(fixture.bus)
+    assert fixture.relay._directs_lost_since_ms is None
     sink, users = Sink("u"), user_channel("u")
     fixture.hub.join(sink, users)
     fixture.hub.attach(sink, users)
@@ -240,6 +281,17 @@ async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message()
     await until(lambda: sink.got == [b"1"])
     running.cancel()
     await asyncio.wait([running])
+
+
+class StrandedSink(Sink):
+    is_stranded = False
+
+    def stranded(self) -> None:
+        self.is_stranded = True
+
+
+def refused() -> DirectPosts:
+    raise Refusal(ErrorCode.INTERNAL, "an error")
 
 
 def away() -> DirectPosts:
