@@ -88,6 +88,9 @@ class RoomStore:
         """A term for a new owner of a partition: higher than those of all before it. Raises Conflict."""
         try:
             with translated():
+                if await self._partitions.find_one({"_id": partition}) is None:  # perhaps there were no terms before
+                    first = {"$set": {"term": 0, "removed": False}}
+                    await self._members.update_many({"term": {"$exists": False}}, first)
                 document = await self._partitions.find_one_and_update(
                     {"_id": partition}, {"$inc": {"term": 1}}, upsert=True, return_document=ReturnDocument.AFTER
                 )
@@ -106,7 +109,7 @@ class RoomStore:
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
-        kept = (document for document in found if not document.get("removed"))
+        kept = (document for document in found if not document["removed"])
         return {(document["roomId"], document["userId"]): _to_member(document) for document in kept}
 
     async def recount(self, room: Room) -> list[Post]:

@@ -65,7 +65,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             admin.checks["keys"], guard.refresh_keys = keys.readiness, keys.refresh
             keeping_keys = [keys.run()]
         pace = Pace()
-        turns = Turns(pace)
+        turns = Turns(pace, time.monotonic)
         admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
         connections = Connections(tasks.create_task)
         user_sockets = UserSockets(connections, bus, node_id, settings.max_connections_per_user)

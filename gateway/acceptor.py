@@ -111,7 +111,9 @@ class Acceptor:
     async def _open(self, connection: socket.socket, protocol: asyncio.BaseProtocol) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
-        except OSError as error:
-            log.info("connection_not_opened", reason=str(error))
+        except BaseException as error:
             self._pace.settled(protocol)
             connection.close()
+            if not isinstance(error, OSError):
+                raise
+            log.info("connection_not_opened", reason=str(error))

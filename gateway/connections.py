@@ -61,6 +61,11 @@ class Socket:
         self._ws = ws
         self._transport = transport
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can reach the client any more."""
+        return self.closing or self._transport.is_closing()
+
     def send(self, frame: bytes) -> None:
         """Send one JSON frame; it is never dropped."""
         data = text_frame(frame)

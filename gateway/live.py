@@ -181,7 +181,8 @@ class Live:
                         await self._act(socket, message.data)
                     else:
                         async with self._turns.turn():
-                            await self._act(socket, message.data)
+                            if not socket.is_gone:  # while it waited
+                                await self._act(socket, message.data)
                 case WSMsgType.PING:
                     with suppress(ConnectionError):  # gone meanwhile; the next read says so
                         await ws.pong(message.data)

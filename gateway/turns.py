@@ -1,9 +1,8 @@
 """In which order clients that come in are served: in that of their asking, as many at a time as `Pace` allows."""
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.admission import Pace
@@ -12,8 +11,9 @@ from gateway.admission import Pace
 class Turns:
     """Who waits here costs its place and nothing else."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
         self._pace = pace
+        self._clock = clock
         self._waiting: deque[asyncio.Future[float]] = deque()
 
     @asynccontextmanager
@@ -27,12 +27,12 @@ class Turns:
             yield
         finally:
             if not place.cancelled():
-                self._pace.ended(place, time.monotonic() - place.result())
+                self._pace.ended(place, self._clock() - place.result())
             self.call()
 
     def call(self) -> None:
         """Serve who may be served now. To be called from time to time, since who takes too long counts no more."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         while self._waiting and (self._waiting[0].done() or self._pace.may_serve(now_s)):
             place = self._waiting.popleft()
             if not place.done():  # who was cancelled while waiting is

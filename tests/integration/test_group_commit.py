@@ -570,3 +570,16 @@ async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_gi
     assert await world.handle(world.partition(), unstored)
     log = (await world.check())[world.rooms[PUBLIC]]
     assert [message.id for message in log] == [next(iter(world.sent))]
+
+
+async def test_memberships_from_before_there_were_terms_go_on(database: Database) -> None:
+    world = World(database)
+    assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
+    await database["partitions"].delete_many({})
+    await database["members"].update_many({}, {"$unset": {"term": "", "removed": ""}})
+    assert await world.handle(
+        world.partition(), world.lines([Act("leave", PRIVATE, "ben"), Act("send", PUBLIC, "ann")])
+    )
+    await world.check()
+    _, total = await world.store.member_page(world.rooms[PRIVATE], 0, 100)
+    assert total == 1

@@ -151,7 +151,7 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
         for one in (room_id, *(f"room_{(number * 7 + step) % (rooms - 1) + 1}" for step in range(5))):
             members[one, user_id] = a_member(one, user_id)
     await stores.rooms.put_rooms(made)
-    await stores.rooms.put_members(members, 1)
+    await stores.rooms.put_members(members, await stores.rooms.take_over(0))
     gateways = [f"gateway_{number}" for number in range(10)]
     for number, gateway in enumerate(gateways):
         here = [f"user_{index}" for index in range(number, users, 20)]

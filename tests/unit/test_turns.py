@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.admission import AT_ONCE_FIRST, Pace
+from gateway.admission import AT_ONCE_FIRST, SERVICE_GRACE_S, Pace
 from gateway.turns import Turns
 
 
@@ -30,7 +30,7 @@ async def settle() -> None:
 
 async def test_so_many_at_a_time_in_the_order_of_their_coming() -> None:
     pace, served = Pace(), list[Client]()
-    turns = Turns(pace)
+    turns = Turns(pace, lambda: 100.0)
     clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 10)]
     await settle()
     assert served == clients[:AT_ONCE_FIRST]
@@ -46,7 +46,7 @@ async def test_so_many_at_a_time_in_the_order_of_their_coming() -> None:
 @pytest.mark.parametrize("goes", [0, AT_ONCE_FIRST], ids=["while served", "while waiting"])
 async def test_who_goes_gives_its_place_to_the_next(goes: int) -> None:
     pace, served = Pace(), list[Client]()
-    turns = Turns(pace)
+    turns = Turns(pace, lambda: 100.0)
     clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 2)]
     await settle()
     clients[goes].task.cancel()
@@ -60,19 +60,17 @@ async def test_who_goes_gives_its_place_to_the_next(goes: int) -> None:
             await client.task
 
 
-async def test_who_waits_is_called_when_others_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admission.SERVICE_GRACE_S", 0.0)
+async def test_who_waits_is_called_when_others_take_too_long() -> None:
+    now_s = 100.0
     pace, served = Pace(), list[Client]()
-    turns = Turns(pace)
-    for number in range(AT_ONCE_FIRST):
-        pace.began(number, float("inf"))  # not yet too long
-    last = Client(turns, served)
+    turns = Turns(pace, lambda: now_s)
+    clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 1)]
     await settle()
-    assert served == []
-    for number in range(AT_ONCE_FIRST):
-        pace.began(number, 0.0)
+    assert served == clients[:-1]
+    now_s += SERVICE_GRACE_S
     turns.call()
     await settle()
-    assert served == [last]
-    last.done.set()
-    await last.task
+    assert served == clients
+    for client in clients:
+        client.done.set()
+    await asyncio.gather(*(client.task for client in clients))
