@@ -8,7 +8,10 @@ CONNECTIONS = Gauge("gateway_connections", "Open WebSocket connections")
 CONNECTIONS_MAX = Gauge("gateway_connections_max", "Connections that this gateway takes at most: MAX_CONNECTIONS")
 CONNECTIONS_OPENED = Counter("gateway_connections_opened", "Upgrades done")
 CONNECTIONS_REFUSED = Counter("gateway_connections_refused", "Upgrades refused", ["reason"])
-ARRIVING_MAX = Gauge("gateway_arriving_max", "Connections that may be on their way in at a time; see admission.Pace")
+ARRIVING_MAX = Gauge(
+    "gateway_arriving_max",
+    "Connections and clients that may be coming in at a time: taken, waiting or served; see admission.Pace",
+)
 USERS = Gauge("gateway_users", "Users with a connection here")
 CLOSES = Counter("gateway_closes", "Connections closed, by close code and by who closed", ["code", "by"])
 FRAMES_IN = Counter("gateway_frames_in", "Client frames taken, by type", ["type"])

@@ -1,8 +1,10 @@
 """The services in this process, on the real broker and the real database, with ports of their own."""
 
 import asyncio
+import itertools
+import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -23,11 +25,28 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 180.0  # market_feed writes down what it has replayed
 
 
+PORTS_FIRST = 16_000  # below those that the kernel gives by itself
+PORTS_EACH = 2_000
+
+
+def _own_ports() -> Iterator[int]:
+    """Gateways share ports (SO_REUSEPORT): two test processes that had the same one would get each other's clients."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    first = PORTS_FIRST + worker * PORTS_EACH
+    begun = os.getpid() % PORTS_EACH
+    return itertools.cycle((*range(first + begun, first + PORTS_EACH), *range(first, first + begun)))
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """A port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on at the moment, and that no other test process is given."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports never end")
 
 
 @asynccontextmanager
