@@ -59,13 +59,21 @@ def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
     claim_directory(settings.directory)
     mark = str(settings.directory)
     leftovers = kill_marked(mark)
-    port_claim = claim_port(settings.gateway_host, settings.gateway_port)
+    asked = settings.gateway_port
+    try:
+        port_claim = claim_port(settings.gateway_host, asked)
+    except Taken:
+        if not settings.any_gateway_port:
+            raise
+        port_claim = claim_port(settings.gateway_host, 0)
     settings = replace(settings, gateway_port=port_claim.getsockname()[1])
     limit_open_files()
     plan = make_plan(settings, environment, jwt_secret(settings, environment))
     run_file = RunFile(settings, plan, environment)
     guard = start_guard(mark)
     console = standard_console(plan.names, bool(environment.get("NO_COLOR")))
+    if asked not in (0, settings.gateway_port):
+        console.say(f"port {asked} is taken: the gateways listen on {settings.gateway_port} (GATEWAY_PORT chooses)")
     if leftovers:
         console.say(f"ended {len(leftovers)} processes that an earlier run had left behind")
     try:

@@ -26,6 +26,7 @@ class LocalSettings:
     amqp_url: str | None
     mongodb_uri: str | None
     mongodb_database: str
+    any_gateway_port: bool = False  # nobody has asked for this one: if it is taken, another will do
 
 
 def read_settings(environment: Mapping[str, str]) -> LocalSettings:
@@ -54,6 +55,7 @@ def read_settings(environment: Mapping[str, str]) -> LocalSettings:
         amqp_url=environment.get("AMQP_URL") or None,
         mongodb_uri=environment.get("MONGODB_URI") or None,
         mongodb_database=text("MONGODB_DATABASE", "realtime"),
+        any_gateway_port=not environment.get("GATEWAY_PORT"),
     )
     if wrong:
         raise InvalidSettings("\n".join(wrong))

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import jwt
@@ -15,7 +16,8 @@ import pytest
 from deploy.amqp_probe import accepts_logins
 from deploy.leftovers import marked_pids
 from deploy.settings import PROJECT
-from tests.support.local_system import LocalSystem
+from tests.support.infrastructure import Infrastructure
+from tests.support.local_system import LocalSystem, settings_on
 from tests.support.waiting import block_until
 
 NO_SERVICES = {"GATEWAYS": "0", "CHAT_SERVICES": "0", "MARKET_FEEDS": "0", "NOTIFIERS": "0"}
@@ -77,6 +79,20 @@ def test_a_taken_gateway_port_is_one_line_and_nothing_starts(tmp_path: Path) -> 
     assert str(port) in answer.stderr
     assert "GATEWAY_PORT" in answer.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"lock"}
+
+
+def test_without_a_port_of_its_own_it_takes_another_when_the_usual_one_is_taken(
+    infrastructure: Infrastructure, tmp_path: Path
+) -> None:
+    with socket.socket() as holder:
+        with suppress(OSError):  # then it is taken already
+            holder.bind(("127.0.0.1", 8080))
+            holder.listen()
+        with LocalSystem(tmp_path, settings_on(infrastructure) | NO_SERVICES | {"GATEWAY_PORT": ""}) as system:
+            url = system.entries()["GATEWAY_URL"]
+            assert not url.endswith(":8080")
+            said = (tmp_path / "supervisor.out").read_text()
+            assert f"port 8080 is taken: the gateways listen on {url.rpartition(':')[2]}" in said
 
 
 def test_wrong_settings_are_named_and_nothing_starts(tmp_path: Path) -> None:
