@@ -99,7 +99,8 @@ async def supervise(settings: LocalSettings, plan: Plan, run_file: RunFile, cons
         console.say(welcome(settings, plan, loop.time() - began_s))
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+        # nohup ignores SIGHUP, and is to; a shell without job control ignores SIGINT for `make run &`, and is not to.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, interrupt)
     console.say(f"starting {', '.join(plan.names)}")
     try:

@@ -95,6 +95,21 @@ def test_without_a_port_of_its_own_it_takes_another_when_the_usual_one_is_taken(
             assert f"port 8080 is taken: the gateways listen on {url.rpartition(':')[2]}" in said
 
 
+def test_an_interrupt_stops_it_behind_a_script_too(infrastructure: Infrastructure, tmp_path: Path) -> None:
+    """Where a shell without job control starts it with `&`, interrupts are ignored from the start."""
+    system = LocalSystem(tmp_path, settings_on(infrastructure) | NO_SERVICES)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        system.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        system.process.signal(signal.SIGINT)
+        assert system.process.wait(30) == 0
+    finally:
+        system.stop()
+
+
 def test_wrong_settings_are_named_and_nothing_starts(tmp_path: Path) -> None:
     answer = run_local("run", LOCAL_DIR=str(tmp_path), GATEWAYS="two", NOTIFIERS="99")
     assert answer.returncode == 2
