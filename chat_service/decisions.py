@@ -105,6 +105,11 @@ def users_of(command: RoomCommands) -> tuple[str, ...]:
             return (caller,)
 
 
+def writes_members(command: RoomCommands) -> bool:
+    """Whether a decision on this command may begin or end memberships."""
+    return isinstance(command, SendMessage | SendDirect | CreateRoom | JoinRoom | LeaveRoom | AddMember | RemoveMember)
+
+
 def may_look_public(command: RoomCommands) -> bool:
     """Whether a decision on this command needs no membership while its room is public."""
     return isinstance(command, SubscribeRoom | SetTyping)

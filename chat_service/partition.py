@@ -33,6 +33,7 @@ from chat_service.decisions import (
     shows_active_now,
     shows_profile,
     users_of,
+    writes_members,
 )
 from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
@@ -43,7 +44,7 @@ from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profiles import Profiles
 from chat_service.rates import Rates
 from chat_service.rooms import Room, RoomType
-from chat_service.store import Conflict, RoomStore
+from chat_service.store import Conflict, RoomStore, Superseded
 from chat_service.typing_marks import TypingMarks, Typist
 from shared import logs, tracing
 from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark, UpdateRoom
@@ -214,8 +215,8 @@ class Partition:
             self._answer(jobs, changes)
             with tracing.span("deliver"):
                 await confirmed(confirms)
-        except Conflict:
-            self.forget()  # perhaps another owner has written other rooms too
+        except Superseded:
+            self.forget()
             raise
         except BaseException:
             for room_id in room_ids:
@@ -243,7 +244,7 @@ class Partition:
         leave as they are: a record of this term is what its write will fail at, if it thaws."""
         for job in jobs:
             state = states[job.command.room_id]
-            if job.line.redelivered and state.room is not None:
+            if job.line.redelivered and state.room is not None and writes_members(job.command):
                 for user_id in users_of(job.command):
                     if user_id in state.members:
                         changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])

@@ -157,9 +157,7 @@ class Queries:
         return Replay(first=query.after + 1, frames=tuple(frames))
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
-        users = set(query.user_ids)
-        since = await self._store.direct_rooms_since(query.since_ms, DIRECT_ROOMS_MAX)
-        rooms = [room for room in since if room.direct is not None and not users.isdisjoint(room.direct)]
+        rooms = await self._store.direct_rooms_since(query.user_ids, query.since_ms, DIRECT_ROOMS_MAX)
         found: list[DirectRoom] = []
         left = DIRECT_POSTS_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
@@ -172,4 +170,4 @@ class Queries:
                     found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
             if left < 0:
                 break
-        return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(since) < DIRECT_ROOMS_MAX)
+        return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)

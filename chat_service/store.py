@@ -58,6 +58,10 @@ class Conflict(RealtimeError):
         self.stored = stored
 
 
+class Superseded(Conflict):
+    """Another owner of the partition has written, and perhaps other rooms too."""
+
+
 def member_key(room_id: str, user_id: str) -> str:
     """The `_id` of a membership; ids contain no slash."""
     return f"{room_id}/{user_id}"
@@ -95,7 +99,7 @@ class RoomStore:
                     {"_id": partition}, {"$inc": {"term": 1}}, upsert=True, return_document=ReturnDocument.AFTER
                 )
         except DuplicateKeyError as error:
-            raise Conflict("the partition was taken over for the first time by another replica") from error
+            raise Superseded("the partition was taken over for the first time by another replica") from error
         return int(document["term"])
 
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
@@ -109,7 +113,7 @@ class RoomStore:
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
-        kept = (document for document in found if not document["removed"])
+        kept = (document for document in found if not document.get("removed"))
         return {(document["roomId"], document["userId"]): _to_member(document) for document in kept}
 
     async def recount(self, room: Room) -> list[Post]:
@@ -150,7 +154,7 @@ class RoomStore:
                     await self._members.bulk_write(writes, ordered=False)
             except BulkWriteError as error:
                 if {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}:
-                    raise Conflict("a membership has been written by a later owner") from error
+                    raise Superseded("a membership has been written by a later owner") from error
                 raise
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
@@ -224,9 +228,9 @@ class RoomStore:
             with translated():
                 result = await self._rooms.bulk_write(writes, ordered=False)
         except (BulkWriteError, DuplicateKeyError) as error:
-            raise Conflict("a room was made twice") from error
+            raise Superseded("a room was made twice") from error
         if result.matched_count + len(result.upserted_ids or {}) < len(rooms):
-            raise Conflict("a room has been written by another writer")
+            raise Superseded("a room has been written by another writer")
         for room in rooms:
             room.version += 1
 
@@ -264,10 +268,10 @@ class RoomStore:
 
     # For the readers ------------------------------------------------------------------------------------------------
 
-    async def direct_rooms_since(self, at_ms: int, limit: int) -> list[Room]:
-        """The direct rooms whose records tell of a message since then, `limit` at most."""
+    async def direct_rooms_since(self, user_ids: Collection[str], at_ms: int, limit: int) -> list[Room]:
+        """The direct rooms of these users whose records tell of a message since then, `limit` at most."""
         indexed = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
-        chosen = narrowed(indexed, {"direct": {"$ne": None}})
+        chosen = narrowed(indexed, {"direct": {"$in": list(user_ids)}})
         with translated():
             found = await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None)
         return [_to_room(document) for document in found]

@@ -1,5 +1,6 @@
 """What only one run at a time may hold: a directory, and the gateways' port."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -7,7 +8,12 @@ from pathlib import Path
 
 
 class Taken(Exception):
-    """Someone else holds it; the text says who, or what to do about it."""
+    """Someone else holds it; the text says who, or what to do about it. `is_in_use`: it is a port, and nothing else is
+    wrong with it."""
+
+    def __init__(self, hint: str, *, is_in_use: bool = False) -> None:
+        super().__init__(hint)
+        self.is_in_use = is_in_use
 
 
 def claim_directory(directory: Path) -> int:
@@ -45,5 +51,6 @@ def claim_port(host: str, port: int) -> socket.socket:
         claim.bind(address)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise Taken(f"cannot listen on {host} port {port} ({reason}): choose another with GATEWAY_PORT") from error
+        hint = f"cannot listen on {host} port {port} ({reason}): choose another with GATEWAY_PORT"
+        raise Taken(hint, is_in_use=error.errno == errno.EADDRINUSE) from error
     return claim

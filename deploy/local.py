@@ -62,8 +62,8 @@ def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
     asked = settings.gateway_port
     try:
         port_claim = claim_port(settings.gateway_host, asked)
-    except Taken:
-        if not settings.any_gateway_port:
+    except Taken as taken:
+        if not settings.any_gateway_port or not taken.is_in_use:
             raise
         port_claim = claim_port(settings.gateway_host, 0)
     settings = replace(settings, gateway_port=port_claim.getsockname()[1])

@@ -11,6 +11,7 @@ import msgspec
 
 REFRESH_S = 5.0
 FORGOTTEN_AFTER_S = 15.0
+FEW = 4
 
 
 class SocketCount(msgspec.Struct, frozen=True):
@@ -48,7 +49,11 @@ class Census:
 
     def is_near_limit(self, user_id: str, here: int, now_s: float) -> bool:
         """Whether others should know of every change."""
-        return here + self.elsewhere(user_id, now_s) >= self.most / 2
+        return here + self.elsewhere(user_id, now_s) >= max(self.most / 2, 2)
+
+    def is_worth_telling(self, user_id: str, here: int, now_s: float) -> bool:
+        """Whether a socket that opened makes more than one; where few are allowed, the first one counts too."""
+        return here > 1 or self.most < FEW or self.elsewhere(user_id, now_s) > 0
 
     def is_to_close(self, user_id: str, here: int, newest_ms: int, now_s: float) -> bool:
         """Whether there are too many in all, and the newest one is here."""

@@ -300,7 +300,7 @@ class Hub:
             return
         name = room_channel(room_id)
         for sink in self._new_to(name, users):
-            had = self._left.get(sink, {}).get(name, 0)
+            had = self._had(sink, name)
             missed = (post.seq for post in posts if post.created_at_ms >= sink.opened_ms and post.seq > had)
             if (first := next(missed, None)) is not None:
                 self.join(sink, name)
@@ -309,16 +309,10 @@ class Hub:
                 self.heard(name, posts[-1].seq)
 
     def release_directs(self, now_s: float) -> None:
-        """All that was missing is known: go on with what has come since."""
+        """All is known that can be of what was missing: go on with what has come since."""
         aside, self._directs_aside = self._directs_aside or [], None
         for delivery in aside:
             self.deliver(delivery, now_s)
-
-    def give_up_directs(self) -> None:
-        """What is missing cannot be known: those for whom something waits are stranded."""
-        aside, self._directs_aside = self._directs_aside or [], None
-        for delivery in aside:
-            self._strand(delivery)
 
     def linger(self, sink: Sink, name: str, now_s: float) -> None:
         """An attempt to subscribe failed in a way that lets the client try again: until it does, what comes waits, so
@@ -430,7 +424,7 @@ class Hub:
         name = room_channel(delivery.key)
         data = text_frame(delivery.frame)
         room = self.channels.get(name)
-        fresh = self._new_to(name, users)
+        fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.seq}
         if fresh and self._directs_aside is not None:
             self._aside_bytes += len(data)
             if self._aside_bytes <= ASIDE_MAX_BYTES:
@@ -472,6 +466,10 @@ class Hub:
             for sink in self._new_to(name, users):
                 sink.stranded()
         self.heard(name, delivery.seq)
+
+    def _had(self, sink: Sink, name: str) -> int:
+        """Up to where a socket had a channel that it listens to no more; 0 if it never did."""
+        return self._left.get(sink, {}).get(name, 0)
 
     def _note_left(self, channel: Channel, sink: Sink) -> None:
         """At most 64 a socket, the oldest is forgotten first."""

@@ -400,7 +400,7 @@ class Live:
     # Control --------------------------------------------------------------------------------------------------------
 
     def on_control(self, delivery: Delivery) -> None:
-        """What chat_service and notifier tell the gateways themselves; see `decisions._control`."""
+        """What chat_service, notifier and other gateways tell the gateways themselves; see `decisions._control`."""
         kind, _, key = delivery.channel.partition(":")
         match kind, delivery.key:
             case "room", "evict":

@@ -69,6 +69,7 @@ class Relay:
         self._connected_before = False
         self._swept_ms = now_ms()
         self._directs_lost_since_ms: int | None = None
+        self._losses = 0
         self._filling: set[str] = set()
         self._taken = dict.fromkeys(DeliveryClass, 0)  # lines since they were last brought to the metrics
         self._bodies = 0
@@ -242,7 +243,8 @@ class Relay:
         return {name: self._hold(name) for name in self._hub.channels if name.startswith("room:")}
 
     def _on_disconnected(self) -> None:
-        """What is being asked for was asked before this loss: its answer would not tell of all."""
+        """What is being asked for was asked before this loss: its answer does not tell of all."""
+        self._losses += 1
         if self._rechecking is not None:
             self._rechecking.cancel()
         if self._connected_before:
@@ -272,12 +274,14 @@ class Relay:
 
     async def _recheck_directs(self) -> None:
         """Direct messages come unasked, so that of a room that a socket does not know yet no seq shows what is lost."""
-        if await self._retry(self._ask_directs):
-            self._hub.release_directs(self._loop.time())
-        else:
+        losses = self._losses
+        is_known = await self._retry(self._ask_directs)
+        if losses != self._losses:
+            return  # it begins anew
+        if not is_known:
             metrics.GAPS_LOST.inc()
-            self._hub.give_up_directs()
         self._directs_lost_since_ms = None
+        self._hub.release_directs(self._loop.time())
         self.schedule()
         self._fill_gaps()
 
@@ -285,7 +289,10 @@ class Relay:
         users = tuple(name.partition(":")[2] for name in self._hub.channels if name.startswith("user:"))
         if not users or self._directs_lost_since_ms is None:
             return
+        losses = self._losses
         answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
+        if losses != self._losses:
+            return
         for room in answer.rooms:
             for user_id in room.user_ids:
                 self._hub.catch_up(user_id, room.room_id, room.posts, self._loop.time())

@@ -34,7 +34,7 @@ class UserSockets:
     def opened(self, user_id: str) -> None:
         """One more has authenticated."""
         here = self._open(user_id)
-        if len(here) > 1 or self._census.elsewhere(user_id, time.monotonic()):
+        if self._census.is_worth_telling(user_id, len(here), time.monotonic()):
             self._announce(user_id, here, asks=True)
 
     def closed(self, user_id: str) -> None:

@@ -194,7 +194,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others]))
     yield Call("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
     yield Call("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
-    yield Call("direct_rooms_since", lambda: rooms.direct_rooms_since(NOW_MS - 20, 5))
+    yield Call("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
     yield Call("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
     yield Call("deleted_rooms", rooms.deleted_rooms)
     yield Call("purge", lambda: rooms.purge(DELETED_ROOM))

@@ -41,12 +41,12 @@ _ports = _own_ports()
 
 
 def free_port() -> int:
-    """A port that nothing listens on at the moment, and that no other test process is given."""
-    for port in _ports:
+    """A port that nothing listens on at the moment, and that no other process of this test run is given."""
+    for port in itertools.islice(_ports, PORTS_EACH):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("the ports never end")
+    raise OSError(f"none of {PORTS_EACH} ports is free")
 
 
 @asynccontextmanager

@@ -869,17 +869,18 @@ def test_what_a_socket_had_of_a_direct_room_that_it_left_does_not_come_again() -
     assert sink.got == ["1", "2", "3"]
 
 
-def test_direct_messages_of_which_nobody_can_tell_what_came_before_strand() -> None:
+def test_a_line_that_comes_late_shows_nothing_again_to_who_has_left_the_room() -> None:
     hub = Hub()
-    sink, other = user_socket(hub, "a"), user_socket(hub, "b")
-    hub.hold_directs()
-    hub.deliver(direct(2, "a"), 0.0)
-    hub.give_up_directs()
-    settle(hub, 0.0)
-    assert (sink.is_stranded, other.is_stranded, sink.got) == (True, False, [])
+    sink, partner = user_socket(hub, "a"), user_socket(hub, "b")
+    hub.deliver(direct(1, "a"), 0.0)
     hub.deliver(direct(1, "b"), 0.0)
+    hub.deliver(direct(2, "b"), 0.0)  # of both: the room has come by the other's channel
+    hub.leave(sink, ROOM)
+    hub.deliver(direct(2, "a"), 0.0)
+    hub.deliver(direct(3, "a"), 0.0)
+    hub.deliver(direct(3, "b"), 0.0)
     settle(hub, 0.0)
-    assert other.got == ["1"]
+    assert (sink.got, partner.got) == (["1", "2", "3"], ["1", "2", "3"])
 
 
 def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:
