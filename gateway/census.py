@@ -1,10 +1,11 @@
 """How many sockets users have on other gateways, as far as these have told. Pure; time comes in.
 
-A user's sockets are counted over all gateways without anybody being asked while one is let in. A gateway tells of a
-user's sockets when another one opens beside those that it knows of, here or elsewhere; who has sockets of that user
-answers with its own count. So users with one socket, nearly all, cost nothing, and by the time the next socket opens
-each gateway knows of all. Near the limit counts are told again every 5 s; what was not told again for 15 s is of a
-gateway that is gone, and counts no more. Sockets that open at the same moment can be too many: then the newest close.
+A user's sockets are counted over all gateways, and hardly anybody waits for it. A gateway tells of a user's sockets
+when another one opens beside those that it knows of, here or elsewhere; who has sockets of that user answers with its
+own count. So users with one socket, nearly all, cost nothing, and by the time the next socket opens each gateway
+knows of all; near the limit it asks once more and waits 50 ms. Counts near the limit are told again every 5 s; what
+was not told again for 15 s is of a gateway that is gone, and counts no more. Sockets that open at the same moment can
+be too many: then the newest close.
 """
 
 import msgspec

@@ -260,6 +260,7 @@ class Live:
 
     async def _enter(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
         """The user's own channel reaches every socket of the user, without subscribing."""
+        await self._user_sockets.hear(user_id)
         if not self._user_sockets.may_open(user_id):
             socket.close(too_many(id))
             return False

@@ -14,6 +14,8 @@ from shared.protocol import CloseCode, FrameId, error_frame
 from shared.rpc import Publisher
 from shared.topology import Delivery, DeliveryClass, user_channel
 
+ANSWERED_AFTER_S = 0.05
+
 _decoder = msgspec.json.Decoder(SocketCount)
 
 
@@ -26,6 +28,13 @@ class UserSockets:
         self._census = Census(node_id, most)
         self._node_id = node_id
         self._told: dict[str, int] = {}  # what the others believe, of users who are here
+
+    async def hear(self, user_id: str) -> None:
+        """Near the limit, give others the time to tell: one may have opened there this moment."""
+        here = self._open(user_id)
+        if self._census.is_near_limit(user_id, len(here), time.monotonic()):
+            self._announce(user_id, here, asks=True)
+            await asyncio.sleep(ANSWERED_AFTER_S)
 
     def may_open(self, user_id: str) -> bool:
         """Whether the user may have one more."""
