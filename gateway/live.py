@@ -231,6 +231,10 @@ class Live:
             if socket.closing:
                 return
             identity = self._guard.admit(request.token)
+            if session.identity is None and await self._user_sockets.hear(identity.user_id):
+                if socket.closing:
+                    return
+                identity = self._guard.admit(request.token)  # it may have been revoked meanwhile
             if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
                 raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         except Refusal as refusal:
@@ -260,7 +264,6 @@ class Live:
 
     async def _enter(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
         """The user's own channel reaches every socket of the user, without subscribing."""
-        await self._user_sockets.hear(user_id)
         if not self._user_sockets.may_open(user_id):
             socket.close(too_many(id))
             return False

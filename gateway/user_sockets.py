@@ -29,12 +29,15 @@ class UserSockets:
         self._node_id = node_id
         self._told: dict[str, int] = {}  # what the others believe, of users who are here
 
-    async def hear(self, user_id: str) -> None:
-        """Near the limit, give others the time to tell: one may have opened there this moment."""
+    async def hear(self, user_id: str) -> bool:
+        """Near the limit, give others the time to tell: one may have opened there this moment. Returns whether it was
+        waited for."""
         here = self._open(user_id)
-        if self._census.is_near_limit(user_id, len(here), time.monotonic()):
-            self._announce(user_id, here, asks=True)
-            await asyncio.sleep(ANSWERED_AFTER_S)
+        if not self._census.is_near_limit(user_id, len(here), time.monotonic()):
+            return False
+        self._announce(user_id, here, asks=True)
+        await asyncio.sleep(ANSWERED_AFTER_S)
+        return True
 
     def may_open(self, user_id: str) -> bool:
         """Whether the user may have one more."""
