@@ -20,10 +20,9 @@ from chat_service.lag import Post, caught_up
 from chat_service.messages import Message
 from chat_service.rooms import Member, Role, Room, RoomType, words_of
 from shared.errors import RealtimeError
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import Database, Document, Indexes, only_duplicates, translated
 from shared.protocol import UserProfile
 
-DUPLICATE_KEY = 11000
 _NEWEST = {"activeAtMs": -1, "_id": -1}
 _POST = {"_id": 0, "seq": 1, "userId": 1, "createdAtMs": 1}
 PURGE_AT_ONCE = 1000
@@ -153,7 +152,7 @@ class RoomStore:
                 with translated():
                     await self._members.bulk_write(writes, ordered=False)
             except BulkWriteError as error:
-                if {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}:
+                if only_duplicates(error):
                     raise Superseded("a membership has been written by a later owner") from error
                 raise
 
@@ -175,10 +174,9 @@ class RoomStore:
             with translated():
                 await self._messages.insert_many([_from_message(message) for message in messages], ordered=True)
         except BulkWriteError as error:
-            failures = error.details.get("writeErrors", [])
-            if {failure["code"] for failure in failures} == {DUPLICATE_KEY}:
+            if only_duplicates(error):
                 reason = "a message, its seq or its clientMessageId is already stored"
-                raise Conflict(reason, failures[0]["index"]) from error
+                raise Conflict(reason, error.details["writeErrors"][0]["index"]) from error
             raise
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:

@@ -23,9 +23,8 @@ from market_feed.market import Batch, Cut, SymbolState, decode_states
 from market_feed.ticker import Tick
 from shared.errors import RealtimeError
 from shared.market_commands import Interval
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, translated
 
-DUPLICATE_KEY = 11000
 LEASE_ID = "market"
 HEAD_ID = "head"
 SEEN_BATCHES = 500

@@ -19,7 +19,7 @@ from notifier import metrics
 from notifier.notices import Notice, Record
 from shared import logs
 from shared.errors import RealtimeError, Unavailable
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import Database, Document, Indexes, only_duplicates, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 log = logs.get(__name__)
@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 AT_ONCE = 1000
 CONFLICTS_MAX = 10
-DUPLICATE_KEY = 11000
 IDEMPOTENT_FOR_DAYS = 7
 NOTICE_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written and swept later
 
@@ -95,8 +94,7 @@ def conflicting(reason: str) -> Iterator[None]:
     try:
         yield
     except BulkWriteError as error:
-        codes = {failure["code"] for failure in error.details.get("writeErrors", [])}
-        if codes == {DUPLICATE_KEY}:
+        if only_duplicates(error):
             raise Conflict(reason) from error
         raise
 

@@ -23,6 +23,7 @@ Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 
+DUPLICATE_KEY = 11000
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 HEARTBEAT_MS = 1_000  # how often a server that is away is looked for while nobody asks for it
 PAUSE_FIRST_S = 0.2
@@ -132,6 +133,11 @@ def translated() -> Iterator[None]:
         if error.timeout or error.has_error_label("TransientTransactionError") or _is_transient(error):
             raise Unavailable(f"the database is away: {type(error).__name__}") from error
         raise
+
+
+def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
+    """Whether keys that were there before are all that made a bulk write fail."""
+    return {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
 def _is_transient(error: pymongo.errors.PyMongoError) -> bool:

@@ -118,6 +118,17 @@ class Fixture:
         self.hub.admit(sink, ROOM, 0, (), 0.0)
         return sink
 
+    def user(self, user_id: str) -> Sink:
+        """A socket that listens to nothing but its user's own channel."""
+        sink, channel = Sink(user_id), user_channel(user_id)
+        self.hub.join(sink, channel)
+        self.hub.attach(sink, channel)
+        return sink
+
+    def bring_direct(self, seq: int) -> None:
+        """A direct message to user u."""
+        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.LOSSLESS, seq, "r", b"%d" % seq).to_line())
+
     def bring(self, seq: int) -> None:
         self.bus.on_body(Delivery(ROOM, DeliveryClass.LOSSLESS, seq, "", b"%d" % seq).to_line())
 
@@ -207,16 +218,10 @@ async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Fixt
 
 
 async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixture: Fixture) -> None:
-    sink, users = Sink("u"), user_channel("u")
-    fixture.hub.join(sink, users)
-    fixture.hub.attach(sink, users)
-
-    def bring(seq: int) -> None:
-        fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, seq, "r", b"%d" % seq).to_line())
-
+    sink = fixture.user("u")
     fixture.partition.directs = away
     await reconnect(fixture.bus)
-    bring(3)
+    fixture.bring_direct(3)
     await until(lambda: len(fixture.partition.directs_asked) > 2)
     assert sink.got == []
     await reconnect(fixture.bus)  # once more, before the first loss was made good
@@ -224,7 +229,7 @@ async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixt
     found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
     fixture.partition.directs = lambda: found
     await until(lambda: sink.got == [b"1", b"2", b"3"])
-    bring(4)
+    fixture.bring_direct(4)
     await until(lambda: sink.got[3:] == [b"4"])
     [since_ms] = {since_ms for _, since_ms in fixture.partition.directs_asked}
     assert now_ms() - since_ms >= relay_module.LOST_FOR_MS
@@ -232,16 +237,14 @@ async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixt
 
 
 async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Fixture) -> None:
-    sink, users = Sink("u"), user_channel("u")
-    fixture.hub.join(sink, users)
-    fixture.hub.attach(sink, users)
+    sink = fixture.user("u")
     fixture.partition.may_answer.clear()
     await reconnect(fixture.bus)
     await until(lambda: bool(fixture.partition.directs_asked))
     for hook in fixture.bus.on_disconnected:
         hook()
     fixture.partition.may_answer.set()
-    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 2, "r", b"2").to_line())
+    fixture.bring_direct(2)
     for _ in range(10):
         await asyncio.sleep(0)
     assert sink.got == []
@@ -254,9 +257,7 @@ async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Fixt
 
 
 async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing(fixture: Fixture) -> None:
-    sink, users = Sink("u"), user_channel("u")
-    fixture.hub.join(sink, users)
-    fixture.hub.attach(sink, users)
+    sink = fixture.user("u")
     fixture.partition.may_answer.clear()
     await reconnect(fixture.bus)
     await until(lambda: bool(fixture.partition.directs_asked))
@@ -265,19 +266,17 @@ async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing
         await asyncio.sleep(0)
         for hook in fixture.bus.on_disconnected:
             hook()
-    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 2, "r", b"2").to_line())
+    fixture.bring_direct(2)
     for _ in range(10):
         await asyncio.sleep(0)
     assert sink.got == []
 
 
 async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: Fixture) -> None:
-    sink, users = Sink("u"), user_channel("u")
-    fixture.hub.join(sink, users)
-    fixture.hub.attach(sink, users)
+    sink = fixture.user("u")
     fixture.partition.directs = refused
     await reconnect(fixture.bus)
-    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 2, "r", b"2").to_line())
+    fixture.bring_direct(2)
     assert sink.got == []
     await until(lambda: sink.got == [b"2"])
 
@@ -288,10 +287,8 @@ async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message()
     await until(lambda: bool(fixture.bus.on_connected))
     await reconnect(fixture.bus)
     assert fixture.relay._directs_lost_since_ms is None
-    sink, users = Sink("u"), user_channel("u")
-    fixture.hub.join(sink, users)
-    fixture.hub.attach(sink, users)
-    fixture.bus.on_body(Delivery(users, DeliveryClass.LOSSLESS, 1, "r", b"1").to_line())
+    sink = fixture.user("u")
+    fixture.bring_direct(1)
     await until(lambda: sink.got == [b"1"])
     running.cancel()
     await asyncio.wait([running])
