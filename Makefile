@@ -17,14 +17,14 @@ run: $(VENV)/.installed $(if $(AMQP_URL),,broker) ## start the whole system here
 	@exec $(BIN)/python -m deploy.local run
 
 # All tests run in processes side by side, each with a broker and a database of its own, files in their order.
-test: $(VENV)/.installed broker tools ## run the tests, in WORKERS=2 processes; TESTS=tests/unit/test_hub.py runs some in one; ARGS='-x -k name' goes to pytest
+test: $(VENV)/.installed broker tools ## run the tests, in WORKERS=2 processes; TESTS=tests/unit/gateway/fanout/test_hub.py runs some in one; ARGS='-x -k name' goes to pytest
 	@exec $(BIN)/python -m pytest $(TESTS) $(if $(filter tests,$(TESTS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes manifests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit/test_import_rules.py tests/unit/test_deploy_k8s.py -q
+	$(BIN)/python -m pytest tests/unit/test_import_rules.py tests/unit/deploy/test_k8s.py -q
 
 .PHONY: docs
 docs: $(VENV)/.installed ## write docs/openapi.json and docs/asyncapi.json from the code's types
@@ -48,11 +48,11 @@ token: $(VENV)/.installed ## print a token for the running system: USER=user_456
 .PHONY: lock
 lock: $(VENV)/.installed ## take the newest allowed versions of what the services need, and write them down
 	@$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e .
-	@$(BIN)/python -m deploy.lock > deploy/constraints.txt
+	@$(BIN)/python -m deploy.tools.lock > deploy/container/constraints.txt
 
 .PHONY: metrics
 metrics: $(VENV)/.installed ## make docs/metrics.md from the metrics that the code declares
-	@$(BIN)/python -m deploy.metrics_page > docs/metrics.md
+	@$(BIN)/python -m deploy.tools.metrics_page > docs/metrics.md
 
 # The stamp names the directory, since neither a virtual environment nor an editable install can be moved.
 ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
@@ -60,7 +60,7 @@ $(VENV)/.installed: moved
 endif
 moved:
 
-$(VENV)/.installed: pyproject.toml deploy/bootstrap.py deploy/constraints.txt
+$(VENV)/.installed: pyproject.toml deploy/bootstrap.py deploy/container/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: Python 3.11 or later is needed: make PYTHON=...")'
 	@$(PYTHON) deploy/bootstrap.py environment $(VENV)
 
@@ -88,13 +88,13 @@ chaos-chat: $(VENV)/.installed broker ## the same, of kills of chat_service alon
 
 .PHONY: bench bench-peers
 bench: $(VENV)/.installed broker ## load on the whole system, all scenarios; ARGS='fanout --rate 3000' chooses; see docs/performance.md
-	@exec $(BIN)/python -m tests.load $(ARGS)
+	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 bench-peers: $(VENV)/.installed broker ## fanout, idle and connect, the same on other servers, those that can be installed here
-	@exec $(BIN)/python -m tests.load --peers $(ARGS)
+	@exec $(BIN)/python -m tests.bench --peers $(ARGS)
 
 bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_feed; ARGS='--rate 60000'
-	@exec $(BIN)/python -m tests.load.bench_market $(ARGS)
+	@exec $(BIN)/python -m tests.bench.bench_market $(ARGS)
 
 MINUTES ?= 10
 .PHONY: fuzz
@@ -103,13 +103,13 @@ fuzz: $(VENV)/.installed broker ## hostile frames, bytes and calls against a run
 
 .PHONY: storm audit
 storm: $(VENV)/.installed broker ## thousands of clients connect at once while others chat; ARGS='--clients 5000'
-	@exec $(BIN)/python -m tests.attacks.storm $(ARGS)
+	@exec $(BIN)/python -m tests.security.storm $(ARGS)
 
 audit: $(VENV)/.installed ## known vulnerabilities of what is installed; ARGS=--strict fails where nobody could be asked
-	@exec $(BIN)/python -m deploy.audit $(ARGS)
+	@exec $(BIN)/python -m deploy.tools.audit $(ARGS)
 
 history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
-	@exec $(BIN)/python -m tests.load.history $(ARGS)
+	@exec $(BIN)/python -m tests.bench.history $(ARGS)
 
 .PHONY: screenshots
 screenshots: $(VENV)/.installed broker tools ## the web page at 360 and 1280 px, light and dark: build/screenshots/*.png

@@ -6,7 +6,6 @@ from functools import partial
 from chat_service import presence_store, store
 from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
-from chat_service.limits import SlidingWindow
 from chat_service.node_store import NodeStore
 from chat_service.nodes import Nodes
 from chat_service.partition import Partition
@@ -16,19 +15,20 @@ from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
 from chat_service.purge import purge_deleted_rooms
 from chat_service.queries import Queries
-from chat_service.rates import Rates
+from chat_service.rate_limit import Rates
+from chat_service.rate_window import SlidingWindow
 from chat_service.repair import repair
 from chat_service.settings import ChatSettings
 from chat_service.store import RoomStore
-from shared import lifecycle
-from shared.admin import Admin, starting
-from shared.bus import Bus
-from shared.chat_commands import ChatQueries
-from shared.events import split_events
+from shared.bus.bus import Bus
+from shared.bus.events import split_events
+from shared.bus.query_server import QueryServer
+from shared.bus.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS
+from shared.commands.chat import ChatQueries
 from shared.mongo import Mongo
-from shared.rpc import QueryServer
+from shared.process import lifecycle
+from shared.process.admin import Admin, starting
 from shared.times import now_ms
-from shared.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS
 
 
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:

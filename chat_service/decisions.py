@@ -15,7 +15,8 @@ from msgspec import structs
 
 from chat_service.messages import Message, RecentMessages, message_frame, message_view
 from chat_service.rooms import Member, Role, Room, RoomType, check_may_manage, may_see, member_view, room_view
-from shared.chat_commands import (
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.commands.chat import (
     AddMember,
     CreateRoom,
     DeleteRoom,
@@ -23,8 +24,6 @@ from shared.chat_commands import (
     JoinRoom,
     LeaveRoom,
     MarkRead,
-    PresenceView,
-    ReadMark,
     RemoveMember,
     RoomCommands,
     RoomHead,
@@ -33,14 +32,21 @@ from shared.chat_commands import (
     Sent,
     SetTyping,
     SubscribeRoom,
-    TypingMark,
     UpdateRoom,
 )
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal
-from shared.protocol import Out, UserProfile, frame
-from shared.server_frames import ChatroomUpdatedData, MemberJoinedData, MemberLeftData
-from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
+from shared.protocol.server_frames import (
+    ChatroomUpdatedData,
+    MemberJoinedData,
+    MemberLeftData,
+    PresenceView,
+    ReadMark,
+    TypingMark,
+    UserProfile,
+    frame,
+)
+from shared.protocol.wire_struct import WireStruct
 
 READ_BROADCAST_MEMBERS_MAX = 100
 DIRECT_ROOM_NAME = "Direct message"
@@ -465,7 +471,7 @@ class _Decision:
         if evict:
             self._control("evict", {"userId": user_id})
 
-    def _announce(self, type_: str, data: Out) -> None:
+    def _announce(self, type_: str, data: WireStruct) -> None:
         self._deliver(room_channel(self.room_id), DeliveryClass.TRANSIENT, frame(type_, data))
 
     def _control(self, what: str, data: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 import msgspec
 
-from shared.chat_commands import MessageView
-from shared.protocol import ChatMessageData, UserProfile, frame
+from shared.commands.chat import MessageView
+from shared.protocol.server_frames import ChatMessageData, UserProfile, frame
 from shared.times import to_iso
 
 

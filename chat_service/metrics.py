@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import LATENCY_BUCKETS_S, SIZE_BUCKETS
+from shared.telemetry.metrics import LATENCY_BUCKETS_S, SIZE_BUCKETS
 
 MESSAGES_STORED = Counter("chat_messages_stored", "Messages stored")
 MESSAGES_REPEATED = Counter("chat_messages_repeated", "Messages that were stored before: resent or redelivered")

@@ -15,14 +15,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from chat_service import metrics
-from chat_service.assignment import share_of
 from chat_service.node_store import NodeStore
 from chat_service.partition import Partition
-from shared import logs
-from shared.bus import Bus
-from shared.consumer import Consumer
+from chat_service.rendezvous import share_of
+from shared.bus.bus import Bus
+from shared.bus.consumer import Consumer
+from shared.bus.topology import PARTITIONS, partition_queue
 from shared.errors import Unavailable
-from shared.topology import PARTITIONS, partition_queue
+from shared.telemetry import logs
 
 log = logs.get(__name__)
 

@@ -37,24 +37,24 @@ from chat_service.decisions import (
 )
 from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
-from chat_service.lag import Lag
 from chat_service.messages import RecentMessages
 from chat_service.presence import presence_view
 from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profiles import Profiles
-from chat_service.rates import Rates
+from chat_service.rate_limit import Rates
 from chat_service.rooms import Room, RoomType
 from chat_service.store import Conflict, RoomStore, Superseded
 from chat_service.typing_marks import TypingMarks, Typist
-from shared import logs, tracing
-from shared.chat_commands import RoomCommands, SendDirect, SendMessage, Sent, TypingMark, UpdateRoom
-from shared.commands import refusal_line, reply_line, request_id_of
-from shared.confirms import confirmed
-from shared.consumer import Line
+from chat_service.write_behind import Lag
+from shared.bus.confirms import confirmed
+from shared.bus.consumer import Line
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.query_server import Publisher, decode_command
+from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent, UpdateRoom
+from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.errors import Refusal, Unavailable
-from shared.protocol import frame
-from shared.rpc import Publisher, decode_command
-from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
+from shared.protocol.server_frames import TypingMark, frame
+from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 

@@ -13,17 +13,16 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.presence_store import PresenceRecord, PresenceStore
-from shared import logs
-from shared.chat_commands import PresenceReported, PresenceState, PresenceView, ReportPresence
-from shared.commands import reply_line
-from shared.confirms import confirmed
-from shared.consumer import Line
+from shared.bus.confirms import confirmed
+from shared.bus.consumer import Line
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.query_server import Publisher, decode_command
+from shared.commands.chat import PresenceReported, ReportPresence
+from shared.commands.command import reply_line
 from shared.errors import Unavailable
-from shared.protocol import frame
-from shared.rpc import Publisher, decode_command
-from shared.server_frames import PresenceData
+from shared.protocol.server_frames import PresenceData, PresenceState, PresenceView, frame
+from shared.telemetry import logs
 from shared.times import to_iso
-from shared.topology import Delivery, DeliveryClass, room_channel, user_channel
 
 log = logs.get(__name__)
 

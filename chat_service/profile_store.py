@@ -5,7 +5,7 @@ from collections.abc import Collection
 import msgspec
 
 from shared.mongo import Database, translated
-from shared.protocol import UserProfile
+from shared.protocol.server_frames import UserProfile
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,14 @@ from typing import Annotated
 import msgspec
 
 from chat_service.profile_store import ProfileStore, Stored
-from shared.commands import Caller
-from shared.consumer import Line
+from shared.bus.consumer import Line
+from shared.bus.events import USER_UPDATED, decode_event
+from shared.bus.topology import EVENTS, QueueSpec
+from shared.commands.command import Caller
 from shared.errors import Malformed, Refusal
-from shared.events import USER_UPDATED, decode_event
-from shared.protocol import UserProfile
+from shared.protocol.server_frames import UserProfile
+from shared.protocol.validation import Id, convert
 from shared.times import from_iso, now_ms
-from shared.topology import EVENTS, QueueSpec
-from shared.validation import Id, convert
 
 REMEMBERED_MAX = 50_000
 QUEUE_EXPIRES_MS = 60_000

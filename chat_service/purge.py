@@ -3,8 +3,8 @@
 import asyncio
 
 from chat_service.store import RoomStore
-from shared import logs
 from shared.errors import Unavailable
+from shared.telemetry import logs
 
 log = logs.get(__name__)
 

@@ -6,12 +6,12 @@ from typing import assert_never
 
 import msgspec
 
-from chat_service.lag import caught_up, may_lag
 from chat_service.messages import message_frame, message_view
 from chat_service.presence import Presence
 from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
 from chat_service.store import RoomStore
-from shared.chat_commands import (
+from chat_service.write_behind import caught_up, may_lag
+from shared.commands.chat import (
     REPLAY_MAX,
     ChatQueries,
     DirectPost,
@@ -29,7 +29,7 @@ from shared.chat_commands import (
     RoomPage,
     RoomView,
 )
-from shared.commands import Replay
+from shared.commands.command import Replay
 from shared.errors import Refusal
 
 REPLAY_MAX_BYTES = 8 * 1024 * 1024

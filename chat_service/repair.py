@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Collection
 
-from chat_service.lag import Lag
 from chat_service.store import RoomStore
-from shared.topology import partition_of
+from chat_service.write_behind import Lag
+from shared.bus.topology import partition_of
 
 LOOKS_BACK_MS = 600_000
 

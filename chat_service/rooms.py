@@ -6,10 +6,10 @@ from unicodedata import normalize
 
 import msgspec
 
-from shared.chat_commands import MemberView, PresenceView, RoomView
-from shared.commands import Caller
+from shared.commands.chat import MemberView, RoomView
+from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
-from shared.protocol import UserProfile
+from shared.protocol.server_frames import PresenceView, UserProfile
 from shared.times import to_iso
 
 _WORD = re.compile(r"\w+", re.UNICODE)

@@ -1,6 +1,6 @@
-"""The settings of chat_service; see shared/settings.py."""
+"""The settings of chat_service; see shared/process/settings.py."""
 
-from shared.settings import Count, Port, WorkerSettings
+from shared.process.settings import Count, Port, WorkerSettings
 
 
 class ChatSettings(WorkerSettings, frozen=True, kw_only=True):

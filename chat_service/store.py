@@ -6,7 +6,7 @@ Times are integers, milliseconds since 1970.
 
 MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
 of them with a range at most, or if the filter is a single `$in`. Queries and indexes suit both: see `narrowed`, and the
-indexes that begin with `_id`. tests/load/history.py prints the plans.
+indexes that begin with `_id`. tests/bench/history.py prints the plans.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from chat_service.lag import Post, caught_up
 from chat_service.messages import Message
 from chat_service.rooms import Member, Role, Room, RoomType, words_of
+from chat_service.write_behind import Post, caught_up
 from shared.errors import RealtimeError
 from shared.mongo import Database, Document, Indexes, only_duplicates, translated
-from shared.protocol import UserProfile
+from shared.protocol.server_frames import UserProfile
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
 _POST = {"_id": 0, "seq": 1, "userId": 1, "createdAtMs": 1}

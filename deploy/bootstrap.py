@@ -56,7 +56,7 @@ def make_environment(directory: Path) -> None:
         run([sys.executable, "-m", "venv", "--clear", str(directory)])
     say(f"installing the Python packages of pyproject.toml into {directory}")
     stamp.unlink(missing_ok=True)
-    run([str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/constraints.txt", "-e", ".[local,dev]"])
+    run([str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/container/constraints.txt", "-e", ".[local,dev]"])
     stamp.write_text(here + "\n")
 
 

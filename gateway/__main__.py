@@ -9,31 +9,32 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from gateway.acceptor import Acceptor, bind, probe
-from gateway.admission import Admission, Pace
-from gateway.app import Runner, make_app
-from gateway.auth import Authenticator
+from gateway.admission.admission import Admission, Pace
+from gateway.admission.admission_queue import Turns
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.guard import Guard
+from gateway.auth.jwks import PublishedKeys
+from gateway.auth.jwks_schedule import KeyPace
+from gateway.auth.revocations import Keeper, Standings
 from gateway.backend import Backend
-from gateway.connections import Connections
-from gateway.drain import drain
-from gateway.guard import Guard
-from gateway.hub import Hub
-from gateway.jwks import PublishedKeys
-from gateway.key_pace import KeyPace
-from gateway.live import Live
-from gateway.pages import Pages
-from gateway.presence import Reporter, Roster
-from gateway.relay import Relay
-from gateway.rest.described import document_routes
+from gateway.documents.routes import document_routes
+from gateway.fanout.hub import Hub
+from gateway.fanout.relay import Relay
+from gateway.http.acceptor import Acceptor, bind, probe
+from gateway.http.app import Runner, make_app
+from gateway.http.pages import Pages
+from gateway.live.connection_limit import UserSockets
+from gateway.live.connections import Connections
+from gateway.live.drain import drain
+from gateway.live.endpoint import Live
+from gateway.live.presence import Reporter, Roster
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
-from gateway.standings import Keeper, Standings
-from gateway.turns import Turns
-from gateway.user_sockets import UserSockets
-from shared import lifecycle, logs
-from shared.admin import Admin, starting
-from shared.bus import Bus
+from shared.bus.bus import Bus
 from shared.errors import SettingsInvalid
+from shared.process import lifecycle
+from shared.process.admin import Admin, starting
+from shared.telemetry import logs
 
 log = logs.get(__name__)
 

@@ -6,16 +6,22 @@ Every method raises Refusal with the service's answer, or Unavailable.
 import asyncio
 from typing import TypedDict, TypeVar
 
-from shared import chat_commands as chat
-from shared import correlation
-from shared import market_commands as market
-from shared import notifier_commands as notifier
-from shared.bus import Bus
-from shared.commands import Caller, Command, Replay, Reply
+from shared.bus.bus import Bus
+from shared.bus.pending_requests import read_reply
+from shared.bus.topology import (
+    CHAT_PRESENCE,
+    CHAT_QUERY,
+    MARKET_QUERY,
+    NOTIFIER_QUERY,
+    partition_of,
+    partition_queue,
+)
+from shared.commands import chat, market, notifier
+from shared.commands.command import Caller, Command, Replay, Reply
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
-from shared.replies import read_reply
-from shared.topology import CHAT_PRESENCE, CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY, partition_of, partition_queue
+from shared.protocol.server_frames import PresenceState, ReadMark, TypingMark
+from shared.telemetry import correlation
 
 R = TypeVar("R")
 
@@ -99,15 +105,15 @@ class Backend:
         """May the caller listen, and from where on?"""
         return await self.room(chat.SubscribeRoom(**self.head(caller), room_id=room_id), chat.RoomHead)
 
-    async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> chat.ReadMark:
+    async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> ReadMark:
         """Move the caller's read mark."""
         command = chat.MarkRead(**self.head(caller), room_id=room_id, seq=seq, session_id=session_id)
-        return await self.room(command, chat.ReadMark)
+        return await self.room(command, ReadMark)
 
-    async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> chat.TypingMark:
+    async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> TypingMark:
         """Tell the room's others that the caller types."""
         command = chat.SetTyping(**self.head(caller), room_id=room_id, is_typing=is_typing)
-        return await self.room(command, chat.TypingMark)
+        return await self.room(command, TypingMark)
 
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> Replay:
         """Messages with `after` < seq ≤ `through`, as frames."""
@@ -119,9 +125,9 @@ class Backend:
         query = chat.RecentDirects(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
         return await self.chat_query(query, chat.DirectPosts)
 
-    async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> chat.PresenceState:
+    async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Who is online."""
-        return await self.chat_query(chat.GetPresence(**self.head(caller), user_ids=user_ids), chat.PresenceState)
+        return await self.chat_query(chat.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
 
     async def report_presence(self, report: chat.ReportPresence) -> chat.PresenceReported:
         """Renew this gateway's lease, and tell who came and went."""

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
+from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
 CONNECTIONS = Gauge("gateway_connections", "Open WebSocket connections")
 CONNECTIONS_MAX = Gauge("gateway_connections_max", "Connections that this gateway takes at most: MAX_CONNECTIONS")

@@ -1,4 +1,4 @@
-"""The settings of the gateway; see shared/settings.py."""
+"""The settings of the gateway; see shared/process/settings.py."""
 
 from ipaddress import ip_network
 from typing import Annotated
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.settings import Count, Port, Seconds, Settings, url_problems
+from shared.process.settings import Count, Port, Seconds, Settings, url_problems
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from market_feed.announcer import Announcer
 from market_feed.feed import Feed
-from market_feed.keeper import Keeper
+from market_feed.journal import Keeper
 from market_feed.market import Market
 from market_feed.ownership import Ownership
 from market_feed.queries import Queries
@@ -16,15 +16,16 @@ from market_feed.sources.replay import Replay
 from market_feed.sources.sim import Simulation
 from market_feed.sources.websocket import WebSocketFeed
 from market_feed.store import INDEXES, MarketStore, Superseded
-from shared import lifecycle, logs
-from shared.admin import Admin
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.events import split_events
+from shared.bus.query_server import QueryServer
+from shared.bus.topology import MARKET_QUERY, MARKET_TICKS
+from shared.commands.market import MarketQueries
 from shared.errors import Unavailable
-from shared.events import split_events
-from shared.market_commands import MarketQueries
 from shared.mongo import Mongo
-from shared.rpc import QueryServer
-from shared.topology import MARKET_QUERY, MARKET_TICKS
+from shared.process import lifecycle
+from shared.process.admin import Admin
+from shared.telemetry import logs
 
 log = logs.get(__name__)
 

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from market_feed import metrics
-from market_feed.ticker import Tick
+from market_feed.quotes import Tick
+from shared.bus.topology import COMMANDS, NOTIFIER_TICKS
+from shared.commands.market import AppliedTick, AppliedTicks
 from shared.errors import Unavailable
-from shared.market_commands import AppliedTick, AppliedTicks
-from shared.topology import COMMANDS, NOTIFIER_TICKS
 
 LINE_TICKS_MAX = 1000
 UNCONFIRMED_MAX_BYTES = 32 * 1024 * 1024

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from market_feed.ticker import Tick
-from shared.market_commands import Interval
+from market_feed.quotes import Tick
+from shared.commands.market import Interval
 
 INTERVAL_MS: dict[Interval, int] = {
     Interval.MINUTE: 60_000,

@@ -10,14 +10,14 @@ import msgspec
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
-from market_feed.keeper import Keeper
+from market_feed.journal import Keeper
 from market_feed.market import Market, Position
-from market_feed.ticker import Tick, price_data
-from shared import logs
+from market_feed.quotes import Tick, price_data
+from shared.bus.delivery import Delivery, DeliveryClass, market_channel
 from shared.errors import Unavailable
-from shared.protocol import PriceData
+from shared.protocol.server_frames import PriceData
+from shared.telemetry import logs
 from shared.times import now_ms
-from shared.topology import Delivery, DeliveryClass, market_channel
 
 log = logs.get(__name__)
 

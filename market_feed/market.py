@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from market_feed.candles import Candle, CandleBook, Kept
-from market_feed.ticker import Quote, Tick, advance, first_quote, first_seq
-from market_feed.window import KEY_BYTES, SeenWindow
-from shared.market_commands import Interval
+from market_feed.dedup import KEY_BYTES, SeenWindow
+from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
+from shared.commands.market import Interval
 
 SEEN_EVENTS_MAX = 200_000
 SYMBOLS_MAX = 10_000

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from market_feed import metrics
 from market_feed.lease import BEATS_PER_LENGTH, Watch
 from market_feed.store import MarketStore
-from shared import logs
 from shared.errors import Unavailable
+from shared.telemetry import logs
 
 log = logs.get(__name__)
 

@@ -4,10 +4,9 @@ from typing import assert_never
 
 from market_feed.candles import INTERVAL_MS, Candle
 from market_feed.feed import Feed
+from market_feed.quotes import VOLUME_DIGITS, price_data
 from market_feed.store import MarketStore
-from market_feed.ticker import VOLUME_DIGITS, price_data
-from shared.errors import Refusal
-from shared.market_commands import (
+from shared.commands.market import (
     CandleData,
     Candles,
     GetCandles,
@@ -19,6 +18,7 @@ from shared.market_commands import (
     SymbolData,
     Symbols,
 )
+from shared.errors import Refusal
 from shared.times import now_ms, to_iso
 
 TIME_MAX_MS = 10**15 - 1

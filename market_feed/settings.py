@@ -1,4 +1,4 @@
-"""The settings of market_feed; see shared/settings.py."""
+"""The settings of market_feed; see shared/process/settings.py."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from market_feed.intake import is_symbol
 from market_feed.sources.mapping import FeedSpec, parse_feeds
+from market_feed.sources.parsing import is_symbol
 from shared.errors import SettingsInvalid
-from shared.settings import Port, Seconds, WorkerSettings
+from shared.process.settings import Port, Seconds, WorkerSettings
 
 
 class SourceKind(StrEnum):

@@ -20,9 +20,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from market_feed.candles import Candle, CandleKey, Kept
 from market_feed.lease import Lease
 from market_feed.market import Batch, Cut, SymbolState, decode_states
-from market_feed.ticker import Tick
+from market_feed.quotes import Tick
+from shared.commands.market import Interval
 from shared.errors import RealtimeError
-from shared.market_commands import Interval
 from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, translated
 
 LEASE_ID = "market"

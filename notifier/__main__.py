@@ -2,31 +2,39 @@
 
 import asyncio
 
-from notifier import alert_store, inbox_store, standing_store, store
-from notifier.alert_queries import AlertDesk
-from notifier.alert_store import AlertStore
-from notifier.inbox import Inboxes
-from notifier.inbox_queries import InboxDesk
-from notifier.inbox_store import InboxStore
-from notifier.intake import Intake
+from notifier.alerts import store as alerts_store
+from notifier.alerts.queries import AlertDesk
+from notifier.alerts.store import AlertStore
+from notifier.alerts.watcher import Watch
+from notifier.events import store as events_store
+from notifier.events.store import EventStore
+from notifier.inbox import store as inbox_store
+from notifier.inbox.expiry import sweep_inboxes
+from notifier.inbox.inbox import Inboxes
+from notifier.inbox.queries import InboxDesk
+from notifier.inbox.store import InboxStore
+from notifier.intake.consumer import Intake
 from notifier.queries import Queries
+from notifier.revocations import store as revocation_store
+from notifier.revocations.consumer import Standings
+from notifier.revocations.store import StandingStore
 from notifier.settings import NotifierSettings
-from notifier.standing_store import StandingStore
-from notifier.standings import Standings
-from notifier.store import EventStore
-from notifier.sweep import sweep_inboxes
-from notifier.watch import Watch
-from shared import lifecycle
-from shared.admin import Admin, starting
-from shared.bus import Bus
-from shared.events import split_events
+from shared.bus.bus import Bus
+from shared.bus.events import split_events
+from shared.bus.query_server import QueryServer
+from shared.bus.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS, NOTIFIER_VERDICTS
+from shared.commands.notifier import NotifierQueries
 from shared.mongo import Mongo
-from shared.notifier_commands import NotifierQueries
-from shared.rpc import QueryServer
+from shared.process import lifecycle
+from shared.process.admin import Admin, starting
 from shared.times import now_ms
-from shared.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS, NOTIFIER_VERDICTS
 
-INDEXES = {**store.INDEXES, **inbox_store.INDEXES, **standing_store.INDEXES, **alert_store.INDEXES}
+INDEXES = {
+    **events_store.INDEXES,
+    **inbox_store.INDEXES,
+    **alerts_store.INDEXES,
+    **revocation_store.INDEXES,
+}
 
 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
+from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
 EVENTS = Counter("notifier_events", "Events attended to", ["outcome"])
 EVENT_AGE_SECONDS = Histogram(

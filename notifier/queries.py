@@ -2,10 +2,10 @@
 
 import msgspec
 
-from notifier.alert_queries import AlertDesk
-from notifier.inbox_queries import InboxDesk
-from notifier.standing_store import StandingStore
-from shared.notifier_commands import (
+from notifier.alerts.queries import AlertDesk
+from notifier.inbox.queries import InboxDesk
+from notifier.revocations.store import StandingStore
+from shared.commands.notifier import (
     STANDINGS_AT_ONCE,
     AlertQueries,
     InboxQueries,

@@ -1,10 +1,10 @@
-"""The settings of notifier; see shared/settings.py."""
+"""The settings of notifier; see shared/process/settings.py."""
 
 from typing import Annotated
 
 import msgspec
 
-from shared.settings import Count, Port, WorkerSettings
+from shared.process.settings import Count, Port, WorkerSettings
 
 Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 

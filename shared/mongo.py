@@ -14,8 +14,8 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pymongo.topology_description import TopologyDescription
 
-from shared import logs, metrics, tracing
 from shared.errors import Unavailable
+from shared.telemetry import logs, metrics, tracing
 
 log = logs.get(__name__)
 

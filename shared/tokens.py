@@ -1,4 +1,4 @@
-"""Tokens for development and for operators, signed with the secret that is here. Who verifies: `gateway.auth`."""
+"""Sign tokens for development and for operators. `gateway.auth.authenticator` verifies them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

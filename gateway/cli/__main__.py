@@ -14,9 +14,9 @@ from gateway.cli.arguments import parse
 from gateway.cli.rest import Api, room_path
 from gateway.cli.settings import CliSettings, read_settings
 from gateway.cli.tail import interests, tail
-from shared import logs
 from shared.errors import Malformed, RealtimeError, Refusal, SettingsInvalid, Unavailable
 from shared.ids import Prefix, new_id
+from shared.telemetry import logs
 from shared.times import now_ms, to_iso
 from shared.tokens import TokenRequest, sign
 

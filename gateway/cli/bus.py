@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.amqp import Letter
-from shared.bus import Bus
+from shared.bus.amqp import Letter
+from shared.bus.bus import Bus
+from shared.bus.events import decode_event
+from shared.bus.topology import EVENTS
 from shared.errors import RealtimeError, Unavailable
-from shared.events import decode_event
 from shared.ids import Prefix, new_id
-from shared.topology import EVENTS
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shared.errors import SettingsInvalid
-from shared.settings import FromEnvironment, load, read_env_file, url_problems
+from shared.process.settings import FromEnvironment, load, read_env_file, url_problems
 
 RUN_FILE = "run.env"
 

@@ -30,8 +30,8 @@ from gateway.client.link import (
     TokenReason,
 )
 from gateway.client.requests import RequestFailed
-from shared import logs
-from shared.protocol import CloseCode
+from shared.protocol.close_codes import CloseCode
+from shared.telemetry import logs
 
 log = logs.get(__name__)
 

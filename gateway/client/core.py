@@ -13,16 +13,15 @@ from gateway.client.interest import Interest, Missed
 from gateway.client.link import ClientOptions, Emit, Frame, Link, LinkAction, State, Stats, size_of
 from gateway.client.requests import Request, RequestFailed, Requests
 from shared.errors import ErrorCode
-from shared.protocol import (
-    ChatAckData,
+from shared.protocol.client_frames import (
     ChatroomTarget,
     CommunityTarget,
-    ErrorData,
     MarketTarget,
     NotificationsTarget,
     Target,
     channel_name,
 )
+from shared.protocol.server_frames import ChatAckData, ErrorData
 
 RETRY_MAX_S = 10.0
 ID_BYTES = 32  # more than `"id":…,` takes

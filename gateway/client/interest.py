@@ -5,8 +5,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from shared.protocol import (
-    ChatAckData,
+from shared.protocol.client_frames import (
     ChatroomTarget,
     CommunityTarget,
     MarketTarget,
@@ -14,6 +13,7 @@ from shared.protocol import (
     Target,
     channel_name,
 )
+from shared.protocol.server_frames import ChatAckData
 
 DIRECT_ROOMS_MAX = 50
 

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 import msgspec
 
 from shared.encoding import to_json
-from shared.protocol import AuthOkData, CloseCode, FrameId
+from shared.protocol.close_codes import CloseCode
+from shared.protocol.server_frames import AuthOkData
+from shared.protocol.validation import FrameId
 from shared.times import from_iso
 
 STABLE_S = 5.0  # a connection that lived so long ends a row of failures
@@ -363,10 +365,11 @@ class Link:
         elif self._drain_s is not None and code in _RESTARTING:
             self._wait(self._drain_s, code, reason, now_s)
         else:
-            least_s = {
+            least_s_by_code: dict[int | None, float] = {
                 CloseCode.RATE_ABUSE: ABUSE_PAUSE_S,
                 CloseCode.OVERLOADED: self._options.backoff_first_s,
-            }.get(code or 0, 0.0)
+            }
+            least_s = least_s_by_code.get(code, 0.0)
             self._wait(max(least_s, retry_after_s) + self._backoff_s(), code, reason, now_s)
 
     def _down(self) -> None:

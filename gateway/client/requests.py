@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import RealtimeError
-from shared.protocol import Target
+from shared.protocol.client_frames import Target
 
 
 class RequestFailed(RealtimeError):

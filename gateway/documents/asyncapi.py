@@ -5,10 +5,11 @@ from typing import Any
 
 from gateway.documents.openapi import VERSION
 from gateway.documents.schemas import Schema, example_of, schemas_of
-from shared.events import Event
-from shared.protocol import REQUESTS, TARGETS, CloseCode
-from shared.server_frames import PASSED_ON, SERVER_FRAMES
-from shared.topology import EVENTS
+from shared.bus.events import Event
+from shared.bus.topology import EVENTS
+from shared.protocol.client_frames import REQUESTS, TARGETS
+from shared.protocol.close_codes import CloseCode
+from shared.protocol.server_frames import PASSED_ON, SERVER_FRAMES
 
 DESCRIPTION = """JSON text frames over one WebSocket: chat, prices, notifications, presence.
 

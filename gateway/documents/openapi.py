@@ -8,7 +8,7 @@ from gateway.rest.call import Call, camel
 from gateway.rest.envelope import Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
 from shared.errors import HTTP_STATUS, ErrorCode
-from shared.validation import Id
+from shared.protocol.validation import Id
 
 VERSION = "1.0.0"
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_a
 
 from aiohttp import web
 
+from gateway.auth.guard import Guard
+from gateway.auth.identity import Identity
 from gateway.backend import Backend
-from gateway.guard import Guard
-from gateway.identity import Identity
 from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
 from shared.errors import ErrorCode, Refusal
 
@@ -149,7 +149,7 @@ def _declare(method: str, path: str, refuses: tuple[ErrorCode, ...], handle: Han
 
 class Calls:
     """A group of calls: who asks, and how they are answered. Handlers raise Refusal or Unavailable, of which
-    `gateway.app` makes the failure envelope."""
+    `gateway.http.app` makes the failure envelope."""
 
     def __init__(self, guard: Guard, backend: Backend) -> None:
         self._guard = guard

@@ -7,11 +7,12 @@ import msgspec
 from gateway.backend import read_sent
 from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, UserId, delete, get, post, put
 from gateway.rest.envelope import In, Limit, Page
-from shared import chat_commands as chat
-from shared.commands import Caller
+from shared.commands import chat
+from shared.commands.command import Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
-from shared.validation import ClientMessageId, Id, MessageText, Seq
+from shared.protocol.server_frames import PresenceView, ReadMark
+from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq
 
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"\S")]
 Description = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -173,7 +174,7 @@ class ChatCalls(Calls):
         return CreatedOnce(sent.message, repeated=sent.repeated)
 
     @post("/v1/chatrooms/{chatroomId}/read")
-    async def mark_read(self, caller: Caller, chatroom_id: RoomId, body: NewReadMark) -> chat.ReadMark:
+    async def mark_read(self, caller: Caller, chatroom_id: RoomId, body: NewReadMark) -> ReadMark:
         """The caller has read up to `seq`. Never goes back; answers with where the mark is now."""
         return await self._backend.mark_read(caller, chatroom_id, body.seq)
 
@@ -201,11 +202,11 @@ class ChatCalls(Calls):
         return await self._backend.room(command, chat.Gone)
 
     @get("/v1/users/{userId}/presence")
-    async def get_presence(self, caller: Caller, user_id: UserId) -> chat.PresenceView:
+    async def get_presence(self, caller: Caller, user_id: UserId) -> PresenceView:
         """Whether a user is online; who has never been seen is offline."""
         return (await self._backend.presence(caller, (user_id,))).users[0]
 
     @get("/v1/presence")
-    async def list_presence(self, caller: Caller, query: PresenceQuery) -> tuple[chat.PresenceView, ...]:
+    async def list_presence(self, caller: Caller, query: PresenceQuery) -> tuple[PresenceView, ...]:
         """Who of these users is online, in their order."""
         return (await self._backend.presence(caller, tuple(dict.fromkeys(query.ids)))).users

@@ -8,11 +8,11 @@ import msgspec
 import msgspec.inspect
 from aiohttp import web
 
-from shared import validation
 from shared.encoding import to_json
 from shared.errors import Detail, ErrorCode, Malformed, Refusal
-from shared.protocol import Out
-from shared.validation import Id
+from shared.protocol import validation
+from shared.protocol.validation import Id
+from shared.protocol.wire_struct import WireStruct
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class In(msgspec.Struct, frozen=True, rename="camel"):
     """A query or a body; what we do not know is passed over."""
 
 
-class Pagination(Out, frozen=True, kw_only=True):
+class Pagination(WireStruct, frozen=True, kw_only=True):
     """Where a page stands in its list."""
 
     page: int
@@ -37,7 +37,7 @@ class Pagination(Out, frozen=True, kw_only=True):
     pages: int
 
 
-class Problem(Out, frozen=True, kw_only=True, omit_defaults=True):
+class Problem(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """What went wrong, and with which fields."""
 
     code: ErrorCode
@@ -45,7 +45,7 @@ class Problem(Out, frozen=True, kw_only=True, omit_defaults=True):
     details: tuple[Detail, ...] = ()
 
 
-class Failure(Out, frozen=True, kw_only=True):
+class Failure(WireStruct, frozen=True, kw_only=True):
     """Every answer that is no success."""
 
     success: Literal[False] = False

@@ -4,12 +4,12 @@ from typing import Literal
 
 from gateway.rest.call import AlertId, Calls, Created, NotificationId, Paged, delete, get, post
 from gateway.rest.envelope import In, Limit, Page
-from shared import notifier_commands as notifier
-from shared.chat_commands import Gone
-from shared.commands import Caller
+from shared.commands import notifier
+from shared.commands.chat import Gone
+from shared.commands.command import Caller
+from shared.commands.notifier import AlertDirection, AlertPrice
 from shared.ids import Prefix, new_id
-from shared.notifier_commands import AlertDirection, AlertPrice
-from shared.validation import Symbol
+from shared.protocol.validation import Symbol
 
 
 class NotificationsQuery(In, frozen=True):

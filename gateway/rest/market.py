@@ -7,13 +7,13 @@ import msgspec
 
 from gateway.rest.call import Calls, get
 from gateway.rest.envelope import In
-from shared import market_commands as market
-from shared.commands import Caller
+from shared.commands import market
+from shared.commands.command import Caller
+from shared.commands.market import CANDLES_DEFAULT, CANDLES_MAX, Interval
 from shared.errors import ErrorCode, Refusal
-from shared.market_commands import CANDLES_DEFAULT, CANDLES_MAX, Interval
-from shared.protocol import PriceData
+from shared.protocol.server_frames import PriceData
+from shared.protocol.validation import Symbol
 from shared.times import from_iso, to_iso
-from shared.validation import Symbol
 
 SYMBOLS_MAX = 200
 

@@ -1,11 +1,11 @@
 """Ticks that internal services publish: `market.tick` events from `realtime.events`, one tick or an array of them."""
 
 from market_feed import metrics
+from market_feed.dedup import event_key
 from market_feed.feed import Feed, Source
-from market_feed.intake import read_event
-from market_feed.ticker import Tick
-from market_feed.window import event_key
-from shared.consumer import Line
+from market_feed.quotes import Tick
+from market_feed.sources.parsing import read_event
+from shared.bus.consumer import Line
 from shared.errors import Malformed
 from shared.times import now_ms
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import msgspec
 
-from market_feed.intake import TickFields, read_fields, to_tick
-from market_feed.ticker import Tick
+from market_feed.quotes import Tick
+from market_feed.sources.parsing import TickFields, read_fields, to_tick
 from shared.errors import Malformed, Refusal
 from shared.times import MILLISECONDS_PER_DAY
 

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from market_feed.intake import is_symbol, read_fields, to_tick
-from market_feed.ticker import Tick
+from market_feed.quotes import Tick
+from market_feed.sources.parsing import is_symbol, read_fields, to_tick
 from shared.errors import Malformed, Refusal, SettingsInvalid
-from shared.settings import Seconds
+from shared.process.settings import Seconds
+from shared.protocol.validation import detail_of
 from shared.times import from_iso
-from shared.validation import detail_of
 
 _PER_MS = {"s": 0.001, "ms": 1.0, "us": 1000.0, "ns": 1_000_000.0}
 

@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple, TextIO
 from market_feed import metrics
 from market_feed.feed import Feed, Source
 from market_feed.market import Position
+from market_feed.quotes import Tick
 from market_feed.sources.csv_rows import Layout, candle_ms, read_header, read_row, read_time_ms
-from market_feed.ticker import Tick
-from shared import logs
 from shared.errors import Malformed, Unavailable
+from shared.telemetry import logs
 from shared.times import now_ms
 
 log = logs.get(__name__)

@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from market_feed.feed import Feed, Source
-from market_feed.ticker import Tick
+from market_feed.quotes import Tick
 from shared.times import now_ms
 
 NAME = "sim"

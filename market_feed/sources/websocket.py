@@ -6,13 +6,13 @@ import random
 import aiohttp
 
 from market_feed import metrics
+from market_feed.dedup import event_key
 from market_feed.feed import Feed, Source
+from market_feed.quotes import Tick
 from market_feed.sources.mapping import FeedSpec, UpstreamTick, read_frame
-from market_feed.ticker import Tick
-from market_feed.window import event_key
-from shared import logs
 from shared.encoding import to_json
 from shared.errors import Malformed, Unavailable
+from shared.telemetry import logs
 from shared.times import now_ms
 
 log = logs.get(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
 from tests.support.documents import rest
 from tests.support.infrastructure import Infrastructure

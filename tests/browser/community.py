@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, Self
 
-from gateway.dev_tokens import user_id_of
+from gateway.http.dev_tokens import user_id_of
 from tests.support.live_client import Caller, LiveClient
 
 ALERTS = (

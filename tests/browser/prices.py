@@ -7,8 +7,8 @@ from typing import Any
 
 import aio_pika
 
+from market_feed.quotes import Tick
 from market_feed.sources.sim import INSTRUMENTS, Walk
-from market_feed.ticker import Tick
 from shared.times import now_ms
 from tests.support.events import EXCHANGE, cloud_event
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, expect
 
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 from tests.browser.community import DESK, ROOMS, Community
 from tests.browser.prices import Prices
 from tests.support.browser import CHROMIUM, DESKTOP, INSTALL, PHONE, Scheme, Visitor, chromium

@@ -19,8 +19,8 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from deploy.command import Command
-from deploy.settings import PROJECT
+from deploy.local.command import Command
+from deploy.local.settings import PROJECT
 from tests.chaos.report import percentile
 from tests.chaos.system import SETTINGS
 from tests.support.live_client import Caller

@@ -7,8 +7,8 @@ from typing import NamedTuple, assert_never
 
 import aio_pika
 
-from shared.amqp import Connection
-from shared.topology import DELIVERIES, SHARDS, shard_key
+from shared.bus.amqp import Connection
+from shared.bus.topology import DELIVERIES, SHARDS, shard_key
 from tests.chaos.client import Client, Clock
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.system import Patient

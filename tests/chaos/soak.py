@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.bench.processes import memory_bytes
 from tests.chaos.plan import Choice, Kind, make_plan
 from tests.chaos.report import report
 from tests.chaos.run import Outcome, run
 from tests.chaos.system import MEBIBYTE, Patient, patient
 from tests.chaos.traffic import Rates, quiet_connections
 from tests.chaos.trend import Trend, trend
-from tests.load.processes import memory_bytes
 from tests.support.infrastructure import Infrastructure
 from tests.support.scrape import samples
 

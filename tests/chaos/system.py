@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deploy.leftovers import MARK_VARIABLE
+from deploy.local.leftovers import MARK_VARIABLE
 from shared.ids import Prefix, new_id
+from tests.bench.processes import memory_bytes
 from tests.chaos.plan import REPLICAS, SERVICES
-from tests.load.processes import memory_bytes
 from tests.support.infrastructure import Infrastructure
 from tests.support.local_system import LocalSystem
 from tests.support.services import free_port

@@ -13,7 +13,7 @@ import aio_pika
 import aiohttp
 import aiormq
 
-from shared.amqp import Connection
+from shared.bus.amqp import Connection
 from shared.times import now_ms, to_iso
 from tests.chaos.client import COMMUNITY, Client, Clock
 from tests.chaos.ledger import Ledger

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
 from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.ids import Prefix, new_id
-from shared.server_frames import SERVER_FRAMES
+from shared.protocol.server_frames import SERVER_FRAMES
 from tests.support.documents import frame_validator
 from tests.support.events import cloud_event, publish
 from tests.support.live_client import Frame, LiveClient

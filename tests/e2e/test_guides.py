@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from chat_service.settings import ChatSettings
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 from gateway.settings import GatewaySettings
 from market_feed.settings import MarketSettings
 from notifier.settings import NotifierSettings
-from shared.settings import Settings, WorkerSettings
+from shared.process.settings import Settings, WorkerSettings
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person
 from tests.support.snippets import snippets

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from deploy.metrics_page import LABELS, MODULES, declared
+from deploy.tools.metrics_page import LABELS, MODULES, declared
 from tests.e2e.test_whole_system import GATEWAYS, SERVICES, admin, notification, subscribed
 from tests.support.events import publish
 from tests.support.local_system import LocalSystem

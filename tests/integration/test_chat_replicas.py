@@ -10,11 +10,11 @@ import pytest
 import structlog.testing
 from structlog.typing import EventDict
 
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.topology import EVENTS, PARTITIONS, partition_of
 from shared.encoding import to_json
 from shared.ids import Prefix, new_id
 from shared.times import now_ms, to_iso
-from shared.topology import EVENTS, PARTITIONS, partition_of
 from tests.support.live_client import Caller, Frame, LiveClient
 from tests.support.services import chat_service, gateway
 from tests.support.waiting import until

@@ -12,8 +12,8 @@ import aio_pika
 import pytest
 from pymongo import MongoClient
 
-from deploy.leftovers import MARK_VARIABLE, kill_marked, marked_pids, start_guard
-from deploy.settings import PROJECT
+from deploy.local.leftovers import MARK_VARIABLE, kill_marked, marked_pids, start_guard
+from deploy.local.settings import PROJECT
 from tests.support.infrastructure import Broker, Database
 from tests.support.waiting import block_until
 
@@ -74,7 +74,7 @@ def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path, end: signal.Si
     mark = f"test {os.getpid()} {end.name}"
     owner_code = (
         "import os, subprocess, sys, time\n"
-        "from deploy.leftovers import MARK_VARIABLE, start_guard\n"
+        "from deploy.local.leftovers import MARK_VARIABLE, start_guard\n"
         f"guard = start_guard({mark!r})\n"
         f"os.environ[MARK_VARIABLE] = {mark!r}\n"
         "child = subprocess.Popen(['sh', '-c', 'sleep 600 & sleep 600'], start_new_session=True)\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 import jwt
 import pytest
 
-from deploy.amqp_probe import accepts_logins
-from deploy.leftovers import marked_pids
-from deploy.settings import PROJECT
+from deploy.local.amqp_probe import accepts_logins
+from deploy.local.leftovers import marked_pids
+from deploy.local.settings import PROJECT
 from tests.support.infrastructure import Infrastructure
 from tests.support.local_system import LocalSystem, settings_on
 from tests.support.waiting import block_until

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.command import SYSTEM_PATH, Command
-from deploy.console import Console
-from deploy.leftovers import kill_marked, marked_pids
-from deploy.program import Program, Rank
-from deploy.supervisor import StartFailure, Supervisor
+from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.console import Console
+from deploy.local.leftovers import kill_marked, marked_pids
+from deploy.local.program import Program, Rank
+from deploy.local.supervisor import StartFailure, Supervisor
 from tests.support.waiting import until
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"

@@ -18,19 +18,22 @@ from hypothesis import strategies as st
 from chat_service import presence_store, store
 from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
-from chat_service.lag import Post
-from chat_service.limits import SlidingWindow
 from chat_service.messages import Message, message_frame
 from chat_service.partition import Partition
 from chat_service.presence_store import PresenceStore
 from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
-from chat_service.rates import Rates
+from chat_service.rate_limit import Rates
+from chat_service.rate_window import SlidingWindow
 from chat_service.repair import repair
 from chat_service.rooms import Member, Room
 from chat_service.store import RoomStore
-from shared.bus import Bus
-from shared.chat_commands import (
+from chat_service.write_behind import Post
+from shared.bus.bus import Bus
+from shared.bus.consumer import Line
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.topology import PARTITIONS
+from shared.commands.chat import (
     AddMember,
     CreateRoom,
     JoinRoom,
@@ -42,13 +45,11 @@ from shared.chat_commands import (
     Sent,
     UpdateRoom,
 )
-from shared.commands import Caller, Reply
-from shared.consumer import Line
+from shared.commands.command import Caller, Reply
 from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
-from shared.protocol import UserProfile
-from shared.topology import PARTITIONS, Delivery, DeliveryClass, room_channel
+from shared.protocol.server_frames import UserProfile
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1

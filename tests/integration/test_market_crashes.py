@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from market_feed.quotes import SEQS_PER_TERM
 from market_feed.settings import SourceKind
-from market_feed.ticker import SEQS_PER_TERM
+from shared.commands.market import AppliedTick, Interval
 from shared.errors import Unavailable
-from shared.market_commands import AppliedTick, Interval
 from shared.times import MILLISECONDS_PER_DAY, now_ms
 from tests.support.infrastructure import Infrastructure
 from tests.support.market import MarketClient, market_client

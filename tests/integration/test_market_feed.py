@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from market_feed.settings import SourceKind
+from shared.commands.market import Interval
 from shared.errors import ErrorCode, Refusal
-from shared.market_commands import Interval
 from shared.times import now_ms, to_iso
 from tests.support.market import MarketClient, market_client
 from tests.support.services import market_feed

@@ -12,7 +12,7 @@ import structlog.testing
 from aiohttp import WSMsgType, web
 
 from market_feed.settings import SourceKind
-from shared.market_commands import CandleData, Interval
+from shared.commands.market import CandleData, Interval
 from shared.times import from_iso, now_ms, to_iso
 from tests.support.market import MarketClient, market_client
 from tests.support.real_candles import real_candles

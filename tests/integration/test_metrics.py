@@ -8,15 +8,15 @@ import pytest
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.bus import Bus
-from shared.chat_commands import GetRoom
-from shared.commands import Caller
-from shared.consumer import Line
+from shared.bus.bus import Bus
+from shared.bus.consumer import Line
+from shared.bus.topology import COMMANDS, NOTIFIER_QUERY, QueueSpec
+from shared.commands.chat import GetRoom
+from shared.commands.command import Caller
 from shared.encoding import to_json
 from shared.ids import Prefix, new_id
 from shared.mongo import Mongo
 from shared.times import now_ms
-from shared.topology import COMMANDS, NOTIFIER_QUERY, QueueSpec
 from tests.support.waiting import until
 
 TIMEOUT_S = 20.0
@@ -39,7 +39,7 @@ def command(made_ms: int) -> bytes:
 
 @pytest.fixture
 async def bus(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bus]:
-    monkeypatch.setattr("shared.bus.MEASURE_INTERVAL_S", 0.05)
+    monkeypatch.setattr("shared.bus.bus.MEASURE_INTERVAL_S", 0.05)
     async with Bus(amqp_url, new_id(Prefix.NODE)) as connected:
         await connected.wait_connected()
         yield connected

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.errors import ErrorCode, Refusal
-from shared.ids import Prefix, new_id
-from shared.notifier_commands import (
+from shared.bus.delivery import inbox_channel
+from shared.bus.topology import NOTIFIER_ALERTS, NOTIFIER_TICKS
+from shared.commands.notifier import (
     AlertDirection,
     AlertPage,
     AlertStatus,
@@ -16,7 +16,8 @@ from shared.notifier_commands import (
     DeleteAlert,
     ListAlerts,
 )
-from shared.topology import NOTIFIER_ALERTS, NOTIFIER_TICKS, inbox_channel
+from shared.errors import ErrorCode, Refusal
+from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import Desk, desk_at, frame_of
 from tests.support.queues import empty_queues

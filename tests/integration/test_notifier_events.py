@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.commands import Replay
-from shared.errors import ErrorCode, Refusal
-from shared.ids import Prefix, new_id
-from shared.notifier_commands import (
+from shared.bus.delivery import DeliveryClass, community_channel, inbox_channel, room_channel
+from shared.commands.command import Replay
+from shared.commands.notifier import (
     CountUnread,
     InboxHead,
     ListNotifications,
@@ -22,7 +21,8 @@ from shared.notifier_commands import (
     ReplayInbox,
     UnreadCount,
 )
-from shared.topology import DeliveryClass, community_channel, inbox_channel, room_channel
+from shared.errors import ErrorCode, Refusal
+from shared.ids import Prefix, new_id
 from tests.support.events import cloud_event
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import Desk, desk_at, frame_of

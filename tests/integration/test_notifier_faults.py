@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from shared.ids import Prefix, new_id
-from shared.notifier_commands import (
+from shared.bus.delivery import community_channel, inbox_channel
+from shared.commands.notifier import (
     AlertDirection,
     AlertView,
     CreateAlert,
@@ -19,7 +19,7 @@ from shared.notifier_commands import (
     NotificationPage,
     OpenInbox,
 )
-from shared.topology import community_channel, inbox_channel
+from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import Desk, desk_at
 from tests.support.service_process import Process, service_processes

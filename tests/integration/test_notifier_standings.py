@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from shared.notifier_commands import FOR_EVER_MS, ListStandings, Standing, StandingPage
+from shared.bus.delivery import CONTROL_CHANNEL, DeliveryClass, inbox_channel
+from shared.commands.notifier import FOR_EVER_MS, ListStandings, Standing, StandingPage
 from shared.times import from_iso, now_ms
-from shared.topology import CONTROL_CHANNEL, DeliveryClass, inbox_channel
 from tests.support.events import cloud_event
 from tests.support.notifications import Desk, desk_at
 from tests.support.services import notifier

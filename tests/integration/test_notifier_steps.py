@@ -9,23 +9,24 @@ import msgspec
 import pytest
 
 from notifier.__main__ import INDEXES
-from notifier.alert_store import Alert, AlertStore
-from notifier.alerts import OpenAlert
-from notifier.inbox import Inboxes
-from notifier.inbox_store import InboxStore
-from notifier.intake import Intake
-from notifier.notices import Entry
-from notifier.standing_store import StandingStore
-from notifier.standings import Standings
-from notifier.store import EventStore
-from notifier.watch import Watch
-from shared.consumer import Line
+from notifier.alerts.book import OpenAlert
+from notifier.alerts.store import Alert, AlertStore
+from notifier.alerts.watcher import Watch
+from notifier.events.notifications import Entry
+from notifier.events.store import EventStore
+from notifier.inbox.inbox import Inboxes
+from notifier.inbox.store import InboxStore
+from notifier.intake.consumer import Intake
+from notifier.revocations.consumer import Standings
+from notifier.revocations.store import StandingStore
+from shared.bus.consumer import Line
+from shared.bus.delivery import Delivery
+from shared.bus.topology import NOTIFIER_TICKS
+from shared.commands.market import AppliedTick, AppliedTicks
+from shared.commands.notifier import AlertDirection, Standing
 from shared.errors import Unavailable
-from shared.market_commands import AppliedTick, AppliedTicks
 from shared.mongo import Database, Mongo
-from shared.notifier_commands import AlertDirection, Standing
 from shared.times import MILLISECONDS_PER_DAY
-from shared.topology import NOTIFIER_TICKS, Delivery
 from tests.support.events import cloud_event
 
 NOW_MS = 1_800_000_000_000

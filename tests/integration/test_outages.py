@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import aio_pika
 import pytest
 
-from shared.topology import DEAD, partition_of, partition_queue
+from shared.bus.topology import DEAD, partition_of, partition_queue
 from tests.chaos.settle import history
 from tests.chaos.traffic import quiet_connections
 from tests.support.infrastructure import Infrastructure

@@ -23,17 +23,18 @@ from chat_service.presence import Presence, PresenceTimes
 from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.store import RoomStore
-from deploy.command import Command
-from deploy.settings import PROJECT
+from deploy.local.command import Command
+from deploy.local.settings import PROJECT
 from gateway.backend import Backend
-from gateway.presence import REPORTER, Report, Roster
-from shared.bus import Bus
-from shared.chat_commands import ReportPresence
+from gateway.live.presence import REPORTER, Report, Roster
+from shared.bus.batching import split_lines
+from shared.bus.bus import Bus
+from shared.bus.delivery import Delivery
+from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, QueueSpec, shard_key
+from shared.commands.chat import ReportPresence
 from shared.ids import Prefix, new_id
-from shared.lines import split_lines
 from shared.mongo import Database, Mongo
-from shared.protocol import UserProfile
-from shared.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, Delivery, QueueSpec, shard_key
+from shared.protocol.server_frames import UserProfile
 from tests.support.live_client import Caller as RestCaller
 from tests.support.live_client import Frame, LiveClient
 from tests.support.server_process import ServerProcess

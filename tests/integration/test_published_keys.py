@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from gateway import key_pace
+from gateway.auth import jwks_schedule
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.issuer import Issuer, issuer
@@ -27,7 +27,7 @@ async def amqp_url(infrastructure: Infrastructure) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def identity(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Issuer]:
-    monkeypatch.setattr(key_pace, "COOLDOWN_S", 0.0)
+    monkeypatch.setattr(jwks_schedule, "COOLDOWN_S", 0.0)
     async with issuer() as made:
         yield made
 
@@ -59,7 +59,7 @@ async def test_a_new_key_counts_at_once_and_the_old_one_no_more(amqp_url: str, i
 async def test_made_up_keys_do_not_become_requests(
     amqp_url: str, identity: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_pace, "COOLDOWN_S", 60.0)
+    monkeypatch.setattr(jwks_schedule, "COOLDOWN_S", 60.0)
     async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
         assert await auth(url, identity.token("alice")) == ("auth:ok", None)
         asked = identity.asked
@@ -125,7 +125,7 @@ async def test_a_body_without_end_is_not_taken(amqp_url: str, identity: Issuer) 
 async def test_a_gateway_without_keys_is_not_ready_and_becomes_so_by_itself(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_pace, "RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(jwks_schedule, "RETRY_FIRST_S", 0.1)
     late = Issuer(free_port())
     late.rotate("first")
     admin_port = free_port()

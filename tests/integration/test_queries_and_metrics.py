@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.metrics_page import MODULES
+from deploy.tools.metrics_page import MODULES
 from tests.support import queries
 from tests.support.balancer import HAPROXY, Balancer, needs_haproxy
 from tests.support.infrastructure import Infrastructure

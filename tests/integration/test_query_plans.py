@@ -1,4 +1,4 @@
-"""No query of chat_service scans a collection; see tests/load/plans.py."""
+"""No query of chat_service scans a collection; see tests/bench/plans.py."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from chat_service import presence_store, store
 from shared.mongo import Database, Mongo
-from tests.load.plans import Call, Stores, calls_not_made, explain, explained, fill
+from tests.bench.plans import Call, Stores, calls_not_made, explain, explained, fill
 
 ROOM = "room_history"
 MESSAGES = 500

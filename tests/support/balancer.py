@@ -20,9 +20,9 @@ from typing import Self
 
 import pytest
 
-from deploy.command import SYSTEM_PATH, Command
-from deploy.ports import KeptPorts
-from deploy.settings import PROJECT
+from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.ports import KeptPorts
+from deploy.local.settings import PROJECT
 from tests.support.name_server import NameServer
 from tests.support.scrape import samples, value
 from tests.support.server_process import ServerProcess

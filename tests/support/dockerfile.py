@@ -1,4 +1,4 @@
-"""The instructions of deploy/Dockerfile, as far as its tests need them."""
+"""The instructions of deploy/container/Dockerfile, as far as its tests need them."""
 
 import json
 import re
@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 
-DOCKERFILE = PROJECT / "deploy" / "Dockerfile"
+DOCKERFILE = PROJECT / "deploy" / "container" / "Dockerfile"
 
 
 class Instruction(NamedTuple):

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.broker import BrokerNode
-from deploy.database import DatabaseServer, find_mongod
-from deploy.ports import KeptPorts
+from deploy.local.broker import BrokerNode
+from deploy.local.database import DatabaseServer, find_mongod
+from deploy.local.ports import KeptPorts
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import block_until
 

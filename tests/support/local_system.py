@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.command import Command
-from deploy.run_file import read_run_file
-from deploy.settings import PROJECT
+from deploy.local.command import Command
+from deploy.local.run_file import read_run_file
+from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.server_process import ServerProcess

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 
 K8S = PROJECT / "deploy" / "k8s"
 OVERLAYS = ("dev", "prod")

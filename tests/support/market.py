@@ -8,12 +8,23 @@ from typing import Any
 import aio_pika
 import msgspec
 
-from shared.bus import Bus
-from shared.commands import Caller
-from shared.consumer import Line
-from shared.ids import Prefix, new_id
-from shared.lines import split_lines
-from shared.market_commands import (
+from shared.bus.batching import split_lines
+from shared.bus.bus import Bus
+from shared.bus.consumer import Line
+from shared.bus.delivery import Delivery
+from shared.bus.topology import (
+    DEAD,
+    DELIVERIES,
+    EVENTS,
+    MARKET_QUERY,
+    MARKET_TICKS,
+    NOTIFIER_TICKS,
+    SHARDS,
+    gateway_queue,
+    shard_key,
+)
+from shared.commands.command import Caller
+from shared.commands.market import (
     AppliedTick,
     AppliedTicks,
     CandleData,
@@ -26,18 +37,7 @@ from shared.market_commands import (
     SymbolData,
     Symbols,
 )
-from shared.topology import (
-    DEAD,
-    DELIVERIES,
-    EVENTS,
-    MARKET_QUERY,
-    MARKET_TICKS,
-    NOTIFIER_TICKS,
-    SHARDS,
-    Delivery,
-    gateway_queue,
-    shard_key,
-)
+from shared.ids import Prefix, new_id
 
 Frame = dict[str, Any]
 

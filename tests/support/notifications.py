@@ -9,24 +9,23 @@ from typing import Any, TypeVar
 import aio_pika
 import msgspec
 
-from shared.bus import Bus
-from shared.commands import Caller, Command
-from shared.errors import Unavailable
-from shared.ids import Prefix, new_id
-from shared.lines import split_lines
-from shared.market_commands import AppliedTick, AppliedTicks
-from shared.topology import (
+from shared.bus.batching import split_lines
+from shared.bus.bus import Bus
+from shared.bus.delivery import Delivery, inbox_channel
+from shared.bus.topology import (
     COMMANDS,
     DEAD,
     DELIVERIES,
     NOTIFIER_QUERY,
     NOTIFIER_TICKS,
     SHARDS,
-    Delivery,
     gateway_queue,
-    inbox_channel,
     shard_key,
 )
+from shared.commands.command import Caller, Command
+from shared.commands.market import AppliedTick, AppliedTicks
+from shared.errors import Unavailable
+from shared.ids import Prefix, new_id
 from tests.support.events import EXCHANGE, cloud_event
 
 C = TypeVar("C", bound=Command)

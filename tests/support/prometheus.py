@@ -13,8 +13,8 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from deploy.command import SYSTEM_PATH, Command
-from deploy.settings import PROJECT
+from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.settings import PROJECT
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port
 

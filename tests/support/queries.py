@@ -17,7 +17,7 @@ from promql_parser import (
     VectorSelector,
 )
 
-from deploy.settings import PROJECT
+from deploy.local.settings import PROJECT
 from tests.support import manifests
 
 RULES = PROJECT / "deploy" / "prometheus" / "rules.yml"

@@ -2,7 +2,7 @@
 
 import aio_pika
 
-from shared.topology import queues
+from shared.bus.topology import queues
 
 
 async def empty_queues(amqp_url: str) -> None:

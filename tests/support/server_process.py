@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.command import Command
-from deploy.leftovers import MARK_VARIABLE, start_guard
+from deploy.local.command import Command
+from deploy.local.leftovers import MARK_VARIABLE, start_guard
 
 POLL_INTERVAL_S = 0.05
 QUOTED_LINES = 20

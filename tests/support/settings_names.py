@@ -6,7 +6,7 @@ from chat_service.settings import ChatSettings
 from gateway.settings import GatewaySettings
 from market_feed.settings import MarketSettings
 from notifier.settings import NotifierSettings
-from shared.settings import Settings
+from shared.process.settings import Settings
 
 SETTINGS: dict[str, type[Settings]] = {
     "gateway": GatewaySettings,

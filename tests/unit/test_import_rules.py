@@ -15,28 +15,57 @@ PACKAGES = ("shared", *SERVICES)
 
 # A module is pure when its docstring says so. These must not stop saying it.
 PURE = {
-    *("shared.protocol", "shared.events", "shared.topology", "shared.lines", "shared.commands", "shared.chat_commands"),
-    *("shared.market_commands", "shared.notifier_commands", "shared.server_frames"),
-    *("gateway.client.core", "gateway.client.link", "gateway.client.interest", "gateway.client.requests"),
-    *("gateway.session", "gateway.hub", "gateway.stream", "gateway.outbox", "gateway.wire", "gateway.identity"),
-    "gateway.key_pace",
-    "gateway.admission",
-    "gateway.batch",
-    *("chat_service.decisions", "chat_service.rooms", "chat_service.messages", "chat_service.limits"),
-    *("chat_service.typing_marks", "chat_service.assignment"),
-    *("market_feed.ticker", "market_feed.candles", "notifier.audience"),
+    "chat_service.decisions",
+    "chat_service.messages",
+    "chat_service.rate_window",
+    "chat_service.rendezvous",
+    "chat_service.rooms",
+    "chat_service.typing_marks",
+    "gateway.admission.admission",
+    "gateway.auth.identity",
+    "gateway.auth.jwks_schedule",
+    "gateway.client.core",
+    "gateway.client.interest",
+    "gateway.client.link",
+    "gateway.client.requests",
+    "gateway.fanout.batch",
+    "gateway.fanout.hub",
+    "gateway.fanout.resequencer",
+    "gateway.fanout.wire",
+    "gateway.live.send_queue",
+    "gateway.live.session",
+    "market_feed.candles",
+    "market_feed.quotes",
+    "notifier.events.audience",
+    "shared.bus.batching",
+    "shared.bus.delivery",
+    "shared.bus.events",
+    "shared.bus.topology",
+    "shared.commands.chat",
+    "shared.commands.command",
+    "shared.commands.market",
+    "shared.commands.notifier",
+    "shared.protocol.client_frames",
+    "shared.protocol.server_frames",
 }
 # Words and small functions that pure modules stand on; held to the same rule.
-GROUND = {"shared.errors", "shared.encoding", "shared.times", "shared.validation", "shared.ids", "shared.settings"}
+GROUND = {
+    "shared.errors",
+    "shared.encoding",
+    "shared.times",
+    "shared.protocol.validation",
+    "shared.ids",
+    "shared.process.settings",
+}
 PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(app|live|connections|client\.connection|jwks|pages|__main__|rest(\..*)?)"
-    r"|market_feed\.sources\.websocket|shared\.admin"
+    r"gateway\.(http\.(app|pages)|live\.(endpoint|connections)|client\.connection|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
+    r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
-BROKER = re.compile(r"shared\.amqp")
+BROKER = re.compile(r"shared\.bus\.amqp")
 
 
 def module_name(path: Path) -> str:
@@ -161,11 +190,11 @@ def reads_environment(tree: ast.Module) -> bool:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    assert [module for module, tree in TREES.items() if reads_environment(tree)] == ["shared.settings"]
+    assert [module for module, tree in TREES.items() if reads_environment(tree)] == ["shared.process.settings"]
 
 
 def test_only_the_composition_roots_load_settings() -> None:
-    loading = {module for module, names in IMPORTS.items() if "shared.lifecycle" in names}
+    loading = {module for module, names in IMPORTS.items() if "shared.process.lifecycle" in names}
     assert loading == {f"{service}.__main__" for service in SERVICES}
 
 
@@ -191,15 +220,17 @@ def test_the_gateway_knows_no_database() -> None:
 
 
 def test_uvloop_is_known_to_the_lifecycle_alone() -> None:
-    assert offenders("uvloop", re.compile(r"shared\.lifecycle")) == []
+    assert offenders("uvloop", re.compile(r"shared\.process\.lifecycle")) == []
 
 
 def test_opentelemetry_is_known_to_tracing_alone() -> None:
-    assert offenders("opentelemetry", re.compile(r"shared\.tracing")) == []
+    assert offenders("opentelemetry", re.compile(r"shared\.telemetry\.tracing")) == []
 
 
 def test_opentelemetry_is_imported_only_when_asked_for() -> None:
-    imported = "import sys, shared.bus, shared.mongo, shared.lifecycle; sys.exit('opentelemetry' in sys.modules)"
+    imported = (
+        "import sys, shared.bus.bus, shared.mongo, shared.process.lifecycle; sys.exit('opentelemetry' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", imported], cwd=PROJECT, check=False).returncode == 0
 
 

@@ -1,0 +1,120 @@
+"""What runs: which programs, with which environment, on which ports."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from deploy.local.broker import BrokerNode, is_problem
+from deploy.local.command import Command
+from deploy.local.database import DatabaseServer, find_mongod
+from deploy.local.ports import KeptPorts, is_free
+from deploy.local.program import Program, Rank, ready_if, ready_over_http
+from deploy.local.settings import PROJECT, LocalSettings
+
+_SERVER_STOP_TIMEOUT_S = 20.0
+_DRAIN_TIMEOUT_S = 25.0
+_STOP_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages in which programs start, the settings that all services share, and the admin port of each service."""
+
+    stages: list[list[Program]]
+    shared_environment: dict[str, str]
+    admin_ports: dict[str, int]
+
+    @property
+    def names(self) -> list[str]:
+        """The programs' names in the order of their start."""
+        return [program.name for stage in self.stages for program in stage]
+
+
+def make_plan(settings: LocalSettings, environment: Mapping[str, str], jwt_secret: str | None) -> Plan:
+    """Decide on everything that runs and prepare its directories. What `environment` sets, wins."""
+    ports = KeptPorts(settings.directory / "ports.json")
+    servers: list[list[Program]] = []
+    started: list[Program] = []
+    if settings.amqp_url is None:
+        node = BrokerNode.on_kept_ports(settings.directory / "rabbitmq", ports)
+        node.prepare()
+        servers.append([_epmd(node)])
+        started.append(_broker(node))
+        settings = replace(settings, amqp_url=node.url)
+    if settings.mongodb_uri is None:
+        directory = settings.directory / "database"
+        server = DatabaseServer(directory, ports.take("mongodb"), find_mongod(environment.get("PATH", "")))
+        server.prepare()
+        started.append(_database(server))
+        settings = replace(settings, mongodb_uri=server.uri)
+    servers.append(started)
+    shared = _shared_environment(settings, environment, jwt_secret)
+    admin_ports = _admin_ports(settings, ports)
+    services = [_service(name, admin_ports[name], {**environment, **shared}) for name in admin_ports]
+    return Plan([*filter(None, servers), services], shared, admin_ports)
+
+
+def _shared_environment(
+    settings: LocalSettings, environment: Mapping[str, str], jwt_secret: str | None
+) -> dict[str, str]:
+    shared = {
+        "AMQP_URL": settings.amqp_url or "",
+        "MONGODB_URI": settings.mongodb_uri or "",
+        "MONGODB_DATABASE": settings.mongodb_database,
+        "GATEWAY_HOST": settings.gateway_host,
+        "GATEWAY_PORT": str(settings.gateway_port),
+        "DEV_MODE": environment.get("DEV_MODE") or "1",
+        "LOG_FORMAT": environment.get("LOG_FORMAT") or "console",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return shared | ({"JWT_SECRET": jwt_secret} if jwt_secret else {})
+
+
+def _admin_ports(settings: LocalSettings, ports: KeptPorts) -> dict[str, int]:
+    """Give the first of each kind its well-known port where that is free, and all others a free one."""
+    kinds = (
+        ("gateway", settings.gateways),
+        ("chat_service", settings.chat_services),
+        ("market_feed", settings.market_feeds),
+        ("notifier", settings.notifiers),
+    )
+    given: dict[str, int] = {}
+    for offset, (kind, count) in enumerate(kinds):
+        well_known = settings.first_admin_port + offset
+        for index, name in enumerate(_names(kind, count)):
+            wanted = index == 0 and settings.first_admin_port and is_free(well_known)
+            given[name] = well_known if wanted else ports.take(f"{name} admin")
+    return given
+
+
+def _names(kind: str, count: int) -> Iterator[str]:
+    """One alone has no number."""
+    for number in range(1, count + 1):
+        yield kind if count == 1 else f"{kind}-{number}"
+
+
+def _service(name: str, admin_port: int, environment: Mapping[str, str]) -> Program:
+    module = name.partition("-")[0]
+    command = Command((sys.executable, "-m", module), {**environment, "ADMIN_PORT": str(admin_port)}, PROJECT)
+    rank = Rank.GATEWAY if module == "gateway" else Rank.SERVICE
+    return Program(name, rank, command, ready_over_http(admin_port), _drain_timeout_s(environment) + _STOP_MARGIN_S)
+
+
+def _drain_timeout_s(environment: Mapping[str, str]) -> float:
+    try:
+        return float(environment.get("DRAIN_TIMEOUT_S") or _DRAIN_TIMEOUT_S)
+    except ValueError:  # the services refuse it by name
+        return _DRAIN_TIMEOUT_S
+
+
+def _epmd(node: BrokerNode) -> Program:
+    return Program("epmd", Rank.EPMD, node.epmd_command(), ready_if(node.epmd_is_ready), _SERVER_STOP_TIMEOUT_S)
+
+
+def _broker(node: BrokerNode) -> Program:
+    command = node.server_command()
+    return Program("broker", Rank.BROKER, command, ready_if(node.is_ready), _SERVER_STOP_TIMEOUT_S, is_problem)
+
+
+def _database(server: DatabaseServer) -> Program:
+    return Program("database", Rank.DATABASE, server.command(), ready_if(server.is_ready), _SERVER_STOP_TIMEOUT_S)

@@ -1,0 +1,103 @@
+"""Starts programs stage by stage, keeps them running, and stops them in the order of their ranks."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from deploy.local.console import Console
+from deploy.local.process import Keeper
+from deploy.local.program import Program
+
+_POLL_INTERVAL_S = 0.1
+_MAX_FAILURES = 5
+
+
+class StartFailure(Exception):
+    """Which programs did not get ready, why, and the end of their output."""
+
+
+class Supervisor:
+    """The programs of each stage start together, once those of the stage before are ready.
+
+    `on_start` is called with a program's name and process id at every start, the first and all later ones.
+    """
+
+    def __init__(
+        self, stages: Sequence[Sequence[Program]], mark: str, console: Console, on_start: Callable[[str, int], None]
+    ) -> None:
+        self._stages = [[self._keeper(program, mark, console, on_start) for program in stage] for stage in stages]
+        self._interrupted = asyncio.Event()
+
+    async def run(self, start_timeout_s: float, on_ready: Callable[[], None]) -> None:
+        """Start all, call `on_ready`, keep all running until interrupted, stop all.
+
+        Raises StartFailure, after everything is stopped again, when a stage is not ready within `start_timeout_s`.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                failure = await self._start(tasks, start_timeout_s)
+                if failure is None and not self._interrupted.is_set():
+                    on_ready()
+                    await self._interrupted.wait()
+            finally:
+                await self._stop()
+        if failure is not None:
+            raise failure
+
+    def interrupt(self) -> bool:
+        """Ask for an orderly stop and return True; asked again, kill everything at once and return False."""
+        if not self._interrupted.is_set():
+            self._interrupted.set()
+            return True
+        for keeper in self._keepers():
+            keeper.kill()
+        return False
+
+    async def _start(self, tasks: asyncio.TaskGroup, timeout_s: float) -> StartFailure | None:
+        for stage in self._stages:
+            for keeper in stage:
+                tasks.create_task(keeper.keep())
+            failure = await self._wait_until_ready(stage, timeout_s)
+            if failure is not None or self._interrupted.is_set():
+                return failure
+        return None
+
+    async def _wait_until_ready(self, stage: Sequence[Keeper], timeout_s: float) -> StartFailure | None:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        while not self._interrupted.is_set():
+            waiting = [keeper for keeper in stage if not keeper.was_ready]
+            reasons = await asyncio.gather(*(asyncio.to_thread(keeper.program.why_not_ready) for keeper in waiting))
+            missing = {keeper: reason for keeper, reason in zip(waiting, reasons, strict=True) if reason is not None}
+            for keeper in waiting:
+                keeper.was_ready = keeper not in missing
+            if not missing:
+                return None
+            failing = {keeper: reason for keeper, reason in missing.items() if keeper.failures >= _MAX_FAILURES}
+            if failing:
+                return _failure(f"ended {_MAX_FAILURES} times before it was ready", failing)
+            if loop.time() > deadline_s:
+                return _failure(f"not ready after {timeout_s:.0f} s", missing)
+            await asyncio.sleep(_POLL_INTERVAL_S)
+        return None
+
+    async def _stop(self) -> None:
+        keepers = self._keepers()
+        for keeper in keepers:
+            keeper.retire()
+        for rank in sorted({keeper.program.rank for keeper in keepers}, reverse=True):
+            await asyncio.gather(*(keeper.stop() for keeper in keepers if keeper.program.rank == rank))
+
+    def _keepers(self) -> list[Keeper]:
+        return [keeper for stage in self._stages for keeper in stage]
+
+    @staticmethod
+    def _keeper(program: Program, mark: str, console: Console, on_start: Callable[[str, int], None]) -> Keeper:
+        return Keeper(program, mark, console, lambda pid: on_start(program.name, pid))
+
+
+def _failure(what: str, reasons: dict[Keeper, str]) -> StartFailure:
+    lines = []
+    for keeper, reason in reasons.items():
+        lines.append(f"{keeper.program.name}: {what}: {reason}")
+        lines += [f"    {line}" for line in keeper.last_lines()]
+    return StartFailure("\n".join(lines))

@@ -1,0 +1,34 @@
+"""Print the exact version of every package that the services need: the text of `deploy/container/constraints.txt`.
+
+`make lock` writes it; `make test` installs by it and checks that it is whole; the image is built from nothing else.
+"""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distribution
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT_NAME = "realtime"
+HEADER = "# Written by `make lock`: what the services were tested with, and what the image is built from.\n"
+
+
+def needed(name: str = PROJECT_NAME, extras: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    """Name and version of every package that the project needs at run time; some come more than once."""
+    for text in distribution(name).requires or ():
+        requirement = Requirement(text)
+        environments = [{"extra": extra} for extra in extras or {""}]
+        if requirement.marker is not None and not any(map(requirement.marker.evaluate, environments)):
+            continue
+        yield canonicalize_name(requirement.name), distribution(requirement.name).version
+        yield from needed(requirement.name, frozenset(requirement.extras))
+
+
+def constraints() -> str:
+    """The file's whole text."""
+    return HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(set(needed())))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(constraints())

@@ -1,0 +1,128 @@
+"""docs/metrics.md, made from the metrics that the services declare: `make metrics`."""
+
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+from prometheus_client import Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+import chat_service.metrics
+import gateway.metrics
+import market_feed.metrics
+import notifier.metrics
+import shared.telemetry.metrics
+from shared.bus.delivery import DeliveryClass
+from shared.bus.topology import queues
+
+MODULES: dict[str, ModuleType] = {
+    "Every service": shared.telemetry.metrics,
+    "gateway": gateway.metrics,
+    "chat_service": chat_service.metrics,
+    "market_feed": market_feed.metrics,
+    "notifier": notifier.metrics,
+}
+
+
+class Values(NamedTuple):
+    """The values that a label can have: all of a value matches `pattern`. `meaning` is for the reader."""
+
+    pattern: str
+    meaning: str
+
+
+_WORD = r"[a-z_]+"
+_KINDS = [*(kind.name.lower() for kind in DeliveryClass), "changes", "full", "leaving"]
+_QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*", r"chat\.users\.\*"]
+
+LABELS: dict[str, Values] = {
+    "by": Values("server|client", "who closed: `server`, or `client`, also by going away"),
+    "check": Values(_WORD, "a check of `/readyz`, such as `broker`, `database`, `lease`"),
+    "code": Values(r"[A-Z_]+|\d{4}|other", "a code of the protocol's errors; a close code, `other` for unknown ones"),
+    "collection": Values(_WORD, "a collection of the database; `none` where a command has none"),
+    "command": Values(r"[A-Za-z]+", "a command of the database, such as `insert`"),
+    "exchange": Values(r"realtime\.[a-z]+|default", "where it was sent; `default` is straight to a queue: replies"),
+    "kind": Values("|".join(_KINDS), "a class of deliveries, or what a report is"),
+    "level": Values("debug|info|warning|error|critical", "the level of a log line"),
+    "op": Values(r"[a-z_.]+", "the `op` of a command, such as `send` or `subscribe`"),
+    "outcome": Values(
+        r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, what became of an event, or a code of the protocol's errors"
+    ),
+    "partition": Values(r"\d|1[0-5]", "0 … 15"),
+    "queue": Values("|".join(_QUEUES), "a lasting queue; `rates.*`, `chat.users.*`: one that a process has of its own"),
+    "reason": Values(_WORD, "why"),
+    "route": Values(
+        r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path of a REST call, ids left out; `none`: no such call"
+    ),
+    "source": Values(r"[a-z0-9:-]+", "a source of ticks: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
+    "status": Values(r"\d{3}|online|offline", "an HTTP status; for presence `online`, `offline`"),
+    "type": Values(r"[a-z]+(:[a-z]+)?", "a type of the protocol's frames; `other`: what was refused"),
+    "way": Values("fanout|answer", "`fanout`: what all subscribers of a channel get; `answer`: what one socket gets"),
+}
+
+_HEAD = """# Metrics
+
+Each process serves its metrics on its admin port under `/metrics`, in Prometheus' text format; beside those below the
+client library's `process_…` and `python_…`. This page is made from the code: `make metrics`. No label holds the id of a
+user, a room, a message or a process.
+
+"""
+
+
+class Row(NamedTuple):
+    """One metric as it is exported."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...]
+
+
+def declared(module: ModuleType) -> list[Row]:
+    """The metrics of a module, in the order of their declaration."""
+    return [_row(metric) for metric in vars(module).values() if isinstance(metric, MetricWrapperBase)]
+
+
+def _row(metric: MetricWrapperBase) -> Row:
+    family = next(iter(metric.describe()))
+    name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+    buckets = tuple(metric._upper_bounds[:-1]) if isinstance(metric, Histogram) else ()
+    return Row(name, family.type, tuple(metric._labelnames), family.documentation, buckets)
+
+
+def page() -> str:
+    """The whole page."""
+    return _HEAD + "\n".join([*_tables(), *_labels()])
+
+
+def _tables() -> Iterator[str]:
+    for title, module in MODULES.items():
+        yield f"## {title}\n"
+        yield "| Metric | Type | Labels | What it is |"
+        yield "|---|---|---|---|"
+        for row in declared(module):
+            labels = ", ".join(f"`{label}`" for label in row.labels)
+            yield f"| `{row.name}` | {row.kind} | {labels} | {row.help}{_bounds(row)} |"
+        yield ""
+
+
+def _bounds(row: Row) -> str:
+    if not row.buckets:
+        return ""
+    return f"; {len(row.buckets)} buckets from {row.buckets[0]:g} to {row.buckets[-1]:g}"
+
+
+def _labels() -> Iterator[str]:
+    yield "## Labels\n"
+    yield "| Label | Values |"
+    yield "|---|---|"
+    for label, values in LABELS.items():
+        yield f"| `{label}` | {values.meaning} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,129 @@
+"""What resuming clients missed, read once for all of them.
+
+When a gateway dies, every client of a room comes back with nearly the same `since`. History never changes, so it is
+read in blocks of seqs, each once: who asks for a block that is being read, or was read a moment ago, shares it.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
+
+from shared.commands.command import Replay
+from shared.errors import RealtimeError
+
+BLOCK = 100  # of 64 KB each they are under 8 MB, which a service answers with at most
+AT_ONCE = 4
+KEPT_S = 5.0
+KEPT_MAX_BYTES = 32 * 1024 * 1024
+REPLAY_MAX_BYTES = 8 * 1024 * 1024
+
+Fetch = Callable[[str, int, int], Awaitable[Replay]]
+
+
+class Span(NamedTuple):
+    """Of block `number`, the messages with `after` < seq ≤ `through` are wanted."""
+
+    number: int
+    after: int
+    through: int
+
+
+def spans(after: int, through: int) -> list[Span]:
+    """The blocks in which the messages with `after` < seq ≤ `through` lie. Block n has the seqs n·100+1 … n·100+100."""
+    first, last = after // BLOCK, (through - 1) // BLOCK
+    return [
+        Span(number, max(after, number * BLOCK), min(through, (number + 1) * BLOCK))
+        for number in range(first, last + 1)
+    ]
+
+
+class _Block:
+    """A read that is under way or done."""
+
+    def __init__(self, reading: "asyncio.Future[list[bytes]]", now_s: float) -> None:
+        self.reading = reading
+        self.begun_at_s = now_s
+        self.size_bytes = 0
+
+
+class Replays:
+    """The reads of one gateway. Done ones are kept for 5 s, and of those 32 MB at most: then the oldest go first."""
+
+    def __init__(self, fetch: Fetch, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._fetch = fetch
+        self._spawn = spawn
+        self._blocks: OrderedDict[tuple[str, int], _Block] = OrderedDict()  # oldest first
+        self.kept_bytes = 0
+
+    async def read(self, room_id: str, after: int, through: int) -> list[bytes]:
+        """The frames of the messages with `after` < seq ≤ `through`; fewer if they are over 8 MB in all, or some are
+        not there. Raises Unavailable or Refusal."""
+        frames: list[bytes] = []
+        size_bytes = 0
+        wanted = spans(after, through)
+        for first in range(0, len(wanted), AT_ONCE):
+            group = wanted[first : first + AT_ONCE]
+            parts = await asyncio.gather(*(self._read_span(room_id, span) for span in group))
+            for span, part in zip(group, parts, strict=True):
+                size_bytes += sum(map(len, part))
+                if size_bytes > REPLAY_MAX_BYTES:
+                    return frames
+                frames += part
+                if len(part) < span.through - span.after:
+                    return frames
+        return frames
+
+    async def _read_span(self, room_id: str, span: Span) -> list[bytes]:
+        key = (room_id, span.number)
+        first, last = span.after - span.number * BLOCK, span.through - span.number * BLOCK
+        block = self._known(key)
+        if block is not None:
+            frames = await asyncio.shield(block.reading)
+            if len(frames) >= last:
+                return frames[first:last]
+            if self._blocks.get(key) is block:  # it was read when the room had fewer messages
+                self._forget(key)
+        block = self._known(key) or self._begin(key)
+        return (await asyncio.shield(block.reading))[first:last]
+
+    def _known(self, key: tuple[str, int]) -> _Block | None:
+        self._forget_old()
+        return self._blocks.get(key)
+
+    def _begin(self, key: tuple[str, int]) -> _Block:
+        loop = asyncio.get_running_loop()
+        block = self._blocks[key] = _Block(loop.create_future(), loop.time())
+        self._spawn(self._fill(key, block))
+        return block
+
+    async def _fill(self, key: tuple[str, int], block: _Block) -> None:
+        room_id, number = key
+        try:
+            replay = await self._fetch(room_id, number * BLOCK, (number + 1) * BLOCK)
+        except RealtimeError as error:
+            self._blocks.pop(key, None)
+            block.reading.set_exception(error)
+            block.reading.exception()  # those who waited may be gone
+            return
+        except BaseException:
+            self._blocks.pop(key, None)
+            block.reading.cancel()
+            raise
+        frames = [bytes(frame) for frame in replay.frames]
+        block.reading.set_result(frames)
+        if self._blocks.get(key) is block:
+            block.size_bytes = sum(map(len, frames))
+            self.kept_bytes += block.size_bytes
+
+    def _forget_old(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for key, block in list(self._blocks.items()):
+            if not block.reading.done():
+                continue
+            if now_s - block.begun_at_s < KEPT_S and self.kept_bytes <= KEPT_MAX_BYTES:
+                return
+            self._forget(key)
+
+    def _forget(self, key: tuple[str, int]) -> None:
+        self.kept_bytes -= self._blocks.pop(key).size_bytes

@@ -1,0 +1,119 @@
+"""Takes connections from a listening socket at the pace that `Pace` allows; the others wait in the kernel's queue.
+
+uvloop and asyncio accept whatever has come in one turn: with 5,000 clients at once, every delivery waits for them.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+
+from gateway import metrics
+from gateway.admission.admission import Pace
+from gateway.admission.admission_queue import Turns
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+BACKLOG = 4096
+TURN_MAX = 16  # taken in one turn of the loop
+PROBE_INTERVAL_S = 0.05
+LOOK_AGAIN_S = 0.02
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for all addresses of a host name. Raises OSError; then none is left open."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listeners.append(listener := socket.socket(family, kind, protocol))
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+async def probe(pace: Pace, turns: Turns) -> None:
+    """Measure how late the loop runs, and call those who wait for their turn, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due_s = loop.time() + PROBE_INTERVAL_S
+        await asyncio.sleep(PROBE_INTERVAL_S)
+        pace.measured(max(loop.time() - due_s, 0.0))
+        turns.call()
+        metrics.ARRIVING_MAX.set(pace.most)
+
+
+class Acceptor:
+    """Accepts for the protocols that `make_protocol` makes."""
+
+    def __init__(self, listener: socket.socket, pace: Pace, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._listener = listener
+        self._pace = pace
+        self._make_protocol = make_protocol
+        self._loop = asyncio.get_running_loop()
+        self._is_reading = False
+        self._opening: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Accept until cancelled; then the listener is closed."""
+        try:
+            while True:
+                if not self._is_reading and self._pace.has_room(time.monotonic()):
+                    self._is_reading = True
+                    self._loop.add_reader(self._listener, self._accept)
+                await asyncio.sleep(LOOK_AGAIN_S)
+        finally:
+            self._pause()
+            self._listener.close()
+            for task in self._opening:
+                task.cancel()
+
+    def _pause(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        now_s = time.monotonic()
+        for _ in range(TURN_MAX):
+            if not self._pace.has_room(now_s):
+                self._pause()
+                return
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no more file handles; it is tried again
+                log.error("not_accepted", reason=str(error))
+                self._pause()
+                return
+            connection.setblocking(False)
+            self._take(connection, now_s)
+
+    def _take(self, connection: socket.socket, now_s: float) -> None:
+        protocol = self._make_protocol()
+        self._pace.arrived(protocol, now_s)
+        task = self._loop.create_task(self._open(connection, protocol))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, connection: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        except BaseException as error:
+            self._pace.settled(protocol)
+            connection.close()
+            if not isinstance(error, OSError):
+                raise
+            log.info("connection_not_opened", reason=str(error))

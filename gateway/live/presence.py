@@ -1,0 +1,144 @@
+"""Which users have a socket here, told to chat_service in batches. `Roster` decides (pure), `Reporter` tells."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway import metrics
+from gateway.backend import Backend
+from shared.commands.chat import PresenceReported, ReportPresence
+from shared.commands.command import Caller
+from shared.errors import Refusal, Unavailable
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+GRACE_S = 5.0
+RENEW_INTERVAL_S = 5.0
+REPORT_INTERVAL_S = 0.05
+RETRY_S = 0.5
+REPORTER = Caller(user_id="system:gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What has changed since the last report that arrived; see `ReportPresence`."""
+
+    came: tuple[str, ...]
+    went: tuple[str, ...]
+    is_full: bool
+
+
+class Roster:
+    """Sockets by user. The first one is reported at once, the end of the last one after a grace of 5 s.
+
+    A report is taken with `next_report`, and is done with when `reported` says so; else it comes again, brought up to
+    date.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, int] = {}
+        self._told: set[str] = set()
+        self._unconfirmed: set[str] = set()  # in reports of which it is not known whether they have arrived
+        self._gone_at_s: dict[str, float] = {}
+        self._full = True  # the first report begins the lease
+
+    def opened(self, user_id: str) -> None:
+        """A socket of the user has authenticated."""
+        self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
+        self._gone_at_s.pop(user_id, None)
+
+    def closed(self, user_id: str, now_s: float) -> None:
+        """A socket of the user is gone."""
+        left = self._sockets[user_id] - 1
+        if left:
+            self._sockets[user_id] = left
+        else:
+            del self._sockets[user_id]
+            self._gone_at_s[user_id] = now_s
+
+    def lease_lost(self) -> None:
+        """All that was told is forgotten on the other side."""
+        self._full = True
+
+    def has_news(self, now_s: float) -> bool:
+        """Whether a report would say anything. Cheap enough to ask 20 times a second."""
+        if self._full or self._unconfirmed or len(self._told) != len(self._sockets) + len(self._gone_at_s):
+            return True
+        oldest = next(iter(self._gone_at_s.values()), now_s)
+        return now_s - oldest >= GRACE_S
+
+    def next_report(self, now_s: float) -> Report:
+        """What to tell now."""
+        maybe_told = self._told | self._unconfirmed
+        for user_id, at_s in list(self._gone_at_s.items()):
+            if now_s - at_s >= GRACE_S or user_id not in maybe_told:
+                del self._gone_at_s[user_id]
+        here = self._sockets.keys() | self._gone_at_s.keys()
+        if self._full:
+            report = Report(tuple(here), (), True)
+        else:
+            report = Report(tuple(here - (self._told - self._unconfirmed)), tuple(maybe_told - here), False)
+        self._unconfirmed.update(report.came, report.went)
+        return report
+
+    def reported(self, report: Report) -> None:
+        """The report has arrived."""
+        self._full = False
+        self._unconfirmed.clear()
+        self._told = (set() if report.is_full else self._told) | set(report.came)
+        self._told -= set(report.went)
+
+
+class Reporter:
+    """Keeps the lease and tells the news, one report at a time."""
+
+    def __init__(self, roster: Roster, backend: Backend, node_id: str, clock_s: Callable[[], float]) -> None:
+        self._roster = roster
+        self._backend = backend
+        self._node_id = node_id
+        self._clock_s = clock_s
+        self._leased_until_s = 0.0
+        metrics.PRESENCE_LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - self._clock_s(), 0.0))
+
+    async def readiness(self) -> str | None:
+        """None while the lease holds, else the reason."""
+        return None if self._clock_s() < self._leased_until_s else "presence: no lease"
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        renewed_at_s = -RENEW_INTERVAL_S
+        while True:
+            now_s = self._clock_s()
+            if now_s - renewed_at_s >= RENEW_INTERVAL_S or self._roster.has_news(now_s):
+                if await self._report(self._roster.next_report(now_s)):
+                    renewed_at_s = now_s
+                    self._leased_until_s = now_s + 3 * RENEW_INTERVAL_S
+                else:
+                    await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(REPORT_INTERVAL_S)
+
+    async def leave(self) -> None:
+        """The gateway stops: its users get the grace to come back elsewhere."""
+        await self._report(Report((), (), False), is_leaving=True)
+
+    async def _report(self, report: Report, *, is_leaving: bool = False) -> bool:
+        command = ReportPresence(
+            **self._backend.head(REPORTER),
+            node_id=self._node_id,
+            came=report.came,
+            went=report.went,
+            is_full=report.is_full,
+            is_leaving=is_leaving,
+        )
+        try:
+            answer: PresenceReported = await self._backend.report_presence(command)
+        except (Unavailable, Refusal) as error:
+            log.warning("presence_report_failed", reason=str(error))
+            return False
+        if not answer.lease_is_known:
+            log.warning("presence_lease_lost")
+            self._roster.lease_lost()
+            return False
+        self._roster.reported(report)
+        return True

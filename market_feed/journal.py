@@ -1,0 +1,147 @@
+"""What is in memory, brought to disk and back: the journal at once, the rest seldom. See market.py for the order."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from market_feed import metrics
+from market_feed.announcer import Announcer
+from market_feed.market import Batch, Market
+from market_feed.store import MarketStore
+from shared.errors import Unavailable
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+BACKLOG_HURRY = 20_000  # candles that wait: do not wait for the interval
+
+
+class Keeper:
+    """Writes one market. At most one journal write and one cut are under way at a time."""
+
+    def __init__(self, market: Market, store: MarketStore, announcer: Announcer, owns: Callable[[], bool]) -> None:
+        self._market = market
+        self._store = store
+        self._announcer = announcer
+        self._owns = owns
+        self._journal = asyncio.Lock()
+        self._cutting = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self._batch: Batch | None = None  # taken from the market, not yet on disk
+        self._batch_ticket = 0
+        self._committed = 0
+
+    async def recover(self) -> None:
+        """Bring the market to where its last owner left it. Raises Unavailable; then begin with a new market."""
+        head = await self._store.head()
+        self._market.restore(await self._store.states())
+        self._market.positions.update(head.positions)
+        self._market.load_seen(await self._store.recent_event_keys())
+        replayed = 0
+        async for batch in self._store.batches_after(head.through):
+            self._market.replay(batch)
+            self._announcer.announce(batch.ticks, batch.seqs)
+            replayed += len(batch.ticks)
+        await self.settle()
+        self._market.renumber()
+        log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
+
+    async def commit(self) -> None:
+        """Return once all that the market has taken is in the journal. Raises Unavailable; nothing is lost then.
+
+        Whoever comes while a write is under way shares the next one with all others that wait.
+        """
+        ticket = self._market.taken
+        async with self._journal:
+            while self._committed < ticket:
+                self._take_batch()
+                await self._append()
+
+    async def cut(self) -> None:
+        """Write what changed since the last cut. Raises Unavailable, or Superseded."""
+        await self.settle()
+        async with self._cutting:
+            async with self._journal:
+                await self._append()
+                self._take_batch()
+                cut = self._market.cut()
+                try:
+                    await self._append()
+                except BaseException:
+                    self._market.cut_lost(cut)
+                    raise
+            started_s = time.perf_counter()
+            try:
+                await self._announcer.confirmed()
+                if cut.groups or cut.candles:
+                    await self._store.put_cut(cut)
+            except BaseException:
+                self._market.cut_lost(cut)
+                raise
+            self._market.cut_kept()
+            metrics.CUT_SECONDS.observe(time.perf_counter() - started_s)
+
+    async def keep_up(self) -> None:
+        """Commit, and cut if much waits: the pace of a source that can wait. Raises Unavailable, or Superseded."""
+        await self.commit()
+        if self._market.book.backlog > BACKLOG_HURRY:
+            await self.cut()
+
+    async def settle(self) -> None:
+        """Read candles back that late ticks wait for. Raises Unavailable."""
+        async with self._reading:
+            while missing := self._market.book.missing():
+                self._market.book.give_back(missing, await self._store.candles_by_key(missing))
+
+    async def run(self, commit_interval_s: float, cut_interval_s: float) -> None:
+        """Commit and cut every so often, for ever. Raises Superseded."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._commit_often(commit_interval_s))
+            tasks.create_task(self._cut_often(cut_interval_s))
+
+    def look(self) -> None:
+        """Cut early if much waits."""
+        backlog = self._market.book.backlog
+        metrics.BACKLOG.set(backlog)
+        metrics.PENDING_TICKS.set(self._market.pending)
+        if backlog > BACKLOG_HURRY:
+            self._hurry.set()
+
+    async def _commit_often(self, interval_s: float) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.commit()
+                failing = False
+            except Unavailable as error:
+                if not failing:
+                    log.warning("ticks_wait_for_database", reason=str(error), ticks=self._market.pending)
+                failing = True
+
+    async def _cut_often(self, interval_s: float) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), interval_s)
+            self._hurry.clear()
+            try:
+                await self.cut()
+            except Unavailable as error:
+                log.warning("candles_wait_for_database", reason=str(error), candles=self._market.book.backlog)
+                await asyncio.sleep(min(interval_s, 1.0))
+
+    def _take_batch(self) -> None:
+        if self._batch is None:
+            self._batch, self._batch_ticket = self._market.take_batch(), self._market.taken
+
+    async def _append(self) -> None:
+        if self._batch is not None:
+            started_s = time.perf_counter()
+            await self._store.append(self._batch)
+            if not self._owns():  # a new owner may have read the journal before: it gets the ticks again, or knows them
+                raise Unavailable("ownership of the symbols is in doubt")
+            metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
+        self._batch = None
+        self._committed = max(self._committed, self._batch_ticket)

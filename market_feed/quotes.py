@@ -1,0 +1,126 @@
+"""The latest price of a symbol, and what it is compared with. Pure.
+
+A tick is one price at one time. A quote is what is known of a symbol now: the newest tick by its own time, the change
+against the close of the previous UTC day (or the first price seen), the volume of the UTC day so far. A tick that comes
+late corrects what it belongs to, and leaves the price alone.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from shared.protocol.server_frames import PriceData
+from shared.times import MILLISECONDS_PER_DAY, to_iso
+
+SEQS_PER_TERM = 10**10
+SIGNIFICANT_DIGITS = 12  # what lies beyond them in a float is noise: 1.0875000000000001
+DIGITS_MAX = 12
+PERCENT_DIGITS = 2
+VOLUME_DIGITS = 8  # what lies beyond them comes from adding floats up
+
+
+class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One price at one time. `volume` is what this trade moved; `at_ms` is the source's time, ms since 1970."""
+
+    symbol: str
+    price: float
+    at_ms: int
+    bid: float | None = None
+    ask: float | None = None
+    volume: float | None = None
+
+
+class Quote(msgspec.Struct, gc=False):
+    """What is known of a symbol now.
+
+    `seq` grows with every tick, late ones too, and over every restart. `reference` is the close of the last UTC day
+    before `day` that had a price, of time `reference_at_ms`; or the first price seen, and then of time -1.
+    """
+
+    symbol: str
+    price: float
+    at_ms: int
+    seq: int
+    day: int
+    reference: float
+    digits: int
+    reference_at_ms: int = -1
+    bid: float | None = None
+    ask: float | None = None
+    volume: float | None = None
+    stale: bool = False
+
+
+def first_quote(tick: Tick, seq: int, digits: int = 0) -> Quote:
+    """The quote of a symbol that had none. `digits` are the least that its prices are shown with."""
+    return Quote(
+        symbol=tick.symbol,
+        price=tick.price,
+        at_ms=tick.at_ms,
+        seq=seq,
+        day=tick.at_ms // MILLISECONDS_PER_DAY,
+        reference=tick.price,
+        digits=max(digits, digits_of(tick.price)),
+        bid=tick.bid,
+        ask=tick.ask,
+        volume=tick.volume,
+    )
+
+
+def advance(quote: Quote, tick: Tick, seq: int) -> bool:
+    """Take the symbol's next tick in. Returns whether it is the newest by its time, and so the price."""
+    quote.seq = seq
+    if tick.at_ms < quote.at_ms:
+        _correct(quote, tick)
+        return False
+    day = tick.at_ms // MILLISECONDS_PER_DAY
+    if day != quote.day:
+        quote.reference, quote.reference_at_ms = quote.price, quote.at_ms
+        quote.day, quote.volume = day, None
+    price = tick.price
+    quote.price, quote.at_ms = price, tick.at_ms
+    quote.bid, quote.ask = tick.bid, tick.ask
+    if tick.volume is not None:
+        quote.volume = (quote.volume or 0.0) + tick.volume
+    if round(price, quote.digits) != price:
+        quote.digits = max(quote.digits, digits_of(price))
+    return True
+
+
+def _correct(quote: Quote, tick: Tick) -> None:
+    if tick.at_ms // MILLISECONDS_PER_DAY == quote.day:
+        if tick.volume is not None:
+            quote.volume = (quote.volume or 0.0) + tick.volume
+    elif tick.at_ms >= quote.reference_at_ms:
+        quote.reference, quote.reference_at_ms = tick.price, tick.at_ms
+
+
+def digits_of(price: float) -> int:
+    """How many digits after the point a price has: 1.0875 → 4. At most 12, and none of a float's noise."""
+    exponent = Decimal(f"{price:.{SIGNIFICANT_DIGITS}g}").normalize().as_tuple().exponent
+    return min(max(-int(exponent), 0), DIGITS_MAX)
+
+
+def first_seq(term: int) -> int:
+    """Where the seqs of a term of ownership begin: above all of the terms before, so that no restart repeats one."""
+    return term * SEQS_PER_TERM + 1
+
+
+def price_data(quote: Quote, stale: bool | None = None) -> PriceData:
+    """A quote as clients see it."""
+    digits = quote.digits
+    change = quote.price - quote.reference
+    if stale is None and quote.stale:
+        stale = True
+    return PriceData(
+        symbol=quote.symbol,
+        price=round(quote.price, digits),
+        change=round(change, digits),
+        change_percent=round(change / quote.reference * 100, PERCENT_DIGITS),
+        timestamp=to_iso(quote.at_ms),
+        seq=quote.seq,
+        bid=quote.bid,
+        ask=quote.ask,
+        volume=None if quote.volume is None else round(quote.volume, VOLUME_DIGITS),
+        stale=stale,
+    )

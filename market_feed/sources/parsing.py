@@ -1,0 +1,155 @@
+"""What comes in from outside, checked: fields in, a tick or the reason against it out. Pure; source: protocol.md.
+
+A tick is refused when its price is no finite number above zero, or absurd (10^12 and more), when a field has the wrong
+type, or when its time lies more than a minute ahead. A time that lies less ahead is a fast clock, and counts as now:
+else the ticks that follow would seem late for up to a minute. A tick that has no time of its own has its event's,
+unless that is more than an hour old: then it is the time of something else (or of an example), and the tick counts as
+now.
+"""
+
+import json
+import re
+from typing import Annotated, Any
+
+import msgspec
+
+from market_feed.quotes import Tick
+from shared.bus.events import MARKET_TICK
+from shared.errors import Malformed, Refusal
+from shared.protocol.validation import SYMBOL_PATTERN, refusal_of
+from shared.times import from_iso
+
+AHEAD_MAX_MS = 60_000
+EVENT_AGE_MAX_MS = 3_600_000
+_SYMBOL = re.compile(SYMBOL_PATTERN)
+
+Price = Annotated[float, msgspec.Meta(gt=0, lt=1e12)]
+Volume = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
+
+
+class TickFields(msgspec.Struct, frozen=True, gc=False):
+    """The `data` of a `market.tick`, or an element of it. `timestamp` is ISO 8601 or ms since 1970."""
+
+    symbol: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    price: Price
+    bid: Price | None = None
+    ask: Price | None = None
+    volume: Volume | None = None
+    timestamp: str | int | None = None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """The part of an event that stands around its ticks."""
+
+    specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    type: str
+    time: str | None = None
+
+
+class _TypedEvent(_Envelope, frozen=True, kw_only=True):
+    """The form that nearly all events have: decoded at once, 20 times as fast as step by step."""
+
+    data: TickFields | list[TickFields]
+
+
+class _LooseEvent(_Envelope, frozen=True, kw_only=True):
+    """What is left to look at when something in it is wrong."""
+
+    data: dict[str, Any] | list[Any]
+
+
+class TickEvent(msgspec.Struct, frozen=True):
+    """An event's good ticks, and for each bad one what is wrong with it."""
+
+    source: str
+    id: str
+    ticks: list[Tick]
+    problems: list[str]
+
+
+_decoder = msgspec.json.Decoder(_TypedEvent)
+
+
+def is_symbol(text: str) -> bool:
+    """Whether this may be the name of a symbol: 1 to 32 letters, digits and . _ : / = ^ + -, no space, comma or tab."""
+    return _SYMBOL.match(text) is not None
+
+
+def read_event(body: bytes, now_ms: int) -> TickEvent:
+    """Read a `market.tick` event. Raises Malformed when it is none at all."""
+    event: _TypedEvent | _LooseEvent
+    try:
+        event = _decoder.decode(body)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeError, RecursionError):
+        event = _decode_leniently(body)
+    if event.type != MARKET_TICK:
+        raise Malformed(f"type: must be {MARKET_TICK}")
+    at_ms = now_ms if event.time is None else _event_time_ms(event.time)
+    if at_ms < now_ms - EVENT_AGE_MAX_MS:
+        at_ms = now_ms
+    single = not isinstance(event.data, list)
+    elements = event.data if isinstance(event.data, list) else [event.data]
+    ticks: list[Tick] = []
+    problems: list[str] = []
+    for number, element in enumerate(elements):
+        try:
+            fields = element if isinstance(element, TickFields) else read_fields(element)
+            ticks.append(to_tick(fields, at_ms, now_ms))
+        except Refusal as refusal:
+            problems.append(_problem("data" if single else f"data[{number}]", refusal))
+    return TickEvent(event.source, event.id, ticks, problems)
+
+
+def read_fields(value: Any) -> TickFields:
+    """Check the fields of one tick. Raises Refusal."""
+    try:
+        return msgspec.convert(value, TickFields)
+    except msgspec.ValidationError as error:
+        raise refusal_of(error) from error
+
+
+def to_tick(fields: TickFields, default_at_ms: int, now_ms: int) -> Tick:
+    """The tick of checked fields. Raises Refusal for a symbol or a time that cannot be."""
+    if not is_symbol(fields.symbol):
+        raise Refusal.invalid("symbol", f"{fields.symbol!r} is not a symbol")
+    at_ms = default_at_ms if fields.timestamp is None else _timestamp_ms(fields.timestamp)
+    if at_ms > now_ms:
+        if at_ms > now_ms + AHEAD_MAX_MS:
+            raise Refusal.invalid("timestamp", f"lies {(at_ms - now_ms) / 1000:.0f} s ahead")
+        at_ms = now_ms
+    elif at_ms < 0:
+        raise Refusal.invalid("timestamp", "lies before 1970")
+    return Tick(fields.symbol, fields.price, at_ms, fields.bid, fields.ask, fields.volume)
+
+
+def _timestamp_ms(timestamp: str | int) -> int:
+    if isinstance(timestamp, int):
+        return timestamp
+    try:
+        return from_iso(timestamp)
+    except (ValueError, OverflowError) as error:
+        raise Refusal.invalid("timestamp", "must be ISO 8601 with Z or an offset, or ms since 1970") from error
+
+
+def _event_time_ms(time: str) -> int:
+    try:
+        return from_iso(time.upper())  # RFC 3339 allows a small t and z
+    except (ValueError, OverflowError) as error:
+        raise Malformed("time: is not an RFC 3339 time with an offset") from error
+
+
+def _problem(place: str, refusal: Refusal) -> str:
+    detail = refusal.details[0]
+    return f"{place}.{detail.field}: {detail.reason}" if detail.field else f"{place}: {detail.reason}"
+
+
+def _decode_leniently(body: bytes) -> _LooseEvent:
+    """Python's own JSON reader takes NaN and Infinity, which many producers write: then only those ticks are bad."""
+    try:
+        return msgspec.convert(json.loads(body), _LooseEvent)
+    except msgspec.ValidationError as error:
+        raise Malformed(refusal_of(error).message) from error
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not valid JSON: {error}") from error

@@ -1,0 +1,168 @@
+"""Price alerts: which of them a tick fires, and what is told then. Pure.
+
+An alert fires at the first tick at its price or beyond. The book keeps two heaps a symbol, so that a tick that fires
+nothing costs two comparisons, and one that fires costs O(log n) for each alert fired, however many are open.
+"""
+
+import heapq
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from shared.bus.events import NOTIFICATION_CREATED
+from shared.commands.market import AppliedTick
+from shared.commands.notifier import AlertDirection
+from shared.encoding import to_json
+from shared.times import to_iso
+
+EVENT_SOURCE = "/services/notifier/alerts"
+GARBAGE_ALLOWED = 1000
+
+
+class OpenAlert(msgspec.Struct, frozen=True):
+    """An alert that has not fired."""
+
+    id: str
+    user_id: str
+    symbol: str
+    direction: AlertDirection
+    price: float
+
+
+class Hit(NamedTuple):
+    """The tick that fires an alert."""
+
+    alert: OpenAlert
+    tick: AppliedTick
+
+
+class Fired(NamedTuple):
+    """A hit that is on disk, and when that was."""
+
+    hit: Hit
+    at_ms: int
+
+
+class _Side(NamedTuple):
+    """A symbol's alerts as heaps of (price, id); the prices below are negative, so that the highest is first."""
+
+    above: list[tuple[float, str]]
+    below: list[tuple[float, str]]
+
+
+class AlertBook:
+    """All open alerts. What was removed leaves its heap later, when its price comes up or garbage prevails."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, OpenAlert] = {}
+        self._sides: dict[str, _Side] = {}
+        self._garbage = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, alert: OpenAlert) -> None:
+        """Watch for an alert. Adding it again changes nothing."""
+        if alert.id not in self._open:
+            self._open[alert.id] = alert
+            self._push(alert)
+
+    def remove(self, alert_id: str) -> None:
+        """Watch no longer; nothing happens if it is not watched."""
+        if self._open.pop(alert_id, None) is None:
+            return
+        self._garbage += 1
+        if self._garbage > len(self._open) + GARBAGE_ALLOWED:
+            self._sides.clear()
+            self._garbage = 0
+            for alert in self._open.values():
+                self._push(alert)
+
+    def take_hits(self, tick: AppliedTick) -> list[Hit]:
+        """Take out the alerts that a tick fires."""
+        side = self._sides.get(tick.symbol)
+        if side is None:
+            return []
+        hits: list[Hit] = []
+        while side.above and side.above[0][0] <= tick.price:
+            self._take(heapq.heappop(side.above)[1], tick, hits)
+        while side.below and -side.below[0][0] >= tick.price:
+            self._take(heapq.heappop(side.below)[1], tick, hits)
+        return hits
+
+    def _push(self, alert: OpenAlert) -> None:
+        side = self._sides.get(alert.symbol)
+        if side is None:
+            side = self._sides[alert.symbol] = _Side([], [])
+        if alert.direction is AlertDirection.ABOVE:
+            heapq.heappush(side.above, (alert.price, alert.id))
+        else:
+            heapq.heappush(side.below, (-alert.price, alert.id))
+
+    def _take(self, alert_id: str, tick: AppliedTick, hits: list[Hit]) -> None:
+        alert = self._open.pop(alert_id, None)
+        if alert is None:
+            self._garbage = max(self._garbage - 1, 0)
+        else:
+            hits.append(Hit(alert, tick))
+
+
+# Lines of `notifier.alerts`, from who changes alerts to the one who watches ------------------------------------------
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """Watch for this one from here on."""
+
+    alert: OpenAlert
+
+
+class Closed(msgspec.Struct, frozen=True, tag="closed"):
+    """Watch for this one no longer."""
+
+    alert_id: str
+
+
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """An earlier line may have been lost: take all from the disk."""
+
+
+Change = Opened | Closed | Reload
+
+
+# What is told -------------------------------------------------------------------------------------------------------
+
+
+def fired_event(fired: Fired) -> bytes:
+    """The event that tells the alert's user: its id is the alert's, so that it is told once."""
+    alert, tick = fired.hit
+    price, target = _shown(tick.price), _shown(alert.price)
+    data = {
+        "userId": alert.user_id,
+        "title": f"{alert.symbol} {alert.direction.value} {target}",
+        "message": f"{alert.symbol} is at {price}; your alert was set at {target}.",
+        "priority": "high",
+        "alert": {
+            "id": alert.id,
+            "symbol": alert.symbol,
+            "direction": alert.direction.value,
+            "price": alert.price,
+        },
+        "tick": {"price": tick.price, "seq": tick.seq, "timestamp": to_iso(tick.at_ms)},
+    }
+    return to_json(
+        {
+            "specversion": "1.0",
+            "id": alert.id,
+            "source": EVENT_SOURCE,
+            "type": NOTIFICATION_CREATED,
+            "time": to_iso(fired.at_ms),
+            "audience": f"user:{alert.user_id}",
+            "data": data,
+        }
+    )
+
+
+def _shown(price: float) -> str:
+    """As many digits as it has, without an exponent."""
+    return f"{Decimal(repr(price)):f}".removesuffix(".0")

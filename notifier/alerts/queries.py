@@ -1,0 +1,80 @@
+"""Alerts as REST makes, lists and deletes them. Any replica answers; the one that watches is told."""
+
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from notifier.alerts.book import Closed, OpenAlert, Opened
+from notifier.alerts.store import Alert, AlertStore
+from notifier.alerts.watcher import Publisher, announce_change
+from shared.commands.notifier import (
+    AlertPage,
+    AlertQueries,
+    AlertStatus,
+    AlertView,
+    CreateAlert,
+    DeleteAlert,
+    ListAlerts,
+)
+from shared.errors import ErrorCode, Refusal
+from shared.times import to_iso
+
+
+class AlertDesk:
+    """Answers `AlertQueries`. Methods raise Refusal and Unavailable."""
+
+    def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int], active_max: int) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock_ms = clock_ms
+        self._active_max = active_max
+
+    async def answer(self, query: AlertQueries) -> msgspec.Struct:
+        """The reply to one query."""
+        match query:
+            case CreateAlert():
+                return await self._create(query)
+            case ListAlerts():
+                return await self._list(query)
+            case DeleteAlert():
+                return await self._delete(query)
+            case _:
+                assert_never(query)
+
+    async def _create(self, query: CreateAlert) -> AlertView:
+        """On disk, then known to the watch: the reply says that it watches from here on."""
+        user_id = query.caller.user_id
+        if await self._store.count_active(user_id) >= self._active_max:
+            raise Refusal(ErrorCode.VALIDATION, f"more than {self._active_max} active alerts are not allowed")
+        fresh = OpenAlert(query.alert_id, user_id, query.symbol, query.direction, query.price)
+        stored = await self._store.insert(Alert(fresh, self._clock_ms()))
+        if stored is None:
+            raise Refusal.not_found("alert")
+        await announce_change(self._bus, Opened(stored.alert))
+        return _view(stored)
+
+    async def _list(self, query: ListAlerts) -> AlertPage:
+        skip = (query.page - 1) * query.limit
+        alerts, total = await self._store.page(query.caller.user_id, skip, query.limit)
+        return AlertPage(items=tuple(map(_view, alerts)), total=total)
+
+    async def _delete(self, query: DeleteAlert) -> AlertView:
+        """The disk decides: should the watch not hear of it, the alert still does not fire."""
+        deleted = await self._store.delete(query.caller.user_id, query.alert_id)
+        if deleted is None:
+            raise Refusal.not_found("alert")
+        announce_change(self._bus, Closed(deleted.alert.id))
+        return _view(deleted)
+
+
+def _view(alert: Alert) -> AlertView:
+    return AlertView(
+        id=alert.alert.id,
+        symbol=alert.alert.symbol,
+        direction=alert.alert.direction,
+        price=alert.alert.price,
+        status=AlertStatus.ACTIVE if alert.fired is None else AlertStatus.FIRED,
+        created_at=to_iso(alert.created_at_ms),
+        fired_at=None if alert.fired is None else to_iso(alert.fired.at_ms),
+    )

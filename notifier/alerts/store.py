@@ -1,0 +1,153 @@
+"""Alerts in MongoDB: the collection `alerts`, `_id` the alert id. `unannounced`: fired, its user not told yet."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import msgspec
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from notifier.alerts.book import Fired, Hit, OpenAlert
+from notifier.events.store import AT_ONCE, chunks, date
+from shared.commands.market import AppliedTick
+from shared.commands.notifier import AlertDirection, AlertStatus
+from shared.mongo import Database, Document, Indexes, translated
+from shared.times import MILLISECONDS_PER_DAY
+
+INDEXES: Indexes = {
+    "alerts": [
+        IndexModel([("userId", ASCENDING), ("createdAtMs", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("status", ASCENDING)]),
+        IndexModel([("unannounced", ASCENDING)], sparse=True),
+        IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
+    ],
+}
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert as it stands."""
+
+    alert: OpenAlert
+    created_at_ms: int
+    fired: Fired | None = None
+
+
+class AlertStore:
+    """Reads and writes of alerts. Every method raises Unavailable when the database is away.
+
+    A fired alert is kept for `ttl_days`, an active one for ever.
+    """
+
+    def __init__(self, database: Database, ttl_days: int) -> None:
+        self._alerts = database["alerts"]
+        self._ttl_ms = ttl_days * MILLISECONDS_PER_DAY
+
+    # For their users ------------------------------------------------------------------------------------------------
+
+    async def insert(self, alert: Alert) -> Alert | None:
+        """Store a new alert and return what is stored under its id: an earlier try's, or None if that is another's."""
+        try:
+            with translated():
+                await self._alerts.insert_one(_from_alert(alert))
+        except DuplicateKeyError:
+            return await self.find(alert.alert.user_id, alert.alert.id)
+        return alert
+
+    async def find(self, user_id: str, alert_id: str) -> Alert | None:
+        """An alert, if it is the user's."""
+        with translated():
+            found = await self._alerts.find_one({"_id": alert_id})
+        return _to_alert(found) if found and found["userId"] == user_id else None
+
+    async def count_active(self, user_id: str) -> int:
+        """How many alerts of a user have not fired."""
+        with translated():
+            found = await self._alerts.find({"userId": user_id}, {"status": 1}).to_list(None)
+        return sum(document["status"] == AlertStatus.ACTIVE for document in found)
+
+    async def page(self, user_id: str, skip: int, limit: int) -> tuple[list[Alert], int]:
+        """A user's alerts, newest first, and how many there are."""
+        chosen = {"userId": user_id}
+        with translated():
+            cursor = self._alerts.find(chosen).sort([("createdAtMs", -1), ("_id", -1)]).skip(skip).limit(limit)
+            found, total = await asyncio.gather(cursor.to_list(None), self._alerts.count_documents(chosen))
+        return [_to_alert(document) for document in found], total
+
+    async def delete(self, user_id: str, alert_id: str) -> Alert | None:
+        """Remove an alert and return it; None if it is not the user's."""
+        found = await self.find(user_id, alert_id)
+        if found is not None:
+            with translated():
+                await self._alerts.delete_one({"_id": alert_id})
+        return found
+
+    # For the watch --------------------------------------------------------------------------------------------------
+
+    async def active(self) -> AsyncIterator[list[OpenAlert]]:
+        """All alerts that have not fired, some at a time."""
+        found = self._alerts.find({"status": AlertStatus.ACTIVE.value}, batch_size=AT_ONCE)
+        while True:
+            with translated():
+                some = await found.to_list(AT_ONCE)
+            if not some:
+                return
+            yield [_to_alert(document).alert for document in some]
+
+    async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
+        """Note which tick fired each alert. Those that are gone, or not active any more, stay as they are."""
+        for some in chunks(hits, AT_ONCE):
+            chosen = {"_id": {"$in": [hit.alert.id for hit in some]}}
+            with translated():
+                found = await self._alerts.find(chosen, {"status": 1}).to_list(None)
+                active = {document["_id"] for document in found if document["status"] == AlertStatus.ACTIVE}
+                writes = [self._firing(hit, now_ms) for hit in some if hit.alert.id in active]
+                if writes:
+                    await self._alerts.bulk_write(writes, ordered=False)
+
+    async def unannounced(self) -> list[Fired]:
+        """Some of the fired alerts whose users are not told yet."""
+        with translated():
+            found = await self._alerts.find({"unannounced": True}).limit(AT_ONCE).to_list(None)
+        return [fired for document in found if (fired := _to_alert(document).fired) is not None]
+
+    async def mark_announced(self, alert_ids: Collection[str]) -> None:
+        """Note that the users of these are told."""
+        with translated():
+            await self._alerts.update_many({"_id": {"$in": list(alert_ids)}}, {"$unset": {"unannounced": ""}})
+
+    def _firing(self, hit: Hit, now_ms: int) -> UpdateOne:
+        fields = {
+            "status": AlertStatus.FIRED.value,
+            "firedAtMs": now_ms,
+            "tick": {"price": hit.tick.price, "seq": hit.tick.seq, "atMs": hit.tick.at_ms},
+            "unannounced": True,
+            "expiresAt": date(now_ms + self._ttl_ms),
+        }
+        return UpdateOne({"_id": hit.alert.id}, {"$set": fields})
+
+
+def _from_alert(alert: Alert) -> Document:
+    return {
+        "_id": alert.alert.id,
+        "userId": alert.alert.user_id,
+        "symbol": alert.alert.symbol,
+        "direction": alert.alert.direction.value,
+        "price": alert.alert.price,
+        "status": AlertStatus.ACTIVE.value,
+        "createdAtMs": alert.created_at_ms,
+    }
+
+
+def _to_alert(document: Document) -> Alert:
+    alert = OpenAlert(
+        id=document["_id"],
+        user_id=document["userId"],
+        symbol=document["symbol"],
+        direction=AlertDirection(document["direction"]),
+        price=document["price"],
+    )
+    tick = document.get("tick")
+    if tick is None:
+        return Alert(alert, document["createdAtMs"])
+    applied = AppliedTick(alert.symbol, tick["price"], tick["seq"], tick["atMs"])
+    return Alert(alert, document["createdAtMs"], Fired(Hit(alert, applied), document["firedAtMs"]))

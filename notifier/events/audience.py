@@ -1,0 +1,90 @@
+"""Whom an event is for. Pure; source: protocol.md, «Events from internal services»."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from shared.bus.delivery import ALL_CHANNEL, community_channel, room_channel
+from shared.bus.events import (
+    NOTIFICATION_CREATED,
+    POST_CREATED,
+    SESSION_ENDED,
+    SESSION_STARTED,
+    TRADE_CREATED,
+    Event,
+)
+from shared.errors import Malformed
+from shared.protocol.validation import ID_PATTERN
+
+USERS_MAX = 10_000
+
+_id = re.compile(ID_PATTERN)
+
+
+class Users(msgspec.Struct, frozen=True):
+    """These users' inboxes. No user stands there twice."""
+
+    ids: tuple[str, ...]
+
+
+class Listeners(msgspec.Struct, frozen=True):
+    """Whoever listens to a channel now."""
+
+    channel: str
+
+
+Audience = Users | Listeners
+
+
+def audience_of(event: Event) -> Audience:
+    """The audience that the event names, or else that of its type. Raises Malformed with the reason."""
+    return parse_audience(event.audience if event.audience is not None else _default(event.type, event.data))
+
+
+def parse_audience(text: str) -> Audience:
+    """Read `user:<id>`, `users:<id>,<id>,…`, `room:<id>`, `community:<id>` or `all`. Raises Malformed."""
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "all" if text == "all":
+            return Listeners(ALL_CHANNEL)
+        case "user":
+            return Users((_checked(rest),))
+        case "users":
+            return Users(_checked_list(rest))
+        case "room":
+            return Listeners(room_channel(_checked(rest)))
+        case "community":
+            return Listeners(community_channel(_checked(rest)))
+        case _:
+            raise Malformed("audience: must be user:<id>, users:<id>,<id>,…, room:<id>, community:<id> or all")
+
+
+def _default(event_type: str, data: Any) -> str:
+    if event_type == POST_CREATED:
+        return f"community:{_named(data, 'communityId')}"
+    if event_type == NOTIFICATION_CREATED:
+        return f"user:{_named(data, 'userId')}"
+    if event_type in {TRADE_CREATED, SESSION_STARTED, SESSION_ENDED}:
+        return "all"
+    raise Malformed(f"audience: is missing, and {event_type} has none of its own")
+
+
+def _named(data: dict[str, Any], field: str) -> str:
+    value = data.get(field)
+    if not isinstance(value, str) or not _id.match(value):
+        raise Malformed(f"data.{field}: {'is missing' if value is None else 'is not an id'}, and no audience is given")
+    return value
+
+
+def _checked(id_: str) -> str:
+    if not _id.match(id_):
+        raise Malformed(f"audience: {id_[:64]!r} is not an id")
+    return id_
+
+
+def _checked_list(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    if len(names) > USERS_MAX:
+        raise Malformed(f"audience: names {len(names)} users; at most {USERS_MAX} are allowed")
+    return tuple(dict.fromkeys(map(_checked, names)))

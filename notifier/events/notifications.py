@@ -1,0 +1,172 @@
+"""What an event says to clients: checked, and framed. Pure.
+
+A notice is the same for all who get it; what an inbox adds (`seq`, a notification's `id`) is put in front of its data
+when it is framed, so that 10,000 frames cost 10,000 joins and no encoding. The frame of a stored notice is made by the
+same functions as the live one, and so equals it.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from notifier.events.audience import Audience, audience_of
+from shared.bus.events import NOTIFICATION_NEW, Event, client_type, event_key, event_time_ms
+from shared.commands.notifier import NotificationView
+from shared.encoding import to_json
+from shared.errors import Malformed, Refusal
+from shared.ids import Prefix, dated_id
+from shared.protocol.validation import refusal_of
+from shared.times import to_iso
+
+DATA_MAX_BYTES = 256 * 1024  # a socket's queue holds 1 MB: larger data would close it
+
+_SEQ = "seq"
+_OWN_OF_NOTIFICATION = frozenset({"id", _SEQ, "createdAt"})
+
+
+class Priority(StrEnum):
+    """How urgent a notification is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+class NotificationFields(msgspec.Struct, frozen=True):
+    """What the data of a notification.created must have."""
+
+    title: str
+    message: str
+    priority: Priority = Priority.MEDIUM
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """What REST shows of a notification beside its data."""
+
+    title: str | None = None
+    message: str | None = None
+    priority: str | None = None
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What is told. `key` names the event that told it; `data` is a JSON object."""
+
+    key: str
+    type: str  # of the client frame
+    created_at_ms: int
+    data: bytes
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is known of an event. `notice` is there when it goes to inboxes."""
+
+    key: str
+    created_at_ms: int
+    notice: Notice | None = None
+    is_done: bool = False
+
+
+class Addressed(msgspec.Struct, frozen=True):
+    """A notice and whom it is for."""
+
+    notice: Notice
+    audience: Audience
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A notice's place in one user's inbox."""
+
+    id: str
+    key: str
+    user_id: str
+    seq: int
+    read_at_ms: int | None = None
+
+
+def address(event: Event, now_ms: int) -> Addressed:
+    """Read what the event says and to whom. Raises Malformed with the field and the reason."""
+    audience = audience_of(event)
+    type_ = client_type(event.type)
+    data = to_json(_checked_data(type_, event.data))
+    if len(data) > DATA_MAX_BYTES:
+        raise Malformed(f"data: is larger than {DATA_MAX_BYTES} bytes")
+    return Addressed(Notice(event_key(event), type_, happened_at_ms(event, now_ms), data), audience)
+
+
+def happened_at_ms(event: Event, now_ms: int) -> int:
+    """When it happened, as the event says, but not in the future; `now_ms` if it does not say. Raises Malformed."""
+    at_ms = event_time_ms(event)
+    return now_ms if at_ms is None or at_ms < 0 else min(at_ms, now_ms)
+
+
+def _checked_data(type_: str, data: Any) -> dict[str, Any]:
+    if type_ != NOTIFICATION_NEW:
+        return {name: value for name, value in data.items() if name != _SEQ}
+    try:
+        fields = msgspec.convert(data, NotificationFields)
+    except msgspec.ValidationError as error:
+        raise _malformed(refusal_of(error)) from error
+    passed_through = {name: value for name, value in data.items() if name not in _OWN_OF_NOTIFICATION}
+    return passed_through | {"title": fields.title, "message": fields.message, "priority": fields.priority.value}
+
+
+def _malformed(refusal: Refusal) -> Malformed:
+    return Malformed(f"data.{refusal.message}")
+
+
+# Frames -------------------------------------------------------------------------------------------------------------
+
+
+def notification_id(notice: Notice, user_id: str) -> str:
+    """The id of a user's copy: the same however often it is made."""
+    return dated_id(Prefix.NOTIFICATION, notice.created_at_ms, notice.key, user_id)
+
+
+def entry_data(notice: Notice, entry: Entry) -> bytes:
+    """What `entry`'s user gets as `data`: that of the event, and `seq`; of a notification also `id` and `createdAt`."""
+    if notice.type == NOTIFICATION_NEW:
+        head = f'{{"id":"{entry.id}","seq":{entry.seq},"createdAt":"{to_iso(notice.created_at_ms)}"'
+    else:
+        head = f'{{"seq":{entry.seq}'
+    return _joined(head.encode(), notice.data)
+
+
+def entry_frame(notice: Notice, entry: Entry) -> bytes:
+    """The finished frame for `entry`'s user, live or replayed."""
+    return _framed(notice.type, entry_data(notice, entry))
+
+
+def entry_view(notice: Notice, entry: Entry) -> NotificationView:
+    """The entry as REST shows it."""
+    shown = msgspec.json.decode(notice.data, type=_Shown) if notice.type == NOTIFICATION_NEW else _Shown()
+    return NotificationView(
+        id=entry.id,
+        seq=entry.seq,
+        type=notice.type,
+        created_at=to_iso(notice.created_at_ms),
+        read=entry.read_at_ms is not None,
+        read_at=None if entry.read_at_ms is None else to_iso(entry.read_at_ms),
+        data=msgspec.Raw(entry_data(notice, entry)),
+        title=shown.title,
+        message=shown.message,
+        priority=shown.priority,
+    )
+
+
+def listeners_frame(notice: Notice) -> bytes:
+    """The finished frame for whoever listens."""
+    if notice.type != NOTIFICATION_NEW:
+        return _framed(notice.type, notice.data)
+    head = f'{{"id":"{notification_id(notice, "")}","createdAt":"{to_iso(notice.created_at_ms)}"'
+    return _framed(notice.type, _joined(head.encode(), notice.data))
+
+
+def _joined(head: bytes, data: bytes) -> bytes:
+    """One JSON object of an open one and a closed one."""
+    return head + (data[1:] if data == b"{}" else b"," + data[1:])
+
+
+def _framed(type_: str, data: bytes) -> bytes:
+    return b'{"type":"' + type_.encode() + b'","data":' + data + b"}"

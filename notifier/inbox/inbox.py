@@ -1,0 +1,64 @@
+"""Inboxes: what goes to users gets its place in each user's inbox, on disk, before anybody is told of it.
+
+Only the active consumer of `notifier.events` writes here, so the last seqs that it remembers are right. Should they be
+wrong after all (a consumer that was cut off and took its time), a unique index says so: Conflict.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+
+from notifier import metrics
+from notifier.events.notifications import Entry
+from notifier.inbox.sequencing import Posting, assign
+from notifier.inbox.store import InboxStore
+
+HEADS_MAX = 200_000
+
+
+class Inboxes:
+    """The writer of all inboxes. Remembers the last seq of at most 200,000 of them, those used last."""
+
+    def __init__(self, store: InboxStore) -> None:
+        self._store = store
+        self._heads: OrderedDict[str, int] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop what is remembered: another may have written."""
+        self._heads.clear()
+
+    async def keep(self, postings: Sequence[Posting], begun: Collection[str], now_ms: int) -> dict[str, list[Entry]]:
+        """Store the postings' entries and return all of them, by event key and in the order of its users.
+
+        Keys in `begun` may have entries already, which then stand as they are. Raises Conflict and Unavailable; then
+        any part of the entries may be stored, but none out of its inbox's order.
+        """
+        if not postings:
+            return {}
+        stored: dict[tuple[str, str], Entry] = {}
+        for posting in postings:
+            if posting.notice.key in begun:
+                entries = await self._store.entries_of(posting.notice.key, posting.user_ids)
+                stored |= {(entry.key, entry.user_id): entry for entry in entries}
+        user_ids = {user_id for posting in postings for user_id in posting.user_ids}
+        assigned = assign(postings, stored, await self._load(user_ids))
+        try:
+            await self._store.insert_entries(assigned.fresh, now_ms)
+        except BaseException:
+            for user_id in user_ids:
+                self._heads.pop(user_id, None)
+            raise
+        self._remember(assigned.heads)
+        metrics.ENTRIES_STORED.inc(len(assigned.fresh))
+        return assigned.entries
+
+    async def _load(self, user_ids: set[str]) -> dict[str, int]:
+        known = {user_id: self._heads[user_id] for user_id in user_ids if user_id in self._heads}
+        unknown = user_ids - known.keys()
+        return known | await self._store.heads(unknown) if unknown else known
+
+    def _remember(self, heads: dict[str, int]) -> None:
+        for user_id, seq in heads.items():
+            self._heads[user_id] = seq
+            self._heads.move_to_end(user_id)
+        while len(self._heads) > HEADS_MAX:
+            self._heads.popitem(last=False)

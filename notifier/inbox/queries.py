@@ -1,0 +1,111 @@
+"""Inboxes as gateways replay them, and REST lists and marks them. Any replica answers, straight from the database."""
+
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from notifier.events.notifications import entry_frame, entry_view
+from notifier.events.store import EventStore
+from notifier.inbox.store import InboxStore
+from shared.commands.command import Replay
+from shared.commands.notifier import (
+    CountUnread,
+    InboxHead,
+    InboxQueries,
+    ListNotifications,
+    MarkAllRead,
+    MarkRead,
+    NotificationPage,
+    NotificationView,
+    OpenInbox,
+    ReplayInbox,
+    UnreadCount,
+)
+from shared.errors import Refusal
+
+REPLAY_MAX = 1000
+REPLAY_MAX_BYTES = 8 * 1024 * 1024
+
+
+class InboxDesk:
+    """Answers `InboxQueries`. Methods raise Refusal and Unavailable."""
+
+    def __init__(self, store: InboxStore, events: EventStore, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._events = events
+        self._clock_ms = clock_ms
+
+    async def answer(self, query: InboxQueries) -> msgspec.Struct:
+        """The reply to one query."""
+        match query:
+            case OpenInbox():
+                return await self._open(query)
+            case ReplayInbox():
+                return await self._replay(query)
+            case ListNotifications():
+                return await self._list(query)
+            case CountUnread():
+                return UnreadCount(unread_count=await self._store.count_unread(query.caller.user_id))
+            case MarkRead():
+                return await self._mark_read(query)
+            case MarkAllRead():
+                return await self._mark_all_read(query)
+            case _:
+                assert_never(query)
+
+    async def _open(self, query: OpenInbox) -> InboxHead:
+        """Not recovered: too much was missed, or some of it has expired, or `since` is beyond what was ever sent."""
+        user_id = query.caller.user_id
+        head = await self._store.head(user_id)
+        since = head if query.since is None else query.since
+        nothing = InboxHead(seq=head, recovered=False, first=head + 1, frames=())
+        if not 0 <= head - since <= REPLAY_MAX:
+            return nothing
+        first, frames = await self._frames(user_id, since + 1, head)
+        if first != since + 1 or len(frames) < head - since:
+            return nothing
+        return InboxHead(seq=head, recovered=True, first=first, frames=tuple(frames))
+
+    async def _replay(self, query: ReplayInbox) -> Replay:
+        last = min(query.through, query.after + REPLAY_MAX)
+        first, frames = await self._frames(query.caller.user_id, query.after + 1, last)
+        return Replay(first=first, frames=tuple(frames))
+
+    async def _frames(self, user_id: str, first: int, last: int) -> tuple[int, list[msgspec.Raw]]:
+        """The frames of the first unbroken run of what is kept between `first` and `last`, 8 MB at most; its first."""
+        if last < first:
+            return first, []
+        entries = await self._store.entries_between(user_id, first, last)
+        notices = await self._events.notices({entry.key for entry in entries})
+        kept = [(entry, notices[entry.key]) for entry in entries if entry.key in notices]
+        start = kept[0][0].seq if kept else first
+        frames: list[msgspec.Raw] = []
+        size_bytes = 0
+        for seq, (entry, notice) in enumerate(kept, start):
+            if entry.seq != seq or size_bytes > REPLAY_MAX_BYTES:
+                break
+            frames.append(msgspec.Raw(entry_frame(notice, entry)))
+            size_bytes += len(notice.data)
+        return start, frames
+
+    async def _list(self, query: ListNotifications) -> NotificationPage:
+        skip = (query.page - 1) * query.limit
+        entries, total = await self._store.entry_page(
+            query.caller.user_id, unread=query.unread, skip=skip, limit=query.limit
+        )
+        notices = await self._events.notices({entry.key for entry in entries})
+        items = (entry_view(notices[entry.key], entry) for entry in entries if entry.key in notices)
+        return NotificationPage(items=tuple(items), total=total)
+
+    async def _mark_read(self, query: MarkRead) -> NotificationView:
+        entry = await self._store.mark_read(query.caller.user_id, query.notification_id, self._clock_ms())
+        notice = None if entry is None else (await self._events.notices([entry.key])).get(entry.key)
+        if entry is None or notice is None:
+            raise Refusal.not_found("notification")
+        return entry_view(notice, entry)
+
+    async def _mark_all_read(self, query: MarkAllRead) -> UnreadCount:
+        user_id = query.caller.user_id
+        await self._store.mark_all_read(user_id, await self._store.head(user_id), self._clock_ms())
+        return UnreadCount(unread_count=await self._store.count_unread(user_id))

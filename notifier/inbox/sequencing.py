@@ -1,0 +1,51 @@
+"""Which seq each recipient's entry gets. Pure.
+
+An entry that is stored keeps its seq; a new one gets the next of its inbox. So a batch that is done again, wholly or in
+part, gives every user the same seqs, and none is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from notifier.events.notifications import Entry, Notice, notification_id
+
+Stored = Mapping[tuple[str, str], Entry]  # by event key and user id
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """A notice and the users whose inboxes it goes to."""
+
+    notice: Notice
+    user_ids: tuple[str, ...]
+
+
+class Assigned(msgspec.Struct, frozen=True):
+    """All `entries` by event key, in the order of its users; those of them to be stored, in this order (`fresh`);
+    and the last seqs of all inboxes concerned (`heads`)."""
+
+    entries: dict[str, list[Entry]]
+    fresh: list[Entry]
+    heads: dict[str, int]
+
+
+def assign(postings: Sequence[Posting], stored: Stored, heads: Mapping[str, int]) -> Assigned:
+    """Give every recipient's entry its seq. `heads` has the last seq of every inbox concerned."""
+    last = dict(heads)
+    for entry in stored.values():
+        last[entry.user_id] = max(last.get(entry.user_id, 0), entry.seq)
+    fresh: list[Entry] = []
+    entries = {
+        posting.notice.key: [_entry(posting.notice, user_id, stored, last, fresh) for user_id in posting.user_ids]
+        for posting in postings
+    }
+    return Assigned(entries, fresh, last)
+
+
+def _entry(notice: Notice, user_id: str, stored: Stored, last: dict[str, int], fresh: list[Entry]) -> Entry:
+    entry = stored.get((notice.key, user_id))
+    if entry is None:
+        last[user_id] += 1
+        entry = Entry(notification_id(notice, user_id), notice.key, user_id, last[user_id])
+        fresh.append(entry)
+    return entry

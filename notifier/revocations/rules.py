@@ -1,0 +1,61 @@
+"""What stands against a user: revoked tokens, bans. Pure; source: protocol.md, «Events from internal services».
+
+`user.revoked` `{userId}`: tokens issued before it no longer count. `user.banned` `{userId, until?}`: nobody connects as
+that user until then (RFC 3339), or ever when it does not say; a later event overrides, one that is over ends the ban.
+"""
+
+import msgspec
+
+from notifier.events.notifications import happened_at_ms
+from shared.bus.events import USER_BANNED, USER_REVOKED, Event, event_key
+from shared.commands.notifier import FOR_EVER_MS, Standing
+from shared.errors import Malformed
+from shared.protocol.validation import Id, detail_of
+from shared.times import from_iso
+
+VERDICTS = frozenset({USER_REVOKED, USER_BANNED})
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One event against a user. `banned_until_ms` None: it revokes what was issued before `at_ms`."""
+
+    key: str
+    at_ms: int
+    user_id: str
+    banned_until_ms: int | None
+
+
+class _Data(msgspec.Struct, frozen=True, rename="camel"):
+    user_id: Id
+    until: str | None = None
+
+
+def read_verdict(event: Event, now_ms: int) -> Verdict:
+    """The verdict that an event brings. Raises Malformed with the field and the reason."""
+    if event.type not in VERDICTS:
+        raise Malformed(f"type: {event.type} needs the routing key {event.type}")
+    try:
+        data = msgspec.convert(event.data, _Data)
+    except msgspec.ValidationError as error:
+        detail = detail_of(error)
+        raise Malformed(f"data.{detail.field}: {detail.reason}") from error
+    until_ms = None if event.type == USER_REVOKED else _until_ms(data.until)
+    return Verdict(event_key(event), happened_at_ms(event, now_ms), data.user_id, until_ms)
+
+
+def apply(verdict: Verdict, standing: Standing | None, version: int) -> Standing:
+    """The standing of the verdict's user from now on. Applied twice, it is the same but for the version."""
+    before = standing or Standing(user_id=verdict.user_id, version=0)
+    if verdict.banned_until_ms is None:
+        issued_before_ms = max(before.issued_before_ms, verdict.at_ms)
+        return msgspec.structs.replace(before, version=version, issued_before_ms=issued_before_ms)
+    return msgspec.structs.replace(before, version=version, banned_until_ms=verdict.banned_until_ms)
+
+
+def _until_ms(until: str | None) -> int:
+    if until is None:
+        return FOR_EVER_MS
+    try:
+        return min(max(from_iso(until.upper()), 0), FOR_EVER_MS)
+    except (ValueError, OverflowError) as error:
+        raise Malformed("data.until: is not an RFC 3339 time with an offset") from error

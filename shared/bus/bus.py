@@ -1,0 +1,427 @@
+"""The bus: one broker connection a process; lines batched out with confirms, bodies split into lines in.
+
+What stands on it:
+
+- `publish` gathers lines by destination and resolves when the broker has confirmed the body that carries them.
+- `ask` sends a command; its reply line comes back until the command's deadline. `request` awaits and reads it.
+- `consume` attends to batches of lines, one at a time and in order, and settles them (see `shared.bus.consumer`).
+- `listen` hands every body of a process's own queue to a plain function, unacknowledged: the gateway's fast path.
+
+The connection is made again for ever, with backoff; queues, bindings and consumers are restored each time, and then the
+`on_connected` hooks run, because what was missed meanwhile only they can know. Publishing while disconnected, or
+while the broker confirms nothing, fails at once with Unavailable: who must not lose a line has not acknowledged its
+cause, and does it again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from shared.bus.amqp import LOST, Letter, Link
+from shared.bus.batching import Lanes, Parcel, split_lines
+from shared.bus.confirms import Confirm
+from shared.bus.consumer import Consumer, Handler
+from shared.bus.delivery import Delivery
+from shared.bus.pending_requests import Replies, read_reply
+from shared.bus.topology import (
+    COMMANDS,
+    DEAD,
+    DELIVERIES,
+    EVENTS,
+    QueueSpec,
+    queue_label,
+    queues,
+    shard_key,
+    shard_of,
+)
+from shared.commands.command import Command, Reply, request_id_of, request_ids_of
+from shared.encoding import to_json
+from shared.errors import Unavailable
+from shared.telemetry import logs, metrics, tracing
+from shared.times import now_ms
+
+log = logs.get(__name__)
+
+R = TypeVar("R")
+Lane = tuple[str, str | None, str | None]  # exchange; its one routing key, if it has one; reply queue
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 1.0
+STALLED_S = 2.0  # without a confirm: the broker is blocked (memory, disk), frozen, or cut off
+GATHERED_MAX_BYTES = 64 * 1024 * 1024
+REPLY_QUEUE_EXPIRES_MS = 60_000
+DEADLINE_SWEEP_S = 0.1
+MEASURE_INTERVAL_S = 5.0
+DEFAULT_EXCHANGE = "default"  # what metrics call the exchange without a name
+
+
+class _Listener(NamedTuple):
+    queue: QueueSpec
+    on_body: Callable[[bytes], None]
+
+
+class Bus:
+    """One process's connection to RabbitMQ. Use as an async context manager.
+
+    `name` is shown in the broker's list of connections and names the reply queue; make it unique (a node id).
+    """
+
+    def __init__(self, url: str, name: str, *, request_timeout_s: float = 5.0) -> None:
+        self.name = name
+        self.request_timeout_s = request_timeout_s
+        self.on_connected: list[Callable[[], Awaitable[None]]] = []
+        self.on_disconnected: list[Callable[[], object]] = []  # run before anything comes over a next connection
+        self._url = url
+        self._lanes: Lanes[Lane, Confirm] = Lanes(GATHERED_MAX_BYTES)
+        self._flush_is_due = False
+        self._tasks = asyncio.TaskGroup()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._leaving = False
+        self._link: Link | None = None
+        self._connected = asyncio.Event()
+        self._unconfirmed: dict[Confirm, float] = {}  # oldest first: since when
+        self._consumers: list[Consumer] = []
+        self._listeners: list[_Listener] = []
+        self._own_queues: list[QueueSpec] = []
+        self._bindings: set[tuple[str, str, str]] = set()
+        self._replies = Replies()
+        self._sent = 0
+        self._reply_queue = QueueSpec(f"reply.{name}", {"x-expires": REPLY_QUEUE_EXPIRES_MS}, ())
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._listeners.append(_Listener(self._reply_queue, self._replies.take))
+        self._keepers = [
+            self._tasks.create_task(self._keep_connected(), name="bus-keeper"),
+            self._tasks.create_task(self._keep_deadlines(), name="bus-deadlines"),
+            self._tasks.create_task(self._measure(), name="bus-measurer"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for consumer in list(self._consumers):
+            await self.stop(consumer)
+        self._leaving = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    # Connection -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker can be reached right now."""
+        return self._connected.is_set()
+
+    async def readiness(self) -> str | None:
+        """None when connected and every queue is consumed, else the reason."""
+        if not self.is_connected:
+            return "broker: not connected"
+        missing = [consumer.queue for consumer in self._consumers if not consumer.is_attached]
+        return f"broker: not consumed yet: {', '.join(sorted(missing))}" if missing else None
+
+    async def wait_connected(self) -> None:
+        """Return once connected."""
+        await self._connected.wait()
+
+    async def _keep_connected(self) -> None:
+        backoff_s = BACKOFF_FIRST_S
+        first = True
+        try:
+            while True:
+                try:
+                    link = await self._connect()
+                except LOST as error:
+                    log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=backoff_s)
+                    await self._disconnect()
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+                    continue
+                log.info("broker_connected")
+                metrics.BUS_RECONNECTS.inc(0 if first else 1)
+                backoff_s, first = BACKOFF_FIRST_S, False
+                await link.closed.wait()
+                log.warning("broker_connection_lost")
+                await self._disconnect()
+        finally:
+            await self._disconnect()
+
+    async def _connect(self) -> Link:
+        """Connect and restore everything."""
+        self._link = link = await Link.open(self._url, self.name)
+        for name, kind in ((COMMANDS, "direct"), (DELIVERIES, "direct"), (EVENTS, "topic")):
+            await link.declare_exchange(name, kind)
+        for spec in (*queues(), *self._own_queues):
+            await link.declare(spec)
+        for listener in self._listeners:
+            await link.listen(listener.queue, listener.on_body)
+        for queue, exchange, key in sorted(self._bindings):
+            await link.bind(queue, exchange, key)
+        self._connected.set()  # before the first consumer, whose answers could not leave else
+        metrics.BUS_CONNECTED.set(1)
+        for consumer in list(self._consumers):
+            await link.consume(consumer)
+        for hook in self.on_connected:
+            await hook()
+        return link
+
+    async def _disconnect(self) -> None:
+        self._connected.clear()
+        metrics.BUS_CONNECTED.set(0)
+        link, self._link = self._link, None
+        for consumer in self._consumers:
+            consumer.connection_lost()
+        for forget in self.on_disconnected:
+            forget()
+        if link is not None:
+            await link.close()
+
+    async def _measure(self) -> None:
+        """Bring to the metrics what waits, here and at the broker, as long as the bus lasts."""
+        while not self._leaving:  # aio-pika may take a cancellation for the end of one call
+            await asyncio.sleep(MEASURE_INTERVAL_S)
+            metrics.BUS_GATHERED_BYTES.set(self._lanes.waiting_bytes)
+            for consumer in list(self._consumers):
+                consumer.measure(now_ms())
+                if self._link is not None and self.is_connected:
+                    with suppress(*LOST):
+                        consumer.measure_depth(await self._link.depth(consumer.queue))
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether what has waited longest for the broker has waited for 2 s."""
+        oldest_s = next(iter(self._unconfirmed.values()), None)
+        return oldest_s is not None and time.monotonic() - oldest_s > STALLED_S
+
+    # Out ------------------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, exchange: str, key: str, line: bytes, *, reply_to: str | None = None, expires_at_ms: int | None = None
+    ) -> "asyncio.Future[None]":
+        """Send a line. The future resolves on the broker's confirm, or raises Unavailable; nobody has to await it."""
+        return self._gather((exchange, key, reply_to), key, line, expires_at_ms).done
+
+    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
+        """Send a delivery to the gateways that listen to its shard.
+
+        Deliveries to all shards share one lane, and its bodies go to every shard that they have a line for
+        (`_send_parcel`): a gateway with many sockets listens to most shards anyway, and passes over what it has no
+        channel for. At 3,000 messages a second in 200 rooms that is one AMQP message instead of thirty.
+        """
+        shard = shard_key(shard_of(delivery.channel))
+        return self._gather((DELIVERIES, None, None), shard, delivery.to_line(), None).done
+
+    def reply(self, reply_to: str, line: bytes) -> None:
+        """Send a reply line. If it cannot be sent, its caller's deadline tells the caller."""
+        self.publish("", reply_to, line)
+
+    async def dead_letter(self, body: bytes, *, queue: str, reason: str) -> None:
+        """Keep what cannot be processed in `realtime.dead`, with the reason and its queue in headers.
+
+        Raises Unavailable.
+        """
+        headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
+        await self._send("", DEAD, body, headers=headers, is_lasting=True)
+        metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
+        whose = request_ids_of([body])
+        log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
+
+    def _gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None) -> "Confirm":
+        if not self.is_connected:
+            return Confirm.failed("the broker is not connected")
+        if self._unconfirmed and self.is_stalled:
+            return Confirm.failed("the broker takes nothing")
+        parcel = self._lanes.add(lane, key, line, self._new_confirm, expires_at_ms)
+        if parcel is None:
+            return Confirm.failed("too much waits for the broker")
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        return parcel.waiter
+
+    def _new_confirm(self) -> "Confirm":
+        confirm = Confirm()
+        self._unconfirmed[confirm] = time.monotonic()
+        return confirm
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        for parcel in self._lanes.ready():
+            self._tasks.create_task(self._send_parcel(parcel))
+
+    async def _send_parcel(self, parcel: "Parcel[Lane, Confirm]") -> None:
+        exchange, _, reply_to = parcel.lane
+        key, *more_keys = parcel.keys
+        self._sent += 1
+        try:
+            await self._send(
+                exchange,
+                key,
+                parcel.body(),
+                message_id=str(self._sent),  # aiormq's own are random and cost more
+                reply_to=reply_to,
+                expires_in_ms=None if parcel.expires_at_ms is None else max(parcel.expires_at_ms - now_ms(), 1),
+                headers={"CC": more_keys} if more_keys else None,  # https://www.rabbitmq.com/docs/sender-selected
+            )
+        except Unavailable as error:
+            parcel.waiter.fail(error)
+            self._replies.fail(parcel.waiter.command_ids, str(error))
+        else:
+            parcel.waiter.resolve()
+            metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
+            metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
+        finally:
+            del self._unconfirmed[parcel.waiter]
+            if self._lanes.arrived(parcel):
+                self._flush()
+
+    async def _send(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
+        """`properties` as `Link.publish` takes them. Raises Unavailable."""
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        started_s = time.perf_counter()
+        try:
+            await self._link.publish(exchange, key, body, **properties)
+        except LOST as error:
+            metrics.BUS_SEND_FAILURES.labels(exchange or DEFAULT_EXCHANGE).inc()
+            raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+        metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
+
+    async def letters(self, settle: Callable[[Letter], Awaitable[bool]]) -> int:
+        """Show each dead letter to `settle`, oldest first; one for which it returns True is gone, the others stay.
+
+        Returns how many there were. What comes meanwhile is not looked at. Raises Unavailable.
+        """
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            return await self._link.letters(settle)
+        except LOST as error:
+            raise Unavailable(f"the broker was lost: {error or type(error).__name__}") from error
+
+    # Request and reply ----------------------------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int:
+        """The deadline of a request that starts now."""
+        return now_ms() + round(self.request_timeout_s * 1000)
+
+    async def request(
+        self, key: str, command: Command, reply: type[R], *, exchange: str = COMMANDS, expires: bool = True
+    ) -> R:
+        """Send a command to a queue of `realtime.commands`, or of another exchange, and await its reply.
+
+        The broker drops it once it is late, which a queue with a dead letter exchange must not be asked for: there the
+        worker does. Raises Refusal with the worker's answer, Unavailable when there is none in time.
+        """
+        return read_reply(await self.ask(key, command, exchange=exchange, expires=expires), reply)
+
+    def ask(
+        self, key: str, command: Command, *, exchange: str = COMMANDS, expires: bool = True
+    ) -> "asyncio.Future[Reply]":
+        """Send a command; the future is its reply, or Unavailable: it could not be sent, or was not answered by its
+        deadline. HOT: what `request` does, without a coroutine and a timer a command."""
+        op = str(command.__struct_config__.tag)
+        if (span := tracing.ask(op)) is not None:
+            command = msgspec.structs.replace(command, trace=span.trace)
+        if logs.details:
+            log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
+        expires_at_ms = command.deadline_ms if expires else None
+        confirm = self._gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
+        arriving = self._replies.expect(command, span)
+        if confirm.done.done():
+            self._replies.fail([command.id], str(confirm.done.exception()))
+        else:
+            confirm.command_ids.append(command.id)
+        return arriving
+
+    async def _keep_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(DEADLINE_SWEEP_S)
+            self._replies.end_late(now_ms())
+            for confirm, since_s in self._unconfirmed.items():
+                if time.monotonic() - since_s <= STALLED_S:
+                    break
+                self._replies.fail(confirm.command_ids, "the broker takes nothing")
+
+    # In -------------------------------------------------------------------------------------------------------------
+
+    async def consume(
+        self,
+        queue: str | QueueSpec,
+        handle: Handler,
+        *,
+        prefetch: int = 200,
+        max_lines: int = 500,
+        concurrency: int = 1,
+        split: Callable[[bytes], list[bytes]] = split_lines,
+    ) -> Consumer:
+        """Attend to a queue from now on, over every connection. With `concurrency` 1 the queue's order is kept.
+
+        A `QueueSpec` is a queue of this process's own, and is declared at every connection.
+        """
+        if isinstance(queue, QueueSpec):
+            self._own_queues.append(queue)
+            if self._link is not None and self.is_connected:
+                with suppress(*LOST):
+                    await self._link.declare(queue)
+        consumer = Consumer(
+            queue if isinstance(queue, str) else queue.name,
+            handle,
+            self.dead_letter,
+            prefetch=prefetch,
+            max_lines=max_lines,
+            concurrency=concurrency,
+            split=split,
+        )
+        self._consumers.append(consumer)
+        consumer.run(self._tasks)
+        if self._link is not None and self.is_connected:
+            try:
+                await self._link.consume(consumer)
+            except LOST:
+                if self._link is not None:
+                    self._link.closed.set()  # a connection that will not do this is made anew
+        return consumer
+
+    async def stop(self, consumer: Consumer) -> None:
+        """Take nothing more, finish what is in hand, give the rest back to the queue."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+        if self._link is not None:
+            self._link.consumed_no_more(consumer.queue)
+        with suppress(*LOST):
+            await consumer.stop()
+
+    async def listen(self, queue: QueueSpec, on_body: Callable[[bytes], None]) -> None:
+        """Hand each body of a process's own queue to `on_body`, over every connection. Without acknowledgements."""
+        self._listeners.append(_Listener(queue, on_body))
+        if self._link is not None and self.is_connected:
+            with suppress(*LOST):
+                await self._link.listen(queue, on_body)
+
+    async def bind(self, queue: str, exchange: str, key: str) -> None:
+        """Bind a process's own queue, over every connection. Raises Unavailable; the binding then comes later."""
+        self._bindings.add((queue, exchange, key))
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            await self._link.bind(queue, exchange, key)
+        except LOST as error:
+            raise Unavailable(f"could not bind: {error}") from error
+
+    async def unbind(self, queue: str, exchange: str, key: str) -> None:
+        """Undo `bind`. Raises Unavailable."""
+        self._bindings.discard((queue, exchange, key))
+        if self._link is None or not self.is_connected:
+            return
+        try:
+            await self._link.unbind(queue, exchange, key)
+        except LOST as error:
+            raise Unavailable(f"could not unbind: {error}") from error

@@ -1,0 +1,272 @@
+"""One queue's consumer: batches of lines to a handler, and what becomes of them. The ack policy stands here alone.
+
+    handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
+    handler raises Unavailable             → tried again after a pause, for as long as it takes: every line would fail;
+                                             while stopping: left unacknowledged
+    handler raises anything else           → each line alone, five times with growing pauses; then realtime.dead
+    cancelled, or the connection is lost   → left unacknowledged: the broker delivers it again
+
+A line that is tried again, by us or by the broker, is marked `redelivered`: an earlier try may have taken effect.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.bus.topology import queue_label
+from shared.commands.command import asked_at_ms, request_ids_of
+from shared.errors import Unavailable
+from shared.telemetry import logs, metrics
+from shared.times import now_ms
+
+log = logs.get(__name__)
+
+UNAVAILABLE_PAUSE_FIRST_S = 0.1
+UNAVAILABLE_PAUSE_MAX_S = 1.0
+FAILURE_PAUSE_FIRST_S = 0.05
+TRIES_MAX = 5
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of a body, and how to answer it. `verdict` is the handler's to keep over its tries."""
+
+    body: bytes
+    reply_to: str | None
+    routing_key: str
+    redelivered: bool
+    rejected: str | None = None
+    verdict: int | None = None
+
+    def reject(self, reason: str) -> None:
+        """This line can never be processed: it goes to realtime.dead with the reason."""
+        self.rejected = reason
+
+
+@dataclass(slots=True, eq=False)
+class Inbound:
+    """One AMQP message. `acknowledge(multiple)` settles it, or it and all before it."""
+
+    lines: list[Line]
+    acknowledge: Callable[[bool], Awaitable[None]]
+    since_ms: int = 0  # when its first line was made, if that tells, or when it came
+
+
+class Stoppable(Protocol):
+    """The consumer's channel, as the bus gives it."""
+
+    async def cancel(self) -> None:
+        """Take nothing more from the queue."""
+
+    async def close(self) -> None:
+        """Give back to the queue what is not acknowledged."""
+
+
+Handler = Callable[[list[Line]], Awaitable[None]]
+DeadLetter = Callable[..., Awaitable[None]]
+
+
+class Consumer:
+    """Batches from one queue. The bus feeds it with `accept`; its workers call the handler.
+
+    What waits is bounded by the channel's prefetch, in AMQP messages of at most 64 KB.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        handle: Handler,
+        dead_letter: DeadLetter,
+        *,
+        prefetch: int,
+        max_lines: int,
+        concurrency: int,
+        split: Callable[[bytes], list[bytes]],
+    ) -> None:
+        self.queue = queue
+        self.prefetch = prefetch
+        self.split = split
+        self._handle = handle
+        self._dead_letter = dead_letter
+        self._max_lines = max_lines
+        self._concurrency = concurrency
+        self._inbox: deque[Inbound] = deque()
+        self._arrived = asyncio.Event()
+        self._connection = 0  # counts up with each lost connection; what came before can no longer be settled
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self._channel: Stoppable | None = None
+        self._workers: list[asyncio.Task[None]] = []
+        self._in_hand: list[Inbound] = []
+        self._label = queue_label(queue)
+        self._waited = metrics.BUS_WAIT_SECONDS.labels(self._label)
+
+    def run(self, tasks: asyncio.TaskGroup) -> None:
+        """Start the workers."""
+        for number in range(self._concurrency):
+            self._workers.append(tasks.create_task(self._work(), name=f"consume-{self.queue}-{number}"))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is to be taken from the queue."""
+        return self._stopping
+
+    def connected(self, channel: Stoppable) -> None:
+        """The bus has a channel for this consumer."""
+        self._channel = channel
+
+    def connection_lost(self) -> None:
+        """Forget what waits: the broker delivers it again. What is in hand runs on, its outcome unsettled."""
+        self._connection += 1
+        self._channel = None
+        self._inbox.clear()
+        self._arrived.clear()
+
+    def accept(self, inbound: Inbound) -> None:
+        """Queue one AMQP message for the workers."""
+        if self._stopping:
+            return
+        inbound.since_ms = (asked_at_ms(inbound.lines[0].body) if inbound.lines else None) or now_ms()
+        self._inbox.append(inbound)
+        self._arrived.set()
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the broker gives this consumer what comes."""
+        return self._channel is not None and not self._stopping
+
+    def measure(self, at_ms: int) -> None:
+        """Bring to the metrics what waits here and since when."""
+        metrics.BUS_BACKLOG_LINES.labels(self._label).set(sum(len(inbound.lines) for inbound in self._inbox))
+        begun = [*self._in_hand, *([self._inbox[0]] if self._inbox else [])]
+        oldest_ms = min((inbound.since_ms for inbound in begun), default=at_ms)
+        metrics.BUS_OLDEST_SECONDS.labels(self._label).set(max(at_ms - oldest_ms, 0) / 1000)
+
+    def measure_depth(self, messages: int) -> None:
+        """Bring to the metrics what waits at the broker."""
+        if not self._stopping:
+            metrics.BUS_QUEUE_DEPTH.labels(self._label).set(messages)
+
+    async def stop(self) -> None:
+        """Take nothing more, finish what is in hand, give the rest back."""
+        self._stopping = True
+        self._inbox.clear()
+        channel = self._channel
+        try:
+            if channel is not None:
+                await channel.cancel()
+            await self._idle.wait()
+            if channel is not None:
+                await channel.close()
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+            for gauge in (metrics.BUS_BACKLOG_LINES, metrics.BUS_OLDEST_SECONDS, metrics.BUS_QUEUE_DEPTH):
+                gauge.remove(self._label)  # what waits is another's
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._take()
+            if not batch:
+                continue
+            self._busy += 1
+            self._in_hand.append(batch[0])
+            self._idle.clear()
+            try:
+                await self._attend(batch)
+            finally:
+                self._busy -= 1
+                self._in_hand.remove(batch[0])
+                if not self._busy:
+                    self._idle.set()
+
+    def _take(self) -> list[Inbound]:
+        batch: list[Inbound] = []
+        lines = 0
+        while self._inbox and (not batch or lines + len(self._inbox[0].lines) <= self._max_lines):
+            inbound = self._inbox.popleft()
+            lines += len(inbound.lines)
+            batch.append(inbound)
+        if not self._inbox:
+            self._arrived.clear()
+        return batch
+
+    async def _attend(self, batch: list[Inbound]) -> None:
+        connection = self._connection
+        lines = [line for inbound in batch for line in inbound.lines]
+        self._count(lines)
+        started_s = time.perf_counter()
+        if not await self._try(lines, connection, tries_max=1):
+            for line in lines:
+                if not await self._try([line], connection, tries_max=TRIES_MAX):
+                    line.reject("its processing failed again and again; see the logs")
+        metrics.BUS_BATCH_SECONDS.labels(self._label).observe(time.perf_counter() - started_s)
+        await self._settle(batch, lines, connection)
+
+    def _count(self, lines: list[Line]) -> None:
+        metrics.BUS_LINES_TAKEN.labels(self._label).inc(len(lines))
+        metrics.BUS_BATCH_LINES.labels(self._label).observe(len(lines))
+        at_ms = now_ms()
+        for line in lines:
+            if not line.redelivered and (made_ms := asked_at_ms(line.body)) is not None:
+                self._waited.observe(max(at_ms - made_ms, 0) / 1000)
+
+    async def _try(self, lines: list[Line], connection: int, *, tries_max: int) -> bool:
+        """Run the handler until it is done (True; also when the connection is lost) or has failed too often."""
+        failures = 0
+        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        while connection == self._connection:
+            try:
+                await self._handle(lines)
+                return True
+            except Unavailable as error:
+                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s, **_whose(lines))
+                metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
+                _mark_redelivered(lines)
+                if self._stopping:  # left unacknowledged: the broker gives it to another
+                    self._connection += 1
+                    return True
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+            except Exception:  # the wall around one bus delivery
+                failures += 1
+                log.exception("batch_failed", queue=self.queue, failures=failures, **_whose(lines))
+                metrics.BUS_RETRIES.labels(self._label, "failure").inc()
+                _mark_redelivered(lines)
+                if failures >= tries_max:
+                    return False
+                await asyncio.sleep(FAILURE_PAUSE_FIRST_S * 2**failures)
+        return True
+
+    async def _settle(self, batch: list[Inbound], lines: list[Line], connection: int) -> None:
+        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        for line in lines:
+            while line.rejected is not None and connection == self._connection:
+                try:
+                    await self._dead_letter(line.body, queue=self.queue, reason=line.rejected)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+        if connection != self._connection:
+            return
+        if self._concurrency == 1:
+            await batch[-1].acknowledge(True)
+        else:
+            for inbound in batch:
+                await inbound.acknowledge(False)
+
+
+def _whose(lines: list[Line]) -> dict[str, object]:
+    return {"lines": len(lines), "request_ids": request_ids_of(line.body for line in lines)}
+
+
+def _mark_redelivered(lines: list[Line]) -> None:
+    for line in lines:
+        line.redelivered = True

@@ -1,0 +1,100 @@
+"""Events of internal services: CloudEvents 1.0 JSON on the exchange `realtime.events`. Pure; source: protocol.md."""
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+
+from shared.encoding import to_json
+from shared.errors import Malformed, Refusal
+from shared.protocol.validation import Id, decode
+from shared.times import from_iso
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+EventType = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\Z", max_length=128)]
+
+MARKET_TICK = "market.tick"
+USER_UPDATED = "user.updated"
+USER_REVOKED = "user.revoked"
+USER_BANNED = "user.banned"
+NOTIFICATION_CREATED = "notification.created"
+POST_CREATED = "post.created"
+TRADE_CREATED = "trade.created"
+SESSION_STARTED = "session.started"
+SESSION_ENDED = "session.ended"
+
+NOTIFICATION_NEW = "notification:new"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A CloudEvent. `data` is a JSON object, or for market.tick also an array of them."""
+
+    specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
+    id: Name
+    source: Name
+    type: EventType
+    data: dict[str, Any] | list[dict[str, Any]]
+    time: str | None = None
+    audience: str | None = None
+
+
+class UserRef(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of an event's data that names a user."""
+
+    user_id: Id
+
+
+_decoder = msgspec.json.Decoder(Event)
+
+
+def decode_event(body: bytes) -> Event:
+    """Read one event. Raises Malformed with the field and the reason."""
+    try:
+        event = decode(body, _decoder)
+        to_json(event.data)  # what cannot be written again (integers beyond 64 bits) is refused here, not in delivery
+    except Refusal as refusal:
+        raise Malformed(refusal.message) from refusal
+    except TypeError as error:
+        raise Malformed(f"data: {error}") from error
+    if event.type != MARKET_TICK and not isinstance(event.data, dict):
+        raise Malformed("data: must be an object")
+    event_time_ms(event)
+    return event
+
+
+def event_time_ms(event: Event) -> int | None:
+    """When it happened, as the event says (RFC 3339), in ms since 1970. Raises Malformed."""
+    if event.time is None:
+        return None
+    try:
+        return from_iso(event.time.upper())  # RFC 3339 allows a small t and z
+    except (ValueError, OverflowError) as error:
+        raise Malformed("time: is not an RFC 3339 time with an offset") from error
+
+
+def event_key(event: Event) -> str:
+    """Names the event among all: 32 hex digits made from its source and id, which CloudEvents keep unique together."""
+    return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
+
+
+def split_events(body: bytes) -> list[bytes]:
+    """The events of one AMQP body: one a line where its first or last line is JSON by itself, else the body whole."""
+    lines = body.strip().split(b"\n")
+    if len(lines) > 1 and (_is_json(lines[0]) or _is_json(lines[-1])):
+        return [line for line in lines if line.strip()]
+    return [body]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
+def client_type(event_type: str) -> str:
+    """`post.created` → `post:created`; `notification.created` is `notification:new` to clients."""
+    if event_type == NOTIFICATION_CREATED:
+        return NOTIFICATION_NEW
+    return event_type.replace(".", ":")

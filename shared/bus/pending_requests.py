@@ -1,0 +1,102 @@
+"""Commands that wait for their replies, until their deadlines."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from prometheus_client import Histogram
+
+from shared.bus.batching import split_lines
+from shared.commands.command import Command, Reply, request_id_of
+from shared.errors import ErrorCode, RealtimeError, Unavailable
+from shared.protocol.validation import decode
+from shared.telemetry import logs, metrics, tracing
+
+log = logs.get(__name__)
+
+R = TypeVar("R")
+
+_request_seconds: dict[tuple[str, str], Histogram] = {}
+_reply_decoder = msgspec.json.Decoder(Reply)
+
+
+class _Asked(NamedTuple):
+    """A command whose reply has not come."""
+
+    arriving: "asyncio.Future[Reply]"
+    op: str
+    request_id: str
+    asked_at_s: float
+    span: tracing.Asked | None
+
+    def measure(self, outcome: str) -> None:
+        """HOT: the children are kept, which `labels` would take 1 us to find."""
+        child = _request_seconds.get((self.op, outcome))
+        if child is None:
+            child = _request_seconds[self.op, outcome] = metrics.REQUEST_SECONDS.labels(self.op, outcome)
+        took_s = time.perf_counter() - self.asked_at_s
+        child.observe(took_s)
+        if self.span is not None:
+            self.span.end(outcome)
+        if logs.details:
+            log.debug("command_answered", request_id=self.request_id, op=self.op, outcome=outcome, took_s=took_s)
+
+
+class Replies:
+    """All commands of a process that have not been answered. Bounded by their deadlines."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, _Asked] = {}
+        self._deadlines: list[tuple[int, str]] = []  # a heap of all commands, those answered since among them
+
+    def expect(self, command: Command, span: tracing.Asked | None) -> "asyncio.Future[Reply]":
+        """The reply to come, or Unavailable. HOT: no coroutine and no timer a command."""
+        arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        op = str(command.__struct_config__.tag)
+        self._waiting[command.id] = _Asked(arriving, op, request_id_of(command), time.perf_counter(), span)
+        heapq.heappush(self._deadlines, (command.deadline_ms, command.id))
+        return arriving
+
+    def take(self, body: bytes) -> None:
+        """Replies have come."""
+        for line in split_lines(body):
+            try:
+                answer = decode(line, _reply_decoder)
+            except RealtimeError as error:
+                log.error("bad_reply_line", reason=str(error))
+                continue
+            asked = self._waiting.pop(answer.id, None)
+            if asked is not None:
+                asked.measure("ok" if answer.error is None else answer.error.code)
+                if not asked.arriving.done():
+                    asked.arriving.set_result(answer)
+
+    def end_late(self, now_ms: int) -> None:
+        """Tell those whose deadline has passed."""
+        late: list[str] = []
+        while self._deadlines and self._deadlines[0][0] <= now_ms:
+            late.append(heapq.heappop(self._deadlines)[1])
+        self.fail(late, "no answer in time")
+
+    def fail(self, command_ids: Iterable[str], reason: str) -> None:
+        """These will not be answered, as far as they have not been."""
+        failed: list[str] = []
+        for command_id in command_ids:
+            asked = self._waiting.pop(command_id, None)
+            if asked is not None:
+                failed.append(asked.request_id)
+                asked.measure(ErrorCode.UNAVAILABLE)
+                if not asked.arriving.done():
+                    asked.arriving.set_exception(Unavailable(reason))
+        if failed:
+            log.warning("commands_unanswered", reason=reason, commands=len(failed), request_ids=failed[:10])
+
+
+def read_reply(reply: Reply, type_: type[R]) -> R:
+    """What a reply carries. Raises Refusal with the worker's answer."""
+    if reply.error is not None:
+        raise reply.error.to_refusal()
+    return msgspec.json.decode(reply.data, type=type_)

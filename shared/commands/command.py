@@ -1,0 +1,103 @@
+"""How services are asked over `realtime.commands`: the head of every command, and its reply. Pure.
+
+A command line is a `Command` as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or
+`{"id", "error"}`. Workers tolerate fields that they do not know: a newer gateway can talk to an older worker.
+The commands themselves: `chat_commands`, `market_commands`, `notifier_commands`.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from shared.encoding import to_json
+from shared.errors import Detail, ErrorCode, Refusal
+from shared.ids import made_at_ms
+from shared.protocol.server_frames import UserProfile
+from shared.protocol.wire_struct import WireStruct
+
+
+class Caller(WireStruct, frozen=True, kw_only=True):
+    """On whose behalf: the token's subject, and what its claims say. `issued_at_ms` 0: the token does not tell."""
+
+    user_id: str
+    is_admin: bool = False
+    profile: UserProfile = UserProfile()
+    issued_at_ms: int = 0
+
+
+class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    """The head of every command. `deadline_ms` is when its caller gives up (ms since 1970).
+
+    `request_id` is the REST call that asks, for logs; `trace` the span that asks, where tracing is on.
+    """
+
+    id: str
+    deadline_ms: int
+    caller: Caller
+    request_id: str | None = None
+    trace: str | None = None
+
+
+class Replay(WireStruct, frozen=True, kw_only=True):
+    """`frames[i]` is the client frame of seq `first + i`."""
+
+    first: int
+    frames: tuple[msgspec.Raw, ...]
+
+
+class ReplyError(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    code: ErrorCode
+    message: str
+    details: tuple[Detail, ...] = ()
+    retry_after_ms: int | None = None
+
+    def to_refusal(self) -> Refusal:
+        """The refusal as the caller's side raises it."""
+        return Refusal(self.code, self.message, details=self.details, retry_after_ms=self.retry_after_ms)
+
+
+class Reply(WireStruct, frozen=True, kw_only=True):
+    """One of `data` and `error`."""
+
+    id: str
+    data: msgspec.Raw = msgspec.Raw()
+    error: ReplyError | None = None
+
+
+def request_id_of(command: Command) -> str:
+    """What logs call the request that a command belongs to."""
+    return command.request_id or command.id
+
+
+_HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"((?:cmd|msg)_[0-9A-Z]{26})"')
+
+
+def asked_at_ms(line: bytes) -> int | None:
+    """When a line's command was made, by its caller's clock; read without decoding it. None if it is no command."""
+    head = _HEAD.match(line)
+    return None if head is None else made_at_ms(head[1].decode())
+
+
+def request_ids_of(lines: Iterable[bytes]) -> list[str]:
+    """What logs call the first ten of these commands, read without decoding them; other lines are passed over."""
+    heads = (_HEAD.match(line) for line in lines)
+    return [head[1].decode() for head in islice((head for head in heads if head is not None), 10)]
+
+
+def reply_line(command_id: str, data: Any) -> bytes:
+    """The answer to a command that was done."""
+    return to_json({"id": command_id, "data": data})
+
+
+def refusal_line(command_id: str, refusal: Refusal) -> bytes:
+    """The answer to a command that was refused."""
+    error = ReplyError(
+        code=refusal.code,
+        message=refusal.message,
+        details=refusal.details,
+        retry_after_ms=refusal.retry_after_ms,
+    )
+    return to_json({"id": command_id, "error": error})

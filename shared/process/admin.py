@@ -1,0 +1,83 @@
+"""The admin server of a process: `/healthz` (the process runs), `/readyz` (it can do its work), `/metrics`."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.encoding import to_json
+from shared.telemetry import logs, metrics
+
+log = logs.get(__name__)
+
+CHECK_TIMEOUT_S = 2.0
+
+Readiness = Callable[[], Awaitable[str | None]]
+
+
+class Admin:
+    """Answers probes. A check returns None when ready, else the reason; its name stands in the answer."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Readiness] = {}
+        self._began_at_s = time.monotonic()
+        self.port = 0
+        self._asked: set[str] = set()
+
+    @asynccontextmanager
+    async def serving(self, host: str, port: int) -> AsyncIterator[None]:
+        """Serve while in the context. Port 0 picks one: see `port`. Raises OSError when the port is taken."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+            self.port = runner.addresses[0][1]
+            log.info("admin_listening", port=self.port)
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        """That it answers is the answer: a loop that hangs does not. What is away is no reason to start again."""
+        return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        checks = dict(self.checks)
+        answers = await asyncio.gather(*map(_answer, checks.values()))
+        reasons = {name: reason for name, reason in zip(checks, answers, strict=True) if reason is not None}
+        for name in checks:
+            metrics.READY.labels(name).set(name not in reasons)
+        for name in self._asked - checks.keys():
+            metrics.READY.remove(name)
+        self._asked = set(checks)
+        body = to_json(
+            {"status": "not ready" if reasons else "ready", "checks": list(checks), "reasons": reasons},
+        )
+        return web.Response(status=503 if reasons else 200, body=body, content_type="application/json")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _answer(check: Readiness) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_S:g} s"
+
+
+async def starting() -> str:
+    """The check of a process that is not composed yet; its root takes it away at the end."""
+    return "waiting for broker or database"

@@ -1,0 +1,215 @@
+"""Client frames: one text frame in, a typed request out. Pure; source: protocol.md, «WebSocket».
+
+Names are camelCase on the wire and snake_case here. Unknown fields are ignored.
+"""
+
+from typing import Annotated, Any, assert_never
+
+import msgspec
+
+from shared.errors import ErrorCode, Malformed, Refusal
+from shared.protocol.validation import ClientMessageId, FrameId, Id, MessageText, Seq, Symbol, decode
+
+
+class _In(msgspec.Struct, frozen=True, rename="camel"):
+    """What a client sent; fields that we do not know are passed over."""
+
+
+class ChatroomTarget(_In, frozen=True):
+    chatroom_id: Id
+    since: Seq | None = None
+
+
+class NotificationsTarget(_In, frozen=True):
+    user_id: Id | None = None
+    since: Seq | None = None
+
+
+class MarketTarget(_In, frozen=True):
+    symbols: Annotated[list[Symbol], msgspec.Meta(min_length=1, max_length=1000)]
+    max_rate: Annotated[float, msgspec.Meta(ge=1, le=50)] = 10.0
+
+
+class CommunityTarget(_In, frozen=True):
+    community_id: Id
+
+
+Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget
+
+
+class Auth(_In, frozen=True):
+    token: Annotated[str, msgspec.Meta(min_length=1)]
+    subscriptions: list[msgspec.Raw] = []
+
+
+class Subscribe(_In, frozen=True):
+    target: Target
+
+
+class Unsubscribe(_In, frozen=True):
+    target: Target
+
+
+class ChatSend(_In, frozen=True):
+    chatroom_id: Id
+    message: MessageText
+    client_message_id: ClientMessageId | None = None
+
+
+class ChatDirect(_In, frozen=True):
+    user_id: Id
+    message: MessageText
+    client_message_id: ClientMessageId | None = None
+
+
+class ChatTyping(_In, frozen=True):
+    chatroom_id: Id
+    is_typing: bool
+
+
+class ChatRead(_In, frozen=True):
+    chatroom_id: Id
+    seq: Seq
+
+
+class PresenceGet(_In, frozen=True):
+    user_ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Ping(_In, frozen=True):
+    pass
+
+
+Request = Auth | Subscribe | Unsubscribe | ChatSend | ChatDirect | ChatTyping | ChatRead | PresenceGet | Ping
+
+
+class Incoming(msgspec.Struct, frozen=True):
+    """One client frame, understood. `name` is its `type` as sent."""
+
+    name: str
+    request: Request
+    id: FrameId | None = None
+
+
+class FrameRefused(Refusal):
+    """A frame that is not taken; `name` and `id` are those of the frame as far as they could be read."""
+
+    def __init__(self, refusal: Refusal, name: str | None = None, id: FrameId | None = None) -> None:
+        super().__init__(refusal.code, refusal.message, details=refusal.details, retry_after_ms=refusal.retry_after_ms)
+        self.name = name
+        self.id = id
+
+
+class _Header(msgspec.Struct, frozen=True):
+    type: str
+    id: FrameId | None = None
+    channel: Any = None
+
+
+class _Id(msgspec.Struct, frozen=True):
+    id: FrameId | None = None
+
+
+_header = msgspec.json.Decoder(_Header)
+_id_alone = msgspec.json.Decoder(_Id)
+REQUESTS: dict[str, type[Request]] = {
+    "auth": Auth,
+    "chat:send": ChatSend,
+    "chat:direct": ChatDirect,
+    "chat:typing": ChatTyping,
+    "chat:read": ChatRead,
+    "presence:get": PresenceGet,
+    "ping": Ping,
+}
+TARGETS: dict[str, type[Target]] = {
+    "chatroom": ChatroomTarget,
+    "notifications": NotificationsTarget,
+    "market": MarketTarget,
+    "community": CommunityTarget,
+}
+_REQUESTS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in REQUESTS.items()}
+_TARGETS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in TARGETS.items()}
+_SUBSCRIPTIONS: dict[str, type[Subscribe] | type[Unsubscribe]] = {
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+}
+
+
+def parse(text: str | bytes) -> Incoming:
+    """Read one client frame. Raises FrameRefused: BAD_FRAME, UNKNOWN_TYPE or VALIDATION."""
+    header = _parse_header(text)
+    try:
+        if wrap := _SUBSCRIPTIONS.get(header.type):
+            return Incoming(header.type, wrap(_parse_target(text, header.channel)), header.id)
+        if (decoder := _REQUESTS.get(header.type)) is None:
+            raise Refusal(ErrorCode.UNKNOWN_TYPE, f"type: {header.type[:64]!r} is not known")
+        return Incoming(header.type, decode(text, decoder), header.id)
+    except Refusal as refusal:
+        raise FrameRefused(refusal, header.type, header.id) from refusal
+
+
+def parse_subscription(entry: msgspec.Raw) -> Incoming:
+    """Read one entry of `auth.subscriptions`: a subscribe frame, its `type` optional. Raises FrameRefused."""
+    try:
+        header = decode(bytes(entry), _entry)
+    except Refusal as refusal:
+        raise FrameRefused(refusal, "subscribe") from refusal
+    try:
+        if header.type not in (None, "subscribe"):
+            raise Refusal.invalid("type", "an entry of subscriptions is a subscribe frame")
+        return Incoming("subscribe", Subscribe(_parse_target(bytes(entry), header.channel)), header.id)
+    except Refusal as refusal:
+        raise FrameRefused(refusal, "subscribe", header.id) from refusal
+
+
+class _EntryHeader(msgspec.Struct, frozen=True):
+    type: str | None = None
+    id: FrameId | None = None
+    channel: Any = None
+
+
+_entry = msgspec.json.Decoder(_EntryHeader)
+
+
+def _parse_header(text: str | bytes) -> _Header:
+    try:
+        return decode(text, _header)
+    except Malformed as error:
+        raise FrameRefused(Refusal(ErrorCode.BAD_FRAME, str(error))) from error
+    except Refusal as refusal:
+        bad_id = any(detail.field == "id" for detail in refusal.details)
+        code = ErrorCode.VALIDATION if bad_id else ErrorCode.BAD_FRAME
+        id = None if bad_id else _id_of(text)
+        raise FrameRefused(Refusal(code, refusal.message, details=refusal.details), id=id) from refusal
+
+
+def _id_of(text: str | bytes) -> FrameId | None:
+    """The id of what is no frame for another reason, so that its sender knows what is answered."""
+    try:
+        return decode(text, _id_alone).id
+    except (Malformed, Refusal):
+        return None
+
+
+def _parse_target(text: str | bytes, channel: object) -> Target:
+    if channel is None:
+        raise Refusal.invalid("channel", "is missing")
+    if not isinstance(channel, str) or channel not in _TARGETS:
+        raise Refusal.invalid("channel", f"must be one of {', '.join(_TARGETS)}")
+    target: Target = decode(text, _TARGETS[channel])
+    return target
+
+
+def channel_name(target: Target) -> str:
+    """The `channel` word of a target, as clients write it."""
+    match target:
+        case ChatroomTarget():
+            return "chatroom"
+        case NotificationsTarget():
+            return "notifications"
+        case MarketTarget():
+            return "market"
+        case CommunityTarget():
+            return "community"
+        case _:
+            assert_never(target)

@@ -1,0 +1,20 @@
+"""Close codes of `/v1/live`. Pure; source: protocol.md, «Close code»."""
+
+from enum import IntEnum
+
+
+class CloseCode(IntEnum):
+    """Tell the client why the server closes a socket, and so what the client should do."""
+
+    GOING_AWAY = 1001
+    UNSUPPORTED = 1003
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    RESTARTING = 1012
+    OVERLOADED = 1013
+    BAD_FRAMES = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    SILENT = 4408
+    SLOW = 4413
+    RATE_ABUSE = 4429

@@ -1,0 +1,331 @@
+"""Server frames: the `type` of each, and the struct of its `data`. Pure; source: protocol.md, «WebSocket».
+
+`docs/asyncapi.json` is generated from `SERVER_FRAMES`; the docstring of a struct describes its frame there.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from shared.encoding import to_json
+from shared.errors import RETRYABLE, Detail, ErrorCode, Refusal
+from shared.protocol.validation import FrameId, OnlineStatus, Time, one_of
+from shared.protocol.wire_struct import WireStruct
+from shared.times import now_ms, to_iso
+
+# Answers, messages and prices ---------------------------------------------------------------------------------------
+
+
+class UserProfile(WireStruct, frozen=True, kw_only=True):
+    """How a person is shown beside a message; from the token's claims or the last `user.updated`."""
+
+    first_name: str = ""
+    last_name: str = ""
+    avatar: str | None = None
+
+
+class AuthOkData(WireStruct, frozen=True, kw_only=True):
+    """The socket is the user's now. The two intervals are in milliseconds."""
+
+    user_id: str
+    session_id: str
+    server_time: Time
+    expires_at: Time
+    heartbeat_interval: int  # ms
+    connection_timeout: int  # ms
+    max_message_bytes: int
+
+
+class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
+    """`recovered` is False when more than 1,000 messages were missed: then none is replayed."""
+
+    channel: Literal["chatroom"] = "chatroom"
+    chatroom_id: str
+    seq: int
+    recovered: bool
+    replayed: int
+    active_now: int
+
+
+class NotificationsSubscribedData(WireStruct, frozen=True, kw_only=True):
+    """`seq` is the last of the inbox; `recovered` is False when what was missed is not replayed."""
+
+    channel: Literal["notifications"] = "notifications"
+    user_id: str
+    seq: int
+    recovered: bool
+    replayed: int
+
+
+class MarketSubscribedData(WireStruct, frozen=True, kw_only=True):
+    """Of each of `symbols` the latest price follows at once."""
+
+    channel: Literal["market"] = "market"
+    symbols: list[str]
+    unknown: list[str]
+
+
+class CommunitySubscribedData(WireStruct, frozen=True, kw_only=True):
+    """Its events follow as they come."""
+
+    channel: Literal["community"] = "community"
+    community_id: str
+
+
+class ChatAckData(WireStruct, frozen=True, kw_only=True):
+    """The message is on disk."""
+
+    chatroom_id: str
+    message_id: str
+    seq: int
+    client_message_id: str | None
+    timestamp: Time
+
+
+class ChatMessageData(WireStruct, frozen=True, kw_only=True):
+    """A message. `seq` counts the messages of its room, without gaps."""
+
+    chatroom_id: str
+    message_id: str
+    user_id: str
+    message: str
+    timestamp: Time
+    seq: int
+    client_message_id: str | None
+    user: UserProfile
+
+
+class PriceData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
+    """`change` and `changePercent` are against the close of the previous UTC day, or the first price seen.
+
+    `volume` is that of the UTC day so far. `stale` is True once when the source has fallen silent, and False once when
+    the price moves again.
+    """
+
+    symbol: str
+    price: float
+    change: float
+    change_percent: float
+    timestamp: Time
+    seq: int
+    bid: float | None = None
+    ask: float | None = None
+    volume: float | None = None
+    stale: bool | None = None
+
+
+class PongData(WireStruct, frozen=True, kw_only=True):
+    """The server lives."""
+
+    server_time: Time
+
+
+class ErrorData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
+    """What went wrong with `request`. The socket stays open, unless a close code follows."""
+
+    code: Annotated[str, one_of(*ErrorCode)]
+    message: str
+    retryable: bool
+    request: str | None = None
+    retry_after_ms: int | None = None
+    details: tuple[Detail, ...] = ()
+
+
+# Rooms and people ---------------------------------------------------------------------------------------------------
+
+
+class ReadMark(WireStruct, frozen=True, kw_only=True):
+    """How far a user has read."""
+
+    chatroom_id: str
+    user_id: str
+    seq: int
+
+
+class TypingMark(WireStruct, frozen=True, kw_only=True):
+    """Who types, or no longer does."""
+
+    chatroom_id: str
+    user_id: str
+    is_typing: bool
+
+
+class PresenceView(WireStruct, frozen=True, kw_only=True):
+    """Whether a user is online. `last_seen_at`: when they last went offline; null for who never did."""
+
+    user_id: str
+    status: OnlineStatus
+    last_seen_at: Time | None
+
+
+class PresenceState(WireStruct, frozen=True, kw_only=True):
+    """In the order asked."""
+
+    users: tuple[PresenceView, ...]
+
+
+class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing more comes from what these name."""
+
+    channel: Annotated[str, one_of("chatroom", "notifications", "market", "community")]
+    chatroom_id: str | None = None
+    user_id: str | None = None
+    symbols: tuple[str, ...] | None = None
+    community_id: str | None = None
+
+
+class MemberJoinedData(WireStruct, frozen=True, kw_only=True):
+    """A user has become a member of a room that the socket is subscribed to."""
+
+    chatroom_id: str
+    user_id: str
+    user: UserProfile
+    member_count: int
+
+
+class MemberLeftData(WireStruct, frozen=True, kw_only=True):
+    """A user has left, or was removed from, a room that the socket is subscribed to."""
+
+    chatroom_id: str
+    user_id: str
+    member_count: int
+
+
+class ChatroomUpdatedData(WireStruct, frozen=True, kw_only=True):
+    """A room that the socket is subscribed to was changed."""
+
+    chatroom_id: str
+    name: str
+    description: str
+    type: Annotated[str, one_of("public", "private", "group")]
+
+
+class ChatroomDeletedData(WireStruct, frozen=True, kw_only=True):
+    """A room is gone, and so is the subscription to it."""
+
+    chatroom_id: str
+
+
+class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A member of a room that the socket is subscribed to came online, or went offline."""
+
+    user_id: str
+    status: OnlineStatus
+    last_seen_at: Time | None = None
+
+
+class DrainData(WireStruct, frozen=True, kw_only=True):
+    """The server is leaving: connect again after so many milliseconds, and resume."""
+
+    reconnect_after_ms: int
+
+
+# What internal services tell; it is passed on as it came, and may have more than these ------------------------------
+
+
+class NotificationData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A notification. `seq` counts the user's inbox; one that went to all has none."""
+
+    id: str
+    created_at: Time
+    title: str
+    message: str
+    priority: Annotated[str, one_of("low", "medium", "high", "urgent")]
+    seq: int | None = None
+
+
+class PostCreatedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A post in a community that the socket is subscribed to."""
+
+    post_id: str | None = None
+    user_id: str | None = None
+    community_id: str | None = None
+    content: str | None = None
+
+
+class TradeCreatedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A trade."""
+
+    trade_id: str | None = None
+    symbol: str | None = None
+    direction: Annotated[str, one_of("buy", "sell")] | None = None
+    entry_price: float | None = None
+
+
+class SessionStartedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A live session has begun."""
+
+    session_id: str | None = None
+    title: str | None = None
+    speaker_id: str | None = None
+    started_at: Time | None = None
+
+
+class SessionEndedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A live session is over."""
+
+    session_id: str | None = None
+    ended_at: Time | None = None
+
+
+SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "auth:ok": (AuthOkData,),
+    "subscribed": (
+        ChatroomSubscribedData,
+        NotificationsSubscribedData,
+        MarketSubscribedData,
+        CommunitySubscribedData,
+    ),
+    "unsubscribed": (UnsubscribedData,),
+    "pong": (PongData,),
+    "error": (ErrorData,),
+    "chat:ack": (ChatAckData,),
+    "chat:message": (ChatMessageData,),
+    "chat:typing": (TypingMark,),
+    "chat:read": (ReadMark,),
+    "presence:state": (PresenceState,),
+    "user:online": (PresenceData,),
+    "user:offline": (PresenceData,),
+    "member:joined": (MemberJoinedData,),
+    "member:left": (MemberLeftData,),
+    "chatroom:updated": (ChatroomUpdatedData,),
+    "chatroom:deleted": (ChatroomDeletedData,),
+    "market:price": (PriceData,),
+    "notification:new": (NotificationData,),
+    "post:created": (PostCreatedData,),
+    "trade:created": (TradeCreatedData,),
+    "session:started": (SessionStartedData,),
+    "session:ended": (SessionEndedData,),
+    "server:drain": (DrainData,),
+}
+
+# Frames whose data an internal service has the last word on: it may have fields beyond those above.
+PASSED_ON = frozenset({"notification:new", "post:created", "trade:created", "session:started", "session:ended"})
+
+
+# Encoding -----------------------------------------------------------------------------------------------------------
+
+
+def frame(type_: str, data: Any, id: FrameId | None = None) -> bytes:
+    """A server frame as JSON: `type`, `data`, and the `id` of the frame that it answers."""
+    if id is None:
+        return to_json({"type": type_, "data": data})
+    return to_json({"type": type_, "id": id, "data": data})
+
+
+def error_frame(refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> bytes:
+    """An `error` frame."""
+    data = ErrorData(
+        code=refusal.code,
+        message=refusal.message,
+        retryable=refusal.code in RETRYABLE,
+        request=request,
+        retry_after_ms=refusal.retry_after_ms,
+        details=refusal.details,
+    )
+    return frame("error", data, id)
+
+
+def pong_frame(id: FrameId | None) -> bytes:
+    """The answer to `ping`."""
+    return frame("pong", PongData(server_time=to_iso(now_ms())), id)

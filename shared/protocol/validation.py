@@ -1,0 +1,83 @@
+"""JSON in, typed struct out, or a Refusal that names the field and the reason. Also the field types all edges share."""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from shared.errors import Detail, ErrorCode, Malformed, Refusal
+
+T = TypeVar("T")
+
+# What an id may look like wherever one comes in: enough for our own, and for the subjects of other token issuers.
+# No white space, comma (lists of ids), slash (paths) or tab (delivery lines).
+ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
+
+# What may be the name of a symbol: no white space, comma (lists of symbols) or control character either.
+SYMBOL_PATTERN = r"^[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z"
+
+Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
+MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", description="not blank")]
+ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # whatever JSON can echo
+
+
+def one_of(*words: str) -> msgspec.Meta:
+    """Marks a text that we write, for the API documents alone: it is one of these."""
+    return msgspec.Meta(extra_json_schema={"enum": list(words)})
+
+
+# What goes out: it is not checked, but described.
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]  # UTC, milliseconds, Z
+OnlineStatus = Annotated[str, one_of("online", "offline")]
+
+_AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
+_PLAIN_REASONS = {
+    r"Expected `str` matching regex '\\S'": "must not be blank",
+    f"Expected `str` matching regex {ID_PATTERN!r}": "is not an id",
+    f"Expected `str` matching regex {SYMBOL_PATTERN!r}": "is not a symbol",
+}
+
+
+def detail_of(error: msgspec.ValidationError) -> Detail:
+    """The field (a path such as `symbols[2]`; `` for the whole) and the reason that msgspec's message carries."""
+    text = str(error)
+    path = ""
+    if match := _AT_PATH.match(text):
+        text, path = match["reason"], match["path"]
+    if match := _MISSING.match(text):
+        return Detail(f"{path}.{match['field']}".lstrip("."), "is missing")
+    return Detail(path, _PLAIN_REASONS.get(text, text[:1].lower() + text[1:]))
+
+
+def refusal_of(error: msgspec.ValidationError) -> Refusal:
+    """A VALIDATION refusal with the one detail."""
+    detail = detail_of(error)
+    message = f"{detail.field}: {detail.reason}" if detail.field else detail.reason
+    return Refusal(ErrorCode.VALIDATION, message, details=[detail])
+
+
+def decode(body: bytes | str, decoder: "msgspec.json.Decoder[T]") -> T:
+    """Decode JSON. Raises Malformed if it is no JSON at all, Refusal (VALIDATION) if a field is wrong.
+
+    msgspec on hostile input raises three kinds of error that are not a ValidationError; all are caught here.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise refusal_of(error) from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Malformed(f"not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise Malformed("not valid JSON: nested too deeply") from error
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """Check values that came in as text (a query string); numbers are read from it. Raises Refusal."""
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise refusal_of(error) from error

@@ -1,0 +1,44 @@
+"""The publisher of a peer: one socket, the same messages as this project's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench.client import Dialect
+from tests.bench.crowd import Crowd, Opened
+from tests.bench.jobs.pace import paced
+from tests.bench.marks import message_frame, now_us
+from tests.bench.tally import Tally
+from tests.bench.worker import Link
+
+
+@dataclass
+class Publish:
+    """`rate` messages a second, each of `size` bytes, with a seq from 1; `wrap` makes the frame that the peer takes."""
+
+    name: str
+    host: str
+    port: int
+    dialect: Dialect
+    wrap: Callable[[bytes], bytes]
+    room: str
+    rate: float
+    size: int
+
+    async def run(self, link: Link) -> Tally:
+        """Publish until the window ends."""
+        crowd = Crowd(self.host, self.port, 60, 1)
+        if await crowd.open_one(self.dialect) is not Opened.LISTENS:
+            raise ConnectionError(f"the publisher could not join: {dict(crowd.failed)}")
+        (client,) = crowd.clients
+        link.ready("publisher")
+        window = await link.window()
+        seq = 0
+        async for count in paced(window, self.rate):
+            frames: list[bytes] = []
+            for _ in range(count):
+                seq += 1
+                frames.append(self.wrap(message_frame(self.room, seq, self.size, now_us())))
+            client.write(b"".join(frames))
+            link.counts["sent"] = seq
+        link.keep = crowd
+        return Tally(sent=seq, last_seq={self.room: seq})

@@ -1,0 +1,175 @@
+"""Servers that others would pick instead, each in its smallest honest form, installed under build/bench/peers.
+
+Nothing is installed system-wide: npm packages go into that directory, Debian packages are unpacked there.
+"""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.command import Command
+from tests.bench.client import Dialect
+from tests.bench.dialects import Nats, Plain, SocketIo
+from tests.bench.report import DIRECTORY
+from tests.support.server_process import ServerProcess
+from tests.support.services import free_port
+
+INSTALL_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 15.0
+SCRIPTS = Path(__file__).parent / "peers"
+PEERS = DIRECTORY / "peers"
+
+
+class Absent(Exception):
+    """The peer cannot be installed here; the reason."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A kind of server. `command` takes its directory and port and returns what to run."""
+
+    name: str
+    npm: tuple[str, ...]
+    debian: tuple[str, ...]
+    command: Callable[[Path, int], list[str]]
+    listener: Callable[[], Dialect]
+    publisher: Callable[[], Dialect]
+    wrap: Callable[[bytes], bytes]
+    counts: bool = False  # it frames messages as it likes
+
+
+@dataclass(frozen=True)
+class RunningPeer:
+    """A peer that listens."""
+
+    peer: Peer
+    port: int
+    process: ServerProcess
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The server's processes; nginx works in a child."""
+        from tests.bench.processes import children
+
+        pids = [self.process.pid, *children(self.process.pid)]
+        return {f"{self.peer.name}{'' if not number else f' {number}'}": pid for number, pid in enumerate(pids)}
+
+
+def _node(script: str) -> Callable[[Path, int], list[str]]:
+    def command(directory: Path, port: int) -> list[str]:
+        shutil.copy(SCRIPTS / script, directory / script)  # node looks for packages beside the script
+        return ["node", script, str(port)]
+
+    return command
+
+
+def _nats(directory: Path, port: int) -> list[str]:
+    config = (SCRIPTS / "nats.conf").read_text().replace("PORT", str(port))
+    (directory / "nats.conf").write_text(config)
+    return [str(_binary(directory, "nats-server")), "-c", "nats.conf"]
+
+
+def _nchan(directory: Path, port: int) -> list[str]:
+    module = next(directory.rglob("ngx_nchan_module.so"), None)
+    if module is None:
+        raise Absent("the package holds no ngx_nchan_module.so")
+    config = (SCRIPTS / "nchan.conf").read_text()
+    for name, value in (("DIRECTORY", directory), ("MODULES", module.parent), ("PORT", port)):
+        config = config.replace(name, str(value))
+    (directory / "nchan.conf").write_text(config)
+    return [str(_binary(directory, "nginx")), "-p", str(directory), "-c", str(directory / "nchan.conf")]
+
+
+def _binary(directory: Path, name: str) -> Path:
+    found = next(
+        (path for path in directory.rglob(name) if path.is_file() and path.parent.name in ("bin", "sbin")), None
+    )
+    if found is None:
+        raise Absent(f"the package holds no {name}")
+    return found
+
+
+PEERS_BY_NAME = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "uwebsockets",
+            ("uwebsockets",),
+            (),
+            _node("uws.js"),
+            lambda: Plain("/sub"),
+            lambda: Plain("/pub"),
+            Plain.wrap,
+        ),
+        Peer("ws", ("ws",), (), _node("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
+        Peer("socketio", ("socket.io",), (), _node("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
+        Peer("nats", (), ("nats-server",), _nats, Nats, lambda: Nats(listens=False), Nats.wrap, counts=True),
+        Peer(
+            "nchan",
+            (),
+            ("nginx", "nginx-common", "libnginx-mod-nchan"),
+            _nchan,
+            lambda: Plain("/sub"),
+            lambda: Plain("/pub"),
+            Plain.wrap,
+        ),
+    )
+}
+
+
+def install(peer: Peer) -> Path:
+    """Install into a directory of the peer's own, unless that is done. Raises Absent."""
+    directory = PEERS / peer.name
+    done = directory / ".installed"
+    if done.exists():
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    if peer.npm:
+        _run(["npm", "install", "--prefix", str(directory), "--no-audit", "--no-fund", *peer.npm], directory)
+    if peer.debian:
+        _run(["apt-get", "download", *peer.debian], directory)
+        for package in directory.glob("*.deb"):
+            _run(["dpkg-deb", "-x", str(package), str(directory)], directory)
+    done.touch()
+    return directory
+
+
+def _run(command: list[str], directory: Path) -> None:
+    try:
+        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S)
+    except FileNotFoundError as error:
+        raise Absent(f"{command[0]} is not there") from error
+    except subprocess.SubprocessError as error:
+        output = getattr(error, "stderr", b"") or b""
+        raise Absent(f"{' '.join(command[:2])} failed: {output.decode(errors='replace').strip()[-200:]}") from error
+
+
+@contextmanager
+def serving(peer: Peer) -> Iterator[RunningPeer]:
+    """The peer, until the end of the block. Raises Absent."""
+    directory = install(peer)
+    port = free_port()
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}
+    process = ServerProcess(
+        Command(tuple(peer.command(directory, port)), environment, directory), directory / "out.txt"
+    )
+    process.start()
+    try:
+        process.wait_until(lambda: _accepts(port), START_TIMEOUT_S)
+    except (RuntimeError, TimeoutError) as error:
+        process.kill()
+        raise Absent(f"it does not start: {str(error)[-300:]}") from error
+    try:
+        yield RunningPeer(peer, port, process)
+    finally:
+        process.stop(5.0)
+
+
+def _accepts(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False

@@ -1,0 +1,321 @@
+"""The plans of all queries that chat_service makes: its stores are run, the commands that leave are explained.
+
+So nothing can be forgotten that a listed call sends, and a call that is not listed is noticed (`calls_not_made`).
+SecantusDB explains find, aggregate and findAndModify truly (stages, index, keys and documents examined: they agree with
+the times taken), but of update and delete it does not look at the filter: that is explained as a find. What it says was
+returned is from before a limit; here the limit is applied.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from chat_service.messages import Message
+from chat_service.node_store import NodeStore
+from chat_service.presence_store import PresenceRecord, PresenceStore
+from chat_service.profile_store import ProfileStore, Stored
+from chat_service.rooms import Member, Role, Room, RoomType
+from chat_service.store import RoomStore
+from chat_service.write_behind import Post
+from shared.mongo import Database, Document
+from shared.protocol.server_frames import UserProfile
+
+NOW_MS = 1_800_000_000_000
+FILLED_AT_ONCE = 2_000
+DELETED_ROOM = "room_97"
+
+# Where SecantusDB examines more than MongoDB, and why that is left as it is.
+UNSORTED = "SecantusDB reads no index in order and sorts all; MongoDB stops at the limit"
+PREFIXES = "SecantusDB finds no index for beginnings of words and filters the public rooms; MongoDB does"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a store's method; `spare` is why it may examine far more than it returns."""
+
+    name: str
+    run: Callable[[], Awaitable[Any]]
+    spare: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the database goes about one command of a call."""
+
+    call: Call
+    command: str
+    stages: tuple[str, ...]
+    keys_examined: int
+    docs_examined: int
+    returned: int
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with it."""
+        found = ["a collection scan"] if "COLLSCAN" in self.stages else []
+        if not self.call.spare and self.docs_examined > 2 * self.returned + 10:
+            found.append(f"examines {self.docs_examined} to return {self.returned}")
+        return found
+
+    def __str__(self) -> str:
+        title = f"{self.call.name} {self.call.note}".strip()
+        counts = f"keys {self.keys_examined:>6} docs {self.docs_examined:>6} returned {self.returned:>6}"
+        return f"{title:38} {self.command:22} {counts}  {' < '.join(self.stages)}"
+
+
+class Listener(CommandListener):
+    """Keeps the commands that leave while it is told to."""
+
+    def __init__(self) -> None:
+        self.commands: list[Document] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.commands.append(dict(event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+@dataclass
+class Stores:
+    """chat_service's stores on a database whose commands are listened to."""
+
+    rooms: RoomStore
+    presence: PresenceStore
+    nodes: NodeStore
+    profiles: ProfileStore
+
+    @classmethod
+    def on(cls, database: Database) -> "Stores":
+        return cls(RoomStore(database), PresenceStore(database), NodeStore(database), ProfileStore(database))
+
+
+def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
+    """A room; `number` spreads names, types and times."""
+    kinds = (RoomType.PUBLIC, RoomType.PRIVATE, RoomType.PUBLIC, RoomType.GROUP)
+    room = Room(
+        id=room_id,
+        name=f"Traders w{number}",
+        description="",
+        type=kinds[number % 4],
+        created_by="user_0",
+        created_at_ms=NOW_MS - number,
+        active_at_ms=NOW_MS - number,
+    )
+    for name, value in fields.items():
+        setattr(room, name, value)
+    return room
+
+
+def a_message(room_id: str, seq: int) -> Message:
+    """A message of one of a hundred users; every other one with a clientMessageId."""
+    return Message(
+        id=f"{room_id}_msg_{seq}",
+        room_id=room_id,
+        seq=seq,
+        user_id=f"user_{seq % 100}",
+        user=UserProfile(first_name="Ann", last_name="Trader"),
+        text="EUR/USD looks strong above 1.0850 " + "x" * (seq % 100),
+        client_message_id=f"client_{seq}" if seq % 2 else None,
+        created_at_ms=NOW_MS - 10_000_000 + seq,
+    )
+
+
+def a_member(room_id: str, user_id: str) -> Member:
+    """An active member."""
+    return Member(
+        room_id=room_id, user_id=user_id, role=Role.MEMBER, joined_at_ms=NOW_MS, read_seq=0, profile=UserProfile()
+    )
+
+
+async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users: int) -> None:
+    """One room with many messages and every user, among many other rooms, users and gateways."""
+    for first in range(1, messages + 1, FILLED_AT_ONCE):
+        last = min(first + FILLED_AT_ONCE - 1, messages)
+        await stores.rooms.insert_messages([a_message(room_id, seq) for seq in range(first, last + 1)])
+    await stores.rooms.insert_messages([a_message(DELETED_ROOM, seq) for seq in range(1, 31)])
+    made = [a_room(room_id, last_seq=messages, last_message_at_ms=NOW_MS, member_count=users)]
+    made += [a_room(f"room_{number}", number, deleted=number % 97 == 0) for number in range(1, rooms)]
+    members: dict[tuple[str, str], Member | None] = {}
+    for number in range(users):
+        user_id = f"user_{number}"
+        for one in (room_id, *(f"room_{(number * 7 + step) % (rooms - 1) + 1}" for step in range(5))):
+            members[one, user_id] = a_member(one, user_id)
+    await stores.rooms.put_rooms(made)
+    await stores.rooms.put_members(members, await stores.rooms.take_over(0))
+    gateways = [f"gateway_{number}" for number in range(10)]
+    for number, gateway in enumerate(gateways):
+        here = [f"user_{index}" for index in range(number, users, 20)]
+        await stores.presence.renew(gateway, NOW_MS + (1 if number else -1), is_new=True)
+        await stores.presence.change(gateway, here, [], NOW_MS - number)
+        present = list((await stores.presence.records(here)).values())
+        await stores.presence.mark_members(present)
+        await stores.presence.settled(present[:-1])
+        await stores.nodes.renew(f"chat_{number}", NOW_MS - 100_000 * number)
+
+
+def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
+    """Every method of every store, on what `fill` has made."""
+    rooms, presence, nodes, profiles = stores.rooms, stores.presence, stores.nodes, stores.profiles
+    others = [f"room_{number}" for number in range(1, 21)]
+    users = [f"user_{number}" for number in range(20)]
+    private = [RoomType.PRIVATE.value, RoomType.GROUP.value]
+    behind = a_room(room_id, last_seq=messages - 20)
+    member = a_member(room_id, "user_1")
+
+    async def put_rooms() -> None:
+        await rooms.put_rooms(list((await rooms.rooms(others)).values()))
+
+    async def settled() -> None:
+        await presence.settled(await presence.unsettled(users))
+
+    yield Call("rooms", lambda: rooms.rooms(others))
+    yield Call("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
+    yield Call("recount", lambda: rooms.recount(behind), UNSORTED)
+    yield Call("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
+    keys = [(room_id, f"user_{seq % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)]
+    yield Call("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
+    yield Call("take_over", lambda: rooms.take_over(0))
+    changed: dict[tuple[str, str], Member | None] = {(room_id, "user_1"): member, (room_id, "user_2"): None}
+    yield Call("put_members", lambda: rooms.put_members(changed, 2))
+    yield Call("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
+    yield Call("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
+    yield Call("put_rooms", put_rooms)
+    yield Call("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
+    yield Call("advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others]))
+    yield Call("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
+    yield Call("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
+    yield Call("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
+    yield Call("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
+    yield Call("deleted_rooms", rooms.deleted_rooms)
+    yield Call("purge", lambda: rooms.purge(DELETED_ROOM))
+    yield Call("active_now", lambda: rooms.active_now([room_id]), note="of one room")
+    yield Call("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
+    yield Call("room_ids_of", lambda: rooms.room_ids_of("user_7"))
+    yield Call("public_rooms", lambda: rooms.public_rooms([], 0, 20), UNSORTED)
+    yield Call("public_rooms", lambda: rooms.public_rooms(["w12", "tra"], 0, 20), PREFIXES, "by words")
+    yield Call("rooms_among", lambda: rooms.rooms_among(others, private, []))
+    yield Call("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"]), note="by words")
+    for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
+        yield Call("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
+    yield Call("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
+
+    yield Call("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
+    yield Call("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
+    yield Call("users_of", lambda: presence.users_of("gateway_1"))
+    yield Call("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
+    yield Call("records", lambda: presence.records(users))
+    yield Call("unsettled", lambda: presence.unsettled(users))
+    yield Call("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
+    records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
+    yield Call("mark_members", lambda: presence.mark_members(records))
+    yield Call("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
+    yield Call("channels_of", lambda: presence.channels_of(users))
+    yield Call("settled", settled)
+    yield Call("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
+    yield Call("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
+    yield Call("forget", lambda: presence.forget("gateway_0"), note="gateway")
+
+    yield Call("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
+    yield Call("alive", lambda: nodes.alive(NOW_MS))
+    yield Call("forget", lambda: nodes.forget("chat_0"), note="replica")
+    yield Call("put", lambda: profiles.put("user_1", Stored(first_name="Ann")))
+    yield Call("profiles", lambda: profiles.profiles(users))
+
+
+def _record(user_id: str, is_online: bool) -> PresenceRecord:
+    return PresenceRecord(
+        user_id=user_id, is_online=is_online, told_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
+    )
+
+
+def calls_not_made(made: list[Call]) -> set[str]:
+    """Public methods of the stores that are not among the calls."""
+    stores = (RoomStore, PresenceStore, NodeStore, ProfileStore)
+    methods = {
+        name
+        for store in stores
+        for name, method in vars(store).items()
+        if inspect.iscoroutinefunction(method) and not name.startswith("_")
+    }
+    return methods - {call.name for call in made}
+
+
+async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[Plan], list[Call]]:
+    """Make all calls on what `fill` has made, and return their plans, and the calls."""
+    listener = Listener()
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, event_listeners=[listener])
+    quiet: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True)
+    plans: list[Plan] = []
+    made = list(calls(Stores.on(client[database]), room_id, messages))
+    try:
+        for call in made:
+            listener.commands.clear()
+            await call.run()
+            seen: set[str] = set()
+            for command in list(listener.commands):
+                for title, explainable in _explainable(command):
+                    plan = await explain(quiet[database], call, title, explainable)
+                    if (key := f"{title} {plan.stages}") not in seen:  # one of many alike will do
+                        seen.add(key)
+                        plans.append(plan)
+    finally:
+        client.close()
+        quiet.close()
+    return plans, made
+
+
+def _explainable(command: Document) -> Iterator[tuple[str, Document]]:
+    """The commands to explain in place of one that was sent; none for those without a filter."""
+    name, collection = next(iter(command.items()))
+    match name:
+        case "find" | "aggregate" | "findAndModify":
+            fields = ("filter", "sort", "limit", "skip", "projection", "pipeline", "query", "update")
+            kept = {field: command[field] for field in fields if field in command}
+            yield f"{name} {collection}", {name: collection, **kept} | ({"cursor": {}} if name == "aggregate" else {})
+        case "update" | "delete":
+            for statement in command[f"{name}s"]:
+                yield f"{name} {collection}", {"find": collection, "filter": statement["q"]}
+        case "insert" | "getMore" | "endSessions":
+            pass
+        case _:
+            raise AssertionError(f"what does {name} scan?")
+
+
+async def explain(database: Database, call: Call, title: str, command: Document) -> Plan:
+    """The plan of one command."""
+    answer = await database.command({"explain": command, "verbosity": "executionStats"})
+    root = answer if "queryPlanner" in answer else answer["stages"][0]["$cursor"]
+    statistics = root["executionStats"]
+    limits = [stage["$limit"] for stage in command.get("pipeline", []) if "$limit" in stage]
+    limit = min([command.get("limit") or 2**31, *limits])
+    return Plan(
+        call,
+        title,
+        tuple(_stages(root["queryPlanner"]["winningPlan"])),
+        statistics["totalKeysExamined"],
+        statistics["totalDocsExamined"],
+        min(statistics["nReturned"], limit),
+    )
+
+
+def _stages(plan: Mapping[str, Any]) -> Iterator[str]:
+    """The stages' names, from the last one to the one that reads; an index scan with its index."""
+    if "queryPlan" in plan:  # MongoDB's second engine
+        plan = plan["queryPlan"]
+    if "stage" in plan:
+        yield str(plan["stage"])
+        if "indexName" in plan:
+            yield str(plan["indexName"])
+    for inner in [plan.get("inputStage"), *plan.get("inputStages", [])]:
+        if inner is not None:
+            yield from _stages(inner)

@@ -1,0 +1,79 @@
+"""The bytes that every socket of a room has to get, kept once, so that checking a socket is one comparison. Pure.
+
+The first socket that gets something new adds it to the log; it is parsed then, once. Every other socket must get the
+very same bytes: a lost, repeated or reordered message would differ. Per read that costs a memcmp and a bisection
+instead of a parse per message.
+"""
+
+from bisect import bisect_right
+
+from tests.bench.marks import read_mark
+from tests.bench.tally import BIN_US, Order, Tally, Window
+from tests.bench.wire import frame_end
+
+
+class RoomLog:
+    """What a room has sent since its listeners joined. Bound: the messages of one run."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.ends: list[int] = []  # where the frame of message i ends
+        self.sent_us: list[int] = []
+        self.order = Order()
+        self.arrivals: dict[tuple[int, int, int], int] = {}
+        self._parsed = 0
+
+    def extend(self, data: bytes, position: int) -> None:
+        """A socket that stood at `position` got `data`, which goes beyond the log."""
+        self.data += data[len(self.data) - position :]
+        while True:
+            payload, end = frame_end(self.data, self._parsed)
+            if not end or end > len(self.data):
+                return
+            mark = read_mark(bytes(self.data[payload:end]))
+            if mark is not None:
+                self.order.saw(mark.seq)
+                self.ends.append(end)
+                self.sent_us.append(mark.sent_us)
+            self._parsed = end
+
+    def tally(self, window: Window, into: Tally) -> None:
+        """Count every delivery from the arrivals (first message, message behind the last, 0.1 ms of the clock)."""
+        bins = into.latencies.bins
+        for (first, behind, arrived), sockets in self.arrivals.items():
+            arrived_us = arrived * BIN_US
+            into.received += (behind - first) * sockets
+            if window.measure_us <= arrived_us < window.until_us:
+                into.delivered += (behind - first) * sockets
+            for sent_us in self.sent_us[first:behind]:
+                if window.measure_us <= sent_us < window.until_us:
+                    bins[max(arrived_us - sent_us, 0) // BIN_US] += sockets
+
+
+class Place:
+    """How far one socket has got in a log."""
+
+    __slots__ = ("at", "index", "log", "unlike")
+
+    def __init__(self, log: RoomLog) -> None:
+        self.log = log
+        self.at = 0
+        self.index = 0
+        self.unlike = False
+
+    def feed(self, data: bytes, now_us: int) -> bool:
+        """Take what was read. False from the first byte on that others did not get. HOT: once a read."""
+        log = self.log
+        end = self.at + len(data)
+        if end > len(log.data) and log.data.startswith(data[: len(log.data) - self.at], self.at):
+            log.extend(data, self.at)
+        if not log.data.startswith(data, self.at):
+            self.unlike = True
+            return False
+        self.at = end
+        index = bisect_right(log.ends, end, self.index)
+        if index != self.index:
+            key = (self.index, index, now_us // BIN_US)
+            log.arrivals[key] = log.arrivals.get(key, 0) + 1
+            self.index = index
+        return True

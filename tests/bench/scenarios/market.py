@@ -1,0 +1,40 @@
+"""n sockets, each on s symbols; the prices come from market_feed's simulation."""
+
+from argparse import Namespace
+
+from tests.bench import system
+from tests.bench.fleet import Fleet
+from tests.bench.jobs.prices import Prices
+from tests.bench.processes import CpuMeter
+from tests.bench.report import Outcome
+
+
+def run(options: Namespace) -> Outcome:
+    """`--rate` is ticks a second and symbol."""
+    symbols = [f"LOAD{number}" for number in range(options.symbols)]
+    settings = {
+        "MARKET_SOURCE": "sim",
+        "MARKET_SYMBOLS": ",".join(symbols),
+        "MARKET_SIM_TICKS_PER_S": str(options.rate),
+    }
+    with system.running(settings) as bench:
+        share, rest = divmod(options.sockets, options.listeners)
+        jobs = [
+            Prices(
+                f"listen {process}",
+                bench.host,
+                bench.port,
+                share + (process < rest),
+                symbols,
+                options.max_rate,
+                2 + 10 * process,
+            )
+            for process in range(options.listeners)
+        ]
+        with Fleet(jobs, options.timeout) as fleet:
+            fleet.wait_ready()
+            meter = CpuMeter(bench.pids)
+            window = fleet.run(options.seconds, options.warmup, meter)
+            tally = fleet.collect([])
+    shown = {"sockets": options.sockets, "symbols": options.symbols, "rate": options.rate, "max_rate": options.max_rate}
+    return Outcome("market", "realtime", shown, tally, window, meter.used_s)

@@ -1,0 +1,131 @@
+"""One process of the load generator: a job, and the pipe to the fleet that steers it."""
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import uvloop
+
+from tests.bench.tally import Tally, Window
+
+TICK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The job is prepared; `detail` is for the fleet's progress line."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job's outcome."""
+
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job ended with an exception."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every sender has ended; per room the last seq that there is."""
+
+    last_seq: dict[str, int] = field(default_factory=dict)
+
+
+Report = Ready | Progress | Done | Failed
+Order = Window | Finish
+
+
+class Link:
+    """A job's side of the pipe."""
+
+    def __init__(self, pipe: "Connection[Report, Order]") -> None:
+        self.counts: dict[str, int] = {}
+        self.keep: object = None
+        self._pipe = pipe
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        asyncio.get_running_loop().add_reader(pipe.fileno(), self._read)
+
+    def _read(self) -> None:
+        try:
+            while self._pipe.poll():
+                self._orders.put_nowait(self._pipe.recv())
+        except EOFError:  # the fleet is gone, and so is the point of this process
+            raise SystemExit(1) from None
+
+    def ready(self, detail: str) -> None:
+        """Tell the fleet that load could begin."""
+        self._pipe.send(Ready(detail))
+
+    async def window(self) -> Window:
+        """Wait for the start."""
+        order = await self._orders.get()
+        assert isinstance(order, Window)
+        return order
+
+    async def finish(self) -> Finish:
+        """Wait until all senders have ended."""
+        order = await self._orders.get()
+        assert isinstance(order, Finish)
+        return order
+
+    async def tick(self) -> None:
+        """Tell of the progress once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._pipe.send(Progress(dict(self.counts)))
+
+
+class Job(Protocol):
+    """What a process does: prepare, `link.ready`, `link.window`, load, `link.finish`, tally. Jobs are pickled."""
+
+    name: str
+
+    async def run(self, link: Link) -> Tally:
+        """Do it all."""
+
+
+def work(pipe: Any, job: Job, timeout_s: float) -> None:
+    """The body of the process. Ends by itself after `timeout_s` whatever happens."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.alarm(int(timeout_s) + 5)
+    try:
+        report: Report = Done(uvloop.run(_run(pipe, job, timeout_s)))
+    except Exception as error:  # told to the fleet, which raises it
+        report = Failed(f"{type(error).__name__}: {error}")
+    os.set_blocking(pipe.fileno(), True)  # the loop's reader has undone it, and a tally may be larger than the pipe
+    pipe.send(report)
+    pipe.close()
+
+
+async def _run(pipe: Any, job: Job, timeout_s: float) -> Tally:
+    link = Link(pipe)
+    ticking = asyncio.create_task(link.tick())
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await job.run(link)
+    finally:
+        ticking.cancel()
+        asyncio.get_running_loop().remove_reader(pipe.fileno())
+
+
+async def sleep_until(at_us: int, now_us: int) -> None:
+    """Sleep until a time of the shared clock."""
+    await asyncio.sleep(max(at_us - now_us, 0) / 1e6)

@@ -1,0 +1,810 @@
+"""What room commands change: who may do what, and that no crash or repeat spoils a room's log."""
+
+import copy
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chat_service.decisions import (
+    Asked,
+    Changes,
+    RoomState,
+    decide,
+    shows_active_now,
+    users_of,
+)
+from chat_service.messages import Message, RecentMessages
+from chat_service.rooms import Member, Role, Room, RoomType
+from chat_service.write_behind import Post, caught_up
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.commands.chat import (
+    AddMember,
+    CreateRoom,
+    DeleteRoom,
+    Gone,
+    JoinRoom,
+    LeaveRoom,
+    MarkRead,
+    MemberView,
+    RemoveMember,
+    RoomCommands,
+    RoomHead,
+    RoomView,
+    SendDirect,
+    SendMessage,
+    Sent,
+    SetTyping,
+    SubscribeRoom,
+    UpdateRoom,
+)
+from shared.commands.command import Caller
+from shared.errors import ErrorCode, Refusal
+from shared.ids import direct_room_id
+from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
+
+NOW_MS = 1_761_048_000_000
+ROOM = "room_1"
+CREATOR, MEMBER, STRANGER, ADMIN = "creator", "member", "stranger", "admin"
+LOSSLESS, TRANSIENT, CONTROL = DeliveryClass.LOSSLESS, DeliveryClass.TRANSIENT, DeliveryClass.CONTROL
+numbers = itertools.count(1)
+
+
+def head(user_id: str) -> dict[str, Any]:
+    return {
+        "id": f"cmd_{next(numbers)}",
+        "deadline_ms": NOW_MS + 5000,
+        "caller": Caller(user_id=user_id, is_admin=user_id == ADMIN),
+    }
+
+
+def send(user_id: str, key: str | None = None, text: str = "hi", message_id: str | None = None) -> SendMessage:
+    return SendMessage(
+        **head(user_id),
+        room_id=ROOM,
+        message_id=message_id or f"msg_{next(numbers)}",
+        message=text,
+        client_message_id=key,
+    )
+
+
+def on_room(kind: type[Any], by: str, /, **fields: Any) -> Any:
+    return kind(**head(by), room_id=ROOM, **fields)
+
+
+class Chat:
+    """One room as its partition holds it in memory."""
+
+    def __init__(self, kind: str = "public", members: tuple[str, ...] = (CREATOR, MEMBER)) -> None:
+        self.kind = kind
+        self.states: dict[str, RoomState] = {ROOM: RoomState(None)}
+        self.changes = Changes()
+        create = on_room(CreateRoom, CREATOR, name="Gold", description="", type=kind, member_ids=members)
+        self.created = self.ask(create)
+
+    @property
+    def state(self) -> RoomState:
+        return self.states[ROOM]
+
+    @property
+    def room(self) -> Room:
+        assert self.state.room is not None
+        return self.state.room
+
+    def ask(self, command: RoomCommands, **circumstances: Any) -> Any:
+        """Decide one command; returns the answer, and keeps the changes."""
+        for user_id in users_of(command):
+            self.state.members.setdefault(user_id, None)
+        if isinstance(command, AddMember):
+            self.state.seen[command.user_id] = PresenceView(
+                user_id=command.user_id, status="offline", last_seen_at=None
+            )
+        self.changes = decide([Asked(command, **circumstances)], self.states, NOW_MS)
+        (answer,) = self.changes.answers
+        return answer
+
+    def refused(self, command: RoomCommands, **circumstances: Any) -> ErrorCode:
+        """Decide a command that is to be refused, and see that it changes nothing."""
+        before = copy.deepcopy((self.state.room, self.state.members))
+        answer = self.ask(command, **circumstances)
+        assert isinstance(answer, Refusal), answer
+        assert_nothing_changed(self.changes)
+        assert (self.state.room, {**before[1], **self.state.members}) == (
+            before[0],
+            {**self.state.members, **before[1]},
+        )
+        return answer.code
+
+    def deliveries(self, kind: DeliveryClass | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+        """Channel, key and frame (as JSON) of what is delivered."""
+        chosen = (item for item in self.changes.deliveries if kind in (None, item.kind))
+        return [(item.channel, item.key, json.loads(item.frame)) for item in chosen]
+
+    def frames(self) -> list[str]:
+        """The types of the client frames that are delivered."""
+        return [frame["type"] for _, _, frame in self.deliveries() if "type" in frame]
+
+    def active(self) -> set[str]:
+        return {user_id for user_id, member in self.state.members.items() if member is not None and member.active}
+
+
+def assert_nothing_changed(changes: Changes) -> None:
+    assert not (changes.members or changes.messages or changes.rooms or changes.read_marks or changes.deliveries)
+
+
+COMMANDS: dict[str, Callable[[str], Any]] = {
+    "send": send,
+    "subscribe": lambda user: on_room(SubscribeRoom, user),
+    "typing": lambda user: on_room(SetTyping, user, is_typing=True),
+    "read": lambda user: on_room(MarkRead, user, seq=0),
+    "join": lambda user: on_room(JoinRoom, user),
+    "leave": lambda user: on_room(LeaveRoom, user),
+    "update": lambda user: on_room(UpdateRoom, user, name="New"),
+    "delete": lambda user: on_room(DeleteRoom, user),
+    "add": lambda user: on_room(AddMember, user, user_id="new"),
+    "remove": lambda user: on_room(RemoveMember, user, user_id=MEMBER),
+}
+OK, NOT_FOUND, FORBIDDEN = None, ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN
+# protocol.md, «REST», notes and «Public rooms: …»
+RULES: dict[str, dict[str, dict[str, ErrorCode | None]]] = {
+    "public": {
+        STRANGER: {
+            **dict.fromkeys(["send", "subscribe", "typing", "join", "leave"], OK),
+            **dict.fromkeys(["read", "update", "delete", "add", "remove"], FORBIDDEN),
+        },
+        MEMBER: {
+            **dict.fromkeys(["send", "subscribe", "typing", "read", "join", "leave"], OK),
+            **dict.fromkeys(["update", "delete", "add", "remove"], FORBIDDEN),
+        },
+        CREATOR: dict.fromkeys(COMMANDS, OK),
+        ADMIN: {**dict.fromkeys(COMMANDS, OK), "read": FORBIDDEN},
+    },
+    "private": {
+        STRANGER: dict.fromkeys(COMMANDS, NOT_FOUND),
+        MEMBER: {
+            **dict.fromkeys(["send", "subscribe", "typing", "read", "join", "leave"], OK),
+            **dict.fromkeys(["update", "delete", "add", "remove"], FORBIDDEN),
+        },
+        CREATOR: dict.fromkeys(COMMANDS, OK),
+        ADMIN: {
+            **dict.fromkeys(["send", "subscribe", "typing", "read", "join", "leave"], NOT_FOUND),
+            **dict.fromkeys(["update", "delete", "add", "remove"], OK),
+        },
+    },
+}
+RULES["group"] = RULES["private"]
+
+
+def cases() -> Iterator[tuple[str, str, str, ErrorCode | None]]:
+    for kind, users in RULES.items():
+        for user, rules in users.items():
+            assert rules.keys() == COMMANDS.keys()
+            for command, expected in rules.items():
+                yield kind, user, command, expected
+
+
+@pytest.mark.parametrize(("kind", "user", "command", "expected"), list(cases()))
+def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode | None) -> None:
+    chat = Chat(kind)
+    asked = COMMANDS[command](user)
+    if expected is None:
+        assert not isinstance(chat.ask(asked), Refusal)
+    else:
+        assert chat.refused(asked) is expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("user", [STRANGER, MEMBER, CREATOR, ADMIN])
+@pytest.mark.parametrize("kind", ["public", "private"])
+def test_a_deleted_room_is_there_for_nobody(kind: str, user: str, command: str) -> None:
+    chat = Chat(kind)
+    assert chat.ask(on_room(DeleteRoom, CREATOR)) == Gone(id=ROOM)
+    assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("user", [STRANGER, ADMIN])
+def test_a_room_that_never_was_is_there_for_nobody(user: str, command: str) -> None:
+    chat = Chat()
+    chat.states[ROOM] = RoomState(None)
+    assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
+
+
+def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
+    private, none = Chat("private"), Chat()
+    none.states[ROOM] = RoomState(None)
+    for command in COMMANDS.values():
+        answers = [str(chat.ask(command(STRANGER))) for chat in (private, none)]
+        assert answers[0] == answers[1]
+
+
+# Rooms --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
+    chat = Chat("group", members=("b", CREATOR, "c"))
+    assert isinstance(chat.created, RoomView)
+    assert (chat.created.member_count, chat.created.is_member, chat.created.created_by) == (3, True, CREATOR)
+    assert chat.active() == {CREATOR, "b", "c"}
+    roles = {user: member.role for user, member in chat.state.members.items() if member is not None}
+    assert roles == {CREATOR: Role.CREATOR, "b": Role.MEMBER, "c": Role.MEMBER}
+
+
+def test_a_room_created_twice_is_created_once() -> None:
+    chat = Chat()
+    again = on_room(CreateRoom, CREATOR, name="Other", description="", type="private", member_ids=("x",))
+    answer = chat.ask(again, redelivered=True)
+    assert (answer.name, answer.type, answer.member_count) == ("Gold", "public", 2)
+    assert_nothing_changed(chat.changes)
+
+
+def test_an_update_changes_what_is_given() -> None:
+    chat = Chat()
+    answer = chat.ask(on_room(UpdateRoom, CREATOR, description="about gold"))
+    assert (answer.name, answer.description, answer.type) == ("Gold", "about gold", "public")
+    assert chat.deliveries() == [
+        (
+            room_channel(ROOM),
+            "",
+            {
+                "type": "chatroom:updated",
+                "data": {"chatroomId": ROOM, "name": "Gold", "description": "about gold", "type": "public"},
+            },
+        )
+    ]
+
+
+def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
+    chat = Chat()
+    chat.ask(on_room(UpdateRoom, CREATOR, type="private"))
+    assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "recheck", {})]
+    assert chat.refused(send(STRANGER)) is NOT_FOUND
+    chat.ask(on_room(UpdateRoom, CREATOR, name="Still private"))
+    assert chat.deliveries(CONTROL) == []
+
+
+def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
+    chat = Chat()
+    command = on_room(DeleteRoom, ADMIN)
+    assert chat.ask(command) == Gone(id=ROOM)
+    assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "deleted", {})]
+    assert chat.ask(command, redelivered=True) == Gone(id=ROOM)
+    assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "deleted", {})]
+
+
+def test_a_subscriber_learns_where_the_room_stands() -> None:
+    chat = Chat()
+    for _ in range(3):
+        chat.ask(send(MEMBER))
+    chat.state.active_now = 2
+    assert chat.ask(on_room(SubscribeRoom, STRANGER)) == RoomHead(seq=3, active_now=2, is_direct=False)
+    assert_nothing_changed(chat.changes)
+
+
+# Members ------------------------------------------------------------------------------------------------------------
+
+
+def test_joining_and_leaving_count_once() -> None:
+    chat = Chat()
+    for _ in range(2):
+        assert chat.ask(on_room(JoinRoom, STRANGER)).member_count == 3
+    assert chat.frames() == []
+    for _ in range(2):
+        answer = chat.ask(on_room(LeaveRoom, STRANGER))
+        assert (answer.member_count, answer.is_member) == (2, False)
+    assert chat.frames() == []
+
+
+def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
+    chat = Chat()
+    chat.ask(on_room(JoinRoom, STRANGER), profile=UserProfile(first_name="Jo"))
+    ((channel, _, frame),) = chat.deliveries()
+    assert (channel, frame["type"], frame["data"]["memberCount"]) == (room_channel(ROOM), "member:joined", 3)
+    assert frame["data"]["user"]["firstName"] == "Jo"
+    chat.ask(on_room(LeaveRoom, STRANGER))
+    ((_, _, frame),) = chat.deliveries()
+    assert (frame["type"], frame["data"]) == (
+        "member:left",
+        {"chatroomId": ROOM, "userId": STRANGER, "memberCount": 2},
+    )
+
+
+def test_who_leaves_a_private_room_stops_hearing_it_and_may_come_back() -> None:
+    chat = Chat("private")
+    chat.ask(on_room(LeaveRoom, MEMBER))
+    assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
+    assert chat.refused(on_room(SubscribeRoom, MEMBER)) is NOT_FOUND
+    assert chat.ask(on_room(JoinRoom, MEMBER)).member_count == 2
+
+
+def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
+    chat = Chat("private")
+    assert chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER)) == Gone(id=MEMBER)
+    assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
+    assert chat.changes.members == {(ROOM, MEMBER): None}
+    assert chat.room.member_count == 1
+    assert chat.refused(on_room(JoinRoom, MEMBER)) is NOT_FOUND
+
+
+def test_removing_who_has_left_does_not_count_twice() -> None:
+    chat = Chat("private")
+    chat.ask(on_room(LeaveRoom, MEMBER))
+    chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER))
+    assert chat.room.member_count == 1
+    assert chat.refused(on_room(JoinRoom, MEMBER)) is NOT_FOUND
+
+
+def test_removing_who_is_no_member_is_not_found_unless_it_is_a_repeat() -> None:
+    chat = Chat()
+    command = on_room(RemoveMember, CREATOR, user_id=STRANGER)
+    assert chat.refused(command) is NOT_FOUND
+    assert chat.ask(command, redelivered=True) == Gone(id=STRANGER)
+    assert chat.room.member_count == 2
+
+
+def test_an_invited_user_is_a_member_once() -> None:
+    chat = Chat("private")
+    for _ in range(2):
+        view = chat.ask(on_room(AddMember, CREATOR, user_id="new"))
+        assert isinstance(view, MemberView)
+        assert (view.user_id, view.role, view.status) == ("new", "member", "offline")
+        assert chat.room.member_count == 3
+    assert not isinstance(chat.ask(send("new")), Refusal)
+
+
+# Messages -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
+    chat = Chat()
+    profile = UserProfile(first_name="John")
+    command = send(MEMBER, key="c1", text="bullish")
+    answer = chat.ask(command, profile=profile)
+    assert isinstance(answer, Sent)
+    assert (answer.repeated, answer.message.seq, answer.message.id) == (False, 1, command.message_id)
+    (stored,) = chat.changes.messages
+    assert (stored.seq, stored.text, stored.user, stored.client_message_id) == (1, "bullish", profile, "c1")
+    (delivery,) = chat.changes.deliveries
+    assert (delivery.channel, delivery.kind, delivery.seq, delivery.key) == (room_channel(ROOM), LOSSLESS, 1, "")
+    frame = json.loads(delivery.frame)
+    assert (frame["type"], frame["data"]["seq"], frame["data"]["message"]) == ("chat:message", 1, "bullish")
+    assert (chat.room.last_seq, chat.room.last_message_at_ms) == (1, NOW_MS)
+    member = chat.state.members[MEMBER]
+    assert member is not None
+    assert member.read_seq == 1
+
+
+def test_the_first_post_to_a_public_room_joins() -> None:
+    chat = Chat()
+    chat.ask(send(STRANGER))
+    assert chat.room.member_count == 3
+    assert STRANGER in chat.active()
+    assert chat.frames() == ["member:joined", "chat:message"]
+
+
+def test_the_same_client_message_id_is_the_same_message() -> None:
+    chat = Chat()
+    first = chat.ask(send(MEMBER, key="c1", text="one"))
+    second = chat.ask(send(MEMBER, key="c1", text="two"))
+    assert (second.repeated, second.message) == (True, first.message)
+    assert_nothing_changed(chat.changes)
+
+
+def test_client_message_ids_of_two_users_are_two() -> None:
+    chat = Chat()
+    assert chat.ask(send(MEMBER, key="c1")).message.seq == 1
+    assert chat.ask(send(CREATOR, key="c1")).message.seq == 2
+
+
+def test_messages_without_client_message_id_are_all_new() -> None:
+    chat = Chat()
+    assert [chat.ask(send(MEMBER)).message.seq for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_repeat_is_found_also_over_the_rate() -> None:
+    chat = Chat()
+    chat.ask(send(MEMBER, key="c1"))
+    assert chat.ask(send(MEMBER, key="c1"), wait_ms=500).repeated
+    assert chat.refused(send(MEMBER, key="c2"), wait_ms=500) is ErrorCode.RATE_LIMITED
+
+
+def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
+    chat = Chat()
+    for user in (MEMBER, STRANGER):
+        answer = chat.ask(send(user, key="c1"), wait_ms=1500)
+        assert isinstance(answer, Refusal)
+        assert (answer.code, answer.retry_after_ms) == (ErrorCode.RATE_LIMITED, 1500)
+        assert_nothing_changed(chat.changes)
+    assert chat.room.last_seq == 0
+    assert not chat.ask(send(MEMBER, key="c1")).repeated
+
+
+def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> None:
+    chat = Chat()
+    command = send(MEMBER, key="c1")
+    chat.ask(command)
+    (stored,) = chat.changes.messages
+    first = chat.changes.deliveries[-1]
+    chat.ask(send(MEMBER))
+    chat.state.stored[stored.id] = stored
+    answer = chat.ask(command, redelivered=True, wait_ms=100)
+    assert (answer.repeated, answer.message.seq) == (True, 1)
+    assert chat.changes.deliveries == [first]
+    assert not chat.changes.messages
+
+
+def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_the_newest() -> None:
+    chat = Chat()
+    chat.state.recent = RecentMessages(max_count=3, max_bytes=1000)
+    for number in range(4):
+        chat.ask(send(MEMBER, key=f"c{number}"))
+    assert len(chat.state.recent) == 3
+    assert chat.ask(send(MEMBER, key="c3")).repeated
+    assert not chat.ask(send(MEMBER, key="c0")).repeated
+    chat.state.recent = RecentMessages(max_count=3, max_bytes=0)
+    chat.ask(send(MEMBER, key="d"))
+    assert len(chat.state.recent) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_whose_caller_has_given_up_is_passed_over(command: str) -> None:
+    chat = Chat()
+    assert chat.ask(COMMANDS[command](CREATOR), expired=True) is None
+    assert_nothing_changed(chat.changes)
+
+
+def test_a_late_message_that_is_not_stored_stays_unsent() -> None:
+    chat = Chat()
+    assert chat.ask(send(MEMBER), expired=True, redelivered=True) is None
+    assert_nothing_changed(chat.changes)
+    assert chat.room.last_seq == 0
+
+
+# Direct messages ----------------------------------------------------------------------------------------------------
+
+DIRECT = direct_room_id("ann", "bob")
+
+
+def direct(user_id: str, other: str, key: str | None = None) -> SendDirect:
+    return SendDirect(
+        **head(user_id),
+        room_id=DIRECT,
+        message_id=f"msg_{next(numbers)}",
+        to_user_id=other,
+        message="psst",
+        client_message_id=key,
+    )
+
+
+def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstances: Any) -> tuple[Any, Changes]:
+    state = states.setdefault(DIRECT, RoomState(None))
+    for user_id in users_of(command):
+        state.members.setdefault(user_id, None)
+    changes = decide([Asked(command, **circumstances)], states, NOW_MS)
+    return changes.answers[0], changes
+
+
+def test_a_direct_message_makes_the_one_room_of_the_pair() -> None:
+    states: dict[str, RoomState] = {}
+    first, changes = ask_direct(states, direct("ann", "bob"))
+    assert [(item.channel, item.kind, item.seq, item.key) for item in changes.deliveries] == [
+        (user_channel("ann"), LOSSLESS, 1, DIRECT),
+        (user_channel("bob"), LOSSLESS, 1, DIRECT),
+    ]
+    second, changes = ask_direct(states, direct("bob", "ann"))
+    assert (first.message.seq, second.message.seq) == (1, 2)
+    assert second.message.chatroom_id == first.message.chatroom_id == DIRECT
+    room = states[DIRECT].room
+    assert room is not None
+    assert (room.member_count, room.type, room.direct) == (2, RoomType.PRIVATE, ("ann", "bob"))
+
+
+def test_a_direct_message_over_the_rate_makes_no_room() -> None:
+    states: dict[str, RoomState] = {}
+    answer, changes = ask_direct(states, direct("ann", "bob"), wait_ms=10)
+    assert answer.code is ErrorCode.RATE_LIMITED
+    assert_nothing_changed(changes)
+    assert states[DIRECT].room is None
+
+
+def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
+    states: dict[str, RoomState] = {}
+    ask_direct(states, direct("ann", "bob"))
+    codes: dict[str, set[ErrorCode]] = {}
+    for user in ("ann", ADMIN, "eve"):
+        managing: list[RoomCommands] = [
+            UpdateRoom(**head(user), room_id=DIRECT, name="x"),
+            DeleteRoom(**head(user), room_id=DIRECT),
+            AddMember(**head(user), room_id=DIRECT, user_id="eve"),
+            RemoveMember(**head(user), room_id=DIRECT, user_id="bob"),
+            LeaveRoom(**head(user), room_id=DIRECT),
+        ]
+        for command in managing:
+            answer, changes = ask_direct(states, command)
+            assert isinstance(answer, Refusal)
+            assert_nothing_changed(changes)
+            codes.setdefault(user, set()).add(answer.code)
+    assert codes == {"ann": {FORBIDDEN}, ADMIN: {NOT_FOUND}, "eve": {NOT_FOUND}}
+    message = SendMessage(**head("eve"), room_id=DIRECT, message_id="msg_x", message="m")
+    assert ask_direct(states, message)[0].code is NOT_FOUND
+
+
+# Read marks and typing ----------------------------------------------------------------------------------------------
+
+
+def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
+    chat = Chat()
+    for _ in range(5):
+        chat.ask(send(CREATOR))
+    answer = chat.ask(on_room(MarkRead, MEMBER, seq=3, session_id="s1"))
+    assert answer == ReadMark(chatroom_id=ROOM, user_id=MEMBER, seq=3)
+    mark = {"type": "chat:read", "data": {"chatroomId": ROOM, "userId": MEMBER, "seq": 3}}
+    assert chat.deliveries(TRANSIENT) == [(user_channel(MEMBER), "s1", mark), (room_channel(ROOM), MEMBER, mark)]
+    assert chat.ask(on_room(MarkRead, MEMBER, seq=2)).seq == 3
+    assert_nothing_changed(chat.changes)
+
+
+def test_a_read_mark_beyond_the_room_is_refused() -> None:
+    chat = Chat()
+    assert chat.refused(on_room(MarkRead, MEMBER, seq=1)) is ErrorCode.VALIDATION
+
+
+def test_a_large_room_is_not_told_of_read_marks() -> None:
+    chat = Chat(members=tuple(f"u{number}" for number in range(100)))
+    chat.ask(send(CREATOR))
+    chat.ask(on_room(MarkRead, "u1", seq=1))
+    assert chat.room.member_count == 101
+    assert [channel for channel, _, _ in chat.deliveries()] == [user_channel("u1")]
+
+
+def test_typing_is_only_a_question_of_may() -> None:
+    chat = Chat()
+    answer = chat.ask(on_room(SetTyping, MEMBER, is_typing=True))
+    assert answer == TypingMark(chatroom_id=ROOM, user_id=MEMBER, is_typing=True)
+    assert_nothing_changed(chat.changes)
+
+
+def test_answers_that_tell_of_presence_are_told_apart() -> None:
+    shown = {name for name, make in COMMANDS.items() if shows_active_now(make(CREATOR))}
+    assert shown == {"subscribe", "join", "leave", "update", "add", "remove"}
+
+
+# Any interleaving ---------------------------------------------------------------------------------------------------
+
+
+class Crash(Exception):
+    """The process dies here."""
+
+
+class Conflict(Exception):
+    """A clientMessageId is stored already, and memory did not know."""
+
+
+@dataclass
+class Disk:
+    """What is written, with the rules of its unique indexes."""
+
+    rooms: dict[str, Room] = field(default_factory=dict)
+    members: dict[tuple[str, str], Member] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+
+    def insert(self, message: Message) -> None:
+        for other in self.messages:
+            assert other.id != message.id, "a message stored twice"
+            assert (other.room_id, other.seq) != (message.room_id, message.seq), "a seq given twice"
+            if message.client_message_id is not None:
+                mine = (message.room_id, message.user_id, message.client_message_id)
+                theirs = (other.room_id, other.user_id, other.client_message_id)
+                if mine == theirs:
+                    raise Conflict
+        self.messages.append(message)
+
+
+class Writer:
+    """One partition: loads, decides, writes in the order of `Changes`, and may die before any single write."""
+
+    def __init__(self, disk: Disk, heard: list[Delivery]) -> None:
+        self.disk = disk
+        self.heard = heard
+        self.states: dict[str, RoomState] = {}
+        self.steps_left: int | None = None
+
+    def step(self) -> None:
+        if self.steps_left is not None:
+            if self.steps_left == 0:
+                raise Crash
+            self.steps_left -= 1
+
+    def load(self, commands: list[Any], *, redelivered: bool) -> dict[str, RoomState]:
+        disk = self.disk
+        for room_id in {command.room_id for command in commands}:
+            if redelivered or room_id not in self.states:
+                room = copy.deepcopy(disk.rooms.get(room_id))
+                if room is not None:  # as RoomStore.recount
+                    room.member_count = sum(
+                        member.active for (id_, _), member in disk.members.items() if id_ == room_id
+                    )
+                    stored = [message for message in disk.messages if message.room_id == room_id]
+                    room.last_seq = max([room.last_seq, *(message.seq for message in stored)])
+                self.states[room_id] = RoomState(room)
+        for command in commands:
+            state = self.states[command.room_id]
+            for user_id in users_of(command):
+                if user_id not in state.members:
+                    found = disk.members.get((command.room_id, user_id)) if state.room is not None else None
+                    state.members[user_id] = copy.deepcopy(found)
+            if isinstance(command, AddMember):
+                state.seen[command.user_id] = PresenceView(user_id=command.user_id, status="offline", last_seen_at=None)
+            if redelivered and isinstance(command, SendMessage | SendDirect):
+                for message in disk.messages:
+                    if message.id == command.message_id:
+                        state.stored[message.id] = message
+                    key = (message.room_id, message.user_id, message.client_message_id)
+                    if key == (command.room_id, command.caller.user_id, command.client_message_id):
+                        state.recent.remember(message)
+        return {command.room_id: self.states[command.room_id] for command in commands}
+
+    def commit(self, commands: list[Any], *, redelivered: bool, limited: set[str]) -> list[Any]:
+        try:
+            return self.commit_once(commands, redelivered=redelivered, limited=limited)
+        except Conflict:
+            assert not redelivered, "in conflict with what was just looked up"
+            return self.commit_once(commands, redelivered=True, limited=limited)
+
+    def commit_once(self, commands: list[Any], *, redelivered: bool, limited: set[str]) -> list[Any]:
+        states = self.load(commands, redelivered=redelivered)
+        asked = [Asked(item, redelivered=redelivered, wait_ms=100 if item.id in limited else 0) for item in commands]
+        changes = decide(asked, states, NOW_MS)
+        for key, member in changes.members.items():
+            self.step()
+            if member is None:
+                self.disk.members.pop(key, None)
+            else:
+                self.disk.members[key] = copy.deepcopy(member)
+        for message in changes.messages:
+            self.step()
+            self.disk.insert(message)
+        recounted = {
+            room_id: state.room
+            for room_id, state in states.items()
+            if redelivered and state.room is not None and room_id in self.disk.rooms
+        }
+        for room_id, room in (recounted | changes.rooms).items():
+            self.step()
+            self.disk.rooms[room_id] = copy.deepcopy(room)
+        for (room_id, user_id), seq in changes.read_marks.items():
+            self.step()
+            stored = self.disk.members.get((room_id, user_id))
+            if stored is not None:
+                stored.read_seq = max(stored.read_seq, seq)
+        for delivery in changes.deliveries:
+            self.step()
+            self.heard.append(delivery)
+        self.step()
+        for state in states.values():
+            state.stored.clear()
+        return changes.answers
+
+
+USERS = ["creator", "ann", "bob", "admin"]
+users = st.sampled_from(USERS)
+keys = st.none() | st.sampled_from(["c1", "c2"])
+drawn_commands = st.one_of(
+    st.tuples(st.just("send"), users, keys),
+    st.tuples(st.just("send"), users, keys),
+    st.tuples(st.just("limited send"), users, keys),
+    st.tuples(st.just("direct"), st.permutations(["ann", "bob"]), keys),
+    st.tuples(st.sampled_from(["create", "join", "leave", "subscribe", "typing", "delete"]), users, st.none()),
+    st.tuples(st.sampled_from(["create", "join", "leave"]), users, st.none()),
+    st.tuples(st.sampled_from(["add", "remove"]), users, users),
+    st.tuples(st.just("read"), users, st.integers(0, 5)),
+    st.tuples(st.just("update"), users, st.sampled_from(["public", "private", "group"])),
+)
+batches = st.lists(
+    st.tuples(
+        st.lists(drawn_commands, min_size=1, max_size=6),
+        st.none() | st.integers(0, 20),  # before which write it dies
+        st.sampled_from(["no repeat", "again", "again by another writer"]),
+    ),
+    max_size=10,
+)
+
+
+def build(drawn: tuple[str, Any, Any]) -> Any:
+    kind, user, detail = drawn
+    match kind:
+        case "send" | "limited send":
+            return send(user, key=detail)
+        case "direct":
+            return direct(user[0], user[1], key=detail)
+        case "create":
+            return on_room(CreateRoom, user, name="Gold", description="", type="group", member_ids=("ann", user))
+        case "join" | "leave" | "subscribe" | "delete":
+            kinds = {"join": JoinRoom, "leave": LeaveRoom, "subscribe": SubscribeRoom, "delete": DeleteRoom}
+            return on_room(kinds[kind], user)
+        case "typing":
+            return on_room(SetTyping, user, is_typing=True)
+        case "add" | "remove":
+            return on_room(AddMember if kind == "add" else RemoveMember, user, user_id=detail)
+        case "read":
+            return on_room(MarkRead, user, seq=detail)
+        case _:
+            return on_room(UpdateRoom, user, type=detail)
+
+
+def check_room(disk: Disk, heard: list[Delivery], room_id: str) -> None:
+    """No gap, no duplicate, one order, in the log and on the wire; the count is that of the members."""
+    room = disk.rooms.get(room_id)
+    log = sorted((message for message in disk.messages if message.room_id == room_id), key=lambda item: item.seq)
+    assert [message.seq for message in log] == list(range(1, len(log) + 1))
+    if room is None:
+        assert not log
+        return
+    room = copy.deepcopy(room)  # as who reads it sees it: with what the messages beyond it tell
+    caught_up(room, None, (Post(room_id, message.seq, message.user_id, message.created_at_ms) for message in log))
+    assert room.last_seq == len(log)
+    active = sum(member.active for (id_, _), member in disk.members.items() if id_ == room_id)
+    assert room.member_count == active
+    for member in (member for (id_, _), member in disk.members.items() if id_ == room_id):
+        assert 0 <= member.read_seq <= room.last_seq
+    frames: dict[tuple[str, int], set[bytes]] = {}
+    for delivery in heard:
+        if delivery.kind is LOSSLESS and json.loads(delivery.frame)["data"]["chatroomId"] == room_id:
+            frames.setdefault((delivery.channel, delivery.seq), set()).add(delivery.frame)
+    channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]
+    assert frames.keys() == {(channel, message.seq) for channel in channels for message in log}
+    assert all(len(same) == 1 for same in frames.values()), "two frames under one seq"
+
+
+@given(batches)
+@example([([("direct", ["ann", "bob"], None)], 3, "no repeat")])  # stored is the first message, and not yet its room
+@example(  # members are written, and then a message turns out to be a repeat: their read marks are of none
+    [
+        ([("send", "ann", "c1")], None, "no repeat"),
+        ([("send", "creator", None)], None, "again"),
+        ([("send", "ann", "c1"), ("leave", "ann", None)], None, "no repeat"),
+    ]
+)
+def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]]) -> None:
+    disk, heard = Disk(), list[Delivery]()
+    writer = Writer(disk, heard)
+    writer.commit([build(("create", "creator", None))], redelivered=False, limited=set())
+    acked: dict[str, tuple[str, int]] = {}
+    by_key: dict[tuple[str, str, str], str] = {}
+    refused: set[str] = set()
+    for batch, crash_at, repeat in drawn:
+        commands = [build(item) for item in batch]
+        limited = {command.id for command, item in zip(commands, batch, strict=True) if item[0] == "limited send"}
+        writer.steps_left = crash_at
+        try:
+            answers = writer.commit(commands, redelivered=False, limited=limited)
+        except Crash:
+            writer = Writer(disk, heard)
+            answers = writer.commit(commands, redelivered=True, limited=limited)
+        writer.steps_left = None
+        if repeat != "no repeat":  # answered, but the acks were lost
+            if repeat == "again by another writer":
+                writer = Writer(disk, heard)
+            writer.commit(commands, redelivered=True, limited=limited)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, Sent):
+                message = answer.message
+                acked[message.id] = (message.chatroom_id, message.seq)
+                assert message.id == command.message_id or answer.repeated
+                if command.client_message_id is not None:
+                    key = (command.room_id, command.caller.user_id, command.client_message_id)
+                    assert by_key.setdefault(key, message.id) == message.id, "one clientMessageId, two messages"
+            elif (
+                isinstance(answer, Refusal) and repeat == "no repeat" and isinstance(command, SendMessage | SendDirect)
+            ):
+                refused.add(command.message_id)
+        for room_id in (ROOM, DIRECT):
+            check_room(disk, heard, room_id)
+    stored = {message.id: (message.room_id, message.seq) for message in disk.messages}
+    assert acked.items() <= stored.items(), "acked, and not in the history"
+    assert not refused & stored.keys(), "refused, and in the history"

@@ -1,0 +1,252 @@
+"""Who may open a socket, whose connection it is, and the pace of a storm."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.admission.admission import (
+    ARRIVAL_GRACE_S,
+    AT_ONCE_FIRST,
+    AT_ONCE_MAX,
+    AT_ONCE_MIN,
+    BUSY_AFTER,
+    SERVICE_GRACE_S,
+    TOO_LATE_S,
+    Admission,
+    Pace,
+    Refused,
+    client_address,
+    counted_address,
+    networks,
+)
+from gateway.settings import GatewaySettings
+from shared.errors import ErrorCode
+
+TRUSTED = networks(["10.0.0.0/8", "fd00::/8", "192.0.2.7"])
+
+
+def admission(pace: Pace | None = None, **values: Any) -> Admission:
+    settings = GatewaySettings(amqp_url="amqp://broker/", jwt_secret="s" * 32, **values)
+    return Admission(settings, pace or Pace(), random.Random(7))
+
+
+def enter(
+    door: Admission, peer: str = "203.0.113.5", forwarded: Sequence[str] = (), origins: Sequence[str] = ()
+) -> str:
+    return door.enter(peer, forwarded, origins)
+
+
+def refused(door: Admission, **values: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        enter(door, **values)
+    return caught.value
+
+
+# Who may ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_gateway_refuses_until_somebody_leaves() -> None:
+    door = admission(max_connections=2)
+    enter(door)
+    leaving = enter(door)
+    refusal = refused(door)
+    assert (refusal.reason, refusal.code) == ("full", ErrorCode.UNAVAILABLE)
+    door.left(leaving)
+    enter(door)
+
+
+def test_a_leaving_gateway_refuses() -> None:
+    door = admission()
+    door.draining = True
+    assert refused(door).reason == "draining"
+
+
+def test_who_is_refused_comes_back_each_at_another_time() -> None:
+    door = admission(max_connections=1)
+    enter(door)
+    times = [refused(door).retry_after_ms or 0 for _ in range(200)]
+    assert min(times) >= 1000
+    assert len(set(times)) > 150
+
+
+@pytest.mark.parametrize("origins", [["https://evil.example"], ["null"], [""], ["https://app.example", "https://x"]])
+def test_an_unknown_origin_is_refused(origins: list[str]) -> None:
+    door = admission(allowed_origins=("https://app.example",))
+    assert refused(door, origins=origins).code is ErrorCode.FORBIDDEN
+    enter(door, origins=["https://app.example"])
+    enter(door)  # who is no browser sends none
+
+
+def test_an_address_has_so_many_sockets_and_no_more() -> None:
+    door = admission(max_connections_per_ip=2)
+    first = enter(door)
+    enter(door)
+    refusal = refused(door)
+    assert (refusal.reason, refusal.code) == ("address", ErrorCode.RATE_LIMITED)
+    enter(door, peer="203.0.113.6")
+    door.left(first)
+    enter(door)
+
+
+def test_a_refused_socket_is_not_counted() -> None:
+    door = admission(max_connections=1, max_connections_per_ip=5, allowed_origins=("https://app.example",))
+    for _ in range(10):
+        refused(door, origins=["https://evil.example"])
+    address = enter(door)
+    for _ in range(10):
+        refused(door)
+    door.left(address)
+    enter(door)
+
+
+def test_addresses_are_not_counted_by_default() -> None:
+    door = admission()
+    for _ in range(1000):
+        enter(door)
+
+
+# Whose connection ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("203.0.113.5", [], "203.0.113.5"),
+        ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),  # not a proxy of ours: what it says is not believed
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # the left part is the client's own invention
+        ("10.0.0.1", ["6.6.6.6", "198.51.100.1 , 10.9.9.9"], "198.51.100.1"),
+        ("10.0.0.1", ["10.1.1.1, 10.2.2.2"], "10.1.1.1"),
+        ("10.0.0.1", ["198.51.100.1, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1, "], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1:4711"], "198.51.100.1"),
+        ("10.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::1"),
+        ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("fd00::1", ["2001:DB8:0::1"], "2001:db8::1"),
+        ("192.0.2.7", ["198.51.100.1"], "198.51.100.1"),
+        ("192.0.2.8", ["198.51.100.1"], "192.0.2.8"),
+        ("", ["198.51.100.1"], ""),
+    ],
+)
+def test_the_rightmost_untrusted_address_counts(peer: str, forwarded: list[str], address: str) -> None:
+    assert client_address(peer, forwarded, TRUSTED) == address
+
+
+def test_a_client_cannot_choose_its_address() -> None:
+    door = admission(max_connections_per_ip=1, trusted_proxies=("10.0.0.1",))
+    enter(door, peer="10.0.0.1", forwarded=["1.1.1.1, 198.51.100.1"])
+    assert refused(door, peer="10.0.0.1", forwarded=["2.2.2.2, 198.51.100.1"]).reason == "address"
+
+
+def test_an_ipv6_customer_is_a_64() -> None:
+    assert counted_address("2001:db8:1:2:3:4:5:6") == counted_address("2001:db8:1:2:ffff::")
+    assert counted_address("2001:db8:1:2::") != counted_address("2001:db8:1:3::")
+
+
+@given(st.text(), st.lists(st.text()))
+def test_any_header_gives_an_address(peer: str, forwarded: list[str]) -> None:
+    counted_address(client_address(peer, forwarded, TRUSTED))
+    counted_address(client_address("10.0.0.1", forwarded, TRUSTED))
+
+
+# The pace -----------------------------------------------------------------------------------------------------------
+
+
+def test_so_many_may_be_arriving_and_room_comes_as_they_settle() -> None:
+    pace = Pace()
+    for number in range(AT_ONCE_FIRST):
+        assert pace.has_room(100.0)
+        pace.arrived(number, 100.0)
+    assert not pace.has_room(100.0)
+    pace.settled(7)
+    pace.settled(7)
+    assert pace.has_room(100.0)
+
+
+def test_who_is_silent_behind_its_upgrade_is_no_work() -> None:
+    pace = Pace()
+    for number in range(10 * AT_ONCE_MAX):
+        assert pace.has_room(100.0)
+        pace.arrived(number, 100.0)
+        pace.settled(number)
+
+
+def test_who_is_served_or_waits_for_it_leaves_no_room_for_others() -> None:
+    pace = Pace()
+    for number in range(AT_ONCE_FIRST):
+        assert pace.may_serve(100.0)
+        pace.began(number, 100.0)
+    assert not pace.may_serve(100.0)
+    assert not pace.has_room(100.0)
+    pace.waiting = 1
+    pace.ended(7, 0.01)
+    assert pace.may_serve(100.0)
+    assert not pace.has_room(100.0)
+    pace.waiting = 0
+    assert pace.has_room(100.0)
+
+
+def test_a_service_that_is_away_holds_up_nobody_for_longer_than_the_grace() -> None:
+    pace = Pace()
+    for number in range(AT_ONCE_FIRST):
+        pace.began(number, 100.0)
+    assert not pace.may_serve(100.0 + SERVICE_GRACE_S - 0.01)
+    assert pace.may_serve(100.0 + SERVICE_GRACE_S)
+    pace.ended(3, 5.0)
+
+
+def test_who_arrives_and_says_nothing_holds_up_nobody_for_longer_than_the_grace() -> None:
+    pace = Pace()
+    for number in range(AT_ONCE_FIRST):
+        pace.arrived(number, 100.0)
+    assert not pace.has_room(100.0 + ARRIVAL_GRACE_S - 0.01)
+    assert pace.has_room(100.0 + ARRIVAL_GRACE_S)
+
+
+def test_the_bound_follows_how_late_the_loop_is() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.measured(0.0)
+    assert pace.most == AT_ONCE_MAX
+    pace.measured(0.2)
+    assert pace.most == AT_ONCE_MAX * 2 // 3
+    pace.measured(0.07)  # neither late nor in time
+    assert pace.most == AT_ONCE_MAX * 2 // 3
+    for _ in range(100):
+        pace.measured(0.2)
+    assert pace.most == AT_ONCE_MIN
+    for _ in range(100):
+        pace.measured(0.0)
+    assert pace.most == AT_ONCE_MAX
+
+
+def test_the_bound_follows_how_soon_clients_are_served() -> None:
+    pace = Pace()
+    for took_s in (0.05, 0.3):
+        pace.ended(0, took_s)
+    pace.measured(0.0)
+    assert pace.most < AT_ONCE_FIRST
+    fallen = pace.most
+    pace.ended(0, 0.01)
+    pace.measured(0.0)
+    assert pace.most > fallen
+    assert not pace.is_busy
+
+
+def test_a_loop_that_stays_far_too_late_refuses_until_it_is_not() -> None:
+    pace = Pace()
+    door = admission(pace)
+    while pace.most > AT_ONCE_MIN:
+        pace.measured(TOO_LATE_S + 0.1)
+    for _ in range(BUSY_AFTER):
+        enter(door)  # a moment of it is no reason
+        pace.measured(TOO_LATE_S + 0.1)
+    assert refused(door).reason == "busy"
+    pace.measured(0.0)
+    enter(door)

@@ -1,0 +1,372 @@
+"""Tokens: what is taken, what is refused, and that no key serves an algorithm that is not its own."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth.authenticator import TOKEN_MAX_BYTES, Authenticator
+from gateway.settings import GatewaySettings
+from shared.encoding import to_json
+from shared.errors import ErrorCode, Refusal, SettingsInvalid
+from shared.protocol.server_frames import UserProfile
+from shared.times import to_iso
+from tests.support.tokens import part, sign_by_hand
+
+SECRET = "a secret of no less than thirty-two bytes"
+KEYS: dict[str, Any] = {
+    "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+KEYS["PS512"] = KEYS["RS256"]
+A_DAY_S = 86_400  # parameters are made when tests are collected, and used when their turn comes
+
+
+def settings(**values: Any) -> GatewaySettings:
+    return GatewaySettings(amqp_url="amqp://broker/", **values)
+
+
+def pem(key: Any) -> bytes:
+    """The public half of a private key."""
+    public: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return public
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Callable[[bytes], str]:
+    def write(content: bytes) -> str:
+        path = tmp_path / "key.pem"
+        path.write_bytes(content)
+        return str(path)
+
+    return write
+
+
+def claims(**others: Any) -> dict[str, Any]:
+    return {"sub": "user_456", "exp": int(time.time()) + A_DAY_S, **others}
+
+
+def token(payload: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256") -> str:
+    return jwt.encode(payload, key, algorithm)
+
+
+def raw_token(header: dict[str, Any], payload: bytes, key: bytes = SECRET.encode()) -> str:
+    return sign_by_hand(header, payload, key)
+
+
+def by_secret(**values: Any) -> Authenticator:
+    return Authenticator(settings(jwt_secret=SECRET, **values))
+
+
+def refused(authenticator: Authenticator, presented: str) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        authenticator.verify(presented)
+    return caught.value
+
+
+def unauthorized(authenticator: Authenticator, presented: str) -> None:
+    refusal = refused(authenticator, presented)
+    assert refusal.code is ErrorCode.UNAUTHORIZED
+    assert SECRET not in refusal.message
+
+
+# Taken --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_signed_with_the_secret_tells_who_it_is() -> None:
+    payload = claims(
+        iat=1_700_000_000,
+        firstName="John",
+        lastName="Doe",
+        avatar="https://example.org/a.png",
+        role="admin",
+        communities=["community_789"],
+        scope="whatever else",
+    )
+    identity = by_secret().verify(token(payload))
+    assert identity.user_id == identity.caller.user_id == "user_456"
+    assert identity.caller.is_admin
+    assert identity.caller.issued_at_ms == 1_700_000_000_000
+    assert identity.caller.profile == UserProfile(
+        first_name="John", last_name="Doe", avatar="https://example.org/a.png"
+    )
+    assert identity.expires_at_ms == payload["exp"] * 1000
+    assert identity.communities == frozenset({"community_789"})
+
+
+def test_only_sub_and_exp_are_needed() -> None:
+    identity = by_secret().verify(token(claims()))
+    assert not identity.caller.is_admin
+    assert identity.caller.profile == UserProfile()
+    assert identity.communities is None
+    assert identity.caller.issued_at_ms == 0
+
+
+@pytest.mark.parametrize("role", ["moderator", "Admin", "", None])
+def test_only_the_role_admin_is_admin(role: str | None) -> None:
+    assert not by_secret().verify(token(claims(role=role))).caller.is_admin
+
+
+def test_a_token_that_names_no_community_allows_none() -> None:
+    assert by_secret().verify(token(claims(communities=[]))).communities == frozenset()
+
+
+@pytest.mark.parametrize("algorithm", sorted(KEYS))
+def test_a_public_key_file_verifies_its_own_algorithms(algorithm: str, key_file: Callable[[bytes], str]) -> None:
+    authenticator = Authenticator(settings(jwt_public_key_file=key_file(pem(KEYS[algorithm]))))
+    assert authenticator.verify(token(claims(), KEYS[algorithm], algorithm)).user_id == "user_456"
+
+
+def test_secret_and_public_key_serve_side_by_side(key_file: Callable[[bytes], str]) -> None:
+    authenticator = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])))
+    assert authenticator.verify(token(claims())).user_id == "user_456"
+    assert authenticator.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
+
+
+def test_an_exp_in_milliseconds_is_a_time_that_can_be_written() -> None:
+    identity = by_secret().verify(token(claims(exp=int(time.time()) * 1000)))
+    assert to_iso(identity.expires_at_ms).startswith("9999-")
+
+
+def test_a_name_cut_off_inside_an_emoji_can_be_sent_on() -> None:
+    payload = json.dumps(claims(firstName="Jo\ud83d", lastName="\ude00", avatar="\ud83d")).encode()
+    identity = by_secret().verify(raw_token({"alg": "HS256", "typ": "JWT"}, payload))
+    assert json.loads(to_json(identity.caller))["profile"] == {"firstName": "Jo?", "lastName": "?", "avatar": "?"}
+
+
+# Refused ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_expired_token_is_told_apart() -> None:
+    assert refused(by_secret(), token(claims(exp=int(time.time()) - 1))).code is ErrorCode.TOKEN_EXPIRED
+
+
+ABSENT = "absent"
+IN_2100_S = 4_102_444_800
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"exp": ABSENT},
+        {"sub": ABSENT},
+        {"nbf": IN_2100_S},
+        {"exp": None},
+        {"exp": [1]},
+        {"exp": "soon"},
+        {"exp": str(IN_2100_S)},
+        {"exp": 10**400},
+        {"sub": ""},
+        {"sub": "a b"},
+        {"sub": "a,b"},
+        {"sub": "x" * 129},
+        {"firstName": 5},
+        {"lastName": ["Doe"]},
+        {"firstName": "x" * 201},
+        {"avatar": {}},
+        {"role": ["admin"]},
+        {"communities": "community_789"},
+        {"communities": ["a b"]},
+        {"communities": [5]},
+        {"iat": "then"},
+        {"iat": []},
+    ],
+    ids=lambda wrong: ",".join(f"{key}={str(value)[:16]}" for key, value in wrong.items()),
+)
+def test_a_signed_token_with_wrong_claims_is_refused(wrong: dict[str, Any]) -> None:
+    payload = {key: value for key, value in claims(**wrong).items() if value is not ABSENT}
+    unauthorized(by_secret(), raw_token({"alg": "HS256", "typ": "JWT"}, json.dumps(payload).encode()))
+
+
+def test_a_sub_that_is_no_string_is_refused() -> None:
+    for sub in (5, None, True, ["user_456"], {"id": "user_456"}):
+        unauthorized(by_secret(), raw_token({"alg": "HS256"}, json.dumps(claims(sub=sub)).encode()))
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'"user"', b"\xff", b'{"a":' * 1000, b"null"])
+def test_a_signed_payload_that_is_no_object_is_refused(payload: bytes) -> None:
+    unauthorized(by_secret(), raw_token({"alg": "HS256"}, payload))
+
+
+def test_the_wrong_key_is_refused() -> None:
+    unauthorized(by_secret(), token(claims(), "another secret of more than thirty-two bytes"))
+
+
+def test_a_changed_payload_is_refused() -> None:
+    header, _, signature = token(claims()).split(".")
+    unauthorized(by_secret(), f"{header}.{part(json.dumps(claims(role='admin')).encode())}.{signature}")
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 5, ["HS256"], "HS1024"])
+@pytest.mark.parametrize("signature", ["", "AAAA"])
+def test_an_unsigned_token_is_refused(alg: object, signature: str) -> None:
+    header = part(json.dumps({"alg": alg, "typ": "JWT"}).encode())
+    unauthorized(by_secret(), f"{header}.{part(json.dumps(claims()).encode())}.{signature}")
+
+
+def test_a_token_without_alg_is_refused() -> None:
+    unauthorized(by_secret(), raw_token({"typ": "JWT"}, json.dumps(claims()).encode()))
+
+
+@pytest.mark.parametrize("algorithm", sorted(KEYS))
+@pytest.mark.parametrize("with_secret", [False, True], ids=["key only", "key and secret"])
+def test_a_public_key_is_never_a_secret(algorithm: str, with_secret: bool, key_file: Callable[[bytes], str]) -> None:
+    """The algorithm confusion: HS256, signed with the PEM that everybody may read."""
+    public = pem(KEYS[algorithm])
+    values = {"jwt_secret": SECRET} if with_secret else {}
+    authenticator = Authenticator(settings(jwt_public_key_file=key_file(public), **values))
+    for key in (public, public.strip(), public.replace(b"\n", b"\r\n")):
+        forged = raw_token({"alg": "HS256", "typ": "JWT"}, json.dumps(claims(role="admin")).encode(), key)
+        unauthorized(authenticator, forged)
+
+
+def test_the_secret_serves_no_algorithm_but_its_own() -> None:
+    unauthorized(by_secret(), token(claims(), KEYS["RS256"], "RS256"))
+    unauthorized(by_secret(), token(claims(), SECRET * 2, "HS512"))
+
+
+def test_a_key_of_another_curve_is_refused(key_file: Callable[[bytes], str]) -> None:
+    authenticator = Authenticator(settings(jwt_public_key_file=key_file(pem(KEYS["ES256"]))))
+    unauthorized(authenticator, token(claims(), KEYS["ES384"], "ES384"))
+    unauthorized(authenticator, token(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256"))
+
+
+def test_keys_that_a_token_brings_along_are_not_looked_at() -> None:
+    theirs = b"the key of an attacker, thirty-two bytes and more"
+    jwk = {"kty": "oct", "k": part(theirs)}
+    header = {"alg": "HS256", "jwk": jwk, "jku": "https://evil.example/keys", "kid": "../../dev/null", "x5u": "x"}
+    unauthorized(by_secret(), raw_token(header, json.dumps(claims()).encode(), theirs))
+
+
+def test_an_oversized_token_is_refused_before_it_is_read() -> None:
+    presented = token(claims(padding="x" * TOKEN_MAX_BYTES))
+    assert "longer than" in refused(by_secret(), presented).message
+
+
+@pytest.mark.parametrize("presented", ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "é.é.é", "Bearer x", "\ud83d", "\x00"])
+def test_what_is_no_token_is_refused(presented: str) -> None:
+    unauthorized(by_secret(), presented)
+
+
+AUTHENTICATOR = Authenticator(settings(jwt_secret=SECRET))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+claim_names = [
+    "sub",
+    "exp",
+    "iat",
+    "nbf",
+    "aud",
+    "iss",
+    "jti",
+    "firstName",
+    "lastName",
+    "avatar",
+    "role",
+    "communities",
+]
+
+
+@given(st.text())
+def test_any_text_is_refused(presented: str) -> None:
+    unauthorized(AUTHENTICATOR, presented)
+
+
+@given(st.dictionaries(st.sampled_from(claim_names), json_values))
+def test_any_signed_claims_are_an_identity_that_can_be_sent_or_refused(changed: dict[str, Any]) -> None:
+    presented = raw_token({"alg": "HS256"}, json.dumps(claims(**changed)).encode())
+    try:
+        identity = AUTHENTICATOR.verify(presented)
+    except Refusal as refusal:
+        assert refusal.code in {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED}
+        return
+    to_json(identity.caller)
+    to_iso(identity.expires_at_ms)
+
+
+# Audience and issuer ------------------------------------------------------------------------------------------------
+
+
+def test_audience_and_issuer_are_checked_when_set() -> None:
+    authenticator = by_secret(jwt_audience="realtime", jwt_issuer="https://id.example")
+    good = claims(aud="realtime", iss="https://id.example")
+    assert authenticator.verify(token(good)).user_id == "user_456"
+    assert authenticator.verify(token({**good, "aud": ["other", "realtime"]})).user_id == "user_456"
+    wrongs: list[dict[str, Any]] = [{"aud": "other"}, {"iss": "https://evil.example"}, {"aud": []}, {"iss": ""}]
+    for wrong in wrongs:
+        unauthorized(authenticator, token({**good, **wrong}))
+    unauthorized(authenticator, token(claims(iss="https://id.example")))
+    unauthorized(authenticator, token(claims(aud="realtime")))
+
+
+def test_an_audience_is_no_hindrance_when_none_is_set() -> None:
+    assert by_secret().verify(token(claims(aud="other", iss="anyone"))).user_id == "user_456"
+
+
+# Settings -----------------------------------------------------------------------------------------------------------
+
+
+def problems(**values: Any) -> str:
+    with pytest.raises(SettingsInvalid) as caught:
+        Authenticator(settings(**values))
+    return "\n".join(caught.value.problems)
+
+
+def test_algorithms_can_be_narrowed(key_file: Callable[[bytes], str]) -> None:
+    authenticator = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])), jwt_algorithms=("RS256",))
+    assert authenticator.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
+    unauthorized(authenticator, token(claims()))
+    unauthorized(authenticator, token(claims(), KEYS["RS256"], "PS512"))
+
+
+def test_the_other_secret_algorithms_serve_when_named() -> None:
+    long_secret = SECRET * 2
+    authenticator = Authenticator(settings(jwt_secret=long_secret, jwt_algorithms=("HS512",)))
+    assert authenticator.verify(token(claims(), long_secret, "HS512")).user_id == "user_456"
+    unauthorized(authenticator, token(claims(), long_secret))
+
+
+@pytest.mark.parametrize("name", ["none", "RS256", "HS1024"])
+def test_an_algorithm_that_no_key_serves_is_a_wrong_setting(name: str) -> None:
+    assert f"JWT_ALGORITHMS: no configured key serves {name}" in problems(jwt_secret=SECRET, jwt_algorithms=(name,))
+
+
+def test_the_secret_algorithms_need_a_secret(key_file: Callable[[bytes], str]) -> None:
+    file = key_file(pem(KEYS["RS256"]))
+    assert "JWT_ALGORITHMS" in problems(jwt_public_key_file=file, jwt_algorithms=("HS256",))
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
+def test_a_file_that_is_no_public_key_is_a_wrong_setting(content: bytes, key_file: Callable[[bytes], str]) -> None:
+    assert "JWT_PUBLIC_KEY_FILE" in problems(jwt_public_key_file=key_file(content))
+
+
+def test_a_missing_key_file_is_a_wrong_setting(tmp_path: Path) -> None:
+    assert "JWT_PUBLIC_KEY_FILE" in problems(jwt_public_key_file=str(tmp_path / "none.pem"))
+
+
+@pytest.mark.parametrize(
+    "key", [ec.generate_private_key(ec.SECP256K1()), dsa.generate_private_key(1024)], ids=["secp256k1", "DSA"]
+)
+def test_a_key_that_no_jwt_algorithm_uses_is_a_wrong_setting(key: Any, key_file: Callable[[bytes], str]) -> None:
+    assert "JWT_PUBLIC_KEY_FILE" in problems(jwt_public_key_file=key_file(pem(key)))
+
+
+def test_a_private_key_in_the_place_of_the_public_one_is_a_wrong_setting(key_file: Callable[[bytes], str]) -> None:
+    private = KEYS["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    found = problems(jwt_public_key_file=key_file(private))
+    assert "JWT_PUBLIC_KEY_FILE" in found
+    assert private.decode().splitlines()[1] not in found

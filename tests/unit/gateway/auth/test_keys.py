@@ -1,0 +1,208 @@
+"""Published keys: which are used, for what, when they are fetched, and that no key serves another kind."""
+
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jwks_schedule import COOLDOWN_S, KeyPace
+from gateway.auth.keys import KEYS_MAX, parse_key_set
+from gateway.settings import GatewaySettings
+from shared.errors import ErrorCode, Malformed, Refusal, SettingsInvalid
+from tests.support.issuer import jwk_of, key_set
+from tests.support.tokens import sign_by_hand
+
+SECRET = "a secret of no less than thirty-two bytes"
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+BY_ALGORITHM: dict[str, Any] = {"RS256": RSA, "PS384": RSA, "ES256": EC, "EdDSA": ED}
+
+
+def authenticator(*jwks: Any, **values: Any) -> Authenticator:
+    made = Authenticator(GatewaySettings(amqp_url="amqp://broker/", jwt_jwks_url="https://id.example/keys", **values))
+    if jwks:
+        made.publish(parse_key_set(key_set(*jwks)))
+    return made
+
+
+def token(key: Any, algorithm: str, kid: str | None = "k", **claims: Any) -> str:
+    payload = {"sub": "user_456", "exp": int(time.time()) + 600, **claims}
+    return jwt.encode(payload, key, algorithm, headers=None if kid is None else {"kid": kid})
+
+
+def unauthorized(door: Authenticator, presented: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        door.verify(presented)
+    assert caught.value.code is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("algorithm", sorted(BY_ALGORITHM))
+def test_a_published_key_verifies_the_tokens_that_name_it(algorithm: str) -> None:
+    door = authenticator(jwk_of(RSA, "rsa"), jwk_of(EC, "ec"), jwk_of(ED, "ed"))
+    key = BY_ALGORITHM[algorithm]
+    kid = {"R": "rsa", "P": "rsa", "E": "ec"}[algorithm[0]] if algorithm != "EdDSA" else "ed"
+    assert door.verify(token(key, algorithm, kid)).user_id == "user_456"
+    for other in {"rsa", "ec", "ed", "unknown"} - {kid}:
+        unauthorized(door, token(key, algorithm, other))
+
+
+def test_a_token_that_names_no_key_gets_the_only_one_of_its_algorithm() -> None:
+    assert authenticator(jwk_of(EC, "a"), jwk_of(ED, "b")).verify(token(EC, "ES256", None)).user_id == "user_456"
+    second = ec.generate_private_key(ec.SECP256R1())
+    unauthorized(authenticator(jwk_of(EC, "a"), jwk_of(second, "b")), token(EC, "ES256", None))
+
+
+def test_another_key_under_a_known_name_is_refused() -> None:
+    door = authenticator(jwk_of(EC, "k"))
+    unauthorized(door, token(ec.generate_private_key(ec.SECP256R1()), "ES256"))
+
+
+def test_a_published_key_is_never_a_secret() -> None:
+    """The algorithm confusion, over a key set: HS256 with what everybody may read."""
+    door = authenticator(jwk_of(RSA, "k"), jwt_secret=SECRET)
+    pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    payload = json.dumps({"sub": "user_456", "exp": int(time.time()) + 600, "role": "admin"}).encode()
+    for public in (pem, pem.strip(), json.dumps(jwk_of(RSA, "k")).encode(), jwk_of(RSA, "k")["n"].encode(), b""):
+        unauthorized(door, sign_by_hand({"alg": "HS256", "kid": "k"}, payload, public))
+    assert door.verify(token(SECRET, "HS256")).user_id == "user_456"
+
+
+def test_a_published_secret_is_no_key() -> None:
+    published = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "k", "alg": "HS256"}
+    door = authenticator(published, jwk_of(EC, "other"))
+    unauthorized(door, token(b"secret-secret-secret-secret-secret", "HS256"))
+
+
+def test_the_algorithm_of_a_key_binds_it() -> None:
+    door = authenticator(jwk_of(RSA, "k", alg="RS256"))
+    assert door.verify(token(RSA, "RS256")).user_id == "user_456"
+    unauthorized(door, token(RSA, "RS512"))
+    unauthorized(door, token(RSA, "PS256"))
+
+
+def test_algorithms_can_be_narrowed() -> None:
+    door = authenticator(jwk_of(RSA, "k"), jwk_of(EC, "e"), jwt_algorithms=("ES256",))
+    assert door.verify(token(EC, "ES256", "e")).user_id == "user_456"
+    unauthorized(door, token(RSA, "RS256"))
+
+
+def test_an_algorithm_that_nothing_serves_is_a_wrong_setting() -> None:
+    for name in ("none", "HS256", "RS257"):
+        with pytest.raises(SettingsInvalid, match=f"JWT_ALGORITHMS: no configured key serves {name}"):
+            authenticator(jwt_algorithms=("ES256", name))
+
+
+UNUSABLE: dict[str, Any] = {
+    "for encryption": jwk_of(RSA, "k", use="enc"),
+    "encrypts": jwk_of(RSA, "k", key_ops=["encrypt"]),
+    "algorithm of encryption": jwk_of(RSA, "k", alg="RSA-OAEP"),
+    "algorithm of another kind": jwk_of(RSA, "k", alg="ES256"),
+    "private": jwk_of(RSA, "k", d="AQAB"),
+    "no base64": jwk_of(RSA, "k", n="!"),
+    "tiny modulus": jwk_of(RSA, "k", n="AQAB"),
+    "no exponent": jwk_of(RSA, "k", e=""),
+    "a number for a name": {**jwk_of(RSA, "k"), "kid": 7},
+    "unknown curve": jwk_of(EC, "k", crv="secp256k1"),
+    "off the curve": jwk_of(EC, "k", x="AQAB"),
+    "curve of key exchange": jwk_of(ED, "k", crv="X25519"),
+    "short point": jwk_of(ED, "k", x="AQAB"),
+    "1024 bits": jwk_of(rsa.generate_private_key(public_exponent=65537, key_size=1024), "k"),
+    "no parameters": {"kty": "RSA"},
+    "unknown kind": {"kty": "XYZ", "kid": "k"},
+    "no kind": {"kid": "k"},
+    "list": [],
+    "null": None,
+    "string": "k",
+}
+
+
+@pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_key_that_cannot_be_used_is_passed_over(unusable: Any) -> None:
+    keys = parse_key_set(key_set(unusable, jwk_of(EC, "good")))
+    assert (len(keys), keys.unusable) == (1, 1)
+    with pytest.raises(Malformed, match="without a usable key"):
+        parse_key_set(key_set(unusable))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b"{}", b'{"keys": 5}', b'{"keys": {}}', b'{"keys": []}', b"\xff", b"<html>"),
+        *(b'{"keys": [' + b"[" * 100_000, key_set(*[jwk_of(ED, str(number)) for number in range(KEYS_MAX + 1)])),
+    ],
+    ids=lambda body: str(body[:12]),
+)
+def test_what_is_no_key_set_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_key_set(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_body_is_a_key_set_or_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_key_set(body)
+
+
+def test_only_a_key_that_may_have_been_published_since_is_lacked() -> None:
+    door = authenticator(jwk_of(EC, "k"), jwt_secret=SECRET)
+    assert not door.lacks_key(token(EC, "ES256"))
+    assert door.lacks_key(token(EC, "ES256", "new"))
+    assert door.lacks_key(token(ED, "EdDSA", "k"))
+    for presented in (token(SECRET, "HS256", "new"), "", "a.b.c", token(EC, "ES256", "new", pad="x" * 9000)):
+        assert not door.lacks_key(presented)
+
+
+def test_keys_that_are_published_no_more_verify_nothing() -> None:
+    door = authenticator(jwk_of(EC, "old"))
+    presented = token(EC, "ES256", "old")
+    door.verify(presented)
+    door.publish(parse_key_set(key_set(jwk_of(ED, "new"))))
+    unauthorized(door, presented)
+
+
+# When they are fetched ----------------------------------------------------------------------------------------------
+
+
+def test_keys_are_fetched_at_once_and_then_at_their_pace() -> None:
+    pace = KeyPace(refresh_s=300)
+    assert pace.due_in_s(1000.0) == 0.0
+    pace.begin(1000.0)
+    pace.succeeded()
+    assert pace.due_in_s(1000.0) == 300.0
+    assert pace.due_in_s(1400.0) == 0.0
+
+
+def test_an_unknown_key_is_fetched_early_but_never_twice_within_the_cooldown() -> None:
+    pace = KeyPace(refresh_s=300)
+    assert pace.may_fetch(0.0)
+    pace.begin(0.0)
+    assert pace.may_fetch(0.1)  # waits for the one that is under way
+    pace.succeeded()
+    assert not pace.may_fetch(COOLDOWN_S - 0.1)
+    assert pace.may_fetch(COOLDOWN_S)
+
+
+def test_failures_are_tried_again_ever_more_rarely_and_known_keys_stay_good() -> None:
+    pace = KeyPace(refresh_s=300)
+    pauses: list[float] = []
+    for _ in range(20):
+        pace.begin(0.0)
+        pace.failed()
+        pauses.append(pace.due_in_s(0.0))
+    assert pauses[:3] == [1.0, 2.0, 4.0]
+    assert pauses[-1] == 60.0
+    assert pace.has_failed and not pace.has_succeeded
+    pace.begin(0.0)
+    pace.succeeded()
+    assert pace.has_succeeded and not pace.has_failed
+    pace.begin(0.0)
+    pace.failed()
+    assert pace.has_succeeded and pace.has_failed

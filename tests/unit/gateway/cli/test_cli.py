@@ -1,0 +1,79 @@
+"""The command line: its grammar, what it prints, where it reads its settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import show
+from gateway.cli.arguments import parse
+from gateway.cli.settings import CliSettings
+from gateway.cli.tail import Interest, interests
+from shared.errors import SettingsInvalid
+from shared.process.settings import load, read_env_file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "COMMAND"),
+        (["dance"], "dance"),
+        (["send", "room_1"], "TEXT"),
+        (["rooms", "--limit", "0"], "--limit"),
+        (["dead", "replay"], "--all --number"),
+        (["dead", "replay", "--all", "--number", "1"], "--all"),
+        (["token"], "USER"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(arguments)
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("realtime: ")
+    assert told in err
+
+
+def test_rooms_and_symbols_are_told_apart() -> None:
+    assert interests(["room_1", "EUR/USD", "BTC"], ["c1"], notifications=True) == [
+        Interest("chatroom", {"chatroom_id": "room_1"}),
+        Interest("market", {"symbols": ["EUR/USD", "BTC"], "max_rate": 10.0}),
+        Interest("community", {"community_id": "c1"}),
+        Interest("notifications", {}),
+    ]
+    assert interests([], [], notifications=False) == []
+
+
+@pytest.mark.parametrize("evil", ["\x1b[31mred", "a\nb", "\x9b31m", "\u202eabc", "\x07", "\ud800"])
+def test_what_users_wrote_cannot_steer_the_terminal(evil: str) -> None:
+    data = {"timestamp": "t", "seq": 1, "userId": "u", "message": evil, "user": {"firstName": evil, "lastName": ""}}
+    shown = [
+        show.event("chat:message", data),
+        show.event("post:created", {"content": evil}),
+        *show.table(("A",), [[evil]]).split("\n", 1)[1:],
+        show.as_json({"message": evil}),
+    ]
+    for line in shown:
+        assert not set(line) & {"\x1b", "\n", "\x9b", "\x07"}
+        line.encode()
+    assert not set("".join(shown[:3])) & {"\u202e"}
+    assert json.loads(shown[3]) == {"message": evil}
+
+
+def test_table_is_as_wide_as_its_cells() -> None:
+    assert show.table(("A", "B"), [["long", 1], ["x", "last"]]) == "A     B\nlong  1\nx     last"
+
+
+def test_environment_stands_before_the_run_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.env"
+    assert read_env_file(path) == {}
+    path.write_text("GATEWAY_URL=http://here:1\nJWT_SECRET=a=b\nOTHER=x\n")
+    settings = load(CliSettings, {"GATEWAY_URL": "http://there:2"}, beneath=read_env_file(path))
+    assert (settings.gateway_url, settings.jwt_secret) == ("http://there:2", "a=b")
+
+
+def test_wrong_addresses_are_named() -> None:
+    with pytest.raises(SettingsInvalid) as invalid:
+        load(CliSettings, {"GATEWAY_URL": "here", "AMQP_URL": "http://here"})
+    assert [problem.partition(":")[0] for problem in invalid.value.problems] == ["GATEWAY_URL", "AMQP_URL"]

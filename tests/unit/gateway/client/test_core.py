@@ -1,0 +1,489 @@
+"""The Python client's pure core: driven by hand, and against a model of the server under every interleaving."""
+
+import json
+import math
+from collections import deque
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.client.core import Core, Fail, Settle
+from gateway.client.link import ClientOptions, Drop, Emit, FetchToken, Open, Send, State, TokenReason
+from gateway.client.requests import RequestFailed
+from shared.protocol.client_frames import (
+    ChatroomTarget,
+    CommunityTarget,
+    MarketTarget,
+    NotificationsTarget,
+    Target,
+)
+from shared.protocol.close_codes import CloseCode
+
+ROOM = ChatroomTarget("room_1")
+TIMES = {"serverTime": "2030-01-01T00:00:00.000Z", "expiresAt": "2030-01-02T00:00:00.000Z"}
+WELCOME = {"userId": "u", "sessionId": "s", "heartbeatInterval": 30_000, "connectionTimeout": 60_000}
+
+
+class Driver:
+    """A core, a clock that only the test moves, and what the core wanted."""
+
+    def __init__(self, *, token: str | None = "token-1", chance: float = 0.5, **options: Any) -> None:
+        self.core = Core(ClientOptions(**options), lambda: chance, token=token, can_refresh=token is None)
+        self.now_s = 1000.0
+        self.connection = 0
+        self.drops = 0
+        self.sent: list[dict[str, Any]] = []
+        self.events: list[tuple[str, Any]] = []
+        self.settled: dict[int, Any] = {}
+        self.reasons: list[TokenReason] = []
+
+    def noted(self) -> None:
+        """Write down what the core wants."""
+        for action in self.core.take():
+            match action:
+                case Open(connection):
+                    self.connection = connection
+                case Send(text):
+                    self.sent.append(json.loads(text))
+                case Drop():
+                    self.drops += 1
+                case FetchToken(reason):
+                    self.reasons.append(reason)
+                case Emit(type_, data):
+                    self.events.append((type_, data))
+                case Settle(id_, data):
+                    self.settled[id_] = data
+                case Fail(id_, error):
+                    self.settled[id_] = error
+
+    def pass_time(self, seconds: float) -> None:
+        """Tick whenever the core asks for it."""
+        end_s = self.now_s + seconds
+        for _ in range(10_000):
+            deadline_s = self.core.deadline_s(self.now_s)
+            if deadline_s > end_s:
+                break
+            self.now_s = max(self.now_s, deadline_s)
+            self.core.tick(self.now_s)
+            self.noted()
+        else:
+            raise AssertionError("the core asks to be ticked without end")
+        self.now_s = end_s
+
+    def open(self, **welcome: Any) -> dict[str, Any]:
+        """From idle or waiting to open. Returns the auth frame."""
+        if self.core.state is State.IDLE:
+            self.core.link.connect(self.now_s)
+        elif self.core.state is State.WAITING:
+            self.core.link.wake(self.now_s)
+        self.noted()
+        if self.core.state is State.CONNECTING and self.connection == 0:
+            self.core.link.token_ready("token-1", self.now_s)
+            self.noted()
+        self.core.link.opened(self.connection, self.now_s)
+        self.noted()
+        auth = self.frames()[0]
+        self.welcome(**welcome)
+        return auth
+
+    def welcome(self, **more: Any) -> None:
+        self.receive({"type": "auth:ok", "id": "auth", "data": WELCOME | TIMES | {"maxMessageBytes": 65_536} | more})
+
+    def receive(self, frame: dict[str, Any]) -> None:
+        self.core.received(self.connection, json.dumps(frame), self.now_s)
+        self.noted()
+
+    def cut(self, code: int = 1006, retry_after_s: float = 0.0) -> None:
+        self.core.link.closed(self.connection, code, "", self.now_s, retry_after_s)
+        self.noted()
+
+    def subscribe(self, target: Target = ROOM, **answer: Any) -> int:
+        """Subscribe, and be answered if the link is open."""
+        id_ = self.core.subscribe(target, self.now_s)
+        self.noted()
+        if self.core.state is State.OPEN:
+            request = self.frames()[0]
+            self.receive({"type": "subscribed", "id": request["id"], "data": {**request, "seq": 0} | answer})
+        return id_
+
+    def send(self, text: str, room: str = "room_1") -> int:
+        frame = {"type": "chat:send", "chatroomId": room, "message": text, "clientMessageId": f"c-{text}"}
+        id_ = self.core.send_message(frame, f"room {room}", self.now_s)
+        self.noted()
+        return id_
+
+    def message(self, seq: int, room: str = "room_1") -> None:
+        self.receive({"type": "chat:message", "data": {"chatroomId": room, "seq": seq}})
+
+    def refuse(self, request: dict[str, Any], code: str, **more: Any) -> None:
+        error = {"code": code, "message": code, "retryable": False, "request": request["type"]} | more
+        self.receive({"type": "error", "id": request["id"], "data": error})
+
+    def frames(self) -> list[dict[str, Any]]:
+        """What was sent since the last call."""
+        sent, self.sent = self.sent, []
+        return sent
+
+    def of(self, type_: str) -> list[Any]:
+        return [data for name, data in self.events if name == type_]
+
+
+def opened(**options: Any) -> Driver:
+    driver = Driver(**options)
+    driver.open()
+    return driver
+
+
+def code_of(outcome: Any) -> str:
+    assert isinstance(outcome, RequestFailed)
+    return outcome.code
+
+
+# The link -------------------------------------------------------------------------------------------------------------
+
+
+def test_calls_before_the_connection_wait_and_subscriptions_travel_in_the_auth_frame() -> None:
+    driver = Driver()
+    driver.subscribe()
+    driver.send("hello")
+    auth = driver.open()
+    assert [(entry["channel"], entry["chatroomId"]) for entry in auth["subscriptions"]] == [("chatroom", "room_1")]
+    assert [frame["message"] for frame in driver.frames()] == ["hello"]
+
+
+def test_pause_doubles_with_each_failure_up_to_its_bound_and_has_a_random_part() -> None:
+    for chance, expected in ((0.0, [0, 100, 200, 400, 500, 500]), (1.0, [100, 200, 400, 800, 1000, 1000])):
+        driver = Driver(chance=chance, backoff_first_s=0.1, backoff_max_s=1.0)
+        driver.core.link.connect(driver.now_s)
+        for _ in expected:
+            driver.noted()
+            driver.cut()
+            driver.core.link.wake(driver.now_s)
+        waits = [state["retryInMs"] for state in driver.of("state") if state["state"] == "waiting"]
+        assert waits == expected
+
+
+def test_final_close_codes_end_it_and_what_waits_fails() -> None:
+    for code in (CloseCode.UNSUPPORTED, CloseCode.TOO_BIG, CloseCode.BAD_FRAMES, CloseCode.FORBIDDEN):
+        driver = opened()
+        id_ = driver.send("hello")
+        driver.cut(code)
+        assert driver.core.state is State.CLOSED
+        assert (code_of(driver.settled[id_]), driver.settled[id_].close_code) == ("CLOSED", code)
+        assert driver.core.deadline_s(driver.now_s) == math.inf
+
+
+def test_server_says_when_to_come_back() -> None:
+    driver = opened()
+    driver.receive({"type": "server:drain", "data": {"reconnectAfterMs": 1234}})
+    driver.cut(CloseCode.RESTARTING)
+    assert driver.of("state")[-1]["retryInMs"] == 1234
+    for code, retry_after_s, least_ms in ((CloseCode.RATE_ABUSE, 0, 10_000), (CloseCode.OVERLOADED, 7, 7_000)):
+        driver = opened(chance=0.0)
+        driver.cut(code, retry_after_s)
+        assert driver.of("state")[-1]["retryInMs"] == least_ms
+
+
+def test_token_is_fetched_renewed_before_its_end_and_fetched_anew_when_refused_three_times_at_most() -> None:
+    driver = Driver(token=None)
+    driver.open(expiresAt="2030-01-01T00:00:20.000Z")
+    driver.pass_time(15.0)
+    driver.core.link.token_ready("token-2", driver.now_s)
+    driver.noted()
+    assert [(frame["type"], frame["token"]) for frame in driver.frames()] == [("auth", "token-2")]
+    driver.welcome()
+    for _ in range(4):
+        driver.cut(CloseCode.UNAUTHORIZED)
+        driver.pass_time(9.0)
+        driver.core.link.token_ready("token-3", driver.now_s)
+        driver.noted()
+    assert driver.reasons == [TokenReason.CONNECT, TokenReason.EXPIRING, *[TokenReason.REFUSED] * 3]
+    assert driver.core.state is State.CLOSED
+
+
+def test_string_that_is_refused_closes_until_there_is_another() -> None:
+    driver = opened()
+    driver.cut(CloseCode.UNAUTHORIZED)
+    assert driver.core.state is State.CLOSED
+    driver.core.link.token_ready("token-2", driver.now_s)
+    driver.core.link.connect(driver.now_s)
+    driver.noted()
+    driver.core.link.opened(driver.connection, driver.now_s)
+    driver.noted()
+    assert driver.frames()[0]["token"] == "token-2"
+
+
+def test_dead_link_is_noticed_a_heartbeat_and_an_answer_time_after_the_last_sign_of_life() -> None:
+    driver = opened()
+    driver.pass_time(39.9)
+    assert driver.core.state is State.OPEN
+    driver.pass_time(0.2)
+    assert (driver.core.state, driver.drops) == (State.WAITING, 1)
+
+
+# What is listened to --------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_restored_from_where_it_was() -> None:
+    driver = opened()
+    driver.subscribe(ROOM, seq=5)
+    driver.subscribe(NotificationsTarget(), seq=8)
+    driver.subscribe(MarketTarget(["A", "B", "C"], 5.0), symbols=["A", "B"], unknown=["C"])
+    driver.subscribe(CommunityTarget("c1"))
+    for seq in (6, 7, 7):
+        driver.message(seq)
+    driver.receive({"type": "trade:created", "data": {"seq": 9}})
+    driver.message(3, "direct")
+    driver.cut()
+    entries = [
+        {name: value for name, value in entry.items() if name != "id"} for entry in driver.open()["subscriptions"]
+    ]
+    assert entries == [
+        {"type": "subscribe", "channel": "community", "communityId": "c1"},
+        {"type": "subscribe", "channel": "notifications", "since": 9},
+        {"type": "subscribe", "channel": "chatroom", "chatroomId": "room_1", "since": 7},
+        {"type": "subscribe", "channel": "chatroom", "chatroomId": "direct", "since": 3},
+        {"type": "subscribe", "channel": "market", "symbols": ["A", "B"], "maxRate": 5.0},
+    ]
+    assert [message["seq"] for message in driver.of("chat:message")] == [6, 7, 3]
+    assert driver.core.stats.repeats == 1
+
+
+def test_resume_that_cannot_be_is_told_and_goes_on_from_the_head() -> None:
+    driver = opened()
+    driver.subscribe(ROOM, seq=5)
+    driver.cut()
+    (entry,) = driver.open()["subscriptions"]
+    driver.receive({"type": "subscribed", "id": entry["id"], "data": {**entry, "seq": 5000, "recovered": False}})
+    driver.message(5001)
+    assert driver.of("missed") == [{"channel": "chatroom", "chatroomId": "room_1", "since": 5, "seq": 5000}]
+    driver.message(5005)
+    assert driver.of("missed")[1:] == [{"channel": "chatroom", "chatroomId": "room_1", "since": 5001, "seq": 5004}]
+
+
+def test_lost_subscription_is_told_and_one_that_cannot_be_now_is_tried_again() -> None:
+    driver = opened()
+    driver.subscribe()
+    driver.cut()
+    driver.refuse(driver.open()["subscriptions"][0], "UNAVAILABLE", retryable=True)
+    driver.pass_time(2.0)
+    (again,) = driver.frames()
+    driver.refuse(again, "NOT_FOUND")
+    assert [(lost["chatroomId"], lost["code"]) for lost in driver.of("subscription:lost")] == [("room_1", "NOT_FOUND")]
+    driver.cut()
+    assert "subscriptions" not in driver.open()
+
+
+def test_unsubscribed_means_forgotten() -> None:
+    driver = opened()
+    driver.subscribe()
+    id_ = driver.core.unsubscribe(ROOM, driver.now_s)
+    driver.noted()
+    driver.message(1)  # still under way
+    fields = {"channel": "chatroom", "chatroomId": "room_1"}
+    driver.receive({"type": "unsubscribed", "id": id_, "data": fields})
+    assert (driver.of("chat:message"), driver.settled[id_]) == ([], fields)
+    driver.cut()
+    asked = driver.subscribe()
+    driver.core.unsubscribe(ROOM, driver.now_s)
+    driver.noted()
+    assert code_of(driver.settled[asked]) == "UNSUBSCRIBED"
+    assert "subscriptions" not in driver.open()
+
+
+def test_direct_message_acked_after_a_break_is_asked_for() -> None:
+    driver = opened()
+    frame = {"type": "chat:direct", "userId": "u2", "message": "x", "clientMessageId": "c"}
+    driver.core.send_message(frame, "user u2", driver.now_s)
+    driver.cut()
+    driver.open()
+    (again,) = driver.frames()
+    ack = {"chatroomId": "direct", "messageId": "m", "seq": 7, "clientMessageId": "c", "timestamp": "t"}
+    driver.receive({"type": "chat:ack", "id": again["id"], "data": ack})
+    (entry,) = driver.frames()
+    assert (entry["type"], entry["chatroomId"], entry["since"]) == ("subscribe", "direct", 6)
+
+
+# What is sent ---------------------------------------------------------------------------------------------------------
+
+
+def test_limited_messages_wait_as_long_as_the_server_says_and_keep_their_order() -> None:
+    driver = opened()
+    driver.send("a")
+    driver.send("b")
+    driver.refuse(driver.frames()[0], "RATE_LIMITED", retryable=True, retryAfterMs=7000)
+    driver.send("c", "room_2")
+    driver.pass_time(6.9)
+    assert driver.frames() == []
+    driver.pass_time(0.2)
+    assert [frame["message"] for frame in driver.frames()] == ["a", "c"]
+
+
+def test_refusal_fails_with_its_code_and_the_next_goes() -> None:
+    driver = opened()
+    id_ = driver.send("a")
+    driver.send("b")
+    driver.refuse(driver.frames()[0], "VALIDATION", details=[{"field": "message", "reason": "is bad"}])
+    assert code_of(driver.settled[id_]) == "VALIDATION"
+    assert [(detail.field, detail.reason) for detail in driver.settled[id_].details] == [("message", "is bad")]
+    assert [frame["message"] for frame in driver.frames()] == ["b"]
+
+
+def test_what_waits_is_bounded_in_time_number_and_size() -> None:
+    driver = Driver(pending_max=2, request_timeout_s=3.0)
+    large = driver.send("é" * 40_000)
+    first, _, over = (driver.send(text) for text in "abc")
+    driver.pass_time(3.0)
+    outcomes = [code_of(driver.settled[id_]) for id_ in (large, first, over)]
+    assert outcomes == ["TOO_LARGE", "TIMEOUT", "QUEUE_FULL"]
+
+
+def test_frames_that_are_none_do_no_harm() -> None:
+    driver = opened()
+    driver.subscribe()
+    for text in (
+        "",
+        "x",
+        "null",
+        "[]",
+        "{}",
+        '{"type":1}',
+        '{"type":"chat:message"}',
+        '{"type":"x:y","data":{"seq":"1"}}',
+    ):
+        driver.core.received(driver.connection, text, driver.now_s)
+    driver.receive({"type": "chat:ack", "id": 9999, "data": {}})
+    assert driver.core.state is State.OPEN
+
+
+# Against a model ------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """A room as the server keeps it, and what is on its way in either direction."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.known: dict[str, int] = {}
+        self.listening = False
+        self.incoming: deque[dict[str, Any]] = deque()
+        self.outgoing: deque[dict[str, Any]] = deque()
+
+    def write(self, client_message_id: str) -> int:
+        """Store a message once; tell whoever listens, again if it is stored already."""
+        if client_message_id not in self.known:
+            self.log.append(client_message_id)
+            self.known[client_message_id] = len(self.log)
+        if self.listening:
+            self.outgoing.append(self._frame(self.known[client_message_id]))
+        return self.known[client_message_id]
+
+    def handle(self, *, is_busy: bool) -> None:
+        """Take one frame of the client; a message is refused for now if the server is busy."""
+        frame = self.incoming.popleft()
+        match frame["type"]:
+            case "chat:send" if is_busy:
+                error = {"code": "UNAVAILABLE", "message": "busy", "retryable": True}
+                self.outgoing.append({"type": "error", "id": frame["id"], "data": error})
+            case "auth":
+                data = WELCOME | TIMES | {"maxMessageBytes": 65_536}
+                self.outgoing.append({"type": "auth:ok", "id": frame["id"], "data": data})
+                for entry in frame.get("subscriptions", ()):
+                    self.subscribe(entry)
+            case "subscribe":
+                self.subscribe(frame)
+            case "chat:send":
+                seq = self.write(frame["clientMessageId"])
+                self.outgoing.append({"type": "chat:ack", "id": frame["id"], "data": {"seq": seq}})
+            case "ping":
+                self.outgoing.append({"type": "pong", "id": frame["id"], "data": {}})
+
+    def subscribe(self, entry: dict[str, Any]) -> None:
+        since = entry.get("since")
+        missed = [] if since is None else [self._frame(seq) for seq in range(since + 1, len(self.log) + 1)]
+        data = {"channel": "chatroom", "seq": len(self.log), "recovered": since is not None, "replayed": len(missed)}
+        self.outgoing += [{"type": "subscribed", "id": entry["id"], "data": data}, *missed]
+        self.listening = True
+
+    def cut(self) -> None:
+        self.listening = False
+        self.incoming.clear()
+        self.outgoing.clear()
+
+    def _frame(self, seq: int) -> dict[str, Any]:
+        data = {"chatroomId": "room_1", "seq": seq, "clientMessageId": self.log[seq - 1]}
+        return {"type": "chat:message", "data": data}
+
+
+class World(Driver):
+    """The client and the server, whose frames move one by one when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = Server()
+        self.is_up = False
+        self.own: list[tuple[int, str]] = []
+        self.core.link.connect(self.now_s)
+        self.core.subscribe(ChatroomTarget("room_1", 0), self.now_s)
+        self.noted()
+
+    def step(self, what: str) -> None:
+        if what == "flow":
+            self.flow()
+        elif what == "send":
+            text = f"own-{len(self.own)}"
+            self.own.append((self.send(text), f"c-{text}"))
+        elif what == "other":
+            self.server.write(f"other-{len(self.server.log)}")
+        elif what == "cut":
+            self.server.cut()
+            self.cut()
+            self.is_up = False
+        elif what == "time":
+            self.pass_time(1.0)
+        elif what == "connect":
+            self._connect()
+        elif what in ("up", "refuse") and self.server.incoming:
+            self.server.handle(is_busy=what == "refuse")
+        elif what == "down" and self.server.outgoing and self.is_up:
+            self.receive(self.server.outgoing.popleft())
+        self.server.incoming += self.frames() if self.is_up else []
+
+    def _connect(self) -> None:
+        if self.core.state is State.CONNECTING and not self.is_up:
+            self.is_up = True
+            self.core.link.opened(self.connection, self.now_s)
+            self.noted()
+
+    def flow(self) -> None:
+        """A second passes in which the link holds."""
+        for what in ("time", "connect"):
+            self.step(what)
+        while self.is_up and (self.server.incoming or self.server.outgoing):
+            for what in ("up", "down"):
+                self.step(what)
+
+
+STEPS = st.lists(
+    st.sampled_from(["send", "send", "other", "cut", "flow", "refuse", "up", "up", "down", "down"]), max_size=60
+)
+
+
+@given(STEPS)
+def test_whatever_happens_to_the_link_nothing_is_lost_repeated_or_out_of_order(steps: list[str]) -> None:
+    world = World()
+    for what in steps:
+        world.step(what)
+        if world.drops:  # the client has left a link by itself
+            world.drops, world.is_up = 0, False
+            world.server.cut()
+    for _ in range(200):
+        world.flow()
+    log = world.server.log
+    seen = world.of("chat:message")
+    assert [message["seq"] for message in seen] == list(range(1, len(log) + 1))
+    assert [message["clientMessageId"] for message in seen] == log
+    assert [name for name in log if name.startswith("c-own")] == [name for _, name in world.own]
+    assert [world.settled[id_]["seq"] for id_, _ in world.own] == [world.server.known[name] for _, name in world.own]
+    assert world.of("missed") == []

@@ -1,0 +1,302 @@
+"""What the relay does when the services refuse, are away, or answer late."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from gateway.backend import Backend
+from gateway.fanout import relay as relay_module
+from gateway.fanout import typing_expiry
+from gateway.fanout.batch import Batch
+from gateway.fanout.hub import Hub
+from gateway.fanout.relay import REFUSALS_MAX, Relay
+from shared.bus.bus import Bus
+from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
+from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, RoomHead
+from shared.commands.command import Caller, Replay
+from shared.errors import ErrorCode, Refusal, Unavailable
+from shared.protocol.server_frames import frame
+from shared.times import now_ms
+from tests.support.waiting import until
+
+ROOM = room_channel("r")
+
+
+class Sink:
+    """A socket that keeps what it gets."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.session_id = f"sess_{user_id}"
+        self.opened_ms = 0
+        self.got: list[bytes] = []
+        self.ended: list[str] = []
+
+    def write(self, batch: Batch) -> None:
+        self.got += [item.data[2:] for item in batch.items]
+
+    def unsubscribed(self, channel: str) -> None:
+        self.ended.append(channel)
+
+    def stranded(self) -> None:
+        raise AssertionError("nobody is stranded here")
+
+
+class QuietBus:
+    """A broker that is there and brings only what the test brings."""
+
+    def __init__(self) -> None:
+        self.on_connected: list[Callable[[], Any]] = []
+        self.on_disconnected: list[Callable[[], Any]] = []
+        self.on_body: Callable[[bytes], None] = lambda _: None
+
+    async def listen(self, _queue: object, on_body: Callable[[bytes], None]) -> None:
+        self.on_body = on_body
+
+    async def bind(self, *_: str) -> None:
+        pass
+
+
+async def reconnect(bus: QuietBus) -> None:
+    """The connection breaks and is there again."""
+    for hook in bus.on_disconnected:
+        hook()
+    for hook in bus.on_connected:
+        await hook()
+
+
+class Partition:
+    """Answers `subscribe_room` as the test says, by user."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[], RoomHead]] = {}
+        self.asked: list[str] = []
+        self.directs: Callable[[], DirectPosts] = lambda: DirectPosts(rooms=())
+        self.directs_asked: list[tuple[tuple[str, ...], int]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def subscribe_room(self, caller: Caller, _room_id: str) -> RoomHead:
+        self.asked.append(caller.user_id)
+        return self.answers[caller.user_id]()
+
+    async def recent_directs(self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> DirectPosts:
+        self.directs_asked.append((user_ids, since_ms))
+        await self.may_answer.wait()
+        return self.directs()
+
+    async def replay_messages(self, _caller: Caller, _room_id: str, after: int, through: int) -> Replay:
+        return Replay(first=after + 1, frames=tuple(msgspec.Raw(b"%d" % seq) for seq in range(after + 1, through + 1)))
+
+
+def refuse(error: Exception) -> Callable[[], RoomHead]:
+    def answer() -> RoomHead:
+        raise error
+
+    return answer
+
+
+class Fixture:
+    def __init__(self) -> None:
+        self.hub, self.bus, self.partition = Hub(), QuietBus(), Partition()
+        self.controls: list[str] = []
+        self.relay = Relay(
+            self.hub, cast(Bus, self.bus), cast(Backend, self.partition), "node_1", lambda control: self.on(control)
+        )
+
+    def on(self, control: Delivery) -> None:
+        if control.key == "bad":
+            raise ValueError(control.key)
+        self.controls.append(control.key)
+
+    def listener(self, user_id: str) -> Sink:
+        sink = Sink(user_id)
+        self.hub.join(sink, ROOM)
+        self.hub.admit(sink, ROOM, 0, (), 0.0)
+        return sink
+
+    def user(self, user_id: str) -> Sink:
+        """A socket that listens to nothing but its user's own channel."""
+        sink, channel = Sink(user_id), user_channel(user_id)
+        self.hub.join(sink, channel)
+        self.hub.attach(sink, channel)
+        return sink
+
+    def bring_direct(self, seq: int) -> None:
+        """A direct message to user u."""
+        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.LOSSLESS, seq, "r", b"%d" % seq).to_line())
+
+    def bring(self, seq: int) -> None:
+        self.bus.on_body(Delivery(ROOM, DeliveryClass.LOSSLESS, seq, "", b"%d" % seq).to_line())
+
+
+@pytest.fixture
+async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
+    monkeypatch.setattr(relay_module, "RETRY_FIRST_S", 0.001)
+    fixture = Fixture()
+    running = asyncio.ensure_future(fixture.relay.run())
+    await until(lambda: bool(fixture.bus.on_connected))
+    await reconnect(fixture.bus)
+    yield fixture
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled(), running.exception()
+
+
+async def test_only_who_still_may_listen_is_shown_what_came_while_it_was_checked(fixture: Fixture) -> None:
+    member, stranger = fixture.listener("member"), fixture.listener("stranger")
+    fixture.partition.answers = {
+        "member": lambda: RoomHead(seq=1, active_now=1),
+        "stranger": refuse(Refusal.not_found("room")),
+    }
+    fixture.relay.recheck(ROOM)
+    fixture.bring(1)
+    await until(lambda: member.got == [b"1"])
+    await until(lambda: stranger.ended == [ROOM])
+    assert stranger.got == []
+
+
+async def test_partition_that_is_away_is_asked_until_it_answers_and_nothing_is_shown_before(fixture: Fixture) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Unavailable("away"))
+    fixture.relay.recheck(ROOM)
+    fixture.bring(1)
+    await until(lambda: len(fixture.partition.asked) > REFUSALS_MAX + 1)
+    assert sink.got == []
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
+    await until(lambda: sink.got == [b"1"])
+
+
+async def test_who_is_refused_again_and_again_is_unsubscribed(fixture: Fixture) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Refusal(ErrorCode.INTERNAL, "an error"))
+    fixture.relay.recheck(ROOM)
+    await until(lambda: sink.ended == [ROOM])
+    assert fixture.partition.asked == ["u"] * REFUSALS_MAX
+
+
+async def test_nobody_is_asked_for_who_has_left(fixture: Fixture) -> None:
+    fixture.listener("other")
+    sink = fixture.listener("u")
+    fixture.partition.answers = {"other": refuse(Unavailable("away")), "u": refuse(Unavailable("away"))}
+    fixture.relay.recheck(ROOM)
+    await until(lambda: "u" in fixture.partition.asked)
+    fixture.relay.leave(sink, ROOM)
+    fixture.partition.asked.clear()
+    await until(lambda: len(fixture.partition.asked) >= 3)
+    assert set(fixture.partition.asked) == {"other"}
+
+
+async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone(fixture: Fixture) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Unavailable("away"))
+    for _ in range(3):
+        await reconnect(fixture.bus)
+    fixture.bring(1)
+    await until(lambda: len(fixture.partition.asked) >= 3)
+    assert sink.got == []
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
+    await until(lambda: sink.got == [b"1"])
+
+
+async def test_typing_whose_end_never_comes_is_ended(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its replica is killed with -9."""
+    monkeypatch.setattr(typing_expiry, "OVERDUE_S", 0.05)
+    sink = fixture.listener("u")
+    start, end = (frame("chat:typing", {"chatroomId": "r", "userId": "ann", "isTyping": on}) for on in (True, False))
+    fixture.bus.on_body(Delivery(ROOM, DeliveryClass.TRANSIENT, 0, "ann", start).to_line())
+    await until(lambda: sink.got == [start, end])
+
+
+async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Fixture) -> None:
+    lines = [Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
+    fixture.bus.on_body(b"\n".join(line.rstrip(b"\n") for line in lines))
+    assert fixture.controls == ["good"]
+
+
+async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixture: Fixture) -> None:
+    sink = fixture.user("u")
+    fixture.partition.directs = away
+    await reconnect(fixture.bus)
+    fixture.bring_direct(3)
+    await until(lambda: len(fixture.partition.directs_asked) > 2)
+    assert sink.got == []
+    await reconnect(fixture.bus)  # once more, before the first loss was made good
+    posts = tuple(DirectPost(seq=seq, created_at_ms=1000) for seq in (1, 2))
+    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    fixture.partition.directs = lambda: found
+    await until(lambda: sink.got == [b"1", b"2", b"3"])
+    fixture.bring_direct(4)
+    await until(lambda: sink.got[3:] == [b"4"])
+    [since_ms] = {since_ms for _, since_ms in fixture.partition.directs_asked}
+    assert now_ms() - since_ms >= relay_module.LOST_FOR_MS
+    assert {user_ids for user_ids, _ in fixture.partition.directs_asked} == {("u",)}
+
+
+async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Fixture) -> None:
+    sink = fixture.user("u")
+    fixture.partition.may_answer.clear()
+    await reconnect(fixture.bus)
+    await until(lambda: bool(fixture.partition.directs_asked))
+    for hook in fixture.bus.on_disconnected:
+        hook()
+    fixture.partition.may_answer.set()
+    fixture.bring_direct(2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sink.got == []
+    posts = (DirectPost(seq=1, created_at_ms=1000),)
+    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    fixture.partition.directs = lambda: found
+    for connected in fixture.bus.on_connected:
+        await connected()
+    await until(lambda: sink.got == [b"1", b"2"])
+
+
+async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing(fixture: Fixture) -> None:
+    sink = fixture.user("u")
+    fixture.partition.may_answer.clear()
+    await reconnect(fixture.bus)
+    await until(lambda: bool(fixture.partition.directs_asked))
+    fixture.partition.may_answer.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+        for hook in fixture.bus.on_disconnected:
+            hook()
+    fixture.bring_direct(2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sink.got == []
+
+
+async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: Fixture) -> None:
+    sink = fixture.user("u")
+    fixture.partition.directs = refused
+    await reconnect(fixture.bus)
+    fixture.bring_direct(2)
+    assert sink.got == []
+    await until(lambda: sink.got == [b"2"])
+
+
+async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message() -> None:
+    fixture = Fixture()
+    running = asyncio.ensure_future(fixture.relay.run())
+    await until(lambda: bool(fixture.bus.on_connected))
+    await reconnect(fixture.bus)
+    assert fixture.relay._directs_lost_since_ms is None
+    sink = fixture.user("u")
+    fixture.bring_direct(1)
+    await until(lambda: sink.got == [b"1"])
+    running.cancel()
+    await asyncio.wait([running])
+
+
+def refused() -> DirectPosts:
+    raise Refusal(ErrorCode.INTERNAL, "an error")
+
+
+def away() -> DirectPosts:
+    raise Unavailable("away")

@@ -1,0 +1,123 @@
+"""Reads of history shared by clients that resume at the same time."""
+
+import asyncio
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, REPLAY_MAX_BYTES, Replays, spans
+from shared.commands.command import Replay
+from shared.errors import Unavailable
+
+
+def frame_of(seq: int) -> bytes:
+    return b'{"seq":%d}' % seq
+
+
+class History:
+    """A room with `length` messages; counts the reads and lets the test hold them back."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.reads: list[tuple[str, int, int]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.error: Exception | None = None
+        self.padding = b""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.replays = Replays(self._fetch, self._spawn)
+
+    async def _fetch(self, room_id: str, after: int, through: int) -> Replay:
+        self.reads.append((room_id, after, through))
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        seqs = range(after + 1, min(through, self.length) + 1)
+        return Replay(first=after + 1, frames=tuple(msgspec.Raw(frame_of(seq) + self.padding) for seq in seqs))
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def read(self, after: int, through: int) -> list[bytes]:
+        return await self.replays.read("r", after, through)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 1000))
+def test_spans_cover_each_message_once(after: int, missed: int) -> None:
+    found = spans(after, after + missed)
+    assert [seq for span in found for seq in range(span.after, span.through)] == list(range(after, after + missed))
+    for span in found:
+        assert span.number * BLOCK <= span.after < span.through <= (span.number + 1) * BLOCK
+
+
+async def test_a_thousand_at_once_share_their_reads() -> None:
+    history = History(length=210)
+    history.open.clear()
+    asked = [(number % 170, 205 + number % 6) for number in range(1000)]
+    reading = [asyncio.create_task(history.read(after, through)) for after, through in asked]
+    await asyncio.sleep(0)
+    history.open.set()
+    for (after, through), frames in zip(asked, await asyncio.gather(*reading), strict=True):
+        assert frames == [frame_of(seq) for seq in range(after + 1, through + 1)]
+    assert len(history.reads) == 3  # one for each block
+
+
+async def test_messages_that_came_after_a_read_are_read() -> None:
+    history = History(length=120)
+    assert len(await history.read(100, 120)) == 20
+    history.length = 125
+    assert await history.read(118, 125) == [frame_of(seq) for seq in range(119, 126)]
+    assert len(history.reads) == 2
+
+
+async def test_one_who_gives_up_does_not_take_the_read_from_the_others() -> None:
+    history = History(length=10)
+    history.open.clear()
+    leaving, staying = (asyncio.create_task(history.read(0, 10)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    history.open.set()
+    assert len(await staying) == 10
+    assert len(history.reads) == 1
+
+
+async def test_a_failed_read_fails_for_all_who_wait_and_is_tried_again_by_the_next() -> None:
+    history = History(length=10)
+    history.error = Unavailable("away")
+    for result in await asyncio.gather(*(history.read(0, 10) for _ in range(5)), return_exceptions=True):
+        assert isinstance(result, Unavailable)
+    history.error = None
+    assert len(await history.read(0, 10)) == 10
+    assert len(history.reads) == 2
+
+
+async def test_a_missing_tail_gives_fewer_frames() -> None:
+    assert len(await History(length=70).read(40, 80)) == 30
+    assert len(await History(length=30).read(40, 80)) == 0
+
+
+async def test_over_8_mb_it_gives_fewer_frames() -> None:
+    history = History(length=1000)
+    history.padding = b"x" * 60_000
+    frames = await history.read(0, 1000)
+    assert 0 < len(frames) < 1000
+    assert sum(map(len, frames)) <= REPLAY_MAX_BYTES
+
+
+async def test_what_is_kept_is_bounded() -> None:
+    history = History(length=10_000)
+    history.padding = b"x" * 60_000
+    for number in range(20):
+        await history.read(number * BLOCK, (number + 1) * BLOCK)
+    assert history.replays.kept_bytes <= KEPT_MAX_BYTES + 60_100 * BLOCK
+
+
+async def test_rooms_do_not_mix() -> None:
+    history = History(length=10)
+    for room in (rooms := ["a", "b"]):
+        await history.replays.read(room, 0, 10)
+    assert [room for room, _, _ in history.reads] == rooms

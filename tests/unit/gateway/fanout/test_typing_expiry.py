@@ -1,0 +1,71 @@
+"""No start of typing stays without an end, also when chat_service does not live to send it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_service.partition import typing_deliveries
+from chat_service.typing_marks import END_AFTER_MS, PASS_ON_MS, Typist
+from gateway.fanout import typing_expiry
+from gateway.fanout.typing_expiry import OVERDUE_S, ShownTyping
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+
+ANN, BOB = Typist("room_1", "ann"), Typist("room_1", "bob")
+DIRECT = Typist("room_2", "ann", ("ann", "bob"))
+
+
+def line(typist: Typist, *, is_typing: bool) -> Delivery:
+    [delivery] = typing_deliveries(typist, is_typing=is_typing)
+    return delivery
+
+
+@pytest.mark.parametrize("typist", [ANN, DIRECT])
+def test_end_that_does_not_come_is_made_as_chat_service_would_make_it(typist: Typist) -> None:
+    shown = ShownTyping()
+    shown.note(line(typist, is_typing=True), 0.0)
+    assert shown.overdue(OVERDUE_S - 0.1) == []
+    assert shown.overdue(OVERDUE_S) == [line(typist, is_typing=False)]
+    assert shown.overdue(100.0) == []
+
+
+def test_end_is_overdue_only_when_chat_service_must_have_sent_it() -> None:
+    assert OVERDUE_S * 1000 > END_AFTER_MS + PASS_ON_MS
+
+
+def test_end_that_came_is_not_made_again_and_a_start_renews() -> None:
+    shown = ShownTyping()
+    for typist in (ANN, BOB):
+        shown.note(line(typist, is_typing=True), 0.0)
+    shown.note(line(ANN, is_typing=False), 1.0)
+    shown.note(line(BOB, is_typing=True), 5.0)
+    assert shown.overdue(OVERDUE_S + 4.9) == []
+    assert shown.overdue(OVERDUE_S + 5.0) == [line(BOB, is_typing=False)]
+
+
+def test_other_deliveries_are_passed_over() -> None:
+    shown = ShownTyping()
+    for frame in (b'{"type":"chat:read","data":{"isTyping":true}}', b"", b'{"type":"user:online","data":{}}'):
+        shown.note(Delivery(room_channel("r"), DeliveryClass.TRANSIENT, 0, "", frame), 0.0)
+    assert shown.overdue(100.0) == []
+
+
+def test_beyond_the_bound_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typing_expiry, "SHOWN_MAX", 2)
+    shown = ShownTyping()
+    for number in range(3):
+        shown.note(line(Typist("room_1", f"u{number}"), is_typing=True), float(number))
+    assert [end.key for end in shown.overdue(100.0)] == ["u1", "u2"]
+
+
+@given(st.lists(st.tuples(st.sampled_from([ANN, BOB, DIRECT]), st.booleans(), st.floats(0, 5)), max_size=30))
+def test_whoever_was_shown_last_as_typing_is_ended_once(script: list[tuple[Typist, bool, float]]) -> None:
+    shown, now_s = ShownTyping(), 0.0
+    typing: set[Typist] = set()
+    ended: list[Delivery] = []
+    for typist, is_typing, pause_s in script:
+        now_s += pause_s
+        ended += (over := shown.overdue(now_s))
+        typing -= {one for one in typing if line(one, is_typing=False) in over}
+        shown.note(line(typist, is_typing=is_typing), now_s)
+        typing = typing | {typist} if is_typing else typing - {typist}
+    assert set(shown.overdue(now_s + OVERDUE_S)) == {line(one, is_typing=False) for one in typing}

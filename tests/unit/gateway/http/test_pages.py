@@ -1,0 +1,164 @@
+"""What the gateway serves in DEV_MODE, and that it serves none of it otherwise."""
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from gateway.auth.authenticator import Authenticator
+from gateway.http.app import envelope
+from gateway.http.dev_tokens import user_id_of
+from gateway.http.pages import FILES, PAGES, TYPES, Pages
+from gateway.settings import GatewaySettings
+from tests.support.tokens import SECRET
+
+Client = TestClient[web.Request, web.Application]
+Serve = Callable[..., Awaitable[Client]]
+
+
+def settings(**more: Any) -> GatewaySettings:
+    given: dict[str, Any] = {"jwt_secret": SECRET, "dev_mode": True} | more
+    return GatewaySettings(amqp_url="amqp://nobody", **given)
+
+
+@pytest.fixture
+async def serve(aiohttp_client: Callable[[web.Application], Awaitable[Client]]) -> Serve:
+    async def served(**more: Any) -> Client:
+        app = web.Application(middlewares=[envelope])
+        app.add_routes(Pages(settings(**more)).routes())
+        return await aiohttp_client(app)
+
+    return served
+
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+async def test_every_page_and_file_is_served_with_its_type_and_the_security_headers(serve: Serve) -> None:
+    client = await serve()
+    names = sorted(path.name for path in FILES.iterdir() if path.suffix in TYPES and ".d." not in path.name)
+    assert set(PAGES.values()) <= set(names)
+    for path in [*PAGES, *(f"/web/{name}" for name in names)]:
+        async with client.get(path) as response:
+            assert response.status == 200, path
+            assert response.content_type == TYPES[Path(PAGES.get(path, path)).suffix]
+            policy = response.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy and "*" not in policy
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Referrer-Policy"] == "no-referrer"
+            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert "camera=()" in response.headers["Permissions-Policy"]
+
+
+async def test_a_file_that_the_browser_has_is_not_sent_again(serve: Serve) -> None:
+    client = await serve()
+    async with client.get("/") as first:
+        tag = first.headers["ETag"]
+        assert first.headers["Cache-Control"] == "no-cache"
+    async with client.get("/", headers={"If-None-Match": tag}) as again:
+        assert (again.status, again.headers["ETag"], await again.read()) == (304, tag, b"")
+        assert "Content-Security-Policy" in again.headers
+    async with client.get("/", headers={"If-None-Match": '"another"'}) as changed:
+        assert changed.status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/web/..%2fpages.py", "/web/%2e%2e%2fpages.py", "/web/%00.js", "/web/main.js%00", "/web/%2e%2e/pages.py"),
+        *("/web//etc/passwd", "/web/%2fetc%2fpasswd", "/web/.hidden.js", "/web/no-such.js", "/web/MAIN.JS", "/web/"),
+    ],
+)
+async def test_nothing_but_the_files_of_the_pages_is_reached(serve: Serve, path: str) -> None:
+    client = await serve()
+    async with client.get(path) as response:
+        assert response.status == 404
+        assert (await response.json())["error"]["code"] == "NOT_FOUND"
+
+
+def test_pages_carry_no_inline_script_style_or_foreign_address() -> None:
+    """The policy would refuse them; a page must not depend on what is refused."""
+    for name in PAGES.values():
+        text = (FILES / name).read_text(encoding="utf-8")
+        assert not re.search(
+            r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|https?://(?!www\.w3\.org)", text
+        )
+
+
+def test_no_module_makes_html_of_text() -> None:
+    """Trusted Types refuse it in the browser; here it is seen before one is opened."""
+    for path in FILES.glob("*.js"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (
+            path
+        )
+
+
+# Tokens -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_gets_a_token_that_the_gateway_takes(serve: Serve) -> None:
+    wanted = {"jwt_issuer": "https://issuer.example", "jwt_audience": "realtime"}
+    client = await serve(**wanted)
+    async with client.post("/dev/token", json={"name": "  Ada   King Lovelace "}) as response:
+        body = await response.json()
+        assert (response.status, response.headers["Cache-Control"]) == (201, "no-store")
+        assert "Content-Security-Policy" in response.headers
+    told = body["data"]
+    identity = Authenticator(settings(**wanted)).verify(told["token"])
+    assert identity.user_id == told["userId"] == "user_ada_king_lovelace"
+    assert (identity.caller.profile.first_name, identity.caller.profile.last_name) == ("Ada", "King Lovelace")
+    assert not identity.caller.is_admin
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "  "}, {"name": 7}, {"name": "x" * 81}])
+async def test_a_name_that_is_none_gets_no_token(serve: Serve, body: Any) -> None:
+    client = await serve()
+    async with client.post("/dev/token", json=body) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["code"] == "VALIDATION"
+
+
+@pytest.mark.parametrize(
+    ("name", "user_id"),
+    [
+        ("Ada", "user_ada"),
+        ("  ADA ", "user_ada"),
+        ("Ada Lovelace", "user_ada_lovelace"),
+    ],
+)
+def test_plain_names_make_plain_ids(name: str, user_id: str) -> None:
+    assert user_id_of(name) == user_id
+
+
+def test_different_names_make_different_ids() -> None:
+    names = ["Zoe", "Zoë", "Zo-e", "Zo e", "李雷", "韩梅梅", "<b>Zoe</b>", "a" * 79, "a" * 80, "🙂", "_"]
+    ids = {user_id_of(name) for name in names}
+    assert len(ids) == len(names)
+    assert all(re.fullmatch(r"user_[a-z0-9_]{1,60}", id_) for id_ in ids)
+
+
+# Outside of DEV_MODE ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/web/main.js"), ("POST", "/dev/token")])
+async def test_without_dev_mode_there_is_nothing(serve: Serve, method: str, path: str) -> None:
+    client = await serve(dev_mode=False)
+    async with client.request(method, path, json={"name": "Ada"} if method == "POST" else None) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    "more", [{"jwt_secret": None, "jwt_public_key_file": "key.pem"}, {"jwt_algorithms": ("RS256",)}]
+)
+async def test_without_a_secret_of_its_own_the_gateway_signs_nothing(serve: Serve, more: dict[str, Any]) -> None:
+    client = await serve(**more)
+    async with client.post("/dev/token", json={"name": "Ada"}) as response:
+        assert response.status == 404
+    async with client.get("/") as page:
+        assert page.status == 200

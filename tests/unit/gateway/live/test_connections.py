@@ -1,0 +1,98 @@
+"""The last words of a socket: what reaches the client before the close."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from aiohttp import web
+
+from gateway.fanout.wire import text_frame
+from gateway.live.connections import FAREWELL_BUFFER_MAX_BYTES, SLOW_BYTES, Connections, Socket
+from gateway.live.session import Close, Session
+from gateway.settings import GatewaySettings
+from tests.support.waiting import until
+
+SETTINGS = GatewaySettings(amqp_url="amqp://broker/", jwt_secret="s" * 32)
+FAREWELL = Close(1012, "restarting", b"farewell")
+
+
+class Transport:
+    """Keeps what is written; `unsent_bytes` is what the client has not read."""
+
+    def __init__(self) -> None:
+        self.unsent_bytes = 0
+        self.written: list[bytes] = []
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def abort(self) -> None:
+        pass
+
+
+class WebSocket:
+    async def close(self, **_: Any) -> None:
+        pass
+
+
+def new_socket() -> tuple[Socket, Transport]:
+    def spawn(work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+
+    transport = Transport()
+    session = Session("sess_1", SETTINGS, 0.0)
+    socket = Socket(
+        Connections(spawn), cast(web.WebSocketResponse, WebSocket()), cast(asyncio.Transport, transport), session
+    )
+    return socket, transport
+
+
+async def test_farewell_of_a_slow_socket_goes_past_what_waits() -> None:
+    socket, transport = new_socket()
+    transport.unsent_bytes = SLOW_BYTES + 1
+    socket.send(b"waits")
+    socket.close(FAREWELL)
+    socket.send(b"too late")
+    assert transport.written == [text_frame(b"farewell")]
+
+
+async def test_farewell_is_not_heaped_on_a_transport_that_takes_nothing() -> None:
+    socket, transport = new_socket()
+    transport.unsent_bytes = FAREWELL_BUFFER_MAX_BYTES + 1
+    socket.close(FAREWELL)
+    assert transport.written == []
+    assert socket.closing
+
+
+async def test_socket_is_finished_when_its_last_answer_is_written() -> None:
+    socket, transport = new_socket()
+    await socket.in_flight.begin()
+    finishing = asyncio.ensure_future(socket.finish(FAREWELL, 10.0))
+    await until(lambda: socket.in_flight.is_shut)
+    assert not socket.closing
+    socket.send(b"ack")
+    socket.in_flight.end()
+    await finishing
+    assert transport.written == [text_frame(b"ack"), text_frame(b"farewell")]
+    assert not socket.in_flight.is_shut
+
+
+async def test_socket_whose_answer_does_not_come_is_finished_all_the_same() -> None:
+    socket, transport = new_socket()
+    await socket.in_flight.begin()
+    await socket.finish(FAREWELL, 0.01)
+    assert transport.written == [text_frame(b"farewell")]
+
+
+async def test_all_are_gone_only_when_nobody_is_being_upgraded() -> None:
+    connections = Connections(lambda _: None)
+    with connections.opening():
+        assert not connections.all_gone.is_set()
+        socket, _ = new_socket()
+        connections.add(socket)
+    assert not connections.all_gone.is_set()
+    connections.remove(socket)
+    assert connections.all_gone.is_set()

@@ -1,0 +1,31 @@
+"""How many requests of a socket are under way at a time."""
+
+import asyncio
+
+from gateway.live.in_flight import IN_FLIGHT_MAX, InFlight
+
+
+async def test_beyond_the_bound_the_next_waits_for_one_to_end() -> None:
+    requests = InFlight()
+    for _ in range(IN_FLIGHT_MAX):
+        await requests.begin()
+    beyond = asyncio.ensure_future(requests.begin())
+    await asyncio.sleep(0)
+    assert not beyond.done()
+    requests.end()
+    await beyond
+    assert requests.count == IN_FLIGHT_MAX
+
+
+async def test_shut_it_begins_nothing_and_tells_when_all_have_ended() -> None:
+    requests = InFlight()
+    await requests.begin()
+    requests.shut()
+    waiting, ended = asyncio.ensure_future(requests.begin()), asyncio.ensure_future(requests.ended())
+    await asyncio.sleep(0)
+    requests.end()
+    await ended
+    assert not waiting.done()
+    requests.reopen()
+    await waiting
+    assert requests.count == 1

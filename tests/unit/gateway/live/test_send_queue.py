@@ -1,0 +1,111 @@
+"""What waits for a slow socket."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.fanout.batch import Item
+from gateway.live.send_queue import OUTBOX_MAX_BYTES, Outbox
+from shared.bus.delivery import DeliveryClass
+
+LOSSLESS, LATEST, TRANSIENT = DeliveryClass.LOSSLESS, DeliveryClass.LATEST, DeliveryClass.TRANSIENT
+
+
+def lossless(data: bytes) -> Item:
+    return Item(LOSSLESS, "", data)
+
+
+def price(symbol: str, data: bytes) -> Item:
+    return Item(LATEST, symbol, data)
+
+
+def test_lossless_items_wait_in_order() -> None:
+    outbox = Outbox()
+    assert outbox.add([lossless(b"1"), lossless(b"2")])
+    assert outbox.add([lossless(b"3")])
+    assert outbox.take(1000) == b"123"
+    assert not outbox
+
+
+def test_only_the_newest_price_of_a_symbol_waits() -> None:
+    outbox = Outbox()
+    outbox.add([price("EUR", b"e1"), price("GBP", b"g1"), price("EUR", b"e2")])
+    assert (outbox.take(1000), outbox.conflated, outbox.size_bytes) == (b"e2g1", 1, 0)
+
+
+def test_transient_items_are_dropped_and_counted() -> None:
+    outbox = Outbox()
+    assert outbox.add([Item(TRANSIENT, "", b"typing")])
+    assert (bool(outbox), outbox.dropped, outbox.size_bytes) == (False, 1, 0)
+
+
+def test_more_than_the_bound_is_refused() -> None:
+    outbox = Outbox(max_bytes=4)
+    assert outbox.add([lossless(b"1234")])
+    assert not outbox.add([lossless(b"5")])
+    assert OUTBOX_MAX_BYTES == 1024 * 1024
+
+
+def test_prices_alone_do_not_grow_the_outbox() -> None:
+    outbox = Outbox(max_bytes=10)
+    assert all(outbox.add([price("EUR", b"%010d" % number)]) for number in range(1000))
+    assert outbox.take(1) == b"0000000999"
+
+
+def test_at_least_one_item_is_taken_however_large() -> None:
+    outbox = Outbox()
+    outbox.add([lossless(b"large"), lossless(b"x")])
+    assert outbox.take(1) == b"large"
+    assert outbox.take(0) == b"x"
+    assert outbox.take(1) == b""
+
+
+def test_a_price_taken_leaves_room_for_the_next_of_its_symbol() -> None:
+    outbox = Outbox()
+    outbox.add([price("EUR", b"1")])
+    assert outbox.take(1) == b"1"
+    outbox.add([price("EUR", b"2")])
+    assert (outbox.take(1), outbox.conflated) == (b"2", 0)
+
+
+kinds = st.sampled_from([("l", ""), ("n", "EUR"), ("n", "GBP"), ("t", "")])
+items = st.tuples(kinds, st.integers(1, 40))
+steps = st.lists(st.one_of(st.lists(items, max_size=5), st.integers(0, 100)), max_size=40)
+
+
+@given(steps, st.integers(1, 300))
+def test_order_bound_and_newest_hold_for_any_adds_and_takes(script: list[object], max_bytes: int) -> None:
+    outbox = Outbox(max_bytes)
+    number = 0
+    received = b""
+    expected_lossless: list[int] = []
+    newest: dict[str, int] = {}
+    for step in script:
+        if isinstance(step, int):
+            taken = outbox.take(step)
+            received += taken
+            continue
+        batch = []
+        assert isinstance(step, list)
+        for (kind, key), size in step:
+            number += 1
+            data = f"{kind}{key}:{number}".encode().ljust(size, b".") + b"\n"
+            batch.append(Item(DeliveryClass(kind), key, data))
+            if kind == "l":
+                expected_lossless.append(number)
+            elif kind == "n":
+                newest[key] = number
+        kept = outbox.add(batch)
+        assert kept == (outbox.size_bytes <= max_bytes)
+        if not kept:
+            return  # the socket is closed; nothing is taken any more
+    rest = outbox.size_bytes
+    tail = outbox.take(10**9)
+    assert len(tail) == rest
+    assert outbox.size_bytes == 0
+    names = [(line.partition(b":")[0], int(line.partition(b":")[2].strip(b"."))) for line in (received + tail).split()]
+    assert [at for name, at in names if name == b"l"] == expected_lossless
+    for key, last in newest.items():
+        prices = [at for name, at in names if name == f"n{key}".encode()]
+        assert prices == sorted(prices)
+        assert prices[-1] == last
+    assert not any(name == b"t" for name, _ in names)

@@ -1,0 +1,138 @@
+"""Subscriptions under way while the room changes: nobody is admitted on an answer that no longer holds."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from gateway.auth.identity import Identity
+from gateway.backend import Backend
+from gateway.fanout.batch import Batch
+from gateway.fanout.hub import Hub
+from gateway.fanout.relay import Relay
+from gateway.live.connections import Socket
+from gateway.live.session import Session
+from gateway.live.subscriptions import Subscriptions
+from gateway.settings import GatewaySettings
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.commands.chat import RoomHead
+from shared.commands.command import Caller
+from shared.errors import ErrorCode, Refusal
+from shared.protocol.client_frames import ChatroomTarget
+
+ROOM = room_channel("r")
+
+
+class Asker:
+    """A socket of an authenticated user that keeps what it gets."""
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.session_id = f"sess_{user_id}"
+        self.opened_ms = 0
+        self.session = Session(self.session_id, GatewaySettings(amqp_url="amqp://unused"), 0.0)
+        self.session.identity = Identity(caller=Caller(user_id=user_id), expires_at_ms=2**50, communities=None)
+        self.got: list[Any] = []
+
+    def write(self, batch: Batch) -> None:
+        self.got += [json.loads(item.data[2 if item.data[1] < 126 else 4 :])["type"] for item in batch.items]
+
+    def subscribed(self, channel: str) -> None:
+        self.session.subscriptions.add(channel)
+
+    def unsubscribed(self, channel: str) -> None:
+        self.session.subscriptions.discard(channel)
+
+    def stranded(self) -> None:
+        raise AssertionError("nobody is stranded here")
+
+
+class NearRelay:
+    """Reaches every shard at once."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def want(self, channel: str) -> None:
+        pass
+
+    def release(self, channel: str) -> None:
+        pass
+
+    def leave(self, sink: Asker, channel: str) -> None:
+        self._hub.leave(sink, channel)
+
+    def schedule(self) -> None:
+        pass
+
+
+class SlowPartition:
+    """Answers `subscribe_room` only after the test has done what it wants done meanwhile."""
+
+    def __init__(self, *meanwhile: Callable[[], RoomHead]) -> None:
+        self._meanwhile = list(meanwhile)
+
+    async def subscribe_room(self, _caller: Caller, _room_id: str) -> RoomHead:
+        await asyncio.sleep(0)
+        return self._meanwhile.pop(0)()
+
+
+def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
+    made = Subscriptions(cast(Backend, partition), hub, asyncio.create_task)
+    made.relay = cast(Relay, NearRelay(hub))
+    return made
+
+
+async def subscribe(made: Subscriptions, asker: Asker) -> None:
+    await made.subscribe(cast(Socket, asker), ChatroomTarget(chatroom_id="r"), "1")
+
+
+def refused() -> RoomHead:
+    raise Refusal.not_found("room")
+
+
+async def test_room_that_turns_private_while_a_stranger_is_answered_shows_nothing() -> None:
+    hub, asker = Hub(), Asker("stranger")
+
+    def answered_before_it_turned_private() -> RoomHead:
+        hub.hold(ROOM, 1)
+        hub.deliver(Delivery(ROOM, DeliveryClass.LOSSLESS, 1, "", b'{"type":"chat:message"}'), 0.0)
+        return RoomHead(seq=0, active_now=1)
+
+    made = subscriptions(hub, SlowPartition(answered_before_it_turned_private, refused))
+    with pytest.raises(Refusal) as caught:
+        await subscribe(made, asker)
+    assert caught.value.code is ErrorCode.NOT_FOUND
+    hub.flush(float("inf"))
+    assert asker.got == []
+    assert hub.channels == {}
+
+
+async def test_member_is_asked_for_again_and_misses_nothing() -> None:
+    hub, asker = Hub(), Asker("member")
+
+    def answered_before() -> RoomHead:
+        hub.hold(ROOM, 1)
+        hub.deliver(Delivery(ROOM, DeliveryClass.LOSSLESS, 1, "", b'{"type":"chat:message"}'), 0.0)
+        return RoomHead(seq=0, active_now=1)
+
+    made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, active_now=1)))
+    await subscribe(made, asker)
+    hub.flush(float("inf"))
+    assert asker.got == ["subscribed", "chat:message"]
+
+
+async def test_deletion_is_told_to_listeners_and_not_to_who_has_only_asked() -> None:
+    hub, member, stranger = Hub(), Asker("member"), Asker("stranger")
+
+    def room_is_deleted() -> RoomHead:
+        made.close_room(ROOM, "r")
+        return RoomHead(seq=0, active_now=1)
+
+    made = subscriptions(hub, SlowPartition(lambda: RoomHead(seq=0, active_now=1), room_is_deleted))
+    await subscribe(made, member)
+    with pytest.raises(Refusal):
+        await subscribe(made, stranger)
+    assert (member.got, stranger.got) == (["subscribed", "chatroom:deleted"], [])

@@ -1,0 +1,243 @@
+"""The market's memory and its disk: after a crash at any moment, every event counts exactly once."""
+
+from typing import Literal, NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from market_feed.candles import Candle, CandleKey
+from market_feed.dedup import event_key
+from market_feed.market import GROUP_SYMBOLS, Batch, Cut, Market, Position, decode_states
+from market_feed.quotes import Tick, first_seq
+from shared.times import MILLISECONDS_PER_DAY
+from tests.unit.market_feed.test_candles import all_candles, by_hand, copy_of, values
+
+MINUTE_MS = 60_000
+
+
+class Disk:
+    """What is on disk, as plain values. A cut may get there in part: one candle, all candles and one group, or all."""
+
+    def __init__(self) -> None:
+        self.journal: list[Batch] = []
+        self.candles: dict[CandleKey, Candle] = {}
+        self.groups: dict[int, bytes] = {}
+        self.through = 0
+        self.positions: dict[str, int] = {}
+
+    def put(self, cut: Cut, parts: int) -> None:
+        for kept in cut.candles if parts >= 2 else cut.candles[:parts]:
+            before = self.candles.get(kept.key)
+            if before is None or before.seq <= kept.candle.seq:
+                self.candles[kept.key] = copy_of(kept.candle)
+        if parts >= 2:
+            self.groups.update(list(cut.groups.items())[: None if parts > 2 else 1])
+        if parts > 2:
+            self.through, self.positions = cut.through, cut.positions
+
+
+def settle(market: Market, disk: Disk) -> None:
+    while missing := market.book.missing():
+        market.book.give_back(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
+
+
+def commit(market: Market, disk: Disk) -> None:
+    if (batch := market.take_batch()) is not None:
+        disk.journal.append(batch)
+
+
+def cut(market: Market, disk: Disk, parts: int) -> None:
+    commit(market, disk)
+    taken = market.cut()
+    disk.put(taken, parts)
+    if parts > 2:
+        market.cut_kept()
+    else:
+        market.cut_lost(taken)
+
+
+def recover(disk: Disk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
+    market = Market(term, group_symbols=group_symbols)
+    market.restore(state for body in disk.groups.values() for state in decode_states(body))
+    market.positions.update(disk.positions)
+    market.load_seen(b"".join(batch.event_keys for batch in disk.journal))
+    for batch in disk.journal:
+        if batch.number > disk.through:
+            market.replay(batch)
+    settle(market, disk)
+    market.renumber()
+    return market
+
+
+class CutStep(NamedTuple):
+    """A cut of which so much gets to the disk."""
+
+    parts: int
+
+
+class Delivered(NamedTuple):
+    key: bytes
+    ticks: tuple[Tick, ...]
+
+
+def take(market: Market, event: Delivered) -> None:
+    if market.seen.add(event.key):
+        market.take(event.ticks, event_keys=[event.key])
+
+
+def test_seqs_go_on_above_all_before_after_a_restart() -> None:
+    disk = Disk()
+    first = Market(1)
+    (seq,) = first.take([Tick("X", 1.0, 1000)]).seqs
+    commit(first, disk)
+    first.take([Tick("X", 2.0, 2000)])  # never on disk
+    second = recover(disk, 2)
+    (later,) = second.take([Tick("X", 3.0, 3000)]).seqs
+    assert later > first.quotes["X"].seq > seq
+
+
+def test_restart_goes_on_with_everything_that_was_known() -> None:
+    disk = Disk()
+    market = Market(1)
+    market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
+    cut(market, disk, parts=3)
+    again = recover(disk, 2)
+    quote = again.quotes["X"]
+    assert quote.seq == first_seq(2)
+    quote.seq = market.quotes["X"].seq
+    assert quote == market.quotes["X"]
+    assert quote.reference == 1.0
+    assert again.book.newest("X") == market.book.newest("X")
+
+
+def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> None:
+    disk = Disk()
+    market = Market(1)
+    event = Delivered(event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
+    take(market, event)
+    commit(market, disk)
+    again = recover(disk, 2)
+    take(again, event)
+    assert again.quotes["X"].volume == 5.0
+
+
+def test_position_of_a_source_is_kept_with_its_ticks() -> None:
+    disk = Disk()
+    market = Market(1)
+    market.take([Tick("X", 1.0, 1000)], position=Position("file", 7))
+    commit(market, disk)
+    market.take([Tick("X", 1.0, 2000)], position=Position("file", 8))  # never on disk
+    assert recover(disk, 2).positions == {"file": 7}
+    cut(market, disk, parts=3)
+    assert recover(disk, 2).positions == {"file": 8}
+
+
+def test_stale_mark_survives_a_restart() -> None:
+    disk = Disk()
+    market = Market(1)
+    market.take([Tick("X", 1.0, 1000)])
+    seq = market.quotes["X"].seq
+    assert market.mark_stale("X").seq == seq + 1
+    cut(market, disk, parts=3)
+    assert recover(disk, 2).quotes["X"].stale
+
+
+def test_cut_holds_only_the_groups_that_changed() -> None:
+    market, disk = Market(1), Disk()
+    market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
+    cut(market, disk, parts=3)
+    assert set(disk.groups) == {0, 1}
+    market.take([Tick("S500", 2.0, 2000)])
+    market.take_batch()
+    assert set(market.cut().groups) == {1}
+
+
+def test_cut_is_complete_only_to_before_ticks_that_wait_for_their_candle() -> None:
+    market, disk = Market(1), Disk()
+    market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
+    cut(market, disk, parts=3)
+    through = disk.through
+    market.take([Tick("X", 9.0, 2000)])
+    cut(market, disk, parts=3)
+    assert disk.through == through
+    settle(market, disk)
+    cut(market, disk, parts=3)
+    assert disk.through == through + 1
+
+
+def test_symbols_are_bounded() -> None:
+    market = Market(1, symbols_max=2)
+    market.take([Tick("A", 1.0, 1000), Tick("B", 1.0, 1000)])
+    assert market.has_room_for("A")
+    assert not market.has_room_for("C")
+
+
+ticks = st.builds(
+    Tick,
+    symbol=st.sampled_from(["A", "B"]),
+    price=st.integers(1, 50).map(float),
+    at_ms=st.integers(0, 2 * MILLISECONDS_PER_DAY // MINUTE_MS).map(lambda minute: minute * 30_000),
+    volume=st.none() | st.integers(0, 9).map(float),
+)
+operations = st.lists(
+    st.lists(ticks, min_size=1, max_size=4)
+    | st.sampled_from(["commit", "settle", "crash"])
+    | st.builds(CutStep, st.integers(0, 3)),
+    max_size=60,
+)
+Operation = list[Tick] | Literal["commit", "settle", "crash"] | CutStep
+
+
+@settings(max_examples=300)
+@given(operations, st.integers(1, 2))
+def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operation], group_symbols: int) -> None:
+    disk, term = Disk(), 1
+    market = Market(term, group_symbols=group_symbols)
+    events: list[Delivered] = []
+    times: set[tuple[str, int]] = set()
+    last_seqs: dict[str, int] = {}
+
+    def check_seqs() -> None:
+        for symbol, quote in market.quotes.items():
+            assert quote.seq >= last_seqs.get(symbol, 0)
+            assert quote.seq >= first_seq(term)
+            last_seqs[symbol] = quote.seq
+
+    def crash() -> Market:
+        again = recover(disk, term, group_symbols)
+        for event in events:  # the broker delivers again what was not acknowledged, and more
+            take(again, event)
+        return again
+
+    for operation in taken:
+        match operation:
+            case "commit":
+                commit(market, disk)
+            case "settle":
+                settle(market, disk)
+            case "crash":
+                term += 1
+                market = crash()
+            case CutStep(parts):
+                cut(market, disk, parts)
+            case list():
+                fresh = [t for t in operation if (t.symbol, t.at_ms) not in times]
+                fresh = list({(t.symbol, t.at_ms): t for t in fresh}.values())
+                times.update((t.symbol, t.at_ms) for t in fresh)
+                event = Delivered(event_key("/s", str(len(events))), tuple(fresh))
+                events.append(event)
+                take(market, event)
+        check_seqs()
+    term += 1
+    market = crash()
+    settle(market, disk)
+    check_seqs()
+
+    counted = [tick for event in events for tick in event.ticks]
+    assert values(all_candles(market.book, disk.candles, "AB")) == by_hand(counted)
+    for symbol, quote in market.quotes.items():
+        own = [tick for tick in counted if tick.symbol == symbol]
+        newest = max(own, key=lambda tick: tick.at_ms)
+        today = [t.volume for t in own if t.at_ms // MILLISECONDS_PER_DAY == quote.day and t.volume is not None]
+        assert (quote.price, quote.at_ms) == (newest.price, newest.at_ms)
+        assert quote.volume == (sum(today) if today else None)

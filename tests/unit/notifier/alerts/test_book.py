@@ -1,0 +1,167 @@
+"""Price alerts: the book against a plain list, and what is told."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.alerts.book import AlertBook, Fired, Hit, OpenAlert, fired_event
+from shared.bus.events import decode_event
+from shared.commands.market import AppliedTick
+from shared.commands.notifier import AlertDirection
+
+ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
+prices = st.integers(1, 20).map(lambda n: n / 4)
+
+
+def alert(id_: str, direction: AlertDirection = ABOVE, price: float = 2.0, symbol: str = "A") -> OpenAlert:
+    return OpenAlert(id_, "u", symbol, direction, price)
+
+
+def tick(price: float, symbol: str = "A") -> AppliedTick:
+    return AppliedTick(symbol, price, 7, 1761048000000)
+
+
+def book_of(*alerts: OpenAlert) -> AlertBook:
+    book = AlertBook()
+    for one in alerts:
+        book.add(one)
+    return book
+
+
+def fired(book: AlertBook, price: float, symbol: str = "A") -> set[str]:
+    return {hit.alert.id for hit in book.take_hits(tick(price, symbol))}
+
+
+@pytest.mark.parametrize(
+    ("direction", "price", "fires"),
+    [(ABOVE, 1.99, False), (ABOVE, 2.0, True), (ABOVE, 3.0, True), (BELOW, 2.01, False), (BELOW, 2.0, True)],
+)
+def test_an_alert_fires_at_its_price_or_beyond(direction: AlertDirection, price: float, *, fires: bool) -> None:
+    assert fired(book_of(alert("a", direction)), price) == ({"a"} if fires else set())
+
+
+def test_an_alert_fires_once() -> None:
+    book = book_of(alert("a"))
+    assert fired(book, 5.0) == {"a"}
+    assert fired(book, 6.0) == set()
+    assert len(book) == 0
+
+
+def test_other_symbols_do_not_fire_it() -> None:
+    assert fired(book_of(alert("a")), 5.0, symbol="B") == set()
+
+
+def test_a_hit_carries_the_tick_that_fired_it() -> None:
+    assert book_of(alert("a")).take_hits(tick(2.5)) == [Hit(alert("a"), tick(2.5))]
+
+
+def test_what_is_removed_does_not_fire_and_may_come_back() -> None:
+    book = book_of(alert("a"), alert("b"))
+    book.remove("a")
+    book.remove("never there")
+    assert fired(book, 5.0) == {"b"}
+    book.add(alert("a"))
+    book.add(alert("a"))
+    assert len(book) == 1
+    assert fired(book, 5.0) == {"a"}
+
+
+changes = st.lists(
+    st.tuples(st.just("add"), st.builds(alert, st.sampled_from("abcdefgh"), st.sampled_from([ABOVE, BELOW]), prices))
+    | st.tuples(st.just("remove"), st.sampled_from("abcdefgh"))
+    | st.tuples(st.just("tick"), prices),
+    max_size=60,
+)
+
+
+@given(changes)
+def test_the_book_fires_what_a_plain_list_would(given_changes: list[tuple[str, OpenAlert | str | float]]) -> None:
+    book, plain = AlertBook(), dict[str, OpenAlert]()
+    used: set[str] = set()
+    for what in given_changes:
+        match what:
+            case ("add", OpenAlert() as one):
+                if one.id not in used:  # an id is never given to another alert
+                    used.add(one.id)
+                    plain[one.id] = one
+                    book.add(one)
+            case ("remove", str() as id_):
+                plain.pop(id_, None)
+                book.remove(id_)
+            case ("tick", float() as price):
+                expected = {
+                    id_
+                    for id_, one in plain.items()
+                    if (price >= one.price if one.direction is ABOVE else price <= one.price)
+                }
+                assert fired(book, price) == expected
+                plain = {id_: one for id_, one in plain.items() if id_ not in expected}
+        assert len(book) == len(plain)
+
+
+def test_alerts_that_come_and_go_leave_no_garbage_behind() -> None:
+    book = AlertBook()
+    for number in range(10_000):
+        book.add(alert(f"a{number}", price=100.0 + number))
+        book.remove(f"a{number}")
+    book.add(alert("last"))
+    assert len(book) == 1
+    assert sum(len(side.above) for side in book._sides.values()) < 3_000
+    assert fired(book, 1e6) == {"last"}
+
+
+class Counted(float):
+    """A price that counts how often it is compared."""
+
+    comparisons = 0
+
+    def __lt__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) < float(other)
+
+    def __le__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) <= float(other)
+
+    def __gt__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) > float(other)
+
+    def __ge__(self, other: float) -> bool:
+        Counted.comparisons += 1
+        return float(self) >= float(other)
+
+
+def test_a_tick_that_fires_nothing_looks_at_two_alerts_of_100_000() -> None:
+    above = (alert(f"a{number}", price=100.0 + number) for number in range(50_000))
+    below = (alert(f"b{number}", price=99.0 - number / 1000, direction=BELOW) for number in range(50_000))
+    book = book_of(*above, *below)
+    Counted.comparisons = 0
+    assert book.take_hits(tick(Counted(99.5))) == []
+    assert 0 < Counted.comparisons <= 4
+
+
+# What is told -------------------------------------------------------------------------------------------------------
+
+
+def test_the_user_is_told_of_price_seq_and_time() -> None:
+    event = decode_event(fired_event(Fired(Hit(alert("alert_1", price=2.0), tick(2.5)), 1761048001000)))
+    assert (event.id, event.type, event.audience) == ("alert_1", "notification.created", "user:u")
+    assert event.time == "2025-10-21T12:00:01.000Z"
+    assert event.data == {
+        "userId": "u",
+        "title": "A above 2",
+        "message": "A is at 2.5; your alert was set at 2.",
+        "priority": "high",
+        "alert": {"id": "alert_1", "symbol": "A", "direction": "above", "price": 2.0},
+        "tick": {"price": 2.5, "seq": 7, "timestamp": "2025-10-21T12:00:00.000Z"},
+    }
+
+
+@given(st.floats(1e-9, 1e12))
+def test_prices_are_shown_as_they_are(price: float) -> None:
+    told = json.loads(fired_event(Fired(Hit(alert("a", price=price), tick(price)), 0)))["data"]["title"]
+    assert float(told.removeprefix("A above ")) == price
+    assert "e" not in told.removeprefix("A above ")

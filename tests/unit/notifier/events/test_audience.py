@@ -1,0 +1,98 @@
+"""Whom an event is for."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.events.audience import USERS_MAX, Listeners, Users, audience_of, parse_audience
+from shared.bus.events import Event
+from shared.errors import Malformed
+
+ids = st.from_regex(r"[A-Za-z0-9_.:@|=+~-]{1,20}", fullmatch=True)
+
+
+def event(type_: str, data: dict[str, Any] | None = None, audience: str | None = None) -> Event:
+    return Event(specversion="1.0", id="e", source="/s", type=type_, data=data or {}, audience=audience)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("all", Listeners("all")),
+        ("room:room_1", Listeners("room:room_1")),
+        ("community:c", Listeners("community:c")),
+        ("user:u", Users(("u",))),
+        ("user:auth0|u:1", Users(("auth0|u:1",))),
+        ("users:u", Users(("u",))),
+        ("users:b,a,b", Users(("b", "a"))),
+    ],
+)
+def test_audiences_of_the_contract(text: str, expected: Users | Listeners) -> None:
+    assert parse_audience(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "all:", "all:x", "ALL", "user", "user:", "users:", "users:a,,b", "users:a, b", "user:a,b", "user:a\n", "room:",
+     "room:a/b", "community:", "community:a\tb", "team:x", "user:" + "a" * 129],
+)  # fmt: skip
+def test_anything_else_is_refused_by_name(text: str) -> None:
+    with pytest.raises(Malformed, match=r"^audience: "):
+        parse_audience(text)
+
+
+def test_ten_thousand_users_are_an_audience_and_one_more_is_none() -> None:
+    names = [f"u{number}" for number in range(USERS_MAX + 1)]
+    assert parse_audience("users:" + ",".join(names[:-1])) == Users(tuple(names[:-1]))
+    with pytest.raises(Malformed, match="10001 users"):
+        parse_audience("users:" + ",".join(names))
+
+
+@given(st.lists(ids, min_size=1, max_size=20))
+def test_a_list_names_everyone_once_and_in_order(names: list[str]) -> None:
+    assert parse_audience("users:" + ",".join(names)) == Users(tuple(dict.fromkeys(names)))
+
+
+@given(st.text())
+def test_any_text_is_an_audience_or_malformed(text: str) -> None:
+    try:
+        audience = parse_audience(text)
+    except Malformed:
+        return
+    named = audience.ids if isinstance(audience, Users) else (audience.channel,)
+    assert all("\t" not in name and "\n" not in name for name in named)
+
+
+@pytest.mark.parametrize(
+    ("given_event", "expected"),
+    [
+        (event("post.created", {"communityId": "c"}), Listeners("community:c")),
+        (event("notification.created", {"userId": "u"}), Users(("u",))),
+        (event("trade.created"), Listeners("all")),
+        (event("session.started"), Listeners("all")),
+        (event("session.ended"), Listeners("all")),
+        (event("post.created", {"communityId": "c"}, "room:r"), Listeners("room:r")),
+        (event("notification.created", {}, "users:a,b"), Users(("a", "b"))),
+        (event("order.filled", {}, "user:u"), Users(("u",))),
+    ],
+)
+def test_the_named_audience_counts_and_else_that_of_the_type(given_event: Event, expected: Users | Listeners) -> None:
+    assert audience_of(given_event) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_event", "expected"),
+    [
+        (event("order.filled"), "audience: is missing, and order.filled has none of its own"),
+        (event("post.created"), "data.communityId: is missing, and no audience is given"),
+        (event("post.created", {"communityId": 7}), "data.communityId: is not an id, and no audience is given"),
+        (event("notification.created", {"userId": "a b"}), "data.userId: is not an id, and no audience is given"),
+        (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and no audience is given"),
+    ],
+)
+def test_no_audience_is_refused_with_the_reason(given_event: Event, expected: str) -> None:
+    with pytest.raises(Malformed) as malformed:
+        audience_of(given_event)
+    assert str(malformed.value) == expected

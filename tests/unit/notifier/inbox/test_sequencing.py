@@ -1,0 +1,78 @@
+"""Seqs: without gaps in every inbox, and the same again when a batch is done again."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.events.notifications import Entry, Notice
+from notifier.inbox.sequencing import Posting, assign
+
+users = st.lists(st.sampled_from("abcde"), min_size=1, max_size=5, unique=True).map(tuple)
+
+
+def batch(recipients: Sequence[tuple[str, ...]], first: int = 0) -> list[Posting]:
+    return [Posting(Notice(f"key{number}", "a:b", 0, b"{}"), ids) for number, ids in enumerate(recipients, first)]
+
+
+batches = st.lists(users, min_size=1, max_size=6).map(batch)
+heads = st.fixed_dictionaries({user: st.integers(0, 9) for user in "abcde"})
+
+
+def stored(entries: Sequence[Entry]) -> dict[tuple[str, str], Entry]:
+    return {(entry.key, entry.user_id): entry for entry in entries}
+
+
+def test_each_inbox_counts_on_from_its_head() -> None:
+    assigned = assign(batch([("a", "b"), ("b",)]), {}, {"a": 4, "b": 0})
+    assert [[entry.seq for entry in entries] for entries in assigned.entries.values()] == [[5, 1], [2]]
+    assert assigned.heads == {"a": 5, "b": 2}
+    assert assigned.fresh == [entry for entries in assigned.entries.values() for entry in entries]
+
+
+@given(batches, heads)
+def test_seqs_have_no_gaps_and_follow_the_order_of_events(postings: list[Posting], before: dict[str, int]) -> None:
+    assigned = assign(postings, {}, before)
+    for user, head in before.items():
+        seqs = [entry.seq for entry in assigned.fresh if entry.user_id == user]
+        assert seqs == list(range(head + 1, head + 1 + len(seqs)))
+        assert assigned.heads[user] == head + len(seqs)
+
+
+@given(batches, heads, st.integers(0, 30))
+def test_a_batch_cut_off_anywhere_is_completed_as_it_was_begun(
+    postings: list[Posting], before: dict[str, int], cut: int
+) -> None:
+    first = assign(postings, {}, before)
+    on_disk = first.fresh[:cut]
+    again = assign(postings, stored(on_disk), before)
+    assert again.entries == first.entries
+    assert again.fresh == first.fresh[cut:]
+
+
+@given(batches, heads)
+def test_a_batch_done_again_changes_nothing(postings: list[Posting], before: dict[str, int]) -> None:
+    first = assign(postings, {}, before)
+    again = assign(postings, stored(first.fresh), first.heads)
+    assert again.entries == first.entries
+    assert again.fresh == []
+    assert again.heads == first.heads
+
+
+@given(batches, batches, heads, st.integers(0, 30))
+def test_what_comes_later_never_takes_a_seq_that_is_given_out(
+    postings: list[Posting], more: list[Posting], before: dict[str, int], cut: int
+) -> None:
+    first = assign(postings, {}, before)
+    later = [Posting(Notice(f"later-{posting.notice.key}", "a:b", 0, b"{}"), posting.user_ids) for posting in more]
+    both = assign([*postings, *later], stored(first.fresh[:cut]), before)
+    everything = [entry for entries in both.entries.values() for entry in entries]
+    assert len({(entry.user_id, entry.seq) for entry in everything}) == len(everything)
+    for user, head in both.heads.items():
+        seqs = sorted(entry.seq for entry in everything if entry.user_id == user)
+        assert seqs == list(range(before[user] + 1, head + 1))
+
+
+def test_every_entry_has_an_id_of_its_own() -> None:
+    assigned = assign(batch([("a", "b"), ("a", "b")]), {}, {"a": 0, "b": 0})
+    assert len({entry.id for entry in assigned.fresh}) == 4

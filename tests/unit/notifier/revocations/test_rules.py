@@ -1,0 +1,101 @@
+"""What stands against a user, event by event."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.revocations.rules import Verdict, apply, read_verdict
+from shared.bus.events import Event
+from shared.commands.notifier import FOR_EVER_MS, Standing
+from shared.errors import Malformed
+from shared.times import from_iso
+
+NOW_MS = from_iso("2026-01-01T00:00:00Z")
+THEN = "2025-10-21T12:00:00Z"
+THEN_MS = from_iso(THEN)
+
+
+def verdict(type_: str, data: dict[str, Any], **more: Any) -> Verdict:
+    return read_verdict(Event(specversion="1.0", id="e", source="/s", type=type_, data=data, **more), NOW_MS)
+
+
+def revoked(at_ms: int) -> Verdict:
+    return Verdict("k", at_ms, "u", None)
+
+
+def banned(until_ms: int) -> Verdict:
+    return Verdict("k", NOW_MS, "u", until_ms)
+
+
+def test_a_revocation_holds_from_its_own_time() -> None:
+    assert verdict("user.revoked", {"userId": "u"}, time=THEN).at_ms == THEN_MS
+    assert verdict("user.revoked", {"userId": "u"}).at_ms == NOW_MS
+    assert verdict("user.revoked", {"userId": "u", "until": THEN}).banned_until_ms is None
+
+
+def test_a_revocation_from_the_future_does_not_refuse_tokens_of_now() -> None:
+    assert verdict("user.revoked", {"userId": "u"}, time="2099-01-01T00:00:00Z").at_ms == NOW_MS
+
+
+def test_a_ban_ends_when_it_says_or_never() -> None:
+    assert verdict("user.banned", {"userId": "u", "until": THEN}).banned_until_ms == THEN_MS
+    assert verdict("user.banned", {"userId": "u"}).banned_until_ms == FOR_EVER_MS
+    assert verdict("user.banned", {"userId": "u", "until": None}).banned_until_ms == FOR_EVER_MS
+    assert verdict("user.banned", {"userId": "u", "until": "0001-01-01T00:00:00Z"}).banned_until_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "expected"),
+    [
+        ("user.revoked", {}, "data.userId: is missing"),
+        ("user.banned", {"userId": "a b"}, "data.userId: is not an id"),
+        ("user.banned", {"userId": "u", "until": "tomorrow"}, "data.until: is not an RFC 3339 time with an offset"),
+        ("user.banned", {"userId": "u", "until": 5}, "data.until: "),
+        ("user.updated", {"userId": "u"}, "type: user.updated needs the routing key user.updated"),
+    ],
+)
+def test_what_is_no_verdict_is_refused_with_the_reason(type_: str, data: dict[str, Any], expected: str) -> None:
+    with pytest.raises(Malformed) as malformed:
+        verdict(type_, data)
+    assert str(malformed.value).startswith(expected)
+
+
+def test_a_standing_refuses_older_tokens_and_takes_newer_ones() -> None:
+    standing = apply(revoked(NOW_MS), None, 1)
+    assert standing == Standing(user_id="u", version=1, issued_before_ms=NOW_MS)
+    assert standing.has_revoked(NOW_MS - 1)
+    assert standing.has_revoked(0)
+    assert not standing.has_revoked(NOW_MS)
+    assert not standing.is_banned(NOW_MS)
+
+
+def test_a_standing_refuses_until_the_bans_end() -> None:
+    standing = apply(banned(NOW_MS + 1000), None, 1)
+    assert standing.is_banned(NOW_MS + 999)
+    assert not standing.is_banned(NOW_MS + 1000)
+    assert not standing.has_revoked(1)
+    assert apply(banned(FOR_EVER_MS), standing, 2).is_banned(NOW_MS * 2)
+    assert not apply(banned(NOW_MS - 1), standing, 2).is_banned(NOW_MS)
+
+
+def test_a_ban_and_a_revocation_stand_beside_each_other() -> None:
+    standing = apply(revoked(NOW_MS), apply(banned(NOW_MS + 1000), None, 1), 2)
+    assert standing.is_banned(NOW_MS)
+    assert standing.has_revoked(NOW_MS - 1)
+
+
+verdicts = st.lists(st.integers(0, 10).map(revoked) | st.integers(0, 10).map(banned), min_size=1, max_size=6)
+
+
+@given(verdicts)
+def test_verdicts_done_again_in_their_order_leave_the_same_standing(given_verdicts: list[Verdict]) -> None:
+    standing: Standing | None = None
+    for version, one in enumerate([*given_verdicts, *given_verdicts], 1):
+        standing = apply(one, standing, version)
+        if version == len(given_verdicts):
+            once = standing
+    assert standing is not None
+    assert standing.version == 2 * len(given_verdicts)
+    assert (standing.issued_before_ms, standing.banned_until_ms) == (once.issued_before_ms, once.banned_until_ms)
