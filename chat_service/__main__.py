@@ -14,7 +14,7 @@ from chat_service.presence_store import PresenceStore
 from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
 from chat_service.purge import purge_deleted_rooms
-from chat_service.queries import Queries
+from chat_service.queries import ChatQueryHandler
 from chat_service.rate_limit import Rates
 from chat_service.rate_window import SlidingWindow
 from chat_service.repair import repair
@@ -58,7 +58,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                 rates.nodes_changed,
             )
             admin.checks["lease"] = nodes.readiness
-            answer = QueryServer(bus, ChatQueries, Queries(rooms, presence, now_ms).answer, mongo.is_away)
+            answer = QueryServer(bus, ChatQueries, ChatQueryHandler(rooms, presence, now_ms).answer, mongo.is_away)
             admin.checks["partitions"] = nodes.partitions_readiness
             await bus.consume(rates.queue, rates.handle)
             await bus.consume(profiles.queue, profiles.learn, split=split_events)

@@ -52,7 +52,7 @@ READ_BROADCAST_MEMBERS_MAX = 100
 DIRECT_ROOM_NAME = "Direct message"
 
 
-class Asked(NamedTuple):
+class PendingCommand(NamedTuple):
     """A command and the circumstances it came in.
 
     `wait_ms` is not 0 for a message over its sender's rate; `profile` is how the caller is shown now.
@@ -136,7 +136,7 @@ def names_members(command: RoomCommands) -> bool:
     return isinstance(command, CreateRoom | UpdateRoom | JoinRoom | LeaveRoom | AddMember | RemoveMember)
 
 
-def decide(asked: list[Asked], states: Mapping[str, RoomState], now_ms: int) -> Changes:
+def decide(asked: list[PendingCommand], states: Mapping[str, RoomState], now_ms: int) -> Changes:
     """Decide a batch. `states` has every room and member that the commands name, and is changed to what then holds."""
     changes = Changes()
     for item in asked:
@@ -151,7 +151,7 @@ def decide(asked: list[Asked], states: Mapping[str, RoomState], now_ms: int) -> 
 class _Decision:
     """One command on one room."""
 
-    def __init__(self, asked: Asked, state: RoomState, changes: Changes, now_ms: int) -> None:
+    def __init__(self, asked: PendingCommand, state: RoomState, changes: Changes, now_ms: int) -> None:
         self.asked = asked
         self.state = state
         self.changes = changes

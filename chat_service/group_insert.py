@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from chat_service.messages import Message
-from chat_service.store import Conflict
+from chat_service.store import InsertConflict
 from shared.errors import Unavailable
 
 INSERTED_AT_ONCE_MAX = 1000
@@ -67,7 +67,7 @@ class GroupInsert:
             return
         try:
             await self._store.insert_messages([message for group in groups for message in group.messages])
-        except Conflict as conflict:
+        except InsertConflict as conflict:
             self._share_out(groups, conflict)
         except Exception as error:  # theirs to judge: each of them asked for this
             for group in groups:
@@ -95,13 +95,13 @@ class GroupInsert:
             self._waiting = [group for group in self._waiting if not group.done]
         return chosen
 
-    def _share_out(self, groups: list[_Group], conflict: Conflict) -> None:
+    def _share_out(self, groups: list[_Group], conflict: InsertConflict) -> None:
         """The insert stopped: who stands before that is done, who stands there is in conflict, the others go again."""
         for group, end in zip(groups, accumulate(len(group.messages) for group in groups), strict=True):
             if end <= conflict.stored:
                 group.end()
                 continue
-            own = Conflict(str(conflict), conflict.stored - (end - len(group.messages)))
+            own = InsertConflict(str(conflict), conflict.stored - (end - len(group.messages)))
             own.__cause__ = conflict
             group.end(own)
             return

@@ -24,8 +24,8 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.decisions import (
-    Asked,
     Changes,
+    PendingCommand,
     RoomState,
     decide,
     may_look_public,
@@ -43,7 +43,7 @@ from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profiles import Profiles
 from chat_service.rate_limit import Rates
 from chat_service.rooms import Room, RoomType
-from chat_service.store import Conflict, RoomStore, Superseded
+from chat_service.store import InsertConflict, RoomStore, StaleOwner
 from chat_service.typing_marks import TypingMarks, Typist
 from chat_service.write_behind import Lag
 from shared.bus.confirms import confirmed
@@ -179,13 +179,13 @@ class Partition:
             try:
                 await self._commit_once(jobs, look_up=redelivered)
                 return
-            except Conflict as conflict:
+            except InsertConflict as conflict:
                 log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
                 redelivered = True
             # Two writers of the same rooms, in step, could take one room each from the other again and again.
             await asyncio.sleep(attempt * random.uniform(0, CONFLICT_PAUSE_S))  # noqa: S311 - no secret
-        raise Conflict(f"still in conflict after {CONFLICTS_MAX} tries")
+        raise InsertConflict(f"still in conflict after {CONFLICTS_MAX} tries")
 
     async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> None:
         """Load, decide, write, answer, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""
@@ -196,7 +196,7 @@ class Partition:
             term = await self._take_over()
             states = await self._load(jobs, room_ids, look_up=look_up)
             asked = [
-                Asked(
+                PendingCommand(
                     job.command,
                     job.line.redelivered or (look_up and not job.expired),
                     job.expired,
@@ -215,7 +215,7 @@ class Partition:
             self._answer(jobs, changes)
             with tracing.span("deliver"):
                 await confirmed(confirms)
-        except Superseded:
+        except StaleOwner:
             self.forget()
             raise
         except BaseException:

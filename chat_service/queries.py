@@ -29,7 +29,7 @@ from shared.commands.chat import (
     RoomPage,
     RoomView,
 )
-from shared.commands.command import Replay
+from shared.commands.command import ReplayedFrames
 from shared.errors import Refusal
 
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
@@ -38,7 +38,7 @@ DIRECT_ROOMS_MAX = 5_000
 DIRECT_POSTS_MAX = 50_000
 
 
-class Queries:
+class ChatQueryHandler:
     """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room that is not the caller's) and Unavailable."""
 
     def __init__(self, store: RoomStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
@@ -143,7 +143,7 @@ class Queries:
         items = (member_view(member, seen) for member, seen in zip(members, state.users, strict=True))
         return MemberPage(items=tuple(items), total=total)
 
-    async def _replay(self, query: ReplayMessages) -> Replay:
+    async def _replay(self, query: ReplayMessages) -> ReplayedFrames:
         last = min(query.through, query.after + REPLAY_MAX)
         found = await self._store.messages_between(query.room_id, query.after + 1, last)
         frames: list[msgspec.Raw] = []
@@ -154,7 +154,7 @@ class Queries:
             if frames and size_bytes > REPLAY_MAX_BYTES:
                 break
             frames.append(msgspec.Raw(frame))
-        return Replay(first=query.after + 1, frames=tuple(frames))
+        return ReplayedFrames(first=query.after + 1, frames=tuple(frames))
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
         rooms = await self._store.direct_rooms_since(query.user_ids, query.since_ms, DIRECT_ROOMS_MAX)

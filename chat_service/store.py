@@ -46,7 +46,7 @@ INDEXES: Indexes = {
 }
 
 
-class Conflict(RealtimeError):
+class InsertConflict(RealtimeError):
     """The disk holds something else than was believed: another writer, or an earlier try. Load again, decide again.
 
     Of the messages that were to be inserted the first `stored` are on disk.
@@ -57,7 +57,7 @@ class Conflict(RealtimeError):
         self.stored = stored
 
 
-class Superseded(Conflict):
+class StaleOwner(InsertConflict):
     """Another owner of the partition has written, and perhaps other rooms too."""
 
 
@@ -98,7 +98,7 @@ class RoomStore:
                     {"_id": partition}, {"$inc": {"term": 1}}, upsert=True, return_document=ReturnDocument.AFTER
                 )
         except DuplicateKeyError as error:
-            raise Superseded("the partition was taken over for the first time by another replica") from error
+            raise StaleOwner("the partition was taken over for the first time by another replica") from error
         return int(document["term"])
 
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
@@ -153,7 +153,7 @@ class RoomStore:
                     await self._members.bulk_write(writes, ordered=False)
             except BulkWriteError as error:
                 if only_duplicates(error):
-                    raise Superseded("a membership has been written by a later owner") from error
+                    raise StaleOwner("a membership has been written by a later owner") from error
                 raise
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
@@ -176,7 +176,7 @@ class RoomStore:
         except BulkWriteError as error:
             if only_duplicates(error):
                 reason = "a message, its seq or its clientMessageId is already stored"
-                raise Conflict(reason, error.details["writeErrors"][0]["index"]) from error
+                raise InsertConflict(reason, error.details["writeErrors"][0]["index"]) from error
             raise
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:
@@ -226,9 +226,9 @@ class RoomStore:
             with translated():
                 result = await self._rooms.bulk_write(writes, ordered=False)
         except (BulkWriteError, DuplicateKeyError) as error:
-            raise Superseded("a room was made twice") from error
+            raise StaleOwner("a room was made twice") from error
         if result.matched_count + len(result.upserted_ids or {}) < len(rooms):
-            raise Superseded("a room has been written by another writer")
+            raise StaleOwner("a room has been written by another writer")
         for room in rooms:
             room.version += 1
 

@@ -15,7 +15,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.guard import Guard
 from gateway.auth.jwks import PublishedKeys
 from gateway.auth.jwks_schedule import KeyPace
-from gateway.auth.revocations import Keeper, Standings
+from gateway.auth.revocations import RevocationList, RevocationListSync
 from gateway.backend import Backend
 from gateway.documents.routes import document_routes
 from gateway.fanout.hub import Hub
@@ -58,7 +58,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
     ):
         admin.checks["broker"] = bus.readiness
         hub, backend, roster = Hub(), Backend(bus), Roster()
-        standings = Standings()
+        standings = RevocationList()
         guard = Guard(authenticator, standings)
         keeping_keys = []
         if settings.jwt_jwks_url is not None:
@@ -71,7 +71,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         connections = Connections(tasks.create_task)
         user_sockets = UserSockets(connections, bus, node_id, settings.max_connections_per_user)
         live = Live(settings, guard, backend, hub, roster, tasks, admission, turns, connections, user_sockets)
-        keeper = Keeper(standings, backend, lambda standing: live.enforce(standing.user_id))
+        keeper = RevocationListSync(standings, backend, lambda standing: live.enforce(standing.user_id))
         live.on_standing = keeper.learn
         bus.on_connected.append(keeper.connected)
         live.subscriptions.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)

@@ -17,7 +17,7 @@ from shared.bus.topology import (
     partition_queue,
 )
 from shared.commands import chat, market, notifier
-from shared.commands.command import Caller, Command, Replay, Reply
+from shared.commands.command import Caller, Command, ReplayedFrames, Reply
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
 from shared.protocol.server_frames import PresenceState, ReadMark, TypingMark
@@ -26,7 +26,7 @@ from shared.telemetry import correlation
 R = TypeVar("R")
 
 
-class Head(TypedDict):
+class CommandHead(TypedDict):
     """The fields that every command begins with."""
 
     id: str
@@ -115,10 +115,10 @@ class Backend:
         command = chat.SetTyping(**self.head(caller), room_id=room_id, is_typing=is_typing)
         return await self.room(command, TypingMark)
 
-    async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> Replay:
+    async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Messages with `after` < seq ≤ `through`, as frames."""
         query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
-        return await self.chat_query(query, Replay)
+        return await self.chat_query(query, ReplayedFrames)
 
     async def recent_directs(self, caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> chat.DirectPosts:
         """What was said since then in the direct rooms of these users."""
@@ -141,12 +141,12 @@ class Backend:
         """The head of the caller's inbox and what came after `since`."""
         return await self.notifier_query(notifier.OpenInbox(**self.head(caller), since=since), notifier.InboxHead)
 
-    async def replay_inbox(self, caller: Caller, after: int, through: int) -> Replay:
+    async def replay_inbox(self, caller: Caller, after: int, through: int) -> ReplayedFrames:
         """Notifications with `after` < seq ≤ `through`, as frames."""
         query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
-        return await self.notifier_query(query, Replay)
+        return await self.notifier_query(query, ReplayedFrames)
 
-    def head(self, caller: Caller) -> Head:
+    def head(self, caller: Caller) -> CommandHead:
         """The head of a command that is asked now."""
         return {
             "id": new_id(Prefix.COMMAND),

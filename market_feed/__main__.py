@@ -6,16 +6,16 @@ from contextlib import AsyncExitStack
 
 from market_feed.announcer import Announcer
 from market_feed.feed import Feed
-from market_feed.journal import Keeper
+from market_feed.journal import Journal
 from market_feed.market import Market
 from market_feed.ownership import Ownership
-from market_feed.queries import Queries
+from market_feed.queries import MarketQueryHandler
 from market_feed.settings import MarketSettings, SourceKind
 from market_feed.sources.amqp import TickEvents
-from market_feed.sources.replay import Replay
+from market_feed.sources.replay import CsvReplay
 from market_feed.sources.sim import Simulation
 from market_feed.sources.websocket import WebSocketFeed
-from market_feed.store import INDEXES, MarketStore, Superseded
+from market_feed.store import INDEXES, LeaseLost, MarketStore
 from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
@@ -71,14 +71,14 @@ class _Term:
             return
         try:
             await self._run(feed, ended)
-        except* Superseded:
+        except* LeaseLost:
             log.warning("superseded", term=term)
 
     async def _recover(self, term: int, ended: asyncio.Event) -> Feed | None:
         while not ended.is_set():
             market = Market(term)
             announcer = Announcer(self._bus)
-            keeper = Keeper(market, self._store, announcer, self._ownership.owns)
+            keeper = Journal(market, self._store, announcer, self._ownership.owns)
             try:
                 await keeper.recover()
             except Unavailable as error:
@@ -97,7 +97,7 @@ class _Term:
             concurrency=TICK_BATCHES_AT_ONCE,
             split=split_events,
         )
-        answer = Queries(feed, self._store).answer
+        answer = MarketQueryHandler(feed, self._store).answer
         queries = await bus.consume(MARKET_QUERY, QueryServer(bus, MarketQueries, answer).handle, concurrency=8)
         self._ownership.is_serving = True
         try:
@@ -121,7 +121,7 @@ class _Term:
         except Unavailable as error:
             log.warning("state_not_kept", reason=str(error))
 
-    def _sources(self, feed: Feed) -> Iterator[Simulation | WebSocketFeed | Replay]:
+    def _sources(self, feed: Feed) -> Iterator[Simulation | WebSocketFeed | CsvReplay]:
         settings, chosen = self._settings, self._settings.market_source
         stale_s = settings.market_stale_s
         if SourceKind.SIM in chosen:
@@ -132,7 +132,7 @@ class _Term:
                 yield WebSocketFeed(feed, spec)
         if SourceKind.REPLAY in chosen:
             for path, symbol in settings.replay_files():
-                yield Replay(feed, stale_s, path, symbol, settings.market_replay_speed)
+                yield CsvReplay(feed, stale_s, path, symbol, settings.market_replay_speed)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import msgspec
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
-from market_feed.journal import Keeper
+from market_feed.journal import Journal
 from market_feed.market import Market, Position
 from market_feed.quotes import Tick, price_data
 from shared.bus.delivery import Delivery, DeliveryClass, market_channel
@@ -64,7 +64,7 @@ class Feed:
         self,
         bus: Publisher,
         market: Market,
-        keeper: Keeper,
+        keeper: Journal,
         announcer: Announcer,
         owns: Callable[[], bool],
         stale_s: float,

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
-from market_feed.market import Batch, Market
+from market_feed.market import JournalBatch, Market
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -17,7 +17,7 @@ log = logs.get(__name__)
 BACKLOG_HURRY = 20_000  # candles that wait: do not wait for the interval
 
 
-class Keeper:
+class Journal:
     """Writes one market. At most one journal write and one cut are under way at a time."""
 
     def __init__(self, market: Market, store: MarketStore, announcer: Announcer, owns: Callable[[], bool]) -> None:
@@ -29,7 +29,7 @@ class Keeper:
         self._cutting = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._hurry = asyncio.Event()
-        self._batch: Batch | None = None  # taken from the market, not yet on disk
+        self._batch: JournalBatch | None = None  # taken from the market, not yet on disk
         self._batch_ticket = 0
         self._committed = 0
 

@@ -19,7 +19,7 @@ class Lease(msgspec.Struct, frozen=True):
     holder: str | None = None
 
 
-class Watch:
+class LeaseMonitor:
     """What a stand-by makes of what it sees."""
 
     def __init__(self, length_s: float) -> None:

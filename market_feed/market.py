@@ -27,7 +27,7 @@ class Position(msgspec.Struct, frozen=True):
     number: int
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Ingested(msgspec.Struct, frozen=True):
     """What came of ticks: their seqs, the quotes whose price is a new one by symbol, and how many came late."""
 
     seqs: list[int]
@@ -35,7 +35,7 @@ class Taken(msgspec.Struct, frozen=True):
     late: int
 
 
-class Batch(msgspec.Struct, frozen=True):
+class JournalBatch(msgspec.Struct, frozen=True):
     """The ticks of one journal document, with their seqs; the keys of the events that brought them, 8 bytes each."""
 
     number: int
@@ -116,7 +116,7 @@ class Market:
         event_keys: Iterable[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
-    ) -> Taken:
+    ) -> Ingested:
         """Count ticks, in order. `digits` are the least that prices of a symbol new to us are shown with."""
         late = 0
         seqs: list[int] = []
@@ -141,7 +141,7 @@ class Market:
         if position is not None:
             self.positions[position.source] = self._moved_positions[position.source] = position.number
         self.taken += 1
-        return Taken(seqs, moved, late)
+        return Ingested(seqs, moved, late)
 
     def mark_stale(self, symbol: str) -> Quote:
         """Note that the symbol's source has fallen silent."""
@@ -169,16 +169,18 @@ class Market:
 
     # Journal --------------------------------------------------------------------------------------------------------
 
-    def take_batch(self) -> Batch | None:
+    def take_batch(self) -> JournalBatch | None:
         """What came since the last batch; None when nothing did. It has to be written, in the order of the numbers."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
-        batch = Batch(self._next_batch, self._ticks, self._seqs, b"".join(self._event_keys), self._moved_positions)
+        batch = JournalBatch(
+            self._next_batch, self._ticks, self._seqs, b"".join(self._event_keys), self._moved_positions
+        )
         self._next_batch += 1
         self._ticks, self._seqs, self._event_keys, self._moved_positions = [], [], [], {}
         return batch
 
-    def replay(self, batch: Batch) -> None:
+    def replay(self, batch: JournalBatch) -> None:
         """Count a batch that was journalled before. Can be done again."""
         for tick, seq in zip(batch.ticks, batch.seqs, strict=True):
             quote = self.quotes.get(tick.symbol)

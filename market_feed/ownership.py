@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from market_feed import metrics
-from market_feed.lease import BEATS_PER_LENGTH, Watch
+from market_feed.lease import BEATS_PER_LENGTH, LeaseMonitor
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -27,7 +27,7 @@ class Ownership:
         self._node_id = node_id
         self._length_s = length_s
         self._beat_s = length_s / BEATS_PER_LENGTH
-        self._watch = Watch(length_s)
+        self._watch = LeaseMonitor(length_s)
         self._held_until_s = 0.0
         metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - time.monotonic(), 0.0))
         self.is_serving = False  # set by `serve` once it answers

@@ -24,7 +24,7 @@ from shared.times import now_ms, to_iso
 TIME_MAX_MS = 10**15 - 1
 
 
-class Queries:
+class MarketQueryHandler:
     """Answers each query of `MarketQueries`."""
 
     def __init__(self, feed: Feed, store: MarketStore) -> None:

@@ -19,7 +19,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from market_feed.candles import Candle, CandleKey, Kept
 from market_feed.lease import Lease
-from market_feed.market import Batch, Cut, SymbolState, decode_states
+from market_feed.market import Cut, JournalBatch, SymbolState, decode_states
 from market_feed.quotes import Tick
 from shared.commands.market import Interval
 from shared.errors import RealtimeError
@@ -33,7 +33,7 @@ CANDLES_AT_ONCE = 1000
 INDEXES: Indexes = {"market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
 
 
-class Superseded(RealtimeError):
+class LeaseLost(RealtimeError):
     """Another process has taken the symbols over and written already."""
 
 
@@ -42,7 +42,7 @@ class _Ticks(msgspec.Struct, array_like=True, frozen=True):
     seqs: list[int]
 
 
-class Head(msgspec.Struct, frozen=True):
+class JournalHead(msgspec.Struct, frozen=True):
     """The batch through which state and candles are complete, and how far sources were read then."""
 
     through: int
@@ -65,7 +65,7 @@ class MarketStore:
 
     # Journal --------------------------------------------------------------------------------------------------------
 
-    async def append(self, batch: Batch) -> None:
+    async def append(self, batch: JournalBatch) -> None:
         """Write a batch, durably and as a whole. Can be done again."""
         document: Document = {
             "_id": batch.number,
@@ -81,7 +81,7 @@ class MarketStore:
         except DuplicateKeyError:
             return  # an earlier try took effect
 
-    async def batches_after(self, number: int) -> AsyncIterator[Batch]:
+    async def batches_after(self, number: int) -> AsyncIterator[JournalBatch]:
         """The batches behind this one, in order."""
         with translated():
             async for document in self._ticks.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
@@ -110,7 +110,7 @@ class MarketStore:
                     chosen = {"_id": document["_id"], "through": {"$lte": cut.through}}
                     await self._state.replace_one(chosen, document, upsert=True)
         except DuplicateKeyError as error:
-            raise Superseded("another process has written a later state") from error
+            raise LeaseLost("another process has written a later state") from error
 
     async def states(self) -> list[SymbolState]:
         """Every symbol as it was last written."""
@@ -118,13 +118,13 @@ class MarketStore:
             found = await self._state.find({"_id": {"$ne": HEAD_ID}}).to_list(None)
         return [state for document in found for state in decode_states(document["symbols"])]
 
-    async def head(self) -> Head:
+    async def head(self) -> JournalHead:
         """How far the state that is kept goes."""
         with translated():
             document = await self._state.find_one({"_id": HEAD_ID})
         if document is None:
-            return Head(0, {})
-        return Head(document["through"], {source: row for source, row in document["positions"]})
+            return JournalHead(0, {})
+        return JournalHead(document["through"], {source: row for source, row in document["positions"]})
 
     # Candles --------------------------------------------------------------------------------------------------------
 
@@ -246,10 +246,10 @@ def _to_candle(document: Document) -> Candle:
     )
 
 
-def _to_batch(document: Document) -> Batch:
+def _to_batch(document: Document) -> JournalBatch:
     entry = _ticks_decoder.decode(document["ticks"])
     positions = {source: row for source, row in document["positions"]}
-    return Batch(document["_id"], entry.ticks, entry.seqs, document["events"], positions)
+    return JournalBatch(document["_id"], entry.ticks, entry.seqs, document["events"], positions)
 
 
 def _to_lease(document: Document) -> Lease:

@@ -3,26 +3,26 @@
 import asyncio
 
 from notifier.alerts import store as alerts_store
-from notifier.alerts.queries import AlertDesk
+from notifier.alerts.queries import AlertQueryHandler
 from notifier.alerts.store import AlertStore
-from notifier.alerts.watcher import Watch
+from notifier.alerts.watcher import AlertWatcher
 from notifier.events import store as events_store
 from notifier.events.store import EventStore
 from notifier.inbox import store as inbox_store
 from notifier.inbox.expiry import sweep_inboxes
 from notifier.inbox.inbox import Inboxes
-from notifier.inbox.queries import InboxDesk
+from notifier.inbox.queries import InboxQueryHandler
 from notifier.inbox.store import InboxStore
-from notifier.intake.consumer import Intake
-from notifier.queries import Queries
+from notifier.intake.consumer import EventConsumer
+from notifier.queries import NotifierQueryHandler
 from notifier.revocations import store as revocation_store
-from notifier.revocations.consumer import Standings
-from notifier.revocations.store import StandingStore
+from notifier.revocations.consumer import RevocationConsumer
+from notifier.revocations.store import RevocationStore
 from notifier.settings import NotifierSettings
 from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
-from shared.bus.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_TICKS, NOTIFIER_VERDICTS
+from shared.bus.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_REVOCATIONS, NOTIFIER_TICKS
 from shared.commands.notifier import NotifierQueries
 from shared.mongo import Mongo
 from shared.process import lifecycle
@@ -49,19 +49,21 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
             admin.checks["broker"] = bus.readiness
             events = EventStore(mongo.database, settings.notification_ttl_days)
             entries = InboxStore(mongo.database, settings.notification_ttl_days)
-            standings = StandingStore(mongo.database, settings.revocation_ttl_days)
+            standings = RevocationStore(mongo.database, settings.revocation_ttl_days)
             alerts = AlertStore(mongo.database, settings.notification_ttl_days)
             inboxes = Inboxes(entries)
-            intake = Intake(events, inboxes, bus, now_ms)
-            watch = Watch(alerts, bus, now_ms)
-            desk = AlertDesk(alerts, bus, now_ms, settings.alerts_max_per_user)
-            queries = Queries(InboxDesk(entries, events, now_ms), desk, standings)
+            intake = EventConsumer(events, inboxes, bus, now_ms)
+            watch = AlertWatcher(alerts, bus, now_ms)
+            desk = AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user)
+            queries = NotifierQueryHandler(InboxQueryHandler(entries, events, now_ms), desk, standings)
             bus.on_disconnected += [inboxes.forget, watch.forget]
             bus.on_connected.append(watch.reconnected)
             answer = QueryServer(bus, NotifierQueries, queries.answer, mongo.is_away)
             await bus.consume(NOTIFIER_QUERY, answer.handle, concurrency=8)
             await bus.consume(NOTIFIER_EVENTS, intake.handle, split=split_events)
-            await bus.consume(NOTIFIER_VERDICTS, Standings(events, standings, bus, now_ms).handle, split=split_events)
+            await bus.consume(
+                NOTIFIER_REVOCATIONS, RevocationConsumer(events, standings, bus, now_ms).handle, split=split_events
+            )
             await bus.consume(NOTIFIER_TICKS, watch.handle)
             async with asyncio.TaskGroup() as tasks:
                 sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))

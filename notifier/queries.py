@@ -2,23 +2,23 @@
 
 import msgspec
 
-from notifier.alerts.queries import AlertDesk
-from notifier.inbox.queries import InboxDesk
-from notifier.revocations.store import StandingStore
+from notifier.alerts.queries import AlertQueryHandler
+from notifier.inbox.queries import InboxQueryHandler
+from notifier.revocations.store import RevocationStore
 from shared.commands.notifier import (
-    STANDINGS_AT_ONCE,
+    REVOCATIONS_PAGE_MAX,
     AlertQueries,
     InboxQueries,
-    ListStandings,
+    ListRevocations,
     NotifierQueries,
-    StandingPage,
+    RevocationPage,
 )
 
 
-class Queries:
+class NotifierQueryHandler:
     """Answers `NotifierQueries`. Methods raise Refusal and Unavailable."""
 
-    def __init__(self, inboxes: InboxDesk, alerts: AlertDesk, standings: StandingStore) -> None:
+    def __init__(self, inboxes: InboxQueryHandler, alerts: AlertQueryHandler, standings: RevocationStore) -> None:
         self._inboxes = inboxes
         self._alerts = alerts
         self._standings = standings
@@ -31,6 +31,6 @@ class Queries:
             return await self._alerts.answer(query)
         return await self._list_standings(query)
 
-    async def _list_standings(self, query: ListStandings) -> StandingPage:
-        found = await self._standings.after(query.after, STANDINGS_AT_ONCE + 1)
-        return StandingPage(items=tuple(found[:STANDINGS_AT_ONCE]), more=len(found) > STANDINGS_AT_ONCE)
+    async def _list_standings(self, query: ListRevocations) -> RevocationPage:
+        found = await self._standings.after(query.after, REVOCATIONS_PAGE_MAX + 1)
+        return RevocationPage(items=tuple(found[:REVOCATIONS_PAGE_MAX]), more=len(found) > REVOCATIONS_PAGE_MAX)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deploy.local.claim import Taken, claim_directory, claim_port
+from deploy.local.claim import AlreadyInUse, claim_directory, claim_port
 from deploy.local.console import Console, standard_console
 from deploy.local.leftovers import kill_marked, start_guard
 from deploy.local.plan import Plan, make_plan
@@ -37,7 +37,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
                 return run(read_settings(environment), environment)
             case ["token"]:
                 return token(read_settings(environment), environment)
-    except (InvalidSettings, InvalidRequest, Taken) as error:
+    except (InvalidSettings, InvalidRequest, AlreadyInUse) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -62,7 +62,7 @@ def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
     asked = settings.gateway_port
     try:
         port_claim = claim_port(settings.gateway_host, asked)
-    except Taken as taken:
+    except AlreadyInUse as taken:
         if not settings.any_gateway_port or not taken.is_in_use:
             raise
         port_claim = claim_port(settings.gateway_host, 0)

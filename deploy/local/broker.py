@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.amqp_probe import accepts_logins
-from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.ports import LOOPBACK, KeptPorts
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -63,11 +63,11 @@ class BrokerNode:
             with os.fdopen(os.open(cookie, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
 
-    def epmd_command(self) -> Command:
+    def epmd_command(self) -> CommandLine:
         """The node's port mapper, in the foreground: so it ends with us and meets no other Erlang's."""
-        return Command(("/usr/bin/epmd",), self._erlang_environment(), self.directory)
+        return CommandLine(("/usr/bin/epmd",), self._erlang_environment(), self.directory)
 
-    def server_command(self) -> Command:
+    def server_command(self) -> CommandLine:
         """The server itself: what runs is the Erlang machine, no shell in between that a signal would end instead."""
         environment = self._erlang_environment() | {
             "RABBITMQ_ALLOW_INPUT": "1",  # makes the start script exec; -noinput below takes back the rest of it
@@ -90,12 +90,12 @@ class BrokerNode:
             "RABBITMQ_PID_FILE": "pid",
         }
         environment |= {name: str(self.directory.resolve() / place) for name, place in places.items()}
-        return Command((str(SERVER),), environment, self.directory)
+        return CommandLine((str(SERVER),), environment, self.directory)
 
-    def control_command(self, *arguments: str) -> Command:
+    def control_command(self, *arguments: str) -> CommandLine:
         """`rabbitmqctl` for this node."""
         environment = self._erlang_environment() | {"RABBITMQ_CONF_ENV_FILE": "/dev/null"}
-        return Command((str(CONTROL), "--node", NODE_NAME, "--quiet", *arguments), environment, self.directory)
+        return CommandLine((str(CONTROL), "--node", NODE_NAME, "--quiet", *arguments), environment, self.directory)
 
     def epmd_is_ready(self) -> bool:
         """Whether the port mapper answers a request for its names now. Blocks for up to 1 s."""

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 
-class Taken(Exception):
+class AlreadyInUse(Exception):
     """Someone else holds it; the text says who, or what to do about it. `is_in_use`: it is a port, and nothing else is
     wrong with it."""
 
@@ -22,13 +22,15 @@ def claim_directory(directory: Path) -> int:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise Taken(f"cannot write to {directory} ({error.strerror}): choose another with LOCAL_DIR") from error
+        raise AlreadyInUse(f"cannot write to {directory} ({error.strerror}): choose another with LOCAL_DIR") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.read(descriptor, 20).decode(errors="replace").strip()
         os.close(descriptor)
-        raise Taken(f"it runs already, as process {holder}: stop it with Ctrl-C there or `kill {holder}`") from error
+        raise AlreadyInUse(
+            f"it runs already, as process {holder}: stop it with Ctrl-C there or `kill {holder}`"
+        ) from error
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
@@ -52,5 +54,5 @@ def claim_port(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         hint = f"cannot listen on {host} port {port} ({reason}): choose another with GATEWAY_PORT"
-        raise Taken(hint, is_in_use=error.errno == errno.EADDRINUSE) from error
+        raise AlreadyInUse(hint, is_in_use=error.errno == errno.EADDRINUSE) from error
     return claim

@@ -8,7 +8,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandLine:
     """Program and arguments, the whole environment (nothing is inherited), and the working directory."""
 
     arguments: tuple[str, ...]

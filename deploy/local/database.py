@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.ports import LOOPBACK
 
 
@@ -37,11 +37,11 @@ class DatabaseServer:
         # An empty file keeps SecantusDB from looking for one in the working directory, HOME and /etc.
         (self.directory / "secantusd.toml").touch()
 
-    def command(self) -> Command:
+    def command(self) -> CommandLine:
         """The server in the foreground. SecantusDB syncs every write; of `mongod` a client has to ask for it (`j`)."""
         arguments = self._mongod(self.mongod) if self.mongod else self._secantusdb()
         environment = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": str(self.directory.resolve())}
-        return Command(arguments, environment, self.directory)
+        return CommandLine(arguments, environment, self.directory)
 
     def is_ready(self) -> bool:
         """Whether the server answers a ping now. Blocks for up to 1 s."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from deploy.local.broker import BrokerNode, is_problem
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.database import DatabaseServer, find_mongod
 from deploy.local.ports import KeptPorts, is_free
 from deploy.local.program import Program, Rank, ready_if, ready_over_http
@@ -95,7 +95,7 @@ def _names(kind: str, count: int) -> Iterator[str]:
 
 def _service(name: str, admin_port: int, environment: Mapping[str, str]) -> Program:
     module = name.partition("-")[0]
-    command = Command((sys.executable, "-m", module), {**environment, "ADMIN_PORT": str(admin_port)}, PROJECT)
+    command = CommandLine((sys.executable, "-m", module), {**environment, "ADMIN_PORT": str(admin_port)}, PROJECT)
     rank = Rank.GATEWAY if module == "gateway" else Rank.SERVICE
     return Program(name, rank, command, ready_over_http(admin_port), _drain_timeout_s(environment) + _STOP_MARGIN_S)
 

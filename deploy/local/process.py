@@ -17,7 +17,7 @@ _QUOTED_LINES = 15
 _END_TIMEOUT_S = 5.0
 
 
-class Keeper:
+class ManagedProcess:
     """One program and the process that runs it now. `keep` is the task; `retire`, then `stop`, end it."""
 
     def __init__(self, program: Program, mark: str, console: Console, on_start: Callable[[int], None]) -> None:

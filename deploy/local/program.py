@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.ports import LOOPBACK
 
 _PROBE_TIMEOUT_S = 2.0
@@ -32,7 +32,7 @@ class Program:
 
     name: str
     rank: Rank
-    command: Command
+    command: CommandLine
     why_not_ready: Callable[[], str | None]
     stop_timeout_s: float
     shows: Callable[[str], bool] = lambda line: True

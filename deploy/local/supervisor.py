@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from deploy.local.console import Console
-from deploy.local.process import Keeper
+from deploy.local.process import ManagedProcess
 from deploy.local.program import Program
 
 _POLL_INTERVAL_S = 0.1
@@ -61,7 +61,7 @@ class Supervisor:
                 return failure
         return None
 
-    async def _wait_until_ready(self, stage: Sequence[Keeper], timeout_s: float) -> StartFailure | None:
+    async def _wait_until_ready(self, stage: Sequence[ManagedProcess], timeout_s: float) -> StartFailure | None:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         while not self._interrupted.is_set():
@@ -87,15 +87,15 @@ class Supervisor:
         for rank in sorted({keeper.program.rank for keeper in keepers}, reverse=True):
             await asyncio.gather(*(keeper.stop() for keeper in keepers if keeper.program.rank == rank))
 
-    def _keepers(self) -> list[Keeper]:
+    def _keepers(self) -> list[ManagedProcess]:
         return [keeper for stage in self._stages for keeper in stage]
 
     @staticmethod
-    def _keeper(program: Program, mark: str, console: Console, on_start: Callable[[str, int], None]) -> Keeper:
-        return Keeper(program, mark, console, lambda pid: on_start(program.name, pid))
+    def _keeper(program: Program, mark: str, console: Console, on_start: Callable[[str, int], None]) -> ManagedProcess:
+        return ManagedProcess(program, mark, console, lambda pid: on_start(program.name, pid))
 
 
-def _failure(what: str, reasons: dict[Keeper, str]) -> StartFailure:
+def _failure(what: str, reasons: dict[ManagedProcess, str]) -> StartFailure:
     lines = []
     for keeper, reason in reasons.items():
         lines.append(f"{keeper.program.name}: {what}: {reason}")

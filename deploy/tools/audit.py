@@ -32,7 +32,7 @@ class _Report(msgspec.Struct):
     dependencies: list[_Dependency]
 
 
-class Verdict(NamedTuple):
+class AuditResult(NamedTuple):
     """What the service said."""
 
     audited: int
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
     found: list[str]
 
 
-def verdict_of(report: bytes) -> Verdict:
+def verdict_of(report: bytes) -> AuditResult:
     """Read pip-audit's JSON. Raises msgspec.MsgspecError when it is none."""
     dependencies = msgspec.json.decode(report, type=_Report).dependencies
     found = [
@@ -49,7 +49,7 @@ def verdict_of(report: bytes) -> Verdict:
         for flaw in dependency.vulns
     ]
     skipped = sum(dependency.skip_reason is not None for dependency in dependencies)
-    return Verdict(len(dependencies) - skipped, skipped, found)
+    return AuditResult(len(dependencies) - skipped, skipped, found)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if report.found or fitting.returncode else 0
 
 
-def _ask() -> Verdict | None:
+def _ask() -> AuditResult | None:
     """In an environment of its own, so that the tool's dependencies are not mistaken for ours."""
     tool = Path(sys.prefix) / "audit"
     if not (tool / "bin" / "pip-audit").exists():

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from gateway import metrics
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
-from gateway.auth.revocations import Standings
+from gateway.auth.revocations import RevocationList
 from shared.errors import Refusal
 from shared.times import now_ms
 
@@ -13,7 +13,7 @@ from shared.times import now_ms
 class Guard:
     """Who may come in, by token and by standing."""
 
-    def __init__(self, authenticator: Authenticator, standings: Standings) -> None:
+    def __init__(self, authenticator: Authenticator, standings: RevocationList) -> None:
         self._authenticator = authenticator
         self._standings = standings
         self.refresh_keys: Callable[[], Awaitable[None]] | None = None  # where keys are published

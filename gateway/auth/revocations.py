@@ -1,4 +1,4 @@
-"""Who may not connect: revoked tokens and bans, as notifier tells them. `Standings` decides (pure), `Keeper` listens.
+"""Revoked tokens and bans: `RevocationList` decides (pure), `RevocationListSync` loads it and follows its changes.
 
 Until the list has been loaded for the first time nobody is refused: chat does not wait for notifier. What the list then
 says also holds for the sockets that are open by then.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gateway.backend import Backend
 from shared.commands.command import Caller
-from shared.commands.notifier import ListStandings, Standing, StandingPage
+from shared.commands.notifier import ListRevocations, Revocation, RevocationPage
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.telemetry import logs
 
@@ -20,14 +20,14 @@ RETRY_MAX_S = 3.0
 SYSTEM = Caller(user_id="system:gateway")
 
 
-class Standings:
+class RevocationList:
     """The last known standing of each user that has one."""
 
     def __init__(self) -> None:
-        self._by_user: dict[str, Standing] = {}
+        self._by_user: dict[str, Revocation] = {}
         self.version = 0
 
-    def learn(self, standing: Standing) -> bool:
+    def learn(self, standing: Revocation) -> bool:
         """Take a change; False if it is not newer than what is known."""
         known = self._by_user.get(standing.user_id)
         if known is not None and known.version >= standing.version:
@@ -46,10 +46,10 @@ class Standings:
             raise Refusal(ErrorCode.UNAUTHORIZED, "the token has been revoked")
 
 
-class Keeper:
+class RevocationListSync:
     """Loads the list at every connection to the broker; changes in between come as control deliveries."""
 
-    def __init__(self, standings: Standings, backend: Backend, on_learned: Callable[[Standing], None]) -> None:
+    def __init__(self, standings: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
         self._standings = standings
         self._backend = backend
         self._on_learned = on_learned
@@ -60,7 +60,7 @@ class Keeper:
         """Changes may have been missed. The hook for `Bus.on_connected`."""
         self._due.set()
 
-    def learn(self, standing: Standing) -> None:
+    def learn(self, standing: Revocation) -> None:
         """Take a change."""
         if self._standings.learn(standing):
             self._on_learned(standing)
@@ -83,8 +83,8 @@ class Keeper:
     async def _load(self) -> None:
         more = True
         while more:
-            command = ListStandings(**self._backend.head(SYSTEM), after=self._standings.version)
-            page = await self._backend.notifier_query(command, StandingPage)
+            command = ListRevocations(**self._backend.head(SYSTEM), after=self._standings.version)
+            page = await self._backend.notifier_query(command, RevocationPage)
             for standing in page.items:
                 self.learn(standing)
                 self._standings.version = max(self._standings.version, standing.version)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.bus.amqp import Letter
+from shared.bus.amqp import DeadLetter
 from shared.bus.bus import Bus
 from shared.bus.events import decode_event
 from shared.bus.topology import EVENTS
@@ -26,11 +26,11 @@ async def publish(amqp_url: str, body: bytes) -> None:
     await _on_bus(amqp_url, work)
 
 
-async def list_letters(amqp_url: str) -> list[Letter]:
+async def list_letters(amqp_url: str) -> list[DeadLetter]:
     """All dead letters, oldest first; they stay where they are. Raises Unavailable."""
-    found: list[Letter] = []
+    found: list[DeadLetter] = []
 
-    async def look(letter: Letter) -> bool:
+    async def look(letter: DeadLetter) -> bool:
         found.append(letter)
         return False
 
@@ -38,7 +38,7 @@ async def list_letters(amqp_url: str) -> list[Letter]:
     return found
 
 
-async def replay_letters(amqp_url: str, is_chosen: Callable[[int, Letter], bool]) -> int:
+async def replay_letters(amqp_url: str, is_chosen: Callable[[int, DeadLetter], bool]) -> int:
     """Give the chosen ones back to the queues that they came from, each gone once its queue has it; how many these are.
 
     `is_chosen` gets the number of a letter, from 1, oldest first. One that is wrong still comes back as a new letter.
@@ -47,7 +47,7 @@ async def replay_letters(amqp_url: str, is_chosen: Callable[[int, Letter], bool]
     seen = replayed = 0
 
     async def work(bus: Bus) -> None:
-        async def settle(letter: Letter) -> bool:
+        async def settle(letter: DeadLetter) -> bool:
             nonlocal seen, replayed
             seen += 1
             if not letter.queue or not is_chosen(seen, letter):

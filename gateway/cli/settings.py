@@ -25,13 +25,13 @@ class CliSettings(FromEnvironment, frozen=True, kw_only=True):
         ]
 
 
-class _Place(FromEnvironment, frozen=True, kw_only=True):
+class _Endpoint(FromEnvironment, frozen=True, kw_only=True):
     local_dir: str = ".local"
 
 
 def read_settings() -> CliSettings:
     """Raises SettingsInvalid."""
-    path = Path(load(_Place).local_dir) / RUN_FILE
+    path = Path(load(_Endpoint).local_dir) / RUN_FILE
     try:
         return load(CliSettings, beneath=read_env_file(path))
     except PermissionError as error:

@@ -15,29 +15,29 @@ _OWN = frozenset({"state", "missed", "subscription:lost"})  # the client's, not 
 _ANSWERS = frozenset({"auth:ok", "subscribed", "unsubscribed", "pong"})
 
 
-class Interest(NamedTuple):
+class TailTarget(NamedTuple):
     """A channel, and what of it."""
 
     channel: str
     options: dict[str, Any]
 
 
-def interests(targets: Sequence[str], communities: Sequence[str], *, notifications: bool) -> list[Interest]:
+def interests(targets: Sequence[str], communities: Sequence[str], *, notifications: bool) -> list[TailTarget]:
     """`room_…` names a room, anything else a symbol."""
     rooms = [target for target in targets if target.startswith("room_")]
     symbols = [target for target in targets if not target.startswith("room_")]
     return [
-        *(Interest("chatroom", {"chatroom_id": room}) for room in rooms),
-        *([Interest("market", {"symbols": symbols, "max_rate": PRICES_PER_S})] if symbols else []),
-        *(Interest("community", {"community_id": name}) for name in communities),
-        *([Interest("notifications", {})] if notifications else []),
+        *(TailTarget("chatroom", {"chatroom_id": room}) for room in rooms),
+        *([TailTarget("market", {"symbols": symbols, "max_rate": PRICES_PER_S})] if symbols else []),
+        *(TailTarget("community", {"community_id": name}) for name in communities),
+        *([TailTarget("notifications", {})] if notifications else []),
     ]
 
 
 async def tail(
     url: str,
     token: Callable[[], str],
-    wanted: Sequence[Interest],
+    wanted: Sequence[TailTarget],
     count: int | None,
     emit: Callable[[str, Any], None],
 ) -> None:
@@ -58,7 +58,7 @@ async def tail(
 
 
 async def _follow(
-    client: RealtimeClient, wanted: Sequence[Interest], count: int | None, emit: Callable[[str, Any], None]
+    client: RealtimeClient, wanted: Sequence[TailTarget], count: int | None, emit: Callable[[str, Any], None]
 ) -> None:
     events = client.events()
     await _in_time(client.connected)

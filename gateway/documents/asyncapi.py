@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.documents.openapi import VERSION
 from gateway.documents.schemas import Schema, example_of, schemas_of
-from shared.bus.events import Event
+from shared.bus.events import CloudEvent
 from shared.bus.topology import EVENTS
 from shared.protocol.client_frames import REQUESTS, TARGETS
 from shared.protocol.close_codes import CloseCode
@@ -54,7 +54,7 @@ EVENT_TYPE = "^[A-Za-z0-9_-]+(:[A-Za-z0-9_-]+)+$"
 
 def asyncapi() -> dict[str, Any]:
     """The document."""
-    received = [*REQUESTS.values(), *TARGETS.values(), Event]
+    received = [*REQUESTS.values(), *TARGETS.values(), CloudEvent]
     sent = list(dict.fromkeys(kind for kinds in SERVER_FRAMES.values() for kind in kinds))
     _, components = schemas_of(received, sent)
     messages = {**_client_messages(components), **_server_messages(components), "event": _event_message(components)}
@@ -186,7 +186,7 @@ def _server_messages(components: dict[str, Schema]) -> dict[str, Schema]:
 
 
 def _event_message(components: dict[str, Schema]) -> Schema:
-    payload = components["Event"]
+    payload = components["CloudEvent"]
     example = {
         "specversion": "1.0",
         "id": "evt_1",

@@ -23,7 +23,7 @@ from gateway.fanout.wire import message_ids, sent_at_ms
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, market_channel
 from shared.bus.topology import DELIVERIES, gateway_queue, shard_key, shard_of
-from shared.commands.command import Caller, Replay
+from shared.commands.command import Caller, ReplayedFrames
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.server_frames import frame
 from shared.telemetry import logs
@@ -395,7 +395,7 @@ class Relay:
         elif kind == "inbox":
             replay = await self._backend.replay_inbox(Caller(user_id=key), gap.after, gap.through)
         else:
-            replay = Replay(first=gap.through + 1, frames=())
+            replay = ReplayedFrames(first=gap.through + 1, frames=())
         reached = gap._replace(through=min(gap.through, max(gap.after, replay.first + len(replay.frames) - 1)))
         if not replay.frames:
             log.error("gap_not_filled", after=gap.after, through=gap.through)

@@ -27,7 +27,7 @@ from gateway.settings import GatewaySettings
 from shared.bus.delivery import Delivery, community_channel, room_channel, user_channel
 from shared.commands.chat import Sent
 from shared.commands.command import Reply
-from shared.commands.notifier import Standing
+from shared.commands.notifier import Revocation
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.ids import Prefix, new_id
 from shared.protocol.client_frames import (
@@ -88,7 +88,7 @@ class Live:
         self.connections = connections
         self.subscriptions = Subscriptions(backend, hub, tasks.create_task)
         self._user_sockets = user_sockets
-        self.on_standing: Callable[[Standing], None] = lambda _: None
+        self.on_standing: Callable[[Revocation], None] = lambda _: None
         metrics.CONNECTIONS_MAX.set(settings.max_connections)
 
     @property
@@ -408,7 +408,7 @@ class Live:
             case "user", "sockets":
                 self._user_sockets.heard(key, delivery.frame)
             case "control", "standing":
-                self.on_standing(msgspec.json.decode(delivery.frame, type=Standing))
+                self.on_standing(msgspec.json.decode(delivery.frame, type=Revocation))
             case _:
                 log.error("unknown_control", key=delivery.key)
 

@@ -13,7 +13,7 @@ from gateway.fanout.wire import text_frame
 from gateway.live.connections import Socket
 from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
 from shared.commands import chat
-from shared.commands.command import Caller, Replay
+from shared.commands.command import Caller, ReplayedFrames
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
@@ -47,7 +47,7 @@ class Subscriptions:
         self._hub = hub
         self._replays = Replays(self._read_history, spawn)
 
-    async def _read_history(self, room_id: str, after: int, through: int) -> Replay:
+    async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
         """For whoever may listen: the partition has said of each that it may, and up to where."""
         return await self._backend.replay_messages(SYSTEM, room_id, after, through)
 

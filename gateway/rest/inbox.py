@@ -58,7 +58,7 @@ class InboxCalls(Calls):
     @post("/v1/notifications/{notificationId}/read")
     async def read_notification(self, caller: Caller, notification_id: NotificationId) -> notifier.NotificationView:
         """Mark one as read; answers with it. Idempotent."""
-        command = notifier.MarkRead(**self._backend.head(caller), notification_id=notification_id)
+        command = notifier.MarkNotificationRead(**self._backend.head(caller), notification_id=notification_id)
         return await self._backend.notifier_query(command, notifier.NotificationView)
 
     @get("/v1/alerts")

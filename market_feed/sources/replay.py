@@ -41,7 +41,7 @@ class Numbered(NamedTuple):
     tick: Tick
 
 
-class Replay:
+class CsvReplay:
     """Replays one file. A malformed row is named by its line, counted and skipped; the rest goes on."""
 
     def __init__(self, feed: Feed, stale_s: float, path: Path, symbol: str | None, speed: Speed) -> None:

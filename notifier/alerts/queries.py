@@ -21,7 +21,7 @@ from shared.errors import ErrorCode, Refusal
 from shared.times import to_iso
 
 
-class AlertDesk:
+class AlertQueryHandler:
     """Answers `AlertQueries`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int], active_max: int) -> None:

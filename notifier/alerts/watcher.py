@@ -49,7 +49,7 @@ def announce_change(bus: Publisher, change: Change) -> "asyncio.Future[None]":
     return bus.publish(COMMANDS, NOTIFIER_ALERTS, to_json(change))
 
 
-class Watch:
+class AlertWatcher:
     """Handles the batches of `notifier.ticks`, one after another. Holds all open alerts: some 500 bytes each."""
 
     def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int]) -> None:

@@ -12,7 +12,7 @@ from shared.bus.events import (
     SESSION_ENDED,
     SESSION_STARTED,
     TRADE_CREATED,
-    Event,
+    CloudEvent,
 )
 from shared.errors import Malformed
 from shared.protocol.validation import ID_PATTERN
@@ -37,7 +37,7 @@ class Listeners(msgspec.Struct, frozen=True):
 Audience = Users | Listeners
 
 
-def audience_of(event: Event) -> Audience:
+def audience_of(event: CloudEvent) -> Audience:
     """The audience that the event names, or else that of its type. Raises Malformed with the reason."""
     return parse_audience(event.audience if event.audience is not None else _default(event.type, event.data))
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from notifier.events.audience import Audience, audience_of
-from shared.bus.events import NOTIFICATION_NEW, Event, client_type, event_key, event_time_ms
+from shared.bus.events import NOTIFICATION_NEW, CloudEvent, client_type, event_key, event_time_ms
 from shared.commands.notifier import NotificationView
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
@@ -85,7 +85,7 @@ class Entry(msgspec.Struct, frozen=True):
     read_at_ms: int | None = None
 
 
-def address(event: Event, now_ms: int) -> Addressed:
+def address(event: CloudEvent, now_ms: int) -> Addressed:
     """Read what the event says and to whom. Raises Malformed with the field and the reason."""
     audience = audience_of(event)
     type_ = client_type(event.type)
@@ -95,7 +95,7 @@ def address(event: Event, now_ms: int) -> Addressed:
     return Addressed(Notice(event_key(event), type_, happened_at_ms(event, now_ms), data), audience)
 
 
-def happened_at_ms(event: Event, now_ms: int) -> int:
+def happened_at_ms(event: CloudEvent, now_ms: int) -> int:
     """When it happened, as the event says, but not in the future; `now_ms` if it does not say. Raises Malformed."""
     at_ms = event_time_ms(event)
     return now_ms if at_ms is None or at_ms < 0 else min(at_ms, now_ms)

@@ -34,7 +34,7 @@ NOTICE_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written an
 INDEXES: Indexes = {"events": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
 
 
-class Conflict(RealtimeError):
+class WriteConflict(RealtimeError):
     """Something on disk is not as it was believed to be: another writer, or an earlier try. Load again, plan again."""
 
 
@@ -82,7 +82,7 @@ async def until_no_conflict(commit: Callable[[], Awaitable[None]]) -> None:
         try:
             await commit()
             return
-        except Conflict as conflict:
+        except WriteConflict as conflict:
             log.info("commit_conflict", reason=str(conflict))
             metrics.CONFLICTS.inc()
     raise Unavailable(f"still in conflict with another writer after {CONFLICTS_MAX} tries")
@@ -95,7 +95,7 @@ def conflicting(reason: str) -> Iterator[None]:
         yield
     except BulkWriteError as error:
         if only_duplicates(error):
-            raise Conflict(reason) from error
+            raise WriteConflict(reason) from error
         raise
 
 

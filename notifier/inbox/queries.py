@@ -8,14 +8,14 @@ import msgspec
 from notifier.events.notifications import entry_frame, entry_view
 from notifier.events.store import EventStore
 from notifier.inbox.store import InboxStore
-from shared.commands.command import Replay
+from shared.commands.command import ReplayedFrames
 from shared.commands.notifier import (
     CountUnread,
     InboxHead,
     InboxQueries,
     ListNotifications,
     MarkAllRead,
-    MarkRead,
+    MarkNotificationRead,
     NotificationPage,
     NotificationView,
     OpenInbox,
@@ -28,7 +28,7 @@ REPLAY_MAX = 1000
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 
-class InboxDesk:
+class InboxQueryHandler:
     """Answers `InboxQueries`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, store: InboxStore, events: EventStore, clock_ms: Callable[[], int]) -> None:
@@ -47,7 +47,7 @@ class InboxDesk:
                 return await self._list(query)
             case CountUnread():
                 return UnreadCount(unread_count=await self._store.count_unread(query.caller.user_id))
-            case MarkRead():
+            case MarkNotificationRead():
                 return await self._mark_read(query)
             case MarkAllRead():
                 return await self._mark_all_read(query)
@@ -67,10 +67,10 @@ class InboxDesk:
             return nothing
         return InboxHead(seq=head, recovered=True, first=first, frames=tuple(frames))
 
-    async def _replay(self, query: ReplayInbox) -> Replay:
+    async def _replay(self, query: ReplayInbox) -> ReplayedFrames:
         last = min(query.through, query.after + REPLAY_MAX)
         first, frames = await self._frames(query.caller.user_id, query.after + 1, last)
-        return Replay(first=first, frames=tuple(frames))
+        return ReplayedFrames(first=first, frames=tuple(frames))
 
     async def _frames(self, user_id: str, first: int, last: int) -> tuple[int, list[msgspec.Raw]]:
         """The frames of the first unbroken run of what is kept between `first` and `last`, 8 MB at most; its first."""
@@ -98,7 +98,7 @@ class InboxDesk:
         items = (entry_view(notices[entry.key], entry) for entry in entries if entry.key in notices)
         return NotificationPage(items=tuple(items), total=total)
 
-    async def _mark_read(self, query: MarkRead) -> NotificationView:
+    async def _mark_read(self, query: MarkNotificationRead) -> NotificationView:
         entry = await self._store.mark_read(query.caller.user_id, query.notification_id, self._clock_ms())
         notice = None if entry is None else (await self._events.notices([entry.key])).get(entry.key)
         if entry is None or notice is None:

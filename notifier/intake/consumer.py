@@ -39,7 +39,7 @@ SLICE_RECIPIENTS = 1_000  # stored and delivered before the next: the first of 1
 _ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED, USER_REVOKED, USER_BANNED})
 
 
-class Intake:
+class EventConsumer:
     """Handles the batches of `notifier.events`, one after another; so there is one writer of inboxes."""
 
     def __init__(self, events: EventStore, inboxes: Inboxes, bus: Publisher, clock_ms: Callable[[], int]) -> None:

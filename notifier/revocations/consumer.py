@@ -13,22 +13,22 @@ from notifier import metrics
 from notifier.events.notifications import Record
 from notifier.events.publishing import Publisher, confirmed
 from notifier.events.store import EventStore, until_no_conflict
-from notifier.revocations.rules import Verdict, apply, read_verdict
-from notifier.revocations.store import StandingStore
+from notifier.revocations.rules import RevocationEvent, apply, read_revocation_event
+from notifier.revocations.store import RevocationStore
 from shared.bus.consumer import Line
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass
 from shared.bus.events import decode_event
-from shared.commands.notifier import Standing
+from shared.commands.notifier import Revocation
 from shared.encoding import to_json
 from shared.errors import Malformed
 
 CHANGED = "standing"
 
 
-class Standings:
+class RevocationConsumer:
     """Handles the batches of `notifier.verdicts`, one after another; so there is one writer of standings."""
 
-    def __init__(self, events: EventStore, store: StandingStore, bus: Publisher, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, events: EventStore, store: RevocationStore, bus: Publisher, clock_ms: Callable[[], int]) -> None:
         self._events = events
         self._store = store
         self._bus = bus
@@ -36,10 +36,10 @@ class Standings:
 
     async def handle(self, lines: list[Line]) -> None:
         """Attend to a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
-        verdicts: dict[str, Verdict] = {}
+        verdicts: dict[str, RevocationEvent] = {}
         for line in lines:
             try:
-                verdict = read_verdict(decode_event(line.body), self._clock_ms())
+                verdict = read_revocation_event(decode_event(line.body), self._clock_ms())
             except Malformed as error:
                 line.reject(str(error))
                 metrics.EVENTS.labels("refused").inc()
@@ -48,7 +48,7 @@ class Standings:
         if verdicts:
             await until_no_conflict(lambda: self._commit(verdicts))
 
-    async def _commit(self, verdicts: dict[str, Verdict]) -> None:
+    async def _commit(self, verdicts: dict[str, RevocationEvent]) -> None:
         now_ms = self._clock_ms()
         records = await self._events.records(verdicts)
         fresh = [Record(verdict.key, verdict.at_ms) for verdict in verdicts.values() if verdict.key not in records]
@@ -59,7 +59,7 @@ class Standings:
         metrics.EVENTS.labels("delivered").inc(len(pending))
         metrics.EVENTS.labels("repeated").inc(len(verdicts) - len(pending))
 
-    async def _change(self, verdicts: Sequence[Verdict], now_ms: int) -> None:
+    async def _change(self, verdicts: Sequence[RevocationEvent], now_ms: int) -> None:
         if not verdicts:
             return
         standings = await self._store.standings({verdict.user_id for verdict in verdicts})
@@ -73,9 +73,9 @@ class Standings:
         metrics.STANDINGS_CHANGED.inc(len(changed))
 
 
-def _pending(verdicts: Iterable[Verdict], records: Mapping[str, Record]) -> list[Verdict]:
+def _pending(verdicts: Iterable[RevocationEvent], records: Mapping[str, Record]) -> list[RevocationEvent]:
     """What is not done yet; what an earlier try began counts from when it was begun."""
-    pending: list[Verdict] = []
+    pending: list[RevocationEvent] = []
     for verdict in verdicts:
         record = records.get(verdict.key)
         if record is None:
@@ -85,5 +85,5 @@ def _pending(verdicts: Iterable[Verdict], records: Mapping[str, Record]) -> list
     return pending
 
 
-def _told(standing: Standing) -> Delivery:
+def _told(standing: Revocation) -> Delivery:
     return Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, CHANGED, to_json(standing))

@@ -7,16 +7,16 @@ that user until then (RFC 3339), or ever when it does not say; a later event ove
 import msgspec
 
 from notifier.events.notifications import happened_at_ms
-from shared.bus.events import USER_BANNED, USER_REVOKED, Event, event_key
-from shared.commands.notifier import FOR_EVER_MS, Standing
+from shared.bus.events import USER_BANNED, USER_REVOKED, CloudEvent, event_key
+from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.errors import Malformed
 from shared.protocol.validation import Id, detail_of
 from shared.times import from_iso
 
-VERDICTS = frozenset({USER_REVOKED, USER_BANNED})
+REVOCATION_TYPES = frozenset({USER_REVOKED, USER_BANNED})
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class RevocationEvent(msgspec.Struct, frozen=True):
     """One event against a user. `banned_until_ms` None: it revokes what was issued before `at_ms`."""
 
     key: str
@@ -30,9 +30,9 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
     until: str | None = None
 
 
-def read_verdict(event: Event, now_ms: int) -> Verdict:
+def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
     """The verdict that an event brings. Raises Malformed with the field and the reason."""
-    if event.type not in VERDICTS:
+    if event.type not in REVOCATION_TYPES:
         raise Malformed(f"type: {event.type} needs the routing key {event.type}")
     try:
         data = msgspec.convert(event.data, _Data)
@@ -40,12 +40,12 @@ def read_verdict(event: Event, now_ms: int) -> Verdict:
         detail = detail_of(error)
         raise Malformed(f"data.{detail.field}: {detail.reason}") from error
     until_ms = None if event.type == USER_REVOKED else _until_ms(data.until)
-    return Verdict(event_key(event), happened_at_ms(event, now_ms), data.user_id, until_ms)
+    return RevocationEvent(event_key(event), happened_at_ms(event, now_ms), data.user_id, until_ms)
 
 
-def apply(verdict: Verdict, standing: Standing | None, version: int) -> Standing:
+def apply(verdict: RevocationEvent, standing: Revocation | None, version: int) -> Revocation:
     """The standing of the verdict's user from now on. Applied twice, it is the same but for the version."""
-    before = standing or Standing(user_id=verdict.user_id, version=0)
+    before = standing or Revocation(user_id=verdict.user_id, version=0)
     if verdict.banned_until_ms is None:
         issued_before_ms = max(before.issued_before_ms, verdict.at_ms)
         return msgspec.structs.replace(before, version=version, issued_before_ms=issued_before_ms)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne
 
 from notifier.events.store import conflicting, date
-from shared.commands.notifier import FOR_EVER_MS, Standing
+from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.mongo import Database, Document, Indexes, translated
 from shared.times import MILLISECONDS_PER_DAY
 
@@ -17,7 +17,7 @@ INDEXES: Indexes = {
 }
 
 
-class StandingStore:
+class RevocationStore:
     """Reads and writes of standings. Every method raises Unavailable when the database is away.
 
     They are kept for `revocation_ttl_days`, which is to be longer than any token lives; bans longer.
@@ -27,7 +27,7 @@ class StandingStore:
         self._standings = database["standings"]
         self._ttl_ms = revocation_ttl_days * MILLISECONDS_PER_DAY
 
-    async def standings(self, user_ids: Collection[str]) -> dict[str, Standing]:
+    async def standings(self, user_ids: Collection[str]) -> dict[str, Revocation]:
         """What stands against these users."""
         with translated():
             found = await self._standings.find({"_id": {"$in": list(user_ids)}}).to_list(None)
@@ -39,21 +39,21 @@ class StandingStore:
             newest = await self._standings.find_one({}, {"version": 1}, sort=[("version", DESCENDING)])
         return newest["version"] if newest else 0
 
-    async def put(self, standings: Sequence[Standing], now_ms: int) -> None:
+    async def put(self, standings: Sequence[Revocation], now_ms: int) -> None:
         """Write standings as they now are. Raises Conflict when another has given out their versions."""
         writes = [ReplaceOne({"_id": one.user_id}, self._from_standing(one, now_ms), upsert=True) for one in standings]
         if writes:
             with conflicting("a version of a standing was given out twice"), translated():
                 await self._standings.bulk_write(writes)
 
-    async def after(self, version: int, limit: int) -> list[Standing]:
+    async def after(self, version: int, limit: int) -> list[Revocation]:
         """Standings with a higher version, lowest first."""
         with translated():
             found = self._standings.find({"version": {"$gt": version}}).sort("version", ASCENDING).limit(limit)
             documents = await found.to_list(None)
         return [_to_standing(document) for document in documents]
 
-    def _from_standing(self, standing: Standing, now_ms: int) -> Document:
+    def _from_standing(self, standing: Revocation, now_ms: int) -> Document:
         document: Document = {
             "_id": standing.user_id,
             "version": standing.version,
@@ -65,8 +65,8 @@ class StandingStore:
         return document | {"expiresAt": date(max(now_ms, standing.banned_until_ms) + self._ttl_ms)}
 
 
-def _to_standing(document: Document) -> Standing:
-    return Standing(
+def _to_standing(document: Document) -> Revocation:
+    return Revocation(
         user_id=document["_id"],
         version=document["version"],
         issued_before_ms=document["issuedBeforeMs"],

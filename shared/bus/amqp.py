@@ -42,7 +42,7 @@ class Connection(aio_pika.Connection):
             raise
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A message that lies in `realtime.dead`: why, in which queue it was, and when it was put there (0: not told)."""
 
     body: bytes
@@ -51,7 +51,7 @@ class Letter(NamedTuple):
     at_ms: int
 
 
-class Link:
+class BrokerConnection:
     """A connection, and the channel on which it publishes, declares and listens. `closed` is set when it, or any
     channel of it that we need, is gone. Every method but `close` raises one of LOST then."""
 
@@ -205,7 +205,7 @@ class Link:
         """Its consumer has stopped: another one may come."""
         self._consumed.discard(queue)
 
-    async def letters(self, settle: Callable[[Letter], Awaitable[bool]]) -> int:
+    async def letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
         """See `Bus.letters`."""
         channel = await self._open_passing_channel()
         try:
@@ -238,7 +238,7 @@ class _ConsumerChannel:
         await self._channel.close()
 
 
-def _letter(message: AbstractIncomingMessage) -> Letter:
+def _letter(message: AbstractIncomingMessage) -> DeadLetter:
     """One of ours; or one that the broker put there by itself, after too many deliveries."""
     headers: dict[str, Any] = dict(message.headers)
     deaths = headers.get("x-death")
@@ -246,7 +246,7 @@ def _letter(message: AbstractIncomingMessage) -> Letter:
     at = headers.get("at")
     reason = str(headers.get("reason") or death.get("reason") or "")
     queue = str(headers.get("queue") or death.get("queue") or "")
-    return Letter(message.body, reason, queue, at if isinstance(at, int) else 0)
+    return DeadLetter(message.body, reason, queue, at if isinstance(at, int) else 0)
 
 
 def _inbound(message: AbstractIncomingMessage, split: Callable[[bytes], list[bytes]]) -> Inbound:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from shared.bus.amqp import LOST, Letter, Link
+from shared.bus.amqp import LOST, BrokerConnection, DeadLetter
 from shared.bus.batching import Lanes, Parcel, split_lines
 from shared.bus.confirms import Confirm
 from shared.bus.consumer import Consumer, Handler
@@ -82,7 +82,7 @@ class Bus:
         self._tasks = asyncio.TaskGroup()
         self._keepers: list[asyncio.Task[None]] = []
         self._leaving = False
-        self._link: Link | None = None
+        self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
         self._unconfirmed: dict[Confirm, float] = {}  # oldest first: since when
         self._consumers: list[Consumer] = []
@@ -153,9 +153,9 @@ class Bus:
         finally:
             await self._disconnect()
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> BrokerConnection:
         """Connect and restore everything."""
-        self._link = link = await Link.open(self._url, self.name)
+        self._link = link = await BrokerConnection.open(self._url, self.name)
         for name, kind in ((COMMANDS, "direct"), (DELIVERIES, "direct"), (EVENTS, "topic")):
             await link.declare_exchange(name, kind)
         for spec in (*queues(), *self._own_queues):
@@ -283,7 +283,7 @@ class Bus:
                 self._flush()
 
     async def _send(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
-        """`properties` as `Link.publish` takes them. Raises Unavailable."""
+        """`properties` as `BrokerConnection.publish` takes them. Raises Unavailable."""
         if self._link is None or not self.is_connected:
             raise Unavailable("the broker is not connected")
         started_s = time.perf_counter()
@@ -294,7 +294,7 @@ class Bus:
             raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
         metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
 
-    async def letters(self, settle: Callable[[Letter], Awaitable[bool]]) -> int:
+    async def letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
         """Show each dead letter to `settle`, oldest first; one for which it returns True is gone, the others stay.
 
         Returns how many there were. What comes meanwhile is not looked at. Raises Unavailable.

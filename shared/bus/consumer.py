@@ -66,7 +66,7 @@ class Stoppable(Protocol):
 
 
 Handler = Callable[[list[Line]], Awaitable[None]]
-DeadLetter = Callable[..., Awaitable[None]]
+DeadLetterSink = Callable[..., Awaitable[None]]
 
 
 class Consumer:
@@ -79,7 +79,7 @@ class Consumer:
         self,
         queue: str,
         handle: Handler,
-        dead_letter: DeadLetter,
+        dead_letter: DeadLetterSink,
         *,
         prefetch: int,
         max_lines: int,

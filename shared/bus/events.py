@@ -26,7 +26,7 @@ SESSION_ENDED = "session.ended"
 NOTIFICATION_NEW = "notification:new"
 
 
-class Event(msgspec.Struct, frozen=True):
+class CloudEvent(msgspec.Struct, frozen=True):
     """A CloudEvent. `data` is a JSON object, or for market.tick also an array of them."""
 
     specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
@@ -44,10 +44,10 @@ class UserRef(msgspec.Struct, frozen=True, rename="camel"):
     user_id: Id
 
 
-_decoder = msgspec.json.Decoder(Event)
+_decoder = msgspec.json.Decoder(CloudEvent)
 
 
-def decode_event(body: bytes) -> Event:
+def decode_event(body: bytes) -> CloudEvent:
     """Read one event. Raises Malformed with the field and the reason."""
     try:
         event = decode(body, _decoder)
@@ -62,7 +62,7 @@ def decode_event(body: bytes) -> Event:
     return event
 
 
-def event_time_ms(event: Event) -> int | None:
+def event_time_ms(event: CloudEvent) -> int | None:
     """When it happened, as the event says (RFC 3339), in ms since 1970. Raises Malformed."""
     if event.time is None:
         return None
@@ -72,7 +72,7 @@ def event_time_ms(event: Event) -> int | None:
         raise Malformed("time: is not an RFC 3339 time with an offset") from error
 
 
-def event_key(event: Event) -> str:
+def event_key(event: CloudEvent) -> str:
     """Names the event among all: 32 hex digits made from its source and id, which CloudEvents keep unique together."""
     return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
 

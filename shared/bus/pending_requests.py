@@ -30,7 +30,7 @@ class _Asked(NamedTuple):
     op: str
     request_id: str
     asked_at_s: float
-    span: tracing.Asked | None
+    span: tracing.PendingSpan | None
 
     def measure(self, outcome: str) -> None:
         """HOT: the children are kept, which `labels` would take 1 us to find."""
@@ -52,7 +52,7 @@ class Replies:
         self._waiting: dict[str, _Asked] = {}
         self._deadlines: list[tuple[int, str]] = []  # a heap of all commands, those answered since among them
 
-    def expect(self, command: Command, span: tracing.Asked | None) -> "asyncio.Future[Reply]":
+    def expect(self, command: Command, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
         """The reply to come, or Unavailable. HOT: no coroutine and no timer a command."""
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         op = str(command.__struct_config__.tag)

@@ -24,7 +24,7 @@ NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
 NOTIFIER_ALERTS = "notifier.alerts"  # a routing key only: changes of alerts, in one order with the ticks
 MARKET_TICKS = "market.ticks"
-NOTIFIER_VERDICTS = "notifier.verdicts"  # a queue of their own: who is banned is out at once, whatever else waits
+NOTIFIER_REVOCATIONS = "notifier.verdicts"  # a queue of their own: who is banned is out at once, whatever else waits
 CHAT_USERS = "chat.users"
 
 COMMAND_EXPIRY_MS = 600_000
@@ -89,7 +89,7 @@ def queues() -> Iterator[QueueSpec]:
     presence: dict[str, str | int | bool] = {"x-message-ttl": COMMAND_EXPIRY_MS, "x-single-active-consumer": True}
     yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
-    yield QueueSpec(NOTIFIER_VERDICTS, _SINGLE, ((EVENTS, "user.revoked"), (EVENTS, "user.banned")))
+    yield QueueSpec(NOTIFIER_REVOCATIONS, _SINGLE, ((EVENTS, "user.revoked"), (EVENTS, "user.banned")))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
     yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS), (COMMANDS, NOTIFIER_ALERTS)))
     yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.updated"),))

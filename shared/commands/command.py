@@ -41,7 +41,7 @@ class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaul
     trace: str | None = None
 
 
-class Replay(WireStruct, frozen=True, kw_only=True):
+class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
     """`frames[i]` is the client frame of seq `first + i`."""
 
     first: int

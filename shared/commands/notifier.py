@@ -50,7 +50,7 @@ class CountUnread(Command, frozen=True, kw_only=True, tag="inbox.unread"):
     """Reply: `UnreadCount`."""
 
 
-class MarkRead(Command, frozen=True, kw_only=True, tag="inbox.read"):
+class MarkNotificationRead(Command, frozen=True, kw_only=True, tag="inbox.read"):
     """Idempotent: it keeps the time of the first. Reply: `NotificationView`. NOT_FOUND for one of another user."""
 
     notification_id: str
@@ -153,14 +153,14 @@ class AlertPage(WireStruct, frozen=True, kw_only=True):
 # Standings ----------------------------------------------------------------------------------------------------------
 
 FOR_EVER_MS = 253_402_300_799_000  # the end of the year 9999
-STANDINGS_AT_ONCE = 1000
+REVOCATIONS_PAGE_MAX = 1000
 
 
-class Standing(WireStruct, frozen=True, kw_only=True):
+class Revocation(WireStruct, frozen=True, kw_only=True):
     """What stands against a user. `version` grows with every change of any standing.
 
     A gateway keeps all of them: it binds CONTROL_CHANNEL, lists them once it is connected and whenever it was cut off
-    (`ListStandings`, from the highest version that it knows), and takes each change as a CONTROL delivery with key
+    (`ListRevocations`, from the highest version that it knows), and takes each change as a CONTROL delivery with key
     `standing` and the Standing as JSON. What it hears twice, or late, has no higher version than what it knows.
     """
 
@@ -181,19 +181,19 @@ class Standing(WireStruct, frozen=True, kw_only=True):
         return issued_at_ms < self.issued_before_ms
 
 
-class ListStandings(Command, frozen=True, kw_only=True, tag="standings.list"):
-    """Standings with a version beyond `after`, lowest first, 1,000 at most. Reply: `StandingPage`."""
+class ListRevocations(Command, frozen=True, kw_only=True, tag="standings.list"):
+    """Standings with a version beyond `after`, lowest first, 1,000 at most. Reply: `RevocationPage`."""
 
     after: int = 0
 
 
-class StandingPage(WireStruct, frozen=True, kw_only=True):
+class RevocationPage(WireStruct, frozen=True, kw_only=True):
     """`more`: ask again, after the last version of these."""
 
-    items: tuple[Standing, ...]
+    items: tuple[Revocation, ...]
     more: bool
 
 
-InboxQueries = OpenInbox | ReplayInbox | ListNotifications | CountUnread | MarkRead | MarkAllRead
+InboxQueries = OpenInbox | ReplayInbox | ListNotifications | CountUnread | MarkNotificationRead | MarkAllRead
 AlertQueries = CreateAlert | ListAlerts | DeleteAlert
-NotifierQueries = InboxQueries | AlertQueries | ListStandings
+NotifierQueries = InboxQueries | AlertQueries | ListRevocations

@@ -22,7 +22,7 @@ _tracer: "Tracer | None" = None
 _OFF: AbstractContextManager[None] = nullcontext()
 
 
-class Asked(NamedTuple):
+class PendingSpan(NamedTuple):
     """The span of a command that is on its way; `trace` goes with it."""
 
     span: "Span"
@@ -74,7 +74,7 @@ def _current_span(tracer: "Tracer", name: str, parent: str | None) -> Iterator[N
         yield
 
 
-def ask(name: str) -> Asked | None:
+def ask(name: str) -> PendingSpan | None:
     """The span of a command about to be sent; None while off."""
     if _tracer is None:
         return None
@@ -83,7 +83,7 @@ def ask(name: str) -> Asked | None:
     begun = _tracer.start_span(name, kind=SpanKind.CLIENT)
     context = begun.get_span_context()
     trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
-    return Asked(begun, f"00-{trace_id}-{span_id}-{int(context.trace_flags):02x}")
+    return PendingSpan(begun, f"00-{trace_id}-{span_id}-{int(context.trace_flags):02x}")
 
 
 def within(name: str) -> "Span | None":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chat_service import presence_store, store
 from chat_service.presence import Presence, PresenceTimes
-from chat_service.queries import Queries
+from chat_service.queries import ChatQueryHandler
 from shared.bus.delivery import Delivery
 from shared.commands.chat import ListMessages, MessagePage
 from shared.commands.command import Caller
@@ -72,7 +72,7 @@ def pages(messages: int) -> dict[str, ListMessages]:
     }
 
 
-async def measure(queries: Queries, messages: int, rounds: int) -> int:
+async def measure(queries: ChatQueryHandler, messages: int, rounds: int) -> int:
     """Time all pages in turn, `rounds` times; returns the number of those that are too slow."""
     took_ms: dict[str, list[float]] = {name: [] for name in pages(messages)}
     shown: dict[str, str] = {}
@@ -105,7 +105,7 @@ async def run(uri: str, messages: int, rounds: int) -> int:
     took_s = time.perf_counter() - started_s
     print(f"filled in {took_s:.1f} s: {messages:,} messages in one room, 2,000 rooms, 6,000 members")
     presence = Presence(stores.presence, NoBus(), "node_1", now_ms, PresenceTimes())
-    faults = await measure(Queries(stores.rooms, presence, now_ms), messages, rounds)
+    faults = await measure(ChatQueryHandler(stores.rooms, presence, now_ms), messages, rounds)
     mongo.close()
     plans, made = await explained(uri, DATABASE, ROOM, messages)
     print(f"\n{len(plans)} different plans of {len(made)} calls of chat_service's stores:")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from tests.bench.client import Dialect
 from tests.bench.dialects import Nats, Plain, SocketIo
 from tests.bench.report import DIRECTORY
@@ -155,7 +155,7 @@ def serving(peer: Peer) -> Iterator[RunningPeer]:
     port = free_port()
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}
     process = ServerProcess(
-        Command(tuple(peer.command(directory, port)), environment, directory), directory / "out.txt"
+        CommandLine(tuple(peer.command(directory, port)), environment, directory), directory / "out.txt"
     )
     process.start()
     try:

@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from tests.chaos.report import percentile
 from tests.chaos.system import SETTINGS
@@ -223,7 +223,7 @@ def _gateway(system: LocalSystem, directory: Path, timeout_s: float) -> tuple[Se
         "ADMIN_PORT": str(admin_port),
         "DRAIN_TIMEOUT_S": str(timeout_s),
     }
-    command = Command((sys.executable, "-m", "gateway"), environment, PROJECT)
+    command = CommandLine((sys.executable, "-m", "gateway"), environment, PROJECT)
     return ServerProcess(command, directory / "leaving.out"), f"http://127.0.0.1:{port}", admin_port
 
 

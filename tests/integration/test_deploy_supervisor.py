@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.console import Console
 from deploy.local.leftovers import kill_marked, marked_pids
 from deploy.local.program import Program, Rank
@@ -76,7 +76,7 @@ def program(
     why_not_ready: Callable[[], str | None] = lambda: None,
     stop_timeout_s: float = 10.0,
 ) -> Program:
-    command = Command((sys.executable, "-c", code), {"PATH": SYSTEM_PATH}, Path("/"))
+    command = CommandLine((sys.executable, "-c", code), {"PATH": SYSTEM_PATH}, Path("/"))
     return Program(name, rank, command, why_not_ready, stop_timeout_s)
 
 
@@ -175,7 +175,7 @@ async def test_a_program_that_keeps_failing_ends_the_start_early_and_is_quoted(r
 
 
 async def test_a_program_that_does_not_exist_ends_the_start(run: Run) -> None:
-    missing = Program("db", Rank.DATABASE, Command(("/nonexistent/db",), {}, Path("/")), lambda: "no answer", 1.0)
+    missing = Program("db", Rank.DATABASE, CommandLine(("/nonexistent/db",), {}, Path("/")), lambda: "no answer", 1.0)
     with pytest.raises(StartFailure, match="db: ended 5 times"):
         await run.run([missing], start_timeout_s=60.0)
     assert any("cannot be started" in line for line in run.lines())

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from shared.bus.delivery import DeliveryClass, community_channel, inbox_channel, room_channel
-from shared.commands.command import Replay
+from shared.commands.command import ReplayedFrames
 from shared.commands.notifier import (
     CountUnread,
     InboxHead,
     ListNotifications,
     MarkAllRead,
-    MarkRead,
+    MarkNotificationRead,
     NotificationPage,
     NotificationView,
     OpenInbox,
@@ -179,7 +179,7 @@ async def test_what_was_missed_is_replayed_as_it_was_live(desk: Desk, user: str)
     head = await desk.ask(user, OpenInbox, InboxHead, since=2)
     assert (head.seq, head.recovered, head.first) == (6, True, 3)
     assert [bytes(frame) for frame in head.frames] == live[2:]
-    replay = await desk.ask(user, ReplayInbox, Replay, after=1, through=4)
+    replay = await desk.ask(user, ReplayInbox, ReplayedFrames, after=1, through=4)
     assert (replay.first, [bytes(frame) for frame in replay.frames]) == (2, live[1:4])
     assert (await desk.ask(user, OpenInbox, InboxHead, since=6)).recovered
     assert (await desk.ask(user, OpenInbox, InboxHead)).seq == 6
@@ -262,8 +262,8 @@ async def test_marks_are_idempotent_and_counted(desk: Desk, user: str) -> None:
         await desk.notify(user, f"t{number}")
     await until(desk.has(inbox_channel(user), 3))
     newest = (await listed(desk, user)).items[0]
-    once = await desk.ask(user, MarkRead, NotificationView, notification_id=newest.id)
-    again = await desk.ask(user, MarkRead, NotificationView, notification_id=newest.id)
+    once = await desk.ask(user, MarkNotificationRead, NotificationView, notification_id=newest.id)
+    again = await desk.ask(user, MarkNotificationRead, NotificationView, notification_id=newest.id)
     assert once.read
     assert (once.id, once.read_at) == (newest.id, again.read_at)
     assert await unread_count(desk, user) == 2
@@ -283,6 +283,6 @@ async def test_another_users_notification_does_not_exist(desk: Desk, user: str) 
     [item] = (await listed(desk, user)).items
     for caller, id_ in ((f"{user}x", item.id), (user, "notif_of_nobody")):
         with pytest.raises(Refusal) as refusal:
-            await desk.ask(caller, MarkRead, NotificationView, notification_id=id_)
+            await desk.ask(caller, MarkNotificationRead, NotificationView, notification_id=id_)
         assert refusal.value.code is ErrorCode.NOT_FOUND
     assert await unread_count(desk, user) == 1

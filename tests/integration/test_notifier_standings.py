@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from shared.bus.delivery import CONTROL_CHANNEL, DeliveryClass, inbox_channel
-from shared.commands.notifier import FOR_EVER_MS, ListStandings, Standing, StandingPage
+from shared.commands.notifier import FOR_EVER_MS, ListRevocations, Revocation, RevocationPage
 from shared.times import from_iso, now_ms
 from tests.support.events import cloud_event
 from tests.support.notifications import Desk, desk_at
@@ -22,15 +22,15 @@ async def desk(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
         yield desk
 
 
-def told(desk: Desk) -> list[Standing]:
+def told(desk: Desk) -> list[Revocation]:
     """What gateways were told, in order."""
     deliveries = desk.on(CONTROL_CHANNEL)
     assert all((one.kind, one.key) == (DeliveryClass.CONTROL, "standing") for one in deliveries)
-    return [msgspec.json.decode(one.frame, type=Standing) for one in deliveries]
+    return [msgspec.json.decode(one.frame, type=Revocation) for one in deliveries]
 
 
-async def listed(desk: Desk, after: int = 0) -> StandingPage:
-    return await desk.ask("system:gateway", ListStandings, StandingPage, after=after)
+async def listed(desk: Desk, after: int = 0) -> RevocationPage:
+    return await desk.ask("system:gateway", ListRevocations, RevocationPage, after=after)
 
 
 async def test_gateways_are_told_of_each_change_and_list_what_stands(desk: Desk) -> None:
@@ -47,9 +47,9 @@ async def test_gateways_are_told_of_each_change_and_list_what_stands(desk: Desk)
     until_ms = from_iso("2100-01-01T00:00:00Z")
     assert (mallory.issued_before_ms, mallory.banned_until_ms) == (from_iso(THEN), until_ms)
     assert before_ms <= revoked.version < eve.version < mallory.version
-    assert await listed(desk) == StandingPage(items=(eve, mallory), more=False)
-    assert await listed(desk, after=eve.version) == StandingPage(items=(mallory,), more=False)
-    assert await listed(desk, after=mallory.version) == StandingPage(items=(), more=False)
+    assert await listed(desk) == RevocationPage(items=(eve, mallory), more=False)
+    assert await listed(desk, after=eve.version) == RevocationPage(items=(mallory,), more=False)
+    assert await listed(desk, after=mallory.version) == RevocationPage(items=(), more=False)
 
 
 async def test_a_ban_that_is_over_lifts_it(desk: Desk) -> None:

@@ -11,19 +11,19 @@ import pytest
 from notifier.__main__ import INDEXES
 from notifier.alerts.book import OpenAlert
 from notifier.alerts.store import Alert, AlertStore
-from notifier.alerts.watcher import Watch
+from notifier.alerts.watcher import AlertWatcher
 from notifier.events.notifications import Entry
 from notifier.events.store import EventStore
 from notifier.inbox.inbox import Inboxes
 from notifier.inbox.store import InboxStore
-from notifier.intake.consumer import Intake
-from notifier.revocations.consumer import Standings
-from notifier.revocations.store import StandingStore
+from notifier.intake.consumer import EventConsumer
+from notifier.revocations.consumer import RevocationConsumer
+from notifier.revocations.store import RevocationStore
 from shared.bus.consumer import Line
 from shared.bus.delivery import Delivery
 from shared.bus.topology import NOTIFIER_TICKS
 from shared.commands.market import AppliedTick, AppliedTicks
-from shared.commands.notifier import AlertDirection, Standing
+from shared.commands.notifier import AlertDirection, Revocation
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
 from shared.times import MILLISECONDS_PER_DAY
@@ -133,7 +133,7 @@ async def test_events(database: Database, *, after: bool) -> None:
         faults = Faults(number, after=after)
         broker = Broker(faults)
         events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
-        intake = Intake(faults.around(events), Inboxes(faults.around(entries)), broker, lambda: NOW_MS)
+        intake = EventConsumer(faults.around(events), Inboxes(faults.around(entries)), broker, lambda: NOW_MS)
         try:
             await intake.handle(lines(*bodies))
         except Unavailable:
@@ -186,8 +186,10 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
         bodies = [json.dumps(json.loads(body) | {"source": source}).encode() for body in bodies]
         faults = Faults(number, after=after)
         broker = Broker(faults)
-        store = StandingStore(database, DAYS)
-        standings = Standings(faults.around(EventStore(database, DAYS)), faults.around(store), broker, lambda: NOW_MS)
+        store = RevocationStore(database, DAYS)
+        standings = RevocationConsumer(
+            faults.around(EventStore(database, DAYS)), faults.around(store), broker, lambda: NOW_MS
+        )
         try:
             await standings.handle(lines(*bodies, key="user.banned"))
         except Unavailable:
@@ -198,19 +200,19 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
             break
         kept = (await store.standings([user]))[user]
         assert (kept.issued_before_ms, kept.is_banned(NOW_MS)) == (1_767_225_600_000, False)
-        last = msgspec.json.decode(broker.deliveries[-1].frame, type=Standing)
+        last = msgspec.json.decode(broker.deliveries[-1].frame, type=Revocation)
         assert last == kept
         assert broker.deliveries[-1].channel == "control"
     assert failed > 5
-    versions = [standing.version for standing in await StandingStore(database, DAYS).after(0, 1000)]
+    versions = [standing.version for standing in await RevocationStore(database, DAYS).after(0, 1000)]
     assert len(versions) == failed + 1
     assert versions == sorted(set(versions))
 
 
 async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(database: Database) -> None:
     clock = [NOW_MS]
-    store, broker = StandingStore(database, DAYS), Broker(Faults(1, after=False))
-    standings = Standings(EventStore(database, DAYS), store, broker, lambda: clock[0])
+    store, broker = RevocationStore(database, DAYS), Broker(Faults(1, after=False))
+    standings = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
     body = cloud_event("1", "user.revoked", {"userId": "mallory"})
     with pytest.raises(Unavailable):
         await standings.handle(lines(body, key="user.revoked"))
@@ -230,7 +232,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
             assert await store.insert(Alert(alert, NOW_MS)) is not None
         faults = Faults(number, after=after)
         broker = Broker(faults)
-        watch = Watch(faults.around(store), broker, lambda: NOW_MS)
+        watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS)
         body = msgspec.json.encode(
             AppliedTicks(ticks=[AppliedTick(f"A{number}", price, 7, NOW_MS) for price in (1, 5, 6)])
         )
@@ -257,7 +259,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
 
 async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database) -> None:
     faults = Faults(0, after=False)
-    watch = Watch(faults.around(AlertStore(database, DAYS)), Broker(faults), lambda: NOW_MS)
+    watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), Broker(faults), lambda: NOW_MS)
     body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
     await watch.handle(lines(body, key=NOTIFIER_TICKS))
     loaded = faults.steps
@@ -269,12 +271,12 @@ async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database:
     """As when a consumer that was cut off goes on for a while beside its successor."""
     broker = Broker(Faults(0, after=False))
     events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
-    writers = [Intake(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
+    writers = [EventConsumer(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(60)]
     for number in range(0, 20, 2):  # in turns, each with memories of its own
         await writers[number // 2 % 2].handle(lines(*bodies[number : number + 2]))
 
-    async def write(writer: Intake) -> None:  # each all of them, at the same time as the other
+    async def write(writer: EventConsumer) -> None:  # each all of them, at the same time as the other
         for body in bodies:
             await writer.handle(lines(body))
 
@@ -289,14 +291,14 @@ async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Dat
     broker = Broker(Faults(0, after=False))
     entries = InboxStore(database, DAYS)
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(6)]
-    await Intake(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[:3]))
+    await EventConsumer(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[:3]))
     assert await entries.sweep(NOW_MS + (DAYS - 1) * MILLISECONDS_PER_DAY) == 0
     assert await entries.sweep(NOW_MS + DAYS * MILLISECONDS_PER_DAY) == 6
     assert await entries.sweep(NOW_MS + DAYS * MILLISECONDS_PER_DAY) == 0
     assert await entries.entries_between("ann", 0, 100) == []
     assert await entries.heads(["ann", "bob", "cid"]) == {"ann": 3, "bob": 3, "cid": 0}
     assert await entries.head("ann") == 3
-    await Intake(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[3:]))
+    await EventConsumer(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[3:]))
     assert [entry.seq for entry in await entries.entries_between("bob", 0, 100)] == [4, 5, 6]
 
 

@@ -23,7 +23,7 @@ from chat_service.presence import Presence, PresenceTimes
 from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.store import RoomStore
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.backend import Backend
 from gateway.live.presence import REPORTER, Report, Roster
@@ -447,7 +447,7 @@ class GatewayProcess:
             "GATEWAY_PORT": str(self.port),
             "ADMIN_PORT": str(self.admin_port),
         }
-        command = Command((sys.executable, "-m", "gateway"), environment, PROJECT)
+        command = CommandLine((sys.executable, "-m", "gateway"), environment, PROJECT)
         self.process = ServerProcess(command, directory / f"{name}.out")
 
     @property

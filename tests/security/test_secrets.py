@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from tests.security.conftest import System
 from tests.security.raw_socket import RawSocket, text_frame
@@ -30,7 +30,7 @@ async def test_no_token_and_no_secret_in_the_logs(system: System, tmp_path: Path
         "ADMIN_PORT": str(admin_port),
     }
     output = tmp_path / "gateway.out"
-    process = ServerProcess(Command((sys.executable, "-m", "gateway"), environment, PROJECT), output)
+    process = ServerProcess(CommandLine((sys.executable, "-m", "gateway"), environment, PROJECT), output)
     process.start()
     try:
         await wait_ready(admin_port)

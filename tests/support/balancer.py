@@ -20,7 +20,7 @@ from typing import Self
 
 import pytest
 
-from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.ports import KeptPorts
 from deploy.local.settings import PROJECT
 from tests.support.name_server import NameServer
@@ -57,7 +57,7 @@ class Balancer:
             "DNS": f"127.0.0.1:{self._names.port}",
             "MAXCONN": str(MAXCONN),
         }
-        command = Command((HAPROXY or "haproxy", "-db", "-f", str(CONFIGURATION)), environment, PROJECT)
+        command = CommandLine((HAPROXY or "haproxy", "-db", "-f", str(CONFIGURATION)), environment, PROJECT)
         self.process = ServerProcess(command, directory / "haproxy.out")
 
     def announce(self, *gateways: "GatewayProcess") -> None:
@@ -105,7 +105,7 @@ class GatewayProcess(ServerProcess):
             "ADMIN_HOST": self.host,
             "ADMIN_PORT": str(balancer.admin_port),
         }
-        command = Command((sys.executable, "-m", "gateway"), {**environment, **listens}, PROJECT)
+        command = CommandLine((sys.executable, "-m", "gateway"), {**environment, **listens}, PROJECT)
         super().__init__(command, directory / f"{self.name}.out")
 
     def is_ready(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.run_file import read_run_file
 from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
@@ -49,7 +49,7 @@ class LocalSystem:
         self.directory = directory
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment = {**passed_on, "GATEWAY_PORT": "0", "ADMIN_PORT": "0", **settings, "LOCAL_DIR": str(directory)}
-        command = Command((sys.executable, "-m", "deploy.local", "run"), environment, PROJECT)
+        command = CommandLine((sys.executable, "-m", "deploy.local", "run"), environment, PROJECT)
         self.process = ServerProcess(command, directory / "supervisor.out")
 
     def start(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from deploy.local.command import SYSTEM_PATH, Command
+from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.settings import PROJECT
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port
@@ -53,7 +53,7 @@ class Prometheus:
             f"--storage.tsdb.path={directory / 'prometheus'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
         )
-        self._process = ServerProcess(Command(arguments, {}, directory), directory / "prometheus.out")
+        self._process = ServerProcess(CommandLine(arguments, {}, directory), directory / "prometheus.out")
 
     def ask(self, path: str, **parameters: str) -> Any:
         """The `data` of an answer of its API. Raises OSError when there is none."""

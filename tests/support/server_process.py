@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.leftovers import MARK_VARIABLE, start_guard
 
 POLL_INTERVAL_S = 0.05
@@ -20,7 +20,7 @@ QUOTED_LINES = 20
 class ServerProcess:
     """A server whose output goes to a file. It does not outlive the test process, not even when that is killed."""
 
-    def __init__(self, command: Command, output: Path) -> None:
+    def __init__(self, command: CommandLine, output: Path) -> None:
         self._command = command
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deploy.local.command import Command
+from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from tests.bench import system
 from tests.bench.dialects import Realtime
@@ -100,7 +100,7 @@ def _users(process: int, options: Namespace, rooms: list[str]) -> list[tuple[str
     return [(f"comer-{number}", rooms[number % len(rooms)]) for number in numbers]
 
 
-def _second_gateway(bench: Bench, port: int) -> Command:
+def _second_gateway(bench: Bench, port: int) -> CommandLine:
     entries = bench.local.entries()
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -112,4 +112,4 @@ def _second_gateway(bench: Bench, port: int) -> Command:
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
     }
-    return Command((sys.executable, "-m", "gateway"), environment, PROJECT)
+    return CommandLine((sys.executable, "-m", "gateway"), environment, PROJECT)

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_service.decisions import (
-    Asked,
     Changes,
+    PendingCommand,
     RoomState,
     decide,
     shows_active_now,
@@ -104,7 +104,7 @@ class Chat:
             self.state.seen[command.user_id] = PresenceView(
                 user_id=command.user_id, status="offline", last_seen_at=None
             )
-        self.changes = decide([Asked(command, **circumstances)], self.states, NOW_MS)
+        self.changes = decide([PendingCommand(command, **circumstances)], self.states, NOW_MS)
         (answer,) = self.changes.answers
         return answer
 
@@ -485,7 +485,7 @@ def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstan
     state = states.setdefault(DIRECT, RoomState(None))
     for user_id in users_of(command):
         state.members.setdefault(user_id, None)
-    changes = decide([Asked(command, **circumstances)], states, NOW_MS)
+    changes = decide([PendingCommand(command, **circumstances)], states, NOW_MS)
     return changes.answers[0], changes
 
 
@@ -658,7 +658,9 @@ class Writer:
 
     def commit_once(self, commands: list[Any], *, redelivered: bool, limited: set[str]) -> list[Any]:
         states = self.load(commands, redelivered=redelivered)
-        asked = [Asked(item, redelivered=redelivered, wait_ms=100 if item.id in limited else 0) for item in commands]
+        asked = [
+            PendingCommand(item, redelivered=redelivered, wait_ms=100 if item.id in limited else 0) for item in commands
+        ]
         changes = decide(asked, states, NOW_MS)
         for key, member in changes.members.items():
             self.step()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chat_service.group_insert import INSERTED_AT_ONCE_MAX, GroupInsert
 from chat_service.messages import Message
-from chat_service.store import Conflict
+from chat_service.store import InsertConflict
 from shared.errors import Unavailable
 from shared.protocol.server_frames import UserProfile
 
@@ -30,7 +30,7 @@ class Log:
             raise self.error
         for index, message in enumerate(messages):
             if message.id in self.stored:
-                raise Conflict("there", index)
+                raise InsertConflict("there", index)
             self.stored.append(message.id)
 
 
@@ -77,7 +77,7 @@ async def test_a_conflict_is_its_own_groups_alone() -> None:
     log = Log("x")
     first, second, third = await outcomes(log, messages("a"), messages("b", "x", "c"), messages("d"))
     assert first is None
-    assert isinstance(second, Conflict)
+    assert isinstance(second, InsertConflict)
     assert second.stored == 1
     assert third is None
     assert log.stored == ["x", "a", "b", "d"]
@@ -133,7 +133,9 @@ def test_each_is_told_what_is_true_of_its_own(drawn: list[list[int]]) -> None:
         told = await outcomes(log, *groups)
         assert len(log.stored) == len(set(log.stored))
         for group, outcome in zip(groups, told, strict=True):
-            stored = group if outcome is None else group[: outcome.stored] if isinstance(outcome, Conflict) else []
+            stored = (
+                group if outcome is None else group[: outcome.stored] if isinstance(outcome, InsertConflict) else []
+            )
             assert {message.id for message in stored} <= set(log.stored)
 
     asyncio.run(check())

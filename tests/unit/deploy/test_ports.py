@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.claim import Taken, claim_directory, claim_port
+from deploy.local.claim import AlreadyInUse, claim_directory, claim_port
 from deploy.local.ports import LOOPBACK, KeptPorts, is_free, pick
 
 
@@ -51,7 +51,7 @@ def test_a_spoilt_file_is_forgotten(tmp_path: Path, content: str) -> None:
 
 def test_a_taken_gateway_port_names_the_port_and_the_setting(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    with listener, pytest.raises(Taken, match=rf"{port}.*GATEWAY_PORT"):
+    with listener, pytest.raises(AlreadyInUse, match=rf"{port}.*GATEWAY_PORT"):
         claim_port("0.0.0.0", port)
 
 
@@ -63,18 +63,18 @@ def test_a_claimed_port_is_shared_with_those_who_reuse_ports_and_takes_no_connec
         for _ in range(20):
             with socket.create_connection(gateway.getsockname(), 1.0):
                 gateway.accept()[0].close()
-        with pytest.raises(Taken):
+        with pytest.raises(AlreadyInUse):
             claim_port(*claim.getsockname())
 
 
 def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
     claim_directory(tmp_path / "local")
-    with pytest.raises(Taken, match=r"kill \d+"):
+    with pytest.raises(AlreadyInUse, match=r"kill \d+"):
         claim_directory(tmp_path / "local")
     assert (tmp_path / "local").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_directory_that_cannot_be_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Taken, match="LOCAL_DIR"):
+    with pytest.raises(AlreadyInUse, match="LOCAL_DIR"):
         claim_directory(tmp_path / "file" / "local")

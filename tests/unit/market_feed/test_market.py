@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from market_feed.candles import Candle, CandleKey
 from market_feed.dedup import event_key
-from market_feed.market import GROUP_SYMBOLS, Batch, Cut, Market, Position, decode_states
+from market_feed.market import GROUP_SYMBOLS, Cut, JournalBatch, Market, Position, decode_states
 from market_feed.quotes import Tick, first_seq
 from shared.times import MILLISECONDS_PER_DAY
 from tests.unit.market_feed.test_candles import all_candles, by_hand, copy_of, values
@@ -19,7 +19,7 @@ class Disk:
     """What is on disk, as plain values. A cut may get there in part: one candle, all candles and one group, or all."""
 
     def __init__(self) -> None:
-        self.journal: list[Batch] = []
+        self.journal: list[JournalBatch] = []
         self.candles: dict[CandleKey, Candle] = {}
         self.groups: dict[int, bytes] = {}
         self.through = 0

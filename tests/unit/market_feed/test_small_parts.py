@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_feed.dedup import SeenWindow, event_key
-from market_feed.lease import Lease, Watch
+from market_feed.lease import Lease, LeaseMonitor
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
 from shared.errors import SettingsInvalid
@@ -36,12 +36,12 @@ def test_window_keeps_the_newest_keys(keys: list[bytes], size: int) -> None:
 
 
 def test_free_lease_may_be_taken_at_once() -> None:
-    assert Watch(5.0).may_take(Lease(), 0.0)
-    assert Watch(5.0).may_take(Lease(term=3, beat=9), 0.0)
+    assert LeaseMonitor(5.0).may_take(Lease(), 0.0)
+    assert LeaseMonitor(5.0).may_take(Lease(term=3, beat=9), 0.0)
 
 
 def test_held_lease_may_be_taken_once_its_beat_has_stood_still_for_its_length() -> None:
-    watch = Watch(5.0)
+    watch = LeaseMonitor(5.0)
     held = Lease(term=1, beat=4, holder="node_1")
     assert not watch.may_take(held, 100.0)
     assert not watch.may_take(held, 104.9)
@@ -49,7 +49,7 @@ def test_held_lease_may_be_taken_once_its_beat_has_stood_still_for_its_length() 
 
 
 def test_beat_starts_the_wait_anew_and_shows_that_the_owner_lives() -> None:
-    watch = Watch(5.0)
+    watch = LeaseMonitor(5.0)
     assert not watch.may_take(Lease(1, 4, "node_1"), 100.0)
     assert not watch.owner_lives
     assert not watch.may_take(Lease(1, 5, "node_1"), 104.0)

@@ -8,7 +8,7 @@ import pytest
 from gateway.cli import show
 from gateway.cli.arguments import parse
 from gateway.cli.settings import CliSettings
-from gateway.cli.tail import Interest, interests
+from gateway.cli.tail import TailTarget, interests
 from shared.errors import SettingsInvalid
 from shared.process.settings import load, read_env_file
 
@@ -37,10 +37,10 @@ def test_wrong_usage_is_one_line_and_2(capsys: pytest.CaptureFixture[str], argum
 
 def test_rooms_and_symbols_are_told_apart() -> None:
     assert interests(["room_1", "EUR/USD", "BTC"], ["c1"], notifications=True) == [
-        Interest("chatroom", {"chatroom_id": "room_1"}),
-        Interest("market", {"symbols": ["EUR/USD", "BTC"], "max_rate": 10.0}),
-        Interest("community", {"community_id": "c1"}),
-        Interest("notifications", {}),
+        TailTarget("chatroom", {"chatroom_id": "room_1"}),
+        TailTarget("market", {"symbols": ["EUR/USD", "BTC"], "max_rate": 10.0}),
+        TailTarget("community", {"community_id": "c1"}),
+        TailTarget("notifications", {}),
     ]
     assert interests([], [], notifications=False) == []
 

@@ -16,7 +16,7 @@ from gateway.fanout.relay import REFUSALS_MAX, Relay
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
 from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, RoomHead
-from shared.commands.command import Caller, Replay
+from shared.commands.command import Caller, ReplayedFrames
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.server_frames import frame
 from shared.times import now_ms
@@ -88,8 +88,10 @@ class Partition:
         await self.may_answer.wait()
         return self.directs()
 
-    async def replay_messages(self, _caller: Caller, _room_id: str, after: int, through: int) -> Replay:
-        return Replay(first=after + 1, frames=tuple(msgspec.Raw(b"%d" % seq) for seq in range(after + 1, through + 1)))
+    async def replay_messages(self, _caller: Caller, _room_id: str, after: int, through: int) -> ReplayedFrames:
+        return ReplayedFrames(
+            first=after + 1, frames=tuple(msgspec.Raw(b"%d" % seq) for seq in range(after + 1, through + 1))
+        )
 
 
 def refuse(error: Exception) -> Callable[[], RoomHead]:

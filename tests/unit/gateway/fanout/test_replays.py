@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, REPLAY_MAX_BYTES, Replays, spans
-from shared.commands.command import Replay
+from shared.commands.command import ReplayedFrames
 from shared.errors import Unavailable
 
 
@@ -28,13 +28,13 @@ class History:
         self._tasks: set[asyncio.Task[None]] = set()
         self.replays = Replays(self._fetch, self._spawn)
 
-    async def _fetch(self, room_id: str, after: int, through: int) -> Replay:
+    async def _fetch(self, room_id: str, after: int, through: int) -> ReplayedFrames:
         self.reads.append((room_id, after, through))
         await self.open.wait()
         if self.error is not None:
             raise self.error
         seqs = range(after + 1, min(through, self.length) + 1)
-        return Replay(first=after + 1, frames=tuple(msgspec.Raw(frame_of(seq) + self.padding) for seq in seqs))
+        return ReplayedFrames(first=after + 1, frames=tuple(msgspec.Raw(frame_of(seq) + self.padding) for seq in seqs))
 
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]

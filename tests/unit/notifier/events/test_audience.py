@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.events.audience import USERS_MAX, Listeners, Users, audience_of, parse_audience
-from shared.bus.events import Event
+from shared.bus.events import CloudEvent
 from shared.errors import Malformed
 
 ids = st.from_regex(r"[A-Za-z0-9_.:@|=+~-]{1,20}", fullmatch=True)
 
 
-def event(type_: str, data: dict[str, Any] | None = None, audience: str | None = None) -> Event:
-    return Event(specversion="1.0", id="e", source="/s", type=type_, data=data or {}, audience=audience)
+def event(type_: str, data: dict[str, Any] | None = None, audience: str | None = None) -> CloudEvent:
+    return CloudEvent(specversion="1.0", id="e", source="/s", type=type_, data=data or {}, audience=audience)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,9 @@ def test_any_text_is_an_audience_or_malformed(text: str) -> None:
         (event("order.filled", {}, "user:u"), Users(("u",))),
     ],
 )
-def test_the_named_audience_counts_and_else_that_of_the_type(given_event: Event, expected: Users | Listeners) -> None:
+def test_the_named_audience_counts_and_else_that_of_the_type(
+    given_event: CloudEvent, expected: Users | Listeners
+) -> None:
     assert audience_of(given_event) == expected
 
 
@@ -92,7 +94,7 @@ def test_the_named_audience_counts_and_else_that_of_the_type(given_event: Event,
         (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and no audience is given"),
     ],
 )
-def test_no_audience_is_refused_with_the_reason(given_event: Event, expected: str) -> None:
+def test_no_audience_is_refused_with_the_reason(given_event: CloudEvent, expected: str) -> None:
     with pytest.raises(Malformed) as malformed:
         audience_of(given_event)
     assert str(malformed.value) == expected

@@ -18,7 +18,7 @@ from notifier.events.notifications import (
     listeners_frame,
     notification_id,
 )
-from shared.bus.events import Event
+from shared.bus.events import CloudEvent
 from shared.errors import Malformed
 from shared.times import to_iso
 
@@ -32,8 +32,8 @@ json_objects = st.dictionaries(
 )
 
 
-def event(type_: str, data: Any, **more: Any) -> Event:
-    return Event(specversion="1.0", id=more.pop("id", "e"), source="/s", type=type_, data=data, **more)
+def event(type_: str, data: Any, **more: Any) -> CloudEvent:
+    return CloudEvent(specversion="1.0", id=more.pop("id", "e"), source="/s", type=type_, data=data, **more)
 
 
 def notice(type_: str, data: Any, **more: Any) -> Notice:

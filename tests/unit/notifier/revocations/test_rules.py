@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.revocations.rules import Verdict, apply, read_verdict
-from shared.bus.events import Event
-from shared.commands.notifier import FOR_EVER_MS, Standing
+from notifier.revocations.rules import RevocationEvent, apply, read_revocation_event
+from shared.bus.events import CloudEvent
+from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.errors import Malformed
 from shared.times import from_iso
 
@@ -17,16 +17,18 @@ THEN = "2025-10-21T12:00:00Z"
 THEN_MS = from_iso(THEN)
 
 
-def verdict(type_: str, data: dict[str, Any], **more: Any) -> Verdict:
-    return read_verdict(Event(specversion="1.0", id="e", source="/s", type=type_, data=data, **more), NOW_MS)
+def verdict(type_: str, data: dict[str, Any], **more: Any) -> RevocationEvent:
+    return read_revocation_event(
+        CloudEvent(specversion="1.0", id="e", source="/s", type=type_, data=data, **more), NOW_MS
+    )
 
 
-def revoked(at_ms: int) -> Verdict:
-    return Verdict("k", at_ms, "u", None)
+def revoked(at_ms: int) -> RevocationEvent:
+    return RevocationEvent("k", at_ms, "u", None)
 
 
-def banned(until_ms: int) -> Verdict:
-    return Verdict("k", NOW_MS, "u", until_ms)
+def banned(until_ms: int) -> RevocationEvent:
+    return RevocationEvent("k", NOW_MS, "u", until_ms)
 
 
 def test_a_revocation_holds_from_its_own_time() -> None:
@@ -64,7 +66,7 @@ def test_what_is_no_verdict_is_refused_with_the_reason(type_: str, data: dict[st
 
 def test_a_standing_refuses_older_tokens_and_takes_newer_ones() -> None:
     standing = apply(revoked(NOW_MS), None, 1)
-    assert standing == Standing(user_id="u", version=1, issued_before_ms=NOW_MS)
+    assert standing == Revocation(user_id="u", version=1, issued_before_ms=NOW_MS)
     assert standing.has_revoked(NOW_MS - 1)
     assert standing.has_revoked(0)
     assert not standing.has_revoked(NOW_MS)
@@ -90,8 +92,8 @@ verdicts = st.lists(st.integers(0, 10).map(revoked) | st.integers(0, 10).map(ban
 
 
 @given(verdicts)
-def test_verdicts_done_again_in_their_order_leave_the_same_standing(given_verdicts: list[Verdict]) -> None:
-    standing: Standing | None = None
+def test_verdicts_done_again_in_their_order_leave_the_same_standing(given_verdicts: list[RevocationEvent]) -> None:
+    standing: Revocation | None = None
     for version, one in enumerate([*given_verdicts, *given_verdicts], 1):
         standing = apply(one, standing, version)
         if version == len(given_verdicts):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bus.events import Event, client_type, decode_event, event_key, event_time_ms, split_events
+from shared.bus.events import CloudEvent, client_type, decode_event, event_key, event_time_ms, split_events
 from shared.errors import Malformed
 
 GOOD: dict[str, Any] = {
@@ -44,7 +44,7 @@ def reason(body: bytes) -> str:
 
 def test_the_contracts_example_is_an_event() -> None:
     event = decode_event(body())
-    assert event == Event(**GOOD)
+    assert event == CloudEvent(**GOOD)
     assert event_time_ms(event) == 1761048000000
 
 

@@ -40,7 +40,7 @@ def parent_of(span: ReadableSpan) -> int | None:
     return None if span.parent is None else span.parent.span_id
 
 
-def asked(name: str) -> tracing.Asked:
+def asked(name: str) -> tracing.PendingSpan:
     span = tracing.ask(name)
     assert span is not None
     return span
