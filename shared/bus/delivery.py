@@ -19,6 +19,16 @@ class DeliveryClass(StrEnum):
     CONTROL = "c"
 
 
+class ControlKind(StrEnum):
+    """`key` of a CONTROL delivery: what the gateways are to do."""
+
+    EVICT = "evict"  # on a room: unsubscribe `{"userId"}`
+    RECHECK = "recheck"  # on a room: ask again whether each subscriber still may listen
+    ROOM_DELETED = "deleted"  # on a room: tell its subscribers and unsubscribe them
+    CONNECTION_COUNT = "sockets"  # on a user: how many connections of that user another gateway holds
+    REVOCATION = "standing"  # on CONTROL_CHANNEL: a `Revocation` changed
+
+
 _CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member in DeliveryClass}
 
 
