@@ -15,7 +15,7 @@ from msgspec import structs
 
 from chat_service.messages import Message, RecentMessages, message_frame, message_view
 from chat_service.rooms import Member, Role, Room, RoomType, check_may_manage, may_see, member_view, room_view
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_channel, user_channel
 from shared.commands.chat import (
     AddMember,
     CreateRoom,
@@ -294,7 +294,7 @@ class _Decision:
         room.type = room.type if command.type is None else RoomType(command.type)
         self._keep_room(room)
         if room.type is not RoomType.PUBLIC and (was_public or self.asked.redelivered):
-            self._control("recheck", {})
+            self._control(ControlKind.RECHECK, {})
         self._announce(
             "chatroom:updated",
             ChatroomUpdatedData(chatroom_id=room.id, name=room.name, description=room.description, type=room.type),
@@ -304,12 +304,12 @@ class _Decision:
     def _delete(self) -> Gone:
         room = self._room()
         if self.asked.redelivered and room is not None and room.deleted:
-            self._control("deleted", {})
+            self._control(ControlKind.ROOM_DELETED, {})
             return Gone(id=room.id)
         room = self._managed_room()
         room.deleted = True
         self._keep_room(room)
-        self._control("deleted", {})
+        self._control(ControlKind.ROOM_DELETED, {})
         return Gone(id=room.id)
 
     # Members --------------------------------------------------------------------------------------------------------
@@ -469,12 +469,12 @@ class _Decision:
         data = MemberLeftData(chatroom_id=room.id, user_id=user_id, member_count=room.member_count)
         self._announce("member:left", data)
         if evict:
-            self._control("evict", {"userId": user_id})
+            self._control(ControlKind.EVICT, {"userId": user_id})
 
     def _announce(self, type_: str, data: WireStruct) -> None:
         self._deliver(room_channel(self.room_id), DeliveryClass.TRANSIENT, frame(type_, data))
 
-    def _control(self, what: str, data: dict[str, Any]) -> None:
+    def _control(self, what: ControlKind, data: dict[str, Any]) -> None:
         """Tell the gateways themselves: `evict` a user's sockets, `recheck` every subscriber, room `deleted`."""
         self._deliver(room_channel(self.room_id), DeliveryClass.CONTROL, to_json(data), key=what)
 

@@ -16,13 +16,11 @@ from notifier.events.store import EventStore, until_no_conflict
 from notifier.revocations.rules import RevocationEvent, apply, read_revocation_event
 from notifier.revocations.store import RevocationStore
 from shared.bus.consumer import Line
-from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass
+from shared.bus.delivery import CONTROL_CHANNEL, ControlKind, Delivery, DeliveryClass
 from shared.bus.events import decode_event
 from shared.commands.notifier import Revocation
 from shared.encoding import to_json
 from shared.errors import Malformed
-
-CHANGED = "standing"
 
 
 class RevocationConsumer:
@@ -86,4 +84,4 @@ def _pending(verdicts: Iterable[RevocationEvent], records: Mapping[str, Record])
 
 
 def _told(standing: Revocation) -> Delivery:
-    return Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, CHANGED, to_json(standing))
+    return Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, ControlKind.REVOCATION, to_json(standing))

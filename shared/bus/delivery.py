@@ -1,16 +1,21 @@
-"""Delivery lines: what a gateway relays without parsing, five fields separated by tabs; and channel names. Pure."""
+"""Delivery lines, which a gateway relays without parsing their frames, and channel names. Pure.
+
+A line holds five fields, separated by tabs: channel, class, sequence number, key, client frame.
+"""
 
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 from shared.errors import Malformed
 
 
 class DeliveryClass(StrEnum):
-    """What may happen to a delivery under overload.
+    """The fate of a delivery under overload.
 
-    LOSSLESS is never silently lost; of LATEST only the newest of each key matters; TRANSIENT is shed first;
-    CONTROL is for the gateway itself and is never shown to a client as it stands.
+    A LOSSLESS item is never dropped silently. LATEST items are conflated: only the newest one of each key matters.
+    TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client.
     """
 
     LOSSLESS = "l"
@@ -20,25 +25,65 @@ class DeliveryClass(StrEnum):
 
 
 class ControlKind(StrEnum):
-    """`key` of a CONTROL delivery: what the gateways are to do."""
+    """The `key` of a CONTROL delivery: what the gateways have to do."""
 
-    EVICT = "evict"  # on a room: unsubscribe `{"userId"}`
-    RECHECK = "recheck"  # on a room: ask again whether each subscriber still may listen
-    ROOM_DELETED = "deleted"  # on a room: tell its subscribers and unsubscribe them
-    CONNECTION_COUNT = "sockets"  # on a user: how many connections of that user another gateway holds
+    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`
+    RECHECK = "recheck"  # on a room: check each subscriber's access again
+    ROOM_DELETED = "deleted"  # on a room: notify its subscribers and unsubscribe them
+    CONNECTION_COUNT = "sockets"  # on a user: how many of the user's connections another gateway holds
     REVOCATION = "standing"  # on CONTROL_CHANNEL: a `Revocation` changed
 
 
+class Eviction(msgspec.Struct, frozen=True, rename="camel"):
+    """The frame of an EVICT delivery."""
+
+    user_id: str
+
+
+class ChannelKind(StrEnum):
+    """The part of a channel name before the colon."""
+
+    ROOM = "room"
+    USER = "user"
+    INBOX = "inbox"
+    MARKET = "market"
+    COMMUNITY = "community"
+    ALL = "all"
+    CONTROL = "control"
+
+
+class ChannelName(NamedTuple):
+    """A channel name in parts. `key` is the id or symbol after the colon; ALL and CONTROL have none."""
+
+    kind: ChannelKind
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.key}" if self.kind not in _KEYLESS else self.kind.value
+
+    @classmethod
+    def parse(cls, text: str) -> "ChannelName":
+        """Return the parts of a name. Raises Malformed for an unknown kind."""
+        kind, _, key = text.partition(":")
+        try:
+            return cls(_KINDS[kind], key)
+        except KeyError:
+            raise Malformed(f"not a channel name: {text!r}") from None
+
+
+_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
+_KEYLESS = frozenset({ChannelKind.ALL, ChannelKind.CONTROL})
 _CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member in DeliveryClass}
 
 
 class Delivery(NamedTuple):
     """One item for the subscribers of a channel.
 
-    `seq` counts a lossless channel's items from 1 without gaps; 0 means that the channel has no order to keep.
-    `key` is what LATEST conflates by; for unordered LOSSLESS items an id that makes repeats visible; for a message of a
-    direct room, on its users' channels, the room's id.
-    `frame` is the finished client frame (JSON, so without raw tabs or line breaks).
+    `seq` counts the items of a lossless channel from 1 without gaps; 0 marks an item outside any order.
+    `key` identifies what a LATEST item replaces. For an unordered LOSSLESS item it is an id for deduplication. For a
+    message of a direct room, sent on the channels of its two users, it is the room's id. For a TRANSIENT item it is the
+    user or session that must not receive it. For a CONTROL item it is a `ControlKind`.
+    `frame` is the complete client frame (JSON, so without raw tabs or line breaks).
     """
 
     channel: str
@@ -48,12 +93,12 @@ class Delivery(NamedTuple):
     frame: bytes
 
     def to_line(self) -> bytes:
-        """`channel \\t class \\t seq \\t key \\t frame`."""
+        """Return `channel \\t class \\t seq \\t key \\t frame`."""
         return f"{self.channel}\t{self.kind.value}\t{self.seq}\t{self.key}\t".encode() + self.frame
 
     @classmethod
     def from_line(cls, line: bytes) -> "Delivery":
-        """Raises Malformed."""
+        """Parse a line. Raises Malformed."""
         try:
             channel, kind, seq, key, frame = line.split(b"\t", 4)
             return cls(channel.decode(), _CLASSES[kind], int(seq), key.decode(), frame)
@@ -62,29 +107,29 @@ class Delivery(NamedTuple):
 
 
 def room_channel(room_id: str) -> str:
-    """What happens in a room; seq is the room's."""
+    """Return the channel of a room's messages and events; `seq` is the room's."""
     return f"room:{room_id}"
 
 
 def user_channel(user_id: str) -> str:
-    """What reaches every socket of a user without subscribing: direct messages, read marks, control."""
+    """Return the channel that every socket of a user joins by itself: direct messages, read marks, control."""
     return f"user:{user_id}"
 
 
 def inbox_channel(user_id: str) -> str:
-    """A user's notifications; seq is the inbox's."""
+    """Return the channel of a user's notifications; `seq` is the inbox's."""
     return f"inbox:{user_id}"
 
 
 def market_channel(symbol: str) -> str:
-    """A symbol's prices; class LATEST."""
+    """Return the channel of a symbol's prices, of class LATEST."""
     return f"market:{symbol}"
 
 
 def community_channel(community_id: str) -> str:
-    """A community's events."""
+    """Return the channel of a community's events."""
     return f"community:{community_id}"
 
 
-ALL_CHANNEL = "all"  # every socket that is subscribed to notifications
-CONTROL_CHANNEL = "control"  # what every gateway must hear; class CONTROL
+ALL_CHANNEL = "all"  # every socket that has subscribed to notifications
+CONTROL_CHANNEL = "control"  # every gateway; class CONTROL
