@@ -1,11 +1,12 @@
-"""gateway: `python -m gateway`. The composition root."""
+"""The gateway process, `python -m gateway`: the composition root."""
 
 import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -17,38 +18,104 @@ from gateway.auth.jwks import PublishedKeys
 from gateway.auth.jwks_schedule import KeyPace
 from gateway.auth.revocations import RevocationList, RevocationListSync
 from gateway.backend import Backend
+from gateway.background import Spawn, background
 from gateway.documents.routes import document_routes
-from gateway.fanout.hub import Hub
-from gateway.fanout.relay import Relay
+from gateway.fanout.fan_out import FanOut
 from gateway.http.acceptor import Acceptor, bind, probe
-from gateway.http.app import Runner, make_app
+from gateway.http.app import make_app
 from gateway.http.pages import Pages
-from gateway.live.connection_limit import UserSockets
+from gateway.http.server import Runner
+from gateway.live.authentication import Authentication
+from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.connections import Connections
+from gateway.live.control import ControlDispatcher
 from gateway.live.drain import drain
-from gateway.live.endpoint import Live
+from gateway.live.endpoint import LiveEndpoint
 from gateway.live.presence import Reporter, Roster
+from gateway.live.requests import Requests
+from gateway.live.subscriptions import Subscriptions
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
 from shared.bus.bus import Bus
 from shared.errors import SettingsInvalid
 from shared.process import lifecycle
-from shared.process.admin import Admin, starting
+from shared.process.admin import Admin, Readiness, starting
 from shared.telemetry import logs
 
 log = logs.get(__name__)
 
-DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is for what comes after
+DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is for the steps after that
+
+
+class GatewayProcess:
+    """The parts of one gateway process, in the order of their dependencies.
+
+    Tasks of `spawn` end before the connections drain is over; tasks of `tasks` serve requests until they are answered.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        bus: Bus,
+        node_id: str,
+        tasks: asyncio.TaskGroup,
+        spawn: Spawn,
+    ) -> None:
+        self.settings = settings
+        self.pace = Pace()
+        self.turns = Turns(self.pace, time.monotonic)
+        self.backend = backend = Backend(bus)
+        self.keys = _published_keys(settings, authenticator)
+        revocations = RevocationList()
+        self.guard = Guard(authenticator, revocations, None if self.keys is None else self.keys.refresh)
+        self.fan_out = FanOut(bus, backend, node_id, spawn)
+        hub, listeners, recovery = self.fan_out.hub, self.fan_out.listeners, self.fan_out.recovery
+        self.connections = connections = Connections(tasks.create_task)
+        self.connection_limit = limit = ConnectionLimit(connections, bus, node_id, settings.max_connections_per_user)
+        roster = Roster()
+        self.reporter = Reporter(roster, backend, node_id, time.monotonic)
+        authentication = Authentication(settings, self.guard, listeners, connections, limit, roster)
+        self.revocations = RevocationListSync(
+            revocations, backend, lambda revocation: authentication.enforce_revocation(revocation.user_id)
+        )
+        subscriptions = Subscriptions(backend, hub, listeners, tasks.create_task)
+        self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
+        requests = Requests(backend, subscriptions, tasks.create_task)
+        admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
+        self.endpoint = LiveEndpoint(
+            settings, admission, self.turns, connections, authentication, requests, subscriptions
+        )
+
+    def checks(self) -> dict[str, Readiness]:
+        """Return the readiness checks, by name."""
+        checks: dict[str, Readiness] = {
+            "deliveries": self.fan_out.readiness,
+            "presence": self.reporter.readiness,
+            "drain": self.endpoint.readiness,
+        }
+        return checks if self.keys is None else checks | {"keys": self.keys.readiness}
+
+    def background_work(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the work that runs from before the broker is connected until after the last socket is closed."""
+        work = [
+            self.fan_out.run(self.control.dispatch),
+            self.connections.sweep_sessions(),
+            self.connections.sweep_slow(),
+            self.connection_limit.run(),
+        ]
+        return work if self.keys is None else [*work, self.keys.run()]
+
+    def application(self) -> web.Application:
+        """Return the HTTP application with all routes."""
+        routes = [route for group in GROUPS.values() for route in group(self.guard, self.backend).routes()]
+        pages = Pages(self.settings).routes()
+        return make_app(self.settings, self.guard, self.endpoint, [*routes, *document_routes(), *pages])
 
 
 async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) -> None:
-    """Run until `stop` is set: sockets and REST."""
-    try:
-        authenticator = Authenticator(settings)
-    except SettingsInvalid as invalid:
-        for problem in invalid.problems:
-            sys.stderr.write(f"gateway: wrong setting: {problem}\n")
-        sys.exit(lifecycle.EXIT_SETTINGS)
+    """Serve WebSocket and REST until `stop` is set, then drain."""
+    authenticator = _authenticator(settings)
     admin = Admin()
     admin.checks["start"] = starting
     async with (
@@ -56,66 +123,34 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,
         asyncio.TaskGroup() as tasks,
     ):
-        admin.checks["broker"] = bus.readiness
-        hub, backend, roster = Hub(), Backend(bus), Roster()
-        standings = RevocationList()
-        guard = Guard(authenticator, standings)
-        keeping_keys = []
-        if settings.jwt_jwks_url is not None:
-            keys = PublishedKeys(settings.jwt_jwks_url, KeyPace(settings.jwt_jwks_refresh_s), authenticator.publish)
-            admin.checks["keys"], guard.refresh_keys = keys.readiness, keys.refresh
-            keeping_keys = [keys.run()]
-        pace = Pace()
-        turns = Turns(pace, time.monotonic)
-        admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
-        connections = Connections(tasks.create_task)
-        user_sockets = UserSockets(connections, bus, node_id, settings.max_connections_per_user)
-        live = Live(settings, guard, backend, hub, roster, tasks, admission, turns, connections, user_sockets)
-        keeper = RevocationListSync(standings, backend, lambda standing: live.enforce(standing.user_id))
-        live.on_standing = keeper.learn
-        bus.on_connected.append(keeper.connected)
-        live.subscriptions.relay = relay = Relay(hub, bus, backend, node_id, live.on_control)
-        reporter = Reporter(roster, backend, node_id, time.monotonic)
-        admin.checks["deliveries"] = relay.readiness
-        admin.checks["presence"] = reporter.readiness
-        admin.checks["drain"] = live.readiness
-        running = [
-            tasks.create_task(work)
-            for work in (
-                relay.run(),
-                connections.sweep_sessions(),
-                connections.sweep_slow(),
-                user_sockets.run(),
-                *keeping_keys,
-            )
-        ]
-        await lifecycle.until(stop, bus.wait_connected())
-        reporting = tasks.create_task(reporter.run())
-        running.append(tasks.create_task(keeper.run()))
-        routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
-        app = make_app(settings, guard, live, [*routes, *document_routes(), *Pages(settings).routes()])
-        async with listening(settings, app, pace, turns, tasks) as stop_listening:
-            del admin.checks["start"]
-            await stop.wait()
-            live.leave()
-            stop_listening()  # who comes back goes to another gateway
-            await drain(connections, settings.drain_timeout_s * DRAIN_SHARE)
-        reporting.cancel()  # a report behind the leave would take it back
-        await asyncio.wait([reporting])
-        await reporter.leave()
-        for task in running:
-            task.cancel()
+        with background(tasks) as spawn:
+            gateway = GatewayProcess(settings, authenticator, bus, node_id, tasks, spawn)
+            admin.checks |= {"broker": bus.readiness} | gateway.checks()
+            bus.on_connected.append(gateway.revocations.connected)
+            for work in gateway.background_work():
+                spawn(work)
+            await lifecycle.until(stop, bus.wait_connected())
+            reporting = spawn(gateway.reporter.run())
+            spawn(gateway.revocations.run())
+            async with _listening(gateway, tasks) as stop_listening:
+                del admin.checks["start"]
+                await stop.wait()
+                gateway.endpoint.stop_admitting()
+                stop_listening()  # clients that reconnect reach another gateway
+                await drain(gateway.connections, settings.drain_timeout_s * DRAIN_SHARE)
+            reporting.cancel()  # a report after `leave` would revoke it
+            await asyncio.wait([reporting])
+            await gateway.reporter.leave()
 
 
 @asynccontextmanager
-async def listening(
-    settings: GatewaySettings, app: web.Application, pace: Pace, turns: Turns, tasks: asyncio.TaskGroup
-) -> AsyncIterator[Callable[[], None]]:
-    """Listen while in the context, or until the yielded function is called. Raises OSError if the port cannot be had.
+async def _listening(gateway: GatewayProcess, tasks: asyncio.TaskGroup) -> AsyncIterator[Callable[[], None]]:
+    """Listen while in the context, or until the yielded function is called. Raises OSError if the port is taken.
 
-    The port is shared with other gateways on this host.
+    Several gateways on this host may share the port.
     """
-    runner = Runner(app, pace, shutdown_timeout=1.0)
+    settings, pace = gateway.settings, gateway.pace
+    runner = Runner(gateway.application(), pace, shutdown_timeout=1.0)
     await runner.setup()
     running: list[asyncio.Task[None]] = []
 
@@ -126,13 +161,30 @@ async def listening(
     try:
         listeners = await bind(settings.gateway_host, settings.gateway_port)
         accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
-        running += [tasks.create_task(work) for work in (*accepting, runner.sweep(), probe(pace, turns))]
+        running += [tasks.create_task(work) for work in (*accepting, runner.sweep(), probe(pace, gateway.turns))]
         log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])
         yield stop
     finally:
         stop()
         with suppress(TimeoutError):
             await runner.cleanup()
+
+
+def _authenticator(settings: GatewaySettings) -> Authenticator:
+    """Return the authenticator; exit the process if its settings are invalid."""
+    try:
+        return Authenticator(settings)
+    except SettingsInvalid as invalid:
+        for problem in invalid.problems:
+            sys.stderr.write(f"gateway: wrong setting: {problem}\n")
+        sys.exit(lifecycle.EXIT_SETTINGS)
+
+
+def _published_keys(settings: GatewaySettings, authenticator: Authenticator) -> PublishedKeys | None:
+    """Return the issuer's published keys; None if no URL is configured."""
+    if settings.jwt_jwks_url is None:
+        return None
+    return PublishedKeys(settings.jwt_jwks_url, KeyPace(settings.jwt_jwks_refresh_s), authenticator.publish)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,20 @@ from shared.times import now_ms
 class Guard:
     """Who may come in, by token and by standing."""
 
-    def __init__(self, authenticator: Authenticator, standings: RevocationList) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        standings: RevocationList,
+        refresh_keys: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._authenticator = authenticator
         self._standings = standings
-        self.refresh_keys: Callable[[], Awaitable[None]] | None = None  # where keys are published
+        self._refresh_keys = refresh_keys
 
     async def prepare(self, token: str) -> None:
         """Before `admit`: wait for the token's key if it may have been published since. Raises Unavailable."""
-        if self.refresh_keys is not None and self._authenticator.lacks_key(token):
-            await self.refresh_keys()
+        if self._refresh_keys is not None and self._authenticator.lacks_key(token):
+            await self._refresh_keys()
 
     def admit(self, token: str) -> Identity:
         """The identity of a token. Raises UNAUTHORIZED, TOKEN_EXPIRED, or FORBIDDEN for a banned user."""

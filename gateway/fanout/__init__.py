@@ -1,0 +1,15 @@
+"""Fan-out: from delivery lines on the broker to the bytes that each socket receives.
+
+Read in this order:
+
+- `wire`, `batch`, `frame_peek`: WebSocket frames, frames joined into one write, the few looks inside a frame;
+- `resequencer`, `lane`, `flush_schedule`, `prices`: items in order, sockets that receive the same bytes, and when;
+- `subscriber`, `stream`, `channel`: the states of a subscriber (with a diagram), and one channel;
+- `registry`, `direct_messages`, `hub`: all channels of the process;
+- `flusher`, `bindings`, `listeners`: the shells for time, for the broker's shards and for joining and leaving;
+- `retries`, `price_snapshot`, `gap_filler`, `recovery`: repairs after lost lines;
+- `typing_expiry`, `relay`, `fan_out`: the entrance of every delivery line, and all parts put together;
+- `replays`: history that resuming clients missed.
+
+The modules up to `hub` are pure: the clock is an argument.
+"""

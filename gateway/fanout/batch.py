@@ -8,11 +8,16 @@ from shared.bus.delivery import DeliveryClass
 
 
 class Item(NamedTuple):
-    """A whole WebSocket frame and what may happen to it. `key` is what LATEST conflates by."""
+    """A complete WebSocket frame and its fate under overload.
+
+    LATEST items of one `key` are conflated. A price that `marks_staleness` is conflated only with its like: a later
+    ordinary price does not replace it.
+    """
 
     kind: DeliveryClass
     key: str
     data: bytes
+    marks_staleness: bool = False
 
 
 class Batch:
@@ -27,12 +32,12 @@ class Batch:
 
     @classmethod
     def lossless(cls, frames: Iterable[bytes]) -> "Batch":
-        """Frames that are never dropped."""
+        """Return a batch of frames that are never dropped."""
         return cls([Item(DeliveryClass.LOSSLESS, "", frame) for frame in frames])
 
     @property
     def deflated(self) -> bytes:
-        """The same frames for sockets that take compressed ones; made when the first of them asks."""
+        """The same frames for sockets that negotiated compression; computed when the first of them needs it."""
         if self._deflated is None:
             self._deflated = b"".join([deflated_frame(item.data) for item in self.items])
         return self._deflated

@@ -1,141 +1,283 @@
-"""One channel of the hub: its subscribers, its order, and the lanes that its items leave on. Pure."""
+"""One channel: its subscribers and the transitions between their states. Pure.
 
-from collections.abc import Iterator
-from typing import Protocol
+See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. HELD, JOINING and
+LINGERING sockets are in `joining`, LATE and LIVE sockets in the stream.
+"""
+
+from collections.abc import Iterator, Sequence, Set
 
 from gateway.fanout.batch import Batch, Item
-from gateway.fanout.resequencer import Stream
-
-
-class Sink(Protocol):
-    """A socket, as the hub sees it. No method raises, and none calls back into the hub."""
-
-    user_id: str
-    session_id: str
-    opened_ms: int
-
-    def write(self, batch: Batch) -> None:
-        """Send a batch; a slow socket keeps of its items what must be kept."""
-
-    def unsubscribed(self, channel: str) -> None:
-        """The server has ended the socket's subscription."""
-
-    def stranded(self) -> None:
-        """The socket cannot be brought up to date: it is to be closed, so that its client resumes."""
-
-
-class Written:
-    """What has been written since it was last asked for. `sample` is the first buffer of a flush."""
-
-    __slots__ = ("frames", "sample", "size_bytes", "writes")
-
-    def __init__(self, sample: bytes | None = None) -> None:
-        self.writes = 0
-        self.frames = 0
-        self.size_bytes = 0
-        self.sample = sample
-
-    def add(self, sockets: int, frames: int, size_bytes: int) -> None:
-        """`frames` of `size_bytes` together went to each of `sockets`."""
-        self.writes += sockets
-        self.frames += sockets * frames
-        self.size_bytes += sockets * size_bytes
-
-
-class Lane:
-    """Sockets that get the same bytes at the same time."""
-
-    __slots__ = ("due", "flushed_at_s", "interval_s", "items", "only_newest", "sinks")
-
-    def __init__(self, interval_s: float, *, only_newest: bool) -> None:
-        self.interval_s = interval_s
-        self.only_newest = only_newest
-        self.sinks: set[Sink] = set()
-        self.items: list[Item] = []
-        self.flushed_at_s = 0.0
-        self.due = False
-
-    def flush(self, now_s: float, written: Written) -> None:
-        """Write what has gathered. HOT: one call a socket, nothing else."""
-        items, self.items = self.items, []
-        self.flushed_at_s = now_s
-        if not items:
-            return
-        batch = Batch(items)
-        for sink in self.sinks:
-            sink.write(batch)
-        written.add(len(self.sinks), len(items), len(batch.data))
-        if written.sample is None and self.sinks and not self.only_newest:
-            written.sample = batch.data
-
-
-class Joiner:
-    """A socket between `join` and `admit`: what was delivered meanwhile, and where it stood if it listened before.
-
-    At most 10,000 items wait, and as many without an order; of the ordered, what is beyond becomes a gap to be filled.
-    """
-
-    __slots__ = ("aside", "asks", "at_seq", "check", "direct_from", "lingers_until_s", "overtaken", "waiting")
-
-    def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
-        self.at_seq = at_seq
-        self.direct_from = direct_from
-        self.waiting: dict[int, bytes] = {}
-        self.aside: list[bytes] = []  # without an order; only while held, who subscribes does not miss them
-        self.asks = True  # subscribes by itself, so the answer to that admits it
-        self.check = 0  # the check that holds it; 0 is none
-        self.lingers_until_s: float | None = None  # its attempt failed, and it is expected to try again
-        self.overtaken = False  # a check began while it asked: the answer may be from before what gave cause to it
+from gateway.fanout.flush_schedule import FlushSchedule
+from gateway.fanout.lane import Sink
+from gateway.fanout.prices import Prices
+from gateway.fanout.resequencer import BACKLOG_MAX, Gap
+from gateway.fanout.stream import Attention, Stream
+from gateway.fanout.subscriber import Subscriber, SubscriberState
+from shared.bus.delivery import DeliveryClass
 
 
 class Channel:
-    """One channel: its subscribers, its order, its lanes."""
+    """One channel. A method about a sink that is not on the channel does nothing and returns a false value."""
 
-    __slots__ = (
-        "direct",
-        "joining",
-        "lane",
-        "late",
-        "late_since_s",
-        "name",
-        "newest",
-        "newest_seq",
-        "prices",
-        "stream",
-    )
+    __slots__ = ("_attention", "_schedule", "direct", "joining", "name", "prices", "stream")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.name = name
-        self.lane = Lane(0.0, only_newest=False)
-        self.prices: dict[float, Lane] = {}
-        self.stream = Stream()
-        self.joining: dict[Sink, Joiner] = {}
-        self.late: dict[Sink, int] = {}  # admitted at a seq that has not come here yet
-        self.late_since_s = 0.0
-        self.direct: dict[Sink, int] = {}  # who gets a direct room unasked, and behind which seq that began
-        self.newest: Item | None = None
-        self.newest_seq = 0
+        self._schedule = schedule
+        self._attention = attention
+        self.prices = Prices(schedule)
+        self.stream = Stream(name, schedule, attention)
+        self.joining: dict[Sink, Subscriber] = {}
+        self.direct: dict[Sink, int] = {}  # sockets that receive a direct room unasked, and behind which seq that began
 
-    def sinks(self) -> Iterator[Sink]:
-        """Every socket that has anything to do with the channel."""
-        yield from self.lane.sinks
-        yield from self.joining
-        yield from self.late
-        for lane in self.prices.values():
-            yield from lane.sinks
+    # Queries --------------------------------------------------------------------------------------------------------
 
-    def position(self, sink: Sink) -> int | None:
-        """Up to where `sink` has everything; None if it does not listen."""
-        if sink in self.lane.sinks:
-            return self.stream.last_seq
-        return self.late.get(sink)
-
-    def is_admitted(self, sink: Sink) -> bool:
-        """Whether `sink` is not just asking; who was admitted and asks again is."""
-        joiner = self.joining.get(sink)
-        return joiner is None or joiner.at_seq is not None
+    @property
+    def live(self) -> set[Sink]:
+        """The LIVE sockets."""
+        return self.stream.lane.sinks
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody needs the channel."""
+        """Whether no socket needs the channel."""
         return next(self.sinks(), None) is None
+
+    def sinks(self) -> Iterator[Sink]:
+        """Yield every socket that has anything to do with the channel; one that resubscribes may occur twice."""
+        yield from self.stream.sinks()
+        yield from self.joining
+        yield from self.prices.sinks()
+
+    def listeners(self) -> list[Sink]:
+        """Return the sockets that have gone live, and not those that only asked and may not know the channel."""
+        newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.at_seq is None}
+        return [sink for sink in self.sinks() if sink not in newcomers]
+
+    def state_of(self, sink: Sink) -> SubscriberState | None:
+        """Return the state of a socket; None if it is not on the channel."""
+        if (subscriber := self.joining.get(sink)) is not None:
+            return subscriber.state
+        if sink in self.stream.late:
+            return SubscriberState.LATE
+        return SubscriberState.LIVE if sink in self.live else None
+
+    def position(self, sink: Sink) -> int | None:
+        """Return up to where `sink` has everything; None if it has never listened."""
+        subscriber = self.joining.get(sink)
+        return self.stream.position(sink) if subscriber is None else subscriber.at_seq
+
+    # Attempts to subscribe ------------------------------------------------------------------------------------------
+
+    def join(self, sink: Sink) -> None:
+        """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live."""
+        if (subscriber := self.joining.get(sink)) is not None:
+            subscriber.retry()
+        elif sink in self.live and self.stream.last_seq is None:  # without an order it can stay live meanwhile
+            self.joining[sink] = Subscriber(None)
+        else:
+            self._begin(sink)
+
+    def _begin(self, sink: Sink) -> Subscriber:
+        self.stream.flush()
+        subscriber = Subscriber(self.position(sink), self.direct.get(sink))
+        subscriber.buffered.update(self.stream.early())
+        self.remove(sink)
+        self.joining[sink] = subscriber
+        return subscriber
+
+    def must_ask_again(self, sink: Sink) -> bool:
+        """Return whether a check began since `sink` asked, so that its answer may be outdated. True once per check."""
+        subscriber = self.joining.get(sink)
+        return subscriber is not None and subscriber.take_overtaken()
+
+    def shown_unasked(self, sink: Sink) -> range:
+        """Return the seqs of a direct room that a joining socket has received without having subscribed."""
+        subscriber = self.joining.get(sink)
+        if subscriber is None or subscriber.direct_from is None or subscriber.at_seq is None:
+            return range(0)
+        return range(subscriber.direct_from + 1, subscriber.at_seq + 1)
+
+    def go_live(self, sink: Sink, seq: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False) -> bool:
+        """Write `greeting` (frames: the answer, then the missed items up to `seq`), then everything behind `seq`.
+
+        A socket that listened before and is not `replayed` continues from where it stood. Return False, and write
+        nothing, if `sink` has left in the meantime.
+        """
+        subscriber = self.joining.get(sink)
+        if subscriber is None:
+            return False
+        self.stream.flush()
+        del self.joining[sink]
+        if subscriber.direct_from is not None and not greeting:  # it has not subscribed by itself
+            self.direct[sink] = subscriber.direct_from
+        self.stream.send(sink, greeting)
+        self.stream.note_head(seq)
+        if subscriber.at_seq is not None and not replayed:
+            seq = min(seq, subscriber.at_seq)
+        last_seq = self.stream.last_seq
+        if last_seq is not None and seq > last_seq:
+            self.stream.make_late({sink: seq}, now_s)
+        else:
+            self._enter_lane(sink, subscriber, seq, now_s)
+        if subscriber.unordered:
+            self.stream.flush()
+            self.stream.send(sink, subscriber.unordered)
+        return True
+
+    def _enter_lane(self, sink: Sink, subscriber: Subscriber, seq: int, now_s: float) -> None:
+        """Make `sink` LIVE behind `seq`, which is not ahead of the stream."""
+        stream = self.stream
+        last_seq = stream.last_seq
+        missed = None if last_seq is None else subscriber.all_between(seq, last_seq)
+        if missed is not None:
+            stream.send(sink, missed)
+        elif last_seq is not None:  # it began behind `seq` for another socket: items in between are still on their way
+            stream.rewind(seq, now_s)
+        stream.start(seq)
+        stream.lane.sinks.add(sink)
+        if missed is None:
+            stream.offer_again(subscriber.buffered, now_s)
+        stream.note_gap()
+
+    def go_live_unordered(self, sink: Sink, greeting: Sequence[bytes] = ()) -> bool:
+        """Go live on a channel whose items have no common order; see `go_live`."""
+        if self.joining.pop(sink, None) is None:
+            return False
+        self.stream.flush()
+        self.stream.send(sink, greeting)
+        self.stream.lane.sinks.add(sink)
+        return True
+
+    def go_live_prices(self, sink: Sink, max_rate: float, now_s: float) -> Item | None:
+        """Go live on a market channel, with at most `max_rate` prices per second. Return the newest price, if any."""
+        if self.joining.pop(sink, None) is None:
+            return None
+        self.prices.add(sink, max_rate, now_s)
+        return self.prices.newest
+
+    def resume(self, sink: Sink, now_s: float) -> bool:
+        """End an attempt that failed: a socket that listened before continues. Return False if it did not."""
+        subscriber = self.joining.get(sink)
+        if subscriber is None or subscriber.at_seq is None:
+            return False
+        if subscriber.check:
+            subscriber.hold(subscriber.check)
+            return True
+        return self.go_live(sink, subscriber.at_seq, (), now_s)
+
+    def linger(self, sink: Sink, now_s: float) -> None:
+        """End an attempt that failed but may be retried: keep buffering until then.
+
+        Otherwise a direct message could be shown before earlier ones that the retry will replay. See `give_up`.
+        """
+        if (subscriber := self.joining.get(sink)) is not None:
+            subscriber.linger(now_s)
+            self._attention.lingering.add(self.name)
+
+    def give_up(self, now_s: float) -> list[Sink]:
+        """Return the sockets that did not retry within 10 s; the caller unsubscribes them.
+
+        Sockets for which direct messages wait are stranded instead: shown without the missed ones before them, these
+        messages would hide the gap.
+        """
+        leaving: list[Sink] = []
+        lingering = [item for item in self.joining.items() if item[1].state is SubscriberState.LINGERING]
+        for sink, subscriber in lingering:
+            if subscriber.lingers_until_s > now_s:
+                continue
+            if subscriber.direct_from is None:
+                leaving.append(sink)
+            else:
+                sink.strand()
+        if not lingering:
+            self._attention.lingering.discard(self.name)
+        return leaving
+
+    def remove(self, sink: Sink) -> None:
+        """Forget a socket."""
+        self.joining.pop(sink, None)
+        self.direct.pop(sink, None)
+        self.prices.remove(sink)
+        self.stream.remove(sink)
+
+    # Checks ---------------------------------------------------------------------------------------------------------
+
+    def hold(self, check: int) -> None:
+        """Hold every listener until `pass_check`, or until it leaves. `check` is greater than in every hold before.
+
+        A socket that is joining for the first time is not held, but has to ask again: see `must_ask_again`.
+        """
+        for sink in list(self.stream.sinks()):
+            self.join(sink)
+            self.joining[sink].hold(check)
+        for subscriber in self.joining.values():
+            subscriber.note_check(check)
+
+    def pass_check(self, sink: Sink, check: int, head_seq: int, now_s: float) -> None:
+        """Let `sink` continue from where it stood, unless a later check holds it. The channel's head is `head_seq`."""
+        subscriber = self.joining.get(sink)
+        if subscriber is None or subscriber.check != check:
+            return
+        subscriber.check = 0
+        if subscriber.state is SubscriberState.HELD:
+            self.go_live(sink, max(head_seq, subscriber.at_seq or 0), (), now_s)
+
+    # Direct rooms, which sockets join without asking ----------------------------------------------------------------
+
+    def go_live_unasked(self, sinks: Set[Sink], seq: int, now_s: float) -> None:
+        """Make sockets that are not on the channel LIVE, from the direct message `seq` on."""
+        self.stream.start(seq - 1)
+        self.stream.flush()
+        if sinks and seq <= (self.stream.last_seq or 0):
+            self.stream.rewind(seq - 1, now_s)
+        self.stream.lane.sinks |= sinks
+        self.direct.update(dict.fromkeys(sinks, self.stream.last_seq or 0))
+
+    def catch_up_unasked(self, sink: Sink, after: int, now_s: float) -> None:
+        """Make a socket that is not on the channel LIVE behind `after`, where it missed direct messages."""
+        self._begin(sink).direct_from = after
+        self.go_live(sink, after, (), now_s)
+
+    def note_direct(self, sinks: Set[Sink], seq: int) -> None:
+        """Note that a direct message waits for those of `sinks` that linger."""
+        for sink in sinks & self.joining.keys():
+            self.joining[sink].note_direct(seq)
+
+    # Items ----------------------------------------------------------------------------------------------------------
+
+    def deliver_ordered(self, seq: int, data: bytes, now_s: float) -> None:
+        """Take an item of the channel's order. HOT."""
+        for subscriber in self.joining.values():
+            if len(subscriber.buffered) < BACKLOG_MAX:
+                subscriber.buffered[seq] = data
+        self.stream.offer(seq, data, now_s)
+
+    def deliver_unordered(self, data: bytes, now_s: float) -> None:
+        """Take a lossless item outside the order."""
+        for subscriber in self.joining.values():
+            subscriber.keep_unordered(data)
+        self.stream.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
+
+    def deliver_transient(self, data: bytes, without: str, now_s: float) -> None:
+        """Take a transient item, for all live sockets but those of the user or session `without`."""
+        item = Item(DeliveryClass.TRANSIENT, "", data)
+        if not without:
+            self.stream.put(item, now_s)
+            return
+        self.stream.flush()
+        batch = Batch([item])
+        for sink in self.live:
+            if without not in (sink.user_id, sink.session_id):
+                sink.write(batch)
+                self._schedule.written.add(1, 1, len(data))
+
+    def fill(self, gap: Gap, first: int, items: Sequence[bytes], now_s: float) -> None:
+        """Take the items of a gap, from seq `first` on. Skip the items that no store has any more."""
+        for offset, data in enumerate(items):
+            self.deliver_ordered(first + offset, data, now_s)
+        self.stream.skip_to(gap.through, now_s)
+
+    def note_head(self, seq: int) -> None:
+        """Record that the channel has an item `seq`; items up to there that have not arrived are a gap."""
+        self.stream.note_head(seq)
+        self.stream.note_gap()

@@ -1,4 +1,4 @@
-"""One lossless source put in order: no gap, no repeat. Pure."""
+"""Resequencer: the items of one lossless source in order, without gaps or repeats. Pure."""
 
 from typing import NamedTuple
 
@@ -13,37 +13,44 @@ class Gap(NamedTuple):
     through: int
 
 
-class Stream:
-    """Items by seq. `last_seq` is the last one passed on; None while nobody listens, and then nothing is kept.
+class Resequencer:
+    """Orders items by seq. `last_seq` is the last one passed on.
 
-    What comes too early waits, at most 10,000 items; beyond that it is dropped, and so part of the gap to be filled.
+    It is None while nobody listens; then no item is kept. At most 10,000 early items wait. Beyond that they are
+    dropped, which makes them part of the gap to be filled.
     """
 
-    __slots__ = ("_early", "heard_seq", "last_seq")
+    __slots__ = ("_early", "head_seq", "last_seq")
 
     def __init__(self) -> None:
         self.last_seq: int | None = None
-        self.heard_seq = 0  # the highest seq that anyone has told us of
+        self.head_seq = 0  # the highest seq known to exist
         self._early: dict[int, bytes] = {}
 
     def start(self, seq: int) -> None:
-        """Somebody listens from behind `seq` on."""
+        """Pass on the items after `seq` from now on."""
         self.last_seq = seq
-        self.heard_seq = max(self.heard_seq, seq)
+        self.note_head(seq)
+
+    def note_head(self, seq: int) -> None:
+        """Record that the source has an item `seq`."""
+        if seq > self.head_seq:
+            self.head_seq = seq
 
     def rewind(self, seq: int) -> None:
-        """Somebody needs what is behind `seq`, and it is less than what has been passed on: that is missing again."""
+        """Go back to `seq`, which is less than `last_seq`: the items in between are missing again."""
         self.last_seq = seq
 
     def stop(self) -> None:
-        """Nobody listens any more."""
+        """Forget everything: nobody listens any more."""
         self.last_seq = None
-        self.heard_seq = 0
+        self.head_seq = 0
         self._early.clear()
 
     def offer(self, seq: int, frame: bytes) -> list[tuple[int, bytes]]:
-        """Take an item; returns those that are now due, in order."""
-        self.heard_seq = max(self.heard_seq, seq)
+        """Take an item and return the items that are now due, in order. HOT."""
+        if seq > self.head_seq:
+            self.head_seq = seq
         if self.last_seq is None or seq <= self.last_seq:
             return []
         if seq != self.last_seq + 1:
@@ -58,7 +65,7 @@ class Stream:
         return due
 
     def skip_to(self, seq: int) -> list[tuple[int, bytes]]:
-        """Give up on what is missing up to `seq`: it is nowhere to be had. Returns what is due behind it."""
+        """Give up the items missing up to `seq`, which no store has. Return the items that are now due."""
         if self.last_seq is None or seq <= self.last_seq:
             return []
         waiting = sorted((early, frame) for early, frame in self._early.items() if early <= seq)
@@ -69,12 +76,12 @@ class Stream:
         return waiting + ([] if following is None else self.offer(seq + 1, following))
 
     def early(self) -> dict[int, bytes]:
-        """What has come and cannot be passed on yet, by seq."""
+        """Return the items that arrived and cannot be passed on yet, by seq."""
         return dict(self._early)
 
     def missing(self, channel: str) -> Gap | None:
-        """What has to be fetched before anything more can be passed on."""
-        if self.last_seq is None or self.heard_seq <= self.last_seq:
+        """Return the gap to be filled before anything more can be passed on; None without one."""
+        if self.last_seq is None or self.head_seq <= self.last_seq:
             return None
-        through = min(self._early) - 1 if self._early else self.heard_seq
+        through = min(self._early) - 1 if self._early else self.head_seq
         return Gap(channel, self.last_seq, through)

@@ -1,40 +1,40 @@
-"""Who is shown typing to the sockets of this gateway, so that no start stays without an end. Pure; time comes in.
+"""Expiry of typing that this gateway's sockets are shown: every start gets an end. Pure; the clock is an argument.
 
-chat_service ends typing 6 s after its last start, of which it passes on one in 2 s: so 8 s after the last start that
-came here the end is overdue. It never comes when the replica was killed, or the line lost with the broker; then it is
-made here.
+chat_service ends typing 6 s after the last start, and passes on one start in 2 s. So 8 s after the last start that
+arrived here, the end is overdue. It never arrives if the replica was killed, or if the line was lost with the broker;
+then it is made here.
 """
 
+from gateway.fanout.frame_peek import typing_frame
 from shared.bus.delivery import Delivery
 
 OVERDUE_S = 8.5
 SHOWN_MAX = 20_000
 
-_HEAD = b'{"type":"chat:typing"'
-_START = b'"isTyping":true}}'
-_END = b'"isTyping":false}}'
-
 
 class ShownTyping:
-    """The ends to come, the next to be overdue first. At most 20,000; beyond, the oldest are left to chat_service."""
+    """The ends that are expected, the next to expire first.
+
+    At most 20,000; beyond that the oldest are dropped, and only chat_service ends them.
+    """
 
     def __init__(self) -> None:
         self._overdue_at_s: dict[Delivery, float] = {}
 
     def note(self, delivery: Delivery, now_s: float) -> None:
-        """Take a transient delivery: a start of typing, an end, or anything else."""
-        if not delivery.frame.startswith(_HEAD):
+        """Take a transient delivery. One that is not about typing changes nothing."""
+        shown = typing_frame(delivery.frame)
+        if shown is None:
             return
-        is_start = delivery.frame.endswith(_START)
-        end = delivery._replace(frame=delivery.frame.removesuffix(_START) + _END) if is_start else delivery
+        end = delivery._replace(frame=shown.end)
         self._overdue_at_s.pop(end, None)
-        if is_start:
+        if shown.is_start:
             self._overdue_at_s[end] = now_s + OVERDUE_S
             if len(self._overdue_at_s) > SHOWN_MAX:
                 del self._overdue_at_s[next(iter(self._overdue_at_s))]
 
     def overdue(self, now_s: float) -> list[Delivery]:
-        """The ends that have not come in time, to be delivered now."""
+        """Remove and return the ends that did not arrive in time; the caller delivers them."""
         ends: list[Delivery] = []
         for end, at_s in self._overdue_at_s.items():
             if at_s > now_s:

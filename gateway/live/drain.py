@@ -1,4 +1,4 @@
-"""Leaving without a stampede: every client is told when to come back, then closed, in paced batches."""
+"""Draining without a stampede: every client learns when to reconnect and is then closed, in paced batches."""
 
 import asyncio
 import random
@@ -19,21 +19,21 @@ LATE_SPREAD_MS = 1000
 
 
 def farewell(spread_ms: int) -> Close:
-    """`server:drain` with a time of its own, and 1012."""
+    """Return `server:drain` with a random reconnect delay within `spread_ms`, and close code 1012."""
     delay_ms = random.randint(RECONNECT_MIN_MS, RECONNECT_MIN_MS + spread_ms)  # noqa: S311 - not a secret
     return Close(CloseCode.RESTARTING, "restarting", frame("server:drain", DrainData(reconnect_after_ms=delay_ms)))
 
 
 async def drain(connections: Connections, over_s: float) -> None:
-    """Close every socket with `server:drain` and 1012, spread over `over_s` at most. Each gets another time.
+    """Close every socket with `server:drain` and 1012, spread over at most `over_s`.
 
-    What a socket has in flight is answered first, if that takes no longer than 1 s. Who is being upgraded meanwhile is
-    waited for, and closed by `live`, which knows that the gateway is leaving.
+    Each client gets its own reconnect delay. Requests in flight are answered first, for at most 1 s. Upgrades in
+    progress are awaited; the endpoint closes them, since it knows that the gateway is draining.
     """
     metrics.DRAINING.set(1)
     sockets = list(connections.sockets)
     log.info("draining", connections=len(sockets), over_s=over_s)
-    spread_ms = RECONNECT_MIN_MS + len(sockets)  # 1,000 clients a second, at most
+    spread_ms = RECONNECT_MIN_MS + len(sockets)  # at most 1,000 clients per second
     size = max(1, -(-len(sockets) // BATCHES))
     for first in range(0, len(sockets), size):
         for socket in sockets[first : first + size]:

@@ -1,4 +1,4 @@
-"""How many requests of one socket are under way. A semaphore that can be shut; 0.4 us instead of 2 a request."""
+"""How many requests of one socket are in flight: a semaphore that can be shut, at 0.4 us instead of 2 us a request."""
 
 import asyncio
 
@@ -6,7 +6,10 @@ IN_FLIGHT_MAX = 64
 
 
 class InFlight:
-    """At most 64 at a time; beyond that the socket's reader waits, and with it the client. Shut: nothing new begins."""
+    """Admits at most 64 requests at a time.
+
+    Beyond that the socket's reader waits, and with it the client: backpressure. While shut, it admits none.
+    """
 
     __slots__ = ("_changed", "count", "is_shut")
 
@@ -16,27 +19,27 @@ class InFlight:
         self._changed: asyncio.Event | None = None
 
     async def begin(self) -> None:
-        """Return once one more may begin; then it has."""
+        """Return once one more request may begin, and count it."""
         while self.count >= IN_FLIGHT_MAX or self.is_shut:
             await self._change()
         self.count += 1
 
     def end(self) -> None:
-        """One has been answered."""
+        """Count one request less."""
         self.count -= 1
-        self._tell()
+        self._wake()
 
     def shut(self) -> None:
-        """Begin nothing more; who waits goes on waiting."""
+        """Stop admitting requests; current waiters keep waiting."""
         self.is_shut = True
 
     def reopen(self) -> None:
-        """Let those who wait go on."""
+        """Admit requests again."""
         self.is_shut = False
-        self._tell()
+        self._wake()
 
-    async def ended(self) -> None:
-        """Return once nothing is under way."""
+    async def wait_idle(self) -> None:
+        """Return once no request is in flight."""
         while self.count:
             await self._change()
 
@@ -45,7 +48,7 @@ class InFlight:
             self._changed = asyncio.Event()
         await self._changed.wait()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
             self._changed = None

@@ -1,6 +1,7 @@
-"""What waits for a socket that does not read fast enough. Pure; bounded in bytes.
+"""The send queue of a socket that does not read fast enough. Pure; bounded in bytes.
 
-Lossless items wait, at most `max_bytes` of them; of prices only the newest a symbol waits; transient items are dropped.
+Lossless items are queued, up to `max_bytes`. Of prices only the newest of each symbol is queued (conflation). Transient
+items are dropped (load shedding).
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ class Outbox:
 
     def __init__(self, max_bytes: int = OUTBOX_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._waiting: dict[object, bytes] = {}  # by key for prices, by a number for the others; in order of arrival
+        self._waiting: dict[object, bytes] = {}  # in order of arrival; keys: see `_key_of`
         self._number = 0
         self.size_bytes = 0
         self.dropped = 0
@@ -26,18 +27,15 @@ class Outbox:
         return bool(self._waiting)
 
     def add(self, items: Iterable[Item]) -> bool:
-        """Keep what must be kept. False when that is more than the bound: the socket is to be closed (4413)."""
+        """Queue what must not be dropped. Return False beyond the bound: the socket is then to be closed (4413)."""
         for item in items:
-            key: object = item.key
             if item.kind is DeliveryClass.TRANSIENT:
                 self.dropped += 1
                 continue
-            if item.kind is DeliveryClass.LATEST and item.key in self._waiting:
-                self.size_bytes -= len(self._waiting[item.key])
+            key = self._key_of(item)
+            if (replaced := self._waiting.get(key)) is not None:
+                self.size_bytes -= len(replaced)
                 self.conflated += 1
-            elif item.kind is not DeliveryClass.LATEST:
-                self._number += 1
-                key = self._number
             self._waiting[key] = item.data
             self.size_bytes += len(item.data)
         return self.size_bytes <= self._max_bytes
@@ -55,3 +53,10 @@ class Outbox:
             size_bytes += len(data)
         self.size_bytes -= size_bytes
         return b"".join(taken)
+
+    def _key_of(self, item: Item) -> object:
+        """Return what an item is conflated by: its key, apart from staleness marks; a number for lossless items."""
+        if item.kind is DeliveryClass.LATEST:
+            return (item.key, item.marks_staleness)
+        self._number += 1
+        return self._number

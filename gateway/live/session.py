@@ -1,14 +1,15 @@
-"""One connection's protocol: frame and clock in, what to do out. Pure; the shell is `gateway.live.endpoint`.
+"""The protocol of one connection: frames and the clock in, actions out. Pure; the shell is `gateway.live.endpoint`.
 
-NEW ── auth ──> OPEN ──> closed by the shell
- │ anything else but ping: UNAUTHORIZED, 4401
+NEW ── auth ──> OPEN ── auth: the token is renewed
+ │               └── bad frames, abuse, silence, an expired token: Close
+ └── any other frame but ping: UNAUTHORIZED, 4401
 """
 
 from dataclasses import dataclass
 
 from gateway.auth.identity import Identity
 from gateway.settings import GatewaySettings
-from shared.bus.delivery import community_channel
+from shared.bus.delivery import ChannelKind, ChannelName
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.client_frames import (
     Auth,
@@ -26,7 +27,7 @@ from shared.protocol.server_frames import error_frame, pong_frame
 from shared.protocol.validation import FrameId
 
 BAD_FRAMES_MAX = 10
-TICK_MAX_S = 10.0  # between two looks at a session, since the wall clock may be set
+TICK_MAX_S = 10.0  # between two ticks of a session, since the wall clock may be set
 ABUSE_FACTOR = 10
 ABUSE_WINDOW_S = 60.0
 FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; more where RATE_LIMIT_MESSAGES_PER_MINUTE asks for it
@@ -34,7 +35,7 @@ FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; more where RATE_LIMIT_MESSAGES_PER
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Send this frame; `refused` is the code of an error."""
+    """Send a frame. `refused` is the code if it is an error."""
 
     frame: bytes
     refused: ErrorCode | None = None
@@ -42,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Send `frame`, if any, and close."""
+    """Send `frame`, if there is one, and close."""
 
     code: int
     reason: str
@@ -59,7 +60,7 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Do what the client asks and answer it."""
+    """Do what the client asks for, and answer it."""
 
     incoming: Incoming
 
@@ -68,7 +69,7 @@ Action = Answer | Close | Authenticate | Perform
 
 
 class Window:
-    """Counts what came in the last ABUSE_WINDOW_S, roughly: from the first after the window before."""
+    """Counts frames in a window of ABUSE_WINDOW_S, which begins with the first frame after the window before."""
 
     __slots__ = ("_began_at_s", "_count")
 
@@ -77,7 +78,7 @@ class Window:
         self._count = 0
 
     def count(self, now_s: float) -> int:
-        """One more; returns how many there are."""
+        """Count one more, and return the count."""
         if now_s - self._began_at_s > ABUSE_WINDOW_S:
             self._began_at_s, self._count = now_s, 0
         self._count += 1
@@ -85,15 +86,15 @@ class Window:
 
 
 class Session:
-    """What a connection may do now. Times are seconds of one monotonic clock, unless they end in `_ms` (wall clock)."""
+    """The state of one connection. Times in seconds are of one monotonic clock, those in ms of the wall clock."""
 
     __slots__ = (
-        "_admitted",
         "_bad_frames",
         "_frames",
         "_frames_max",
-        "_heard_at_s",
         "_opened_at_s",
+        "_received_at_s",
+        "_reserved",
         "_sent",
         "_sent_max",
         "_settings",
@@ -108,33 +109,33 @@ class Session:
         self.id = session_id
         self.identity: Identity | None = None
         self.subscriptions: set[str] = set()
-        self._admitted: dict[str, None] = {}  # asked for, and not answered yet
+        self._reserved: dict[str, None] = {}  # channels whose subscription is in progress
         self.symbols: dict[str, float] = {}
         self._settings = settings
         self._opened_at_s = now_s
         self.due_s = now_s
-        self._heard_at_s = now_s
+        self._received_at_s = now_s
         self._bad_frames = 0
         self._sent = Window(now_s)
         self._frames = Window(now_s)
         self._sent_max = ABUSE_FACTOR * settings.rate_limit_messages_per_minute
         self._frames_max = max(FRAMES_PER_WINDOW_MAX, 2 * self._sent_max)
 
-    def taken(self, now_s: float) -> Close | None:
-        """A frame came, of whatever kind: a sign of life, and work."""
-        self._heard_at_s = now_s
+    def frame_received(self, now_s: float) -> Close | None:
+        """Count a frame of any kind: it is a sign of life, and work."""
+        self._received_at_s = now_s
         if self._frames.count(now_s) > self._frames_max:
             refusal = Refusal(ErrorCode.RATE_LIMITED, "too many frames")
             return Close(CloseCode.RATE_ABUSE, "too many frames", error_frame(refusal))
         return None
 
     def share_rate(self, other: "Session") -> None:
-        """What abuses the rate is counted over all sockets of the user here."""
+        """Count messages together with another session: the abuse limit is for all sockets of the user here."""
         self._sent = other._sent
 
     def receive(self, text: str, now_s: float) -> Action:
         """Decide on one text frame."""
-        self._heard_at_s = now_s
+        self._received_at_s = now_s
         try:
             incoming = parse(text)
         except FrameRefused as refused:
@@ -156,29 +157,29 @@ class Session:
                 return Perform(incoming)
 
     def authenticated(self, identity: Identity, id: FrameId | None = None) -> Close | None:
-        """Take a verified token: the first opens the session, a later one renews it. Another user's closes it."""
+        """Take a verified token: the first opens the session, a later one renews it, one of another user closes it."""
         if self.identity is not None and self.identity.user_id != identity.user_id:
-            refusal = Refusal(ErrorCode.FORBIDDEN, "the token is another user's")
+            refusal = Refusal(ErrorCode.FORBIDDEN, "the token belongs to another user")
             return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth", id))
         self.identity = identity
-        self.due_s = 0.0  # the next tick finds out
+        self.due_s = 0.0  # the next tick computes it
         return None
 
-    def turned_away(self, refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> Close:
-        """The token was refused (`request` is "auth"), or no longer counts."""
+    def auth_failed(self, refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> Close:
+        """Return how to close: the token was refused (`request` is "auth"), or has been revoked."""
         code = CloseCode.FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else CloseCode.UNAUTHORIZED
         return Close(code, refusal.message, error_frame(refusal, request, id))
 
     def tick(self, now_s: float, now_ms: int) -> Close | None:
-        """What time alone brings: silence, no auth, an expired token. Nothing of it before `due_s`."""
+        """Return how to close after silence, without auth in time, or with an expired token. None before `due_s`."""
         if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
             return Close(CloseCode.SILENT, "no auth in time")
-        if now_s - self._heard_at_s > self._settings.connection_timeout_s:
+        if now_s - self._received_at_s > self._settings.connection_timeout_s:
             return Close(CloseCode.SILENT, "silent for too long")
         if self.identity is not None and self.identity.expires_at_ms <= now_ms:
             refusal = Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired")
             return Close(CloseCode.UNAUTHORIZED, "the token has expired", error_frame(refusal))
-        left_s = [TICK_MAX_S, self._heard_at_s + self._settings.connection_timeout_s - now_s]
+        left_s = [TICK_MAX_S, self._received_at_s + self._settings.connection_timeout_s - now_s]
         if self.identity is None:
             left_s.append(self._opened_at_s + self._settings.auth_timeout_s - now_s)
         else:
@@ -186,29 +187,28 @@ class Session:
         self.due_s = now_s + min(left_s)
         return None
 
-    def admit(self, target: Target, channel: str) -> None:
-        """Count a subscription that is asked for. Raises TOO_MANY_SUBSCRIPTIONS; one that is there always passes."""
+    def reserve(self, target: Target, channel: str) -> None:
+        """Count a subscription in progress. Raises TOO_MANY_SUBSCRIPTIONS; a renewal of one always passes."""
         if isinstance(target, MarketTarget):
             if len(self.symbols.keys() | set(target.symbols)) > self._settings.max_symbols:
                 raise _too_many("symbols", self._settings.max_symbols)
             return
-        counted = self.subscriptions | self._admitted.keys()
+        counted = self.subscriptions | self._reserved.keys()
         if channel not in counted and len(counted) >= self._settings.max_subscriptions:
             raise _too_many("subscriptions", self._settings.max_subscriptions)
-        self._admitted[channel] = None
+        self._reserved[channel] = None
 
-    def answered(self, channel: str) -> None:
-        """A subscription that was admitted has been answered, in whichever way."""
-        self._admitted.pop(channel, None)
+    def release(self, channel: str) -> None:
+        """End the reservation of a subscription that was answered, with success or not."""
+        self._reserved.pop(channel, None)
 
     def communities_lost(self) -> list[str]:
-        """The communities that are subscribed to and that the token, renewed since, does not name."""
+        """Return the subscribed communities that the token, renewed since, does not name."""
         allowed = None if self.identity is None else self.identity.communities
         if allowed is None:
             return []
-        prefix = community_channel("")
-        subscribed = [name.removeprefix(prefix) for name in sorted(self.subscriptions) if name.startswith(prefix)]
-        return [community_id for community_id in subscribed if community_id not in allowed]
+        channels = map(ChannelName.parse, sorted(self.subscriptions))
+        return [name.key for name in channels if name.kind is ChannelKind.COMMUNITY and name.key not in allowed]
 
     def _refuse(self, refused: FrameRefused) -> Action:
         if self.identity is None:
@@ -227,9 +227,9 @@ class Session:
         return Close(CloseCode.UNAUTHORIZED, "not authenticated", error_frame(refusal, name, id))
 
     def _abuses_the_rate(self, now_s: float) -> bool:
-        """Whether the sockets of this user here send more than ten times what the user may."""
+        """Count a message. Return whether the user's sockets here send more than ten times the allowed rate."""
         return self._sent.count(now_s) > self._sent_max
 
 
 def _too_many(what: str, limit: int) -> Refusal:
-    return Refusal(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} {what} a connection")
+    return Refusal(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} {what} per connection")

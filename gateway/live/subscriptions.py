@@ -1,19 +1,23 @@
-"""What a socket subscribes to: asking whether it may, the answer, what was missed, and the end of it."""
+"""Subscriptions of sockets: ask whether the user has access, answer, replay missed items, and unsubscribe."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, assert_never
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, assert_never
 
 from gateway.backend import Backend
 from gateway.fanout.batch import Batch
-from gateway.fanout.hub import Hub, send
-from gateway.fanout.relay import SYSTEM, Relay
+from gateway.fanout.channel import Channel
+from gateway.fanout.hub import Hub
+from gateway.fanout.lane import send
+from gateway.fanout.listeners import Listeners
+from gateway.fanout.price_snapshot import SYSTEM, fetch_prices
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
-from gateway.live.connections import Socket
+from gateway.live.socket import Socket
 from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
-from shared.commands import chat
-from shared.commands.command import Caller, ReplayedFrames
+from shared.commands.chat import RoomHead
+from shared.commands.command import ReplayedFrames
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
@@ -37,19 +41,34 @@ from shared.protocol.validation import FrameId
 REPLAY_MAX = 1000
 
 
+class _RoomAnswer(NamedTuple):
+    """Where a room stands, and the frames that the client missed. `recovered`: these are all that it missed."""
+
+    head: RoomHead
+    recovered: bool
+    missed: list[bytes]
+
+
 class Subscriptions:
     """The subscriptions of all sockets of one gateway process."""
 
-    relay: Relay  # set before the first connection
-
-    def __init__(self, backend: Backend, hub: Hub, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        hub: Hub,
+        listeners: Listeners,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
         self._backend = backend
         self._hub = hub
+        self._listeners = listeners
         self._replays = Replays(self._read_history, spawn)
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
-        """For whoever may listen: the partition has said of each that it may, and up to where."""
+        """Read history on behalf of all readers: the partition has granted access to each of them up to its head."""
         return await self._backend.replay_messages(SYSTEM, room_id, after, through)
+
+    # Subscribe ------------------------------------------------------------------------------------------------------
 
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Subscribe and answer. Raises Refusal, or Unavailable; then the subscription is as it was before."""
@@ -65,92 +84,113 @@ class Subscriptions:
             case _:
                 assert_never(target)
 
-    async def _subscribe_room(self, socket: Socket, target: ChatroomTarget, id: FrameId | None) -> None:
-        name = room_channel(target.chatroom_id)
-        socket.session.admit(target, name)
+    @asynccontextmanager
+    async def _attempt(self, socket: Socket, target: Target, names: list[str]) -> AsyncIterator[list[Channel]]:
+        """Reserve a subscription and join its channels, of which the first is what counts. Undo both on failure."""
+        counted = "" if isinstance(target, MarketTarget) else names[0]
+        socket.session.reserve(target, counted)
         try:
-            await self.listen(socket, name)
-            head, recovered, missed = await self._ask_room(socket, target)
-            while self._hub.overtaken(socket, name):  # the room has turned private meanwhile, or the broker was away
-                head, recovered, missed = await self._ask_room(socket, target)
+            yield await self._listeners.join_all(socket, names)
         except BaseException as error:
-            self._end_attempt(socket, name, error)
+            self._roll_back(socket, target, names, error)
             raise
         finally:
-            socket.session.answered(name)
+            socket.session.release(counted)
+
+    def _roll_back(self, socket: Socket, target: Target, names: list[str], error: BaseException) -> None:
+        """End an attempt that failed; an earlier subscription continues if the worker was only unavailable."""
+        match target:
+            case MarketTarget():
+                for name, symbol in zip(names, dict.fromkeys(target.symbols), strict=True):
+                    self._restore_prices(socket, name, symbol)
+            case NotificationsTarget():
+                self._end_attempt(socket, names[0], error)
+                if names[0] not in socket.session.subscriptions:
+                    self._leave(socket, ALL_CHANNEL)
+            case ChatroomTarget() | CommunityTarget():
+                self._end_attempt(socket, names[0], error)
+            case _:
+                assert_never(target)
+
+    def _restore_prices(self, socket: Socket, name: str, symbol: str) -> None:
+        rate = socket.session.symbols.get(symbol)
+        channel = self._hub.channels.get(name)
+        if rate is None or channel is None:
+            self._leave(socket, name)
+        else:
+            channel.go_live_prices(socket, rate, _now_s())
+
+    def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
+        is_unavailable = isinstance(error, Unavailable) or (
+            isinstance(error, Refusal) and error.code is ErrorCode.UNAVAILABLE
+        )
+        channel = self._hub.channels.get(name)
+        if not is_unavailable or channel is None:
+            self._leave(socket, name)
+        elif not channel.resume(socket, _now_s()):
+            channel.linger(socket, _now_s())
+
+    async def _subscribe_room(self, socket: Socket, target: ChatroomTarget, id: FrameId | None) -> None:
+        name = room_channel(target.chatroom_id)
+        async with self._attempt(socket, target, [name]) as [channel]:
+            answer = await self._ask_room(socket, target, channel)
+            while channel.must_ask_again(socket):  # the room turned private meanwhile, or the broker was unavailable
+                answer = await self._ask_room(socket, target, channel)
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
-            seq=head.seq,
-            recovered=recovered,
-            replayed=len(missed),
-            active_now=head.active_now,
+            seq=answer.head.seq,
+            recovered=answer.recovered,
+            replayed=len(answer.missed),
+            active_now=answer.head.active_now,
         )
-        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *missed], recovered)
+        frames = [frame("subscribed", data, id), *answer.missed]
+        self._go_live(socket, channel, answer.head.seq, frames, replayed=answer.recovered)
 
-    async def _ask_room(self, socket: Socket, target: ChatroomTarget) -> tuple[chat.RoomHead, bool, list[bytes]]:
-        """Where the room stands; whether `since` could be met; the frames that were missed. Raises Refusal."""
-        caller = caller_of(socket)
-        head = await self._backend.subscribe_room(caller, target.chatroom_id)
+    async def _ask_room(self, socket: Socket, target: ChatroomTarget, channel: Channel) -> _RoomAnswer:
+        """Ask the partition for access and the room's head, and history for what was missed. Raises Refusal."""
+        head = await self._backend.subscribe_room(socket.caller, target.chatroom_id)
         if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
-            return head, False, []
+            return _RoomAnswer(head, recovered=False, missed=[])
         if head.seq == target.since:
-            return head, True, []
+            return _RoomAnswer(head, recovered=True, missed=[])
         replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
-        recovered = len(replayed) == head.seq - target.since  # not so when they are over 8 MB in all
-        shown = self._hub.shown_unasked(socket, room_channel(target.chatroom_id))
-        frames = enumerate(replayed if recovered else (), target.since + 1)
-        return head, recovered, [item for seq, item in frames if seq not in shown]
+        if len(replayed) != head.seq - target.since:  # they exceed 8 MB in total
+            return _RoomAnswer(head, recovered=False, missed=[])
+        shown = channel.shown_unasked(socket)
+        missed = [item for seq, item in enumerate(replayed, target.since + 1) if seq not in shown]
+        return _RoomAnswer(head, recovered=True, missed=missed)
 
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
-        caller = caller_of(socket)
+        caller = socket.caller
         if target.user_id not in (None, caller.user_id):
             raise Refusal(ErrorCode.FORBIDDEN, "these are another user's notifications")
         name = inbox_channel(caller.user_id)
-        socket.session.admit(target, name)
-        try:
-            await self.listen(socket, name)
-            await self.listen(socket, ALL_CHANNEL)
+        async with self._attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
             head = await self._backend.open_inbox(caller, target.since)
-        except BaseException as error:
-            self._end_attempt(socket, name, error)
-            if name not in socket.session.subscriptions:
-                self._leave(socket, ALL_CHANNEL)
-            raise
-        finally:
-            socket.session.answered(name)
         recovered = target.since is not None and head.recovered
         data = NotificationsSubscribedData(
             user_id=caller.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
         )
-        self._admit(socket, name, head.seq, [frame("subscribed", data, id), *map(bytes, head.frames)], recovered)
-        self._hub.attach(socket, ALL_CHANNEL)
+        frames = [frame("subscribed", data, id), *map(bytes, head.frames)]
+        self._go_live(socket, inbox, head.seq, frames, replayed=recovered)
+        everybody.go_live_unordered(socket)
 
     async def _subscribe_market(self, socket: Socket, target: MarketTarget, id: FrameId | None) -> None:
-        socket.session.admit(target, "")
         symbols = list(dict.fromkeys(target.symbols))
-        names = {symbol: market_channel(symbol) for symbol in symbols}
-        try:
-            await asyncio.gather(*(self.listen(socket, name) for name in names.values()))
-            unseen = [symbol for symbol in symbols if self._hub.channels[names[symbol]].newest is None]
-            unknown = set(await self.relay.snapshot(unseen)) if unseen else set()
-        except BaseException:
-            for symbol, name in names.items():
-                rate = socket.session.symbols.get(symbol)
-                if rate is None:
-                    self._leave(socket, name)
-                else:
-                    self._hub.attach_price(socket, name, rate, self._loop_time())
-            raise
+        async with self._attempt(socket, target, [market_channel(symbol) for symbol in symbols]) as joined:
+            channels = dict(zip(symbols, joined, strict=True))
+            unseen = [symbol for symbol, channel in channels.items() if channel.prices.newest is None]
+            unknown = set(await fetch_prices(self._backend, self._hub, unseen)) if unseen else set()
         known = [symbol for symbol in symbols if symbol not in unknown]
         data = MarketSubscribedData(symbols=known, unknown=[symbol for symbol in symbols if symbol in unknown])
         socket.send(frame("subscribed", data, id))
         for symbol in data.unknown:
-            self._leave(socket, names[symbol])
+            self._leave(socket, market_channel(symbol))
         for symbol in known:
-            newest = self._hub.attach_price(socket, names[symbol], target.max_rate, self._loop_time())
+            newest = channels[symbol].go_live_prices(socket, target.max_rate, _now_s())
             if newest is not None:
                 socket.write(Batch([newest]))
-            socket.quoted(symbol, target.max_rate)
+            socket.subscribed_prices(symbol, target.max_rate)
 
     async def _subscribe_community(self, socket: Socket, target: CommunityTarget, id: FrameId | None) -> None:
         identity = socket.session.identity
@@ -158,23 +198,21 @@ class Subscriptions:
         if allowed is not None and target.community_id not in allowed:
             raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
         name = community_channel(target.community_id)
-        socket.session.admit(target, name)
-        try:
-            await self.listen(socket, name)
-        except BaseException as error:
-            self._end_attempt(socket, name, error)
-            raise
-        finally:
-            socket.session.answered(name)
+        async with self._attempt(socket, target, [name]) as [channel]:
+            pass  # the token grants access: there is nobody to ask
         answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
-        if not self._hub.attach(socket, name, [text_frame(answer)]):
+        if not channel.go_live_unordered(socket, [text_frame(answer)]):
             raise Refusal.not_found("community")
         socket.subscribed(name)
 
-    def end_communities(self, socket: Socket) -> None:
-        """The token was renewed: the subscriptions that it does not name any more end."""
-        for community_id in socket.session.communities_lost():
-            self.unsubscribe(socket, CommunityTarget(community_id=community_id), None)
+    def _go_live(self, socket: Socket, channel: Channel, seq: int, frames: list[bytes], *, replayed: bool) -> None:
+        """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
+        greeting = [text_frame(item) for item in frames]
+        if not channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed):
+            raise Refusal.not_found("room")
+        socket.subscribed(channel.name)
+
+    # Unsubscribe ----------------------------------------------------------------------------------------------------
 
     def unsubscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Unsubscribe and answer."""
@@ -189,7 +227,7 @@ class Subscriptions:
                 names = [market_channel(symbol) for symbol in symbols]
                 data = UnsubscribedData(channel=channel, symbols=tuple(symbols))
                 for symbol in symbols:
-                    socket.unquoted(symbol)
+                    socket.unsubscribed_prices(symbol)
             case CommunityTarget(community_id):
                 names = [community_channel(community_id)]
                 data = UnsubscribedData(channel=channel, community_id=community_id)
@@ -199,52 +237,36 @@ class Subscriptions:
             self._leave(socket, name)
         socket.send(frame("unsubscribed", data, id))
 
-    async def listen(self, socket: Socket, name: str) -> None:
-        """Join a channel whose shard reaches this gateway. Raises Unavailable; then the socket is not on it."""
-        self._hub.join(socket, name)
-        await self.relay.want(name)
+    def end_communities(self, socket: Socket) -> None:
+        """Unsubscribe the communities that a renewed token no longer names."""
+        for community_id in socket.session.communities_lost():
+            self.unsubscribe(socket, CommunityTarget(community_id=community_id), None)
 
-    def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
-        """A subscription did not come about. A worker that is away does not end the one that was there before."""
-        is_away = isinstance(error, Unavailable) or (isinstance(error, Refusal) and error.code is ErrorCode.UNAVAILABLE)
-        if not is_away:
-            self._leave(socket, name)
-        elif not self._hub.resume(socket, name, self._loop_time()):
-            self._hub.linger(socket, name, self._loop_time())
+    def close_room(self, room_id: str) -> None:
+        """Announce to the subscribers of a room that it is deleted, and unsubscribe them.
 
-    def _admit(self, socket: Socket, name: str, seq: int, frames: list[bytes], replayed: bool) -> None:
-        """Raises NOT_FOUND if the socket was evicted while it was asked for."""
-        greeting = [text_frame(item) for item in frames]
-        if not self._hub.admit(socket, name, seq, greeting, self._loop_time(), replayed=replayed):
-            raise Refusal.not_found("room")
-        socket.subscribed(name)
-        self.relay.schedule()
-
-    def _leave(self, socket: Socket, name: str) -> None:
-        socket.unsubscribed(name)
-        self.relay.leave(socket, name)
-
-    def _loop_time(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def forget(self, socket: Socket) -> None:
-        """The socket is gone."""
-        for name in self._hub.drop(socket):
-            self.relay.release(name)
-
-    def close_room(self, channel: str, room_id: str) -> None:
-        """The room is deleted: tell its subscribers, and unsubscribe them."""
+        Sockets that only asked for it get NOT_FOUND as their answer instead.
+        """
+        name = room_channel(room_id)
+        channel = self._hub.channels.get(name)
+        if channel is None:
+            return
         farewell = text_frame(frame("chatroom:deleted", ChatroomDeletedData(chatroom_id=room_id)))
-        listeners = self._hub.listeners_of(channel)
-        for sink in self._hub.sinks_of(channel):  # who is only asking will be told that there is no such room
-            self.relay.leave(sink, channel)
-            sink.unsubscribed(channel)
+        listeners = channel.listeners()
+        for sink in list(channel.sinks()):
+            self._listeners.leave(sink, name)
+            sink.unsubscribed(name)
         for sink in listeners:
             send(sink, [farewell])
 
+    def forget(self, socket: Socket) -> None:
+        """End all subscriptions of a socket that is gone."""
+        self._listeners.forget(socket)
 
-def caller_of(socket: Socket) -> Caller:
-    """The user of an authenticated socket."""
-    identity = socket.session.identity
-    assert identity is not None  # noqa: S101 - the session lets nothing through before
-    return identity.caller
+    def _leave(self, socket: Socket, name: str) -> None:
+        socket.unsubscribed(name)
+        self._listeners.leave(socket, name)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

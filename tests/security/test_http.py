@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.http import app as gateway_app
+from gateway.http import server as gateway_server
 from gateway.rest import envelope
 from tests.security.conftest import System, Unaffected
 from tests.security.raw_socket import RawSocket
@@ -25,7 +25,7 @@ def refused_in_the_envelope(answer: bytes, *statuses: int) -> None:
 async def test_slow_loris_upgrade_is_dropped(
     system: System, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_app, "HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 0.5)
     async with unaffected(), gateway(system.amqp_url) as url, await RawSocket.connect(url) as loris:
         loris.send(b"GET /v1/live HTTP/1.1\r\nHost: x\r\n")
 
@@ -42,7 +42,7 @@ async def test_slow_loris_upgrade_is_dropped(
 async def test_half_open_sockets_are_dropped_and_keep_nobody_out(
     system: System, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_app, "HEAD_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 2.0)
     async with gateway(system.amqp_url) as url, unaffected(), AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(await RawSocket.connect(url)) for _ in range(300)]
         async with await RawSocket.as_user(url, "alice"):

@@ -29,14 +29,26 @@ PURE = {
     "gateway.client.link",
     "gateway.client.requests",
     "gateway.fanout.batch",
+    "gateway.fanout.channel",
+    "gateway.fanout.direct_messages",
+    "gateway.fanout.flush_schedule",
+    "gateway.fanout.frame_peek",
     "gateway.fanout.hub",
+    "gateway.fanout.lane",
+    "gateway.fanout.prices",
+    "gateway.fanout.registry",
     "gateway.fanout.resequencer",
+    "gateway.fanout.stream",
+    "gateway.fanout.subscriber",
+    "gateway.fanout.typing_expiry",
     "gateway.fanout.wire",
+    "gateway.live.census",
     "gateway.live.send_queue",
     "gateway.live.session",
     "market_feed.candles",
     "market_feed.quotes",
     "notifier.events.audience",
+    "shared.backoff",
     "shared.bus.batching",
     "shared.bus.delivery",
     "shared.bus.events",
@@ -61,7 +73,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(http\.(app|pages)|live\.(endpoint|connections)|client\.connection|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
+    r"gateway\.(http\.(app|pages|server)|live\.(endpoint|socket)|client\.connection|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import msgspec
 import pytest
 
 from gateway.backend import Backend
-from gateway.fanout import relay as relay_module
-from gateway.fanout import typing_expiry
+from gateway.background import Spawn, background
+from gateway.fanout import retries, typing_expiry
 from gateway.fanout.batch import Batch
-from gateway.fanout.hub import Hub
-from gateway.fanout.relay import REFUSALS_MAX, Relay
+from gateway.fanout.fan_out import FanOut
+from gateway.fanout.recovery import LOST_FOR_MS
+from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
 from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, RoomHead
@@ -25,7 +27,7 @@ from tests.support.waiting import until
 ROOM = room_channel("r")
 
 
-class Sink:
+class BodySink:
     """A socket that keeps what it gets."""
 
     def __init__(self, user_id: str) -> None:
@@ -41,7 +43,7 @@ class Sink:
     def unsubscribed(self, channel: str) -> None:
         self.ended.append(channel)
 
-    def stranded(self) -> None:
+    def strand(self) -> None:
         raise AssertionError("nobody is stranded here")
 
 
@@ -101,30 +103,30 @@ def refuse(error: Exception) -> Callable[[], RoomHead]:
     return answer
 
 
-class Fixture:
-    def __init__(self) -> None:
-        self.hub, self.bus, self.partition = Hub(), QuietBus(), Partition()
+class RunningFanOut:
+    """The fan-out of a gateway between a broker and a partition of the test."""
+
+    def __init__(self, spawn: Spawn) -> None:
+        self.bus, self.partition = QuietBus(), Partition()
         self.controls: list[str] = []
-        self.relay = Relay(
-            self.hub, cast(Bus, self.bus), cast(Backend, self.partition), "node_1", lambda control: self.on(control)
-        )
+        self.parts = FanOut(cast(Bus, self.bus), cast(Backend, self.partition), "node_1", spawn)
+        self.hub, self.recovery = self.parts.hub, self.parts.recovery
+        spawn(self.parts.run(self.on))
 
     def on(self, control: Delivery) -> None:
         if control.key == "bad":
             raise ValueError(control.key)
         self.controls.append(control.key)
 
-    def listener(self, user_id: str) -> Sink:
-        sink = Sink(user_id)
-        self.hub.join(sink, ROOM)
-        self.hub.admit(sink, ROOM, 0, (), 0.0)
+    def listener(self, user_id: str) -> BodySink:
+        sink = BodySink(user_id)
+        self.hub.join(sink, ROOM).go_live(sink, 0, (), 0.0)
         return sink
 
-    def user(self, user_id: str) -> Sink:
+    def user(self, user_id: str) -> BodySink:
         """A socket that listens to nothing but its user's own channel."""
-        sink, channel = Sink(user_id), user_channel(user_id)
-        self.hub.join(sink, channel)
-        self.hub.attach(sink, channel)
+        sink, channel = BodySink(user_id), user_channel(user_id)
+        self.hub.join(sink, channel).go_live_unordered(sink)
         return sink
 
     def bring_direct(self, seq: int) -> None:
@@ -135,36 +137,42 @@ class Fixture:
         self.bus.on_body(Delivery(ROOM, DeliveryClass.LOSSLESS, seq, "", b"%d" % seq).to_line())
 
 
+@asynccontextmanager
+async def started() -> AsyncIterator[RunningFanOut]:
+    async with asyncio.TaskGroup() as tasks:
+        with background(tasks) as spawn:
+            fixture = RunningFanOut(spawn)
+            await until(lambda: bool(fixture.bus.on_connected))
+            yield fixture
+
+
 @pytest.fixture
-async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(relay_module, "RETRY_FIRST_S", 0.001)
-    fixture = Fixture()
-    running = asyncio.ensure_future(fixture.relay.run())
-    await until(lambda: bool(fixture.bus.on_connected))
-    await reconnect(fixture.bus)
-    yield fixture
-    running.cancel()
-    await asyncio.wait([running])
-    assert running.cancelled(), running.exception()
+async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningFanOut]:
+    monkeypatch.setattr(retries, "RETRY_FIRST_S", 0.001)
+    async with started() as fixture:
+        await reconnect(fixture.bus)
+        yield fixture
 
 
-async def test_only_who_still_may_listen_is_shown_what_came_while_it_was_checked(fixture: Fixture) -> None:
+async def test_only_who_still_may_listen_is_shown_what_came_while_it_was_checked(fixture: RunningFanOut) -> None:
     member, stranger = fixture.listener("member"), fixture.listener("stranger")
     fixture.partition.answers = {
         "member": lambda: RoomHead(seq=1, active_now=1),
         "stranger": refuse(Refusal.not_found("room")),
     }
-    fixture.relay.recheck(ROOM)
+    fixture.recovery.recheck("r")
     fixture.bring(1)
     await until(lambda: member.got == [b"1"])
     await until(lambda: stranger.ended == [ROOM])
     assert stranger.got == []
 
 
-async def test_partition_that_is_away_is_asked_until_it_answers_and_nothing_is_shown_before(fixture: Fixture) -> None:
+async def test_unavailable_partition_is_asked_until_it_answers(
+    fixture: RunningFanOut,
+) -> None:
     sink = fixture.listener("u")
     fixture.partition.answers["u"] = refuse(Unavailable("away"))
-    fixture.relay.recheck(ROOM)
+    fixture.recovery.recheck("r")
     fixture.bring(1)
     await until(lambda: len(fixture.partition.asked) > REFUSALS_MAX + 1)
     assert sink.got == []
@@ -172,27 +180,27 @@ async def test_partition_that_is_away_is_asked_until_it_answers_and_nothing_is_s
     await until(lambda: sink.got == [b"1"])
 
 
-async def test_who_is_refused_again_and_again_is_unsubscribed(fixture: Fixture) -> None:
+async def test_who_is_refused_again_and_again_is_unsubscribed(fixture: RunningFanOut) -> None:
     sink = fixture.listener("u")
     fixture.partition.answers["u"] = refuse(Refusal(ErrorCode.INTERNAL, "an error"))
-    fixture.relay.recheck(ROOM)
+    fixture.recovery.recheck("r")
     await until(lambda: sink.ended == [ROOM])
     assert fixture.partition.asked == ["u"] * REFUSALS_MAX
 
 
-async def test_nobody_is_asked_for_who_has_left(fixture: Fixture) -> None:
+async def test_nobody_is_asked_for_who_has_left(fixture: RunningFanOut) -> None:
     fixture.listener("other")
     sink = fixture.listener("u")
     fixture.partition.answers = {"other": refuse(Unavailable("away")), "u": refuse(Unavailable("away"))}
-    fixture.relay.recheck(ROOM)
+    fixture.recovery.recheck("r")
     await until(lambda: "u" in fixture.partition.asked)
-    fixture.relay.leave(sink, ROOM)
+    fixture.parts.listeners.leave(sink, ROOM)
     fixture.partition.asked.clear()
     await until(lambda: len(fixture.partition.asked) >= 3)
     assert set(fixture.partition.asked) == {"other"}
 
 
-async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone(fixture: Fixture) -> None:
+async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone(fixture: RunningFanOut) -> None:
     sink = fixture.listener("u")
     fixture.partition.answers["u"] = refuse(Unavailable("away"))
     for _ in range(3):
@@ -204,7 +212,7 @@ async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone
     await until(lambda: sink.got == [b"1"])
 
 
-async def test_typing_whose_end_never_comes_is_ended(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_typing_whose_end_never_comes_is_ended(fixture: RunningFanOut, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when its replica is killed with -9."""
     monkeypatch.setattr(typing_expiry, "OVERDUE_S", 0.05)
     sink = fixture.listener("u")
@@ -213,13 +221,13 @@ async def test_typing_whose_end_never_comes_is_ended(fixture: Fixture, monkeypat
     await until(lambda: sink.got == [start, end])
 
 
-async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Fixture) -> None:
+async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: RunningFanOut) -> None:
     lines = [Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
     fixture.bus.on_body(b"\n".join(line.rstrip(b"\n") for line in lines))
     assert fixture.controls == ["good"]
 
 
-async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixture: Fixture) -> None:
+async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.directs = away
     await reconnect(fixture.bus)
@@ -234,11 +242,11 @@ async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixt
     fixture.bring_direct(4)
     await until(lambda: sink.got[3:] == [b"4"])
     [since_ms] = {since_ms for _, since_ms in fixture.partition.directs_asked}
-    assert now_ms() - since_ms >= relay_module.LOST_FOR_MS
+    assert now_ms() - since_ms >= LOST_FOR_MS
     assert {user_ids for user_ids, _ in fixture.partition.directs_asked} == {("u",)}
 
 
-async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Fixture) -> None:
+async def test_an_answer_from_before_another_loss_releases_nothing(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.may_answer.clear()
     await reconnect(fixture.bus)
@@ -258,7 +266,7 @@ async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Fixt
     await until(lambda: sink.got == [b"1", b"2"])
 
 
-async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing(fixture: Fixture) -> None:
+async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.may_answer.clear()
     await reconnect(fixture.bus)
@@ -274,7 +282,7 @@ async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing
     assert sink.got == []
 
 
-async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: Fixture) -> None:
+async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.directs = refused
     await reconnect(fixture.bus)
@@ -284,16 +292,12 @@ async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: Fi
 
 
 async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message() -> None:
-    fixture = Fixture()
-    running = asyncio.ensure_future(fixture.relay.run())
-    await until(lambda: bool(fixture.bus.on_connected))
-    await reconnect(fixture.bus)
-    assert fixture.relay._directs_lost_since_ms is None
-    sink = fixture.user("u")
-    fixture.bring_direct(1)
-    await until(lambda: sink.got == [b"1"])
-    running.cancel()
-    await asyncio.wait([running])
+    async with started() as fixture:
+        await reconnect(fixture.bus)
+        assert fixture.recovery._directs_lost_since_ms is None
+        sink = fixture.user("u")
+        fixture.bring_direct(1)
+        await until(lambda: sink.got == [b"1"])
 
 
 def refused() -> DirectPosts:

@@ -3,30 +3,30 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.resequencer import BACKLOG_MAX, Gap, Stream
+from gateway.fanout.resequencer import BACKLOG_MAX, Gap, Resequencer
 
 
 def item(seq: int) -> bytes:
     return b"%d" % seq
 
 
-def started(seq: int = 0) -> Stream:
-    stream = Stream()
-    stream.start(seq)
-    return stream
+def started(seq: int = 0) -> Resequencer:
+    resequencer = Resequencer()
+    resequencer.start(seq)
+    return resequencer
 
 
-def offer(stream: Stream, *seqs: int) -> list[int]:
-    due = [pair for seq in seqs for pair in stream.offer(seq, item(seq))]
+def offer(resequencer: Resequencer, *seqs: int) -> list[int]:
+    due = [pair for seq in seqs for pair in resequencer.offer(seq, item(seq))]
     assert all(data == item(seq) for seq, data in due)
     return [seq for seq, _ in due]
 
 
 def test_nothing_passes_while_nobody_listens() -> None:
-    stream = Stream()
-    assert offer(stream, 1, 2, 3) == []
-    assert stream.last_seq is None
-    assert stream.missing("c") is None
+    resequencer = Resequencer()
+    assert offer(resequencer, 1, 2, 3) == []
+    assert resequencer.last_seq is None
+    assert resequencer.missing("c") is None
 
 
 def test_what_is_in_order_passes_at_once() -> None:
@@ -38,54 +38,54 @@ def test_repeats_and_older_items_are_dropped() -> None:
 
 
 def test_what_comes_early_waits_for_what_is_missing() -> None:
-    stream = started()
-    assert offer(stream, 3, 2, 5) == []
-    assert stream.missing("c") == Gap("c", 0, 1)
-    assert offer(stream, 1) == [1, 2, 3]
-    assert stream.missing("c") == Gap("c", 3, 4)
-    assert stream.early() == {5: b"5"}
-    assert offer(stream, 4) == [4, 5]
-    assert stream.missing("c") is None
+    resequencer = started()
+    assert offer(resequencer, 3, 2, 5) == []
+    assert resequencer.missing("c") == Gap("c", 0, 1)
+    assert offer(resequencer, 1) == [1, 2, 3]
+    assert resequencer.missing("c") == Gap("c", 3, 4)
+    assert resequencer.early() == {5: b"5"}
+    assert offer(resequencer, 4) == [4, 5]
+    assert resequencer.missing("c") is None
 
 
 def test_what_one_has_heard_of_is_missing() -> None:
-    stream = started(3)
-    stream.heard_seq = 7
-    assert stream.missing("c") == Gap("c", 3, 7)
+    resequencer = started(3)
+    resequencer.note_head(7)
+    assert resequencer.missing("c") == Gap("c", 3, 7)
 
 
 def test_what_was_heard_before_the_start_is_missing() -> None:
-    stream = Stream()
-    offer(stream, 9)
-    stream.start(4)
-    assert stream.missing("c") == Gap("c", 4, 9)
+    resequencer = Resequencer()
+    offer(resequencer, 9)
+    resequencer.start(4)
+    assert resequencer.missing("c") == Gap("c", 4, 9)
 
 
 def test_skipping_passes_on_what_there_is() -> None:
-    stream = started()
-    offer(stream, 2, 4, 6, 7)
-    assert [seq for seq, _ in stream.skip_to(5)] == [2, 4, 6, 7]
-    assert stream.last_seq == 7
-    assert stream.missing("c") is None
-    assert stream.skip_to(7) == []
-    assert offer(stream, 5, 8) == [8]
+    resequencer = started()
+    offer(resequencer, 2, 4, 6, 7)
+    assert [seq for seq, _ in resequencer.skip_to(5)] == [2, 4, 6, 7]
+    assert resequencer.last_seq == 7
+    assert resequencer.missing("c") is None
+    assert resequencer.skip_to(7) == []
+    assert offer(resequencer, 5, 8) == [8]
 
 
-def test_a_stopped_stream_keeps_nothing() -> None:
-    stream = started()
-    offer(stream, 3)
-    stream.stop()
-    stream.start(0)
-    assert stream.missing("c") is None
-    assert offer(stream, 1, 2) == [1, 2]
+def test_a_stopped_resequencer_keeps_nothing() -> None:
+    resequencer = started()
+    offer(resequencer, 3)
+    resequencer.stop()
+    resequencer.start(0)
+    assert resequencer.missing("c") is None
+    assert offer(resequencer, 1, 2) == [1, 2]
 
 
 def test_what_does_not_fit_is_part_of_the_gap_again() -> None:
-    stream = started()
-    offer(stream, *range(2, BACKLOG_MAX + 12))
-    assert len(stream.early()) == BACKLOG_MAX
-    assert len(offer(stream, 1)) == BACKLOG_MAX + 1
-    assert stream.missing("c") == Gap("c", BACKLOG_MAX + 1, BACKLOG_MAX + 11)
+    resequencer = started()
+    offer(resequencer, *range(2, BACKLOG_MAX + 12))
+    assert len(resequencer.early()) == BACKLOG_MAX
+    assert len(offer(resequencer, 1)) == BACKLOG_MAX + 1
+    assert resequencer.missing("c") == Gap("c", BACKLOG_MAX + 1, BACKLOG_MAX + 11)
 
 
 seqs = st.integers(1, 25)
@@ -96,7 +96,7 @@ steps = st.lists(st.tuples(st.sampled_from(["offer", "offer", "offer", "skip", "
 def test_what_passes_is_in_order_without_repeat_and_every_hole_was_skipped(
     start: int, script: list[tuple[str, int]]
 ) -> None:
-    stream = started(start)
+    resequencer = started(start)
     offered: set[int] = set()
     skipped = heard = start
     passed: list[int] = []
@@ -105,25 +105,25 @@ def test_what_passes_is_in_order_without_repeat_and_every_hole_was_skipped(
             case "offer":
                 offered.add(seq)
                 heard = max(heard, seq)
-                passed += offer(stream, seq)
+                passed += offer(resequencer, seq)
             case "skip":
                 skipped = max(skipped, seq)
-                passed += [at for at, _ in stream.skip_to(seq)]
+                passed += [at for at, _ in resequencer.skip_to(seq)]
             case _:
-                stream.heard_seq = max(stream.heard_seq, seq)
+                resequencer.note_head(seq)
                 heard = max(heard, seq)
-        assert stream.last_seq is not None
-        assert stream.last_seq + 1 not in stream.early(), "what is due has not passed"
-        gap = stream.missing("c")
-        if heard <= stream.last_seq:
+        assert resequencer.last_seq is not None
+        assert resequencer.last_seq + 1 not in resequencer.early(), "what is due has not passed"
+        gap = resequencer.missing("c")
+        if heard <= resequencer.last_seq:
             assert gap is None
         else:
             assert gap is not None
-            assert gap.after == stream.last_seq < gap.through <= heard
-            assert not set(range(gap.after + 1, gap.through + 1)) & stream.early().keys()
+            assert gap.after == resequencer.last_seq < gap.through <= heard
+            assert not set(range(gap.after + 1, gap.through + 1)) & resequencer.early().keys()
     assert passed == sorted(set(passed))
     assert set(passed) <= offered
-    last = stream.last_seq or 0
+    last = resequencer.last_seq or 0
     holes = set(range(start + 1, last + 1)) - set(passed)
     assert all(hole <= skipped for hole in holes)
 

@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.wire import sent_at_ms, text_frame
-from shared.ids import Prefix, made_at_ms, new_id
-from shared.protocol.server_frames import ChatMessageData, UserProfile, frame
+from gateway.fanout.wire import text_frame
 
 
 def read(data: bytes) -> tuple[int, bytes, bytes]:
@@ -46,29 +44,3 @@ def test_joined_frames_come_apart_again(payloads: list[bytes]) -> None:
         assert first == 0x81  # FIN and text: every message is whole
         found.append(payload)
     assert found == payloads
-
-
-def chat_message(message_id: str, text: str) -> bytes:
-    data = ChatMessageData(
-        chatroom_id="room_1",
-        message_id=message_id,
-        user_id="u",
-        message=text,
-        timestamp="2026-11-24T12:00:00.000Z",
-        seq=1,
-        client_message_id=None,
-        user=UserProfile(),
-    )
-    return text_frame(frame("chat:message", data))
-
-
-@pytest.mark.parametrize("text", ["hello", '"messageId":"msg_01JAR3NDEKTSV4RRFFQ69G5FAV"', "ü" * 40_000])
-def test_a_message_tells_when_it_was_sent(text: str) -> None:
-    message_id = new_id(Prefix.MESSAGE)
-    joined = text_frame(b'{"type":"member:joined"}')
-    assert sent_at_ms(joined + chat_message(message_id, text)) == made_at_ms(message_id)
-
-
-@pytest.mark.parametrize("data", [b"", text_frame(b'{"type":"pong"}'), chat_message("m", "x"), b'"messageId":"'])
-def test_another_frame_tells_no_time(data: bytes) -> None:
-    assert sent_at_ms(data) is None

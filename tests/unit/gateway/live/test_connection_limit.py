@@ -6,8 +6,8 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.live.census import FORGOTTEN_AFTER_S, Census, SocketCount
-from gateway.live.connection_limit import UserSockets
+from gateway.live.census import EXPIRES_AFTER_S, Census, SocketCount
+from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.connections import Connections
 from gateway.live.session import Close
 from shared.bus.delivery import Delivery, user_channel
@@ -19,7 +19,7 @@ GATEWAYS = 3
 _times_ms = itertools.count(1)
 
 
-class Socket:
+class CountedSocket:
     """What counts of a socket."""
 
     def __init__(self) -> None:
@@ -31,24 +31,24 @@ class Socket:
         self.closing, self.code = True, close.code
 
 
-class Gateway:
+class GatewayOfOneUser:
     """The sockets of one user on one gateway. What it tells waits in `lines` until it is brought to all."""
 
     def __init__(self, number: int, lines: list[Delivery]) -> None:
-        self.by_user: dict[str, set[Socket]] = {}
+        self.by_user: dict[str, set[CountedSocket]] = {}
         self._lines = lines
-        self.sockets = UserSockets(cast(Connections, self), cast(Publisher, self), f"node_{number}", MOST)
+        self.limit = ConnectionLimit(cast(Connections, self), cast(Publisher, self), f"node_{number}", MOST)
 
     def deliver(self, delivery: Delivery) -> None:
         assert delivery.channel == user_channel("u")
         self._lines.append(delivery)
 
-    def open(self) -> Socket | None:
-        if not self.sockets.may_open("u"):
+    def open(self) -> CountedSocket | None:
+        if not self.limit.may_open("u"):
             return None
-        socket = Socket()
+        socket = CountedSocket()
         self.by_user.setdefault("u", set()).add(socket)
-        self.sockets.opened("u")
+        self.limit.note_opened("u")
         return socket
 
     def close(self) -> None:
@@ -56,11 +56,11 @@ class Gateway:
         if here := sorted(self.by_user.get("u", ()), key=lambda socket: socket.opened_ms):
             self.remove(here[0])
 
-    def remove(self, socket: Socket) -> None:
+    def remove(self, socket: CountedSocket) -> None:
         self.by_user["u"].discard(socket)
         if not self.by_user["u"]:
             del self.by_user["u"]
-        self.sockets.closed("u")
+        self.limit.note_closed("u")
 
     def remove_closed(self) -> bool:
         gone = [socket for socket in self.by_user.get("u", ()) if socket.closing]
@@ -74,10 +74,10 @@ class Gateway:
         return len(self.by_user.get("u", ()))
 
 
-class World:
+class Gateways:
     def __init__(self) -> None:
         self.lines: list[Delivery] = []
-        self.gateways = [Gateway(number, self.lines) for number in range(GATEWAYS)]
+        self.gateways = [GatewayOfOneUser(number, self.lines) for number in range(GATEWAYS)]
 
     @property
     def count(self) -> int:
@@ -89,7 +89,7 @@ class World:
             if self.lines:
                 delivery = self.lines.pop(0)
                 for gateway in self.gateways:
-                    gateway.sockets.heard("u", delivery.frame)
+                    gateway.limit.observe("u", delivery.frame)
 
 
 steps = st.lists(st.tuples(st.integers(0, GATEWAYS - 1), st.sampled_from(("open", "open", "close"))), max_size=40)
@@ -97,7 +97,7 @@ steps = st.lists(st.tuples(st.integers(0, GATEWAYS - 1), st.sampled_from(("open"
 
 @given(steps)
 def test_one_after_another_exactly_so_many_are_let_in(plan: list[tuple[int, str]]) -> None:
-    world = World()
+    world = Gateways()
     for number, what in plan:
         before = world.count
         if what == "open":
@@ -110,7 +110,7 @@ def test_one_after_another_exactly_so_many_are_let_in(plan: list[tuple[int, str]
 
 @given(st.lists(steps, max_size=4))
 def test_at_the_same_moment_the_newest_that_are_too_many_are_closed(rounds: list[list[tuple[int, str]]]) -> None:
-    world = World()
+    world = Gateways()
     for plan in rounds:
         for number, what in plan:
             if what == "open":
@@ -126,7 +126,7 @@ def test_at_the_same_moment_the_newest_that_are_too_many_are_closed(rounds: list
 
 
 def test_users_with_one_socket_cost_nothing() -> None:
-    world = World()
+    world = Gateways()
     for gateway in world.gateways:
         assert gateway.open() is not None
     assert world.lines == []
@@ -138,17 +138,17 @@ def test_users_with_one_socket_cost_nothing() -> None:
 
 def test_a_gateway_that_is_gone_counts_no_more() -> None:
     census = Census("here", MOST)
-    assert census.heard("u", SocketCount("there", 4, 1), 100.0)
-    assert not census.heard("u", SocketCount("here", 4, 1), 100.0)
-    assert census.elsewhere("u", 100.0 + FORGOTTEN_AFTER_S - 0.1) == 4
-    assert census.elsewhere("u", 100.0 + FORGOTTEN_AFTER_S) == 0
-    census.forget_old(100.0 + FORGOTTEN_AFTER_S)
-    assert census._heard == {}
+    assert census.observe("u", SocketCount("there", 4, 1), 100.0)
+    assert not census.observe("u", SocketCount("here", 4, 1), 100.0)
+    assert census.elsewhere("u", 100.0 + EXPIRES_AFTER_S - 0.1) == 4
+    assert census.elsewhere("u", 100.0 + EXPIRES_AFTER_S) == 0
+    census.expire(100.0 + EXPIRES_AFTER_S)
+    assert census._counts == {}
 
 
 def test_what_is_told_last_counts() -> None:
     census = Census("here", MOST)
-    census.heard("u", SocketCount("there", 4, 1), 100.0)
-    census.heard("u", SocketCount("there", 0, 0), 101.0)
+    census.observe("u", SocketCount("there", 4, 1), 100.0)
+    census.observe("u", SocketCount("there", 0, 0), 101.0)
     assert census.elsewhere("u", 101.0) == 0
-    assert census._heard == {}
+    assert census._counts == {}

@@ -7,8 +7,9 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.fanout.wire import text_frame
-from gateway.live.connections import FAREWELL_BUFFER_MAX_BYTES, SLOW_BYTES, Connections, Socket
+from gateway.live.connections import Connections
 from gateway.live.session import Close, Session
+from gateway.live.socket import FAREWELL_BUFFER_MAX_BYTES, SLOW_BYTES, Socket
 from gateway.settings import GatewaySettings
 from tests.support.waiting import until
 

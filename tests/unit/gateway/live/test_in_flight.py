@@ -21,7 +21,7 @@ async def test_shut_it_begins_nothing_and_tells_when_all_have_ended() -> None:
     requests = InFlight()
     await requests.begin()
     requests.shut()
-    waiting, ended = asyncio.ensure_future(requests.begin()), asyncio.ensure_future(requests.ended())
+    waiting, ended = asyncio.ensure_future(requests.begin()), asyncio.ensure_future(requests.wait_idle())
     await asyncio.sleep(0)
     requests.end()
     await ended

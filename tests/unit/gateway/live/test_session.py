@@ -87,7 +87,7 @@ def test_auth_asks_for_the_token_to_be_verified() -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED])
 def test_a_refused_token_gets_its_reason_and_4401(code: ErrorCode) -> None:
-    close = closed(new_session().turned_away(Refusal(code, "why"), "auth", 3), 4401)
+    close = closed(new_session().auth_failed(Refusal(code, "why"), "auth", 3), 4401)
     assert said(close) == ("error", 3, {"code": code, "message": "why", "retryable": False, "request": "auth"})
 
 
@@ -182,7 +182,7 @@ def test_any_sign_of_life_counts(sign: str) -> None:
         case "bad frame":
             receive(session, "nope", now_s=159.0)
         case _:
-            assert session.taken(159.0) is None
+            assert session.frame_received(159.0) is None
     assert session.tick(219.0, 0) is None
     closed(session.tick(219.01, 0), 4408)
 
@@ -223,15 +223,15 @@ def test_the_rate_is_counted_over_the_sockets_of_a_user() -> None:
 def test_a_flood_of_any_frames_closes_with_4429() -> None:
     session = open_session()
     for _ in range(FRAMES_PER_WINDOW_MAX):
-        assert session.taken(100.0) is None
-    assert said(closed(session.taken(100.0), 4429))[2]["code"] == "RATE_LIMITED"
+        assert session.frame_received(100.0) is None
+    assert said(closed(session.frame_received(100.0), 4429))[2]["code"] == "RATE_LIMITED"
 
 
 def test_many_frames_every_minute_are_no_flood() -> None:
     session = open_session()
     for minute in range(3):
         for _ in range(FRAMES_PER_WINDOW_MAX):
-            assert session.taken(100.0 + 61 * minute) is None
+            assert session.frame_received(100.0 + 61 * minute) is None
 
 
 def test_ten_times_the_rate_every_minute_is_no_abuse() -> None:
@@ -255,7 +255,7 @@ def limited(**limits: int) -> Session:
 
 def refused(session: Session, target: Any, channel: str) -> ErrorCode:
     with pytest.raises(Refusal) as caught:
-        session.admit(target, channel)
+        session.reserve(target, channel)
     return caught.value.code
 
 
@@ -264,25 +264,25 @@ def test_one_subscription_too_many_is_refused() -> None:
     session.subscriptions |= {"room:1", "community:1"}
     assert refused(session, ChatroomTarget("2"), "room:2") is ErrorCode.TOO_MANY_SUBSCRIPTIONS
     assert refused(session, CommunityTarget("2"), "community:2") is ErrorCode.TOO_MANY_SUBSCRIPTIONS
-    session.admit(ChatroomTarget("1"), "room:1")  # again is not more
-    session.answered("room:1")
+    session.reserve(ChatroomTarget("1"), "room:1")  # again is not more
+    session.release("room:1")
     session.subscriptions.discard("room:1")
-    session.admit(ChatroomTarget("2"), "room:2")
+    session.reserve(ChatroomTarget("2"), "room:2")
 
 
 def test_one_symbol_too_many_is_refused() -> None:
     session = limited(max_symbols=3)
     session.symbols |= {"A": 1.0, "B": 1.0}
-    session.admit(MarketTarget(["A", "B", "C", "C"]), "")
+    session.reserve(MarketTarget(["A", "B", "C", "C"]), "")
     assert refused(session, MarketTarget(["C", "D"]), "") is ErrorCode.TOO_MANY_SUBSCRIPTIONS
 
 
 def test_symbols_and_subscriptions_are_counted_apart() -> None:
     session = limited(max_symbols=1, max_subscriptions=1)
     session.symbols["A"] = 1.0
-    session.admit(ChatroomTarget("1"), "room:1")
+    session.reserve(ChatroomTarget("1"), "room:1")
     session.subscriptions.add("room:1")
-    session.admit(MarketTarget(["A"]), "")
+    session.reserve(MarketTarget(["A"]), "")
 
 
 # Anything -----------------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_who_looks_only_when_it_is_due_misses_nothing(steps: list[tuple[float, s
                 session.authenticated(token)
         elif what == "ping":
             for session in (looked_at, passed_over):
-                session.taken(now_s)
+                session.frame_received(now_s)
         close = looked_at.tick(now_s, now_ms)
         due = passed_over.due_s <= now_s
         assert (passed_over.tick(now_s, now_ms) if due else None) == close

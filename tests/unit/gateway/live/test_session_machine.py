@@ -109,7 +109,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(is_open)
     @rule()
     def pings_below_the_protocol(self) -> None:
-        assert self.session.taken(self.now_s) is None  # far from the most frames that are taken
+        assert self.session.frame_received(self.now_s) is None  # far from the most frames that are taken
         self.heard_s = self.now_s
 
     @precondition(is_open)
@@ -126,7 +126,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert isinstance(action, Authenticate)
         assert action.id == id_
         if not good:
-            self.closed = self.session.turned_away(Refusal(ErrorCode.UNAUTHORIZED, "no"), "auth", id_).code
+            self.closed = self.session.auth_failed(Refusal(ErrorCode.UNAUTHORIZED, "no"), "auth", id_).code
             assert self.closed == 4401
             return
         expires_s = self.now_s + ttl_s
@@ -187,7 +187,7 @@ class SessionMachine(RuleBasedStateMachine):
     def subscribes(self, room: str) -> None:
         counted = self.asked | self.subscribed
         try:
-            self.session.admit(ChatroomTarget(room), room_channel(room))
+            self.session.reserve(ChatroomTarget(room), room_channel(room))
         except Refusal as refusal:
             assert refusal.code is ErrorCode.TOO_MANY_SUBSCRIPTIONS
             assert room not in counted
@@ -200,7 +200,7 @@ class SessionMachine(RuleBasedStateMachine):
     def is_answered(self, room: str, granted: bool) -> None:
         if room in self.asked:
             self.asked.discard(room)
-            self.session.answered(room_channel(room))
+            self.session.release(room_channel(room))
             if granted:
                 self.subscribed.add(room)
                 self.session.subscriptions.add(room_channel(room))

@@ -10,10 +10,11 @@ import pytest
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
 from gateway.fanout.batch import Batch
+from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
-from gateway.fanout.relay import Relay
-from gateway.live.connections import Socket
+from gateway.fanout.listeners import Listeners
 from gateway.live.session import Session
+from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
 from gateway.settings import GatewaySettings
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
@@ -33,7 +34,8 @@ class Asker:
         self.session_id = f"sess_{user_id}"
         self.opened_ms = 0
         self.session = Session(self.session_id, GatewaySettings(amqp_url="amqp://unused"), 0.0)
-        self.session.identity = Identity(caller=Caller(user_id=user_id), expires_at_ms=2**50, communities=None)
+        self.caller = Caller(user_id=user_id)
+        self.session.identity = Identity(caller=self.caller, expires_at_ms=2**50, communities=None)
         self.got: list[Any] = []
 
     def write(self, batch: Batch) -> None:
@@ -45,26 +47,17 @@ class Asker:
     def unsubscribed(self, channel: str) -> None:
         self.session.subscriptions.discard(channel)
 
-    def stranded(self) -> None:
+    def strand(self) -> None:
         raise AssertionError("nobody is stranded here")
 
 
-class NearRelay:
-    """Reaches every shard at once."""
+class EveryShard:
+    """Bindings that reach every shard at once."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-
-    async def want(self, channel: str) -> None:
+    async def require(self, channel: str) -> None:
         pass
 
     def release(self, channel: str) -> None:
-        pass
-
-    def leave(self, sink: Asker, channel: str) -> None:
-        self._hub.leave(sink, channel)
-
-    def schedule(self) -> None:
         pass
 
 
@@ -80,9 +73,8 @@ class SlowPartition:
 
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
-    made = Subscriptions(cast(Backend, partition), hub, asyncio.create_task)
-    made.relay = cast(Relay, NearRelay(hub))
-    return made
+    listeners = Listeners(hub, cast(ShardBindings, EveryShard()))
+    return Subscriptions(cast(Backend, partition), hub, listeners, asyncio.create_task)
 
 
 async def subscribe(made: Subscriptions, asker: Asker) -> None:
@@ -105,7 +97,7 @@ async def test_room_that_turns_private_while_a_stranger_is_answered_shows_nothin
     with pytest.raises(Refusal) as caught:
         await subscribe(made, asker)
     assert caught.value.code is ErrorCode.NOT_FOUND
-    hub.flush(float("inf"))
+    hub.schedule.flush(float("inf"))
     assert asker.got == []
     assert hub.channels == {}
 
@@ -120,7 +112,7 @@ async def test_member_is_asked_for_again_and_misses_nothing() -> None:
 
     made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, active_now=1)))
     await subscribe(made, asker)
-    hub.flush(float("inf"))
+    hub.schedule.flush(float("inf"))
     assert asker.got == ["subscribed", "chat:message"]
 
 
@@ -128,7 +120,7 @@ async def test_deletion_is_told_to_listeners_and_not_to_who_has_only_asked() -> 
     hub, member, stranger = Hub(), Asker("member"), Asker("stranger")
 
     def room_is_deleted() -> RoomHead:
-        made.close_room(ROOM, "r")
+        made.close_room("r")
         return RoomHead(seq=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(lambda: RoomHead(seq=0, active_now=1), room_is_deleted))

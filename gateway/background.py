@@ -1,0 +1,33 @@
+"""Tasks that end with a context, while other tasks of the same group continue."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+@contextmanager
+def background(tasks: asyncio.TaskGroup) -> Iterator[Spawn]:
+    """Yield a function that starts a task in the group, to be cancelled when the context ends.
+
+    A task that is started after that is cancelled at once.
+    """
+    running: set[asyncio.Task[None]] = set()
+    is_open = True
+
+    def spawn(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = tasks.create_task(work)
+        running.add(task)
+        task.add_done_callback(running.discard)
+        if not is_open:
+            task.cancel()
+        return task
+
+    try:
+        yield spawn
+    finally:
+        is_open = False
+        for task in list(running):
+            task.cancel()

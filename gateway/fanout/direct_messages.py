@@ -1,0 +1,119 @@
+"""Direct messages: rooms that a user's sockets join without having subscribed. Pure.
+
+A direct message arrives on the channels of its two users. On each of these channels the messages are in order, but one
+may run ahead of the other. Where the room has passed on for one user what is the first message for the other user's
+sockets, it goes back to there (`Stream.rewind`).
+
+After a loss of lines, the seqs of a room show the gap only to sockets that know the room. For all others, messages wait
+(`hold`) until the lost ones are known (`catch_up`, `release`).
+"""
+
+from collections.abc import Sequence
+
+from gateway.fanout.channel import Channel
+from gateway.fanout.lane import Sink
+from gateway.fanout.registry import Registry
+from gateway.fanout.wire import text_frame
+from shared.bus.delivery import Delivery, room_channel, user_channel
+from shared.commands.chat import DirectPost
+
+HELD_MAX_BYTES = 16 * 1024 * 1024
+LEFT_MAX = 64
+
+
+class DirectMessages:
+    """Delivers direct messages. At most 16 MB wait during a loss; beyond that, sockets new to the room are stranded."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._held: list[Delivery] | None = None  # None unless lines may have been lost
+        self._held_bytes = 0
+        self._left: dict[Sink, dict[str, int]] = {}  # up to where sockets had the channels that they have left
+
+    def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
+        """Take a message from a user's channel: from now on the user's sockets listen to its room."""
+        name, data = room_channel(delivery.key), text_frame(delivery.frame)
+        fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.seq}
+        if fresh and self._held is not None:
+            self._keep(delivery, len(data))
+            return
+        room = self._registry.open(name)
+        room.go_live_unasked(fresh, delivery.seq, now_s)
+        room.note_direct(users.live, delivery.seq)
+        for sink in fresh:
+            self._registry.add(sink, name)
+        if self._registry.discard_empty(room):
+            return
+        room.deliver_ordered(delivery.seq, data, now_s)
+        if not room.stream.late:
+            room.stream.note_gap()
+
+    def hold(self) -> None:
+        """Hold messages of rooms that are new to a socket, until `release`: lines may have been lost."""
+        if self._held is None:
+            self._held, self._held_bytes = [], 0
+
+    def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
+        """Take the recent messages of a user's direct room, the newest last.
+
+        They become gaps for those sockets that were connected at the time and do not know the room.
+        """
+        users = self._registry.channels.get(user_channel(user_id))
+        if users is None:
+            return
+        name = room_channel(room_id)
+        for sink in self._new_to(name, users):
+            had = self._had(sink, name)
+            missed = (post.seq for post in posts if post.created_at_ms >= sink.opened_ms and post.seq > had)
+            if (first := next(missed, None)) is not None:
+                room = self._registry.add(sink, name)
+                room.catch_up_unasked(sink, first - 1, now_s)
+                room.note_head(posts[-1].seq)
+
+    def release(self, now_s: float) -> None:
+        """Deliver the held messages: all that can be known about lost ones is known."""
+        held, self._held = self._held or [], None
+        for delivery in held:
+            users = self._registry.channels.get(delivery.channel)
+            if users is not None:
+                self.deliver(users, delivery, now_s)
+
+    def note_left(self, sink: Sink, channel: Channel) -> None:
+        """Remember where a socket stood that leaves a channel: the oldest of more than 64 channels is forgotten."""
+        seq = channel.position(sink)
+        if seq is not None:
+            left = self._left.setdefault(sink, {})
+            left.pop(channel.name, None)
+            left[channel.name] = seq
+            if len(left) > LEFT_MAX:
+                del left[next(iter(left))]
+
+    def forget(self, sink: Sink) -> None:
+        """Forget a socket that is gone."""
+        self._left.pop(sink, None)
+
+    def _new_to(self, name: str, users: Channel) -> set[Sink]:
+        """Return those of a user's sockets that are not on a room."""
+        room = self._registry.channels.get(name)
+        return set(users.live) if room is None else users.live - set(room.sinks())
+
+    def _had(self, sink: Sink, name: str) -> int:
+        """Return up to where a socket had a channel that it has left; 0 if it never had it."""
+        return self._left.get(sink, {}).get(name, 0)
+
+    def _keep(self, delivery: Delivery, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        if self._held is not None and self._held_bytes <= HELD_MAX_BYTES:
+            self._held.append(delivery)
+        else:
+            self._strand(delivery)
+
+    def _strand(self, delivery: Delivery) -> None:
+        """Strand the sockets that do not know the room of a message; to the others the message is a gap."""
+        name = room_channel(delivery.key)
+        users, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
+        if users is not None:
+            for sink in self._new_to(name, users):
+                sink.strand()
+        if room is not None:
+            room.note_head(delivery.seq)

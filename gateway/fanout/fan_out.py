@@ -1,0 +1,60 @@
+"""The fan-out of one gateway process: its parts put together, and what they need regularly."""
+
+import asyncio
+
+from gateway.backend import Backend
+from gateway.background import Spawn
+from gateway.fanout.bindings import ShardBindings
+from gateway.fanout.flusher import Flusher
+from gateway.fanout.gap_filler import GapFiller
+from gateway.fanout.hub import Hub
+from gateway.fanout.listeners import Listeners
+from gateway.fanout.recovery import Recovery
+from gateway.fanout.relay import OnControl, Relay
+from gateway.fanout.retries import Retries
+from shared.bus.bus import Bus
+from shared.bus.delivery import CONTROL_CHANNEL
+from shared.bus.topology import gateway_queue
+
+SWEEP_INTERVAL_S = 0.5
+
+
+class FanOut:
+    """Delivers what arrives on this gateway's queue. `hub`, `listeners` and `recovery` serve the sockets."""
+
+    def __init__(self, bus: Bus, backend: Backend, node_id: str, spawn: Spawn) -> None:
+        self._bus = bus
+        self._queue = gateway_queue(node_id)
+        self._flusher = Flusher()
+        self._bindings = ShardBindings(bus, self._queue.name)
+        self._retries = Retries()
+        self._loop = asyncio.get_running_loop()
+        self.hub = Hub(self._flusher.schedule)
+        self.listeners = Listeners(self.hub, self._bindings)
+        self._gaps = GapFiller(self.hub, backend, self._retries, spawn)
+        self.recovery = Recovery(self.hub, backend, self.listeners, self._gaps, self._retries, spawn)
+        self.readiness = self._bindings.readiness
+
+    async def run(self, on_control: OnControl) -> None:
+        """Relay until cancelled. `on_control` takes each CONTROL delivery."""
+        relay = Relay(self.hub, self._gaps, on_control)
+        self._bus.on_disconnected.append(self.recovery.on_disconnected)  # before the next connection brings a line
+        self._bus.on_connected.append(self.recovery.on_connected)
+        await self._bus.listen(self._queue, relay.on_body)
+        await self._retries.run(lambda: self._bindings.require(CONTROL_CHANNEL))
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            relay.measure()
+            relay.end_typing()
+            self._flusher.measure()
+            self._sweep()
+            await self._bindings.unbind_idle()
+
+    def _sweep(self) -> None:
+        """Do what the hub's channels need after some time."""
+        now_s = self._loop.time()
+        self.recovery.note_alive()
+        self.hub.note_overdue(now_s)
+        for sink, name in self.hub.give_up(now_s):
+            self.listeners.leave(sink, name)
+        self._gaps.fill_gaps()

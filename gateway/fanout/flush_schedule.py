@@ -1,0 +1,64 @@
+"""Flush schedule: which lanes hold items, and when each is written. Pure; the clock is an argument."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+from gateway.fanout.lane import Lane, Written
+
+GATHER_MIN_S = 0.005
+GATHER_MAX_S = 0.030
+GATHER_TURNS = 2.0  # a lane gathers for twice the duration of a flush, which leaves half of the time for other work
+
+
+def _ignore(_: float) -> None:
+    """Report nothing."""
+
+
+class FlushSchedule:
+    """A heap of the lanes that are due, and the pace of all lanes.
+
+    `on_due(due_s)` reports that a lane is due earlier than all others: the owner must call `flush` then. O(log lanes)
+    for each lane and flush, nothing for each item.
+    """
+
+    def __init__(self, on_due: Callable[[float], None] = _ignore) -> None:
+        self.written = Written()
+        self.gather_s = GATHER_MIN_S
+        self._on_due = on_due
+        self._due: list[tuple[float, int, Lane]] = []
+        self._numbers = itertools.count()  # breaks ties: lanes have no order
+
+    def add(self, lane: Lane, now_s: float) -> None:
+        """Flush a lane that has received an item and is not yet `due`."""
+        lane.due = True
+        due_s = lane.due_at_s(now_s, self.gather_s)
+        is_first = not self._due or due_s < self._due[0][0]
+        heapq.heappush(self._due, (due_s, next(self._numbers), lane))
+        if is_first:
+            self._on_due(due_s)
+
+    def flush(self, now_s: float) -> None:
+        """Write every lane that is due."""
+        while self._due and self._due[0][0] <= now_s:
+            lane = heapq.heappop(self._due)[2]
+            lane.due = False
+            lane.flush(now_s, self.written)
+
+    def flush_early(self, lane: Lane) -> None:
+        """Write a lane before its sockets change. Its pace stays as it is."""
+        if lane.items:
+            lane.flush(lane.flushed_at_s, self.written)
+
+    def pace(self, flush_s: float) -> None:
+        """Let lanes gather for longer, up to 30 ms, the longer the last flush took (`flush_s`, up to its last write).
+
+        The pace recovers slowly, so that one quick flush among slow ones changes little.
+        """
+        wanted_s = min(max(GATHER_TURNS * flush_s, GATHER_MIN_S), GATHER_MAX_S)
+        self.gather_s = max(wanted_s, (wanted_s + 3 * self.gather_s) / 4)
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When `flush` has work next; None while no lane is due."""
+        return self._due[0][0] if self._due else None

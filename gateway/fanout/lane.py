@@ -1,0 +1,78 @@
+"""Lanes: sockets that receive the same bytes at the same time. Pure."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.fanout.batch import Batch, Item
+
+
+class Sink(Protocol):
+    """A socket, as the fan-out sees it. No method raises, and none calls back into the fan-out."""
+
+    user_id: str
+    session_id: str
+    opened_ms: int
+
+    def write(self, batch: Batch) -> None:
+        """Send a batch; a slow socket queues the items that must not be dropped."""
+
+    def unsubscribed(self, channel: str) -> None:
+        """Record that the server has ended the socket's subscription."""
+
+    def strand(self) -> None:
+        """Close the socket, which cannot be brought up to date, so that its client resumes."""
+
+
+class Written:
+    """Counts of writes since the metrics last took them. `sample` is the first buffer of a flush."""
+
+    __slots__ = ("frames", "sample", "size_bytes", "writes")
+
+    def __init__(self, sample: bytes | None = None) -> None:
+        self.writes = 0
+        self.frames = 0
+        self.size_bytes = 0
+        self.sample = sample
+
+    def add(self, sockets: int, frames: int, size_bytes: int) -> None:
+        """Count `frames` of `size_bytes` in total, written to each of `sockets`."""
+        self.writes += sockets
+        self.frames += sockets * frames
+        self.size_bytes += sockets * size_bytes
+
+
+class Lane:
+    """A set of sockets and the items that wait for their next common write."""
+
+    __slots__ = ("due", "flushed_at_s", "items", "sinks")
+
+    is_sampled = True  # whether a buffer of this lane may become `Written.sample`
+
+    def __init__(self) -> None:
+        self.sinks: set[Sink] = set()
+        self.items: list[Item] = []
+        self.flushed_at_s = 0.0
+        self.due = False
+
+    def due_at_s(self, now_s: float, gather_s: float) -> float:
+        """Return when the lane is to be flushed: at once after an idle moment, else `gather_s` after the last flush."""
+        return max(self.flushed_at_s + gather_s, now_s)
+
+    def flush(self, now_s: float, written: Written) -> None:
+        """Write the waiting items. HOT: one call per socket and nothing else."""
+        items, self.items = self.items, []
+        self.flushed_at_s = now_s
+        if not items:
+            return
+        batch = Batch(items)
+        for sink in self.sinks:
+            sink.write(batch)
+        written.add(len(self.sinks), len(items), len(batch.data))
+        if self.is_sampled and written.sample is None and self.sinks:
+            written.sample = batch.data
+
+
+def send(sink: Sink, frames: Sequence[bytes]) -> None:
+    """Write complete frames to one socket, lossless and in order."""
+    if frames:
+        sink.write(Batch.lossless(frames))

@@ -1,0 +1,84 @@
+"""The prices of one symbol: the newest one, at the rate that each subscriber chose. Pure."""
+
+import math
+from collections.abc import Iterator
+
+from gateway.fanout.batch import Item
+from gateway.fanout.flush_schedule import FlushSchedule
+from gateway.fanout.frame_peek import marks_staleness
+from gateway.fanout.lane import Lane, Sink
+from gateway.fanout.wire import text_frame
+from shared.bus.delivery import Delivery, DeliveryClass
+
+PRICE_GRID_S = 1.0 / 50  # prices of all symbols leave together, so that a socket gets one write for all its symbols
+RATE_MAX = 50
+
+
+class PriceLane(Lane):
+    """A lane that conflates: it keeps the newest price, and the newest staleness mark before it."""
+
+    __slots__ = ("interval_s",)
+
+    is_sampled = False
+
+    def __init__(self, interval_s: float) -> None:
+        super().__init__()
+        self.interval_s = interval_s
+
+    def due_at_s(self, now_s: float, gather_s: float) -> float:
+        """Return when the lane is to be flushed: at its rate, on the grid that all symbols share."""
+        due_s = self.flushed_at_s + self.interval_s
+        return now_s if due_s <= now_s else math.ceil(due_s / PRICE_GRID_S) * PRICE_GRID_S
+
+    def keep(self, item: Item) -> None:
+        """Replace the waiting price. A staleness mark is announced once, so ordinary prices do not replace it."""
+        marks = [] if item.marks_staleness else [waiting for waiting in self.items if waiting.marks_staleness]
+        self.items = [*marks, item]
+
+
+class Prices:
+    """The subscribers of one symbol, in at most 50 lanes, one for each rate."""
+
+    __slots__ = ("_schedule", "lanes", "newest", "newest_seq")
+
+    def __init__(self, schedule: FlushSchedule) -> None:
+        self._schedule = schedule
+        self.lanes: dict[float, PriceLane] = {}
+        self.newest: Item | None = None
+        self.newest_seq = 0
+
+    def add(self, sink: Sink, max_rate: float, now_s: float) -> None:
+        """Send `sink` at most `max_rate` prices per second. Rates are rounded to whole numbers from 1 to 50."""
+        interval_s = 1.0 / min(max(round(max_rate), 1), RATE_MAX)
+        lane = self.lanes.get(interval_s)
+        if lane is None:
+            lane = self.lanes[interval_s] = PriceLane(interval_s)
+            lane.flushed_at_s = 0.0 if self.newest is None else now_s  # the newest price counts towards the rate
+        lane.sinks.add(sink)
+
+    def remove(self, sink: Sink) -> None:
+        """Send `sink` no more prices."""
+        for interval_s, lane in list(self.lanes.items()):
+            lane.sinks.discard(sink)
+            if not lane.sinks:
+                del self.lanes[interval_s]
+
+    def sinks(self) -> Iterator[Sink]:
+        """Yield every subscriber."""
+        for lane in self.lanes.values():
+            yield from lane.sinks
+
+    def deliver(self, delivery: Delivery, now_s: float) -> None:
+        """Take a price; one that is not newer than the newest is dropped. HOT."""
+        if delivery.seq <= self.newest_seq and self.newest is not None:
+            return
+        item = Item(DeliveryClass.LATEST, delivery.channel, text_frame(delivery.frame), marks_staleness(delivery.frame))
+        self.newest, self.newest_seq = item, delivery.seq
+        for lane in self.lanes.values():
+            lane.keep(item)
+            if not lane.due:
+                self._schedule.add(lane, now_s)
+
+    def forget(self) -> None:
+        """Forget the newest price: later ones may have been lost."""
+        self.newest = None

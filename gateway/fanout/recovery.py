@@ -1,0 +1,183 @@
+"""Recovery after lost lines, and checks whether subscribers still have access.
+
+Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. A lossless
+channel shows the loss as a gap in its seqs. After every reconnect, every channel is checked: rooms by asking the
+partition for each subscriber, which also notices memberships that ended meanwhile. Until the partition has answered for
+a subscriber, the hub buffers for it: nothing is shown without access, and nothing is lost.
+
+    connected ── on_disconnected ──> hold every room and unknown direct rooms; cancel the recheck in flight
+        ^                               │
+        └── every answer applied ── on_connected: fetch prices, recent direct messages, room heads, inbox heads
+"""
+
+import asyncio
+import itertools
+from functools import partial
+
+from gateway import metrics
+from gateway.backend import Backend
+from gateway.background import Spawn
+from gateway.fanout.gap_filler import GapFiller
+from gateway.fanout.hub import Hub
+from gateway.fanout.listeners import Listeners
+from gateway.fanout.price_snapshot import SYSTEM, fetch_prices
+from gateway.fanout.retries import Retries
+from shared.bus.delivery import ChannelKind, ChannelName, inbox_channel, room_channel
+from shared.commands.command import Caller
+from shared.errors import ErrorCode, Refusal
+from shared.telemetry import logs
+from shared.times import now_ms
+
+log = logs.get(__name__)
+
+LOST_FOR_MS = 30_000  # a broken connection may have been silent for so long before it was noticed
+
+
+class Recovery:
+    """Repairs the hub of one gateway process. `on_disconnected` and `on_connected` are hooks of `Bus`."""
+
+    def __init__(
+        self, hub: Hub, backend: Backend, listeners: Listeners, gaps: GapFiller, retries: Retries, spawn: Spawn
+    ) -> None:
+        self._hub = hub
+        self._backend = backend
+        self._listeners = listeners
+        self._gaps = gaps
+        self._retries = retries
+        self._spawn = spawn
+        self._loop = asyncio.get_running_loop()
+        self._was_connected = False
+        self._alive_at_ms = now_ms()
+        self._directs_lost_since_ms: int | None = None  # None unless direct messages may be missing
+        self._losses = 0
+        self._checks = itertools.count(1)
+        self._rechecking: asyncio.Task[None] | None = None
+
+    def note_alive(self) -> None:
+        """Record that the process runs: a frozen one does not, and may have lost lines since its last call."""
+        self._alive_at_ms = now_ms()
+
+    def recheck(self, room_id: str) -> None:
+        """Ask again whether each subscriber of a room still has access.
+
+        Nothing more is shown to a subscriber until its answer is there. Then it continues from where it stood, or is
+        unsubscribed.
+        """
+        self._spawn(self._recheck_room(room_id, self._hold(room_id)))
+
+    # The connection -------------------------------------------------------------------------------------------------
+
+    def on_disconnected(self) -> None:
+        """Hold all rooms. Rechecks in flight predate this loss: their answers are incomplete, so cancel them."""
+        self._losses += 1
+        if self._rechecking is not None:
+            self._rechecking.cancel()
+        if self._was_connected:
+            self._hold_all()
+
+    async def on_connected(self) -> None:
+        """Check every channel: lines may have been lost, unless this is the first connection."""
+        if self._was_connected:
+            self._rechecking = self._spawn(self._recheck_all(self._hold_all()))
+        self._was_connected = True
+
+    def _hold_all(self) -> dict[str, int]:
+        """Hold all rooms, and the direct rooms that are new to a socket. Return the number of each room's check."""
+        self._hub.directs.hold()
+        if self._directs_lost_since_ms is None:
+            self._directs_lost_since_ms = self._alive_at_ms - LOST_FOR_MS
+        return {room_id: self._hold(room_id) for room_id in self._keys(ChannelKind.ROOM)}
+
+    def _hold(self, room_id: str) -> int:
+        check = next(self._checks)
+        self._hub.hold(room_channel(room_id), check)
+        return check
+
+    def _keys(self, kind: ChannelKind) -> list[str]:
+        """Return the keys of all channels of a kind."""
+        names = map(ChannelName.parse, self._hub.channels)
+        return [name.key for name in names if name.kind is kind]
+
+    async def _recheck_all(self, checks: dict[str, int]) -> None:
+        self._hub.forget_prices()
+        log.info("rechecking_channels", channels=len(self._hub.channels))
+        symbols, user_ids = self._keys(ChannelKind.MARKET), self._keys(ChannelKind.INBOX)
+        async with asyncio.TaskGroup() as tasks:
+            if symbols:
+                tasks.create_task(self._retries.run(partial(fetch_prices, self._backend, self._hub, symbols)))
+            tasks.create_task(self._recheck_directs())
+            for room_id, check in checks.items():
+                tasks.create_task(self._recheck_room(room_id, check))
+            for user_id in user_ids:
+                tasks.create_task(self._recheck_inbox(user_id))
+
+    # Rooms and inboxes ----------------------------------------------------------------------------------------------
+
+    async def _recheck_room(self, room_id: str, check: int) -> None:
+        users = {sink.user_id for sink in self._hub.sinks_of(room_channel(room_id))}
+        await asyncio.gather(*(self._recheck_user(room_id, user_id, check) for user_id in users))
+
+    async def _recheck_user(self, room_id: str, user_id: str, check: int) -> None:
+        name = room_channel(room_id)
+
+        def listens() -> bool:
+            return any(sink.user_id == user_id for sink in self._hub.sinks_of(name))
+
+        if not await self._retries.run(partial(self._ask_room, room_id, user_id, check), listens):
+            self._listeners.evict(name, user_id)
+
+    async def _ask_room(self, room_id: str, user_id: str, check: int) -> None:
+        name = room_channel(room_id)
+        try:
+            head = await self._backend.subscribe_room(Caller(user_id=user_id), room_id)
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.NOT_FOUND:
+                raise
+            self._listeners.evict(name, user_id)
+            return
+        channel = self._hub.channels.get(name)
+        if channel is None:
+            return
+        for sink in list(channel.sinks()):
+            if sink.user_id == user_id:
+                channel.pass_check(sink, check, head.seq, self._loop.time())
+        channel.note_head(head.seq)
+        self._gaps.fill_gaps()
+
+    async def _recheck_inbox(self, user_id: str) -> None:
+        name = inbox_channel(user_id)
+        await self._retries.run(partial(self._ask_inbox, user_id), lambda: name in self._hub.channels)
+
+    async def _ask_inbox(self, user_id: str) -> None:
+        head = await self._backend.open_inbox(Caller(user_id=user_id), None)
+        self._hub.note_head(inbox_channel(user_id), head.seq)
+        self._gaps.fill_gaps()
+
+    # Direct messages ------------------------------------------------------------------------------------------------
+
+    async def _recheck_directs(self) -> None:
+        """Fetch recent direct messages: no seq shows a loss in a room that a socket does not know yet."""
+        losses = self._losses
+        is_known = await self._retries.run(self._ask_directs)
+        if losses != self._losses:
+            return  # another loss happened meanwhile, and its recheck begins anew
+        if not is_known:
+            metrics.GAPS_LOST.inc()
+        self._directs_lost_since_ms = None
+        self._hub.directs.release(self._loop.time())
+        self._gaps.fill_gaps()
+
+    async def _ask_directs(self) -> None:
+        users = tuple(self._keys(ChannelKind.USER))
+        if not users or self._directs_lost_since_ms is None:
+            return
+        losses = self._losses
+        answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
+        if losses != self._losses:
+            return
+        for room in answer.rooms:
+            for user_id in room.user_ids:
+                self._hub.directs.catch_up(user_id, room.room_id, room.posts, self._loop.time())
+        if not answer.is_whole:
+            log.error("recent_directs_truncated", since_ms=self._directs_lost_since_ms)
+            metrics.GAPS_LOST.inc()

@@ -1,0 +1,164 @@
+"""The items of one channel, in order, on their way to its LIVE and LATE sockets. Pure.
+
+The lane's sinks are LIVE. A LATE socket already has the items that the stream passes on next: it went live on an answer
+that was ahead of the stream, or the stream went back for another socket. It rejoins the lane when the stream is where
+the socket is. See `subscriber` for all states.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from gateway.fanout.batch import Item
+from gateway.fanout.flush_schedule import FlushSchedule
+from gateway.fanout.lane import Lane, Sink, send
+from gateway.fanout.resequencer import Gap, Resequencer
+from shared.bus.delivery import DeliveryClass
+
+OVERDUE_S = 1.0
+
+
+class Attention:
+    """The names of the channels that need care from outside: `gaps` to be filled, and states that end with time."""
+
+    __slots__ = ("gaps", "late", "lingering")
+
+    def __init__(self) -> None:
+        self.gaps: set[str] = set()
+        self.late: set[str] = set()
+        self.lingering: set[str] = set()
+
+
+class Stream:
+    """A resequencer and the lane behind it."""
+
+    __slots__ = ("_attention", "_late_since_s", "_name", "_order", "_schedule", "lane", "late")
+
+    def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
+        self.lane = Lane()
+        self.late: dict[Sink, int] = {}  # up to which seq each LATE socket has everything
+        self._name = name
+        self._schedule = schedule
+        self._attention = attention
+        self._order = Resequencer()
+        self._late_since_s = 0.0
+
+    @property
+    def last_seq(self) -> int | None:
+        """The last seq passed on; None while nobody listens."""
+        return self._order.last_seq
+
+    def sinks(self) -> Iterator[Sink]:
+        """Yield every LIVE and LATE socket."""
+        yield from self.lane.sinks
+        yield from self.late
+
+    def position(self, sink: Sink) -> int | None:
+        """Return up to where a LIVE or LATE socket has everything."""
+        return self._order.last_seq if sink in self.lane.sinks else self.late.get(sink)
+
+    def early(self) -> dict[int, bytes]:
+        """Return the items that arrived and cannot be passed on yet, by seq."""
+        return self._order.early()
+
+    def missing(self) -> Gap | None:
+        """Return the gap to be filled, if there is one."""
+        return self._order.missing(self._name)
+
+    # Items ----------------------------------------------------------------------------------------------------------
+
+    def offer(self, seq: int, data: bytes, now_s: float) -> None:
+        """Take an item, and put the items that are now due on the lane. HOT."""
+        due = self._order.offer(seq, data)
+        if due:
+            self._pass_on(due, now_s)
+        elif self._order.head_seq > (self._order.last_seq or 0):
+            self.note_gap()
+
+    def offer_again(self, items: Mapping[int, bytes], now_s: float) -> None:
+        """Take items that were buffered for one socket. The stream drops those that it has passed on."""
+        for seq, data in sorted(items.items()):
+            self._pass_on(self._order.offer(seq, data), now_s)
+
+    def skip_to(self, seq: int, now_s: float) -> None:
+        """Give up the items missing up to `seq`."""
+        self._pass_on(self._order.skip_to(seq), now_s)
+        self.note_gap()
+
+    def put(self, item: Item, now_s: float) -> None:
+        """Put an item on the lane. HOT."""
+        lane = self.lane
+        lane.items.append(item)
+        if not lane.due:
+            self._schedule.add(lane, now_s)
+
+    def send(self, sink: Sink, frames: Sequence[bytes]) -> None:
+        """Write complete frames to one socket, lossless and in order."""
+        if frames:
+            send(sink, frames)
+            self._schedule.written.add(1, len(frames), sum(map(len, frames)))
+
+    def flush(self) -> None:
+        """Write the waiting items now, before the lane's sockets change."""
+        self._schedule.flush_early(self.lane)
+
+    def _pass_on(self, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
+        for seq, data in due:
+            if self.late:
+                self._readmit_late(seq - 1, now_s)
+            self.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
+        if self.late and self._order.last_seq is not None:
+            self._readmit_late(self._order.last_seq, now_s)
+
+    def _readmit_late(self, seq: int, now_s: float) -> None:
+        """Make the LATE sockets LIVE that have everything up to `seq` and no more."""
+        arrived = [sink for sink, at_seq in self.late.items() if at_seq <= seq]
+        if arrived:
+            self.lane.flush(now_s, self._schedule.written)  # items up to and with `seq`, which these sockets have
+            for sink in arrived:
+                del self.late[sink]
+                self.lane.sinks.add(sink)
+
+    # Positions ------------------------------------------------------------------------------------------------------
+
+    def start(self, seq: int) -> None:
+        """Pass on the items after `seq` from now on, unless the stream has started."""
+        if self._order.last_seq is None:
+            self._order.start(seq)
+
+    def rewind(self, seq: int, now_s: float) -> None:
+        """Go back to `seq` for a new socket. The others are LATE until the stream is again where they are."""
+        if (last_seq := self._order.last_seq) is not None:
+            self.make_late(dict.fromkeys(self.lane.sinks, last_seq), now_s)
+            self.lane.sinks.clear()
+        self._order.rewind(seq)
+
+    def make_late(self, positions: dict[Sink, int], now_s: float) -> None:
+        """Make sockets LATE that have everything up to their positions, which are ahead of the stream."""
+        if not self.late:
+            self._late_since_s = now_s
+        self.late.update(positions)
+        self._attention.late.add(self._name)
+
+    def remove(self, sink: Sink) -> None:
+        """Forget a LIVE or LATE socket. The stream stops with the last one."""
+        self.lane.sinks.discard(sink)
+        self.late.pop(sink, None)
+        if not self.lane.sinks and not self.late:
+            self._order.stop()
+
+    # Gaps -----------------------------------------------------------------------------------------------------------
+
+    def note_head(self, seq: int) -> None:
+        """Record that the channel has an item `seq`."""
+        self._order.note_head(seq)
+
+    def note_gap(self) -> None:
+        """Ask for the channel's gap to be filled, if there is one."""
+        if self._order.missing(self._name) is not None:
+            self._attention.gaps.add(self._name)
+
+    def note_overdue(self, now_s: float) -> None:
+        """Note a gap if LATE sockets have waited for more than a second."""
+        if not self.late:
+            self._attention.late.discard(self._name)
+        elif now_s - self._late_since_s > OVERDUE_S:
+            self.note_gap()

@@ -1,0 +1,112 @@
+"""The states of a subscriber of one channel. Pure.
+
+    absent ── join ──> JOINING ── go_live ──> LIVE  or, where the answer is ahead of the channel,  LATE
+                        ^  │  │                ^                                                    │
+          join (retry)  │  │  └─ resume ───────┼── (it listened before: back to LIVE, LATE or HELD) │
+                        │  │ linger            └──────────── the channel has caught up ─────────────┘
+                      LINGERING
+                        └── not retried within 10 s: leaves, or is stranded if direct messages wait
+
+    LIVE, LATE ── hold ──> HELD ── pass_check ──> LIVE or LATE
+                            │ └─── access denied: leaves
+                            └───── join: JOINING, and still waiting for the check
+
+    LIVE ── rewind (another socket needs older items) ──> LATE
+    absent ── a direct message ──> LIVE
+
+LIVE sockets receive the channel's writes. LATE sockets already have what the channel passes on next and rejoin it after
+that. JOINING, HELD and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is
+lost before they go live, and nothing is repeated after it.
+
+LIVE and LATE have no object of their own: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a dict.
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from gateway.fanout.resequencer import BACKLOG_MAX
+
+LINGER_S = 10.0
+
+
+class SubscriberState(Enum):
+    """Where a socket stands on a channel."""
+
+    JOINING = auto()
+    HELD = auto()
+    LINGERING = auto()
+    LATE = auto()
+    LIVE = auto()
+
+
+class Subscriber:
+    """A socket that is JOINING, HELD or LINGERING, and the items that wait for it.
+
+    `at_seq` is where it stood if it listened before: it has everything up to there. At most 10,000 ordered items wait,
+    and as many unordered ones; ordered items beyond that become a gap to be filled.
+    """
+
+    __slots__ = (
+        "at_seq",
+        "buffered",
+        "check",
+        "direct_from",
+        "is_overtaken",
+        "lingers_until_s",
+        "state",
+        "unordered",
+    )
+
+    def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
+        self.state = SubscriberState.JOINING
+        self.at_seq = at_seq
+        self.direct_from = direct_from  # it receives a direct room without having subscribed, from behind this seq
+        self.buffered: dict[int, bytes] = {}
+        self.unordered: list[bytes] = []  # only during a check: a socket that subscribes does not miss these
+        self.check = 0  # the number of the check that it waits for; 0 without one
+        self.lingers_until_s = 0.0
+        self.is_overtaken = False  # a check began during its attempt: the answer may predate the cause of the check
+
+    def retry(self) -> None:
+        """Enter JOINING, from any state: the socket subscribes by itself."""
+        self.state = SubscriberState.JOINING
+
+    def hold(self, check: int) -> None:
+        """Enter HELD, to wait for a check."""
+        self.state = SubscriberState.HELD
+        self.check = check
+
+    def note_check(self, check: int) -> None:
+        """Note that a check of all subscribers begins.
+
+        A socket that listened before waits for this one instead of an earlier one. A socket that is JOINING keeps its
+        state, but has to ask once more.
+        """
+        self.is_overtaken = self.state is SubscriberState.JOINING
+        if self.check or self.at_seq is not None:
+            self.check = check
+
+    def take_overtaken(self) -> bool:
+        """Return whether a check began since the socket asked, once for each time."""
+        is_overtaken, self.is_overtaken = self.is_overtaken, False
+        return is_overtaken
+
+    def linger(self, now_s: float) -> None:
+        """Enter LINGERING: the attempt failed, and the client may try again."""
+        self.state = SubscriberState.LINGERING
+        self.lingers_until_s = now_s + LINGER_S
+
+    def note_direct(self, seq: int) -> None:
+        """Note that direct messages from `seq` on wait for a socket that lingers."""
+        if self.state is SubscriberState.LINGERING and self.direct_from is None:
+            self.direct_from = seq - 1
+
+    def keep_unordered(self, data: bytes) -> None:
+        """Buffer an item without an order, if a check holds the socket."""
+        if self.check and len(self.unordered) < BACKLOG_MAX:
+            self.unordered.append(data)
+
+    def all_between(self, after: int, through: int) -> Sequence[bytes] | None:
+        """Return the items with `after` < seq ≤ `through`, in order; None unless all of them are buffered."""
+        items = [data for seq, data in sorted(self.buffered.items()) if after < seq <= through]
+        return items if len(items) == through - after else None

@@ -1,0 +1,195 @@
+"""The HTTP server under the application: limits and time-outs before a request is complete, and RFC 6455 masking.
+
+It adapts aiohttp's server where that answers broken requests in plain text, or does not check what it should.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_websocket import WebSocketReader
+
+from gateway.admission.admission import Pace
+from gateway.http.app import from_http, from_status
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+URL_MAX_BYTES = 8190
+HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Must differ from URL_MAX_BYTES: see `handle_error`
+
+MASKED = 0x80
+RESERVED_BITS = b"\xf0\x80"
+
+HEADERS_MAX = 100
+HEAD_TIMEOUT_S = 10.0
+KEEPALIVE_TIMEOUT_S = 75.0  # longer than the time-out of load balancers
+
+
+class Runner(web.AppRunner):
+    """Runs the application, and sends the failure envelope for failures before the application is reached.
+
+    A connection that sends no complete request within 10 s is dropped, and so is one that is idle for 75 s.
+    """
+
+    __slots__ = ("_newcomers", "_pace")
+
+    def __init__(self, app: web.Application, pace: Pace, **options: Any) -> None:
+        self._pace = pace
+        self._newcomers = Newcomers()
+        app.on_response_prepare.append(self._answered)
+        super().__init__(
+            app,
+            access_log=None,
+            max_line_size=URL_MAX_BYTES,
+            max_field_size=HEADER_MAX_BYTES,
+            max_headers=HEADERS_MAX,
+            keepalive_timeout=KEEPALIVE_TIMEOUT_S,
+            auto_decompress=False,  # compressed bodies are refused: see `body_of`
+            **options,
+        )
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await server.request_handler(request)
+            except web.HTTPException as error:  # raised before the middlewares: an unknown Expect header
+                return from_http(error)
+
+        return _Server(handle, self._pace, self._newcomers, request_factory=server.request_factory, **self._kwargs)
+
+    async def _answered(self, request: web.Request, _: web.StreamResponse) -> None:
+        self._pace.settled(request.protocol)
+
+    def protocol(self) -> web.RequestHandler:
+        """Return the protocol for an accepted connection."""
+        assert self.server is not None  # noqa: S101 - `setup` was awaited
+        return self.server()
+
+    async def sweep(self) -> None:
+        """Drop connections that send their request too slowly or not at all, until cancelled."""
+        while True:
+            await asyncio.sleep(HEAD_TIMEOUT_S / 10)
+            self._newcomers.drop_late(time.monotonic())
+
+
+class Newcomers:
+    """The connections of the last HEAD_TIMEOUT_S, the oldest first: one sweep replaces a timer for each."""
+
+    def __init__(self) -> None:
+        self._opened_at_s: dict[_Connection, float] = {}
+
+    def add(self, connection: "_Connection", now_s: float) -> None:
+        """Add a connection that was made."""
+        self._opened_at_s[connection] = now_s
+
+    def discard(self, connection: "_Connection") -> None:
+        """Remove a connection that is gone."""
+        self._opened_at_s.pop(connection, None)
+
+    def drop_late(self, now_s: float) -> None:
+        """Forget the connections of HEAD_TIMEOUT_S ago, and drop those that have sent no request since."""
+        late = [connection for connection, at_s in self._opened_at_s.items() if now_s - at_s >= HEAD_TIMEOUT_S]
+        for connection in late:
+            del self._opened_at_s[connection]
+        if dropped := sum(connection.drop_if_silent() for connection in late):
+            log.info("request_timed_out", connections=dropped)
+
+
+class _Server(web.Server):
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        pace: Pace,
+        newcomers: Newcomers,
+        **options: Any,
+    ) -> None:
+        super().__init__(handler, **options)
+        self.pace = pace
+        self.newcomers = newcomers
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _MaskCheck:
+    """Checks that a client masks its first frame (RFC 6455, 5.1), which aiohttp's parser does not.
+
+    Then it steps aside. To the parser, an unmasked frame is presented as a protocol error: reserved bits that are set.
+    """
+
+    __slots__ = ("_begun", "_parser", "feed_data", "feed_eof")
+
+    def __init__(self, parser: WebSocketReader) -> None:
+        self._parser = parser
+        self._begun = b""
+        self.feed_data: Callable[[bytes], tuple[bool, bytes]] = self._first
+        self.feed_eof = parser.feed_eof
+
+    def _first(self, data: bytes) -> tuple[bool, bytes]:
+        data = self._begun + data
+        if len(data) < 2:
+            self._begun = data
+            return False, b""
+        self.feed_data = self._parser.feed_data
+        return self.feed_data(data if data[1] & MASKED else RESERVED_BITS)
+
+
+class _Connection(web.RequestHandler):
+    """A connection that answers broken HTTP with the failure envelope.
+
+    aiohttp would answer in plain text, and log the bytes that it could not parse, which may contain a token.
+    """
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: _Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server.newcomers.add(self, time.monotonic())
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._server.newcomers.discard(self)
+        self._server.pace.settled(self)
+
+    def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Turn the connection into a WebSocket."""
+        super().set_parser(cast(WebSocketReader, _MaskCheck(parser)), data_received_cb)
+
+    def drop_if_silent(self) -> bool:
+        """Drop the connection if it has sent no complete request. Return whether it was dropped."""
+        if self._request_count or self.transport is None:
+            return False
+        self.transport.abort()
+        return True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the failure envelope, and end the connection."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun and cannot be replaced")
+        if status >= 500:
+            log.error("http_failed", status=status, exc_info=exc)
+            response = from_status(status, "internal server error")
+        elif isinstance(exc, LineTooLong):
+            is_url = exc.args[1] == URL_MAX_BYTES
+            response = from_status(414, "the URL is too long") if is_url else from_status(431, "a header is too long")
+        else:
+            log.info("http_malformed", kind=type(exc).__name__)
+            response = from_status(status, "malformed HTTP")
+        response.force_close()
+        return response

@@ -1,0 +1,60 @@
+"""Control deliveries: what chat_service, notifier and other gateways ask of this gateway itself."""
+
+import msgspec
+
+from gateway.auth.revocations import RevocationListSync
+from gateway.fanout.listeners import Listeners
+from gateway.fanout.recovery import Recovery
+from gateway.live.connection_limit import ConnectionLimit
+from gateway.live.subscriptions import Subscriptions
+from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, Eviction
+from shared.commands.notifier import Revocation
+from shared.errors import Malformed
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+_eviction = msgspec.json.Decoder(Eviction)
+_revocation = msgspec.json.Decoder(Revocation)
+
+
+class ControlDispatcher:
+    """Dispatches each control delivery by its `ControlKind` and its channel."""
+
+    def __init__(
+        self,
+        listeners: Listeners,
+        recovery: Recovery,
+        subscriptions: Subscriptions,
+        connection_limit: ConnectionLimit,
+        revocations: RevocationListSync,
+    ) -> None:
+        self._listeners = listeners
+        self._recovery = recovery
+        self._subscriptions = subscriptions
+        self._connection_limit = connection_limit
+        self._revocations = revocations
+
+    def dispatch(self, delivery: Delivery) -> None:
+        """Take one control delivery. Raises msgspec.DecodeError for a frame that it cannot read.
+
+        A delivery of a kind that this release does not know is logged and passed over.
+        """
+        try:
+            kind, channel = ControlKind(delivery.key), ChannelName.parse(delivery.channel)
+        except (ValueError, Malformed):
+            log.error("unknown_control", key=delivery.key)
+            return
+        match kind, channel:
+            case ControlKind.EVICT, ChannelName(ChannelKind.ROOM):
+                self._listeners.evict(delivery.channel, _eviction.decode(delivery.frame).user_id)
+            case ControlKind.RECHECK, ChannelName(ChannelKind.ROOM, room_id):
+                self._recovery.recheck(room_id)
+            case ControlKind.ROOM_DELETED, ChannelName(ChannelKind.ROOM, room_id):
+                self._subscriptions.close_room(room_id)
+            case ControlKind.CONNECTION_COUNT, ChannelName(ChannelKind.USER, user_id):
+                self._connection_limit.observe(user_id, delivery.frame)
+            case ControlKind.REVOCATION, ChannelName(ChannelKind.CONTROL):
+                self._revocations.learn(_revocation.decode(delivery.frame))
+            case _:
+                log.error("misplaced_control", key=delivery.key, channel_kind=channel.kind)

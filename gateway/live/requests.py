@@ -1,0 +1,193 @@
+"""What the frames of an authenticated socket ask for: chat, typing, read marks, presence, subscriptions."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, assert_never
+
+import msgspec
+
+from gateway import metrics
+from gateway.backend import Backend, read_sent
+from gateway.live.socket import Socket
+from gateway.live.subscriptions import Subscriptions
+from shared.bus.delivery import community_channel, room_channel
+from shared.commands.chat import Sent
+from shared.commands.command import Reply
+from shared.errors import ErrorCode, Refusal, Unavailable
+from shared.protocol.client_frames import (
+    Auth,
+    ChatDirect,
+    ChatRead,
+    ChatroomTarget,
+    ChatSend,
+    ChatTyping,
+    CommunityTarget,
+    FrameRefused,
+    Incoming,
+    Ping,
+    PresenceGet,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    channel_name,
+    parse_subscription,
+)
+from shared.protocol.server_frames import ChatAckData, error_frame, frame
+from shared.protocol.validation import FrameId
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+
+class Requests:
+    """Performs the requests of all sockets of one gateway process."""
+
+    def __init__(
+        self, backend: Backend, subscriptions: Subscriptions, spawn: Callable[[Coroutine[Any, Any, None]], Any]
+    ) -> None:
+        self._backend = backend
+        self._subscriptions = subscriptions
+        self._spawn = spawn
+
+    async def perform(self, socket: Socket, incoming: Incoming) -> None:
+        """Do what a frame asks for and answer it.
+
+        Sends, read marks and typing are pipelined: they leave in the order of the frames, and are answered when their
+        replies arrive. All else is done before the socket's next frame is read.
+        """
+        match incoming.request:
+            case Subscribe(target):
+                await self._attempt(socket, incoming, self._subscriptions.subscribe(socket, target, incoming.id))
+            case Unsubscribe(target):
+                self._subscriptions.unsubscribe(socket, target, incoming.id)
+            case ChatSend() | ChatDirect() as request:
+                await self._send(socket, incoming, request)
+            case ChatTyping() as request:
+                await self._pipeline(socket, incoming, self._set_typing(socket, request, incoming.id))
+            case ChatRead() as request:
+                await self._pipeline(socket, incoming, self._mark_read(socket, request, incoming.id))
+            case PresenceGet() as request:
+                await self._attempt(socket, incoming, self._get_presence(socket, request, incoming.id))
+            case Auth() | Ping():
+                raise AssertionError("the session answers these itself")
+            case other:
+                assert_never(other)
+
+    async def restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
+        """Handle each entry of `auth.subscriptions` as the subscribe frame that it is.
+
+        Entries for the same channel are handled in order, different channels concurrently. Communities that a renewed
+        token no longer names are unsubscribed first.
+        """
+        self._subscriptions.end_communities(socket)
+        by_channel: dict[str, list[Incoming]] = {}
+        for entry in entries:
+            try:
+                incoming = parse_subscription(entry)
+            except FrameRefused as refused:
+                socket.send(error_frame(refused, refused.name, refused.id))
+                continue
+            by_channel.setdefault(_channel_key(incoming.request), []).append(incoming)
+
+        async def in_order(incomings: list[Incoming]) -> None:
+            for incoming in incomings:
+                await self.perform(socket, incoming)
+
+        await asyncio.gather(*map(in_order, by_channel.values()))
+
+    async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
+        """Begin `work` without awaiting it. At most 64 requests of a socket are in flight; then its reader waits."""
+        await socket.in_flight.begin()
+        if socket.closing:  # nobody could be answered; the client sends the frame again elsewhere
+            work.close()
+            socket.in_flight.end()
+            return
+        task = self._spawn(self._attempt(socket, incoming, work))
+        task.add_done_callback(lambda _: socket.in_flight.end())
+
+    async def _attempt(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`, and answer any failure with an error frame."""
+        try:
+            await work
+        except Exception as error:  # the wall around one socket
+            self._answer_error(socket, incoming, error)
+
+    def _answer_error(self, socket: Socket, incoming: Incoming, error: Exception) -> None:
+        match error:
+            case Refusal():
+                refusal = error
+            case Unavailable():
+                refusal = Refusal(ErrorCode.UNAVAILABLE, str(error))
+            case _:
+                log.error("frame_failed", type=incoming.name, exc_info=error)
+                refusal = Refusal(ErrorCode.INTERNAL, "internal server error")
+        metrics.ERRORS_OUT.labels(refusal.code).inc()
+        socket.send(error_frame(refusal, incoming.name, incoming.id))
+
+    # Chat -----------------------------------------------------------------------------------------------------------
+
+    async def _send(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
+        """Send a message as `_pipeline` would. HOT: a callback replaces the task."""
+        await socket.in_flight.begin()
+        if socket.closing:
+            socket.in_flight.end()
+            return
+        caller, key = socket.caller, request.client_message_id
+        try:
+            if isinstance(request, ChatSend):
+                reply = self._backend.send_message(caller, request.chatroom_id, request.message, key)
+            else:
+                reply = self._backend.send_direct(caller, request.user_id, request.message, key)
+        except Refusal as refusal:
+            socket.in_flight.end()
+            self._answer_error(socket, incoming, refusal)
+            return
+        reply.add_done_callback(partial(self._answer_sent, socket, incoming))
+
+    def _answer_sent(self, socket: Socket, incoming: Incoming, reply: "asyncio.Future[Reply]") -> None:
+        socket.in_flight.end()
+        try:
+            answer = frame("chat:ack", _ack(read_sent(reply.result())), incoming.id)
+        except Exception as error:  # the wall around one socket
+            self._answer_error(socket, incoming, error)
+        else:
+            socket.send(answer)
+
+    async def _set_typing(self, socket: Socket, request: ChatTyping, id: FrameId | None) -> None:
+        mark = await self._backend.set_typing(socket.caller, request.chatroom_id, request.is_typing)
+        if id is not None:
+            socket.send(frame("chat:typing", mark, id))
+
+    async def _mark_read(self, socket: Socket, request: ChatRead, id: FrameId | None) -> None:
+        mark = await self._backend.mark_read(socket.caller, request.chatroom_id, request.seq, socket.session_id)
+        if id is not None:
+            socket.send(frame("chat:read", mark, id))
+
+    async def _get_presence(self, socket: Socket, request: PresenceGet, id: FrameId | None) -> None:
+        state = await self._backend.presence(socket.caller, tuple(request.user_ids))
+        socket.send(frame("presence:state", state, id))
+
+
+def _channel_key(request: Request) -> str:
+    """Return what subscriptions have in common that must be handled in order."""
+    match request:
+        case Subscribe(ChatroomTarget() as target):
+            return room_channel(target.chatroom_id)
+        case Subscribe(CommunityTarget() as target):
+            return community_channel(target.community_id)
+        case Subscribe(target):
+            return channel_name(target)
+        case _:
+            return ""
+
+
+def _ack(sent: Sent) -> ChatAckData:
+    message = sent.message
+    return ChatAckData(
+        chatroom_id=message.chatroom_id,
+        message_id=message.id,
+        seq=message.seq,
+        client_message_id=message.client_message_id,
+        timestamp=message.created_at,
+    )

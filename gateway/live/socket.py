@@ -1,0 +1,207 @@
+"""One client connection: writing to it, and closing it."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from gateway import metrics
+from gateway.fanout.batch import Batch
+from gateway.fanout.wire import text_frame
+from gateway.live.in_flight import InFlight
+from gateway.live.send_queue import Outbox
+from gateway.live.session import Close, Session
+from shared.commands.command import Caller
+from shared.protocol.close_codes import CloseCode
+from shared.times import now_ms
+
+SLOW_BYTES = 256 * 1024
+DRAINED_BYTES = 64 * 1024
+CLOSE_TIMEOUT_S = 2.0
+FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
+
+
+class SocketOwner(Protocol):
+    """What a socket needs from `Connections`, which holds it."""
+
+    answers: int
+    answer_bytes: int
+
+    def became_slow(self, socket: "Socket") -> None:
+        """Drain a slow socket from now on."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
+        """Start a task."""
+
+
+class Socket:
+    """One client connection. Implements `lane.Sink`. Frames bypass aiohttp and are written to the transport itself."""
+
+    __slots__ = (
+        "_owner",
+        "_transport",
+        "_ws",
+        "closing",
+        "deflates",
+        "in_flight",
+        "is_present",
+        "opened_ms",
+        "outbox",
+        "session",
+        "session_id",
+        "user_id",
+    )
+
+    def __init__(
+        self, owner: SocketOwner, ws: web.WebSocketResponse, transport: asyncio.Transport, session: Session
+    ) -> None:
+        self.session = session
+        self.session_id = session.id
+        self.user_id = ""
+        self.opened_ms = now_ms()
+        self.outbox: Outbox | None = None
+        self.closing = False
+        self.deflates = False  # negotiated compression (RFC 7692)
+        self.is_present = False  # counted in the roster
+        self.in_flight = InFlight()
+        self._owner = owner
+        self._ws = ws
+        self._transport = transport
+
+    @property
+    def caller(self) -> Caller:
+        """The user of an authenticated socket."""
+        identity = self.session.identity
+        assert identity is not None  # noqa: S101 - the session refuses everything before authentication
+        return identity.caller
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can reach the client any more."""
+        return self.closing or self._transport.is_closing()
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Send one JSON frame, which is never dropped."""
+        data = text_frame(frame)
+        self._owner.answers += 1
+        self._owner.answer_bytes += len(data)
+        self.write(Batch.lossless((data,)))
+
+    def write(self, batch: Batch) -> None:
+        """See `lane.Sink`. HOT: called once per socket and flush."""
+        if self.closing:
+            return
+        if self.outbox is None:
+            try:
+                if self._transport.get_write_buffer_size() <= SLOW_BYTES:
+                    self._transport.write(batch.deflated if self.deflates else batch.data)
+                    return
+            except Exception:  # the wall around one socket: a dead one must not break the flush of the others
+                self._lose()
+                return
+            self.outbox = Outbox()
+            self._owner.became_slow(self)
+        if not self.outbox.add(batch.items):
+            metrics.SLOW_CLOSES.inc()
+            self.close(Close(CloseCode.SLOW, "reading too slowly"))
+
+    def drain(self) -> bool:
+        """Write queued items as far as the transport takes them. Return whether none is left."""
+        outbox = self.outbox
+        if self.closing or outbox is None:
+            return True
+        try:
+            if self._transport.get_write_buffer_size() > DRAINED_BYTES:
+                return False
+            self._transport.write(outbox.take(SLOW_BYTES))
+        except Exception:  # the wall around one socket
+            self._lose()
+            return True
+        if outbox:
+            return False
+        self._drop_outbox()
+        return True
+
+    def _lose(self) -> None:
+        """Mark the socket closed: a write found that the client has vanished without a close frame."""
+        self.closing = True
+        metrics.CLOSES.labels("1006", "client").inc()
+        self._drop_outbox()
+
+    def _drop_outbox(self) -> None:
+        """Discard the send queue, and count what it shed."""
+        if self.outbox is not None:
+            metrics.SHED.inc(self.outbox.dropped)
+            metrics.CONFLATED.inc(self.outbox.conflated)
+            self.outbox = None
+
+    # Subscriptions --------------------------------------------------------------------------------------------------
+
+    def subscribed(self, channel: str) -> None:
+        """Record a subscription that was answered."""
+        if channel not in self.session.subscriptions:
+            self.session.subscriptions.add(channel)
+            metrics.SUBSCRIPTIONS.inc()
+
+    def unsubscribed(self, channel: str) -> None:
+        """See `lane.Sink`."""
+        if channel in self.session.subscriptions:
+            self.session.subscriptions.discard(channel)
+            metrics.SUBSCRIPTIONS.dec()
+
+    def subscribed_prices(self, symbol: str, max_rate: float) -> None:
+        """Record the subscription of a symbol's prices."""
+        if symbol not in self.session.symbols:
+            metrics.SUBSCRIPTIONS.inc()
+        self.session.symbols[symbol] = max_rate
+
+    def unsubscribed_prices(self, symbol: str) -> None:
+        """Record the end of the subscription of a symbol's prices."""
+        if self.session.symbols.pop(symbol, None) is not None:
+            metrics.SUBSCRIPTIONS.dec()
+
+    # Closing --------------------------------------------------------------------------------------------------------
+
+    def strand(self) -> None:
+        """See `lane.Sink`."""
+        self.close(Close(CloseCode.OVERLOADED, "could not be brought up to date"))
+
+    async def finish(self, close: Close, within_s: float) -> None:
+        """Close once the requests in flight are answered, or after `within_s`. Meanwhile no request begins."""
+        self.in_flight.shut()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self.in_flight.wait_idle()
+        finally:
+            self.close(close)
+            self.in_flight.reopen()
+
+    def close(self, close: Close) -> None:
+        """Send the last frame and close; nothing is written after it.
+
+        The frame overtakes what is queued for a slow socket. It is lost only if 1 MB is in the transport before it.
+        """
+        if self.closing:
+            return
+        self.closing = True
+        if close.frame is not None:
+            with suppress(Exception):  # the wall around one socket
+                if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
+                    self._transport.write(text_frame(close.frame))
+        metrics.CLOSES.labels(close.code, "server").inc()
+        self._drop_outbox()
+        self._owner.spawn(self._close(close))
+
+    async def _close(self, close: Close) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._ws.close(code=close.code, message=close.reason.encode())
+        except TimeoutError:
+            pass
+        finally:
+            self._transport.abort()

@@ -1,0 +1,98 @@
+"""What the tests of the hub share: a socket that records its frames, deliveries, and shorthands."""
+
+from collections.abc import Sequence
+
+from gateway.fanout.batch import Batch, Item
+from gateway.fanout.hub import Hub
+from gateway.fanout.wire import text_frame
+from shared.bus.delivery import Delivery, DeliveryClass, market_channel, room_channel
+
+ROOM = room_channel("r")
+LOSSLESS, LATEST, TRANSIENT = DeliveryClass.LOSSLESS, DeliveryClass.LATEST, DeliveryClass.TRANSIENT
+
+
+class RecordingSink:
+    """A socket that keeps what it gets, frame by frame."""
+
+    def __init__(self, user_id: str, session_id: str = "") -> None:
+        self.user_id = user_id
+        self.session_id = session_id or f"sess_{user_id}"
+        self.opened_ms = 0
+        self.got: list[str] = []
+        self.writes = 0
+        self.ended: list[str] = []
+        self.is_stranded = False
+
+    def write(self, batch: Batch) -> None:
+        assert batch.data == b"".join(item.data for item in batch.items), "data is not its items joined"
+        assert batch.items, "an empty write"
+        self.writes += 1
+        for item in batch.items:
+            payload = item.data[2:]
+            assert item.data == text_frame(payload)
+            self.got.append(payload.decode())
+
+    def unsubscribed(self, channel: str) -> None:
+        self.ended.append(channel)
+
+    def strand(self) -> None:
+        self.is_stranded = True
+
+    def take(self) -> list[str]:
+        got, self.got = self.got, []
+        return got
+
+
+def message(seq: int, channel: str = ROOM, key: str = "") -> Delivery:
+    return Delivery(channel, LOSSLESS, seq, key, b"%d" % seq)
+
+
+def typing(text: str, without: str = "", channel: str = ROOM) -> Delivery:
+    return Delivery(channel, TRANSIENT, 0, without, text.encode())
+
+
+def price(seq: int, symbol: str = "EUR") -> Delivery:
+    return Delivery(market_channel(symbol), LATEST, seq, symbol, b"%d" % seq)
+
+
+def greeting(text: str = "subscribed") -> list[bytes]:
+    return [text_frame(text.encode())]
+
+
+def listener(hub: Hub, user_id: str = "u", seq: int = 0, channel: str = ROOM) -> RecordingSink:
+    sink = RecordingSink(user_id)
+    hub.join(sink, channel)
+    assert go_live(hub, sink, channel, seq, [], 0.0)
+    return sink
+
+
+def settle(hub: Hub, now_s: float) -> float:
+    """Flush until nothing is due any more; returns the time."""
+    while (due_s := hub.schedule.next_due_s) is not None:
+        now_s = max(now_s, due_s)
+        hub.schedule.flush(now_s)
+    return now_s
+
+
+def go_live(
+    hub: Hub,
+    sink: RecordingSink,
+    name: str,
+    seq: int,
+    greeting: Sequence[bytes],
+    now_s: float,
+    *,
+    replayed: bool = False,
+) -> bool:
+    channel = hub.channels.get(name)
+    return channel is not None and channel.go_live(sink, seq, greeting, now_s, replayed=replayed)
+
+
+def go_live_unordered(hub: Hub, sink: RecordingSink, name: str, greeting: Sequence[bytes] = ()) -> bool:
+    channel = hub.channels.get(name)
+    return channel is not None and channel.go_live_unordered(sink, greeting)
+
+
+def go_live_prices(hub: Hub, sink: RecordingSink, name: str, max_rate: float, now_s: float) -> Item | None:
+    channel = hub.channels.get(name)
+    return None if channel is None else channel.go_live_prices(sink, max_rate, now_s)

@@ -1,0 +1,342 @@
+"""Direct messages, which reach sockets that have not subscribed."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.fanout.flush_schedule import GATHER_MIN_S
+from gateway.fanout.hub import Hub
+from gateway.fanout.resequencer import Gap
+from gateway.fanout.stream import OVERDUE_S
+from shared.bus.delivery import (
+    Delivery,
+    user_channel,
+)
+from shared.commands.chat import DirectPost
+from tests.unit.gateway.fanout.hub_support import (
+    ROOM,
+    RecordingSink,
+    go_live,
+    go_live_unordered,
+    greeting,
+    message,
+    settle,
+    typing,
+)
+
+whose = st.integers(0, 3)
+
+
+def direct(seq: int, user: str) -> Delivery:
+    return message(seq, user_channel(user), key="r")
+
+
+def user_socket(hub: Hub, user: str, session: str = "") -> RecordingSink:
+    sink = RecordingSink(user, session)
+    hub.join(sink, user_channel(user))
+    go_live_unordered(hub, sink, user_channel(user))
+    return sink
+
+
+@pytest.mark.parametrize("order", ["a1 b1 a2 b2", "a1 a2 b1 b2", "b1 b2 a1 a2", "a1 b1 b2 a2", "a1 a2 a1 b1 b2 b1"])
+def test_a_direct_message_reaches_every_socket_of_both_users_once(order: str) -> None:
+    hub = Hub()
+    sinks = [user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2"), user_socket(hub, "b", "s3")]
+    stranger = user_socket(hub, "c")
+    for step in order.split():
+        hub.deliver(direct(int(step[1:]), step[0]), 0.0)
+    settle(hub, 0.0)
+    assert [sink.got for sink in sinks] == [["1", "2"]] * 3
+    assert stranger.got == []
+
+
+def test_a_direct_message_comes_once_also_to_who_has_subscribed() -> None:
+    hub = Hub()
+    sink, other = user_socket(hub, "a"), user_socket(hub, "b")
+    hub.join(sink, ROOM)
+    hub.deliver(direct(1, "a"), 0.0)
+    hub.deliver(direct(1, "b"), 0.0)
+    go_live(hub, sink, ROOM, 1, greeting(), 0.0)
+    hub.deliver(direct(2, "b"), 0.0)
+    hub.deliver(direct(2, "a"), 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["subscribed", "2"]  # the first is what the answer's seq counts in
+    assert other.got == ["1", "2"]
+
+
+def test_a_resume_knows_which_direct_messages_the_socket_got_unasked() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.deliver(direct(3, "a"), 0.0)
+    hub.deliver(direct(4, "a"), 0.0)
+    hub.hold(ROOM, 1)  # a check in between changes nothing
+    hub.channels[ROOM].pass_check(sink, 1, 4, 0.0)
+    hub.join(sink, ROOM)
+    hub.deliver(direct(5, "a"), 0.0)  # waits for the answer
+    assert hub.channels[ROOM].shown_unasked(sink) == range(3, 5)
+    hub.channels[ROOM].resume(sink, 0.0)  # there was none
+    hub.join(sink, ROOM)
+    assert hub.channels[ROOM].shown_unasked(sink) == range(3, 6)
+    go_live(hub, sink, ROOM, 5, greeting(), 0.0, replayed=True)
+    hub.join(sink, ROOM)
+    assert hub.channels[ROOM].shown_unasked(sink) == range(0)  # what it asks for again, it gets again
+    settle(hub, 0.0)
+    assert sink.got == ["3", "4", "5", "subscribed"]
+
+
+def test_a_direct_message_waits_for_a_resume_that_is_tried_again() -> None:
+    hub = Hub()
+    sink, other = user_socket(hub, "a"), user_socket(hub, "b")
+    hub.join(sink, ROOM)
+    assert not hub.channels[ROOM].resume(sink, 0.0)
+    hub.channels[ROOM].linger(sink, 0.0)
+    hub.deliver(direct(5, "a"), 0.0)
+    hub.deliver(direct(5, "b"), 0.0)
+    settle(hub, 0.0)
+    assert (sink.got, other.got) == ([], ["5"])
+    hub.join(sink, ROOM)
+    assert hub.channels[ROOM].shown_unasked(sink) == range(0)
+    assert hub.give_up(100.0) == []  # it is trying
+    go_live(hub, sink, ROOM, 5, [*greeting(), *greeting("4"), *greeting("5")], 0.0, replayed=True)
+    hub.deliver(direct(6, "a"), 0.0)
+    settle(hub, 1.0)
+    assert sink.got == ["subscribed", "4", "5", "6"]
+
+
+def test_who_does_not_try_again_leaves_or_is_stranded_if_direct_messages_wait() -> None:
+    hub = Hub()
+    sink, stranger = user_socket(hub, "a"), user_socket(hub, "c")
+    for one in (sink, stranger):
+        hub.join(one, ROOM)
+        hub.channels[ROOM].linger(one, 0.0)
+    for seq in (5, 6):
+        hub.deliver(direct(seq, "a"), 0.0)
+    assert hub.give_up(1.0) == []
+    assert hub.give_up(11.0) == [(stranger, ROOM)]
+    hub.leave(stranger, ROOM)
+    hub.deliver(direct(7, "a"), 11.0)
+    settle(hub, 12.0)
+    assert (sink.got, stranger.got) == ([], []), "what was missed would be hidden behind them"
+    assert (sink.is_stranded, stranger.is_stranded) == (True, False)
+    hub.drop(sink)
+    assert hub.give_up(20.0) == []
+
+
+def post(seq: int, created_at_ms: int = 1000) -> DirectPost:
+    return DirectPost(seq=seq, created_at_ms=created_at_ms)
+
+
+def test_lost_direct_messages_of_a_room_that_is_new_are_fetched_and_come_before_later_ones() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.directs.hold()
+    hub.deliver(direct(3, "a"), 0.0)
+    settle(hub, 0.0)
+    assert sink.got == []
+    hub.directs.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
+    hub.directs.catch_up("nobody here", "r", [post(1)], 0.0)
+    hub.directs.release(0.0)
+    hub.deliver(direct(4, "a"), 0.0)
+    assert hub.gaps == {ROOM}
+    hub.fill(Gap(ROOM, 0, 2), 1, [b"1", b"2"], 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1", "2", "3", "4"]
+
+
+def test_only_who_was_connected_and_does_not_know_the_room_has_missed_direct_messages() -> None:
+    hub = Hub()
+    knows, late = user_socket(hub, "a", "s1"), RecordingSink("a", "s2")
+    hub.deliver(direct(4, "a"), 0.0)
+    late.opened_ms = 2000
+    hub.join(late, user_channel("a"))
+    go_live_unordered(hub, late, user_channel("a"))
+    hub.directs.hold()
+    hub.directs.catch_up("a", "r", [post(3), post(4)], 0.0)
+    hub.directs.release(0.0)
+    hub.deliver(direct(5, "a"), 0.0)
+    settle(hub, 0.0)
+    assert (knows.got, late.got) == (["4", "5"], ["5"])
+    assert hub.gaps == set()
+
+
+def test_sockets_that_were_connected_at_different_times_catch_up_each_from_there() -> None:
+    hub = Hub()
+    sinks = [user_socket(hub, "a", f"s{number}") for number in range(3)]
+    sinks[1].opened_ms, sinks[2].opened_ms = 2000, 3000
+    hub.directs.hold()
+    hub.directs.catch_up("a", "r", [post(1, 1500), post(2, 2500), post(3, 3500)], 0.0)
+    hub.directs.release(0.0)
+    hub.fill(Gap(ROOM, 0, 3), 1, [b"1", b"2", b"3"], 0.0)
+    settle(hub, 0.0)
+    assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
+
+
+def test_more_than_can_be_put_aside_strands_and_is_a_gap_to_who_knows_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.fanout.direct_messages.HELD_MAX_BYTES", 10)
+    hub = Hub()
+    knows = user_socket(hub, "a", "s1")
+    hub.deliver(direct(1, "a"), 0.0)
+    late = user_socket(hub, "a", "s2")
+    hub.directs.hold()
+    for seq in range(2, 6):
+        assert not late.is_stranded
+        hub.deliver(direct(seq, "a"), 0.0)
+    assert (late.is_stranded, knows.is_stranded, hub.gaps) == (True, False, {ROOM})
+
+
+def test_what_a_socket_had_of_a_direct_room_that_it_left_does_not_come_again() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.deliver(direct(1, "a"), 0.0)
+    hub.deliver(direct(2, "a"), 0.0)
+    settle(hub, 0.0)
+    hub.leave(sink, ROOM)
+    hub.directs.hold()
+    hub.directs.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
+    hub.directs.release(0.0)
+    hub.fill(Gap(ROOM, 2, 3), 3, [b"3"], 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1", "2", "3"]
+
+
+def test_a_line_that_comes_late_shows_nothing_again_to_who_has_left_the_room() -> None:
+    hub = Hub()
+    sink, partner = user_socket(hub, "a"), user_socket(hub, "b")
+    hub.deliver(direct(1, "a"), 0.0)
+    hub.deliver(direct(1, "b"), 0.0)
+    hub.deliver(direct(2, "b"), 0.0)  # of both: the room has come by the other's channel
+    hub.leave(sink, ROOM)
+    hub.deliver(direct(2, "a"), 0.0)
+    hub.deliver(direct(3, "a"), 0.0)
+    hub.deliver(direct(3, "b"), 0.0)
+    settle(hub, 0.0)
+    assert (sink.got, partner.got) == (["1", "2", "3"], ["1", "2", "3"])
+
+
+def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.join(RecordingSink("b"), user_channel("b"))  # not attached yet
+    hub.deliver(direct(1, "b"), 0.0)
+    assert ROOM not in hub.channels
+    hub.deliver(direct(1, "a"), 0.0)
+    settle(hub, 0.0)
+    assert sink.got == ["1"]
+    assert ROOM in hub.drop(sink)
+    assert ROOM not in hub.channels
+
+
+def test_where_one_users_channel_runs_ahead_the_sockets_of_both_get_all() -> None:
+    hub = Hub()
+    subscribed, other = user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2")
+    hub.join(subscribed, ROOM)
+    go_live(hub, subscribed, ROOM, 2, [], 0.0)  # two messages are on their way
+    for seq in (1, 2, 3):
+        hub.deliver(direct(seq, "a"), 0.0)
+    settle(hub, 0.0)
+    assert (subscribed.got, other.got) == (["3"], ["1", "2", "3"])
+
+
+def test_other_items_of_a_users_channel_do_not_disturb() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    hub.deliver(typing("read", without="", channel=user_channel("a")), 0.0)
+    hub.deliver(direct(1, "a"), 0.0)
+    settle(hub, 0.0)
+    assert sorted(sink.got) == ["1", "read"]
+
+
+direct_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.integers(1, 3)),
+        st.tuples(st.just("publish"), st.integers(1, 3)),
+        st.tuples(st.just("carry"), st.tuples(st.sampled_from("ab"), st.booleans())),
+        st.tuples(st.just("carry"), st.tuples(st.sampled_from("ab"), st.just(False))),
+        st.tuples(st.just("open"), whose),
+        st.tuples(st.just("close"), whose),
+        st.tuples(st.just("join"), whose),
+        st.tuples(st.just("admit"), whose),
+        st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, GATHER_MIN_S, 2.0])),
+    ),
+    max_size=60,
+)
+
+
+@given(direct_steps)
+@example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a is behind when its socket comes
+@example([("open", 1), ("publish", 1), ("open", 0), ("join", 0)])  # one subscribes while a message is on its way
+def test_direct_messages_come_once_and_in_order_however_the_two_channels_run(
+    script: list[tuple[str, object]],
+) -> None:
+    hub = Hub()
+    now_s = 100.0
+    head = 0
+    bus: dict[str, list[int]] = {"a": [], "b": []}
+    users = ["a", "a", "b", "b"]
+    sinks: dict[int, RecordingSink] = {}
+    opened_at: dict[int, int] = {}
+    got: dict[int, list[int]] = {}
+    heads: dict[int, int] = {}  # of subscriptions under way
+
+    def collect() -> None:
+        for number, sink in sinks.items():
+            got[number] += [int(text) for text in sink.take() if text != "subscribed"]
+
+    def carry(user: str, *, repeat: bool) -> None:
+        if bus[user]:
+            seq = bus[user][0] if repeat else bus[user].pop(0)
+            hub.deliver(direct(seq, user), now_s)
+
+    def admit(number: int) -> None:
+        if number in heads:
+            assert go_live(hub, sinks[number], ROOM, heads.pop(number), greeting(), now_s)
+
+    for kind, detail in script:
+        match kind, detail:
+            case "publish", int(count):
+                for _ in range(count):
+                    head += 1
+                    for user, channel in bus.items():
+                        assert user in "ab"
+                        channel.append(head)
+            case "carry", (str(user), bool(repeat)):
+                carry(user, repeat=repeat)
+            case "open", int(number) if number not in sinks:
+                sinks[number] = user_socket(hub, users[number], f"s{number}")
+                opened_at[number], got[number] = head, []
+            case "close", int(number) if number in sinks:
+                hub.drop(sinks.pop(number))
+                heads.pop(number, None)
+            case "join", int(number) if number in sinks and number not in heads:
+                room = hub.channels.get(ROOM)
+                if room is None or room.position(sinks[number]) is None:
+                    opened_at[number] = head  # what came before is what the answer's seq counts in
+                hub.join(sinks[number], ROOM)
+                heads[number] = head
+            case "admit", int(number):
+                admit(number)
+            case "wait", float(pause_s):
+                now_s += pause_s
+                hub.schedule.flush(now_s)
+        collect()
+    for number in list(heads):
+        admit(number)
+    for user in bus:
+        while bus[user]:
+            carry(user, repeat=False)
+    for _ in range(5):
+        now_s += OVERDUE_S + 1
+        hub.schedule.flush(now_s)
+        hub.note_overdue(now_s)
+        for name in list(hub.gaps):
+            hub.gaps.discard(name)
+            gap = hub.channels[name].stream.missing()
+            if gap is not None:
+                hub.fill(gap, gap.after + 1, [b"%d" % seq for seq in range(gap.after + 1, gap.through + 1)], now_s)
+    collect()
+    for number in sinks:
+        seqs = got[number]
+        assert seqs == sorted(set(seqs)), "repeated, or out of order"
+        must = set(range(opened_at[number] + 1, head + 1))
+        assert must <= set(seqs), f"lost: {must - set(seqs)}"
+        assert not seqs or seqs == list(range(seqs[0], head + 1)), "a hole"
