@@ -5,46 +5,48 @@ from prometheus_client import Counter, Gauge, Histogram
 from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
 CONNECTIONS = Gauge("gateway_connections", "Open WebSocket connections")
-CONNECTIONS_MAX = Gauge("gateway_connections_max", "Connections that this gateway takes at most: MAX_CONNECTIONS")
-CONNECTIONS_OPENED = Counter("gateway_connections_opened", "Upgrades done")
-CONNECTIONS_REFUSED = Counter("gateway_connections_refused", "Upgrades refused", ["reason"])
+CONNECTIONS_MAX = Gauge("gateway_connections_max", "Limit of open connections of this gateway: MAX_CONNECTIONS")
+CONNECTIONS_OPENED = Counter("gateway_connections_opened", "WebSocket upgrades completed")
+CONNECTIONS_REFUSED = Counter("gateway_connections_refused", "WebSocket upgrades refused, by reason", ["reason"])
 ARRIVING_MAX = Gauge(
     "gateway_arriving_max",
-    "Connections and clients that may be coming in at a time: taken, waiting or served; see admission.Pace",
+    "Limit of connections and clients being set up at a time: accepted, waiting or served",
 )
-USERS = Gauge("gateway_users", "Users with a connection here")
-CLOSES = Counter("gateway_closes", "Connections closed, by close code and by who closed", ["code", "by"])
-FRAMES_IN = Counter("gateway_frames_in", "Client frames taken, by type", ["type"])
-BYTES_IN = Counter("gateway_bytes_in", "Bytes of the text frames of clients")
+USERS = Gauge("gateway_users", "Users with a connection to this gateway")
+CLOSES = Counter("gateway_closes", "Connections closed, by close code and by the side that closed", ["code", "by"])
+FRAMES_IN = Counter("gateway_frames_in", "Frames received from clients, by type", ["type"])
+BYTES_IN = Counter("gateway_bytes_in", "Bytes of text frames received from clients")
 FRAMES_OUT = Counter(
-    "gateway_frames_out", "Frames to clients: of the fan-out, one for each socket; and answers to one", ["way"]
+    "gateway_frames_out",
+    "Frames sent to clients: by the fan-out, counted once for each socket, and as answers",
+    ["way"],
 )
-BYTES_OUT = Counter("gateway_bytes_out", "Bytes of the frames to clients", ["way"])
-ERRORS_OUT = Counter("gateway_errors_out", "Errors answered to clients, by code", ["code"])
+BYTES_OUT = Counter("gateway_bytes_out", "Bytes of frames sent to clients", ["way"])
+ERRORS_OUT = Counter("gateway_errors_out", "Error frames sent to clients, by code", ["code"])
 AUTH_FAILURES = Counter("gateway_auth_failures", "Tokens refused, by code", ["code"])
-JWKS_FETCHES = Counter("gateway_jwks_fetches", "Fetches of the issuer's keys, by outcome", ["outcome"])
+JWKS_FETCHES = Counter("gateway_jwks_fetches", "Fetches of the issuer's key set, by outcome", ["outcome"])
 SUBSCRIPTIONS = Gauge("gateway_subscriptions", "Subscriptions of all connections")
-CHANNELS = Gauge("gateway_channels", "Channels that anybody here listens to")
-DELIVERIES_IN = Counter("gateway_deliveries_in", "Delivery lines from the broker, by class", ["kind"])
-BODIES_IN = Counter("gateway_bodies_in", "AMQP messages that brought delivery lines")
+CHANNELS = Gauge("gateway_channels", "Channels with a socket on this gateway")
+DELIVERIES_IN = Counter("gateway_deliveries_in", "Delivery lines received from the broker, by class", ["kind"])
+BODIES_IN = Counter("gateway_bodies_in", "AMQP messages with delivery lines received")
 DELIVERY_SECONDS = Histogram(
     "gateway_delivery_seconds",
-    "From the sender's frame at its gateway to the last write of the message here, of one message a flush at most",
+    "Time from the sender's frame at its gateway to the last write of the message here; at most one sample per flush",
     buckets=AGE_BUCKETS_S,
 )
 WRITES = Counter("gateway_writes", "Buffers written to sockets by the fan-out")
-SHED = Counter("gateway_shed", "Transient items dropped for slow connections")
-CONFLATED = Counter("gateway_conflated", "Prices replaced by newer ones for slow connections")
-SLOW = Gauge("gateway_slow_connections", "Connections that do not read fast enough right now")
-SLOW_BYTES = Gauge("gateway_slow_bytes", "What waits for slow connections")
-SLOW_CLOSES = Counter("gateway_slow_closes", "Connections closed with 4413: over 1 MB of lossless items waited")
-GAPS = Counter("gateway_gaps", "Gaps in a channel that were filled from history")
-GAPS_LOST = Counter("gateway_gaps_lost", "Gaps of which history knew nothing any more: they were skipped")
-SHARDS_BOUND = Gauge("gateway_shards_bound", "Shards that this gateway listens to")
-DRAINING = Gauge("gateway_draining", "1 since this gateway has been told to stop")
-DRAINED = Counter("gateway_drained", "Connections told to go elsewhere because this gateway stops")
+SHED = Counter("gateway_shed", "Transient items dropped for slow connections (load shedding)")
+CONFLATED = Counter("gateway_conflated", "Prices replaced by newer ones for slow connections (conflation)")
+SLOW = Gauge("gateway_slow_connections", "Connections that do not read fast enough at present")
+SLOW_BYTES = Gauge("gateway_slow_bytes", "Bytes queued for slow connections")
+SLOW_CLOSES = Counter("gateway_slow_closes", "Connections closed with 4413: over 1 MB of lossless items was queued")
+GAPS = Counter("gateway_gaps", "Gaps in a channel for which history was requested")
+GAPS_LOST = Counter("gateway_gaps_lost", "Gaps that could not be filled and were skipped")
+SHARDS_BOUND = Gauge("gateway_shards_bound", "Delivery shards bound to the queue of this gateway")
+DRAINING = Gauge("gateway_draining", "1 while this gateway drains")
+DRAINED = Counter("gateway_drained", "Connections closed with server:drain because this gateway stops")
 PRESENCE_LEASE_SECONDS = Gauge(
-    "gateway_presence_lease_seconds", "How long the presence lease still holds; 0 when it has run out"
+    "gateway_presence_lease_seconds", "Remaining time of the presence lease; 0 when it has expired"
 )
 REST_SECONDS = Histogram(
     "gateway_rest_seconds", "Time to answer a REST call", ["route", "status"], buckets=LATENCY_BUCKETS_S

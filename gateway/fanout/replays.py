@@ -1,7 +1,7 @@
-"""What resuming clients missed, read once for all of them.
+"""History for resuming clients: single-flight reads in blocks.
 
-When a gateway dies, every client of a room comes back with nearly the same `since`. History never changes, so it is
-read in blocks of seqs, each once: who asks for a block that is being read, or was read a moment ago, shares it.
+When a gateway dies, every client of a room reconnects with nearly the same `since`. History never changes, so it is
+read in blocks of seqs, each of them once: readers share a block that is being read, or was read a moment ago.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from shared.commands.command import ReplayedFrames
 from shared.errors import RealtimeError
 
-BLOCK = 100  # of 64 KB each they are under 8 MB, which a service answers with at most
+BLOCK = 100  # messages of at most 64 KB: under 8 MB, the largest answer of a service
 AT_ONCE = 4
 KEPT_S = 5.0
 KEPT_MAX_BYTES = 32 * 1024 * 1024
@@ -22,7 +22,7 @@ Fetch = Callable[[str, int, int], Awaitable[ReplayedFrames]]
 
 
 class Span(NamedTuple):
-    """Of block `number`, the messages with `after` < seq ≤ `through` are wanted."""
+    """The messages with `after` < seq ≤ `through` of block `number`."""
 
     number: int
     after: int
@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 
 def spans(after: int, through: int) -> list[Span]:
-    """The blocks in which the messages with `after` < seq ≤ `through` lie. Block n has the seqs n·100+1 … n·100+100."""
+    """Return the parts of blocks with `after` < seq ≤ `through`. Block n has the seqs n·100+1 … n·100+100."""
     first, last = after // BLOCK, (through - 1) // BLOCK
     return [
         Span(number, max(after, number * BLOCK), min(through, (number + 1) * BLOCK))
@@ -39,7 +39,7 @@ def spans(after: int, through: int) -> list[Span]:
 
 
 class _Block:
-    """A read that is under way or done."""
+    """A read that is in flight or done."""
 
     def __init__(self, reading: "asyncio.Future[list[bytes]]", now_s: float) -> None:
         self.reading = reading
@@ -48,7 +48,7 @@ class _Block:
 
 
 class Replays:
-    """The reads of one gateway. Done ones are kept for 5 s, and of those 32 MB at most: then the oldest go first."""
+    """The reads of one gateway. Completed ones are kept for 5 s, and up to 32 MB: then the oldest are evicted first."""
 
     def __init__(self, fetch: Fetch, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._fetch = fetch
@@ -57,8 +57,10 @@ class Replays:
         self.kept_bytes = 0
 
     async def read(self, room_id: str, after: int, through: int) -> list[bytes]:
-        """The frames of the messages with `after` < seq ≤ `through`; fewer if they are over 8 MB in all, or some are
-        not there. Raises Unavailable or Refusal."""
+        """Return the frames of the messages with `after` < seq ≤ `through`.
+
+        There are fewer if they exceed 8 MB in total, or if some are missing. Raises Unavailable or Refusal.
+        """
         frames: list[bytes] = []
         size_bytes = 0
         wanted = spans(after, through)
@@ -82,7 +84,7 @@ class Replays:
             frames = await asyncio.shield(block.reading)
             if len(frames) >= last:
                 return frames[first:last]
-            if self._blocks.get(key) is block:  # it was read when the room had fewer messages
+            if self._blocks.get(key) is block:  # the room had fewer messages when it was read
                 self._forget(key)
         block = self._known(key) or self._begin(key)
         return (await asyncio.shield(block.reading))[first:last]
@@ -104,7 +106,7 @@ class Replays:
         except RealtimeError as error:
             self._blocks.pop(key, None)
             block.reading.set_exception(error)
-            block.reading.exception()  # those who waited may be gone
+            block.reading.exception()  # mark it retrieved: its readers may be gone
             return
         except BaseException:
             self._blocks.pop(key, None)

@@ -1,6 +1,7 @@
-"""Takes connections from a listening socket at the pace that `Pace` allows; the others wait in the kernel's queue.
+"""Accepts connections at the rate that `Pace` allows; the others wait in the kernel's queue.
 
-uvloop and asyncio accept whatever has come in one turn: with 5,000 clients at once, every delivery waits for them.
+uvloop and asyncio accept all pending connections in one turn of the loop: 5,000 clients at once would delay every
+delivery.
 """
 
 import asyncio
@@ -16,13 +17,13 @@ from shared.telemetry import logs
 log = logs.get(__name__)
 
 BACKLOG = 4096
-TURN_MAX = 16  # taken in one turn of the loop
+TURN_MAX = 16  # connections accepted in one turn of the loop
 PROBE_INTERVAL_S = 0.05
 LOOK_AGAIN_S = 0.02
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for all addresses of a host name. Raises OSError; then none is left open."""
+    """Return listening sockets for all addresses of a host name. Raises OSError; then none is left open."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
@@ -44,7 +45,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 
 async def probe(pace: Pace, turns: Turns) -> None:
-    """Measure how late the loop runs, and call those who wait for their turn, until cancelled."""
+    """Measure the lag of the event loop, and admit clients that wait for their turn, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due_s = loop.time() + PROBE_INTERVAL_S
@@ -55,7 +56,7 @@ async def probe(pace: Pace, turns: Turns) -> None:
 
 
 class Acceptor:
-    """Accepts for the protocols that `make_protocol` makes."""
+    """Accepts connections of one listening socket, each for a new protocol of `make_protocol`."""
 
     def __init__(self, listener: socket.socket, pace: Pace, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         self._listener = listener
@@ -66,7 +67,7 @@ class Acceptor:
         self._opening: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Accept until cancelled; then the listener is closed."""
+        """Accept until cancelled; then close the listener."""
         try:
             while True:
                 if not self._is_reading and self._pace.has_room(time.monotonic()):
@@ -94,8 +95,8 @@ class Acceptor:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no more file handles; it is tried again
-                log.error("not_accepted", reason=str(error))
+            except OSError as error:  # out of file descriptors; `run` tries again
+                log.error("accept_failed", reason=str(error))
                 self._pause()
                 return
             connection.setblocking(False)
@@ -116,4 +117,4 @@ class Acceptor:
             connection.close()
             if not isinstance(error, OSError):
                 raise
-            log.info("connection_not_opened", reason=str(error))
+            log.info("connection_failed_to_open", reason=str(error))

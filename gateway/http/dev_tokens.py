@@ -1,4 +1,4 @@
-"""Tokens for a name, for development: whoever asks is believed. Used in DEV_MODE alone."""
+"""Development tokens: a token for any name, without proof of identity. Used only in DEV_MODE."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ PersonName = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"
 
 
 class DevToken(msgspec.Struct, frozen=True, rename="camel"):
-    """A token and what it says."""
+    """A token and its claims."""
 
     token: str
     user_id: str
@@ -29,12 +29,12 @@ class DevToken(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def can_sign(settings: GatewaySettings) -> bool:
-    """Whether the gateway has a secret of its own, and takes what is signed with it."""
+    """Return whether the gateway has a secret of its own, and accepts tokens signed with it."""
     return settings.jwt_secret is not None and (not settings.jwt_algorithms or ALGORITHM in settings.jwt_algorithms)
 
 
 def sign(name: str, settings: GatewaySettings, now_ms: int) -> DevToken:
-    """A token of the user of that name, good for 12 hours, with the issuer and audience that the gateway insists on."""
+    """Return a token for a name, valid for 12 hours, with the issuer and audience that the gateway requires."""
     first, _, last = " ".join(name.split()).partition(" ")
     user_id = user_id_of(name)
     claims: dict[str, object] = {
@@ -51,7 +51,7 @@ def sign(name: str, settings: GatewaySettings, now_ms: int) -> DevToken:
 
 
 def user_id_of(name: str) -> str:
-    """The user of a name: `Ada Lovelace` is `user_ada_lovelace`. Letters that an id cannot hold are told by a hash."""
+    """Return the user id of a name: `Ada Lovelace` is `user_ada_lovelace`. A hash stands for other characters."""
     plain = " ".join(name.split()).casefold()
     letters = unicodedata.normalize("NFKD", plain)
     slug = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")

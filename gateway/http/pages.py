@@ -1,4 +1,4 @@
-"""The web pages and their files, and development tokens. All of it in DEV_MODE alone; otherwise none of it exists."""
+"""The web pages, their files, and development tokens: routes that exist only in DEV_MODE."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 FILES = Path(__file__).parents[1] / "web"
-PAGES = {"/": "index.html", "/docs": "docs.html"}  # path and file; scripts and styles stand beside it, under /web/
+PAGES = {"/": "index.html", "/docs": "docs.html"}  # path and file; scripts and styles are served under /web/
 TYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -26,8 +26,8 @@ TYPES = {
 }
 _FILE_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z]+)+")
 
-# No script, style or frame but our own files; no string becomes HTML (Trusted Types with no policy). Pictures may come
-# from elsewhere: avatars do. Sources: https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/
+# Only our own files may be scripts, styles or frames, and no string becomes HTML (Trusted Types without a policy).
+# Images may be external: avatars are. Sources: https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -50,12 +50,12 @@ HEADERS = {
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # kept, but asked for again with its ETag: an edited file is seen at the next reload
+    "Cache-Control": "no-cache",  # cached, but revalidated by ETag: a reload shows an edited file
 }
 
 
 class NewToken(In, frozen=True):
-    """Whose token."""
+    """The body of POST /dev/token: the name of the user."""
 
     name: PersonName
 
@@ -67,10 +67,10 @@ class Pages:
         self._settings = settings
 
     def routes(self) -> list[web.RouteDef]:
-        """None without DEV_MODE; no tokens without a secret to sign them with."""
+        """Return the routes: none without DEV_MODE, and none for tokens without a secret to sign them."""
         if not self._settings.dev_mode:
             return []
-        log.warning("dev_mode_is_on", effect="pages are served, and whoever asks gets a token for any name")
+        log.warning("dev_mode_is_on", effect="pages are served, and anybody can get a token for any name")
         routes = [web.get(path, _page(name)) for path, name in PAGES.items()]
         routes.append(web.get("/web/{name}", self.file))
         if dev_tokens.can_sign(self._settings):
@@ -78,11 +78,11 @@ class Pages:
         return routes
 
     async def file(self, request: web.Request) -> web.Response:
-        """One file of the pages. 404 for whatever is none."""
+        """Return one file of the pages; 404 for any other name."""
         return _answer(request, request.match_info["name"])
 
     async def token(self, request: web.Request) -> web.Response:
-        """A token for a name; the same name is the same user."""
+        """Return a token for a name; the same name is the same user."""
         body = await body_of(request, NewToken)
         response = success(dev_tokens.sign(body.name, self._settings, now_ms()), status=201)
         response.headers.update(HEADERS | {"Cache-Control": "no-store"})
@@ -97,7 +97,7 @@ def _page(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 def _answer(request: web.Request, name: str) -> web.Response:
-    """The file, or 304 where the browser has it. Names have no slash and no leading dot, so nothing else is reached."""
+    """Return a file, or 304 if the browser has it. A name has no slash and no leading dot."""
     kind = TYPES.get(Path(name).suffix)
     if kind is None or not _FILE_NAME.fullmatch(name):
         raise web.HTTPNotFound

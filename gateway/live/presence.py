@@ -1,4 +1,7 @@
-"""Which users have a socket here, told to chat_service in batches. `Roster` decides (pure), `Reporter` tells."""
+"""Presence: which users have a socket here, reported to chat_service in batches under a lease.
+
+`Roster` decides what to report, without I/O; `Reporter` sends the reports.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +25,7 @@ REPORTER = Caller(user_id="system:gateway")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What has changed since the last report that arrived; see `ReportPresence`."""
+    """The changes since the last confirmed report; see `ReportPresence`."""
 
     came: tuple[str, ...]
     went: tuple[str, ...]
@@ -30,26 +33,26 @@ class Report:
 
 
 class Roster:
-    """Sockets by user. The first one is reported at once, the end of the last one after a grace of 5 s.
+    """Sockets by user. A user's first socket is reported at once, the end of the last one after a grace of 5 s.
 
-    A report is taken with `next_report`, and is done with when `reported` says so; else it comes again, brought up to
-    date.
+    `next_report` returns a report, and `confirm` records that it arrived. Until then the next report repeats its
+    changes, brought up to date: reports are at-least-once and idempotent.
     """
 
     def __init__(self) -> None:
         self._sockets: dict[str, int] = {}
-        self._told: set[str] = set()
-        self._unconfirmed: set[str] = set()  # in reports of which it is not known whether they have arrived
+        self._reported: set[str] = set()
+        self._unconfirmed: set[str] = set()  # in reports that may or may not have arrived
         self._gone_at_s: dict[str, float] = {}
         self._full = True  # the first report begins the lease
 
     def opened(self, user_id: str) -> None:
-        """A socket of the user has authenticated."""
+        """Count a socket of the user that has authenticated."""
         self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
         self._gone_at_s.pop(user_id, None)
 
     def closed(self, user_id: str, now_s: float) -> None:
-        """A socket of the user is gone."""
+        """Count a socket of the user that is gone."""
         left = self._sockets[user_id] - 1
         if left:
             self._sockets[user_id] = left
@@ -58,40 +61,40 @@ class Roster:
             self._gone_at_s[user_id] = now_s
 
     def lease_lost(self) -> None:
-        """All that was told is forgotten on the other side."""
+        """Report everything again: chat_service has forgotten all reports."""
         self._full = True
 
     def has_news(self, now_s: float) -> bool:
-        """Whether a report would say anything. Cheap enough to ask 20 times a second."""
-        if self._full or self._unconfirmed or len(self._told) != len(self._sockets) + len(self._gone_at_s):
+        """Return whether a report would contain anything. O(1), for 20 calls per second."""
+        if self._full or self._unconfirmed or len(self._reported) != len(self._sockets) + len(self._gone_at_s):
             return True
         oldest = next(iter(self._gone_at_s.values()), now_s)
         return now_s - oldest >= GRACE_S
 
     def next_report(self, now_s: float) -> Report:
-        """What to tell now."""
-        maybe_told = self._told | self._unconfirmed
+        """Return the report to send now."""
+        maybe_reported = self._reported | self._unconfirmed
         for user_id, at_s in list(self._gone_at_s.items()):
-            if now_s - at_s >= GRACE_S or user_id not in maybe_told:
+            if now_s - at_s >= GRACE_S or user_id not in maybe_reported:
                 del self._gone_at_s[user_id]
         here = self._sockets.keys() | self._gone_at_s.keys()
         if self._full:
             report = Report(tuple(here), (), True)
         else:
-            report = Report(tuple(here - (self._told - self._unconfirmed)), tuple(maybe_told - here), False)
+            report = Report(tuple(here - (self._reported - self._unconfirmed)), tuple(maybe_reported - here), False)
         self._unconfirmed.update(report.came, report.went)
         return report
 
-    def reported(self, report: Report) -> None:
-        """The report has arrived."""
+    def confirm(self, report: Report) -> None:
+        """Record that a report arrived."""
         self._full = False
         self._unconfirmed.clear()
-        self._told = (set() if report.is_full else self._told) | set(report.came)
-        self._told -= set(report.went)
+        self._reported = (set() if report.is_full else self._reported) | set(report.came)
+        self._reported -= set(report.went)
 
 
 class Reporter:
-    """Keeps the lease and tells the news, one report at a time."""
+    """Renews the lease and sends the reports, one at a time."""
 
     def __init__(self, roster: Roster, backend: Backend, node_id: str, clock_s: Callable[[], float]) -> None:
         self._roster = roster
@@ -102,7 +105,7 @@ class Reporter:
         metrics.PRESENCE_LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - self._clock_s(), 0.0))
 
     async def readiness(self) -> str | None:
-        """None while the lease holds, else the reason."""
+        """Return None while the lease is valid, else the reason."""
         return None if self._clock_s() < self._leased_until_s else "presence: no lease"
 
     async def run(self) -> None:
@@ -119,7 +122,7 @@ class Reporter:
             await asyncio.sleep(REPORT_INTERVAL_S)
 
     async def leave(self) -> None:
-        """The gateway stops: its users get the grace to come back elsewhere."""
+        """Report that the gateway stops: its users have the grace to reconnect elsewhere."""
         await self._report(Report((), (), False), is_leaving=True)
 
     async def _report(self, report: Report, *, is_leaving: bool = False) -> bool:
@@ -140,5 +143,5 @@ class Reporter:
             log.warning("presence_lease_lost")
             self._roster.lease_lost()
             return False
-        self._roster.reported(report)
+        self._roster.confirm(report)
         return True

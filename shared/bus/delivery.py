@@ -93,7 +93,7 @@ class Delivery(NamedTuple):
     frame: bytes
 
     def to_line(self) -> bytes:
-        """Return `channel \\t class \\t seq \\t key \\t frame`."""
+        """Return the five fields, separated by tabs."""
         return f"{self.channel}\t{self.kind.value}\t{self.seq}\t{self.key}\t".encode() + self.frame
 
     @classmethod

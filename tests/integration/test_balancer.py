@@ -98,7 +98,7 @@ async def test_sockets_are_spread_by_least_connections(front: Front) -> None:
         assert front.spread() == [4, 4]
 
 
-async def test_a_session_is_resumed_at_whichever_gateway_is_met(front: Front) -> None:
+async def test_session_resumes_on_any_gateway(front: Front) -> None:
     caller = Caller(front.balancer.url, "ann")
     room = await caller.create_room()
     met: set[str] = set()
@@ -116,7 +116,7 @@ async def test_a_session_is_resumed_at_whichever_gateway_is_met(front: Front) ->
     assert met == {"0", "1"}
 
 
-async def test_a_leaving_gateway_gets_no_new_sockets_and_nobody_is_turned_away(front: Front) -> None:
+async def test_draining_gateway_gets_no_new_sockets_and_refuses_none(front: Front) -> None:
     leaving, staying = front.gateways
     async with AsyncExitStack() as clients:
         await open_many(clients, front, 60)
@@ -132,7 +132,7 @@ async def test_a_leaving_gateway_gets_no_new_sockets_and_nobody_is_turned_away(f
         await until(lambda: not leaving.is_running(), STOP_TIMEOUT_S)
 
 
-async def test_sockets_opened_in_the_moment_of_leaving_are_let_in(front: Front) -> None:
+async def test_sockets_opened_as_a_drain_begins_are_accepted(front: Front) -> None:
     leaving, _ = front.gateways
     async with AsyncExitStack() as clients:
         await open_many(clients, front, 4)
@@ -141,7 +141,7 @@ async def test_sockets_opened_in_the_moment_of_leaving_are_let_in(front: Front) 
         await until(lambda: not leaving.is_running(), STOP_TIMEOUT_S)
 
 
-async def test_a_dead_gateway_is_noticed(front: Front) -> None:
+async def test_dead_gateway_is_detected(front: Front) -> None:
     dead, alive = front.gateways
     async with AsyncExitStack() as clients:
         sockets = await open_many(clients, front, 4)
@@ -152,7 +152,7 @@ async def test_a_dead_gateway_is_noticed(front: Front) -> None:
         await until(lambda: front.balancer.gateways_up() == 1, NOTICED_WITHIN_S)
 
 
-async def test_a_frozen_gateway_gets_no_new_sockets_once_it_is_noticed(front: Front) -> None:
+async def test_frozen_gateway_gets_no_new_sockets_after_detection(front: Front) -> None:
     frozen, alive = front.gateways
     frozen.signal(signal.SIGSTOP)
     try:
@@ -165,7 +165,7 @@ async def test_a_frozen_gateway_gets_no_new_sockets_once_it_is_noticed(front: Fr
     await until(lambda: front.balancer.gateways_up() == 2, NOTICED_WITHIN_S)
 
 
-async def test_a_client_is_known_by_its_own_address_and_cannot_claim_another(front: Front) -> None:
+async def test_client_cannot_claim_another_address(front: Front) -> None:
     strict = front.strict
     await front.start(strict)
     front.balancer.announce(strict)

@@ -95,7 +95,7 @@ async def test_resume_replays_exactly_what_was_missed(gateways: tuple[str, str])
         assert [(await bob.data("chat:message"))["seq"] for _ in range(4)] == [5, 6, 7, 8]
 
 
-async def test_a_resume_does_not_repeat_direct_messages_that_came_before_it(gateways: tuple[str, str]) -> None:
+async def test_resume_does_not_repeat_direct_messages(gateways: tuple[str, str]) -> None:
     alice = Caller(gateways[0], "alice")
 
     async def write(text: str) -> str:
@@ -173,7 +173,7 @@ async def test_direct_message_reaches_every_socket_of_both_once(gateways: tuple[
             assert [frame for frame in client.frames if frame["type"] == "chat:message"] == []
 
 
-async def test_first_direct_messages_that_are_lost_with_the_broker_connection_come_after_it(
+async def test_first_direct_messages_survive_a_lost_broker_connection(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     """No seq of a room that bob's gateway knows tells that something is missing."""
@@ -202,7 +202,7 @@ async def test_first_direct_messages_that_are_lost_with_the_broker_connection_co
         assert (await bob.data("chat:message"))["message"] == "last"
 
 
-async def test_a_user_has_so_many_sockets_over_all_gateways(
+async def test_connections_per_user_are_limited_over_all_gateways(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     async with (
@@ -283,7 +283,7 @@ async def test_removed_member_stops_receiving_on_every_gateway(gateways: tuple[s
             assert (await client.ask("subscribe", channel="chatroom", chatroomId=room))["data"]["code"] == "NOT_FOUND"
 
 
-async def test_room_that_becomes_private_goes_on_for_its_members_alone(gateways: tuple[str, str]) -> None:
+async def test_private_room_continues_for_members_only(gateways: tuple[str, str]) -> None:
     rest = Caller(gateways[0], "alice")
     room = await rest.create_room(memberIds=["bob"])
     async with (
@@ -307,7 +307,7 @@ async def test_room_that_becomes_private_goes_on_for_its_members_alone(gateways:
         assert answer["data"]["code"] == "NOT_FOUND"
 
 
-async def test_deleted_room_is_gone_for_every_subscriber(gateways: tuple[str, str]) -> None:
+async def test_room_deletion_reaches_every_subscriber(gateways: tuple[str, str]) -> None:
     rest = Caller(gateways[0], "alice")
     room = await rest.create_room()
     async with await LiveClient.as_user(gateways[1], "bob") as bob:

@@ -36,7 +36,7 @@ async def test_compressed_and_plain_sockets_share_a_room(amqp_url: str, mongodb_
                     assert await next_message(socket) == f"{number} {TEXT}"
 
 
-async def test_compression_is_off_unless_it_is_set(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+async def test_compression_is_off_by_default(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         gateway(amqp_url) as url,

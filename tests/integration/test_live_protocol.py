@@ -93,7 +93,7 @@ def texts_of(type_: str, **fields: Any) -> str:
 # Auth ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_auth_is_answered_with_all_that_a_client_needs(system: System, meet: Meet) -> None:
+async def test_auth_ok_has_all_fields(system: System, meet: Meet) -> None:
     alice = meet("alice")
     async with await LiveClient.open(system.url) as client:
         answer = await client.ask("auth", token=mint(alice.id))
@@ -155,7 +155,7 @@ async def test_ping_is_answered_before_auth(system: System, meet: Meet) -> None:
         assert (await client.ask("auth", token=mint(meet("alice").id)))["type"] == "auth:ok"
 
 
-async def test_nothing_is_handled_behind_a_refused_auth(system: System, meet: Meet) -> None:
+async def test_frames_after_a_refused_auth_are_ignored(system: System, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     async with await LiveClient.open(system.url) as client:
@@ -198,7 +198,7 @@ async def test_expired_token_closes_with_4401_unless_it_was_renewed(system: Syst
         await still_works(renewing)
 
 
-async def test_subscriptions_in_auth_restore_everything_in_one_frame(system: System, meet: Meet) -> None:
+async def test_subscriptions_in_auth_are_restored(system: System, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     for text in ("a", "b"):
@@ -241,7 +241,7 @@ async def test_binary_frame_closes_with_1003(meet: Meet) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "📈"])
-async def test_frame_of_64_kb_is_taken_and_one_byte_more_closes_with_1009(meet: Meet, letter: str) -> None:
+async def test_frame_of_64_kb_is_accepted_and_one_byte_more_closes_with_1009(meet: Meet, letter: str) -> None:
     async with await meet("alice").live() as client:
         frame = json.dumps({"type": "ping", "id": "full", "pad": ""})
         room_bytes = FRAME_MAX_BYTES - len(frame)
@@ -272,7 +272,7 @@ async def test_message_that_fills_its_frame_reaches_the_room(meet: Meet) -> None
         *('{"type": "ping", "x": NaN}', "ping", '{"type": "ping", "x": ' + "[" * 30_000, '{"type": "\\ud800"}'),
     ],
 )
-async def test_what_is_no_frame_is_answered_bad_frame(meet: Meet, text: str) -> None:
+async def test_text_that_is_no_frame_is_answered_bad_frame(meet: Meet, text: str) -> None:
     async with await meet("alice").live() as client:
         await client.send_text(text)
         data = error_data(await client.next("error"))
@@ -343,7 +343,7 @@ async def test_unknown_type_is_answered_and_may_be_repeated(meet: Meet) -> None:
         ("auth", {}, "token"),
     ],
 )
-async def test_wrong_field_is_named(meet: Meet, type_: str, fields: dict[str, Any], field: str) -> None:
+async def test_invalid_field_is_named(meet: Meet, type_: str, fields: dict[str, Any], field: str) -> None:
     async with await meet("alice").live() as client:
         data = await refused(client, type_, **fields)
         assert (data["code"], data["request"], data["retryable"]) == ("VALIDATION", type_, False)
@@ -387,14 +387,14 @@ async def test_answer_to_a_frame_without_id_has_none(meet: Meet) -> None:
 
 
 @pytest.mark.parametrize("id_", ["true", "[1]", '{"a": 1}', '"\\ud800"', "9" * 40, "1e999"])
-async def test_strange_id_is_refused_and_the_socket_lives(meet: Meet, id_: str) -> None:
+async def test_invalid_id_is_refused_and_the_socket_stays(meet: Meet, id_: str) -> None:
     async with await meet("alice").live() as client:
         await client.send_text(f'{{"type": "ping", "id": {id_}}}')
         assert error_data(await client.next("error"))["code"] in {"VALIDATION", "BAD_FRAME"}
         await still_works(client)
 
 
-async def test_unknown_fields_mean_nothing(meet: Meet) -> None:
+async def test_unknown_fields_are_ignored(meet: Meet) -> None:
     async with await meet("alice").live() as client:
         assert (await client.ask("ping", extra={"deep": [1]}, channel=5, token=None))["type"] == "pong"
 
@@ -413,7 +413,7 @@ async def test_unknown_fields_mean_nothing(meet: Meet) -> None:
         ("chat:read", {"seq": 0}),
     ],
 )
-async def test_what_is_not_yours_is_answered_like_what_does_not_exist(
+async def test_invisible_room_is_answered_like_a_missing_one(
     meet: Meet, kind: str, type_: str, fields: dict[str, Any]
 ) -> None:
     alice, bob = meet("alice"), meet("bob")
@@ -431,7 +431,7 @@ async def test_read_mark_beyond_the_last_message_is_refused(meet: Meet) -> None:
         assert (data["code"], data["details"][0]["field"]) == ("VALIDATION", "seq")
 
 
-async def test_unsubscribed_room_is_silent(meet: Meet) -> None:
+async def test_unsubscribed_room_delivers_nothing(meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     async with await alice.live() as client, await meet("bob").live() as other:
@@ -495,7 +495,7 @@ async def test_notification_reaches_its_user_and_is_replayed_with_since(system: 
         assert await again.data("notification:new") == data
 
 
-async def test_token_with_communities_opens_only_those(system: System, meet: Meet) -> None:
+async def test_token_with_communities_allows_only_those(system: System, meet: Meet) -> None:
     gold, silver = new_id(Prefix.COMMAND), new_id(Prefix.COMMAND)
     anyone, member = meet("anyone"), meet("member", communities=[gold])
     async with await anyone.live() as free, await member.live() as bound:
@@ -515,7 +515,7 @@ async def test_token_with_communities_opens_only_those(system: System, meet: Mee
         assert bound.frames == []
 
 
-async def test_renewed_token_ends_the_communities_that_it_does_not_name(system: System, meet: Meet) -> None:
+async def test_renewed_token_ends_unnamed_communities(system: System, meet: Meet) -> None:
     gold, silver = new_id(Prefix.COMMAND), new_id(Prefix.COMMAND)
     member = meet("member", communities=[gold, silver])
     async with await member.live() as client:
@@ -551,7 +551,7 @@ async def test_market_subscription_begins_with_the_latest_prices(meet: Meet) -> 
 # Limits -------------------------------------------------------------------------------------------------------------
 
 
-async def test_subscriptions_are_bounded_and_those_given_back_count_no_more(system: System) -> None:
+async def test_subscriptions_are_bounded_and_released_ones_are_free(system: System) -> None:
     async with gateway(system.amqp_url, max_subscriptions=3) as url:
         meet = people(url)
         async with await meet("alice").live() as client:
@@ -567,7 +567,7 @@ async def test_subscriptions_are_bounded_and_those_given_back_count_no_more(syst
             assert again["code"] == "TOO_MANY_SUBSCRIPTIONS"
 
 
-async def test_symbols_are_bounded_and_those_given_back_count_no_more(system: System) -> None:
+async def test_symbols_are_bounded_and_released_ones_are_free(system: System) -> None:
     async with gateway(system.amqp_url, max_symbols=2) as url:
         meet = people(url)
         async with await meet("alice").live() as client:
@@ -585,7 +585,7 @@ async def test_symbols_are_bounded_and_those_given_back_count_no_more(system: Sy
             assert answer["data"]["symbols"] == [KNOWN_SYMBOLS[2]]
 
 
-async def test_silent_socket_closes_with_4408_and_any_sign_of_life_keeps_one(system: System) -> None:
+async def test_silent_socket_closes_with_4408_and_signs_of_life_keep_it_open(system: System) -> None:
     async with gateway(system.amqp_url, connection_timeout_s=1.5) as url, AsyncExitStack() as stack:
         meet = people(url)
         pinging = await stack.enter_async_context(await LiveClient.open(url, heartbeat=0.4))
@@ -630,7 +630,7 @@ async def test_full_gateway_refuses_with_503_and_retry_after(system: System) -> 
                         break
 
 
-async def test_user_has_so_many_sockets_and_no_more(system: System) -> None:
+async def test_connections_per_user_are_limited(system: System) -> None:
     async with gateway(system.amqp_url, max_connections_per_user=2) as url:
         meet = people(url)
         alice = meet("alice")
@@ -653,12 +653,12 @@ async def test_only_allowed_origins_may_connect(system: System) -> None:
             assert refusal.value.status == 403
 
 
-async def test_without_allowed_origins_any_may_connect(system: System) -> None:
+async def test_any_origin_may_connect_by_default(system: System) -> None:
     async with await LiveClient.open(system.url, origin="https://any.example") as client:
         await still_works(client)
 
 
-async def test_who_sends_on_at_ten_times_the_rate_is_closed_with_4429(system: System) -> None:
+async def test_sending_at_ten_times_the_rate_closes_with_4429(system: System) -> None:
     async with gateway(system.amqp_url, rate_limit_messages_per_minute=2) as url:
         meet = people(url)
         async with await meet("alice").live() as client:
@@ -670,7 +670,7 @@ async def test_who_sends_on_at_ten_times_the_rate_is_closed_with_4429(system: Sy
             assert client.frames[-1]["data"]["code"] == "RATE_LIMITED"
 
 
-async def test_stopping_gateway_tells_each_when_to_come_back_and_closes_with_1012(system: System) -> None:
+async def test_stopping_gateway_announces_reconnect_times_and_closes_with_1012(system: System) -> None:
     async with AsyncExitStack() as stack:
         async with gateway(system.amqp_url) as url:
             meet = people(url)
@@ -691,7 +691,7 @@ async def test_stopping_gateway_tells_each_when_to_come_back_and_closes_with_101
             await LiveClient.open(url)
 
 
-async def test_stopping_gateway_answers_what_is_in_flight_before_it_closes(system: System) -> None:
+async def test_stopping_gateway_answers_requests_in_flight_before_closing(system: System) -> None:
     async with AsyncExitStack() as stack:
         async with gateway(system.amqp_url) as url:
             meet = people(url)
@@ -705,7 +705,7 @@ async def test_stopping_gateway_answers_what_is_in_flight_before_it_closes(syste
         assert [frame["id"] for frame in client.frames if frame["type"] == "chat:ack"] == list(range(20))
 
 
-async def test_eviction_gives_the_subscription_back(system: System, meet: Meet) -> None:
+async def test_eviction_releases_the_subscription(system: System, meet: Meet) -> None:
     def subscriptions() -> float:
         return REGISTRY.get_sample_value("gateway_subscriptions") or 0.0
 
@@ -722,7 +722,7 @@ async def test_eviction_gives_the_subscription_back(system: System, meet: Meet) 
         await until(lambda: subscriptions() == before)
 
 
-async def test_client_that_stops_reading_is_closed_with_4413_and_others_feel_nothing(system: System) -> None:
+async def test_client_that_stops_reading_closes_with_4413_without_effect_on_others(system: System) -> None:
     meet = people(system.url)
     senders = [meet("sender") for _ in range(4)]
     room = await senders[0].create_room()
@@ -789,7 +789,7 @@ async def _read_to_the_end(ws: aiohttp.ClientWebSocketResponse) -> int | None:
     return ws.close_code
 
 
-async def test_socket_that_is_cut_off_disturbs_nobody(system: System, meet: Meet) -> None:
+async def test_broken_socket_does_not_affect_others(system: System, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     async with await alice.live() as client:

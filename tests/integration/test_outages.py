@@ -31,9 +31,7 @@ async def depth(amqp_url: str, name: str) -> int:
         return queue.declaration_result.message_count or 0
 
 
-async def test_a_send_that_nobody_took_in_time_is_refused_and_never_done_later(
-    amqp_url: str, mongodb_uri: str, database_name: str
-) -> None:
+async def test_expired_send_is_refused_and_never_performed(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
     async with AsyncExitStack() as stack:
         async with chat_service(amqp_url, mongodb_uri, database_name):
             url = await stack.enter_async_context(gateway(amqp_url, request_timeout_s=1.0))
@@ -113,7 +111,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("what", ["broker killed", "broker out of memory", "broker out of disk", "database killed"])
-async def test_what_is_away_is_told_in_time_and_all_goes_on_when_it_is_back(
+async def test_outage_is_reported_in_time_and_service_resumes(
     infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
 ) -> None:
     async with (

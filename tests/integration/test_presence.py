@@ -92,7 +92,7 @@ class Gateway:
         report = self.roster.next_report(self.now_s)
         answer = await self.backend.report_presence(self._command(report))
         if answer.lease_is_known:
-            self.roster.reported(report)
+            self.roster.confirm(report)
         else:
             self.roster.lease_lost()
         return answer.lease_is_known

@@ -245,7 +245,7 @@ class Scene:
 
 
 @pytest.mark.parametrize(("kind", "who"), CELLS)
-async def test_every_call_and_frame_answers_as_the_table_says(world: World, kind: str, who: str) -> None:
+async def test_calls_and_frames_answer_as_the_table_says(world: World, kind: str, who: str) -> None:
     expected = column(TABLES[kind], who)
     scene = Scene(world, people(world.url), kind, who)
     async with aiohttp.ClientSession() as http:
@@ -263,7 +263,7 @@ def test_tables_name_every_call_and_frame_that_names_a_room() -> None:
         assert set(column(table, "nobody")) == calls
 
 
-async def test_subscriptions_in_auth_tell_no_more_than_single_ones(world: World) -> None:
+async def test_subscriptions_in_auth_reveal_no_more_than_single_ones(world: World) -> None:
     scene = Scene(world, people(world.url), "private", "outsider")
     rooms = [await scene.room(), new_id(Prefix.ROOM)]
     async with aiohttp.ClientSession() as http:

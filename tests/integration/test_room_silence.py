@@ -97,7 +97,7 @@ async def everything_happens(world: World, room: str, alice: Person, listener: L
     return {frame["type"] for frame in [*heard, *listener.frames]}
 
 
-async def test_nothing_that_happens_in_a_room_reaches_those_it_does_not_exist_for(world: World) -> None:
+async def test_room_events_do_not_reach_outsiders(world: World) -> None:
     meet, word = people(world.url), f"w{secrets.token_hex(6)}"
     alice, carol, guest = meet("alice"), meet("carol"), meet("guest")
     removed, left, stranger, admin = meet("removed"), meet("left"), meet("stranger"), meet("admin", role="admin")
@@ -161,7 +161,7 @@ async def test_public_room_that_turns_private_falls_silent_at_once(world: World)
         assert [frame["type"] for frame in await frames_after_barrier(outside) if frame["type"] != "user:online"] == []
 
 
-async def test_what_belongs_to_another_user_answers_as_what_never_was(world: World) -> None:
+async def test_items_of_another_user_answer_like_missing_ones(world: World) -> None:
     meet = people(world.url)
     alice, bob = meet("alice"), meet("bob")
     alert = await alice.data("POST", "/v1/alerts", json={"symbol": "EUR/USD", "direction": "above", "price": 9})
@@ -193,7 +193,7 @@ async def test_what_belongs_to_another_user_answers_as_what_never_was(world: Wor
     assert [item["id"] for item in await alice.data("GET", "/v1/alerts")] == [alert["id"]]
 
 
-async def test_read_mark_is_its_owners_alone_to_move_and_to_see(world: World) -> None:
+async def test_read_mark_is_private_to_its_owner(world: World) -> None:
     meet = people(world.url)
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room(type_="private", memberIds=[bob.id])

@@ -39,7 +39,7 @@ async def test_slow_loris_upgrade_is_dropped(
         trickling.cancel()
 
 
-async def test_half_open_sockets_are_dropped_and_keep_nobody_out(
+async def test_half_open_sockets_are_dropped_and_block_nobody(
     system: System, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 2.0)
@@ -67,7 +67,7 @@ async def test_too_many_headers_are_refused(system: System, unaffected: Unaffect
     ],
     ids=["headers", "one header", "path", "noise"],
 )
-async def test_a_head_without_end_is_refused(
+async def test_endless_request_head_is_refused(
     system: System, unaffected: Unaffected, beginning: bytes, endless: bytes, statuses: tuple[int, ...]
 ) -> None:
     async with unaffected(), await RawSocket.connect(system.url) as flood:
@@ -80,7 +80,7 @@ async def test_a_head_without_end_is_refused(
             refused_in_the_envelope(answer, *statuses)
 
 
-async def test_a_body_that_does_not_come_is_given_up(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_request_body_times_out(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "BODY_TIMEOUT_S", 0.3)
     async with await RawSocket.connect(system.url) as slow:
         head = (
@@ -92,7 +92,7 @@ async def test_a_body_that_does_not_come_is_given_up(system: System, monkeypatch
             assert (await slow.reader.readline()).startswith(b"HTTP/1.1 408")
 
 
-async def test_a_body_over_64_kb_is_not_read(system: System) -> None:
+async def test_request_body_over_64_kb_is_not_read(system: System) -> None:
     async with await RawSocket.connect(system.url) as large:
         head = (
             "POST /v1/chatrooms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -30,20 +30,20 @@ texts = st.one_of(st.binary(max_size=600), st.text("ab", max_size=70_000).map(st
 
 
 @given(st.lists(texts, min_size=1, max_size=6))
-def test_both_forms_say_the_same(payloads: list[bytes]) -> None:
+def test_compressed_form_equals_the_plain_one(payloads: list[bytes]) -> None:
     batch = Batch.lossless([text_frame(payload) for payload in payloads])
     assert unpacked(batch.data) == payloads
     assert unpacked(batch.deflated) == payloads
     assert len(batch.deflated) <= len(batch.data)
 
 
-def test_the_compressed_form_is_made_once() -> None:
+def test_compressed_form_is_computed_once() -> None:
     batch = Batch.lossless([text_frame(b"x" * 1_000)])
     assert batch.deflated is batch.deflated
     assert len(batch.deflated) < 100
 
 
-def test_a_short_frame_and_one_that_would_grow_stay_plain() -> None:
+def test_short_and_incompressible_frames_stay_plain() -> None:
     short = text_frame(b"x" * (DEFLATED_MIN_BYTES - 1))
     assert deflated_frame(short) == short
     noise = text_frame(bytes(range(256)) * 1)

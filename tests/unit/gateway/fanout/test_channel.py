@@ -21,7 +21,7 @@ from tests.unit.gateway.fanout.hub_support import (
 )
 
 
-def test_attempt_that_comes_to_nothing_leaves_a_listener_where_it_was() -> None:
+def test_failed_attempt_leaves_a_listener_where_it_was() -> None:
     hub = Hub()
     sink, stranger = RecordingSink("a"), RecordingSink("b")
     hub.join(sink, ROOM)
@@ -36,7 +36,7 @@ def test_attempt_that_comes_to_nothing_leaves_a_listener_where_it_was() -> None:
     assert stranger.got == []
 
 
-def test_who_is_held_sees_nothing_until_it_is_checked_and_then_goes_on() -> None:
+def test_held_socket_continues_only_after_its_check() -> None:
     hub = Hub()
     stays, goes = listener(hub, "stays"), listener(hub, "goes")
     hub.deliver(message(1), 0.0)
@@ -52,7 +52,7 @@ def test_who_is_held_sees_nothing_until_it_is_checked_and_then_goes_on() -> None
     assert (stays.got, goes.got) == (["2", "event", "3"], [])
 
 
-def test_earlier_check_frees_nobody_whom_a_later_one_holds() -> None:
+def test_earlier_check_does_not_release_a_later_hold() -> None:
     hub = Hub()
     sink = listener(hub)
     hub.hold(ROOM, 1)
@@ -66,7 +66,7 @@ def test_earlier_check_frees_nobody_whom_a_later_one_holds() -> None:
     assert sink.got == ["1"]
 
 
-def test_hold_leaves_alone_who_is_joining_by_itself() -> None:
+def test_hold_does_not_affect_a_first_attempt() -> None:
     hub = Hub()
     listener(hub, "other")
     sink = RecordingSink("u")
@@ -80,7 +80,7 @@ def test_hold_leaves_alone_who_is_joining_by_itself() -> None:
     assert sink.got == ["subscribed", "1"]
 
 
-def test_who_asks_while_a_check_begins_has_to_ask_again() -> None:
+def test_attempt_must_ask_again_after_a_check_began() -> None:
     hub = Hub()
     again, fresh = listener(hub, "again"), RecordingSink("fresh")
     for sink in (again, fresh):
@@ -102,7 +102,7 @@ def test_who_asks_while_a_check_begins_has_to_ask_again() -> None:
     assert again.got == ["1"]
 
 
-def test_who_has_only_asked_is_no_listener() -> None:
+def test_joining_socket_is_no_listener() -> None:
     hub = Hub()
     again, held, fresh = listener(hub, "again"), listener(hub, "held"), RecordingSink("fresh")
     hub.hold(ROOM, 1)
@@ -113,7 +113,7 @@ def test_who_has_only_asked_is_no_listener() -> None:
     assert set(hub.channels[ROOM].listeners()) == {again, held}
 
 
-def test_who_subscribes_again_while_held_is_admitted_by_that_answer() -> None:
+def test_resubscription_during_a_hold_goes_live_on_its_own_answer() -> None:
     hub = Hub()
     sink = listener(hub)
     hub.hold(ROOM, 1)
@@ -127,7 +127,7 @@ def test_who_subscribes_again_while_held_is_admitted_by_that_answer() -> None:
     assert sink.got == ["subscribed", "1", "2"]
 
 
-def test_attempt_that_comes_to_nothing_does_not_free_who_is_held() -> None:
+def test_failed_attempt_does_not_release_a_hold() -> None:
     hub = Hub()
     sink = listener(hub)
     hub.hold(ROOM, 1)
@@ -154,7 +154,7 @@ held_steps = st.lists(
 
 
 @given(held_steps)
-def test_checks_cost_no_message_and_repeat_none(script: list[tuple[str, int]]) -> None:
+def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) -> None:
     hub = Hub()
     sinks = [listener(hub, f"u{number}") for number in range(3)]
     head = check = 0

@@ -39,7 +39,7 @@ def user_socket(hub: Hub, user: str, session: str = "") -> RecordingSink:
 
 
 @pytest.mark.parametrize("order", ["a1 b1 a2 b2", "a1 a2 b1 b2", "b1 b2 a1 a2", "a1 b1 b2 a2", "a1 a2 a1 b1 b2 b1"])
-def test_a_direct_message_reaches_every_socket_of_both_users_once(order: str) -> None:
+def test_direct_message_reaches_every_socket_of_both_users_once(order: str) -> None:
     hub = Hub()
     sinks = [user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2"), user_socket(hub, "b", "s3")]
     stranger = user_socket(hub, "c")
@@ -50,7 +50,7 @@ def test_a_direct_message_reaches_every_socket_of_both_users_once(order: str) ->
     assert stranger.got == []
 
 
-def test_a_direct_message_comes_once_also_to_who_has_subscribed() -> None:
+def test_subscriber_gets_a_direct_message_once() -> None:
     hub = Hub()
     sink, other = user_socket(hub, "a"), user_socket(hub, "b")
     hub.join(sink, ROOM)
@@ -64,7 +64,7 @@ def test_a_direct_message_comes_once_also_to_who_has_subscribed() -> None:
     assert other.got == ["1", "2"]
 
 
-def test_a_resume_knows_which_direct_messages_the_socket_got_unasked() -> None:
+def test_resume_knows_the_direct_messages_shown_unasked() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     hub.deliver(direct(3, "a"), 0.0)
@@ -84,7 +84,7 @@ def test_a_resume_knows_which_direct_messages_the_socket_got_unasked() -> None:
     assert sink.got == ["3", "4", "5", "subscribed"]
 
 
-def test_a_direct_message_waits_for_a_resume_that_is_tried_again() -> None:
+def test_direct_message_waits_for_a_retried_resume() -> None:
     hub = Hub()
     sink, other = user_socket(hub, "a"), user_socket(hub, "b")
     hub.join(sink, ROOM)
@@ -103,7 +103,7 @@ def test_a_direct_message_waits_for_a_resume_that_is_tried_again() -> None:
     assert sink.got == ["subscribed", "4", "5", "6"]
 
 
-def test_who_does_not_try_again_leaves_or_is_stranded_if_direct_messages_wait() -> None:
+def test_abandoned_attempt_leaves_or_strands_if_direct_messages_wait() -> None:
     hub = Hub()
     sink, stranger = user_socket(hub, "a"), user_socket(hub, "c")
     for one in (sink, stranger):
@@ -126,7 +126,7 @@ def post(seq: int, created_at_ms: int = 1000) -> DirectPost:
     return DirectPost(seq=seq, created_at_ms=created_at_ms)
 
 
-def test_lost_direct_messages_of_a_room_that_is_new_are_fetched_and_come_before_later_ones() -> None:
+def test_lost_direct_messages_of_a_new_room_are_gaps() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     hub.directs.hold()
@@ -143,7 +143,7 @@ def test_lost_direct_messages_of_a_room_that_is_new_are_fetched_and_come_before_
     assert sink.got == ["1", "2", "3", "4"]
 
 
-def test_only_who_was_connected_and_does_not_know_the_room_has_missed_direct_messages() -> None:
+def test_only_connected_sockets_without_the_room_have_missed_messages() -> None:
     hub = Hub()
     knows, late = user_socket(hub, "a", "s1"), RecordingSink("a", "s2")
     hub.deliver(direct(4, "a"), 0.0)
@@ -159,7 +159,7 @@ def test_only_who_was_connected_and_does_not_know_the_room_has_missed_direct_mes
     assert hub.gaps == set()
 
 
-def test_sockets_that_were_connected_at_different_times_catch_up_each_from_there() -> None:
+def test_each_socket_catches_up_from_its_connection_time() -> None:
     hub = Hub()
     sinks = [user_socket(hub, "a", f"s{number}") for number in range(3)]
     sinks[1].opened_ms, sinks[2].opened_ms = 2000, 3000
@@ -171,7 +171,7 @@ def test_sockets_that_were_connected_at_different_times_catch_up_each_from_there
     assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
 
 
-def test_more_than_can_be_put_aside_strands_and_is_a_gap_to_who_knows_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_messages_beyond_the_bound_strand_newcomers_and_leave_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.fanout.direct_messages.HELD_MAX_BYTES", 10)
     hub = Hub()
     knows = user_socket(hub, "a", "s1")
@@ -184,7 +184,7 @@ def test_more_than_can_be_put_aside_strands_and_is_a_gap_to_who_knows_the_room(m
     assert (late.is_stranded, knows.is_stranded, hub.gaps) == (True, False, {ROOM})
 
 
-def test_what_a_socket_had_of_a_direct_room_that_it_left_does_not_come_again() -> None:
+def test_messages_seen_before_leaving_a_room_are_not_repeated() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     hub.deliver(direct(1, "a"), 0.0)
@@ -199,7 +199,7 @@ def test_what_a_socket_had_of_a_direct_room_that_it_left_does_not_come_again() -
     assert sink.got == ["1", "2", "3"]
 
 
-def test_a_line_that_comes_late_shows_nothing_again_to_who_has_left_the_room() -> None:
+def test_late_line_repeats_nothing_after_leaving_a_room() -> None:
     hub = Hub()
     sink, partner = user_socket(hub, "a"), user_socket(hub, "b")
     hub.deliver(direct(1, "a"), 0.0)
@@ -213,7 +213,7 @@ def test_a_line_that_comes_late_shows_nothing_again_to_who_has_left_the_room() -
     assert (sink.got, partner.got) == (["1", "2", "3"], ["1", "2", "3"])
 
 
-def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:
+def test_direct_message_without_sockets_leaves_no_channel() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     hub.join(RecordingSink("b"), user_channel("b"))  # not attached yet
@@ -226,7 +226,7 @@ def test_a_direct_message_for_nobody_here_leaves_nothing_behind() -> None:
     assert ROOM not in hub.channels
 
 
-def test_where_one_users_channel_runs_ahead_the_sockets_of_both_get_all() -> None:
+def test_both_users_get_all_when_one_channel_runs_ahead() -> None:
     hub = Hub()
     subscribed, other = user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2")
     hub.join(subscribed, ROOM)
@@ -237,7 +237,7 @@ def test_where_one_users_channel_runs_ahead_the_sockets_of_both_get_all() -> Non
     assert (subscribed.got, other.got) == (["3"], ["1", "2", "3"])
 
 
-def test_other_items_of_a_users_channel_do_not_disturb() -> None:
+def test_other_items_of_a_user_channel_do_not_interfere() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     hub.deliver(typing("read", without="", channel=user_channel("a")), 0.0)
@@ -265,7 +265,7 @@ direct_steps = st.lists(
 @given(direct_steps)
 @example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a is behind when its socket comes
 @example([("open", 1), ("publish", 1), ("open", 0), ("join", 0)])  # one subscribes while a message is on its way
-def test_direct_messages_come_once_and_in_order_however_the_two_channels_run(
+def test_direct_messages_arrive_once_in_order_for_any_interleaving(
     script: list[tuple[str, object]],
 ) -> None:
     hub = Hub()

@@ -23,14 +23,14 @@ def chat_message(message_id: str, text: str) -> bytes:
 
 
 @pytest.mark.parametrize("text", ["hello", '"messageId":"msg_01JAR3NDEKTSV4RRFFQ69G5FAV"', "ü" * 40_000])
-def test_a_message_tells_when_it_was_sent(text: str) -> None:
+def test_send_time_is_read_from_the_message_id(text: str) -> None:
     message_id = new_id(Prefix.MESSAGE)
     joined = text_frame(b'{"type":"member:joined"}')
     assert sent_at_ms(joined + chat_message(message_id, text)) == made_at_ms(message_id)
 
 
 @pytest.mark.parametrize("data", [b"", text_frame(b'{"type":"pong"}'), chat_message("m", "x"), b'"messageId":"'])
-def test_another_frame_tells_no_time(data: bytes) -> None:
+def test_frame_without_a_message_has_no_send_time(data: bytes) -> None:
     assert sent_at_ms(data) is None
 
 

@@ -29,7 +29,7 @@ from tests.unit.gateway.fanout.hub_support import (
 )
 
 
-def test_every_listener_gets_every_message_in_one_write() -> None:
+def test_listeners_get_gathered_messages_in_one_write() -> None:
     hub = Hub()
     sinks = [listener(hub, f"u{number}") for number in range(3)]
     for seq in (1, 2, 3):
@@ -38,7 +38,7 @@ def test_every_listener_gets_every_message_in_one_write() -> None:
     assert [(sink.got, sink.writes) for sink in sinks] == [(["1", "2", "3"], 1)] * 3
 
 
-def test_what_was_written_is_counted_in_whatever_way_it_went_out() -> None:
+def test_every_kind_of_write_is_counted() -> None:
     """Gathered, as greeting and replay, passed over for one of them, and as a price."""
     hub = Hub()
     sinks = [listener(hub, f"u{number}") for number in range(3)]
@@ -62,7 +62,7 @@ def test_what_was_written_is_counted_in_whatever_way_it_went_out() -> None:
     assert hub.schedule.written.sample.startswith(text_frame(b"1"))
 
 
-def test_after_an_idle_moment_an_item_is_due_at_once_and_under_load_after_5_ms() -> None:
+def test_lane_is_due_at_once_when_idle_and_after_5_ms_under_load() -> None:
     hub = Hub()
     sink = listener(hub)
     hub.deliver(message(1), 10.0)
@@ -77,7 +77,7 @@ def test_after_an_idle_moment_an_item_is_due_at_once_and_under_load_after_5_ms()
     assert hub.schedule.next_due_s is None
 
 
-def test_the_greeting_comes_first_and_then_what_came_while_it_was_asked_for() -> None:
+def test_greeting_precedes_items_buffered_during_the_attempt() -> None:
     hub = Hub()
     sink = RecordingSink("u")
     hub.join(sink, ROOM)
@@ -88,7 +88,7 @@ def test_the_greeting_comes_first_and_then_what_came_while_it_was_asked_for() ->
     assert sink.got == ["subscribed", "6"]
 
 
-def test_who_has_left_in_the_meantime_is_not_admitted() -> None:
+def test_socket_that_has_left_does_not_go_live() -> None:
     hub = Hub()
     sink = RecordingSink("u")
     hub.join(sink, ROOM)
@@ -99,7 +99,7 @@ def test_who_has_left_in_the_meantime_is_not_admitted() -> None:
     assert sink.got == []
 
 
-def test_who_was_promised_more_than_has_come_waits_for_it() -> None:
+def test_late_socket_waits_until_the_channel_catches_up() -> None:
     hub = Hub()
     old = listener(hub, "old", seq=1)
     new = RecordingSink("new")
@@ -112,7 +112,7 @@ def test_who_was_promised_more_than_has_come_waits_for_it() -> None:
     assert new.got == ["subscribed", "4"]
 
 
-def test_what_was_promised_and_does_not_come_is_a_gap_after_a_second() -> None:
+def test_late_socket_makes_a_gap_after_a_second() -> None:
     hub = Hub()
     old = listener(hub, "old", seq=1)
     new = RecordingSink("new")
@@ -131,7 +131,7 @@ def test_what_was_promised_and_does_not_come_is_a_gap_after_a_second() -> None:
     assert (old.got, new.got) == (["2", "3", "4"], ["4"])
 
 
-def test_who_waits_is_admitted_also_where_what_it_waits_for_is_nowhere_to_be_had() -> None:
+def test_late_socket_goes_live_after_an_unfillable_gap() -> None:
     hub = Hub()
     listener(hub, "old", seq=1)
     new = RecordingSink("new")
@@ -146,7 +146,7 @@ def test_who_waits_is_admitted_also_where_what_it_waits_for_is_nowhere_to_be_had
     assert new.got == ["4"]
 
 
-def test_a_gap_is_noted_at_once_and_what_came_early_waits() -> None:
+def test_gap_is_noted_at_once_and_early_items_wait() -> None:
     hub = Hub()
     sink = listener(hub)
     hub.deliver(message(3), 0.0)
@@ -161,7 +161,7 @@ def test_a_gap_is_noted_at_once_and_what_came_early_waits() -> None:
     assert sink.got == ["1", "2", "3"]
 
 
-def test_who_subscribes_again_while_listening_goes_on_from_where_it_stood() -> None:
+def test_resubscription_continues_from_its_position() -> None:
     hub = Hub()
     other, sink = listener(hub, "other"), listener(hub, "u")
     hub.deliver(message(1), 0.0)
@@ -175,7 +175,7 @@ def test_who_subscribes_again_while_listening_goes_on_from_where_it_stood() -> N
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_what_came_early_is_not_lost_to_who_subscribes_again(others: int) -> None:
+def test_resubscription_keeps_early_items(others: int) -> None:
     hub = Hub()
     sinks = [listener(hub, f"other{number}", seq=5) for number in range(others)]
     sink = listener(hub, "u", seq=5)
@@ -194,7 +194,7 @@ def test_what_came_early_is_not_lost_to_who_subscribes_again(others: int) -> Non
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_what_was_lost_shows_when_somebody_subscribes_again(others: int) -> None:
+def test_resubscription_reveals_lost_items(others: int) -> None:
     hub = Hub()
     for number in range(others):
         listener(hub, f"other{number}", seq=5)
@@ -205,7 +205,7 @@ def test_what_was_lost_shows_when_somebody_subscribes_again(others: int) -> None
     assert hub.channels[ROOM].stream.missing() == (ROOM, 5, 6)
 
 
-def test_a_channel_goes_with_its_last_listener() -> None:
+def test_channel_is_deleted_with_its_last_listener() -> None:
     hub = Hub()
     one, two = listener(hub, "one"), listener(hub, "two")
     assert not hub.leave(one, ROOM)
@@ -216,7 +216,7 @@ def test_a_channel_goes_with_its_last_listener() -> None:
     assert hub.schedule.next_due_s is None
 
 
-def test_who_leaves_gets_what_has_gathered_and_no_more() -> None:
+def test_leaving_socket_gets_the_gathered_items_and_no_more() -> None:
     hub = Hub()
     sink, other = listener(hub, "u"), listener(hub, "other")
     hub.deliver(message(1), 0.0)
@@ -226,7 +226,7 @@ def test_who_leaves_gets_what_has_gathered_and_no_more() -> None:
     assert (sink.got, other.got) == (["1"], ["1", "2"])
 
 
-def test_a_socket_that_is_gone_leaves_every_channel() -> None:
+def test_dropped_socket_leaves_every_channel() -> None:
     hub = Hub()
     sink = listener(hub, "u")
     listener(hub, "other")
@@ -237,7 +237,7 @@ def test_a_socket_that_is_gone_leaves_every_channel() -> None:
     assert hub.drop(sink) == []
 
 
-def test_a_transient_item_keeps_its_place_among_the_others() -> None:
+def test_transient_item_keeps_its_place_in_order() -> None:
     hub = Hub()
     sink = listener(hub)
     hub.deliver(message(1), 0.0)
@@ -250,7 +250,7 @@ def test_a_transient_item_keeps_its_place_among_the_others() -> None:
 
 
 @pytest.mark.parametrize("without", ["u1", "s1"])
-def test_a_transient_item_leaves_out_a_user_or_a_session(without: str) -> None:
+def test_transient_item_excludes_a_user_or_a_session(without: str) -> None:
     hub = Hub()
     sinks = {
         (user, session): RecordingSink(user, session) for user, session in (("u1", "s1"), ("u1", "s2"), ("u2", "s3"))
@@ -264,7 +264,7 @@ def test_a_transient_item_leaves_out_a_user_or_a_session(without: str) -> None:
         assert sink.got == ([] if without in (user, session) else ["x"])
 
 
-def test_who_is_not_admitted_yet_gets_nothing_transient() -> None:
+def test_joining_socket_gets_no_transient_items() -> None:
     hub = Hub()
     sink = RecordingSink("u")
     hub.join(sink, ROOM)
@@ -279,7 +279,7 @@ def community_event(text: str, key: str) -> Delivery:
     return Delivery(community_channel("c"), LOSSLESS, 0, key, text.encode())
 
 
-def test_a_repeat_of_an_unordered_item_is_dropped() -> None:
+def test_repeated_unordered_item_is_dropped() -> None:
     hub = Hub()
     sink = RecordingSink("u")
     hub.join(sink, community_channel("c"))
@@ -290,7 +290,7 @@ def test_a_repeat_of_an_unordered_item_is_dropped() -> None:
     assert sink.got == ["subscribed", "a", "b", "c", "c"]
 
 
-def test_repeats_are_remembered_by_channel_and_not_for_ever() -> None:
+def test_deduplication_is_per_channel_and_bounded() -> None:
     hub = Hub()
     sink = RecordingSink("u")
     for name in (community_channel("c"), "all"):
@@ -305,7 +305,7 @@ def test_repeats_are_remembered_by_channel_and_not_for_ever() -> None:
     assert sorted(sink.got)[:3] == ["a", "a", "b"]
 
 
-def test_who_subscribes_again_to_an_unordered_channel_misses_nothing() -> None:
+def test_resubscription_to_an_unordered_channel_misses_nothing() -> None:
     hub = Hub()
     name = community_channel("c")
     sink = RecordingSink("u")
@@ -321,7 +321,7 @@ def test_who_subscribes_again_to_an_unordered_channel_misses_nothing() -> None:
 
 
 @given(st.permutations([0, 1, 2, 3]), st.lists(st.sampled_from(["message", "typing", "leave", "flush"]), max_size=30))
-def test_what_one_socket_does_changes_nothing_for_the_others(order: list[int], script: list[str]) -> None:
+def test_one_socket_does_not_affect_the_others(order: list[int], script: list[str]) -> None:
     """The same deliveries, with and without a restless neighbour, write the same to the rest."""
     received = []
     for restless in (False, True):

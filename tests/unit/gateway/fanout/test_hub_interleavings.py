@@ -163,7 +163,7 @@ room_steps = st.lists(
         ("admit", 1),
     ]
 )
-def test_every_admitted_socket_gets_exactly_what_is_behind_its_seq(script: list[tuple[str, object]]) -> None:
+def test_live_socket_gets_every_later_item_once(script: list[tuple[str, object]]) -> None:
     world = World(clients=4)
     for kind, detail in script:
         match kind, detail:

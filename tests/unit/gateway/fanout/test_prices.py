@@ -27,7 +27,7 @@ def price_listener(hub: Hub, max_rate: float, user_id: str = "u") -> RecordingSi
     return sink
 
 
-def test_the_newest_price_is_there_for_who_comes() -> None:
+def test_new_subscriber_gets_the_newest_price() -> None:
     hub = Hub()
     price_listener(hub, 1.0)
     hub.deliver(price(7), 0.0)
@@ -38,7 +38,7 @@ def test_the_newest_price_is_there_for_who_comes() -> None:
     assert newest.data == text_frame(b"7")
 
 
-def test_each_rate_has_its_own_pace_and_the_newest_price_arrives() -> None:
+def test_each_rate_is_kept_and_the_newest_price_arrives() -> None:
     hub = Hub()
     slow, fast = price_listener(hub, 1.0), price_listener(hub, 10.0)
     for step in range(1, 101):  # a hundred prices in a second
@@ -51,7 +51,7 @@ def test_each_rate_has_its_own_pace_and_the_newest_price_arrives() -> None:
     assert fast.got[-1] == "100"
 
 
-def test_older_prices_and_repeats_are_not_shown() -> None:
+def test_older_and_repeated_prices_are_dropped() -> None:
     hub = Hub()
     sink = price_listener(hub, 50.0)
     now_s = 0.0
@@ -61,7 +61,7 @@ def test_older_prices_and_repeats_are_not_shown() -> None:
     assert sink.got == ["3", "4"]
 
 
-def test_after_a_loss_the_newest_price_is_not_believed_until_it_is_known_again() -> None:
+def test_newest_price_is_unknown_after_a_loss() -> None:
     hub = Hub()
     price_listener(hub, 50.0)
     hub.deliver(price(3), 0.0)
@@ -87,7 +87,7 @@ price_steps = st.lists(
 
 
 @given(price_steps)
-def test_prices_never_go_back_never_exceed_the_rate_and_the_newest_arrives(
+def test_prices_are_ordered_rate_limited_and_end_with_the_newest(
     script: list[tuple[str, object]],
 ) -> None:
     hub = Hub()
@@ -145,7 +145,7 @@ def test_prices_never_go_back_never_exceed_the_rate_and_the_newest_arrives(
         assert sinks[number].got == []
 
 
-def test_the_first_price_of_a_new_rate_keeps_the_distance_from_the_snapshot() -> None:
+def test_snapshot_counts_towards_the_rate() -> None:
     hub = Hub()
     price_listener(hub, 50.0)
     hub.deliver(price(1), 10.0)
@@ -160,14 +160,14 @@ def test_the_first_price_of_a_new_rate_keeps_the_distance_from_the_snapshot() ->
     assert late.got == ["2"]
 
 
-def test_rates_are_whole_numbers() -> None:
+def test_rates_are_rounded_to_whole_numbers() -> None:
     hub = Hub()
     for number, rate in enumerate((1.0, 1.2, 9.6, 10.0, 10.4, 49.9, 50.0)):
         price_listener(hub, rate, f"u{number}")
     assert sorted(hub.channels[market_channel("EUR")].prices.lanes) == [1 / 50, 1 / 10, 1.0]
 
 
-def test_price_that_moves_again_is_not_conflated_away() -> None:
+def test_staleness_mark_survives_conflation() -> None:
     hub = Hub()
     sink = price_listener(hub, 1.0)
     hub.deliver(price(1), 10.0)

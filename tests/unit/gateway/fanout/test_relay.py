@@ -154,7 +154,7 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningFanOu
         yield fixture
 
 
-async def test_only_who_still_may_listen_is_shown_what_came_while_it_was_checked(fixture: RunningFanOut) -> None:
+async def test_recheck_shows_buffered_messages_only_to_users_with_access(fixture: RunningFanOut) -> None:
     member, stranger = fixture.listener("member"), fixture.listener("stranger")
     fixture.partition.answers = {
         "member": lambda: RoomHead(seq=1, active_now=1),
@@ -180,7 +180,7 @@ async def test_unavailable_partition_is_asked_until_it_answers(
     await until(lambda: sink.got == [b"1"])
 
 
-async def test_who_is_refused_again_and_again_is_unsubscribed(fixture: RunningFanOut) -> None:
+async def test_repeated_refusal_unsubscribes(fixture: RunningFanOut) -> None:
     sink = fixture.listener("u")
     fixture.partition.answers["u"] = refuse(Refusal(ErrorCode.INTERNAL, "an error"))
     fixture.recovery.recheck("r")
@@ -188,7 +188,7 @@ async def test_who_is_refused_again_and_again_is_unsubscribed(fixture: RunningFa
     assert fixture.partition.asked == ["u"] * REFUSALS_MAX
 
 
-async def test_nobody_is_asked_for_who_has_left(fixture: RunningFanOut) -> None:
+async def test_recheck_stops_for_a_user_who_has_left(fixture: RunningFanOut) -> None:
     fixture.listener("other")
     sink = fixture.listener("u")
     fixture.partition.answers = {"other": refuse(Unavailable("away")), "u": refuse(Unavailable("away"))}
@@ -200,7 +200,7 @@ async def test_nobody_is_asked_for_who_has_left(fixture: RunningFanOut) -> None:
     assert set(fixture.partition.asked) == {"other"}
 
 
-async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone(fixture: RunningFanOut) -> None:
+async def test_only_the_newest_check_releases_a_room_after_reconnects(fixture: RunningFanOut) -> None:
     sink = fixture.listener("u")
     fixture.partition.answers["u"] = refuse(Unavailable("away"))
     for _ in range(3):
@@ -212,7 +212,7 @@ async def test_after_a_reconnect_every_room_is_checked_by_the_newest_check_alone
     await until(lambda: sink.got == [b"1"])
 
 
-async def test_typing_whose_end_never_comes_is_ended(fixture: RunningFanOut, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_typing_without_an_end_expires(fixture: RunningFanOut, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when its replica is killed with -9."""
     monkeypatch.setattr(typing_expiry, "OVERDUE_S", 0.05)
     sink = fixture.listener("u")
@@ -227,7 +227,7 @@ async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: Runn
     assert fixture.controls == ["good"]
 
 
-async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixture: RunningFanOut) -> None:
+async def test_lost_direct_messages_arrive_before_later_ones(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.directs = away
     await reconnect(fixture.bus)
@@ -246,7 +246,7 @@ async def test_direct_messages_that_were_lost_come_before_those_behind_them(fixt
     assert {user_ids for user_ids, _ in fixture.partition.directs_asked} == {("u",)}
 
 
-async def test_an_answer_from_before_another_loss_releases_nothing(fixture: RunningFanOut) -> None:
+async def test_answer_that_predates_another_loss_releases_nothing(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.may_answer.clear()
     await reconnect(fixture.bus)
@@ -266,7 +266,7 @@ async def test_an_answer_from_before_another_loss_releases_nothing(fixture: Runn
     await until(lambda: sink.got == [b"1", b"2"])
 
 
-async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing(fixture: RunningFanOut) -> None:
+async def test_answer_in_the_same_turn_as_another_loss_releases_nothing(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.may_answer.clear()
     await reconnect(fixture.bus)
@@ -282,7 +282,7 @@ async def test_an_answer_that_comes_in_the_turn_of_another_loss_releases_nothing
     assert sink.got == []
 
 
-async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: RunningFanOut) -> None:
+async def test_direct_messages_continue_after_final_refusal(fixture: RunningFanOut) -> None:
     sink = fixture.user("u")
     fixture.partition.directs = refused
     await reconnect(fixture.bus)
@@ -291,7 +291,7 @@ async def test_direct_messages_that_cannot_be_checked_for_good_go_on(fixture: Ru
     await until(lambda: sink.got == [b"2"])
 
 
-async def test_a_broker_that_is_away_at_the_start_holds_back_no_direct_message() -> None:
+async def test_first_connection_holds_no_direct_message() -> None:
     async with started() as fixture:
         await reconnect(fixture.bus)
         assert fixture.recovery._directs_lost_since_ms is None

@@ -53,7 +53,7 @@ def test_spans_cover_each_message_once(after: int, missed: int) -> None:
         assert span.number * BLOCK <= span.after < span.through <= (span.number + 1) * BLOCK
 
 
-async def test_a_thousand_at_once_share_their_reads() -> None:
+async def test_concurrent_readers_share_reads() -> None:
     history = History(length=210)
     history.open.clear()
     asked = [(number % 170, 205 + number % 6) for number in range(1000)]
@@ -65,7 +65,7 @@ async def test_a_thousand_at_once_share_their_reads() -> None:
     assert len(history.reads) == 3  # one for each block
 
 
-async def test_messages_that_came_after_a_read_are_read() -> None:
+async def test_messages_after_a_read_are_read_again() -> None:
     history = History(length=120)
     assert len(await history.read(100, 120)) == 20
     history.length = 125
@@ -73,7 +73,7 @@ async def test_messages_that_came_after_a_read_are_read() -> None:
     assert len(history.reads) == 2
 
 
-async def test_one_who_gives_up_does_not_take_the_read_from_the_others() -> None:
+async def test_cancelled_reader_does_not_cancel_a_shared_read() -> None:
     history = History(length=10)
     history.open.clear()
     leaving, staying = (asyncio.create_task(history.read(0, 10)) for _ in range(2))
@@ -85,7 +85,7 @@ async def test_one_who_gives_up_does_not_take_the_read_from_the_others() -> None
     assert len(history.reads) == 1
 
 
-async def test_a_failed_read_fails_for_all_who_wait_and_is_tried_again_by_the_next() -> None:
+async def test_failed_read_fails_its_readers_and_is_not_kept() -> None:
     history = History(length=10)
     history.error = Unavailable("away")
     for result in await asyncio.gather(*(history.read(0, 10) for _ in range(5)), return_exceptions=True):
@@ -95,12 +95,12 @@ async def test_a_failed_read_fails_for_all_who_wait_and_is_tried_again_by_the_ne
     assert len(history.reads) == 2
 
 
-async def test_a_missing_tail_gives_fewer_frames() -> None:
+async def test_missing_tail_returns_fewer_frames() -> None:
     assert len(await History(length=70).read(40, 80)) == 30
     assert len(await History(length=30).read(40, 80)) == 0
 
 
-async def test_over_8_mb_it_gives_fewer_frames() -> None:
+async def test_read_over_8_mb_returns_fewer_frames() -> None:
     history = History(length=1000)
     history.padding = b"x" * 60_000
     frames = await history.read(0, 1000)
@@ -108,7 +108,7 @@ async def test_over_8_mb_it_gives_fewer_frames() -> None:
     assert sum(map(len, frames)) <= REPLAY_MAX_BYTES
 
 
-async def test_what_is_kept_is_bounded() -> None:
+async def test_kept_blocks_are_bounded() -> None:
     history = History(length=10_000)
     history.padding = b"x" * 60_000
     for number in range(20):
@@ -116,7 +116,7 @@ async def test_what_is_kept_is_bounded() -> None:
     assert history.replays.kept_bytes <= KEPT_MAX_BYTES + 60_100 * BLOCK
 
 
-async def test_rooms_do_not_mix() -> None:
+async def test_rooms_are_read_separately() -> None:
     history = History(length=10)
     for room in (rooms := ["a", "b"]):
         await history.replays.read(room, 0, 10)

@@ -22,14 +22,14 @@ def offer(resequencer: Resequencer, *seqs: int) -> list[int]:
     return [seq for seq, _ in due]
 
 
-def test_nothing_passes_while_nobody_listens() -> None:
+def test_nothing_passes_before_the_start() -> None:
     resequencer = Resequencer()
     assert offer(resequencer, 1, 2, 3) == []
     assert resequencer.last_seq is None
     assert resequencer.missing("c") is None
 
 
-def test_what_is_in_order_passes_at_once() -> None:
+def test_ordered_items_pass_at_once() -> None:
     assert offer(started(), 1, 2, 3) == [1, 2, 3]
 
 
@@ -37,7 +37,7 @@ def test_repeats_and_older_items_are_dropped() -> None:
     assert offer(started(5), 5, 6, 6, 3, 7, 6) == [6, 7]
 
 
-def test_what_comes_early_waits_for_what_is_missing() -> None:
+def test_early_items_wait_for_missing_ones() -> None:
     resequencer = started()
     assert offer(resequencer, 3, 2, 5) == []
     assert resequencer.missing("c") == Gap("c", 0, 1)
@@ -48,20 +48,20 @@ def test_what_comes_early_waits_for_what_is_missing() -> None:
     assert resequencer.missing("c") is None
 
 
-def test_what_one_has_heard_of_is_missing() -> None:
+def test_items_up_to_the_noted_head_are_missing() -> None:
     resequencer = started(3)
     resequencer.note_head(7)
     assert resequencer.missing("c") == Gap("c", 3, 7)
 
 
-def test_what_was_heard_before_the_start_is_missing() -> None:
+def test_items_offered_before_the_start_are_missing() -> None:
     resequencer = Resequencer()
     offer(resequencer, 9)
     resequencer.start(4)
     assert resequencer.missing("c") == Gap("c", 4, 9)
 
 
-def test_skipping_passes_on_what_there_is() -> None:
+def test_skip_passes_the_waiting_items() -> None:
     resequencer = started()
     offer(resequencer, 2, 4, 6, 7)
     assert [seq for seq, _ in resequencer.skip_to(5)] == [2, 4, 6, 7]
@@ -71,7 +71,7 @@ def test_skipping_passes_on_what_there_is() -> None:
     assert offer(resequencer, 5, 8) == [8]
 
 
-def test_a_stopped_resequencer_keeps_nothing() -> None:
+def test_stopped_resequencer_keeps_nothing() -> None:
     resequencer = started()
     offer(resequencer, 3)
     resequencer.stop()
@@ -80,7 +80,7 @@ def test_a_stopped_resequencer_keeps_nothing() -> None:
     assert offer(resequencer, 1, 2) == [1, 2]
 
 
-def test_what_does_not_fit_is_part_of_the_gap_again() -> None:
+def test_items_beyond_the_backlog_are_part_of_the_gap() -> None:
     resequencer = started()
     offer(resequencer, *range(2, BACKLOG_MAX + 12))
     assert len(resequencer.early()) == BACKLOG_MAX
@@ -93,9 +93,7 @@ steps = st.lists(st.tuples(st.sampled_from(["offer", "offer", "offer", "skip", "
 
 
 @given(st.integers(0, 10), steps)
-def test_what_passes_is_in_order_without_repeat_and_every_hole_was_skipped(
-    start: int, script: list[tuple[str, int]]
-) -> None:
+def test_items_pass_in_order_once_and_only_skips_leave_holes(start: int, script: list[tuple[str, int]]) -> None:
     resequencer = started(start)
     offered: set[int] = set()
     skipped = heard = start
@@ -129,5 +127,5 @@ def test_what_passes_is_in_order_without_repeat_and_every_hole_was_skipped(
 
 
 @given(st.permutations(list(range(1, 16))))
-def test_every_order_of_arrival_comes_out_as_one(order: list[int]) -> None:
+def test_any_order_of_arrival_is_put_in_order(order: list[int]) -> None:
     assert offer(started(), *order) == list(range(1, 16))

@@ -20,7 +20,7 @@ def line(typist: Typist, *, is_typing: bool) -> Delivery:
 
 
 @pytest.mark.parametrize("typist", [ANN, DIRECT])
-def test_end_that_does_not_come_is_made_as_chat_service_would_make_it(typist: Typist) -> None:
+def test_missing_end_is_made_as_chat_service_would_make_it(typist: Typist) -> None:
     shown = ShownTyping()
     shown.note(line(typist, is_typing=True), 0.0)
     assert shown.overdue(OVERDUE_S - 0.1) == []
@@ -28,11 +28,11 @@ def test_end_that_does_not_come_is_made_as_chat_service_would_make_it(typist: Ty
     assert shown.overdue(100.0) == []
 
 
-def test_end_is_overdue_only_when_chat_service_must_have_sent_it() -> None:
+def test_end_is_overdue_only_after_chat_service_must_have_sent_it() -> None:
     assert OVERDUE_S * 1000 > END_AFTER_MS + PASS_ON_MS
 
 
-def test_end_that_came_is_not_made_again_and_a_start_renews() -> None:
+def test_received_end_is_not_repeated_and_a_start_renews() -> None:
     shown = ShownTyping()
     for typist in (ANN, BOB):
         shown.note(line(typist, is_typing=True), 0.0)
@@ -42,14 +42,14 @@ def test_end_that_came_is_not_made_again_and_a_start_renews() -> None:
     assert shown.overdue(OVERDUE_S + 5.0) == [line(BOB, is_typing=False)]
 
 
-def test_other_deliveries_are_passed_over() -> None:
+def test_other_deliveries_are_ignored() -> None:
     shown = ShownTyping()
     for frame in (b'{"type":"chat:read","data":{"isTyping":true}}', b"", b'{"type":"user:online","data":{}}'):
         shown.note(Delivery(room_channel("r"), DeliveryClass.TRANSIENT, 0, "", frame), 0.0)
     assert shown.overdue(100.0) == []
 
 
-def test_beyond_the_bound_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_ends_are_dropped_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typing_expiry, "SHOWN_MAX", 2)
     shown = ShownTyping()
     for number in range(3):
@@ -58,7 +58,7 @@ def test_beyond_the_bound_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @given(st.lists(st.tuples(st.sampled_from([ANN, BOB, DIRECT]), st.booleans(), st.floats(0, 5)), max_size=30))
-def test_whoever_was_shown_last_as_typing_is_ended_once(script: list[tuple[Typist, bool, float]]) -> None:
+def test_every_shown_typist_is_ended_once(script: list[tuple[Typist, bool, float]]) -> None:
     shown, now_s = ShownTyping(), 0.0
     typing: set[Typist] = set()
     ended: list[Delivery] = []

@@ -24,19 +24,19 @@ def read(data: bytes) -> tuple[int, bytes, bytes]:
 @pytest.mark.parametrize(
     ("size", "header"), [(0, 2), (1, 2), (125, 2), (126, 4), (127, 4), (65_535, 4), (65_536, 10), (200_000, 10)]
 )
-def test_the_shortest_header_that_holds_the_length_is_used(size: int, header: int) -> None:
+def test_frame_uses_the_shortest_header(size: int, header: int) -> None:
     payload = b"x" * size
     framed = text_frame(payload)
     assert len(framed) == header + size
     assert read(framed) == (0x81, payload, b"")
 
 
-def test_the_example_of_the_rfc() -> None:
+def test_frame_matches_the_rfc_example() -> None:
     assert text_frame(b"Hello") == bytes((0x81, 0x05, 0x48, 0x65, 0x6C, 0x6C, 0x6F))
 
 
 @given(st.lists(st.binary(max_size=300), max_size=6))
-def test_joined_frames_come_apart_again(payloads: list[bytes]) -> None:
+def test_joined_frames_can_be_separated(payloads: list[bytes]) -> None:
     rest = b"".join(map(text_frame, payloads))
     found = []
     while rest:

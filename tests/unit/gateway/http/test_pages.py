@@ -38,7 +38,7 @@ async def serve(aiohttp_client: Callable[[web.Application], Awaitable[Client]]) 
 # Files --------------------------------------------------------------------------------------------------------------
 
 
-async def test_every_page_and_file_is_served_with_its_type_and_the_security_headers(serve: Serve) -> None:
+async def test_files_are_served_with_type_and_security_headers(serve: Serve) -> None:
     client = await serve()
     names = sorted(path.name for path in FILES.iterdir() if path.suffix in TYPES and ".d." not in path.name)
     assert set(PAGES.values()) <= set(names)
@@ -55,7 +55,7 @@ async def test_every_page_and_file_is_served_with_its_type_and_the_security_head
             assert "camera=()" in response.headers["Permissions-Policy"]
 
 
-async def test_a_file_that_the_browser_has_is_not_sent_again(serve: Serve) -> None:
+async def test_cached_file_is_not_sent_again(serve: Serve) -> None:
     client = await serve()
     async with client.get("/") as first:
         tag = first.headers["ETag"]
@@ -74,14 +74,14 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(serve: Serve) -> No
         *("/web//etc/passwd", "/web/%2fetc%2fpasswd", "/web/.hidden.js", "/web/no-such.js", "/web/MAIN.JS", "/web/"),
     ],
 )
-async def test_nothing_but_the_files_of_the_pages_is_reached(serve: Serve, path: str) -> None:
+async def test_only_page_files_are_reachable(serve: Serve, path: str) -> None:
     client = await serve()
     async with client.get(path) as response:
         assert response.status == 404
         assert (await response.json())["error"]["code"] == "NOT_FOUND"
 
 
-def test_pages_carry_no_inline_script_style_or_foreign_address() -> None:
+def test_pages_have_no_inline_code_and_no_foreign_address() -> None:
     """The policy would refuse them; a page must not depend on what is refused."""
     for name in PAGES.values():
         text = (FILES / name).read_text(encoding="utf-8")
@@ -90,7 +90,7 @@ def test_pages_carry_no_inline_script_style_or_foreign_address() -> None:
         )
 
 
-def test_no_module_makes_html_of_text() -> None:
+def test_no_module_turns_text_into_html() -> None:
     """Trusted Types refuse it in the browser; here it is seen before one is opened."""
     for path in FILES.glob("*.js"):
         text = path.read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_no_module_makes_html_of_text() -> None:
 # Tokens -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_name_gets_a_token_that_the_gateway_takes(serve: Serve) -> None:
+async def test_name_gets_a_token_that_the_gateway_accepts(serve: Serve) -> None:
     wanted = {"jwt_issuer": "https://issuer.example", "jwt_audience": "realtime"}
     client = await serve(**wanted)
     async with client.post("/dev/token", json={"name": "  Ada   King Lovelace "}) as response:
@@ -117,7 +117,7 @@ async def test_a_name_gets_a_token_that_the_gateway_takes(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "  "}, {"name": 7}, {"name": "x" * 81}])
-async def test_a_name_that_is_none_gets_no_token(serve: Serve, body: Any) -> None:
+async def test_invalid_name_gets_no_token(serve: Serve, body: Any) -> None:
     client = await serve()
     async with client.post("/dev/token", json=body) as response:
         assert response.status == 400
@@ -132,11 +132,11 @@ async def test_a_name_that_is_none_gets_no_token(serve: Serve, body: Any) -> Non
         ("Ada Lovelace", "user_ada_lovelace"),
     ],
 )
-def test_plain_names_make_plain_ids(name: str, user_id: str) -> None:
+def test_plain_names_give_readable_ids(name: str, user_id: str) -> None:
     assert user_id_of(name) == user_id
 
 
-def test_different_names_make_different_ids() -> None:
+def test_different_names_give_different_ids() -> None:
     names = ["Zoe", "Zoë", "Zo-e", "Zo e", "李雷", "韩梅梅", "<b>Zoe</b>", "a" * 79, "a" * 80, "🙂", "_"]
     ids = {user_id_of(name) for name in names}
     assert len(ids) == len(names)
@@ -147,7 +147,7 @@ def test_different_names_make_different_ids() -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/web/main.js"), ("POST", "/dev/token")])
-async def test_without_dev_mode_there_is_nothing(serve: Serve, method: str, path: str) -> None:
+async def test_no_routes_without_dev_mode(serve: Serve, method: str, path: str) -> None:
     client = await serve(dev_mode=False)
     async with client.request(method, path, json={"name": "Ada"} if method == "POST" else None) as response:
         assert response.status == 404
@@ -156,7 +156,7 @@ async def test_without_dev_mode_there_is_nothing(serve: Serve, method: str, path
 @pytest.mark.parametrize(
     "more", [{"jwt_secret": None, "jwt_public_key_file": "key.pem"}, {"jwt_algorithms": ("RS256",)}]
 )
-async def test_without_a_secret_of_its_own_the_gateway_signs_nothing(serve: Serve, more: dict[str, Any]) -> None:
+async def test_no_tokens_without_a_secret(serve: Serve, more: dict[str, Any]) -> None:
     client = await serve(**more)
     async with client.post("/dev/token", json={"name": "Ada"}) as response:
         assert response.status == 404

@@ -96,7 +96,7 @@ steps = st.lists(st.tuples(st.integers(0, GATEWAYS - 1), st.sampled_from(("open"
 
 
 @given(steps)
-def test_one_after_another_exactly_so_many_are_let_in(plan: list[tuple[int, str]]) -> None:
+def test_limit_is_exact_for_sequential_connections(plan: list[tuple[int, str]]) -> None:
     world = Gateways()
     for number, what in plan:
         before = world.count
@@ -109,7 +109,7 @@ def test_one_after_another_exactly_so_many_are_let_in(plan: list[tuple[int, str]
 
 
 @given(st.lists(steps, max_size=4))
-def test_at_the_same_moment_the_newest_that_are_too_many_are_closed(rounds: list[list[tuple[int, str]]]) -> None:
+def test_newest_connections_are_closed_when_the_limit_is_exceeded(rounds: list[list[tuple[int, str]]]) -> None:
     world = Gateways()
     for plan in rounds:
         for number, what in plan:
@@ -125,7 +125,7 @@ def test_at_the_same_moment_the_newest_that_are_too_many_are_closed(rounds: list
         assert world.count <= MOST
 
 
-def test_users_with_one_socket_cost_nothing() -> None:
+def test_users_with_one_socket_are_not_announced() -> None:
     world = Gateways()
     for gateway in world.gateways:
         assert gateway.open() is not None
@@ -136,7 +136,7 @@ def test_users_with_one_socket_cost_nothing() -> None:
     assert world.gateways[1].open() is None
 
 
-def test_a_gateway_that_is_gone_counts_no_more() -> None:
+def test_counts_of_a_vanished_gateway_expire() -> None:
     census = Census("here", MOST)
     assert census.observe("u", SocketCount("there", 4, 1), 100.0)
     assert not census.observe("u", SocketCount("here", 4, 1), 100.0)
@@ -146,7 +146,7 @@ def test_a_gateway_that_is_gone_counts_no_more() -> None:
     assert census._counts == {}
 
 
-def test_what_is_told_last_counts() -> None:
+def test_latest_count_replaces_earlier_ones() -> None:
     census = Census("here", MOST)
     census.observe("u", SocketCount("there", 4, 1), 100.0)
     census.observe("u", SocketCount("there", 0, 0), 101.0)

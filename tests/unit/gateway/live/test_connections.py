@@ -51,7 +51,7 @@ def new_socket() -> tuple[Socket, Transport]:
     return socket, transport
 
 
-async def test_farewell_of_a_slow_socket_goes_past_what_waits() -> None:
+async def test_farewell_of_a_slow_socket_overtakes_its_queue() -> None:
     socket, transport = new_socket()
     transport.unsent_bytes = SLOW_BYTES + 1
     socket.send(b"waits")
@@ -60,7 +60,7 @@ async def test_farewell_of_a_slow_socket_goes_past_what_waits() -> None:
     assert transport.written == [text_frame(b"farewell")]
 
 
-async def test_farewell_is_not_heaped_on_a_transport_that_takes_nothing() -> None:
+async def test_farewell_is_dropped_when_the_transport_is_full() -> None:
     socket, transport = new_socket()
     transport.unsent_bytes = FAREWELL_BUFFER_MAX_BYTES + 1
     socket.close(FAREWELL)
@@ -68,7 +68,7 @@ async def test_farewell_is_not_heaped_on_a_transport_that_takes_nothing() -> Non
     assert socket.closing
 
 
-async def test_socket_is_finished_when_its_last_answer_is_written() -> None:
+async def test_socket_is_closed_after_its_last_answer() -> None:
     socket, transport = new_socket()
     await socket.in_flight.begin()
     finishing = asyncio.ensure_future(socket.finish(FAREWELL, 10.0))
@@ -81,14 +81,14 @@ async def test_socket_is_finished_when_its_last_answer_is_written() -> None:
     assert not socket.in_flight.is_shut
 
 
-async def test_socket_whose_answer_does_not_come_is_finished_all_the_same() -> None:
+async def test_socket_without_an_answer_is_closed_after_the_timeout() -> None:
     socket, transport = new_socket()
     await socket.in_flight.begin()
     await socket.finish(FAREWELL, 0.01)
     assert transport.written == [text_frame(b"farewell")]
 
 
-async def test_all_are_gone_only_when_nobody_is_being_upgraded() -> None:
+async def test_all_gone_waits_for_upgrades() -> None:
     connections = Connections(lambda _: None)
     with connections.opening():
         assert not connections.all_gone.is_set()

@@ -5,7 +5,7 @@ import asyncio
 from gateway.live.in_flight import IN_FLIGHT_MAX, InFlight
 
 
-async def test_beyond_the_bound_the_next_waits_for_one_to_end() -> None:
+async def test_request_beyond_the_bound_waits() -> None:
     requests = InFlight()
     for _ in range(IN_FLIGHT_MAX):
         await requests.begin()
@@ -17,7 +17,7 @@ async def test_beyond_the_bound_the_next_waits_for_one_to_end() -> None:
     assert requests.count == IN_FLIGHT_MAX
 
 
-async def test_shut_it_begins_nothing_and_tells_when_all_have_ended() -> None:
+async def test_shut_admits_nothing_and_reports_idle() -> None:
     requests = InFlight()
     await requests.begin()
     requests.shut()

@@ -13,17 +13,17 @@ def told_roster(*user_ids: str) -> Roster:
     roster = Roster()
     for user_id in user_ids:
         roster.opened(user_id)
-    roster.reported(roster.next_report(0.0))
+    roster.confirm(roster.next_report(0.0))
     return roster
 
 
 def tell(roster: Roster, now_s: float) -> Report:
     report = roster.next_report(now_s)
-    roster.reported(report)
+    roster.confirm(report)
     return report
 
 
-def test_the_first_report_begins_the_lease() -> None:
+def test_first_report_begins_the_lease() -> None:
     roster = Roster()
     roster.opened("u")
     assert roster.has_news(0.0)
@@ -31,7 +31,7 @@ def test_the_first_report_begins_the_lease() -> None:
     assert not roster.has_news(0.0)
 
 
-def test_the_first_socket_is_told_at_once_and_a_second_one_not() -> None:
+def test_first_socket_is_reported_at_once_and_a_second_is_not() -> None:
     roster = told_roster()
     roster.opened("u")
     assert roster.has_news(0.0)
@@ -40,7 +40,7 @@ def test_the_first_socket_is_told_at_once_and_a_second_one_not() -> None:
     assert not roster.has_news(0.0)
 
 
-def test_the_last_socket_is_told_after_the_grace() -> None:
+def test_end_of_the_last_socket_is_reported_after_the_grace() -> None:
     roster = told_roster("u", "u")
     roster.closed("u", 10.0)
     assert not roster.has_news(10.0 + 2 * GRACE_S)
@@ -51,7 +51,7 @@ def test_the_last_socket_is_told_after_the_grace() -> None:
     assert not roster.has_news(40.0)
 
 
-def test_a_reconnect_within_the_grace_is_no_news() -> None:
+def test_reconnect_within_the_grace_is_not_reported() -> None:
     roster = told_roster("u")
     roster.closed("u", 10.0)
     roster.opened("u")
@@ -59,7 +59,7 @@ def test_a_reconnect_within_the_grace_is_no_news() -> None:
     assert tell(roster, 100.0) == Report((), (), False)
 
 
-def test_the_grace_begins_anew_with_each_last_socket() -> None:
+def test_grace_restarts_with_each_last_socket() -> None:
     roster = told_roster("u", "v")
     roster.closed("u", 0.0)
     roster.closed("v", 3.0)
@@ -69,7 +69,7 @@ def test_the_grace_begins_anew_with_each_last_socket() -> None:
     assert tell(roster, 9.0).went == ("u",)
 
 
-def test_who_came_and_went_between_two_reports_is_not_told() -> None:
+def test_user_who_connects_and_leaves_between_reports_is_not_reported() -> None:
     roster = told_roster()
     roster.opened("u")
     roster.closed("u", 0.0)
@@ -77,7 +77,7 @@ def test_who_came_and_went_between_two_reports_is_not_told() -> None:
     assert not roster.has_news(100.0)
 
 
-def test_after_a_lost_lease_everybody_is_told_again() -> None:
+def test_all_users_are_reported_again_after_a_lost_lease() -> None:
     roster = told_roster("u", "v")
     roster.closed("v", 0.0)
     roster.lease_lost()
@@ -87,7 +87,7 @@ def test_after_a_lost_lease_everybody_is_told_again() -> None:
     assert tell(roster, GRACE_S).went == ("v",)
 
 
-def test_a_report_that_may_not_have_arrived_is_news() -> None:
+def test_unconfirmed_report_is_repeated() -> None:
     roster = told_roster("u")
     roster.closed("u", 0.0)
     roster.opened("v")
@@ -97,7 +97,7 @@ def test_a_report_that_may_not_have_arrived_is_news() -> None:
     assert tell(roster, GRACE_S) == lost
 
 
-def test_who_came_in_a_report_that_may_have_arrived_is_taken_back_when_gone() -> None:
+def test_departure_is_reported_after_an_unconfirmed_arrival() -> None:
     roster = told_roster()
     roster.opened("u")
     roster.next_report(0.0)  # it takes effect, but no answer comes
@@ -105,7 +105,7 @@ def test_who_came_in_a_report_that_may_have_arrived_is_taken_back_when_gone() ->
     assert "u" in tell(roster, 0.1 + GRACE_S).went
 
 
-def test_who_went_in_a_report_that_may_have_arrived_is_told_again_when_back() -> None:
+def test_arrival_is_reported_after_an_unconfirmed_departure() -> None:
     roster = told_roster("u")
     roster.closed("u", 0.0)
     roster.next_report(GRACE_S)  # it takes effect, but no answer comes
@@ -127,7 +127,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_the_other_side_ends_up_with_who_is_here(script: list[tuple[str, object]]) -> None:
+def test_receiver_converges_to_the_present_users(script: list[tuple[str, object]]) -> None:
     roster = Roster()
     sockets = dict.fromkeys("abc", 0)
     online: set[str] = set()  # as chat_service has it
@@ -151,7 +151,7 @@ def test_the_other_side_ends_up_with_who_is_here(script: list[tuple[str, object]
         if fate == "its answer is lost":
             return
         if known:
-            roster.reported(report)
+            roster.confirm(report)
         else:
             roster.lease_lost()
 

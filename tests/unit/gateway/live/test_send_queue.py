@@ -18,7 +18,7 @@ def price(symbol: str, data: bytes) -> Item:
     return Item(LATEST, symbol, data)
 
 
-def test_lossless_items_wait_in_order() -> None:
+def test_lossless_items_are_queued_in_order() -> None:
     outbox = Outbox()
     assert outbox.add([lossless(b"1"), lossless(b"2")])
     assert outbox.add([lossless(b"3")])
@@ -26,7 +26,7 @@ def test_lossless_items_wait_in_order() -> None:
     assert not outbox
 
 
-def test_only_the_newest_price_of_a_symbol_waits() -> None:
+def test_only_the_newest_price_of_a_symbol_is_queued() -> None:
     outbox = Outbox()
     outbox.add([price("EUR", b"e1"), price("GBP", b"g1"), price("EUR", b"e2")])
     assert (outbox.take(1000), outbox.conflated, outbox.size_bytes) == (b"e2g1", 1, 0)
@@ -38,7 +38,7 @@ def test_transient_items_are_dropped_and_counted() -> None:
     assert (bool(outbox), outbox.dropped, outbox.size_bytes) == (False, 1, 0)
 
 
-def test_more_than_the_bound_is_refused() -> None:
+def test_add_reports_overflow() -> None:
     outbox = Outbox(max_bytes=4)
     assert outbox.add([lossless(b"1234")])
     assert not outbox.add([lossless(b"5")])
@@ -59,7 +59,7 @@ def test_at_least_one_item_is_taken_however_large() -> None:
     assert outbox.take(1) == b""
 
 
-def test_a_price_taken_leaves_room_for_the_next_of_its_symbol() -> None:
+def test_taken_price_is_not_conflated_with_the_next() -> None:
     outbox = Outbox()
     outbox.add([price("EUR", b"1")])
     assert outbox.take(1) == b"1"
@@ -73,7 +73,7 @@ steps = st.lists(st.one_of(st.lists(items, max_size=5), st.integers(0, 100)), ma
 
 
 @given(steps, st.integers(1, 300))
-def test_order_bound_and_newest_hold_for_any_adds_and_takes(script: list[object], max_bytes: int) -> None:
+def test_order_bound_and_conflation_hold_for_any_sequence(script: list[object], max_bytes: int) -> None:
     outbox = Outbox(max_bytes)
     number = 0
     received = b""

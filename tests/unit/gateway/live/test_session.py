@@ -64,29 +64,29 @@ def closed(action: Action | None, code: int) -> Close:
 
 
 @pytest.mark.parametrize("frame", KNOWN_FRAMES, ids=lambda frame: str(frame["type"]))
-def test_before_auth_a_frame_gets_unauthorized_and_4401(frame: dict[str, Any]) -> None:
+def test_frame_before_auth_gets_unauthorized_and_4401(frame: dict[str, Any]) -> None:
     close = closed(receive(new_session(), {**frame, "id": 9}), 4401)
     kind, id_, data = said(close)
     assert (kind, id_, data["code"], data["request"]) == ("error", 9, "UNAUTHORIZED", frame["type"])
 
 
 @pytest.mark.parametrize("text", ["", "nope", "[]", "{}", '{"type":"x"}', '{"type":"auth"}', '{"type":"ping","id":[]}'])
-def test_before_auth_nonsense_gets_unauthorized_and_4401(text: str) -> None:
+def test_malformed_frame_before_auth_gets_unauthorized_and_4401(text: str) -> None:
     assert said(closed(receive(new_session(), text), 4401))[2]["code"] == "UNAUTHORIZED"
 
 
-def test_before_auth_ping_is_answered() -> None:
+def test_ping_before_auth_is_answered() -> None:
     assert said(receive(new_session(), {"type": "ping", "id": "p"}))[:2] == ("pong", "p")
 
 
-def test_auth_asks_for_the_token_to_be_verified() -> None:
+def test_auth_requests_verification_of_the_token() -> None:
     action = receive(new_session(), {"type": "auth", "token": "t", "id": 1, "subscriptions": [{"channel": "market"}]})
     assert isinstance(action, Authenticate)
     assert (action.request.token, action.id, len(action.request.subscriptions)) == ("t", 1, 1)
 
 
 @pytest.mark.parametrize("code", [ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED])
-def test_a_refused_token_gets_its_reason_and_4401(code: ErrorCode) -> None:
+def test_refused_token_gets_its_reason_and_4401(code: ErrorCode) -> None:
     close = closed(new_session().auth_failed(Refusal(code, "why"), "auth", 3), 4401)
     assert said(close) == ("error", 3, {"code": code, "message": "why", "retryable": False, "request": "auth"})
 
@@ -95,7 +95,7 @@ def test_a_refused_token_gets_its_reason_and_4401(code: ErrorCode) -> None:
 
 
 @pytest.mark.parametrize("frame", KNOWN_FRAMES, ids=lambda frame: str(frame["type"]))
-def test_after_auth_a_frame_is_performed(frame: dict[str, Any]) -> None:
+def test_frame_after_auth_is_performed(frame: dict[str, Any]) -> None:
     action = receive(open_session(), {**frame, "id": 2})
     assert isinstance(action, Perform)
     assert (action.incoming.name, action.incoming.id) == (frame["type"], 2)
@@ -106,7 +106,7 @@ def test_ping_is_answered_with_its_id() -> None:
     assert said(receive(open_session(), {"type": "ping"}))[:2] == ("pong", None)
 
 
-def test_a_later_token_of_the_same_user_renews() -> None:
+def test_later_token_of_the_same_user_renews() -> None:
     session = open_session(expires_at_ms=1000)
     assert isinstance(receive(session, {"type": "auth", "token": "t2"}), Authenticate)
     assert session.authenticated(identity(expires_at_ms=5000)) is None
@@ -114,7 +114,7 @@ def test_a_later_token_of_the_same_user_renews() -> None:
     closed(session.tick(100.0, 5000), 4401)
 
 
-def test_a_token_of_another_user_closes_with_4403_and_changes_nothing() -> None:
+def test_token_of_another_user_closes_with_4403_and_changes_nothing() -> None:
     session = open_session()
     close = closed(session.authenticated(identity("user_2")), 4403)
     assert said(close)[2]["code"] == "FORBIDDEN"
@@ -133,7 +133,7 @@ def test_a_token_of_another_user_closes_with_4403_and_changes_nothing() -> None:
         ({"type": "chat:send", "id": 1}, "VALIDATION"),
     ],
 )
-def test_after_auth_a_wrong_frame_gets_an_error_and_the_socket_stays(frame: object, code: str) -> None:
+def test_invalid_frame_after_auth_gets_an_error_and_no_close(frame: object, code: str) -> None:
     action = receive(open_session(), frame)
     assert isinstance(action, Answer)
     kind, id_, data = said(action)
@@ -141,7 +141,7 @@ def test_after_auth_a_wrong_frame_gets_an_error_and_the_socket_stays(frame: obje
     assert id_ == (1 if isinstance(frame, dict) else None)
 
 
-def test_the_tenth_bad_frame_in_a_row_closes_with_4400() -> None:
+def test_tenth_bad_frame_in_a_row_closes_with_4400() -> None:
     session = open_session()
     for _ in range(9):
         assert isinstance(receive(session, "nope"), Answer)
@@ -149,7 +149,7 @@ def test_the_tenth_bad_frame_in_a_row_closes_with_4400() -> None:
 
 
 @pytest.mark.parametrize("good", [{"type": "ping"}, SEND, {"type": "dance"}, {"type": "chat:send"}])
-def test_one_frame_that_can_be_read_begins_the_row_anew(good: object) -> None:
+def test_readable_frame_resets_the_count_of_bad_ones(good: object) -> None:
     session = open_session()
     for _ in range(3):
         for _ in range(9):
@@ -187,7 +187,7 @@ def test_any_sign_of_life_counts(sign: str) -> None:
     closed(session.tick(219.01, 0), 4408)
 
 
-def test_an_expired_token_gets_token_expired_and_4401() -> None:
+def test_expired_token_gets_token_expired_and_4401() -> None:
     session = open_session(expires_at_ms=5000)
     assert session.tick(100.0, 4999) is None
     assert said(closed(session.tick(100.0, 5000), 4401))[2]["code"] == "TOKEN_EXPIRED"
@@ -211,7 +211,7 @@ def test_more_than_ten_times_the_rate_closes_with_4429(frame: dict[str, Any]) ->
     assert (said(close)[1], said(close)[2]["code"]) == (8, "RATE_LIMITED")
 
 
-def test_the_rate_is_counted_over_the_sockets_of_a_user() -> None:
+def test_rate_is_counted_over_the_sockets_of_a_user() -> None:
     first, second = rated(2), rated(2)
     second.share_rate(first)
     for number in range(20):
@@ -220,7 +220,7 @@ def test_the_rate_is_counted_over_the_sockets_of_a_user() -> None:
     closed(receive(first, SEND), 4429)
 
 
-def test_a_flood_of_any_frames_closes_with_4429() -> None:
+def test_flood_of_any_frames_closes_with_4429() -> None:
     session = open_session()
     for _ in range(FRAMES_PER_WINDOW_MAX):
         assert session.frame_received(100.0) is None
@@ -291,7 +291,7 @@ texts = st.text() | st.sampled_from([*KNOWN_FRAMES, {"type": "ping"}, {"type": "
 
 
 @given(st.lists(texts, max_size=30), st.booleans())
-def test_no_text_raises_and_only_an_open_session_performs(sent: list[str], is_open: bool) -> None:
+def test_any_text_is_answered_and_only_an_open_session_performs(sent: list[str], is_open: bool) -> None:
     session = open_session() if is_open else new_session()
     in_a_row = 0
     for text in sent:
@@ -309,7 +309,7 @@ def test_no_text_raises_and_only_an_open_session_performs(sent: list[str], is_op
         assert in_a_row < 10
 
 
-def test_what_is_performed_is_what_was_sent() -> None:
+def test_performed_request_is_the_sent_one() -> None:
     action = receive(open_session(), {"type": "subscribe", "channel": "chatroom", "chatroomId": "r", "since": 3})
     assert isinstance(action, Perform)
     assert action.incoming.request == Subscribe(ChatroomTarget("r", 3))
@@ -319,7 +319,7 @@ def test_what_is_performed_is_what_was_sent() -> None:
     ("named", "lost"),
     [(None, []), ({"gold", "silver"}, []), ({"gold", "iron"}, ["silver"]), (set(), ["gold", "silver"])],
 )
-def test_renewed_token_names_the_communities_that_go_on(named: set[str] | None, lost: list[str]) -> None:
+def test_renewed_token_ends_communities_that_it_does_not_name(named: set[str] | None, lost: list[str]) -> None:
     session = open_session()
     session.subscriptions |= {"community:gold", "community:silver", "room:gold"}
     allowed = None if named is None else frozenset(named)
@@ -332,7 +332,7 @@ def test_renewed_token_names_the_communities_that_go_on(named: set[str] | None, 
         st.tuples(st.floats(0.0, 40.0), st.sampled_from(["look", "ping", "auth"]), st.integers(1, 200)), max_size=30
     )
 )
-def test_who_looks_only_when_it_is_due_misses_nothing(steps: list[tuple[float, str, int]]) -> None:
+def test_ticks_before_due_time_can_be_skipped(steps: list[tuple[float, str, int]]) -> None:
     """A sweep passes over a session whose `due_s` is ahead: a twin that is always looked at closes no earlier."""
     looked_at, passed_over = new_session(), new_session()
     now_s = 100.0

@@ -85,7 +85,7 @@ def refused() -> RoomHead:
     raise Refusal.not_found("room")
 
 
-async def test_room_that_turns_private_while_a_stranger_is_answered_shows_nothing() -> None:
+async def test_room_that_turns_private_during_an_attempt_shows_nothing() -> None:
     hub, asker = Hub(), Asker("stranger")
 
     def answered_before_it_turned_private() -> RoomHead:
@@ -102,7 +102,7 @@ async def test_room_that_turns_private_while_a_stranger_is_answered_shows_nothin
     assert hub.channels == {}
 
 
-async def test_member_is_asked_for_again_and_misses_nothing() -> None:
+async def test_member_asks_again_and_misses_nothing() -> None:
     hub, asker = Hub(), Asker("member")
 
     def answered_before() -> RoomHead:
@@ -116,7 +116,7 @@ async def test_member_is_asked_for_again_and_misses_nothing() -> None:
     assert asker.got == ["subscribed", "chat:message"]
 
 
-async def test_deletion_is_told_to_listeners_and_not_to_who_has_only_asked() -> None:
+async def test_deletion_is_announced_to_listeners_only() -> None:
     hub, member, stranger = Hub(), Asker("member"), Asker("stranger")
 
     def room_is_deleted() -> RoomHead:
