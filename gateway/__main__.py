@@ -32,7 +32,7 @@ from gateway.live.control import ControlDispatcher
 from gateway.live.drain import drain
 from gateway.live.endpoint import LiveEndpoint
 from gateway.live.presence import Reporter, Roster
-from gateway.live.requests import Requests
+from gateway.live.requests import LiveRequests
 from gateway.live.subscriptions import Subscriptions
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
@@ -47,7 +47,7 @@ log = logs.get(__name__)
 DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is for the steps after that
 
 
-class GatewayProcess:
+class GatewayParts:
     """The parts of one gateway process, in the order of their dependencies.
 
     Tasks of `spawn` end before the connections drain is over; tasks of `tasks` serve requests until they are answered.
@@ -81,11 +81,9 @@ class GatewayProcess:
         )
         subscriptions = Subscriptions(backend, hub, listeners, tasks.create_task)
         self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
-        requests = Requests(backend, subscriptions, tasks.create_task)
+        requests = LiveRequests(backend, subscriptions, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
-        self.endpoint = LiveEndpoint(
-            settings, admission, self.turns, connections, authentication, requests, subscriptions
-        )
+        self.endpoint = LiveEndpoint(settings, admission, self.turns, connections, authentication, requests)
 
     def checks(self) -> dict[str, Readiness]:
         """Return the readiness checks, by name."""
@@ -124,7 +122,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         asyncio.TaskGroup() as tasks,
     ):
         with background(tasks) as spawn:
-            gateway = GatewayProcess(settings, authenticator, bus, node_id, tasks, spawn)
+            gateway = GatewayParts(settings, authenticator, bus, node_id, tasks, spawn)
             admin.checks |= {"broker": bus.readiness} | gateway.checks()
             bus.on_connected.append(gateway.revocations.connected)
             for work in gateway.background_work():
@@ -144,7 +142,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def _listening(gateway: GatewayProcess, tasks: asyncio.TaskGroup) -> AsyncIterator[Callable[[], None]]:
+async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIterator[Callable[[], None]]:
     """Listen while in the context, or until the yielded function is called. Raises OSError if the port is taken.
 
     Several gateways on this host may share the port.

@@ -6,11 +6,11 @@ LINGERING sockets are in `joining`, LATE and LIVE sockets in the stream.
 
 from collections.abc import Iterator, Sequence, Set
 
-from gateway.fanout.batch import Batch, Item
+from gateway.fanout.batch import Item
 from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Sink
-from gateway.fanout.prices import Prices
-from gateway.fanout.resequencer import BACKLOG_MAX, Gap
+from gateway.fanout.prices import SymbolPrices
+from gateway.fanout.resequencer import BACKLOG_MAX
 from gateway.fanout.stream import Attention, Stream
 from gateway.fanout.subscriber import Subscriber, SubscriberState
 from shared.bus.delivery import DeliveryClass
@@ -19,13 +19,12 @@ from shared.bus.delivery import DeliveryClass
 class Channel:
     """One channel. A method about a sink that is not on the channel does nothing and returns a false value."""
 
-    __slots__ = ("_attention", "_schedule", "direct", "joining", "name", "prices", "stream")
+    __slots__ = ("_attention", "direct", "joining", "name", "prices", "stream")
 
     def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.name = name
-        self._schedule = schedule
         self._attention = attention
-        self.prices = Prices(schedule)
+        self.prices = SymbolPrices(schedule)
         self.stream = Stream(name, schedule, attention)
         self.joining: dict[Sink, Subscriber] = {}
         self.direct: dict[Sink, int] = {}  # sockets that receive a direct room unasked, and behind which seq that began
@@ -111,7 +110,7 @@ class Channel:
         if subscriber.direct_from is not None and not greeting:  # it has not subscribed by itself
             self.direct[sink] = subscriber.direct_from
         self.stream.send(sink, greeting)
-        self.stream.note_head(seq)
+        self.stream.raise_head(seq)
         if subscriber.at_seq is not None and not replayed:
             seq = min(seq, subscriber.at_seq)
         last_seq = self.stream.last_seq
@@ -238,11 +237,6 @@ class Channel:
         self._begin(sink).direct_from = after
         self.go_live(sink, after, (), now_s)
 
-    def note_direct(self, sinks: Set[Sink], seq: int) -> None:
-        """Note that a direct message waits for those of `sinks` that linger."""
-        for sink in sinks & self.joining.keys():
-            self.joining[sink].note_direct(seq)
-
     # Items ----------------------------------------------------------------------------------------------------------
 
     def deliver_ordered(self, seq: int, data: bytes, now_s: float) -> None:
@@ -257,27 +251,3 @@ class Channel:
         for subscriber in self.joining.values():
             subscriber.keep_unordered(data)
         self.stream.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
-
-    def deliver_transient(self, data: bytes, without: str, now_s: float) -> None:
-        """Take a transient item, for all live sockets but those of the user or session `without`."""
-        item = Item(DeliveryClass.TRANSIENT, "", data)
-        if not without:
-            self.stream.put(item, now_s)
-            return
-        self.stream.flush()
-        batch = Batch([item])
-        for sink in self.live:
-            if without not in (sink.user_id, sink.session_id):
-                sink.write(batch)
-                self._schedule.written.add(1, 1, len(data))
-
-    def fill(self, gap: Gap, first: int, items: Sequence[bytes], now_s: float) -> None:
-        """Take the items of a gap, from seq `first` on. Skip the items that no store has any more."""
-        for offset, data in enumerate(items):
-            self.deliver_ordered(first + offset, data, now_s)
-        self.stream.skip_to(gap.through, now_s)
-
-    def note_head(self, seq: int) -> None:
-        """Record that the channel has an item `seq`; items up to there that have not arrived are a gap."""
-        self.stream.note_head(seq)
-        self.stream.note_gap()

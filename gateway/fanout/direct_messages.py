@@ -39,7 +39,8 @@ class DirectMessages:
             return
         room = self._registry.open(name)
         room.go_live_unasked(fresh, delivery.seq, now_s)
-        room.note_direct(users.live, delivery.seq)
+        for sink in users.live & room.joining.keys():
+            room.joining[sink].note_direct(delivery.seq)
         for sink in fresh:
             self._registry.add(sink, name)
         if self._registry.discard_empty(room):
@@ -68,7 +69,7 @@ class DirectMessages:
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
                 room.catch_up_unasked(sink, first - 1, now_s)
-                room.note_head(posts[-1].seq)
+                room.stream.note_head(posts[-1].seq)
 
     def release(self, now_s: float) -> None:
         """Deliver the held messages: all that can be known about lost ones is known."""
@@ -116,4 +117,4 @@ class DirectMessages:
             for sink in self._new_to(name, users):
                 sink.strand()
         if room is not None:
-            room.note_head(delivery.seq)
+            room.stream.note_head(delivery.seq)

@@ -8,7 +8,7 @@ from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.flusher import Flusher
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import Listeners
+from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.recovery import Recovery
 from gateway.fanout.relay import OnControl, Relay
 from gateway.fanout.retries import Retries
@@ -30,7 +30,7 @@ class FanOut:
         self._retries = Retries()
         self._loop = asyncio.get_running_loop()
         self.hub = Hub(self._flusher.schedule)
-        self.listeners = Listeners(self.hub, self._bindings)
+        self.listeners = ChannelListeners(self.hub, self._bindings)
         self._gaps = GapFiller(self.hub, backend, self._retries, spawn)
         self.recovery = Recovery(self.hub, backend, self.listeners, self._gaps, self._retries, spawn)
         self.readiness = self._bindings.readiness

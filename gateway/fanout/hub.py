@@ -81,7 +81,7 @@ class Hub:
             case DeliveryClass.LATEST:
                 channel.prices.deliver(delivery, now_s)
             case DeliveryClass.TRANSIENT:
-                channel.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
+                channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
             case _ if not delivery.seq:
                 if not self._is_repeat(delivery):
                     channel.deliver_unordered(text_frame(delivery.frame), now_s)
@@ -106,13 +106,17 @@ class Hub:
 
     def fill(self, gap: Gap, first: int, frames: Sequence[bytes], now_s: float) -> None:
         """Take the frames of a gap, from seq `first` on. Skip the items that no store has any more."""
-        if (channel := self.channels.get(gap.channel)) is not None:
-            channel.fill(gap, first, [text_frame(frame) for frame in frames], now_s)
+        channel = self.channels.get(gap.channel)
+        if channel is None:
+            return
+        for seq, frame in enumerate(frames, first):
+            channel.deliver_ordered(seq, text_frame(frame), now_s)
+        channel.stream.skip_to(gap.through, now_s)
 
     def note_head(self, name: str, seq: int) -> None:
         """Record that a channel has an item `seq`; items up to there that have not arrived are a gap."""
         if (channel := self.channels.get(name)) is not None:
-            channel.note_head(seq)
+            channel.stream.note_head(seq)
 
     def hold(self, name: str, check: int) -> None:
         """Hold every listener of a channel; see `Channel.hold`."""

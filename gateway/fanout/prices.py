@@ -36,7 +36,7 @@ class PriceLane(Lane):
         self.items = [*marks, item]
 
 
-class Prices:
+class SymbolPrices:
     """The subscribers of one symbol, in at most 50 lanes, one for each rate."""
 
     __slots__ = ("_schedule", "lanes", "newest", "newest_seq")

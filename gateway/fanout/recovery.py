@@ -19,7 +19,7 @@ from gateway.backend import Backend
 from gateway.background import Spawn
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import Listeners
+from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.price_snapshot import SYSTEM, fetch_prices
 from gateway.fanout.retries import Retries
 from shared.bus.delivery import ChannelKind, ChannelName, inbox_channel, room_channel
@@ -37,7 +37,7 @@ class Recovery:
     """Repairs the hub of one gateway process. `on_disconnected` and `on_connected` are hooks of `Bus`."""
 
     def __init__(
-        self, hub: Hub, backend: Backend, listeners: Listeners, gaps: GapFiller, retries: Retries, spawn: Spawn
+        self, hub: Hub, backend: Backend, listeners: ChannelListeners, gaps: GapFiller, retries: Retries, spawn: Spawn
     ) -> None:
         self._hub = hub
         self._backend = backend
@@ -141,7 +141,7 @@ class Recovery:
         for sink in list(channel.sinks()):
             if sink.user_id == user_id:
                 channel.pass_check(sink, check, head.seq, self._loop.time())
-        channel.note_head(head.seq)
+        channel.stream.note_head(head.seq)
         self._gaps.fill_gaps()
 
     async def _recheck_inbox(self, user_id: str) -> None:

@@ -7,7 +7,7 @@ the socket is. See `subscriber` for all states.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gateway.fanout.batch import Item
+from gateway.fanout.batch import Batch, Item
 from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Lane, Sink, send
 from gateway.fanout.resequencer import Gap, Resequencer
@@ -90,6 +90,19 @@ class Stream:
         if not lane.due:
             self._schedule.add(lane, now_s)
 
+    def deliver_transient(self, data: bytes, without: str, now_s: float) -> None:
+        """Take a transient item, for all LIVE sockets but those of the user or session `without`."""
+        item = Item(DeliveryClass.TRANSIENT, "", data)
+        if not without:
+            self.put(item, now_s)
+            return
+        self.flush()
+        batch = Batch([item])
+        for sink in self.lane.sinks:
+            if without not in (sink.user_id, sink.session_id):
+                sink.write(batch)
+                self._schedule.written.add(1, 1, len(data))
+
     def send(self, sink: Sink, frames: Sequence[bytes]) -> None:
         """Write complete frames to one socket, lossless and in order."""
         if frames:
@@ -147,9 +160,14 @@ class Stream:
 
     # Gaps -----------------------------------------------------------------------------------------------------------
 
-    def note_head(self, seq: int) -> None:
+    def raise_head(self, seq: int) -> None:
         """Record that the channel has an item `seq`."""
         self._order.note_head(seq)
+
+    def note_head(self, seq: int) -> None:
+        """Record that the channel has an item `seq`; items up to there that have not arrived are a gap."""
+        self._order.note_head(seq)
+        self.note_gap()
 
     def note_gap(self) -> None:
         """Ask for the channel's gap to be filled, if there is one."""

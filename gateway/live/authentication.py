@@ -2,7 +2,7 @@
 
 from gateway.auth.guard import Guard
 from gateway.auth.identity import Identity
-from gateway.fanout.listeners import Listeners
+from gateway.fanout.listeners import ChannelListeners
 from gateway.live.connection_limit import ConnectionLimit, too_many_connections
 from gateway.live.connections import Connections
 from gateway.live.presence import Roster
@@ -27,7 +27,7 @@ class Authentication:
         self,
         settings: GatewaySettings,
         guard: Guard,
-        listeners: Listeners,
+        listeners: ChannelListeners,
         connections: Connections,
         connection_limit: ConnectionLimit,
         roster: Roster,

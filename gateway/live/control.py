@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.auth.revocations import RevocationListSync
-from gateway.fanout.listeners import Listeners
+from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.recovery import Recovery
 from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.subscriptions import Subscriptions
@@ -23,7 +23,7 @@ class ControlDispatcher:
 
     def __init__(
         self,
-        listeners: Listeners,
+        listeners: ChannelListeners,
         recovery: Recovery,
         subscriptions: Subscriptions,
         connection_limit: ConnectionLimit,

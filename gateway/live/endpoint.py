@@ -17,10 +17,9 @@ from gateway.admission.admission_queue import Turns
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
 from gateway.live.drain import LATE_SPREAD_MS, farewell
-from gateway.live.requests import Requests
+from gateway.live.requests import LiveRequests
 from gateway.live.session import Answer, Authenticate, Close, Perform, Session
 from gateway.live.socket import Socket
-from gateway.live.subscriptions import Subscriptions
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
 from shared.ids import Prefix, new_id
@@ -45,8 +44,7 @@ class LiveEndpoint:
         turns: Turns,
         connections: Connections,
         authentication: Authentication,
-        requests: Requests,
-        subscriptions: Subscriptions,
+        requests: LiveRequests,
     ) -> None:
         self._settings = settings
         self._admission = admission
@@ -54,7 +52,6 @@ class LiveEndpoint:
         self._connections = connections
         self._authentication = authentication
         self._requests = requests
-        self._subscriptions = subscriptions
         metrics.CONNECTIONS_MAX.set(settings.max_connections)
 
     def stop_admitting(self) -> None:
@@ -99,7 +96,7 @@ class LiveEndpoint:
             if not socket.closing:
                 metrics.CLOSES.labels(_client_code(ws.close_code), "client").inc()
             socket.closing = True
-            self._subscriptions.forget(socket)
+            self._requests.forget(socket)
             self._authentication.forget(socket, time.monotonic())
         return ws
 

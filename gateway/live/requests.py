@@ -40,7 +40,7 @@ from shared.telemetry import logs
 log = logs.get(__name__)
 
 
-class Requests:
+class LiveRequests:
     """Performs the requests of all sockets of one gateway process."""
 
     def __init__(
@@ -95,6 +95,10 @@ class Requests:
                 await self.perform(socket, incoming)
 
         await asyncio.gather(*map(in_order, by_channel.values()))
+
+    def forget(self, socket: Socket) -> None:
+        """End the subscriptions of a socket that is gone."""
+        self._subscriptions.forget(socket)
 
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Begin `work` without awaiting it. At most 64 requests of a socket are in flight; then its reader waits."""

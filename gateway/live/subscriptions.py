@@ -10,7 +10,7 @@ from gateway.fanout.batch import Batch
 from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
 from gateway.fanout.lane import send
-from gateway.fanout.listeners import Listeners
+from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.price_snapshot import SYSTEM, fetch_prices
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
@@ -56,7 +56,7 @@ class Subscriptions:
         self,
         backend: Backend,
         hub: Hub,
-        listeners: Listeners,
+        listeners: ChannelListeners,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._backend = backend

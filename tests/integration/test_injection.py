@@ -57,7 +57,7 @@ MESSAGES_MAX = 1_000_000
 _events = itertools.count(1)
 
 
-class World(NamedTuple):
+class InjectionWorld(NamedTuple):
     """A running system, where nobody is slowed down by the rate limit."""
 
     url: str
@@ -65,7 +65,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-async def world(infrastructure: Infrastructure) -> AsyncIterator[World]:
+async def world(infrastructure: Infrastructure) -> AsyncIterator[InjectionWorld]:
     await empty_queues(infrastructure.amqp_url)
     system = infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)
     async with (
@@ -74,10 +74,10 @@ async def world(infrastructure: Infrastructure) -> AsyncIterator[World]:
         market_feed(*system),
         gateway(infrastructure.amqp_url, rate_limit_messages_per_minute=MESSAGES_MAX) as url,
     ):
-        yield World(url, infrastructure.amqp_url)
+        yield InjectionWorld(url, infrastructure.amqp_url)
 
 
-def meet(world: World, name: str = "mallory") -> Person:
+def meet(world: InjectionWorld, name: str = "mallory") -> Person:
     return people(world.url)(f"{name}-{secrets.token_hex(4)}")
 
 
@@ -110,7 +110,7 @@ FIELDS = [(method, path, body, field) for method, path, body in BODIES for field
 
 @pytest.mark.parametrize(("method", "path", "body", "field"), FIELDS)
 async def test_body_field_accepts_only_text(
-    world: World, method: str, path: str, body: dict[str, Any], field: str
+    world: InjectionWorld, method: str, path: str, body: dict[str, Any], field: str
 ) -> None:
     mallory = meet(world)
     path = path.format(room=await mallory.create_room(type_="private"))
@@ -149,7 +149,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_path_accepts_only_ids(world: World, method: str, path: str) -> None:
+async def test_path_accepts_only_ids(world: InjectionWorld, method: str, path: str) -> None:
     mallory = meet(world)
     room = await mallory.create_room(type_="private")
     for text in [*TEXTS, "\ud800", "a%00b"]:
@@ -172,7 +172,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-async def test_query_parameter_is_typed_or_refused_by_name(world: World, query: str) -> None:
+async def test_query_parameter_is_typed_or_refused_by_name(world: InjectionWorld, query: str) -> None:
     mallory = meet(world)
     room = await mallory.create_room(type_="private")
     name = query.rpartition("?")[2].split("&")[-1].rstrip("=")
@@ -192,7 +192,7 @@ async def test_query_parameter_is_typed_or_refused_by_name(world: World, query: 
         refusal_of(status, answer)
 
 
-async def test_search_term_is_a_literal_word_prefix(world: World) -> None:
+async def test_search_term_is_a_literal_word_prefix(world: InjectionWorld) -> None:
     mallory = meet(world)
     word = f"w{secrets.token_hex(6)}"
     room = await mallory.create_room(f"Caf\u00e9 {word} 50% [x]", "private")
@@ -232,7 +232,7 @@ FRAMES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("frame", "field"), FRAMES)
-async def test_frame_field_is_text_or_refused_by_name(world: World, frame: dict[str, Any], field: str) -> None:
+async def test_frame_field_is_text_or_refused_by_name(world: InjectionWorld, frame: dict[str, Any], field: str) -> None:
     mallory = meet(world)
     room = await mallory.create_room(type_="private")
     async with await mallory.live() as client:
@@ -286,7 +286,7 @@ def hostile_events(user_id: str) -> list[bytes]:
     return bodies
 
 
-async def test_hostile_event_is_a_dead_letter_or_plain_text(world: World) -> None:
+async def test_hostile_event_is_a_dead_letter_or_plain_text(world: InjectionWorld) -> None:
     alice = meet(world, "alice")
     async with await alice.live() as client:
         await client.ask("subscribe", channel="notifications")
@@ -325,7 +325,7 @@ def routing_key(body: bytes) -> str:
     return type_ if isinstance(type_, str) and 0 < len(type_.encode()) < 200 else "any.thing"
 
 
-async def test_every_refusal_has_the_envelope(world: World) -> None:
+async def test_every_refusal_has_the_envelope(world: InjectionWorld) -> None:
     """What does not reach a route at all."""
     async with aiohttp.ClientSession() as http:
         for path in ("/v1/chatrooms/%ff", "/v1/../v1/chatrooms", "/v1/chatrooms//messages", "//v1/live", "/%00"):

@@ -34,13 +34,13 @@ UPGRADE = {
 }
 
 
-class System(NamedTuple):
+class LiveSystem(NamedTuple):
     url: str
     amqp_url: str
 
 
 @pytest.fixture(scope="module")
-async def system(infrastructure: Infrastructure) -> AsyncIterator[System]:
+async def system(infrastructure: Infrastructure) -> AsyncIterator[LiveSystem]:
     """All services and one gateway, shared by all tests here: each brings users of its own."""
     amqp_url, mongodb_uri, database = infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)
     await empty_queues(amqp_url)
@@ -50,11 +50,11 @@ async def system(infrastructure: Infrastructure) -> AsyncIterator[System]:
         market_feed(amqp_url, mongodb_uri, database, market_symbols=KNOWN_SYMBOLS),
         gateway(amqp_url) as url,
     ):
-        yield System(url, amqp_url)
+        yield LiveSystem(url, amqp_url)
 
 
 @pytest.fixture
-def meet(system: System) -> Meet:
+def meet(system: LiveSystem) -> Meet:
     return people(system.url)
 
 
@@ -93,7 +93,7 @@ def texts_of(type_: str, **fields: Any) -> str:
 # Auth ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_auth_ok_has_all_fields(system: System, meet: Meet) -> None:
+async def test_auth_ok_has_all_fields(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     async with await LiveClient.open(system.url) as client:
         answer = await client.ask("auth", token=mint(alice.id))
@@ -123,7 +123,7 @@ async def test_auth_ok_has_all_fields(system: System, meet: Meet) -> None:
         (mint("alice", ttl_s=-5), "TOKEN_EXPIRED"),
     ],
 )
-async def test_bad_token_closes_with_4401(system: System, token: Any, code: str) -> None:
+async def test_bad_token_closes_with_4401(system: LiveSystem, token: Any, code: str) -> None:
     async with await LiveClient.open(system.url) as client:
         await client.send("auth", token=token)
         assert await last_words(client) == (code, 4401)
@@ -143,19 +143,19 @@ async def test_bad_token_closes_with_4401(system: System, token: Any, code: str)
         "[]",
     ],
 )
-async def test_first_frame_must_be_auth(system: System, text: str) -> None:
+async def test_first_frame_must_be_auth(system: LiveSystem, text: str) -> None:
     async with await LiveClient.open(system.url) as client:
         await client.send_text(text)
         assert await last_words(client) == ("UNAUTHORIZED", 4401)
 
 
-async def test_ping_is_answered_before_auth(system: System, meet: Meet) -> None:
+async def test_ping_is_answered_before_auth(system: LiveSystem, meet: Meet) -> None:
     async with await LiveClient.open(system.url) as client:
         assert ISO_TIME.fullmatch((await client.ask("ping"))["data"]["serverTime"])
         assert (await client.ask("auth", token=mint(meet("alice").id)))["type"] == "auth:ok"
 
 
-async def test_frames_after_a_refused_auth_are_ignored(system: System, meet: Meet) -> None:
+async def test_frames_after_a_refused_auth_are_ignored(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     async with await LiveClient.open(system.url) as client:
@@ -167,7 +167,7 @@ async def test_frames_after_a_refused_auth_are_ignored(system: System, meet: Mee
     assert await alice.data("GET", f"/v1/chatrooms/{room}/messages") == []
 
 
-async def test_later_auth_of_the_same_user_renews_the_token(system: System, meet: Meet) -> None:
+async def test_later_auth_of_the_same_user_renews_the_token(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     async with await LiveClient.open(system.url) as client:
         first = (await client.ask("auth", token=mint(alice.id, ttl_s=60)))["data"]
@@ -176,7 +176,7 @@ async def test_later_auth_of_the_same_user_renews_the_token(system: System, meet
         assert renewed["expiresAt"] > first["expiresAt"]
 
 
-async def test_token_of_another_user_closes_with_4403(system: System, meet: Meet) -> None:
+async def test_token_of_another_user_closes_with_4403(system: LiveSystem, meet: Meet) -> None:
     async with await meet("alice").live() as client:
         await client.send("auth", token=mint(meet("bob").id))
         assert await last_words(client) == ("FORBIDDEN", 4403)
@@ -188,7 +188,7 @@ async def test_later_auth_with_a_bad_token_closes_with_4401(meet: Meet) -> None:
         assert await last_words(client) == ("UNAUTHORIZED", 4401)
 
 
-async def test_expired_token_closes_with_4401_unless_it_was_renewed(system: System, meet: Meet) -> None:
+async def test_expired_token_closes_with_4401_unless_it_was_renewed(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     async with await LiveClient.open(system.url) as renewing, await LiveClient.open(system.url) as expiring:
         for client in (renewing, expiring):
@@ -198,7 +198,7 @@ async def test_expired_token_closes_with_4401_unless_it_was_renewed(system: Syst
         await still_works(renewing)
 
 
-async def test_subscriptions_in_auth_are_restored(system: System, meet: Meet) -> None:
+async def test_subscriptions_in_auth_are_restored(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     for text in ("a", "b"):
@@ -473,7 +473,7 @@ async def test_notifications_of_another_user_are_forbidden(meet: Meet) -> None:
             assert (answer["type"], answer["data"]["userId"]) == ("subscribed", bob.id)
 
 
-async def test_notification_reaches_its_user_and_is_replayed_with_since(system: System, meet: Meet) -> None:
+async def test_notification_reaches_its_user_and_is_replayed_with_since(system: LiveSystem, meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     told = {"title": "New Comment on Your Post", "message": "John commented", "priority": "medium"}
     async with await alice.live() as client, await bob.live() as other:
@@ -495,7 +495,7 @@ async def test_notification_reaches_its_user_and_is_replayed_with_since(system: 
         assert await again.data("notification:new") == data
 
 
-async def test_token_with_communities_allows_only_those(system: System, meet: Meet) -> None:
+async def test_token_with_communities_allows_only_those(system: LiveSystem, meet: Meet) -> None:
     gold, silver = new_id(Prefix.COMMAND), new_id(Prefix.COMMAND)
     anyone, member = meet("anyone"), meet("member", communities=[gold])
     async with await anyone.live() as free, await member.live() as bound:
@@ -515,7 +515,7 @@ async def test_token_with_communities_allows_only_those(system: System, meet: Me
         assert bound.frames == []
 
 
-async def test_renewed_token_ends_unnamed_communities(system: System, meet: Meet) -> None:
+async def test_renewed_token_ends_unnamed_communities(system: LiveSystem, meet: Meet) -> None:
     gold, silver = new_id(Prefix.COMMAND), new_id(Prefix.COMMAND)
     member = meet("member", communities=[gold, silver])
     async with await member.live() as client:
@@ -551,7 +551,7 @@ async def test_market_subscription_begins_with_the_latest_prices(meet: Meet) -> 
 # Limits -------------------------------------------------------------------------------------------------------------
 
 
-async def test_subscriptions_are_bounded_and_released_ones_are_free(system: System) -> None:
+async def test_subscriptions_are_bounded_and_released_ones_are_free(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, max_subscriptions=3) as url:
         meet = people(url)
         async with await meet("alice").live() as client:
@@ -567,7 +567,7 @@ async def test_subscriptions_are_bounded_and_released_ones_are_free(system: Syst
             assert again["code"] == "TOO_MANY_SUBSCRIPTIONS"
 
 
-async def test_symbols_are_bounded_and_released_ones_are_free(system: System) -> None:
+async def test_symbols_are_bounded_and_released_ones_are_free(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, max_symbols=2) as url:
         meet = people(url)
         async with await meet("alice").live() as client:
@@ -585,7 +585,7 @@ async def test_symbols_are_bounded_and_released_ones_are_free(system: System) ->
             assert answer["data"]["symbols"] == [KNOWN_SYMBOLS[2]]
 
 
-async def test_silent_socket_closes_with_4408_and_signs_of_life_keep_it_open(system: System) -> None:
+async def test_silent_socket_closes_with_4408_and_signs_of_life_keep_it_open(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, connection_timeout_s=1.5) as url, AsyncExitStack() as stack:
         meet = people(url)
         pinging = await stack.enter_async_context(await LiveClient.open(url, heartbeat=0.4))
@@ -600,7 +600,7 @@ async def test_silent_socket_closes_with_4408_and_signs_of_life_keep_it_open(sys
         await still_works(asking)
 
 
-async def test_socket_without_auth_in_time_closes_with_4408(system: System) -> None:
+async def test_socket_without_auth_in_time_closes_with_4408(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, auth_timeout_s=1) as url:
         meet = people(url)
         async with await LiveClient.open(url, heartbeat=0.4) as client, await meet("alice").live() as in_time:
@@ -608,7 +608,7 @@ async def test_socket_without_auth_in_time_closes_with_4408(system: System) -> N
             await still_works(in_time)
 
 
-async def test_full_gateway_refuses_with_503_and_retry_after(system: System) -> None:
+async def test_full_gateway_refuses_with_503_and_retry_after(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, max_connections=2) as url, aiohttp.ClientSession() as http:
         meet = people(url)
         async with await meet("alice").live(), await LiveClient.open(url):
@@ -630,7 +630,7 @@ async def test_full_gateway_refuses_with_503_and_retry_after(system: System) -> 
                         break
 
 
-async def test_connections_per_user_are_limited(system: System) -> None:
+async def test_connections_per_user_are_limited(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, max_connections_per_user=2) as url:
         meet = people(url)
         alice = meet("alice")
@@ -642,7 +642,7 @@ async def test_connections_per_user_are_limited(system: System) -> None:
                 await still_works(second)
 
 
-async def test_only_allowed_origins_may_connect(system: System) -> None:
+async def test_only_allowed_origins_may_connect(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, allowed_origins=("https://app.example",)) as url:
         for origin in ("https://app.example", None):
             async with await LiveClient.open(url, origin=origin) as client:
@@ -653,12 +653,12 @@ async def test_only_allowed_origins_may_connect(system: System) -> None:
             assert refusal.value.status == 403
 
 
-async def test_any_origin_may_connect_by_default(system: System) -> None:
+async def test_any_origin_may_connect_by_default(system: LiveSystem) -> None:
     async with await LiveClient.open(system.url, origin="https://any.example") as client:
         await still_works(client)
 
 
-async def test_sending_at_ten_times_the_rate_closes_with_4429(system: System) -> None:
+async def test_sending_at_ten_times_the_rate_closes_with_4429(system: LiveSystem) -> None:
     async with gateway(system.amqp_url, rate_limit_messages_per_minute=2) as url:
         meet = people(url)
         async with await meet("alice").live() as client:
@@ -670,7 +670,7 @@ async def test_sending_at_ten_times_the_rate_closes_with_4429(system: System) ->
             assert client.frames[-1]["data"]["code"] == "RATE_LIMITED"
 
 
-async def test_stopping_gateway_announces_reconnect_times_and_closes_with_1012(system: System) -> None:
+async def test_stopping_gateway_announces_reconnect_times_and_closes_with_1012(system: LiveSystem) -> None:
     async with AsyncExitStack() as stack:
         async with gateway(system.amqp_url) as url:
             meet = people(url)
@@ -691,7 +691,7 @@ async def test_stopping_gateway_announces_reconnect_times_and_closes_with_1012(s
             await LiveClient.open(url)
 
 
-async def test_stopping_gateway_answers_requests_in_flight_before_closing(system: System) -> None:
+async def test_stopping_gateway_answers_requests_in_flight_before_closing(system: LiveSystem) -> None:
     async with AsyncExitStack() as stack:
         async with gateway(system.amqp_url) as url:
             meet = people(url)
@@ -705,7 +705,7 @@ async def test_stopping_gateway_answers_requests_in_flight_before_closing(system
         assert [frame["id"] for frame in client.frames if frame["type"] == "chat:ack"] == list(range(20))
 
 
-async def test_eviction_releases_the_subscription(system: System, meet: Meet) -> None:
+async def test_eviction_releases_the_subscription(system: LiveSystem, meet: Meet) -> None:
     def subscriptions() -> float:
         return REGISTRY.get_sample_value("gateway_subscriptions") or 0.0
 
@@ -722,7 +722,7 @@ async def test_eviction_releases_the_subscription(system: System, meet: Meet) ->
         await until(lambda: subscriptions() == before)
 
 
-async def test_client_that_stops_reading_closes_with_4413_without_effect_on_others(system: System) -> None:
+async def test_client_that_stops_reading_closes_with_4413_without_effect_on_others(system: LiveSystem) -> None:
     meet = people(system.url)
     senders = [meet("sender") for _ in range(4)]
     room = await senders[0].create_room()
@@ -789,7 +789,7 @@ async def _read_to_the_end(ws: aiohttp.ClientWebSocketResponse) -> int | None:
     return ws.close_code
 
 
-async def test_broken_socket_does_not_affect_others(system: System, meet: Meet) -> None:
+async def test_broken_socket_does_not_affect_others(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     async with await alice.live() as client:

@@ -170,7 +170,7 @@ def frames(room: str) -> dict[str, dict[str, Any]]:
     }
 
 
-class World(NamedTuple):
+class IsolationWorld(NamedTuple):
     """A running system, and one user who is banned from it."""
 
     url: str
@@ -178,7 +178,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-async def world(infrastructure: Infrastructure) -> AsyncIterator[World]:
+async def world(infrastructure: Infrastructure) -> AsyncIterator[IsolationWorld]:
     await empty_queues(infrastructure.amqp_url)
     system = infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)
     async with chat_service(*system), notifier(*system), gateway(infrastructure.amqp_url) as url:
@@ -186,13 +186,13 @@ async def world(infrastructure: Infrastructure) -> AsyncIterator[World]:
         event = cloud_event(f"ban-{banned.id}", "user.banned", {"userId": banned.id})
         await publish(infrastructure.amqp_url, "user.banned", event)
         await until_async(lambda: banned.call("GET", "/v1/chatrooms"), lambda answer: answer[0] == 403)
-        yield World(url, banned)
+        yield IsolationWorld(url, banned)
 
 
 class Scene:
     """One kind of person in front of one kind of room: the room is made, and they become what they are."""
 
-    def __init__(self, world: World, meet: Meet, kind: str, who: str) -> None:
+    def __init__(self, world: IsolationWorld, meet: Meet, kind: str, who: str) -> None:
         self.world = world
         self.kind = kind
         self.who = who
@@ -245,7 +245,7 @@ class Scene:
 
 
 @pytest.mark.parametrize(("kind", "who"), CELLS)
-async def test_calls_and_frames_answer_as_the_table_says(world: World, kind: str, who: str) -> None:
+async def test_calls_and_frames_answer_as_the_table_says(world: IsolationWorld, kind: str, who: str) -> None:
     expected = column(TABLES[kind], who)
     scene = Scene(world, people(world.url), kind, who)
     async with aiohttp.ClientSession() as http:
@@ -263,7 +263,7 @@ def test_tables_name_every_call_and_frame_that_names_a_room() -> None:
         assert set(column(table, "nobody")) == calls
 
 
-async def test_subscriptions_in_auth_reveal_no_more_than_single_ones(world: World) -> None:
+async def test_subscriptions_in_auth_reveal_no_more_than_single_ones(world: IsolationWorld) -> None:
     scene = Scene(world, people(world.url), "private", "outsider")
     rooms = [await scene.room(), new_id(Prefix.ROOM)]
     async with aiohttp.ClientSession() as http:

@@ -28,7 +28,7 @@ OFFLINE_TIMEOUT_S = 20.0
 _events = itertools.count(1)
 
 
-class World(NamedTuple):
+class SilentWorld(NamedTuple):
     """A running system: two gateways and the broker."""
 
     url: str
@@ -43,7 +43,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-async def world(infrastructure: Infrastructure) -> AsyncIterator[World]:
+async def world(infrastructure: Infrastructure) -> AsyncIterator[SilentWorld]:
     await empty_queues(infrastructure.amqp_url)
     system = infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)
     async with (
@@ -53,7 +53,7 @@ async def world(infrastructure: Infrastructure) -> AsyncIterator[World]:
         gateway(infrastructure.amqp_url) as first,
         gateway(infrastructure.amqp_url) as second,
     ):
-        yield World(first, second, infrastructure.amqp_url)
+        yield SilentWorld(first, second, infrastructure.amqp_url)
 
 
 async def lists_of(url: str, person: Person, *words: str) -> list[Answer]:
@@ -75,7 +75,9 @@ async def frames_after_barrier(client: LiveClient) -> list[Any]:
     return client.frames
 
 
-async def everything_happens(world: World, room: str, alice: Person, listener: LiveClient, guest: Person) -> set[str]:
+async def everything_happens(
+    world: SilentWorld, room: str, alice: Person, listener: LiveClient, guest: Person
+) -> set[str]:
     """All that can happen in a room happens; returns the types of what a member heard of it."""
     path = f"/v1/chatrooms/{room}"
     heard = []
@@ -97,7 +99,7 @@ async def everything_happens(world: World, room: str, alice: Person, listener: L
     return {frame["type"] for frame in [*heard, *listener.frames]}
 
 
-async def test_room_events_do_not_reach_outsiders(world: World) -> None:
+async def test_room_events_do_not_reach_outsiders(world: SilentWorld) -> None:
     meet, word = people(world.url), f"w{secrets.token_hex(6)}"
     alice, carol, guest = meet("alice"), meet("carol"), meet("guest")
     removed, left, stranger, admin = meet("removed"), meet("left"), meet("stranger"), meet("admin", role="admin")
@@ -127,7 +129,7 @@ async def test_room_events_do_not_reach_outsiders(world: World) -> None:
             assert await lists_of(world.url, person, word) == before[person.id]
 
 
-async def test_direct_room_is_silent_to_all_but_its_two_users(world: World) -> None:
+async def test_direct_room_is_silent_to_all_but_its_two_users(world: SilentWorld) -> None:
     meet = people(world.url)
     alice, carol, stranger = meet("alice"), meet("carol"), meet("stranger")
     before = await lists_of(world.url, stranger, "direct")
@@ -145,7 +147,7 @@ async def test_direct_room_is_silent_to_all_but_its_two_users(world: World) -> N
     assert await lists_of(world.url, stranger, "direct") == before
 
 
-async def test_public_room_that_turns_private_falls_silent_at_once(world: World) -> None:
+async def test_public_room_that_turns_private_falls_silent_at_once(world: SilentWorld) -> None:
     meet = people(world.url)
     alice, stranger = meet("alice"), meet("stranger")
     room = await alice.create_room()
@@ -161,7 +163,7 @@ async def test_public_room_that_turns_private_falls_silent_at_once(world: World)
         assert [frame["type"] for frame in await frames_after_barrier(outside) if frame["type"] != "user:online"] == []
 
 
-async def test_items_of_another_user_answer_like_missing_ones(world: World) -> None:
+async def test_items_of_another_user_answer_like_missing_ones(world: SilentWorld) -> None:
     meet = people(world.url)
     alice, bob = meet("alice"), meet("bob")
     alert = await alice.data("POST", "/v1/alerts", json={"symbol": "EUR/USD", "direction": "above", "price": 9})
@@ -193,7 +195,7 @@ async def test_items_of_another_user_answer_like_missing_ones(world: World) -> N
     assert [item["id"] for item in await alice.data("GET", "/v1/alerts")] == [alert["id"]]
 
 
-async def test_read_mark_is_private_to_its_owner(world: World) -> None:
+async def test_read_mark_is_private_to_its_owner(world: SilentWorld) -> None:
     meet = people(world.url)
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room(type_="private", memberIds=[bob.id])

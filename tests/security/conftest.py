@@ -18,7 +18,7 @@ ANSWERED_WITHIN_S = 2.0  # on a machine that others use as well
 PING_INTERVAL_S = 0.05
 
 
-class System(NamedTuple):
+class Victim(NamedTuple):
     url: str
     amqp_url: str
 
@@ -27,7 +27,7 @@ Unaffected = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture(scope="module")
-async def system(infrastructure: Infrastructure) -> AsyncIterator[System]:
+async def system(infrastructure: Infrastructure) -> AsyncIterator[Victim]:
     """chat_service and one gateway."""
     amqp_url = infrastructure.amqp_url
     await empty_queues(amqp_url)
@@ -35,11 +35,11 @@ async def system(infrastructure: Infrastructure) -> AsyncIterator[System]:
         chat_service(amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)),
         gateway(amqp_url) as url,
     ):
-        yield System(url, amqp_url)
+        yield Victim(url, amqp_url)
 
 
 @pytest.fixture
-def unaffected(system: System) -> Unaffected:
+def unaffected(system: Victim) -> Unaffected:
     """Return a context in which another socket is answered all the time; it fails if that takes too long."""
 
     @asynccontextmanager

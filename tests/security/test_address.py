@@ -2,7 +2,7 @@
 
 import aiohttp
 
-from tests.security.conftest import System
+from tests.security.conftest import Victim
 from tests.support.live_client import LiveClient
 from tests.support.services import gateway
 
@@ -17,7 +17,7 @@ async def status_of(url: str, forwarded: str | None = None) -> tuple[int, str | 
         return error.status, None if error.headers is None else error.headers.get("Retry-After")
 
 
-async def test_connections_per_address_are_bounded(system: System) -> None:
+async def test_connections_per_address_are_bounded(system: Victim) -> None:
     async with (
         gateway(system.amqp_url, max_connections_per_ip=2) as url,
         await LiveClient.open(url),
@@ -31,7 +31,7 @@ async def test_connections_per_address_are_bounded(system: System) -> None:
             pass
 
 
-async def test_clients_behind_a_trusted_proxy_are_counted_separately(system: System) -> None:
+async def test_clients_behind_a_trusted_proxy_are_counted_separately(system: Victim) -> None:
     async with (
         gateway(system.amqp_url, max_connections_per_ip=1, trusted_proxies=("127.0.0.0/8",)) as url,
         await LiveClient.open(url, headers={"X-Forwarded-For": "198.51.100.1"}),

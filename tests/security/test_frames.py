@@ -8,7 +8,7 @@ import pytest
 
 from gateway.live.session import FRAMES_PER_WINDOW_MAX
 from tests.bench.wire import BINARY, CLOSE, PING, PONG, TEXT
-from tests.security.conftest import System, Unaffected
+from tests.security.conftest import Unaffected, Victim
 from tests.security.raw_socket import DEFLATE, RawSocket, raw_frame, text_frame
 from tests.support.services import gateway
 from tests.support.tokens import mint
@@ -43,14 +43,14 @@ PING_FRAME = b'{"type":"ping"}'
     ids=lambda value: value[:2].hex() if isinstance(value, bytes) else str(value),  # the mask behind is random
 )
 @pytest.mark.parametrize("is_in", [False, True], ids=["stranger", "user"])
-async def test_protocol_violation_closes_with_its_code(system: System, data: bytes, code: int, is_in: bool) -> None:
+async def test_protocol_violation_closes_with_its_code(system: Victim, data: bytes, code: int, is_in: bool) -> None:
     opening = RawSocket.as_user(system.url, "mallory") if is_in else RawSocket.upgraded(system.url)
     async with await opening as attacker:
         attacker.send(data)
         assert await attacker.close_code() == code
 
 
-async def test_control_frames_between_fragments_are_answered(system: System) -> None:
+async def test_control_frames_between_fragments_are_answered(system: Victim) -> None:
     async with await RawSocket.upgraded(system.url) as client:
         for place, byte in enumerate(PING_FRAME[:-1]):
             opcode = CONTINUATION if place else TEXT
@@ -60,7 +60,7 @@ async def test_control_frames_between_fragments_are_answered(system: System) -> 
         assert client.said.count(b"between") == len(PING_FRAME) - 1
 
 
-async def test_fragments_are_bounded_by_the_message_size(system: System, unaffected: Unaffected) -> None:
+async def test_fragments_are_bounded_by_the_message_size(system: Victim, unaffected: Unaffected) -> None:
     async with unaffected(), await RawSocket.as_user(system.url, "mallory") as attacker:
         attacker.send(raw_frame(b"x", fin=False))
         for _ in range(70):
@@ -68,7 +68,7 @@ async def test_fragments_are_bounded_by_the_message_size(system: System, unaffec
         assert await attacker.close_code() == 1009
 
 
-async def test_endless_empty_fragments_count_as_silence(system: System, unaffected: Unaffected) -> None:
+async def test_endless_empty_fragments_count_as_silence(system: Victim, unaffected: Unaffected) -> None:
     """They are no message, so that the socket is closed as one that says nothing."""
     async with (
         unaffected(),
@@ -93,7 +93,7 @@ async def test_endless_empty_fragments_count_as_silence(system: System, unaffect
     ids=["ping", "long ping", "pong", "ping frame"],
 )
 @pytest.mark.parametrize("is_in", [False, True], ids=["stranger", "user"])
-async def test_flood_closes_with_4429(system: System, unaffected: Unaffected, frame: bytes, is_in: bool) -> None:
+async def test_flood_closes_with_4429(system: Victim, unaffected: Unaffected, frame: bytes, is_in: bool) -> None:
     async with unaffected():
         opening = RawSocket.as_user(system.url, "mallory") if is_in else RawSocket.upgraded(system.url)
         async with await opening as attacker:
@@ -103,7 +103,7 @@ async def test_flood_closes_with_4429(system: System, unaffected: Unaffected, fr
             assert await ending == 4429
 
 
-async def test_flood_of_a_client_that_does_not_read_is_bounded(system: System, unaffected: Unaffected) -> None:
+async def test_flood_of_a_client_that_does_not_read_is_bounded(system: Victim, unaffected: Unaffected) -> None:
     async with unaffected(), await RawSocket.as_user(system.url, "mallory") as attacker:
         try:
             async with asyncio.timeout(2):
@@ -115,7 +115,7 @@ async def test_flood_of_a_client_that_does_not_read_is_bounded(system: System, u
 
 
 @pytest.mark.parametrize("compression", [True, False])
-async def test_compression_bomb_closes(system: System, unaffected: Unaffected, compression: bool) -> None:
+async def test_compression_bomb_closes(system: Victim, unaffected: Unaffected, compression: bool) -> None:
     """Where compression is not negotiated, its bit is an error."""
     offer = f"Sec-WebSocket-Extensions: {DEFLATE}"
     async with (
@@ -152,7 +152,7 @@ async def test_compression_bomb_closes(system: System, unaffected: Unaffected, c
     ],
     ids=lambda text: text[:40],
 )
-async def test_odd_json_is_answered_and_the_socket_stays(system: System, unaffected: Unaffected, text: str) -> None:
+async def test_odd_json_is_answered_and_the_socket_stays(system: Victim, unaffected: Unaffected, text: str) -> None:
     async with unaffected(), await RawSocket.as_user(system.url, "mallory") as attacker:
         attacker.send(raw_frame(text.encode()) + text_frame("ping", id="after"))
         while True:
@@ -162,13 +162,13 @@ async def test_odd_json_is_answered_and_the_socket_stays(system: System, unaffec
         assert len(attacker.said) < 200_000
 
 
-async def test_ten_bad_frames_close_with_4400(system: System) -> None:
+async def test_ten_bad_frames_close_with_4400(system: Victim) -> None:
     async with await RawSocket.as_user(system.url, "mallory") as attacker:
         attacker.send(raw_frame(b"[" * 60_000) * 10)
         assert await attacker.close_code() == 4400
 
 
-async def test_socket_without_auth_closes_with_4408_despite_other_frames(system: System) -> None:
+async def test_socket_without_auth_closes_with_4408_despite_other_frames(system: Victim) -> None:
     async with gateway(system.amqp_url, auth_timeout_s=0.5) as url, await RawSocket.upgraded(url) as stranger:
 
         async def ping_on() -> None:
@@ -181,7 +181,7 @@ async def test_socket_without_auth_closes_with_4408_despite_other_frames(system:
         pinging.cancel()
 
 
-async def test_silence_closes_with_4408(system: System) -> None:
+async def test_silence_closes_with_4408(system: Victim) -> None:
     async with (
         gateway(system.amqp_url, connection_timeout_s=0.5) as url,
         await RawSocket.as_user(url, "mallory") as silent,
@@ -189,7 +189,7 @@ async def test_silence_closes_with_4408(system: System) -> None:
         assert await silent.close_code() == 4408
 
 
-async def test_rate_abuse_is_counted_over_the_sockets_of_a_user(system: System) -> None:
+async def test_rate_abuse_is_counted_over_the_sockets_of_a_user(system: Victim) -> None:
     async with (
         gateway(system.amqp_url, rate_limit_messages_per_minute=2) as url,
         await RawSocket.as_user(url, "abuser") as first,
@@ -205,7 +205,7 @@ async def test_rate_abuse_is_counted_over_the_sockets_of_a_user(system: System) 
             task.cancel()
 
 
-async def test_connections_per_user_are_bounded(system: System) -> None:
+async def test_connections_per_user_are_bounded(system: Victim) -> None:
     async with (
         gateway(system.amqp_url, max_connections_per_user=2) as url,
         await RawSocket.as_user(url, "mallory"),
@@ -216,7 +216,7 @@ async def test_connections_per_user_are_bounded(system: System) -> None:
         assert await third.close_code() == 1013
 
 
-async def test_subscriptions_and_symbols_are_bounded(system: System) -> None:
+async def test_subscriptions_and_symbols_are_bounded(system: Victim) -> None:
     async with (
         gateway(system.amqp_url, max_subscriptions=2, max_symbols=2) as url,
         await RawSocket.as_user(url, "mallory") as attacker,
@@ -231,7 +231,7 @@ async def test_subscriptions_and_symbols_are_bounded(system: System) -> None:
 
 @pytest.mark.parametrize("first_bytes", [1, 2, 20])
 @pytest.mark.parametrize("masked", [True, False])
-async def test_unmasked_client_is_closed_with_1002(system: System, masked: bool, first_bytes: int) -> None:
+async def test_unmasked_client_is_closed_with_1002(system: Victim, masked: bool, first_bytes: int) -> None:
     """However its first frame comes apart on the way (RFC 6455, 5.1)."""
     async with await RawSocket.upgraded(system.url) as client:
         data = raw_frame(PING_FRAME, masked=masked)

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.http import server as gateway_server
 from gateway.rest import envelope
-from tests.security.conftest import System, Unaffected
+from tests.security.conftest import Unaffected, Victim
 from tests.security.raw_socket import RawSocket
 from tests.support.services import gateway
 from tests.support.tokens import mint
@@ -23,7 +23,7 @@ def refused_in_the_envelope(answer: bytes, *statuses: int) -> None:
 
 
 async def test_slow_loris_upgrade_is_dropped(
-    system: System, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
+    system: Victim, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 0.5)
     async with unaffected(), gateway(system.amqp_url) as url, await RawSocket.connect(url) as loris:
@@ -40,7 +40,7 @@ async def test_slow_loris_upgrade_is_dropped(
 
 
 async def test_half_open_sockets_are_dropped_and_block_nobody(
-    system: System, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
+    system: Victim, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 2.0)
     async with gateway(system.amqp_url) as url, unaffected(), AsyncExitStack() as stack:
@@ -50,7 +50,7 @@ async def test_half_open_sockets_are_dropped_and_block_nobody(
         assert set(await asyncio.gather(*(one.rest() for one in silent))) == {b""}
 
 
-async def test_too_many_headers_are_refused(system: System, unaffected: Unaffected) -> None:
+async def test_too_many_headers_are_refused(system: Victim, unaffected: Unaffected) -> None:
     async with unaffected(), await RawSocket.connect(system.url) as flood:
         headers = b"".join(b"X-%d: 1\r\n" % number for number in range(500))
         await flood.send_all(b"GET /v1/live HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
@@ -68,7 +68,7 @@ async def test_too_many_headers_are_refused(system: System, unaffected: Unaffect
     ids=["headers", "one header", "path", "noise"],
 )
 async def test_endless_request_head_is_refused(
-    system: System, unaffected: Unaffected, beginning: bytes, endless: bytes, statuses: tuple[int, ...]
+    system: Victim, unaffected: Unaffected, beginning: bytes, endless: bytes, statuses: tuple[int, ...]
 ) -> None:
     async with unaffected(), await RawSocket.connect(system.url) as flood:
         await flood.send_all(beginning)
@@ -80,7 +80,7 @@ async def test_endless_request_head_is_refused(
             refused_in_the_envelope(answer, *statuses)
 
 
-async def test_missing_request_body_times_out(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_request_body_times_out(system: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "BODY_TIMEOUT_S", 0.3)
     async with await RawSocket.connect(system.url) as slow:
         head = (
@@ -92,7 +92,7 @@ async def test_missing_request_body_times_out(system: System, monkeypatch: pytes
             assert (await slow.reader.readline()).startswith(b"HTTP/1.1 408")
 
 
-async def test_request_body_over_64_kb_is_not_read(system: System) -> None:
+async def test_request_body_over_64_kb_is_not_read(system: Victim) -> None:
     async with await RawSocket.connect(system.url) as large:
         head = (
             "POST /v1/chatrooms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

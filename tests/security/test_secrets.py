@@ -10,7 +10,7 @@ import aiohttp
 
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
-from tests.security.conftest import System
+from tests.security.conftest import Victim
 from tests.security.raw_socket import RawSocket, text_frame
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port, wait_ready
@@ -19,7 +19,7 @@ from tests.support.tokens import SECRET, mint
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LOG_LEVEL": "debug", "PYTHONUNBUFFERED": "1"}
 
 
-async def test_logs_hold_no_token_and_no_secret(system: System, tmp_path: Path) -> None:
+async def test_logs_hold_no_token_and_no_secret(system: Victim, tmp_path: Path) -> None:
     port, admin_port = free_port(), free_port()
     environment = {
         **ENVIRONMENT,

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.fanout.hub import Hub
 from gateway.fanout.stream import OVERDUE_S
+from gateway.fanout.subscriber import SubscriberState
 from shared.bus.delivery import (
     Delivery,
     DeliveryClass,
@@ -188,3 +189,30 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
     fill_gaps()
     settle(hub, 0.0)
     assert [sink.got for sink in sinks] == [[str(seq) for seq in range(1, head + 1)]] * 3
+
+
+# States -------------------------------------------------------------------------------------------------------------
+
+
+def test_states_follow_the_diagram() -> None:
+    hub = Hub()
+    other, sink = listener(hub, "other", seq=1), RecordingSink("u")
+    channel = hub.join(sink, ROOM)
+    assert channel.state_of(sink) is SubscriberState.JOINING
+    channel.linger(sink, 0.0)
+    assert channel.state_of(sink) is SubscriberState.LINGERING
+    hub.join(sink, ROOM)
+    channel.go_live(sink, 2, [], 0.0)
+    assert channel.state_of(sink) is SubscriberState.LATE
+    hub.deliver(message(2), 0.0)
+    assert channel.state_of(sink) is SubscriberState.LIVE
+    channel.hold(1)
+    assert channel.state_of(sink) is channel.state_of(other) is SubscriberState.HELD
+    hub.join(sink, ROOM)
+    assert channel.state_of(sink) is SubscriberState.JOINING
+    assert channel.resume(sink, 0.0)
+    assert channel.state_of(sink) is SubscriberState.HELD
+    channel.pass_check(sink, 1, 2, 0.0)
+    assert channel.state_of(sink) is SubscriberState.LIVE
+    hub.leave(sink, ROOM)
+    assert channel.state_of(sink) is None

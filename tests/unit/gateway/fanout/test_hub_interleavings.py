@@ -18,7 +18,7 @@ from tests.unit.gateway.fanout.hub_support import (
 
 
 @dataclass
-class Client:
+class RoomClient:
     """A socket, and what it must have: `next` is the seq that must come next; None while it does not listen."""
 
     sink: RecordingSink
@@ -27,7 +27,7 @@ class Client:
     seen: list[str] = field(default_factory=list)
 
 
-class World:
+class RoomWorld:
     """One room: the worker that numbers its messages, a bus that loses, repeats and reorders, one gateway."""
 
     def __init__(self, clients: int) -> None:
@@ -35,7 +35,7 @@ class World:
         self.now_s = 100.0
         self.head = 0
         self.bus: list[int] = []
-        self.clients = [Client(RecordingSink(f"u{number}")) for number in range(clients)]
+        self.clients = [RoomClient(RecordingSink(f"u{number}")) for number in range(clients)]
 
     def publish(self) -> None:
         self.head += 1
@@ -54,7 +54,7 @@ class World:
                     assert client.next == int(text), f"{client.sink.user_id} got {client.seen}"
                     client.next += 1
 
-    def join(self, client: Client, since_back: int | None) -> None:
+    def join(self, client: RoomClient, since_back: int | None) -> None:
         """The gateway has read a subscribe frame. What it asks the worker is answered later."""
         if client.asked is not None:
             return  # frames of one socket are handled one after the other
@@ -62,12 +62,12 @@ class World:
         self.check()
         client.asked = (-1, since_back)
 
-    def answer(self, client: Client) -> None:
+    def answer(self, client: RoomClient) -> None:
         """The worker answers: where the room stands now."""
         if client.asked is not None and client.asked[0] < 0:
             client.asked = (self.head, client.asked[1])
 
-    def admit(self, client: Client) -> None:
+    def admit(self, client: RoomClient) -> None:
         if client.asked is None or client.asked[0] < 0:
             return
         (head, since_back), client.asked = client.asked, None
@@ -80,7 +80,7 @@ class World:
         assert go_live(self.hub, client.sink, ROOM, head, data, self.now_s, replayed=since_back is not None)
         self.check()
 
-    def leave(self, client: Client, *, drop: bool) -> None:
+    def leave(self, client: RoomClient, *, drop: bool) -> None:
         if drop:
             self.hub.drop(client.sink)
         else:
@@ -164,7 +164,7 @@ room_steps = st.lists(
     ]
 )
 def test_live_socket_gets_every_later_item_once(script: list[tuple[str, object]]) -> None:
-    world = World(clients=4)
+    world = RoomWorld(clients=4)
     for kind, detail in script:
         match kind, detail:
             case "publish", int(count):

@@ -70,7 +70,7 @@ async def reconnect(bus: QuietBus) -> None:
         await hook()
 
 
-class Partition:
+class ScriptedPartition:
     """Answers `subscribe_room` as the test says, by user."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class RunningFanOut:
     """The fan-out of a gateway between a broker and a partition of the test."""
 
     def __init__(self, spawn: Spawn) -> None:
-        self.bus, self.partition = QuietBus(), Partition()
+        self.bus, self.partition = QuietBus(), ScriptedPartition()
         self.controls: list[str] = []
         self.parts = FanOut(cast(Bus, self.bus), cast(Backend, self.partition), "node_1", spawn)
         self.hub, self.recovery = self.parts.hub, self.parts.recovery

@@ -12,7 +12,7 @@ from gateway.backend import Backend
 from gateway.fanout.batch import Batch
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import Listeners
+from gateway.fanout.listeners import ChannelListeners
 from gateway.live.session import Session
 from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
@@ -73,7 +73,7 @@ class SlowPartition:
 
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
-    listeners = Listeners(hub, cast(ShardBindings, EveryShard()))
+    listeners = ChannelListeners(hub, cast(ShardBindings, EveryShard()))
     return Subscriptions(cast(Backend, partition), hub, listeners, asyncio.create_task)
 
 

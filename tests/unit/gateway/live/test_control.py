@@ -1,0 +1,90 @@
+"""The dispatcher of control deliveries: each kind reaches the part that handles it."""
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from gateway.auth.revocations import RevocationListSync
+from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.recovery import Recovery
+from gateway.live.connection_limit import ConnectionLimit
+from gateway.live.control import ControlDispatcher
+from gateway.live.subscriptions import Subscriptions
+from shared.bus.delivery import (
+    CONTROL_CHANNEL,
+    ControlKind,
+    Delivery,
+    DeliveryClass,
+    market_channel,
+    room_channel,
+    user_channel,
+)
+from shared.commands.notifier import Revocation
+from shared.encoding import to_json
+
+
+class RecordingParts:
+    """Stands for every part that the dispatcher calls, and records the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def evict(self, name: str, user_id: str) -> None:
+        self.calls.append(("evict", name, user_id))
+
+    def recheck(self, room_id: str) -> None:
+        self.calls.append(("recheck", room_id))
+
+    def close_room(self, room_id: str) -> None:
+        self.calls.append(("close_room", room_id))
+
+    def observe(self, user_id: str, frame: bytes) -> None:
+        self.calls.append(("observe", user_id, frame))
+
+    def learn(self, revocation: Revocation) -> None:
+        self.calls.append(("learn", revocation.user_id))
+
+
+def dispatch(channel: str, key: str, frame: bytes) -> list[tuple[Any, ...]]:
+    parts = RecordingParts()
+    dispatcher = ControlDispatcher(
+        cast(ChannelListeners, parts),
+        cast(Recovery, parts),
+        cast(Subscriptions, parts),
+        cast(ConnectionLimit, parts),
+        cast(RevocationListSync, parts),
+    )
+    dispatcher.dispatch(Delivery(channel, DeliveryClass.CONTROL, 0, key, frame))
+    return parts.calls
+
+
+REVOCATION = to_json(Revocation(user_id="u", version=1))
+ROOM = room_channel("r")
+
+
+@pytest.mark.parametrize(
+    ("channel", "kind", "frame", "call"),
+    [
+        (ROOM, ControlKind.EVICT, b'{"userId":"u"}', ("evict", ROOM, "u")),
+        (ROOM, ControlKind.RECHECK, b"{}", ("recheck", "r")),
+        (ROOM, ControlKind.ROOM_DELETED, b"{}", ("close_room", "r")),
+        (user_channel("u"), ControlKind.CONNECTION_COUNT, b"count", ("observe", "u", b"count")),
+        (CONTROL_CHANNEL, ControlKind.REVOCATION, REVOCATION, ("learn", "u")),
+    ],
+)
+def test_each_kind_reaches_its_part(channel: str, kind: ControlKind, frame: bytes, call: tuple[Any, ...]) -> None:
+    assert dispatch(channel, kind, frame) == [call]
+
+
+@pytest.mark.parametrize(
+    ("channel", "key"),
+    [(ROOM, "a kind of a later release"), ("planet:1", "evict"), (market_channel("EUR"), "evict"), (ROOM, "standing")],
+)
+def test_unknown_or_misplaced_delivery_is_ignored(channel: str, key: str) -> None:
+    assert dispatch(channel, key, b'{"userId":"u"}') == []
+
+
+def test_unreadable_frame_raises() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        dispatch(ROOM, ControlKind.EVICT, b"{}")
