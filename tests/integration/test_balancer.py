@@ -29,14 +29,14 @@ TRUSTING = {"TRUSTED_PROXIES": "127.0.0.1/32", "MAX_CONNECTIONS_PER_IP": str(PER
 
 @dataclass
 class Front:
-    """What clients reach by one address."""
+    """The gateways behind one address."""
 
     balancer: Balancer
     gateways: list[GatewayProcess]
     strict: GatewayProcess
 
     async def start(self, *gateways: GatewayProcess) -> None:
-        """Start gateways beside those that run, and wait until the balancer has found them all."""
+        """Start more gateways, and wait until the balancer has found them all."""
         for gateway in gateways:
             gateway.start()
         for gateway in gateways:
@@ -46,7 +46,7 @@ class Front:
         await until(lambda: self.balancer.gateways_up() == len(running), NOTICED_WITHIN_S)
 
     def spread(self) -> list[int]:
-        """How many sockets each gateway has."""
+        """Return the number of sockets of each gateway."""
         return [gateway.connections() if gateway.is_running() else 0 for gateway in self.gateways]
 
 
@@ -73,14 +73,14 @@ async def whole(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 async def front(whole: Front) -> Front:
-    """Both gateways up and empty."""
+    """Wait until both gateways are up and have no socket."""
     await whole.start(*(gateway for gateway in whole.gateways if not gateway.is_running()))
     await until(lambda: whole.spread() == [0, 0])
     return whole
 
 
 async def open_many(clients: AsyncExitStack, front: Front, count: int) -> list[LiveClient]:
-    """Sockets through the balancer, one after another; each has to be let in at the first try."""
+    """Open sockets through the balancer in sequence; each must be accepted at the first try."""
     return [
         await clients.enter_async_context(await LiveClient.as_user(front.balancer.url, f"user-{number}"))
         for number in range(count)
@@ -182,7 +182,7 @@ async def test_client_cannot_claim_another_address(front: Front) -> None:
 
 
 async def knock(sockets: AsyncExitStack, url: str, address: str, forwarded: str | None = None) -> int:
-    """Open a socket from this address; returns the status of the upgrade. A socket stays open as long as `sockets`."""
+    """Open a socket from this address, and return the status of the upgrade. It stays open as long as `sockets`."""
     connector = aiohttp.TCPConnector(local_addr=(address, 0))
     http = await sockets.enter_async_context(aiohttp.ClientSession(connector=connector))
     headers = {"X-Forwarded-For": forwarded} if forwarded is not None else {}

@@ -176,7 +176,7 @@ async def test_direct_message_reaches_every_socket_of_both_once(gateways: tuple[
 async def test_first_direct_messages_survive_a_lost_broker_connection(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
-    """No seq of a room that bob's gateway knows tells that something is missing."""
+    """No room that bob's gateway knows has a seq that reveals the loss."""
     async with (
         cutting_proxy(amqp_url) as proxy,
         chat_service(amqp_url, mongodb_uri, database_name),
@@ -242,7 +242,7 @@ async def test_connections_per_user_are_limited_over_all_gateways(
 
 
 async def opens(url: str) -> bool:
-    """Whether the trader may have one more there."""
+    """Return whether the trader may open one more connection there."""
     async with await LiveClient.open(url) as client:
         return bool((await client.ask("auth", token=mint("trader")))["type"] == "auth:ok")
 
@@ -295,7 +295,7 @@ async def test_private_room_continues_for_members_only(gateways: tuple[str, str]
             assert (await client.ask("subscribe", channel="chatroom", chatroomId=room))["type"] == "subscribed"
         await alice.ask("chat:send", chatroomId=room, message="public 0")
         await rest.data("PUT", f"/v1/chatrooms/{room}", json={"type": "private"})
-        for number in range(1, 20):  # right behind the change, while the gateways ask
+        for number in range(1, 20):  # right after the change, while the gateways ask
             await alice.ask("chat:send", chatroomId=room, message=f"private {number}")
         for client in (alice, member):
             seqs = [(await client.data("chat:message"))["seq"] for _ in range(20)]
@@ -363,7 +363,7 @@ async def test_read_marks_reach_own_sockets_and_the_room(gateways: tuple[str, st
 
 
 async def test_resumes_of_one_room_share_their_reads(gateways: tuple[str, str]) -> None:
-    """A gateway died, and all of a room's clients come back at once."""
+    """A gateway died, and all clients of a room reconnect at once."""
     rest = Caller(gateways[0], "alice", role="admin")
     room = await rest.create_room()
     for number in range(12):

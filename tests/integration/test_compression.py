@@ -1,4 +1,4 @@
-"""permessage-deflate on the real wire: who takes it and who does not get the same messages, and say them."""
+"""permessage-deflate on the real wire: clients with and without it exchange the same messages."""
 
 from aiohttp import ClientSession, ClientWebSocketResponse
 

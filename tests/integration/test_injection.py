@@ -1,4 +1,4 @@
-"""Hostile values in every field of every call, parameter, frame and event: each is refused by name, or is only text."""
+"""Hostile values in every field of every call, parameter, frame and event are refused by name, or stay plain text."""
 
 import asyncio
 import itertools
@@ -58,7 +58,7 @@ _events = itertools.count(1)
 
 
 class InjectionWorld(NamedTuple):
-    """A running system, where nobody is slowed down by the rate limit."""
+    """A running system without an effective rate limit."""
 
     url: str
     amqp_url: str
@@ -82,7 +82,7 @@ def meet(world: InjectionWorld, name: str = "mallory") -> Person:
 
 
 def refusal_of(status: int, body: Any) -> Any:
-    """The error of a failure that is none of ours."""
+    """Return the error of a failure that is not an internal one."""
     assert body["success"] is False
     assert body["status"] == status
     assert status in (400, 403, 404, 413), body
@@ -156,7 +156,7 @@ async def test_path_accepts_only_ids(world: InjectionWorld, method: str, path: s
         escaped = quote(text.encode(errors="surrogatepass"), safe="")
         status, answer = await mallory.call(method, path.format(id=escaped, room=room))
         if (method, path, text) in ((PATHS[6][0], PATHS[6][1], "room:a"), (PATHS[8][0], PATHS[8][1], "room:a")):
-            assert status == 200  # the one that may be a user's id
+            assert status == 200  # the only one that may be a user's id
         elif len(text) > 1_000 and status == 414:
             assert answer["error"]["code"] == "TOO_LARGE"
         else:
@@ -188,7 +188,7 @@ async def test_query_parameter_is_typed_or_refused_by_name(world: InjectionWorld
                 name in ("ids", "q") and len(answer["data"]) <= 2
             ), (text, answer)
     status, answer = await mallory.call("GET", query.format(room=room).removesuffix("=") + "[$ne]=zzz")
-    if status >= 400:  # a parameter of another name is none of ours
+    if status >= 400:  # a parameter of another name is unknown
         refusal_of(status, answer)
 
 
@@ -259,7 +259,7 @@ async def test_frame_field_is_text_or_refused_by_name(world: InjectionWorld, fra
 
 
 def hostile_events(user_id: str) -> list[bytes]:
-    """Events whose every part is hostile in turn."""
+    """Return events with each part hostile in turn."""
     good = {"userId": user_id, "title": "t", "message": "m"}
     bodies = [
         cloud_event(f"{new_id(Prefix.COMMAND)}-{next(_events)}", type_, data, **more)
@@ -320,13 +320,13 @@ async def test_hostile_event_is_a_dead_letter_or_plain_text(world: InjectionWorl
 
 
 def routing_key(body: bytes) -> str:
-    """That of the event's type, where it has one that can be a key."""
+    """Return the event's type, where it can be a routing key."""
     type_ = json.loads(body)["type"]
     return type_ if isinstance(type_, str) and 0 < len(type_.encode()) < 200 else "any.thing"
 
 
 async def test_every_refusal_has_the_envelope(world: InjectionWorld) -> None:
-    """What does not reach a route at all."""
+    """Requests that reach no route."""
     async with aiohttp.ClientSession() as http:
         for path in ("/v1/chatrooms/%ff", "/v1/../v1/chatrooms", "/v1/chatrooms//messages", "//v1/live", "/%00"):
             async with http.get(f"{world.url}{path}") as response:

@@ -1,4 +1,4 @@
-"""The tables of protocol.md over a real socket: what a client may send, what it gets, and how it is closed."""
+"""The protocol's tables over a real socket: frames, answers and close codes."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class LiveSystem(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def system(infrastructure: Infrastructure) -> AsyncIterator[LiveSystem]:
-    """All services and one gateway, shared by all tests here: each brings users of its own."""
+    """Run all services and one gateway for all tests here; each test has its own users."""
     amqp_url, mongodb_uri, database = infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)
     await empty_queues(amqp_url)
     async with (
@@ -59,7 +59,7 @@ def meet(system: LiveSystem) -> Meet:
 
 
 async def refused(client: LiveClient, type_: str, **fields: Any) -> dict[str, Any]:
-    """Send a frame that is refused; the data of the error."""
+    """Send a frame that is refused, and return the data of the error."""
     answer = await client.ask(type_, **fields)
     assert answer["type"] == "error", answer
     return error_data(answer)
@@ -77,7 +77,7 @@ async def answer_to(client: LiveClient, id_: object) -> Frame:
 
 
 async def last_words(client: LiveClient) -> tuple[str, int | None]:
-    """The code of the error that comes before the server closes, and the close code."""
+    """Return the code of the error before the server closes, and the close code."""
     code = error_data(await client.next("error"))["code"]
     return code, await client.close_code()
 
@@ -620,10 +620,10 @@ async def test_full_gateway_refuses_with_503_and_retry_after(system: LiveSystem)
                 body = await response.json()
                 assert (response.status, body["status"], body["success"]) == (503, 503, False)
                 assert body["error"]["code"] == "UNAVAILABLE"
-            assert (await meet("bob").call("GET", "/v1/chatrooms"))[0] == 200  # REST goes on
+            assert (await meet("bob").call("GET", "/v1/chatrooms"))[0] == 200  # REST continues
 
         async with asyncio.timeout(10):
-            while True:  # until those who left are gone
+            while True:  # until the closed sockets are gone
                 with suppress(aiohttp.WSServerHandshakeError):
                     async with await meet("carol").live() as client:
                         await still_works(client)
@@ -700,7 +700,7 @@ async def test_stopping_gateway_answers_requests_in_flight_before_closing(system
             client = await stack.enter_async_context(await alice.live())
             for number in range(20):
                 await client.send("chat:send", id=number, chatroomId=room, message=f"m{number}")
-            await client.barrier()  # all are begun: pong comes past them
+            await client.barrier()  # all are in flight: the pong overtakes them
         assert await client.close_code() == 1012
         assert [frame["id"] for frame in client.frames if frame["type"] == "chat:ack"] == list(range(20))
 
@@ -751,7 +751,7 @@ def closed_as_slow() -> float:
 
 
 class _unread_socket:
-    """A socket subscribed to a room whose owner never reads on, with as little room in its kernel as can be."""
+    """Return a subscribed socket that never reads, with a minimal kernel buffer."""
 
     def __init__(self, url: str, person: Person, room: str) -> None:
         self._url = url

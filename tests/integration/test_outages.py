@@ -1,4 +1,4 @@
-"""Something that a gateway needs is away: callers are told in time, nothing piles up, nothing is done twice or late."""
+"""Outages of what a gateway needs: callers fail fast, nothing piles up, nothing is done twice or late."""
 
 import asyncio
 import itertools
@@ -19,13 +19,13 @@ from tests.support.services import chat_service, gateway
 from tests.support.waiting import until, until_async
 
 READS_REFUSED = 5
-ANSWER_MAX_S = 6.0  # the deadline of a command, and some
+ANSWER_MAX_S = 6.0  # the deadline of a command, with a margin
 FAST_S = 1.5
 RECOVERY_MAX_S = 5.0
 
 
 async def depth(amqp_url: str, name: str) -> int:
-    """How many messages wait in a queue."""
+    """Return the number of messages in a queue."""
     async with await aio_pika.connect(amqp_url) as connection:
         queue = await (await connection.channel()).get_queue(name)
         return queue.declaration_result.message_count or 0
@@ -51,27 +51,27 @@ async def test_expired_send_is_refused_and_never_performed(amqp_url: str, mongod
 
 @dataclass
 class Seen:
-    """What a client has seen: when each send was first tried and answered, with what; how long reads took."""
+    """A client's record: when each send was first tried and answered, with what result, and how long reads took."""
 
     answers: list[tuple[float, float, str]] = field(default_factory=list)
     acked: list[str] = field(default_factory=list)
     reads: list[tuple[float, float, int]] = field(default_factory=list)
 
     def slowest_s(self, code: str) -> float:
-        """The longest that an answer of this code took."""
+        """Return the longest time to an answer with this code."""
         return max((until_s - since_s for since_s, until_s, what in self.answers if what == code), default=0.0)
 
     def refused_s(self, since_s: float) -> list[float]:
-        """How long each read took that began after `since_s` and was answered with 503."""
+        """Return the duration of each read that began after `since_s` and was answered with 503."""
         return [took_s for at_s, took_s, status in self.reads if at_s > since_s and status == 503]
 
     def first_ack_s(self, since_s: float) -> float:
-        """When the first send that began at or after `since_s` was acked, in seconds after it."""
+        """Return when the first send at or after `since_s` was acknowledged, in seconds after it."""
         return min(until_s - since_s for begun_s, until_s, what in self.answers if what == "ok" and begun_s >= since_s)
 
 
 async def keep_sending(client: LiveClient, room: str, seen: Seen) -> None:
-    """A message every 50 ms, each again with its clientMessageId until it is acked; until cancelled."""
+    """Send a message every 50 ms until cancelled; repeat each with its clientMessageId until it is acked."""
 
     async def send(key: str) -> None:
         while True:
@@ -93,7 +93,7 @@ async def keep_sending(client: LiveClient, room: str, seen: Seen) -> None:
 
 
 async def keep_reading(rest: Caller, room: str, seen: Seen) -> None:
-    """The room's history every 100 ms; until cancelled."""
+    """Read the room's history every 100 ms, until cancelled."""
     while True:
         since_s = time.monotonic()
         status, body = await rest.call("GET", f"/v1/chatrooms/{room}/messages?limit=1")
@@ -104,7 +104,7 @@ async def keep_reading(rest: Caller, room: str, seen: Seen) -> None:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """The harness's own connections break too."""
+    """Break the harness's own connections too."""
     with quiet_connections():
         yield
 

@@ -1,4 +1,4 @@
-"""Who may do what with a room, and that to all others it does not exist: every call and every frame that names a room.
+"""Access to rooms, which do not exist for outsiders: every call and every frame that names a room.
 
 The tables are the specification. A number is an HTTP status, a word the code of an error frame, `ok` any other answer,
 44xx the code that the socket is closed with. The rows are tried from top to bottom on one room, `DELETE` on another.
@@ -71,7 +71,7 @@ unsubscribe      4401   4403   ok        ok        ok        ok      ok     ok  
 DELETE room      401    403    404       404       404       403     403    200     200
 """
 
-# The creator is who wrote first, the member the one written to. Nobody manages such a room, so it is no admin's either.
+# The creator wrote first to the member. Nobody manages a direct room, so an admin cannot either.
 DIRECT = """
                  nobody banned outsider  member    creator   admin
 GET room         401    403    404       200       200       404
@@ -132,14 +132,14 @@ _clients = itertools.count(1)
 
 
 def column(table: str, who: str) -> dict[str, str]:
-    """What a table expects of each call, for one kind of person."""
+    """Return the expected result of each call, for one kind of person."""
     head, *rows = [line for line in table.split("\n") if line]
     place = head.split().index(who)
     return {row[:17].rstrip(): row[17:].split()[place] for row in rows}
 
 
 def rest_calls(room: str, target: str) -> dict[str, tuple[str, str, Any]]:
-    """Every REST call that names a room; `target` is a user, a member of the room as far as there is one."""
+    """Return every REST call that names a room; `target` is a member if the room has one."""
     path = f"/v1/chatrooms/{room}"
     return {
         "GET room": ("GET", path, None),
@@ -158,7 +158,7 @@ def rest_calls(room: str, target: str) -> dict[str, tuple[str, str, Any]]:
 
 
 def frames(room: str) -> dict[str, dict[str, Any]]:
-    """Every frame that names a room."""
+    """Return every frame that names a room."""
     channel = {"channel": "chatroom", "chatroomId": room}
     return {
         "subscribe": {"type": "subscribe", **channel},
@@ -190,7 +190,7 @@ async def world(infrastructure: Infrastructure) -> AsyncIterator[IsolationWorld]
 
 
 class Scene:
-    """One kind of person in front of one kind of room: the room is made, and they become what they are."""
+    """Create a room of one kind, and give a person one kind of relation to it."""
 
     def __init__(self, world: IsolationWorld, meet: Meet, kind: str, who: str) -> None:
         self.world = world
@@ -202,7 +202,7 @@ class Scene:
         self.token = None if who == "nobody" else mint(self.person.id, role="admin" if who == "admin" else "user")
 
     async def room(self) -> str:
-        """A new room with one message."""
+        """Create a room with one message."""
         if self.kind == "never":
             return new_id(Prefix.ROOM)
         if self.kind == "direct":
@@ -227,14 +227,14 @@ class Scene:
         return str(sent["chatroomId"])
 
     async def answers(self, http: aiohttp.ClientSession, calls: list[str]) -> dict[str, Answer]:
-        """What each call gets, one after another."""
+        """Perform the calls in order, and return their results."""
         room, other = await self.room(), await self.room()
         socket = await RawSocket.open(http, self.world.url, self.token)
         found: dict[str, Answer] = {}
         for call in calls:
             named = other if call == "DELETE room" and self.kind != "direct" else room
             if (frame := frames(named).get(call)) is not None:
-                if self.who in ("nobody", "banned"):  # the one before has been closed
+                if self.who in ("nobody", "banned"):  # the previous one has been closed
                     socket = await RawSocket.open(http, self.world.url, self.token)
                 answer = await socket.ask(frame)
             else:

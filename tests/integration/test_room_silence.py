@@ -1,4 +1,4 @@
-"""Nothing that happens in a room, or belongs to one user, reaches anybody else: two gateways, the real wire."""
+"""Events of a room or of one user reach nobody else: two gateways, the real wire."""
 
 import itertools
 import secrets
@@ -36,7 +36,7 @@ class SilentWorld(NamedTuple):
     amqp_url: str
 
     async def publish(self, type_: str, data: Any, **more: Any) -> None:
-        """An event of an internal service."""
+        """Publish an event of an internal service."""
         await publish(
             self.amqp_url, type_, cloud_event(f"{new_id(Prefix.COMMAND)}-{next(_events)}", type_, data, **more)
         )
@@ -57,7 +57,7 @@ async def world(infrastructure: Infrastructure) -> AsyncIterator[SilentWorld]:
 
 
 async def lists_of(url: str, person: Person, *words: str) -> list[Answer]:
-    """All that room lists show a person, to the byte."""
+    """Return a person's room lists, as bytes."""
     token = mint(person.id)
     queries = ["", "?type=private", "?type=group", "?page=2&limit=1", *(f"?q={word}" for word in words)]
     async with aiohttp.ClientSession() as http:
@@ -65,12 +65,12 @@ async def lists_of(url: str, person: Person, *words: str) -> list[Answer]:
 
 
 async def subscribe(client: LiveClient, room: str) -> str:
-    """The type of the answer."""
+    """Return the type of the answer."""
     return str((await client.ask("subscribe", channel="chatroom", chatroomId=room, since=0))["type"])
 
 
 async def frames_after_barrier(client: LiveClient) -> list[Any]:
-    """All frames that have come by now and were not taken."""
+    """Return all frames that have arrived and were not read."""
     await client.barrier()
     return client.frames
 
@@ -78,7 +78,7 @@ async def frames_after_barrier(client: LiveClient) -> list[Any]:
 async def everything_happens(
     world: SilentWorld, room: str, alice: Person, listener: LiveClient, guest: Person
 ) -> set[str]:
-    """All that can happen in a room happens; returns the types of what a member heard of it."""
+    """Make every kind of event happen in a room; return the types of the frames that a member received."""
     path = f"/v1/chatrooms/{room}"
     heard = []
     await alice.data("PUT", f"{path}/members/{guest.id}")
@@ -121,7 +121,7 @@ async def test_room_events_do_not_reach_outsiders(world: SilentWorld) -> None:
         before = {person.id: await lists_of(world.url, person, word) for person in (removed, left, stranger, admin)}
         for person in (removed, left):
             assert "behind" not in str(await frames_after_barrier(outside[person.id]))
-            outside[person.id].frames.clear()  # of the time when they were members
+            outside[person.id].frames.clear()  # from the time of their membership
 
         assert await everything_happens(world, room, alice, listener, guest) >= HAPPENINGS
         for person in (removed, left, stranger, admin):
@@ -159,7 +159,9 @@ async def test_public_room_that_turns_private_falls_silent_at_once(world: Silent
             await inside.ask("chat:send", chatroomId=room, message=text)
         await inside.next("chat:message")
         await inside.next("chat:message")
-        assert await subscribe(outside, room) == "error"  # the partition has answered, and so the check before it too
+        assert (
+            await subscribe(outside, room) == "error"
+        )  # the partition has answered, so it has answered the earlier check too
         assert [frame["type"] for frame in await frames_after_barrier(outside) if frame["type"] != "user:online"] == []
 
 

@@ -1,1 +1,1 @@
-"""What hostile clients do, each thing a test; and a storm of friendly ones."""
+"""Attacks of hostile clients, one per test, and a storm of friendly clients."""

@@ -1,4 +1,4 @@
-"""One system that is attacked, and a bystander whom nothing of it may touch."""
+"""One system under attack, and a bystander that must not be affected."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from tests.support.live_client import LiveClient
 from tests.support.queues import empty_queues
 from tests.support.services import chat_service, gateway
 
-ANSWERED_WITHIN_S = 2.0  # on a machine that others use as well
+ANSWERED_WITHIN_S = 2.0  # on a shared machine
 PING_INTERVAL_S = 0.05
 
 
@@ -40,7 +40,7 @@ async def system(infrastructure: Infrastructure) -> AsyncIterator[Victim]:
 
 @pytest.fixture
 def unaffected(system: Victim) -> Unaffected:
-    """Return a context in which another socket is answered all the time; it fails if that takes too long."""
+    """Return a context in which another socket sends all the time; it fails if an answer takes too long."""
 
     @asynccontextmanager
     async def watch() -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""A WebSocket client that sends whatever bytes it is told to, right or wrong, and says how the server ended it."""
+"""A WebSocket client that sends any bytes, valid or not, and reports how the server ended the connection."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ def raw_frame(
     masked: bool = True,
     length: int | None = None,
 ) -> bytes:
-    """A client frame with every bit as asked; `length` is what the head claims, whatever the payload is."""
+    """Return a client frame with any bits; `length` is the length in its head, whatever the payload is."""
     size = len(payload) if length is None else length
     first = (0x80 if fin else 0) | reserved << 4 | opcode
     mask_bit = 0x80 if masked else 0
@@ -41,12 +41,12 @@ def raw_frame(
 
 
 def text_frame(type_: str, **fields: Any) -> bytes:
-    """A proper frame."""
+    """Return a valid text frame."""
     return raw_frame(json.dumps({"type": type_, **fields}).encode())
 
 
 class RawSocket:
-    """One TCP connection. Whatever the server says is kept in `said`; it never holds a stack trace."""
+    """One TCP connection. `said` keeps all bytes from the server, which never hold a stack trace."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -59,13 +59,13 @@ class RawSocket:
 
     @classmethod
     async def connect(cls, url: str) -> Self:
-        """A connection that has said nothing yet."""
+        """Connect and send nothing."""
         parts = urlsplit(url)
         return cls(*await asyncio.open_connection(parts.hostname, parts.port))
 
     @classmethod
     async def upgraded(cls, url: str, *headers: str) -> Self:
-        """A WebSocket that is not authenticated."""
+        """Connect a WebSocket that is not authenticated."""
         made = await cls.connect(url)
         lines = [
             *("GET /v1/live HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"),
@@ -80,19 +80,19 @@ class RawSocket:
 
     @classmethod
     async def as_user(cls, url: str, user_id: str, *headers: str) -> Self:
-        """A WebSocket of a user."""
+        """Connect and authenticate a WebSocket."""
         made = await cls.upgraded(url, *headers)
         made.send(text_frame("auth", token=mint(user_id)))
         await made.next("auth:ok")
         return made
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         if not self.writer.is_closing():
             self.writer.write(data)
 
     async def send_all(self, data: bytes) -> None:
-        """Send bytes as fast as the server takes them; one that hangs up ends it."""
+        """Send bytes as fast as the server reads them, until it hangs up."""
         try:
             self.send(data)
             await self.writer.drain()
@@ -100,7 +100,7 @@ class RawSocket:
             pass
 
     async def next(self, type_: str) -> dict[str, Any]:
-        """The next frame of a type. Raises AssertionError if the server closes instead."""
+        """Return the next frame of a type. Raises AssertionError if the server closes instead."""
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 for index, frame in enumerate(self._texts):
@@ -109,14 +109,14 @@ class RawSocket:
                 assert await self._read(), f"closed with {self.code}"
 
     async def close_code(self) -> int | None:
-        """Read to the end; the code of the server's close frame, None if it hung up without one."""
+        """Read to the end. Return the code of the server's close frame; None without one."""
         async with asyncio.timeout(TIMEOUT_S):
             while await self._read():
                 pass
         return self.code
 
     async def rest(self) -> bytes:
-        """What the server says until it hangs up."""
+        """Return all bytes until the server hangs up."""
         async with asyncio.timeout(TIMEOUT_S):
             while await self._read_bytes():
                 pass

@@ -1,4 +1,4 @@
-"""A storm: thousands of clients connect at the same moment, while others chat.
+"""A connection storm: thousands of clients connect at the same moment, while others chat.
 
     python -m tests.security.storm --clients 5000
 
@@ -33,7 +33,7 @@ ROOM_SIZE = 100
 
 
 async def storm(channel: Connection, host: str, port: int, rooms: list[str], clients: int) -> None:
-    """Everybody comes at once, says how it went, and goes at once when told to."""
+    """Connect all clients at once, report, and disconnect all at once on request."""
     crowd = Crowd(host, port, 50, concurrency=clients)
     dialects = [
         Realtime(f"comer-{number}", [{"channel": "chatroom", "chatroomId": rooms[number % len(rooms)], "since": 0}])
@@ -62,13 +62,13 @@ async def storm(channel: Connection, host: str, port: int, rooms: list[str], cli
 
 
 def storm_process(channel: Connection, host: str, port: int, rooms: list[str], clients: int) -> None:
-    """The storm has a process of its own, so that its work does not pass for the gateway's."""
+    """Run the storm in a process of its own, so that its work is not attributed to the gateway."""
     channel.recv()
     uvloop.run(storm(channel, host, port, rooms, clients))
 
 
 async def watch(url: str, admin_url: str, room: str, channel: Connection) -> dict[str, object]:
-    """Chat among the witnesses: in the calm, until all are in, and while all go."""
+    """Chat among the witnesses: before the storm, until all are connected, and while all disconnect."""
     witnesses = [await LiveClient.as_user(url, f"witness-{number}") for number in range(WITNESSES)]
     for witness in witnesses:
         await witness.ask("subscribe", channel="chatroom", chatroomId=room)
@@ -86,7 +86,7 @@ async def watch(url: str, admin_url: str, room: str, channel: Connection) -> dic
 
 
 async def note_pace(admin_url: str) -> tuple[int, int]:
-    """The least and the greatest bound of arrivals that the gateway reports, until cancelled."""
+    """Record the lowest and highest admission bound that the gateway reports, until cancelled."""
     least, greatest = 10**9, 0
     async with aiohttp.ClientSession() as http:
         while True:
@@ -101,7 +101,7 @@ async def note_pace(admin_url: str) -> tuple[int, int]:
 
 
 async def chat(witnesses: list[LiveClient], room: str, is_over: Callable[[float], bool]) -> dict[str, float]:
-    """A message every 50 ms; the latencies of all witnesses in ms."""
+    """Send a message every 50 ms; return the latencies of all witnesses in ms."""
     begun_s, latencies = time.monotonic(), [0.0]
     waiting: set[asyncio.Task[None]] = set()
 
@@ -125,7 +125,7 @@ async def chat(witnesses: list[LiveClient], room: str, is_over: Callable[[float]
 
 
 def main() -> None:
-    """Run it on a system of its own."""
+    """Run the storm on a system of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=5000)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Connections of one address, and who may say whose they are."""
+"""Connections per address, and which proxies may name the address."""
 
 import aiohttp
 
@@ -8,7 +8,7 @@ from tests.support.services import gateway
 
 
 async def status_of(url: str, forwarded: str | None = None) -> tuple[int, str | None]:
-    """The answer to one more upgrade, and its Retry-After."""
+    """Return the status of one more upgrade, and its Retry-After."""
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     try:
         async with await LiveClient.open(url, headers=headers):
@@ -23,7 +23,7 @@ async def test_connections_per_address_are_bounded(system: Victim) -> None:
         await LiveClient.open(url),
         await LiveClient.open(url) as second,
     ):
-        status, retry_after = await status_of(url, forwarded="198.51.100.1")  # nobody trusts us
+        status, retry_after = await status_of(url, forwarded="198.51.100.1")  # this test is no trusted proxy
         assert status == 429
         assert 1 <= int(retry_after or 0) <= 10
         await second.close()

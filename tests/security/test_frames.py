@@ -1,4 +1,4 @@
-"""Attacks on the wire behind the upgrade: frames that are wrong, endless, or too many."""
+"""Attacks after the upgrade: frames that are invalid, endless, or too many."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ PING_FRAME = b'{"type":"ping"}'
         (raw_frame(b"", length=2**63 - 1), 1009),
         (raw_frame(b"x" * 40_000, fin=False) + raw_frame(b"x" * 40_000, CONTINUATION), 1009),
     ],
-    ids=lambda value: value[:2].hex() if isinstance(value, bytes) else str(value),  # the mask behind is random
+    ids=lambda value: value[:2].hex() if isinstance(value, bytes) else str(value),  # the mask is random
 )
 @pytest.mark.parametrize("is_in", [False, True], ids=["stranger", "user"])
 async def test_protocol_violation_closes_with_its_code(system: Victim, data: bytes, code: int, is_in: bool) -> None:
@@ -69,7 +69,7 @@ async def test_fragments_are_bounded_by_the_message_size(system: Victim, unaffec
 
 
 async def test_endless_empty_fragments_count_as_silence(system: Victim, unaffected: Unaffected) -> None:
-    """They are no message, so that the socket is closed as one that says nothing."""
+    """They never complete a message, so the socket is closed as silent."""
     async with (
         unaffected(),
         gateway(system.amqp_url, connection_timeout_s=1.0) as url,
@@ -110,7 +110,7 @@ async def test_flood_of_a_client_that_does_not_read_is_bounded(system: Victim, u
                 for _ in range(1000):
                     await attacker.send_all(raw_frame(PING_FRAME) * 100)
         except TimeoutError:
-            pass  # the gateway takes no more
+            pass  # the gateway reads no more
         assert await attacker.close_code() in {4429, 4413, None}
 
 
@@ -232,7 +232,7 @@ async def test_subscriptions_and_symbols_are_bounded(system: Victim) -> None:
 @pytest.mark.parametrize("first_bytes", [1, 2, 20])
 @pytest.mark.parametrize("masked", [True, False])
 async def test_unmasked_client_is_closed_with_1002(system: Victim, masked: bool, first_bytes: int) -> None:
-    """However its first frame comes apart on the way (RFC 6455, 5.1)."""
+    """However its first frame is split in transit (RFC 6455, 5.1)."""
     async with await RawSocket.upgraded(system.url) as client:
         data = raw_frame(PING_FRAME, masked=masked)
         await client.send_all(data[:first_bytes])

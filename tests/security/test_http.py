@@ -1,4 +1,4 @@
-"""Attacks before the upgrade: connections that bring nothing, too slowly, or too much."""
+"""Attacks before the upgrade: connections that send nothing, too slowly, or too much."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ async def test_endless_request_head_is_refused(
             await flood.send_all(endless * 20)
             if flood.writer.is_closing() or flood.reader.at_eof():
                 break
-        if answer := await flood.rest():  # a reset may have overtaken it
+        if answer := await flood.rest():  # a reset may have overtaken the answer
             refused_in_the_envelope(answer, *statuses)
 
 

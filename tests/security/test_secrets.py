@@ -1,4 +1,4 @@
-"""Nothing secret in what a gateway writes, whatever clients and operators do. Real processes, all logs on."""
+"""No secret in the output of a gateway, whatever clients and operators do. Real processes, all logs on."""
 
 import asyncio
 import subprocess
@@ -39,13 +39,13 @@ async def test_logs_hold_no_token_and_no_secret(system: Victim, tmp_path: Path) 
         process.stop(30)
     written = output.read_text(errors="replace")
     assert "gateway_listening" in written
-    assert "http_malformed" in written  # the broken requests were logged, and not with their bytes
+    assert "http_malformed" in written  # malformed requests are logged without their bytes
     for secret in (SECRET, *tokens, *(part for token in tokens for part in token.split(".")[1:])):
         assert secret not in written
 
 
 async def use_tokens(url: str) -> list[str]:
-    """Good and bad tokens in right and wrong places. Returns them; no answer repeats one."""
+    """Send valid and invalid tokens in right and wrong places, and return them. No answer repeats one."""
     good, expired, forged = (
         mint("alice"),
         mint("alice", ttl_s=-5),
@@ -68,7 +68,7 @@ async def use_tokens(url: str) -> list[str]:
 
 
 async def start_with(**environment: str) -> tuple[int, str]:
-    """Start a gateway that cannot start; its exit code and what it said."""
+    """Start a gateway with invalid settings; return its exit code and output."""
     made: subprocess.CompletedProcess[bytes] = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "gateway"],

@@ -1,4 +1,4 @@
-"""What the tests of the hub share: a socket that records its frames, deliveries, and shorthands."""
+"""Support for the tests of the hub: a socket that records its frames, deliveries, and shorthands."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ LOSSLESS, LATEST, TRANSIENT = DeliveryClass.LOSSLESS, DeliveryClass.LATEST, Deli
 
 
 class RecordingSink:
-    """A socket that keeps what it gets, frame by frame."""
+    """A socket that records its frames."""
 
     def __init__(self, user_id: str, session_id: str = "") -> None:
         self.user_id = user_id
@@ -67,7 +67,7 @@ def listener(hub: Hub, user_id: str = "u", seq: int = 0, channel: str = ROOM) ->
 
 
 def settle(hub: Hub, now_s: float) -> float:
-    """Flush until nothing is due any more; returns the time."""
+    """Flush until no lane is due, and return the time."""
     while (due_s := hub.schedule.next_due_s) is not None:
         now_s = max(now_s, due_s)
         hub.schedule.flush(now_s)

@@ -13,7 +13,7 @@ RSV1 = 0x40
 
 
 def unpacked(data: bytes) -> list[bytes]:
-    """The payloads of frames as a client reads them, each inflated by itself."""
+    """Return the payloads of frames as a client reads them, each inflated without context."""
     payloads: list[bytes] = []
     start = 0
     while start < len(data):

@@ -92,9 +92,7 @@ def test_attempt_must_ask_again_after_a_check_began() -> None:
         assert hub.channels[ROOM].must_ask_again(sink)
         assert not hub.channels[ROOM].must_ask_again(sink)
     assert go_live(hub, fresh, ROOM, 0, greeting(), 0.0)
-    assert hub.channels[ROOM].resume(
-        again, 0.0
-    )  # its attempt failed: it listened before, and waits for the check like all
+    assert hub.channels[ROOM].resume(again, 0.0)  # its attempt failed: it listened before, so the check holds it
     hub.deliver(message(1), 0.0)
     settle(hub, 0.0)
     assert (fresh.got, again.got) == (["subscribed", "1"], [])

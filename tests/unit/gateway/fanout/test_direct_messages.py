@@ -60,7 +60,7 @@ def test_subscriber_gets_a_direct_message_once() -> None:
     hub.deliver(direct(2, "b"), 0.0)
     hub.deliver(direct(2, "a"), 0.0)
     settle(hub, 0.0)
-    assert sink.got == ["subscribed", "2"]  # the first is what the answer's seq counts in
+    assert sink.got == ["subscribed", "2"]  # the answer's seq includes the first message
     assert other.got == ["1", "2"]
 
 
@@ -69,17 +69,17 @@ def test_resume_knows_the_direct_messages_shown_unasked() -> None:
     sink = user_socket(hub, "a")
     hub.deliver(direct(3, "a"), 0.0)
     hub.deliver(direct(4, "a"), 0.0)
-    hub.hold(ROOM, 1)  # a check in between changes nothing
+    hub.hold(ROOM, 1)  # a check in between has no effect
     hub.channels[ROOM].pass_check(sink, 1, 4, 0.0)
     hub.join(sink, ROOM)
     hub.deliver(direct(5, "a"), 0.0)  # waits for the answer
     assert hub.channels[ROOM].shown_unasked(sink) == range(3, 5)
-    hub.channels[ROOM].resume(sink, 0.0)  # there was none
+    hub.channels[ROOM].resume(sink, 0.0)  # the attempt failed
     hub.join(sink, ROOM)
     assert hub.channels[ROOM].shown_unasked(sink) == range(3, 6)
     go_live(hub, sink, ROOM, 5, greeting(), 0.0, replayed=True)
     hub.join(sink, ROOM)
-    assert hub.channels[ROOM].shown_unasked(sink) == range(0)  # what it asks for again, it gets again
+    assert hub.channels[ROOM].shown_unasked(sink) == range(0)  # an explicit resubscription is replayed in full
     settle(hub, 0.0)
     assert sink.got == ["3", "4", "5", "subscribed"]
 
@@ -96,7 +96,7 @@ def test_direct_message_waits_for_a_retried_resume() -> None:
     assert (sink.got, other.got) == ([], ["5"])
     hub.join(sink, ROOM)
     assert hub.channels[ROOM].shown_unasked(sink) == range(0)
-    assert hub.give_up(100.0) == []  # it is trying
+    assert hub.give_up(100.0) == []  # the retry is in progress
     go_live(hub, sink, ROOM, 5, [*greeting(), *greeting("4"), *greeting("5")], 0.0, replayed=True)
     hub.deliver(direct(6, "a"), 0.0)
     settle(hub, 1.0)
@@ -204,7 +204,7 @@ def test_late_line_repeats_nothing_after_leaving_a_room() -> None:
     sink, partner = user_socket(hub, "a"), user_socket(hub, "b")
     hub.deliver(direct(1, "a"), 0.0)
     hub.deliver(direct(1, "b"), 0.0)
-    hub.deliver(direct(2, "b"), 0.0)  # of both: the room has come by the other's channel
+    hub.deliver(direct(2, "b"), 0.0)  # for both: the partner's channel has brought the room
     hub.leave(sink, ROOM)
     hub.deliver(direct(2, "a"), 0.0)
     hub.deliver(direct(3, "a"), 0.0)
@@ -230,7 +230,7 @@ def test_both_users_get_all_when_one_channel_runs_ahead() -> None:
     hub = Hub()
     subscribed, other = user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2")
     hub.join(subscribed, ROOM)
-    go_live(hub, subscribed, ROOM, 2, [], 0.0)  # two messages are on their way
+    go_live(hub, subscribed, ROOM, 2, [], 0.0)  # two messages are still in transit
     for seq in (1, 2, 3):
         hub.deliver(direct(seq, "a"), 0.0)
     settle(hub, 0.0)
@@ -263,8 +263,8 @@ direct_steps = st.lists(
 
 
 @given(direct_steps)
-@example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a is behind when its socket comes
-@example([("open", 1), ("publish", 1), ("open", 0), ("join", 0)])  # one subscribes while a message is on its way
+@example([("open", 2), ("publish", 2), ("carry", ("a", False)), ("open", 0)])  # a's channel is behind
+@example([("open", 1), ("publish", 1), ("open", 0), ("join", 0)])  # a socket subscribes while a message is in transit
 def test_direct_messages_arrive_once_in_order_for_any_interleaving(
     script: list[tuple[str, object]],
 ) -> None:
@@ -276,7 +276,7 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
     sinks: dict[int, RecordingSink] = {}
     opened_at: dict[int, int] = {}
     got: dict[int, list[int]] = {}
-    heads: dict[int, int] = {}  # of subscriptions under way
+    heads: dict[int, int] = {}  # of attempts in progress
 
     def collect() -> None:
         for number, sink in sinks.items():
@@ -310,7 +310,7 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
             case "join", int(number) if number in sinks and number not in heads:
                 room = hub.channels.get(ROOM)
                 if room is None or room.position(sinks[number]) is None:
-                    opened_at[number] = head  # what came before is what the answer's seq counts in
+                    opened_at[number] = head  # the answer's seq includes earlier messages
                 hub.join(sinks[number], ROOM)
                 heads[number] = head
             case "admit", int(number):

@@ -39,7 +39,7 @@ def test_listeners_get_gathered_messages_in_one_write() -> None:
 
 
 def test_every_kind_of_write_is_counted() -> None:
-    """Gathered, as greeting and replay, passed over for one of them, and as a price."""
+    """Gathered items, greeting and replay, a transient item that excludes one socket, and a price."""
     hub = Hub()
     sinks = [listener(hub, f"u{number}") for number in range(3)]
     late = RecordingSink("late")
@@ -322,7 +322,7 @@ def test_resubscription_to_an_unordered_channel_misses_nothing() -> None:
 
 @given(st.permutations([0, 1, 2, 3]), st.lists(st.sampled_from(["message", "typing", "leave", "flush"]), max_size=30))
 def test_one_socket_does_not_affect_the_others(order: list[int], script: list[str]) -> None:
-    """The same deliveries, with and without a restless neighbour, write the same to the rest."""
+    """The same deliveries write the same to all others, with or without a neighbour that joins and leaves."""
     received = []
     for restless in (False, True):
         hub = Hub()

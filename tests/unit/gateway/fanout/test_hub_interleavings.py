@@ -19,7 +19,7 @@ from tests.unit.gateway.fanout.hub_support import (
 
 @dataclass
 class RoomClient:
-    """A socket, and what it must have: `next` is the seq that must come next; None while it does not listen."""
+    """A socket and its expectation: `next` is the seq that must arrive next; None while it does not listen."""
 
     sink: RecordingSink
     next: int | None = None
@@ -42,7 +42,7 @@ class RoomWorld:
         self.bus.append(self.head)
 
     def check(self) -> None:
-        """What came is what had to come."""
+        """Assert that each socket got the expected items."""
         for client in self.clients:
             for text in client.sink.take():
                 client.seen.append(text)
@@ -55,7 +55,7 @@ class RoomWorld:
                     client.next += 1
 
     def join(self, client: RoomClient, since_back: int | None) -> None:
-        """The gateway has read a subscribe frame. What it asks the worker is answered later."""
+        """Read a subscribe frame; the worker answers later."""
         if client.asked is not None:
             return  # frames of one socket are handled one after the other
         self.hub.join(client.sink, ROOM)
@@ -63,7 +63,7 @@ class RoomWorld:
         client.asked = (-1, since_back)
 
     def answer(self, client: RoomClient) -> None:
-        """The worker answers: where the room stands now."""
+        """Let the worker answer with the room's head."""
         if client.asked is not None and client.asked[0] < 0:
             client.asked = (self.head, client.asked[1])
 
@@ -89,7 +89,7 @@ class RoomWorld:
         client.asked, client.next = None, None
 
     def carry(self, at: int, *, fate: str) -> None:
-        """The bus brings one of the messages under way."""
+        """Deliver one of the messages in transit."""
         if not self.bus:
             return
         at = 0 if fate == "in order" else at % len(self.bus)
@@ -98,7 +98,7 @@ class RoomWorld:
             self.hub.deliver(message(seq), self.now_s)
 
     def fill(self, *, partly: bool = False) -> None:
-        """The relay fetches what is missing, or the first half of it."""
+        """Fetch the missing items, or the first half of them."""
         for name in list(self.hub.gaps):
             self.hub.gaps.discard(name)
             channel = self.hub.channels.get(name)
@@ -114,7 +114,7 @@ class RoomWorld:
         self.check()
 
     def finish(self) -> None:
-        """Everything under way arrives, every question is answered, every gap is filled."""
+        """Deliver every message, answer every request, and fill every gap."""
         for client in self.clients:
             self.answer(client)
             self.admit(client)
@@ -154,7 +154,7 @@ room_steps = st.lists(
 
 
 @given(room_steps)
-@example(  # two ask, a message is sent between their answers, and the later answer is first
+@example(  # a message is sent between two answers, and the later answer arrives first
     [
         ("join", (1, None)),
         ("answer", 1),

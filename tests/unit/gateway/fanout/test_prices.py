@@ -41,7 +41,7 @@ def test_new_subscriber_gets_the_newest_price() -> None:
 def test_each_rate_is_kept_and_the_newest_price_arrives() -> None:
     hub = Hub()
     slow, fast = price_listener(hub, 1.0), price_listener(hub, 10.0)
-    for step in range(1, 101):  # a hundred prices in a second
+    for step in range(1, 101):  # a hundred prices in one second
         now_s = 10.0 + step / 100
         hub.deliver(price(step), now_s)
         hub.schedule.flush(now_s)
@@ -126,7 +126,7 @@ def test_prices_are_ordered_rate_limited_and_end_with_the_newest(
                 if newest and hub.channels[name].prices.newest is not None:
                     assert snapshot is not None
                     assert snapshot.data == text_frame(b"%d" % newest)
-                    shown[number] = [(float("-inf"), newest)]  # what the caller writes at once
+                    shown[number] = [(float("-inf"), newest)]  # the caller writes it at once
             case "leave", int(number) if number in rate_of:
                 if hub.leave(sinks[number], name):
                     newest = 0

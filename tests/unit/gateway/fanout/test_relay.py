@@ -1,4 +1,4 @@
-"""What the relay does when the services refuse, are away, or answer late."""
+"""The relay and recovery when services refuse, are unavailable, or answer late."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ ROOM = room_channel("r")
 
 
 class BodySink:
-    """A socket that keeps what it gets."""
+    """A socket that records its frames."""
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
@@ -44,11 +44,11 @@ class BodySink:
         self.ended.append(channel)
 
     def strand(self) -> None:
-        raise AssertionError("nobody is stranded here")
+        raise AssertionError("no socket is stranded here")
 
 
 class QuietBus:
-    """A broker that is there and brings only what the test brings."""
+    """A connected broker that delivers only the lines of the test."""
 
     def __init__(self) -> None:
         self.on_connected: list[Callable[[], Any]] = []
@@ -63,7 +63,7 @@ class QuietBus:
 
 
 async def reconnect(bus: QuietBus) -> None:
-    """The connection breaks and is there again."""
+    """Break the connection and restore it."""
     for hook in bus.on_disconnected:
         hook()
     for hook in bus.on_connected:
@@ -71,7 +71,7 @@ async def reconnect(bus: QuietBus) -> None:
 
 
 class ScriptedPartition:
-    """Answers `subscribe_room` as the test says, by user."""
+    """Answers `subscribe_room` as scripted, by user."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[], RoomHead]] = {}
@@ -124,13 +124,13 @@ class RunningFanOut:
         return sink
 
     def user(self, user_id: str) -> BodySink:
-        """A socket that listens to nothing but its user's own channel."""
+        """Open a socket that listens only to its user's own channel."""
         sink, channel = BodySink(user_id), user_channel(user_id)
         self.hub.join(sink, channel).go_live_unordered(sink)
         return sink
 
     def bring_direct(self, seq: int) -> None:
-        """A direct message to user u."""
+        """Deliver a direct message to user u."""
         self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.LOSSLESS, seq, "r", b"%d" % seq).to_line())
 
     def bring(self, seq: int) -> None:
@@ -171,7 +171,7 @@ async def test_unavailable_partition_is_asked_until_it_answers(
     fixture: RunningFanOut,
 ) -> None:
     sink = fixture.listener("u")
-    fixture.partition.answers["u"] = refuse(Unavailable("away"))
+    fixture.partition.answers["u"] = refuse(Unavailable("unavailable"))
     fixture.recovery.recheck("r")
     fixture.bring(1)
     await until(lambda: len(fixture.partition.asked) > REFUSALS_MAX + 1)
@@ -191,7 +191,7 @@ async def test_repeated_refusal_unsubscribes(fixture: RunningFanOut) -> None:
 async def test_recheck_stops_for_a_user_who_has_left(fixture: RunningFanOut) -> None:
     fixture.listener("other")
     sink = fixture.listener("u")
-    fixture.partition.answers = {"other": refuse(Unavailable("away")), "u": refuse(Unavailable("away"))}
+    fixture.partition.answers = {"other": refuse(Unavailable("unavailable")), "u": refuse(Unavailable("unavailable"))}
     fixture.recovery.recheck("r")
     await until(lambda: "u" in fixture.partition.asked)
     fixture.parts.listeners.leave(sink, ROOM)
@@ -202,7 +202,7 @@ async def test_recheck_stops_for_a_user_who_has_left(fixture: RunningFanOut) -> 
 
 async def test_only_the_newest_check_releases_a_room_after_reconnects(fixture: RunningFanOut) -> None:
     sink = fixture.listener("u")
-    fixture.partition.answers["u"] = refuse(Unavailable("away"))
+    fixture.partition.answers["u"] = refuse(Unavailable("unavailable"))
     for _ in range(3):
         await reconnect(fixture.bus)
     fixture.bring(1)
@@ -213,7 +213,7 @@ async def test_only_the_newest_check_releases_a_room_after_reconnects(fixture: R
 
 
 async def test_typing_without_an_end_expires(fixture: RunningFanOut, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when its replica is killed with -9."""
+    """Its replica was killed with SIGKILL."""
     monkeypatch.setattr(typing_expiry, "OVERDUE_S", 0.05)
     sink = fixture.listener("u")
     start, end = (frame("chat:typing", {"chatroomId": "r", "userId": "ann", "isTyping": on}) for on in (True, False))
@@ -234,7 +234,7 @@ async def test_lost_direct_messages_arrive_before_later_ones(fixture: RunningFan
     fixture.bring_direct(3)
     await until(lambda: len(fixture.partition.directs_asked) > 2)
     assert sink.got == []
-    await reconnect(fixture.bus)  # once more, before the first loss was made good
+    await reconnect(fixture.bus)  # once more, before recovery from the first loss is complete
     posts = tuple(DirectPost(seq=seq, created_at_ms=1000) for seq in (1, 2))
     found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
     fixture.partition.directs = lambda: found
@@ -305,4 +305,4 @@ def refused() -> DirectPosts:
 
 
 def away() -> DirectPosts:
-    raise Unavailable("away")
+    raise Unavailable("unavailable")

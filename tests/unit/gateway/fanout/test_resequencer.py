@@ -1,4 +1,4 @@
-"""One lossless source put in order."""
+"""The resequencer."""
 
 from hypothesis import given
 from hypothesis import strategies as st

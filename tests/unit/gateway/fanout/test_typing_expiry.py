@@ -1,4 +1,4 @@
-"""No start of typing stays without an end, also when chat_service does not live to send it."""
+"""Every start of typing gets an end, even if chat_service dies before it sends one."""
 
 import pytest
 from hypothesis import given

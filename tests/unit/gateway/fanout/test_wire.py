@@ -8,7 +8,7 @@ from gateway.fanout.wire import text_frame
 
 
 def read(data: bytes) -> tuple[int, bytes, bytes]:
-    """First byte, payload, and what follows the frame. Refuses masked frames and lengths longer than need be."""
+    """Return the first byte, the payload, and the rest. Refuse masked frames and non-minimal lengths."""
     first, second = data[0], data[1]
     assert not second & 0x80, "a server's frame is unmasked"
     size, header = second, 2
@@ -41,6 +41,6 @@ def test_joined_frames_can_be_separated(payloads: list[bytes]) -> None:
     found = []
     while rest:
         first, payload, rest = read(rest)
-        assert first == 0x81  # FIN and text: every message is whole
+        assert first == 0x81  # FIN and text: every message is one frame
         found.append(payload)
     assert found == payloads

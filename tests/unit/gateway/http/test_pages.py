@@ -1,4 +1,4 @@
-"""What the gateway serves in DEV_MODE, and that it serves none of it otherwise."""
+"""The pages and tokens of DEV_MODE, which do not exist otherwise."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -82,7 +82,7 @@ async def test_only_page_files_are_reachable(serve: Serve, path: str) -> None:
 
 
 def test_pages_have_no_inline_code_and_no_foreign_address() -> None:
-    """The policy would refuse them; a page must not depend on what is refused."""
+    """The policy blocks them, so no page may depend on them."""
     for name in PAGES.values():
         text = (FILES / name).read_text(encoding="utf-8")
         assert not re.search(
@@ -91,7 +91,7 @@ def test_pages_have_no_inline_code_and_no_foreign_address() -> None:
 
 
 def test_no_module_turns_text_into_html() -> None:
-    """Trusted Types refuse it in the browser; here it is seen before one is opened."""
+    """Trusted Types block it in the browser; this test finds it earlier."""
     for path in FILES.glob("*.js"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (

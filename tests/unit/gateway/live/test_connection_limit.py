@@ -1,4 +1,4 @@
-"""A user's sockets over all gateways: counted exactly one after another, and put right when they come at once."""
+"""A user's connections over all gateways: the limit is exact in sequence, and corrected after a race."""
 
 import itertools
 from typing import cast
@@ -20,7 +20,7 @@ _times_ms = itertools.count(1)
 
 
 class CountedSocket:
-    """What counts of a socket."""
+    """A socket, as far as it is counted."""
 
     def __init__(self) -> None:
         self.opened_ms = next(_times_ms)
@@ -32,7 +32,7 @@ class CountedSocket:
 
 
 class GatewayOfOneUser:
-    """The sockets of one user on one gateway. What it tells waits in `lines` until it is brought to all."""
+    """The sockets of one user on one gateway. Its announcements wait in `lines` for delivery."""
 
     def __init__(self, number: int, lines: list[Delivery]) -> None:
         self.by_user: dict[str, set[CountedSocket]] = {}
@@ -52,7 +52,7 @@ class GatewayOfOneUser:
         return socket
 
     def close(self) -> None:
-        """The oldest one goes."""
+        """Close the oldest one."""
         if here := sorted(self.by_user.get("u", ()), key=lambda socket: socket.opened_ms):
             self.remove(here[0])
 
@@ -84,7 +84,7 @@ class Gateways:
         return sum(gateway.count for gateway in self.gateways)
 
     def settle(self) -> None:
-        """Bring every line to every gateway, until nobody has anything to say."""
+        """Deliver every line to every gateway, until none announces anything."""
         while self.lines or any([gateway.remove_closed() for gateway in self.gateways]):
             if self.lines:
                 delivery = self.lines.pop(0)
@@ -120,7 +120,7 @@ def test_newest_connections_are_closed_when_the_limit_is_exceeded(rounds: list[l
         world.settle()
         for gateway in world.gateways:
             if gateway.by_user:
-                gateway.open()  # whoever comes next shows all others that there are too many
+                gateway.open()  # the next connection reveals the excess to all gateways
                 world.settle()
         assert world.count <= MOST
 

@@ -1,4 +1,4 @@
-"""The last words of a socket: what reaches the client before the close."""
+"""The end of a socket: frames that reach the client before the close."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -18,7 +18,7 @@ FAREWELL = Close(1012, "restarting", b"farewell")
 
 
 class Transport:
-    """Keeps what is written; `unsent_bytes` is what the client has not read."""
+    """Records writes; `unsent_bytes` is the amount that the client has not read."""
 
     def __init__(self) -> None:
         self.unsent_bytes = 0

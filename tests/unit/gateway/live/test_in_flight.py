@@ -1,4 +1,4 @@
-"""How many requests of a socket are under way at a time."""
+"""The bound of a socket's requests in flight."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Which users have a socket here, and what chat_service is told of it."""
+"""Presence reports: which users have a socket here."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from gateway.live.presence import GRACE_S, Report, Roster
 
 
-def told_roster(*user_ids: str) -> Roster:
-    """A roster whose lease has begun, with these users told."""
+def reported_roster(*user_ids: str) -> Roster:
+    """Return a roster whose lease has begun, with these users reported."""
     roster = Roster()
     for user_id in user_ids:
         roster.opened(user_id)
@@ -17,7 +17,7 @@ def told_roster(*user_ids: str) -> Roster:
     return roster
 
 
-def tell(roster: Roster, now_s: float) -> Report:
+def send_report(roster: Roster, now_s: float) -> Report:
     report = roster.next_report(now_s)
     roster.confirm(report)
     return report
@@ -27,90 +27,90 @@ def test_first_report_begins_the_lease() -> None:
     roster = Roster()
     roster.opened("u")
     assert roster.has_news(0.0)
-    assert tell(roster, 0.0) == Report(("u",), (), True)
+    assert send_report(roster, 0.0) == Report(("u",), (), True)
     assert not roster.has_news(0.0)
 
 
 def test_first_socket_is_reported_at_once_and_a_second_is_not() -> None:
-    roster = told_roster()
+    roster = reported_roster()
     roster.opened("u")
     assert roster.has_news(0.0)
-    assert tell(roster, 0.0) == Report(("u",), (), False)
+    assert send_report(roster, 0.0) == Report(("u",), (), False)
     roster.opened("u")
     assert not roster.has_news(0.0)
 
 
 def test_end_of_the_last_socket_is_reported_after_the_grace() -> None:
-    roster = told_roster("u", "u")
+    roster = reported_roster("u", "u")
     roster.closed("u", 10.0)
     assert not roster.has_news(10.0 + 2 * GRACE_S)
     roster.closed("u", 20.0)
     assert not roster.has_news(20.0 + GRACE_S - 0.01)
     assert roster.has_news(20.0 + GRACE_S)
-    assert tell(roster, 20.0 + GRACE_S) == Report((), ("u",), False)
+    assert send_report(roster, 20.0 + GRACE_S) == Report((), ("u",), False)
     assert not roster.has_news(40.0)
 
 
 def test_reconnect_within_the_grace_is_not_reported() -> None:
-    roster = told_roster("u")
+    roster = reported_roster("u")
     roster.closed("u", 10.0)
     roster.opened("u")
     assert not roster.has_news(100.0)
-    assert tell(roster, 100.0) == Report((), (), False)
+    assert send_report(roster, 100.0) == Report((), (), False)
 
 
 def test_grace_restarts_with_each_last_socket() -> None:
-    roster = told_roster("u", "v")
+    roster = reported_roster("u", "v")
     roster.closed("u", 0.0)
     roster.closed("v", 3.0)
     roster.opened("u")
     roster.closed("u", 4.0)
-    assert tell(roster, 8.0).went == ("v",)
-    assert tell(roster, 9.0).went == ("u",)
+    assert send_report(roster, 8.0).went == ("v",)
+    assert send_report(roster, 9.0).went == ("u",)
 
 
 def test_user_who_connects_and_leaves_between_reports_is_not_reported() -> None:
-    roster = told_roster()
+    roster = reported_roster()
     roster.opened("u")
     roster.closed("u", 0.0)
-    assert tell(roster, 0.0) == Report((), (), False)
+    assert send_report(roster, 0.0) == Report((), (), False)
     assert not roster.has_news(100.0)
 
 
 def test_all_users_are_reported_again_after_a_lost_lease() -> None:
-    roster = told_roster("u", "v")
+    roster = reported_roster("u", "v")
     roster.closed("v", 0.0)
     roster.lease_lost()
     assert roster.has_news(1.0)
-    report = tell(roster, 1.0)
+    report = send_report(roster, 1.0)
     assert (set(report.came), report.went, report.is_full) == ({"u", "v"}, (), True)  # v has its grace
-    assert tell(roster, GRACE_S).went == ("v",)
+    assert send_report(roster, GRACE_S).went == ("v",)
 
 
 def test_unconfirmed_report_is_repeated() -> None:
-    roster = told_roster("u")
+    roster = reported_roster("u")
     roster.closed("u", 0.0)
     roster.opened("v")
     lost = roster.next_report(GRACE_S)
     assert (lost.came, lost.went) == (("v",), ("u",))
     assert roster.has_news(GRACE_S)
-    assert tell(roster, GRACE_S) == lost
+    assert send_report(roster, GRACE_S) == lost
 
 
 def test_departure_is_reported_after_an_unconfirmed_arrival() -> None:
-    roster = told_roster()
+    roster = reported_roster()
     roster.opened("u")
-    roster.next_report(0.0)  # it takes effect, but no answer comes
+    roster.next_report(0.0)  # it takes effect, but no answer arrives
     roster.closed("u", 0.1)
-    assert "u" in tell(roster, 0.1 + GRACE_S).went
+    assert "u" in send_report(roster, 0.1 + GRACE_S).went
 
 
 def test_arrival_is_reported_after_an_unconfirmed_departure() -> None:
-    roster = told_roster("u")
+    roster = reported_roster("u")
     roster.closed("u", 0.0)
-    roster.next_report(GRACE_S)  # it takes effect, but no answer comes
+    roster.next_report(GRACE_S)  # it takes effect, but no answer arrives
     roster.opened("u")
-    assert "u" in tell(roster, GRACE_S).came
+    assert "u" in send_report(roster, GRACE_S).came
 
 
 users = st.sampled_from("abc")

@@ -1,4 +1,4 @@
-"""What waits for a slow socket."""
+"""The send queue of a slow socket."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""One connection's protocol, row by row of the tables of protocol.md."""
+"""The protocol of one connection, row by row of the protocol's tables."""
 
 import json
 from typing import Any
@@ -47,7 +47,7 @@ def receive(session: Session, frame: object, now_s: float = 100.0) -> Action:
 
 
 def said(action: Action | None) -> tuple[str, Any, dict[str, Any]]:
-    """Type, id and data of the frame that an action sends."""
+    """Return type, id and data of the frame that an action sends."""
     assert isinstance(action, Answer | Close)
     assert action.frame is not None
     frame = json.loads(action.frame)
@@ -163,7 +163,7 @@ def test_readable_frame_resets_the_count_of_bad_ones(good: object) -> None:
 def test_no_auth_in_time_closes_with_4408() -> None:
     session = new_session()
     assert session.tick(110.0, 0) is None
-    receive(session, {"type": "ping"}, now_s=110.0)  # a ping is no auth
+    receive(session, {"type": "ping"}, now_s=110.0)  # a ping does not count as auth
     closed(session.tick(110.01, 0), 4408)
 
 
@@ -264,7 +264,7 @@ def test_one_subscription_too_many_is_refused() -> None:
     session.subscriptions |= {"room:1", "community:1"}
     assert refused(session, ChatroomTarget("2"), "room:2") is ErrorCode.TOO_MANY_SUBSCRIPTIONS
     assert refused(session, CommunityTarget("2"), "community:2") is ErrorCode.TOO_MANY_SUBSCRIPTIONS
-    session.reserve(ChatroomTarget("1"), "room:1")  # again is not more
+    session.reserve(ChatroomTarget("1"), "room:1")  # a renewal counts once
     session.release("room:1")
     session.subscriptions.discard("room:1")
     session.reserve(ChatroomTarget("2"), "room:2")
@@ -333,7 +333,7 @@ def test_renewed_token_ends_communities_that_it_does_not_name(named: set[str] | 
     )
 )
 def test_ticks_before_due_time_can_be_skipped(steps: list[tuple[float, str, int]]) -> None:
-    """A sweep passes over a session whose `due_s` is ahead: a twin that is always looked at closes no earlier."""
+    """A sweep skips a session whose `due_s` is ahead; a twin that is ticked every time closes no earlier."""
     looked_at, passed_over = new_session(), new_session()
     now_s = 100.0
     for later_s, what, lives_s in steps:

@@ -1,4 +1,4 @@
-"""A session against a model of it, under any sequence of frames, tokens and time."""
+"""A session against a model, under any sequence of frames, tokens and time."""
 
 import json
 from typing import Any
@@ -49,7 +49,7 @@ nonsense = st.sampled_from(["", "{", "[]", "5", "{}", '{"type": 5}']) | st.binar
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """Times are seconds; the wall clock runs with the monotonic one."""
+    """Times are seconds; the wall clock equals the monotonic one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class SessionMachine(RuleBasedStateMachine):
         return self.closed is None
 
     def receive(self, frame: dict[str, Any] | str, id_: object = None) -> Action:
-        """Send; what is answered carries the id, and a close ends it all."""
+        """Send a frame. An answer must carry its id; a close ends the session."""
         if isinstance(frame, dict) and id_ is not None:
             frame = {**frame, "id": id_}
         action = self.session.receive(frame if isinstance(frame, str) else json.dumps(frame), self.now_s)
@@ -78,7 +78,7 @@ class SessionMachine(RuleBasedStateMachine):
         return action
 
     def expect_unauthorized(self, action: Action) -> bool:
-        """Whether there is no user yet; then that was the end."""
+        """Return whether the session has no user; then the frame must have closed it."""
         if self.user is None:
             assert isinstance(action, Close)
             assert action.code == 4401
@@ -109,7 +109,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(is_open)
     @rule()
     def pings_below_the_protocol(self) -> None:
-        assert self.session.frame_received(self.now_s) is None  # far from the most frames that are taken
+        assert self.session.frame_received(self.now_s) is None  # far below the limit of frames
         self.heard_s = self.now_s
 
     @precondition(is_open)

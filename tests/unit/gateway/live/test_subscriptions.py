@@ -1,4 +1,4 @@
-"""Subscriptions under way while the room changes: nobody is admitted on an answer that no longer holds."""
+"""Attempts during which the room changes: no socket goes live on an outdated answer."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ ROOM = room_channel("r")
 
 
 class Asker:
-    """A socket of an authenticated user that keeps what it gets."""
+    """A socket of an authenticated user that records its frames."""
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
@@ -48,7 +48,7 @@ class Asker:
         self.session.subscriptions.discard(channel)
 
     def strand(self) -> None:
-        raise AssertionError("nobody is stranded here")
+        raise AssertionError("no socket is stranded here")
 
 
 class EveryShard:
@@ -62,7 +62,7 @@ class EveryShard:
 
 
 class SlowPartition:
-    """Answers `subscribe_room` only after the test has done what it wants done meanwhile."""
+    """Runs a step of the test before it answers `subscribe_room`."""
 
     def __init__(self, *meanwhile: Callable[[], RoomHead]) -> None:
         self._meanwhile = list(meanwhile)
