@@ -27,7 +27,7 @@ class Channel:
         self.prices = SymbolPrices(schedule)
         self.stream = Stream(name, schedule, attention)
         self.joining: dict[Sink, Subscriber] = {}
-        self.direct: dict[Sink, int] = {}  # sockets that receive a direct room unasked, and behind which seq that began
+        self.direct: dict[Sink, int] = {}  # sockets that receive a direct room unasked, and after which seq
 
     # Queries --------------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Channel:
         return range(subscriber.direct_from + 1, subscriber.at_seq + 1)
 
     def go_live(self, sink: Sink, seq: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False) -> bool:
-        """Write `greeting` (frames: the answer, then the missed items up to `seq`), then everything behind `seq`.
+        """Write `greeting` (frames: the answer, then the missed items up to `seq`), then everything after `seq`.
 
         A socket that listened before and is not `replayed` continues from where it stood. Return False, and write
         nothing, if `sink` has left in the meantime.
@@ -124,13 +124,13 @@ class Channel:
         return True
 
     def _enter_lane(self, sink: Sink, subscriber: Subscriber, seq: int, now_s: float) -> None:
-        """Make `sink` LIVE behind `seq`, which is not ahead of the stream."""
+        """Make `sink` LIVE after `seq`, which is not ahead of the stream."""
         stream = self.stream
         last_seq = stream.last_seq
         missed = None if last_seq is None else subscriber.all_between(seq, last_seq)
         if missed is not None:
             stream.send(sink, missed)
-        elif last_seq is not None:  # it began behind `seq` for another socket: items in between are still on their way
+        elif last_seq is not None:  # it started after `seq` for another socket; items in between are in transit
             stream.rewind(seq, now_s)
         stream.start(seq)
         stream.lane.sinks.add(sink)
@@ -233,7 +233,7 @@ class Channel:
         self.direct.update(dict.fromkeys(sinks, self.stream.last_seq or 0))
 
     def catch_up_unasked(self, sink: Sink, after: int, now_s: float) -> None:
-        """Make a socket that is not on the channel LIVE behind `after`, where it missed direct messages."""
+        """Make a socket that is not on the channel LIVE after seq `after`, from which on it missed direct messages."""
         self._begin(sink).direct_from = after
         self.go_live(sink, after, (), now_s)
 

@@ -2,7 +2,7 @@
 
 A direct message arrives on the channels of its two users. On each of these channels the messages are in order, but one
 may run ahead of the other. Where the room has passed on for one user what is the first message for the other user's
-sockets, it goes back to there (`Stream.rewind`).
+sockets, it is rewound to that message (`Stream.rewind`).
 
 After a loss of lines, the seqs of a room show the gap only to sockets that know the room. For all others, messages wait
 (`hold`) until the lost ones are known (`catch_up`, `release`).
@@ -90,7 +90,7 @@ class DirectMessages:
                 del left[next(iter(left))]
 
     def forget(self, sink: Sink) -> None:
-        """Forget a socket that is gone."""
+        """Forget a closed socket."""
         self._left.pop(sink, None)
 
     def _new_to(self, name: str, users: Channel) -> set[Sink]:

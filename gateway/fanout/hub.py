@@ -6,7 +6,7 @@ after an idle moment. Under load it gathers for 5 ms, and longer where writing t
 of a socket does not grow with the rate. A market channel has one lane for each rate that its subscribers chose.
 
 A subscriber's way: `join`, before the worker is asked, so that the channel buffers for it; then `Channel.go_live` with
-the worker's answer. Between the two nothing is lost, and behind the answer nothing is repeated. A check whether the
+the worker's answer. Between the two nothing is lost, and after the answer nothing is repeated. A check whether the
 listeners still have access works in the same way: `Channel.hold`, ask, then `Channel.pass_check` or `leave`. The states
 are in `subscriber`.
 
@@ -51,7 +51,7 @@ class Hub:
         return channel
 
     def leave(self, sink: Sink, name: str) -> bool:
-        """Take a socket off a channel. Return whether it was the last one: the channel is gone."""
+        """Take a socket off a channel. Return whether the channel is deleted: it was the last one."""
         channel = self.channels.get(name)
         if channel is None:
             return False
@@ -59,11 +59,11 @@ class Hub:
         return self._registry.remove(sink, channel)
 
     def drop(self, sink: Sink) -> list[str]:
-        """Forget a socket that is gone. Return the names of the channels that are gone with it."""
-        gone = [name for name in self._registry.names_of(sink) if self.leave(sink, name)]
+        """Forget a closed socket. Return the names of the channels deleted with it."""
+        deleted = [name for name in self._registry.names_of(sink) if self.leave(sink, name)]
         self._registry.forget(sink)
         self.directs.forget(sink)
-        return gone
+        return deleted
 
     def sinks_of(self, name: str) -> list[Sink]:
         """Return every socket on a channel, in whatever state."""

@@ -43,6 +43,6 @@ class ChannelListeners:
                 sink.unsubscribed(name)
 
     def forget(self, sink: Sink) -> None:
-        """Take a socket that is gone off all its channels."""
+        """Take a closed socket off all its channels."""
         for name in self._hub.drop(sink):
             self._bindings.release(name)

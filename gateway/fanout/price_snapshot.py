@@ -1,4 +1,4 @@
-"""The newest prices of symbols that nobody here has seen a price of, fetched from market_feed."""
+"""The newest prices of symbols, fetched from market_feed."""
 
 import asyncio
 from collections.abc import Sequence

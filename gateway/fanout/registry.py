@@ -28,7 +28,7 @@ class Registry:
         return self.open(name)
 
     def remove(self, sink: Sink, channel: Channel) -> bool:
-        """Take a socket off a channel. Return whether that was the last one: the channel is gone."""
+        """Take a socket off a channel. Return whether the channel is deleted: it was the last one."""
         channel.stream.flush()
         channel.remove(sink)
         if (names := self._names.get(sink)) is not None:
@@ -36,7 +36,7 @@ class Registry:
         return self.discard_empty(channel)
 
     def discard_empty(self, channel: Channel) -> bool:
-        """Delete a channel that no socket needs. Return whether it is gone."""
+        """Delete a channel that no socket needs. Return whether it is deleted."""
         if not channel.is_empty:
             return False
         del self.channels[channel.name]

@@ -106,7 +106,7 @@ class Replays:
         except RealtimeError as error:
             self._blocks.pop(key, None)
             block.reading.set_exception(error)
-            block.reading.exception()  # mark it retrieved: its readers may be gone
+            block.reading.exception()  # mark it retrieved: its readers may have been cancelled
             return
         except BaseException:
             self._blocks.pop(key, None)

@@ -16,7 +16,7 @@ class Gap(NamedTuple):
 class Resequencer:
     """Orders items by seq. `last_seq` is the last one passed on.
 
-    It is None while nobody listens; then no item is kept. At most 10,000 early items wait. Beyond that they are
+    It is None without listeners; then no item is kept. At most 10,000 early items wait. Beyond that they are
     dropped, which makes them part of the gap to be filled.
     """
 
@@ -42,7 +42,7 @@ class Resequencer:
         self.last_seq = seq
 
     def stop(self) -> None:
-        """Forget everything: nobody listens any more."""
+        """Forget everything: the last listener has left."""
         self.last_seq = None
         self.head_seq = 0
         self._early.clear()

@@ -28,7 +28,7 @@ class Attention:
 
 
 class Stream:
-    """A resequencer and the lane behind it."""
+    """A resequencer and the lane that it feeds."""
 
     __slots__ = ("_attention", "_late_since_s", "_name", "_order", "_schedule", "lane", "late")
 
@@ -43,7 +43,7 @@ class Stream:
 
     @property
     def last_seq(self) -> int | None:
-        """The last seq passed on; None while nobody listens."""
+        """The last seq passed on; None without listeners."""
         return self._order.last_seq
 
     def sinks(self) -> Iterator[Sink]:

@@ -60,7 +60,7 @@ class Subscriber:
     def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
         self.state = SubscriberState.JOINING
         self.at_seq = at_seq
-        self.direct_from = direct_from  # it receives a direct room without having subscribed, from behind this seq
+        self.direct_from = direct_from  # it receives a direct room without having subscribed, after this seq
         self.buffered: dict[int, bytes] = {}
         self.unordered: list[bytes] = []  # only during a check: a socket that subscribes does not miss these
         self.check = 0  # the number of the check that it waits for; 0 without one

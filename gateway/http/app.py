@@ -88,7 +88,7 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return failure(Refusal(ErrorCode.UNAVAILABLE, str(error), retry_after_ms=1000), 503)
     except web.HTTPException as error:
         return from_http(error)
-    except ConnectionError:  # the client has gone before its answer; aiohttp handles it
+    except ConnectionError:  # the client disconnected before its answer; aiohttp handles it
         raise
     except Exception:  # the wall around one request
         log.exception("request_failed", method=request.method)

@@ -89,7 +89,7 @@ class Newcomers:
         self._opened_at_s[connection] = now_s
 
     def discard(self, connection: "_Connection") -> None:
-        """Remove a connection that is gone."""
+        """Remove a closed connection."""
         self._opened_at_s.pop(connection, None)
 
     def drop_late(self, now_s: float) -> None:

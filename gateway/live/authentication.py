@@ -130,7 +130,7 @@ class Authentication:
                     socket.close(socket.session.auth_failed(refusal))
 
     def forget(self, socket: Socket, now_s: float) -> None:
-        """Count a socket that is gone no longer as its user's."""
+        """Remove a closed socket from its user's count."""
         self._connections.remove(socket)
         if socket.user_id:
             self._connection_limit.note_closed(socket.user_id)

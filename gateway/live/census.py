@@ -4,7 +4,7 @@ A user's connections are counted over all gateways without a request on the comm
 count when a connection opens beside others that it knows of, here or elsewhere; gateways with connections of that user
 reply with their own counts. So users with one connection, nearly all, cost nothing, and when the next one opens each
 gateway knows all counts. Near the limit it queries the others once more and waits 50 ms. Counts near the limit are
-announced again every 5 s. A count that was not repeated for 15 s belongs to a gateway that is gone, and expires.
+announced again every 5 s. A count that was not repeated for 15 s expires: its gateway has ended.
 Connections that open at the same moment can exceed the limit; then the newest ones are closed.
 """
 

@@ -58,7 +58,7 @@ class ConnectionLimit:
             self._announce(user_id, here, asks=True)
 
     def note_closed(self, user_id: str) -> None:
-        """Count a connection that is gone."""
+        """Count a closed connection."""
         if user_id not in self._announced:  # HOT when thousands close at once: few users were ever announced
             return
         here = self._open(user_id)

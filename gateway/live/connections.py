@@ -52,7 +52,7 @@ class Connections:
         self.by_user.setdefault(user_id, set()).add(socket)
 
     def remove(self, socket: Socket) -> None:
-        """Remove a socket that is gone."""
+        """Remove a closed socket."""
         self.sockets.discard(socket)
         self._note_gone()
         for channel in list(socket.session.subscriptions):

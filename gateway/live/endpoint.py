@@ -140,7 +140,7 @@ class LiveEndpoint:
     async def _take(self, ws: web.WebSocketResponse, socket: Socket, message: WSMessage) -> None:
         """Take a text frame, a ping or a pong. A socket that is not authenticated waits for its turn."""
         if message.type is WSMsgType.PING:
-            with suppress(ConnectionError):  # the client has gone; the next read reports it
+            with suppress(ConnectionError):  # the client disconnected; the next read reports it
                 await ws.pong(message.data)
         elif message.type is WSMsgType.PONG:
             pass

@@ -52,7 +52,7 @@ class Roster:
         self._gone_at_s.pop(user_id, None)
 
     def closed(self, user_id: str, now_s: float) -> None:
-        """Count a socket of the user that is gone."""
+        """Count a closed socket of the user."""
         left = self._sockets[user_id] - 1
         if left:
             self._sockets[user_id] = left

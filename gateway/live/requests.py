@@ -97,13 +97,13 @@ class LiveRequests:
         await asyncio.gather(*map(in_order, by_channel.values()))
 
     def forget(self, socket: Socket) -> None:
-        """End the subscriptions of a socket that is gone."""
+        """End the subscriptions of a closed socket."""
         self._subscriptions.forget(socket)
 
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
         """Begin `work` without awaiting it. At most 64 requests of a socket are in flight; then its reader waits."""
         await socket.in_flight.begin()
-        if socket.closing:  # nobody could be answered; the client sends the frame again elsewhere
+        if socket.closing:  # the client sends the frame again to another gateway
             work.close()
             socket.in_flight.end()
             return

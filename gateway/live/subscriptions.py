@@ -199,7 +199,7 @@ class Subscriptions:
             raise Refusal(ErrorCode.FORBIDDEN, "the token does not name this community")
         name = community_channel(target.community_id)
         async with self._attempt(socket, target, [name]) as [channel]:
-            pass  # the token grants access: there is nobody to ask
+            pass  # the token alone grants access
         answer = frame("subscribed", CommunitySubscribedData(community_id=target.community_id), id)
         if not channel.go_live_unordered(socket, [text_frame(answer)]):
             raise Refusal.not_found("community")
@@ -260,7 +260,7 @@ class Subscriptions:
             send(sink, [farewell])
 
     def forget(self, socket: Socket) -> None:
-        """End all subscriptions of a socket that is gone."""
+        """End all subscriptions of a closed socket."""
         self._listeners.forget(socket)
 
     def _leave(self, socket: Socket, name: str) -> None:
