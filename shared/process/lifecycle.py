@@ -5,7 +5,6 @@ SIGTERM or SIGINT asks the service to stop; after `DRAIN_TIMEOUT_S` it is cancel
 
 import asyncio
 import gc
-import importlib.metadata
 import itertools
 import os
 import platform
@@ -21,6 +20,7 @@ from shared.errors import SettingsInvalid
 from shared.ids import Prefix, new_id
 from shared.process.settings import Settings, load
 from shared.telemetry import logs, metrics, tracing
+from shared.version import VERSION
 
 log = logs.get(__name__)
 
@@ -51,8 +51,7 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
         except ImportError:
             sys.stderr.write(f"{service}: wrong setting: OTEL_EXPORTER_OTLP_ENDPOINT: pip install '.[tracing]' first\n")
             sys.exit(EXIT_SETTINGS)
-    version = importlib.metadata.version("realtime")
-    metrics.BUILD.info({"service": service, "version": version, "python": platform.python_version()})
+    metrics.BUILD.info({"service": service, "version": VERSION, "python": platform.python_version()})
     _calm_the_collector()
     code = uvloop.run(_supervise(settings, node_id, serve))
     tracing.turn_off()
