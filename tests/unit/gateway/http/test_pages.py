@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 from gateway.auth.authenticator import Authenticator
 from gateway.http.app import envelope
 from gateway.http.dev_tokens import user_id_of
-from gateway.http.pages import FILES, PAGES, TYPES, Pages
+from gateway.http.pages import CLIENT_FILES, PAGE_FILES, PAGES, TYPES, Pages
 from gateway.settings import GatewaySettings
 from tests.support.tokens import SECRET
 
@@ -40,7 +40,12 @@ async def serve(aiohttp_client: Callable[[web.Application], Awaitable[Client]]) 
 
 async def test_every_page_and_file_is_served_with_its_type_and_the_security_headers(serve: Serve) -> None:
     client = await serve()
-    names = sorted(path.name for path in FILES.iterdir() if path.suffix in TYPES and ".d." not in path.name)
+    names = sorted(
+        path.name
+        for folder in (PAGE_FILES, CLIENT_FILES)
+        for path in folder.iterdir()
+        if path.suffix in TYPES and ".d." not in path.name
+    )
     assert set(PAGES.values()) <= set(names)
     for path in [*PAGES, *(f"/web/{name}" for name in names)]:
         async with client.get(path) as response:
@@ -84,7 +89,7 @@ async def test_nothing_but_the_files_of_the_pages_is_reached(serve: Serve, path:
 def test_pages_carry_no_inline_script_style_or_foreign_address() -> None:
     """The policy would refuse them; a page must not depend on what is refused."""
     for name in PAGES.values():
-        text = (FILES / name).read_text(encoding="utf-8")
+        text = (PAGE_FILES / name).read_text(encoding="utf-8")
         assert not re.search(
             r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|https?://(?!www\.w3\.org)", text
         )
@@ -92,7 +97,7 @@ def test_pages_carry_no_inline_script_style_or_foreign_address() -> None:
 
 def test_no_module_makes_html_of_text() -> None:
     """Trusted Types refuse it in the browser; here it is seen before one is opened."""
-    for path in FILES.glob("*.js"):
+    for path in [*PAGE_FILES.glob("*.js"), *CLIENT_FILES.glob("*.js")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (
             path
