@@ -14,6 +14,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pymongo.topology_description import TopologyDescription
 
+from shared.backoff import Backoff
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics, tracing
 
@@ -26,8 +27,8 @@ Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 DUPLICATE_KEY = 11000
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 HEARTBEAT_MS = 1_000  # how often a server that is away is looked for while nobody asks for it
-PAUSE_FIRST_S = 0.2
-PAUSE_MAX_S = 3.0
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 3.0
 PING_TIMEOUT_S = 1.0
 
 
@@ -91,7 +92,7 @@ class Mongo:
 
     async def wait_ready(self, indexes: Indexes) -> None:
         """Return once the server answers and the indexes exist; tries for ever, with backoff."""
-        pause_s = PAUSE_FIRST_S
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while True:
             try:
                 with translated():
@@ -99,9 +100,9 @@ class Mongo:
                 log.info("database_ready")
                 return
             except Unavailable as error:
-                log.warning("database_unreachable", reason=str(error)[:300], retry_in_s=pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+                delay_s = backoff.next_s()
+                log.warning("database_unreachable", reason=str(error)[:300], retry_in_s=delay_s)
+                await asyncio.sleep(delay_s)
 
     async def _make_indexes(self, indexes: Indexes) -> None:
         for collection, models in indexes.items():

@@ -10,6 +10,7 @@ from market_feed.dedup import event_key
 from market_feed.feed import Feed, Source
 from market_feed.quotes import Tick
 from market_feed.sources.mapping import FeedSpec, UpstreamTick, read_frame
+from shared.backoff import Backoff
 from shared.encoding import to_json
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
@@ -35,7 +36,7 @@ class WebSocketFeed:
 
     async def run(self) -> None:
         """Stay connected, for ever."""
-        backoff_s = BACKOFF_FIRST_S
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         connected = metrics.UPSTREAM_CONNECTED.labels(self._source.name)
         async with aiohttp.ClientSession() as session:
             while True:
@@ -48,12 +49,11 @@ class WebSocketFeed:
                 finally:
                     connected.set(0)
                 if self._had_tick:
-                    backoff_s = BACKOFF_FIRST_S
-                pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
+                    backoff.reset()
+                pause_s = backoff.next_s() * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
                 log.warning("upstream_lost", feed=self._spec.name, reason=reason, retry_in_s=round(pause_s, 2))
                 metrics.UPSTREAM_RECONNECTS.labels(self._source.name).inc()
                 await asyncio.sleep(pause_s)
-                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
     async def _stay(self, session: aiohttp.ClientSession) -> None:
         """Connect and subscribe, then read until it ends. Raises Unavailable."""

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
+from shared.backoff import Backoff
 from shared.bus.amqp import LOST, BrokerConnection, DeadLetter
 from shared.bus.batching import Lanes, Parcel, split_lines
 from shared.bus.confirms import Confirm
@@ -132,21 +133,22 @@ class Bus:
         await self._connected.wait()
 
     async def _keep_connected(self) -> None:
-        backoff_s = BACKOFF_FIRST_S
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         first = True
         try:
             while True:
                 try:
                     link = await self._connect()
                 except LOST as error:
-                    log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=backoff_s)
+                    delay_s = backoff.next_s()
+                    log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=delay_s)
                     await self._disconnect()
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+                    await asyncio.sleep(delay_s)
                     continue
                 log.info("broker_connected")
                 metrics.BUS_RECONNECTS.inc(0 if first else 1)
-                backoff_s, first = BACKOFF_FIRST_S, False
+                backoff.reset()
+                first = False
                 await link.closed.wait()
                 log.warning("broker_connection_lost")
                 await self._disconnect()

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.backoff import Backoff
 from shared.bus.topology import queue_label
 from shared.commands.command import asked_at_ms, request_ids_of
 from shared.errors import Unavailable
@@ -24,9 +25,10 @@ from shared.times import now_ms
 
 log = logs.get(__name__)
 
-UNAVAILABLE_PAUSE_FIRST_S = 0.1
-UNAVAILABLE_PAUSE_MAX_S = 1.0
-FAILURE_PAUSE_FIRST_S = 0.05
+UNAVAILABLE_BACKOFF_FIRST_S = 0.1
+UNAVAILABLE_BACKOFF_MAX_S = 1.0
+FAILURE_BACKOFF_FIRST_S = 0.1
+FAILURE_BACKOFF_MAX_S = 0.8
 TRIES_MAX = 5
 
 
@@ -220,20 +222,21 @@ class Consumer:
     async def _try(self, lines: list[Line], connection: int, *, tries_max: int) -> bool:
         """Run the handler until it is done (True; also when the connection is lost) or has failed too often."""
         failures = 0
-        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        unavailable = Backoff(UNAVAILABLE_BACKOFF_FIRST_S, UNAVAILABLE_BACKOFF_MAX_S)
+        failed = Backoff(FAILURE_BACKOFF_FIRST_S, FAILURE_BACKOFF_MAX_S)
         while connection == self._connection:
             try:
                 await self._handle(lines)
                 return True
             except Unavailable as error:
-                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s, **_whose(lines))
+                delay_s = unavailable.next_s()
+                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=delay_s, **_whose(lines))
                 metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
                 _mark_redelivered(lines)
                 if self._stopping:  # left unacknowledged: the broker gives it to another
                     self._connection += 1
                     return True
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+                await asyncio.sleep(delay_s)
             except Exception:  # the wall around one bus delivery
                 failures += 1
                 log.exception("batch_failed", queue=self.queue, failures=failures, **_whose(lines))
@@ -241,19 +244,18 @@ class Consumer:
                 _mark_redelivered(lines)
                 if failures >= tries_max:
                     return False
-                await asyncio.sleep(FAILURE_PAUSE_FIRST_S * 2**failures)
+                await asyncio.sleep(failed.next_s())
         return True
 
     async def _settle(self, batch: list[Inbound], lines: list[Line], connection: int) -> None:
-        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        backoff = Backoff(UNAVAILABLE_BACKOFF_FIRST_S, UNAVAILABLE_BACKOFF_MAX_S)
         for line in lines:
             while line.rejected is not None and connection == self._connection:
                 try:
                     await self._dead_letter(line.body, queue=self.queue, reason=line.rejected)
                     break
                 except Unavailable:
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+                    await asyncio.sleep(backoff.next_s())
         if connection != self._connection:
             return
         if self._concurrency == 1:

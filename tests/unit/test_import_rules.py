@@ -37,6 +37,7 @@ PURE = {
     "market_feed.candles",
     "market_feed.quotes",
     "notifier.events.audience",
+    "shared.backoff",
     "shared.bus.batching",
     "shared.bus.delivery",
     "shared.bus.events",
