@@ -115,7 +115,7 @@ class Partition:
         jobs = self._read(lines)
         if not jobs:
             return
-        traced = ((str(job.command.__struct_config__.tag), job.command.trace) for job in jobs)
+        traced = ((job.command.op, job.command.trace) for job in jobs)
         with tracing.batch("commit", traced):
             await self._charge(jobs)
             await self._commit(jobs)
@@ -139,7 +139,7 @@ class Partition:
                 continue
             expired = command.deadline_ms <= now_ms
             if expired and not line.redelivered:
-                metrics.COMMANDS.labels(str(command.__struct_config__.tag), "expired").inc()
+                metrics.COMMANDS.labels(command.op, "expired").inc()
             else:
                 jobs.append(_Job(line, command, expired))
         return jobs
@@ -406,11 +406,10 @@ class Partition:
                 metrics.MESSAGES_REPEATED.inc()
                 if not job.line.redelivered and not job.wait_ms:
                     self._rates.give_back(job.command.caller.user_id)
-            operation = str(job.command.__struct_config__.tag)
-            metrics.COMMANDS.labels(operation, _outcome(answer)).inc()
+            metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
             if logs.details:
                 request_id, command_id = request_id_of(job.command), job.command.id
-                log.debug("command_done", request_id=request_id, op=operation, command_id=command_id)
+                log.debug("command_done", request_id=request_id, op=job.command.op, command_id=command_id)
             if answer is None:
                 continue
             line = (

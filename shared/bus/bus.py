@@ -329,7 +329,7 @@ class Bus:
     ) -> "asyncio.Future[Reply]":
         """Send a command; the future is its reply, or Unavailable: it could not be sent, or was not answered by its
         deadline. HOT: what `request` does, without a coroutine and a timer a command."""
-        op = str(command.__struct_config__.tag)
+        op = command.op
         if (span := tracing.ask(op)) is not None:
             command = msgspec.structs.replace(command, trace=span.trace)
         if logs.details:

@@ -55,8 +55,7 @@ class Replies:
     def expect(self, command: Command, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
         """The reply to come, or Unavailable. HOT: no coroutine and no timer a command."""
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        op = str(command.__struct_config__.tag)
-        self._waiting[command.id] = _Asked(arriving, op, request_id_of(command), time.perf_counter(), span)
+        self._waiting[command.id] = _Asked(arriving, command.op, request_id_of(command), time.perf_counter(), span)
         heapq.heappush(self._deadlines, (command.deadline_ms, command.id))
         return arriving
 

@@ -71,12 +71,10 @@ class QueryServer:
                     tasks.create_task(self._reply(command, line.reply_to or ""))
 
     async def _reply(self, command: Command, reply_to: str) -> None:
-        op = str(command.__struct_config__.tag)
-        with correlation.request(request_id_of(command)), tracing.span(op, command.trace):
+        with correlation.request(request_id_of(command)), tracing.span(command.op, command.trace):
             await self._answer_one(command, reply_to)
 
     async def _answer_one(self, command: Command, reply_to: str) -> None:
-        operation = str(command.__struct_config__.tag)
         started_s = time.perf_counter()
         outcome = "ok"
         try:
@@ -91,9 +89,9 @@ class QueryServer:
             answer = refusal_line(command.id, unavailable(error))
         except Exception:  # the wall around one bus delivery
             outcome = ErrorCode.INTERNAL
-            log.exception("query_failed", op=operation)
+            log.exception("query_failed", op=command.op)
             answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"))
-        metrics.COMMAND_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started_s)
+        metrics.COMMAND_SECONDS.labels(command.op, outcome).observe(time.perf_counter() - started_s)
         if logs.details:
-            log.debug("query_answered", op=operation, outcome=outcome)
+            log.debug("query_answered", op=command.op, outcome=outcome)
         self._bus.reply(reply_to, answer)

@@ -40,6 +40,11 @@ class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaul
     request_id: str | None = None
     trace: str | None = None
 
+    @property
+    def op(self) -> str:
+        """Return the name of the command on the wire: the `op` field, which is the tag of its struct."""
+        return str(self.__struct_config__.tag)
+
 
 class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
     """`frames[i]` is the client frame of seq `first + i`."""
