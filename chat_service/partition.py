@@ -12,37 +12,24 @@ does not know) into a Conflict, and that into the same path.
 """
 
 import asyncio
-import itertools
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from chat_service import metrics
-from chat_service.decisions import (
-    Changes,
-    PendingCommand,
-    RoomState,
-    decide,
-    may_look_public,
-    names_members,
-    shows_active_now,
-    shows_profile,
-    users_of,
-    writes_members,
-)
+from chat_service.decision import Answer, Changes, PendingCommand, RoomState
+from chat_service.decisions import decide
 from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
-from chat_service.messages import RecentMessages
-from chat_service.presence import presence_view
-from chat_service.presence_store import PresenceRecord, PresenceStore
+from chat_service.presence_store import PresenceStore
 from chat_service.profiles import Profiles
 from chat_service.rate_limit import Rates
-from chat_service.rooms import Room, RoomType
+from chat_service.requirements import requirements_of, users_of
+from chat_service.room_cache import RoomCache
+from chat_service.rooms import Room
 from chat_service.store import InsertConflict, RoomStore, StaleOwner
 from chat_service.typing_marks import TypingMarks, Typist
 from chat_service.write_behind import Lag
@@ -50,7 +37,7 @@ from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
 from shared.bus.query_server import Publisher, decode_command
-from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent, UpdateRoom
+from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.errors import Refusal, Unavailable
 from shared.protocol.server_frames import TypingMark, frame
@@ -58,8 +45,6 @@ from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
-ROOMS_MAX = 5_000
-MEMBERS_PER_ROOM_MAX = 20_000
 CONFLICTS_MAX = 10
 CONFLICT_PAUSE_S = 0.02
 
@@ -99,15 +84,12 @@ class Partition:
         self._rates = rates
         self._bus = bus
         self._inserts = inserts
-        self._active_now = active_now
         self._clock_ms = clock_ms
         self._is_current = is_current
         self._typing = TypingMarks()
         self._lag = Lag()
-        self._recent = RecentMessages()
-        self._term: int | None = None  # none before the first command, and whenever all is forgotten
-        self._memory = 0  # counts up whenever all is forgotten: what was being loaded then is not remembered
-        self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
+        self._cache = RoomCache(store, presence, profiles, active_now, self._lag.add)
+        self._term: int | None = None  # taken with the first command after a start or a `forget`
 
     async def handle(self, lines: list[Line]) -> None:
         """Commit a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
@@ -124,10 +106,8 @@ class Partition:
 
     def forget(self) -> None:
         """Drop all memory: another replica may write these rooms meanwhile."""
-        self._memory += 1
         self._term = None
-        self._states.clear()
-        self._recent.clear()
+        self._cache.forget()
 
     def _read(self, lines: list[Line]) -> list[_Job]:
         """The lines' commands, but those that come late for the first time: their callers have given up."""
@@ -194,7 +174,7 @@ class Partition:
         try:
             self._check_current()
             term = await self._take_over()
-            states = await self._load(jobs, room_ids, look_up=look_up)
+            states = await self._cache.load([job.command for job in jobs], from_disk=look_up)
             asked = [
                 PendingCommand(
                     job.command,
@@ -219,22 +199,17 @@ class Partition:
             self.forget()
             raise
         except BaseException:
-            for room_id in room_ids:
-                self._states.pop(room_id, None)
-            self._recent.clear()
+            self._cache.drop(room_ids)
             raise
-        for state in states.values():
-            state.stored.clear()
-            state.seen.clear()
-        self._shrink(states)
+        self._cache.release(states)
 
     async def _take_over(self) -> int:
         """The term of this owner. It is taken before anything is loaded: what an earlier one has not written by then,
         because it froze, it can write no more, where this one has written."""
         if self._term is None:
-            memory = self._memory
+            generation = self._cache.generation
             term = await self._store.take_over(self._number)
-            if memory != self._memory:
+            if generation != self._cache.generation:
                 raise Unavailable("the connection was lost while taking over")
             self._term = term
         return self._term
@@ -244,96 +219,10 @@ class Partition:
         leave as they are: a record of this term is what its write will fail at, if it thaws."""
         for job in jobs:
             state = states[job.command.room_id]
-            if job.line.redelivered and state.room is not None and writes_members(job.command):
+            if job.line.redelivered and state.room is not None and requirements_of(job.command).writes_members:
                 for user_id in users_of(job.command):
                     if user_id in state.members:
                         changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])
-
-    # Loading --------------------------------------------------------------------------------------------------------
-
-    async def _load(self, jobs: list[_Job], room_ids: set[str], *, look_up: bool) -> dict[str, RoomState]:
-        if look_up:
-            for room_id in room_ids:
-                self._states.pop(room_id, None)
-        unknown = [room_id for room_id in room_ids if room_id not in self._states]
-        if unknown:
-            await self._load_rooms(unknown)
-        states = {room_id: self._states[room_id] for room_id in room_ids}
-        for room_id in room_ids:
-            self._states.move_to_end(room_id)
-        await asyncio.gather(
-            self._profiles.load({job.command.caller.user_id for job in jobs if shows_profile(job.command)}),
-            self._load_members(jobs, states),
-            self._load_active_now(jobs, states),
-        )
-        if look_up:
-            await self._load_stored(jobs, states)
-        return states
-
-    async def _load_rooms(self, room_ids: list[str]) -> None:
-        memory = self._memory
-        rooms = await self._store.rooms(room_ids)
-        # Messages are ahead of their room until what lags behind is written; members after a crash.
-        beyond = await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
-        for post in itertools.chain.from_iterable(beyond):
-            self._lag.add(post)
-        if memory != self._memory:
-            raise Unavailable("the connection was lost while loading")
-        for room_id in room_ids:
-            self._states[room_id] = RoomState(rooms.get(room_id), recent=self._recent)
-
-    async def _load_members(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        public = {
-            room_id
-            for room_id, state in states.items()
-            if state.room is not None and state.room.type is RoomType.PUBLIC
-        } - {job.command.room_id for job in jobs if isinstance(job.command, UpdateRoom)}
-        wanted = {
-            (job.command.room_id, user_id)
-            for job in jobs
-            if not (may_look_public(job.command) and job.command.room_id in public)
-            for user_id in users_of(job.command)
-            if user_id not in states[job.command.room_id].members
-        }
-        if not wanted:
-            return
-        found = await self._store.members([key for key in wanted if states[key[0]].room is not None])
-        for room_id, user_id in wanted:
-            states[room_id].members[user_id] = found.get((room_id, user_id))
-
-    async def _load_active_now(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        """Have what answers tell of presence: how many members are online, and whether those named are."""
-        shown = {job.command.room_id for job in jobs if shows_active_now(job.command)}
-        if not shown:
-            return
-        naming = [job.command for job in jobs if names_members(job.command)]
-        named = {user_id for command in naming for user_id in users_of(command)}
-        counts, records = await asyncio.gather(
-            self._active_now.get(shown), self._presence.records(named) if named else _nobody()
-        )
-        for room_id in shown:
-            states[room_id].active_now = counts.get(room_id, 0)
-        for command in naming:
-            for user_id in users_of(command):
-                states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
-
-    async def _load_stored(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        sends = [job.command for job in jobs if isinstance(job.command, SendMessage | SendDirect)]
-        if not sends:
-            return
-        by_id, by_client_id = await asyncio.gather(
-            self._store.messages_by_id([send.message_id for send in sends]),
-            self._store.messages_by_client_id(
-                (send.room_id, send.caller.user_id, send.client_message_id)
-                for send in sends
-                if send.client_message_id is not None
-            ),
-        )
-        for message in by_id:
-            if message.room_id in states:
-                states[message.room_id].stored[message.id] = message
-        for message in by_client_id:
-            self._recent.remember(message)
 
     # Writing --------------------------------------------------------------------------------------------------------
 
@@ -419,20 +308,8 @@ class Partition:
             )
             self._bus.reply(job.line.reply_to or "", line)
 
-    def _shrink(self, states: dict[str, RoomState]) -> None:
-        while len(self._states) > ROOMS_MAX:
-            self._states.popitem(last=False)
-        for state in states.values():
-            if len(state.members) > MEMBERS_PER_ROOM_MAX:
-                state.members.clear()
-        metrics.CACHED_ROOMS.set(len(self._states))
 
-
-async def _nobody() -> dict[str, PresenceRecord]:
-    return {}
-
-
-def _outcome(answer: Any) -> str:
+def _outcome(answer: Answer) -> str:
     if answer is None:
         return "expired"
     return answer.code if isinstance(answer, Refusal) else "ok"

@@ -11,15 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat_service.decisions import (
-    Changes,
-    PendingCommand,
-    RoomState,
-    decide,
-    shows_active_now,
-    users_of,
-)
+from chat_service.decision import Changes, PendingCommand, RoomState
+from chat_service.decisions import decide
 from chat_service.messages import Message, RecentMessages
+from chat_service.requirements import requirements_of, users_of
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.write_behind import Post, caught_up
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
@@ -570,7 +565,7 @@ def test_typing_is_only_a_question_of_may() -> None:
 
 
 def test_answers_that_tell_of_presence_are_told_apart() -> None:
-    shown = {name for name, make in COMMANDS.items() if shows_active_now(make(CREATOR))}
+    shown = {name for name, make in COMMANDS.items() if requirements_of(make(CREATOR)).active_now}
     assert shown == {"subscribe", "join", "leave", "update", "add", "remove"}
 
 
