@@ -30,7 +30,7 @@ from chat_service.rate_limit import Rates
 from chat_service.requirements import requirements_of, users_of
 from chat_service.room_cache import RoomCache
 from chat_service.rooms import Room
-from chat_service.store import InsertConflict, RoomStore, StaleOwner
+from chat_service.store import RoomStore
 from chat_service.typing_marks import TypingMarks, Typist
 from chat_service.write_behind import Lag
 from shared.bus.confirms import confirmed
@@ -39,7 +39,7 @@ from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_chan
 from shared.bus.query_server import Publisher, decode_command
 from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
-from shared.errors import Refusal, Unavailable
+from shared.errors import Refusal, StaleOwner, Unavailable, WriteConflict
 from shared.protocol.server_frames import TypingMark, frame
 from shared.telemetry import logs, tracing
 
@@ -159,13 +159,13 @@ class Partition:
             try:
                 await self._commit_once(jobs, look_up=redelivered)
                 return
-            except InsertConflict as conflict:
+            except WriteConflict as conflict:
                 log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
                 redelivered = True
             # Two writers of the same rooms, in step, could take one room each from the other again and again.
             await asyncio.sleep(attempt * random.uniform(0, CONFLICT_PAUSE_S))  # noqa: S311 - no secret
-        raise InsertConflict(f"still in conflict after {CONFLICTS_MAX} tries")
+        raise WriteConflict(f"still in conflict after {CONFLICTS_MAX} tries")
 
     async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> None:
         """Load, decide, write, answer, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""

@@ -11,8 +11,8 @@ import msgspec
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from chat_service.store import member_key, narrowed
-from shared.mongo import Database, Document, Indexes, translated
+from chat_service.member_store import MemberStore
+from shared.mongo import Database, Document, Indexes, narrowed, translated
 
 INDEXES: Indexes = {
     "presence": [
@@ -44,7 +44,7 @@ class PresenceStore:
     def __init__(self, database: Database) -> None:
         self._presence = database["presence"]
         self._nodes = database["nodes"]
-        self._members = database["members"]
+        self._members = MemberStore(database)
         self._rooms = database["rooms"]
 
     async def renew(self, node_id: str, expires_at_ms: int, *, is_new: bool) -> bool:
@@ -108,8 +108,7 @@ class PresenceStore:
         for is_online in (True, False):
             users = [record.user_id for record in records if record.is_online is is_online]
             if users:
-                with translated():
-                    await self._members.update_many({"userId": {"$in": users}}, {"$set": {"online": is_online}})
+                await self._members.mark_users(users, is_online=is_online)
 
     async def mark_new_members(self, members: Collection[tuple[str, str]]) -> None:
         """Mark fresh memberships, (room id, user id), as their users are; again if that changes meanwhile."""
@@ -118,26 +117,24 @@ class PresenceStore:
         while (now := {user: record.is_online for user, record in (await self.records(users)).items()}) != told:
             told = now
             for is_online in (True, False):
-                ids = [member_key(room, user) for room, user in members if now.get(user, False) is is_online]
-                with translated():
-                    await self._members.update_many({"_id": {"$in": ids}}, {"$set": {"online": is_online}})
+                some = [(room, user) for room, user in members if now.get(user, False) is is_online]
+                await self._members.mark_members(some, is_online=is_online)
 
     async def channels_of(self, user_ids: Collection[str]) -> dict[str, tuple[list[str], list[str]]]:
         """By user: the rooms that they are a member of, and the users that they have a direct room with."""
-        rooms = narrowed({"userId": {"$in": list(user_ids)}}, {"active": True})
+        members = await self._members.memberships_of(user_ids)
+        room_ids = list({room_id for room_id, _ in members})
+        direct = narrowed({"_id": {"$in": room_ids}}, {"direct": {"$ne": None}})
         with translated():
-            members = await self._members.aggregate([*rooms, {"$project": {"userId": 1, "roomId": 1}}]).to_list(None)
-            room_ids = list({document["roomId"] for document in members})
-            direct = narrowed({"_id": {"$in": room_ids}}, {"direct": {"$ne": None}})
             directs = await self._rooms.aggregate([*direct, {"$project": {"direct": 1}}]).to_list(None)
         pairs: dict[str, list[str]] = {document["_id"]: document["direct"] for document in directs}
         audience: dict[str, tuple[list[str], list[str]]] = {user_id: ([], []) for user_id in user_ids}
-        for document in members:
-            own_rooms, partners = audience[document["userId"]]
-            if (pair := pairs.get(document["roomId"])) is None:
-                own_rooms.append(document["roomId"])
+        for room_id, user_id in members:
+            own_rooms, partners = audience[user_id]
+            if (pair := pairs.get(room_id)) is None:
+                own_rooms.append(room_id)
             else:
-                partners += [user_id for user_id in pair if user_id != document["userId"]]
+                partners += [other for other in pair if other != user_id]
         return audience
 
     async def settled(self, records: Collection[PresenceRecord]) -> None:

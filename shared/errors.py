@@ -1,10 +1,14 @@
 """Every error of our own. A foreign exception becomes one of these where it enters, once.
 
 RealtimeError
-├── Refusal         the caller gets it as an answer: a code of protocol.md, a message, details
-├── Unavailable     broker, database or a peer is away or too late; trying again may work
-├── Malformed       bytes that are not what their queue or socket carries
-└── SettingsInvalid the process cannot start; names every wrong setting
+├── Refusal           the answer to the caller: an error code, a message, details
+├── Unavailable       a broker, database or peer is unreachable or past its deadline; a retry may succeed
+├── Malformed         bytes that are not what their queue or socket carries
+├── WriteConflict     the database holds something else than was loaded; load again and decide again
+│   └── StaleOwner    the fencing token of a newer owner rejected the write
+└── SettingsInvalid   the process cannot start; names every wrong setting
+
+A service adds leaves of its own below these: `chat_service.store.InsertConflict`, `FrameRefused` of client frames.
 """
 
 from collections.abc import Sequence
@@ -93,6 +97,14 @@ class Unavailable(RealtimeError):
 
 class Malformed(RealtimeError):
     """Bytes that are not what their queue or socket carries; the message gives the reason."""
+
+
+class WriteConflict(RealtimeError):
+    """The database holds something else than was loaded: another writer, or an earlier try. Load and decide again."""
+
+
+class StaleOwner(WriteConflict):
+    """A newer owner has written already; its fencing token (`term`) rejected the write."""
 
 
 class SettingsInvalid(RealtimeError):

@@ -136,6 +136,11 @@ def translated() -> Iterator[None]:
         raise
 
 
+def narrowed(indexed: Document, further: Document) -> list[Document]:
+    """A filter as two stages of an aggregation: MongoDB makes one of them, SecantusDB an index scan and a filter."""
+    return [{"$match": indexed}, {"$match": further}]
+
+
 def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
     """Whether keys that were there before are all that made a bulk write fail."""
     return {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}

@@ -15,6 +15,7 @@ from typing import Any
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from chat_service.member_store import MemberStore
 from chat_service.messages import Message
 from chat_service.node_store import NodeStore
 from chat_service.presence_store import PresenceRecord, PresenceStore
@@ -240,14 +241,16 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
 
 def calls_not_made(made: list[Call]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
-    stores = (RoomStore, PresenceStore, NodeStore, ProfileStore)
+    stores = (RoomStore, MemberStore, PresenceStore, NodeStore, ProfileStore)
     methods = {
         name
         for store in stores
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    return methods - {call.name for call in made}
+    # Made by calls of the other stores; or once, when an older version's database is taken over.
+    within = {"count", "mark_users", "memberships_of", "purge_members", "add_missing_terms"}
+    return methods - {call.name for call in made} - within
 
 
 async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[Plan], list[Call]]:
