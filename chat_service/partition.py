@@ -36,7 +36,8 @@ from chat_service.write_behind import Lag
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
-from shared.bus.query_server import Publisher, decode_command
+from shared.bus.publisher import Publisher
+from shared.bus.query_server import decode_command
 from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.errors import Refusal, StaleOwner, Unavailable, WriteConflict

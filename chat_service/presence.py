@@ -16,7 +16,8 @@ from chat_service.presence_store import PresenceRecord, PresenceStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
-from shared.bus.query_server import Publisher, decode_command
+from shared.bus.publisher import Publisher
+from shared.bus.query_server import decode_command
 from shared.commands.chat import PresenceReported, ReportPresence
 from shared.commands.command import reply_line
 from shared.errors import Unavailable

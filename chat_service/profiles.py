@@ -5,20 +5,19 @@ remembers up to date.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 import msgspec
 
 from chat_service.profile_store import ProfileStore, Stored
 from shared.bus.consumer import Line
-from shared.bus.events import USER_UPDATED, decode_event
+from shared.bus.events import USER_UPDATED, decode_event, event_time_ms
 from shared.bus.topology import EVENTS, QueueSpec
 from shared.commands.command import Caller
 from shared.errors import Malformed, Refusal
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import Id, convert
-from shared.times import from_iso, now_ms
 
 REMEMBERED_MAX = 50_000
 QUEUE_EXPIRES_MS = 60_000
@@ -38,8 +37,9 @@ class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
 class Profiles:
     """Profiles by user, remembered, at most 50,000."""
 
-    def __init__(self, store: ProfileStore, node_id: str) -> None:
+    def __init__(self, store: ProfileStore, node_id: str, clock_ms: Callable[[], int]) -> None:
         self._store = store
+        self._clock_ms = clock_ms
         self._remembered: OrderedDict[str, Stored | None] = OrderedDict()
         self.queue = QueueSpec(f"chat.users.{node_id}", {"x-expires": QUEUE_EXPIRES_MS}, ((EVENTS, USER_UPDATED),))
 
@@ -65,7 +65,7 @@ class Profiles:
     async def write(self, lines: list[Line]) -> None:
         """Store updates. The handler on `chat.users`, where one replica is active. Raises Unavailable."""
         for line in lines:
-            if (read := _read(line)) is not None:
+            if (read := _read(line, self._clock_ms())) is not None:
                 user_id, update = read
                 before = (await self._store.profiles([user_id])).get(user_id, Stored())
                 await self._store.put(user_id, before.updated(update))
@@ -73,24 +73,27 @@ class Profiles:
     async def learn(self, lines: list[Line]) -> None:
         """Bring what is remembered up to date. The handler on this replica's own queue. Raises Unavailable."""
         for line in lines:
-            if (read := _read(line)) is not None:
+            if (read := _read(line, self._clock_ms())) is not None:
                 user_id, update = read
                 await self.load([user_id])
                 self._remembered[user_id] = (self._remembered[user_id] or Stored()).updated(update)
             line.rejected = None  # the other queue's handler has rejected it
 
 
-def _read(line: Line) -> tuple[str, Stored] | None:
+def _read(line: Line, now_ms: int) -> tuple[str, Stored] | None:
     """The user and the update that a line tells of; None for other events, and the line rejected if it is no event."""
     try:
         event = decode_event(line.body)
         if event.type != USER_UPDATED:
             return None
         data = convert(event.data, UserUpdate)
-        at_ms = now_ms() if event.time is None else min(from_iso(event.time.upper()), now_ms())
-    except (Malformed, Refusal, ValueError) as error:
+        at_ms = event_time_ms(event)
+    except (Malformed, Refusal) as error:
         line.reject(str(error))
         return None
     return data.user_id, Stored(
-        first_name=data.first_name, last_name=data.last_name, avatar=data.avatar, updated_at_ms=at_ms
+        first_name=data.first_name,
+        last_name=data.last_name,
+        avatar=data.avatar,
+        updated_at_ms=now_ms if at_ms is None else min(at_ms, now_ms),
     )

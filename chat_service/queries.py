@@ -12,7 +12,6 @@ from chat_service.rooms import Member, Room, RoomType, may_see, member_view, roo
 from chat_service.store import RoomStore
 from chat_service.write_behind import caught_up, may_lag
 from shared.commands.chat import (
-    REPLAY_MAX,
     ChatQueries,
     DirectPost,
     DirectPosts,
@@ -29,10 +28,9 @@ from shared.commands.chat import (
     RoomPage,
     RoomView,
 )
-from shared.commands.command import ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Refusal
 
-REPLAY_MAX_BYTES = 8 * 1024 * 1024
 ROOMS_AT_ONCE = 100
 DIRECT_ROOMS_MAX = 5_000
 DIRECT_POSTS_MAX = 50_000

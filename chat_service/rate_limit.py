@@ -22,7 +22,6 @@ from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
 from shared.protocol.wire_struct import WireStruct
 from shared.telemetry import logs
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
@@ -90,7 +89,7 @@ class Rates:
             self._window.give_back(user_id)
             return
         command = GiveBackRate(
-            id=new_id(Prefix.COMMAND), deadline_ms=now_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, user_id=user_id
+            id=new_id(Prefix.COMMAND), deadline_ms=self._clock_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, user_id=user_id
         )
         self._bus.publish("", _queue_of(str(home)), to_json(command), reply_to=self.queue.name)
 
@@ -114,7 +113,10 @@ class Rates:
         if home in (None, self._node_id):
             return self._take_here(user_ids)
         command = TakeRate(
-            id=new_id(Prefix.COMMAND), deadline_ms=now_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, user_ids=tuple(user_ids)
+            id=new_id(Prefix.COMMAND),
+            deadline_ms=self._clock_ms() + ASK_TIMEOUT_MS,
+            caller=SYSTEM,
+            user_ids=tuple(user_ids),
         )
         try:
             taken = await self._bus.request(_queue_of(str(home)), command, RateTaken, exchange="")

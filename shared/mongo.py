@@ -2,9 +2,10 @@
 the `store.py` files only."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
 
 import pymongo
 import pymongo.errors
@@ -15,7 +16,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from pymongo.topology_description import TopologyDescription
 
 from shared.backoff import Backoff
-from shared.errors import Unavailable
+from shared.errors import Unavailable, WriteConflict
 from shared.telemetry import logs, metrics, tracing
 
 log = logs.get(__name__)
@@ -24,7 +25,12 @@ Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 
+T = TypeVar("T")
+Q = TypeVar("Q")
+R = TypeVar("R")
+
 DUPLICATE_KEY = 11000
+AT_ONCE = 1000  # documents of one operation: one that took longer than its deadline would never succeed
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 HEARTBEAT_MS = 1_000  # how often a server that is away is looked for while nobody asks for it
 BACKOFF_FIRST_S = 0.2
@@ -85,10 +91,19 @@ class Mongo:
         )
         self.database: Database = self._client[database]
 
-    def is_away(self) -> bool:
-        """Whether the driver sees no server to write to: an operation now would wait for one until its deadline."""
-        seen = cast(TopologyDescription, self._client.topology_description)  # its stub takes it for a method
-        return not seen.has_writable_server()
+    def failing_fast(self, answer: Callable[[Q], Awaitable[R]]) -> Callable[[Q], Awaitable[R]]:
+        """Return `answer` as a function that raises Unavailable at once while no server is writable.
+
+        Without it the driver would wait for a server until the deadline of the operation.
+        """
+
+        async def answer_if_writable(query: Q) -> R:
+            seen = cast(TopologyDescription, self._client.topology_description)  # the stub declares a method
+            if not seen.has_writable_server():
+                raise Unavailable("the database is unavailable")
+            return await answer(query)
+
+        return answer_if_writable
 
     async def wait_ready(self, indexes: Indexes) -> None:
         """Return once the server answers and the indexes exist; tries for ever, with backoff."""
@@ -134,6 +149,28 @@ def translated() -> Iterator[None]:
         if error.timeout or error.has_error_label("TransientTransactionError") or _is_transient(error):
             raise Unavailable(f"the database is away: {type(error).__name__}") from error
         raise
+
+
+@contextmanager
+def conflicting(reason: str) -> Iterator[None]:
+    """Turn duplicate keys of a bulk write, and nothing else, into WriteConflict."""
+    try:
+        yield
+    except pymongo.errors.BulkWriteError as error:
+        if only_duplicates(error):
+            raise WriteConflict(reason) from error
+        raise
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def date(at_ms: int) -> datetime:
+    """The server's own kind of time, which it needs for expiry."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def narrowed(indexed: Document, further: Document) -> list[Document]:

@@ -7,7 +7,7 @@ import msgspec
 
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
-from shared.protocol.validation import Id, decode
+from shared.protocol.validation import decode
 from shared.times import from_iso
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -25,6 +25,8 @@ SESSION_ENDED = "session.ended"
 
 NOTIFICATION_NEW = "notification:new"
 
+SHORT_KEY_BYTES = 8
+
 
 class CloudEvent(msgspec.Struct, frozen=True):
     """A CloudEvent. `data` is a JSON object, or for market.tick also an array of them."""
@@ -36,12 +38,6 @@ class CloudEvent(msgspec.Struct, frozen=True):
     data: dict[str, Any] | list[dict[str, Any]]
     time: str | None = None
     audience: str | None = None
-
-
-class UserRef(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of an event's data that names a user."""
-
-    user_id: Id
 
 
 _decoder = msgspec.json.Decoder(CloudEvent)
@@ -63,18 +59,26 @@ def decode_event(body: bytes) -> CloudEvent:
 
 
 def event_time_ms(event: CloudEvent) -> int | None:
-    """When it happened, as the event says (RFC 3339), in ms since 1970. Raises Malformed."""
-    if event.time is None:
-        return None
+    """Return the time that the event carries, in ms since 1970, or None. Raises Malformed."""
+    return None if event.time is None else parse_time_ms(event.time, "time")
+
+
+def parse_time_ms(text: str, field: str) -> int:
+    """Parse an RFC 3339 time of an event, in ms since 1970. Raises Malformed, which names the field."""
     try:
-        return from_iso(event.time.upper())  # RFC 3339 allows a small t and z
+        return from_iso(text.upper())  # RFC 3339 allows a small t and z
     except (ValueError, OverflowError) as error:
-        raise Malformed("time: is not an RFC 3339 time with an offset") from error
+        raise Malformed(f"{field}: is not an RFC 3339 time with an offset") from error
 
 
 def event_key(event: CloudEvent) -> str:
     """Names the event among all: 32 hex digits made from its source and id, which CloudEvents keep unique together."""
     return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
+
+
+def short_event_key(source: str, event_id: str) -> bytes:
+    """Return 8 bytes that identify an event. The market journal keeps many thousands of them in one document."""
+    return hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=SHORT_KEY_BYTES).digest()
 
 
 def split_events(body: bytes) -> list[bytes]:

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery
+from shared.bus.publisher import Publisher
 from shared.commands.command import Command, refusal_line, reply_line, request_id_of
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.validation import decode
@@ -16,16 +16,6 @@ from shared.telemetry import correlation, logs, metrics, tracing
 from shared.times import now_ms
 
 log = logs.get(__name__)
-
-
-class Publisher(Protocol):
-    """The part of the bus that answers and delivers: what a handler needs of it."""
-
-    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
-        """Send a delivery; the future is its confirm."""
-
-    def reply(self, reply_to: str, line: bytes) -> None:
-        """Send a reply line."""
 
 
 def decode_command(line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
@@ -45,22 +35,12 @@ def unavailable(error: Unavailable) -> Refusal:
 
 
 class QueryServer:
-    """Answers the lines of a query queue, each on its own. Late ones are dropped: their caller has given up.
+    """Answers the lines of a query queue, each on its own. Drops late ones: their caller has given up."""
 
-    While `is_away` says that what they need is away they are refused at once, instead of at their deadline.
-    """
-
-    def __init__(
-        self,
-        bus: Publisher,
-        commands: Any,
-        answer: Callable[[Any], Awaitable[Any]],
-        is_away: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, bus: Publisher, commands: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._bus = bus
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(commands)
         self._answer = answer
-        self._is_away = is_away
 
     async def handle(self, lines: list[Line]) -> None:
         """Answer a batch, concurrently. The handler of `Bus.consume`."""
@@ -78,8 +58,6 @@ class QueryServer:
         started_s = time.perf_counter()
         outcome = "ok"
         try:
-            if self._is_away():
-                raise Unavailable("the database is away")
             answer = reply_line(command.id, await self._answer(command))
         except Refusal as refusal:
             outcome = refusal.code

@@ -7,8 +7,6 @@ from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
 
-REPLAY_MAX = 1000  # messages that a resume may have missed; see also queries.REPLAY_MAX_BYTES
-
 # Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
 
 

@@ -18,6 +18,9 @@ from shared.ids import made_at_ms
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.wire_struct import WireStruct
 
+REPLAY_MAX = 1000  # frames that a resume may have missed
+REPLAY_MAX_BYTES = 8 * 1024 * 1024
+
 
 class Caller(WireStruct, frozen=True, kw_only=True):
     """On whose behalf: the token's subject, and what its claims say. `issued_at_ms` 0: the token does not tell."""
@@ -26,6 +29,9 @@ class Caller(WireStruct, frozen=True, kw_only=True):
     is_admin: bool = False
     profile: UserProfile = UserProfile()
     issued_at_ms: int = 0
+
+
+GATEWAY = Caller(user_id="system:gateway")  # the caller of what a gateway asks for itself
 
 
 class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):

@@ -50,6 +50,7 @@ from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile
+from tests.support.publishing import PublisherStub
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1
@@ -211,7 +212,7 @@ class FaultyPresence(PresenceStore):
         await self._fuse.around(super().mark_new_members, list(members))
 
 
-class Recorder:
+class Recorder(PublisherStub):
     """The bus as a partition sees it: keeps what leaves. A delivery may have left although its confirm fails."""
 
     def __init__(self, fuse: Fuse) -> None:
@@ -270,7 +271,7 @@ class World:
             0,
             rooms,
             FaultyPresence(self.database, self.fuse),
-            Profiles(ProfileStore(self.database), "node"),
+            Profiles(ProfileStore(self.database), "node", lambda: self.now_ms),
             rates,
             self.bus,
             inserts or GroupInsert(rooms),

@@ -26,12 +26,13 @@ from chat_service.store import RoomStore
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.backend import Backend
-from gateway.live.presence import REPORTER, Report, Roster
+from gateway.live.presence import Report, Roster
 from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, QueueSpec, shard_key
 from shared.commands.chat import ReportPresence
+from shared.commands.command import GATEWAY
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile
@@ -115,7 +116,7 @@ class Gateway:
 
     def _command(self, report: Report, *, is_leaving: bool = False) -> ReportPresence:
         return ReportPresence(
-            **self.backend.head(REPORTER),
+            **self.backend.head(GATEWAY),
             node_id=self.node_id,
             came=report.came,
             went=report.went,
