@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from market_feed import metrics
 from market_feed.quotes import Tick
+from shared.bus.publisher import Publisher
 from shared.bus.topology import COMMANDS, NOTIFIER_TICKS
 from shared.commands.market import AppliedTick, AppliedTicks
 from shared.errors import Unavailable
@@ -16,13 +17,6 @@ from shared.errors import Unavailable
 LINE_TICKS_MAX = 1000
 UNCONFIRMED_MAX_BYTES = 32 * 1024 * 1024
 CONFIRM_WAIT_S = 3.0
-
-
-class Publisher(Protocol):
-    """The part of the bus that announces."""
-
-    def publish(self, exchange: str, key: str, line: bytes) -> "asyncio.Future[None]":
-        """Send a line; the future is its confirm."""
 
 
 class _Sent(NamedTuple):

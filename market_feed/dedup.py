@@ -5,14 +5,6 @@ An event that is delivered again must not count twice. Bound: the newest `size` 
 
 from collections import deque
 from collections.abc import Iterable
-from hashlib import blake2b
-
-KEY_BYTES = 8
-
-
-def event_key(source: str, event_id: str) -> bytes:
-    """8 bytes that stand for an event: CloudEvents keep source and id unique together."""
-    return blake2b(f"{source}\0{event_id}".encode(), digest_size=KEY_BYTES).digest()
 
 
 class SeenWindow:

@@ -7,17 +7,26 @@ last cut, together with the batch up to which it is complete. After a crash, `re
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from market_feed.candles import Candle, CandleBook, Kept
-from market_feed.dedup import KEY_BYTES, SeenWindow
+from market_feed.dedup import SeenWindow
 from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
+from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
 
 SEEN_EVENTS_MAX = 200_000
 SYMBOLS_MAX = 10_000
 GROUP_SYMBOLS = 500
+
+
+class Source(NamedTuple):
+    """A source's name, and the time without a tick after which its prices are stale."""
+
+    name: str
+    stale_s: float
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -198,8 +207,8 @@ class Market:
 
     def load_seen(self, event_keys: bytes) -> None:
         """Note events as seen, oldest first; 8 bytes each."""
-        for start in range(0, len(event_keys), KEY_BYTES):
-            self.seen.add(event_keys[start : start + KEY_BYTES])
+        for start in range(0, len(event_keys), SHORT_KEY_BYTES):
+            self.seen.add(event_keys[start : start + SHORT_KEY_BYTES])
 
     # Cuts -----------------------------------------------------------------------------------------------------------
 

@@ -22,19 +22,22 @@ Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 class Ownership:
     """Takes the lease, holds it while `serve` runs, gives it up."""
 
-    def __init__(self, store: MarketStore, node_id: str, length_s: float) -> None:
+    def __init__(
+        self, store: MarketStore, node_id: str, length_s: float, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock_s = clock_s
         self._store = store
         self._node_id = node_id
         self._length_s = length_s
         self._beat_s = length_s / BEATS_PER_LENGTH
         self._watch = LeaseMonitor(length_s)
         self._held_until_s = 0.0
-        metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - time.monotonic(), 0.0))
+        metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - clock_s(), 0.0))
         self.is_serving = False  # set by `serve` once it answers
 
     def owns(self) -> bool:
         """Whether no other process can own the symbols now."""
-        return time.monotonic() < self._held_until_s
+        return self._clock_s() < self._held_until_s
 
     async def readiness(self) -> str | None:
         """None when this process serves, or stands by for one that does; else the reason."""
@@ -71,8 +74,8 @@ class Ownership:
         while not stop.is_set():
             try:
                 seen = await self._store.lease()
-                if self._watch.may_take(seen, time.monotonic()):
-                    asked_s = time.monotonic()
+                if self._watch.may_take(seen, self._clock_s()):
+                    asked_s = self._clock_s()
                     taken = await self._store.take_lease(seen, self._node_id)
                     if taken is not None:
                         self._held_until_s = asked_s + self._length_s
@@ -85,7 +88,7 @@ class Ownership:
     async def _renew(self, term: int, ended: asyncio.Event) -> None:
         while True:
             await asyncio.sleep(self._beat_s)
-            asked_s = time.monotonic()
+            asked_s = self._clock_s()
             owned = self.owns()
             try:
                 if not await self._store.beat(term, self._node_id):

@@ -10,8 +10,7 @@ Collections:
 Times are integers, milliseconds since 1970; only `expiresAt` is a date, as the server removes by it.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument
@@ -22,8 +21,8 @@ from market_feed.lease import Lease
 from market_feed.market import Cut, JournalBatch, SymbolState, decode_states
 from market_feed.quotes import Tick
 from shared.commands.market import Interval
-from shared.errors import RealtimeError
-from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, translated
+from shared.errors import StaleOwner
+from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, date, translated
 
 LEASE_ID = "market"
 HEAD_ID = "head"
@@ -31,10 +30,6 @@ SEEN_BATCHES = 500
 CANDLES_AT_ONCE = 1000
 
 INDEXES: Indexes = {"market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
-
-
-class LeaseLost(RealtimeError):
-    """Another process has taken the symbols over and written already."""
 
 
 class _Ticks(msgspec.Struct, array_like=True, frozen=True):
@@ -56,12 +51,13 @@ _ticks_decoder = msgspec.msgpack.Decoder(_Ticks)
 class MarketStore:
     """Reads and writes. Every method raises Unavailable when the database is away."""
 
-    def __init__(self, database: Database, tick_ttl_s: float) -> None:
+    def __init__(self, database: Database, tick_ttl_s: float, clock_ms: Callable[[], int]) -> None:
         self._ticks = database["market_ticks"]
         self._candles = database["market_candles"]
         self._state = database["market_state"]
         self._lease = database["market_lease"]
-        self._tick_ttl = timedelta(seconds=tick_ttl_s)
+        self._tick_ttl_ms = round(tick_ttl_s * 1000)
+        self._clock_ms = clock_ms
 
     # Journal --------------------------------------------------------------------------------------------------------
 
@@ -73,7 +69,7 @@ class MarketStore:
             "count": len(batch.ticks),
             "events": batch.event_keys,
             "positions": [[source, row] for source, row in batch.positions.items()],
-            "expiresAt": datetime.now(UTC) + self._tick_ttl,
+            "expiresAt": date(self._clock_ms() + self._tick_ttl_ms),
         }
         try:
             with translated():
@@ -110,7 +106,7 @@ class MarketStore:
                     chosen = {"_id": document["_id"], "through": {"$lte": cut.through}}
                     await self._state.replace_one(chosen, document, upsert=True)
         except DuplicateKeyError as error:
-            raise LeaseLost("another process has written a later state") from error
+            raise StaleOwner("another process has written a later state") from error
 
     async def states(self) -> list[SymbolState]:
         """Every symbol as it was last written."""

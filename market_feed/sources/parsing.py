@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from market_feed.quotes import Tick
-from shared.bus.events import MARKET_TICK
+from shared.bus.events import MARKET_TICK, parse_time_ms
 from shared.errors import Malformed, Refusal
 from shared.protocol.validation import SYMBOL_PATTERN, refusal_of
 from shared.times import from_iso
@@ -86,7 +86,7 @@ def read_event(body: bytes, now_ms: int) -> TickEvent:
         event = _decode_leniently(body)
     if event.type != MARKET_TICK:
         raise Malformed(f"type: must be {MARKET_TICK}")
-    at_ms = now_ms if event.time is None else _event_time_ms(event.time)
+    at_ms = now_ms if event.time is None else parse_time_ms(event.time, "time")
     if at_ms < now_ms - EVENT_AGE_MAX_MS:
         at_ms = now_ms
     single = not isinstance(event.data, list)
@@ -131,13 +131,6 @@ def _timestamp_ms(timestamp: str | int) -> int:
         return from_iso(timestamp)
     except (ValueError, OverflowError) as error:
         raise Refusal.invalid("timestamp", "must be ISO 8601 with Z or an offset, or ms since 1970") from error
-
-
-def _event_time_ms(time: str) -> int:
-    try:
-        return from_iso(time.upper())  # RFC 3339 allows a small t and z
-    except (ValueError, OverflowError) as error:
-        raise Malformed("time: is not an RFC 3339 time with an offset") from error
 
 
 def _problem(place: str, refusal: Refusal) -> str:

@@ -8,20 +8,19 @@ import asyncio
 import csv
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from market_feed import metrics
-from market_feed.feed import Feed, Source
-from market_feed.market import Position
+from market_feed.market import Position, Source
 from market_feed.quotes import Tick
 from market_feed.sources.csv_rows import Layout, candle_ms, read_header, read_row, read_time_ms
+from market_feed.sources.tick_sink import TickSink
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
@@ -44,9 +43,18 @@ class Numbered(NamedTuple):
 class CsvReplay:
     """Replays one file. A malformed row is named by its line, counted and skipped; the rest goes on."""
 
-    def __init__(self, feed: Feed, stale_s: float, path: Path, symbol: str | None, speed: Speed) -> None:
-        self._feed = feed
+    def __init__(
+        self,
+        sink: TickSink,
+        stale_s: float,
+        path: Path,
+        symbol: str | None,
+        speed: Speed,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._sink = sink
         self._source = Source("replay", stale_s)
+        self._clock_ms = clock_ms
         self._path = path
         self._symbol = symbol
         self._speed = speed
@@ -57,7 +65,7 @@ class CsvReplay:
         """Replay the file from where it was left, once."""
         try:
             self._name = await asyncio.to_thread(self._identify)
-            done = self._feed.market.positions.get(self._name, 0)
+            done = self._sink.position_of(self._name)
             ticks = (numbered for numbered in self._ticks() if numbered.number > done)
             if self._speed == "full":
                 while chunk := list(islice(ticks, TICKS_AT_ONCE)):
@@ -93,13 +101,13 @@ class CsvReplay:
         ticks = [numbered.tick for numbered in chunk]
         while True:
             try:
-                self._feed.take(self._source, ticks, position=position)
+                self._sink.take(self._source, ticks, position=position)
                 break
             except Unavailable:
                 await asyncio.sleep(RETRY_PAUSE_S)
         while True:
             try:
-                await self._feed.keeper.keep_up()
+                await self._sink.keep_up()
                 break
             except Unavailable:
                 await asyncio.sleep(RETRY_PAUSE_S)
@@ -116,8 +124,8 @@ class CsvReplay:
             layout = self._header(rows)
             for row_number, (line, row) in enumerate(rows):
                 try:
-                    ticks = read_row(layout, row, self._symbol, lasts_ms, now_ms())
-                    if not self._feed.market.has_room_for(ticks[0].symbol):
+                    ticks = read_row(layout, row, self._symbol, lasts_ms, self._clock_ms())
+                    if not self._sink.has_room_for(ticks[0].symbol):
                         raise Malformed(f"symbol: {ticks[0].symbol!r} is one too many")
                 except Malformed as error:
                     self._refuse(line, str(error))

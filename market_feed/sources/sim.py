@@ -7,13 +7,13 @@ moments, on the average at the set rate. A symbol that another source moves is l
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from market_feed.feed import Feed, Source
+from market_feed.market import Source
 from market_feed.quotes import Tick
-from shared.times import now_ms
+from market_feed.sources.tick_sink import TickSink
 
 NAME = "sim"
 STEP_S = 0.05
@@ -88,13 +88,21 @@ class Walk:
 class Simulation:
     """Runs a walk for each symbol, from its last known price on."""
 
-    def __init__(self, feed: Feed, stale_s: float, symbols: Sequence[str], seed: int, rate_per_s: float) -> None:
-        self._feed = feed
+    def __init__(
+        self,
+        sink: TickSink,
+        stale_s: float,
+        symbols: Sequence[str],
+        seed: int,
+        rate_per_s: float,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._sink = sink
+        self._clock_ms = clock_ms
         self._source = Source(NAME, stale_s)
         self._rate_per_s = rate_per_s
-        quotes = feed.market.quotes
         self._walks = [
-            Walk(instrument, seed, quote.price if (quote := quotes.get(instrument.symbol)) else instrument.level)
+            Walk(instrument, seed, sink.price_of(instrument.symbol) or instrument.level)
             for instrument in map(instrument_of, symbols or _BY_SYMBOL)
         ]
 
@@ -106,6 +114,6 @@ class Simulation:
             now_s = time.monotonic()
             elapsed_s, before_s = min(now_s - before_s, 1.0), now_s
             for walk in self._walks:
-                ticks = walk.step(elapsed_s, self._rate_per_s, now_ms())
-                if ticks and not self._feed.is_led_by_another(self._source, walk.instrument.symbol):
-                    self._feed.offer(self._source, ticks, digits=walk.instrument.digits)
+                ticks = walk.step(elapsed_s, self._rate_per_s, self._clock_ms())
+                if ticks and not self._sink.is_led_by_another(self._source, walk.instrument.symbol):
+                    self._sink.offer(self._source, ticks, digits=walk.instrument.digits)

@@ -2,19 +2,20 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import aiohttp
 
 from market_feed import metrics
-from market_feed.dedup import event_key
-from market_feed.feed import Feed, Source
+from market_feed.market import Source
 from market_feed.quotes import Tick
 from market_feed.sources.mapping import FeedSpec, UpstreamTick, read_frame
+from market_feed.sources.tick_sink import TickSink
 from shared.backoff import Backoff
+from shared.bus.events import short_event_key
 from shared.encoding import to_json
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
@@ -27,9 +28,10 @@ BAD_LOGGED_PER_CONNECTION = 10
 class WebSocketFeed:
     """One upstream feed. What it sends while the database is away is skipped: it cannot wait."""
 
-    def __init__(self, feed: Feed, spec: FeedSpec) -> None:
-        self._feed = feed
+    def __init__(self, sink: TickSink, spec: FeedSpec, clock_ms: Callable[[], int]) -> None:
+        self._sink = sink
         self._spec = spec
+        self._clock_ms = clock_ms
         self._source = Source(f"websocket:{spec.name}", spec.stale_s)
         self._had_tick = False
         self._bad = 0
@@ -83,7 +85,7 @@ class WebSocketFeed:
 
     def _take(self, body: str | bytes) -> None:
         try:
-            reading = read_frame(self._spec, body, now_ms())
+            reading = read_frame(self._spec, body, self._clock_ms())
         except Malformed as error:
             self._refuse(str(error))
             return
@@ -92,22 +94,21 @@ class WebSocketFeed:
         self._offer(reading.ticks)
 
     def _offer(self, read: list[UpstreamTick]) -> None:
-        market = self._feed.market
         ticks: list[Tick] = []
         keys: list[bytes] = []
         for tick, tick_id in ((entry.tick, entry.id) for entry in read):
-            if not market.has_room_for(tick.symbol):
+            if not self._sink.has_room_for(tick.symbol):
                 self._refuse(f"symbol: {tick.symbol!r} is one too many")
                 continue
             if tick_id is not None:
-                key = event_key(self._source.name, f"{tick.symbol} {tick_id}")
-                if not market.seen.add(key):
+                key = short_event_key(self._source.name, f"{tick.symbol} {tick_id}")
+                if not self._sink.is_new(key):
                     continue
                 keys.append(key)
             ticks.append(tick)
         if ticks:
             self._had_tick = True
-            self._feed.offer(self._source, ticks, event_keys=keys)
+            self._sink.offer(self._source, ticks, event_keys=keys)
 
     def _refuse(self, problem: str) -> None:
         metrics.TICKS_BAD.labels(self._source.name).inc()

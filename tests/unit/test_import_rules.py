@@ -40,6 +40,7 @@ PURE = {
     "gateway.live.session",
     "market_feed.candles",
     "market_feed.quotes",
+    "market_feed.staleness",
     "notifier.events.audience",
     "shared.backoff",
     "shared.bus.batching",

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_feed.candles import Candle, CandleKey
-from market_feed.dedup import event_key
 from market_feed.market import GROUP_SYMBOLS, Cut, JournalBatch, Market, Position, decode_states
 from market_feed.quotes import Tick, first_seq
+from shared.bus.events import short_event_key
 from shared.times import MILLISECONDS_PER_DAY
 from tests.unit.market_feed.test_candles import all_candles, by_hand, copy_of, values
 
@@ -113,7 +113,7 @@ def test_restart_goes_on_with_everything_that_was_known() -> None:
 def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> None:
     disk = Disk()
     market = Market(1)
-    event = Delivered(event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
+    event = Delivered(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
     take(market, event)
     commit(market, disk)
     again = recover(disk, 2)
@@ -224,7 +224,7 @@ def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operatio
                 fresh = [t for t in operation if (t.symbol, t.at_ms) not in times]
                 fresh = list({(t.symbol, t.at_ms): t for t in fresh}.values())
                 times.update((t.symbol, t.at_ms) for t in fresh)
-                event = Delivered(event_key("/s", str(len(events))), tuple(fresh))
+                event = Delivered(short_event_key("/s", str(len(events))), tuple(fresh))
                 events.append(event)
                 take(market, event)
         check_seqs()

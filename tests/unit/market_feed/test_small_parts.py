@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_feed.dedup import SeenWindow, event_key
+from market_feed.dedup import SeenWindow
 from market_feed.lease import Lease, LeaseMonitor
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
+from shared.bus.events import short_event_key
 from shared.errors import SettingsInvalid
 from shared.process.settings import load
 
@@ -19,9 +20,9 @@ URLS = {"AMQP_URL": "amqp://broker/", "MONGODB_URI": "mongodb://database/"}
 
 def test_window_knows_what_it_has_seen() -> None:
     window = SeenWindow(10)
-    assert window.add(event_key("/s", "1"))
-    assert not window.add(event_key("/s", "1"))
-    assert window.add(event_key("/t", "1"))
+    assert window.add(short_event_key("/s", "1"))
+    assert not window.add(short_event_key("/s", "1"))
+    assert window.add(short_event_key("/t", "1"))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=1), max_size=60), st.integers(1, 8))
