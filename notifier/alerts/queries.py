@@ -7,7 +7,8 @@ import msgspec
 
 from notifier.alerts.book import Closed, OpenAlert, Opened
 from notifier.alerts.store import Alert, AlertStore
-from notifier.alerts.watcher import Publisher, announce_change
+from notifier.alerts.watcher import announce_change
+from shared.bus.publisher import Publisher
 from shared.commands.notifier import (
     AlertPage,
     AlertQueries,

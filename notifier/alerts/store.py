@@ -8,10 +8,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from notifier.alerts.book import Fired, Hit, OpenAlert
-from notifier.events.store import AT_ONCE, chunks, date
 from shared.commands.market import AppliedTick
 from shared.commands.notifier import AlertDirection, AlertStatus
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, date, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 INDEXES: Indexes = {

@@ -12,7 +12,7 @@ the book is read from it again whenever another may have been at work, or a chan
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -22,6 +22,7 @@ from notifier.alerts.store import AlertStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.events import NOTIFICATION_CREATED
+from shared.bus.publisher import Publisher
 from shared.bus.topology import COMMANDS, EVENTS, NOTIFIER_ALERTS
 from shared.commands.market import AppliedTicks
 from shared.encoding import to_json
@@ -35,13 +36,6 @@ T = TypeVar("T")
 
 _ticks_decoder = msgspec.json.Decoder(AppliedTicks)
 _change_decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
-
-
-class Publisher(Protocol):
-    """What is needed of the bus."""
-
-    def publish(self, exchange: str, key: str, line: bytes) -> "asyncio.Future[None]":
-        """Send a line; the future is its confirm."""
 
 
 def announce_change(bus: Publisher, change: Change) -> "asyncio.Future[None]":

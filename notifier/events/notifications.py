@@ -5,12 +5,13 @@ when it is framed, so that 10,000 frames cost 10,000 joins and no encoding. The 
 same functions as the live one, and so equals it.
 """
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from notifier.events.audience import Audience, audience_of
+from notifier.events.audience import Audience, Users, audience_of
 from shared.bus.events import NOTIFICATION_NEW, CloudEvent, client_type, event_key, event_time_ms
 from shared.commands.notifier import NotificationView
 from shared.encoding import to_json
@@ -68,11 +69,55 @@ class Record(msgspec.Struct, frozen=True):
     is_done: bool = False
 
 
+class TrackedEvent(Protocol):
+    """An event in the shape that its consumer works on."""
+
+    @property
+    def key(self) -> str:
+        """Return the key of the event."""
+
+    def to_record(self) -> Record:
+        """Return what is stored of the event when it is begun."""
+
+    def resumed(self, record: Record) -> Self:
+        """Return the event as an earlier try began it."""
+
+
+E = TypeVar("E", bound=TrackedEvent)
+
+
 class Addressed(msgspec.Struct, frozen=True):
-    """A notice and whom it is for."""
+    """A notice and its audience."""
 
     notice: Notice
     audience: Audience
+
+    @property
+    def key(self) -> str:
+        """Return the key of the event."""
+        return self.notice.key
+
+    def to_record(self) -> Record:
+        """Return what is stored of the event when it is begun: its notice too, if it goes to inboxes."""
+        notice = self.notice
+        return Record(notice.key, notice.created_at_ms, notice if isinstance(self.audience, Users) else None)
+
+    def resumed(self, record: Record) -> "Addressed":
+        """Return the event with the notice of an earlier try, or else with its time."""
+        notice = record.notice or msgspec.structs.replace(self.notice, created_at_ms=record.created_at_ms)
+        return Addressed(notice, self.audience)
+
+
+def pending_of(events: Iterable[E], records: Mapping[str, Record]) -> list[E]:
+    """Return the events that are not done, those of an earlier try as it began them."""
+    pending: list[E] = []
+    for event in events:
+        record = records.get(event.key)
+        if record is None:
+            pending.append(event)
+        elif not record.is_done:
+            pending.append(event.resumed(record))
+    return pending
 
 
 class Entry(msgspec.Struct, frozen=True):

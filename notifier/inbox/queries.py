@@ -8,7 +8,7 @@ import msgspec
 from notifier.events.notifications import entry_frame, entry_view
 from notifier.events.store import EventStore
 from notifier.inbox.store import InboxStore
-from shared.commands.command import ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.commands.notifier import (
     CountUnread,
     InboxHead,
@@ -23,9 +23,6 @@ from shared.commands.notifier import (
     UnreadCount,
 )
 from shared.errors import Refusal
-
-REPLAY_MAX = 1000
-REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 
 class InboxQueryHandler:

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from notifier.events.notifications import Entry
-from notifier.events.store import AT_ONCE, chunks, conflicting
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, conflicting, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 CONCURRENT_READS = 16

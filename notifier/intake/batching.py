@@ -1,33 +1,12 @@
 """A batch of events cut into pieces of bounded size, and held against what is known of them. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
-
-import msgspec
+from collections.abc import Iterable, Iterator
 
 from notifier.events.audience import Users
-from notifier.events.notifications import Addressed, Record
+from notifier.events.notifications import Addressed
 from shared.bus.delivery import Delivery
 
 DELIVERED_AT_ONCE_MAX_BYTES = 4 * 1024 * 1024
-
-
-def record_of(item: Addressed) -> Record:
-    """What is to be known of an event that is begun."""
-    notice = item.notice
-    return Record(notice.key, notice.created_at_ms, notice if isinstance(item.audience, Users) else None)
-
-
-def pending_of(addressed: Iterable[Addressed], records: Mapping[str, Record]) -> list[Addressed]:
-    """What is not done yet; what an earlier try began goes on as it was begun."""
-    pending: list[Addressed] = []
-    for item in addressed:
-        record = records.get(item.notice.key)
-        if record is None:
-            pending.append(item)
-        elif not record.is_done:
-            begun = record.notice or msgspec.structs.replace(item.notice, created_at_ms=record.created_at_ms)
-            pending.append(Addressed(begun, item.audience))
-    return pending
 
 
 def by_recipients(addressed: Iterable[Addressed], recipients_max: int) -> Iterator[list[Addressed]]:

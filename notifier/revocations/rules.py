@@ -6,12 +6,11 @@ that user until then (RFC 3339), or ever when it does not say; a later event ove
 
 import msgspec
 
-from notifier.events.notifications import happened_at_ms
-from shared.bus.events import USER_BANNED, USER_REVOKED, CloudEvent, event_key
+from notifier.events.notifications import Record, happened_at_ms
+from shared.bus.events import USER_BANNED, USER_REVOKED, CloudEvent, event_key, parse_time_ms
 from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.errors import Malformed
 from shared.protocol.validation import Id, detail_of
-from shared.times import from_iso
 
 REVOCATION_TYPES = frozenset({USER_REVOKED, USER_BANNED})
 
@@ -23,6 +22,14 @@ class RevocationEvent(msgspec.Struct, frozen=True):
     at_ms: int
     user_id: str
     banned_until_ms: int | None
+
+    def to_record(self) -> Record:
+        """Return what is stored of the event when it is begun."""
+        return Record(self.key, self.at_ms)
+
+    def resumed(self, record: Record) -> "RevocationEvent":
+        """Return the event with the time of an earlier try."""
+        return msgspec.structs.replace(self, at_ms=record.created_at_ms)
 
 
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
@@ -55,7 +62,4 @@ def apply(verdict: RevocationEvent, standing: Revocation | None, version: int) -
 def _until_ms(until: str | None) -> int:
     if until is None:
         return FOR_EVER_MS
-    try:
-        return min(max(from_iso(until.upper()), 0), FOR_EVER_MS)
-    except (ValueError, OverflowError) as error:
-        raise Malformed("data.until: is not an RFC 3339 time with an offset") from error
+    return min(max(parse_time_ms(until, "data.until"), 0), FOR_EVER_MS)

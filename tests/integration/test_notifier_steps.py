@@ -28,6 +28,7 @@ from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
 from shared.times import MILLISECONDS_PER_DAY
 from tests.support.events import cloud_event
+from tests.support.publishing import PublisherStub
 
 NOW_MS = 1_800_000_000_000
 STEPS_MAX = 40
@@ -71,7 +72,7 @@ class _Faulty:
         return method if name == "active" else step
 
 
-class Broker:
+class StepBroker(PublisherStub):
     """Takes lines and confirms them; each is a step."""
 
     def __init__(self, faults: Faults) -> None:
@@ -131,7 +132,7 @@ async def test_events(database: Database, *, after: bool) -> None:
                 text = text.replace(name, user)
             bodies.append(text.encode())
         faults = Faults(number, after=after)
-        broker = Broker(faults)
+        broker = StepBroker(faults)
         events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
         intake = EventConsumer(faults.around(events), Inboxes(faults.around(entries)), broker, lambda: NOW_MS)
         try:
@@ -149,7 +150,7 @@ async def test_events(database: Database, *, after: bool) -> None:
     assert failed > 10
 
 
-async def _all_told(broker: Broker, store: InboxStore, users: dict[str, str]) -> list[str]:
+async def _all_told(broker: StepBroker, store: InboxStore, users: dict[str, str]) -> list[str]:
     """What is wrong with what was told and kept."""
     wrong: list[str] = []
     wanted: dict[str, list[int | None]] = {"ann": [None, 2, 4], "bob": [2, 4], "cid": [2]}
@@ -185,7 +186,7 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
         ]
         bodies = [json.dumps(json.loads(body) | {"source": source}).encode() for body in bodies]
         faults = Faults(number, after=after)
-        broker = Broker(faults)
+        broker = StepBroker(faults)
         store = RevocationStore(database, DAYS)
         standings = RevocationConsumer(
             faults.around(EventStore(database, DAYS)), faults.around(store), broker, lambda: NOW_MS
@@ -198,7 +199,7 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
         else:
             assert faults.steps < number
             break
-        kept = (await store.standings([user]))[user]
+        kept = (await store.revocations([user]))[user]
         assert (kept.issued_before_ms, kept.is_banned(NOW_MS)) == (1_767_225_600_000, False)
         last = msgspec.json.decode(broker.deliveries[-1].frame, type=Revocation)
         assert last == kept
@@ -211,14 +212,14 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
 
 async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(database: Database) -> None:
     clock = [NOW_MS]
-    store, broker = RevocationStore(database, DAYS), Broker(Faults(1, after=False))
+    store, broker = RevocationStore(database, DAYS), StepBroker(Faults(1, after=False))
     standings = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
     body = cloud_event("1", "user.revoked", {"userId": "mallory"})
     with pytest.raises(Unavailable):
         await standings.handle(lines(body, key="user.revoked"))
     clock[0] += 60_000
     await standings.handle(lines(body, key="user.revoked"))
-    assert (await store.standings(["mallory"]))["mallory"].issued_before_ms == NOW_MS
+    assert (await store.revocations(["mallory"]))["mallory"].issued_before_ms == NOW_MS
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -231,7 +232,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
             alert = OpenAlert(id_, "ann", f"A{number}", AlertDirection.ABOVE, 2.0)
             assert await store.insert(Alert(alert, NOW_MS)) is not None
         faults = Faults(number, after=after)
-        broker = Broker(faults)
+        broker = StepBroker(faults)
         watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS)
         body = msgspec.json.encode(
             AppliedTicks(ticks=[AppliedTick(f"A{number}", price, 7, NOW_MS) for price in (1, 5, 6)])
@@ -259,7 +260,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
 
 async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database) -> None:
     faults = Faults(0, after=False)
-    watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), Broker(faults), lambda: NOW_MS)
+    watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), StepBroker(faults), lambda: NOW_MS)
     body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
     await watch.handle(lines(body, key=NOTIFIER_TICKS))
     loaded = faults.steps
@@ -269,7 +270,7 @@ async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database)
 
 async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database: Database) -> None:
     """As when a consumer that was cut off goes on for a while beside its successor."""
-    broker = Broker(Faults(0, after=False))
+    broker = StepBroker(Faults(0, after=False))
     events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
     writers = [EventConsumer(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(60)]
@@ -288,7 +289,7 @@ async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database:
 
 
 async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Database) -> None:
-    broker = Broker(Faults(0, after=False))
+    broker = StepBroker(Faults(0, after=False))
     entries = InboxStore(database, DAYS)
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(6)]
     await EventConsumer(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[:3]))

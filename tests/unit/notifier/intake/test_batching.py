@@ -4,13 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.events.audience import Listeners, Users
-from notifier.events.notifications import Addressed, Notice, Record
+from notifier.events.notifications import Addressed, Notice, Record, pending_of
 from notifier.intake.batching import (
     DELIVERED_AT_ONCE_MAX_BYTES,
     by_recipients,
     by_size,
-    pending_of,
-    record_of,
 )
 from shared.bus.delivery import Delivery, DeliveryClass
 
@@ -79,5 +77,5 @@ def test_what_is_done_is_passed_over_and_what_is_begun_goes_on_as_it_was() -> No
 
 
 def test_only_what_goes_to_inboxes_is_kept() -> None:
-    assert record_of(to_users("a", 2)) == Record("a", 0, told("a"))
-    assert record_of(Addressed(told("a", 3), Listeners("all"))) == Record("a", 3)
+    assert to_users("a", 2).to_record() == Record("a", 0, told("a"))
+    assert Addressed(told("a", 3), Listeners("all")).to_record() == Record("a", 3)
