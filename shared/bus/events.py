@@ -1,4 +1,7 @@
-"""Events of internal services: CloudEvents 1.0 JSON on the exchange `realtime.events`. Pure; source: protocol.md."""
+"""Events of internal services: CloudEvents 1.0 as JSON on the exchange `realtime.events`. Pure.
+
+docs/internal-events.md describes them.
+"""
 
 import hashlib
 from typing import Annotated, Any
@@ -29,7 +32,7 @@ SHORT_KEY_BYTES = 8
 
 
 class CloudEvent(msgspec.Struct, frozen=True):
-    """A CloudEvent. `data` is a JSON object, or for market.tick also an array of them."""
+    """A CloudEvent. `data` is a JSON object; for market.tick it may also be an array of objects."""
 
     specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
     id: Name
@@ -44,10 +47,12 @@ _decoder = msgspec.json.Decoder(CloudEvent)
 
 
 def decode_event(body: bytes) -> CloudEvent:
-    """Read one event. Raises Malformed with the field and the reason."""
+    """Read one event. Raises Malformed, which names the field and the reason."""
     try:
         event = decode(body, _decoder)
-        to_json(event.data)  # what cannot be written again (integers beyond 64 bits) is refused here, not in delivery
+        to_json(
+            event.data
+        )  # data that cannot be written again (integers beyond 64 bits) must fail here, not in delivery
     except Refusal as refusal:
         raise Malformed(refusal.message) from refusal
     except TypeError as error:
@@ -72,7 +77,7 @@ def parse_time_ms(text: str, field: str) -> int:
 
 
 def event_key(event: CloudEvent) -> str:
-    """Names the event among all: 32 hex digits made from its source and id, which CloudEvents keep unique together."""
+    """Return 32 hex digits that identify an event: its source and id, which CloudEvents keep unique together."""
     return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
 
 
@@ -82,7 +87,7 @@ def short_event_key(source: str, event_id: str) -> bytes:
 
 
 def split_events(body: bytes) -> list[bytes]:
-    """The events of one AMQP body: one a line where its first or last line is JSON by itself, else the body whole."""
+    """Return the events of one AMQP body: one per line if its first or last line is JSON, else the whole body."""
     lines = body.strip().split(b"\n")
     if len(lines) > 1 and (_is_json(lines[0]) or _is_json(lines[-1])):
         return [line for line in lines if line.strip()]
@@ -98,7 +103,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def client_type(event_type: str) -> str:
-    """`post.created` → `post:created`; `notification.created` is `notification:new` to clients."""
+    """Return the frame type of an event type: `post.created` gives `post:created`.
+
+    `notification.created` is `notification:new` to clients.
+    """
     if event_type == NOTIFICATION_CREATED:
         return NOTIFICATION_NEW
     return event_type.replace(".", ":")

@@ -1,4 +1,4 @@
-"""Answering queries: a line in, a reply line out, and never a stack trace to the caller."""
+"""The answer to queries: a line in, a reply line out, and never a stack trace to the caller."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ log = logs.get(__name__)
 
 
 def decode_command(line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    """The command of a line; None, and the line rejected, if it is none."""
+    """Return the command of a line, or None and reject the line if it holds none."""
     try:
         if line.reply_to is None:
             raise Malformed("reply_to is missing")
@@ -30,7 +30,7 @@ def decode_command(line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
 
 
 def unavailable(error: Unavailable) -> Refusal:
-    """What a caller is told when something remote is away."""
+    """Return the refusal that reports an unavailable dependency to the caller."""
     return Refusal(ErrorCode.UNAVAILABLE, str(error))
 
 
@@ -43,7 +43,7 @@ class QueryServer:
         self._answer = answer
 
     async def handle(self, lines: list[Line]) -> None:
-        """Answer a batch, concurrently. The handler of `Bus.consume`."""
+        """Answer a batch concurrently: the handler of `Bus.consume`."""
         async with asyncio.TaskGroup() as tasks:
             for line in lines:
                 command = decode_command(line, self._decoder)
@@ -68,7 +68,7 @@ class QueryServer:
         except Exception:  # the wall around one bus delivery
             outcome = ErrorCode.INTERNAL
             log.exception("query_failed", op=command.op)
-            answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"))
+            answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "internal server error"))
         metrics.COMMAND_SECONDS.labels(command.op, outcome).observe(time.perf_counter() - started_s)
         if logs.details:
             log.debug("query_answered", op=command.op, outcome=outcome)
