@@ -1,5 +1,7 @@
-"""The database connection: waits for its server, makes indexes, translates driver errors. Motor is known here and in
-the `store.py` files only."""
+"""The database connection: waits for its server, makes indexes, translates driver errors.
+
+Only this module and the `store` modules know Motor and PyMongo.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -32,36 +34,40 @@ R = TypeVar("R")
 DUPLICATE_KEY = 11000
 AT_ONCE = 1000  # documents of one operation: one that took longer than its deadline would never succeed
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
-HEARTBEAT_MS = 1_000  # how often a server that is away is looked for while nobody asks for it
+HEARTBEAT_MS = 1_000  # the interval of the driver's search for an unreachable server
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 3.0
 PING_TIMEOUT_S = 1.0
 
 
 class _PlainInt(TypeDecoder):
-    """BSON's 64-bit integers come as a subclass of int that msgspec does not write; here they are ints."""
+    """Decodes BSON's 64-bit integers as int; msgspec cannot write the driver's subclass."""
 
     bson_type = Int64
 
     def transform_bson(self, value: Int64) -> int:
+        """Return the value as an int."""
         return int(value)
 
 
 class _Measure(CommandListener):
-    """Tells the metrics how long each command took. Called in the driver's threads."""
+    """Records the duration of each command. The driver calls it in threads of its own."""
 
     def __init__(self) -> None:
         self._under_way: dict[int, tuple[str, Any]] = {}  # collection and span, by request id
 
     def started(self, event: CommandStartedEvent) -> None:
+        """Start the span of a command."""
         name = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
         collection = name if isinstance(name, str) else "none"
         self._under_way[event.request_id] = collection, tracing.within(f"mongo {event.command_name} {collection}")
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Record a command that succeeded."""
         self._ended(event)
 
     def failed(self, event: CommandFailedEvent) -> None:
+        """Record a command that failed."""
         collection = self._ended(event)
         metrics.MONGO_FAILURES.labels(collection, event.command_name).inc()
 
@@ -87,7 +93,7 @@ class Mongo:
             heartbeatFrequencyMS=HEARTBEAT_MS,
             w="majority",
             journal=True,
-            retryWrites=False,  # every write of ours is safe to do again, and is, where its cause is not acknowledged
+            retryWrites=False,  # our writes are idempotent, and an unacknowledged cause repeats them
         )
         self.database: Database = self._client[database]
 
@@ -106,7 +112,7 @@ class Mongo:
         return answer_if_writable
 
     async def wait_ready(self, indexes: Indexes) -> None:
-        """Return once the server answers and the indexes exist; tries for ever, with backoff."""
+        """Wait until the server answers and the indexes exist; retry for ever, with backoff."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while True:
             try:
@@ -124,12 +130,12 @@ class Mongo:
             await self.database[collection].create_indexes(list(models))
 
     async def readiness(self) -> str | None:
-        """None when the server answers, else the reason."""
+        """Return None when the server answers, else the reason."""
         try:
             with translated(), pymongo.timeout(PING_TIMEOUT_S):
                 await self.database.command("ping")
         except Unavailable as error:
-            return f"database: {error}"
+            return str(error)
         return None
 
     def close(self) -> None:
@@ -139,21 +145,23 @@ class Mongo:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's «not reachable» and «too late» into Unavailable. Other errors of the driver are bugs of ours,
-    or duplicate keys that the store handles, and pass."""
+    """Translate the driver's errors of reachability and time into Unavailable.
+
+    Its other errors pass: they are bugs of ours, or duplicate keys that the store handles.
+    """
     try:
         yield
     except (pymongo.errors.ConnectionFailure, pymongo.errors.ExecutionTimeout) as error:
-        raise Unavailable(f"the database is away: {type(error).__name__}") from error
+        raise Unavailable(f"the database is unavailable: {type(error).__name__}") from error
     except pymongo.errors.PyMongoError as error:
         if error.timeout or error.has_error_label("TransientTransactionError") or _is_transient(error):
-            raise Unavailable(f"the database is away: {type(error).__name__}") from error
+            raise Unavailable(f"the database is unavailable: {type(error).__name__}") from error
         raise
 
 
 @contextmanager
 def conflicting(reason: str) -> Iterator[None]:
-    """Turn duplicate keys of a bulk write, and nothing else, into WriteConflict."""
+    """Translate duplicate keys of a bulk write, and nothing else, into WriteConflict."""
     try:
         yield
     except pymongo.errors.BulkWriteError as error:
@@ -163,28 +171,34 @@ def conflicting(reason: str) -> Iterator[None]:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in order, `size` at a time."""
+    """Yield the items in order, `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def date(at_ms: int) -> datetime:
-    """The server's own kind of time, which it needs for expiry."""
+    """Return a time as the server's own type, which its expiry needs."""
     return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def narrowed(indexed: Document, further: Document) -> list[Document]:
-    """A filter as two stages of an aggregation: MongoDB makes one of them, SecantusDB an index scan and a filter."""
+    """Return a filter as two stages of an aggregation.
+
+    MongoDB merges them; SecantusDB makes an index scan of the first and a filter of the second.
+    """
     return [{"$match": indexed}, {"$match": further}]
 
 
 def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
-    """Whether keys that were there before are all that made a bulk write fail."""
+    """Return whether duplicate keys are the only failures of a bulk write."""
     return {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
 def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
-    """Shutting down, stepping down, interrupted, too late: the retryable codes, wherever a bulk write has them."""
+    """Return whether a code says shutting down, stepping down, interrupted or too late.
+
+    A bulk write has such codes in its details.
+    """
     codes = {error.code} if isinstance(error, pymongo.errors.OperationFailure) else set()
     if isinstance(error, pymongo.errors.BulkWriteError):
         details = error.details or {}
