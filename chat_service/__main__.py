@@ -16,7 +16,7 @@ from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
 from chat_service.purge import purge_deleted_rooms
 from chat_service.queries import ChatQueryHandler
-from chat_service.rate_limit import Rates
+from chat_service.rate_limit import RateLimiter
 from chat_service.rate_window import SlidingWindow
 from chat_service.repair import repair
 from chat_service.settings import ChatSettings
@@ -51,7 +51,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         rooms, present = RoomStore(mongo.database), PresenceStore(mongo.database)
         presence = Presence(present, bus, node_id, now_ms, PresenceTimes())
         profiles = Profiles(ProfileStore(mongo.database), node_id, now_ms)
-        rates = Rates(SlidingWindow(settings.rate_limit_messages_per_minute), bus, node_id, now_ms)
+        rates = RateLimiter(SlidingWindow(settings.rate_limit_messages_per_minute), bus, node_id, now_ms)
         inserts, active_now = GroupInsert(rooms), GroupRead(rooms.active_now)
         nodes = Nodes(
             NodeStore(mongo.database),

@@ -26,7 +26,7 @@ from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
 from chat_service.presence_store import PresenceStore
 from chat_service.profiles import Profiles
-from chat_service.rate_limit import Rates
+from chat_service.rate_limit import RateLimiter
 from chat_service.requirements import requirements_of, users_of
 from chat_service.room_cache import RoomCache
 from chat_service.rooms import Room
@@ -71,7 +71,7 @@ class Partition:
         store: RoomStore,
         presence: PresenceStore,
         profiles: Profiles,
-        rates: Rates,
+        rates: RateLimiter,
         bus: Publisher,
         inserts: GroupInsert,
         active_now: GroupRead[str, int],

@@ -51,7 +51,7 @@ class RateTaken(WireStruct, frozen=True, kw_only=True):
 _decoder: "msgspec.json.Decoder[TakeRate | GiveBackRate]" = msgspec.json.Decoder(TakeRate | GiveBackRate)
 
 
-class Rates:
+class RateLimiter:
     """Counts messages by user, wherever their rooms live."""
 
     def __init__(self, window: SlidingWindow, bus: Bus, node_id: str, clock_ms: Callable[[], int]) -> None:

@@ -111,23 +111,23 @@ class AlertBook:
 # Lines of `notifier.alerts`, from who changes alerts to the one who watches ------------------------------------------
 
 
-class Opened(msgspec.Struct, frozen=True, tag="opened"):
+class AlertOpened(msgspec.Struct, frozen=True, tag="opened"):
     """Watch for this one from here on."""
 
     alert: OpenAlert
 
 
-class Closed(msgspec.Struct, frozen=True, tag="closed"):
+class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
     """Watch for this one no longer."""
 
     alert_id: str
 
 
-class Reload(msgspec.Struct, frozen=True, tag="reload"):
+class AlertsReload(msgspec.Struct, frozen=True, tag="reload"):
     """An earlier line may have been lost: take all from the disk."""
 
 
-Change = Opened | Closed | Reload
+Change = AlertOpened | AlertClosed | AlertsReload
 
 
 # What is told -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import assert_never
 
 import msgspec
 
-from notifier.alerts.book import Closed, OpenAlert, Opened
+from notifier.alerts.book import AlertClosed, AlertOpened, OpenAlert
 from notifier.alerts.store import Alert, AlertStore
 from notifier.alerts.watcher import announce_change
 from shared.bus.publisher import Publisher
@@ -52,7 +52,7 @@ class AlertQueryHandler:
         stored = await self._store.insert(Alert(fresh, self._clock_ms()))
         if stored is None:
             raise Refusal.not_found("alert")
-        await announce_change(self._bus, Opened(stored.alert))
+        await announce_change(self._bus, AlertOpened(stored.alert))
         return _view(stored)
 
     async def _list(self, query: ListAlerts) -> AlertPage:
@@ -65,7 +65,7 @@ class AlertQueryHandler:
         deleted = await self._store.delete(query.caller.user_id, query.alert_id)
         if deleted is None:
             raise Refusal.not_found("alert")
-        announce_change(self._bus, Closed(deleted.alert.id))
+        announce_change(self._bus, AlertClosed(deleted.alert.id))
         return _view(deleted)
 
 

@@ -17,7 +17,7 @@ from typing import TypeVar, assert_never
 import msgspec
 
 from notifier import metrics
-from notifier.alerts.book import AlertBook, Change, Closed, Hit, Opened, Reload, fired_event
+from notifier.alerts.book import AlertBook, AlertClosed, AlertOpened, AlertsReload, Change, Hit, fired_event
 from notifier.alerts.store import AlertStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
@@ -60,7 +60,7 @@ class AlertWatcher:
 
     async def reconnected(self) -> None:
         """The connection is there: a change of ours may have been lost with the one before, or with the process."""
-        announce_change(self._bus, Reload())
+        announce_change(self._bus, AlertsReload())
 
     async def handle(self, lines: list[Line]) -> None:
         """Hold a batch against the book. The handler of `Bus.consume`. Raises Unavailable."""
@@ -122,11 +122,11 @@ def _change(line: Line, book: AlertBook) -> bool:
     match change:
         case None:
             pass
-        case Opened(alert):
+        case AlertOpened(alert):
             book.add(alert)
-        case Closed(alert_id):
+        case AlertClosed(alert_id):
             book.remove(alert_id)
-        case Reload():
+        case AlertsReload():
             return True
         case _:
             assert_never(change)

@@ -23,7 +23,7 @@ from chat_service.partition import Partition
 from chat_service.presence_store import PresenceStore
 from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
-from chat_service.rate_limit import Rates
+from chat_service.rate_limit import RateLimiter
 from chat_service.rate_window import SlidingWindow
 from chat_service.repair import repair
 from chat_service.rooms import Member, Room
@@ -121,7 +121,7 @@ plans = st.lists(turns, min_size=2, max_size=7)
 # The seams where it happens -------------------------------------------------------------------------------------------
 
 
-class Crash(Exception):
+class CommitCrash(Exception):
     """The process, or what it needs, is gone at this step."""
 
 
@@ -144,7 +144,7 @@ class Fuse:
         self._left -= 1
         if self._left < 0:
             self._left = None
-            raise Crash
+            raise CommitCrash
 
     async def around(self, write: Callable[[Sequence[T]], Awaitable[None]], what: Sequence[T]) -> None:
         """A write that may not be begun, be half done, or be done and not known to be."""
@@ -152,7 +152,7 @@ class Fuse:
         half = len(what) // 2
         try:
             self.step()
-        except Crash:
+        except CommitCrash:
             await write(what[:half])
             raise
         await write(what)
@@ -227,7 +227,7 @@ class Recorder(PublisherStub):
         self.deliveries.append(delivery)
         try:
             self._fuse.step()
-        except Crash as error:
+        except CommitCrash as error:
             confirm.set_exception(error)
         else:
             confirm.set_result(None)
@@ -242,7 +242,7 @@ class Recorder(PublisherStub):
 
 
 @dataclass
-class World:
+class PartitionWorld:
     """Two rooms of one example, their queue, and the replicas that write them."""
 
     database: Database
@@ -265,7 +265,7 @@ class World:
         is_current: Callable[[], bool] = lambda: True,
     ) -> Partition:
         """The partition of a replica that has just started; or another one of a replica, with its `inserts`."""
-        rates = Rates(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
+        rates = RateLimiter(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
         rooms = rooms or FaultyRooms(self.database, self.fuse)
         return Partition(
             0,
@@ -335,7 +335,7 @@ class World:
         try:
             await partition.handle(lines)
             failed = self.fuse.is_armed
-        except Crash:
+        except CommitCrash:
             failed = True
         finally:
             self.fuse.arm(None)
@@ -421,7 +421,7 @@ bounded = settings(
 @given(plan=plans)
 async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Database, plan: list[Turn]) -> None:
     """One owner after another, as the broker's single active consumer has it: the log is in the queue's order."""
-    world = World(database)
+    world = PartitionWorld(database)
     partition = world.partition()
     unacknowledged: list[Line] = []
     for turn in [Turn(CREATE_BOTH), *plan]:
@@ -452,7 +452,7 @@ async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
     database: Database, plan: list[Turn]
 ) -> None:
     """While ownership moves: the replaced writer runs on with what it remembers, or with the very same lines."""
-    world = World(database)
+    world = PartitionWorld(database)
     replicas = [world.partition(), world.partition()]
     unacknowledged: list[Line] = []
     for turn in [Turn(CREATE_BOTH), *plan]:
@@ -477,7 +477,7 @@ async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
 
 
 async def test_stale_writer_finds_that_it_lost_and_goes_on_behind_the_other(database: Database) -> None:
-    world = World(database)
+    world = PartitionWorld(database)
     old, new = world.partition(), world.partition()
     assert await world.handle(old, world.lines(CREATE_BOTH))
     assert await world.handle(old, world.lines([Act("send", PUBLIC, "ann")] * 2))
@@ -501,7 +501,7 @@ async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
     database: Database, frozen: str, next_owner: tuple[str, ...], members: set[str]
 ) -> None:
     """The next one gets the command that was in hand again, and then others."""
-    world = World(database)
+    world = PartitionWorld(database)
     store, has_lease = FreezingRooms(database), True
     old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
     room = world.rooms[PRIVATE]
@@ -525,7 +525,7 @@ async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
 
 async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(database: Database) -> None:
     """The next one gets the post that would have joined cat again, but too late to do it."""
-    world = World(database)
+    world = PartitionWorld(database)
     store, has_lease = FreezingRooms(database), True
     old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
     room = world.rooms[PUBLIC]
@@ -551,7 +551,7 @@ async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(da
 
 
 async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(database: Database) -> None:
-    world = World(database)
+    world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     for _ in range(3):
         assert await world.handle(world.partition(), world.lines([Act("send", PUBLIC, "ann", "k1")]))
@@ -562,7 +562,7 @@ async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(datab
 
 
 async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_given_up(database: Database) -> None:
-    world = World(database)
+    world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     stored, unstored = (world.lines([Act("send", PUBLIC, "ann", is_hasty=True)]) for _ in range(2))
     after_insert = 6  # three steps each: before, amid and after members, and messages
@@ -575,7 +575,7 @@ async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_gi
 
 
 async def test_memberships_from_before_there_were_terms_go_on(database: Database) -> None:
-    world = World(database)
+    world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     await database["partitions"].delete_many({})
     await database["members"].update_many({}, {"$unset": {"term": "", "removed": ""}})

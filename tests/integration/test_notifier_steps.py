@@ -35,7 +35,7 @@ STEPS_MAX = 40
 DAYS = 30
 
 
-class Faults:
+class StepFaults:
     """Counts steps; the one of the given number raises Unavailable, before or after it has taken effect."""
 
     def __init__(self, number: int, *, after: bool) -> None:
@@ -53,7 +53,7 @@ class Faults:
 
 
 class _Faulty:
-    def __init__(self, store: Any, faults: Faults) -> None:
+    def __init__(self, store: Any, faults: StepFaults) -> None:
         self._store = store
         self._faults = faults
 
@@ -75,7 +75,7 @@ class _Faulty:
 class StepBroker(PublisherStub):
     """Takes lines and confirms them; each is a step."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: StepFaults) -> None:
         self.deliveries: list[Delivery] = []
         self.events: list[bytes] = []
         self._faults = faults
@@ -131,7 +131,7 @@ async def test_events(database: Database, *, after: bool) -> None:
             for name, user in users.items():
                 text = text.replace(name, user)
             bodies.append(text.encode())
-        faults = Faults(number, after=after)
+        faults = StepFaults(number, after=after)
         broker = StepBroker(faults)
         events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
         intake = EventConsumer(faults.around(events), Inboxes(faults.around(entries)), broker, lambda: NOW_MS)
@@ -185,7 +185,7 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
             cloud_event("3", "user.banned", {"userId": user, "until": "2000-01-01T00:00:00Z"}),
         ]
         bodies = [json.dumps(json.loads(body) | {"source": source}).encode() for body in bodies]
-        faults = Faults(number, after=after)
+        faults = StepFaults(number, after=after)
         broker = StepBroker(faults)
         store = RevocationStore(database, DAYS)
         standings = RevocationConsumer(
@@ -212,7 +212,7 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
 
 async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(database: Database) -> None:
     clock = [NOW_MS]
-    store, broker = RevocationStore(database, DAYS), StepBroker(Faults(1, after=False))
+    store, broker = RevocationStore(database, DAYS), StepBroker(StepFaults(1, after=False))
     standings = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
     body = cloud_event("1", "user.revoked", {"userId": "mallory"})
     with pytest.raises(Unavailable):
@@ -231,7 +231,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
         for id_ in ids:
             alert = OpenAlert(id_, "ann", f"A{number}", AlertDirection.ABOVE, 2.0)
             assert await store.insert(Alert(alert, NOW_MS)) is not None
-        faults = Faults(number, after=after)
+        faults = StepFaults(number, after=after)
         broker = StepBroker(faults)
         watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS)
         body = msgspec.json.encode(
@@ -259,7 +259,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
 
 
 async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database) -> None:
-    faults = Faults(0, after=False)
+    faults = StepFaults(0, after=False)
     watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), StepBroker(faults), lambda: NOW_MS)
     body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
     await watch.handle(lines(body, key=NOTIFIER_TICKS))
@@ -270,7 +270,7 @@ async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database)
 
 async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database: Database) -> None:
     """As when a consumer that was cut off goes on for a while beside its successor."""
-    broker = StepBroker(Faults(0, after=False))
+    broker = StepBroker(StepFaults(0, after=False))
     events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
     writers = [EventConsumer(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(60)]
@@ -289,7 +289,7 @@ async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database:
 
 
 async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Database) -> None:
-    broker = StepBroker(Faults(0, after=False))
+    broker = StepBroker(StepFaults(0, after=False))
     entries = InboxStore(database, DAYS)
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(6)]
     await EventConsumer(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[:3]))

@@ -48,7 +48,7 @@ NO_GHOSTS_AFTER_S = 30.0
 EXPIRES_MS = 60_000
 
 
-class Crash(Exception):
+class PresenceCrash(Exception):
     """The process is gone."""
 
 
@@ -75,12 +75,12 @@ class ForgetfulStore(PresenceStore):
     async def unsettled(self, user_ids: Collection[str]) -> list[PresenceRecord]:
         if self.dies:
             self.dies = False
-            raise Crash
+            raise PresenceCrash
         return await super().unsettled(user_ids)
 
 
 @dataclass
-class Gateway:
+class ReportingGateway:
     """A gateway's report of who is there, sent when the test says so; decided by the gateway's own roster."""
 
     backend: Backend
@@ -126,7 +126,7 @@ class Gateway:
 
 
 @dataclass
-class World:
+class PresenceWorld:
     """Presence as chat_service runs it, and what reaches the gateways."""
 
     bus: Bus
@@ -136,8 +136,8 @@ class World:
     clock: Clock
     told: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
 
-    def gateway(self) -> Gateway:
-        return Gateway(Backend(self.bus))
+    def gateway(self) -> ReportingGateway:
+        return ReportingGateway(Backend(self.bus))
 
     def hear(self, body: bytes) -> None:
         for line in split_lines(body):
@@ -198,7 +198,7 @@ def _mark(number: int) -> bytes:
 
 
 @pytest.fixture
-async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[World]:
+async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[PresenceWorld]:
     mongo = Mongo(mongodb_uri, database_name)
     await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
     clock = Clock()
@@ -206,7 +206,7 @@ async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIte
         await bus.wait_connected()
         present = ForgetfulStore(mongo.database)
         presence = Presence(present, bus, "sweeper", clock, TIMES)
-        made = World(bus, RoomStore(mongo.database), present, presence, clock)
+        made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
         shards = tuple((DELIVERIES, shard_key(number)) for number in range(SHARDS))
         await bus.listen(QueueSpec(f"test.{bus.name}", {"x-expires": EXPIRES_MS}, shards), made.hear)
         await bus.consume(CHAT_PRESENCE, presence.handle)
@@ -231,7 +231,7 @@ async def eventually(check: Callable[[], Any], wanted: object, timeout_s: float 
             await asyncio.sleep(0.02)
 
 
-async def test_user_is_online_while_any_device_on_any_gateway_is(world: World) -> None:
+async def test_user_is_online_while_any_device_on_any_gateway_is(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     first, second = world.gateway(), world.gateway()
     await first.opened("ann")
@@ -248,7 +248,7 @@ async def test_user_is_online_while_any_device_on_any_gateway_is(world: World) -
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
-async def test_report_that_comes_twice_is_told_once(world: World) -> None:
+async def test_report_that_comes_twice_is_told_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     gateway_.roster.opened("ann")
@@ -259,7 +259,7 @@ async def test_report_that_comes_twice_is_told_once(world: World) -> None:
     await world.expect(("room:room_1", "user:online", "ann"))
 
 
-async def test_every_room_and_direct_partner_is_told_and_active_now_follows(world: World) -> None:
+async def test_every_room_and_direct_partner_is_told_and_active_now_follows(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     await world.make_room("room_2", "ann")
     await world.make_room("room_3", "ben")
@@ -286,7 +286,7 @@ async def test_every_room_and_direct_partner_is_told_and_active_now_follows(worl
     assert await world.rooms.active_now(["room_4"]) == {"room_4": 1}
 
 
-async def test_users_of_a_dead_gateway_go_offline_and_those_elsewhere_stay(world: World) -> None:
+async def test_users_of_a_dead_gateway_go_offline_and_those_elsewhere_stay(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     dead, living = world.gateway(), world.gateway()
     await dead.opened("ann", "ben")
@@ -304,7 +304,7 @@ async def test_users_of_a_dead_gateway_go_offline_and_those_elsewhere_stay(world
     assert seen == world.clock.now_ms
 
 
-async def test_frozen_gateway_learns_that_its_lease_is_gone_and_reports_its_users_anew(world: World) -> None:
+async def test_frozen_gateway_learns_that_its_lease_is_gone_and_reports_its_users_anew(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     gateway_ = world.gateway()
     await gateway_.opened("ann", "ben")
@@ -321,11 +321,11 @@ async def test_frozen_gateway_learns_that_its_lease_is_gone_and_reports_its_user
     await world.expect(*changes, ("room:room_1", "user:online", "ann"))
 
 
-async def _has_lease(world: World, gateway_: Gateway) -> bool:
+async def _has_lease(world: PresenceWorld, gateway_: ReportingGateway) -> bool:
     return await world.store._nodes.find_one({"_id": gateway_.node_id}) is not None
 
 
-async def test_lease_that_is_being_swept_cannot_be_renewed_nor_begun_until_it_is_gone(world: World) -> None:
+async def test_lease_that_is_being_swept_cannot_be_renewed_nor_begun_until_it_is_gone(world: PresenceWorld) -> None:
     """Else the gateway would keep a lease whose users the sweep takes offline behind its back."""
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
@@ -343,7 +343,7 @@ async def test_lease_that_is_being_swept_cannot_be_renewed_nor_begun_until_it_is
     assert await world.status("ann") == "online"
 
 
-async def test_lease_that_ran_out_unnoticed_is_simply_renewed(world: World) -> None:
+async def test_lease_that_ran_out_unnoticed_is_simply_renewed(world: PresenceWorld) -> None:
     gateway_ = world.gateway()
     await gateway_.opened("ann")
     world.clock.pass_ms(TIMES.lease_ms + 1)
@@ -353,7 +353,7 @@ async def test_lease_that_ran_out_unnoticed_is_simply_renewed(world: World) -> N
     assert await world.status("ann") == "online"
 
 
-async def test_users_of_a_leaving_gateway_have_the_grace_to_come_back_elsewhere(world: World) -> None:
+async def test_users_of_a_leaving_gateway_have_the_grace_to_come_back_elsewhere(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     leaving, next_ = world.gateway(), world.gateway()
     await leaving.opened("ann", "ben")
@@ -371,12 +371,12 @@ async def test_users_of_a_leaving_gateway_have_the_grace_to_come_back_elsewhere(
     )
 
 
-async def test_change_that_was_written_and_not_told_is_told_by_the_sweep(world: World) -> None:
+async def test_change_that_was_written_and_not_told_is_told_by_the_sweep(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.report()
     world.store.dies = True
-    with pytest.raises(Crash):
+    with pytest.raises(PresenceCrash):
         await world.presence._change(gateway_.node_id, {"ann"}, set(), world.clock.now_ms)
     await world.expect()
     assert await world.rooms.active_now(["room_1"]) == {}
@@ -387,7 +387,7 @@ async def test_change_that_was_written_and_not_told_is_told_by_the_sweep(world: 
     assert await world.rooms.active_now(["room_1"]) == {"room_1": 1}
 
 
-async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_another(world: World) -> None:
+async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_another(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.opened("ann")
@@ -396,7 +396,7 @@ async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_anoth
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
     world.store.dies = True
-    with pytest.raises(Crash):
+    with pytest.raises(PresenceCrash):
         await world.presence._bury(gateway_.node_id, now_ms)
     await world.expect()
     async with sweeping(world.presence):
@@ -406,19 +406,19 @@ async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_anoth
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
-async def test_coming_and_going_within_one_settlement_is_no_change(world: World) -> None:
+async def test_coming_and_going_within_one_settlement_is_no_change(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     first, second = world.gateway(), world.gateway()
     await first.report()
     await second.report()
     world.store.dies = True
-    with pytest.raises(Crash):
+    with pytest.raises(PresenceCrash):
         await world.presence._change(first.node_id, {"ann"}, set(), world.clock.now_ms)
     await world.presence._change(first.node_id, set(), {"ann"}, world.clock.now_ms)
     await world.expect()
 
 
-async def test_two_sweeps_at_once_tell_each_change_once(world: World) -> None:
+async def test_two_sweeps_at_once_tell_each_change_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     gateways = [world.gateway() for _ in range(4)]
     for number, one in enumerate(gateways):
@@ -435,7 +435,7 @@ async def test_two_sweeps_at_once_tell_each_change_once(world: World) -> None:
 # Real processes -----------------------------------------------------------------------------------------------------
 
 
-class GatewayProcess:
+class ReporterProcess:
     """A gateway that can be killed and frozen."""
 
     def __init__(self, amqp_url: str, directory: Path, name: str) -> None:
@@ -456,7 +456,7 @@ class GatewayProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["GatewayProcess"]:
+    async def running(self) -> AsyncIterator["ReporterProcess"]:
         self.process.start()
         try:
             await wait_ready(self.admin_port)
@@ -472,7 +472,7 @@ async def test_killed_and_frozen_gateways_leave_no_ghosts_and_the_thawed_one_rep
         await stack.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name))
         here = await stack.enter_async_context(gateway(amqp_url))
         killed, frozen = [
-            await stack.enter_async_context(GatewayProcess(amqp_url, tmp_path, name).running())
+            await stack.enter_async_context(ReporterProcess(amqp_url, tmp_path, name).running())
             for name in ("killed", "frozen")
         ]
         room = await RestCaller(here, "ann").create_room()
@@ -500,7 +500,7 @@ def _is(event: str, user: str) -> Callable[[Frame], bool]:
     return lambda frame: bool(frame["type"] == event and frame["data"]["userId"] == user)
 
 
-async def test_when_no_gateway_is_heard_of_their_users_stay_a_little_longer(world: World) -> None:
+async def test_when_no_gateway_is_heard_of_their_users_stay_a_little_longer(world: PresenceWorld) -> None:
     """It may be the reports that are not taken, and then all gateways would seem dead at once."""
     times = PresenceTimes()
     presence = Presence(world.store, world.bus, "patient", lambda: world.clock.now_ms, times)

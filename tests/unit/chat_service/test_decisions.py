@@ -72,7 +72,7 @@ def on_room(kind: type[Any], by: str, /, **fields: Any) -> Any:
     return kind(**head(by), room_id=ROOM, **fields)
 
 
-class Chat:
+class ChatRoom:
     """One room as its partition holds it in memory."""
 
     def __init__(self, kind: str = "public", members: tuple[str, ...] = (CREATOR, MEMBER)) -> None:
@@ -185,7 +185,7 @@ def cases() -> Iterator[tuple[str, str, str, ErrorCode | None]]:
 
 @pytest.mark.parametrize(("kind", "user", "command", "expected"), list(cases()))
 def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode | None) -> None:
-    chat = Chat(kind)
+    chat = ChatRoom(kind)
     asked = COMMANDS[command](user)
     if expected is None:
         assert not isinstance(chat.ask(asked), Refusal)
@@ -197,7 +197,7 @@ def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode
 @pytest.mark.parametrize("user", [STRANGER, MEMBER, CREATOR, ADMIN])
 @pytest.mark.parametrize("kind", ["public", "private"])
 def test_a_deleted_room_is_there_for_nobody(kind: str, user: str, command: str) -> None:
-    chat = Chat(kind)
+    chat = ChatRoom(kind)
     assert chat.ask(on_room(DeleteRoom, CREATOR)) == Gone(id=ROOM)
     assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
 
@@ -205,13 +205,13 @@ def test_a_deleted_room_is_there_for_nobody(kind: str, user: str, command: str) 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("user", [STRANGER, ADMIN])
 def test_a_room_that_never_was_is_there_for_nobody(user: str, command: str) -> None:
-    chat = Chat()
+    chat = ChatRoom()
     chat.states[ROOM] = RoomState(None)
     assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
 
 
 def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
-    private, none = Chat("private"), Chat()
+    private, none = ChatRoom("private"), ChatRoom()
     none.states[ROOM] = RoomState(None)
     for command in COMMANDS.values():
         answers = [str(chat.ask(command(STRANGER))) for chat in (private, none)]
@@ -222,7 +222,7 @@ def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
 
 
 def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
-    chat = Chat("group", members=("b", CREATOR, "c"))
+    chat = ChatRoom("group", members=("b", CREATOR, "c"))
     assert isinstance(chat.created, RoomView)
     assert (chat.created.member_count, chat.created.is_member, chat.created.created_by) == (3, True, CREATOR)
     assert chat.active() == {CREATOR, "b", "c"}
@@ -231,7 +231,7 @@ def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
 
 
 def test_a_room_created_twice_is_created_once() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     again = on_room(CreateRoom, CREATOR, name="Other", description="", type="private", member_ids=("x",))
     answer = chat.ask(again, redelivered=True)
     assert (answer.name, answer.type, answer.member_count) == ("Gold", "public", 2)
@@ -239,7 +239,7 @@ def test_a_room_created_twice_is_created_once() -> None:
 
 
 def test_an_update_changes_what_is_given() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     answer = chat.ask(on_room(UpdateRoom, CREATOR, description="about gold"))
     assert (answer.name, answer.description, answer.type) == ("Gold", "about gold", "public")
     assert chat.deliveries() == [
@@ -255,7 +255,7 @@ def test_an_update_changes_what_is_given() -> None:
 
 
 def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     chat.ask(on_room(UpdateRoom, CREATOR, type="private"))
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "recheck", {})]
     assert chat.refused(send(STRANGER)) is NOT_FOUND
@@ -264,7 +264,7 @@ def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
 
 
 def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     command = on_room(DeleteRoom, ADMIN)
     assert chat.ask(command) == Gone(id=ROOM)
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "deleted", {})]
@@ -273,7 +273,7 @@ def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
 
 
 def test_a_subscriber_learns_where_the_room_stands() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     for _ in range(3):
         chat.ask(send(MEMBER))
     chat.state.active_now = 2
@@ -285,7 +285,7 @@ def test_a_subscriber_learns_where_the_room_stands() -> None:
 
 
 def test_joining_and_leaving_count_once() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     for _ in range(2):
         assert chat.ask(on_room(JoinRoom, STRANGER)).member_count == 3
     assert chat.frames() == []
@@ -296,7 +296,7 @@ def test_joining_and_leaving_count_once() -> None:
 
 
 def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     chat.ask(on_room(JoinRoom, STRANGER), profile=UserProfile(first_name="Jo"))
     ((channel, _, frame),) = chat.deliveries()
     assert (channel, frame["type"], frame["data"]["memberCount"]) == (room_channel(ROOM), "member:joined", 3)
@@ -310,7 +310,7 @@ def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
 
 
 def test_who_leaves_a_private_room_stops_hearing_it_and_may_come_back() -> None:
-    chat = Chat("private")
+    chat = ChatRoom("private")
     chat.ask(on_room(LeaveRoom, MEMBER))
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
     assert chat.refused(on_room(SubscribeRoom, MEMBER)) is NOT_FOUND
@@ -318,7 +318,7 @@ def test_who_leaves_a_private_room_stops_hearing_it_and_may_come_back() -> None:
 
 
 def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
-    chat = Chat("private")
+    chat = ChatRoom("private")
     assert chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER)) == Gone(id=MEMBER)
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
     assert chat.changes.members == {(ROOM, MEMBER): None}
@@ -327,7 +327,7 @@ def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
 
 
 def test_removing_who_has_left_does_not_count_twice() -> None:
-    chat = Chat("private")
+    chat = ChatRoom("private")
     chat.ask(on_room(LeaveRoom, MEMBER))
     chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER))
     assert chat.room.member_count == 1
@@ -335,7 +335,7 @@ def test_removing_who_has_left_does_not_count_twice() -> None:
 
 
 def test_removing_who_is_no_member_is_not_found_unless_it_is_a_repeat() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     command = on_room(RemoveMember, CREATOR, user_id=STRANGER)
     assert chat.refused(command) is NOT_FOUND
     assert chat.ask(command, redelivered=True) == Gone(id=STRANGER)
@@ -343,7 +343,7 @@ def test_removing_who_is_no_member_is_not_found_unless_it_is_a_repeat() -> None:
 
 
 def test_an_invited_user_is_a_member_once() -> None:
-    chat = Chat("private")
+    chat = ChatRoom("private")
     for _ in range(2):
         view = chat.ask(on_room(AddMember, CREATOR, user_id="new"))
         assert isinstance(view, MemberView)
@@ -356,7 +356,7 @@ def test_an_invited_user_is_a_member_once() -> None:
 
 
 def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     profile = UserProfile(first_name="John")
     command = send(MEMBER, key="c1", text="bullish")
     answer = chat.ask(command, profile=profile)
@@ -375,7 +375,7 @@ def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
 
 
 def test_the_first_post_to_a_public_room_joins() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     chat.ask(send(STRANGER))
     assert chat.room.member_count == 3
     assert STRANGER in chat.active()
@@ -383,7 +383,7 @@ def test_the_first_post_to_a_public_room_joins() -> None:
 
 
 def test_the_same_client_message_id_is_the_same_message() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     first = chat.ask(send(MEMBER, key="c1", text="one"))
     second = chat.ask(send(MEMBER, key="c1", text="two"))
     assert (second.repeated, second.message) == (True, first.message)
@@ -391,25 +391,25 @@ def test_the_same_client_message_id_is_the_same_message() -> None:
 
 
 def test_client_message_ids_of_two_users_are_two() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     assert chat.ask(send(MEMBER, key="c1")).message.seq == 1
     assert chat.ask(send(CREATOR, key="c1")).message.seq == 2
 
 
 def test_messages_without_client_message_id_are_all_new() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     assert [chat.ask(send(MEMBER)).message.seq for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_repeat_is_found_also_over_the_rate() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     chat.ask(send(MEMBER, key="c1"))
     assert chat.ask(send(MEMBER, key="c1"), wait_ms=500).repeated
     assert chat.refused(send(MEMBER, key="c2"), wait_ms=500) is ErrorCode.RATE_LIMITED
 
 
 def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     for user in (MEMBER, STRANGER):
         answer = chat.ask(send(user, key="c1"), wait_ms=1500)
         assert isinstance(answer, Refusal)
@@ -420,7 +420,7 @@ def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
 
 
 def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     command = send(MEMBER, key="c1")
     chat.ask(command)
     (stored,) = chat.changes.messages
@@ -434,7 +434,7 @@ def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> 
 
 
 def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_the_newest() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     chat.state.recent = RecentMessages(max_count=3, max_bytes=1000)
     for number in range(4):
         chat.ask(send(MEMBER, key=f"c{number}"))
@@ -448,13 +448,13 @@ def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_t
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_whose_caller_has_given_up_is_passed_over(command: str) -> None:
-    chat = Chat()
+    chat = ChatRoom()
     assert chat.ask(COMMANDS[command](CREATOR), expired=True) is None
     assert_nothing_changed(chat.changes)
 
 
 def test_a_late_message_that_is_not_stored_stays_unsent() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     assert chat.ask(send(MEMBER), expired=True, redelivered=True) is None
     assert_nothing_changed(chat.changes)
     assert chat.room.last_seq == 0
@@ -533,7 +533,7 @@ def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
 
 
 def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     for _ in range(5):
         chat.ask(send(CREATOR))
     answer = chat.ask(on_room(MarkRead, MEMBER, seq=3, session_id="s1"))
@@ -545,12 +545,12 @@ def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
 
 
 def test_a_read_mark_beyond_the_room_is_refused() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     assert chat.refused(on_room(MarkRead, MEMBER, seq=1)) is ErrorCode.VALIDATION
 
 
 def test_a_large_room_is_not_told_of_read_marks() -> None:
-    chat = Chat(members=tuple(f"u{number}" for number in range(100)))
+    chat = ChatRoom(members=tuple(f"u{number}" for number in range(100)))
     chat.ask(send(CREATOR))
     chat.ask(on_room(MarkRead, "u1", seq=1))
     assert chat.room.member_count == 101
@@ -558,7 +558,7 @@ def test_a_large_room_is_not_told_of_read_marks() -> None:
 
 
 def test_typing_is_only_a_question_of_may() -> None:
-    chat = Chat()
+    chat = ChatRoom()
     answer = chat.ask(on_room(SetTyping, MEMBER, is_typing=True))
     assert answer == TypingMark(chatroom_id=ROOM, user_id=MEMBER, is_typing=True)
     assert_nothing_changed(chat.changes)
@@ -572,16 +572,16 @@ def test_answers_that_tell_of_presence_are_told_apart() -> None:
 # Any interleaving ---------------------------------------------------------------------------------------------------
 
 
-class Crash(Exception):
+class DecisionCrash(Exception):
     """The process dies here."""
 
 
-class Conflict(Exception):
+class ClientIdConflict(Exception):
     """A clientMessageId is stored already, and memory did not know."""
 
 
 @dataclass
-class Disk:
+class ChatDisk:
     """What is written, with the rules of its unique indexes."""
 
     rooms: dict[str, Room] = field(default_factory=dict)
@@ -596,14 +596,14 @@ class Disk:
                 mine = (message.room_id, message.user_id, message.client_message_id)
                 theirs = (other.room_id, other.user_id, other.client_message_id)
                 if mine == theirs:
-                    raise Conflict
+                    raise ClientIdConflict
         self.messages.append(message)
 
 
 class Writer:
     """One partition: loads, decides, writes in the order of `Changes`, and may die before any single write."""
 
-    def __init__(self, disk: Disk, heard: list[Delivery]) -> None:
+    def __init__(self, disk: ChatDisk, heard: list[Delivery]) -> None:
         self.disk = disk
         self.heard = heard
         self.states: dict[str, RoomState] = {}
@@ -612,7 +612,7 @@ class Writer:
     def step(self) -> None:
         if self.steps_left is not None:
             if self.steps_left == 0:
-                raise Crash
+                raise DecisionCrash
             self.steps_left -= 1
 
     def load(self, commands: list[Any], *, redelivered: bool) -> dict[str, RoomState]:
@@ -647,7 +647,7 @@ class Writer:
     def commit(self, commands: list[Any], *, redelivered: bool, limited: set[str]) -> list[Any]:
         try:
             return self.commit_once(commands, redelivered=redelivered, limited=limited)
-        except Conflict:
+        except ClientIdConflict:
             assert not redelivered, "in conflict with what was just looked up"
             return self.commit_once(commands, redelivered=True, limited=limited)
 
@@ -734,7 +734,7 @@ def build(drawn: tuple[str, Any, Any]) -> Any:
             return on_room(UpdateRoom, user, type=detail)
 
 
-def check_room(disk: Disk, heard: list[Delivery], room_id: str) -> None:
+def check_room(disk: ChatDisk, heard: list[Delivery], room_id: str) -> None:
     """No gap, no duplicate, one order, in the log and on the wire; the count is that of the members."""
     room = disk.rooms.get(room_id)
     log = sorted((message for message in disk.messages if message.room_id == room_id), key=lambda item: item.seq)
@@ -768,7 +768,7 @@ def check_room(disk: Disk, heard: list[Delivery], room_id: str) -> None:
     ]
 )
 def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]]) -> None:
-    disk, heard = Disk(), list[Delivery]()
+    disk, heard = ChatDisk(), list[Delivery]()
     writer = Writer(disk, heard)
     writer.commit([build(("create", "creator", None))], redelivered=False, limited=set())
     acked: dict[str, tuple[str, int]] = {}
@@ -780,7 +780,7 @@ def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, 
         writer.steps_left = crash_at
         try:
             answers = writer.commit(commands, redelivered=False, limited=limited)
-        except Crash:
+        except DecisionCrash:
             writer = Writer(disk, heard)
             answers = writer.commit(commands, redelivered=True, limited=limited)
         writer.steps_left = None

@@ -15,7 +15,7 @@ from tests.unit.market_feed.test_candles import all_candles, by_hand, copy_of, v
 MINUTE_MS = 60_000
 
 
-class Disk:
+class MarketDisk:
     """What is on disk, as plain values. A cut may get there in part: one candle, all candles and one group, or all."""
 
     def __init__(self) -> None:
@@ -36,17 +36,17 @@ class Disk:
             self.through, self.positions = cut.through, cut.positions
 
 
-def settle(market: Market, disk: Disk) -> None:
+def settle(market: Market, disk: MarketDisk) -> None:
     while missing := market.book.missing():
         market.book.give_back(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
 
 
-def commit(market: Market, disk: Disk) -> None:
+def commit(market: Market, disk: MarketDisk) -> None:
     if (batch := market.take_batch()) is not None:
         disk.journal.append(batch)
 
 
-def cut(market: Market, disk: Disk, parts: int) -> None:
+def cut(market: Market, disk: MarketDisk, parts: int) -> None:
     commit(market, disk)
     taken = market.cut()
     disk.put(taken, parts)
@@ -56,7 +56,7 @@ def cut(market: Market, disk: Disk, parts: int) -> None:
         market.cut_lost(taken)
 
 
-def recover(disk: Disk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
+def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
     market = Market(term, group_symbols=group_symbols)
     market.restore(state for body in disk.groups.values() for state in decode_states(body))
     market.positions.update(disk.positions)
@@ -75,18 +75,18 @@ class CutStep(NamedTuple):
     parts: int
 
 
-class Delivered(NamedTuple):
+class DeliveredQuote(NamedTuple):
     key: bytes
     ticks: tuple[Tick, ...]
 
 
-def take(market: Market, event: Delivered) -> None:
+def take(market: Market, event: DeliveredQuote) -> None:
     if market.seen.add(event.key):
         market.take(event.ticks, event_keys=[event.key])
 
 
 def test_seqs_go_on_above_all_before_after_a_restart() -> None:
-    disk = Disk()
+    disk = MarketDisk()
     first = Market(1)
     (seq,) = first.take([Tick("X", 1.0, 1000)]).seqs
     commit(first, disk)
@@ -97,7 +97,7 @@ def test_seqs_go_on_above_all_before_after_a_restart() -> None:
 
 
 def test_restart_goes_on_with_everything_that_was_known() -> None:
-    disk = Disk()
+    disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
     cut(market, disk, parts=3)
@@ -111,9 +111,9 @@ def test_restart_goes_on_with_everything_that_was_known() -> None:
 
 
 def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> None:
-    disk = Disk()
+    disk = MarketDisk()
     market = Market(1)
-    event = Delivered(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
+    event = DeliveredQuote(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
     take(market, event)
     commit(market, disk)
     again = recover(disk, 2)
@@ -122,7 +122,7 @@ def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> No
 
 
 def test_position_of_a_source_is_kept_with_its_ticks() -> None:
-    disk = Disk()
+    disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000)], position=Position("file", 7))
     commit(market, disk)
@@ -133,7 +133,7 @@ def test_position_of_a_source_is_kept_with_its_ticks() -> None:
 
 
 def test_stale_mark_survives_a_restart() -> None:
-    disk = Disk()
+    disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000)])
     seq = market.quotes["X"].seq
@@ -143,7 +143,7 @@ def test_stale_mark_survives_a_restart() -> None:
 
 
 def test_cut_holds_only_the_groups_that_changed() -> None:
-    market, disk = Market(1), Disk()
+    market, disk = Market(1), MarketDisk()
     market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
     cut(market, disk, parts=3)
     assert set(disk.groups) == {0, 1}
@@ -153,7 +153,7 @@ def test_cut_holds_only_the_groups_that_changed() -> None:
 
 
 def test_cut_is_complete_only_to_before_ticks_that_wait_for_their_candle() -> None:
-    market, disk = Market(1), Disk()
+    market, disk = Market(1), MarketDisk()
     market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
     cut(market, disk, parts=3)
     through = disk.through
@@ -191,9 +191,9 @@ Operation = list[Tick] | Literal["commit", "settle", "crash"] | CutStep
 @settings(max_examples=300)
 @given(operations, st.integers(1, 2))
 def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operation], group_symbols: int) -> None:
-    disk, term = Disk(), 1
+    disk, term = MarketDisk(), 1
     market = Market(term, group_symbols=group_symbols)
-    events: list[Delivered] = []
+    events: list[DeliveredQuote] = []
     times: set[tuple[str, int]] = set()
     last_seqs: dict[str, int] = {}
 
@@ -224,7 +224,7 @@ def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operatio
                 fresh = [t for t in operation if (t.symbol, t.at_ms) not in times]
                 fresh = list({(t.symbol, t.at_ms): t for t in fresh}.values())
                 times.update((t.symbol, t.at_ms) for t in fresh)
-                event = Delivered(short_event_key("/s", str(len(events))), tuple(fresh))
+                event = DeliveredQuote(short_event_key("/s", str(len(events))), tuple(fresh))
                 events.append(event)
                 take(market, event)
         check_seqs()

@@ -47,7 +47,7 @@ async def _awaited(test: Callable[[], Awaitable[None]]) -> None:
     await test()
 
 
-class Channel:
+class StoppableChannel:
     """The consumer's channel; says what was done to it, and in which order with the queue."""
 
     def __init__(self, queue: "Queue") -> None:
@@ -78,7 +78,7 @@ class Queue:
             split=split_lines,
             **{"prefetch": 10, "max_lines": 100, "concurrency": 1} | options,
         )
-        self.consumer.connected(Channel(self))
+        self.consumer.connected(StoppableChannel(self))
 
     async def _record(self, lines: list[Line]) -> None:
         self.batches.append([line.body for line in lines])
@@ -291,7 +291,7 @@ def test_a_lost_connection_leaves_everything_unacknowledged(when: str) -> None:
             queue.arrive(b"waiting")
             queue.consumer.connection_lost()
             queue.dead_letters_fail = 0
-            queue.consumer.connected(Channel(queue))
+            queue.consumer.connected(StoppableChannel(queue))
             held.set()
             queue._unsettled.clear()
             queue.arrive(b"again", redelivered=True)

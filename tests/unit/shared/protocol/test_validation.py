@@ -122,25 +122,25 @@ def test_a_message_needs_something_to_see(text: str) -> None:
     assert taken is bool(text.strip())
 
 
-class Query(msgspec.Struct):
+class ValidatedQuery(msgspec.Struct):
     page: int = 1
     flag: bool = False
 
 
 def test_numbers_are_read_from_text() -> None:
-    assert convert({"page": "12"}, Query).page == 12
+    assert convert({"page": "12"}, ValidatedQuery).page == 12
 
 
 @pytest.mark.parametrize("page", ["", "x", "1.5", "9" * 5000, " 1", "²", "0x1"])
 def test_text_that_is_no_number_is_refused_by_name(page: str) -> None:
     with pytest.raises(Refusal) as caught:
-        convert({"page": page}, Query)
+        convert({"page": page}, ValidatedQuery)
     assert caught.value.details[0].field == "page"
 
 
 @given(st.text())
 def test_any_parameter_is_taken_or_refused(page: str) -> None:
     try:
-        convert({"page": page}, Query)
+        convert({"page": page}, ValidatedQuery)
     except Refusal as refusal:
         assert refusal.details[0].field == "page"
