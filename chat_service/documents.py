@@ -16,24 +16,27 @@ Document = dict[str, Any]
 
 
 def member_key(room_id: str, user_id: str) -> str:
-    """The `_id` of a membership; ids contain no slash."""
+    """Return the `_id` of a membership; ids contain no slash."""
     return f"{room_id}/{user_id}"
 
 
 def sent_as(room_id: str, user_id: str, client_message_id: str) -> str:
-    """What is unique of a message with a clientMessageId, in one field, so that many are found with one `$in`."""
+    """Return the unique key of a message with a clientMessageId: one field, so that one `$in` finds many."""
     return f"{room_id}/{user_id}/{client_message_id}"
 
 
 def to_post(room: Room, document: Document) -> Post:
+    """Read a message of `room` as a post."""
     return Post(room.id, document["seq"], document["userId"], document["createdAtMs"])
 
 
 def progress_of(post: Post) -> Document:
+    """Return the fields of a room that follow from its newest message."""
     return {"lastSeq": post.seq, "lastMessageAtMs": post.created_at_ms, "activeAtMs": post.created_at_ms}
 
 
 def to_member(document: Document) -> Member:
+    """Read a membership."""
     return Member(
         room_id=document["roomId"],
         user_id=document["userId"],
@@ -46,6 +49,7 @@ def to_member(document: Document) -> Member:
 
 
 def from_room(room: Room) -> Document:
+    """Write a room."""
     return {
         "_id": room.id,
         "name": room.name,
@@ -65,6 +69,7 @@ def from_room(room: Room) -> Document:
 
 
 def to_room(document: Document) -> Room:
+    """Read a room."""
     direct = document["direct"]
     return Room(
         id=document["_id"],
@@ -84,6 +89,7 @@ def to_room(document: Document) -> Room:
 
 
 def from_message(message: Message) -> Document:
+    """Write a message."""
     document: Document = {
         "_id": message.id,
         "roomId": message.room_id,
@@ -100,6 +106,7 @@ def from_message(message: Message) -> Document:
 
 
 def to_message(document: Document) -> Message:
+    """Read a message."""
     return Message(
         id=document["_id"],
         room_id=document["roomId"],

@@ -37,7 +37,7 @@ class MemberStore:
     # For the writer -------------------------------------------------------------------------------------------------
 
     async def members(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Member]:
-        """The memberships that exist, active or not, by (room id, user id)."""
+        """Return the memberships that exist, active or not, by (room id, user id)."""
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
@@ -45,8 +45,10 @@ class MemberStore:
         return {(document["roomId"], document["userId"]): to_member(document) for document in kept}
 
     async def put_members(self, changed: dict[tuple[str, str], Member | None], term: int) -> None:
-        """Write memberships as they now are; None removes. Can be done again. Raises Conflict if an owner of a later
-        term has written one of them: what was decided before it must not undo what it did."""
+        """Write memberships as they are now; None removes one. Idempotent.
+
+        Raises StaleOwner if an owner of a later term has written one of them, so that a stale decision undoes nothing.
+        """
         writes = [_member_write(key, member, term) for key, member in changed.items()]
         if writes:
             try:
@@ -54,11 +56,11 @@ class MemberStore:
                     await self._members.bulk_write(writes, ordered=False)
             except BulkWriteError as error:
                 if only_duplicates(error):
-                    raise StaleOwner("a membership has been written by a later owner") from error
+                    raise StaleOwner("a later owner has written the membership") from error
                 raise
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
-        """Move read marks forward; they never go back."""
+        """Move read marks forward, never back."""
         if marks:
             writes = [UpdateOne({"_id": member_key(*key)}, {"$max": {"readSeq": seq}}) for key, seq in marks.items()]
             with translated():
@@ -93,9 +95,9 @@ class MemberStore:
     # For the readers ------------------------------------------------------------------------------------------------
 
     async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
-        """How many members are online, by room; rooms where nobody is are absent."""
+        """Return the number of members online by room; rooms without any are absent."""
         present = {"active": True, "online": True}
-        if len(room_ids) == 1:  # all of it indexed, whatever the database, and the usual case
+        if len(room_ids) == 1:  # the usual case, fully indexed on every database
             chosen: list[Document] = [{"$match": {"roomId": next(iter(room_ids)), **present}}]
         else:
             chosen = narrowed({"roomId": {"$in": list(room_ids)}}, present)
@@ -105,13 +107,13 @@ class MemberStore:
         return {document["_id"]: document["n"] for document in counts}
 
     async def room_ids_of(self, user_id: str) -> list[str]:
-        """The rooms that a user is a member of."""
+        """Return the rooms that a user is a member of."""
         with translated():
             found = await self._members.find({"userId": user_id, "active": True}, {"roomId": 1}).to_list(None)
         return [document["roomId"] for document in found]
 
     async def member_page(self, room_id: str, skip: int, limit: int) -> tuple[list[Member], int]:
-        """Active members, longest there first, and their count."""
+        """Return active members, the longest-standing first, and their total."""
         chosen = {"roomId": room_id, "active": True}
         with translated():
             cursor = self._members.find(chosen).sort([("joinedAtMs", 1), ("_id", 1)]).skip(skip).limit(limit)
@@ -131,7 +133,7 @@ class MemberStore:
 
 
 def _member_write(key: tuple[str, str], member: Member | None, term: int) -> UpdateOne:
-    """Where the filter does not fit a document that is there, the upsert fails: its `_id` is taken."""
+    """Return the update of one membership. When the filter rejects a newer term, the upsert hits its `_id`."""
     room_id, user_id = key
     chosen = {"_id": member_key(room_id, user_id), "term": {"$lte": term}}
     if member is None:

@@ -16,7 +16,7 @@ DIRECT_ROOM_NAME = "Direct message"
 
 
 def send(decision: Decision, command: SendMessage | SendDirect) -> Sent | None:
-    """Store and deliver a message, once per message id and per clientMessageId. The sender joins if need be."""
+    """Store and deliver a message, once per message id and clientMessageId. The sender joins if need be."""
     if (stored := decision.state.stored.get(command.message_id)) is not None:
         return _deliver_again(decision, stored)
     room = decision.visible_room()

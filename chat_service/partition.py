@@ -1,14 +1,14 @@
 """One partition: the only writer of its rooms. A batch of commands becomes one group commit.
 
-    load what the commands look at → decide (pure) → members → messages → rooms
+    load what the commands need → decide (pure) → members → messages → rooms
     → replies, and deliveries with confirm → acks
 
-What messages tell of rooms and members by themselves is written later (see `lag`), and the messages of all partitions
-of a replica go to the disk together (see `group_insert`).
+Records that follow from messages are written later (see `write_behind`), and the messages of all partitions of a
+replica go to disk together (see `group_insert`).
 
-Crash or failure between any two steps: nothing was acknowledged, so the commands come again, marked as redelivered, and
-are decided on what is on disk. Unique indexes turn every other surprise (a second writer, a resent message that memory
-does not know) into a Conflict, and that into the same path.
+Crash or failure between any two steps: nothing was acknowledged, so the broker redelivers the commands, which are then
+decided on the state on disk. Unique indexes turn every other surprise (a second writer, a resent message that memory
+does not know) into a WriteConflict, and so into the same path.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from chat_service.room_cache import RoomCache
 from chat_service.rooms import Room
 from chat_service.store import RoomStore
 from chat_service.typing_marks import TypingMarks, Typist
-from chat_service.write_behind import Lag
+from chat_service.write_behind import WriteBehind
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
@@ -54,11 +54,11 @@ _decoder = msgspec.json.Decoder(RoomCommands)
 
 @dataclass(slots=True)
 class _Job:
-    """A line and the command that it holds."""
+    """A line and its command. `expired`: the deadline had passed on arrival."""
 
     line: Line
     command: RoomCommands
-    expired: bool = False  # when it came
+    expired: bool = False
     wait_ms: int = 0
 
 
@@ -88,12 +88,12 @@ class Partition:
         self._clock_ms = clock_ms
         self._is_current = is_current
         self._typing = TypingMarks()
-        self._lag = Lag()
-        self._cache = RoomCache(store, presence, profiles, active_now, self._lag.add)
+        self._write_behind = WriteBehind()
+        self._cache = RoomCache(store, presence, profiles, active_now, self._write_behind.add)
         self._term: int | None = None  # taken with the first command after a start or a `forget`
 
     async def handle(self, lines: list[Line]) -> None:
-        """Commit a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
+        """Commit a batch: the handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
         started_s = time.perf_counter()
         jobs = self._read(lines)
         if not jobs:
@@ -111,7 +111,7 @@ class Partition:
         self._cache.forget()
 
     def _read(self, lines: list[Line]) -> list[_Job]:
-        """The lines' commands, but those that come late for the first time: their callers have given up."""
+        """Return the jobs of the lines, without first deliveries that are late: their callers have given up."""
         now_ms = self._clock_ms()
         jobs: list[_Job] = []
         for line in lines:
@@ -126,7 +126,7 @@ class Partition:
         return jobs
 
     async def _charge(self, jobs: list[_Job]) -> None:
-        """Count messages towards their senders' rates, once: a verdict stays with its line over every try."""
+        """Count messages towards their senders' rates, once: the verdict stays with the line over all tries."""
         sends = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and not job.expired]
         due = [job for job in sends if job.line.verdict is None and not job.line.redelivered]
         if due:
@@ -137,22 +137,22 @@ class Partition:
             job.wait_ms = job.line.verdict or 0
 
     def _check_current(self) -> None:
-        """Raises Unavailable when the lease has run out: the partition may be another's by now."""
+        """Raise Unavailable when the lease has expired: the partition may belong to another replica."""
         if not self._is_current():
             self.forget()
-            raise Unavailable("the lease of this replica has run out")
+            raise Unavailable("the lease of this replica has expired")
 
     async def catch_up(self) -> None:
-        """Write what lags behind. What cannot be written now is written later."""
-        posts, marks = self._lag.take(self._lag.rooms())
+        """Write the records that lag behind. What cannot be written now is written later."""
+        posts, marks = self._write_behind.take(self._write_behind.rooms())
         try:
             await self._store.put_read_marks(marks)
             await self._store.advance_rooms(posts)
         except BaseException as error:
-            self._lag.put_back(posts, marks)
+            self._write_behind.put_back(posts, marks)
             if not isinstance(error, Unavailable):
                 raise
-            log.warning("records_lag", reason=str(error), rooms=len(posts))
+            log.warning("write_behind_delayed", reason=str(error), rooms=len(posts))
 
     async def _commit(self, jobs: list[_Job]) -> None:
         redelivered = any(job.line.redelivered for job in jobs)
@@ -164,12 +164,12 @@ class Partition:
                 log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
                 redelivered = True
-            # Two writers of the same rooms, in step, could take one room each from the other again and again.
+            # Without a random pause, two writers in step could keep taking rooms from each other.
             await asyncio.sleep(attempt * random.uniform(0, CONFLICT_PAUSE_S))  # noqa: S311 - no secret
         raise WriteConflict(f"still in conflict after {CONFLICTS_MAX} tries")
 
     async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> None:
-        """Load, decide, write, answer, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""
+        """Load, decide, write, answer, deliver. On failure forget the rooms: the disk decides."""
         now_ms = self._clock_ms()
         room_ids = {job.command.room_id for job in jobs}
         try:
@@ -205,8 +205,10 @@ class Partition:
         self._cache.release(states)
 
     async def _take_over(self) -> int:
-        """The term of this owner. It is taken before anything is loaded: what an earlier one has not written by then,
-        because it froze, it can write no more, where this one has written."""
+        """Return this owner's term, taken before anything is loaded.
+
+        `term` is a fencing token: a frozen former owner cannot write a membership that this one has written.
+        """
         if self._term is None:
             generation = self._cache.generation
             term = await self._store.take_over(self._number)
@@ -216,8 +218,10 @@ class Partition:
         return self._term
 
     def _hold_on(self, jobs: list[_Job], states: dict[str, RoomState], changes: Changes) -> None:
-        """Write the memberships too that commands which came before, to an owner that perhaps is frozen over them,
-        leave as they are: a record of this term is what its write will fail at, if it thaws."""
+        """Rewrite memberships touched by redelivered commands even when unchanged.
+
+        Stamping our term on them fences off a former owner that froze over these commands and thaws later.
+        """
         for job in jobs:
             state = states[job.command.room_id]
             if job.line.redelivered and state.room is not None and requirements_of(job.command).writes_members:
@@ -228,7 +232,7 @@ class Partition:
     # Writing --------------------------------------------------------------------------------------------------------
 
     async def _write(self, changes: Changes, term: int) -> None:
-        """In this order a crash leaves nothing that the next load does not put right (see `_load_rooms`)."""
+        """Write in this order, so that the next load repairs whatever a crash leaves (see `RoomCache`)."""
         self._check_current()
         await self._store.put_members(changes.members, term)
         if fresh := [key for key, member in changes.members.items() if member is not None]:
@@ -237,23 +241,26 @@ class Partition:
         now_ms = self._clock_ms()
         await asyncio.gather(
             self._inserts.insert(changes.messages, self._check_current),
-            self._store.touch_rooms(self._lag.touch(posted_to, now_ms), now_ms),
+            self._store.touch_rooms(self._write_behind.touch(posted_to, now_ms), now_ms),
         )
-        self._lag.note(changes.messages)
+        self._write_behind.note(changes.messages)
         if changes.rooms or changes.read_marks:
             self._check_current()
             await self._write_records(changes.rooms, changes.read_marks)
         metrics.MESSAGES_STORED.inc(len(changes.messages))
 
     async def _write_records(self, rooms: Mapping[str, Room], read_marks: dict[tuple[str, str], int]) -> None:
-        """A room's record may not be ahead of its senders' read marks: these can then be told no more."""
-        posts, marks = self._lag.take(rooms)
+        """Write rooms after the read marks of their senders.
+
+        A room's record that is ahead of them would hide that they lag behind.
+        """
+        posts, marks = self._write_behind.take(rooms)
         try:
             await self._store.put_read_marks(read_marks)
             await self._store.put_read_marks(marks)
             await self._store.put_rooms(rooms.values())
         except BaseException:
-            self._lag.put_back(posts, marks)
+            self._write_behind.put_back(posts, marks)
             raise
 
     async def _write_recounted(self, states: dict[str, RoomState], changes: Changes) -> None:
@@ -270,7 +277,7 @@ class Partition:
     def _typing_deliveries(
         self, jobs: list[_Job], changes: Changes, states: dict[str, RoomState], now_ms: int
     ) -> list[Delivery]:
-        """Of the typing marks that were allowed, those that the room's others are to be told."""
+        """Return the deliveries of the permitted typing marks that are due."""
         deliveries: list[Delivery] = []
         for job, answer in zip(jobs, changes.answers, strict=True):
             if isinstance(answer, TypingMark):
@@ -281,12 +288,12 @@ class Partition:
         return deliveries
 
     async def leave_typing(self) -> None:
-        """Tell that nobody types any more, as far as this partition has told that they do. Raises Unavailable."""
+        """End the typing that this partition announced. Raises Unavailable."""
         for typist in self._typing.all_shown():
             await confirmed(self._publish(typing_deliveries(typist, is_typing=False)))
 
     async def end_typing(self) -> None:
-        """Tell of those who have stopped typing without saying so. Raises Unavailable."""
+        """End the typing of users that stopped without saying so. Raises Unavailable."""
         for typist in self._typing.ended(self._clock_ms()):
             await confirmed(self._publish(typing_deliveries(typist, is_typing=False)))
 
@@ -317,7 +324,7 @@ def _outcome(answer: Answer) -> str:
 
 
 def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
-    """`chat:typing` for the others: by the room's channel, or straight to the other user of a direct room."""
+    """Return the `chat:typing` deliveries for the others, on the room's channel or on a direct partner's."""
     mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
     data = frame("chat:typing", mark)
     if typist.direct is None:

@@ -1,7 +1,7 @@
-"""How people are shown: the token's claims, or the last `user.updated` event if that came after the token.
+"""Users' profiles: the token's claims, or the last `user.updated` event if it is newer than the token.
 
-The event is stored by one replica (`chat.users`); every replica also hears it on a queue of its own, and brings what it
-remembers up to date.
+One replica stores the event (`chat.users`). Every replica also receives it on a queue of its own and updates its
+memory.
 """
 
 from collections import OrderedDict
@@ -26,7 +26,7 @@ Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
-    """The data of `user.updated`; what is absent stays as it was."""
+    """The data of `user.updated`; absent fields stay unchanged."""
 
     user_id: Id
     first_name: Name | None = None
@@ -35,7 +35,7 @@ class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Profiles:
-    """Profiles by user, remembered, at most 50,000."""
+    """Profiles by user. Bound: 50,000 in memory."""
 
     def __init__(self, store: ProfileStore, node_id: str, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class Profiles:
         self.queue = QueueSpec(f"chat.users.{node_id}", {"x-expires": QUEUE_EXPIRES_MS}, ((EVENTS, USER_UPDATED),))
 
     async def load(self, user_ids: Collection[str]) -> None:
-        """Have the profiles of these users ready for `of`. Raises Unavailable."""
+        """Make the profiles of these users ready for `of`. Raises Unavailable."""
         unknown = [user_id for user_id in user_ids if user_id not in self._remembered]
         if not unknown:
             return
@@ -55,7 +55,7 @@ class Profiles:
             self._remembered.popitem(last=False)
 
     def of(self, caller: Caller) -> UserProfile:
-        """The profile to show for a caller."""
+        """Return the profile to show for a caller."""
         stored = self._remembered.get(caller.user_id)
         claims = caller.profile
         if stored is None or (claims != UserProfile() and caller.issued_at_ms > stored.updated_at_ms):
@@ -63,7 +63,7 @@ class Profiles:
         return stored.over(claims)
 
     async def write(self, lines: list[Line]) -> None:
-        """Store updates. The handler on `chat.users`, where one replica is active. Raises Unavailable."""
+        """Store updates: the handler of `chat.users`, which one replica consumes. Raises Unavailable."""
         for line in lines:
             if (read := _read(line, self._clock_ms())) is not None:
                 user_id, update = read
@@ -71,17 +71,17 @@ class Profiles:
                 await self._store.put(user_id, before.updated(update))
 
     async def learn(self, lines: list[Line]) -> None:
-        """Bring what is remembered up to date. The handler on this replica's own queue. Raises Unavailable."""
+        """Update the memory: the handler of this replica's own queue. Raises Unavailable."""
         for line in lines:
             if (read := _read(line, self._clock_ms())) is not None:
                 user_id, update = read
                 await self.load([user_id])
                 self._remembered[user_id] = (self._remembered[user_id] or Stored()).updated(update)
-            line.rejected = None  # the other queue's handler has rejected it
+            line.rejected = None  # the handler of `chat.users` rejects it
 
 
 def _read(line: Line, now_ms: int) -> tuple[str, Stored] | None:
-    """The user and the update that a line tells of; None for other events, and the line rejected if it is no event."""
+    """Return the user and the update of a line; None for other events. Rejects a line without a valid event."""
     try:
         event = decode_event(line.body)
         if event.type != USER_UPDATED:

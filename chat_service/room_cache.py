@@ -1,6 +1,6 @@
-"""The rooms that a partition holds in memory, and how they get there.
+"""The rooms that a partition holds in memory, and their loading.
 
-Bound: 5,000 rooms, the least recently used leave first; a room's members are dropped when they exceed 20,000.
+Bound: 5,000 rooms, the least recently used leave first; a room with over 20,000 members in memory drops them.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""What chat_service keeps in MongoDB, and every query it makes. The only module of it that knows the driver.
+"""Rooms and messages in MongoDB. `RoomStore` adds them to the memberships of `MemberStore`.
 
-Collections: `rooms` (`_id` room id), `members` (`_id` room id/user id; who was removed stays as `removed`), `messages`
-(`_id` message id; `sentAs` makes a clientMessageId unique), `partitions` (`_id` its number; `term` counts its owners).
-Times are integers, milliseconds since 1970.
+Collections: `rooms` (`_id` room id), `messages` (`_id` message id; `sentAs` makes a clientMessageId unique),
+`partitions` (`_id` its number; `term` counts its owners), and `members` (see `member_store`). Times are integers,
+milliseconds since 1970. Only the `*store` modules of this service know the driver.
 
 MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
 of them with a range at most, or if the filter is a single `$in`. Queries and indexes suit both: see `narrowed`, and the
@@ -51,7 +51,10 @@ class InsertConflict(WriteConflict):
 
 
 class RoomStore(MemberStore):
-    """Reads and writes of rooms, members and messages. Every method raises Unavailable when the database is away."""
+    """Reads and writes of rooms, members and messages.
+
+    Every method raises Unavailable when the database is unavailable.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -62,7 +65,7 @@ class RoomStore(MemberStore):
     # For the writer -------------------------------------------------------------------------------------------------
 
     async def take_over(self, partition: int) -> int:
-        """A term for a new owner of a partition: higher than those of all before it. Raises Conflict."""
+        """Return a term for a new owner of a partition, above all earlier ones. Raises StaleOwner."""
         try:
             with translated():
                 if await self._partitions.find_one({"_id": partition}) is None:
@@ -71,19 +74,19 @@ class RoomStore(MemberStore):
                     {"_id": partition}, {"$inc": {"term": 1}}, upsert=True, return_document=ReturnDocument.AFTER
                 )
         except DuplicateKeyError as error:
-            raise StaleOwner("the partition was taken over for the first time by another replica") from error
+            raise StaleOwner("another replica was the first to take the partition over") from error
         return int(document["term"])
 
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
-        """The rooms that exist, deleted ones too."""
+        """Return the rooms that exist, including deleted ones."""
         with translated():
             found = await self._rooms.find({"_id": {"$in": list(room_ids)}}).to_list(None)
         return {document["_id"]: to_room(document) for document in found}
 
     async def recount(self, room: Room) -> list[Post]:
-        """Set what follows from messages and members to what these say; returns the messages beyond the record.
+        """Set the fields that follow from messages and members, and return the messages beyond the record.
 
-        Looks only at those: a room is never written before its messages.
+        Reads only those: a room is never written before its messages.
         """
         beyond, count = await asyncio.gather(self.posts_beyond(room), self.count(room.id))
         room.member_count = count
@@ -91,13 +94,13 @@ class RoomStore(MemberStore):
         return beyond
 
     async def messages_by_id(self, message_ids: Collection[str]) -> list[Message]:
-        """Those of the messages that are stored."""
+        """Return the messages that are stored."""
         with translated():
             found = await self._messages.find({"_id": {"$in": list(message_ids)}}).to_list(None)
         return [to_message(document) for document in found]
 
     async def messages_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
-        """Those of (room id, user id, clientMessageId) that are stored."""
+        """Return the messages that are stored, by (room id, user id, clientMessageId)."""
         wanted = [sent_as(*key) for key in keys]
         if not wanted:
             return []
@@ -106,9 +109,9 @@ class RoomStore(MemberStore):
         return [to_message(document) for document in found]
 
     async def insert_messages(self, messages: Sequence[Message]) -> None:
-        """Insert in order, stopping at the first that is already there, so that no seq stays empty.
+        """Insert in order, up to the first that is stored already, so that seqs have no gap.
 
-        Raises Conflict then: what came before it is stored, the rest is not.
+        Raises InsertConflict then: the messages before it are stored, the rest are not.
         """
         if not messages:
             return
@@ -122,28 +125,28 @@ class RoomStore(MemberStore):
             raise
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:
-        """Move rooms forward to their newest messages; they never go back. Can be done again, by anyone."""
+        """Move rooms forward to their newest messages, never back. Idempotent, by any process."""
         if posts:
             writes = [UpdateOne({"_id": post.room_id}, {"$max": progress_of(post)}) for post in posts]
             with translated():
                 await self._rooms.bulk_write(writes, ordered=False)
 
     async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
-        """Move rooms to the top of the lists. Can be done again, and for a message that does not come about."""
+        """Move rooms to the top of the lists. Idempotent; harmless if the message is never stored."""
         if room_ids:
             writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
             with translated():
                 await self._rooms.bulk_write(writes, ordered=False)
 
     async def posts_beyond(self, room: Room) -> list[Post]:
-        """The messages that the room's record does not know of yet, oldest first."""
+        """Return the messages that the room's record does not know yet, oldest first."""
         beyond = {"roomId": room.id, "seq": {"$gt": room.last_seq}}
         with translated():
             found = await self._messages.find(beyond, _POST).sort("seq", ASCENDING).to_list(None)
         return [to_post(room, document) for document in found]
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
-        """The rooms whose records tell of a message since then."""
+        """Return the rooms whose records show a message since then."""
         with translated():
             found = await asyncio.gather(
                 *(
@@ -156,7 +159,7 @@ class RoomStore(MemberStore):
         return [to_room(document) for documents in found for document in documents]
 
     async def put_rooms(self, rooms: Collection[Room]) -> None:
-        """Write rooms, each over the version it was read at. Raises Conflict if another writer was there."""
+        """Write rooms, each over the version that was read. Raises StaleOwner after another writer."""
         if not rooms:
             return
         writes = []
@@ -168,14 +171,14 @@ class RoomStore(MemberStore):
             with translated():
                 result = await self._rooms.bulk_write(writes, ordered=False)
         except (BulkWriteError, DuplicateKeyError) as error:
-            raise StaleOwner("a room was made twice") from error
+            raise StaleOwner("another writer made the room") from error
         if result.matched_count + len(result.upserted_ids or {}) < len(rooms):
-            raise StaleOwner("a room has been written by another writer")
+            raise StaleOwner("another writer has written the room")
         for room in rooms:
             room.version += 1
 
     async def purge(self, room_id: str) -> None:
-        """Remove a deleted room's messages and members, a thousand at a time, then the room. Can be done again."""
+        """Remove a deleted room's messages and members, a thousand at a time, then the room. Idempotent."""
         room = (await self.rooms([room_id])).get(room_id)
         if room is None or not room.deleted:
             return
@@ -189,7 +192,7 @@ class RoomStore(MemberStore):
             await self._rooms.delete_one({"_id": room_id, "version": room.version})
 
     async def deleted_rooms(self) -> list[str]:
-        """Rooms that wait to be purged."""
+        """Return the rooms that wait to be purged."""
         with translated():
             found = await self._rooms.find({"deleted": True}, {"_id": 1}).to_list(None)
         return [document["_id"] for document in found]
@@ -197,7 +200,7 @@ class RoomStore(MemberStore):
     # For the readers ------------------------------------------------------------------------------------------------
 
     async def direct_rooms_since(self, user_ids: Collection[str], at_ms: int, limit: int) -> list[Room]:
-        """The direct rooms of these users whose records tell of a message since then, `limit` at most."""
+        """Return at most `limit` direct rooms of these users whose records show a message since then."""
         indexed = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
         chosen = narrowed(indexed, {"direct": {"$in": list(user_ids)}})
         with translated():
@@ -205,7 +208,10 @@ class RoomStore(MemberStore):
         return [to_room(document) for document in found]
 
     async def posts_since(self, room: Room, at_ms: int, most: int) -> list[Post]:
-        """Of the room's last `most` messages those since then, oldest first; of newer ones than its record, all."""
+        """Return the posts since then among the room's last `most`, oldest first.
+
+        Posts beyond the room's record are always considered.
+        """
         newest = {"roomId": room.id, "seq": {"$gt": room.last_seq - most}}
         chosen = narrowed(newest, {"createdAtMs": {"$gte": at_ms}})
         with translated():
@@ -213,9 +219,9 @@ class RoomStore(MemberStore):
         return [to_post(room, document) for document in found]
 
     async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:
-        """Public rooms, most recently active first, from the one at `skip` on, and the count of all.
+        """Return public rooms, most recently active first, from position `skip` on, and their total.
 
-        Of those only whose names have, for each of `words`, a word that starts with it.
+        With `words`, only rooms whose name has for each of them a word with that prefix.
         """
         chosen = narrowed({"deleted": False, "type": RoomType.PUBLIC.value}, _word_filter(words))
         page: list[Document] = [{"$sort": _NEWEST}, {"$skip": skip}, {"$limit": limit}]
@@ -227,7 +233,7 @@ class RoomStore(MemberStore):
         return [to_room(document) for document in found], counted[0]["n"] if counted else 0
 
     async def rooms_among(self, room_ids: Collection[str], types: Collection[str], words: Sequence[str]) -> list[Room]:
-        """Of these rooms those of the given types, most recently active first."""
+        """Return those of the rooms that have one of the types, most recently active first."""
         further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
         chosen = narrowed({"_id": {"$in": list(room_ids)}}, further)
         with translated():
@@ -235,7 +241,7 @@ class RoomStore(MemberStore):
         return [to_room(document) for document in found]
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[Message]:
-        """The messages with `first` ≤ seq ≤ `last`, oldest first."""
+        """Return the messages with `first` ≤ seq ≤ `last`, oldest first."""
         with translated():
             cursor = self._messages.find({"roomId": room_id, "seq": {"$gte": first, "$lte": last}})
             found = await cursor.sort("seq", ASCENDING).to_list(None)
@@ -243,5 +249,5 @@ class RoomStore(MemberStore):
 
 
 def _word_filter(words: Sequence[str]) -> Document:
-    # Words are made of word characters only (rooms.words_of), so nothing in them means anything to a pattern.
+    # Words hold word characters only (rooms.words_of), so none of them is special in a pattern.
     return {"$and": [{"words": {"$regex": f"^{word}"}} for word in words]} if words else {}

@@ -1,7 +1,7 @@
-"""One process at a time owns the symbols; the others stand by, and one of them takes over within the lease's length.
+"""The ownership of the symbols: one process serves, and a stand-by takes over within the lease's length.
 
-A process that cannot renew its lease in time stops taking ticks, and goes on if it still holds the lease when the
-database is back. If it does not, it lets go of everything and stands by.
+A process that cannot renew its lease in time stops taking ticks. If it still holds the lease when the database is back,
+it continues; otherwise it drops everything and stands by.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 
 
 class Ownership:
-    """Takes the lease, holds it while `serve` runs, gives it up."""
+    """Takes the lease, holds it while `serve` runs, and releases it."""
 
     def __init__(
         self, store: MarketStore, node_id: str, length_s: float, clock_s: Callable[[], float] = time.monotonic
@@ -33,22 +33,22 @@ class Ownership:
         self._watch = LeaseMonitor(length_s)
         self._held_until_s = 0.0
         metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - clock_s(), 0.0))
-        self.is_serving = False  # set by `serve` once it answers
+        self.is_serving = False  # set by `serve` once it answers queries
 
     def owns(self) -> bool:
-        """Whether no other process can own the symbols now."""
+        """Return whether no other process can own the symbols now."""
         return self._clock_s() < self._held_until_s
 
     async def readiness(self) -> str | None:
-        """None when this process serves, or stands by for one that does; else the reason."""
+        """Return None when this process serves, or stands by for a live owner; else the reason."""
         if self.is_serving or self._watch.owner_lives:
             return None
         return "market: no process serves the symbols yet"
 
     async def run(self, stop: asyncio.Event, serve: Serve) -> None:
-        """Run `serve(term, ended)` for every term that this process owns, until `stop` is set.
+        """Run `serve(term, ended)` for each term that this process owns, until `stop` is set.
 
-        `serve` has to return soon once `ended` is set: by `stop`, or because the lease is lost.
+        `serve` must return soon after `ended` is set, by `stop` or because the lease is lost.
         """
         while (term := await self._take(stop)) is not None:
             log.info("symbols_taken", term=term)
@@ -70,7 +70,7 @@ class Ownership:
             log.info("symbols_released", term=term)
 
     async def _take(self, stop: asyncio.Event) -> int | None:
-        """Wait for the lease. None when stopped meanwhile."""
+        """Wait for the lease and return its term; None when stopped before."""
         while not stop.is_set():
             try:
                 seen = await self._store.lease()
@@ -81,7 +81,7 @@ class Ownership:
                         self._held_until_s = asked_s + self._length_s
                         return taken.term
             except Unavailable as error:
-                log.warning("lease_not_seen", reason=str(error))
+                log.warning("lease_not_read", reason=str(error))
             await _sleep(stop, self._beat_s)
         return None
 

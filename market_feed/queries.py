@@ -1,4 +1,4 @@
-"""The answers to the queries of gateways: from memory, and for older candles from the database."""
+"""The answers to gateways' queries: from memory, and for older candles from the database."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -27,7 +27,7 @@ TIME_MAX_MS = 10**15 - 1
 
 
 class MarketQueryHandler:
-    """Answers each query of `MarketQueries`."""
+    """Answers `MarketQueries`."""
 
     def __init__(self, market: Market, journal: Journal, store: MarketStore, clock_ms: Callable[[], int]) -> None:
         self._market = market
@@ -36,7 +36,7 @@ class MarketQueryHandler:
         self._clock_ms = clock_ms
 
     async def answer(self, query: MarketQueries) -> Prices | Symbols | Candles:
-        """The reply's data. Raises Refusal, Unavailable."""
+        """Return the reply to one query. Raises Refusal and Unavailable."""
         match query:
             case GetPrices():
                 return self._prices(query.symbols)
@@ -71,7 +71,7 @@ class MarketQueryHandler:
         from_ms = max(query.from_ms or 0, 0)
         to_ms = min(TIME_MAX_MS if query.to_ms is None else query.to_ms, TIME_MAX_MS)
         newest = query.from_ms is None
-        before = self._market.book.held(query.symbol, query.interval)  # one of them may be written and let go meanwhile
+        before = self._market.book.held(query.symbol, query.interval)  # some may be written during the read
         stored = await self._store.candles(query.symbol, query.interval, from_ms, to_ms, query.limit, newest=newest)
         found = {**before, **{candle.open_ms: candle for candle in stored}}
         found |= self._market.book.held(query.symbol, query.interval)

@@ -1,4 +1,4 @@
-"""Everything that gateways ask, each to its desk."""
+"""All queries of gateways, dispatched to the handler of their subject."""
 
 import msgspec
 
@@ -24,7 +24,7 @@ class NotifierQueryHandler:
         self._revocations = revocations
 
     async def answer(self, query: NotifierQueries) -> msgspec.Struct:
-        """The reply to one query."""
+        """Return the reply to one query."""
         if isinstance(query, InboxQueries):
             return await self._inboxes.answer(query)
         if isinstance(query, AlertQueries):

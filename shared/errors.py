@@ -8,8 +8,7 @@ RealtimeError
 │   └── StaleOwner    the fencing token of a newer owner rejected the write
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Two leaves stand elsewhere: `chat_service.store.InsertConflict` (a WriteConflict) and
-`shared.protocol.client_frames.FrameRefused` (a Refusal).
+Two leaves stand elsewhere: `chat_service.store.InsertConflict` and `shared.protocol.client_frames.FrameRefused`.
 """
 
 from collections.abc import Sequence

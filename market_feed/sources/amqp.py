@@ -1,4 +1,4 @@
-"""Ticks that internal services publish: `market.tick` events from `realtime.events`, one tick or an array of them."""
+"""Ticks from internal services: `market.tick` events of `realtime.events`, with one tick or an array of them."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ PROBLEMS_SHOWN = 5
 
 
 class TickEvents:
-    """Takes the lines of the queue `market.ticks` in."""
+    """Handles the lines of the queue `market.ticks`."""
 
     def __init__(self, sink: TickSink, stale_s: float, clock_ms: Callable[[], int]) -> None:
         self._sink = sink
@@ -24,10 +24,10 @@ class TickEvents:
         self._source = Source(NAME, stale_s)
 
     async def handle(self, lines: list[Line]) -> None:
-        """Count a batch, and return once it is in the journal. The handler of `Bus.consume`.
+        """Apply a batch, and return once it is in the journal: the handler of `Bus.consume`.
 
-        An event whose ticks are bad in part goes to realtime.dead once, with their numbers; its other ticks count. An
-        event that was seen before counts no more.
+        An event with some bad ticks goes to realtime.dead once, with their numbers; its good ticks count. A duplicate
+        event does not count again.
         """
         self._sink.check_open()
         received_ms = self._clock_ms()
@@ -50,7 +50,9 @@ class TickEvents:
         good = event.ticks
         if not all(self._sink.has_room_for(tick.symbol) for tick in good):
             problems.extend(
-                f"symbol: {t.symbol!r} is one too many" for t in good if not self._sink.has_room_for(t.symbol)
+                f"symbol: {t.symbol!r} is beyond the symbol limit"
+                for t in good
+                if not self._sink.has_room_for(t.symbol)
             )
             good = [tick for tick in good if self._sink.has_room_for(tick.symbol)]
         if problems:

@@ -1,7 +1,7 @@
-"""Ticks from CSV files, at the pace of their own times, n times as fast, or as fast as they can be kept.
+"""Ticks from CSV files: in real time, n times as fast, or as fast as they can be stored.
 
-Ticks keep the times of the file. How far a file was read is kept together with its ticks: a restart goes on behind the
-last tick that counts, and a file that was read to its end is not read again; a changed file is another file.
+Ticks keep the times of the file. The position in a file is stored together with its ticks: a restart continues behind
+the last tick that counts, and a finished file is not replayed again. A changed file is another file.
 """
 
 import asyncio
@@ -26,22 +26,22 @@ log = logs.get(__name__)
 
 TICKS_AT_ONCE = 2000
 TICKS_A_ROW_MAX = 4
-STEP_ROWS = 1000  # what the length of a candle is found from
+STEP_ROWS = 1000  # rows that determine the length of a candle
 BAD_ROWS_LOGGED = 100
-RETRY_PAUSE_S = 0.5
+RETRY_S = 0.5
 
 Speed = float | Literal["full"]
 
 
 class Numbered(NamedTuple):
-    """A tick and its number in the file, which a later reading of the same file gives it again."""
+    """A tick and its number in the file, which is the same in every reading."""
 
     number: int
     tick: Tick
 
 
 class CsvReplay:
-    """Replays one file. A malformed row is named by its line, counted and skipped; the rest goes on."""
+    """Replays one file. A malformed row is logged with its line number, counted and skipped."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class CsvReplay:
         self._bad = 0
 
     async def run(self) -> None:
-        """Replay the file from where it was left, once."""
+        """Replay the file once, from its stored position."""
         try:
             self._name = await asyncio.to_thread(self._identify)
             done = self._sink.position_of(self._name)
@@ -78,7 +78,7 @@ class CsvReplay:
             log.info("replay_finished", file=self._path.name, bad_rows=self._bad)
 
     async def _run_paced(self, ticks: Iterator[Numbered], speed: float) -> None:
-        """Hand over together what is due by now, then wait for the next."""
+        """Apply all ticks that are due, then wait for the next."""
         started_s = time.monotonic()
         first_ms: int | None = None
         due: list[Numbered] = []
@@ -96,7 +96,7 @@ class CsvReplay:
             await self._take(due)
 
     async def _take(self, chunk: list[Numbered]) -> None:
-        """Hand ticks over, and wait for the disk so that it sets the pace. Tries until it succeeds."""
+        """Apply ticks and wait for the disk, which sets the pace. Retries until it succeeds."""
         position = Position(self._name, chunk[-1].number)
         ticks = [numbered.tick for numbered in chunk]
         while True:
@@ -104,13 +104,13 @@ class CsvReplay:
                 self._sink.take(self._source, ticks, position=position)
                 break
             except Unavailable:
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await asyncio.sleep(RETRY_S)
         while True:
             try:
                 await self._sink.keep_up()
                 break
             except Unavailable:
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await asyncio.sleep(RETRY_S)
 
     def _identify(self) -> str:
         with self._path.open("rb") as file:
@@ -126,7 +126,7 @@ class CsvReplay:
                 try:
                     ticks = read_row(layout, row, self._symbol, lasts_ms, self._clock_ms())
                     if not self._sink.has_room_for(ticks[0].symbol):
-                        raise Malformed(f"symbol: {ticks[0].symbol!r} is one too many")
+                        raise Malformed(f"symbol: {ticks[0].symbol!r} is beyond the symbol limit")
                 except Malformed as error:
                     self._refuse(line, str(error))
                     continue
@@ -139,7 +139,7 @@ class CsvReplay:
             layout = self._header(rows)
             times: list[int] = []
             for _, row in islice(rows, STEP_ROWS):
-                with suppress(Malformed, IndexError):  # named when its turn comes
+                with suppress(Malformed, IndexError):  # reported when the row is replayed
                     times.append(read_time_ms(row[layout.time]))
             return candle_ms(times)
 
@@ -158,7 +158,10 @@ class CsvReplay:
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The line number and the columns of each row. A quote does not reach over lines: one stray sign costs one row."""
+    """Yield the line number and the columns of each row.
+
+    A quote does not span lines, so a stray one costs one row.
+    """
     for line, row in enumerate(csv.reader(file, quoting=csv.QUOTE_NONE), 1):
         if row:
             yield line, [column.strip().strip('"') for column in row]

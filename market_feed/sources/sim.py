@@ -1,7 +1,7 @@
 """A simulated market: seeded random walks at realistic levels. For development, demonstrations and tests.
 
-The walk is geometric, pulled gently back to its level, so that prices stay plausible for years. Ticks come at random
-moments, on the average at the set rate. A symbol that another source moves is left to it until its price is stale.
+The walk is geometric with a gentle pull back to its level, so that prices stay plausible for years. Ticks arrive at
+random moments, at the set average rate. A symbol that another source moves is left alone until its price is stale.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ PULL_PER_YEAR = 4.0  # how fast a deviation from the level decays
 
 
 class Instrument(NamedTuple):
-    """How a symbol behaves: `volatility` is a year's, `spread` in price units, `lot` the typical volume of a trade."""
+    """The behaviour of a symbol: annual `volatility`, `spread` in price units, `lot` as the typical trade volume."""
 
     symbol: str
     level: float
@@ -52,7 +52,7 @@ _BY_SYMBOL = {instrument.symbol: instrument for instrument in INSTRUMENTS}
 
 
 def instrument_of(symbol: str) -> Instrument:
-    """The symbol's instrument; a plain one for a symbol that this list does not know."""
+    """Return the symbol's instrument, or a plain one for an unknown symbol."""
     return _BY_SYMBOL.get(symbol) or Instrument(symbol, 100.00, 2, 0.30, 0.02, 100)
 
 
@@ -65,7 +65,7 @@ class Walk:
         self._price = start
 
     def step(self, elapsed_s: float, rate_per_s: float, at_ms: int) -> list[Tick]:
-        """The ticks of the time that has passed; all carry `at_ms`."""
+        """Return the ticks of the elapsed time; all carry `at_ms`."""
         count = int(elapsed_s * rate_per_s + self._random.random())
         return [self._tick(1 / rate_per_s, at_ms) for _ in range(count)]
 
@@ -86,7 +86,7 @@ class Walk:
 
 
 class Simulation:
-    """Runs a walk for each symbol, from its last known price on."""
+    """Runs a walk per symbol, from its last known price."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Simulation:
         ]
 
     async def run(self) -> None:
-        """Tick for ever."""
+        """Make ticks until cancelled."""
         before_s = time.monotonic()
         while True:
             await asyncio.sleep(STEP_S)

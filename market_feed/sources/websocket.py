@@ -1,4 +1,4 @@
-"""Ticks from an upstream WebSocket feed: connect, subscribe, read; and again, with backoff, when it ends or stalls."""
+"""Ticks from an upstream WebSocket feed: connect, subscribe, read; reconnect with backoff when it ends or stalls."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ BAD_LOGGED_PER_CONNECTION = 10
 
 
 class WebSocketFeed:
-    """One upstream feed. What it sends while the database is away is skipped: it cannot wait."""
+    """One upstream feed. It cannot wait, so its ticks are skipped while the database is unavailable."""
 
     def __init__(self, sink: TickSink, spec: FeedSpec, clock_ms: Callable[[], int]) -> None:
         self._sink = sink
@@ -37,7 +37,7 @@ class WebSocketFeed:
         self._bad = 0
 
     async def run(self) -> None:
-        """Stay connected, for ever."""
+        """Stay connected until cancelled."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         connected = metrics.UPSTREAM_CONNECTED.labels(self._source.name)
         async with aiohttp.ClientSession() as session:
@@ -58,7 +58,7 @@ class WebSocketFeed:
                 await asyncio.sleep(pause_s)
 
     async def _stay(self, session: aiohttp.ClientSession) -> None:
-        """Connect and subscribe, then read until it ends. Raises Unavailable."""
+        """Connect and subscribe, then read until the connection ends. Raises Unavailable."""
         spec = self._spec
         try:
             async with asyncio.timeout(spec.connect_timeout_s):
@@ -98,7 +98,7 @@ class WebSocketFeed:
         keys: list[bytes] = []
         for tick, tick_id in ((entry.tick, entry.id) for entry in read):
             if not self._sink.has_room_for(tick.symbol):
-                self._refuse(f"symbol: {tick.symbol!r} is one too many")
+                self._refuse(f"symbol: {tick.symbol!r} is beyond the symbol limit")
                 continue
             if tick_id is not None:
                 key = short_event_key(self._source.name, f"{tick.symbol} {tick_id}")
@@ -114,4 +114,4 @@ class WebSocketFeed:
         metrics.TICKS_BAD.labels(self._source.name).inc()
         self._bad += 1
         if self._bad <= BAD_LOGGED_PER_CONNECTION:
-            log.warning("upstream_garbage", feed=self._spec.name, reason=problem[:300])
+            log.warning("upstream_frame_invalid", feed=self._spec.name, reason=problem[:300])

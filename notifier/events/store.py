@@ -1,10 +1,10 @@
-"""Events in MongoDB, and what all stores of notifier share. The driver is known in the `store` modules only.
+"""Events in MongoDB: the collection `events`, `_id` the event key.
 
-Collection `events`: `_id` event key; whether it is `done`, and for inboxes its notice, once for all its users. An event
-is known for 7 days, and its notice for as long as it stands in inboxes.
+A document holds whether the event is `done`, and for inboxes its notice, once for all users. An event is known for 7
+days, and its notice for as long as it stands in inboxes.
 
-Times are integers, milliseconds since 1970; only `expiresAt` is a date, as the server removes by it. Every operation is
-bounded, by 1,000 documents or so: one that took longer than its deadline would never succeed.
+Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one. Every
+operation of notifier's stores is bounded (`shared.mongo.AT_ONCE`). Only the `store` modules know the driver.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,32 +22,32 @@ INDEXES: Indexes = {"events": [IndexModel([("expiresAt", ASCENDING)], expireAfte
 
 
 class EventStore:
-    """What is known of events. Every method raises Unavailable when the database is away."""
+    """Reads and writes of events. Every method raises Unavailable when the database is unavailable."""
 
     def __init__(self, database: Database, notification_ttl_days: int) -> None:
         self._events = database["events"]
         self._ttl_ms = notification_ttl_days * MILLISECONDS_PER_DAY
 
     async def records(self, keys: Collection[str]) -> dict[str, Record]:
-        """What is known of these events."""
+        """Return what is known of these events."""
         with translated():
             found = await self._events.find({"_id": {"$in": list(keys)}}).to_list(None)
         return {document["_id"]: _to_record(document) for document in found}
 
     async def insert_records(self, records: Sequence[Record], now_ms: int) -> None:
-        """Note that these events are begun. Raises Conflict if one is known already."""
+        """Note that these events are begun. Raises WriteConflict if one is known already."""
         if records:
             with conflicting("an event is known already"), translated():
                 await self._events.insert_many([self._from_record(record, now_ms) for record in records], ordered=False)
 
     async def mark_done(self, keys: Collection[str]) -> None:
-        """Note that these events are delivered: they are passed over from now on."""
+        """Note that these events are delivered, so that they are skipped from now on."""
         if keys:
             with translated():
                 await self._events.update_many({"_id": {"$in": list(keys)}}, {"$set": {"done": True}})
 
     async def notices(self, keys: Collection[str]) -> dict[str, Notice]:
-        """The notices of events that went to inboxes."""
+        """Return the notices of events that went to inboxes."""
         records = await self.records(keys)
         return {key: record.notice for key, record in records.items() if record.notice is not None}
 

@@ -1,7 +1,7 @@
-"""What stands against a user: revoked tokens, bans. Pure; source: protocol.md, «Events from internal services».
+"""Revoked tokens and bans. Pure; docs/internal-events.md describes the events.
 
-`user.revoked` `{userId}`: tokens issued before it no longer count. `user.banned` `{userId, until?}`: nobody connects as
-that user until then (RFC 3339), or ever when it does not say; a later event overrides, one that is over ends the ban.
+`user.revoked` `{userId}` revokes all tokens issued before it. `user.banned` `{userId, until?}` bans the user until then
+(RFC 3339), or for ever without `until`; a later event overrides, and a time in the past ends the ban.
 """
 
 import msgspec
@@ -16,7 +16,7 @@ REVOCATION_TYPES = frozenset({USER_REVOKED, USER_BANNED})
 
 
 class RevocationEvent(msgspec.Struct, frozen=True):
-    """One event against a user. `banned_until_ms` None: it revokes what was issued before `at_ms`."""
+    """One event against a user. Without `banned_until_ms` it revokes the tokens issued before `at_ms`."""
 
     key: str
     at_ms: int
@@ -38,7 +38,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
-    """The verdict that an event brings. Raises Malformed with the field and the reason."""
+    """Return the revocation event. Raises Malformed, which names the field and the reason."""
     if event.type not in REVOCATION_TYPES:
         raise Malformed(f"type: {event.type} needs the routing key {event.type}")
     try:
@@ -51,7 +51,7 @@ def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
 
 
 def apply(verdict: RevocationEvent, standing: Revocation | None, version: int) -> Revocation:
-    """The standing of the verdict's user from now on. Applied twice, it is the same but for the version."""
+    """Return the user's revocation after the event. Idempotent but for the version."""
     before = standing or Revocation(user_id=verdict.user_id, version=0)
     if verdict.banned_until_ms is None:
         issued_before_ms = max(before.issued_before_ms, verdict.at_ms)

@@ -1,4 +1,4 @@
-"""Standings in MongoDB: the collection `standings`, `_id` the user id. Gone when nothing can be left of them."""
+"""Revocations in MongoDB: the collection `standings`, `_id` the user id. The server removes those without effect."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,9 +17,9 @@ INDEXES: Indexes = {
 
 
 class RevocationStore:
-    """Reads and writes of standings. Every method raises Unavailable when the database is away.
+    """Reads and writes of revocations. Every method raises Unavailable when the database is unavailable.
 
-    They are kept for `revocation_ttl_days`, which is to be longer than any token lives; bans longer.
+    A revocation is kept for `revocation_ttl_days`, which must exceed the life of any token; a ban is kept longer.
     """
 
     def __init__(self, database: Database, revocation_ttl_days: int) -> None:
@@ -27,43 +27,43 @@ class RevocationStore:
         self._ttl_ms = revocation_ttl_days * MILLISECONDS_PER_DAY
 
     async def revocations(self, user_ids: Collection[str]) -> dict[str, Revocation]:
-        """What stands against these users."""
+        """Return the revocations of these users."""
         with translated():
             found = await self._revocations.find({"_id": {"$in": list(user_ids)}}).to_list(None)
         return {document["_id"]: _to_revocation(document) for document in found}
 
     async def highest_version(self) -> int:
-        """The highest version that is kept."""
+        """Return the highest stored version."""
         with translated():
             newest = await self._revocations.find_one({}, {"version": 1}, sort=[("version", DESCENDING)])
         return newest["version"] if newest else 0
 
-    async def put(self, standings: Sequence[Revocation], now_ms: int) -> None:
-        """Write standings as they now are. Raises Conflict when another has given out their versions."""
+    async def put(self, revocations: Sequence[Revocation], now_ms: int) -> None:
+        """Write revocations as they are now. Raises WriteConflict when another writer used their versions."""
         writes = [
-            ReplaceOne({"_id": one.user_id}, self._from_revocation(one, now_ms), upsert=True) for one in standings
+            ReplaceOne({"_id": one.user_id}, self._from_revocation(one, now_ms), upsert=True) for one in revocations
         ]
         if writes:
-            with conflicting("a version of a standing was given out twice"), translated():
+            with conflicting("a version was used twice"), translated():
                 await self._revocations.bulk_write(writes)
 
     async def after(self, version: int, limit: int) -> list[Revocation]:
-        """Standings with a higher version, lowest first."""
+        """Return the revocations with a higher version, lowest first."""
         with translated():
             found = self._revocations.find({"version": {"$gt": version}}).sort("version", ASCENDING).limit(limit)
             documents = await found.to_list(None)
         return [_to_revocation(document) for document in documents]
 
-    def _from_revocation(self, standing: Revocation, now_ms: int) -> Document:
+    def _from_revocation(self, revocation: Revocation, now_ms: int) -> Document:
         document: Document = {
-            "_id": standing.user_id,
-            "version": standing.version,
-            "issuedBeforeMs": standing.issued_before_ms,
-            "bannedUntilMs": standing.banned_until_ms,
+            "_id": revocation.user_id,
+            "version": revocation.version,
+            "issuedBeforeMs": revocation.issued_before_ms,
+            "bannedUntilMs": revocation.banned_until_ms,
         }
-        if standing.banned_until_ms == FOR_EVER_MS:
+        if revocation.banned_until_ms == FOR_EVER_MS:
             return document
-        return document | {"expiresAt": date(max(now_ms, standing.banned_until_ms) + self._ttl_ms)}
+        return document | {"expiresAt": date(max(now_ms, revocation.banned_until_ms) + self._ttl_ms)}
 
 
 def _to_revocation(document: Document) -> Revocation:

@@ -133,7 +133,7 @@ async def test_a_command_that_comes_twice_makes_one_alert(desk: Desk, user: str,
 async def test_a_user_has_so_many_active_alerts_and_no_more(desk: Desk, user: str, symbol: str) -> None:
     for price in (1.0, 2.0, 3.0):
         await create(desk, user, symbol, price)
-    with pytest.raises(Refusal, match="more than 3 active alerts") as refusal:
+    with pytest.raises(Refusal, match="at most 3 active alerts") as refusal:
         await create(desk, user, symbol, 4.0)
     assert refusal.value.code is ErrorCode.VALIDATION
     await desk.tick(symbol, 1.0)

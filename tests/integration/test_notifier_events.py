@@ -128,7 +128,7 @@ async def test_the_same_event_twice_in_one_body_is_told_once(desk: Desk, user: s
         (b"\xff\xfe\x00", "a.b", "not valid JSON"),
         (b'{"data":' + b'{"a":' * 50_000, "a.b", "not valid JSON"),
         (b"{}", "a.b", "is missing"),
-        (cloud_event("e", "a.b", {}), "a.b", "audience: is missing, and a.b has none of its own"),
+        (cloud_event("e", "a.b", {}), "a.b", "audience: is missing, and a.b has no default"),
         (cloud_event("e", "a.b", {}, audience="team:x"), "a.b", "audience: must be"),
         (cloud_event("e", "a.b", {"t": "x" * 300_000}, audience="all"), "a.b", "data: is larger than"),
         (cloud_event("e", "a.b", {}, audience="users:" + ",".join(map(str, range(10_001)))), "a.b", "10001 users"),

@@ -87,11 +87,11 @@ def test_the_named_audience_counts_and_else_that_of_the_type(
 @pytest.mark.parametrize(
     ("given_event", "expected"),
     [
-        (event("order.filled"), "audience: is missing, and order.filled has none of its own"),
-        (event("post.created"), "data.communityId: is missing, and no audience is given"),
-        (event("post.created", {"communityId": 7}), "data.communityId: is not an id, and no audience is given"),
-        (event("notification.created", {"userId": "a b"}), "data.userId: is not an id, and no audience is given"),
-        (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and no audience is given"),
+        (event("order.filled"), "audience: is missing, and order.filled has no default"),
+        (event("post.created"), "data.communityId: is missing, and there is no audience"),
+        (event("post.created", {"communityId": 7}), "data.communityId: is not an id, and there is no audience"),
+        (event("notification.created", {"userId": "a b"}), "data.userId: is not an id, and there is no audience"),
+        (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and there is no audience"),
     ],
 )
 def test_no_audience_is_refused_with_the_reason(given_event: CloudEvent, expected: str) -> None:
