@@ -1,6 +1,6 @@
 """A partition on the real database, under random commands, crashes between any two steps, and a second writer.
 
-The bus stands at its seam, `Publisher`: what is delivered and answered is kept, and a fault can strike there as well.
+The bus is replaced at its seam, `Publisher`, which records deliveries and replies; a fault can strike there as well.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ _examples = itertools.count(1)
 
 @dataclass(frozen=True)
 class Act:
-    """A command to be: `what` on `room` by or on `user`. `is_hasty`: its deadline passes before a redelivery."""
+    """A future command: `what` on `room` by or on `user`. `is_hasty`: its deadline passes before a redelivery."""
 
     what: str
     room: int
@@ -77,10 +77,10 @@ class Act:
 
 @dataclass(frozen=True)
 class Turn:
-    """A batch. `fails_at`: the step at which its replica fails; past the last step: after it, before the acks.
+    """A batch. `fails_at`: the step at which its replica fails; beyond the last step, it fails before the acks.
 
-    `dies`: with all of its memory; else the same partition is given the lines again. `again`: the acks were lost.
-    `replica`, and `both` of them at once, matter where there are two.
+    `dies`: the replica loses its memory; otherwise the same partition gets the lines again. `again`: the acks are lost.
+    `replica`, and `both` of them at once, matter in tests with two.
     """
 
     acts: tuple[Act, ...]
@@ -122,7 +122,7 @@ plans = st.lists(turns, min_size=2, max_size=7)
 
 
 class CommitCrash(Exception):
-    """The process, or what it needs, is gone at this step."""
+    """The process, or a dependency, is gone at this step."""
 
 
 class Fuse:
@@ -147,7 +147,7 @@ class Fuse:
             raise CommitCrash
 
     async def around(self, write: Callable[[Sequence[T]], Awaitable[None]], what: Sequence[T]) -> None:
-        """A write that may not be begun, be half done, or be done and not known to be."""
+        """Write, with a failure before, halfway or after."""
         self.step()
         half = len(what) // 2
         try:
@@ -160,7 +160,7 @@ class Fuse:
 
 
 class FaultyRooms(RoomStore):
-    """The real store, with a fault between its writes."""
+    """The real store, with faults between its writes."""
 
     def __init__(self, database: Database, fuse: Fuse) -> None:
         super().__init__(database)
@@ -189,7 +189,7 @@ class FaultyRooms(RoomStore):
 
 
 class FreezingRooms(RoomStore):
-    """The real store of a process that freezes behind the look at its lease, before it writes memberships."""
+    """The real store of a process that freezes after its lease check, before it writes memberships."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -213,7 +213,7 @@ class FaultyPresence(PresenceStore):
 
 
 class Recorder(PublisherStub):
-    """The bus as a partition sees it: keeps what leaves. A delivery may have left although its confirm fails."""
+    """The bus as a partition sees it. A delivery may have left although its confirm fails."""
 
     def __init__(self, fuse: Fuse) -> None:
         self._fuse = fuse
@@ -264,7 +264,7 @@ class PartitionWorld:
         rooms: RoomStore | None = None,
         is_current: Callable[[], bool] = lambda: True,
     ) -> Partition:
-        """The partition of a replica that has just started; or another one of a replica, with its `inserts`."""
+        """Return the partition of a fresh replica, or another one of a replica with its `inserts`."""
         rates = RateLimiter(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
         rooms = rooms or FaultyRooms(self.database, self.fuse)
         return Partition(
@@ -329,7 +329,7 @@ class PartitionWorld:
                 raise AssertionError(act.what)
 
     async def handle(self, partition: Partition, lines: list[Line], fails_at: int | None = None) -> bool:
-        """Give a batch to a partition; returns whether it may be acknowledged. If not, the lines come again."""
+        """Handle a batch, and return whether it may be acknowledged. Otherwise its lines are redelivered."""
         self.now_ms += TICK_MS
         self.fuse.arm(fails_at)
         try:
@@ -346,14 +346,14 @@ class PartitionWorld:
         return not failed
 
     async def check_logs(self) -> dict[str, list[Message]]:
-        """At any moment each log on disk is 1, 2, 3, …"""
+        """Check that each log on disk is 1, 2, 3, … at this moment."""
         logs = {room: await self.store.messages_between(room, 0, 2**31) for room in self.rooms}
         for log in logs.values():
             assert [message.seq for message in log] == list(range(1, len(log) + 1))
         return logs
 
     async def check(self) -> dict[str, list[Message]]:
-        """When every line has been acknowledged: logs, acks, deliveries, counts. Returns the logs."""
+        """Check logs, acks, deliveries and counts after the last acknowledgement. Returns the logs."""
         logs = await self.check_logs()
         stored = {message.id: message for log in logs.values() for message in log}
         assert len(stored) == sum(map(len, logs.values()))
@@ -419,8 +419,8 @@ bounded = settings(
 
 @bounded
 @given(plan=plans)
-async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Database, plan: list[Turn]) -> None:
-    """One owner after another, as the broker's single active consumer has it: the log is in the queue's order."""
+async def test_crash_at_any_step_keeps_log_consistent(database: Database, plan: list[Turn]) -> None:
+    """One owner follows another, as with single active consumer: the log has the queue's order."""
     world = PartitionWorld(database)
     partition = world.partition()
     unacknowledged: list[Line] = []
@@ -448,10 +448,8 @@ async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Da
 
 @bounded
 @given(plan=plans)
-async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
-    database: Database, plan: list[Turn]
-) -> None:
-    """While ownership moves: the replaced writer runs on with what it remembers, or with the very same lines."""
+async def test_concurrent_and_stale_writers_keep_one_log(database: Database, plan: list[Turn]) -> None:
+    """The replaced writer continues with its old memory, or with the very same lines."""
     world = PartitionWorld(database)
     replicas = [world.partition(), world.partition()]
     unacknowledged: list[Line] = []
@@ -476,7 +474,7 @@ async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
     await world.check()
 
 
-async def test_stale_writer_finds_that_it_lost_and_goes_on_behind_the_other(database: Database) -> None:
+async def test_stale_writer_conflicts_and_continues_behind_the_other(database: Database) -> None:
     world = PartitionWorld(database)
     old, new = world.partition(), world.partition()
     assert await world.handle(old, world.lines(CREATE_BOTH))
@@ -497,10 +495,10 @@ async def test_stale_writer_finds_that_it_lost_and_goes_on_behind_the_other(data
         ("add", ("add",), {"ann", "ben", "cat"}),
     ],
 )
-async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
+async def test_frozen_owner_undoes_nothing_of_its_successor(
     database: Database, frozen: str, next_owner: tuple[str, ...], members: set[str]
 ) -> None:
-    """The next one gets the command that was in hand again, and then others."""
+    """The successor gets the command in hand again, and then others."""
     world = PartitionWorld(database)
     store, has_lease = FreezingRooms(database), True
     old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
@@ -523,8 +521,8 @@ async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
     assert total == len(members) == (await world.store.rooms([room]))[room].member_count
 
 
-async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(database: Database) -> None:
-    """The next one gets the post that would have joined cat again, but too late to do it."""
+async def test_frozen_owner_adds_nobody_to_room_made_private(database: Database) -> None:
+    """The successor gets the message that would have joined cat again, but too late."""
     world = PartitionWorld(database)
     store, has_lease = FreezingRooms(database), True
     old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
@@ -550,7 +548,7 @@ async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(da
     assert (await world.store.rooms([room]))[room].member_count == 1
 
 
-async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(database: Database) -> None:
+async def test_resent_message_is_found_by_new_replica(database: Database) -> None:
     world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     for _ in range(3):
@@ -561,7 +559,7 @@ async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(datab
     assert [ack.repeated for ack in acks] == [False, True, True]
 
 
-async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_given_up(database: Database) -> None:
+async def test_stored_message_is_delivered_after_its_deadline(database: Database) -> None:
     world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     stored, unstored = (world.lines([Act("send", PUBLIC, "ann", is_hasty=True)]) for _ in range(2))
@@ -574,7 +572,7 @@ async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_gi
     assert [message.id for message in log] == [next(iter(world.sent))]
 
 
-async def test_memberships_from_before_there_were_terms_go_on(database: Database) -> None:
+async def test_memberships_without_terms_are_migrated(database: Database) -> None:
     world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     await database["partitions"].delete_many({})

@@ -1,4 +1,4 @@
-"""Every step of notifier's commits fails once, before or after it has taken effect: doing it again puts all right."""
+"""Every step of notifier's commits fails once, before or after it took effect; a retry repairs everything."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ DAYS = 30
 
 
 class StepFaults:
-    """Counts steps; the one of the given number raises Unavailable, before or after it has taken effect."""
+    """Counts steps; the one of the given number raises Unavailable, before or after it took effect."""
 
     def __init__(self, number: int, *, after: bool) -> None:
         self.number = number
@@ -48,7 +48,7 @@ class StepFaults:
         return self.steps == self.number
 
     def around(self, store: Any) -> Any:
-        """The store, each of whose calls is a step."""
+        """Return the store with every call as a step."""
         return _Faulty(store, self)
 
 
@@ -73,7 +73,7 @@ class _Faulty:
 
 
 class StepBroker(PublisherStub):
-    """Takes lines and confirms them; each is a step."""
+    """Accepts lines and confirms them; each is a step."""
 
     def __init__(self, faults: StepFaults) -> None:
         self.deliveries: list[Delivery] = []
@@ -120,8 +120,8 @@ EVENTS = [
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_events(database: Database, *, after: bool) -> None:
-    """One database for all: each number of a step brings events of its own."""
+async def test_events_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
+    """All steps share one database; each step number has events of its own."""
     failed = 0
     for number in range(1, STEPS_MAX):
         users = {name: f"{name}-{number}" for name in ("ann", "bob", "cid")}
@@ -151,7 +151,7 @@ async def test_events(database: Database, *, after: bool) -> None:
 
 
 async def _all_told(broker: StepBroker, store: InboxStore, users: dict[str, str]) -> list[str]:
-    """What is wrong with what was told and kept."""
+    """Return what is wrong with the deliveries and the stored entries."""
     wrong: list[str] = []
     wanted: dict[str, list[int | None]] = {"ann": [None, 2, 4], "bob": [2, 4], "cid": [2]}
     for name, expected in wanted.items():
@@ -174,7 +174,7 @@ async def _all_told(broker: StepBroker, store: InboxStore, users: dict[str, str]
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_verdicts(database: Database, *, after: bool) -> None:
+async def test_revocations_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
     failed = 0
     for number in range(1, STEPS_MAX):
         user = f"mallory-{number}"
@@ -210,7 +210,7 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
     assert versions == sorted(set(versions))
 
 
-async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(database: Database) -> None:
+async def test_repeated_revocation_keeps_time_of_first_try(database: Database) -> None:
     clock = [NOW_MS]
     store, broker = RevocationStore(database, DAYS), StepBroker(StepFaults(1, after=False))
     standings = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
@@ -223,7 +223,7 @@ async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(datab
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_alerts(database: Database, *, after: bool) -> None:
+async def test_alerts_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
     failed = 0
     for number in range(1, STEPS_MAX):
         store = AlertStore(database, DAYS)
@@ -258,7 +258,7 @@ async def test_alerts(database: Database, *, after: bool) -> None:
     assert failed > 5
 
 
-async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database) -> None:
+async def test_ticks_without_alerts_cost_no_query(database: Database) -> None:
     faults = StepFaults(0, after=False)
     watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), StepBroker(faults), lambda: NOW_MS)
     body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
@@ -268,8 +268,8 @@ async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database)
     assert faults.steps == loaded > 0
 
 
-async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database: Database) -> None:
-    """As when a consumer that was cut off goes on for a while beside its successor."""
+async def test_concurrent_writers_leave_no_gap(database: Database) -> None:
+    """A consumer that was cut off continues for a while beside its successor."""
     broker = StepBroker(StepFaults(0, after=False))
     events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
     writers = [EventConsumer(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
@@ -288,7 +288,7 @@ async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database:
         assert len({entry.key for entry in kept}) == 60
 
 
-async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Database) -> None:
+async def test_seqs_are_not_reused_after_expiry(database: Database) -> None:
     broker = StepBroker(StepFaults(0, after=False))
     entries = InboxStore(database, DAYS)
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(6)]
@@ -303,7 +303,7 @@ async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Dat
     assert [entry.seq for entry in await entries.entries_between("bob", 0, 100)] == [4, 5, 6]
 
 
-async def test_heads_are_right_for_short_and_long_inboxes_together(database: Database) -> None:
+async def test_heads_are_correct_for_short_and_long_inboxes(database: Database) -> None:
     store = InboxStore(database, DAYS)
     lengths = {f"u{number}": number % 40 for number in range(400)}  # more in all than one look takes
     entries = [

@@ -1,4 +1,4 @@
-"""What room commands change: who may do what, and that no crash or repeat spoils a room's log."""
+"""Decisions on room commands: permissions, outcomes, and consistency over crashes and redeliveries."""
 
 import copy
 import itertools
@@ -73,7 +73,7 @@ def on_room(kind: type[Any], by: str, /, **fields: Any) -> Any:
 
 
 class ChatRoom:
-    """One room as its partition holds it in memory."""
+    """One room in its partition's memory."""
 
     def __init__(self, kind: str = "public", members: tuple[str, ...] = (CREATOR, MEMBER)) -> None:
         self.kind = kind
@@ -92,7 +92,7 @@ class ChatRoom:
         return self.state.room
 
     def ask(self, command: RoomCommands, **circumstances: Any) -> Any:
-        """Decide one command; returns the answer, and keeps the changes."""
+        """Decide one command, keep the changes and return the answer."""
         for user_id in users_of(command):
             self.state.members.setdefault(user_id, None)
         if isinstance(command, AddMember):
@@ -104,7 +104,7 @@ class ChatRoom:
         return answer
 
     def refused(self, command: RoomCommands, **circumstances: Any) -> ErrorCode:
-        """Decide a command that is to be refused, and see that it changes nothing."""
+        """Decide a command that must be refused, and check that nothing changes."""
         before = copy.deepcopy((self.state.room, self.state.members))
         answer = self.ask(command, **circumstances)
         assert isinstance(answer, Refusal), answer
@@ -116,12 +116,12 @@ class ChatRoom:
         return answer.code
 
     def deliveries(self, kind: DeliveryClass | None = None) -> list[tuple[str, str, dict[str, Any]]]:
-        """Channel, key and frame (as JSON) of what is delivered."""
+        """Return channel, key and frame (as JSON) of each delivery."""
         chosen = (item for item in self.changes.deliveries if kind in (None, item.kind))
         return [(item.channel, item.key, json.loads(item.frame)) for item in chosen]
 
     def frames(self) -> list[str]:
-        """The types of the client frames that are delivered."""
+        """Return the types of the delivered client frames."""
         return [frame["type"] for _, _, frame in self.deliveries() if "type" in frame]
 
     def active(self) -> set[str]:
@@ -184,7 +184,7 @@ def cases() -> Iterator[tuple[str, str, str, ErrorCode | None]]:
 
 
 @pytest.mark.parametrize(("kind", "user", "command", "expected"), list(cases()))
-def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode | None) -> None:
+def test_permissions_of_each_command(kind: str, user: str, command: str, expected: ErrorCode | None) -> None:
     chat = ChatRoom(kind)
     asked = COMMANDS[command](user)
     if expected is None:
@@ -196,7 +196,7 @@ def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("user", [STRANGER, MEMBER, CREATOR, ADMIN])
 @pytest.mark.parametrize("kind", ["public", "private"])
-def test_a_deleted_room_is_there_for_nobody(kind: str, user: str, command: str) -> None:
+def test_deleted_room_exists_for_nobody(kind: str, user: str, command: str) -> None:
     chat = ChatRoom(kind)
     assert chat.ask(on_room(DeleteRoom, CREATOR)) == Gone(id=ROOM)
     assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
@@ -204,13 +204,13 @@ def test_a_deleted_room_is_there_for_nobody(kind: str, user: str, command: str) 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("user", [STRANGER, ADMIN])
-def test_a_room_that_never_was_is_there_for_nobody(user: str, command: str) -> None:
+def test_unknown_room_exists_for_nobody(user: str, command: str) -> None:
     chat = ChatRoom()
     chat.states[ROOM] = RoomState(None)
     assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
 
 
-def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
+def test_stranger_cannot_tell_private_room_from_missing_one() -> None:
     private, none = ChatRoom("private"), ChatRoom()
     none.states[ROOM] = RoomState(None)
     for command in COMMANDS.values():
@@ -221,7 +221,7 @@ def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
 # Rooms --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
+def test_new_room_has_creator_and_invited_members() -> None:
     chat = ChatRoom("group", members=("b", CREATOR, "c"))
     assert isinstance(chat.created, RoomView)
     assert (chat.created.member_count, chat.created.is_member, chat.created.created_by) == (3, True, CREATOR)
@@ -230,7 +230,7 @@ def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
     assert roles == {CREATOR: Role.CREATOR, "b": Role.MEMBER, "c": Role.MEMBER}
 
 
-def test_a_room_created_twice_is_created_once() -> None:
+def test_create_is_idempotent() -> None:
     chat = ChatRoom()
     again = on_room(CreateRoom, CREATOR, name="Other", description="", type="private", member_ids=("x",))
     answer = chat.ask(again, redelivered=True)
@@ -238,7 +238,7 @@ def test_a_room_created_twice_is_created_once() -> None:
     assert_nothing_changed(chat.changes)
 
 
-def test_an_update_changes_what_is_given() -> None:
+def test_update_changes_only_given_fields() -> None:
     chat = ChatRoom()
     answer = chat.ask(on_room(UpdateRoom, CREATOR, description="about gold"))
     assert (answer.name, answer.description, answer.type) == ("Gold", "about gold", "public")
@@ -254,7 +254,7 @@ def test_an_update_changes_what_is_given() -> None:
     ]
 
 
-def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
+def test_room_that_stops_being_public_rechecks_subscribers() -> None:
     chat = ChatRoom()
     chat.ask(on_room(UpdateRoom, CREATOR, type="private"))
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "recheck", {})]
@@ -263,7 +263,7 @@ def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
     assert chat.deliveries(CONTROL) == []
 
 
-def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
+def test_delete_sends_control_delivery_and_survives_redelivery() -> None:
     chat = ChatRoom()
     command = on_room(DeleteRoom, ADMIN)
     assert chat.ask(command) == Gone(id=ROOM)
@@ -272,7 +272,7 @@ def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "deleted", {})]
 
 
-def test_a_subscriber_learns_where_the_room_stands() -> None:
+def test_subscribe_returns_head_of_room() -> None:
     chat = ChatRoom()
     for _ in range(3):
         chat.ask(send(MEMBER))
@@ -284,7 +284,7 @@ def test_a_subscriber_learns_where_the_room_stands() -> None:
 # Members ------------------------------------------------------------------------------------------------------------
 
 
-def test_joining_and_leaving_count_once() -> None:
+def test_join_and_leave_change_count_once() -> None:
     chat = ChatRoom()
     for _ in range(2):
         assert chat.ask(on_room(JoinRoom, STRANGER)).member_count == 3
@@ -295,7 +295,7 @@ def test_joining_and_leaving_count_once() -> None:
     assert chat.frames() == []
 
 
-def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
+def test_join_and_leave_are_announced_with_member_count() -> None:
     chat = ChatRoom()
     chat.ask(on_room(JoinRoom, STRANGER), profile=UserProfile(first_name="Jo"))
     ((channel, _, frame),) = chat.deliveries()
@@ -309,7 +309,7 @@ def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
     )
 
 
-def test_who_leaves_a_private_room_stops_hearing_it_and_may_come_back() -> None:
+def test_member_who_leaves_private_room_is_evicted_and_may_rejoin() -> None:
     chat = ChatRoom("private")
     chat.ask(on_room(LeaveRoom, MEMBER))
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
@@ -317,7 +317,7 @@ def test_who_leaves_a_private_room_stops_hearing_it_and_may_come_back() -> None:
     assert chat.ask(on_room(JoinRoom, MEMBER)).member_count == 2
 
 
-def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
+def test_removed_member_is_evicted_and_may_not_rejoin() -> None:
     chat = ChatRoom("private")
     assert chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER)) == Gone(id=MEMBER)
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
@@ -326,7 +326,7 @@ def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
     assert chat.refused(on_room(JoinRoom, MEMBER)) is NOT_FOUND
 
 
-def test_removing_who_has_left_does_not_count_twice() -> None:
+def test_removing_member_who_left_keeps_count() -> None:
     chat = ChatRoom("private")
     chat.ask(on_room(LeaveRoom, MEMBER))
     chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER))
@@ -334,7 +334,7 @@ def test_removing_who_has_left_does_not_count_twice() -> None:
     assert chat.refused(on_room(JoinRoom, MEMBER)) is NOT_FOUND
 
 
-def test_removing_who_is_no_member_is_not_found_unless_it_is_a_repeat() -> None:
+def test_removing_non_member_is_not_found_unless_redelivered() -> None:
     chat = ChatRoom()
     command = on_room(RemoveMember, CREATOR, user_id=STRANGER)
     assert chat.refused(command) is NOT_FOUND
@@ -342,7 +342,7 @@ def test_removing_who_is_no_member_is_not_found_unless_it_is_a_repeat() -> None:
     assert chat.room.member_count == 2
 
 
-def test_an_invited_user_is_a_member_once() -> None:
+def test_add_member_is_idempotent() -> None:
     chat = ChatRoom("private")
     for _ in range(2):
         view = chat.ask(on_room(AddMember, CREATOR, user_id="new"))
@@ -355,7 +355,7 @@ def test_an_invited_user_is_a_member_once() -> None:
 # Messages -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
+def test_message_is_numbered_stored_delivered_and_answered() -> None:
     chat = ChatRoom()
     profile = UserProfile(first_name="John")
     command = send(MEMBER, key="c1", text="bullish")
@@ -374,7 +374,7 @@ def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
     assert member.read_seq == 1
 
 
-def test_the_first_post_to_a_public_room_joins() -> None:
+def test_first_message_in_public_room_joins() -> None:
     chat = ChatRoom()
     chat.ask(send(STRANGER))
     assert chat.room.member_count == 3
@@ -382,7 +382,7 @@ def test_the_first_post_to_a_public_room_joins() -> None:
     assert chat.frames() == ["member:joined", "chat:message"]
 
 
-def test_the_same_client_message_id_is_the_same_message() -> None:
+def test_same_client_message_id_is_same_message() -> None:
     chat = ChatRoom()
     first = chat.ask(send(MEMBER, key="c1", text="one"))
     second = chat.ask(send(MEMBER, key="c1", text="two"))
@@ -390,25 +390,25 @@ def test_the_same_client_message_id_is_the_same_message() -> None:
     assert_nothing_changed(chat.changes)
 
 
-def test_client_message_ids_of_two_users_are_two() -> None:
+def test_client_message_ids_are_per_user() -> None:
     chat = ChatRoom()
     assert chat.ask(send(MEMBER, key="c1")).message.seq == 1
     assert chat.ask(send(CREATOR, key="c1")).message.seq == 2
 
 
-def test_messages_without_client_message_id_are_all_new() -> None:
+def test_message_without_client_message_id_is_always_new() -> None:
     chat = ChatRoom()
     assert [chat.ask(send(MEMBER)).message.seq for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_repeat_is_found_also_over_the_rate() -> None:
+def test_duplicate_is_found_above_rate_limit() -> None:
     chat = ChatRoom()
     chat.ask(send(MEMBER, key="c1"))
     assert chat.ask(send(MEMBER, key="c1"), wait_ms=500).repeated
     assert chat.refused(send(MEMBER, key="c2"), wait_ms=500) is ErrorCode.RATE_LIMITED
 
 
-def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
+def test_message_above_rate_limit_changes_nothing_and_says_when_to_retry() -> None:
     chat = ChatRoom()
     for user in (MEMBER, STRANGER):
         answer = chat.ask(send(user, key="c1"), wait_ms=1500)
@@ -419,7 +419,7 @@ def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
     assert not chat.ask(send(MEMBER, key="c1")).repeated
 
 
-def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> None:
+def test_stored_message_is_redelivered_under_its_seq() -> None:
     chat = ChatRoom()
     command = send(MEMBER, key="c1")
     chat.ask(command)
@@ -433,7 +433,7 @@ def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> 
     assert not chat.changes.messages
 
 
-def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_the_newest() -> None:
+def test_recent_messages_are_bounded_and_keep_newest() -> None:
     chat = ChatRoom()
     chat.state.recent = RecentMessages(max_count=3, max_bytes=1000)
     for number in range(4):
@@ -447,13 +447,13 @@ def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_t
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_whose_caller_has_given_up_is_passed_over(command: str) -> None:
+def test_expired_command_is_skipped(command: str) -> None:
     chat = ChatRoom()
     assert chat.ask(COMMANDS[command](CREATOR), expired=True) is None
     assert_nothing_changed(chat.changes)
 
 
-def test_a_late_message_that_is_not_stored_stays_unsent() -> None:
+def test_expired_message_that_is_not_stored_stays_unsent() -> None:
     chat = ChatRoom()
     assert chat.ask(send(MEMBER), expired=True, redelivered=True) is None
     assert_nothing_changed(chat.changes)
@@ -484,7 +484,7 @@ def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstan
     return changes.answers[0], changes
 
 
-def test_a_direct_message_makes_the_one_room_of_the_pair() -> None:
+def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
     assert [(item.channel, item.kind, item.seq, item.key) for item in changes.deliveries] == [
@@ -499,7 +499,7 @@ def test_a_direct_message_makes_the_one_room_of_the_pair() -> None:
     assert (room.member_count, room.type, room.direct) == (2, RoomType.PRIVATE, ("ann", "bob"))
 
 
-def test_a_direct_message_over_the_rate_makes_no_room() -> None:
+def test_direct_message_above_rate_limit_makes_no_room() -> None:
     states: dict[str, RoomState] = {}
     answer, changes = ask_direct(states, direct("ann", "bob"), wait_ms=10)
     assert answer.code is ErrorCode.RATE_LIMITED
@@ -507,7 +507,7 @@ def test_a_direct_message_over_the_rate_makes_no_room() -> None:
     assert states[DIRECT].room is None
 
 
-def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
+def test_direct_room_cannot_be_changed() -> None:
     states: dict[str, RoomState] = {}
     ask_direct(states, direct("ann", "bob"))
     codes: dict[str, set[ErrorCode]] = {}
@@ -532,7 +532,7 @@ def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
 # Read marks and typing ----------------------------------------------------------------------------------------------
 
 
-def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
+def test_read_mark_moves_forward_only_and_is_announced_once() -> None:
     chat = ChatRoom()
     for _ in range(5):
         chat.ask(send(CREATOR))
@@ -544,12 +544,12 @@ def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
     assert_nothing_changed(chat.changes)
 
 
-def test_a_read_mark_beyond_the_room_is_refused() -> None:
+def test_read_mark_beyond_last_message_is_refused() -> None:
     chat = ChatRoom()
     assert chat.refused(on_room(MarkRead, MEMBER, seq=1)) is ErrorCode.VALIDATION
 
 
-def test_a_large_room_is_not_told_of_read_marks() -> None:
+def test_large_room_does_not_broadcast_read_marks() -> None:
     chat = ChatRoom(members=tuple(f"u{number}" for number in range(100)))
     chat.ask(send(CREATOR))
     chat.ask(on_room(MarkRead, "u1", seq=1))
@@ -557,14 +557,14 @@ def test_a_large_room_is_not_told_of_read_marks() -> None:
     assert [channel for channel, _, _ in chat.deliveries()] == [user_channel("u1")]
 
 
-def test_typing_is_only_a_question_of_may() -> None:
+def test_typing_only_checks_permission() -> None:
     chat = ChatRoom()
     answer = chat.ask(on_room(SetTyping, MEMBER, is_typing=True))
     assert answer == TypingMark(chatroom_id=ROOM, user_id=MEMBER, is_typing=True)
     assert_nothing_changed(chat.changes)
 
 
-def test_answers_that_tell_of_presence_are_told_apart() -> None:
+def test_active_now_is_loaded_for_answers_that_show_it() -> None:
     shown = {name for name, make in COMMANDS.items() if requirements_of(make(CREATOR)).active_now}
     assert shown == {"subscribe", "join", "leave", "update", "add", "remove"}
 
@@ -577,12 +577,12 @@ class DecisionCrash(Exception):
 
 
 class ClientIdConflict(Exception):
-    """A clientMessageId is stored already, and memory did not know."""
+    """A clientMessageId is stored already, unknown to the memory."""
 
 
 @dataclass
 class ChatDisk:
-    """What is written, with the rules of its unique indexes."""
+    """The stored records, under the rules of the unique indexes."""
 
     rooms: dict[str, Room] = field(default_factory=dict)
     members: dict[tuple[str, str], Member] = field(default_factory=dict)
@@ -735,7 +735,7 @@ def build(drawn: tuple[str, Any, Any]) -> Any:
 
 
 def check_room(disk: ChatDisk, heard: list[Delivery], room_id: str) -> None:
-    """No gap, no duplicate, one order, in the log and on the wire; the count is that of the members."""
+    """Check for gaps, duplicates and order in the log and on the wire, and the member count."""
     room = disk.rooms.get(room_id)
     log = sorted((message for message in disk.messages if message.room_id == room_id), key=lambda item: item.seq)
     assert [message.seq for message in log] == list(range(1, len(log) + 1))
@@ -767,7 +767,9 @@ def check_room(disk: ChatDisk, heard: list[Delivery], room_id: str) -> None:
         ([("send", "ann", "c1"), ("leave", "ann", None)], None, "no repeat"),
     ]
 )
-def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]]) -> None:
+def test_crashes_and_redeliveries_keep_room_consistent(
+    drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]],
+) -> None:
     disk, heard = ChatDisk(), list[Delivery]()
     writer = Writer(disk, heard)
     writer.commit([build(("create", "creator", None))], redelivered=False, limited=set())

@@ -1,4 +1,4 @@
-"""What records do not say yet of stored messages: written as maxima, told from messages, lost by nobody."""
+"""Write-behind: maxima that follow from messages reach the records despite failures."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +14,14 @@ def post(seq: int, user_id: str = "ann", room_id: str = ROOM) -> Post:
     return Post(room_id, seq, user_id, 1_000 + seq)
 
 
-def test_a_quiet_room_moves_up_at_once_and_a_busy_one_each_half_second() -> None:
+def test_quiet_room_is_touched_at_once_and_busy_one_every_half_second() -> None:
     unwritten = WriteBehind()
     assert unwritten.touch([ROOM], 1_000) == {ROOM}
     assert unwritten.touch([ROOM, "room_2"], 1_000 + LAG_MS - 1) == {"room_2"}
     assert unwritten.touch([ROOM], 1_000 + LAG_MS) == {ROOM}
 
 
-def test_only_the_newest_of_a_room_and_of_each_sender_is_written() -> None:
+def test_only_newest_post_and_read_marks_are_written() -> None:
     unwritten = WriteBehind()
     for one in (post(1), post(2, "ben"), post(3), post(4, "ben")):
         unwritten.add(one)
@@ -29,7 +29,7 @@ def test_only_the_newest_of_a_room_and_of_each_sender_is_written() -> None:
     assert unwritten.take([ROOM]) == ([], {})
 
 
-def test_a_room_that_nothing_is_known_of_takes_nothing() -> None:
+def test_unknown_room_has_nothing_to_write() -> None:
     assert WriteBehind().take(["room_2"]) == ([], {})
 
 
@@ -39,7 +39,7 @@ posts = st.lists(
 
 
 @given(st.lists(st.tuples(posts, st.booleans(), st.booleans()), max_size=20))
-def test_whatever_fails_the_maxima_arrive(steps: list[tuple[list[Post], bool, bool]]) -> None:
+def test_maxima_are_written_despite_failures(steps: list[tuple[list[Post], bool, bool]]) -> None:
     unwritten = WriteBehind()
     told: list[Post] = []
     rooms: dict[str, int] = {}
@@ -61,7 +61,7 @@ def test_whatever_fails_the_maxima_arrive(steps: list[tuple[list[Post], bool, bo
     assert not unwritten.rooms()
 
 
-def test_records_that_are_read_are_caught_up_with_the_messages_beyond_them() -> None:
+def test_records_catch_up_with_messages_beyond_them() -> None:
     room = Room(
         id=ROOM,
         name="Gold",

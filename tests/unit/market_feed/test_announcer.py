@@ -1,4 +1,4 @@
-"""Announced ticks are kept until the broker has confirmed them, and sent again when it has not."""
+"""Announced ticks are kept until confirmed, and sent again after a failure."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ TICKS = [Tick("X", 1.5, 1000), Tick("Y", 2.5, 2000)]
 
 
 class AnnouncerBroker(PublisherStub):
-    """Takes lines; confirms them, refuses them, or leaves the confirm open."""
+    """Accepts lines, and confirms them, refuses them, or leaves the confirm open."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -46,7 +46,7 @@ async def test_line_carries_symbol_price_seq_and_time() -> None:
     broker.confirm_all()
 
 
-async def test_many_ticks_are_several_lines() -> None:
+async def test_many_ticks_are_split_into_lines() -> None:
     broker = AnnouncerBroker()
     Announcer(broker).announce(TICKS * 1200, list(range(2400)))
     counts = [len(msgspec.json.decode(line, type=AppliedTicks).ticks) for line in broker.lines]
@@ -54,7 +54,7 @@ async def test_many_ticks_are_several_lines() -> None:
     broker.confirm_all()
 
 
-async def test_confirmed_returns_once_what_was_sent_is_confirmed() -> None:
+async def test_confirmed_waits_for_all_confirms() -> None:
     broker = AnnouncerBroker()
     announcer = Announcer(broker)
     announcer.announce(TICKS, [1, 2])
@@ -64,7 +64,7 @@ async def test_confirmed_returns_once_what_was_sent_is_confirmed() -> None:
     assert len(broker.lines) == 1
 
 
-async def test_what_the_broker_did_not_take_is_sent_again() -> None:
+async def test_unconfirmed_lines_are_sent_again() -> None:
     broker = AnnouncerBroker()
     announcer = Announcer(broker)
     broker.is_unreachable = True

@@ -1,4 +1,4 @@
-"""The market's memory and its disk: after a crash at any moment, every event counts exactly once."""
+"""The market's memory and its disk: every event counts exactly once despite a crash at any moment."""
 
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,7 @@ MINUTE_MS = 60_000
 
 
 class MarketDisk:
-    """What is on disk, as plain values. A cut may get there in part: one candle, all candles and one group, or all."""
+    """The disk as plain values. A cut may reach it in part: one candle, all candles and one group, or all."""
 
     def __init__(self) -> None:
         self.journal: list[JournalBatch] = []
@@ -70,7 +70,7 @@ def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> 
 
 
 class CutStep(NamedTuple):
-    """A cut of which so much gets to the disk."""
+    """A cut, and how much of it reaches the disk."""
 
     parts: int
 
@@ -85,7 +85,7 @@ def take(market: Market, event: DeliveredQuote) -> None:
         market.take(event.ticks, event_keys=[event.key])
 
 
-def test_seqs_go_on_above_all_before_after_a_restart() -> None:
+def test_seqs_grow_over_restart() -> None:
     disk = MarketDisk()
     first = Market(1)
     (seq,) = first.take([Tick("X", 1.0, 1000)]).seqs
@@ -96,7 +96,7 @@ def test_seqs_go_on_above_all_before_after_a_restart() -> None:
     assert later > first.quotes["X"].seq > seq
 
 
-def test_restart_goes_on_with_everything_that_was_known() -> None:
+def test_restart_restores_state() -> None:
     disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
@@ -110,7 +110,7 @@ def test_restart_goes_on_with_everything_that_was_known() -> None:
     assert again.book.newest("X") == market.book.newest("X")
 
 
-def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> None:
+def test_journaled_event_does_not_count_again_after_crash() -> None:
     disk = MarketDisk()
     market = Market(1)
     event = DeliveredQuote(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
@@ -121,7 +121,7 @@ def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> No
     assert again.quotes["X"].volume == 5.0
 
 
-def test_position_of_a_source_is_kept_with_its_ticks() -> None:
+def test_source_position_is_stored_with_ticks() -> None:
     disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000)], position=Position("file", 7))
@@ -142,7 +142,7 @@ def test_stale_mark_survives_a_restart() -> None:
     assert recover(disk, 2).quotes["X"].stale
 
 
-def test_cut_holds_only_the_groups_that_changed() -> None:
+def test_cut_holds_only_changed_groups() -> None:
     market, disk = Market(1), MarketDisk()
     market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
     cut(market, disk, parts=3)
@@ -152,7 +152,7 @@ def test_cut_holds_only_the_groups_that_changed() -> None:
     assert set(market.cut().groups) == {1}
 
 
-def test_cut_is_complete_only_to_before_ticks_that_wait_for_their_candle() -> None:
+def test_cut_is_complete_before_deferred_ticks() -> None:
     market, disk = Market(1), MarketDisk()
     market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
     cut(market, disk, parts=3)
@@ -190,7 +190,7 @@ Operation = list[Tick] | Literal["commit", "settle", "crash"] | CutStep
 
 @settings(max_examples=300)
 @given(operations, st.integers(1, 2))
-def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operation], group_symbols: int) -> None:
+def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_symbols: int) -> None:
     disk, term = MarketDisk(), 1
     market = Market(term, group_symbols=group_symbols)
     events: list[DeliveredQuote] = []
