@@ -31,17 +31,17 @@ from chat_service.requirements import requirements_of, users_of
 from chat_service.room_cache import RoomCache
 from chat_service.rooms import Room
 from chat_service.store import RoomStore
-from chat_service.typing_marks import TypingMarks, Typist
+from chat_service.typing_marks import TypingMarks, Typist, typing_deliveries
 from chat_service.write_behind import WriteBehind
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery
 from shared.bus.publisher import Publisher
 from shared.bus.query_server import decode_command
 from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.errors import Refusal, StaleOwner, Unavailable, WriteConflict
-from shared.protocol.server_frames import TypingMark, frame
+from shared.protocol.server_frames import TypingMark
 from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
@@ -321,13 +321,3 @@ def _outcome(answer: Answer) -> str:
     if answer is None:
         return "expired"
     return answer.code if isinstance(answer, Refusal) else "ok"
-
-
-def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
-    """Return the `chat:typing` deliveries for the others, on the room's channel or on a direct partner's."""
-    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
-    data = frame("chat:typing", mark)
-    if typist.direct is None:
-        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
-    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
-    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]

@@ -114,7 +114,7 @@ class Presence:
 
     async def _settle(self, records: list[PresenceRecord]) -> None:
         """Notify the rooms of users whose status differs from the last notification."""
-        changed = [record for record in records if record.is_online != record.told_online]
+        changed = [record for record in records if record.is_online != record.announced_online]
         if changed:
             await self._store.mark_members(changed)
             audience = await self._store.channels_of([record.user_id for record in changed])

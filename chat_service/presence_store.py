@@ -28,11 +28,11 @@ INDEXES: Indexes = {
 
 
 class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's presence. `told_online` is what the rooms know; `unsettled_at_ms` is 0 when that is current."""
+    """A user's presence. `announced_online` is what the rooms know; `unsettled_at_ms` is 0 when that is current."""
 
     user_id: str
     is_online: bool
-    told_online: bool
+    announced_online: bool
     last_seen_at_ms: int | None
     unsettled_at_ms: int
 
@@ -114,10 +114,10 @@ class PresenceStore:
 
         Repeats the marks if a user's presence changes in the meantime.
         """
-        told: dict[str, bool] | None = None
+        marked: dict[str, bool] | None = None
         users = {user_id for _, user_id in members}
-        while (now := {user: record.is_online for user, record in (await self.records(users)).items()}) != told:
-            told = now
+        while (now := {user: record.is_online for user, record in (await self.records(users)).items()}) != marked:
+            marked = now
             for is_online in (True, False):
                 some = [(room, user) for room, user in members if now.get(user, False) is is_online]
                 await self._members.mark_members(some, is_online=is_online)
@@ -177,7 +177,7 @@ def _to_record(document: Document) -> PresenceRecord:
     return PresenceRecord(
         user_id=document["_id"],
         is_online=bool(document.get("nodes")),
-        told_online=document.get("toldOnline", False),
+        announced_online=document.get("toldOnline", False),
         last_seen_at_ms=document.get("lastSeenAtMs"),
         unsettled_at_ms=document.get("unsettledAtMs", 0),
     )

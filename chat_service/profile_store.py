@@ -8,7 +8,7 @@ from shared.mongo import Database, translated
 from shared.protocol.server_frames import UserProfile
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
+class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that events have set; None for a field that no event set."""
 
     first_name: str | None = None
@@ -24,7 +24,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
             avatar=claims.avatar if self.avatar is None else self.avatar,
         )
 
-    def updated(self, later: "Stored") -> "Stored":
+    def updated(self, later: "StoredProfile") -> "StoredProfile":
         """Return this with the fields of `later`; unchanged if `later` is older."""
         if later.updated_at_ms < self.updated_at_ms:
             return self
@@ -38,13 +38,13 @@ class ProfileStore:
     def __init__(self, database: Database) -> None:
         self._users = database["users"]
 
-    async def profiles(self, user_ids: Collection[str]) -> dict[str, Stored]:
+    async def profiles(self, user_ids: Collection[str]) -> dict[str, StoredProfile]:
         """Return the profiles of these users, as far as events have set any."""
         with translated():
             found = await self._users.find({"_id": {"$in": list(user_ids)}}).to_list(None)
-        return {document["_id"]: msgspec.convert(document["profile"], Stored) for document in found}
+        return {document["_id"]: msgspec.convert(document["profile"], StoredProfile) for document in found}
 
-    async def put(self, user_id: str, profile: Stored) -> None:
+    async def put(self, user_id: str, profile: StoredProfile) -> None:
         """Write a profile."""
         with translated():
             await self._users.update_one(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from chat_service.profile_store import ProfileStore, Stored
+from chat_service.profile_store import ProfileStore, StoredProfile
 from shared.bus.consumer import Line
 from shared.bus.events import USER_UPDATED, decode_event, event_time_ms
 from shared.bus.topology import EVENTS, QueueSpec
@@ -40,7 +40,7 @@ class Profiles:
     def __init__(self, store: ProfileStore, node_id: str, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._clock_ms = clock_ms
-        self._remembered: OrderedDict[str, Stored | None] = OrderedDict()
+        self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
         self.queue = QueueSpec(f"chat.users.{node_id}", {"x-expires": QUEUE_EXPIRES_MS}, ((EVENTS, USER_UPDATED),))
 
     async def load(self, user_ids: Collection[str]) -> None:
@@ -67,7 +67,7 @@ class Profiles:
         for line in lines:
             if (read := _read(line, self._clock_ms())) is not None:
                 user_id, update = read
-                before = (await self._store.profiles([user_id])).get(user_id, Stored())
+                before = (await self._store.profiles([user_id])).get(user_id, StoredProfile())
                 await self._store.put(user_id, before.updated(update))
 
     async def learn(self, lines: list[Line]) -> None:
@@ -76,11 +76,11 @@ class Profiles:
             if (read := _read(line, self._clock_ms())) is not None:
                 user_id, update = read
                 await self.load([user_id])
-                self._remembered[user_id] = (self._remembered[user_id] or Stored()).updated(update)
+                self._remembered[user_id] = (self._remembered[user_id] or StoredProfile()).updated(update)
             line.rejected = None  # the handler of `chat.users` rejects it
 
 
-def _read(line: Line, now_ms: int) -> tuple[str, Stored] | None:
+def _read(line: Line, now_ms: int) -> tuple[str, StoredProfile] | None:
     """Return the user and the update of a line; None for other events. Rejects a line without a valid event."""
     try:
         event = decode_event(line.body)
@@ -91,7 +91,7 @@ def _read(line: Line, now_ms: int) -> tuple[str, Stored] | None:
     except (Malformed, Refusal) as error:
         line.reject(str(error))
         return None
-    return data.user_id, Stored(
+    return data.user_id, StoredProfile(
         first_name=data.first_name,
         last_name=data.last_name,
         avatar=data.avatar,

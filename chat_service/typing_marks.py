@@ -3,6 +3,9 @@
 from itertools import takewhile
 from typing import NamedTuple
 
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.protocol.server_frames import TypingMark, frame
+
 PASS_ON_MS = 2_000
 END_AFTER_MS = 6_000
 
@@ -53,6 +56,16 @@ class TypingMarks:
         was_shown = typist in self._shown
         self._shown.discard(typist)
         return was_shown
+
+
+def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
+    """Return the `chat:typing` deliveries for the others, on the room's channel or on a direct partner's."""
+    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
+    data = frame("chat:typing", mark)
+    if typist.direct is None:
+        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
+    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
+    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
 
 
 def _until(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:

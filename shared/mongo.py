@@ -135,7 +135,7 @@ class Mongo:
             with translated(), pymongo.timeout(PING_TIMEOUT_S):
                 await self.database.command("ping")
         except Unavailable as error:
-            return str(error)
+            return f"database: {error}"
         return None
 
     def close(self) -> None:

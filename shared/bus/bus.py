@@ -26,7 +26,7 @@ from shared.bus.batching import Lanes, Parcel, split_lines
 from shared.bus.confirms import Confirm
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import Delivery
-from shared.bus.pending_requests import Replies, read_reply
+from shared.bus.pending_requests import PendingRequests, read_reply
 from shared.bus.topology import (
     COMMANDS,
     DEAD,
@@ -88,13 +88,13 @@ class Bus:
         self._listeners: list[_Listener] = []
         self._own_queues: list[QueueSpec] = []
         self._bindings: set[tuple[str, str, str]] = set()
-        self._replies = Replies()
+        self._pending = PendingRequests()
         self._sent = 0
         self._reply_queue = QueueSpec(f"reply.{name}", {"x-expires": REPLY_QUEUE_EXPIRES_MS}, ())
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._listeners.append(_Listener(self._reply_queue, self._replies.take))
+        self._listeners.append(_Listener(self._reply_queue, self._pending.take))
         self._keepers = [
             self._tasks.create_task(self._keep_connected(), name="bus-keeper"),
             self._tasks.create_task(self._keep_deadlines(), name="bus-deadlines"),
@@ -272,7 +272,7 @@ class Bus:
             )
         except Unavailable as error:
             parcel.waiter.fail(error)
-            self._replies.fail(parcel.waiter.command_ids, str(error))
+            self._pending.fail(parcel.waiter.command_ids, str(error))
         else:
             parcel.waiter.resolve()
             metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
@@ -337,9 +337,9 @@ class Bus:
             log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
         expires_at_ms = command.deadline_ms if expires else None
         confirm = self._gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
-        arriving = self._replies.expect(command, span)
+        arriving = self._pending.expect(command, span)
         if confirm.done.done():
-            self._replies.fail([command.id], str(confirm.done.exception()))
+            self._pending.fail([command.id], str(confirm.done.exception()))
         else:
             confirm.command_ids.append(command.id)
         return arriving
@@ -347,11 +347,11 @@ class Bus:
     async def _keep_deadlines(self) -> None:
         while True:
             await asyncio.sleep(DEADLINE_SWEEP_S)
-            self._replies.end_late(now_ms())
+            self._pending.end_late(now_ms())
             for confirm, since_s in self._unconfirmed.items():
                 if time.monotonic() - since_s <= STALLED_S:
                     break
-                self._replies.fail(confirm.command_ids, "the broker confirms nothing")
+                self._pending.fail(confirm.command_ids, "the broker confirms nothing")
 
     # Receive----------------------------------------------------------------------------------------------------------
 

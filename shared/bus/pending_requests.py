@@ -23,7 +23,7 @@ _request_seconds: dict[tuple[str, str], Histogram] = {}
 _reply_decoder = msgspec.json.Decoder(Reply)
 
 
-class _Asked(NamedTuple):
+class _PendingRequest(NamedTuple):
     """A command without a reply so far."""
 
     arriving: "asyncio.Future[Reply]"
@@ -45,17 +45,19 @@ class _Asked(NamedTuple):
             log.debug("command_answered", request_id=self.request_id, op=self.op, outcome=outcome, took_s=took_s)
 
 
-class Replies:
+class PendingRequests:
     """All unanswered commands of a process. Bound: their deadlines."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Asked] = {}
+        self._waiting: dict[str, _PendingRequest] = {}
         self._deadlines: list[tuple[int, str]] = []  # a heap of all commands, including answered ones
 
     def expect(self, command: Command, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
         """Return the future of a command's reply; it may raise Unavailable. HOT: no coroutine and no timer."""
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[command.id] = _Asked(arriving, command.op, request_id_of(command), time.perf_counter(), span)
+        self._waiting[command.id] = _PendingRequest(
+            arriving, command.op, request_id_of(command), time.perf_counter(), span
+        )
         heapq.heappush(self._deadlines, (command.deadline_ms, command.id))
         return arriving
 

@@ -19,7 +19,7 @@ from chat_service.member_store import MemberStore
 from chat_service.messages import Message
 from chat_service.node_store import NodeStore
 from chat_service.presence_store import PresenceRecord, PresenceStore
-from chat_service.profile_store import ProfileStore, Stored
+from chat_service.profile_store import ProfileStore, StoredProfile
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.store import RoomStore
 from chat_service.write_behind import Post
@@ -229,13 +229,13 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     yield Call("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
     yield Call("alive", lambda: nodes.alive(NOW_MS))
     yield Call("forget", lambda: nodes.forget("chat_0"), note="replica")
-    yield Call("put", lambda: profiles.put("user_1", Stored(first_name="Ann")))
+    yield Call("put", lambda: profiles.put("user_1", StoredProfile(first_name="Ann")))
     yield Call("profiles", lambda: profiles.profiles(users))
 
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
     return PresenceRecord(
-        user_id=user_id, is_online=is_online, told_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
+        user_id=user_id, is_online=is_online, announced_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
     )
 
 
