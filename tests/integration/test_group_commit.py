@@ -429,7 +429,7 @@ async def test_crash_at_any_step_keeps_log_consistent(database: Database, plan: 
         done = await world.handle(partition, lines, turn.fails_at)
         if not done and turn.dies:
             partition = world.partition()
-        if not done and not turn.dies and turn.apart:  # what the consumer does when a batch fails for no known reason
+        if not done and not turn.dies and turn.apart:  # as the consumer does when a batch fails for an unknown reason
             for line in lines:
                 assert await world.handle(partition, [line])
             done = True

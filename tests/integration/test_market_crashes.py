@@ -51,7 +51,7 @@ async def volume_of(client: MarketClient, symbol: str) -> float | None:
 
 async def test_ticks_count_once_despite_kills(client: MarketClient, environment: dict[str, str]) -> None:
     events, ticks_each = 1500, 4
-    at_ms = now_ms() // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY - 3_600_000  # all in one day, that is over
+    at_ms = now_ms() // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY - 3_600_000  # all in one past day
 
     async def publish() -> None:
         for number in range(events):

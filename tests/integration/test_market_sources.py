@@ -230,7 +230,7 @@ async def test_replayed_candles_read_back_equal(
 ) -> None:
     path, rows = real_candles(name)
     replay = {"market_replay_files": (f"{symbol}={path}",)}
-    for _ in range(2):  # the second start finds the file done
+    for _ in range(2):  # the second start finds the file finished
         async with start(SourceKind.REPLAY, **replay):
             await until(lambda: len(client.applied_of(symbol)) == 4 * len(rows), timeout_s=60)
             found = [candle async for candle in all_candles(client, symbol, interval)]

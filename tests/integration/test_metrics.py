@@ -100,7 +100,7 @@ async def test_missing_queue_loses_only_its_depth(bus: Bus, amqp_url: str) -> No
     async with await aio_pika.connect(amqp_url) as connection:
         await (await connection.channel()).queue_delete(queue.name)
     await bus.consume(NOTIFIER_QUERY, handle)
-    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # asked after the one that is gone
+    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # sampled after the missing one
     assert bus.is_connected
     assert bus._link is link
 

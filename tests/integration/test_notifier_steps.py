@@ -274,10 +274,10 @@ async def test_concurrent_writers_leave_no_gap(database: Database) -> None:
     events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
     writers = [EventConsumer(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(60)]
-    for number in range(0, 20, 2):  # in turns, each with memories of its own
+    for number in range(0, 20, 2):  # in turns, each with its own memory
         await writers[number // 2 % 2].handle(lines(*bodies[number : number + 2]))
 
-    async def write(writer: EventConsumer) -> None:  # each all of them, at the same time as the other
+    async def write(writer: EventConsumer) -> None:  # each writes all of them, concurrently
         for body in bodies:
             await writer.handle(lines(body))
 
@@ -305,7 +305,7 @@ async def test_seqs_are_not_reused_after_expiry(database: Database) -> None:
 
 async def test_heads_are_correct_for_short_and_long_inboxes(database: Database) -> None:
     store = InboxStore(database, DAYS)
-    lengths = {f"u{number}": number % 40 for number in range(400)}  # more in all than one look takes
+    lengths = {f"u{number}": number % 40 for number in range(400)}  # more in all than one query reads
     entries = [
         Entry(f"notif_{user}_{seq}", f"key{seq}", user, seq)
         for user, length in lengths.items()

@@ -227,7 +227,7 @@ async def sweeping(presence: Presence) -> AsyncIterator[None]:
 
 async def eventually(check: Callable[[], Any], wanted: object, timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while await check() != wanted:  # noqa: ASYNC110 - what is waited for is in a database
+        while await check() != wanted:  # noqa: ASYNC110 - the condition is in a database
             await asyncio.sleep(0.02)
 
 

@@ -705,7 +705,7 @@ drawn_commands = st.one_of(
 batches = st.lists(
     st.tuples(
         st.lists(drawn_commands, min_size=1, max_size=6),
-        st.none() | st.integers(0, 20),  # before which write it dies
+        st.none() | st.integers(0, 20),  # the write before which it dies
         st.sampled_from(["no repeat", "again", "again by another writer"]),
     ),
     max_size=10,
@@ -742,7 +742,7 @@ def check_room(disk: ChatDisk, heard: list[Delivery], room_id: str) -> None:
     if room is None:
         assert not log
         return
-    room = copy.deepcopy(room)  # as who reads it sees it: with what the messages beyond it tell
+    room = copy.deepcopy(room)  # as a reader sees it: caught up with the messages beyond it
     caught_up(room, None, (Post(room_id, message.seq, message.user_id, message.created_at_ms) for message in log))
     assert room.last_seq == len(log)
     active = sum(member.active for (id_, _), member in disk.members.items() if id_ == room_id)
@@ -759,8 +759,8 @@ def check_room(disk: ChatDisk, heard: list[Delivery], room_id: str) -> None:
 
 
 @given(batches)
-@example([([("direct", ["ann", "bob"], None)], 3, "no repeat")])  # stored is the first message, and not yet its room
-@example(  # members are written, and then a message turns out to be a repeat: their read marks are of none
+@example([([("direct", ["ann", "bob"], None)], 3, "no repeat")])  # the first message is stored, its room is not
+@example(  # members are written, then a message turns out to be a duplicate: no read mark may count it
     [
         ([("send", "ann", "c1")], None, "no repeat"),
         ([("send", "creator", None)], None, "again"),

@@ -61,7 +61,7 @@ def never() -> None:
 async def outcomes(log: Log, *groups: list[Message]) -> list[BaseException | None]:
     inserts = GroupInsert(log)
     tasks = [asyncio.ensure_future(inserts.insert(group, always)) for group in groups]
-    await asyncio.sleep(0)  # the first write is under way, the others wait
+    await asyncio.sleep(0)  # the first write is in flight, the others wait
     for _ in range(len(groups) + 1):
         log.gate.release()
     return await asyncio.gather(*tasks, return_exceptions=True)
@@ -85,7 +85,7 @@ async def test_conflict_fails_only_its_group() -> None:
 
 async def test_unavailable_database_fails_all_groups() -> None:
     log = Log()
-    log.error = Unavailable("away")
+    log.error = Unavailable("unreachable")
     assert [type(outcome) for outcome in await outcomes(log, messages("a"), messages("b"))] == [Unavailable] * 2
 
 

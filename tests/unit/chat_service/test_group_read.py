@@ -23,7 +23,7 @@ class Counts:
         await self.gate.acquire()
         if self.failures:
             self.failures -= 1
-            raise Unavailable("the database is away")
+            raise Unavailable("the database is unavailable")
         return dict.fromkeys(keys, self.value)
 
 

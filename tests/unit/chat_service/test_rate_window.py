@@ -61,7 +61,7 @@ def test_window_admits_exactly_limit(script: list[tuple[str, int, str]], limit: 
     for user, pause_ms, action in script:
         now_ms += pause_ms
         if action == "give back":
-            # Only what was just taken is ever given back, within its window.
+            # A count is given back only right after it was taken, within its window.
             if sent[user] and sent[user][-1] > now_ms - 1000:
                 sent[user].pop()
                 window.give_back(user)

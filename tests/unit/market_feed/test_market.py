@@ -205,7 +205,7 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
 
     def crash() -> Market:
         again = recover(disk, term, group_symbols)
-        for event in events:  # the broker delivers again what was not acknowledged, and more
+        for event in events:  # the broker redelivers the unacknowledged events, and more
             take(again, event)
         return again
 

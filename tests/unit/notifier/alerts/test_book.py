@@ -83,7 +83,7 @@ def test_book_fires_same_alerts_as_plain_list(given_changes: list[tuple[str, Ope
     for what in given_changes:
         match what:
             case ("add", OpenAlert() as one):
-                if one.id not in used:  # an id is never given to another alert
+                if one.id not in used:  # an id is never reused
                     used.add(one.id)
                     plain[one.id] = one
                     book.add(one)
