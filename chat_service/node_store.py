@@ -26,7 +26,7 @@ class NodeStore:
                 await self._nodes.delete_many({"kind": "chat", "expiresAtMs": {"$lt": now_ms - FORGOTTEN_AFTER_MS}})
         return sorted(document["_id"] for document in found if document["expiresAtMs"] >= now_ms)
 
-    async def forget(self, node_id: str) -> None:
-        """Give a lease up."""
+    async def release(self, node_id: str) -> None:
+        """Release a lease."""
         with translated():
             await self._nodes.delete_one({"_id": node_id})

@@ -147,7 +147,7 @@ class Nodes:
         """Finish the batches in hand, and give partitions and lease to the others at once."""
         await self._take(set())
         try:
-            await self._store.forget(self._node_id)
+            await self._store.release(self._node_id)
         except Unavailable as error:
             log.warning("lease_not_released", reason=str(error))
 

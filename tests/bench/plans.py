@@ -228,7 +228,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
 
     yield Call("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
     yield Call("alive", lambda: nodes.alive(NOW_MS))
-    yield Call("forget", lambda: nodes.forget("chat_0"), note="replica")
+    yield Call("release", lambda: nodes.release("chat_0"))
     yield Call("put", lambda: profiles.put("user_1", StoredProfile(first_name="Ann")))
     yield Call("profiles", lambda: profiles.profiles(users))
 
