@@ -35,11 +35,14 @@ class GroupRead(Generic[K, V]):
         try:
             async with self._turn:  # the holder reads for everybody who waits
                 if question.answer is None:
-                    asked = list(self._waiting)
-                    answer = await self._read({key for one in asked for key in one.keys})
-                    for one in asked:
-                        one.answer = question.answer = answer
+                    await self._answer_all()
         finally:
             self._waiting.remove(question)
-        assert question.answer is not None  # noqa: S101 - else the read has raised
+        assert question.answer is not None  # noqa: S101 - otherwise the read has raised
         return question.answer
+
+    async def _answer_all(self) -> None:
+        questions = list(self._waiting)
+        answer = await self._read({key for question in questions for key in question.keys})
+        for question in questions:
+            question.answer = answer

@@ -187,7 +187,7 @@ class Partition:
                 for job in jobs
             ]
             changes = decide(asked, states, now_ms)
-            self._hold_on(jobs, states, changes)
+            self._fence_redelivered(jobs, states, changes)
             await self._write(changes, term)
             if look_up:
                 await self._write_recounted(states, changes)
@@ -217,17 +217,17 @@ class Partition:
             self._term = term
         return self._term
 
-    def _hold_on(self, jobs: list[_Job], states: dict[str, RoomState], changes: Changes) -> None:
+    def _fence_redelivered(self, jobs: list[_Job], states: dict[str, RoomState], changes: Changes) -> None:
         """Rewrite memberships touched by redelivered commands even when unchanged.
 
         Stamping our term on them fences off a former owner that froze over these commands and thaws later.
         """
         for job in jobs:
             state = states[job.command.room_id]
-            if job.line.redelivered and state.room is not None and requirements_of(job.command).writes_members:
-                for user_id in users_of(job.command):
-                    if user_id in state.members:
-                        changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])
+            if not job.line.redelivered or state.room is None or not requirements_of(job.command).writes_members:
+                continue
+            for user_id in state.members.keys() & users_of(job.command):
+                changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])
 
     # Writing --------------------------------------------------------------------------------------------------------
 

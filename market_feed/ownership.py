@@ -53,37 +53,47 @@ class Ownership:
         while (term := await self._take(stop)) is not None:
             log.info("symbols_taken", term=term)
             metrics.OWNER.set(1)
-            ended = asyncio.Event()
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    helpers = (
-                        tasks.create_task(self._renew(term, ended), name="renew"),
-                        tasks.create_task(_set_after(stop, ended), name="stop"),
-                    )
-                    await serve(term, ended)
-                    for helper in helpers:
-                        helper.cancel()
+                await self._serve_term(term, stop, serve)
             finally:
                 self.is_serving = False
                 metrics.OWNER.set(0)
             await self._release(term)
             log.info("symbols_released", term=term)
 
+    async def _serve_term(self, term: int, stop: asyncio.Event, serve: Serve) -> None:
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            helpers = (
+                tasks.create_task(self._renew(term, ended), name="renew"),
+                tasks.create_task(_set_after(stop, ended), name="stop"),
+            )
+            await serve(term, ended)
+            for helper in helpers:
+                helper.cancel()
+
     async def _take(self, stop: asyncio.Event) -> int | None:
         """Wait for the lease and return its term; None when stopped before."""
         while not stop.is_set():
             try:
-                seen = await self._store.lease()
-                if self._watch.may_take(seen, self._clock_s()):
-                    asked_s = self._clock_s()
-                    taken = await self._store.take_lease(seen, self._node_id)
-                    if taken is not None:
-                        self._held_until_s = asked_s + self._length_s
-                        return taken.term
+                if (taken := await self._try_take()) is not None:
+                    return taken
             except Unavailable as error:
                 log.warning("lease_not_read", reason=str(error))
             await _sleep(stop, self._beat_s)
         return None
+
+    async def _try_take(self) -> int | None:
+        """Take the lease if it is free or its holder is dead, and return its term. Raises Unavailable."""
+        seen = await self._store.lease()
+        if not self._watch.may_take(seen, self._clock_s()):
+            return None
+        asked_s = self._clock_s()
+        taken = await self._store.take_lease(seen, self._node_id)
+        if taken is None:
+            return None
+        self._held_until_s = asked_s + self._length_s
+        return taken.term
 
     async def _renew(self, term: int, ended: asyncio.Event) -> None:
         while True:

@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
@@ -124,14 +124,17 @@ class CsvReplay:
             layout = self._header(rows)
             for row_number, (line, row) in enumerate(rows):
                 try:
-                    ticks = read_row(layout, row, self._symbol, lasts_ms, self._clock_ms())
-                    if not self._sink.has_room_for(ticks[0].symbol):
-                        raise Malformed(f"symbol: {ticks[0].symbol!r} is beyond the symbol limit")
+                    ticks = self._read_row(layout, row, lasts_ms)
                 except Malformed as error:
                     self._refuse(line, str(error))
                     continue
-                for number, tick in enumerate(ticks, row_number * TICKS_A_ROW_MAX + 1):
-                    yield Numbered(number, tick)
+                yield from map(Numbered, count(row_number * TICKS_A_ROW_MAX + 1), ticks)
+
+    def _read_row(self, layout: Layout, row: list[str], lasts_ms: int) -> list[Tick]:
+        ticks = read_row(layout, row, self._symbol, lasts_ms, self._clock_ms())
+        if not self._sink.has_room_for(ticks[0].symbol):
+            raise Malformed(f"symbol: {ticks[0].symbol!r} is beyond the symbol limit")
+        return ticks
 
     def _candle_ms(self) -> int:
         with self._open() as file:
