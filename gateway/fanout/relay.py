@@ -23,7 +23,7 @@ from gateway.fanout.wire import message_ids, sent_at_ms
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, market_channel
 from shared.bus.topology import DELIVERIES, gateway_queue, shard_key, shard_of
-from shared.commands.command import Caller, ReplayedFrames
+from shared.commands.command import GATEWAY, Caller, ReplayedFrames
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.server_frames import frame
 from shared.telemetry import logs
@@ -38,7 +38,6 @@ RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 REFUSALS_MAX = 5  # in a row; then it is the answer
 LOST_FOR_MS = 30_000  # how long before it is noticed that a connection is broken it may have brought nothing
-SYSTEM = Caller(user_id="system:gateway")
 
 Control = Callable[[Delivery], None]
 
@@ -282,7 +281,7 @@ class Relay:
         if not users or self._directs_lost_since_ms is None:
             return
         losses = self._losses
-        answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
+        answer = await self._backend.recent_directs(GATEWAY, users, self._directs_lost_since_ms)
         if losses != self._losses:
             return
         for room in answer.rooms:
@@ -339,7 +338,7 @@ class Relay:
 
     async def snapshot(self, symbols: list[str]) -> list[str]:
         """Bring the newest prices of symbols to their channels. Returns the unknown ones. Raises Unavailable."""
-        answer = await self._backend.prices(SYSTEM, tuple(symbols))
+        answer = await self._backend.prices(GATEWAY, tuple(symbols))
         for price in answer.prices:
             delivery = Delivery(
                 market_channel(price.symbol),
@@ -391,7 +390,7 @@ class Relay:
     async def _fetch(self, gap: Gap) -> None:
         kind, _, key = gap.channel.partition(":")
         if kind == "room":
-            replay = await self._backend.replay_messages(SYSTEM, key, gap.after, gap.through)
+            replay = await self._backend.replay_messages(GATEWAY, key, gap.after, gap.through)
         elif kind == "inbox":
             replay = await self._backend.replay_inbox(Caller(user_id=key), gap.after, gap.through)
         else:

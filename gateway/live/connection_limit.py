@@ -9,7 +9,7 @@ from gateway.live.census import REFRESH_S, Census, SocketCount
 from gateway.live.connections import Connections, Socket
 from gateway.live.session import Close
 from shared.bus.delivery import Delivery, DeliveryClass, user_channel
-from shared.bus.query_server import Publisher
+from shared.bus.publisher import Publisher
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.close_codes import CloseCode

@@ -7,13 +7,13 @@ from typing import Any, assert_never
 from gateway.backend import Backend
 from gateway.fanout.batch import Batch
 from gateway.fanout.hub import Hub, send
-from gateway.fanout.relay import SYSTEM, Relay
+from gateway.fanout.relay import Relay
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
 from gateway.live.connections import Socket
 from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
 from shared.commands import chat
-from shared.commands.command import Caller, ReplayedFrames
+from shared.commands.command import GATEWAY, REPLAY_MAX, Caller, ReplayedFrames
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
@@ -34,8 +34,6 @@ from shared.protocol.server_frames import (
 )
 from shared.protocol.validation import FrameId
 
-REPLAY_MAX = 1000
-
 
 class Subscriptions:
     """The subscriptions of all sockets of one gateway process."""
@@ -49,7 +47,7 @@ class Subscriptions:
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
         """For whoever may listen: the partition has said of each that it may, and up to where."""
-        return await self._backend.replay_messages(SYSTEM, room_id, after, through)
+        return await self._backend.replay_messages(GATEWAY, room_id, after, through)
 
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
         """Subscribe and answer. Raises Refusal, or Unavailable; then the subscription is as it was before."""

@@ -15,10 +15,14 @@ PACKAGES = ("shared", *SERVICES)
 
 # A module is pure when its docstring says so. These must not stop saying it.
 PURE = {
+    "chat_service.decision",
     "chat_service.decisions",
+    "chat_service.message_decisions",
     "chat_service.messages",
     "chat_service.rate_window",
     "chat_service.rendezvous",
+    "chat_service.requirements",
+    "chat_service.room_decisions",
     "chat_service.rooms",
     "chat_service.typing_marks",
     "gateway.admission.admission",
@@ -32,7 +36,9 @@ PURE = {
     "gateway.live.session",
     "market_feed.candles",
     "market_feed.quotes",
+    "market_feed.staleness",
     "notifier.events.audience",
+    "shared.backoff",
     "shared.bus.batching",
     "shared.bus.delivery",
     "shared.bus.events",
