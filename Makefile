@@ -13,12 +13,16 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 	    printf '  make %-11s %s\n' "$$target" "$$text"; done
 
-run: $(VENV)/.installed $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
+run: $(VENV)/.runs $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
 	@exec $(BIN)/python -m deploy.local run
 
 # All tests run in processes side by side, each with a broker and a database of its own, files in their order.
 test: $(VENV)/.installed broker tools ## run the tests, in WORKERS=2 processes; TESTS=tests/unit/gateway/fanout/test_hub.py runs some in one; ARGS='-x -k name' goes to pytest
 	@exec $(BIN)/python -m pytest $(TESTS) $(if $(filter tests,$(TESTS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
+
+.PHONY: test-long
+test-long: $(VENV)/.installed broker tools ## run the tests marked long: npm packages, clusters, containers; TESTS and ARGS as in test
+	@exec $(BIN)/python -m pytest $(TESTS) -m long $(ARGS)
 
 check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes manifests
 	$(BIN)/ruff check
@@ -42,7 +46,7 @@ fmt: $(VENV)/.installed ## format, and mend what the linter can mend
 $(foreach name,USER ROLE FIRST LAST AVATAR TTL COMMUNITIES,$(if $(filter command,$(origin $(name))),\
     $(eval export TOKEN_$(name) := $$($(name)))))
 
-token: $(VENV)/.installed ## print a token for the running system: USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe] [AVATAR=url] [TTL=86400] [COMMUNITIES=a,b]
+token: $(VENV)/.runs ## print a token for the running system: USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe] [AVATAR=url] [TTL=86400] [COMMUNITIES=a,b]
 	@exec $(BIN)/python -m deploy.local token
 
 .PHONY: lock
@@ -54,15 +58,24 @@ lock: $(VENV)/.installed ## take the newest allowed versions of what the service
 metrics: $(VENV)/.installed ## make docs/metrics.md from the metrics that the code declares
 	@$(BIN)/python -m deploy.tools.metrics_page > docs/metrics.md
 
-# The stamp names the directory, since neither a virtual environment nor an editable install can be moved.
+# Two stamps: what the system needs to run, and the test tools on top. Each names the directory, since neither a virtual
+# environment nor an editable install can be moved.
+ifneq ($(shell cat $(VENV)/.runs 2>/dev/null),$(CURDIR))
+$(VENV)/.runs: moved
+endif
 ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
 $(VENV)/.installed: moved
 endif
 moved:
 
-$(VENV)/.installed: pyproject.toml deploy/bootstrap.py deploy/container/constraints.txt
+PACKAGES := pyproject.toml deploy/bootstrap.py deploy/container/constraints.txt
+
+$(VENV)/.runs: $(PACKAGES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: Python 3.11 or later is needed: make PYTHON=...")'
-	@$(PYTHON) deploy/bootstrap.py environment $(VENV)
+	@$(PYTHON) deploy/bootstrap.py environment $(VENV) run
+
+$(VENV)/.installed: $(VENV)/.runs $(PACKAGES)
+	@$(PYTHON) deploy/bootstrap.py environment $(VENV) test
 
 # The broker is a system package: looked for every time, which takes no time.
 broker:

@@ -1,6 +1,6 @@
-"""One insert for the messages of all partitions of this replica: what comes while one is under way goes with the next.
+"""One insert for the messages of all partitions of a replica. Messages that arrive during an insert share the next.
 
-Sixteen partitions that each waited for a disk sync of their own would have the disk do sixteen.
+Otherwise sixteen partitions would each wait for a disk sync of their own.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ class MessageStore(Protocol):
     """The part of the store that is needed here."""
 
     async def insert_messages(self, messages: Sequence[Message]) -> None:
-        """Insert in order, stopping at the first that is already there. Raises Conflict then."""
+        """Insert in order, up to the first that is stored already. Raises InsertConflict then."""
 
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """One partition's messages; `check` raises Unavailable when they may not be written any more."""
+    """One partition's messages. `check` raises Unavailable when they may no longer be written."""
 
     messages: Sequence[Message]
     check: Callable[[], None]
@@ -33,11 +33,12 @@ class _Group:
     error: Exception | None = None
 
     def end(self, error: Exception | None = None) -> None:
+        """Finish the group, with an error or without."""
         self.done, self.error = True, error
 
 
 class GroupInsert:
-    """Gathers inserts. Bounded by what the partitions have in hand: a batch each."""
+    """Gathers inserts. Bound: one batch per partition."""
 
     def __init__(self, store: MessageStore) -> None:
         self._store = store
@@ -45,14 +46,17 @@ class GroupInsert:
         self._turn = asyncio.Lock()
 
     async def insert(self, messages: Sequence[Message], check: Callable[[], None]) -> None:
-        """Return once they are stored. Raises Conflict when the first `stored` of them are and the next cannot be, and
-        what `check`, called right before, raises."""
+        """Return once the messages are stored.
+
+        Raises InsertConflict when the first `stored` are and the next cannot be, and the error of `check`, which is
+        called right before the insert.
+        """
         if not messages:
             return
         group = _Group(messages, check)
         self._waiting.append(group)
         try:
-            async with self._turn:  # who has the turn writes for all who wait for it
+            async with self._turn:  # the holder writes for everybody who waits
                 while not group.done:
                     await self._write()
         finally:
@@ -69,7 +73,7 @@ class GroupInsert:
             await self._store.insert_messages([message for group in groups for message in group.messages])
         except InsertConflict as conflict:
             self._share_out(groups, conflict)
-        except Exception as error:  # theirs to judge: each of them asked for this
+        except Exception as error:  # each caller of the insert judges it
             for group in groups:
                 group.end(error)
         else:
@@ -78,7 +82,7 @@ class GroupInsert:
         self._waiting = [group for group in self._waiting if not group.done]
 
     def _next(self) -> list[_Group]:
-        """Those whose turn it is: at most 1,000 messages, unless one alone has more."""
+        """Return the groups of the next insert: at most 1,000 messages, unless a single group has more."""
         chosen: list[_Group] = []
         size = 0
         for group in self._waiting:
@@ -96,7 +100,10 @@ class GroupInsert:
         return chosen
 
     def _share_out(self, groups: list[_Group], conflict: InsertConflict) -> None:
-        """The insert stopped: who stands before that is done, who stands there is in conflict, the others go again."""
+        """Settle an insert that stopped: groups before the conflict are done, its own group fails.
+
+        The groups behind it stay and are inserted again.
+        """
         for group, end in zip(groups, accumulate(len(group.messages) for group in groups), strict=True):
             if end <= conflict.stored:
                 group.end()

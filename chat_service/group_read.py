@@ -1,4 +1,4 @@
-"""One read for all partitions of this replica: what is asked for while one is under way goes with the next."""
+"""One read for all partitions of a replica. Questions that arrive during a read share the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -11,13 +11,17 @@ V = TypeVar("V")
 
 @dataclass(slots=True, eq=False)
 class _Question(Generic[K, V]):
+    """The keys of one caller, and the answer."""
+
     keys: Collection[K]
     answer: Mapping[K, V] | None = None
 
 
 class GroupRead(Generic[K, V]):
-    """Gathers reads of one kind. Every answer is of a moment after its question. When a read fails, each who asked for
-    it tries by itself in turn."""
+    """Gathers reads of one kind. An answer is never older than its question.
+
+    When a read fails, each of its callers retries alone.
+    """
 
     def __init__(self, read: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._read = read
@@ -25,17 +29,20 @@ class GroupRead(Generic[K, V]):
         self._turn = asyncio.Lock()
 
     async def get(self, keys: Collection[K]) -> Mapping[K, V]:
-        """What is known of the keys, and perhaps of others. Raises what the read raises."""
+        """Return the values of the keys, and perhaps of others. Raises the errors of the read."""
         question: _Question[K, V] = _Question(keys)
         self._waiting.append(question)
         try:
-            async with self._turn:  # who has the turn asks for all who wait for it
+            async with self._turn:  # the holder reads for everybody who waits
                 if question.answer is None:
-                    asked = list(self._waiting)
-                    answer = await self._read({key for one in asked for key in one.keys})
-                    for one in asked:
-                        one.answer = question.answer = answer
+                    await self._answer_all()
         finally:
             self._waiting.remove(question)
-        assert question.answer is not None  # noqa: S101 - else the read has raised
+        assert question.answer is not None  # noqa: S101 - otherwise the read has raised
         return question.answer
+
+    async def _answer_all(self) -> None:
+        questions = list(self._waiting)
+        answer = await self._read({key for question in questions for key in question.keys})
+        for question in questions:
+            question.answer = answer

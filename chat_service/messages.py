@@ -10,7 +10,7 @@ from shared.times import to_iso
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message as it is stored; `seq` counts the room's messages from 1, without gaps."""
+    """A stored message; `seq` counts the room's messages from 1, without gaps."""
 
     id: str
     room_id: str
@@ -23,7 +23,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_frame(message: Message) -> bytes:
-    """The `chat:message` frame: the same bytes live, replayed and delivered again."""
+    """Return the `chat:message` frame: the same bytes live, replayed and redelivered."""
     return frame(
         "chat:message",
         ChatMessageData(
@@ -40,7 +40,7 @@ def message_frame(message: Message) -> bytes:
 
 
 def message_view(message: Message) -> MessageView:
-    """The message as REST shows it."""
+    """Return the message as REST shows it."""
     return MessageView(
         id=message.id,
         chatroom_id=message.room_id,
@@ -54,9 +54,9 @@ def message_view(message: Message) -> MessageView:
 
 
 class RecentMessages:
-    """The last messages that carried a clientMessageId: makes repeats visible without the disk, which knows them all.
+    """The last messages with a clientMessageId: detects duplicates without the disk, which knows them all.
 
-    Bounded in bytes of text and in number; the oldest go first.
+    Bound: number of messages and bytes of text; the oldest leave first.
     """
 
     def __init__(self, max_count: int = 10_000, max_bytes: int = 8 * 1024 * 1024) -> None:
@@ -69,11 +69,11 @@ class RecentMessages:
         return len(self._messages)
 
     def find(self, room_id: str, user_id: str, client_message_id: str) -> Message | None:
-        """The message that a user sent into a room under this id, if it is remembered."""
+        """Return the message that a user sent into a room under this id, if it is remembered."""
         return self._messages.get((room_id, user_id, client_message_id))
 
     def remember(self, message: Message) -> None:
-        """Remember a message; one without a clientMessageId has no repeats."""
+        """Remember a message, unless it has no clientMessageId."""
         if message.client_message_id is None:
             return
         key = (message.room_id, message.user_id, message.client_message_id)
@@ -85,6 +85,6 @@ class RecentMessages:
             self._size_bytes -= len(oldest.text)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all messages."""
         self._messages.clear()
         self._size_bytes = 0

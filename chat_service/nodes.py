@@ -1,10 +1,10 @@
-"""The live chat_service replicas, by leases in MongoDB, and the share of the partitions that is this one's.
+"""The live chat_service replicas, by leases in MongoDB, and this replica's share of the partitions.
 
-A lease lasts 3 s and is renewed every second, so a dead replica's partitions move within about 4 s; a stopping one
-gives its lease up at once. While ownership moves two replicas may consume one partition's queue: the broker then
-lets only one of them have messages (single active consumer). A replica that was frozen, or cut off, finds before every
-write that its lease has run out, drops all it remembers and begins anew; what it had in hand is the broker's to deliver
-again. Leases are compared by the hosts' clocks: these may be apart by less than the 3 s.
+A lease lasts 3 s and is renewed every second, so a dead replica's partitions move within about 4 s; a stopping replica
+gives its lease up at once. While ownership moves, two replicas may consume one partition's queue; the broker then
+delivers to one of them only (single active consumer). A replica that was frozen or cut off sees before every write that
+its lease has expired, drops its memory and starts anew; the broker redelivers what it had in hand. Leases are compared
+by the clocks of the hosts, which may differ by less than the 3 s.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ OnNodes = Callable[[Collection[str]], None]
 
 
 class Owned(NamedTuple):
-    """A partition of this replica, and its consumer."""
+    """A partition of this replica and its consumer."""
 
     partition: Partition
     consumer: Consumer
 
 
 class Nodes:
-    """Keeps this replica's lease, and its partitions consumed."""
+    """Keeps this replica's lease, and consumes its partitions."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class Nodes:
         self._owned: dict[int, Owned] = {}
         self._unrepaired: set[int] = set()
         self._leased_until_s = 0.0
-        self._share: set[int] | None = None  # what is to be consumed, once that is known
+        self._share: set[int] | None = None  # the partitions to consume, once known
         bus.on_disconnected.append(self._forget)
         metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Renew and rebalance until `stop` is set.
+        """Renew the lease and rebalance until `stop` is set.
 
-        Not to be cancelled: the broker's client may take a cancellation amid a call for the end of that call only.
+        Do not cancel it: inside the broker's client a cancellation may end only the call in progress.
         """
         while not stop.is_set():
             try:
@@ -84,7 +84,7 @@ class Nodes:
 
     async def _renew(self) -> None:
         if self._owned and not self.is_current():
-            log.warning("lease_had_run_out")
+            log.warning("lease_expired")
             await self._take(set())
         now_ms, now_s = self._clock_ms(), time.monotonic()
         await self._store.renew(self._node_id, now_ms + LEASE_MS)
@@ -95,7 +95,7 @@ class Nodes:
         await self._take(share_of(self._node_id, range(PARTITIONS), alive))
 
     async def _take(self, mine: set[int]) -> None:
-        """Consume exactly these partitions. Each begins with an empty memory."""
+        """Consume exactly these partitions. Each new one starts with an empty memory."""
         self._share = mine
         leaving = self._owned.keys() - mine
         if leaving or mine - self._owned.keys():
@@ -120,45 +120,45 @@ class Nodes:
         try:
             await owned.partition.leave_typing()
         except Unavailable as error:
-            log.warning("typing_end_not_told", reason=str(error))
+            log.warning("typing_end_not_sent", reason=str(error))
 
     def _forget(self) -> None:
-        """Whoever consumes the partitions while the broker is out of sight, this replica's memory is out of date."""
+        """Drop the memory of all partitions: another replica may write while the broker is out of reach."""
         for owned in self._owned.values():
             owned.partition.forget()
 
     def is_current(self) -> bool:
-        """Whether the lease holds: nobody else writes this replica's partitions."""
+        """Return whether the lease holds, so that no other replica writes these partitions."""
         return time.monotonic() < self._leased_until_s
 
     async def sweep(self) -> None:
-        """Write what lags behind, and end the typing of those who do not renew it, until cancelled."""
+        """Write what lags behind, and end typing that was not renewed; until cancelled."""
         for number in itertools.cycle(range(PARTITIONS)):
-            await asyncio.sleep(SWEEP_S / PARTITIONS)  # one by one: messages wait for the disk meanwhile
+            await asyncio.sleep(SWEEP_S / PARTITIONS)  # one at a time, because messages wait for the disk meanwhile
             if (owned := self._owned.get(number)) is None:
                 continue
             await owned.partition.catch_up()
             try:
                 await owned.partition.end_typing()
             except Unavailable as error:
-                log.warning("typing_end_not_told", reason=str(error))
+                log.warning("typing_end_not_sent", reason=str(error))
 
     async def leave(self) -> None:
-        """Finish what is in hand and give partitions and lease to the others at once."""
+        """Finish the batches in hand, and give partitions and lease to the others at once."""
         await self._take(set())
         try:
-            await self._store.forget(self._node_id)
+            await self._store.release(self._node_id)
         except Unavailable as error:
-            log.warning("lease_not_given_up", reason=str(error))
+            log.warning("lease_not_released", reason=str(error))
 
     async def readiness(self) -> str | None:
-        """None while the lease holds, else the reason."""
+        """Return None while the lease holds, else the reason."""
         return None if self.is_current() else "lease: not renewed in time"
 
     async def partitions_readiness(self) -> str | None:
-        """None while this replica consumes its whole share of the partitions, else the reason."""
+        """Return None while this replica consumes its whole share, else the reason."""
         if self._share is None:
-            return "partitions: not shared out yet"
+            return "partitions: not assigned yet"
         taken = {number for number, owned in self._owned.items() if owned.consumer.is_attached}
         missing = sorted(self._share - taken)
         return f"partitions: not consumed yet: {', '.join(map(str, missing))}" if missing else None

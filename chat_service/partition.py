@@ -1,65 +1,51 @@
 """One partition: the only writer of its rooms. A batch of commands becomes one group commit.
 
-    load what the commands look at → decide (pure) → members → messages → rooms
+    load what the commands need → decide (pure) → members → messages → rooms
     → replies, and deliveries with confirm → acks
 
-What messages tell of rooms and members by themselves is written later (see `lag`), and the messages of all partitions
-of a replica go to the disk together (see `group_insert`).
+Records that follow from messages are written later (see `write_behind`), and the messages of all partitions of a
+replica go to disk together (see `group_insert`).
 
-Crash or failure between any two steps: nothing was acknowledged, so the commands come again, marked as redelivered, and
-are decided on what is on disk. Unique indexes turn every other surprise (a second writer, a resent message that memory
-does not know) into a Conflict, and that into the same path.
+Crash or failure between any two steps: nothing was acknowledged, so the broker redelivers the commands, which are then
+decided on the state on disk. Unique indexes turn every other surprise (a second writer, a resent message that memory
+does not know) into a WriteConflict, and so into the same path.
 """
 
 import asyncio
-import itertools
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from chat_service import metrics
-from chat_service.decisions import (
-    Changes,
-    PendingCommand,
-    RoomState,
-    decide,
-    may_look_public,
-    names_members,
-    shows_active_now,
-    shows_profile,
-    users_of,
-    writes_members,
-)
+from chat_service.decision import Answer, Changes, PendingCommand, RoomState
+from chat_service.decisions import decide
 from chat_service.group_insert import GroupInsert
 from chat_service.group_read import GroupRead
-from chat_service.messages import RecentMessages
-from chat_service.presence import presence_view
-from chat_service.presence_store import PresenceRecord, PresenceStore
+from chat_service.presence_store import PresenceStore
 from chat_service.profiles import Profiles
-from chat_service.rate_limit import Rates
-from chat_service.rooms import Room, RoomType
-from chat_service.store import InsertConflict, RoomStore, StaleOwner
-from chat_service.typing_marks import TypingMarks, Typist
-from chat_service.write_behind import Lag
+from chat_service.rate_limit import RateLimiter
+from chat_service.requirements import requirements_of, users_of
+from chat_service.room_cache import RoomCache
+from chat_service.rooms import Room
+from chat_service.store import RoomStore
+from chat_service.typing_marks import TypingMarks, Typist, typing_deliveries
+from chat_service.write_behind import WriteBehind
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
-from shared.bus.query_server import Publisher, decode_command
-from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent, UpdateRoom
+from shared.bus.delivery import Delivery
+from shared.bus.publisher import Publisher
+from shared.bus.query_server import decode_command
+from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
-from shared.errors import Refusal, Unavailable
-from shared.protocol.server_frames import TypingMark, frame
+from shared.errors import Refusal, StaleOwner, Unavailable, WriteConflict
+from shared.protocol.server_frames import TypingMark
 from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
-ROOMS_MAX = 5_000
-MEMBERS_PER_ROOM_MAX = 20_000
 CONFLICTS_MAX = 10
 CONFLICT_PAUSE_S = 0.02
 
@@ -68,11 +54,11 @@ _decoder = msgspec.json.Decoder(RoomCommands)
 
 @dataclass(slots=True)
 class _Job:
-    """A line and the command that it holds."""
+    """A line and its command. `expired`: the deadline had passed on arrival."""
 
     line: Line
     command: RoomCommands
-    expired: bool = False  # when it came
+    expired: bool = False
     wait_ms: int = 0
 
 
@@ -85,7 +71,7 @@ class Partition:
         store: RoomStore,
         presence: PresenceStore,
         profiles: Profiles,
-        rates: Rates,
+        rates: RateLimiter,
         bus: Publisher,
         inserts: GroupInsert,
         active_now: GroupRead[str, int],
@@ -99,23 +85,20 @@ class Partition:
         self._rates = rates
         self._bus = bus
         self._inserts = inserts
-        self._active_now = active_now
         self._clock_ms = clock_ms
         self._is_current = is_current
         self._typing = TypingMarks()
-        self._lag = Lag()
-        self._recent = RecentMessages()
-        self._term: int | None = None  # none before the first command, and whenever all is forgotten
-        self._memory = 0  # counts up whenever all is forgotten: what was being loaded then is not remembered
-        self._states: OrderedDict[str, RoomState] = OrderedDict()  # the room that was used last stands last
+        self._write_behind = WriteBehind()
+        self._cache = RoomCache(store, presence, profiles, active_now, self._write_behind.add)
+        self._term: int | None = None  # taken with the first command after a start or a `forget`
 
     async def handle(self, lines: list[Line]) -> None:
-        """Commit a batch. The handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
+        """Commit a batch: the handler of `Bus.consume`. Raises Unavailable; then nothing may be acknowledged."""
         started_s = time.perf_counter()
         jobs = self._read(lines)
         if not jobs:
             return
-        traced = ((str(job.command.__struct_config__.tag), job.command.trace) for job in jobs)
+        traced = ((job.command.op, job.command.trace) for job in jobs)
         with tracing.batch("commit", traced):
             await self._charge(jobs)
             await self._commit(jobs)
@@ -124,13 +107,11 @@ class Partition:
 
     def forget(self) -> None:
         """Drop all memory: another replica may write these rooms meanwhile."""
-        self._memory += 1
         self._term = None
-        self._states.clear()
-        self._recent.clear()
+        self._cache.forget()
 
     def _read(self, lines: list[Line]) -> list[_Job]:
-        """The lines' commands, but those that come late for the first time: their callers have given up."""
+        """Return the jobs of the lines, without first deliveries that are late: their callers have given up."""
         now_ms = self._clock_ms()
         jobs: list[_Job] = []
         for line in lines:
@@ -139,13 +120,13 @@ class Partition:
                 continue
             expired = command.deadline_ms <= now_ms
             if expired and not line.redelivered:
-                metrics.COMMANDS.labels(str(command.__struct_config__.tag), "expired").inc()
+                metrics.COMMANDS.labels(command.op, "expired").inc()
             else:
                 jobs.append(_Job(line, command, expired))
         return jobs
 
     async def _charge(self, jobs: list[_Job]) -> None:
-        """Count messages towards their senders' rates, once: a verdict stays with its line over every try."""
+        """Count messages towards their senders' rates, once: the verdict stays with the line over all tries."""
         sends = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and not job.expired]
         due = [job for job in sends if job.line.verdict is None and not job.line.redelivered]
         if due:
@@ -156,22 +137,22 @@ class Partition:
             job.wait_ms = job.line.verdict or 0
 
     def _check_current(self) -> None:
-        """Raises Unavailable when the lease has run out: the partition may be another's by now."""
+        """Raise Unavailable when the lease has expired: the partition may belong to another replica."""
         if not self._is_current():
             self.forget()
-            raise Unavailable("the lease of this replica has run out")
+            raise Unavailable("the lease of this replica has expired")
 
     async def catch_up(self) -> None:
-        """Write what lags behind. What cannot be written now is written later."""
-        posts, marks = self._lag.take(self._lag.rooms())
+        """Write the records that lag behind. What cannot be written now is written later."""
+        posts, marks = self._write_behind.take(self._write_behind.rooms())
         try:
             await self._store.put_read_marks(marks)
             await self._store.advance_rooms(posts)
         except BaseException as error:
-            self._lag.put_back(posts, marks)
+            self._write_behind.put_back(posts, marks)
             if not isinstance(error, Unavailable):
                 raise
-            log.warning("records_lag", reason=str(error), rooms=len(posts))
+            log.warning("write_behind_delayed", reason=str(error), rooms=len(posts))
 
     async def _commit(self, jobs: list[_Job]) -> None:
         redelivered = any(job.line.redelivered for job in jobs)
@@ -179,22 +160,22 @@ class Partition:
             try:
                 await self._commit_once(jobs, look_up=redelivered)
                 return
-            except InsertConflict as conflict:
+            except WriteConflict as conflict:
                 log.info("commit_conflict", reason=str(conflict), commands=len(jobs))
                 metrics.CONFLICTS.inc()
                 redelivered = True
-            # Two writers of the same rooms, in step, could take one room each from the other again and again.
+            # Without a random pause, two writers in step could keep taking rooms from each other.
             await asyncio.sleep(attempt * random.uniform(0, CONFLICT_PAUSE_S))  # noqa: S311 - no secret
-        raise InsertConflict(f"still in conflict after {CONFLICTS_MAX} tries")
+        raise WriteConflict(f"still in conflict after {CONFLICTS_MAX} tries")
 
     async def _commit_once(self, jobs: list[_Job], *, look_up: bool) -> None:
-        """Load, decide, write, answer, deliver. Unless it succeeds, memory forgets the rooms: the disk knows better."""
+        """Load, decide, write, answer, deliver. On failure forget the rooms: the disk decides."""
         now_ms = self._clock_ms()
         room_ids = {job.command.room_id for job in jobs}
         try:
             self._check_current()
             term = await self._take_over()
-            states = await self._load(jobs, room_ids, look_up=look_up)
+            states = await self._cache.load([job.command for job in jobs], from_disk=look_up)
             asked = [
                 PendingCommand(
                     job.command,
@@ -206,7 +187,7 @@ class Partition:
                 for job in jobs
             ]
             changes = decide(asked, states, now_ms)
-            self._hold_on(jobs, states, changes)
+            self._fence_redelivered(jobs, states, changes)
             await self._write(changes, term)
             if look_up:
                 await self._write_recounted(states, changes)
@@ -219,126 +200,39 @@ class Partition:
             self.forget()
             raise
         except BaseException:
-            for room_id in room_ids:
-                self._states.pop(room_id, None)
-            self._recent.clear()
+            self._cache.drop(room_ids)
             raise
-        for state in states.values():
-            state.stored.clear()
-            state.seen.clear()
-        self._shrink(states)
+        self._cache.release(states)
 
     async def _take_over(self) -> int:
-        """The term of this owner. It is taken before anything is loaded: what an earlier one has not written by then,
-        because it froze, it can write no more, where this one has written."""
+        """Return this owner's term, taken before anything is loaded.
+
+        `term` is a fencing token: a frozen former owner cannot write a membership that this one has written.
+        """
         if self._term is None:
-            memory = self._memory
+            generation = self._cache.generation
             term = await self._store.take_over(self._number)
-            if memory != self._memory:
+            if generation != self._cache.generation:
                 raise Unavailable("the connection was lost while taking over")
             self._term = term
         return self._term
 
-    def _hold_on(self, jobs: list[_Job], states: dict[str, RoomState], changes: Changes) -> None:
-        """Write the memberships too that commands which came before, to an owner that perhaps is frozen over them,
-        leave as they are: a record of this term is what its write will fail at, if it thaws."""
+    def _fence_redelivered(self, jobs: list[_Job], states: dict[str, RoomState], changes: Changes) -> None:
+        """Rewrite memberships touched by redelivered commands even when unchanged.
+
+        Stamping our term on them fences off a former owner that froze over these commands and thaws later.
+        """
         for job in jobs:
             state = states[job.command.room_id]
-            if job.line.redelivered and state.room is not None and writes_members(job.command):
-                for user_id in users_of(job.command):
-                    if user_id in state.members:
-                        changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])
-
-    # Loading --------------------------------------------------------------------------------------------------------
-
-    async def _load(self, jobs: list[_Job], room_ids: set[str], *, look_up: bool) -> dict[str, RoomState]:
-        if look_up:
-            for room_id in room_ids:
-                self._states.pop(room_id, None)
-        unknown = [room_id for room_id in room_ids if room_id not in self._states]
-        if unknown:
-            await self._load_rooms(unknown)
-        states = {room_id: self._states[room_id] for room_id in room_ids}
-        for room_id in room_ids:
-            self._states.move_to_end(room_id)
-        await asyncio.gather(
-            self._profiles.load({job.command.caller.user_id for job in jobs if shows_profile(job.command)}),
-            self._load_members(jobs, states),
-            self._load_active_now(jobs, states),
-        )
-        if look_up:
-            await self._load_stored(jobs, states)
-        return states
-
-    async def _load_rooms(self, room_ids: list[str]) -> None:
-        memory = self._memory
-        rooms = await self._store.rooms(room_ids)
-        # Messages are ahead of their room until what lags behind is written; members after a crash.
-        beyond = await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
-        for post in itertools.chain.from_iterable(beyond):
-            self._lag.add(post)
-        if memory != self._memory:
-            raise Unavailable("the connection was lost while loading")
-        for room_id in room_ids:
-            self._states[room_id] = RoomState(rooms.get(room_id), recent=self._recent)
-
-    async def _load_members(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        public = {
-            room_id
-            for room_id, state in states.items()
-            if state.room is not None and state.room.type is RoomType.PUBLIC
-        } - {job.command.room_id for job in jobs if isinstance(job.command, UpdateRoom)}
-        wanted = {
-            (job.command.room_id, user_id)
-            for job in jobs
-            if not (may_look_public(job.command) and job.command.room_id in public)
-            for user_id in users_of(job.command)
-            if user_id not in states[job.command.room_id].members
-        }
-        if not wanted:
-            return
-        found = await self._store.members([key for key in wanted if states[key[0]].room is not None])
-        for room_id, user_id in wanted:
-            states[room_id].members[user_id] = found.get((room_id, user_id))
-
-    async def _load_active_now(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        """Have what answers tell of presence: how many members are online, and whether those named are."""
-        shown = {job.command.room_id for job in jobs if shows_active_now(job.command)}
-        if not shown:
-            return
-        naming = [job.command for job in jobs if names_members(job.command)]
-        named = {user_id for command in naming for user_id in users_of(command)}
-        counts, records = await asyncio.gather(
-            self._active_now.get(shown), self._presence.records(named) if named else _nobody()
-        )
-        for room_id in shown:
-            states[room_id].active_now = counts.get(room_id, 0)
-        for command in naming:
-            for user_id in users_of(command):
-                states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
-
-    async def _load_stored(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
-        sends = [job.command for job in jobs if isinstance(job.command, SendMessage | SendDirect)]
-        if not sends:
-            return
-        by_id, by_client_id = await asyncio.gather(
-            self._store.messages_by_id([send.message_id for send in sends]),
-            self._store.messages_by_client_id(
-                (send.room_id, send.caller.user_id, send.client_message_id)
-                for send in sends
-                if send.client_message_id is not None
-            ),
-        )
-        for message in by_id:
-            if message.room_id in states:
-                states[message.room_id].stored[message.id] = message
-        for message in by_client_id:
-            self._recent.remember(message)
+            if not job.line.redelivered or state.room is None or not requirements_of(job.command).writes_members:
+                continue
+            for user_id in state.members.keys() & users_of(job.command):
+                changes.members.setdefault((job.command.room_id, user_id), state.members[user_id])
 
     # Writing --------------------------------------------------------------------------------------------------------
 
     async def _write(self, changes: Changes, term: int) -> None:
-        """In this order a crash leaves nothing that the next load does not put right (see `_load_rooms`)."""
+        """Write in this order, so that the next load repairs whatever a crash leaves (see `RoomCache`)."""
         self._check_current()
         await self._store.put_members(changes.members, term)
         if fresh := [key for key, member in changes.members.items() if member is not None]:
@@ -347,23 +241,26 @@ class Partition:
         now_ms = self._clock_ms()
         await asyncio.gather(
             self._inserts.insert(changes.messages, self._check_current),
-            self._store.touch_rooms(self._lag.touch(posted_to, now_ms), now_ms),
+            self._store.touch_rooms(self._write_behind.touch(posted_to, now_ms), now_ms),
         )
-        self._lag.note(changes.messages)
+        self._write_behind.note(changes.messages)
         if changes.rooms or changes.read_marks:
             self._check_current()
             await self._write_records(changes.rooms, changes.read_marks)
         metrics.MESSAGES_STORED.inc(len(changes.messages))
 
     async def _write_records(self, rooms: Mapping[str, Room], read_marks: dict[tuple[str, str], int]) -> None:
-        """A room's record may not be ahead of its senders' read marks: these can then be told no more."""
-        posts, marks = self._lag.take(rooms)
+        """Write rooms after the read marks of their senders.
+
+        A room's record that is ahead of them would hide that they lag behind.
+        """
+        posts, marks = self._write_behind.take(rooms)
         try:
             await self._store.put_read_marks(read_marks)
             await self._store.put_read_marks(marks)
             await self._store.put_rooms(rooms.values())
         except BaseException:
-            self._lag.put_back(posts, marks)
+            self._write_behind.put_back(posts, marks)
             raise
 
     async def _write_recounted(self, states: dict[str, RoomState], changes: Changes) -> None:
@@ -380,7 +277,7 @@ class Partition:
     def _typing_deliveries(
         self, jobs: list[_Job], changes: Changes, states: dict[str, RoomState], now_ms: int
     ) -> list[Delivery]:
-        """Of the typing marks that were allowed, those that the room's others are to be told."""
+        """Return the deliveries of the permitted typing marks that are due."""
         deliveries: list[Delivery] = []
         for job, answer in zip(jobs, changes.answers, strict=True):
             if isinstance(answer, TypingMark):
@@ -391,12 +288,12 @@ class Partition:
         return deliveries
 
     async def leave_typing(self) -> None:
-        """Tell that nobody types any more, as far as this partition has told that they do. Raises Unavailable."""
+        """End the typing that this partition announced. Raises Unavailable."""
         for typist in self._typing.all_shown():
             await confirmed(self._publish(typing_deliveries(typist, is_typing=False)))
 
     async def end_typing(self) -> None:
-        """Tell of those who have stopped typing without saying so. Raises Unavailable."""
+        """End the typing of users that stopped without saying so. Raises Unavailable."""
         for typist in self._typing.ended(self._clock_ms()):
             await confirmed(self._publish(typing_deliveries(typist, is_typing=False)))
 
@@ -406,11 +303,10 @@ class Partition:
                 metrics.MESSAGES_REPEATED.inc()
                 if not job.line.redelivered and not job.wait_ms:
                     self._rates.give_back(job.command.caller.user_id)
-            operation = str(job.command.__struct_config__.tag)
-            metrics.COMMANDS.labels(operation, _outcome(answer)).inc()
+            metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
             if logs.details:
                 request_id, command_id = request_id_of(job.command), job.command.id
-                log.debug("command_done", request_id=request_id, op=operation, command_id=command_id)
+                log.debug("command_done", request_id=request_id, op=job.command.op, command_id=command_id)
             if answer is None:
                 continue
             line = (
@@ -420,30 +316,8 @@ class Partition:
             )
             self._bus.reply(job.line.reply_to or "", line)
 
-    def _shrink(self, states: dict[str, RoomState]) -> None:
-        while len(self._states) > ROOMS_MAX:
-            self._states.popitem(last=False)
-        for state in states.values():
-            if len(state.members) > MEMBERS_PER_ROOM_MAX:
-                state.members.clear()
-        metrics.CACHED_ROOMS.set(len(self._states))
 
-
-async def _nobody() -> dict[str, PresenceRecord]:
-    return {}
-
-
-def _outcome(answer: Any) -> str:
+def _outcome(answer: Answer) -> str:
     if answer is None:
         return "expired"
     return answer.code if isinstance(answer, Refusal) else "ok"
-
-
-def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
-    """`chat:typing` for the others: by the room's channel, or straight to the other user of a direct room."""
-    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
-    data = frame("chat:typing", mark)
-    if typist.direct is None:
-        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
-    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
-    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]

@@ -1,9 +1,10 @@
-"""Who is online. A user is online while any gateway with a lease holds a socket of theirs.
+"""Presence. A user is online while any gateway with a lease holds a socket of theirs.
 
-Gateways report who came (first socket) and who went (last socket, after a grace) in batches, one report at a time, and
-so renew their lease; the queue has one active consumer, so one process decides at a time. The state is written first,
-marked as unsettled; settling tells the rooms and takes the mark away. A crash between the two leaves the mark, and the
-sweep settles it: no change is lost. A gateway whose lease runs out is swept: its users go offline.
+Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in batches, one
+report at a time; a report also renews the lease. The queue has one active consumer, so one process decides at a time.
+The state is written first, marked as unsettled; settling notifies the rooms and clears the mark. A crash in between
+leaves the mark, and the sweep settles it, so no change is lost. When a gateway's lease expires, the sweep takes its
+users offline.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from chat_service.presence_store import PresenceRecord, PresenceStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
-from shared.bus.query_server import Publisher, decode_command
+from shared.bus.publisher import Publisher
+from shared.bus.query_server import decode_command
 from shared.commands.chat import PresenceReported, ReportPresence
 from shared.commands.command import reply_line
 from shared.errors import Unavailable
@@ -32,11 +34,11 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 
 
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """With these a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
+    """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` is what a sweep may take, and how long a change waits before the sweep settles it; a sweeper that dies
-    costs as much. When no gateway at all is heard of, it may be the reports that are not taken (their one consumer is
-    frozen, until the broker gives the queue to another): then leases count as run out only `silence_ms` later.
+    `claim_ms` is the time that a sweep may take, and the age at which the sweep settles a change; a sweeper that dies
+    costs as much. When no gateway reports at all, the reports may be stuck (their one consumer is frozen until the
+    broker replaces it); leases then expire only `silence_ms` later.
     """
 
     lease_ms: int = 15_000
@@ -47,7 +49,7 @@ class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence:
-    """Takes reports, sweeps dead gateways, answers who is online."""
+    """Handles reports, sweeps dead gateways, answers who is online."""
 
     def __init__(
         self, store: PresenceStore, bus: Publisher, node_id: str, clock_ms: Callable[[], int], times: PresenceTimes
@@ -59,7 +61,7 @@ class Presence:
         self._clock_ms = clock_ms
 
     async def handle(self, lines: list[Line]) -> None:
-        """Take a batch of reports. The handler of `Bus.consume` on `chat.presence`. Raises Unavailable."""
+        """Handle a batch of reports: the handler of `Bus.consume` on `chat.presence`. Raises Unavailable."""
         for line in lines:
             report = decode_command(line, _decoder)
             if report is not None:
@@ -92,10 +94,10 @@ class Presence:
             try:
                 await self.sweep_once()
             except Unavailable as error:
-                log.warning("presence_sweep_waits", reason=str(error))
+                log.warning("presence_sweep_delayed", reason=str(error))
 
     async def sweep_once(self) -> None:
-        """One sweep. Raises Unavailable."""
+        """Sweep once. Raises Unavailable."""
         now_ms, claim_ms = self._clock_ms(), self._times.claim_ms
         someone_is_heard = await self._store.any_lease_holds(now_ms)
         before_ms = now_ms if someone_is_heard else now_ms - self._times.silence_ms
@@ -111,8 +113,8 @@ class Presence:
         await self._store.forget(dead)
 
     async def _settle(self, records: list[PresenceRecord]) -> None:
-        """Tell the rooms of those whose status differs from what was told last."""
-        changed = [record for record in records if record.is_online != record.told_online]
+        """Notify the rooms of users whose status differs from the last notification."""
+        changed = [record for record in records if record.is_online != record.announced_online]
         if changed:
             await self._store.mark_members(changed)
             audience = await self._store.channels_of([record.user_id for record in changed])
@@ -129,13 +131,13 @@ class Presence:
         await self._store.settled(records)
 
     async def state(self, user_ids: tuple[str, ...]) -> PresenceState:
-        """Who of these is online, in their order."""
+        """Return the presence of these users, in their order."""
         found = await self._store.records(user_ids)
         return PresenceState(users=tuple(presence_view(user_id, found.get(user_id)) for user_id in user_ids))
 
 
 def presence_view(user_id: str, record: PresenceRecord | None) -> PresenceView:
-    """A user's presence as clients see it."""
+    """Return a user's presence as clients see it."""
     seen_ms = None if record is None else record.last_seen_at_ms
     return PresenceView(
         user_id=user_id,
@@ -145,7 +147,7 @@ def presence_view(user_id: str, record: PresenceRecord | None) -> PresenceView:
 
 
 def presence_frame(record: PresenceRecord) -> bytes:
-    """The `user:online` or `user:offline` frame."""
+    """Return the `user:online` or `user:offline` frame."""
     if record.is_online:
         return frame("user:online", PresenceData(user_id=record.user_id, status="online"))
     seen = None if record.last_seen_at_ms is None else to_iso(record.last_seen_at_ms)

@@ -1,4 +1,4 @@
-"""Removes what deleted rooms leave behind: their messages and members, then their tombstones."""
+"""Purges deleted rooms: their messages and members, then their tombstones."""
 
 import asyncio
 
@@ -12,12 +12,12 @@ INTERVAL_S = 30.0
 
 
 async def purge_deleted_rooms(store: RoomStore) -> None:
-    """Purge every 30 s, until cancelled. Any number of replicas may do so at once: removing twice is removing."""
+    """Purge every 30 s, until cancelled. Idempotent, so any number of replicas may do it at once."""
     while True:
         try:
             for room_id in await store.deleted_rooms():
                 await store.purge(room_id)
                 log.info("room_purged")
         except Unavailable as error:
-            log.warning("purge_waits", reason=str(error))
+            log.warning("purge_delayed", reason=str(error))
         await asyncio.sleep(INTERVAL_S)

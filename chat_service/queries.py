@@ -1,4 +1,4 @@
-"""Reads: what REST lists and what gateways replay. Answered by any replica, straight from the database."""
+"""Reads: the lists of REST and the replays of gateways. Any replica answers, straight from the database."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from chat_service.rooms import Member, Room, RoomType, may_see, member_view, roo
 from chat_service.store import RoomStore
 from chat_service.write_behind import caught_up, may_lag
 from shared.commands.chat import (
-    REPLAY_MAX,
     ChatQueries,
     DirectPost,
     DirectPosts,
@@ -29,17 +28,16 @@ from shared.commands.chat import (
     RoomPage,
     RoomView,
 )
-from shared.commands.command import ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Refusal
 
-REPLAY_MAX_BYTES = 8 * 1024 * 1024
 ROOMS_AT_ONCE = 100
 DIRECT_ROOMS_MAX = 5_000
 DIRECT_POSTS_MAX = 50_000
 
 
 class ChatQueryHandler:
-    """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room that is not the caller's) and Unavailable."""
+    """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
     def __init__(self, store: RoomStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -47,7 +45,7 @@ class ChatQueryHandler:
         self._clock_ms = clock_ms
 
     async def answer(self, query: ChatQueries) -> msgspec.Struct:
-        """The reply to one query."""
+        """Return the reply to one query."""
         match query:
             case ListRooms():
                 return await self._rooms(query)
@@ -67,10 +65,10 @@ class ChatQueryHandler:
                 assert_never(query)
 
     async def _rooms(self, query: ListRooms) -> RoomPage:
-        """The public rooms and the caller's own others, merged by activity.
+        """Return the public rooms and the caller's own others, merged by activity.
 
-        Of the public ones only a window is read: with m own rooms among them, what stands at n in the whole list stands
-        between n - m and n in theirs; and behind the window's start both lists count alike.
+        Only a window of the public ones is read: with m own rooms among them, position n of the merged list lies
+        between n - m and n of theirs, and before the window both lists count alike.
         """
         words = words_of(query.q or "")
         if query.q and not words:
@@ -100,7 +98,7 @@ class ChatQueryHandler:
         return [room_view(room, members.get((room.id, user_id)), counts.get(room.id, 0)) for room in rooms]
 
     async def _catch_up(self, rooms: list[Room], members: dict[tuple[str, str], Member], user_id: str) -> None:
-        """Add what is stored and not yet in the records; see `lag`."""
+        """Add stored messages that the records do not know yet; see `write_behind`."""
         now_ms = self._clock_ms()
         lately = [room for room in rooms if may_lag(room, now_ms)]
         for room, beyond in zip(lately, await asyncio.gather(*map(self._store.posts_beyond, lately)), strict=True):
@@ -118,7 +116,7 @@ class ChatQueryHandler:
         return (await self._views(query.caller.user_id, [room]))[0]
 
     async def _messages(self, query: ListMessages) -> MessagePage:
-        """Pages are ranges of `seq`, which has no gaps: every page costs the same, however deep."""
+        """Return a range of `seq`, which has no gaps: every page costs the same, however deep."""
         room = await self._visible(query.room_id, query.caller.user_id)
         await self._catch_up([room], {}, "")
         if query.after is not None:

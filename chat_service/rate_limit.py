@@ -1,7 +1,7 @@
-"""The rate limit over all replicas: each user's messages are counted by one of them, the user's home.
+"""The rate limit over all replicas: one replica, the user's home, counts each user's messages.
 
-A replica counts its own users at once; of the others it asks their homes, once a batch. When a home does not answer in
-time the message is counted here instead: chatting goes on, and the limit holds within this replica.
+A replica counts its own users at once, and asks the homes of the others once per batch. When a home does not answer in
+time, the message is counted here: chat goes on, and the limit holds within this replica.
 """
 
 import asyncio
@@ -22,7 +22,6 @@ from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
 from shared.protocol.wire_struct import WireStruct
 from shared.telemetry import logs
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
@@ -32,19 +31,19 @@ SYSTEM = Caller(user_id="system:chat")
 
 
 class TakeRate(Command, frozen=True, kw_only=True, tag="rate.take"):
-    """Count one message of each of `user_ids`. Reply: `RateTaken`."""
+    """Count one message for each of `user_ids`. Reply: `RateTaken`."""
 
     user_ids: tuple[str, ...]
 
 
 class GiveBackRate(Command, frozen=True, kw_only=True, tag="rate.give_back"):
-    """One message of the user was a repeat and does not count. No reply."""
+    """Uncount one message of the user, which was a duplicate. No reply."""
 
     user_id: str
 
 
 class RateTaken(WireStruct, frozen=True, kw_only=True):
-    """For each user id the milliseconds to wait; 0 where the message was within the rate."""
+    """The milliseconds to wait for each user id; 0 for a message within the rate."""
 
     wait_ms: tuple[int, ...]
 
@@ -52,7 +51,7 @@ class RateTaken(WireStruct, frozen=True, kw_only=True):
 _decoder: "msgspec.json.Decoder[TakeRate | GiveBackRate]" = msgspec.json.Decoder(TakeRate | GiveBackRate)
 
 
-class Rates:
+class RateLimiter:
     """Counts messages by user, wherever their rooms live."""
 
     def __init__(self, window: SlidingWindow, bus: Bus, node_id: str, clock_ms: Callable[[], int]) -> None:
@@ -64,11 +63,11 @@ class Rates:
         self.queue = QueueSpec(_queue_of(node_id), {"x-expires": QUEUE_EXPIRES_MS}, ())
 
     def nodes_changed(self, node_ids: Collection[str]) -> None:
-        """These replicas are alive."""
+        """Use these replicas as homes."""
         self._node_ids = node_ids or (self._node_id,)
 
     async def take(self, user_ids: list[str]) -> list[int]:
-        """Count one message of each, in order; returns the milliseconds to wait, 0 for those within the rate."""
+        """Count one message of each user, in order, and return the milliseconds to wait; 0 within the rate."""
         homes = [owner_of(user_id, self._node_ids) for user_id in user_ids]
         waits = [0] * len(user_ids)
         by_home: dict[str | None, list[int]] = {}
@@ -84,18 +83,18 @@ class Rates:
         return waits
 
     def give_back(self, user_id: str) -> None:
-        """A counted message was a repeat."""
+        """Uncount a message that was a duplicate."""
         home = owner_of(user_id, self._node_ids)
         if home in (None, self._node_id):
             self._window.give_back(user_id)
             return
         command = GiveBackRate(
-            id=new_id(Prefix.COMMAND), deadline_ms=now_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, user_id=user_id
+            id=new_id(Prefix.COMMAND), deadline_ms=self._clock_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, user_id=user_id
         )
         self._bus.publish("", _queue_of(str(home)), to_json(command), reply_to=self.queue.name)
 
     async def handle(self, lines: list[Line]) -> None:
-        """Count for other replicas. The handler of `Bus.consume` on `queue`."""
+        """Count for other replicas: the handler of `Bus.consume` on `queue`."""
         for line in lines:
             match decode_command(line, _decoder):
                 case TakeRate() as command:
@@ -114,7 +113,10 @@ class Rates:
         if home in (None, self._node_id):
             return self._take_here(user_ids)
         command = TakeRate(
-            id=new_id(Prefix.COMMAND), deadline_ms=now_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, user_ids=tuple(user_ids)
+            id=new_id(Prefix.COMMAND),
+            deadline_ms=self._clock_ms() + ASK_TIMEOUT_MS,
+            caller=SYSTEM,
+            user_ids=tuple(user_ids),
         )
         try:
             taken = await self._bus.request(_queue_of(str(home)), command, RateTaken, exchange="")

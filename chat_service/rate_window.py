@@ -1,21 +1,21 @@
-"""The rate of messages a user: so many in any minute. Pure; time comes in."""
+"""The rate limit of one user: messages per user per minute. Pure; time is injected."""
 
 from collections import OrderedDict, deque
 
 
 class SlidingWindow:
-    """At most `limit` messages of one user in any `window_ms`. Exact: it remembers when each was sent.
+    """At most `limit` messages of one user in any `window_ms`. Exact: it keeps the time of each message.
 
-    Bounded: `limit` times a user, and only users of the last window are remembered.
+    Bound: `limit` times per user, and only users of the last window.
     """
 
     def __init__(self, limit: int, window_ms: int = 60_000) -> None:
         self._limit = limit
         self._window_ms = window_ms
-        self._sent: OrderedDict[str, deque[int]] = OrderedDict()  # the user who sent last stands last
+        self._sent: OrderedDict[str, deque[int]] = OrderedDict()  # the most recent sender last
 
     def take(self, user_id: str, now_ms: int) -> int:
-        """Count one message. Returns 0, or the milliseconds to wait if the window is full (then it is not counted)."""
+        """Count one message and return 0; if the window is full, return the milliseconds to wait instead."""
         self._forget(now_ms)
         sent = self._sent.get(user_id)
         if sent is None:
@@ -29,7 +29,7 @@ class SlidingWindow:
         return 0
 
     def give_back(self, user_id: str) -> None:
-        """Take back the last count of a message that turned out to be a repeat."""
+        """Uncount the user's last message, which was a duplicate."""
         if sent := self._sent.get(user_id):
             sent.pop()
 

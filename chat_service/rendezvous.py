@@ -1,6 +1,6 @@
-"""Which replica consumes which partition: rendezvous hashing (highest random weight). Pure.
+"""The assignment of keys to nodes: rendezvous hashing (highest random weight). Pure.
 
-When a replica comes or goes only its own share moves; every replica computes the same from the same list of live nodes.
+When a node joins or leaves, only its own share moves. Every replica computes the same from the same list of live nodes.
 """
 
 from collections.abc import Collection
@@ -8,12 +8,12 @@ from hashlib import blake2b
 
 
 def owner_of(key: str, node_ids: Collection[str]) -> str | None:
-    """The node that `key` belongs to; None if there is no node."""
+    """Return the node that owns `key`, or None without nodes."""
     return max(node_ids, key=lambda node_id: _weight(key, node_id), default=None)
 
 
 def share_of(node_id: str, keys: Collection[int], node_ids: Collection[str]) -> set[int]:
-    """The keys that belong to `node_id`."""
+    """Return the keys that `node_id` owns."""
     return {key for key in keys if owner_of(str(key), node_ids) == node_id}
 
 

@@ -1,4 +1,4 @@
-"""Rooms and members: the records, who may do what, and how they are shown. Pure."""
+"""Rooms and members: the records, their permissions, their views. Pure."""
 
 import re
 from enum import StrEnum
@@ -16,18 +16,22 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 class RoomType(StrEnum):
+    """Who sees a room: everybody, or its members."""
+
     PUBLIC = "public"
     PRIVATE = "private"
     GROUP = "group"
 
 
 class Role(StrEnum):
+    """A member's role; it never changes."""
+
     CREATOR = "creator"
     MEMBER = "member"
 
 
 class Room(msgspec.Struct, kw_only=True):
-    """A room as it is stored. `version` counts its writes: a writer that has been replaced finds that it lost.
+    """A stored room. `version` counts its writes, so that a stale writer's write is rejected.
 
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
     sorted by `active_at_ms`, the time of the creation or of the last message.
@@ -49,7 +53,7 @@ class Room(msgspec.Struct, kw_only=True):
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A user in a room. One who left a private or group room stays as `active` False: still invited."""
+    """A user's membership. A user that left stays with `active` False: still invited."""
 
     room_id: str
     user_id: str
@@ -61,20 +65,22 @@ class Member(msgspec.Struct, kw_only=True):
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a room's name as the search matches their beginnings: without regard to case, nor to the ways in
-    which Unicode lets the same text be written (form NFKC, https://unicode.org/reports/tr15/)."""
+    """Return the words of a room's name for prefix search, without case and in one Unicode form (NFKC).
+
+    See https://unicode.org/reports/tr15/.
+    """
     return sorted(set(_WORD.findall(normalize("NFKC", normalize("NFKC", name).casefold()))))
 
 
 def may_see(room: Room | None, member: Member | None) -> bool:
-    """Public rooms are everyone's; to others than its members any other room does not exist."""
+    """Return whether a user sees the room: everybody sees a public one, only members any other."""
     if room is None or room.deleted:
         return False
     return room.type is RoomType.PUBLIC or (member is not None and member.active)
 
 
 def check_may_manage(room: Room, caller: Caller) -> None:
-    """Raises FORBIDDEN unless the caller is creator or admin; nobody manages a direct room."""
+    """Raise FORBIDDEN unless the caller is creator or admin. Nobody manages a direct room."""
     if room.direct is not None:
         raise Refusal(ErrorCode.FORBIDDEN, "a direct room belongs to its two users and cannot be changed")
     if not caller.is_admin and room.created_by != caller.user_id:
@@ -82,14 +88,14 @@ def check_may_manage(room: Room, caller: Caller) -> None:
 
 
 def unread_count(room: Room, member: Member | None) -> int:
-    """Messages after the member's read mark; 0 for who is no member."""
+    """Return the number of messages after the member's read mark; 0 for a non-member."""
     if member is None or not member.active:
         return 0
     return max(room.last_seq - member.read_seq, 0)
 
 
 def room_view(room: Room, member: Member | None, active_now: int) -> RoomView:
-    """A room as the holder of `member` sees it."""
+    """Return a room as the holder of `member` sees it."""
     return RoomView(
         id=room.id,
         name=room.name,
@@ -108,7 +114,7 @@ def room_view(room: Room, member: Member | None, active_now: int) -> RoomView:
 
 
 def member_view(member: Member, seen: PresenceView) -> MemberView:
-    """A member as the members' list shows it."""
+    """Return a member as the list of members shows it."""
     return MemberView(
         user_id=member.user_id,
         user=member.profile,

@@ -1,7 +1,10 @@
-"""Who types where: a start is passed on at most every 2 s, and ends by itself 6 s after the last one. Pure."""
+"""Typing marks: a start is passed on at most every 2 s, and expires 6 s after the last one. Pure."""
 
 from itertools import takewhile
 from typing import NamedTuple
+
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.protocol.server_frames import TypingMark, frame
 
 PASS_ON_MS = 2_000
 END_AFTER_MS = 6_000
@@ -16,15 +19,15 @@ class Typist(NamedTuple):
 
 
 class TypingMarks:
-    """Who is typing in the rooms of one partition. Bounded by the users of the last 6 s."""
+    """The users typing in the rooms of one partition. Bound: the users of the last 6 s."""
 
     def __init__(self) -> None:
-        self._ends_at_ms: dict[Typist, int] = {}  # whose end comes first stands first
-        self._passed_on_ms: dict[Typist, int] = {}  # when the last start was passed on; the oldest stands first
+        self._ends_at_ms: dict[Typist, int] = {}  # the next to end first
+        self._passed_on_ms: dict[Typist, int] = {}  # when the last start was passed on, the oldest first
         self._shown: set[Typist] = set()
 
     def set(self, typist: Typist, is_typing: bool, now_ms: int) -> bool:
-        """Take a mark; returns whether the room's others are to be told."""
+        """Apply a mark, and return whether to pass it on to the room."""
         self._ends_at_ms.pop(typist, None)
         if not is_typing:
             return self._hide(typist)
@@ -37,7 +40,7 @@ class TypingMarks:
         return True
 
     def ended(self, now_ms: int) -> list[Typist]:
-        """Those who were shown typing and have not renewed it in time."""
+        """Remove and return the shown typists that did not renew in time."""
         over = _until(self._ends_at_ms, now_ms)
         for typist in over:
             del self._ends_at_ms[typist]
@@ -46,7 +49,7 @@ class TypingMarks:
         return [typist for typist in over if self._hide(typist)]
 
     def all_shown(self) -> list[Typist]:
-        """Everyone who is shown typing: somebody else keeps the marks from now on."""
+        """Return everybody shown as typing, for a partition that gives its marks up."""
         return list(self._shown)
 
     def _hide(self, typist: Typist) -> bool:
@@ -55,6 +58,16 @@ class TypingMarks:
         return was_shown
 
 
+def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
+    """Return the `chat:typing` deliveries for the others, on the room's channel or on a direct partner's."""
+    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
+    data = frame("chat:typing", mark)
+    if typist.direct is None:
+        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
+    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
+    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
+
+
 def _until(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:
-    """Those at the front whose time has come."""
+    """Return the typists at the front whose time is reached."""
     return list(takewhile(lambda typist: times_ms[typist] <= now_ms, times_ms))

@@ -1,11 +1,11 @@
-"""What the records of rooms and members do not say yet of messages that are stored. Pure; time comes in.
+"""Write-behind: the changes of rooms and members that follow from stored messages. Pure; time is injected.
 
-A message tells all that follows from it: its room's `last_seq` and time, and that its sender has read up to it. So
-these are written later, each half second for all messages of a room at once. They only ever grow and are written as
-maxima, by anyone, in any order, any number of times. Who reads records adds what the messages beyond them tell
-(`caught_up`); what a killed replica had not written, its successor puts right from the messages (`repair`). Only the
-place in room lists cannot be told so, and is written together with the message where a room was quiet (`touch`).
-The gain: on SecantusDB 0.25 ms a record, on any server two writes a batch.
+A message implies its room's `last_seq` and time, and its sender's read mark. So these are written later, every half
+second for all messages of a room at once. They only grow and are written as maxima, by any process, in any order, any
+number of times. A reader of records adds what newer messages imply (`caught_up`); the successor of a killed replica
+repairs the records from messages (`repair`). Only the position in room lists cannot be derived so: for a quiet room it
+is written together with the message (`touch`). The gain: 0.25 ms per record on SecantusDB, two writes per batch on any
+server.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ from chat_service.messages import Message
 from chat_service.rooms import Member, Room
 
 LAG_MS = 500
-LAG_MAX_MS = 60_000  # a room that was quiet for longer lags behind in nothing
+LAG_MAX_MS = 60_000  # the record of a room that was quiet for longer is complete
 
 
 class Post(NamedTuple):
-    """Of a stored message what its room and its sender are to know."""
+    """The part of a stored message that its room and its sender depend on."""
 
     room_id: str
     seq: int
@@ -27,10 +27,10 @@ class Post(NamedTuple):
     created_at_ms: int
 
 
-class Lag:
-    """The newest posts of rooms, and the read marks of their senders, that are yet to be written.
+class WriteBehind:
+    """The newest posts of rooms, and their senders' read marks, that are not written yet.
 
-    Bounded by what is posted in half a second; while the database is away nothing is posted.
+    Bound: the posts of half a second; while the database is unavailable nothing is posted.
     """
 
     def __init__(self) -> None:
@@ -39,12 +39,12 @@ class Lag:
         self._touched_at_ms: dict[str, int] = {}
 
     def note(self, messages: Iterable[Message]) -> None:
-        """These messages have been stored."""
+        """Note messages that were stored."""
         for message in messages:
             self.add(Post(message.room_id, message.seq, message.user_id, message.created_at_ms))
 
     def add(self, post: Post) -> None:
-        """This is yet to be written."""
+        """Note a post that is not written yet."""
         newest = self._posts.get(post.room_id)
         if newest is None or post.seq > newest.seq:
             self._posts[post.room_id] = post
@@ -52,7 +52,7 @@ class Lag:
         marks[post.user_id] = max(post.seq, marks.get(post.user_id, 0))
 
     def touch(self, room_ids: Iterable[str], now_ms: int) -> set[str]:
-        """Of the rooms that are being posted to, those that have been quiet: to be moved up in the lists at once."""
+        """Return the rooms among these that were quiet, to be moved up in the lists at once."""
         quiet = now_ms - LAG_MS
         self._touched_at_ms = {room_id: at_ms for room_id, at_ms in self._touched_at_ms.items() if at_ms > quiet}
         touched = set(room_ids) - self._touched_at_ms.keys()
@@ -60,13 +60,13 @@ class Lag:
         return touched
 
     def rooms(self) -> set[str]:
-        """Every room that something is yet to be written of."""
+        """Return the rooms with unwritten changes."""
         return set(self._posts)
 
     def take(self, room_ids: Iterable[str]) -> tuple[list[Post], dict[tuple[str, str], int]]:
-        """What is to be written now: first the read marks, by (room id, user id), then the posts.
+        """Take the unwritten changes of these rooms: read marks by (room id, user id), to be written first, and posts.
 
-        A room's record ahead of its senders' read marks would hide that these are behind. `put_back` what fails.
+        A room's record that is ahead of its senders' read marks would hide that they lag behind. `put_back` what fails.
         """
         posts: list[Post] = []
         marks: dict[tuple[str, str], int] = {}
@@ -77,7 +77,7 @@ class Lag:
         return posts, marks
 
     def put_back(self, posts: Iterable[Post], marks: dict[tuple[str, str], int]) -> None:
-        """What was taken has not been written."""
+        """Return changes that were not written."""
         at_ms = {post.room_id: post.created_at_ms for post in posts}
         for (room_id, user_id), seq in marks.items():
             self.add(Post(room_id, seq, user_id, at_ms[room_id]))
@@ -86,12 +86,12 @@ class Lag:
 
 
 def may_lag(room: Room, now_ms: int) -> bool:
-    """Whether a record as it was read may not know of the newest messages."""
+    """Return whether a record may lack the newest messages."""
     return room.active_at_ms > now_ms - LAG_MAX_MS
 
 
 def caught_up(room: Room, member: Member | None, beyond: Iterable[Post]) -> None:
-    """Let records know what the messages beyond the room's tell."""
+    """Update records with the messages beyond them."""
     for post in beyond:
         if post.seq > room.last_seq:
             room.last_seq = post.seq

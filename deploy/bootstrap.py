@@ -1,6 +1,7 @@
 """Gets a bare machine ready, with nothing but the system's Python: called by the Makefile, before `.venv` exists.
 
-`bootstrap.py environment .venv` makes the virtual environment and installs the project into it;
+`bootstrap.py environment .venv run` makes the virtual environment and installs what the system needs to run into it,
+`bootstrap.py environment .venv test` the test tools as well;
 `bootstrap.py broker` installs RabbitMQ, `bootstrap.py tools` what some tests need: both leave nothing running.
 """
 
@@ -33,8 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     # So that what `finally` undoes is undone then too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     match arguments:
-        case ["environment", directory]:
-            make_environment(Path(directory))
+        case ["environment", directory, ("run" | "test") as purpose]:
+            make_environment(Path(directory), purpose)
         case ["broker"]:
             install_broker()
         case ["tools"]:
@@ -43,21 +44,29 @@ def main(arguments: Sequence[str]) -> None:
             stop(__doc__ or "")
 
 
-def make_environment(directory: Path) -> None:
-    """Make the virtual environment unless a working one is there, and install the project and its tools into it."""
+def make_environment(directory: Path, purpose: str) -> None:
+    """Install the project into the virtual environment `directory` to `run` it or to `test` it.
+
+    A missing, moved or broken environment is made anew. The stamp of each purpose names the directory of the checkout.
+    """
+    stamp, extras = {"run": (".runs", "local"), "test": (".installed", "local,dev")}[purpose]
     python = directory / "bin" / "python"
-    stamp = directory / ".installed"
     here = os.getcwd()
-    if not (stamp.exists() and stamp.read_text().strip() == here and runs(python, "-m", "pip", "--version")):
+    if not (stamped(directory / ".runs", here) and runs(python, "-m", "pip", "--version")):
         if importlib.util.find_spec("ensurepip") is None:
             package = f"python3.{sys.version_info.minor}-venv"
             install_package(package, f"sudo apt-get install -y {package}")
         say(f"making {directory}")
         run([sys.executable, "-m", "venv", "--clear", str(directory)])
-    say(f"installing the Python packages of pyproject.toml into {directory}")
-    stamp.unlink(missing_ok=True)
-    run([str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/container/constraints.txt", "-e", ".[local,dev]"])
-    stamp.write_text(here + "\n")
+    say(f"installing the packages to {purpose} the project into {directory}")
+    (directory / stamp).unlink(missing_ok=True)
+    run([str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/container/constraints.txt", "-e", f".[{extras}]"])
+    (directory / stamp).write_text(here + "\n")
+
+
+def stamped(stamp: Path, here: str) -> bool:
+    """Return whether an installation into the checkout `here` was completed."""
+    return stamp.exists() and stamp.read_text().strip() == here
 
 
 def install_broker() -> None:

@@ -1,14 +1,15 @@
-"""Tells notifier of every tick, before any conflation: an alert must see the spike between two deliveries."""
+"""Every tick out to notifier, before any conflation: an alert must see the spike between two deliveries."""
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from market_feed import metrics
 from market_feed.quotes import Tick
+from shared.bus.publisher import Publisher
 from shared.bus.topology import COMMANDS, NOTIFIER_TICKS
 from shared.commands.market import AppliedTick, AppliedTicks
 from shared.errors import Unavailable
@@ -18,14 +19,9 @@ UNCONFIRMED_MAX_BYTES = 32 * 1024 * 1024
 CONFIRM_WAIT_S = 3.0
 
 
-class Publisher(Protocol):
-    """The part of the bus that announces."""
-
-    def publish(self, exchange: str, key: str, line: bytes) -> "asyncio.Future[None]":
-        """Send a line; the future is its confirm."""
-
-
 class _Sent(NamedTuple):
+    """A line and its confirm."""
+
     line: bytes
     confirm: "asyncio.Future[None]"
 
@@ -33,8 +29,8 @@ class _Sent(NamedTuple):
 class Announcer:
     """Lines of ticks, each kept until the broker has confirmed it.
 
-    A tick may be acknowledged to its source before: it is in the journal then, and what the journal holds behind the
-    last cut is announced again after a crash. A cut waits for `confirmed`: so none is left out, and some come twice.
+    A tick may be acknowledged to its source earlier: then it is in the journal, and a crash announces again what the
+    journal holds behind the last cut. A cut waits for `confirmed`, so none is left out, and some arrive twice.
 
     Bound: 32 MB, some 700,000 ticks; beyond that the oldest are dropped and counted.
     """
@@ -58,7 +54,7 @@ class Announcer:
             self._send(self._encode(AppliedTicks(ticks=applied)))
 
     async def confirmed(self) -> None:
-        """Return once everything sent so far is confirmed. What failed is sent again, once. Raises Unavailable."""
+        """Wait until everything sent so far is confirmed; failed lines are sent again once. Raises Unavailable."""
         for _ in range(2):
             waiting = {sent.confirm for sent in self._sent}
             if waiting:
@@ -67,10 +63,10 @@ class Announcer:
             if not any(_failed_or_open(sent.confirm) for sent in self._sent if sent.confirm in waiting):
                 return
             self.resend()
-        raise Unavailable("the broker does not confirm the announced ticks")
+        raise Unavailable("the broker did not confirm the announced ticks")
 
     def resend(self) -> None:
-        """Send what failed again: the broker may be back."""
+        """Send failed lines again: the broker may be reachable now."""
         if not any(sent.confirm.done() and sent.confirm.exception() for sent in self._sent):
             return
         sent, self._sent, self._size_bytes = self._sent, deque(), 0

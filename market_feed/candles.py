@@ -1,11 +1,11 @@
-"""Candles of 1m, 5m, 1h and 1d, made from ticks in whatever order they come. Pure.
+"""Candles of 1m, 5m, 1h and 1d, made from ticks in any order. Pure.
 
-The newest candle of each series (a symbol and an interval) is kept here until a newer one begins; then it waits to be
-written, and once written it is forgotten. A late tick for a candle that is not here is put aside (`deferred`) until the
-candle has been read back: `missing` says which to read, `give_back` goes on from there.
+The newest candle of each series (a symbol and an interval) stays here until a newer one begins; then it waits to be
+written, and is forgotten afterwards. A late tick for a candle that is not here is deferred until the candle has been
+read back: `missing` names the candles to read, `give_back` applies the ticks.
 
-A candle remembers the times of the ticks that made its open and its close, so that a late tick corrects exactly what it
-should; and the seq of its last tick, so that ticks that are applied again after a crash do not count twice.
+A candle keeps the times of the ticks that made its open and its close, so that a late tick corrects exactly the right
+one, and the seq of its last tick, so that ticks replayed after a crash do not count twice.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,8 +25,10 @@ INTERVAL_MS: dict[Interval, int] = {
 
 
 class Candle(msgspec.Struct, gc=False):
-    """What the price did from `open_ms` on, for one interval. `first_ms` and `last_ms` are of the ticks that made open
-    and close."""
+    """The prices of one interval from `open_ms` on.
+
+    `first_ms` and `last_ms` are the times of the ticks that made open and close.
+    """
 
     open_ms: int
     open: float
@@ -39,7 +41,7 @@ class Candle(msgspec.Struct, gc=False):
     seq: int
 
     def add(self, tick: Tick, seq: int) -> None:
-        """Count one more tick, in whatever order; one that is counted already changes nothing."""
+        """Apply one more tick, in any order; a tick that was applied before changes nothing."""
         if seq <= self.seq:
             return
         self.seq = seq
@@ -57,7 +59,7 @@ class Candle(msgspec.Struct, gc=False):
 
 
 class CandleKey(NamedTuple):
-    """Names one candle."""
+    """The name of one candle."""
 
     symbol: str
     interval: Interval
@@ -72,13 +74,13 @@ class Kept(NamedTuple):
 
 
 def candle_of(tick: Tick, seq: int, interval_ms: int) -> Candle:
-    """A candle with its first tick."""
+    """Return a candle with its first tick."""
     price, at_ms = tick.price, tick.at_ms
     return Candle(at_ms - at_ms % interval_ms, price, price, price, price, tick.volume or 0.0, at_ms, at_ms, seq)
 
 
 class _Series:
-    """The candles of one symbol and interval that are not on disk as they stand here."""
+    """The candles of one symbol and interval that differ from the database."""
 
     __slots__ = ("end_ms", "interval", "interval_ms", "newest", "newest_ms", "symbol", "unwritten", "writing")
 
@@ -93,14 +95,14 @@ class _Series:
         self.writing: dict[int, Candle] = {}
 
     def begin(self, candle: Candle) -> None:
-        """Make this the newest candle; the one before waits to be written."""
+        """Make this the newest candle; the previous one waits to be written."""
         if self.newest is not None:
             self.unwritten[self.newest_ms] = self.newest
         self.newest, self.newest_ms = candle, candle.open_ms
         self.end_ms = candle.open_ms + self.interval_ms
 
     def held(self) -> dict[int, Candle]:
-        """All that is here, by where it opens."""
+        """Return all candles held here, by opening time."""
         candles = {**self.writing, **self.unwritten}
         if self.newest is not None:
             candles[self.newest_ms] = self.newest
@@ -108,6 +110,8 @@ class _Series:
 
 
 class _Deferred(NamedTuple):
+    """A tick that waits for its candle."""
+
     series: _Series
     open_ms: int
     tick: Tick
@@ -115,7 +119,7 @@ class _Deferred(NamedTuple):
 
 
 class CandleBook:
-    """The series of all symbols. Bound: none here; `backlog` is what whoever feeds the book has to look at."""
+    """The series of all symbols. Unbounded by itself: the feed watches `backlog`."""
 
     def __init__(self) -> None:
         self._series: dict[str, tuple[_Series, ...]] = {}
@@ -125,16 +129,16 @@ class CandleBook:
 
     @property
     def backlog(self) -> int:
-        """How many candles wait to be written, and ticks for their candles."""
+        """Return the number of unwritten candles and deferred ticks."""
         return self._unwritten + len(self._deferred)
 
     @property
     def has_deferred(self) -> bool:
-        """Whether ticks wait for candles to be read back."""
+        """Return whether ticks wait for candles to be read back."""
         return bool(self._deferred)
 
     def apply(self, tick: Tick, seq: int) -> None:
-        """Count a tick in each of its four candles."""
+        """Apply a tick to each of its four candles."""
         series_of_symbol = self._series.get(tick.symbol)
         if series_of_symbol is None:
             series_of_symbol = self._add(tick.symbol)
@@ -167,7 +171,7 @@ class CandleBook:
     # Reading back ---------------------------------------------------------------------------------------------------
 
     def missing(self) -> list[CandleKey]:
-        """The candles that deferred ticks wait for."""
+        """Return the candles that deferred ticks wait for."""
         keys = {
             CandleKey(series.symbol, series.interval, open_ms): None
             for series, open_ms, _, _ in self._deferred
@@ -176,7 +180,7 @@ class CandleBook:
         return list(keys)
 
     def give_back(self, asked: Iterable[CandleKey], found: Mapping[CandleKey, Candle]) -> None:
-        """Go on with candles that were read; one that was asked for and not found does not exist yet."""
+        """Apply deferred ticks to candles that were read; a candle that was not found begins now."""
         absent = set(asked)
         deferred, self._deferred = self._deferred, []
         for late in deferred:
@@ -198,7 +202,7 @@ class CandleBook:
     # Writing --------------------------------------------------------------------------------------------------------
 
     def take_unwritten(self) -> list[Kept]:
-        """What is to be written now. `written` or `not_written` must follow before the next call."""
+        """Take the candles to write. `written` or `not_written` must follow before the next call."""
         taking: list[Kept] = []
         for series in self._waiting:
             series.writing, series.unwritten = series.unwritten, {}
@@ -208,13 +212,13 @@ class CandleBook:
         return taking
 
     def written(self) -> None:
-        """What was taken is on disk."""
+        """Forget the candles taken: they are on disk."""
         for series in self._waiting:
             series.writing = {}
         self._waiting = {series: None for series in self._waiting if series.unwritten}
 
     def not_written(self) -> None:
-        """What was taken is not on disk, and waits again."""
+        """Keep the candles taken: they are not on disk."""
         for series in self._waiting:
             self._unwritten += len(series.writing)
             series.unwritten = {**series.writing, **series.unwritten}
@@ -223,17 +227,17 @@ class CandleBook:
     # Reading --------------------------------------------------------------------------------------------------------
 
     def newest(self, symbol: str) -> dict[Interval, Candle]:
-        """The newest candle of each interval."""
+        """Return the newest candle of each interval."""
         return {series.interval: series.newest for series in self._series.get(symbol, ()) if series.newest is not None}
 
     def restore(self, symbol: str, newest: Mapping[Interval, Candle]) -> None:
-        """Go on from the newest candles that were kept."""
+        """Continue from the newest candles that were kept."""
         for series in self._add(symbol):
             if series.interval in newest:
                 series.begin(newest[series.interval])
 
     def held(self, symbol: str, interval: Interval) -> dict[int, Candle]:
-        """The candles of a series that are not on disk as they stand here, by where they open."""
+        """Return the candles of a series that differ from the database, by opening time."""
         for series in self._series.get(symbol, ()):
             if series.interval is interval:
                 return series.held()

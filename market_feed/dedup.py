@@ -1,22 +1,14 @@
-"""Which events were seen lately. Pure.
+"""Deduplication of events. Pure.
 
-An event that is delivered again must not count twice. Bound: the newest `size` keys; older ones are forgotten.
+A redelivered event must not count twice. Bound: the newest `size` keys; older ones are forgotten.
 """
 
 from collections import deque
 from collections.abc import Iterable
-from hashlib import blake2b
-
-KEY_BYTES = 8
-
-
-def event_key(source: str, event_id: str) -> bytes:
-    """8 bytes that stand for an event: CloudEvents keep source and id unique together."""
-    return blake2b(f"{source}\0{event_id}".encode(), digest_size=KEY_BYTES).digest()
 
 
 class SeenWindow:
-    """The keys of the events that were seen last."""
+    """The keys of the events seen last."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -30,7 +22,7 @@ class SeenWindow:
         return len(self._keys)
 
     def add(self, key: bytes) -> bool:
-        """Note a key. Returns whether it is new."""
+        """Note a key, and return whether it is new."""
         if key in self._keys:
             return False
         self._keys.add(key)

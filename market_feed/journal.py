@@ -1,4 +1,4 @@
-"""What is in memory, brought to disk and back: the journal at once, the rest seldom. See market.py for the order."""
+"""The memory's way to disk and back: the journal at once, the rest rarely. See market.py for the order."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ from shared.telemetry import logs
 
 log = logs.get(__name__)
 
-BACKLOG_HURRY = 20_000  # candles that wait: do not wait for the interval
+BACKLOG_HURRY = 20_000  # unwritten candles at which a cut does not wait for its interval
 
 
 class Journal:
-    """Writes one market. At most one journal write and one cut are under way at a time."""
+    """Writes one market, with at most one journal write and one cut in flight."""
 
     def __init__(self, market: Market, store: MarketStore, announcer: Announcer, owns: Callable[[], bool]) -> None:
         self._market = market
@@ -34,7 +34,7 @@ class Journal:
         self._committed = 0
 
     async def recover(self) -> None:
-        """Bring the market to where its last owner left it. Raises Unavailable; then begin with a new market."""
+        """Restore the market of the last owner. Raises Unavailable; then start again with a new market."""
         head = await self._store.head()
         self._market.restore(await self._store.states())
         self._market.positions.update(head.positions)
@@ -49,9 +49,9 @@ class Journal:
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
     async def commit(self) -> None:
-        """Return once all that the market has taken is in the journal. Raises Unavailable; nothing is lost then.
+        """Return once everything that the market has taken is in the journal. Raises Unavailable; nothing is lost.
 
-        Whoever comes while a write is under way shares the next one with all others that wait.
+        Callers that arrive during a write share the next one.
         """
         ticket = self._market.taken
         async with self._journal:
@@ -60,7 +60,7 @@ class Journal:
                 await self._append()
 
     async def cut(self) -> None:
-        """Write what changed since the last cut. Raises Unavailable, or Superseded."""
+        """Write the changes since the last cut. Raises Unavailable or StaleOwner."""
         await self.settle()
         async with self._cutting:
             async with self._journal:
@@ -84,25 +84,28 @@ class Journal:
             metrics.CUT_SECONDS.observe(time.perf_counter() - started_s)
 
     async def keep_up(self) -> None:
-        """Commit, and cut if much waits: the pace of a source that can wait. Raises Unavailable, or Superseded."""
+        """Commit, and cut when many candles wait: the pace of a source that can wait.
+
+        Raises Unavailable or StaleOwner.
+        """
         await self.commit()
         if self._market.book.backlog > BACKLOG_HURRY:
             await self.cut()
 
     async def settle(self) -> None:
-        """Read candles back that late ticks wait for. Raises Unavailable."""
+        """Read the candles back that late ticks wait for. Raises Unavailable."""
         async with self._reading:
             while missing := self._market.book.missing():
                 self._market.book.give_back(missing, await self._store.candles_by_key(missing))
 
     async def run(self, commit_interval_s: float, cut_interval_s: float) -> None:
-        """Commit and cut every so often, for ever. Raises Superseded."""
+        """Commit and cut at these intervals, until cancelled. Raises StaleOwner."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._commit_often(commit_interval_s))
             tasks.create_task(self._cut_often(cut_interval_s))
 
     def look(self) -> None:
-        """Cut early if much waits."""
+        """Cut early when many candles wait."""
         backlog = self._market.book.backlog
         metrics.BACKLOG.set(backlog)
         metrics.PENDING_TICKS.set(self._market.pending)
@@ -118,7 +121,7 @@ class Journal:
                 failing = False
             except Unavailable as error:
                 if not failing:
-                    log.warning("ticks_wait_for_database", reason=str(error), ticks=self._market.pending)
+                    log.warning("journal_delayed", reason=str(error), ticks=self._market.pending)
                 failing = True
 
     async def _cut_often(self, interval_s: float) -> None:
@@ -129,7 +132,7 @@ class Journal:
             try:
                 await self.cut()
             except Unavailable as error:
-                log.warning("candles_wait_for_database", reason=str(error), candles=self._market.book.backlog)
+                log.warning("cut_delayed", reason=str(error), candles=self._market.book.backlog)
                 await asyncio.sleep(min(interval_s, 1.0))
 
     def _take_batch(self) -> None:
@@ -140,7 +143,7 @@ class Journal:
         if self._batch is not None:
             started_s = time.perf_counter()
             await self._store.append(self._batch)
-            if not self._owns():  # a new owner may have read the journal before: it gets the ticks again, or knows them
+            if not self._owns():  # a new owner may have read the journal before: the source must repeat
                 raise Unavailable("ownership of the symbols is in doubt")
             metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
         self._batch = None

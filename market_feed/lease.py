@@ -1,9 +1,9 @@
-"""Who owns the symbols: one process at a time, by a lease in the database. Pure.
+"""The lease of the symbols: one process at a time owns them. Pure.
 
-No clock is compared with another. The owner counts `beat` up, several times within the lease's length; a stand-by that
-has seen the same beat for a whole length takes over. The owner counts its own length from before it sent a beat, a
-stand-by from after it saw it: so the owner stops first. `term` counts the takeovers: seqs and batch numbers begin with
-it, so that what an owner does that does not know yet that it is none comes before what the new one does.
+No clock is compared with another one. The owner increments `beat` several times within the lease's length; a stand-by
+that has seen the same beat for a whole length takes over. The owner counts the length from before it sent a beat, a
+stand-by from after it saw the beat, so the owner stops first. `term` counts the takeovers and is a fencing token: seqs
+and batch numbers begin with it, so a stale owner's writes sort before the new owner's.
 """
 
 import msgspec
@@ -12,7 +12,7 @@ BEATS_PER_LENGTH = 5
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The lease as it stands in the database. Without `holder` it is free."""
+    """The lease in the database. It is free without `holder`."""
 
     term: int = 0
     beat: int = 0
@@ -20,16 +20,16 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class LeaseMonitor:
-    """What a stand-by makes of what it sees."""
+    """A stand-by's view of the lease."""
 
     def __init__(self, length_s: float) -> None:
         self._length_s = length_s
         self._lease: Lease | None = None
         self._since_s = 0.0
-        self.owner_lives = False  # whether a beat was seen to change
+        self.owner_lives = False  # whether the beat was observed to change
 
     def may_take(self, lease: Lease, now_s: float) -> bool:
-        """Look at the lease. Returns whether it is free, or its holder is gone."""
+        """Observe the lease, and return whether it is free or its holder is dead."""
         if lease.holder is None:
             self.owner_lives = False
             return True

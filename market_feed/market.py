@@ -1,18 +1,20 @@
-"""The whole state of the service in memory, and what of it has to be written when. Pure.
+"""The whole state of the service in memory, and the order in which it is written. Pure.
 
-Ticks are journalled before they are acknowledged: `take_batch` numbers what came since the last batch, and the batch is
-one document. Everything else follows from the journal, so it is written seldom: `cut` hands out what changed since the
-last cut, together with the batch up to which it is complete. After a crash, `restore` takes the last cut back and
-`replay` the batches behind it; both may repeat, because quotes and candles know the seq of the last tick they count.
+Ticks are in the journal before they are acknowledged: `take_batch` numbers the ticks since the last batch, and a batch
+is one document. Everything else follows from the journal, so it is written rarely: `cut` returns the changes since the
+last cut, and the batch up to which it is complete. After a crash `restore` loads the last cut and `replay` the batches
+behind it. Both may repeat ticks, because quotes and candles keep the seq of their last one.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from market_feed.candles import Candle, CandleBook, Kept
-from market_feed.dedup import KEY_BYTES, SeenWindow
+from market_feed.dedup import SeenWindow
 from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
+from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
 
 SEEN_EVENTS_MAX = 200_000
@@ -20,15 +22,22 @@ SYMBOLS_MAX = 10_000
 GROUP_SYMBOLS = 500
 
 
+class Source(NamedTuple):
+    """A source's name, and the time without a tick after which its prices are stale."""
+
+    name: str
+    stale_s: float
+
+
 class Position(msgspec.Struct, frozen=True):
-    """How far a source that can be read again has been read: through this tick."""
+    """How far a source that can be read again was read: through this tick."""
 
     source: str
     number: int
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """What came of ticks: their seqs, the quotes whose price is a new one by symbol, and how many came late."""
+    """The result of applying ticks: their seqs, the quotes with a new price by symbol, the number of late ticks."""
 
     seqs: list[int]
     moved: dict[str, Quote]
@@ -36,7 +45,7 @@ class Ingested(msgspec.Struct, frozen=True):
 
 
 class JournalBatch(msgspec.Struct, frozen=True):
-    """The ticks of one journal document, with their seqs; the keys of the events that brought them, 8 bytes each."""
+    """The ticks of one journal document with their seqs, and the 8-byte keys of their events."""
 
     number: int
     ticks: list[Tick]
@@ -46,16 +55,16 @@ class JournalBatch(msgspec.Struct, frozen=True):
 
 
 class SymbolState(msgspec.Struct, frozen=True):
-    """What is known of a symbol: its quote, and of each interval the newest candle."""
+    """The state of a symbol: its quote, and the newest candle of each interval."""
 
     quote: Quote
     candles: dict[Interval, Candle]
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """What changed since the last cut. It holds everything through batch `through`, and nothing behind what is taken.
+    """The changes since the last cut. It is complete through batch `through` and holds nothing behind the taken ticks.
 
-    `groups` are symbols as encoded by `encode_states`, by their number: all of a group, if one of it changed.
+    `groups` are encoded symbols by group number: a whole group if one of its symbols changed.
     """
 
     through: int
@@ -69,14 +78,14 @@ _states_decoder = msgspec.msgpack.Decoder(list[SymbolState])
 
 
 def decode_states(body: bytes) -> list[SymbolState]:
-    """The symbols of a group of a cut."""
+    """Return the symbols of a group of a cut."""
     return _states_decoder.decode(body)
 
 
 class Market:
-    """Quotes, candles and the journal that is to be written, for one term of ownership.
+    """Quotes, candles and the pending journal of one term of ownership.
 
-    What waits is bounded by those who feed it: `pending` ticks for the journal, `book.backlog` for the database.
+    Bounds are the feed's: `pending` ticks wait for the journal, `book.backlog` for the database.
     """
 
     def __init__(self, term: int, *, symbols_max: int = SYMBOLS_MAX, group_symbols: int = GROUP_SYMBOLS) -> None:
@@ -84,7 +93,7 @@ class Market:
         self.book = CandleBook()
         self.seen = SeenWindow(SEEN_EVENTS_MAX)
         self.positions: dict[str, int] = {}
-        self.taken = 0  # ticks and events so far; what a commit waits for
+        self.taken = 0  # calls of `take` so far; a commit waits for this number
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
         self._first_seq = first_seq(term)
@@ -100,11 +109,11 @@ class Market:
 
     @property
     def pending(self) -> int:
-        """How many ticks wait for a batch."""
+        """Return the number of ticks that wait for a batch."""
         return len(self._ticks)
 
     def has_room_for(self, symbol: str) -> bool:
-        """Whether the symbol is known or may become so: garbage must not fill the memory with names."""
+        """Return whether the symbol is known or may be added: garbage must not fill the memory."""
         return symbol in self.quotes or len(self.quotes) < self._symbols_max
 
     # Ticks ----------------------------------------------------------------------------------------------------------
@@ -117,7 +126,7 @@ class Market:
         position: Position | None = None,
         digits: int = 0,
     ) -> Ingested:
-        """Count ticks, in order. `digits` are the least that prices of a symbol new to us are shown with."""
+        """Apply ticks in order. A new symbol shows at least `digits` decimal places."""
         late = 0
         seqs: list[int] = []
         moved: dict[str, Quote] = {}
@@ -144,7 +153,7 @@ class Market:
         return Ingested(seqs, moved, late)
 
     def mark_stale(self, symbol: str) -> Quote:
-        """Note that the symbol's source has fallen silent."""
+        """Mark the price as stale: its source has fallen silent."""
         quote = self.quotes[symbol]
         quote.stale = True
         quote.seq = max(quote.seq + 1, self._first_seq)
@@ -170,7 +179,7 @@ class Market:
     # Journal --------------------------------------------------------------------------------------------------------
 
     def take_batch(self) -> JournalBatch | None:
-        """What came since the last batch; None when nothing did. It has to be written, in the order of the numbers."""
+        """Take what arrived since the last batch; None for nothing. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
         batch = JournalBatch(
@@ -181,7 +190,7 @@ class Market:
         return batch
 
     def replay(self, batch: JournalBatch) -> None:
-        """Count a batch that was journalled before. Can be done again."""
+        """Apply a batch from the journal. Idempotent."""
         for tick, seq in zip(batch.ticks, batch.seqs, strict=True):
             quote = self.quotes.get(tick.symbol)
             if quote is None:
@@ -197,17 +206,18 @@ class Market:
             self._deferred_since = batch.number
 
     def load_seen(self, event_keys: bytes) -> None:
-        """Note events as seen, oldest first; 8 bytes each."""
-        for start in range(0, len(event_keys), KEY_BYTES):
-            self.seen.add(event_keys[start : start + KEY_BYTES])
+        """Note events as seen, oldest first, 8 bytes each."""
+        for start in range(0, len(event_keys), SHORT_KEY_BYTES):
+            self.seen.add(event_keys[start : start + SHORT_KEY_BYTES])
 
     # Cuts -----------------------------------------------------------------------------------------------------------
 
     def cut(self) -> Cut:
-        """What changed since the last cut, complete through the last batch that was taken; or, while ticks wait for
-        their candles to be read back, through the last batch before theirs.
+        """Return the changes since the last cut.
 
-        `cut_kept` or `cut_lost` must follow before the next. Take a batch first, in the same turn.
+        The cut is complete through the last batch taken, or, while ticks wait for candles, through the last batch
+        before theirs. `cut_kept` or `cut_lost` must follow before the next. Take a batch first, without waiting in
+        between.
         """
         if not self.book.has_deferred:
             self._deferred_since = None
@@ -217,16 +227,16 @@ class Market:
         return Cut(through, groups, self.book.take_unwritten(), dict(self.positions))
 
     def cut_kept(self) -> None:
-        """The cut is on disk."""
+        """Forget the changes of the cut: it is on disk."""
         self.book.written()
 
     def cut_lost(self, cut: Cut) -> None:
-        """The cut is not on disk, or in part: it will be part of the next."""
+        """Keep the changes of the cut for the next one: it is not on disk, or only in part."""
         self.book.not_written()
         self._changed.update(cut.groups)
 
     def restore(self, states: Iterable[SymbolState]) -> None:
-        """Go on from a cut. Of a symbol that stands in several groups, the one with the higher seq counts."""
+        """Continue from a cut. Of a symbol in several groups the state with the higher seq counts."""
         newest: dict[str, SymbolState] = {}
         for state in states:
             other = newest.get(state.quote.symbol)
@@ -239,7 +249,8 @@ class Market:
     def renumber(self) -> None:
         """Give every quote a seq of this term.
 
-        Ticks that were delivered but not on disk when their owner died are gone; what is known now comes after them.
+        Ticks that were delivered and not on disk when their owner died are lost; the current prices must sort after
+        them.
         """
         for quote in self.quotes.values():
             quote.seq = max(quote.seq, self._first_seq)

@@ -1,7 +1,7 @@
-"""One process at a time owns the symbols; the others stand by, and one of them takes over within the lease's length.
+"""The ownership of the symbols: one process serves, and a stand-by takes over within the lease's length.
 
-A process that cannot renew its lease in time stops taking ticks, and goes on if it still holds the lease when the
-database is back. If it does not, it lets go of everything and stands by.
+A process that cannot renew its lease in time stops taking ticks. If it still holds the lease when the database is back,
+it continues; otherwise it drops everything and stands by.
 """
 
 import asyncio
@@ -20,72 +20,85 @@ Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 
 
 class Ownership:
-    """Takes the lease, holds it while `serve` runs, gives it up."""
+    """Takes the lease, holds it while `serve` runs, and releases it."""
 
-    def __init__(self, store: MarketStore, node_id: str, length_s: float) -> None:
+    def __init__(
+        self, store: MarketStore, node_id: str, length_s: float, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock_s = clock_s
         self._store = store
         self._node_id = node_id
         self._length_s = length_s
         self._beat_s = length_s / BEATS_PER_LENGTH
         self._watch = LeaseMonitor(length_s)
         self._held_until_s = 0.0
-        metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - time.monotonic(), 0.0))
-        self.is_serving = False  # set by `serve` once it answers
+        metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - clock_s(), 0.0))
+        self.is_serving = False  # set by `serve` once it answers queries
 
     def owns(self) -> bool:
-        """Whether no other process can own the symbols now."""
-        return time.monotonic() < self._held_until_s
+        """Return whether no other process can own the symbols now."""
+        return self._clock_s() < self._held_until_s
 
     async def readiness(self) -> str | None:
-        """None when this process serves, or stands by for one that does; else the reason."""
+        """Return None when this process serves, or stands by for a live owner; else the reason."""
         if self.is_serving or self._watch.owner_lives:
             return None
         return "market: no process serves the symbols yet"
 
     async def run(self, stop: asyncio.Event, serve: Serve) -> None:
-        """Run `serve(term, ended)` for every term that this process owns, until `stop` is set.
+        """Run `serve(term, ended)` for each term that this process owns, until `stop` is set.
 
-        `serve` has to return soon once `ended` is set: by `stop`, or because the lease is lost.
+        `serve` must return soon after `ended` is set, by `stop` or because the lease is lost.
         """
         while (term := await self._take(stop)) is not None:
             log.info("symbols_taken", term=term)
             metrics.OWNER.set(1)
-            ended = asyncio.Event()
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    helpers = (
-                        tasks.create_task(self._renew(term, ended), name="renew"),
-                        tasks.create_task(_set_after(stop, ended), name="stop"),
-                    )
-                    await serve(term, ended)
-                    for helper in helpers:
-                        helper.cancel()
+                await self._serve_term(term, stop, serve)
             finally:
                 self.is_serving = False
                 metrics.OWNER.set(0)
             await self._release(term)
             log.info("symbols_released", term=term)
 
+    async def _serve_term(self, term: int, stop: asyncio.Event, serve: Serve) -> None:
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            helpers = (
+                tasks.create_task(self._renew(term, ended), name="renew"),
+                tasks.create_task(_set_after(stop, ended), name="stop"),
+            )
+            await serve(term, ended)
+            for helper in helpers:
+                helper.cancel()
+
     async def _take(self, stop: asyncio.Event) -> int | None:
-        """Wait for the lease. None when stopped meanwhile."""
+        """Wait for the lease and return its term; None when stopped before."""
         while not stop.is_set():
             try:
-                seen = await self._store.lease()
-                if self._watch.may_take(seen, time.monotonic()):
-                    asked_s = time.monotonic()
-                    taken = await self._store.take_lease(seen, self._node_id)
-                    if taken is not None:
-                        self._held_until_s = asked_s + self._length_s
-                        return taken.term
+                if (taken := await self._try_take()) is not None:
+                    return taken
             except Unavailable as error:
-                log.warning("lease_not_seen", reason=str(error))
+                log.warning("lease_not_read", reason=str(error))
             await _sleep(stop, self._beat_s)
         return None
+
+    async def _try_take(self) -> int | None:
+        """Take the lease if it is free or its holder is dead, and return its term. Raises Unavailable."""
+        seen = await self._store.lease()
+        if not self._watch.may_take(seen, self._clock_s()):
+            return None
+        asked_s = self._clock_s()
+        taken = await self._store.take_lease(seen, self._node_id)
+        if taken is None:
+            return None
+        self._held_until_s = asked_s + self._length_s
+        return taken.term
 
     async def _renew(self, term: int, ended: asyncio.Event) -> None:
         while True:
             await asyncio.sleep(self._beat_s)
-            asked_s = time.monotonic()
+            asked_s = self._clock_s()
             owned = self.owns()
             try:
                 if not await self._store.beat(term, self._node_id):

@@ -1,9 +1,11 @@
-"""The answers to the queries of gateways: from memory, and for older candles from the database."""
+"""The answers to gateways' queries: from memory, and for older candles from the database."""
 
+from collections.abc import Callable
 from typing import assert_never
 
 from market_feed.candles import INTERVAL_MS, Candle
-from market_feed.feed import Feed
+from market_feed.journal import Journal
+from market_feed.market import Market
 from market_feed.quotes import VOLUME_DIGITS, price_data
 from market_feed.store import MarketStore
 from shared.commands.market import (
@@ -19,20 +21,22 @@ from shared.commands.market import (
     Symbols,
 )
 from shared.errors import Refusal
-from shared.times import now_ms, to_iso
+from shared.times import to_iso
 
 TIME_MAX_MS = 10**15 - 1
 
 
 class MarketQueryHandler:
-    """Answers each query of `MarketQueries`."""
+    """Answers `MarketQueries`."""
 
-    def __init__(self, feed: Feed, store: MarketStore) -> None:
-        self._feed = feed
+    def __init__(self, market: Market, journal: Journal, store: MarketStore, clock_ms: Callable[[], int]) -> None:
+        self._market = market
+        self._journal = journal
         self._store = store
+        self._clock_ms = clock_ms
 
     async def answer(self, query: MarketQueries) -> Prices | Symbols | Candles:
-        """The reply's data. Raises Refusal, Unavailable."""
+        """Return the reply to one query. Raises Refusal and Unavailable."""
         match query:
             case GetPrices():
                 return self._prices(query.symbols)
@@ -44,7 +48,7 @@ class MarketQueryHandler:
                 assert_never(query)
 
     def _prices(self, symbols: tuple[str, ...] | None) -> Prices:
-        quotes = self._feed.market.quotes
+        quotes = self._market.quotes
         asked = sorted(quotes) if symbols is None else dict.fromkeys(symbols)
         return Prices(
             prices=tuple(price_data(quotes[symbol]) for symbol in asked if symbol in quotes),
@@ -52,7 +56,7 @@ class MarketQueryHandler:
         )
 
     def _symbols(self) -> Symbols:
-        quotes = self._feed.market.quotes
+        quotes = self._market.quotes
         return Symbols(
             symbols=tuple(
                 SymbolData(symbol=symbol, digits=quote.digits, timestamp=to_iso(quote.at_ms), stale=quote.stale)
@@ -61,21 +65,22 @@ class MarketQueryHandler:
         )
 
     async def _candles(self, query: GetCandles) -> Candles:
-        market = self._feed.market
-        if query.symbol not in market.quotes:
+        if query.symbol not in self._market.quotes:
             raise Refusal.not_found("symbol")
-        await self._feed.keeper.settle()
+        await self._journal.settle()
         from_ms = max(query.from_ms or 0, 0)
         to_ms = min(TIME_MAX_MS if query.to_ms is None else query.to_ms, TIME_MAX_MS)
         newest = query.from_ms is None
-        before = market.book.held(query.symbol, query.interval)  # one of them may be written and let go meanwhile
+        before = self._market.book.held(query.symbol, query.interval)  # some may be written during the read
         stored = await self._store.candles(query.symbol, query.interval, from_ms, to_ms, query.limit, newest=newest)
         found = {**before, **{candle.open_ms: candle for candle in stored}}
-        found |= market.book.held(query.symbol, query.interval)
+        found |= self._market.book.held(query.symbol, query.interval)
         chosen = sorted(open_ms for open_ms in found if from_ms <= open_ms <= to_ms)
         chosen = chosen[-query.limit :] if newest else chosen[: query.limit]
-        now = now_ms()
-        return Candles(candles=tuple(_to_data(query.symbol, query.interval, found[open_ms], now) for open_ms in chosen))
+        now_ms = self._clock_ms()
+        return Candles(
+            candles=tuple(_to_data(query.symbol, query.interval, found[open_ms], now_ms) for open_ms in chosen)
+        )
 
 
 def _to_data(symbol: str, interval: Interval, candle: Candle, now_ms: int) -> CandleData:

@@ -1,8 +1,8 @@
-"""The latest price of a symbol, and what it is compared with. Pure.
+"""The latest price of a symbol, and the prices that it is compared with. Pure.
 
-A tick is one price at one time. A quote is what is known of a symbol now: the newest tick by its own time, the change
-against the close of the previous UTC day (or the first price seen), the volume of the UTC day so far. A tick that comes
-late corrects what it belongs to, and leaves the price alone.
+A tick is one price at one time. A quote is the state of a symbol: the newest tick by its own time, the change against
+the close of the previous UTC day (or the first price seen), the volume of the UTC day so far. A late tick corrects the
+past and leaves the price alone.
 """
 
 from decimal import Decimal
@@ -13,14 +13,14 @@ from shared.protocol.server_frames import PriceData
 from shared.times import MILLISECONDS_PER_DAY, to_iso
 
 SEQS_PER_TERM = 10**10
-SIGNIFICANT_DIGITS = 12  # what lies beyond them in a float is noise: 1.0875000000000001
+SIGNIFICANT_DIGITS = 12  # further ones are noise in a float: 1.0875000000000001
 DIGITS_MAX = 12
 PERCENT_DIGITS = 2
-VOLUME_DIGITS = 8  # what lies beyond them comes from adding floats up
+VOLUME_DIGITS = 8  # further ones come from adding floats
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One price at one time. `volume` is what this trade moved; `at_ms` is the source's time, ms since 1970."""
+    """One price at one time. `volume` is that of the trade; `at_ms` is the source's time, ms since 1970."""
 
     symbol: str
     price: float
@@ -31,10 +31,10 @@ class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Quote(msgspec.Struct, gc=False):
-    """What is known of a symbol now.
+    """The state of a symbol.
 
-    `seq` grows with every tick, late ones too, and over every restart. `reference` is the close of the last UTC day
-    before `day` that had a price, of time `reference_at_ms`; or the first price seen, and then of time -1.
+    `seq` grows with every tick, late ones included, and over every restart. `reference` is the close of the last UTC
+    day before `day` that had a price, from `reference_at_ms`; or the first price seen, and then that time is -1.
     """
 
     symbol: str
@@ -52,7 +52,7 @@ class Quote(msgspec.Struct, gc=False):
 
 
 def first_quote(tick: Tick, seq: int, digits: int = 0) -> Quote:
-    """The quote of a symbol that had none. `digits` are the least that its prices are shown with."""
+    """Return the first quote of a symbol. It shows at least `digits` decimal places."""
     return Quote(
         symbol=tick.symbol,
         price=tick.price,
@@ -68,7 +68,7 @@ def first_quote(tick: Tick, seq: int, digits: int = 0) -> Quote:
 
 
 def advance(quote: Quote, tick: Tick, seq: int) -> bool:
-    """Take the symbol's next tick in. Returns whether it is the newest by its time, and so the price."""
+    """Apply the symbol's next tick, and return whether it is the newest by its time, and so the price."""
     quote.seq = seq
     if tick.at_ms < quote.at_ms:
         _correct(quote, tick)
@@ -96,18 +96,18 @@ def _correct(quote: Quote, tick: Tick) -> None:
 
 
 def digits_of(price: float) -> int:
-    """How many digits after the point a price has: 1.0875 → 4. At most 12, and none of a float's noise."""
+    """Return the number of decimal places of a price: 4 for 1.0875. At most 12, without a float's noise."""
     exponent = Decimal(f"{price:.{SIGNIFICANT_DIGITS}g}").normalize().as_tuple().exponent
     return min(max(-int(exponent), 0), DIGITS_MAX)
 
 
 def first_seq(term: int) -> int:
-    """Where the seqs of a term of ownership begin: above all of the terms before, so that no restart repeats one."""
+    """Return the first seq of a term of ownership, above all earlier terms, so that no restart repeats one."""
     return term * SEQS_PER_TERM + 1
 
 
 def price_data(quote: Quote, stale: bool | None = None) -> PriceData:
-    """A quote as clients see it."""
+    """Return a quote as clients see it."""
     digits = quote.digits
     change = quote.price - quote.reference
     if stale is None and quote.stale:

@@ -13,7 +13,7 @@ from shared.process.settings import Port, Seconds, WorkerSettings
 
 
 class SourceKind(StrEnum):
-    """The values of MARKET_SOURCE; several are separated by commas."""
+    """The values of MARKET_SOURCE; commas separate several."""
 
     SIM = "sim"
     AMQP = "amqp"
@@ -22,34 +22,35 @@ class SourceKind(StrEnum):
 
 
 class ReplayFile(NamedTuple):
-    """A file of MARKET_REPLAY_FILES; without `symbol` it has a column of that name."""
+    """A file of MARKET_REPLAY_FILES; without `symbol` the file has a column of that name."""
 
     path: Path
     symbol: str | None
 
 
 class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
-    """`market_source` names what runs beside the ticks of `realtime.events`.
+    """`market_source` names the sources that run beside the ticks of `realtime.events`.
 
-    Those are taken in whatever it says: the contract knows no condition for `market.tick`, and a queue that nobody
-    reads only grows. So `amqp` alone means: nothing else.
+    Those are taken whatever it says: the contract knows no condition for `market.tick`, and a queue without a consumer
+    only grows. So `amqp` alone means that no other source runs.
     """
 
     admin_port: Port = 9102
     market_source: tuple[SourceKind, ...] = (SourceKind.SIM,)
-    market_symbols: tuple[str, ...] = ()  # what `sim` runs; empty: all that it knows
+    market_symbols: tuple[str, ...] = ()  # the symbols of `sim`; empty: all that it knows
     market_sim_seed: int = 1
     market_sim_ticks_per_s: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 4.0  # per symbol
     market_websocket_file: str = ""  # TOML; see docs/market-sources.md
     market_replay_files: tuple[str, ...] = ()  # `path`, or `symbol=path`
     market_replay_speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | Literal["full"] = "full"  # 1: real time
-    market_stale_s: Seconds = 60.0  # without a tick for so long, a price is stale; a websocket feed names its own
-    market_commit_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5  # of ticks that nobody acknowledges
-    market_cut_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0  # of candles and state
+    market_stale_s: Seconds = 60.0  # a price without a tick for so long is stale; a websocket feed sets its own
+    market_commit_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5  # for ticks without acknowledgement
+    market_cut_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0  # for candles and state
     market_tick_ttl_s: Annotated[float, msgspec.Meta(ge=3600)] = 21_600.0
     market_lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 5.0
 
     def problems(self) -> list[str]:
+        """Return the wrong symbols, feeds and files too."""
         found = super().problems()
         found += [
             f"MARKET_SYMBOLS: {symbol!r} is not a symbol" for symbol in self.market_symbols if not is_symbol(symbol)
@@ -61,11 +62,11 @@ class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
         return found
 
     def feeds(self) -> tuple[FeedSpec, ...]:
-        """The upstream feeds of MARKET_WEBSOCKET_FILE. Raises SettingsInvalid, OSError."""
+        """Return the upstream feeds of MARKET_WEBSOCKET_FILE. Raises SettingsInvalid and OSError."""
         return parse_feeds(Path(self.market_websocket_file).read_text(encoding="utf-8"))
 
     def replay_files(self) -> list[ReplayFile]:
-        """The entries of MARKET_REPLAY_FILES."""
+        """Return the entries of MARKET_REPLAY_FILES."""
         found: list[ReplayFile] = []
         for entry in self.market_replay_files:
             symbol, separator, path = entry.partition("=")
@@ -74,7 +75,7 @@ class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
 
     def _websocket_problems(self) -> list[str]:
         if not self.market_websocket_file:
-            return ["MARKET_WEBSOCKET_FILE: is not set, and MARKET_SOURCE has websocket"]
+            return ["MARKET_WEBSOCKET_FILE: is not set, but MARKET_SOURCE has websocket"]
         try:
             self.feeds()
         except SettingsInvalid as invalid:
@@ -85,7 +86,7 @@ class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
 
     def _replay_problems(self) -> list[str]:
         if not self.market_replay_files:
-            return ["MARKET_REPLAY_FILES: is not set, and MARKET_SOURCE has replay"]
+            return ["MARKET_REPLAY_FILES: is not set, but MARKET_SOURCE has replay"]
         found: list[str] = []
         for path, symbol in self.replay_files():
             if symbol is not None and not is_symbol(symbol):

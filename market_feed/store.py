@@ -1,17 +1,17 @@
-"""What market_feed keeps in MongoDB, and every query it makes. The only module of it that knows the driver.
+"""All database queries of market_feed. Its only module that knows the driver.
 
 Collections:
-- `market_ticks`: the journal. One document a batch of ticks, `_id` its number; removed at `expiresAt`.
-- `market_candles`: what has closed. `_id` is symbol, interval and opening time, so that a series is one range of it.
-- `market_state`: what is open, `_id` "group <n>": up to 500 symbols, each with its quote and newest candles, in one
-  document, because that costs what one upsert costs; `_id` "head": the batch through which all that is complete.
-- `market_lease`: who owns the symbols.
 
-Times are integers, milliseconds since 1970; only `expiresAt` is a date, as the server removes by it.
+- `market_ticks`: the journal, one document per batch of ticks, `_id` its number; the server removes it at `expiresAt`.
+- `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
+- `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
+  one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
+- `market_lease`: the lease of the symbols.
+
+Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument
@@ -22,8 +22,8 @@ from market_feed.lease import Lease
 from market_feed.market import Cut, JournalBatch, SymbolState, decode_states
 from market_feed.quotes import Tick
 from shared.commands.market import Interval
-from shared.errors import RealtimeError
-from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, translated
+from shared.errors import StaleOwner
+from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, date, translated
 
 LEASE_ID = "market"
 HEAD_ID = "head"
@@ -33,17 +33,13 @@ CANDLES_AT_ONCE = 1000
 INDEXES: Indexes = {"market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
 
 
-class LeaseLost(RealtimeError):
-    """Another process has taken the symbols over and written already."""
-
-
 class _Ticks(msgspec.Struct, array_like=True, frozen=True):
     ticks: list[Tick]
     seqs: list[int]
 
 
 class JournalHead(msgspec.Struct, frozen=True):
-    """The batch through which state and candles are complete, and how far sources were read then."""
+    """The batch through which state and candles are complete, and the positions of the sources then."""
 
     through: int
     positions: dict[str, int]
@@ -54,26 +50,27 @@ _ticks_decoder = msgspec.msgpack.Decoder(_Ticks)
 
 
 class MarketStore:
-    """Reads and writes. Every method raises Unavailable when the database is away."""
+    """Reads and writes. Every method raises Unavailable when the database is unavailable."""
 
-    def __init__(self, database: Database, tick_ttl_s: float) -> None:
+    def __init__(self, database: Database, tick_ttl_s: float, clock_ms: Callable[[], int]) -> None:
         self._ticks = database["market_ticks"]
         self._candles = database["market_candles"]
         self._state = database["market_state"]
         self._lease = database["market_lease"]
-        self._tick_ttl = timedelta(seconds=tick_ttl_s)
+        self._tick_ttl_ms = round(tick_ttl_s * 1000)
+        self._clock_ms = clock_ms
 
     # Journal --------------------------------------------------------------------------------------------------------
 
     async def append(self, batch: JournalBatch) -> None:
-        """Write a batch, durably and as a whole. Can be done again."""
+        """Write a batch durably, as a whole. Idempotent."""
         document: Document = {
             "_id": batch.number,
             "ticks": _ticks_encoder.encode(_Ticks(batch.ticks, batch.seqs)),
             "count": len(batch.ticks),
             "events": batch.event_keys,
             "positions": [[source, row] for source, row in batch.positions.items()],
-            "expiresAt": datetime.now(UTC) + self._tick_ttl,
+            "expiresAt": date(self._clock_ms() + self._tick_ttl_ms),
         }
         try:
             with translated():
@@ -82,13 +79,13 @@ class MarketStore:
             return  # an earlier try took effect
 
     async def batches_after(self, number: int) -> AsyncIterator[JournalBatch]:
-        """The batches behind this one, in order."""
+        """Yield the batches behind this one, in order."""
         with translated():
             async for document in self._ticks.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
                 yield _to_batch(document)
 
     async def recent_event_keys(self) -> bytes:
-        """The keys of the events of the last batches, oldest first."""
+        """Return the keys of the events of the last batches, oldest first."""
         with translated():
             newest = self._ticks.find({}, {"events": 1}).sort("_id", DESCENDING).limit(SEEN_BATCHES)
             found = await newest.to_list(None)
@@ -97,7 +94,7 @@ class MarketStore:
     # State ----------------------------------------------------------------------------------------------------------
 
     async def put_cut(self, cut: Cut) -> None:
-        """Write a cut; its head last. Can be done again. Raises Superseded."""
+        """Write a cut, its head last. Idempotent. Raises StaleOwner."""
         await self._put_candles(cut.candles)
         documents: list[Document] = [
             {"_id": f"group {number}", "through": cut.through, "symbols": body} for number, body in cut.groups.items()
@@ -110,16 +107,16 @@ class MarketStore:
                     chosen = {"_id": document["_id"], "through": {"$lte": cut.through}}
                     await self._state.replace_one(chosen, document, upsert=True)
         except DuplicateKeyError as error:
-            raise LeaseLost("another process has written a later state") from error
+            raise StaleOwner("another process has written a later state") from error
 
     async def states(self) -> list[SymbolState]:
-        """Every symbol as it was last written."""
+        """Return every symbol as it was last written."""
         with translated():
             found = await self._state.find({"_id": {"$ne": HEAD_ID}}).to_list(None)
         return [state for document in found for state in decode_states(document["symbols"])]
 
     async def head(self) -> JournalHead:
-        """How far the state that is kept goes."""
+        """Return how far the stored state goes."""
         with translated():
             document = await self._state.find_one({"_id": HEAD_ID})
         if document is None:
@@ -129,7 +126,7 @@ class MarketStore:
     # Candles --------------------------------------------------------------------------------------------------------
 
     async def _put_candles(self, candles: Sequence[Kept]) -> None:
-        """Insert, which is fast, and rewrite those that were there before, unless a later owner wrote them."""
+        """Insert candles, which is fast, and rewrite existing ones unless a later owner wrote them."""
         for start in range(0, len(candles), CANDLES_AT_ONCE):
             documents = [_from_candle(kept) for kept in candles[start : start + CANDLES_AT_ONCE]]
             try:
@@ -146,7 +143,7 @@ class MarketStore:
             await self._candles.bulk_write(writes, ordered=False)
 
     async def candles_by_key(self, keys: Collection[CandleKey]) -> dict[CandleKey, Candle]:
-        """Those of the candles that are kept."""
+        """Return those of the candles that are stored."""
         by_id = {_candle_id(key): key for key in keys}
         ids = list(by_id)
         found: dict[CandleKey, Candle] = {}
@@ -160,7 +157,7 @@ class MarketStore:
     async def candles(
         self, symbol: str, interval: Interval, from_ms: int, to_ms: int, limit: int, *, newest: bool
     ) -> list[Candle]:
-        """Kept candles of a series that open from `from_ms` through `to_ms`: the newest or the oldest, in any order."""
+        """Return the newest or oldest stored candles that open from `from_ms` through `to_ms`, in any order."""
         bounds = {
             "$gte": _candle_id(CandleKey(symbol, interval, from_ms)),
             "$lte": _candle_id(CandleKey(symbol, interval, to_ms)),
@@ -172,13 +169,13 @@ class MarketStore:
     # Lease ----------------------------------------------------------------------------------------------------------
 
     async def lease(self) -> Lease:
-        """The lease as it stands."""
+        """Return the lease."""
         with translated():
             document = await self._lease.find_one({"_id": LEASE_ID})
         return _to_lease(document) if document else Lease()
 
     async def take_lease(self, seen: Lease, holder: str) -> Lease | None:
-        """Take the lease over as it was seen. Returns the new one; None when someone else was faster."""
+        """Take the lease over as it was read, and return the new one; None if another process was faster."""
         chosen = {"_id": LEASE_ID, "term": seen.term, "beat": seen.beat, "holder": seen.holder}
         change = {"$set": {"holder": holder, "beat": 0, "term": seen.term + 1}}
         try:
@@ -191,7 +188,7 @@ class MarketStore:
         return _to_lease(document) if document else None
 
     async def beat(self, term: int, holder: str) -> bool:
-        """Renew the lease. Returns whether it is still ours."""
+        """Renew the lease, and return whether it is still ours."""
         with translated():
             result = await self._lease.update_one(
                 {"_id": LEASE_ID, "term": term, "holder": holder}, {"$inc": {"beat": 1}}
@@ -199,7 +196,7 @@ class MarketStore:
         return bool(result.matched_count)
 
     async def release_lease(self, term: int, holder: str) -> None:
-        """Give the lease up, if it is still ours."""
+        """Release the lease, if it is still ours."""
         with translated():
             await self._lease.update_one({"_id": LEASE_ID, "term": term, "holder": holder}, {"$set": {"holder": None}})
 
@@ -209,7 +206,7 @@ def _candle_id(key: CandleKey) -> str:
 
 
 def _duplicates(error: BulkWriteError) -> list[int]:
-    """The numbers of the documents that were there before. Raises the error when it is about anything else."""
+    """Return the numbers of the documents that existed before. Raises the error if it has another cause."""
     failures = (error.details or {}).get("writeErrors", [])
     if any(failure["code"] != DUPLICATE_KEY for failure in failures):
         raise error

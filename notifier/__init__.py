@@ -1,1 +1,6 @@
-"""notifier: events of internal services to their audiences; each user's inbox; price alerts."""
+"""Events of internal services to their audiences, each user's inbox, price alerts, revocations.
+
+Read `events` first (an event as a notice for an audience), then `intake` (the consumer that delivers them) and `inbox`
+(the stored notifications of each user). `alerts` watches prices, `revocations` keeps bans and revoked tokens. `queries`
+joins the query handlers; `__main__` composes the service.
+"""

@@ -1,12 +1,13 @@
-"""notifier: `python -m notifier`. The composition root."""
+"""Composition root of notifier: `python -m notifier`."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
-from notifier.alerts import store as alerts_store
+from notifier.alerts import store as alert_store
 from notifier.alerts.queries import AlertQueryHandler
 from notifier.alerts.store import AlertStore
 from notifier.alerts.watcher import AlertWatcher
-from notifier.events import store as events_store
+from notifier.events import store as event_store
 from notifier.events.store import EventStore
 from notifier.inbox import store as inbox_store
 from notifier.inbox.expiry import sweep_inboxes
@@ -29,48 +30,48 @@ from shared.process import lifecycle
 from shared.process.admin import Admin, starting
 from shared.times import now_ms
 
-INDEXES = {
-    **events_store.INDEXES,
-    **inbox_store.INDEXES,
-    **alerts_store.INDEXES,
-    **revocation_store.INDEXES,
-}
+INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, **revocation_store.INDEXES}
 
 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:
-    """Run until `stop` is set: events, alerts and queries."""
+    """Run until `stop` is set: events, revocations, alerts and queries."""
     admin = Admin()
     admin.checks["start"] = starting
-    mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
-    admin.checks["database"] = mongo.readiness
-    async with admin.serving(settings.admin_host, settings.admin_port):
+    async with AsyncExitStack() as stack:
+        mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
+        stack.callback(mongo.close)
+        admin.checks["database"] = mongo.readiness
+        await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
         await lifecycle.until(stop, mongo.wait_ready(INDEXES))
-        async with Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus:
-            admin.checks["broker"] = bus.readiness
-            events = EventStore(mongo.database, settings.notification_ttl_days)
-            entries = InboxStore(mongo.database, settings.notification_ttl_days)
-            standings = RevocationStore(mongo.database, settings.revocation_ttl_days)
-            alerts = AlertStore(mongo.database, settings.notification_ttl_days)
-            inboxes = Inboxes(entries)
-            intake = EventConsumer(events, inboxes, bus, now_ms)
-            watch = AlertWatcher(alerts, bus, now_ms)
-            desk = AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user)
-            queries = NotifierQueryHandler(InboxQueryHandler(entries, events, now_ms), desk, standings)
-            bus.on_disconnected += [inboxes.forget, watch.forget]
-            bus.on_connected.append(watch.reconnected)
-            answer = QueryServer(bus, NotifierQueries, queries.answer, mongo.is_away)
-            await bus.consume(NOTIFIER_QUERY, answer.handle, concurrency=8)
-            await bus.consume(NOTIFIER_EVENTS, intake.handle, split=split_events)
-            await bus.consume(
-                NOTIFIER_REVOCATIONS, RevocationConsumer(events, standings, bus, now_ms).handle, split=split_events
-            )
-            await bus.consume(NOTIFIER_TICKS, watch.handle)
-            async with asyncio.TaskGroup() as tasks:
-                sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))
-                del admin.checks["start"]
-                await stop.wait()
-                sweeping.cancel()
-    mongo.close()
+        bus = await stack.enter_async_context(
+            Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
+        )
+        admin.checks["broker"] = bus.readiness
+        events = EventStore(mongo.database, settings.notification_ttl_days)
+        entries = InboxStore(mongo.database, settings.notification_ttl_days)
+        revocations = RevocationStore(mongo.database, settings.revocation_ttl_days)
+        alerts = AlertStore(mongo.database, settings.notification_ttl_days)
+        inboxes = Inboxes(entries)
+        watcher = AlertWatcher(alerts, bus, now_ms)
+        handler = NotifierQueryHandler(
+            InboxQueryHandler(entries, events, now_ms),
+            AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
+            revocations,
+        )
+        server = QueryServer(bus, NotifierQueries, mongo.failing_fast(handler.answer))
+        bus.on_disconnected += [inboxes.forget, watcher.forget]
+        bus.on_connected.append(watcher.reconnected)
+        event_consumer = EventConsumer(events, inboxes, bus, now_ms)
+        revocation_consumer = RevocationConsumer(events, revocations, bus, now_ms)
+        await bus.consume(NOTIFIER_QUERY, server.handle, concurrency=8)
+        await bus.consume(NOTIFIER_EVENTS, event_consumer.handle, split=split_events)
+        await bus.consume(NOTIFIER_REVOCATIONS, revocation_consumer.handle, split=split_events)
+        await bus.consume(NOTIFIER_TICKS, watcher.handle)
+        async with asyncio.TaskGroup() as tasks:
+            sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))
+            del admin.checks["start"]
+            await stop.wait()
+            sweeping.cancel()
 
 
 if __name__ == "__main__":

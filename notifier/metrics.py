@@ -4,18 +4,18 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
-EVENTS = Counter("notifier_events", "Events attended to", ["outcome"])
+EVENTS = Counter("notifier_events", "Events handled", ["outcome"])
 EVENT_AGE_SECONDS = Histogram(
     "notifier_event_age_seconds",
-    "From the time that an event gives to its taking in hand, by the clocks of two hosts",
+    "Time from an event, as its `time` says, to its handling, by the clocks of two hosts",
     buckets=AGE_BUCKETS_S,
 )
-ENTRIES_STORED = Counter("notifier_entries_stored", "Notices stored in inboxes")
-DELIVERIES = Counter("notifier_deliveries", "Deliveries sent and confirmed")
+ENTRIES_STORED = Counter("notifier_entries_stored", "Entries stored in inboxes")
+DELIVERIES = Counter("notifier_deliveries", "Deliveries confirmed by the broker")
 COMMIT_SECONDS = Histogram("notifier_commit_seconds", "Duration of a group commit", buckets=LATENCY_BUCKETS_S)
-CONFLICTS = Counter("notifier_commit_conflicts", "Group commits begun again because the disk held something else")
-STANDINGS_CHANGED = Counter("notifier_standings_changed", "Revocations and bans put into force")
+CONFLICTS = Counter("notifier_commit_conflicts", "Group commits repeated after a write conflict")
+STANDINGS_CHANGED = Counter("notifier_standings_changed", "Revocations and bans applied")
 ALERTS_OPEN = Gauge("notifier_alerts_open", "Price alerts that this process watches")
 ALERTS_FIRED = Counter("notifier_alerts_fired", "Price alerts fired")
-ALERT_TICKS = Counter("notifier_alert_ticks", "Ticks that alerts were held against")
-ENTRIES_EXPIRED = Counter("notifier_entries_expired", "Inbox entries removed because their time was over")
+ALERT_TICKS = Counter("notifier_alert_ticks", "Ticks compared with alerts")
+ENTRIES_EXPIRED = Counter("notifier_entries_expired", "Inbox entries removed after their retention")

@@ -1,4 +1,4 @@
-"""Everything that gateways ask, each to its desk."""
+"""All queries of gateways, dispatched to the handler of their subject."""
 
 import msgspec
 
@@ -18,19 +18,19 @@ from shared.commands.notifier import (
 class NotifierQueryHandler:
     """Answers `NotifierQueries`. Methods raise Refusal and Unavailable."""
 
-    def __init__(self, inboxes: InboxQueryHandler, alerts: AlertQueryHandler, standings: RevocationStore) -> None:
+    def __init__(self, inboxes: InboxQueryHandler, alerts: AlertQueryHandler, revocations: RevocationStore) -> None:
         self._inboxes = inboxes
         self._alerts = alerts
-        self._standings = standings
+        self._revocations = revocations
 
     async def answer(self, query: NotifierQueries) -> msgspec.Struct:
-        """The reply to one query."""
+        """Return the reply to one query."""
         if isinstance(query, InboxQueries):
             return await self._inboxes.answer(query)
         if isinstance(query, AlertQueries):
             return await self._alerts.answer(query)
-        return await self._list_standings(query)
+        return await self._list_revocations(query)
 
-    async def _list_standings(self, query: ListRevocations) -> RevocationPage:
-        found = await self._standings.after(query.after, REVOCATIONS_PAGE_MAX + 1)
+    async def _list_revocations(self, query: ListRevocations) -> RevocationPage:
+        found = await self._revocations.after(query.after, REVOCATIONS_PAGE_MAX + 1)
         return RevocationPage(items=tuple(found[:REVOCATIONS_PAGE_MAX]), more=len(found) > REVOCATIONS_PAGE_MAX)

@@ -10,10 +10,10 @@ Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 
 
 class NotifierSettings(WorkerSettings, frozen=True, kw_only=True):
-    """`notification_ttl_days`: how long an inbox keeps a notification, and a fired alert is listed.
+    """`notification_ttl_days`: retention of inbox entries and fired alerts.
 
-    `revocation_ttl_days`: how long a revocation is kept; longer than any token lives.
-    `alerts_max_per_user`: how many active alerts a user may have.
+    `revocation_ttl_days`: retention of revocations, longer than any token lives. `alerts_max_per_user`: the limit of a
+    user's active alerts.
     """
 
     admin_port: Port = 9103

@@ -1,1 +1,6 @@
-"""What every service shares: the contract (pure modules) and the shells around broker, database and process."""
+"""The code that all services share: the contract (pure modules) and the shells around broker, database and process.
+
+Read in this order: `errors`, then `protocol` (frames between clients and gateways), `commands` (requests between
+gateways and workers), `bus` (the broker), `mongo` (the database), `process` (start, settings, probes) and `telemetry`
+(logs, metrics, traces). `ids`, `times`, `encoding`, `tokens` and `backoff` are small tools.
+"""

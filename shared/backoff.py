@@ -1,8 +1,8 @@
-"""Exponential backoff between attempts. Pure."""
+"""Exponential backoff for retries. Pure."""
 
 
 class Backoff:
-    """Pauses that double from `first_s` up to `max_s`."""
+    """A retry delay that doubles from `first_s` up to `max_s`. The caller sleeps, and adds jitter if it wants any."""
 
     def __init__(self, first_s: float, max_s: float) -> None:
         self._first_s = first_s
@@ -10,11 +10,11 @@ class Backoff:
         self._next_s = first_s
 
     def next_s(self) -> float:
-        """Return the pause before the next attempt, in seconds, and double the one after it."""
-        pause_s = self._next_s
-        self._next_s = min(2 * pause_s, self._max_s)
-        return pause_s
+        """Return the delay before the next try, in seconds, and double the one after it."""
+        delay_s = self._next_s
+        self._next_s = min(2 * delay_s, self._max_s)
+        return delay_s
 
     def reset(self) -> None:
-        """Start again at `first_s`, after a success."""
+        """Start at `first_s` again; call it after a success."""
         self._next_s = self._first_s

@@ -1,4 +1,4 @@
-"""The one JSON encoder: orjson, with our structs by their wire names."""
+"""The one JSON encoder: orjson, with our structs under their wire names."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import orjson
 
 
 def to_json(value: Any) -> bytes:
-    """Compact UTF-8 JSON, without line breaks. Raises TypeError for what JSON cannot carry."""
+    """Return compact UTF-8 JSON without line breaks. Raises TypeError for what JSON cannot represent."""
     return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS)
 
 

@@ -1,10 +1,14 @@
-"""Every error of our own. A foreign exception becomes one of these where it enters, once.
+"""The tree of our own errors. A foreign exception is translated into one of them once, where it enters.
 
 RealtimeError
-├── Refusal         the caller gets it as an answer: a code of protocol.md, a message, details
-├── Unavailable     broker, database or a peer is away or too late; trying again may work
-├── Malformed       bytes that are not what their queue or socket carries
-└── SettingsInvalid the process cannot start; names every wrong setting
+├── Refusal           the answer to the caller: an error code, a message, details
+├── Unavailable       a broker, database or peer is unreachable or past its deadline; a retry may succeed
+├── Malformed         bytes that are not what their queue or socket carries
+├── WriteConflict     the database holds something else than was loaded; load again and decide again
+│   └── StaleOwner    the fencing token of a newer owner rejected the write
+└── SettingsInvalid   the process cannot start; names every wrong setting
+
+Two leaves stand elsewhere: `chat_service.store.InsertConflict` and `shared.protocol.client_frames.FrameRefused`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ import msgspec
 
 
 class ErrorCode(StrEnum):
-    """The codes of protocol.md, in WebSocket errors and REST failures alike."""
+    """The codes of WebSocket errors and REST failures."""
 
     BAD_FRAME = "BAD_FRAME"
     UNKNOWN_TYPE = "UNKNOWN_TYPE"
@@ -49,7 +53,7 @@ RETRYABLE = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """One wrong field and why, as `error.details` shows it."""
+    """One wrong field and the reason, as `error.details` shows it."""
 
     field: str
     reason: str
@@ -60,7 +64,7 @@ class RealtimeError(Exception):
 
 
 class Refusal(RealtimeError):
-    """An answer of «no» that goes to the caller as it stands."""
+    """A negative answer that reaches the caller as it stands."""
 
     def __init__(
         self,
@@ -78,21 +82,29 @@ class Refusal(RealtimeError):
 
     @classmethod
     def invalid(cls, field: str, reason: str) -> "Refusal":
-        """A VALIDATION refusal of one field."""
+        """Return a VALIDATION refusal of one field."""
         return cls(ErrorCode.VALIDATION, f"{field}: {reason}", details=[Detail(field, reason)])
 
     @classmethod
     def not_found(cls, what: str) -> "Refusal":
-        """The thing does not exist, or is not the caller's to know of: the answer is the same."""
+        """Return a NOT_FOUND refusal: the thing does not exist, or the caller may not know that it does."""
         return cls(ErrorCode.NOT_FOUND, f"no such {what}")
 
 
 class Unavailable(RealtimeError):
-    """Something remote is away or past its deadline. The attempt may have taken effect."""
+    """Something remote is unreachable or past its deadline. The attempt may have taken effect."""
 
 
 class Malformed(RealtimeError):
     """Bytes that are not what their queue or socket carries; the message gives the reason."""
+
+
+class WriteConflict(RealtimeError):
+    """The database holds something else than was loaded: another writer, or an earlier try. Load and decide again."""
+
+
+class StaleOwner(WriteConflict):
+    """A newer owner has written already; its fencing token (`term`) rejected the write."""
 
 
 class SettingsInvalid(RealtimeError):

@@ -1,4 +1,4 @@
-"""Ids that sort by the time they were made: a prefix, then a ULID (https://github.com/ulid/spec)."""
+"""Ids that sort by their time of creation: a prefix, then a ULID (https://github.com/ulid/spec)."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ _TO_BASE_32 = str.maketrans(_ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # as
 
 
 class Prefix(StrEnum):
-    """What an id names."""
+    """The kind of thing that an id names."""
 
     ROOM = "room"
     MESSAGE = "msg"
@@ -26,7 +26,7 @@ class Prefix(StrEnum):
 
 
 class _Clock:
-    """The last id made; ids of one process never go backwards, also within a millisecond."""
+    """The last id made. The ids of one process never go backwards, even within a millisecond."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -42,7 +42,7 @@ class _Clock:
 _clock = _Clock()
 
 
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at a time: 6.8 us → 2.6 an id
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: 2.6 us, not 6.8
 
 
 def _base32(value: int) -> str:
@@ -50,30 +50,30 @@ def _base32(value: int) -> str:
 
 
 def new_id(prefix: Prefix) -> str:
-    """A new id, such as `msg_01JABCDEF…`: unique everywhere, increasing within this process."""
+    """Return a new id such as `msg_01JABCDEF…`: unique everywhere, increasing within this process."""
     return f"{prefix}_{_base32(_clock.next_value())}"
 
 
 def made_at_ms(id_: str) -> int:
-    """When an id of `new_id` was made. Raises ValueError for what is none."""
+    """Return when `new_id` made an id, in ms since 1970. Raises ValueError for other ids."""
     time_part = id_.partition("_")[2][:10].translate(_TO_BASE_32)
     if len(time_part) < 10:
-        raise ValueError(f"not an id that tells its time: {id_[:40]!r}")
+        raise ValueError(f"not an id with a time: {id_[:40]!r}")
     return int(time_part, 32)
 
 
 def derived_id(prefix: Prefix, *parts: str) -> str:
-    """The same id for the same parts, in any process. Its first half is not a time."""
+    """Return the same id for the same parts in any process. Its first half is not a time."""
     digest = blake2b("\x00".join(parts).encode(), digest_size=16).digest()
     return f"{prefix}_{_base32(int.from_bytes(digest))}"
 
 
 def direct_room_id(user_id: str, other_user_id: str) -> str:
-    """The id of the one room of two users, whichever of them asks."""
+    """Return the id of the one room of two users, in either order."""
     return derived_id(Prefix.ROOM, *sorted((user_id, other_user_id)))
 
 
 def dated_id(prefix: Prefix, at_ms: int, *parts: str) -> str:
-    """The same id for the same time and parts, in any process; ids sort by that time."""
+    """Return the same id for the same time and parts in any process. The ids sort by that time."""
     digest = blake2b("\x00".join(parts).encode(), digest_size=_RANDOM_BITS // 8).digest()
     return f"{prefix}_{_base32(at_ms << _RANDOM_BITS | int.from_bytes(digest))}"

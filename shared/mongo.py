@@ -1,10 +1,13 @@
-"""The database connection: waits for its server, makes indexes, translates driver errors. Motor is known here and in
-the `store.py` files only."""
+"""The database connection: waits for its server, makes indexes, translates driver errors.
+
+Only this module and the `store` modules know Motor and PyMongo.
+"""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
 
 import pymongo
 import pymongo.errors
@@ -14,7 +17,8 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pymongo.topology_description import TopologyDescription
 
-from shared.errors import Unavailable
+from shared.backoff import Backoff
+from shared.errors import Unavailable, WriteConflict
 from shared.telemetry import logs, metrics, tracing
 
 log = logs.get(__name__)
@@ -23,38 +27,47 @@ Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 
+T = TypeVar("T")
+Q = TypeVar("Q")
+R = TypeVar("R")
+
 DUPLICATE_KEY = 11000
+AT_ONCE = 1000  # documents of one operation: one that took longer than its deadline would never succeed
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
-HEARTBEAT_MS = 1_000  # how often a server that is away is looked for while nobody asks for it
-PAUSE_FIRST_S = 0.2
-PAUSE_MAX_S = 3.0
+HEARTBEAT_MS = 1_000  # the interval of the driver's search for an unreachable server
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 3.0
 PING_TIMEOUT_S = 1.0
 
 
 class _PlainInt(TypeDecoder):
-    """BSON's 64-bit integers come as a subclass of int that msgspec does not write; here they are ints."""
+    """Decodes BSON's 64-bit integers as int; msgspec cannot write the driver's subclass."""
 
     bson_type = Int64
 
     def transform_bson(self, value: Int64) -> int:
+        """Return the value as an int."""
         return int(value)
 
 
 class _Measure(CommandListener):
-    """Tells the metrics how long each command took. Called in the driver's threads."""
+    """Records the duration of each command. The driver calls it in threads of its own."""
 
     def __init__(self) -> None:
         self._under_way: dict[int, tuple[str, Any]] = {}  # collection and span, by request id
 
     def started(self, event: CommandStartedEvent) -> None:
+        """Start the span of a command."""
         name = event.command.get("collection" if event.command_name == "getMore" else event.command_name)
         collection = name if isinstance(name, str) else "none"
         self._under_way[event.request_id] = collection, tracing.within(f"mongo {event.command_name} {collection}")
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Record a command that succeeded."""
         self._ended(event)
 
     def failed(self, event: CommandFailedEvent) -> None:
+        """Record a command that failed."""
         collection = self._ended(event)
         metrics.MONGO_FAILURES.labels(collection, event.command_name).inc()
 
@@ -80,18 +93,27 @@ class Mongo:
             heartbeatFrequencyMS=HEARTBEAT_MS,
             w="majority",
             journal=True,
-            retryWrites=False,  # every write of ours is safe to do again, and is, where its cause is not acknowledged
+            retryWrites=False,  # our writes are idempotent, and an unacknowledged cause repeats them
         )
         self.database: Database = self._client[database]
 
-    def is_away(self) -> bool:
-        """Whether the driver sees no server to write to: an operation now would wait for one until its deadline."""
-        seen = cast(TopologyDescription, self._client.topology_description)  # its stub takes it for a method
-        return not seen.has_writable_server()
+    def failing_fast(self, answer: Callable[[Q], Awaitable[R]]) -> Callable[[Q], Awaitable[R]]:
+        """Return `answer` as a function that raises Unavailable at once while no server is writable.
+
+        Without it the driver would wait for a server until the deadline of the operation.
+        """
+
+        async def answer_if_writable(query: Q) -> R:
+            seen = cast(TopologyDescription, self._client.topology_description)  # the stub declares a method
+            if not seen.has_writable_server():
+                raise Unavailable("the database is unavailable")
+            return await answer(query)
+
+        return answer_if_writable
 
     async def wait_ready(self, indexes: Indexes) -> None:
-        """Return once the server answers and the indexes exist; tries for ever, with backoff."""
-        pause_s = PAUSE_FIRST_S
+        """Wait until the server answers and the indexes exist; retry for ever, with backoff."""
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while True:
             try:
                 with translated():
@@ -99,16 +121,16 @@ class Mongo:
                 log.info("database_ready")
                 return
             except Unavailable as error:
-                log.warning("database_unreachable", reason=str(error)[:300], retry_in_s=pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+                delay_s = backoff.next_s()
+                log.warning("database_unreachable", reason=str(error)[:300], retry_in_s=delay_s)
+                await asyncio.sleep(delay_s)
 
     async def _make_indexes(self, indexes: Indexes) -> None:
         for collection, models in indexes.items():
             await self.database[collection].create_indexes(list(models))
 
     async def readiness(self) -> str | None:
-        """None when the server answers, else the reason."""
+        """Return None when the server answers, else the reason."""
         try:
             with translated(), pymongo.timeout(PING_TIMEOUT_S):
                 await self.database.command("ping")
@@ -123,25 +145,60 @@ class Mongo:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's «not reachable» and «too late» into Unavailable. Other errors of the driver are bugs of ours,
-    or duplicate keys that the store handles, and pass."""
+    """Translate the driver's errors of reachability and time into Unavailable.
+
+    Its other errors pass: they are bugs of ours, or duplicate keys that the store handles.
+    """
     try:
         yield
     except (pymongo.errors.ConnectionFailure, pymongo.errors.ExecutionTimeout) as error:
-        raise Unavailable(f"the database is away: {type(error).__name__}") from error
+        raise Unavailable(f"the database is unavailable: {type(error).__name__}") from error
     except pymongo.errors.PyMongoError as error:
         if error.timeout or error.has_error_label("TransientTransactionError") or _is_transient(error):
-            raise Unavailable(f"the database is away: {type(error).__name__}") from error
+            raise Unavailable(f"the database is unavailable: {type(error).__name__}") from error
         raise
 
 
+@contextmanager
+def conflicting(reason: str) -> Iterator[None]:
+    """Translate duplicate keys of a bulk write, and nothing else, into WriteConflict."""
+    try:
+        yield
+    except pymongo.errors.BulkWriteError as error:
+        if only_duplicates(error):
+            raise WriteConflict(reason) from error
+        raise
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the items in order, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def date(at_ms: int) -> datetime:
+    """Return a time as the server's own type, which its expiry needs."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def narrowed(indexed: Document, further: Document) -> list[Document]:
+    """Return a filter as two stages of an aggregation.
+
+    MongoDB merges them; SecantusDB makes an index scan of the first and a filter of the second.
+    """
+    return [{"$match": indexed}, {"$match": further}]
+
+
 def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
-    """Whether keys that were there before are all that made a bulk write fail."""
+    """Return whether duplicate keys are the only failures of a bulk write."""
     return {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
 def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
-    """Shutting down, stepping down, interrupted, too late: the retryable codes, wherever a bulk write has them."""
+    """Return whether a code says shutting down, stepping down, interrupted or too late.
+
+    A bulk write has such codes in its details.
+    """
     codes = {error.code} if isinstance(error, pymongo.errors.OperationFailure) else set()
     if isinstance(error, pymongo.errors.BulkWriteError):
         details = error.details or {}

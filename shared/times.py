@@ -1,4 +1,4 @@
-"""Times on the wire: ISO 8601, UTC, milliseconds, `Z`. Inside: integer milliseconds since 1970."""
+"""Times on the wire: ISO 8601, UTC, milliseconds, `Z`. In the code: integer milliseconds since 1970."""
 
 import time
 from datetime import UTC, datetime
@@ -8,24 +8,24 @@ MILLISECONDS_PER_DAY = 86_400_000
 
 
 def now_ms() -> int:
-    """Wall-clock time, in milliseconds since 1970."""
+    """Return the wall-clock time, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 def to_iso(at_ms: int) -> str:
-    """1761048000000 → '2025-10-21T12:00:00.000Z'."""
+    """Return a time as text: 1761048000000 gives '2025-10-21T12:00:00.000Z'."""
     seconds, milliseconds = divmod(at_ms, 1000)
     return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
 
 
-@lru_cache(maxsize=1024)  # most times are of now: 0.3 us instead of 1.6
+@lru_cache(maxsize=1024)  # most times lie in the current second: 0.3 us instead of 1.6
 def _iso_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def from_iso(text: str) -> int:
-    """The reverse of `to_iso`; also takes offsets and other precisions. Raises ValueError."""
+    """Parse ISO 8601 with `Z` or an offset, in any precision. Raises ValueError."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
-        raise ValueError("a time needs an offset or Z")
+        raise ValueError("a time needs Z or an offset")
     return round(at.timestamp() * 1000)

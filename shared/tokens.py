@@ -1,4 +1,4 @@
-"""Sign tokens for development and for operators. `gateway.auth.authenticator` verifies them."""
+"""Tokens signed for development and for operators. `gateway.auth.authenticator` verifies them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DEFAULT_TTL_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """Whose token, and what the services are to know about that user. Empty texts become no claim."""
+    """The user of a token, and the claims about that user. An empty text becomes no claim."""
 
     user_id: str
     first_name: str = ""
@@ -23,7 +23,7 @@ class TokenRequest:
 
 
 def sign(request: TokenRequest, secret: str, rules: Mapping[str, str], now_s: int) -> str:
-    """Return the token, HS256. `rules` may hold the JWT_ISSUER and JWT_AUDIENCE that the services insist on."""
+    """Return the token, HS256. `rules` may hold the JWT_ISSUER and JWT_AUDIENCE that the services require."""
     claims = {
         "sub": request.user_id,
         "firstName": request.first_name,

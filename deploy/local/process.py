@@ -7,14 +7,17 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
-from deploy.local.backoff import Backoff
 from deploy.local.console import Console
 from deploy.local.leftovers import MARK_VARIABLE
 from deploy.local.output_lines import OutputLines
 from deploy.local.program import Program
+from shared.backoff import Backoff
 
 _QUOTED_LINES = 15
 _END_TIMEOUT_S = 5.0
+_BACKOFF_FIRST_S = 0.2
+_BACKOFF_MAX_S = 5.0
+_STEADY_AFTER_S = 30.0  # a program that ran this long restarts after the first delay again
 
 
 class ManagedProcess:
@@ -37,7 +40,7 @@ class ManagedProcess:
     async def keep(self) -> None:
         """Run the program until retired. `failures` counts how often it ended by itself before it was ever ready."""
         loop = asyncio.get_running_loop()
-        backoff = Backoff()
+        backoff = Backoff(_BACKOFF_FIRST_S, _BACKOFF_MAX_S)
         self._ended.clear()
         try:
             while not self._retired.is_set():
@@ -45,7 +48,9 @@ class ManagedProcess:
                 cause = await self._run_once()
                 if self._retired.is_set():
                     return
-                delay_s = backoff.delay_s(loop.time() - started_s)
+                if loop.time() - started_s >= _STEADY_AFTER_S:
+                    backoff.reset()
+                delay_s = backoff.next_s()
                 self._tell(f"{cause}; starting again in {delay_s:.1f} s")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._retired.wait(), delay_s)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.backend import Backend
-from shared.commands.command import Caller
+from shared.commands.command import GATEWAY, Caller
 from shared.commands.notifier import ListRevocations, Revocation, RevocationPage
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.telemetry import logs
@@ -17,7 +17,6 @@ log = logs.get(__name__)
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 3.0
-SYSTEM = Caller(user_id="system:gateway")
 
 
 class RevocationList:
@@ -83,7 +82,7 @@ class RevocationListSync:
     async def _load(self) -> None:
         more = True
         while more:
-            command = ListRevocations(**self._backend.head(SYSTEM), after=self._standings.version)
+            command = ListRevocations(**self._backend.head(GATEWAY), after=self._standings.version)
             page = await self._backend.notifier_query(command, RevocationPage)
             for standing in page.items:
                 self.learn(standing)

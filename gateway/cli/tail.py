@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from gateway.client import Event, RealtimeClient, RequestFailed
+from realtime_client import Event, RealtimeClient, RequestFailed
 from shared.errors import ErrorCode, RealtimeError, Refusal, Unavailable
 
 CONNECT_TIMEOUT_S = 10.0

@@ -1,6 +1,8 @@
 """The API described for machines and people: OpenAPI for REST, AsyncAPI for the WebSocket and the events.
 
-Both are made of the types that the code itself uses; `make docs` writes them to `docs/`, and every gateway serves them.
+Everything is generated from the types that the code itself uses. `make docs` writes both documents to `docs/` and the
+event types of the JavaScript client beside that client; every gateway serves the two documents. Read `asyncapi` and
+`openapi` first, then `schemas` (JSON schemas of our structs), `examples` and `typescript`; `routes` lists REST calls.
 """
 
 from gateway.documents.asyncapi import asyncapi

@@ -7,11 +7,10 @@ from gateway import metrics
 from gateway.backend import Backend
 from gateway.background import Spawn
 from gateway.fanout.hub import Hub
-from gateway.fanout.price_snapshot import SYSTEM
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.retries import Retries
 from shared.bus.delivery import ChannelKind, ChannelName
-from shared.commands.command import Caller, ReplayedFrames
+from shared.commands.command import GATEWAY, Caller, ReplayedFrames
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -61,7 +60,7 @@ class GapFiller:
     async def _replay(self, gap: Gap) -> ReplayedFrames:
         match ChannelName.parse(gap.channel):
             case ChannelName(ChannelKind.ROOM, room_id):
-                return await self._backend.replay_messages(SYSTEM, room_id, gap.after, gap.through)
+                return await self._backend.replay_messages(GATEWAY, room_id, gap.after, gap.through)
             case ChannelName(ChannelKind.INBOX, user_id):
                 return await self._backend.replay_inbox(Caller(user_id=user_id), gap.after, gap.through)
             case _:  # no other channel has a history

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from gateway.backend import Backend
 from gateway.fanout.hub import Hub
 from shared.bus.delivery import Delivery, DeliveryClass, market_channel
-from shared.commands.command import Caller
+from shared.commands.command import GATEWAY
 from shared.protocol.server_frames import frame
-
-SYSTEM = Caller(user_id="system:gateway")
 
 
 async def fetch_prices(backend: Backend, hub: Hub, symbols: Sequence[str]) -> list[str]:
     """Deliver the newest prices of symbols to their channels. Return the unknown symbols. Raises Unavailable."""
-    answer = await backend.prices(SYSTEM, tuple(symbols))
+    answer = await backend.prices(GATEWAY, tuple(symbols))
     now_s = asyncio.get_running_loop().time()
     for price in answer.prices:
         line = Delivery(

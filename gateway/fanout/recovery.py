@@ -20,10 +20,10 @@ from gateway.background import Spawn
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
 from gateway.fanout.listeners import ChannelListeners
-from gateway.fanout.price_snapshot import SYSTEM, fetch_prices
+from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.retries import Retries
 from shared.bus.delivery import ChannelKind, ChannelName, inbox_channel, room_channel
-from shared.commands.command import Caller
+from shared.commands.command import GATEWAY, Caller
 from shared.errors import ErrorCode, Refusal
 from shared.telemetry import logs
 from shared.times import now_ms
@@ -172,7 +172,7 @@ class Recovery:
         if not users or self._directs_lost_since_ms is None:
             return
         losses = self._losses
-        answer = await self._backend.recent_directs(SYSTEM, users, self._directs_lost_since_ms)
+        answer = await self._backend.recent_directs(GATEWAY, users, self._directs_lost_since_ms)
         if losses != self._losses:
             return
         for room in answer.rooms:

@@ -16,7 +16,8 @@ from shared.times import now_ms
 
 log = logs.get(__name__)
 
-FILES = Path(__file__).parents[1] / "web"
+PAGE_FILES = Path(__file__).parents[1] / "web"
+CLIENT_FILES = Path(__file__).parents[1] / "client" / "javascript"  # the page imports the client like any application
 PAGES = {"/": "index.html", "/docs": "docs.html"}  # path and file; scripts and styles are served under /web/
 TYPES = {
     ".css": "text/css",
@@ -101,10 +102,10 @@ def _answer(request: web.Request, name: str) -> web.Response:
     kind = TYPES.get(Path(name).suffix)
     if kind is None or not _FILE_NAME.fullmatch(name):
         raise web.HTTPNotFound
-    try:
-        content = (FILES / name).read_bytes()
-    except FileNotFoundError:
-        raise web.HTTPNotFound from None
+    path = next((folder / name for folder in (PAGE_FILES, CLIENT_FILES) if (folder / name).is_file()), None)
+    if path is None:
+        raise web.HTTPNotFound
+    content = path.read_bytes()
     tag = hashlib.sha256(content).hexdigest()[:32]
     if any(known.value == tag for known in request.if_none_match or ()):
         response = web.Response(status=304)

@@ -10,7 +10,7 @@ from gateway.live.connections import Connections
 from gateway.live.session import Close
 from gateway.live.socket import Socket
 from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, user_channel
-from shared.bus.query_server import Publisher
+from shared.bus.publisher import Publisher
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.close_codes import CloseCode

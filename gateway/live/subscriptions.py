@@ -11,13 +11,13 @@ from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
 from gateway.fanout.lane import send
 from gateway.fanout.listeners import ChannelListeners
-from gateway.fanout.price_snapshot import SYSTEM, fetch_prices
+from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
 from gateway.live.socket import Socket
 from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
 from shared.commands.chat import RoomHead
-from shared.commands.command import ReplayedFrames
+from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
@@ -37,8 +37,6 @@ from shared.protocol.server_frames import (
     frame,
 )
 from shared.protocol.validation import FrameId
-
-REPLAY_MAX = 1000
 
 
 class _RoomAnswer(NamedTuple):
@@ -66,7 +64,7 @@ class Subscriptions:
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Read history on behalf of all readers: the partition has granted access to each of them up to its head."""
-        return await self._backend.replay_messages(SYSTEM, room_id, after, through)
+        return await self._backend.replay_messages(GATEWAY, room_id, after, through)
 
     # Subscribe ------------------------------------------------------------------------------------------------------
 

@@ -1,1 +1,5 @@
-"""Where ticks come from. Each source hands them to the feed; several may run at once."""
+"""The origins of ticks. Each source hands its ticks to a `TickSink`; several may run at once.
+
+Read `tick_sink` first, then `parsing` (the checks that every tick passes). `sim`, `amqp`, `websocket` (with `mapping`)
+and `replay` (with `csv_rows`) are the sources.
+"""

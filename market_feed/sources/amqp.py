@@ -1,40 +1,43 @@
-"""Ticks that internal services publish: `market.tick` events from `realtime.events`, one tick or an array of them."""
+"""Ticks from internal services: `market.tick` events of `realtime.events`, with one tick or an array of them."""
+
+from collections.abc import Callable
 
 from market_feed import metrics
-from market_feed.dedup import event_key
-from market_feed.feed import Feed, Source
+from market_feed.market import Source
 from market_feed.quotes import Tick
 from market_feed.sources.parsing import read_event
+from market_feed.sources.tick_sink import TickSink
 from shared.bus.consumer import Line
+from shared.bus.events import short_event_key
 from shared.errors import Malformed
-from shared.times import now_ms
 
 NAME = "amqp"
 PROBLEMS_SHOWN = 5
 
 
 class TickEvents:
-    """Takes the lines of the queue `market.ticks` in."""
+    """Handles the lines of the queue `market.ticks`."""
 
-    def __init__(self, feed: Feed, stale_s: float) -> None:
-        self._feed = feed
+    def __init__(self, sink: TickSink, stale_s: float, clock_ms: Callable[[], int]) -> None:
+        self._sink = sink
+        self._clock_ms = clock_ms
         self._source = Source(NAME, stale_s)
 
     async def handle(self, lines: list[Line]) -> None:
-        """Count a batch, and return once it is in the journal. The handler of `Bus.consume`.
+        """Apply a batch, and return once it is in the journal: the handler of `Bus.consume`.
 
-        An event whose ticks are bad in part goes to realtime.dead once, with their numbers; its other ticks count. An
-        event that was seen before counts no more.
+        An event with some bad ticks goes to realtime.dead once, with their numbers; its good ticks count. A duplicate
+        event does not count again.
         """
-        self._feed.check_open()
-        received_ms = now_ms()
+        self._sink.check_open()
+        received_ms = self._clock_ms()
         ticks: list[Tick] = []
         keys: list[bytes] = []
         for line in lines:
             self._read(line, received_ms, ticks, keys)
         if keys:
-            self._feed.take(self._source, ticks, event_keys=keys)
-        await self._feed.keeper.commit()
+            self._sink.take(self._source, ticks, event_keys=keys)
+        await self._sink.commit()
 
     def _read(self, line: Line, received_ms: int, ticks: list[Tick], keys: list[bytes]) -> None:
         try:
@@ -43,17 +46,20 @@ class TickEvents:
             metrics.TICKS_BAD.labels(NAME).inc()
             line.reject(str(error))
             return
-        market = self._feed.market
         problems = event.problems
         good = event.ticks
-        if not all(market.has_room_for(tick.symbol) for tick in good):
-            problems.extend(f"symbol: {t.symbol!r} is one too many" for t in good if not market.has_room_for(t.symbol))
-            good = [tick for tick in good if market.has_room_for(tick.symbol)]
+        if not all(self._sink.has_room_for(tick.symbol) for tick in good):
+            problems.extend(
+                f"symbol: {t.symbol!r} is beyond the symbol limit"
+                for t in good
+                if not self._sink.has_room_for(t.symbol)
+            )
+            good = [tick for tick in good if self._sink.has_room_for(tick.symbol)]
         if problems:
             metrics.TICKS_BAD.labels(NAME).inc(len(problems))
             line.reject(_shorten(problems))
-        key = event_key(event.source, event.id)
-        if market.seen.add(key):
+        key = short_event_key(event.source, event.id)
+        if self._sink.is_new(key):
             ticks.extend(good)
             keys.append(key)
         elif not line.redelivered:

@@ -1,8 +1,8 @@
-"""Rows of a CSV file as ticks: one tick a row, or the four of a candle. Pure.
+"""Rows of a CSV file as ticks: one tick per row, or the four of a candle. Pure.
 
 The header decides, in any order and case: a time (`time`, `timestamp`, `date`, `datetime`, or a column without a name),
-then `price`, or `open`, `high`, `low` and `close`; `symbol`, `bid`, `ask` and `volume` may stand beside. Times are
-ISO 8601 (without an offset: UTC), or seconds or milliseconds since 1970.
+then `price`, or `open`, `high`, `low` and `close`; `symbol`, `bid`, `ask` and `volume` are optional. Times are ISO 8601
+(UTC without an offset), or seconds or milliseconds since 1970.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ from shared.times import MILLISECONDS_PER_DAY
 
 TIME_NAMES = ("time", "timestamp", "date", "datetime", "")
 CANDLE_NAMES = ("open", "high", "low", "close")
-MILLISECONDS_FROM = 10**11  # as seconds, that would be the year 5138
+MILLISECONDS_FROM = 10**11  # as seconds this would be the year 5138
 CANDLE_MS_MIN = 4
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Which column holds what."""
+    """The columns of a file."""
 
     time: int
     prices: tuple[int, ...]  # of price; or of open, high, low and close
@@ -35,12 +35,12 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def has_candles(self) -> bool:
-        """Whether a row is a candle."""
+        """Return whether a row is a candle."""
         return len(self.prices) == len(CANDLE_NAMES)
 
 
 def read_header(row: Sequence[str], *, needs_symbol: bool) -> Layout:
-    """Understand the header. Raises Malformed."""
+    """Read the header. Raises Malformed."""
     names = [name.strip().lower() for name in row]
     columns = {name: number for number, name in reversed(list(enumerate(names)))}
     time = next((columns[name] for name in TIME_NAMES if name in columns), None)
@@ -60,7 +60,7 @@ def read_header(row: Sequence[str], *, needs_symbol: bool) -> Layout:
 
 
 def read_time_ms(text: str) -> int:
-    """A row's time. Raises Malformed."""
+    """Return a row's time. Raises Malformed."""
     text = text.strip()
     try:
         if text.isdecimal():
@@ -69,20 +69,20 @@ def read_time_ms(text: str) -> int:
         at = datetime.fromisoformat(text)
         return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
-        raise Malformed(f"{text[:40]!r} is no time") from error
+        raise Malformed(f"{text[:40]!r} is not a time") from error
 
 
 def candle_ms(times_ms: Iterable[int]) -> int:
-    """How long the candles of a file last, from the times of its rows: the shortest step, a day at most."""
+    """Return the length of a file's candles: the shortest step between its rows, at most a day."""
     ordered = sorted(set(times_ms))
     steps = [after - before for before, after in pairwise(ordered)]
     return min([MILLISECONDS_PER_DAY, *steps])
 
 
 def read_row(layout: Layout, row: Sequence[str], symbol: str | None, lasts_ms: int, now_ms: int) -> list[Tick]:
-    """The ticks of a row. Raises Malformed with the reason."""
+    """Return the ticks of a row. Raises Malformed with the reason."""
     if len(row) != layout.width:
-        raise Malformed(f"{len(row)} columns, and the header has {layout.width}")
+        raise Malformed(f"{len(row)} columns, but the header has {layout.width}")
     at_ms = read_time_ms(row[layout.time])
     name = symbol if layout.symbol is None or symbol is not None else row[layout.symbol].strip()
     values = [_number(row[column]) for column in layout.prices]
@@ -100,7 +100,7 @@ def read_row(layout: Layout, row: Sequence[str], symbol: str | None, lasts_ms: i
 
 
 def _path(values: list[float], at_ms: int, lasts_ms: int) -> list[tuple[float, int]]:
-    """Open, the nearer extreme first, close: four prices in the candle's time that make exactly this candle."""
+    """Return open, the nearer extreme first, and close: four prices that make exactly this candle."""
     first, high, low, last = values
     if not low <= min(first, last) <= max(first, last) <= high:
         raise Malformed("open and close do not lie between low and high")

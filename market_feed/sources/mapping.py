@@ -1,6 +1,7 @@
-"""An upstream feed's own JSON, read as ticks by a mapping from a TOML file. Pure; see docs/market-sources.md.
+"""An upstream feed's own JSON, read as ticks through a mapping from a TOML file. Pure.
 
-A path is names parted by points, a number where a list is entered: `data.0.p`. The empty path is the frame itself.
+docs/market-sources.md describes the file. A path is names separated by points, with numbers for list elements:
+`data.0.p`. The empty path is the frame itself.
 """
 
 import tomllib
@@ -23,9 +24,9 @@ Scalar = str | int | float | bool
 
 
 class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a tick's fields stand in the feed's own. Without `price` it is the middle of `bid` and `ask`.
+    """The paths of a tick's fields in the feed's JSON. Without `price` it is the middle of `bid` and `ask`.
 
-    `id` names a tick among those of its symbol: one that comes again after a reconnect does not count twice.
+    `id` identifies a tick among those of its symbol: a tick repeated after a reconnect does not count twice.
     """
 
     symbol: Path
@@ -38,9 +39,10 @@ class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class FeedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One upstream feed, as its `[[feed]]` in the file says.
+    """One upstream feed: a `[[feed]]` of the file.
 
-    `ticks` leads to a tick or a list of them; what does not `match` is no tick. `symbols` renames; others keep theirs.
+    `ticks` leads to a tick or a list of them; elements that do not `match` are skipped. `symbols` renames; others keep
+    theirs.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
@@ -61,21 +63,21 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpstreamTick(msgspec.Struct, frozen=True):
-    """A tick, and its id where the feed gives one."""
+    """A tick, and its id if the feed has one."""
 
     tick: Tick
     id: str | None
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What one frame holds: good ticks, and what is wrong with the others."""
+    """The content of one frame: good ticks, and the problems of the others."""
 
     ticks: list[UpstreamTick]
     problems: list[str]
 
 
 def parse_feeds(text: str) -> tuple[FeedSpec, ...]:
-    """Read the file. Raises SettingsInvalid that names every wrong place."""
+    """Parse the file. Raises SettingsInvalid, which names every wrong place."""
     try:
         feeds = msgspec.convert(tomllib.loads(text), _File).feed
     except tomllib.TOMLDecodeError as error:
@@ -93,7 +95,7 @@ def parse_feeds(text: str) -> tuple[FeedSpec, ...]:
 
 def _problems(feed: FeedSpec) -> Iterable[str]:
     if feed.fields.price is None and (feed.fields.bid is None or feed.fields.ask is None):
-        yield f"{feed.name}: fields.price is missing, and so is fields.bid or fields.ask"
+        yield f"{feed.name}: fields.price is missing, and fields.bid or fields.ask too"
     for symbol in feed.symbols.values():
         if not is_symbol(symbol):
             yield f"{feed.name}: symbols: {symbol!r} is not a symbol"
@@ -132,7 +134,7 @@ def _read_element(feed: FeedSpec, element: dict[str, Any], now_ms: int) -> Upstr
 
 
 def _at(value: Any, path: Path) -> Any:
-    """What stands at a path; None where nothing does."""
+    """Return the value at a path, or None."""
     for name in path.split(".") if path else ():
         if isinstance(value, dict):
             value = value.get(name)
@@ -144,7 +146,7 @@ def _at(value: Any, path: Path) -> Any:
 
 
 def _number(value: Any, name: str) -> Any:
-    """A number; many feeds write them as strings. None stays None."""
+    """Return a number, which many feeds write as a string. None stays None."""
     if not isinstance(value, str):
         return value
     try:
@@ -166,4 +168,4 @@ def _time_ms(value: Any, unit: str) -> int:
             return from_iso(value)
         return round(float(value) / _PER_MS[unit])
     except (TypeError, ValueError, OverflowError) as error:
-        raise Refusal.invalid("timestamp", f"{str(value)[:32]!r} is no time in {unit}") from error
+        raise Refusal.invalid("timestamp", f"{str(value)[:32]!r} is not a time in {unit}") from error

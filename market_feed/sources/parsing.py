@@ -1,10 +1,9 @@
-"""What comes in from outside, checked: fields in, a tick or the reason against it out. Pure; source: protocol.md.
+"""The checks of incoming ticks: fields in, a tick or the reason against it out. Pure.
 
-A tick is refused when its price is no finite number above zero, or absurd (10^12 and more), when a field has the wrong
-type, or when its time lies more than a minute ahead. A time that lies less ahead is a fast clock, and counts as now:
-else the ticks that follow would seem late for up to a minute. A tick that has no time of its own has its event's,
-unless that is more than an hour old: then it is the time of something else (or of an example), and the tick counts as
-now.
+A tick is refused when its price is not a finite number above zero and below 10^12, when a field has the wrong type, or
+when its time is more than a minute ahead. A time that is less ahead comes from a fast clock and counts as now;
+otherwise the following ticks would count as late for up to a minute. A tick without a time has its event's, unless that
+is more than an hour old: then it is the time of something else (or of an example), and the tick counts as now.
 """
 
 import json
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from market_feed.quotes import Tick
-from shared.bus.events import MARKET_TICK
+from shared.bus.events import MARKET_TICK, parse_time_ms
 from shared.errors import Malformed, Refusal
 from shared.protocol.validation import SYMBOL_PATTERN, refusal_of
 from shared.times import from_iso
@@ -28,7 +27,7 @@ Volume = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
 
 
 class TickFields(msgspec.Struct, frozen=True, gc=False):
-    """The `data` of a `market.tick`, or an element of it. `timestamp` is ISO 8601 or ms since 1970."""
+    """The `data` of a `market.tick`, or one element of it. `timestamp` is ISO 8601 or ms since 1970."""
 
     symbol: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
     price: Price
@@ -39,7 +38,7 @@ class TickFields(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """The part of an event that stands around its ticks."""
+    """The fields of an event around its ticks."""
 
     specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -49,19 +48,19 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class _TypedEvent(_Envelope, frozen=True, kw_only=True):
-    """The form that nearly all events have: decoded at once, 20 times as fast as step by step."""
+    """The form of nearly all events: decoded in one step, 20 times as fast as step by step."""
 
     data: TickFields | list[TickFields]
 
 
 class _LooseEvent(_Envelope, frozen=True, kw_only=True):
-    """What is left to look at when something in it is wrong."""
+    """The form of an event with something wrong in it."""
 
     data: dict[str, Any] | list[Any]
 
 
 class TickEvent(msgspec.Struct, frozen=True):
-    """An event's good ticks, and for each bad one what is wrong with it."""
+    """An event's good ticks, and the problem of each bad one."""
 
     source: str
     id: str
@@ -73,12 +72,12 @@ _decoder = msgspec.json.Decoder(_TypedEvent)
 
 
 def is_symbol(text: str) -> bool:
-    """Whether this may be the name of a symbol: 1 to 32 letters, digits and . _ : / = ^ + -, no space, comma or tab."""
+    """Return whether a text is a valid symbol: 1 to 32 letters, digits and . _ : / = ^ + -."""
     return _SYMBOL.match(text) is not None
 
 
 def read_event(body: bytes, now_ms: int) -> TickEvent:
-    """Read a `market.tick` event. Raises Malformed when it is none at all."""
+    """Read a `market.tick` event. Raises Malformed for anything else."""
     event: _TypedEvent | _LooseEvent
     try:
         event = _decoder.decode(body)
@@ -86,7 +85,7 @@ def read_event(body: bytes, now_ms: int) -> TickEvent:
         event = _decode_leniently(body)
     if event.type != MARKET_TICK:
         raise Malformed(f"type: must be {MARKET_TICK}")
-    at_ms = now_ms if event.time is None else _event_time_ms(event.time)
+    at_ms = now_ms if event.time is None else parse_time_ms(event.time, "time")
     if at_ms < now_ms - EVENT_AGE_MAX_MS:
         at_ms = now_ms
     single = not isinstance(event.data, list)
@@ -111,16 +110,16 @@ def read_fields(value: Any) -> TickFields:
 
 
 def to_tick(fields: TickFields, default_at_ms: int, now_ms: int) -> Tick:
-    """The tick of checked fields. Raises Refusal for a symbol or a time that cannot be."""
+    """Return the tick of checked fields. Raises Refusal for an invalid symbol or time."""
     if not is_symbol(fields.symbol):
         raise Refusal.invalid("symbol", f"{fields.symbol!r} is not a symbol")
     at_ms = default_at_ms if fields.timestamp is None else _timestamp_ms(fields.timestamp)
     if at_ms > now_ms:
         if at_ms > now_ms + AHEAD_MAX_MS:
-            raise Refusal.invalid("timestamp", f"lies {(at_ms - now_ms) / 1000:.0f} s ahead")
+            raise Refusal.invalid("timestamp", f"is {(at_ms - now_ms) / 1000:.0f} s ahead")
         at_ms = now_ms
     elif at_ms < 0:
-        raise Refusal.invalid("timestamp", "lies before 1970")
+        raise Refusal.invalid("timestamp", "is before 1970")
     return Tick(fields.symbol, fields.price, at_ms, fields.bid, fields.ask, fields.volume)
 
 
@@ -133,20 +132,13 @@ def _timestamp_ms(timestamp: str | int) -> int:
         raise Refusal.invalid("timestamp", "must be ISO 8601 with Z or an offset, or ms since 1970") from error
 
 
-def _event_time_ms(time: str) -> int:
-    try:
-        return from_iso(time.upper())  # RFC 3339 allows a small t and z
-    except (ValueError, OverflowError) as error:
-        raise Malformed("time: is not an RFC 3339 time with an offset") from error
-
-
 def _problem(place: str, refusal: Refusal) -> str:
     detail = refusal.details[0]
     return f"{place}.{detail.field}: {detail.reason}" if detail.field else f"{place}: {detail.reason}"
 
 
 def _decode_leniently(body: bytes) -> _LooseEvent:
-    """Python's own JSON reader takes NaN and Infinity, which many producers write: then only those ticks are bad."""
+    """Decode with Python's JSON reader, which accepts NaN and Infinity: then only those ticks are bad."""
     try:
         return msgspec.convert(json.loads(body), _LooseEvent)
     except msgspec.ValidationError as error:

@@ -1,52 +1,60 @@
-"""Ticks from CSV files, at the pace of their own times, n times as fast, or as fast as they can be kept.
+"""Ticks from CSV files: in real time, n times as fast, or as fast as they can be stored.
 
-Ticks keep the times of the file. How far a file was read is kept together with its ticks: a restart goes on behind the
-last tick that counts, and a file that was read to its end is not read again; a changed file is another file.
+Ticks keep the times of the file. The position in a file is stored together with its ticks: a restart continues behind
+the last tick that counts, and a finished file is not replayed again. A changed file is another file.
 """
 
 import asyncio
 import csv
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from market_feed import metrics
-from market_feed.feed import Feed, Source
-from market_feed.market import Position
+from market_feed.market import Position, Source
 from market_feed.quotes import Tick
 from market_feed.sources.csv_rows import Layout, candle_ms, read_header, read_row, read_time_ms
+from market_feed.sources.tick_sink import TickSink
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
 TICKS_AT_ONCE = 2000
 TICKS_A_ROW_MAX = 4
-STEP_ROWS = 1000  # what the length of a candle is found from
+STEP_ROWS = 1000  # rows that determine the length of a candle
 BAD_ROWS_LOGGED = 100
-RETRY_PAUSE_S = 0.5
+RETRY_S = 0.5
 
 Speed = float | Literal["full"]
 
 
 class Numbered(NamedTuple):
-    """A tick and its number in the file, which a later reading of the same file gives it again."""
+    """A tick and its number in the file, which is the same in every reading."""
 
     number: int
     tick: Tick
 
 
 class CsvReplay:
-    """Replays one file. A malformed row is named by its line, counted and skipped; the rest goes on."""
+    """Replays one file. A malformed row is logged with its line number, counted and skipped."""
 
-    def __init__(self, feed: Feed, stale_s: float, path: Path, symbol: str | None, speed: Speed) -> None:
-        self._feed = feed
+    def __init__(
+        self,
+        sink: TickSink,
+        stale_s: float,
+        path: Path,
+        symbol: str | None,
+        speed: Speed,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._sink = sink
         self._source = Source("replay", stale_s)
+        self._clock_ms = clock_ms
         self._path = path
         self._symbol = symbol
         self._speed = speed
@@ -54,10 +62,10 @@ class CsvReplay:
         self._bad = 0
 
     async def run(self) -> None:
-        """Replay the file from where it was left, once."""
+        """Replay the file once, from its stored position."""
         try:
             self._name = await asyncio.to_thread(self._identify)
-            done = self._feed.market.positions.get(self._name, 0)
+            done = self._sink.position_of(self._name)
             ticks = (numbered for numbered in self._ticks() if numbered.number > done)
             if self._speed == "full":
                 while chunk := list(islice(ticks, TICKS_AT_ONCE)):
@@ -70,7 +78,7 @@ class CsvReplay:
             log.info("replay_finished", file=self._path.name, bad_rows=self._bad)
 
     async def _run_paced(self, ticks: Iterator[Numbered], speed: float) -> None:
-        """Hand over together what is due by now, then wait for the next."""
+        """Apply all ticks that are due, then wait for the next."""
         started_s = time.monotonic()
         first_ms: int | None = None
         due: list[Numbered] = []
@@ -88,21 +96,21 @@ class CsvReplay:
             await self._take(due)
 
     async def _take(self, chunk: list[Numbered]) -> None:
-        """Hand ticks over, and wait for the disk so that it sets the pace. Tries until it succeeds."""
+        """Apply ticks and wait for the disk, which sets the pace. Retries until it succeeds."""
         position = Position(self._name, chunk[-1].number)
         ticks = [numbered.tick for numbered in chunk]
         while True:
             try:
-                self._feed.take(self._source, ticks, position=position)
+                self._sink.take(self._source, ticks, position=position)
                 break
             except Unavailable:
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await asyncio.sleep(RETRY_S)
         while True:
             try:
-                await self._feed.keeper.keep_up()
+                await self._sink.keep_up()
                 break
             except Unavailable:
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await asyncio.sleep(RETRY_S)
 
     def _identify(self) -> str:
         with self._path.open("rb") as file:
@@ -116,14 +124,17 @@ class CsvReplay:
             layout = self._header(rows)
             for row_number, (line, row) in enumerate(rows):
                 try:
-                    ticks = read_row(layout, row, self._symbol, lasts_ms, now_ms())
-                    if not self._feed.market.has_room_for(ticks[0].symbol):
-                        raise Malformed(f"symbol: {ticks[0].symbol!r} is one too many")
+                    ticks = self._read_row(layout, row, lasts_ms)
                 except Malformed as error:
                     self._refuse(line, str(error))
                     continue
-                for number, tick in enumerate(ticks, row_number * TICKS_A_ROW_MAX + 1):
-                    yield Numbered(number, tick)
+                yield from map(Numbered, count(row_number * TICKS_A_ROW_MAX + 1), ticks)
+
+    def _read_row(self, layout: Layout, row: list[str], lasts_ms: int) -> list[Tick]:
+        ticks = read_row(layout, row, self._symbol, lasts_ms, self._clock_ms())
+        if not self._sink.has_room_for(ticks[0].symbol):
+            raise Malformed(f"symbol: {ticks[0].symbol!r} is beyond the symbol limit")
+        return ticks
 
     def _candle_ms(self) -> int:
         with self._open() as file:
@@ -131,7 +142,7 @@ class CsvReplay:
             layout = self._header(rows)
             times: list[int] = []
             for _, row in islice(rows, STEP_ROWS):
-                with suppress(Malformed, IndexError):  # named when its turn comes
+                with suppress(Malformed, IndexError):  # reported when the row is replayed
                     times.append(read_time_ms(row[layout.time]))
             return candle_ms(times)
 
@@ -150,7 +161,10 @@ class CsvReplay:
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The line number and the columns of each row. A quote does not reach over lines: one stray sign costs one row."""
+    """Yield the line number and the columns of each row.
+
+    A quote does not span lines, so a stray one costs one row.
+    """
     for line, row in enumerate(csv.reader(file, quoting=csv.QUOTE_NONE), 1):
         if row:
             yield line, [column.strip().strip('"') for column in row]

@@ -1,19 +1,19 @@
 """A simulated market: seeded random walks at realistic levels. For development, demonstrations and tests.
 
-The walk is geometric, pulled gently back to its level, so that prices stay plausible for years. Ticks come at random
-moments, on the average at the set rate. A symbol that another source moves is left to it until its price is stale.
+The walk is geometric with a gentle pull back to its level, so that prices stay plausible for years. Ticks arrive at
+random moments, at the set average rate. A symbol that another source moves is left alone until its price is stale.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from market_feed.feed import Feed, Source
+from market_feed.market import Source
 from market_feed.quotes import Tick
-from shared.times import now_ms
+from market_feed.sources.tick_sink import TickSink
 
 NAME = "sim"
 STEP_S = 0.05
@@ -22,7 +22,7 @@ PULL_PER_YEAR = 4.0  # how fast a deviation from the level decays
 
 
 class Instrument(NamedTuple):
-    """How a symbol behaves: `volatility` is a year's, `spread` in price units, `lot` the typical volume of a trade."""
+    """The behaviour of a symbol: annual `volatility`, `spread` in price units, `lot` as the typical trade volume."""
 
     symbol: str
     level: float
@@ -52,7 +52,7 @@ _BY_SYMBOL = {instrument.symbol: instrument for instrument in INSTRUMENTS}
 
 
 def instrument_of(symbol: str) -> Instrument:
-    """The symbol's instrument; a plain one for a symbol that this list does not know."""
+    """Return the symbol's instrument, or a plain one for an unknown symbol."""
     return _BY_SYMBOL.get(symbol) or Instrument(symbol, 100.00, 2, 0.30, 0.02, 100)
 
 
@@ -65,7 +65,7 @@ class Walk:
         self._price = start
 
     def step(self, elapsed_s: float, rate_per_s: float, at_ms: int) -> list[Tick]:
-        """The ticks of the time that has passed; all carry `at_ms`."""
+        """Return the ticks of the elapsed time; all carry `at_ms`."""
         count = int(elapsed_s * rate_per_s + self._random.random())
         return [self._tick(1 / rate_per_s, at_ms) for _ in range(count)]
 
@@ -86,26 +86,34 @@ class Walk:
 
 
 class Simulation:
-    """Runs a walk for each symbol, from its last known price on."""
+    """Runs a walk per symbol, from its last known price."""
 
-    def __init__(self, feed: Feed, stale_s: float, symbols: Sequence[str], seed: int, rate_per_s: float) -> None:
-        self._feed = feed
+    def __init__(
+        self,
+        sink: TickSink,
+        stale_s: float,
+        symbols: Sequence[str],
+        seed: int,
+        rate_per_s: float,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._sink = sink
+        self._clock_ms = clock_ms
         self._source = Source(NAME, stale_s)
         self._rate_per_s = rate_per_s
-        quotes = feed.market.quotes
         self._walks = [
-            Walk(instrument, seed, quote.price if (quote := quotes.get(instrument.symbol)) else instrument.level)
+            Walk(instrument, seed, sink.price_of(instrument.symbol) or instrument.level)
             for instrument in map(instrument_of, symbols or _BY_SYMBOL)
         ]
 
     async def run(self) -> None:
-        """Tick for ever."""
+        """Make ticks until cancelled."""
         before_s = time.monotonic()
         while True:
             await asyncio.sleep(STEP_S)
             now_s = time.monotonic()
             elapsed_s, before_s = min(now_s - before_s, 1.0), now_s
             for walk in self._walks:
-                ticks = walk.step(elapsed_s, self._rate_per_s, now_ms())
-                if ticks and not self._feed.is_led_by_another(self._source, walk.instrument.symbol):
-                    self._feed.offer(self._source, ticks, digits=walk.instrument.digits)
+                ticks = walk.step(elapsed_s, self._rate_per_s, self._clock_ms())
+                if ticks and not self._sink.is_led_by_another(self._source, walk.instrument.symbol):
+                    self._sink.offer(self._source, ticks, digits=walk.instrument.digits)

@@ -1,19 +1,21 @@
-"""Ticks from an upstream WebSocket feed: connect, subscribe, read; and again, with backoff, when it ends or stalls."""
+"""Ticks from an upstream WebSocket feed: connect, subscribe, read; reconnect with backoff when it ends or stalls."""
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import aiohttp
 
 from market_feed import metrics
-from market_feed.dedup import event_key
-from market_feed.feed import Feed, Source
+from market_feed.market import Source
 from market_feed.quotes import Tick
 from market_feed.sources.mapping import FeedSpec, UpstreamTick, read_frame
+from market_feed.sources.tick_sink import TickSink
+from shared.backoff import Backoff
+from shared.bus.events import short_event_key
 from shared.encoding import to_json
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
@@ -24,18 +26,19 @@ BAD_LOGGED_PER_CONNECTION = 10
 
 
 class WebSocketFeed:
-    """One upstream feed. What it sends while the database is away is skipped: it cannot wait."""
+    """One upstream feed. It cannot wait, so its ticks are skipped while the database is unavailable."""
 
-    def __init__(self, feed: Feed, spec: FeedSpec) -> None:
-        self._feed = feed
+    def __init__(self, sink: TickSink, spec: FeedSpec, clock_ms: Callable[[], int]) -> None:
+        self._sink = sink
         self._spec = spec
+        self._clock_ms = clock_ms
         self._source = Source(f"websocket:{spec.name}", spec.stale_s)
         self._had_tick = False
         self._bad = 0
 
     async def run(self) -> None:
-        """Stay connected, for ever."""
-        backoff_s = BACKOFF_FIRST_S
+        """Stay connected until cancelled."""
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         connected = metrics.UPSTREAM_CONNECTED.labels(self._source.name)
         async with aiohttp.ClientSession() as session:
             while True:
@@ -48,15 +51,14 @@ class WebSocketFeed:
                 finally:
                     connected.set(0)
                 if self._had_tick:
-                    backoff_s = BACKOFF_FIRST_S
-                pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
+                    backoff.reset()
+                pause_s = backoff.next_s() * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
                 log.warning("upstream_lost", feed=self._spec.name, reason=reason, retry_in_s=round(pause_s, 2))
                 metrics.UPSTREAM_RECONNECTS.labels(self._source.name).inc()
                 await asyncio.sleep(pause_s)
-                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
     async def _stay(self, session: aiohttp.ClientSession) -> None:
-        """Connect and subscribe, then read until it ends. Raises Unavailable."""
+        """Connect and subscribe, then read until the connection ends. Raises Unavailable."""
         spec = self._spec
         try:
             async with asyncio.timeout(spec.connect_timeout_s):
@@ -83,7 +85,7 @@ class WebSocketFeed:
 
     def _take(self, body: str | bytes) -> None:
         try:
-            reading = read_frame(self._spec, body, now_ms())
+            reading = read_frame(self._spec, body, self._clock_ms())
         except Malformed as error:
             self._refuse(str(error))
             return
@@ -92,25 +94,24 @@ class WebSocketFeed:
         self._offer(reading.ticks)
 
     def _offer(self, read: list[UpstreamTick]) -> None:
-        market = self._feed.market
         ticks: list[Tick] = []
         keys: list[bytes] = []
         for tick, tick_id in ((entry.tick, entry.id) for entry in read):
-            if not market.has_room_for(tick.symbol):
-                self._refuse(f"symbol: {tick.symbol!r} is one too many")
+            if not self._sink.has_room_for(tick.symbol):
+                self._refuse(f"symbol: {tick.symbol!r} is beyond the symbol limit")
                 continue
             if tick_id is not None:
-                key = event_key(self._source.name, f"{tick.symbol} {tick_id}")
-                if not market.seen.add(key):
+                key = short_event_key(self._source.name, f"{tick.symbol} {tick_id}")
+                if not self._sink.is_new(key):
                     continue
                 keys.append(key)
             ticks.append(tick)
         if ticks:
             self._had_tick = True
-            self._feed.offer(self._source, ticks, event_keys=keys)
+            self._sink.offer(self._source, ticks, event_keys=keys)
 
     def _refuse(self, problem: str) -> None:
         metrics.TICKS_BAD.labels(self._source.name).inc()
         self._bad += 1
         if self._bad <= BAD_LOGGED_PER_CONNECTION:
-            log.warning("upstream_garbage", feed=self._spec.name, reason=problem[:300])
+            log.warning("upstream_frame_invalid", feed=self._spec.name, reason=problem[:300])

@@ -1,0 +1,4 @@
+"""Price alerts.
+
+Read `book` (which alerts a tick fires), then `watcher` (the consumer of ticks) and `store`; `queries` answers REST.
+"""

@@ -1,7 +1,7 @@
-"""Price alerts: which of them a tick fires, and what is told then. Pure.
+"""Price alerts: the ones that a tick fires, and the event that reports it. Pure.
 
-An alert fires at the first tick at its price or beyond. The book keeps two heaps a symbol, so that a tick that fires
-nothing costs two comparisons, and one that fires costs O(log n) for each alert fired, however many are open.
+An alert fires at the first tick at its price or beyond. The book keeps two heaps per symbol: a tick that fires nothing
+costs two comparisons, and each alert fired costs O(log n), however many are open.
 """
 
 import heapq
@@ -31,28 +31,28 @@ class OpenAlert(msgspec.Struct, frozen=True):
 
 
 class Hit(NamedTuple):
-    """The tick that fires an alert."""
+    """An alert, and the tick that fires it."""
 
     alert: OpenAlert
     tick: AppliedTick
 
 
 class Fired(NamedTuple):
-    """A hit that is on disk, and when that was."""
+    """A hit on disk, and its time."""
 
     hit: Hit
     at_ms: int
 
 
 class _Side(NamedTuple):
-    """A symbol's alerts as heaps of (price, id); the prices below are negative, so that the highest is first."""
+    """A symbol's alerts as heaps of (price, id). Prices in `below` are negative, so that the highest is first."""
 
     above: list[tuple[float, str]]
     below: list[tuple[float, str]]
 
 
 class AlertBook:
-    """All open alerts. What was removed leaves its heap later, when its price comes up or garbage prevails."""
+    """All open alerts. A removed alert leaves its heap later, when its price is reached or garbage prevails."""
 
     def __init__(self) -> None:
         self._open: dict[str, OpenAlert] = {}
@@ -63,13 +63,13 @@ class AlertBook:
         return len(self._open)
 
     def add(self, alert: OpenAlert) -> None:
-        """Watch for an alert. Adding it again changes nothing."""
+        """Watch an alert. Idempotent."""
         if alert.id not in self._open:
             self._open[alert.id] = alert
             self._push(alert)
 
     def remove(self, alert_id: str) -> None:
-        """Watch no longer; nothing happens if it is not watched."""
+        """Stop watching an alert. Idempotent."""
         if self._open.pop(alert_id, None) is None:
             return
         self._garbage += 1
@@ -80,7 +80,7 @@ class AlertBook:
                 self._push(alert)
 
     def take_hits(self, tick: AppliedTick) -> list[Hit]:
-        """Take out the alerts that a tick fires."""
+        """Remove and return the alerts that a tick fires."""
         side = self._sides.get(tick.symbol)
         if side is None:
             return []
@@ -108,33 +108,33 @@ class AlertBook:
             hits.append(Hit(alert, tick))
 
 
-# Lines of `notifier.alerts`, from who changes alerts to the one who watches ------------------------------------------
+# Lines of `notifier.alerts`, from the writers of alerts to the watcher ------------------------------------------------
 
 
-class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """Watch for this one from here on."""
+class AlertOpened(msgspec.Struct, frozen=True, tag="opened"):
+    """Watch this alert from here on."""
 
     alert: OpenAlert
 
 
-class Closed(msgspec.Struct, frozen=True, tag="closed"):
-    """Watch for this one no longer."""
+class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
+    """Watch this alert no longer."""
 
     alert_id: str
 
 
-class Reload(msgspec.Struct, frozen=True, tag="reload"):
-    """An earlier line may have been lost: take all from the disk."""
+class AlertsReload(msgspec.Struct, frozen=True, tag="reload"):
+    """Load all alerts from disk: an earlier line may be lost."""
 
 
-Change = Opened | Closed | Reload
+Change = AlertOpened | AlertClosed | AlertsReload
 
 
-# What is told -------------------------------------------------------------------------------------------------------
+# Event --------------------------------------------------------------------------------------------------------------
 
 
 def fired_event(fired: Fired) -> bytes:
-    """The event that tells the alert's user: its id is the alert's, so that it is told once."""
+    """Return the event for the alert's user. Its id is the alert's, so that duplicates are dropped."""
     alert, tick = fired.hit
     price, target = _shown(tick.price), _shown(alert.price)
     data = {
@@ -164,5 +164,5 @@ def fired_event(fired: Fired) -> bytes:
 
 
 def _shown(price: float) -> str:
-    """As many digits as it has, without an exponent."""
+    """Return the price with all its digits, without an exponent."""
     return f"{Decimal(repr(price)):f}".removesuffix(".0")

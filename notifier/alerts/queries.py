@@ -1,13 +1,14 @@
-"""Alerts as REST makes, lists and deletes them. Any replica answers; the one that watches is told."""
+"""Alerts as REST makes, lists and deletes them. Any replica answers, and notifies the one that watches."""
 
 from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
 
-from notifier.alerts.book import Closed, OpenAlert, Opened
+from notifier.alerts.book import AlertClosed, AlertOpened, OpenAlert
 from notifier.alerts.store import Alert, AlertStore
-from notifier.alerts.watcher import Publisher, announce_change
+from notifier.alerts.watcher import announce_change
+from shared.bus.publisher import Publisher
 from shared.commands.notifier import (
     AlertPage,
     AlertQueries,
@@ -31,7 +32,7 @@ class AlertQueryHandler:
         self._active_max = active_max
 
     async def answer(self, query: AlertQueries) -> msgspec.Struct:
-        """The reply to one query."""
+        """Return the reply to one query."""
         match query:
             case CreateAlert():
                 return await self._create(query)
@@ -43,15 +44,15 @@ class AlertQueryHandler:
                 assert_never(query)
 
     async def _create(self, query: CreateAlert) -> AlertView:
-        """On disk, then known to the watch: the reply says that it watches from here on."""
+        """Store the alert, then notify the watcher: after the reply every tick counts."""
         user_id = query.caller.user_id
         if await self._store.count_active(user_id) >= self._active_max:
-            raise Refusal(ErrorCode.VALIDATION, f"more than {self._active_max} active alerts are not allowed")
+            raise Refusal(ErrorCode.VALIDATION, f"at most {self._active_max} active alerts are allowed")
         fresh = OpenAlert(query.alert_id, user_id, query.symbol, query.direction, query.price)
         stored = await self._store.insert(Alert(fresh, self._clock_ms()))
         if stored is None:
             raise Refusal.not_found("alert")
-        await announce_change(self._bus, Opened(stored.alert))
+        await announce_change(self._bus, AlertOpened(stored.alert))
         return _view(stored)
 
     async def _list(self, query: ListAlerts) -> AlertPage:
@@ -60,11 +61,11 @@ class AlertQueryHandler:
         return AlertPage(items=tuple(map(_view, alerts)), total=total)
 
     async def _delete(self, query: DeleteAlert) -> AlertView:
-        """The disk decides: should the watch not hear of it, the alert still does not fire."""
+        """Delete on disk, which decides: the alert does not fire even if the watcher misses the change."""
         deleted = await self._store.delete(query.caller.user_id, query.alert_id)
         if deleted is None:
             raise Refusal.not_found("alert")
-        announce_change(self._bus, Closed(deleted.alert.id))
+        announce_change(self._bus, AlertClosed(deleted.alert.id))
         return _view(deleted)
 
 

@@ -1,4 +1,7 @@
-"""Alerts in MongoDB: the collection `alerts`, `_id` the alert id. `unannounced`: fired, its user not told yet."""
+"""Alerts in MongoDB: the collection `alerts`, `_id` the alert id.
+
+`unannounced` marks fired alerts whose users have not been notified.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -8,10 +11,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from notifier.alerts.book import Fired, Hit, OpenAlert
-from notifier.events.store import AT_ONCE, chunks, date
 from shared.commands.market import AppliedTick
 from shared.commands.notifier import AlertDirection, AlertStatus
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, date, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 INDEXES: Indexes = {
@@ -25,7 +27,7 @@ INDEXES: Indexes = {
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """An alert as it stands."""
+    """A stored alert."""
 
     alert: OpenAlert
     created_at_ms: int
@@ -33,7 +35,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class AlertStore:
-    """Reads and writes of alerts. Every method raises Unavailable when the database is away.
+    """Reads and writes of alerts. Every method raises Unavailable when the database is unavailable.
 
     A fired alert is kept for `ttl_days`, an active one for ever.
     """
@@ -45,7 +47,10 @@ class AlertStore:
     # For their users ------------------------------------------------------------------------------------------------
 
     async def insert(self, alert: Alert) -> Alert | None:
-        """Store a new alert and return what is stored under its id: an earlier try's, or None if that is another's."""
+        """Store a new alert, and return the stored one: perhaps an earlier try's.
+
+        Returns None when the id belongs to another user.
+        """
         try:
             with translated():
                 await self._alerts.insert_one(_from_alert(alert))
@@ -54,19 +59,19 @@ class AlertStore:
         return alert
 
     async def find(self, user_id: str, alert_id: str) -> Alert | None:
-        """An alert, if it is the user's."""
+        """Return an alert if it is the user's."""
         with translated():
             found = await self._alerts.find_one({"_id": alert_id})
         return _to_alert(found) if found and found["userId"] == user_id else None
 
     async def count_active(self, user_id: str) -> int:
-        """How many alerts of a user have not fired."""
+        """Return the number of a user's alerts that have not fired."""
         with translated():
             found = await self._alerts.find({"userId": user_id}, {"status": 1}).to_list(None)
         return sum(document["status"] == AlertStatus.ACTIVE for document in found)
 
     async def page(self, user_id: str, skip: int, limit: int) -> tuple[list[Alert], int]:
-        """A user's alerts, newest first, and how many there are."""
+        """Return a user's alerts, newest first, and their total."""
         chosen = {"userId": user_id}
         with translated():
             cursor = self._alerts.find(chosen).sort([("createdAtMs", -1), ("_id", -1)]).skip(skip).limit(limit)
@@ -81,10 +86,10 @@ class AlertStore:
                 await self._alerts.delete_one({"_id": alert_id})
         return found
 
-    # For the watch --------------------------------------------------------------------------------------------------
+    # For the watcher ------------------------------------------------------------------------------------------------
 
     async def active(self) -> AsyncIterator[list[OpenAlert]]:
-        """All alerts that have not fired, some at a time."""
+        """Yield all alerts that have not fired, in chunks."""
         found = self._alerts.find({"status": AlertStatus.ACTIVE.value}, batch_size=AT_ONCE)
         while True:
             with translated():
@@ -94,7 +99,7 @@ class AlertStore:
             yield [_to_alert(document).alert for document in some]
 
     async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
-        """Note which tick fired each alert. Those that are gone, or not active any more, stay as they are."""
+        """Store which tick fired each alert. Deleted and fired alerts stay unchanged."""
         for some in chunks(hits, AT_ONCE):
             chosen = {"_id": {"$in": [hit.alert.id for hit in some]}}
             with translated():
@@ -105,13 +110,13 @@ class AlertStore:
                     await self._alerts.bulk_write(writes, ordered=False)
 
     async def unannounced(self) -> list[Fired]:
-        """Some of the fired alerts whose users are not told yet."""
+        """Return some fired alerts whose users have not been notified."""
         with translated():
             found = await self._alerts.find({"unannounced": True}).limit(AT_ONCE).to_list(None)
         return [fired for document in found if (fired := _to_alert(document).fired) is not None]
 
     async def mark_announced(self, alert_ids: Collection[str]) -> None:
-        """Note that the users of these are told."""
+        """Note that the users of these alerts have been notified."""
         with translated():
             await self._alerts.update_many({"_id": {"$in": list(alert_ids)}}, {"$unset": {"unannounced": ""}})
 

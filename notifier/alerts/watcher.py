@@ -1,27 +1,28 @@
-"""The consumer of `notifier.ticks`: holds every tick against the open alerts, and tells of those that fire.
+"""The consumer of `notifier.ticks`: compares every tick with the open alerts, and reports those that fire.
 
-    ticks → fired on disk, with the tick → an event of ours on `realtime.events` → noted as told → acks
+    ticks → fired on disk, with the tick → an event of ours on `realtime.events` → marked as announced → acks
 
-Crash or failure between any two steps: nothing was acknowledged, so the ticks come again; an alert that has fired does
-not fire again, and one whose user is not told yet is found on disk and told. The event's id is the alert's, so that
-telling twice is telling once. It takes the way of all events: inboxes keep their one writer.
+Crash or failure between any two steps: nothing was acknowledged, so the ticks are redelivered. A fired alert does not
+fire again, and one whose user was not notified is found on disk and announced. The event's id is the alert's, so a
+second announcement is dropped as a duplicate. It takes the path of all events, so that inboxes keep their one writer.
 
-Changes of alerts come through the same queue as the ticks, so that they stand in one order. The disk has them before;
-the book is read from it again whenever another may have been at work, or a change may have been lost.
+Changes of alerts arrive on the queue of the ticks, so that both have one order, and are on disk before. The book is
+loaded anew whenever another replica may have watched, or a change may be lost.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
 from notifier import metrics
-from notifier.alerts.book import AlertBook, Change, Closed, Hit, Opened, Reload, fired_event
+from notifier.alerts.book import AlertBook, AlertClosed, AlertOpened, AlertsReload, Change, Hit, fired_event
 from notifier.alerts.store import AlertStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.events import NOTIFICATION_CREATED
+from shared.bus.publisher import Publisher
 from shared.bus.topology import COMMANDS, EVENTS, NOTIFIER_ALERTS
 from shared.commands.market import AppliedTicks
 from shared.encoding import to_json
@@ -37,20 +38,13 @@ _ticks_decoder = msgspec.json.Decoder(AppliedTicks)
 _change_decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
 
 
-class Publisher(Protocol):
-    """What is needed of the bus."""
-
-    def publish(self, exchange: str, key: str, line: bytes) -> "asyncio.Future[None]":
-        """Send a line; the future is its confirm."""
-
-
 def announce_change(bus: Publisher, change: Change) -> "asyncio.Future[None]":
-    """Tell the watch, behind all ticks that are on their way to it."""
+    """Send a change to the watcher, behind all ticks on their way to it."""
     return bus.publish(COMMANDS, NOTIFIER_ALERTS, to_json(change))
 
 
 class AlertWatcher:
-    """Handles the batches of `notifier.ticks`, one after another. Holds all open alerts: some 500 bytes each."""
+    """Handles the batches of `notifier.ticks` one after another. Holds all open alerts, some 500 bytes each."""
 
     def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -60,16 +54,16 @@ class AlertWatcher:
         self._forgotten = 0
 
     def forget(self) -> None:
-        """Drop the book: another may watch, and fire, until the next batch comes here."""
+        """Drop the book: another replica may watch, and fire, until the next batch arrives here."""
         self._book = None
         self._forgotten += 1
 
     async def reconnected(self) -> None:
-        """The connection is there: a change of ours may have been lost with the one before, or with the process."""
-        announce_change(self._bus, Reload())
+        """Ask for a reload: a change of ours may be lost with the last connection or process."""
+        announce_change(self._bus, AlertsReload())
 
     async def handle(self, lines: list[Line]) -> None:
-        """Hold a batch against the book. The handler of `Bus.consume`. Raises Unavailable."""
+        """Compare a batch with the book: the handler of `Bus.consume`. Raises Unavailable."""
         try:
             book = await self._load() if self._book is None else self._book
             hits: list[Hit] = []
@@ -82,11 +76,11 @@ class AlertWatcher:
             await self._fire(hits)
             metrics.ALERTS_OPEN.set(len(book))
         except BaseException:
-            self.forget()  # it lacks alerts that are not known to have fired
+            self.forget()  # it lacks alerts that may not have fired on disk
             raise
 
     async def _load(self) -> AlertBook:
-        """The book as the disk has it, once everybody is told of what had fired."""
+        """Announce what has fired, then return the book from disk."""
         forgotten = self._forgotten
         await self._tell()
         book = AlertBook()
@@ -99,7 +93,7 @@ class AlertWatcher:
         return book
 
     async def _fire(self, hits: list[Hit]) -> None:
-        """Note the alerts that were hit as fired, tell of them, and empty the list."""
+        """Store the hits as fired, announce them, and clear the list."""
         if hits:
             await self._store.mark_fired(hits, self._clock_ms())
             await self._tell()
@@ -123,16 +117,16 @@ def _hold(line: Line, book: AlertBook, hits: list[Hit]) -> None:
 
 
 def _change(line: Line, book: AlertBook) -> bool:
-    """Apply a change. Returns whether the book must be loaded again."""
+    """Apply a change, and return whether the book must be loaded anew."""
     change = _read(line, _change_decoder)
     match change:
         case None:
             pass
-        case Opened(alert):
+        case AlertOpened(alert):
             book.add(alert)
-        case Closed(alert_id):
+        case AlertClosed(alert_id):
             book.remove(alert_id)
-        case Reload():
+        case AlertsReload():
             return True
         case _:
             assert_never(change)

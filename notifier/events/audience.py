@@ -1,4 +1,4 @@
-"""Whom an event is for. Pure; source: protocol.md, «Events from internal services»."""
+"""The audience of an event. Pure; docs/internal-events.md describes the syntax."""
 
 import re
 from typing import Any
@@ -23,13 +23,13 @@ _id = re.compile(ID_PATTERN)
 
 
 class Users(msgspec.Struct, frozen=True):
-    """These users' inboxes. No user stands there twice."""
+    """The inboxes of these users. No user is named twice."""
 
     ids: tuple[str, ...]
 
 
 class Listeners(msgspec.Struct, frozen=True):
-    """Whoever listens to a channel now."""
+    """The current subscribers of a channel."""
 
     channel: str
 
@@ -38,12 +38,12 @@ Audience = Users | Listeners
 
 
 def audience_of(event: CloudEvent) -> Audience:
-    """The audience that the event names, or else that of its type. Raises Malformed with the reason."""
+    """Return the audience that the event names, or else the default of its type. Raises Malformed."""
     return parse_audience(event.audience if event.audience is not None else _default(event.type, event.data))
 
 
 def parse_audience(text: str) -> Audience:
-    """Read `user:<id>`, `users:<id>,<id>,…`, `room:<id>`, `community:<id>` or `all`. Raises Malformed."""
+    """Parse `user:<id>`, `users:<id>,<id>,…`, `room:<id>`, `community:<id>` or `all`. Raises Malformed."""
     kind, _, rest = text.partition(":")
     match kind:
         case "all" if text == "all":
@@ -67,13 +67,13 @@ def _default(event_type: str, data: Any) -> str:
         return f"user:{_named(data, 'userId')}"
     if event_type in {TRADE_CREATED, SESSION_STARTED, SESSION_ENDED}:
         return "all"
-    raise Malformed(f"audience: is missing, and {event_type} has none of its own")
+    raise Malformed(f"audience: is missing, and {event_type} has no default")
 
 
 def _named(data: dict[str, Any], field: str) -> str:
     value = data.get(field)
     if not isinstance(value, str) or not _id.match(value):
-        raise Malformed(f"data.{field}: {'is missing' if value is None else 'is not an id'}, and no audience is given")
+        raise Malformed(f"data.{field}: {'is missing' if value is None else 'is not an id'}, and there is no audience")
     return value
 
 

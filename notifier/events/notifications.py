@@ -1,16 +1,17 @@
-"""What an event says to clients: checked, and framed. Pure.
+"""An event as clients see it: checked, and framed. Pure.
 
-A notice is the same for all who get it; what an inbox adds (`seq`, a notification's `id`) is put in front of its data
-when it is framed, so that 10,000 frames cost 10,000 joins and no encoding. The frame of a stored notice is made by the
-same functions as the live one, and so equals it.
+A notice is the same for its whole audience. The fields of an inbox entry (`seq`, a notification's `id`) are put in
+front of its data in each frame, so that 10,000 frames cost 10,000 joins and no encoding. Live and replayed frames come
+from the same functions, and so are equal.
 """
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from notifier.events.audience import Audience, audience_of
+from notifier.events.audience import Audience, Users, audience_of
 from shared.bus.events import NOTIFICATION_NEW, CloudEvent, client_type, event_key, event_time_ms
 from shared.commands.notifier import NotificationView
 from shared.encoding import to_json
@@ -26,7 +27,7 @@ _OWN_OF_NOTIFICATION = frozenset({"id", _SEQ, "createdAt"})
 
 
 class Priority(StrEnum):
-    """How urgent a notification is."""
+    """The urgency of a notification."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -35,7 +36,7 @@ class Priority(StrEnum):
 
 
 class NotificationFields(msgspec.Struct, frozen=True):
-    """What the data of a notification.created must have."""
+    """The required data of a notification.created."""
 
     title: str
     message: str
@@ -43,7 +44,7 @@ class NotificationFields(msgspec.Struct, frozen=True):
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    """What REST shows of a notification beside its data."""
+    """The fields of a notification that REST shows beside its data."""
 
     title: str | None = None
     message: str | None = None
@@ -51,7 +52,7 @@ class _Shown(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """What is told. `key` names the event that told it; `data` is a JSON object."""
+    """The content of an event for clients. `key` identifies the event; `data` is a JSON object."""
 
     key: str
     type: str  # of the client frame
@@ -60,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of an event. `notice` is there when it goes to inboxes."""
+    """A known event. It keeps the `notice` if that goes to inboxes."""
 
     key: str
     created_at_ms: int
@@ -68,15 +69,59 @@ class Record(msgspec.Struct, frozen=True):
     is_done: bool = False
 
 
+class TrackedEvent(Protocol):
+    """An event in the shape that its consumer works on."""
+
+    @property
+    def key(self) -> str:
+        """Return the key of the event."""
+
+    def to_record(self) -> Record:
+        """Return what is stored of the event when it is begun."""
+
+    def resumed(self, record: Record) -> Self:
+        """Return the event as an earlier try began it."""
+
+
+E = TypeVar("E", bound=TrackedEvent)
+
+
 class Addressed(msgspec.Struct, frozen=True):
-    """A notice and whom it is for."""
+    """A notice and its audience."""
 
     notice: Notice
     audience: Audience
 
+    @property
+    def key(self) -> str:
+        """Return the key of the event."""
+        return self.notice.key
+
+    def to_record(self) -> Record:
+        """Return what is stored of the event when it is begun: its notice too, if it goes to inboxes."""
+        notice = self.notice
+        return Record(notice.key, notice.created_at_ms, notice if isinstance(self.audience, Users) else None)
+
+    def resumed(self, record: Record) -> "Addressed":
+        """Return the event with the notice of an earlier try, or else with its time."""
+        notice = record.notice or msgspec.structs.replace(self.notice, created_at_ms=record.created_at_ms)
+        return Addressed(notice, self.audience)
+
+
+def pending_of(events: Iterable[E], records: Mapping[str, Record]) -> list[E]:
+    """Return the events that are not done, those of an earlier try as it began them."""
+    pending: list[E] = []
+    for event in events:
+        record = records.get(event.key)
+        if record is None:
+            pending.append(event)
+        elif not record.is_done:
+            pending.append(event.resumed(record))
+    return pending
+
 
 class Entry(msgspec.Struct, frozen=True):
-    """A notice's place in one user's inbox."""
+    """The place of a notice in one user's inbox."""
 
     id: str
     key: str
@@ -86,7 +131,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def address(event: CloudEvent, now_ms: int) -> Addressed:
-    """Read what the event says and to whom. Raises Malformed with the field and the reason."""
+    """Return an event's content and audience. Raises Malformed, which names the field and the reason."""
     audience = audience_of(event)
     type_ = client_type(event.type)
     data = to_json(_checked_data(type_, event.data))
@@ -96,7 +141,7 @@ def address(event: CloudEvent, now_ms: int) -> Addressed:
 
 
 def happened_at_ms(event: CloudEvent, now_ms: int) -> int:
-    """When it happened, as the event says, but not in the future; `now_ms` if it does not say. Raises Malformed."""
+    """Return the event's time, but none in the future; `now_ms` if it has none. Raises Malformed."""
     at_ms = event_time_ms(event)
     return now_ms if at_ms is None or at_ms < 0 else min(at_ms, now_ms)
 
@@ -120,12 +165,12 @@ def _malformed(refusal: Refusal) -> Malformed:
 
 
 def notification_id(notice: Notice, user_id: str) -> str:
-    """The id of a user's copy: the same however often it is made."""
+    """Return the id of a user's copy, the same in every try."""
     return dated_id(Prefix.NOTIFICATION, notice.created_at_ms, notice.key, user_id)
 
 
 def entry_data(notice: Notice, entry: Entry) -> bytes:
-    """What `entry`'s user gets as `data`: that of the event, and `seq`; of a notification also `id` and `createdAt`."""
+    """Return the `data` for the entry's user: the event's, with `seq`, and `id` and `createdAt` for a notification."""
     if notice.type == NOTIFICATION_NEW:
         head = f'{{"id":"{entry.id}","seq":{entry.seq},"createdAt":"{to_iso(notice.created_at_ms)}"'
     else:
@@ -134,12 +179,12 @@ def entry_data(notice: Notice, entry: Entry) -> bytes:
 
 
 def entry_frame(notice: Notice, entry: Entry) -> bytes:
-    """The finished frame for `entry`'s user, live or replayed."""
+    """Return the finished frame for the entry's user, live or replayed."""
     return _framed(notice.type, entry_data(notice, entry))
 
 
 def entry_view(notice: Notice, entry: Entry) -> NotificationView:
-    """The entry as REST shows it."""
+    """Return the entry as REST shows it."""
     shown = msgspec.json.decode(notice.data, type=_Shown) if notice.type == NOTIFICATION_NEW else _Shown()
     return NotificationView(
         id=entry.id,
@@ -156,7 +201,7 @@ def entry_view(notice: Notice, entry: Entry) -> NotificationView:
 
 
 def listeners_frame(notice: Notice) -> bytes:
-    """The finished frame for whoever listens."""
+    """Return the finished frame for the subscribers of a channel."""
     if notice.type != NOTIFICATION_NEW:
         return _framed(notice.type, notice.data)
     head = f'{{"id":"{notification_id(notice, "")}","createdAt":"{to_iso(notice.created_at_ms)}"'
@@ -164,7 +209,7 @@ def listeners_frame(notice: Notice) -> bytes:
 
 
 def _joined(head: bytes, data: bytes) -> bytes:
-    """One JSON object of an open one and a closed one."""
+    """Return one JSON object made of an open one and a closed one."""
     return head + (data[1:] if data == b"{}" else b"," + data[1:])
 
 

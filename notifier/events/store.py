@@ -1,70 +1,53 @@
-"""Events in MongoDB, and what all stores of notifier share. The driver is known in the `store` modules only.
+"""Events in MongoDB: the collection `events`, `_id` the event key.
 
-Collection `events`: `_id` event key; whether it is `done`, and for inboxes its notice, once for all its users. An event
-is known for 7 days, and its notice for as long as it stands in inboxes.
+A document holds whether the event is `done`, and for inboxes its notice, once for all users. An event is known for 7
+days, and its notice for as long as it stands in inboxes.
 
-Times are integers, milliseconds since 1970; only `expiresAt` is a date, as the server removes by it. Every operation is
-bounded, by 1,000 documents or so: one that took longer than its deadline would never succeed.
+Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one. Every
+operation of notifier's stores is bounded (`shared.mongo.AT_ONCE`). Only the `store` modules know the driver.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TypeVar
+from collections.abc import Collection, Sequence
 
 from pymongo import ASCENDING, IndexModel
-from pymongo.errors import BulkWriteError
 
-from notifier import metrics
 from notifier.events.notifications import Notice, Record
-from shared.errors import RealtimeError, Unavailable
-from shared.mongo import Database, Document, Indexes, only_duplicates, translated
-from shared.telemetry import logs
+from shared.mongo import Database, Document, Indexes, conflicting, date, translated
 from shared.times import MILLISECONDS_PER_DAY
 
-log = logs.get(__name__)
-
-T = TypeVar("T")
-
-AT_ONCE = 1000
-CONFLICTS_MAX = 10
 IDEMPOTENT_FOR_DAYS = 7
 NOTICE_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written and swept later
 
 INDEXES: Indexes = {"events": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
 
 
-class WriteConflict(RealtimeError):
-    """Something on disk is not as it was believed to be: another writer, or an earlier try. Load again, plan again."""
-
-
 class EventStore:
-    """What is known of events. Every method raises Unavailable when the database is away."""
+    """Reads and writes of events. Every method raises Unavailable when the database is unavailable."""
 
     def __init__(self, database: Database, notification_ttl_days: int) -> None:
         self._events = database["events"]
         self._ttl_ms = notification_ttl_days * MILLISECONDS_PER_DAY
 
     async def records(self, keys: Collection[str]) -> dict[str, Record]:
-        """What is known of these events."""
+        """Return what is known of these events."""
         with translated():
             found = await self._events.find({"_id": {"$in": list(keys)}}).to_list(None)
         return {document["_id"]: _to_record(document) for document in found}
 
     async def insert_records(self, records: Sequence[Record], now_ms: int) -> None:
-        """Note that these events are begun. Raises Conflict if one is known already."""
+        """Note that these events are begun. Raises WriteConflict if one is known already."""
         if records:
             with conflicting("an event is known already"), translated():
                 await self._events.insert_many([self._from_record(record, now_ms) for record in records], ordered=False)
 
     async def mark_done(self, keys: Collection[str]) -> None:
-        """Note that these events are delivered: they are passed over from now on."""
+        """Note that these events are delivered, so that they are skipped from now on."""
         if keys:
             with translated():
                 await self._events.update_many({"_id": {"$in": list(keys)}}, {"$set": {"done": True}})
 
     async def notices(self, keys: Collection[str]) -> dict[str, Notice]:
-        """The notices of events that went to inboxes."""
+        """Return the notices of events that went to inboxes."""
         records = await self.records(keys)
         return {key: record.notice for key, record in records.items() if record.notice is not None}
 
@@ -74,40 +57,6 @@ class EventStore:
             return document | {"expiresAt": date(now_ms + IDEMPOTENT_FOR_DAYS * MILLISECONDS_PER_DAY)}
         kept_until_ms = now_ms + self._ttl_ms + NOTICE_MARGIN_DAYS * MILLISECONDS_PER_DAY
         return document | {"type": record.notice.type, "data": record.notice.data, "expiresAt": date(kept_until_ms)}
-
-
-async def until_no_conflict(commit: Callable[[], Awaitable[None]]) -> None:
-    """Commit, again after each conflict. Raises Unavailable when conflicts do not end: another writer is at it."""
-    for _ in range(CONFLICTS_MAX):
-        try:
-            await commit()
-            return
-        except WriteConflict as conflict:
-            log.info("commit_conflict", reason=str(conflict))
-            metrics.CONFLICTS.inc()
-    raise Unavailable(f"still in conflict with another writer after {CONFLICTS_MAX} tries")
-
-
-@contextmanager
-def conflicting(reason: str) -> Iterator[None]:
-    """Turn duplicate keys of a bulk write, and nothing else, into Conflict."""
-    try:
-        yield
-    except BulkWriteError as error:
-        if only_duplicates(error):
-            raise WriteConflict(reason) from error
-        raise
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in order, `size` at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def date(at_ms: int) -> datetime:
-    """The server's own kind of time, which it needs for expiry."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _to_record(document: Document) -> Record:

@@ -1,4 +1,4 @@
-"""Removes inbox entries whose time is over. Every replica does; doing it twice changes nothing."""
+"""The removal of expired inbox entries. Idempotent, so every replica does it."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,11 +14,11 @@ INTERVAL_S = 600.0
 
 
 async def sweep_inboxes(store: InboxStore, clock_ms: Callable[[], int]) -> None:
-    """Remove what has expired now, and again every ten minutes, until cancelled."""
+    """Remove expired entries now and every ten minutes, until cancelled."""
     while True:
         try:
             while removed := await store.sweep(clock_ms()):
                 metrics.ENTRIES_EXPIRED.inc(removed)
         except Unavailable as error:
-            log.warning("sweep_waits", reason=str(error), retry_in_s=INTERVAL_S)
+            log.warning("sweep_delayed", reason=str(error), retry_in_s=INTERVAL_S)
         await asyncio.sleep(INTERVAL_S)

@@ -1,4 +1,4 @@
-"""Inboxes as gateways replay them, and REST lists and marks them. Any replica answers, straight from the database."""
+"""Inboxes as gateways replay them, and as REST lists and marks them. Any replica answers, from the database."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -8,7 +8,7 @@ import msgspec
 from notifier.events.notifications import entry_frame, entry_view
 from notifier.events.store import EventStore
 from notifier.inbox.store import InboxStore
-from shared.commands.command import ReplayedFrames
+from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.commands.notifier import (
     CountUnread,
     InboxHead,
@@ -24,9 +24,6 @@ from shared.commands.notifier import (
 )
 from shared.errors import Refusal
 
-REPLAY_MAX = 1000
-REPLAY_MAX_BYTES = 8 * 1024 * 1024
-
 
 class InboxQueryHandler:
     """Answers `InboxQueries`. Methods raise Refusal and Unavailable."""
@@ -37,7 +34,7 @@ class InboxQueryHandler:
         self._clock_ms = clock_ms
 
     async def answer(self, query: InboxQueries) -> msgspec.Struct:
-        """The reply to one query."""
+        """Return the reply to one query."""
         match query:
             case OpenInbox():
                 return await self._open(query)
@@ -55,7 +52,10 @@ class InboxQueryHandler:
                 assert_never(query)
 
     async def _open(self, query: OpenInbox) -> InboxHead:
-        """Not recovered: too much was missed, or some of it has expired, or `since` is beyond what was ever sent."""
+        """Return the head and the missed frames.
+
+        Not recovered: too much was missed, some of it has expired, or `since` is beyond the head.
+        """
         user_id = query.caller.user_id
         head = await self._store.head(user_id)
         since = head if query.since is None else query.since
@@ -73,7 +73,10 @@ class InboxQueryHandler:
         return ReplayedFrames(first=first, frames=tuple(frames))
 
     async def _frames(self, user_id: str, first: int, last: int) -> tuple[int, list[msgspec.Raw]]:
-        """The frames of the first unbroken run of what is kept between `first` and `last`, 8 MB at most; its first."""
+        """Return the first seq and the frames of the first gapless run between `first` and `last`.
+
+        At most 8 MB.
+        """
         if last < first:
             return first, []
         entries = await self._store.entries_between(user_id, first, last)

@@ -1,7 +1,7 @@
-"""Which seq each recipient's entry gets. Pure.
+"""The seq of each recipient's entry. Pure.
 
-An entry that is stored keeps its seq; a new one gets the next of its inbox. So a batch that is done again, wholly or in
-part, gives every user the same seqs, and none is left out.
+A stored entry keeps its seq; a new one gets the next of its inbox. So a batch that is repeated, wholly or in part,
+gives every user the same seqs, without gaps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,17 @@ Stored = Mapping[tuple[str, str], Entry]  # by event key and user id
 
 
 class Posting(msgspec.Struct, frozen=True):
-    """A notice and the users whose inboxes it goes to."""
+    """A notice, and the users whose inboxes receive it."""
 
     notice: Notice
     user_ids: tuple[str, ...]
 
 
 class Assigned(msgspec.Struct, frozen=True):
-    """All `entries` by event key, in the order of its users; those of them to be stored, in this order (`fresh`);
-    and the last seqs of all inboxes concerned (`heads`)."""
+    """The entries of a batch by event key, in the order of the users.
+
+    `fresh` are those to be stored, in this order; `heads` are the last seqs of all inboxes concerned.
+    """
 
     entries: dict[str, list[Entry]]
     fresh: list[Entry]
@@ -30,7 +32,7 @@ class Assigned(msgspec.Struct, frozen=True):
 
 
 def assign(postings: Sequence[Posting], stored: Stored, heads: Mapping[str, int]) -> Assigned:
-    """Give every recipient's entry its seq. `heads` has the last seq of every inbox concerned."""
+    """Give every recipient's entry its seq. `heads` holds the last seq of every inbox concerned."""
     last = dict(heads)
     for entry in stored.values():
         last[entry.user_id] = max(last.get(entry.user_id, 0), entry.seq)

@@ -1,8 +1,8 @@
-"""Inboxes in MongoDB. What is looked up by `_id` is looked up by that alone: with more, SecantusDB reads all.
+"""Inboxes in MongoDB. Lookups by `_id` use it alone: with further fields, SecantusDB scans the collection.
 
-- `notifications`: `_id` notification id; a user's entry: which event, which `seq`, read or not.
-- `inboxes`: `_id` user id; the last `seq` that was removed. Entries expire, but no seq is given twice: so it is `sweep`
-  that removes them, not the server.
+- `notifications`: `_id` notification id; a user's entry: its event, its `seq`, read or not.
+- `inboxes`: `_id` user id; the last `seq` that was removed. Entries expire, but a seq is never reused, so `sweep`
+  removes them instead of the server.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from notifier.events.notifications import Entry
-from notifier.events.store import AT_ONCE, chunks, conflicting
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, conflicting, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 CONCURRENT_READS = 16
@@ -32,7 +31,7 @@ INDEXES: Indexes = {
 
 
 class InboxStore:
-    """Reads and writes of inboxes. Every method raises Unavailable when the database is away."""
+    """Reads and writes of inboxes. Every method raises Unavailable when the database is unavailable."""
 
     def __init__(self, database: Database, notification_ttl_days: int) -> None:
         self._entries = database["notifications"]
@@ -42,7 +41,7 @@ class InboxStore:
     # For the writer --------------------------------------------------------------------------------------------
 
     async def entries_of(self, key: str, user_ids: Collection[str]) -> list[Entry]:
-        """The entries that these users have of an event already."""
+        """Return the entries that these users have of an event already."""
         entries: list[Entry] = []
         for some in chunks(list(user_ids), AT_ONCE):
             with translated():
@@ -51,9 +50,9 @@ class InboxStore:
         return entries
 
     async def heads(self, user_ids: Collection[str]) -> dict[str, int]:
-        """The last seq of each of these inboxes; 0 for one that does not exist yet.
+        """Return the last seq of each of these inboxes; 0 for a new one.
 
-        A thousand inboxes that hold few entries are read with one look, else each with a look at its newest entry.
+        A thousand inboxes with few entries cost one query; otherwise each costs a query for its newest entry.
         """
         heads = dict.fromkeys(user_ids, 0)
         for some in chunks(list(user_ids), AT_ONCE):
@@ -65,7 +64,7 @@ class InboxStore:
             else:
                 for document in found:
                     heads[document["userId"]] = max(heads[document["userId"]], document["seq"])
-            # Only now: what is swept in between has been counted before it went.
+            # In this order, because an entry swept in between was counted above.
             for user_id, seq in (await self._last_removed(some)).items():
                 heads[user_id] = max(heads[user_id], seq)
         return heads
@@ -90,17 +89,17 @@ class InboxStore:
         return {document["_id"]: document["seq"] for document in found}
 
     async def insert_entries(self, entries: Sequence[Entry], now_ms: int) -> None:
-        """Insert in order, stopping at the first that is already there, so that no seq stays empty.
+        """Insert in order, up to the first that is stored already, so that seqs have no gap.
 
-        Raises Conflict then: what came before it is stored, the rest is not.
+        Raises WriteConflict then: the entries before it are stored, the rest are not.
         """
         expires_at_ms = now_ms + self._ttl_ms
         for some in chunks(entries, AT_ONCE):
-            with conflicting("an entry or its seq is there already"), translated():
+            with conflicting("an entry or its seq is stored already"), translated():
                 await self._entries.insert_many([_from_entry(entry, expires_at_ms) for entry in some], ordered=True)
 
     async def sweep(self, now_ms: int) -> int:
-        """Remove some of the entries that have expired; returns how many: call it again until that is 0."""
+        """Remove some of the expired entries, and return their number; repeat until it is 0."""
         with translated():
             chosen = self._entries.find({"expiresAtMs": {"$lte": now_ms}}, {"userId": 1, "seq": 1})
             found = await chosen.sort("expiresAtMs", ASCENDING).limit(REMOVED_AT_ONCE).to_list(None)
@@ -117,12 +116,12 @@ class InboxStore:
     # For gateways -------------------------------------------------------------------------------------------
 
     async def head(self, user_id: str) -> int:
-        """The last seq of one inbox."""
+        """Return the last seq of one inbox."""
         newest = await self._newest(user_id)
         return max(newest, (await self._last_removed([user_id])).get(user_id, 0))  # in this order: see `heads`
 
     async def entries_between(self, user_id: str, first: int, last: int) -> list[Entry]:
-        """The entries with `first` ≤ seq ≤ `last`, oldest first."""
+        """Return the entries with `first` ≤ seq ≤ `last`, oldest first."""
         with translated():
             cursor = self._entries.find({"userId": user_id, "seq": {"$gte": first, "$lte": last}})
             found = await cursor.sort("seq", ASCENDING).to_list(None)
@@ -131,7 +130,7 @@ class InboxStore:
     # For REST --------------------------------------------------------------------------------------------------
 
     async def entry_page(self, user_id: str, *, unread: bool, skip: int, limit: int) -> tuple[list[Entry], int]:
-        """Entries, newest first, and how many there are."""
+        """Return entries, newest first, and their total."""
         chosen = _unread(user_id) if unread else {"userId": user_id}
         with translated():
             cursor = self._entries.find(chosen).sort("seq", DESCENDING).skip(skip).limit(limit)
@@ -139,7 +138,7 @@ class InboxStore:
         return [_to_entry(document) for document in found], total
 
     async def count_unread(self, user_id: str) -> int:
-        """How many entries the user has not read."""
+        """Return the number of unread entries."""
         with translated():
             return await self._entries.count_documents(_unread(user_id))
 
@@ -149,7 +148,7 @@ class InboxStore:
             found = await self._entries.find_one({"_id": entry_id})
             if found is None or found["userId"] != user_id:
                 return None
-            # Twice at once: the first time of the two stands.
+            # Of two concurrent calls the earlier time stands.
             change = {"$set": {"read": True}, "$min": {"readAtMs": now_ms}}
             await self._entries.update_one({"_id": entry_id}, change)
             found = await self._entries.find_one({"_id": entry_id})

@@ -1,0 +1,1 @@
+"""The way in: `consumer` handles the batches of `notifier.events`, `batching` cuts them into bounded pieces."""

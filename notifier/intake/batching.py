@@ -1,37 +1,16 @@
-"""A batch of events cut into pieces of bounded size, and held against what is known of them. Pure."""
+"""Batches of events cut into pieces of bounded size. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
-
-import msgspec
+from collections.abc import Iterable, Iterator
 
 from notifier.events.audience import Users
-from notifier.events.notifications import Addressed, Record
+from notifier.events.notifications import Addressed
 from shared.bus.delivery import Delivery
 
 DELIVERED_AT_ONCE_MAX_BYTES = 4 * 1024 * 1024
 
 
-def record_of(item: Addressed) -> Record:
-    """What is to be known of an event that is begun."""
-    notice = item.notice
-    return Record(notice.key, notice.created_at_ms, notice if isinstance(item.audience, Users) else None)
-
-
-def pending_of(addressed: Iterable[Addressed], records: Mapping[str, Record]) -> list[Addressed]:
-    """What is not done yet; what an earlier try began goes on as it was begun."""
-    pending: list[Addressed] = []
-    for item in addressed:
-        record = records.get(item.notice.key)
-        if record is None:
-            pending.append(item)
-        elif not record.is_done:
-            begun = record.notice or msgspec.structs.replace(item.notice, created_at_ms=record.created_at_ms)
-            pending.append(Addressed(begun, item.audience))
-    return pending
-
-
 def by_recipients(addressed: Iterable[Addressed], recipients_max: int) -> Iterator[list[Addressed]]:
-    """All in order, as many together as have that many recipients. An event with more of them is split."""
+    """Yield the events in order, in groups of at most `recipients_max` recipients. Larger events are split."""
     some: list[Addressed] = []
     room = recipients_max
     for item in addressed:
@@ -46,7 +25,7 @@ def by_recipients(addressed: Iterable[Addressed], recipients_max: int) -> Iterat
 
 
 def _parts(item: Addressed, recipients_max: int) -> Iterator[tuple[Addressed, int]]:
-    """The item, or as many of it as its users make, each with the count of its recipients."""
+    """Yield the event, or parts of it with fewer users, each with its number of recipients."""
     if not isinstance(item.audience, Users):
         yield item, 1
         return
@@ -57,7 +36,7 @@ def _parts(item: Addressed, recipients_max: int) -> Iterator[tuple[Addressed, in
 
 
 def by_size(deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
-    """All in order, some 4 MB together at most: what waits for the broker is bounded."""
+    """Yield the deliveries in order, in groups of some 4 MB, which bounds what waits for the broker."""
     some: list[Delivery] = []
     size_bytes = 0
     for delivery in deliveries:

@@ -1,0 +1,1 @@
+"""Bans and revoked tokens: `rules` (pure), `consumer` (the one writer) and `store`."""

@@ -1,28 +1,35 @@
-"""What stands against a user: revoked tokens, bans. Pure; source: protocol.md, «Events from internal services».
+"""Revoked tokens and bans. Pure; docs/internal-events.md describes the events.
 
-`user.revoked` `{userId}`: tokens issued before it no longer count. `user.banned` `{userId, until?}`: nobody connects as
-that user until then (RFC 3339), or ever when it does not say; a later event overrides, one that is over ends the ban.
+`user.revoked` `{userId}` revokes all tokens issued before it. `user.banned` `{userId, until?}` bans the user until then
+(RFC 3339), or for ever without `until`; a later event overrides, and a time in the past ends the ban.
 """
 
 import msgspec
 
-from notifier.events.notifications import happened_at_ms
-from shared.bus.events import USER_BANNED, USER_REVOKED, CloudEvent, event_key
+from notifier.events.notifications import Record, happened_at_ms
+from shared.bus.events import USER_BANNED, USER_REVOKED, CloudEvent, event_key, parse_time_ms
 from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.errors import Malformed
 from shared.protocol.validation import Id, detail_of
-from shared.times import from_iso
 
 REVOCATION_TYPES = frozenset({USER_REVOKED, USER_BANNED})
 
 
 class RevocationEvent(msgspec.Struct, frozen=True):
-    """One event against a user. `banned_until_ms` None: it revokes what was issued before `at_ms`."""
+    """One event against a user. Without `banned_until_ms` it revokes the tokens issued before `at_ms`."""
 
     key: str
     at_ms: int
     user_id: str
     banned_until_ms: int | None
+
+    def to_record(self) -> Record:
+        """Return what is stored of the event when it is begun."""
+        return Record(self.key, self.at_ms)
+
+    def resumed(self, record: Record) -> "RevocationEvent":
+        """Return the event with the time of an earlier try."""
+        return msgspec.structs.replace(self, at_ms=record.created_at_ms)
 
 
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
@@ -31,7 +38,7 @@ class _Data(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
-    """The verdict that an event brings. Raises Malformed with the field and the reason."""
+    """Return the revocation event. Raises Malformed, which names the field and the reason."""
     if event.type not in REVOCATION_TYPES:
         raise Malformed(f"type: {event.type} needs the routing key {event.type}")
     try:
@@ -44,7 +51,7 @@ def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
 
 
 def apply(verdict: RevocationEvent, standing: Revocation | None, version: int) -> Revocation:
-    """The standing of the verdict's user from now on. Applied twice, it is the same but for the version."""
+    """Return the user's revocation after the event. Idempotent but for the version."""
     before = standing or Revocation(user_id=verdict.user_id, version=0)
     if verdict.banned_until_ms is None:
         issued_before_ms = max(before.issued_before_ms, verdict.at_ms)
@@ -55,7 +62,4 @@ def apply(verdict: RevocationEvent, standing: Revocation | None, version: int) -
 def _until_ms(until: str | None) -> int:
     if until is None:
         return FOR_EVER_MS
-    try:
-        return min(max(from_iso(until.upper()), 0), FOR_EVER_MS)
-    except (ValueError, OverflowError) as error:
-        raise Malformed("data.until: is not an RFC 3339 time with an offset") from error
+    return min(max(parse_time_ms(until, "data.until"), 0), FOR_EVER_MS)

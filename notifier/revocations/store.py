@@ -1,12 +1,11 @@
-"""Standings in MongoDB: the collection `standings`, `_id` the user id. Gone when nothing can be left of them."""
+"""Revocations in MongoDB: the collection `standings`, `_id` the user id. The server removes those without effect."""
 
 from collections.abc import Collection, Sequence
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne
 
-from notifier.events.store import conflicting, date
 from shared.commands.notifier import FOR_EVER_MS, Revocation
-from shared.mongo import Database, Document, Indexes, translated
+from shared.mongo import Database, Document, Indexes, conflicting, date, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 INDEXES: Indexes = {
@@ -18,54 +17,56 @@ INDEXES: Indexes = {
 
 
 class RevocationStore:
-    """Reads and writes of standings. Every method raises Unavailable when the database is away.
+    """Reads and writes of revocations. Every method raises Unavailable when the database is unavailable.
 
-    They are kept for `revocation_ttl_days`, which is to be longer than any token lives; bans longer.
+    A revocation is kept for `revocation_ttl_days`, which must exceed the life of any token; a ban is kept longer.
     """
 
     def __init__(self, database: Database, revocation_ttl_days: int) -> None:
-        self._standings = database["standings"]
+        self._revocations = database["standings"]
         self._ttl_ms = revocation_ttl_days * MILLISECONDS_PER_DAY
 
-    async def standings(self, user_ids: Collection[str]) -> dict[str, Revocation]:
-        """What stands against these users."""
+    async def revocations(self, user_ids: Collection[str]) -> dict[str, Revocation]:
+        """Return the revocations of these users."""
         with translated():
-            found = await self._standings.find({"_id": {"$in": list(user_ids)}}).to_list(None)
-        return {document["_id"]: _to_standing(document) for document in found}
+            found = await self._revocations.find({"_id": {"$in": list(user_ids)}}).to_list(None)
+        return {document["_id"]: _to_revocation(document) for document in found}
 
     async def highest_version(self) -> int:
-        """The highest version that is kept."""
+        """Return the highest stored version."""
         with translated():
-            newest = await self._standings.find_one({}, {"version": 1}, sort=[("version", DESCENDING)])
+            newest = await self._revocations.find_one({}, {"version": 1}, sort=[("version", DESCENDING)])
         return newest["version"] if newest else 0
 
-    async def put(self, standings: Sequence[Revocation], now_ms: int) -> None:
-        """Write standings as they now are. Raises Conflict when another has given out their versions."""
-        writes = [ReplaceOne({"_id": one.user_id}, self._from_standing(one, now_ms), upsert=True) for one in standings]
+    async def put(self, revocations: Sequence[Revocation], now_ms: int) -> None:
+        """Write revocations as they are now. Raises WriteConflict when another writer used their versions."""
+        writes = [
+            ReplaceOne({"_id": one.user_id}, self._from_revocation(one, now_ms), upsert=True) for one in revocations
+        ]
         if writes:
-            with conflicting("a version of a standing was given out twice"), translated():
-                await self._standings.bulk_write(writes)
+            with conflicting("a version was used twice"), translated():
+                await self._revocations.bulk_write(writes)
 
     async def after(self, version: int, limit: int) -> list[Revocation]:
-        """Standings with a higher version, lowest first."""
+        """Return the revocations with a higher version, lowest first."""
         with translated():
-            found = self._standings.find({"version": {"$gt": version}}).sort("version", ASCENDING).limit(limit)
+            found = self._revocations.find({"version": {"$gt": version}}).sort("version", ASCENDING).limit(limit)
             documents = await found.to_list(None)
-        return [_to_standing(document) for document in documents]
+        return [_to_revocation(document) for document in documents]
 
-    def _from_standing(self, standing: Revocation, now_ms: int) -> Document:
+    def _from_revocation(self, revocation: Revocation, now_ms: int) -> Document:
         document: Document = {
-            "_id": standing.user_id,
-            "version": standing.version,
-            "issuedBeforeMs": standing.issued_before_ms,
-            "bannedUntilMs": standing.banned_until_ms,
+            "_id": revocation.user_id,
+            "version": revocation.version,
+            "issuedBeforeMs": revocation.issued_before_ms,
+            "bannedUntilMs": revocation.banned_until_ms,
         }
-        if standing.banned_until_ms == FOR_EVER_MS:
+        if revocation.banned_until_ms == FOR_EVER_MS:
             return document
-        return document | {"expiresAt": date(max(now_ms, standing.banned_until_ms) + self._ttl_ms)}
+        return document | {"expiresAt": date(max(now_ms, revocation.banned_until_ms) + self._ttl_ms)}
 
 
-def _to_standing(document: Document) -> Revocation:
+def _to_revocation(document: Document) -> Revocation:
     return Revocation(
         user_id=document["_id"],
         version=document["version"],

@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ while it lasts: what the bus needs of it. The only module that knows aio-pika."""
+"""One connection to RabbitMQ, as the bus uses it. The only module that knows aio-pika."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,10 @@ from shared.bus.topology import DEAD, QueueSpec
 
 CALL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
-HEARTBEAT_S = 5  # a frozen consumer is noticed, and its partitions move, after about twice that
+HEARTBEAT_S = 5  # a frozen consumer loses its partitions after about twice that
 _TRANSIENT, _PERSISTENT = 1, 2
 
-# What a dying connection makes aio-pika raise, whichever call it interrupts.
+# The exceptions of aio-pika on a dying connection, whichever call they interrupt.
 LOST = (
     aiormq.exceptions.AMQPError,
     ConnectionError,
@@ -28,13 +28,17 @@ LOST = (
 
 
 class Connection(aio_pika.Connection):
-    """Closed by whoever has made it, and by itself when it cannot be made. aio_pika's own begins to close itself from
-    wherever garbage is collected, and warns when no loop runs there."""
+    """An aio-pika connection that only its owner closes, and that closes itself when connecting fails.
+
+    aio-pika's own class also closes itself in `__del__`, wherever garbage is collected, and warns when no loop runs
+    there.
+    """
 
     def __del__(self) -> None:
         pass
 
     async def connect(self, timeout: float | None = None) -> None:
+        """Connect, or close and raise."""
         try:
             await super().connect(timeout)
         except BaseException:
@@ -43,7 +47,7 @@ class Connection(aio_pika.Connection):
 
 
 class DeadLetter(NamedTuple):
-    """A message that lies in `realtime.dead`: why, in which queue it was, and when it was put there (0: not told)."""
+    """A message in `realtime.dead`: the reason, its queue, and when it was put there (0 for unknown)."""
 
     body: bytes
     reason: str
@@ -52,8 +56,11 @@ class DeadLetter(NamedTuple):
 
 
 class BrokerConnection:
-    """A connection, and the channel on which it publishes, declares and listens. `closed` is set when it, or any
-    channel of it that we need, is gone. Every method but `close` raises one of LOST then."""
+    """A connection and the channel on which it publishes, declares and listens.
+
+    `closed` is set when the connection or one of its lasting channels is gone. From then on every method but `close`
+    raises one of LOST.
+    """
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.closed = asyncio.Event()
@@ -64,7 +71,7 @@ class BrokerConnection:
 
     @classmethod
     async def open(cls, url: str, name: str) -> Self:
-        """Connect; the broker's list of connections shows `name`."""
+        """Connect; the broker lists the connection as `name`."""
         link = cls(
             await aio_pika.connect(
                 url,
@@ -82,7 +89,7 @@ class BrokerConnection:
         return link
 
     async def close(self) -> None:
-        """Close, or give up trying after a second."""
+        """Close, or give up after a second."""
         with suppress(*LOST):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._connection.close()
@@ -91,7 +98,7 @@ class BrokerConnection:
         self.closed.set()
 
     async def _open_channel(self, prefetch: int = 0) -> AbstractChannel:
-        """A channel whose end is that of the link."""
+        """Open a channel whose end is the end of the connection."""
         channel = await self._open_passing_channel()
         channel.close_callbacks.add(self._on_close)
         if prefetch:
@@ -99,7 +106,10 @@ class BrokerConnection:
         return channel
 
     async def _open_passing_channel(self) -> AbstractChannel:
-        """aio-pika has a bare RuntimeError for a connection that has just closed."""
+        """Open a channel whose end concerns nobody else.
+
+        aio-pika raises a bare RuntimeError for a connection that has just closed.
+        """
         try:
             channel = self._connection.channel()
             await channel.initialize(timeout=CALL_TIMEOUT_S)
@@ -107,20 +117,20 @@ class BrokerConnection:
             raise ConnectionError(str(error)) from error
         return channel
 
-    # Declaring ------------------------------------------------------------------------------------------------------
+    # Topology -------------------------------------------------------------------------------------------------------
 
     async def declare_exchange(self, name: str, kind: str) -> None:
-        """A durable exchange."""
+        """Declare a durable exchange."""
         await self._channel.declare_exchange(name, kind, durable=True)
 
     async def declare(self, spec: QueueSpec) -> None:
-        """A durable queue and its bindings."""
+        """Declare a durable queue and its bindings."""
         queue = await self._channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
         for exchange, key in spec.bindings:
             await queue.bind(exchange, key)
 
     async def bind(self, queue: str, exchange: str, key: str) -> None:
-        """Have `queue` get what is published with `key`."""
+        """Route what is published with `key` to `queue`."""
         underlay = await self._channel.get_underlay_channel()
         await underlay.queue_bind(queue, exchange, key, timeout=CALL_TIMEOUT_S)
 
@@ -130,8 +140,8 @@ class BrokerConnection:
         await underlay.queue_unbind(queue, exchange, key, timeout=CALL_TIMEOUT_S)
 
     async def depth(self, queue: str) -> int:
-        """How many messages wait in it."""
-        channel = await self._open_passing_channel()  # of its own: a queue that is gone closes it
+        """Return the number of messages that wait in a queue."""
+        channel = await self._open_passing_channel()  # its own channel, because asking for a missing queue closes it
         try:
             declared = await channel.declare_queue(queue, passive=True, timeout=CALL_TIMEOUT_S)
             return declared.declaration_result.message_count or 0
@@ -139,7 +149,7 @@ class BrokerConnection:
             if not self._connection.is_closed:
                 await channel.close()
 
-    # Out ------------------------------------------------------------------------------------------------------------
+    # Send -----------------------------------------------------------------------------------------------------------
 
     async def publish(
         self,
@@ -153,7 +163,10 @@ class BrokerConnection:
         headers: dict[str, Any] | None = None,
         is_lasting: bool = False,
     ) -> None:
-        """Return once the broker has confirmed it. Where `message_id` is None, aiormq takes the time to make one."""
+        """Publish, and return once the broker has confirmed.
+
+        Pass a `message_id`: aiormq spends time on making one.
+        """
         properties = aiormq.spec.Basic.Properties(
             content_type="application/json" if is_lasting else None,
             message_id=message_id,
@@ -169,13 +182,13 @@ class BrokerConnection:
             routing_key=key,
             properties=properties,
             timeout=CALL_TIMEOUT_S,
-            wait=False,  # for the confirm alone
+            wait=False,  # aiormq then waits for the confirm only
         )
 
-    # In -------------------------------------------------------------------------------------------------------------
+    # Receive----------------------------------------------------------------------------------------------------------
 
     async def listen(self, queue: QueueSpec, on_body: Callable[[bytes], None]) -> None:
-        """Declare a queue, and hand each of its bodies to `on_body`, unacknowledged."""
+        """Declare a queue and pass each of its bodies to `on_body`, without acknowledgements."""
         await self.declare(queue)
         underlay = await self._channel.get_underlay_channel()
 
@@ -185,7 +198,7 @@ class BrokerConnection:
         await underlay.basic_consume(queue.name, on_message, no_ack=True, timeout=CALL_TIMEOUT_S)
 
     async def consume(self, consumer: Consumer) -> None:
-        """Feed a consumer, on a channel of its own; once only."""
+        """Feed a consumer from its queue on a channel of its own. A second call for its queue does nothing."""
         if consumer.queue in self._consumed or consumer.is_stopping:
             return
         self._consumed.add(consumer.queue)
@@ -198,15 +211,15 @@ class BrokerConnection:
         tag = await queue.consume(on_message, timeout=CALL_TIMEOUT_S)
         started = _ConsumerChannel(channel, queue, tag)
         consumer.connected(started)
-        if consumer.is_stopping:  # it was stopped meanwhile, and would keep the queue from its next consumer
+        if consumer.is_stopping:  # stopped in the meantime: an open channel would keep the queue from the next consumer
             await started.close()
 
     def consumed_no_more(self, queue: str) -> None:
-        """Its consumer has stopped: another one may come."""
+        """Let another consumer take the queue: the last one has stopped."""
         self._consumed.discard(queue)
 
     async def letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
-        """See `Bus.letters`."""
+        """Show the dead letters; see `Bus.letters`."""
         channel = await self._open_passing_channel()
         try:
             queue = await channel.declare_queue(DEAD, passive=True)
@@ -219,11 +232,11 @@ class BrokerConnection:
                     await message.ack()
             return count
         finally:
-            await channel.close()  # which puts the rest back where it was
+            await channel.close()  # which returns the unsettled ones to the queue
 
 
 class _ConsumerChannel:
-    """A consumer's own channel."""
+    """The channel of one consumer."""
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, tag: str) -> None:
         self._channel = channel
@@ -234,12 +247,12 @@ class _ConsumerChannel:
         await self._queue.cancel(self._tag, timeout=CALL_TIMEOUT_S)
 
     async def close(self) -> None:
-        self._channel.close_callbacks.clear()  # closed on purpose: the connection stays
+        self._channel.close_callbacks.clear()  # this channel closes on purpose, so the connection stays
         await self._channel.close()
 
 
 def _letter(message: AbstractIncomingMessage) -> DeadLetter:
-    """One of ours; or one that the broker put there by itself, after too many deliveries."""
+    """Read a dead letter of ours, or one that the broker itself moved there after too many deliveries."""
     headers: dict[str, Any] = dict(message.headers)
     deaths = headers.get("x-death")
     death: Any = deaths[0] if isinstance(deaths, list) and deaths else {}
@@ -255,7 +268,7 @@ def _inbound(message: AbstractIncomingMessage, split: Callable[[bytes], list[byt
     lines = [Line(body, message.reply_to, key, redelivered) for body in split(message.body)]
 
     async def acknowledge(multiple: bool) -> None:
-        with suppress(*LOST):  # then the broker delivers it again
+        with suppress(*LOST):  # the broker then delivers the message again
             await message.ack(multiple=multiple)
 
     return Inbound(lines, acknowledge)

@@ -1,7 +1,7 @@
-"""Lines gathered into AMQP bodies, and bodies split into lines. Pure: what the bus decides without waiting.
+"""Batching of lines into AMQP bodies, and the split back into lines. Pure.
 
-A lane is all that goes to one place (exchange, key, reply queue). While one body of a lane is on its way, the lines
-that come next gather; so an idle lane sends at once and a busy one sends few, large bodies, at the pace of the broker.
+A lane is one destination: exchange, key and reply queue. While one body of a lane is in flight, the next lines gather.
+So an idle lane sends at once, and a busy one sends few large bodies, at the pace of the broker.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ W = TypeVar("W")
 
 
 class Parcel(Generic[K, W]):
-    """The lines of one AMQP body to be, the routing keys they are for, and what waits for its confirm."""
+    """The lines of one future AMQP body, their routing keys, and the waiter for its confirm."""
 
     __slots__ = ("expires_at_ms", "keys", "lane", "lines", "size_bytes", "waiter")
 
@@ -28,11 +28,11 @@ class Parcel(Generic[K, W]):
         self.expires_at_ms: int | None = None
 
     def body(self) -> bytes:
-        """The lines, one under the other."""
+        """Return the lines, separated by line breaks."""
         return b"\n".join(self.lines)
 
     def add(self, line: bytes, key: str, expires_at_ms: int | None) -> None:
-        """Take one more line. The body lives as long as the longest-lived of its lines."""
+        """Add a line. The body expires with the longest-lived of its lines."""
         self.lines.append(line)
         self.keys[key] = None
         self.size_bytes += len(line) + 1
@@ -41,9 +41,9 @@ class Parcel(Generic[K, W]):
 
 
 class Lanes(Generic[K, W]):
-    """Lines by lane; says which parcels may leave now. Order within a lane is kept.
+    """Lines gathered by lane. The order within a lane is kept.
 
-    Bound: what is gathered and not yet sent is at most `max_bytes` in all; beyond that `add` returns None.
+    Bound: the lines that are gathered and not sent have at most `max_bytes`; beyond that `add` returns None.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -55,7 +55,7 @@ class Lanes(Generic[K, W]):
     def add(
         self, lane: K, key: str, line: bytes, new_waiter: Callable[[], W], expires_at_ms: int | None = None
     ) -> Parcel[K, W] | None:
-        """Gather a line for a routing key; returns the parcel that it leaves with, or None if the bound is reached."""
+        """Gather a line for a routing key, and return its parcel, or None when the bound is reached."""
         size_bytes = len(line) + 1
         if self.waiting_bytes + size_bytes > self.max_bytes:
             return None
@@ -69,7 +69,7 @@ class Lanes(Generic[K, W]):
         return parcels[-1]
 
     def ready(self) -> list[Parcel[K, W]]:
-        """Take what may leave now: of each lane all full parcels, and the last one when nothing is under way."""
+        """Take the parcels that may leave now: each lane's full ones, and its last one if none is in flight."""
         leaving: list[Parcel[K, W]] = []
         for lane, parcels in list(self._waiting.items()):
             while len(parcels) > 1 or (parcels and not self._under_way.get(lane)):
@@ -82,7 +82,7 @@ class Lanes(Generic[K, W]):
         return leaving
 
     def arrived(self, parcel: Parcel[K, W]) -> bool:
-        """The broker has answered for `parcel`. Returns whether its lane has more to send."""
+        """Note that the broker has answered for `parcel`, and return whether its lane has more to send."""
         left = self._under_way[parcel.lane] - 1
         if left:
             self._under_way[parcel.lane] = left
@@ -92,5 +92,5 @@ class Lanes(Generic[K, W]):
 
 
 def split_lines(body: bytes) -> list[bytes]:
-    """The lines of a body that `Parcel.body` made."""
+    """Return the lines of a body that `Parcel.body` made."""
     return body.split(b"\n") if body else []

@@ -1,4 +1,4 @@
-"""The broker's confirms, as those see them who publish."""
+"""The broker's confirms, as publishers see them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from shared.errors import Unavailable
 
 
 class Confirm:
-    """The broker's confirm of one body: the future that its lines share, and the commands that go with it."""
+    """The broker's confirm of one body: the future that its lines share, and the commands among them."""
 
     __slots__ = ("command_ids", "done")
 
@@ -18,24 +18,24 @@ class Confirm:
 
     @classmethod
     def failed(cls, reason: str) -> Self:
-        """Of a line that was not taken."""
+        """Return the confirm of a line that was not accepted."""
         confirm = cls()
         confirm.fail(Unavailable(reason))
         return confirm
 
     def resolve(self) -> None:
-        """The broker has it."""
+        """Report that the broker has the body."""
         if not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: Unavailable) -> None:
-        """The broker may not have it. Nobody has to look at that."""
+        """Report that the broker may not have the body. The future may be ignored."""
         if not self.done.done():
             self.done.set_exception(error)
             self.done.exception()
 
 
 async def confirmed(confirms: "Iterable[asyncio.Future[None]]") -> None:
-    """Return once the broker has confirmed all. Raises Unavailable."""
-    for confirm in dict.fromkeys(confirms):  # many lines share one AMQP message, and so one confirm
+    """Wait until the broker has confirmed all. Raises Unavailable."""
+    for confirm in dict.fromkeys(confirms):  # the lines of one AMQP message share its confirm
         await confirm

@@ -1,9 +1,9 @@
-"""One queue's consumer: batches of lines to a handler, and what becomes of them. The ack policy stands here alone.
+"""The consumer of one queue: batches of lines to a handler, and their settlement. The ack policy stands here alone.
 
     handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
-    handler raises Unavailable             → tried again after a pause, for as long as it takes: every line would fail;
+    handler raises Unavailable             → retried with backoff for as long as it takes: every line would fail;
                                              while stopping: left unacknowledged
-    handler raises anything else           → each line alone, five times with growing pauses; then realtime.dead
+    handler raises anything else           → each line alone, five times with backoff; then realtime.dead
     cancelled, or the connection is lost   → left unacknowledged: the broker delivers it again
 
 A line that is tried again, by us or by the broker, is marked `redelivered`: an earlier try may have taken effect.
@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.backoff import Backoff
 from shared.bus.topology import queue_label
 from shared.commands.command import asked_at_ms, request_ids_of
 from shared.errors import Unavailable
@@ -24,15 +25,16 @@ from shared.times import now_ms
 
 log = logs.get(__name__)
 
-UNAVAILABLE_PAUSE_FIRST_S = 0.1
-UNAVAILABLE_PAUSE_MAX_S = 1.0
-FAILURE_PAUSE_FIRST_S = 0.05
+UNAVAILABLE_BACKOFF_FIRST_S = 0.1
+UNAVAILABLE_BACKOFF_MAX_S = 1.0
+FAILURE_BACKOFF_FIRST_S = 0.1
+FAILURE_BACKOFF_MAX_S = 0.8
 TRIES_MAX = 5
 
 
 @dataclass(slots=True)
 class Line:
-    """One line of a body, and how to answer it. `verdict` is the handler's to keep over its tries."""
+    """One line of a body, and how to answer it. `verdict` belongs to the handler and survives its retries."""
 
     body: bytes
     reply_to: str | None
@@ -42,27 +44,27 @@ class Line:
     verdict: int | None = None
 
     def reject(self, reason: str) -> None:
-        """This line can never be processed: it goes to realtime.dead with the reason."""
+        """Send the line to realtime.dead with the reason: it can never be processed."""
         self.rejected = reason
 
 
 @dataclass(slots=True, eq=False)
 class Inbound:
-    """One AMQP message. `acknowledge(multiple)` settles it, or it and all before it."""
+    """One AMQP message. `acknowledge(multiple)` settles it, or with True it and all before it."""
 
     lines: list[Line]
     acknowledge: Callable[[bool], Awaitable[None]]
-    since_ms: int = 0  # when its first line was made, if that tells, or when it came
+    since_ms: int = 0  # when its first line was made, if that is a command, else when it arrived
 
 
 class Stoppable(Protocol):
-    """The consumer's channel, as the bus gives it."""
+    """A consumer's channel, as the bus provides it."""
 
     async def cancel(self) -> None:
-        """Take nothing more from the queue."""
+        """Stop taking messages from the queue."""
 
     async def close(self) -> None:
-        """Give back to the queue what is not acknowledged."""
+        """Return the unacknowledged messages to the queue."""
 
 
 Handler = Callable[[list[Line]], Awaitable[None]]
@@ -72,7 +74,7 @@ DeadLetterSink = Callable[..., Awaitable[None]]
 class Consumer:
     """Batches from one queue. The bus feeds it with `accept`; its workers call the handler.
 
-    What waits is bounded by the channel's prefetch, in AMQP messages of at most 64 KB.
+    Bound: the channel's prefetch, in AMQP messages of at most 64 KB.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Consumer:
         self._concurrency = concurrency
         self._inbox: deque[Inbound] = deque()
         self._arrived = asyncio.Event()
-        self._connection = 0  # counts up with each lost connection; what came before can no longer be settled
+        self._connection = 0  # grows with each lost connection; earlier messages can no longer be settled
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -113,15 +115,18 @@ class Consumer:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether nothing more is to be taken from the queue."""
+        """Return whether the consumer takes no more messages."""
         return self._stopping
 
     def connected(self, channel: Stoppable) -> None:
-        """The bus has a channel for this consumer."""
+        """Use this channel from now on."""
         self._channel = channel
 
     def connection_lost(self) -> None:
-        """Forget what waits: the broker delivers it again. What is in hand runs on, its outcome unsettled."""
+        """Forget the waiting messages: the broker delivers them again.
+
+        Batches in hand run on, but their outcome is not settled.
+        """
         self._connection += 1
         self._channel = None
         self._inbox.clear()
@@ -137,23 +142,23 @@ class Consumer:
 
     @property
     def is_attached(self) -> bool:
-        """Whether the broker gives this consumer what comes."""
+        """Return whether the broker sends messages to this consumer."""
         return self._channel is not None and not self._stopping
 
     def measure(self, at_ms: int) -> None:
-        """Bring to the metrics what waits here and since when."""
+        """Update the gauges of the waiting lines and the age of the oldest."""
         metrics.BUS_BACKLOG_LINES.labels(self._label).set(sum(len(inbound.lines) for inbound in self._inbox))
         begun = [*self._in_hand, *([self._inbox[0]] if self._inbox else [])]
         oldest_ms = min((inbound.since_ms for inbound in begun), default=at_ms)
         metrics.BUS_OLDEST_SECONDS.labels(self._label).set(max(at_ms - oldest_ms, 0) / 1000)
 
     def measure_depth(self, messages: int) -> None:
-        """Bring to the metrics what waits at the broker."""
+        """Update the gauge of the messages that wait at the broker."""
         if not self._stopping:
             metrics.BUS_QUEUE_DEPTH.labels(self._label).set(messages)
 
     async def stop(self) -> None:
-        """Take nothing more, finish what is in hand, give the rest back."""
+        """Take no more messages, finish those in hand, and return the rest to the queue."""
         self._stopping = True
         self._inbox.clear()
         channel = self._channel
@@ -167,7 +172,7 @@ class Consumer:
             for worker in self._workers:
                 worker.cancel()
             for gauge in (metrics.BUS_BACKLOG_LINES, metrics.BUS_OLDEST_SECONDS, metrics.BUS_QUEUE_DEPTH):
-                gauge.remove(self._label)  # what waits is another's
+                gauge.remove(self._label)  # the waiting messages belong to another consumer now
 
     async def _work(self) -> None:
         while True:
@@ -205,7 +210,7 @@ class Consumer:
         if not await self._try(lines, connection, tries_max=1):
             for line in lines:
                 if not await self._try([line], connection, tries_max=TRIES_MAX):
-                    line.reject("its processing failed again and again; see the logs")
+                    line.reject("processing failed repeatedly; see the logs")
         metrics.BUS_BATCH_SECONDS.labels(self._label).observe(time.perf_counter() - started_s)
         await self._settle(batch, lines, connection)
 
@@ -218,22 +223,23 @@ class Consumer:
                 self._waited.observe(max(at_ms - made_ms, 0) / 1000)
 
     async def _try(self, lines: list[Line], connection: int, *, tries_max: int) -> bool:
-        """Run the handler until it is done (True; also when the connection is lost) or has failed too often."""
+        """Run the handler until it succeeds or the connection is lost (True), or fails too often (False)."""
         failures = 0
-        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        unavailable = Backoff(UNAVAILABLE_BACKOFF_FIRST_S, UNAVAILABLE_BACKOFF_MAX_S)
+        failed = Backoff(FAILURE_BACKOFF_FIRST_S, FAILURE_BACKOFF_MAX_S)
         while connection == self._connection:
             try:
                 await self._handle(lines)
                 return True
             except Unavailable as error:
-                log.warning("batch_waits", queue=self.queue, reason=str(error), retry_in_s=pause_s, **_whose(lines))
+                delay_s = unavailable.next_s()
+                log.warning("batch_delayed", queue=self.queue, reason=str(error), retry_in_s=delay_s, **_whose(lines))
                 metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
                 _mark_redelivered(lines)
-                if self._stopping:  # left unacknowledged: the broker gives it to another
+                if self._stopping:  # left unacknowledged: the broker delivers it to another consumer
                     self._connection += 1
                     return True
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+                await asyncio.sleep(delay_s)
             except Exception:  # the wall around one bus delivery
                 failures += 1
                 log.exception("batch_failed", queue=self.queue, failures=failures, **_whose(lines))
@@ -241,19 +247,18 @@ class Consumer:
                 _mark_redelivered(lines)
                 if failures >= tries_max:
                     return False
-                await asyncio.sleep(FAILURE_PAUSE_FIRST_S * 2**failures)
+                await asyncio.sleep(failed.next_s())
         return True
 
     async def _settle(self, batch: list[Inbound], lines: list[Line], connection: int) -> None:
-        pause_s = UNAVAILABLE_PAUSE_FIRST_S
+        backoff = Backoff(UNAVAILABLE_BACKOFF_FIRST_S, UNAVAILABLE_BACKOFF_MAX_S)
         for line in lines:
             while line.rejected is not None and connection == self._connection:
                 try:
                     await self._dead_letter(line.body, queue=self.queue, reason=line.rejected)
                     break
                 except Unavailable:
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, UNAVAILABLE_PAUSE_MAX_S)
+                    await asyncio.sleep(backoff.next_s())
         if connection != self._connection:
             return
         if self._concurrency == 1:

@@ -1,4 +1,7 @@
-"""Events of internal services: CloudEvents 1.0 JSON on the exchange `realtime.events`. Pure; source: protocol.md."""
+"""Events of internal services: CloudEvents 1.0 as JSON on the exchange `realtime.events`. Pure.
+
+docs/internal-events.md describes them.
+"""
 
 import hashlib
 from typing import Annotated, Any
@@ -7,7 +10,7 @@ import msgspec
 
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
-from shared.protocol.validation import Id, decode
+from shared.protocol.validation import decode
 from shared.times import from_iso
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -25,9 +28,11 @@ SESSION_ENDED = "session.ended"
 
 NOTIFICATION_NEW = "notification:new"
 
+SHORT_KEY_BYTES = 8
+
 
 class CloudEvent(msgspec.Struct, frozen=True):
-    """A CloudEvent. `data` is a JSON object, or for market.tick also an array of them."""
+    """A CloudEvent. `data` is a JSON object; for market.tick it may also be an array of objects."""
 
     specversion: Annotated[str, msgspec.Meta(pattern=r"^1\.0\Z")]
     id: Name
@@ -38,20 +43,16 @@ class CloudEvent(msgspec.Struct, frozen=True):
     audience: str | None = None
 
 
-class UserRef(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of an event's data that names a user."""
-
-    user_id: Id
-
-
 _decoder = msgspec.json.Decoder(CloudEvent)
 
 
 def decode_event(body: bytes) -> CloudEvent:
-    """Read one event. Raises Malformed with the field and the reason."""
+    """Read one event. Raises Malformed, which names the field and the reason."""
     try:
         event = decode(body, _decoder)
-        to_json(event.data)  # what cannot be written again (integers beyond 64 bits) is refused here, not in delivery
+        to_json(
+            event.data
+        )  # data that cannot be written again (integers beyond 64 bits) must fail here, not in delivery
     except Refusal as refusal:
         raise Malformed(refusal.message) from refusal
     except TypeError as error:
@@ -63,22 +64,30 @@ def decode_event(body: bytes) -> CloudEvent:
 
 
 def event_time_ms(event: CloudEvent) -> int | None:
-    """When it happened, as the event says (RFC 3339), in ms since 1970. Raises Malformed."""
-    if event.time is None:
-        return None
+    """Return the time that the event carries, in ms since 1970, or None. Raises Malformed."""
+    return None if event.time is None else parse_time_ms(event.time, "time")
+
+
+def parse_time_ms(text: str, field: str) -> int:
+    """Parse an RFC 3339 time of an event, in ms since 1970. Raises Malformed, which names the field."""
     try:
-        return from_iso(event.time.upper())  # RFC 3339 allows a small t and z
+        return from_iso(text.upper())  # RFC 3339 allows a small t and z
     except (ValueError, OverflowError) as error:
-        raise Malformed("time: is not an RFC 3339 time with an offset") from error
+        raise Malformed(f"{field}: is not an RFC 3339 time with an offset") from error
 
 
 def event_key(event: CloudEvent) -> str:
-    """Names the event among all: 32 hex digits made from its source and id, which CloudEvents keep unique together."""
+    """Return 32 hex digits that identify an event: its source and id, which CloudEvents keep unique together."""
     return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
 
 
+def short_event_key(source: str, event_id: str) -> bytes:
+    """Return 8 bytes that identify an event. The market journal keeps many thousands of them in one document."""
+    return hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=SHORT_KEY_BYTES).digest()
+
+
 def split_events(body: bytes) -> list[bytes]:
-    """The events of one AMQP body: one a line where its first or last line is JSON by itself, else the body whole."""
+    """Return the events of one AMQP body: one per line if its first or last line is JSON, else the whole body."""
     lines = body.strip().split(b"\n")
     if len(lines) > 1 and (_is_json(lines[0]) or _is_json(lines[-1])):
         return [line for line in lines if line.strip()]
@@ -94,7 +103,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def client_type(event_type: str) -> str:
-    """`post.created` → `post:created`; `notification.created` is `notification:new` to clients."""
+    """Return the frame type of an event type: `post.created` gives `post:created`.
+
+    `notification.created` is `notification:new` to clients.
+    """
     if event_type == NOTIFICATION_CREATED:
         return NOTIFICATION_NEW
     return event_type.replace(".", ":")

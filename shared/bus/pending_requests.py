@@ -23,8 +23,8 @@ _request_seconds: dict[tuple[str, str], Histogram] = {}
 _reply_decoder = msgspec.json.Decoder(Reply)
 
 
-class _Asked(NamedTuple):
-    """A command whose reply has not come."""
+class _PendingRequest(NamedTuple):
+    """A command without a reply so far."""
 
     arriving: "asyncio.Future[Reply]"
     op: str
@@ -33,7 +33,7 @@ class _Asked(NamedTuple):
     span: tracing.PendingSpan | None
 
     def measure(self, outcome: str) -> None:
-        """HOT: the children are kept, which `labels` would take 1 us to find."""
+        """Record the outcome. HOT: children are kept, because `labels` needs 1 us to find one."""
         child = _request_seconds.get((self.op, outcome))
         if child is None:
             child = _request_seconds[self.op, outcome] = metrics.REQUEST_SECONDS.labels(self.op, outcome)
@@ -45,23 +45,24 @@ class _Asked(NamedTuple):
             log.debug("command_answered", request_id=self.request_id, op=self.op, outcome=outcome, took_s=took_s)
 
 
-class Replies:
-    """All commands of a process that have not been answered. Bounded by their deadlines."""
+class PendingRequests:
+    """All unanswered commands of a process. Bound: their deadlines."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Asked] = {}
-        self._deadlines: list[tuple[int, str]] = []  # a heap of all commands, those answered since among them
+        self._waiting: dict[str, _PendingRequest] = {}
+        self._deadlines: list[tuple[int, str]] = []  # a heap of all commands, including answered ones
 
     def expect(self, command: Command, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
-        """The reply to come, or Unavailable. HOT: no coroutine and no timer a command."""
+        """Return the future of a command's reply; it may raise Unavailable. HOT: no coroutine and no timer."""
         arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        op = str(command.__struct_config__.tag)
-        self._waiting[command.id] = _Asked(arriving, op, request_id_of(command), time.perf_counter(), span)
+        self._waiting[command.id] = _PendingRequest(
+            arriving, command.op, request_id_of(command), time.perf_counter(), span
+        )
         heapq.heappush(self._deadlines, (command.deadline_ms, command.id))
         return arriving
 
     def take(self, body: bytes) -> None:
-        """Replies have come."""
+        """Resolve the commands that a body of replies answers."""
         for line in split_lines(body):
             try:
                 answer = decode(line, _reply_decoder)
@@ -75,14 +76,14 @@ class Replies:
                     asked.arriving.set_result(answer)
 
     def end_late(self, now_ms: int) -> None:
-        """Tell those whose deadline has passed."""
+        """Fail the commands whose deadline has passed."""
         late: list[str] = []
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             late.append(heapq.heappop(self._deadlines)[1])
         self.fail(late, "no answer in time")
 
     def fail(self, command_ids: Iterable[str], reason: str) -> None:
-        """These will not be answered, as far as they have not been."""
+        """Fail these commands, as far as they are unanswered."""
         failed: list[str] = []
         for command_id in command_ids:
             asked = self._waiting.pop(command_id, None)
@@ -96,7 +97,7 @@ class Replies:
 
 
 def read_reply(reply: Reply, type_: type[R]) -> R:
-    """What a reply carries. Raises Refusal with the worker's answer."""
+    """Return the data of a reply. Raises the worker's Refusal."""
     if reply.error is not None:
         raise reply.error.to_refusal()
     return msgspec.json.decode(reply.data, type=type_)

@@ -1,14 +1,14 @@
-"""Answering queries: a line in, a reply line out, and never a stack trace to the caller."""
+"""The answer to queries: a line in, a reply line out, and never a stack trace to the caller."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery
+from shared.bus.publisher import Publisher
 from shared.commands.command import Command, refusal_line, reply_line, request_id_of
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.validation import decode
@@ -18,18 +18,8 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 
-class Publisher(Protocol):
-    """The part of the bus that answers and delivers: what a handler needs of it."""
-
-    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
-        """Send a delivery; the future is its confirm."""
-
-    def reply(self, reply_to: str, line: bytes) -> None:
-        """Send a reply line."""
-
-
 def decode_command(line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    """The command of a line; None, and the line rejected, if it is none."""
+    """Return the command of a line, or None and reject the line if it holds none."""
     try:
         if line.reply_to is None:
             raise Malformed("reply_to is missing")
@@ -40,30 +30,20 @@ def decode_command(line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
 
 
 def unavailable(error: Unavailable) -> Refusal:
-    """What a caller is told when something remote is away."""
+    """Return the refusal that reports an unavailable dependency to the caller."""
     return Refusal(ErrorCode.UNAVAILABLE, str(error))
 
 
 class QueryServer:
-    """Answers the lines of a query queue, each on its own. Late ones are dropped: their caller has given up.
+    """Answers the lines of a query queue, each on its own. Drops late ones: their caller has given up."""
 
-    While `is_away` says that what they need is away they are refused at once, instead of at their deadline.
-    """
-
-    def __init__(
-        self,
-        bus: Publisher,
-        commands: Any,
-        answer: Callable[[Any], Awaitable[Any]],
-        is_away: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, bus: Publisher, commands: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._bus = bus
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(commands)
         self._answer = answer
-        self._is_away = is_away
 
     async def handle(self, lines: list[Line]) -> None:
-        """Answer a batch, concurrently. The handler of `Bus.consume`."""
+        """Answer a batch concurrently: the handler of `Bus.consume`."""
         async with asyncio.TaskGroup() as tasks:
             for line in lines:
                 command = decode_command(line, self._decoder)
@@ -71,17 +51,13 @@ class QueryServer:
                     tasks.create_task(self._reply(command, line.reply_to or ""))
 
     async def _reply(self, command: Command, reply_to: str) -> None:
-        op = str(command.__struct_config__.tag)
-        with correlation.request(request_id_of(command)), tracing.span(op, command.trace):
+        with correlation.request(request_id_of(command)), tracing.span(command.op, command.trace):
             await self._answer_one(command, reply_to)
 
     async def _answer_one(self, command: Command, reply_to: str) -> None:
-        operation = str(command.__struct_config__.tag)
         started_s = time.perf_counter()
         outcome = "ok"
         try:
-            if self._is_away():
-                raise Unavailable("the database is away")
             answer = reply_line(command.id, await self._answer(command))
         except Refusal as refusal:
             outcome = refusal.code
@@ -91,9 +67,9 @@ class QueryServer:
             answer = refusal_line(command.id, unavailable(error))
         except Exception:  # the wall around one bus delivery
             outcome = ErrorCode.INTERNAL
-            log.exception("query_failed", op=operation)
-            answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "an error of ours; it is in the logs"))
-        metrics.COMMAND_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started_s)
+            log.exception("query_failed", op=command.op)
+            answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "internal server error"))
+        metrics.COMMAND_SECONDS.labels(command.op, outcome).observe(time.perf_counter() - started_s)
         if logs.details:
-            log.debug("query_answered", op=operation, outcome=outcome)
+            log.debug("query_answered", op=command.op, outcome=outcome)
         self._bus.reply(reply_to, answer)

@@ -1,6 +1,6 @@
-"""Exchanges, queues and routing: bounded by shard counts, never by rooms or clients. Pure.
+"""Exchanges, queues and routing. Their number is bounded by shard counts, never by rooms or clients. Pure.
 
-Every process declares the whole of it at each connection, so that services start in any order.
+Every process declares the whole topology at each connection, so that services start in any order.
 """
 
 import zlib
@@ -22,9 +22,9 @@ NOTIFIER_QUERY = "notifier.query"
 
 NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
-NOTIFIER_ALERTS = "notifier.alerts"  # a routing key only: changes of alerts, in one order with the ticks
+NOTIFIER_ALERTS = "notifier.alerts"  # only a routing key: changes of alerts share the order of the ticks
 MARKET_TICKS = "market.ticks"
-NOTIFIER_REVOCATIONS = "notifier.verdicts"  # a queue of their own: who is banned is out at once, whatever else waits
+NOTIFIER_REVOCATIONS = "notifier.verdicts"  # a queue of their own, so that a ban does not wait behind other events
 CHAT_USERS = "chat.users"
 
 COMMAND_EXPIRY_MS = 600_000
@@ -42,8 +42,8 @@ class QueueSpec(NamedTuple):
     bindings: tuple[tuple[str, str], ...]
 
 
-# The broker's own last resort against a message that kills its consumer again and again; a restart of broker or
-# service counts as a try, so it is far above what faults cause.
+# The broker's last resort against a message that crashes its consumer every time. A restart of broker or service counts
+# as a delivery too, so the limit is far above what faults cause.
 _POISON: dict[str, str | int | bool] = {
     "x-delivery-limit": 100,
     "x-dead-letter-exchange": "",
@@ -51,7 +51,7 @@ _POISON: dict[str, str | int | bool] = {
 }
 _QUORUM: dict[str, str | int | bool] = {"x-queue-type": "quorum", **_POISON}
 _SINGLE: dict[str, str | int | bool] = {**_QUORUM, "x-single-active-consumer": True}
-# When full, the oldest go; without a dead letter exchange, which would take what goes.
+# When full, the broker drops the oldest; without a dead letter exchange, which would collect them.
 _BOUNDED_SINGLE: dict[str, str | int | bool] = {
     "x-queue-type": "quorum",
     "x-single-active-consumer": True,
@@ -60,27 +60,27 @@ _BOUNDED_SINGLE: dict[str, str | int | bool] = {
 
 
 def partition_of(room_id: str) -> int:
-    """The partition, 0 … 15, whose one consumer writes the room."""
+    """Return the partition, 0 … 15, whose one consumer writes the room."""
     return zlib.crc32(room_id.encode()) % PARTITIONS
 
 
 def partition_queue(partition: int) -> str:
-    """Queue and routing key of a partition on `realtime.commands`."""
+    """Return the queue and routing key of a partition on `realtime.commands`."""
     return f"chat.{partition}"
 
 
 def shard_of(channel: str) -> int:
-    """The shard, 0 … 63, that carries a channel's deliveries."""
+    """Return the shard, 0 … 63, that carries a channel's deliveries."""
     return zlib.crc32(channel.encode()) % SHARDS
 
 
 def shard_key(shard: int) -> str:
-    """Routing key of a shard on `realtime.deliveries`."""
+    """Return the routing key of a shard on `realtime.deliveries`."""
     return f"d.{shard}"
 
 
 def queues() -> Iterator[QueueSpec]:
-    """Every lasting queue of the system. A gateway's own queues are not here: see `gateway_queue`."""
+    """Yield every lasting queue of the system. A gateway's own queue is not here: see `gateway_queue`."""
     for partition in range(PARTITIONS):
         name = partition_queue(partition)
         yield QueueSpec(name, {**_SINGLE, "x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
@@ -97,13 +97,13 @@ def queues() -> Iterator[QueueSpec]:
 
 
 def queue_label(name: str) -> str:
-    """What metrics call a queue: its name; of a process's own queue, whose name ends in the process's id, `rates.*`."""
+    """Return a queue's metrics label: its name, or such as `rates.*` for a queue named after a process."""
     own, of_process, _ = name.partition(".node_")
     return f"{own}.*" if of_process else name
 
 
 def gateway_queue(node_id: str) -> QueueSpec:
-    """One gateway process's own queue; it goes 60 s after its process."""
+    """Return one gateway process's own queue; it expires 60 s after its process."""
     arguments: dict[str, str | int | bool] = {
         "x-expires": GATEWAY_QUEUE_EXPIRES_MS,
         "x-max-length-bytes": GATEWAY_QUEUE_MAX_BYTES,

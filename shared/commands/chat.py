@@ -1,4 +1,4 @@
-"""What gateways ask of chat_service: commands to the one writer of a room, and queries. Pure."""
+"""Commands to the one writer of a room, and queries, for chat_service. Pure."""
 
 from typing import Annotated
 
@@ -6,8 +6,6 @@ from shared.commands.command import Command
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
-
-REPLAY_MAX = 1000  # messages that a resume may have missed; see also queries.REPLAY_MAX_BYTES
 
 # Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
 
@@ -19,7 +17,7 @@ class RoomCommand(Command, frozen=True, kw_only=True):
 
 
 class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
-    """Store a message and deliver it. Reply: `Sent`. `message_id` is the caller's to make, once."""
+    """Store a message and deliver it. Reply: `Sent`. The caller makes `message_id`, once."""
 
     message_id: str
     message: str
@@ -27,7 +25,10 @@ class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
 
 
 class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
-    """Like `SendMessage`, into the one room of two users, made if need be; `room_id` is `direct_room_id` of them."""
+    """Like `SendMessage`, into the one room of two users, which is made if need be.
+
+    `room_id` is the `direct_room_id` of the two.
+    """
 
     message_id: str
     to_user_id: str
@@ -36,7 +37,7 @@ class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
 
 
 class CreateRoom(RoomCommand, frozen=True, kw_only=True, tag="create"):
-    """Reply: `RoomView`. Created twice with one `room_id` (redelivery) is created once."""
+    """Create a room. Reply: `RoomView`. A second command with the same `room_id` creates nothing."""
 
     name: str
     description: str
@@ -45,7 +46,7 @@ class CreateRoom(RoomCommand, frozen=True, kw_only=True, tag="create"):
 
 
 class UpdateRoom(RoomCommand, frozen=True, kw_only=True, tag="update"):
-    """Change what is given. Creator or admin. Reply: `RoomView`."""
+    """Change the given fields. For the creator or an admin. Reply: `RoomView`."""
 
     name: str | None = None
     description: str | None = None
@@ -53,46 +54,49 @@ class UpdateRoom(RoomCommand, frozen=True, kw_only=True, tag="update"):
 
 
 class DeleteRoom(RoomCommand, frozen=True, kw_only=True, tag="delete"):
-    """Creator or admin. Reply: `Gone`."""
+    """Delete a room. For the creator or an admin. Reply: `Gone`."""
 
 
 class JoinRoom(RoomCommand, frozen=True, kw_only=True, tag="join"):
-    """Idempotent. Reply: `RoomView`."""
+    """Join a room. Idempotent. Reply: `RoomView`."""
 
 
 class LeaveRoom(RoomCommand, frozen=True, kw_only=True, tag="leave"):
-    """Idempotent. Reply: `RoomView`."""
+    """Leave a room. Idempotent. Reply: `RoomView`."""
 
 
 class AddMember(RoomCommand, frozen=True, kw_only=True, tag="member.add"):
-    """Creator or admin. Idempotent. Reply: `MemberView`."""
+    """Add a member. For the creator or an admin. Idempotent. Reply: `MemberView`."""
 
     user_id: str
 
 
 class RemoveMember(RoomCommand, frozen=True, kw_only=True, tag="member.remove"):
-    """Creator or admin. Reply: `Gone`."""
+    """Remove a member. For the creator or an admin. Reply: `Gone`."""
 
     user_id: str
 
 
 class MarkRead(RoomCommand, frozen=True, kw_only=True, tag="read"):
-    """The caller has read up to `seq`; never goes back. Reply: `ReadMark`. `session_id` is not told of it again."""
+    """Move the caller's read mark to `seq`; it never goes back. Reply: `ReadMark`.
+
+    The session `session_id` does not receive the delivery.
+    """
 
     seq: int
     session_id: str = ""
 
 
 class SetTyping(RoomCommand, frozen=True, kw_only=True, tag="typing"):
-    """The caller types, or no longer does. Reply: `TypingMark`."""
+    """Start or stop typing. Reply: `TypingMark`."""
 
     is_typing: bool
 
 
 class SubscribeRoom(RoomCommand, frozen=True, kw_only=True, tag="subscribe"):
-    """May the caller listen, and from which seq on? Reply: `RoomHead`.
+    """Ask whether the caller may listen, and from which seq on. Reply: `RoomHead`.
 
-    It goes through the partition, so that it stands in one order with sends and removals.
+    The partition answers, so that subscriptions share one order with sends and removals.
     """
 
 
@@ -113,7 +117,7 @@ RoomCommands = (
 
 
 class RoomHead(WireStruct, frozen=True, kw_only=True):
-    """`is_direct` rooms deliver to their two users' sockets without a subscription."""
+    """The head of a room. An `is_direct` room delivers to its two users without a subscription."""
 
     seq: int
     active_now: int
@@ -121,22 +125,22 @@ class RoomHead(WireStruct, frozen=True, kw_only=True):
 
 
 class Sent(WireStruct, frozen=True, kw_only=True):
-    """Where a message stands now; `repeated` if it was there before, by its clientMessageId or by redelivery."""
+    """The stored message. `repeated`: it was stored before, found by its clientMessageId or after a redelivery."""
 
     message: "MessageView"
     repeated: bool
 
 
 class Gone(WireStruct, frozen=True, kw_only=True):
-    """What was deleted or removed."""
+    """The id that was deleted or removed."""
 
     id: str
 
 
 class RoomView(WireStruct, frozen=True, kw_only=True):
-    """A room as REST shows it. `unread_count` is the caller's; 0 for who is no member.
+    """A room as REST shows it. `unread_count` is the caller's, 0 for a non-member.
 
-    `active_now`: members who are online now. `direct_user_ids`: the two users of a direct room.
+    `active_now` is the number of members online; `direct_user_ids` are the two users of a direct room.
     """
 
     id: str
@@ -182,7 +186,7 @@ class MemberView(WireStruct, frozen=True, kw_only=True):
 
 
 class ListRooms(Command, frozen=True, kw_only=True, tag="rooms"):
-    """Reply: `RoomPage`."""
+    """List the rooms that the caller sees. Reply: `RoomPage`."""
 
     page: int
     limit: int
@@ -191,13 +195,13 @@ class ListRooms(Command, frozen=True, kw_only=True, tag="rooms"):
 
 
 class GetRoom(Command, frozen=True, kw_only=True, tag="room"):
-    """Reply: `RoomView`."""
+    """Get one room. Reply: `RoomView`."""
 
     room_id: str
 
 
 class ListMessages(Command, frozen=True, kw_only=True, tag="messages"):
-    """Newest first. Reply: `MessagePage`."""
+    """List messages, newest first. Reply: `MessagePage`."""
 
     room_id: str
     page: int
@@ -207,7 +211,7 @@ class ListMessages(Command, frozen=True, kw_only=True, tag="messages"):
 
 
 class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
-    """Reply: `MemberPage`."""
+    """List the members of a room. Reply: `MemberPage`."""
 
     room_id: str
     page: int
@@ -215,10 +219,10 @@ class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
 
 
 class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
-    """The messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `Replay`.
+    """Get the messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `ReplayedFrames`.
 
-    Asked by a gateway whose client may listen: the partition has said so. Of more than 1,000 messages or 8 MB only the
-    first are in the reply.
+    Sent by a gateway on behalf of a client that the partition has admitted. Beyond 1,000 messages or 8 MB the reply
+    holds only the first.
     """
 
     room_id: str
@@ -227,15 +231,15 @@ class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
 
 
 class GetPresence(Command, frozen=True, kw_only=True, tag="presence"):
-    """Reply: `PresenceState`, in the order asked; who has never been seen is offline."""
+    """Get the presence of users, in the given order; a user never seen is offline. Reply: `PresenceState`."""
 
     user_ids: tuple[str, ...]
 
 
 class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
-    """What was said since `since_ms` in the direct rooms of these users. Reply: `DirectPosts`.
+    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `DirectPosts`.
 
-    Asked by a gateway that may have lost lines. Of a room at most its last 1,000 messages are looked at.
+    Sent by a gateway that may have lost lines. Only the last 1,000 messages of each room are considered.
     """
 
     user_ids: tuple[str, ...]
@@ -246,29 +250,35 @@ ChatQueries = ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages 
 
 
 class RoomPage(WireStruct, frozen=True, kw_only=True):
+    """A page of rooms; `total` counts all pages."""
+
     items: tuple[RoomView, ...]
     total: int
 
 
 class MessagePage(WireStruct, frozen=True, kw_only=True):
+    """A page of messages; `total` counts all pages."""
+
     items: tuple[MessageView, ...]
     total: int
 
 
 class MemberPage(WireStruct, frozen=True, kw_only=True):
+    """A page of members; `total` counts all pages."""
+
     items: tuple[MemberView, ...]
     total: int
 
 
 class DirectPost(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """Where a message stands, and when it was stored."""
+    """The seq of a message and the time when it was stored."""
 
     seq: int
     created_at_ms: int
 
 
 class DirectRoom(WireStruct, frozen=True, kw_only=True):
-    """`posts` are in order, and not none."""
+    """A direct room with its recent messages: `posts`, in order, at least one."""
 
     room_id: str
     user_ids: tuple[str, str]
@@ -276,7 +286,7 @@ class DirectRoom(WireStruct, frozen=True, kw_only=True):
 
 
 class DirectPosts(WireStruct, frozen=True, kw_only=True):
-    """`is_whole` False: there was more than one answer holds."""
+    """Recent messages by room. `is_whole` False: there were more than one reply can hold."""
 
     rooms: tuple[DirectRoom, ...]
     is_whole: bool = True
@@ -286,10 +296,10 @@ class DirectPosts(WireStruct, frozen=True, kw_only=True):
 
 
 class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):
-    """A gateway's lease renewed, and the users that came to it and went from it since its last report.
+    """Renew a gateway's lease, and report the users that came online or went offline there since its last report.
 
-    `is_full`: `came` is everyone who is here, and who is not in it is gone. `is_leaving`: the gateway stops; its users
-    have the grace to come back elsewhere. Reply: `PresenceReported`.
+    With `is_full`, `came` lists everybody who is online there. With `is_leaving` the gateway is stopping, and its users
+    have a grace period to reconnect elsewhere. Reply: `PresenceReported`.
     """
 
     node_id: str
@@ -300,6 +310,6 @@ class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):
 
 
 class PresenceReported(WireStruct, frozen=True, kw_only=True):
-    """`lease_is_known` False: the lease had run out and its users were taken offline; send a full report."""
+    """`lease_is_known` False: the lease had expired and its users are offline; send a full report."""
 
     lease_is_known: bool

@@ -1,8 +1,7 @@
-"""How services are asked over `realtime.commands`: the head of every command, and its reply. Pure.
+"""Requests over `realtime.commands`: the head of every command, and its reply. Pure.
 
-A command line is a `Command` as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or
-`{"id", "error"}`. Workers tolerate fields that they do not know: a newer gateway can talk to an older worker.
-The commands themselves: `chat_commands`, `market_commands`, `notifier_commands`.
+A command line is a `Command` as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or `{"id",
+"error"}`. Workers ignore unknown fields, so a newer gateway can talk to an older worker.
 """
 
 import re
@@ -18,9 +17,15 @@ from shared.ids import made_at_ms
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.wire_struct import WireStruct
 
+REPLAY_MAX = 1000  # frames that a resume may have missed
+REPLAY_MAX_BYTES = 8 * 1024 * 1024
+
 
 class Caller(WireStruct, frozen=True, kw_only=True):
-    """On whose behalf: the token's subject, and what its claims say. `issued_at_ms` 0: the token does not tell."""
+    """The user on whose behalf a command is sent: the token's subject and claims.
+
+    `issued_at_ms` is 0 when the token has no time.
+    """
 
     user_id: str
     is_admin: bool = False
@@ -28,10 +33,13 @@ class Caller(WireStruct, frozen=True, kw_only=True):
     issued_at_ms: int = 0
 
 
-class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    """The head of every command. `deadline_ms` is when its caller gives up (ms since 1970).
+GATEWAY = Caller(user_id="system:gateway")  # the caller of what a gateway asks for itself
 
-    `request_id` is the REST call that asks, for logs; `trace` the span that asks, where tracing is on.
+
+class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    """The head of every command. At `deadline_ms` (since 1970) its caller gives up.
+
+    `request_id` is the id of the REST call, for logs; `trace` is the caller's span, if tracing is on.
     """
 
     id: str
@@ -39,6 +47,11 @@ class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaul
     caller: Caller
     request_id: str | None = None
     trace: str | None = None
+
+    @property
+    def op(self) -> str:
+        """Return the name of the command on the wire: the `op` field, which is the tag of its struct."""
+        return str(self.__struct_config__.tag)
 
 
 class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
@@ -49,18 +62,20 @@ class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
 
 
 class ReplyError(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """A refusal on the wire."""
+
     code: ErrorCode
     message: str
     details: tuple[Detail, ...] = ()
     retry_after_ms: int | None = None
 
     def to_refusal(self) -> Refusal:
-        """The refusal as the caller's side raises it."""
+        """Return the refusal that the caller's side raises."""
         return Refusal(self.code, self.message, details=self.details, retry_after_ms=self.retry_after_ms)
 
 
 class Reply(WireStruct, frozen=True, kw_only=True):
-    """One of `data` and `error`."""
+    """A reply with either `data` or `error`."""
 
     id: str
     data: msgspec.Raw = msgspec.Raw()
@@ -68,7 +83,7 @@ class Reply(WireStruct, frozen=True, kw_only=True):
 
 
 def request_id_of(command: Command) -> str:
-    """What logs call the request that a command belongs to."""
+    """Return the request id of a command for logs."""
     return command.request_id or command.id
 
 
@@ -76,24 +91,24 @@ _HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"((?:cmd|msg)_[0-9A-Z]{26})"')
 
 
 def asked_at_ms(line: bytes) -> int | None:
-    """When a line's command was made, by its caller's clock; read without decoding it. None if it is no command."""
+    """Return when a line's command was made, by its caller's clock, or None for other lines. Does not decode."""
     head = _HEAD.match(line)
     return None if head is None else made_at_ms(head[1].decode())
 
 
 def request_ids_of(lines: Iterable[bytes]) -> list[str]:
-    """What logs call the first ten of these commands, read without decoding them; other lines are passed over."""
+    """Return the request ids of the first ten commands, without decoding; other lines are skipped."""
     heads = (_HEAD.match(line) for line in lines)
     return [head[1].decode() for head in islice((head for head in heads if head is not None), 10)]
 
 
 def reply_line(command_id: str, data: Any) -> bytes:
-    """The answer to a command that was done."""
+    """Return the reply to a command that succeeded."""
     return to_json({"id": command_id, "data": data})
 
 
 def refusal_line(command_id: str, refusal: Refusal) -> bytes:
-    """The answer to a command that was refused."""
+    """Return the reply to a command that was refused."""
     error = ReplyError(
         code=refusal.code,
         message=refusal.message,

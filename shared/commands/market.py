@@ -1,4 +1,4 @@
-"""What gateways ask of market_feed: queries on `market.query`; and what market_feed tells notifier. Pure."""
+"""Queries for market_feed on `market.query`, and the ticks that market_feed sends to notifier. Pure."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -15,7 +15,7 @@ CANDLES_MAX = 5000
 
 
 class Interval(StrEnum):
-    """The lengths of a candle."""
+    """The length of a candle."""
 
     MINUTE = "1m"
     FIVE_MINUTES = "5m"
@@ -24,22 +24,24 @@ class Interval(StrEnum):
 
 
 class GetPrices(Command, frozen=True, kw_only=True, tag="prices"):
-    """Latest prices of these symbols, or of all. Reply: `Prices`."""
+    """Get the latest prices of these symbols, or of all. Reply: `Prices`."""
 
     symbols: tuple[str, ...] | None = None
 
 
 class Prices(WireStruct, frozen=True, kw_only=True):
+    """The latest prices, and the symbols that are unknown."""
+
     prices: tuple[PriceData, ...]
     unknown: tuple[str, ...]
 
 
 class GetSymbols(Command, frozen=True, kw_only=True, tag="symbols"):
-    """Every known symbol, in order. Reply: `Symbols`."""
+    """Get every known symbol, in order. Reply: `Symbols`."""
 
 
 class SymbolData(WireStruct, frozen=True, kw_only=True):
-    """`digits` are those after the point that its prices are shown with; `timestamp` is of its last price."""
+    """A symbol. Its prices have `digits` decimal places; `timestamp` is the time of the last one."""
 
     symbol: str
     digits: int
@@ -48,13 +50,16 @@ class SymbolData(WireStruct, frozen=True, kw_only=True):
 
 
 class Symbols(WireStruct, frozen=True, kw_only=True):
+    """The known symbols, in order."""
+
     symbols: tuple[SymbolData, ...]
 
 
 class GetCandles(Command, frozen=True, kw_only=True, tag="candles"):
-    """Candles of a symbol that open from `from_ms` through `to_ms`, both included. Reply: `Candles`.
+    """Get the candles of a symbol that open from `from_ms` through `to_ms`, both inclusive. Reply: `Candles`.
 
-    Where more than `limit` do: with `from_ms` the oldest of them, else the newest. NOT_FOUND for an unknown symbol.
+    Beyond `limit` the reply holds the oldest when `from_ms` is given, else the newest. Raises NOT_FOUND for an unknown
+    symbol.
     """
 
     symbol: str
@@ -65,7 +70,7 @@ class GetCandles(Command, frozen=True, kw_only=True, tag="candles"):
 
 
 class CandleData(WireStruct, frozen=True, kw_only=True):
-    """A candle as clients see it. `closed`: its time is over; a tick that comes late may still correct it."""
+    """A candle as clients see it. A `closed` candle has ended; a late tick may still correct it."""
 
     symbol: str
     interval: Interval
@@ -79,7 +84,7 @@ class CandleData(WireStruct, frozen=True, kw_only=True):
 
 
 class Candles(WireStruct, frozen=True, kw_only=True):
-    """Oldest first."""
+    """Candles, oldest first."""
 
     candles: tuple[CandleData, ...]
 
@@ -88,7 +93,7 @@ MarketQueries = GetPrices | GetSymbols | GetCandles
 
 
 class AppliedTick(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A tick that counts: on the wire `[symbol, price, seq, at_ms]`. `seq` grows with every tick of its symbol."""
+    """A tick that was applied: `[symbol, price, seq, at_ms]` on the wire. `seq` grows with each tick of a symbol."""
 
     symbol: str
     price: float
@@ -97,9 +102,9 @@ class AppliedTick(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AppliedTicks(WireStruct, frozen=True, kw_only=True):
-    """A line of the queue `notifier.ticks`: every tick, in order, none left out.
+    """A line of the queue `notifier.ticks`: every tick, in order, without gaps.
 
-    After a fault some may come twice, with the same seqs. A tick that came late has an older time than the one before.
+    After a fault some ticks are repeated with the same seqs. A late tick has an older time than the one before it.
     """
 
     ticks: list[AppliedTick]

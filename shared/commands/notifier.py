@@ -1,4 +1,4 @@
-"""What gateways ask of notifier: queries on `notifier.query`; and who may no longer connect. Pure."""
+"""Queries for notifier on `notifier.query`, and the revocations that gateways enforce. Pure."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -13,14 +13,16 @@ from shared.protocol.wire_struct import WireStruct
 
 
 class OpenInbox(Command, frozen=True, kw_only=True, tag="inbox.open"):
-    """The head of the caller's inbox, and what came after `since`. Reply: `InboxHead`."""
+    """Get the head of the caller's inbox, and the entries after `since`. Reply: `InboxHead`."""
 
     since: int | None = None
 
 
 class InboxHead(WireStruct, frozen=True, kw_only=True):
-    """`frames[i]` has seq `first + i`; `recovered` is False when more was missed than is replayed (1,000), or when some
-    of it has expired: then `frames` is empty."""
+    """The head of an inbox. `frames[i]` has seq `first + i`.
+
+    `recovered` is False, and `frames` empty, when more than 1,000 entries were missed or some of them have expired.
+    """
 
     seq: int
     recovered: bool
@@ -29,9 +31,9 @@ class InboxHead(WireStruct, frozen=True, kw_only=True):
 
 
 class ReplayInbox(Command, frozen=True, kw_only=True, tag="inbox.replay"):
-    """The caller's notifications with `after` < seq ≤ `through`, as finished frames. Reply: `Replay`.
+    """Get the caller's entries with `after` < seq ≤ `through`, as finished frames. Reply: `ReplayedFrames`.
 
-    Its `first` lies beyond `after + 1` where what came before has expired.
+    Its `first` is above `after + 1` when earlier entries have expired.
     """
 
     after: int
@@ -39,7 +41,7 @@ class ReplayInbox(Command, frozen=True, kw_only=True, tag="inbox.replay"):
 
 
 class ListNotifications(Command, frozen=True, kw_only=True, tag="inbox.list"):
-    """The caller's inbox, newest first; `unread`: only what is not read. Reply: `NotificationPage`."""
+    """List the caller's inbox, newest first, or only its `unread` entries. Reply: `NotificationPage`."""
 
     page: int
     limit: int
@@ -47,17 +49,20 @@ class ListNotifications(Command, frozen=True, kw_only=True, tag="inbox.list"):
 
 
 class CountUnread(Command, frozen=True, kw_only=True, tag="inbox.unread"):
-    """Reply: `UnreadCount`."""
+    """Count the caller's unread entries. Reply: `UnreadCount`."""
 
 
 class MarkNotificationRead(Command, frozen=True, kw_only=True, tag="inbox.read"):
-    """Idempotent: it keeps the time of the first. Reply: `NotificationView`. NOT_FOUND for one of another user."""
+    """Mark an entry as read; the first time stands. Reply: `NotificationView`.
+
+    Raises NOT_FOUND for an entry of another user.
+    """
 
     notification_id: str
 
 
 class MarkAllRead(Command, frozen=True, kw_only=True, tag="inbox.read_all"):
-    """All that is in the caller's inbox now. Reply: `UnreadCount`."""
+    """Mark everything in the caller's inbox as read. Reply: `UnreadCount`."""
 
 
 class NotificationView(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,12 +84,14 @@ class NotificationView(WireStruct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class NotificationPage(WireStruct, frozen=True, kw_only=True):
+    """A page of an inbox; `total` counts all pages."""
+
     items: tuple[NotificationView, ...]
     total: int
 
 
 class UnreadCount(WireStruct, frozen=True, kw_only=True):
-    """Notifications that are not read."""
+    """The number of unread entries."""
 
     unread_count: int
 
@@ -95,23 +102,23 @@ AlertPrice = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 
 
 class AlertDirection(StrEnum):
-    """An alert fires at a price at its own or beyond: at or above it, at or below it."""
+    """The side of its price at which an alert fires: at or above it, at or below it."""
 
     ABOVE = "above"
     BELOW = "below"
 
 
 class AlertStatus(StrEnum):
-    """An alert fires once."""
+    """Whether an alert has fired; it fires once."""
 
     ACTIVE = "active"
     FIRED = "fired"
 
 
 class CreateAlert(Command, frozen=True, kw_only=True, tag="alerts.create"):
-    """Watch a price for the caller. Reply: `AlertView`; every tick that market_feed applies after it counts.
+    """Watch a price for the caller. Every tick that market_feed applies after the reply counts. Reply: `AlertView`.
 
-    `alert_id` is the caller's to make, once. VALIDATION when the caller has too many active alerts.
+    The caller makes `alert_id`, once. Raises VALIDATION when the caller has too many active alerts.
     """
 
     alert_id: str
@@ -121,14 +128,14 @@ class CreateAlert(Command, frozen=True, kw_only=True, tag="alerts.create"):
 
 
 class ListAlerts(Command, frozen=True, kw_only=True, tag="alerts.list"):
-    """The caller's alerts, newest first. Reply: `AlertPage`."""
+    """List the caller's alerts, newest first. Reply: `AlertPage`."""
 
     page: int = 1
     limit: int = 100
 
 
 class DeleteAlert(Command, frozen=True, kw_only=True, tag="alerts.delete"):
-    """Forget an alert, active or fired. Reply: `AlertView`. NOT_FOUND for one of another user."""
+    """Delete an alert, active or fired. Reply: `AlertView`. Raises NOT_FOUND for one of another user."""
 
     alert_id: str
 
@@ -146,22 +153,24 @@ class AlertView(WireStruct, frozen=True, kw_only=True):
 
 
 class AlertPage(WireStruct, frozen=True, kw_only=True):
+    """A page of alerts; `total` counts all pages."""
+
     items: tuple[AlertView, ...]
     total: int
 
 
-# Standings ----------------------------------------------------------------------------------------------------------
+# Revocations --------------------------------------------------------------------------------------------------------
 
 FOR_EVER_MS = 253_402_300_799_000  # the end of the year 9999
 REVOCATIONS_PAGE_MAX = 1000
 
 
 class Revocation(WireStruct, frozen=True, kw_only=True):
-    """What stands against a user. `version` grows with every change of any standing.
+    """The bans and revoked tokens of one user. `version` grows with every change of any revocation.
 
-    A gateway keeps all of them: it binds CONTROL_CHANNEL, lists them once it is connected and whenever it was cut off
-    (`ListRevocations`, from the highest version that it knows), and takes each change as a CONTROL delivery with key
-    `standing` and the Standing as JSON. What it hears twice, or late, has no higher version than what it knows.
+    A gateway keeps all of them. It binds CONTROL_CHANNEL, lists them after every connect (`ListRevocations`, from the
+    highest version that it knows), and applies each change: a CONTROL delivery with key `standing` and a Revocation as
+    JSON. A duplicate or late change has no higher version than the known one.
     """
 
     user_id: str
@@ -170,25 +179,25 @@ class Revocation(WireStruct, frozen=True, kw_only=True):
     banned_until_ms: int = 0
 
     def is_banned(self, now_ms: int) -> bool:
-        """Whether the user may not connect at all."""
+        """Return whether the user may not connect at all."""
         return now_ms < self.banned_until_ms
 
     def has_revoked(self, issued_at_ms: int) -> bool:
-        """Whether a token issued then no longer counts. One that does not tell (0) never does again.
+        """Return whether a token issued then is revoked. A token without a time (0) is, after any revocation.
 
-        JWTs tell whole seconds, cut off: a token of the second of its revocation counts as older.
+        JWTs carry whole seconds, rounded down: a token issued in the second of its revocation counts as older.
         """
         return issued_at_ms < self.issued_before_ms
 
 
 class ListRevocations(Command, frozen=True, kw_only=True, tag="standings.list"):
-    """Standings with a version beyond `after`, lowest first, 1,000 at most. Reply: `RevocationPage`."""
+    """List revocations with a version above `after`, lowest first, at most 1,000. Reply: `RevocationPage`."""
 
     after: int = 0
 
 
 class RevocationPage(WireStruct, frozen=True, kw_only=True):
-    """`more`: ask again, after the last version of these."""
+    """A page of revocations. `more`: ask again from the last version of this page."""
 
     items: tuple[Revocation, ...]
     more: bool

@@ -19,7 +19,7 @@ Readiness = Callable[[], Awaitable[str | None]]
 
 
 class Admin:
-    """Answers probes. A check returns None when ready, else the reason; its name stands in the answer."""
+    """Answers probes. A check returns None when ready, else the reason; the answer lists it under its name."""
 
     def __init__(self) -> None:
         self.checks: dict[str, Readiness] = {}
@@ -29,7 +29,7 @@ class Admin:
 
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
-        """Serve while in the context. Port 0 picks one: see `port`. Raises OSError when the port is taken."""
+        """Serve while in the context. Port 0 picks a free one: see `port`. Raises OSError for a taken port."""
         app = web.Application()
         app.add_routes(
             [
@@ -49,7 +49,7 @@ class Admin:
             await runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        """That it answers is the answer: a loop that hangs does not. What is away is no reason to start again."""
+        """Answer: only a process whose loop hangs fails. An unavailable dependency is no reason for a restart."""
         return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
 
     async def _readyz(self, _: web.Request) -> web.Response:
@@ -79,5 +79,5 @@ async def _answer(check: Readiness) -> str | None:
 
 
 async def starting() -> str:
-    """The check of a process that is not composed yet; its root takes it away at the end."""
+    """Return the reason of a process that is not composed yet. Its root removes this check at the end."""
     return "waiting for broker or database"

@@ -1,11 +1,10 @@
-"""How a process of ours starts and stops: settings, logs, uvloop, signals, one deadline.
+"""The start and the stop of a process: settings, logs, uvloop, signals, one deadline.
 
 SIGTERM or SIGINT asks the service to stop; after `DRAIN_TIMEOUT_S` it is cancelled; a second signal exits at once.
 """
 
 import asyncio
 import gc
-import importlib.metadata
 import itertools
 import os
 import platform
@@ -21,22 +20,23 @@ from shared.errors import SettingsInvalid
 from shared.ids import Prefix, new_id
 from shared.process.settings import Settings, load
 from shared.telemetry import logs, metrics, tracing
+from shared.version import VERSION
 
 log = logs.get(__name__)
 
 S = TypeVar("S", bound=Settings)
 Serve = Callable[[S, str, asyncio.Event], Awaitable[None]]
 
-COLLECT_AFTER = (50_000, 20, 50)  # new objects; young collections; middle ones
+COLLECT_AFTER = (50_000, 20, 50)  # new objects; young collections; middle collections
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
 LOOP_LAG_INTERVAL_S = 0.5
 LOOP_LAGS_KEPT = 120
-COUNT_TASKS_EVERY = 20  # lags: with 10,000 sockets counting takes milliseconds
+COUNT_TASKS_EVERY = 20  # samples of the lag: with 10,000 sockets counting takes milliseconds
 
 
 def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
-    """Run `serve(settings, node_id, stop)` until it returns. `stop` is set by the first signal. Exits the process."""
+    """Run `serve(settings, node_id, stop)` until it returns, and exit the process. The first signal sets `stop`."""
     try:
         settings = load(settings_type)
     except SettingsInvalid as invalid:
@@ -51,8 +51,7 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
         except ImportError:
             sys.stderr.write(f"{service}: wrong setting: OTEL_EXPORTER_OTLP_ENDPOINT: pip install '.[tracing]' first\n")
             sys.exit(EXIT_SETTINGS)
-    version = importlib.metadata.version("realtime")
-    metrics.BUILD.info({"service": service, "version": version, "python": platform.python_version()})
+    metrics.BUILD.info({"service": service, "version": VERSION, "python": platform.python_version()})
     _calm_the_collector()
     code = uvloop.run(_supervise(settings, node_id, serve))
     tracing.turn_off()
@@ -60,8 +59,10 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
 
 
 def _calm_the_collector() -> None:
-    """Look for cycles seldom: with 10,000 sockets a full collection stands still for a fifth of a second. What the code
-    itself is made of is never looked at again."""
+    """Make garbage collection rare, and exempt the objects of the code itself.
+
+    With 10,000 sockets a full collection stops the process for a fifth of a second.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
@@ -92,7 +93,7 @@ async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:
         await serving
     except asyncio.CancelledError:
         return EXIT_FAILED
-    except Exception:  # the process ends here; its supervisor starts it again
+    except Exception:  # the process ends here; its supervisor restarts it
         log.exception("failed")
         return EXIT_FAILED
     finally:
@@ -116,7 +117,7 @@ async def _watch_loop() -> None:
 
 
 async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
-    """Await `work`, or give it up when `stop` is set first."""
+    """Await `work`, or cancel it when `stop` is set first."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.create_task(stop.wait())
     try:

@@ -1,7 +1,7 @@
-"""Settings come from the environment once, typed; every wrong one is named at once.
+"""Settings: read from the environment once, typed; every wrong one is named at once.
 
-A service's settings are a frozen `msgspec.Struct`: a field `gateway_port` is the variable `GATEWAY_PORT`.
-An empty variable counts as absent. Ranges stand in the field's `Annotated[..., msgspec.Meta(...)]`.
+A service's settings are a frozen `msgspec.Struct`: the field `gateway_port` is the variable `GATEWAY_PORT`. An empty
+variable counts as absent. Ranges stand in the field's `Annotated[..., msgspec.Meta(...)]`.
 """
 
 import os
@@ -27,15 +27,15 @@ T = TypeVar("T", bound="FromEnvironment")
 
 
 class FromEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """What `load` reads."""
+    """A struct that `load` can fill."""
 
     def problems(self) -> list[str]:
-        """What is wrong across fields; a subclass adds its own."""
+        """Return what is wrong across fields; a subclass adds its own problems."""
         return []
 
 
 class Settings(FromEnvironment, frozen=True, kw_only=True):
-    """What every service reads. Names are the contract of design.md, in upper case."""
+    """The settings of every service. The upper-case names are the contract of docs/settings.md."""
 
     amqp_url: str
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -46,6 +46,7 @@ class Settings(FromEnvironment, frozen=True, kw_only=True):
     otel_exporter_otlp_endpoint: str = ""  # such as http://collector:4318; empty: no traces
 
     def problems(self) -> list[str]:
+        """Return the wrong URLs too."""
         problems = url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
         if self.otel_exporter_otlp_endpoint:
             collector = self.otel_exporter_otlp_endpoint
@@ -54,17 +55,18 @@ class Settings(FromEnvironment, frozen=True, kw_only=True):
 
 
 class WorkerSettings(Settings, frozen=True, kw_only=True):
-    """What the services with a database read on top."""
+    """The further settings of the services with a database."""
 
     mongodb_uri: str
     mongodb_database: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "realtime"
 
     def problems(self) -> list[str]:
+        """Return a wrong database URL too."""
         return super().problems() + url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
 
 
 def url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
-    """What is wrong with a URL, without quoting it: there may be a password in it."""
+    """Return what is wrong with a URL, without quoting it: it may hold a password."""
     try:
         parts = urlsplit(url)
         if parts.scheme in schemes and parts.hostname:
@@ -75,7 +77,7 @@ def url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """The KEY=value lines of a file; none if there is no such file. Raises PermissionError."""
+    """Return the KEY=value lines of a file; none if it does not exist. Raises PermissionError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -84,9 +86,9 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath: Mapping[str, str] = _NOTHING) -> T:
-    """Read `settings` from the environment; what is not set there, from `beneath`.
+    """Read `settings` from the environment, or from `beneath` where the environment sets nothing.
 
-    Raises SettingsInvalid with a line for each wrong variable.
+    Raises SettingsInvalid with one line per wrong variable.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -102,7 +104,7 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath:
         except (msgspec.ValidationError, ValueError) as error:
             shown = "" if field.name in SECRET_FIELDS else f" (got {text!r})"
             problems.append(f"{name}: {error}{shown}")
-    # What is wrong stands there as its default, or empty, so that the checks across fields are made all the same.
+    # Wrong fields get their default, or an empty text, so that the checks across fields run in any case.
     named = {problem.partition(":")[0] for problem in problems}
     unset: dict[str, Any] = {
         field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values
@@ -115,7 +117,7 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath:
 
 
 def _convert(text: str, kind: object) -> object:
-    """One variable's text as its field's type; a list is separated by commas."""
+    """Convert one variable's text to its field's type; commas separate a list."""
     if kind is bool:
         if text.lower() in {"1", "true", "yes", "on"}:
             return True

@@ -1,4 +1,4 @@
-"""Client frames: one text frame in, a typed request out. Pure; source: protocol.md, «WebSocket».
+"""Client frames: a text frame in, a typed request out. Pure.
 
 Names are camelCase on the wire and snake_case here. Unknown fields are ignored.
 """
@@ -12,25 +12,33 @@ from shared.protocol.validation import ClientMessageId, FrameId, Id, MessageText
 
 
 class _In(msgspec.Struct, frozen=True, rename="camel"):
-    """What a client sent; fields that we do not know are passed over."""
+    """The base of client data; unknown fields are ignored."""
 
 
 class ChatroomTarget(_In, frozen=True):
+    """A room; `since` resumes after that seq."""
+
     chatroom_id: Id
     since: Seq | None = None
 
 
 class NotificationsTarget(_In, frozen=True):
+    """The user's inbox; `since` resumes after that seq."""
+
     user_id: Id | None = None
     since: Seq | None = None
 
 
 class MarketTarget(_In, frozen=True):
+    """The prices of symbols, each at most `max_rate` times per second."""
+
     symbols: Annotated[list[Symbol], msgspec.Meta(min_length=1, max_length=1000)]
     max_rate: Annotated[float, msgspec.Meta(ge=1, le=50)] = 10.0
 
 
 class CommunityTarget(_In, frozen=True):
+    """The events of a community."""
+
     community_id: Id
 
 
@@ -38,45 +46,63 @@ Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget
 
 
 class Auth(_In, frozen=True):
+    """Authenticate, and subscribe at once."""
+
     token: Annotated[str, msgspec.Meta(min_length=1)]
     subscriptions: list[msgspec.Raw] = []
 
 
 class Subscribe(_In, frozen=True):
+    """Subscribe to a target."""
+
     target: Target
 
 
 class Unsubscribe(_In, frozen=True):
+    """Unsubscribe from a target."""
+
     target: Target
 
 
 class ChatSend(_In, frozen=True):
+    """Send a message into a room."""
+
     chatroom_id: Id
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
 
 class ChatDirect(_In, frozen=True):
+    """Send a message to a user."""
+
     user_id: Id
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
 
 class ChatTyping(_In, frozen=True):
+    """Start or stop typing."""
+
     chatroom_id: Id
     is_typing: bool
 
 
 class ChatRead(_In, frozen=True):
+    """Move the read mark of a room."""
+
     chatroom_id: Id
     seq: Seq
 
 
 class PresenceGet(_In, frozen=True):
+    """Get the presence of users."""
+
     user_ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)]
 
 
 class Ping(_In, frozen=True):
+    """Ask for a pong."""
+
     pass
 
 
@@ -84,7 +110,7 @@ Request = Auth | Subscribe | Unsubscribe | ChatSend | ChatDirect | ChatTyping | 
 
 
 class Incoming(msgspec.Struct, frozen=True):
-    """One client frame, understood. `name` is its `type` as sent."""
+    """One client frame, decoded. `name` is its `type` as sent."""
 
     name: str
     request: Request
@@ -92,7 +118,7 @@ class Incoming(msgspec.Struct, frozen=True):
 
 
 class FrameRefused(Refusal):
-    """A frame that is not taken; `name` and `id` are those of the frame as far as they could be read."""
+    """The refusal of a frame; `name` and `id` are the frame's, as far as they could be read."""
 
     def __init__(self, refusal: Refusal, name: str | None = None, id: FrameId | None = None) -> None:
         super().__init__(refusal.code, refusal.message, details=refusal.details, retry_after_ms=refusal.retry_after_ms)
@@ -142,7 +168,7 @@ def parse(text: str | bytes) -> Incoming:
         if wrap := _SUBSCRIPTIONS.get(header.type):
             return Incoming(header.type, wrap(_parse_target(text, header.channel)), header.id)
         if (decoder := _REQUESTS.get(header.type)) is None:
-            raise Refusal(ErrorCode.UNKNOWN_TYPE, f"type: {header.type[:64]!r} is not known")
+            raise Refusal(ErrorCode.UNKNOWN_TYPE, f"type: {header.type[:64]!r} is unknown")
         return Incoming(header.type, decode(text, decoder), header.id)
     except Refusal as refusal:
         raise FrameRefused(refusal, header.type, header.id) from refusal
@@ -156,7 +182,7 @@ def parse_subscription(entry: msgspec.Raw) -> Incoming:
         raise FrameRefused(refusal, "subscribe") from refusal
     try:
         if header.type not in (None, "subscribe"):
-            raise Refusal.invalid("type", "an entry of subscriptions is a subscribe frame")
+            raise Refusal.invalid("type", "must be subscribe in an entry of subscriptions")
         return Incoming("subscribe", Subscribe(_parse_target(bytes(entry), header.channel)), header.id)
     except Refusal as refusal:
         raise FrameRefused(refusal, "subscribe", header.id) from refusal
@@ -184,7 +210,7 @@ def _parse_header(text: str | bytes) -> _Header:
 
 
 def _id_of(text: str | bytes) -> FrameId | None:
-    """The id of what is no frame for another reason, so that its sender knows what is answered."""
+    """Return the id of a frame that is malformed otherwise, so that its sender can match the error."""
     try:
         return decode(text, _id_alone).id
     except (Malformed, Refusal):
@@ -201,7 +227,7 @@ def _parse_target(text: str | bytes, channel: object) -> Target:
 
 
 def channel_name(target: Target) -> str:
-    """The `channel` word of a target, as clients write it."""
+    """Return a target's `channel` as clients write it."""
     match target:
         case ChatroomTarget():
             return "chatroom"

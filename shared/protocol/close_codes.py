@@ -1,10 +1,10 @@
-"""Close codes of `/v1/live`. Pure; source: protocol.md, «Close code»."""
+"""Close codes of `/v1/live`. Pure."""
 
 from enum import IntEnum
 
 
 class CloseCode(IntEnum):
-    """Tell the client why the server closes a socket, and so what the client should do."""
+    """The reason why the server closes a socket, and so what the client should do."""
 
     GOING_AWAY = 1001
     UNSUPPORTED = 1003

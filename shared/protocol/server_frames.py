@@ -1,6 +1,6 @@
-"""Server frames: the `type` of each, and the struct of its `data`. Pure; source: protocol.md, «WebSocket».
+"""Server frames: the `type` of each, and the struct of its `data`. Pure.
 
-`docs/asyncapi.json` is generated from `SERVER_FRAMES`; the docstring of a struct describes its frame there.
+`docs/asyncapi.json` is generated from `SERVER_FRAMES`; a struct's docstring describes its frame there.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from shared.times import now_ms, to_iso
 
 
 class UserProfile(WireStruct, frozen=True, kw_only=True):
-    """How a person is shown beside a message; from the token's claims or the last `user.updated`."""
+    """How a person is shown beside a message: the token's claims, or the last `user.updated`."""
 
     first_name: str = ""
     last_name: str = ""
@@ -25,7 +25,7 @@ class UserProfile(WireStruct, frozen=True, kw_only=True):
 
 
 class AuthOkData(WireStruct, frozen=True, kw_only=True):
-    """The socket is the user's now. The two intervals are in milliseconds."""
+    """The socket belongs to the user now. The two intervals are in milliseconds."""
 
     user_id: str
     session_id: str
@@ -48,7 +48,7 @@ class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
 
 
 class NotificationsSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`seq` is the last of the inbox; `recovered` is False when what was missed is not replayed."""
+    """`seq` is the inbox's last; `recovered` is False when the missed entries are not replayed."""
 
     channel: Literal["notifications"] = "notifications"
     user_id: str
@@ -58,7 +58,7 @@ class NotificationsSubscribedData(WireStruct, frozen=True, kw_only=True):
 
 
 class MarketSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """Of each of `symbols` the latest price follows at once."""
+    """The latest price of each of `symbols` follows at once."""
 
     channel: Literal["market"] = "market"
     symbols: list[str]
@@ -66,7 +66,7 @@ class MarketSubscribedData(WireStruct, frozen=True, kw_only=True):
 
 
 class CommunitySubscribedData(WireStruct, frozen=True, kw_only=True):
-    """Its events follow as they come."""
+    """The community's events follow as they happen."""
 
     channel: Literal["community"] = "community"
     community_id: str
@@ -96,10 +96,10 @@ class ChatMessageData(WireStruct, frozen=True, kw_only=True):
 
 
 class PriceData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
-    """`change` and `changePercent` are against the close of the previous UTC day, or the first price seen.
+    """`change` and `changePercent` compare with the close of the previous UTC day, or the first price seen.
 
-    `volume` is that of the UTC day so far. `stale` is True once when the source has fallen silent, and False once when
-    the price moves again.
+    `volume` is that of the UTC day so far. `stale` is True once when the source falls silent, and False once when the
+    price moves again.
     """
 
     symbol: str
@@ -115,13 +115,13 @@ class PriceData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class PongData(WireStruct, frozen=True, kw_only=True):
-    """The server lives."""
+    """The answer to a ping."""
 
     server_time: Time
 
 
 class ErrorData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
-    """What went wrong with `request`. The socket stays open, unless a close code follows."""
+    """The failure of `request`. The socket stays open, unless a close code follows."""
 
     code: Annotated[str, one_of(*ErrorCode)]
     message: str
@@ -135,7 +135,7 @@ class ErrorData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ReadMark(WireStruct, frozen=True, kw_only=True):
-    """How far a user has read."""
+    """A user's read mark in a room."""
 
     chatroom_id: str
     user_id: str
@@ -143,7 +143,7 @@ class ReadMark(WireStruct, frozen=True, kw_only=True):
 
 
 class TypingMark(WireStruct, frozen=True, kw_only=True):
-    """Who types, or no longer does."""
+    """A user started or stopped typing."""
 
     chatroom_id: str
     user_id: str
@@ -151,7 +151,7 @@ class TypingMark(WireStruct, frozen=True, kw_only=True):
 
 
 class PresenceView(WireStruct, frozen=True, kw_only=True):
-    """Whether a user is online. `last_seen_at`: when they last went offline; null for who never did."""
+    """A user's presence. `last_seen_at` is when they last went offline; null if they never did."""
 
     user_id: str
     status: OnlineStatus
@@ -159,13 +159,13 @@ class PresenceView(WireStruct, frozen=True, kw_only=True):
 
 
 class PresenceState(WireStruct, frozen=True, kw_only=True):
-    """In the order asked."""
+    """The presence of users, in the order of the request."""
 
     users: tuple[PresenceView, ...]
 
 
 class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """Nothing more comes from what these name."""
+    """The subscription to this target has ended."""
 
     channel: Annotated[str, one_of("chatroom", "notifications", "market", "community")]
     chatroom_id: str | None = None
@@ -175,7 +175,7 @@ class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class MemberJoinedData(WireStruct, frozen=True, kw_only=True):
-    """A user has become a member of a room that the socket is subscribed to."""
+    """A user became a member of a room that the socket is subscribed to."""
 
     chatroom_id: str
     user_id: str
@@ -184,7 +184,7 @@ class MemberJoinedData(WireStruct, frozen=True, kw_only=True):
 
 
 class MemberLeftData(WireStruct, frozen=True, kw_only=True):
-    """A user has left, or was removed from, a room that the socket is subscribed to."""
+    """A user left, or was removed from, a room that the socket is subscribed to."""
 
     chatroom_id: str
     user_id: str
@@ -192,7 +192,7 @@ class MemberLeftData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomUpdatedData(WireStruct, frozen=True, kw_only=True):
-    """A room that the socket is subscribed to was changed."""
+    """A room that the socket is subscribed to changed."""
 
     chatroom_id: str
     name: str
@@ -201,13 +201,13 @@ class ChatroomUpdatedData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomDeletedData(WireStruct, frozen=True, kw_only=True):
-    """A room is gone, and so is the subscription to it."""
+    """A room was deleted, and with it the subscription."""
 
     chatroom_id: str
 
 
 class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A member of a room that the socket is subscribed to came online, or went offline."""
+    """A member of a room that the socket is subscribed to came online or went offline."""
 
     user_id: str
     status: OnlineStatus
@@ -215,16 +215,16 @@ class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DrainData(WireStruct, frozen=True, kw_only=True):
-    """The server is leaving: connect again after so many milliseconds, and resume."""
+    """The server is stopping: reconnect after this many milliseconds, and resume."""
 
     reconnect_after_ms: int
 
 
-# What internal services tell; it is passed on as it came, and may have more than these ------------------------------
+# Events of internal services, passed on unchanged; they may have further fields -------------------------------------
 
 
 class NotificationData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A notification. `seq` counts the user's inbox; one that went to all has none."""
+    """A notification. `seq` counts the user's inbox; a notification to everybody has none."""
 
     id: str
     created_at: Time
@@ -253,7 +253,7 @@ class TradeCreatedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class SessionStartedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A live session has begun."""
+    """A live session began."""
 
     session_id: str | None = None
     title: str | None = None
@@ -262,7 +262,7 @@ class SessionStartedData(WireStruct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class SessionEndedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A live session is over."""
+    """A live session ended."""
 
     session_id: str | None = None
     ended_at: Time | None = None
@@ -299,7 +299,7 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "server:drain": (DrainData,),
 }
 
-# Frames whose data an internal service has the last word on: it may have fields beyond those above.
+# Frames whose data an internal service defines: it may have fields beyond those above.
 PASSED_ON = frozenset({"notification:new", "post:created", "trade:created", "session:started", "session:ended"})
 
 
@@ -307,14 +307,14 @@ PASSED_ON = frozenset({"notification:new", "post:created", "trade:created", "ses
 
 
 def frame(type_: str, data: Any, id: FrameId | None = None) -> bytes:
-    """A server frame as JSON: `type`, `data`, and the `id` of the frame that it answers."""
+    """Return a server frame as JSON: `type`, `data`, and the `id` of the frame that it answers."""
     if id is None:
         return to_json({"type": type_, "data": data})
     return to_json({"type": type_, "id": id, "data": data})
 
 
 def error_frame(refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> bytes:
-    """An `error` frame."""
+    """Return an `error` frame."""
     data = ErrorData(
         code=refusal.code,
         message=refusal.message,
@@ -327,5 +327,5 @@ def error_frame(refusal: Refusal, request: str | None = None, id: FrameId | None
 
 
 def pong_frame(id: FrameId | None) -> bytes:
-    """The answer to `ping`."""
+    """Return the answer to `ping`."""
     return frame("pong", PongData(server_time=to_iso(now_ms())), id)

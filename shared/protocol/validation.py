@@ -1,4 +1,4 @@
-"""JSON in, typed struct out, or a Refusal that names the field and the reason. Also the field types all edges share."""
+"""JSON in, a typed struct out, or a Refusal that names the field and the reason. Also the shared field types."""
 
 import re
 from typing import Annotated, Any, TypeVar
@@ -9,11 +9,11 @@ from shared.errors import Detail, ErrorCode, Malformed, Refusal
 
 T = TypeVar("T")
 
-# What an id may look like wherever one comes in: enough for our own, and for the subjects of other token issuers.
-# No white space, comma (lists of ids), slash (paths) or tab (delivery lines).
+# The syntax of ids at every edge: enough for ours and for the subjects of other token issuers. No white space, comma
+# (lists of ids), slash (paths) or tab (delivery lines).
 ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
 
-# What may be the name of a symbol: no white space, comma (lists of symbols) or control character either.
+# The syntax of symbols: no white space, comma (lists of symbols) or control character either.
 SYMBOL_PATTERN = r"^[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z"
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
@@ -21,15 +21,15 @@ Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
 MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", description="not blank")]
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # whatever JSON can echo
+FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # anything that JSON can echo
 
 
 def one_of(*words: str) -> msgspec.Meta:
-    """Marks a text that we write, for the API documents alone: it is one of these."""
+    """Return the list of values that a text of ours may have, for the API documents only."""
     return msgspec.Meta(extra_json_schema={"enum": list(words)})
 
 
-# What goes out: it is not checked, but described.
+# Outgoing fields are described, not checked.
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]  # UTC, milliseconds, Z
 OnlineStatus = Annotated[str, one_of("online", "offline")]
 
@@ -43,7 +43,7 @@ _PLAIN_REASONS = {
 
 
 def detail_of(error: msgspec.ValidationError) -> Detail:
-    """The field (a path such as `symbols[2]`; `` for the whole) and the reason that msgspec's message carries."""
+    """Return the field (a path such as `symbols[2]`, or `` for the whole) and the reason in msgspec's message."""
     text = str(error)
     path = ""
     if match := _AT_PATH.match(text):
@@ -54,16 +54,16 @@ def detail_of(error: msgspec.ValidationError) -> Detail:
 
 
 def refusal_of(error: msgspec.ValidationError) -> Refusal:
-    """A VALIDATION refusal with the one detail."""
+    """Return a VALIDATION refusal with one detail."""
     detail = detail_of(error)
     message = f"{detail.field}: {detail.reason}" if detail.field else detail.reason
     return Refusal(ErrorCode.VALIDATION, message, details=[detail])
 
 
 def decode(body: bytes | str, decoder: "msgspec.json.Decoder[T]") -> T:
-    """Decode JSON. Raises Malformed if it is no JSON at all, Refusal (VALIDATION) if a field is wrong.
+    """Decode JSON. Raises Malformed for text that is not JSON, Refusal (VALIDATION) for a wrong field.
 
-    msgspec on hostile input raises three kinds of error that are not a ValidationError; all are caught here.
+    On hostile input msgspec raises three kinds of error besides ValidationError; all are caught here.
     """
     try:
         return decoder.decode(body)
@@ -76,7 +76,7 @@ def decode(body: bytes | str, decoder: "msgspec.json.Decoder[T]") -> T:
 
 
 def convert(value: Any, kind: type[T]) -> T:
-    """Check values that came in as text (a query string); numbers are read from it. Raises Refusal."""
+    """Check values that arrived as text (a query string), numbers among them. Raises Refusal."""
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:

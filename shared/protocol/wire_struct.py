@@ -1,7 +1,7 @@
-"""Base of every record that crosses the wire. Pure."""
+"""The base of every record on the wire. Pure."""
 
 import msgspec
 
 
 class WireStruct(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Immutable record: camelCase names on the wire, snake_case here; unknown fields are ignored."""
+    """An immutable record: camelCase on the wire, snake_case here; unknown fields are ignored."""

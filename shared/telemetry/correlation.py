@@ -1,8 +1,7 @@
-"""Which request a log line belongs to: one id from the gateway through the broker to the worker and back.
+"""The request id of a log line: one id from the gateway through the broker to the worker and back.
 
-A command is known by its own id (that of a message is the message's). What a REST call asks carries the call's id on
-top, which is the `X-Request-Id` of the answer. `shared.telemetry.logs` adds
-it to every line that is written within `request`.
+A command has its own id (that of a message is the message's). A command of a REST call carries the call's id too, which
+is the `X-Request-Id` of the answer. `shared.telemetry.logs` adds the id to every line that is logged within `request`.
 """
 
 import re
@@ -17,18 +16,18 @@ _current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def current() -> str | None:
-    """The request that is worked on here; None outside of one."""
+    """Return the id of the current request, or None outside of one."""
     return _current.get()
 
 
 def choose(given: str | None) -> str:
-    """The id that a client has chosen, if it is one that a log and a header can carry; else a new one."""
+    """Return the client's id if a log and a header can carry it, else a new one."""
     return given if given is not None and _WELL_FORMED.fullmatch(given) else new_id(Prefix.REQUEST)
 
 
 @contextmanager
 def request(request_id: str) -> Iterator[None]:
-    """Work on a request, in this task and those that it starts."""
+    """Work on a request, in this task and in those that it starts."""
     token = _current.set(request_id)
     try:
         yield

@@ -1,8 +1,8 @@
-"""OpenTelemetry traces, where they are asked for: the way of a request through gateway, worker and database.
+"""OpenTelemetry traces, if enabled: the path of a request through gateway, worker and database.
 
-Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set; what is needed then comes with `pip install '.[tracing]'`. While off
-nothing of OpenTelemetry is imported, and every call here returns at once. A command carries the context of the span
-that asks it, as a W3C traceparent (https://www.w3.org/TR/trace-context/).
+Tracing is off unless OTEL_EXPORTER_OTLP_ENDPOINT is set; it needs `pip install '.[tracing]'`. While it is off, nothing
+of OpenTelemetry is imported and every call here returns at once. A command carries the context of its caller's span as
+a W3C traceparent (https://www.w3.org/TR/trace-context/).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,26 +23,26 @@ _OFF: AbstractContextManager[None] = nullcontext()
 
 
 class PendingSpan(NamedTuple):
-    """The span of a command that is on its way; `trace` goes with it."""
+    """The span of a command in flight; `trace` travels with the command."""
 
     span: "Span"
     trace: str
 
     def end(self, outcome: str) -> None:
-        """The reply has come, or none will."""
+        """End the span with the outcome of the command."""
         self.span.set_attribute("outcome", outcome)
         self.span.end()
 
 
 def export_to(endpoint: str, service: str, node_id: str) -> None:
-    """Send spans to a collector by OTLP over HTTP from now on. Raises ImportError when OpenTelemetry is not there."""
+    """Send spans to a collector by OTLP over HTTP from now on. Raises ImportError without OpenTelemetry."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({"service.name": service, "service.instance.id": node_id})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # a collector that is away delays no exit
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # an unreachable collector delays no exit
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
     turn_on(provider)
 
@@ -54,7 +54,7 @@ def turn_on(provider: "TracerProvider") -> None:
 
 
 def turn_off() -> None:
-    """Make no spans any more; send what has been made, for 2 s at most. Blocks."""
+    """Stop making spans, and send those that were made, for 2 s at most. Blocks."""
     global is_on, _provider, _tracer
     provider, is_on, _provider, _tracer = _provider, False, None, None
     if provider is not None:
@@ -62,7 +62,7 @@ def turn_off() -> None:
 
 
 def span(name: str, parent: str | None = None) -> AbstractContextManager[None]:
-    """A span around a block: within the one that is current, or continuing the trace of a command."""
+    """Return a span around a block: within the current span, or continuing the trace of a command."""
     if _tracer is None:
         return _OFF
     return _current_span(_tracer, name, parent)
@@ -75,7 +75,7 @@ def _current_span(tracer: "Tracer", name: str, parent: str | None) -> Iterator[N
 
 
 def ask(name: str) -> PendingSpan | None:
-    """The span of a command about to be sent; None while off."""
+    """Return the span of a command about to be sent; None while tracing is off."""
     if _tracer is None:
         return None
     from opentelemetry.trace import SpanKind, format_span_id, format_trace_id
@@ -87,7 +87,7 @@ def ask(name: str) -> PendingSpan | None:
 
 
 def within(name: str) -> "Span | None":
-    """A span of something that is part of the current one, to be ended by the caller; None while off or outside."""
+    """Return a span inside the current one, which the caller ends; None while off or outside a span."""
     if _tracer is None:
         return None
     from opentelemetry.trace import SpanKind, get_current_span
@@ -98,9 +98,9 @@ def within(name: str) -> "Span | None":
 
 
 def batch(name: str, commands: Iterable[tuple[str, str | None]]) -> AbstractContextManager[None]:
-    """A span around work done for several commands at once, given by name and trace.
+    """Return a span around work for several commands at once, given by name and trace.
 
-    Each traced command gets a span of its own in its trace. The work is part of the first one; the others link to it.
+    Each traced command gets a span in its own trace. The work belongs to the first one; the others link to it.
     """
     if _tracer is None:
         return _OFF

@@ -24,6 +24,7 @@ from shared.mongo import Mongo
 from shared.times import now_ms
 from tests.bench.plans import Stores, calls_not_made, explained, fill
 from tests.support.infrastructure import Database
+from tests.support.publishing import PublisherStub
 
 ROOM = "room_history"
 LIMIT = 50
@@ -31,7 +32,7 @@ RATIO_MAX = 3.0
 DATABASE = "history"
 
 
-class NoBus:
+class NoBus(PublisherStub):
     """Reads need no bus."""
 
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":

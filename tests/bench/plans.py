@@ -15,10 +15,11 @@ from typing import Any
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from chat_service.member_store import MemberStore
 from chat_service.messages import Message
 from chat_service.node_store import NodeStore
 from chat_service.presence_store import PresenceRecord, PresenceStore
-from chat_service.profile_store import ProfileStore, Stored
+from chat_service.profile_store import ProfileStore, StoredProfile
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.store import RoomStore
 from chat_service.write_behind import Post
@@ -227,27 +228,29 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
 
     yield Call("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
     yield Call("alive", lambda: nodes.alive(NOW_MS))
-    yield Call("forget", lambda: nodes.forget("chat_0"), note="replica")
-    yield Call("put", lambda: profiles.put("user_1", Stored(first_name="Ann")))
+    yield Call("release", lambda: nodes.release("chat_0"))
+    yield Call("put", lambda: profiles.put("user_1", StoredProfile(first_name="Ann")))
     yield Call("profiles", lambda: profiles.profiles(users))
 
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
     return PresenceRecord(
-        user_id=user_id, is_online=is_online, told_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
+        user_id=user_id, is_online=is_online, announced_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
     )
 
 
 def calls_not_made(made: list[Call]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
-    stores = (RoomStore, PresenceStore, NodeStore, ProfileStore)
+    stores = (RoomStore, MemberStore, PresenceStore, NodeStore, ProfileStore)
     methods = {
         name
         for store in stores
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    return methods - {call.name for call in made}
+    # Made by calls of the other stores; or once, when an older version's database is taken over.
+    within = {"count", "mark_users", "memberships_of", "purge_members", "add_missing_terms"}
+    return methods - {call.name for call in made} - within
 
 
 async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[Plan], list[Call]]:

@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
-import { RealtimeClient } from '../../gateway/web/realtime.js';
+import { RealtimeClient } from '../../gateway/client/javascript/realtime.js';
 
 const PUBLISHED_URL = 'ws://api.yourdomain.com/v1/live';
 const PUBLISHED_EVENTS = ['auth:ok', 'subscribed', 'chat:message', 'error'];

@@ -1,7 +1,7 @@
 // Our client, used as the published usage has it, to the letter: nothing waits for the connection, no promise is looked
 // at. Prints what its handlers get, and ends when it has had one of each kind.
 
-import { RealtimeClient } from '../../gateway/web/realtime.js';
+import { RealtimeClient } from '../../gateway/client/javascript/realtime.js';
 
 const { GATEWAY_WS_URL, TOKEN, USER_ID, ROOM_ID } = process.env;
 const awaited = new Set(['chat:message', 'market:price', 'notification:new']);

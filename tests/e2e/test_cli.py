@@ -122,7 +122,7 @@ async def test_dead_letters_are_listed_stay_and_are_replayed(system: LocalSystem
     (letter,) = await until_async(ours, bool, 20.0)
     assert (letter["queue"], letter["reason"]) == (
         "notifier.events",
-        "audience: is missing, and quiz.opened has none of its own",
+        "audience: is missing, and quiz.opened has no default",
     )
     assert await ours() == [letter]  # to look at it does not take it away
     code, out, _ = run(system, "dead", "replay", "--number", str(letter["number"]))

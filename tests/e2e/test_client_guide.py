@@ -17,7 +17,7 @@ from tests.support.tokens import mint
 PROJECT = Path(__file__).parents[2]
 GUIDE = PROJECT / "docs" / "client-guide.md"
 ADDRESS = "127.0.0.1:8080"
-WEB = (PROJECT / "gateway" / "web").as_uri()
+WEB = (PROJECT / "gateway" / "client" / "javascript").as_uri()
 TIMEOUT_S = 60.0
 AT_ONCE = 2
 

@@ -69,7 +69,7 @@ async def test_the_tour_of_the_readme_works_line_by_line(system: LocalSystem, tm
 
     titles = await until_async(inbox, lambda titles: len(titles) >= 2, 20.0)
     assert set(titles) == {"New Comment", "EUR/USD above 0.5"}
-    await until_async(dead, lambda shown: "audience: is missing, and quiz.opened has none of its own" in shown, 20.0)
+    await until_async(dead, lambda shown: "audience: is missing, and quiz.opened has no default" in shown, 20.0)
 
 
 async def test_python_and_shell_of_the_events_guide_reach_the_user(system: LocalSystem, tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ async def test_without_the_database_the_workers_say_so(system: LocalSystem, infr
     try:
         found = await wait_for(system, "CHAT_SERVICE", "database", "lease")
         assert found["lease"] == "lease: not renewed in time"
-        assert (await wait_for(system, "NOTIFIER", "database"))["database"].startswith("database: the database is away")
+        assert (await wait_for(system, "NOTIFIER", "database"))["database"].startswith(
+            "database: the database is unavailable"
+        )
         assert (await wait_for(system, "MARKET_FEED", "database"))["database"].startswith("database: ")
         metrics = (await admin(system, "NOTIFIER", "/metrics"))[1]
         assert 'ready{check="database"} 0.0' in metrics

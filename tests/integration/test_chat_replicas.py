@@ -1,4 +1,4 @@
-"""Two chat_service replicas: partitions shared and handed over live, one rate a user, profiles known to both."""
+"""Two chat_service replicas: live handover of partitions, one rate limit per user, profiles known to both."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ SETTLE_TIMEOUT_S = 15.0
 
 @pytest.fixture
 def logged() -> Iterator[list[EventDict]]:
-    """What is logged meanwhile: `partitions_assigned` tells who consumes what."""
+    """Collect log events; `partitions_assigned` shows who consumes what."""
     with structlog.testing.capture_logs() as entries:
         yield entries
 
@@ -34,7 +34,7 @@ def logged() -> Iterator[list[EventDict]]:
 async def two(
     amqp_url: str, mongodb_uri: str, database_name: str, logged: list[EventDict]
 ) -> AsyncIterator[tuple[str, str]]:
-    """Two gateways, and two replicas that have shared out the partitions."""
+    """Two gateways, and two replicas that share the partitions."""
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         chat_service(amqp_url, mongodb_uri, database_name),
@@ -50,13 +50,13 @@ def assignments(logged: list[EventDict]) -> list[set[int]]:
 
 
 def are_shared_by_two(logged: list[EventDict]) -> bool:
-    """Whether the last two assignments are two shares of the whole."""
+    """Return whether the last two assignments are two shares of the whole."""
     last = assignments(logged)[-2:]
     return len(last) == 2 and all(last) and not last[0] & last[1] and len(last[0] | last[1]) == PARTITIONS
 
 
 async def rooms_apart(url: str, logged: list[EventDict]) -> list[str]:
-    """Rooms of which either replica has some."""
+    """Return rooms of which either replica owns some."""
     rooms: list[str] = []
     caller = Caller(url, "operator")
     first, second = assignments(logged)[-2:]
@@ -68,7 +68,7 @@ async def rooms_apart(url: str, logged: list[EventDict]) -> list[str]:
     return rooms
 
 
-async def test_replicas_share_the_partitions_and_the_last_one_has_all(
+async def test_replicas_share_partitions_and_last_one_has_all(
     amqp_url: str, mongodb_uri: str, database_name: str, logged: list[EventDict]
 ) -> None:
     async with chat_service(amqp_url, mongodb_uri, database_name):
@@ -96,11 +96,11 @@ class Talker:
             await asyncio.sleep(0.02)  # the rate of the load
 
     async def acks(self) -> list[Frame]:
-        """The answers to all that was sent; they come in any order, as the rooms' partitions are done."""
+        """Return the answers to all sends; they arrive in any order, because rooms have different partitions."""
         return [await self.client.take(lambda frame: "id" in frame) for _ in range(self.sent)]
 
 
-async def test_nothing_is_lost_repeated_or_reordered_while_replicas_come_and_go(
+async def test_messages_survive_replica_changes(
     amqp_url: str, mongodb_uri: str, database_name: str, logged: list[EventDict]
 ) -> None:
     limits = {"rate_limit_messages_per_minute": 100_000}
@@ -149,7 +149,7 @@ async def test_nothing_is_lost_repeated_or_reordered_while_replicas_come_and_go(
             assert [message["id"] for message in reversed(history)] == [message["messageId"] for message in here[-100:]]
 
 
-async def test_rate_is_exact_over_rooms_of_different_replicas(two: tuple[str, str], logged: list[EventDict]) -> None:
+async def test_rate_limit_is_exact_across_replicas(two: tuple[str, str], logged: list[EventDict]) -> None:
     rooms = await rooms_apart(two[0], logged)
     async with (
         await LiveClient.as_user(two[0], "ann") as here,
@@ -169,9 +169,7 @@ async def test_rate_is_exact_over_rooms_of_different_replicas(two: tuple[str, st
         assert (await ben.ask("chat:send", chatroomId=rooms[0], message="x"))["type"] == "chat:ack"
 
 
-async def test_resent_messages_do_not_count_against_the_rate_on_either_replica(
-    two: tuple[str, str], logged: list[EventDict]
-) -> None:
+async def test_resent_messages_do_not_count_against_rate(two: tuple[str, str], logged: list[EventDict]) -> None:
     rooms = await rooms_apart(two[0], logged)
     async with await LiveClient.as_user(two[0], "ann") as ann:
         for number in range(150):
@@ -179,7 +177,7 @@ async def test_resent_messages_do_not_count_against_the_rate_on_either_replica(
             assert (await ann.ask("chat:send", **fields))["type"] == "chat:ack"
 
 
-async def test_profile_change_is_seen_in_rooms_of_both_replicas(
+async def test_profile_change_reaches_both_replicas(
     amqp_url: str, two: tuple[str, str], logged: list[EventDict]
 ) -> None:
     rooms = await rooms_apart(two[0], logged)
@@ -203,7 +201,7 @@ async def test_profile_change_is_seen_in_rooms_of_both_replicas(
 
 
 async def said_as(client: LiveClient, room: str) -> str:
-    """The first name under which the room sees the client's next message."""
+    """Return the first name shown with the client's next message."""
     ack = await client.ask("chat:send", chatroomId=room, message="x")
     assert ack["type"] == "chat:ack", ack
     message = await client.take(lambda frame: frame["data"].get("messageId") == ack["data"]["messageId"])

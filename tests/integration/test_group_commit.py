@@ -1,6 +1,6 @@
 """A partition on the real database, under random commands, crashes between any two steps, and a second writer.
 
-The bus stands at its seam, `Publisher`: what is delivered and answered is kept, and a fault can strike there as well.
+The bus is replaced at its seam, `Publisher`, which records deliveries and replies; a fault can strike there as well.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from chat_service.partition import Partition
 from chat_service.presence_store import PresenceStore
 from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
-from chat_service.rate_limit import Rates
+from chat_service.rate_limit import RateLimiter
 from chat_service.rate_window import SlidingWindow
 from chat_service.repair import repair
 from chat_service.rooms import Member, Room
@@ -50,6 +50,7 @@ from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile
+from tests.support.publishing import PublisherStub
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1
@@ -65,7 +66,7 @@ _examples = itertools.count(1)
 
 @dataclass(frozen=True)
 class Act:
-    """A command to be: `what` on `room` by or on `user`. `is_hasty`: its deadline passes before a redelivery."""
+    """A future command: `what` on `room` by or on `user`. `is_hasty`: its deadline passes before a redelivery."""
 
     what: str
     room: int
@@ -76,10 +77,10 @@ class Act:
 
 @dataclass(frozen=True)
 class Turn:
-    """A batch. `fails_at`: the step at which its replica fails; past the last step: after it, before the acks.
+    """A batch. `fails_at`: the step at which its replica fails; beyond the last step, it fails before the acks.
 
-    `dies`: with all of its memory; else the same partition is given the lines again. `again`: the acks were lost.
-    `replica`, and `both` of them at once, matter where there are two.
+    `dies`: the replica loses its memory; otherwise the same partition gets the lines again. `again`: the acks are lost.
+    `replica`, and `both` of them at once, matter in tests with two.
     """
 
     acts: tuple[Act, ...]
@@ -120,8 +121,8 @@ plans = st.lists(turns, min_size=2, max_size=7)
 # The seams where it happens -------------------------------------------------------------------------------------------
 
 
-class Crash(Exception):
-    """The process, or what it needs, is gone at this step."""
+class CommitCrash(Exception):
+    """The process, or a dependency, is gone at this step."""
 
 
 class Fuse:
@@ -143,15 +144,15 @@ class Fuse:
         self._left -= 1
         if self._left < 0:
             self._left = None
-            raise Crash
+            raise CommitCrash
 
     async def around(self, write: Callable[[Sequence[T]], Awaitable[None]], what: Sequence[T]) -> None:
-        """A write that may not be begun, be half done, or be done and not known to be."""
+        """Write, with a failure before, halfway or after."""
         self.step()
         half = len(what) // 2
         try:
             self.step()
-        except Crash:
+        except CommitCrash:
             await write(what[:half])
             raise
         await write(what)
@@ -159,7 +160,7 @@ class Fuse:
 
 
 class FaultyRooms(RoomStore):
-    """The real store, with a fault between its writes."""
+    """The real store, with faults between its writes."""
 
     def __init__(self, database: Database, fuse: Fuse) -> None:
         super().__init__(database)
@@ -188,7 +189,7 @@ class FaultyRooms(RoomStore):
 
 
 class FreezingRooms(RoomStore):
-    """The real store of a process that freezes behind the look at its lease, before it writes memberships."""
+    """The real store of a process that freezes after its lease check, before it writes memberships."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -211,8 +212,8 @@ class FaultyPresence(PresenceStore):
         await self._fuse.around(super().mark_new_members, list(members))
 
 
-class Recorder:
-    """The bus as a partition sees it: keeps what leaves. A delivery may have left although its confirm fails."""
+class Recorder(PublisherStub):
+    """The bus as a partition sees it. A delivery may have left although its confirm fails."""
 
     def __init__(self, fuse: Fuse) -> None:
         self._fuse = fuse
@@ -226,7 +227,7 @@ class Recorder:
         self.deliveries.append(delivery)
         try:
             self._fuse.step()
-        except Crash as error:
+        except CommitCrash as error:
             confirm.set_exception(error)
         else:
             confirm.set_result(None)
@@ -241,7 +242,7 @@ class Recorder:
 
 
 @dataclass
-class World:
+class PartitionWorld:
     """Two rooms of one example, their queue, and the replicas that write them."""
 
     database: Database
@@ -263,14 +264,14 @@ class World:
         rooms: RoomStore | None = None,
         is_current: Callable[[], bool] = lambda: True,
     ) -> Partition:
-        """The partition of a replica that has just started; or another one of a replica, with its `inserts`."""
-        rates = Rates(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
+        """Return the partition of a fresh replica, or another one of a replica with its `inserts`."""
+        rates = RateLimiter(SlidingWindow(10_000), Bus("amqp://nobody.invalid", "node"), "node", lambda: self.now_ms)
         rooms = rooms or FaultyRooms(self.database, self.fuse)
         return Partition(
             0,
             rooms,
             FaultyPresence(self.database, self.fuse),
-            Profiles(ProfileStore(self.database), "node"),
+            Profiles(ProfileStore(self.database), "node", lambda: self.now_ms),
             rates,
             self.bus,
             inserts or GroupInsert(rooms),
@@ -328,13 +329,13 @@ class World:
                 raise AssertionError(act.what)
 
     async def handle(self, partition: Partition, lines: list[Line], fails_at: int | None = None) -> bool:
-        """Give a batch to a partition; returns whether it may be acknowledged. If not, the lines come again."""
+        """Handle a batch, and return whether it may be acknowledged. Otherwise its lines are redelivered."""
         self.now_ms += TICK_MS
         self.fuse.arm(fails_at)
         try:
             await partition.handle(lines)
             failed = self.fuse.is_armed
-        except Crash:
+        except CommitCrash:
             failed = True
         finally:
             self.fuse.arm(None)
@@ -345,14 +346,14 @@ class World:
         return not failed
 
     async def check_logs(self) -> dict[str, list[Message]]:
-        """At any moment each log on disk is 1, 2, 3, …"""
+        """Check that each log on disk is 1, 2, 3, … at this moment."""
         logs = {room: await self.store.messages_between(room, 0, 2**31) for room in self.rooms}
         for log in logs.values():
             assert [message.seq for message in log] == list(range(1, len(log) + 1))
         return logs
 
     async def check(self) -> dict[str, list[Message]]:
-        """When every line has been acknowledged: logs, acks, deliveries, counts. Returns the logs."""
+        """Check logs, acks, deliveries and counts after the last acknowledgement. Returns the logs."""
         logs = await self.check_logs()
         stored = {message.id: message for log in logs.values() for message in log}
         assert len(stored) == sum(map(len, logs.values()))
@@ -418,9 +419,9 @@ bounded = settings(
 
 @bounded
 @given(plan=plans)
-async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Database, plan: list[Turn]) -> None:
-    """One owner after another, as the broker's single active consumer has it: the log is in the queue's order."""
-    world = World(database)
+async def test_crash_at_any_step_keeps_log_consistent(database: Database, plan: list[Turn]) -> None:
+    """One owner follows another, as with single active consumer: the log has the queue's order."""
+    world = PartitionWorld(database)
     partition = world.partition()
     unacknowledged: list[Line] = []
     for turn in [Turn(CREATE_BOTH), *plan]:
@@ -428,7 +429,7 @@ async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Da
         done = await world.handle(partition, lines, turn.fails_at)
         if not done and turn.dies:
             partition = world.partition()
-        if not done and not turn.dies and turn.apart:  # what the consumer does when a batch fails for no known reason
+        if not done and not turn.dies and turn.apart:  # as the consumer does when a batch fails for an unknown reason
             for line in lines:
                 assert await world.handle(partition, [line])
             done = True
@@ -447,11 +448,9 @@ async def test_crash_at_any_step_loses_repeats_and_reorders_nothing(database: Da
 
 @bounded
 @given(plan=plans)
-async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
-    database: Database, plan: list[Turn]
-) -> None:
-    """While ownership moves: the replaced writer runs on with what it remembers, or with the very same lines."""
-    world = World(database)
+async def test_concurrent_and_stale_writers_keep_one_log(database: Database, plan: list[Turn]) -> None:
+    """The replaced writer continues with its old memory, or with the very same lines."""
+    world = PartitionWorld(database)
     replicas = [world.partition(), world.partition()]
     unacknowledged: list[Line] = []
     for turn in [Turn(CREATE_BOTH), *plan]:
@@ -475,8 +474,8 @@ async def test_two_writers_at_once_and_one_with_an_old_memory_keep_one_log(
     await world.check()
 
 
-async def test_stale_writer_finds_that_it_lost_and_goes_on_behind_the_other(database: Database) -> None:
-    world = World(database)
+async def test_stale_writer_conflicts_and_continues_behind_the_other(database: Database) -> None:
+    world = PartitionWorld(database)
     old, new = world.partition(), world.partition()
     assert await world.handle(old, world.lines(CREATE_BOTH))
     assert await world.handle(old, world.lines([Act("send", PUBLIC, "ann")] * 2))
@@ -496,11 +495,11 @@ async def test_stale_writer_finds_that_it_lost_and_goes_on_behind_the_other(data
         ("add", ("add",), {"ann", "ben", "cat"}),
     ],
 )
-async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
+async def test_frozen_owner_undoes_nothing_of_its_successor(
     database: Database, frozen: str, next_owner: tuple[str, ...], members: set[str]
 ) -> None:
-    """The next one gets the command that was in hand again, and then others."""
-    world = World(database)
+    """The successor gets the command in hand again, and then others."""
+    world = PartitionWorld(database)
     store, has_lease = FreezingRooms(database), True
     old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
     room = world.rooms[PRIVATE]
@@ -522,9 +521,9 @@ async def test_what_an_owner_writes_that_was_frozen_undoes_nothing_of_the_next(
     assert total == len(members) == (await world.store.rooms([room]))[room].member_count
 
 
-async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(database: Database) -> None:
-    """The next one gets the post that would have joined cat again, but too late to do it."""
-    world = World(database)
+async def test_frozen_owner_adds_nobody_to_room_made_private(database: Database) -> None:
+    """The successor gets the message that would have joined cat again, but too late."""
+    world = PartitionWorld(database)
     store, has_lease = FreezingRooms(database), True
     old, new = world.partition(rooms=store, is_current=lambda: has_lease), world.partition()
     room = world.rooms[PUBLIC]
@@ -549,8 +548,8 @@ async def test_a_frozen_owner_lets_nobody_into_a_room_that_has_become_private(da
     assert (await world.store.rooms([room]))[room].member_count == 1
 
 
-async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(database: Database) -> None:
-    world = World(database)
+async def test_resent_message_is_found_by_new_replica(database: Database) -> None:
+    world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     for _ in range(3):
         assert await world.handle(world.partition(), world.lines([Act("send", PUBLIC, "ann", "k1")]))
@@ -560,8 +559,8 @@ async def test_resent_message_is_found_by_a_replica_that_has_never_seen_it(datab
     assert [ack.repeated for ack in acks] == [False, True, True]
 
 
-async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_given_up(database: Database) -> None:
-    world = World(database)
+async def test_stored_message_is_delivered_after_its_deadline(database: Database) -> None:
+    world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     stored, unstored = (world.lines([Act("send", PUBLIC, "ann", is_hasty=True)]) for _ in range(2))
     after_insert = 6  # three steps each: before, amid and after members, and messages
@@ -573,8 +572,8 @@ async def test_message_of_a_crashed_commit_is_delivered_though_its_caller_has_gi
     assert [message.id for message in log] == [next(iter(world.sent))]
 
 
-async def test_memberships_from_before_there_were_terms_go_on(database: Database) -> None:
-    world = World(database)
+async def test_memberships_without_terms_are_migrated(database: Database) -> None:
+    world = PartitionWorld(database)
     assert await world.handle(world.partition(), world.lines(CREATE_BOTH))
     await database["partitions"].delete_many({})
     await database["members"].update_many({}, {"$unset": {"term": "", "removed": ""}})

@@ -1,4 +1,4 @@
-"""Notifications, price alerts, revocations and bans as clients meet them: all services, two gateways, the real wire."""
+"""Notifications, price alerts, revocations and bans for real clients: all services, two gateways, the real wire."""
 
 import asyncio
 import itertools
@@ -90,7 +90,7 @@ async def test_wrong_alert_names_the_field(gateways: tuple[str, str], body: dict
     assert (status, answer["error"]["details"][0]["field"]) == (400, field)
 
 
-async def test_revoked_user_is_out_everywhere_until_a_newer_token(gateways: tuple[str, str], amqp_url: str) -> None:
+async def test_revoked_user_is_disconnected_until_newer_token(gateways: tuple[str, str], amqp_url: str) -> None:
     old = time.time() - 60
     here = await LiveClient.as_user(gateways[0], "mallory", iat=old)
     there = await LiveClient.as_user(gateways[1], "mallory", iat=old)
@@ -111,7 +111,7 @@ async def test_revoked_user_is_out_everywhere_until_a_newer_token(gateways: tupl
     await (await LiveClient.as_user(gateways[0], "mallory", iat=time.time())).close()
 
 
-async def test_banned_user_is_out_on_every_gateway(gateways: tuple[str, str], amqp_url: str) -> None:
+async def test_banned_user_is_disconnected_on_every_gateway(gateways: tuple[str, str], amqp_url: str) -> None:
     here = await LiveClient.as_user(gateways[0], "eve")
     there = await LiveClient.as_user(gateways[1], "eve")
     await announce(amqp_url, "user.banned", {"userId": "eve"})
@@ -127,7 +127,7 @@ async def test_banned_user_is_out_on_every_gateway(gateways: tuple[str, str], am
         assert (status, body["error"]["code"]) == (403, "FORBIDDEN")
 
 
-async def test_gateway_that_starts_later_knows_of_bans(gateways: tuple[str, str], amqp_url: str) -> None:
+async def test_gateway_started_later_enforces_bans(gateways: tuple[str, str], amqp_url: str) -> None:
     witness = await LiveClient.as_user(gateways[0], "trudy")
     await announce(amqp_url, "user.banned", {"userId": "trudy"})
     assert await witness.close_code() == 4403

@@ -1,4 +1,4 @@
-"""market_feed as processes that are killed, and with its broker and database away."""
+"""market_feed as processes that are killed, and with its broker and database unavailable."""
 
 import asyncio
 import signal
@@ -40,7 +40,7 @@ def environment(amqp_url: str, mongodb_uri: str, database_name: str) -> dict[str
 
 
 async def volume_of(client: MarketClient, symbol: str) -> float | None:
-    """The symbol's volume of the day, as soon as someone answers."""
+    """Return the symbol's volume of the day, as soon as a process answers."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -49,9 +49,9 @@ async def volume_of(client: MarketClient, symbol: str) -> float | None:
                 await asyncio.sleep(0.1)
 
 
-async def test_no_tick_is_lost_or_counted_twice_over_kills(client: MarketClient, environment: dict[str, str]) -> None:
+async def test_ticks_count_once_despite_kills(client: MarketClient, environment: dict[str, str]) -> None:
     events, ticks_each = 1500, 4
-    at_ms = now_ms() // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY - 3_600_000  # all in one day, that is over
+    at_ms = now_ms() // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY - 3_600_000  # all in one past day
 
     async def publish() -> None:
         for number in range(events):
@@ -83,7 +83,7 @@ async def test_no_tick_is_lost_or_counted_twice_over_kills(client: MarketClient,
 
 
 async def owns(process: Process) -> bool:
-    """Whether the process owns the symbols now."""
+    """Return whether the process owns the symbols now."""
     with suppress(aiohttp.ClientError):
         async with aiohttp.ClientSession() as http, http.get(f"{process.admin_url}/metrics") as response:
             return "market_owner 1.0" in await response.text()
@@ -91,7 +91,7 @@ async def owns(process: Process) -> bool:
 
 
 async def owner_of(processes: list[Process]) -> Process:
-    """The one process that owns the symbols, as soon as there is one."""
+    """Return the one process that owns the symbols, as soon as there is one."""
     async with asyncio.timeout(20):
         while True:
             owners = [process for process in processes if await owns(process)]
@@ -101,9 +101,7 @@ async def owner_of(processes: list[Process]) -> Process:
             await asyncio.sleep(0.05)
 
 
-async def test_one_of_two_processes_owns_the_symbols_and_the_other_takes_over(
-    client: MarketClient, environment: dict[str, str]
-) -> None:
+async def test_stand_by_takes_symbols_over(client: MarketClient, environment: dict[str, str]) -> None:
     simulating = {**environment, "MARKET_SOURCE": "sim", "MARKET_SYMBOLS": "EUR/USD", "MARKET_SIM_TICKS_PER_S": "20"}
     async with service_processes("market_feed", simulating, simulating) as processes:
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
@@ -121,13 +119,13 @@ async def test_one_of_two_processes_owns_the_symbols_and_the_other_takes_over(
 
 
 def all_seqs_between(ticks: list[AppliedTick]) -> bool:
-    """Whether no seq is left out from the first to the last."""
+    """Return whether the seqs have no gap from the first to the last."""
     seqs = {tick.seq for tick in ticks}
     return max(seqs) - min(seqs) == len(seqs) - 1
 
 
 @pytest.mark.parametrize("what", ["broker", "database"])
-async def test_prices_go_on_after_broker_or_database_were_away(
+async def test_prices_continue_after_broker_or_database_outage(
     infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
 ) -> None:
     settings: dict[str, Any] = {
@@ -153,7 +151,7 @@ async def test_prices_go_on_after_broker_or_database_were_away(
             assert await volume_of(after, "KEPT") == 2.0
 
 
-async def test_market_feed_stops_while_its_database_is_away(
+async def test_market_feed_stops_during_database_outage(
     infrastructure: Infrastructure, client: MarketClient, environment: dict[str, str]
 ) -> None:
     async with service_processes("market_feed", {**environment, "REQUEST_TIMEOUT_S": "1"}) as (process,):

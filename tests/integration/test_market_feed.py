@@ -37,7 +37,7 @@ def start(amqp_url: str, mongodb_uri: str, database_name: str) -> Start:
     return start
 
 
-async def test_tick_of_a_new_symbol_is_delivered_announced_and_answered(client: MarketClient, start: Start) -> None:
+async def test_tick_of_new_symbol_is_delivered_announced_and_answered(client: MarketClient, start: Start) -> None:
     async with start():
         at = to_iso(now_ms() - 1000)
         tick = {"symbol": "NEW/ONE", "price": 12.5, "bid": 12.4, "ask": 12.6, "volume": 3, "timestamp": at}
@@ -55,7 +55,7 @@ async def test_tick_of_a_new_symbol_is_delivered_announced_and_answered(client: 
         assert (applied.price, applied.seq, to_iso(applied.at_ms)) == (12.5, data["seq"], at)
 
 
-async def test_every_tick_of_an_array_is_announced_and_the_newest_delivered(client: MarketClient, start: Start) -> None:
+async def test_every_tick_of_array_is_announced_and_newest_delivered(client: MarketClient, start: Start) -> None:
     async with start():
         prices = [1.0, 9.0, 2.0, 3.0]
         await client.publish([{"symbol": "SPIKE", "price": price} for price in prices])
@@ -68,7 +68,7 @@ async def test_every_tick_of_an_array_is_announced_and_the_newest_delivered(clie
         assert client.of("SPIKE")[-1]["change"] == 2.0
 
 
-async def test_event_that_comes_again_counts_once_also_after_a_restart(client: MarketClient, start: Start) -> None:
+async def test_duplicate_event_counts_once_over_restart(client: MarketClient, start: Start) -> None:
     for _ in range(2):
         async with start():
             for _ in range(3):
@@ -79,9 +79,7 @@ async def test_event_that_comes_again_counts_once_also_after_a_restart(client: M
             client.frames.clear()
 
 
-async def test_bad_ticks_go_to_the_dead_letters_with_a_reason_and_the_rest_counts(
-    client: MarketClient, start: Start
-) -> None:
+async def test_bad_ticks_are_dead_lettered_and_others_count(client: MarketClient, start: Start) -> None:
     async with start():
         bodies = [b"\xff", b"[]", json.dumps({"specversion": "1.0"}).encode()]
         for body in bodies:
@@ -103,7 +101,7 @@ async def test_bad_ticks_go_to_the_dead_letters_with_a_reason_and_the_rest_count
         assert [price.price for price in (await client.prices("MIXED", "A B")).prices] == [7.0]
 
 
-async def test_several_events_in_one_message_one_a_line(client: MarketClient, start: Start) -> None:
+async def test_message_may_hold_several_events(client: MarketClient, start: Start) -> None:
     async with start():
         lines = [
             json.dumps(
@@ -122,7 +120,7 @@ async def test_several_events_in_one_message_one_a_line(client: MarketClient, st
         assert [price.price for price in (await client.prices("LINE0", "LINE1", "LINE2")).prices] == [1.0, 2.0, 3.0]
 
 
-async def test_simulation_goes_on_from_its_last_price(client: MarketClient, start: Start) -> None:
+async def test_simulation_continues_from_last_price(client: MarketClient, start: Start) -> None:
     simulated = {"market_source": (SourceKind.SIM,), "market_symbols": ("EUR/USD", "BTC/USD")}
     async with start(**simulated, market_sim_ticks_per_s=50.0):
         await until(lambda: len(client.of("EUR/USD")) > 20 and len(client.of("BTC/USD")) > 20)
@@ -137,7 +135,7 @@ async def test_simulation_goes_on_from_its_last_price(client: MarketClient, star
         assert data["price"] == pytest.approx(last["price"], rel=0.001)
 
 
-async def test_price_goes_stale_once_and_says_when_it_moves_again(client: MarketClient, start: Start) -> None:
+async def test_price_reports_stale_once_and_moving_once(client: MarketClient, start: Start) -> None:
     async with start(market_stale_s=0.6):
         await client.publish({"symbol": "STILL", "price": 4})
         await until(lambda: len(client.of("STILL")) == 2)
@@ -153,7 +151,7 @@ async def test_price_goes_stale_once_and_says_when_it_moves_again(client: Market
     assert seqs == sorted(set(seqs))
 
 
-async def test_late_tick_corrects_a_candle_that_was_written_before(client: MarketClient, start: Start) -> None:
+async def test_late_tick_corrects_written_candle(client: MarketClient, start: Start) -> None:
     minute_ms = (now_ms() - 10 * MINUTE_MS) // MINUTE_MS * MINUTE_MS
 
     def tick(price: float, at_ms: int, volume: float = 1) -> dict[str, Any]:
@@ -172,7 +170,7 @@ async def test_late_tick_corrects_a_candle_that_was_written_before(client: Marke
         assert (await client.prices("LATE")).prices[0].price == 7
 
 
-async def test_candles_by_time_and_limit(client: MarketClient, start: Start) -> None:
+async def test_candles_are_selected_by_time_and_limit(client: MarketClient, start: Start) -> None:
     first_ms = (now_ms() - 30 * MINUTE_MS) // MINUTE_MS * MINUTE_MS
     async with start(market_cut_interval_s=0.1):
         ticks = [{"symbol": "MANY", "price": 1 + n, "timestamp": first_ms + n * MINUTE_MS} for n in range(20)]

@@ -37,7 +37,7 @@ def start(amqp_url: str, mongodb_uri: str, database_name: str) -> Start:
 
 
 class Upstream:
-    """A server that speaks the published formats of two exchanges: what it sends is up to the test."""
+    """A server that speaks the published formats of two exchanges; the test decides what it sends."""
 
     def __init__(self) -> None:
         self.subscriptions: list[Any] = []
@@ -119,7 +119,7 @@ def feed_file(tmp_path: Path, template: str, url: str, more: str = "") -> str:
 
 
 def trade(number: int, price: str, quantity: str = "0.5") -> dict[str, Any]:
-    """A trade as Binance publishes it."""
+    """Return a trade as Binance publishes it."""
     at_ms = now_ms()
     return {
         "e": "trade",
@@ -135,7 +135,7 @@ def trade(number: int, price: str, quantity: str = "0.5") -> dict[str, Any]:
 
 
 def ticker(number: int, price: str) -> dict[str, Any]:
-    """A ticker as Coinbase publishes it."""
+    """Return a ticker as Coinbase publishes it."""
     return {
         "type": "ticker",
         "sequence": 37475248783 + number,
@@ -154,7 +154,7 @@ def ticker(number: int, price: str) -> dict[str, Any]:
     }
 
 
-async def test_binance_like_feed_survives_lost_connections_garbage_and_repeats(
+async def test_binance_feed_survives_disconnects_garbage_and_duplicates(
     client: MarketClient, start: Start, upstream: Upstream, tmp_path: Path
 ) -> None:
     async with start(SourceKind.WEBSOCKET, market_websocket_file=feed_file(tmp_path, BINANCE, upstream.url)):
@@ -176,7 +176,7 @@ async def test_binance_like_feed_survives_lost_connections_garbage_and_repeats(
         assert (await client.prices("BTC/USD")).prices[0].volume == 1.5
 
 
-async def test_coinbase_like_feed_that_falls_silent_is_stale_and_connected_again(
+async def test_silent_coinbase_feed_goes_stale_and_reconnects(
     client: MarketClient, start: Start, upstream: Upstream, tmp_path: Path
 ) -> None:
     limits = "silent_s = 2\nstale_s = 1"
@@ -193,7 +193,7 @@ async def test_coinbase_like_feed_that_falls_silent_is_stale_and_connected_again
         assert client.of("ETH/USD")[2]["stale"] is False
 
 
-async def test_upstream_that_is_not_there_yet_is_tried_again(
+async def test_unreachable_upstream_is_retried(
     client: MarketClient, start: Start, upstream: Upstream, tmp_path: Path
 ) -> None:
     accepting = asyncio.Event()
@@ -225,12 +225,12 @@ async def test_upstream_that_is_not_there_yet_is_tried_again(
     ("name", "symbol", "interval"),
     [("EURUSD.csv", "EUR/USD", Interval.HOUR), ("BTCUSD.csv", "BTC/USD", Interval.DAY)],
 )
-async def test_real_candles_replayed_at_full_speed_read_back_equal(
+async def test_replayed_candles_read_back_equal(
     client: MarketClient, start: Start, name: str, symbol: str, interval: Interval
 ) -> None:
     path, rows = real_candles(name)
     replay = {"market_replay_files": (f"{symbol}={path}",)}
-    for _ in range(2):  # the second start finds the file done
+    for _ in range(2):  # the second start finds the file finished
         async with start(SourceKind.REPLAY, **replay):
             await until(lambda: len(client.applied_of(symbol)) == 4 * len(rows), timeout_s=60)
             found = [candle async for candle in all_candles(client, symbol, interval)]
@@ -246,7 +246,7 @@ async def test_real_candles_replayed_at_full_speed_read_back_equal(
 
 
 async def all_candles(client: MarketClient, symbol: str, interval: Interval) -> AsyncIterator[CandleData]:
-    """Every candle of a series, page by page."""
+    """Return every candle of a series, page by page."""
     from_ms = 0
     while page := await client.candles(symbol, interval, from_ms=from_ms, limit=700):
         for candle in page:
@@ -254,7 +254,7 @@ async def all_candles(client: MarketClient, symbol: str, interval: Interval) -> 
         from_ms = from_iso(page[-1].open_time) + 1
 
 
-async def test_malformed_rows_are_named_by_line_and_the_rest_counts(
+async def test_malformed_rows_are_logged_by_line_and_others_count(
     client: MarketClient, start: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "ticks.csv"
@@ -278,7 +278,7 @@ async def test_malformed_rows_are_named_by_line_and_the_rest_counts(
     assert [(entry["line"], entry["file"]) for entry in skipped] == [(3, path.name), (5, path.name), (7, path.name)]
 
 
-async def test_paced_replay_keeps_the_distances_of_the_file(client: MarketClient, start: Start, tmp_path: Path) -> None:
+async def test_paced_replay_keeps_intervals(client: MarketClient, start: Start, tmp_path: Path) -> None:
     path = tmp_path / "ticks.csv"
     rows = "".join(f"{1_700_000_000 + 10 * n},{1 + n}\n" for n in range(6))
     path.write_text(f"time,price\n{rows}", encoding="utf-8")

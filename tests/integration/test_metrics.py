@@ -23,7 +23,7 @@ TIMEOUT_S = 20.0
 
 
 def value(name: str, **labels: str) -> float:
-    """A sample of this process; 0 if it is not there."""
+    """Return a sample of this process; 0 if it is absent."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
@@ -32,7 +32,7 @@ def exists(name: str, **labels: str) -> bool:
 
 
 def command(made_ms: int) -> bytes:
-    """A command line whose id was made at that time, the rest now."""
+    """Return a command line whose id was made at that time."""
     asked = GetRoom(id=new_id(Prefix.COMMAND), deadline_ms=made_ms + 60_000, caller=Caller(user_id="u"), room_id="r")
     return to_json(asked)
 
@@ -45,8 +45,8 @@ async def bus(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[B
         yield connected
 
 
-async def test_what_waits_for_a_consumer_is_seen_and_gone_with_it(bus: Bus) -> None:
-    """One AMQP message in hand, one waiting here, three at the broker."""
+async def test_backlog_gauges_follow_consumer(bus: Bus) -> None:
+    """One AMQP message is in hand, one waits here, three wait at the broker."""
     may_go = asyncio.Event()
 
     async def handle(lines: list[Line]) -> None:
@@ -72,7 +72,7 @@ async def test_what_waits_for_a_consumer_is_seen_and_gone_with_it(bus: Bus) -> N
     assert not exists("bus_oldest_seconds", queue=NOTIFIER_QUERY)
 
 
-async def test_a_queue_of_one_process_has_a_label_without_its_id(bus: Bus) -> None:
+async def test_label_of_process_queue_has_no_id(bus: Bus) -> None:
     done = asyncio.Event()
 
     async def handle(_: list[Line]) -> None:
@@ -88,8 +88,8 @@ async def test_a_queue_of_one_process_has_a_label_without_its_id(bus: Bus) -> No
     assert bus.name not in generate_latest().decode()
 
 
-async def test_a_queue_that_is_gone_costs_its_depth_alone(bus: Bus, amqp_url: str) -> None:
-    """Asking for it closes a channel; nothing else may notice."""
+async def test_missing_queue_loses_only_its_depth(bus: Bus, amqp_url: str) -> None:
+    """Asking for the queue closes a channel, which must not affect anything else."""
 
     async def handle(_: list[Line]) -> None:
         pass
@@ -100,12 +100,12 @@ async def test_a_queue_that_is_gone_costs_its_depth_alone(bus: Bus, amqp_url: st
     async with await aio_pika.connect(amqp_url) as connection:
         await (await connection.channel()).queue_delete(queue.name)
     await bus.consume(NOTIFIER_QUERY, handle)
-    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # asked after the one that is gone
+    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # sampled after the missing one
     assert bus.is_connected
     assert bus._link is link
 
 
-async def test_commands_to_the_database_are_timed_by_collection(mongodb_uri: str, database_name: str) -> None:
+async def test_database_commands_are_timed_by_collection(mongodb_uri: str, database_name: str) -> None:
     mongo = Mongo(mongodb_uri, database_name)
     timed = value("mongo_seconds_count", collection="rooms", command="insert")
     pinged = value("mongo_seconds_count", collection="none", command="ping")
@@ -123,7 +123,7 @@ async def test_commands_to_the_database_are_timed_by_collection(mongodb_uri: str
     assert value("mongo_failures_total", collection="rooms", command="aggregate") == failed + 1
 
 
-async def test_a_database_that_is_away_is_told_within_two_seconds() -> None:
+async def test_unavailable_database_is_reported_within_two_seconds() -> None:
     mongo = Mongo("mongodb://127.0.0.1:9/", "realtime")
     started_s = asyncio.get_running_loop().time()
     reason = await mongo.readiness()
@@ -133,7 +133,7 @@ async def test_a_database_that_is_away_is_told_within_two_seconds() -> None:
     mongo.close()
 
 
-def test_the_exposition_is_one_that_a_scraper_reads() -> None:
+def test_exposition_can_be_scraped() -> None:
     families = list(text_string_to_metric_families(generate_latest().decode()))
     assert {"bus_connected", "mongo_seconds", "event_loop_lag_seconds"} <= {family.name for family in families}
     assert not [family.name for family in families if family.name.endswith("_created")]

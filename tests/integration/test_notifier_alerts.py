@@ -1,4 +1,4 @@
-"""Price alerts: from a tick of market_feed to its user's inbox, once, over kills and restarts."""
+"""Price alerts: from a tick of market_feed to the user's inbox, once, despite kills and restarts."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,7 +29,7 @@ ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
 
 @pytest.fixture(scope="module")
 async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
-    """One notifier, shared by all tests here: each brings a user and a symbol of its own."""
+    """One notifier, shared by all tests here; each test has a user and a symbol of its own."""
     await empty_queues(infrastructure.amqp_url)
     async with (
         notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND), alerts_max_per_user=3),
@@ -40,13 +40,13 @@ async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 def user() -> str:
-    """Someone whom no other test knows."""
+    """A user of this test only."""
     return new_id(Prefix.SESSION)
 
 
 @pytest.fixture
 def symbol(user: str) -> str:
-    """A symbol of this test's own."""
+    """A symbol of this test only."""
     return user[-20:]
 
 
@@ -60,14 +60,14 @@ async def alerts_of(desk: Desk, user: str) -> list[AlertView]:
 
 
 async def settled(desk: Desk) -> None:
-    """Return when all ticks that were announced so far have been attended to, and all that they set off."""
+    """Wait until all announced ticks and their consequences have been handled."""
     marker = new_id(Prefix.SESSION)
     await create(desk, marker, marker[-20:], 1.0)
     await desk.tick(marker[-20:], 1.0)
     await until(desk.has(inbox_channel(marker), 1))
 
 
-async def test_an_alert_fires_once_on_a_spike_and_tells_of_the_tick(desk: Desk, user: str, symbol: str) -> None:
+async def test_alert_fires_once_on_spike_with_its_tick(desk: Desk, user: str, symbol: str) -> None:
     alert = await create(desk, user, symbol, 1.10)
     assert (alert.status, alert.fired_at) == (AlertStatus.ACTIVE, None)
     await desk.tick(symbol, 1.08, 1.12, 1.09, 1.13, first_seq=41)
@@ -85,7 +85,7 @@ async def test_an_alert_fires_once_on_a_spike_and_tells_of_the_tick(desk: Desk, 
     assert listed.fired_at is not None
 
 
-async def test_only_what_the_price_reaches_fires(desk: Desk, user: str, symbol: str) -> None:
+async def test_only_reached_alerts_fire(desk: Desk, user: str, symbol: str) -> None:
     await create(desk, user, symbol, 2.0)
     low = await create(desk, user, symbol, 1.0, BELOW)
     await desk.tick(symbol, 1.5, 1.0, 1.5)
@@ -96,14 +96,14 @@ async def test_only_what_the_price_reaches_fires(desk: Desk, user: str, symbol: 
     assert {alert.status for alert in await alerts_of(desk, user) if alert.id != low.id} == {AlertStatus.ACTIVE}
 
 
-async def test_ticks_from_before_the_alert_do_not_count(desk: Desk, user: str, symbol: str) -> None:
+async def test_earlier_ticks_do_not_fire_alert(desk: Desk, user: str, symbol: str) -> None:
     await desk.tick(symbol, 5.0)
     await create(desk, user, symbol, 2.0)
     await settled(desk)
     assert desk.inbox(user) == []
 
 
-async def test_a_deleted_alert_does_not_fire(desk: Desk, user: str, symbol: str) -> None:
+async def test_deleted_alert_does_not_fire(desk: Desk, user: str, symbol: str) -> None:
     alert = await create(desk, user, symbol, 2.0)
     assert (await desk.ask(user, DeleteAlert, AlertView, alert_id=alert.id)).id == alert.id
     await desk.tick(symbol, 5.0)
@@ -112,7 +112,7 @@ async def test_a_deleted_alert_does_not_fire(desk: Desk, user: str, symbol: str)
     assert await alerts_of(desk, user) == []
 
 
-async def test_another_users_alert_does_not_exist(desk: Desk, user: str, symbol: str) -> None:
+async def test_alert_of_other_user_is_not_found(desk: Desk, user: str, symbol: str) -> None:
     alert = await create(desk, user, symbol, 2.0)
     for caller, id_ in ((f"{user}x", alert.id), (user, "alert_of_nobody")):
         with pytest.raises(Refusal) as refusal:
@@ -122,7 +122,7 @@ async def test_another_users_alert_does_not_exist(desk: Desk, user: str, symbol:
     assert [one.id for one in await alerts_of(desk, user)] == [alert.id]
 
 
-async def test_a_command_that_comes_twice_makes_one_alert(desk: Desk, user: str, symbol: str) -> None:
+async def test_duplicate_command_makes_one_alert(desk: Desk, user: str, symbol: str) -> None:
     alert: dict[str, Any] = {"alert_id": new_id(Prefix.ALERT), "symbol": symbol, "direction": ABOVE, "price": 2.0}
     once = await desk.ask(user, CreateAlert, AlertView, **alert)
     again = await desk.ask(user, CreateAlert, AlertView, **alert)
@@ -130,10 +130,10 @@ async def test_a_command_that_comes_twice_makes_one_alert(desk: Desk, user: str,
     assert len(await alerts_of(desk, user)) == 1
 
 
-async def test_a_user_has_so_many_active_alerts_and_no_more(desk: Desk, user: str, symbol: str) -> None:
+async def test_active_alerts_are_limited_per_user(desk: Desk, user: str, symbol: str) -> None:
     for price in (1.0, 2.0, 3.0):
         await create(desk, user, symbol, price)
-    with pytest.raises(Refusal, match="more than 3 active alerts") as refusal:
+    with pytest.raises(Refusal, match="at most 3 active alerts") as refusal:
         await create(desk, user, symbol, 4.0)
     assert refusal.value.code is ErrorCode.VALIDATION
     await desk.tick(symbol, 1.0)
@@ -143,9 +143,7 @@ async def test_a_user_has_so_many_active_alerts_and_no_more(desk: Desk, user: st
 
 
 @pytest.mark.parametrize("key", [NOTIFIER_TICKS, NOTIFIER_ALERTS])
-async def test_a_garbled_line_is_a_dead_letter_and_the_next_one_counts(
-    desk: Desk, user: str, symbol: str, key: str
-) -> None:
+async def test_garbled_line_is_dead_lettered_and_next_counts(desk: Desk, user: str, symbol: str, key: str) -> None:
     await desk.dead_letters()
     await create(desk, user, symbol, 2.0)
     await desk.command(key, b'{"garbled')

@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
-    """One notifier, shared by all tests here: each brings users of its own."""
+    """One notifier, shared by all tests here; each test has users of its own."""
     await empty_queues(infrastructure.amqp_url)
     async with (
         notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)),
@@ -44,18 +44,18 @@ async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 def user() -> str:
-    """Someone whom no other test knows."""
+    """A user of this test only."""
     return new_id(Prefix.SESSION)
 
 
 async def settled(desk: Desk) -> None:
-    """Return when all that was published so far has been attended to."""
+    """Wait until all published events have been handled."""
     marker = new_id(Prefix.SESSION)
     await desk.notify(marker)
     await until(desk.has(inbox_channel(marker), 1))
 
 
-async def test_a_notification_reaches_its_users_inbox(desk: Desk, user: str) -> None:
+async def test_notification_reaches_inbox_of_user(desk: Desk, user: str) -> None:
     data = {"userId": user, "title": "New Comment", "message": "John commented", "link": "/posts/1"}
     await desk.publish("notification.created", data, time="2025-10-21T12:00:00Z")
     await until(desk.has(inbox_channel(user), 1))
@@ -80,7 +80,7 @@ async def test_a_notification_reaches_its_users_inbox(desk: Desk, user: str) -> 
         ("news.flash", "news:flash", "all", "all"),
     ],
 )
-async def test_listeners_get_events_as_they_are(
+async def test_listeners_receive_events_unchanged(
     desk: Desk, user: str, type_: str, client_type: str, audience: str | None, channel: str
 ) -> None:
     data = {"communityId": user, "title": "x"}
@@ -93,7 +93,7 @@ async def test_listeners_get_events_as_they_are(
     assert {room_channel(user), community_channel(user), "all"} >= {name}
 
 
-async def test_any_event_to_users_stands_in_their_inboxes(desk: Desk, user: str) -> None:
+async def test_every_event_to_users_is_in_their_inboxes(desk: Desk, user: str) -> None:
     await desk.publish("order.filled", {"orderId": "o"}, audience=f"users:{user},{user}x")
     await desk.publish("order.filled", {"orderId": "p"}, audience=f"user:{user}")
     await until(desk.has(inbox_channel(user), 2))
@@ -104,7 +104,7 @@ async def test_any_event_to_users_stands_in_their_inboxes(desk: Desk, user: str)
     assert [frame_of(delivery)["data"] for delivery in desk.inbox(f"{user}x")] == [{"orderId": "o", "seq": 1}]
 
 
-async def test_the_same_event_twice_is_told_once(desk: Desk, user: str) -> None:
+async def test_duplicate_event_is_delivered_once(desk: Desk, user: str) -> None:
     for source in ("/a", "/a", "/b", "/a"):
         await desk.notify(user, source, id_=f"evt-{user}", source=source)
         await desk.publish("post.created", {"communityId": user}, id_=f"post-{user}", source=source)
@@ -113,7 +113,7 @@ async def test_the_same_event_twice_is_told_once(desk: Desk, user: str) -> None:
     assert len(desk.on(community_channel(user))) == 2
 
 
-async def test_the_same_event_twice_in_one_body_is_told_once(desk: Desk, user: str) -> None:
+async def test_duplicate_event_in_one_body_is_delivered_once(desk: Desk, user: str) -> None:
     body = cloud_event(f"evt-{user}", "notification.created", {"userId": user, "title": "t", "message": "m"})
     await desk.publish_body(body + b"\n" + body, "notification.created")
     await settled(desk)
@@ -128,7 +128,7 @@ async def test_the_same_event_twice_in_one_body_is_told_once(desk: Desk, user: s
         (b"\xff\xfe\x00", "a.b", "not valid JSON"),
         (b'{"data":' + b'{"a":' * 50_000, "a.b", "not valid JSON"),
         (b"{}", "a.b", "is missing"),
-        (cloud_event("e", "a.b", {}), "a.b", "audience: is missing, and a.b has none of its own"),
+        (cloud_event("e", "a.b", {}), "a.b", "audience: is missing, and a.b has no default"),
         (cloud_event("e", "a.b", {}, audience="team:x"), "a.b", "audience: must be"),
         (cloud_event("e", "a.b", {"t": "x" * 300_000}, audience="all"), "a.b", "data: is larger than"),
         (cloud_event("e", "a.b", {}, audience="users:" + ",".join(map(str, range(10_001)))), "a.b", "10001 users"),
@@ -140,7 +140,7 @@ async def test_the_same_event_twice_in_one_body_is_told_once(desk: Desk, user: s
         (cloud_event("e", "user.banned", {}), "user.banned", "data.userId: is missing"),
     ],
 )
-async def test_what_is_no_event_is_a_dead_letter_and_nothing_else_notices(
+async def test_invalid_event_is_dead_lettered_alone(
     desk: Desk, user: str, body: bytes, key: str, expected: str
 ) -> None:
     await desk.dead_letters()
@@ -161,7 +161,7 @@ async def test_what_is_no_event_is_a_dead_letter_and_nothing_else_notices(
     assert dead == body
 
 
-async def test_ticks_and_profiles_are_no_business_of_ours(desk: Desk, user: str) -> None:
+async def test_events_with_own_queues_are_skipped(desk: Desk, user: str) -> None:
     await desk.dead_letters()
     await desk.publish_body(b"garbage", "market.tick")
     await desk.publish_body(b"garbage", "user.updated")
@@ -170,7 +170,7 @@ async def test_ticks_and_profiles_are_no_business_of_ours(desk: Desk, user: str)
     assert await desk.dead_letters() == []
 
 
-async def test_what_was_missed_is_replayed_as_it_was_live(desk: Desk, user: str) -> None:
+async def test_missed_entries_are_replayed_as_live(desk: Desk, user: str) -> None:
     for number in range(5):
         await desk.notify(user, f"t{number}")
     await desk.publish("order.filled", {"orderId": "o"}, audience=f"user:{user}")
@@ -185,7 +185,7 @@ async def test_what_was_missed_is_replayed_as_it_was_live(desk: Desk, user: str)
     assert (await desk.ask(user, OpenInbox, InboxHead)).seq == 6
 
 
-async def test_an_inbox_that_does_not_exist_is_empty(desk: Desk, user: str) -> None:
+async def test_unknown_inbox_is_empty(desk: Desk, user: str) -> None:
     head = await desk.ask(user, OpenInbox, InboxHead, since=0)
     assert (head.seq, head.recovered, head.frames) == (0, True, ())
     assert await desk.ask(user, ListNotifications, NotificationPage, page=1, limit=20) == NotificationPage(
@@ -193,7 +193,7 @@ async def test_an_inbox_that_does_not_exist_is_empty(desk: Desk, user: str) -> N
     )
 
 
-async def test_a_client_from_the_future_or_too_far_behind_is_not_recovered(desk: Desk, user: str) -> None:
+async def test_client_ahead_or_too_far_behind_is_not_recovered(desk: Desk, user: str) -> None:
     lines = [
         cloud_event(f"{user}-{number}", "notification.created", {"userId": user, "title": "t", "message": "m"})
         for number in range(1001)
@@ -209,7 +209,7 @@ async def test_a_client_from_the_future_or_too_far_behind_is_not_recovered(desk:
     assert (ahead.recovered, ahead.frames) == (False, ())
 
 
-async def test_an_event_for_10_000_users_reaches_all_of_them(desk: Desk, user: str) -> None:
+async def test_event_for_10_000_users_reaches_all(desk: Desk, user: str) -> None:
     names = [f"{user}-{number}" for number in range(10_000)]
     started_s = time.monotonic()
     for number in range(2):
@@ -241,7 +241,7 @@ async def unread_count(desk: Desk, user: str) -> int:
     return (await desk.ask(user, CountUnread, UnreadCount)).unread_count
 
 
-async def test_the_inbox_is_listed_newest_first_and_by_pages(desk: Desk, user: str) -> None:
+async def test_inbox_is_listed_newest_first_by_page(desk: Desk, user: str) -> None:
     for number in range(5):
         await desk.notify(user, f"t{number}")
     await until(desk.has(inbox_channel(user), 5))
@@ -257,7 +257,7 @@ async def test_the_inbox_is_listed_newest_first_and_by_pages(desk: Desk, user: s
     assert (item.message, item.priority, item.read, item.read_at) == ("m", "medium", False, None)
 
 
-async def test_marks_are_idempotent_and_counted(desk: Desk, user: str) -> None:
+async def test_read_marks_are_idempotent_and_counted(desk: Desk, user: str) -> None:
     for number in range(3):
         await desk.notify(user, f"t{number}")
     await until(desk.has(inbox_channel(user), 3))
@@ -277,7 +277,7 @@ async def test_marks_are_idempotent_and_counted(desk: Desk, user: str) -> None:
     assert await unread_count(desk, user) == 1
 
 
-async def test_another_users_notification_does_not_exist(desk: Desk, user: str) -> None:
+async def test_notification_of_other_user_is_not_found(desk: Desk, user: str) -> None:
     await desk.notify(user)
     await until(desk.has(inbox_channel(user), 1))
     [item] = (await listed(desk, user)).items

@@ -1,4 +1,4 @@
-"""notifier killed, restarted, doubled, and with its broker and database away: nothing is lost, nothing told twice."""
+"""notifier killed, restarted, doubled, and without broker or database: nothing is lost or delivered twice."""
 
 import asyncio
 import signal
@@ -46,7 +46,7 @@ async def create(desk: Desk, user: str, symbol: str) -> None:
 
 
 def assert_lossless(desk: Desk, user: str, titles: list[str]) -> None:
-    """Seqs from 1 on without gaps; repeats equal what came first; the titles are these, each once."""
+    """Check that seqs start at 1 without gaps, that duplicates are equal, and that each title is there once."""
     by_seq: dict[int, bytes] = {}
     for delivery in desk.inbox(user):
         assert by_seq.setdefault(delivery.seq, delivery.frame) == delivery.frame
@@ -68,7 +68,7 @@ async def notifiers(amqp_url: str, mongodb_uri: str, database: str, count: int =
         yield processes
 
 
-async def test_what_comes_while_notifier_is_down_reaches_its_users_once_it_is_up(
+async def test_events_during_downtime_are_delivered_after_start(
     desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     async with notifier(amqp_url, mongodb_uri, database_name):
@@ -112,9 +112,7 @@ async def test_kills_lose_nothing_and_leave_no_gaps(
     assert await desk.dead_letters() == []
 
 
-async def test_alerts_fire_once_each_over_kills(
-    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
-) -> None:
+async def test_alerts_fire_once_despite_kills(desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str) -> None:
     symbols = [f"S{number}" for number in range(120)]
     async with notifiers(amqp_url, mongodb_uri, database_name) as (process,):
         await asyncio.gather(*(create(desk, "ann", symbol) for symbol in symbols))
@@ -147,7 +145,7 @@ async def test_alerts_fire_after_a_restart(desk: Desk, amqp_url: str, mongodb_ur
     assert_lossless(desk, "ann", ["S0 above 2", "S1 above 2"])
 
 
-async def test_alerts_fire_once_whichever_replica_watches(
+async def test_alerts_fire_once_with_two_replicas(
     desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     async with notifier(amqp_url, mongodb_uri, database_name):
@@ -162,7 +160,7 @@ async def test_alerts_fire_once_whichever_replica_watches(
     assert_lossless(desk, "ann", [f"S{number} above 2" for number in range(20)])
 
 
-async def test_the_other_replica_takes_over_from_a_killed_one(
+async def test_other_replica_takes_over_after_kill(
     desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     titles: list[str] = []
@@ -177,7 +175,7 @@ async def test_the_other_replica_takes_over_from_a_killed_one(
 
 
 @pytest.mark.parametrize("what", ["broker", "database"])
-async def test_work_goes_on_after_broker_or_database_were_away(
+async def test_work_continues_after_broker_or_database_outage(
     infrastructure: Infrastructure, amqp_url: str, mongodb_uri: str, database_name: str, what: str
 ) -> None:
     server = infrastructure.broker if what == "broker" else infrastructure.database

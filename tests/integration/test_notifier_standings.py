@@ -1,4 +1,4 @@
-"""Revocations and bans: told to every gateway at once, and listed for those that come later."""
+"""Revocations and bans: sent to every gateway at once, and listed for gateways that start later."""
 
 from collections.abc import AsyncIterator
 
@@ -23,7 +23,7 @@ async def desk(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
 
 
 def told(desk: Desk) -> list[Revocation]:
-    """What gateways were told, in order."""
+    """Collect the revocations that gateways receive, in order."""
     deliveries = desk.on(CONTROL_CHANNEL)
     assert all((one.kind, one.key) == (DeliveryClass.CONTROL, "standing") for one in deliveries)
     return [msgspec.json.decode(one.frame, type=Revocation) for one in deliveries]
@@ -33,7 +33,7 @@ async def listed(desk: Desk, after: int = 0) -> RevocationPage:
     return await desk.ask("system:gateway", ListRevocations, RevocationPage, after=after)
 
 
-async def test_gateways_are_told_of_each_change_and_list_what_stands(desk: Desk) -> None:
+async def test_gateways_receive_changes_and_list_revocations(desk: Desk) -> None:
     before_ms = now_ms()
     await desk.publish("user.revoked", {"userId": "mallory"}, time=THEN)
     await until(desk.has(CONTROL_CHANNEL, 1))
@@ -52,7 +52,7 @@ async def test_gateways_are_told_of_each_change_and_list_what_stands(desk: Desk)
     assert await listed(desk, after=mallory.version) == RevocationPage(items=(), more=False)
 
 
-async def test_a_ban_that_is_over_lifts_it(desk: Desk) -> None:
+async def test_past_ban_lifts_ban(desk: Desk) -> None:
     await desk.publish("user.banned", {"userId": "eve"})
     await until(desk.has(CONTROL_CHANNEL, 1))
     await desk.publish("user.banned", {"userId": "eve", "until": THEN})
@@ -62,7 +62,7 @@ async def test_a_ban_that_is_over_lifts_it(desk: Desk) -> None:
     assert (await listed(desk)).items == (lifted,)
 
 
-async def test_the_same_event_twice_is_told_once(desk: Desk) -> None:
+async def test_duplicate_event_is_delivered_once(desk: Desk) -> None:
     for _ in range(3):
         await desk.publish("user.revoked", {"userId": "mallory"}, id_="evt_1")
     await desk.publish("user.revoked", {"userId": "last"})
@@ -70,7 +70,7 @@ async def test_the_same_event_twice_is_told_once(desk: Desk) -> None:
     assert [one.user_id for one in told(desk)] == ["mallory", "last"]
 
 
-async def test_many_are_listed_page_by_page(desk: Desk) -> None:
+async def test_revocations_are_listed_by_page(desk: Desk) -> None:
     users = [f"user{number}" for number in range(1001)]
     lines = [cloud_event(user, "user.revoked", {"userId": user}) for user in users]
     await desk.publish_body(b"\n".join(lines), "user.revoked")
@@ -82,7 +82,7 @@ async def test_many_are_listed_page_by_page(desk: Desk) -> None:
     assert [one.user_id for one in (*first.items, *rest.items)] == users
 
 
-async def test_who_is_banned_is_out_before_what_else_waits_is_done(desk: Desk) -> None:
+async def test_ban_overtakes_waiting_events(desk: Desk) -> None:
     everybody = "users:" + ",".join(f"user{number}" for number in range(10_000))
     for number in range(5):
         await desk.publish("order.filled", {"n": number}, audience=everybody)

@@ -1,4 +1,4 @@
-"""Every step of notifier's commits fails once, before or after it has taken effect: doing it again puts all right."""
+"""Every step of notifier's commits fails once, before or after it took effect; a retry repairs everything."""
 
 import asyncio
 import json
@@ -28,14 +28,15 @@ from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
 from shared.times import MILLISECONDS_PER_DAY
 from tests.support.events import cloud_event
+from tests.support.publishing import PublisherStub
 
 NOW_MS = 1_800_000_000_000
 STEPS_MAX = 40
 DAYS = 30
 
 
-class Faults:
-    """Counts steps; the one of the given number raises Unavailable, before or after it has taken effect."""
+class StepFaults:
+    """Counts steps; the one of the given number raises Unavailable, before or after it took effect."""
 
     def __init__(self, number: int, *, after: bool) -> None:
         self.number = number
@@ -47,12 +48,12 @@ class Faults:
         return self.steps == self.number
 
     def around(self, store: Any) -> Any:
-        """The store, each of whose calls is a step."""
+        """Return the store with every call as a step."""
         return _Faulty(store, self)
 
 
 class _Faulty:
-    def __init__(self, store: Any, faults: Faults) -> None:
+    def __init__(self, store: Any, faults: StepFaults) -> None:
         self._store = store
         self._faults = faults
 
@@ -71,10 +72,10 @@ class _Faulty:
         return method if name == "active" else step
 
 
-class Broker:
-    """Takes lines and confirms them; each is a step."""
+class StepBroker(PublisherStub):
+    """Accepts lines and confirms them; each is a step."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: StepFaults) -> None:
         self.deliveries: list[Delivery] = []
         self.events: list[bytes] = []
         self._faults = faults
@@ -119,8 +120,8 @@ EVENTS = [
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_events(database: Database, *, after: bool) -> None:
-    """One database for all: each number of a step brings events of its own."""
+async def test_events_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
+    """All steps share one database; each step number has events of its own."""
     failed = 0
     for number in range(1, STEPS_MAX):
         users = {name: f"{name}-{number}" for name in ("ann", "bob", "cid")}
@@ -130,8 +131,8 @@ async def test_events(database: Database, *, after: bool) -> None:
             for name, user in users.items():
                 text = text.replace(name, user)
             bodies.append(text.encode())
-        faults = Faults(number, after=after)
-        broker = Broker(faults)
+        faults = StepFaults(number, after=after)
+        broker = StepBroker(faults)
         events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
         intake = EventConsumer(faults.around(events), Inboxes(faults.around(entries)), broker, lambda: NOW_MS)
         try:
@@ -149,8 +150,8 @@ async def test_events(database: Database, *, after: bool) -> None:
     assert failed > 10
 
 
-async def _all_told(broker: Broker, store: InboxStore, users: dict[str, str]) -> list[str]:
-    """What is wrong with what was told and kept."""
+async def _all_told(broker: StepBroker, store: InboxStore, users: dict[str, str]) -> list[str]:
+    """Return what is wrong with the deliveries and the stored entries."""
     wrong: list[str] = []
     wanted: dict[str, list[int | None]] = {"ann": [None, 2, 4], "bob": [2, 4], "cid": [2]}
     for name, expected in wanted.items():
@@ -173,7 +174,7 @@ async def _all_told(broker: Broker, store: InboxStore, users: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_verdicts(database: Database, *, after: bool) -> None:
+async def test_revocations_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
     failed = 0
     for number in range(1, STEPS_MAX):
         user = f"mallory-{number}"
@@ -184,8 +185,8 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
             cloud_event("3", "user.banned", {"userId": user, "until": "2000-01-01T00:00:00Z"}),
         ]
         bodies = [json.dumps(json.loads(body) | {"source": source}).encode() for body in bodies]
-        faults = Faults(number, after=after)
-        broker = Broker(faults)
+        faults = StepFaults(number, after=after)
+        broker = StepBroker(faults)
         store = RevocationStore(database, DAYS)
         standings = RevocationConsumer(
             faults.around(EventStore(database, DAYS)), faults.around(store), broker, lambda: NOW_MS
@@ -198,7 +199,7 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
         else:
             assert faults.steps < number
             break
-        kept = (await store.standings([user]))[user]
+        kept = (await store.revocations([user]))[user]
         assert (kept.issued_before_ms, kept.is_banned(NOW_MS)) == (1_767_225_600_000, False)
         last = msgspec.json.decode(broker.deliveries[-1].frame, type=Revocation)
         assert last == kept
@@ -209,20 +210,20 @@ async def test_verdicts(database: Database, *, after: bool) -> None:
     assert versions == sorted(set(versions))
 
 
-async def test_a_revocation_done_again_later_counts_from_when_it_was_begun(database: Database) -> None:
+async def test_repeated_revocation_keeps_time_of_first_try(database: Database) -> None:
     clock = [NOW_MS]
-    store, broker = RevocationStore(database, DAYS), Broker(Faults(1, after=False))
+    store, broker = RevocationStore(database, DAYS), StepBroker(StepFaults(1, after=False))
     standings = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
     body = cloud_event("1", "user.revoked", {"userId": "mallory"})
     with pytest.raises(Unavailable):
         await standings.handle(lines(body, key="user.revoked"))
     clock[0] += 60_000
     await standings.handle(lines(body, key="user.revoked"))
-    assert (await store.standings(["mallory"]))["mallory"].issued_before_ms == NOW_MS
+    assert (await store.revocations(["mallory"]))["mallory"].issued_before_ms == NOW_MS
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_alerts(database: Database, *, after: bool) -> None:
+async def test_alerts_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
     failed = 0
     for number in range(1, STEPS_MAX):
         store = AlertStore(database, DAYS)
@@ -230,8 +231,8 @@ async def test_alerts(database: Database, *, after: bool) -> None:
         for id_ in ids:
             alert = OpenAlert(id_, "ann", f"A{number}", AlertDirection.ABOVE, 2.0)
             assert await store.insert(Alert(alert, NOW_MS)) is not None
-        faults = Faults(number, after=after)
-        broker = Broker(faults)
+        faults = StepFaults(number, after=after)
+        broker = StepBroker(faults)
         watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS)
         body = msgspec.json.encode(
             AppliedTicks(ticks=[AppliedTick(f"A{number}", price, 7, NOW_MS) for price in (1, 5, 6)])
@@ -257,9 +258,9 @@ async def test_alerts(database: Database, *, after: bool) -> None:
     assert failed > 5
 
 
-async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database) -> None:
-    faults = Faults(0, after=False)
-    watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), Broker(faults), lambda: NOW_MS)
+async def test_ticks_without_alerts_cost_no_query(database: Database) -> None:
+    faults = StepFaults(0, after=False)
+    watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), StepBroker(faults), lambda: NOW_MS)
     body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
     await watch.handle(lines(body, key=NOTIFIER_TICKS))
     loaded = faults.steps
@@ -267,16 +268,16 @@ async def test_ticks_cost_no_query_while_there_are_no_alerts(database: Database)
     assert faults.steps == loaded > 0
 
 
-async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database: Database) -> None:
-    """As when a consumer that was cut off goes on for a while beside its successor."""
-    broker = Broker(Faults(0, after=False))
+async def test_concurrent_writers_leave_no_gap(database: Database) -> None:
+    """A consumer that was cut off continues for a while beside its successor."""
+    broker = StepBroker(StepFaults(0, after=False))
     events, entries = EventStore(database, DAYS), InboxStore(database, DAYS)
     writers = [EventConsumer(events, Inboxes(entries), broker, lambda: NOW_MS) for _ in range(2)]
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(60)]
-    for number in range(0, 20, 2):  # in turns, each with memories of its own
+    for number in range(0, 20, 2):  # in turns, each with its own memory
         await writers[number // 2 % 2].handle(lines(*bodies[number : number + 2]))
 
-    async def write(writer: EventConsumer) -> None:  # each all of them, at the same time as the other
+    async def write(writer: EventConsumer) -> None:  # each writes all of them, concurrently
         for body in bodies:
             await writer.handle(lines(body))
 
@@ -287,8 +288,8 @@ async def test_two_writers_that_do_not_know_of_each_other_leave_no_gap(database:
         assert len({entry.key for entry in kept}) == 60
 
 
-async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Database) -> None:
-    broker = Broker(Faults(0, after=False))
+async def test_seqs_are_not_reused_after_expiry(database: Database) -> None:
+    broker = StepBroker(StepFaults(0, after=False))
     entries = InboxStore(database, DAYS)
     bodies = [cloud_event(str(number), "a.b", {"n": number}, audience="users:ann,bob") for number in range(6)]
     await EventConsumer(EventStore(database, DAYS), Inboxes(entries), broker, lambda: NOW_MS).handle(lines(*bodies[:3]))
@@ -302,9 +303,9 @@ async def test_no_seq_is_given_twice_when_all_entries_have_expired(database: Dat
     assert [entry.seq for entry in await entries.entries_between("bob", 0, 100)] == [4, 5, 6]
 
 
-async def test_heads_are_right_for_short_and_long_inboxes_together(database: Database) -> None:
+async def test_heads_are_correct_for_short_and_long_inboxes(database: Database) -> None:
     store = InboxStore(database, DAYS)
-    lengths = {f"u{number}": number % 40 for number in range(400)}  # more in all than one look takes
+    lengths = {f"u{number}": number % 40 for number in range(400)}  # more in all than one query reads
     entries = [
         Entry(f"notif_{user}_{seq}", f"key{seq}", user, seq)
         for user, length in lengths.items()

@@ -1,6 +1,6 @@
 """Presence by gateway leases, on the real broker and database: gateways' reports in, deliveries to gateways out.
 
-The clock is the test's, so that a lease runs out when it says so; only the last test waits for a real one.
+The clock is the test's, so a lease expires when the test says so; only the last test waits for a real one.
 """
 
 import asyncio
@@ -26,12 +26,13 @@ from chat_service.store import RoomStore
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.backend import Backend
-from gateway.live.presence import REPORTER, Report, Roster
+from gateway.live.presence import Report, Roster
 from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, QueueSpec, shard_key
 from shared.commands.chat import ReportPresence
+from shared.commands.command import GATEWAY
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile
@@ -47,12 +48,12 @@ NO_GHOSTS_AFTER_S = 30.0
 EXPIRES_MS = 60_000
 
 
-class Crash(Exception):
+class PresenceCrash(Exception):
     """The process is gone."""
 
 
 class Clock:
-    """Time as the test has it."""
+    """The test's clock."""
 
     def __init__(self) -> None:
         self.now_ms = 1_000_000
@@ -65,7 +66,7 @@ class Clock:
 
 
 class ForgetfulStore(PresenceStore):
-    """The real store of a process that dies, once, after the state is written and before anyone is told."""
+    """The real store of a process that dies once, after it wrote the state and before it announced it."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -74,13 +75,13 @@ class ForgetfulStore(PresenceStore):
     async def unsettled(self, user_ids: Collection[str]) -> list[PresenceRecord]:
         if self.dies:
             self.dies = False
-            raise Crash
+            raise PresenceCrash
         return await super().unsettled(user_ids)
 
 
 @dataclass
-class Gateway:
-    """A gateway's report of who is there, sent when the test says so; decided by the gateway's own roster."""
+class ReportingGateway:
+    """A gateway's presence reports, made by its own roster and sent when the test says so."""
 
     backend: Backend
     node_id: str = field(default_factory=lambda: new_id(Prefix.NODE))
@@ -88,7 +89,7 @@ class Gateway:
     now_s: float = 0.0
 
     async def report(self) -> bool:
-        """Send one report; returns whether the lease is known. If not, the next report is a full one."""
+        """Send one report, and return whether the lease is known. Otherwise the next report is full."""
         report = self.roster.next_report(self.now_s)
         answer = await self.backend.report_presence(self._command(report))
         if answer.lease_is_known:
@@ -107,7 +108,7 @@ class Gateway:
         assert await self.report()
 
     async def closed(self, *users: str) -> None:
-        """Close a socket of each, and let the grace pass."""
+        """Close a socket of each user, and let the grace period pass."""
         for user in users:
             self.roster.closed(user, self.now_s)
         self.now_s += 5.0
@@ -115,7 +116,7 @@ class Gateway:
 
     def _command(self, report: Report, *, is_leaving: bool = False) -> ReportPresence:
         return ReportPresence(
-            **self.backend.head(REPORTER),
+            **self.backend.head(GATEWAY),
             node_id=self.node_id,
             came=report.came,
             went=report.went,
@@ -125,8 +126,8 @@ class Gateway:
 
 
 @dataclass
-class World:
-    """Presence as chat_service runs it, and what reaches the gateways."""
+class PresenceWorld:
+    """Presence as chat_service runs it, and the deliveries to gateways."""
 
     bus: Bus
     rooms: RoomStore
@@ -135,8 +136,8 @@ class World:
     clock: Clock
     told: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
 
-    def gateway(self) -> Gateway:
-        return Gateway(Backend(self.bus))
+    def gateway(self) -> ReportingGateway:
+        return ReportingGateway(Backend(self.bus))
 
     def hear(self, body: bytes) -> None:
         for line in split_lines(body):
@@ -175,13 +176,13 @@ class World:
         await self.rooms.put_rooms([room])
 
     async def expect(self, *told: tuple[str, str, str]) -> None:
-        """This has been told since the last look, and nothing else."""
+        """Check that exactly this was announced since the last check."""
         await self._barrier()
         assert sorted(self.told) == sorted(told)
         self.told.clear()
 
     async def _barrier(self) -> None:
-        """What was delivered on any shard before this has come by now."""
+        """Wait until everything delivered on any shard before this has arrived."""
         marks = [Delivery(f"mark:{number}", _TRANSIENT, 0, "", _mark(number)) for number in range(SHARDS)]
         for number, mark in enumerate(marks):
             self.bus.publish(DELIVERIES, shard_key(number), mark.to_line())
@@ -197,7 +198,7 @@ def _mark(number: int) -> bytes:
 
 
 @pytest.fixture
-async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[World]:
+async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[PresenceWorld]:
     mongo = Mongo(mongodb_uri, database_name)
     await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
     clock = Clock()
@@ -205,7 +206,7 @@ async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIte
         await bus.wait_connected()
         present = ForgetfulStore(mongo.database)
         presence = Presence(present, bus, "sweeper", clock, TIMES)
-        made = World(bus, RoomStore(mongo.database), present, presence, clock)
+        made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
         shards = tuple((DELIVERIES, shard_key(number)) for number in range(SHARDS))
         await bus.listen(QueueSpec(f"test.{bus.name}", {"x-expires": EXPIRES_MS}, shards), made.hear)
         await bus.consume(CHAT_PRESENCE, presence.handle)
@@ -215,7 +216,7 @@ async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIte
 
 @asynccontextmanager
 async def sweeping(presence: Presence) -> AsyncIterator[None]:
-    """The sweep runs, until the end of the block."""
+    """Run the sweep until the end of the block."""
     task = asyncio.create_task(presence.sweep())
     try:
         yield
@@ -226,11 +227,11 @@ async def sweeping(presence: Presence) -> AsyncIterator[None]:
 
 async def eventually(check: Callable[[], Any], wanted: object, timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while await check() != wanted:  # noqa: ASYNC110 - what is waited for is in a database
+        while await check() != wanted:  # noqa: ASYNC110 - the condition is in a database
             await asyncio.sleep(0.02)
 
 
-async def test_user_is_online_while_any_device_on_any_gateway_is(world: World) -> None:
+async def test_user_is_online_while_any_device_is(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     first, second = world.gateway(), world.gateway()
     await first.opened("ann")
@@ -247,7 +248,7 @@ async def test_user_is_online_while_any_device_on_any_gateway_is(world: World) -
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
-async def test_report_that_comes_twice_is_told_once(world: World) -> None:
+async def test_duplicate_report_is_announced_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     gateway_.roster.opened("ann")
@@ -258,7 +259,7 @@ async def test_report_that_comes_twice_is_told_once(world: World) -> None:
     await world.expect(("room:room_1", "user:online", "ann"))
 
 
-async def test_every_room_and_direct_partner_is_told_and_active_now_follows(world: World) -> None:
+async def test_rooms_and_direct_partners_are_notified(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     await world.make_room("room_2", "ann")
     await world.make_room("room_3", "ben")
@@ -285,7 +286,7 @@ async def test_every_room_and_direct_partner_is_told_and_active_now_follows(worl
     assert await world.rooms.active_now(["room_4"]) == {"room_4": 1}
 
 
-async def test_users_of_a_dead_gateway_go_offline_and_those_elsewhere_stay(world: World) -> None:
+async def test_users_of_dead_gateway_go_offline(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     dead, living = world.gateway(), world.gateway()
     await dead.opened("ann", "ben")
@@ -303,7 +304,7 @@ async def test_users_of_a_dead_gateway_go_offline_and_those_elsewhere_stay(world
     assert seen == world.clock.now_ms
 
 
-async def test_frozen_gateway_learns_that_its_lease_is_gone_and_reports_its_users_anew(world: World) -> None:
+async def test_frozen_gateway_sends_full_report_after_lost_lease(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     gateway_ = world.gateway()
     await gateway_.opened("ann", "ben")
@@ -320,12 +321,12 @@ async def test_frozen_gateway_learns_that_its_lease_is_gone_and_reports_its_user
     await world.expect(*changes, ("room:room_1", "user:online", "ann"))
 
 
-async def _has_lease(world: World, gateway_: Gateway) -> bool:
+async def _has_lease(world: PresenceWorld, gateway_: ReportingGateway) -> bool:
     return await world.store._nodes.find_one({"_id": gateway_.node_id}) is not None
 
 
-async def test_lease_that_is_being_swept_cannot_be_renewed_nor_begun_until_it_is_gone(world: World) -> None:
-    """Else the gateway would keep a lease whose users the sweep takes offline behind its back."""
+async def test_claimed_lease_cannot_be_renewed(world: PresenceWorld) -> None:
+    """Otherwise the gateway would keep a lease while the sweep takes its users offline."""
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.opened("ann")
@@ -342,7 +343,7 @@ async def test_lease_that_is_being_swept_cannot_be_renewed_nor_begun_until_it_is
     assert await world.status("ann") == "online"
 
 
-async def test_lease_that_ran_out_unnoticed_is_simply_renewed(world: World) -> None:
+async def test_expired_unclaimed_lease_is_renewed(world: PresenceWorld) -> None:
     gateway_ = world.gateway()
     await gateway_.opened("ann")
     world.clock.pass_ms(TIMES.lease_ms + 1)
@@ -352,7 +353,7 @@ async def test_lease_that_ran_out_unnoticed_is_simply_renewed(world: World) -> N
     assert await world.status("ann") == "online"
 
 
-async def test_users_of_a_leaving_gateway_have_the_grace_to_come_back_elsewhere(world: World) -> None:
+async def test_users_of_leaving_gateway_have_grace_period(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     leaving, next_ = world.gateway(), world.gateway()
     await leaving.opened("ann", "ben")
@@ -370,12 +371,12 @@ async def test_users_of_a_leaving_gateway_have_the_grace_to_come_back_elsewhere(
     )
 
 
-async def test_change_that_was_written_and_not_told_is_told_by_the_sweep(world: World) -> None:
+async def test_sweep_announces_unsettled_change(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.report()
     world.store.dies = True
-    with pytest.raises(Crash):
+    with pytest.raises(PresenceCrash):
         await world.presence._change(gateway_.node_id, {"ann"}, set(), world.clock.now_ms)
     await world.expect()
     assert await world.rooms.active_now(["room_1"]) == {}
@@ -386,7 +387,7 @@ async def test_change_that_was_written_and_not_told_is_told_by_the_sweep(world: 
     assert await world.rooms.active_now(["room_1"]) == {"room_1": 1}
 
 
-async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_another(world: World) -> None:
+async def test_another_sweeper_finishes_after_crash(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.opened("ann")
@@ -395,7 +396,7 @@ async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_anoth
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
     world.store.dies = True
-    with pytest.raises(Crash):
+    with pytest.raises(PresenceCrash):
         await world.presence._bury(gateway_.node_id, now_ms)
     await world.expect()
     async with sweeping(world.presence):
@@ -405,19 +406,19 @@ async def test_sweeper_that_dies_after_taking_users_offline_is_followed_by_anoth
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
-async def test_coming_and_going_within_one_settlement_is_no_change(world: World) -> None:
+async def test_online_and_offline_within_one_settlement_cancel_out(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     first, second = world.gateway(), world.gateway()
     await first.report()
     await second.report()
     world.store.dies = True
-    with pytest.raises(Crash):
+    with pytest.raises(PresenceCrash):
         await world.presence._change(first.node_id, {"ann"}, set(), world.clock.now_ms)
     await world.presence._change(first.node_id, set(), {"ann"}, world.clock.now_ms)
     await world.expect()
 
 
-async def test_two_sweeps_at_once_tell_each_change_once(world: World) -> None:
+async def test_concurrent_sweeps_announce_each_change_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     gateways = [world.gateway() for _ in range(4)]
     for number, one in enumerate(gateways):
@@ -434,7 +435,7 @@ async def test_two_sweeps_at_once_tell_each_change_once(world: World) -> None:
 # Real processes -----------------------------------------------------------------------------------------------------
 
 
-class GatewayProcess:
+class ReporterProcess:
     """A gateway that can be killed and frozen."""
 
     def __init__(self, amqp_url: str, directory: Path, name: str) -> None:
@@ -455,7 +456,7 @@ class GatewayProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["GatewayProcess"]:
+    async def running(self) -> AsyncIterator["ReporterProcess"]:
         self.process.start()
         try:
             await wait_ready(self.admin_port)
@@ -464,14 +465,14 @@ class GatewayProcess:
             self.process.kill()
 
 
-async def test_killed_and_frozen_gateways_leave_no_ghosts_and_the_thawed_one_reports_anew(
+async def test_killed_and_frozen_gateways_leave_no_ghosts(
     amqp_url: str, mongodb_uri: str, database_name: str, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name))
         here = await stack.enter_async_context(gateway(amqp_url))
         killed, frozen = [
-            await stack.enter_async_context(GatewayProcess(amqp_url, tmp_path, name).running())
+            await stack.enter_async_context(ReporterProcess(amqp_url, tmp_path, name).running())
             for name in ("killed", "frozen")
         ]
         room = await RestCaller(here, "ann").create_room()
@@ -499,8 +500,8 @@ def _is(event: str, user: str) -> Callable[[Frame], bool]:
     return lambda frame: bool(frame["type"] == event and frame["data"]["userId"] == user)
 
 
-async def test_when_no_gateway_is_heard_of_their_users_stay_a_little_longer(world: World) -> None:
-    """It may be the reports that are not taken, and then all gateways would seem dead at once."""
+async def test_users_stay_longer_when_no_gateway_reports(world: PresenceWorld) -> None:
+    """The reports may be stuck, and then all gateways would seem dead at once."""
     times = PresenceTimes()
     presence = Presence(world.store, world.bus, "patient", lambda: world.clock.now_ms, times)
     first, second = world.gateway(), world.gateway()

@@ -1,4 +1,4 @@
-"""Every query of rules and dashboard asks for metrics and labels that the running system has."""
+"""Every query of rules and dashboard uses metrics and labels that the running system exports."""
 
 import urllib.request
 from collections import defaultdict
@@ -27,13 +27,13 @@ def families(url: str) -> Iterator[Metric]:
 
 
 def declared_labels() -> dict[str, set[str]]:
-    """The labels of our own metrics: a process shows them only once something has happened."""
+    """Return the labels of our own metrics: a process shows them only after something happened."""
     metrics = [value for module in MODULES.values() for value in vars(module).values()]
     return {metric._name: set(metric._labelnames) for metric in metrics if isinstance(metric, MetricWrapperBase)}
 
 
 def labels_by_series(found: list[Metric]) -> dict[str, set[str]]:
-    """What series there can be, and the labels that they can have."""
+    """Return the possible series, and their possible labels."""
     declared = declared_labels()
     known: dict[str, set[str]] = defaultdict(set)
     for family in found:
@@ -48,7 +48,7 @@ def labels_by_series(found: list[Metric]) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def exported(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """What the services export, each a process of its own, and HAProxy."""
+    """Return what the services, each a process of its own, and HAProxy export."""
     directory: Path = tmp_path_factory.mktemp("metrics")
     servers = {"AMQP_URL": infrastructure.amqp_url, "MONGODB_URI": infrastructure.mongodb_uri, "GATEWAYS": "1"}
     found: list[Metric] = []
@@ -63,7 +63,7 @@ def exported(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFa
 
 
 @needs_haproxy
-def test_every_query_asks_for_what_is_exported(exported: dict[str, set[str]]) -> None:
+def test_every_query_uses_exported_metrics(exported: dict[str, set[str]]) -> None:
     asked = [*queries.rule_queries(), *queries.dashboard_queries(), *queries.adapter_queries()]
     unknown = [
         (query, selection)
@@ -75,7 +75,7 @@ def test_every_query_asks_for_what_is_exported(exported: dict[str, set[str]]) ->
     assert len(asked) > 100
 
 
-def test_a_query_for_what_nobody_exports_would_be_found(exported: dict[str, set[str]]) -> None:
+def test_query_of_unknown_metric_is_detected(exported: dict[str, set[str]]) -> None:
     (selection,) = queries.selections('sum by (userId) (rate(gateway_connections{job="gateway"}[1m]))')
     assert selection == queries.Selection("gateway_connections", frozenset({"userId", "job"}))
     assert not selection.labels <= exported["gateway_connections"]

@@ -1,4 +1,4 @@
-"""Chat and presence over REST: every call of protocol.md, on the real broker and database and the real wire."""
+"""Chat and presence over REST: every documented call, on the real broker and database and the real wire."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ CREATION_FAILED = {"route": "POST /v1/chatrooms", "status": "400"}
 
 @pytest.fixture(scope="module")
 async def url(infrastructure: Infrastructure) -> AsyncIterator[str]:
-    """One gateway and one chat_service, shared by all tests here: each brings users of its own."""
+    """One gateway and one chat_service, shared by all tests here; each test has users of its own."""
     await empty_queues(infrastructure.amqp_url)
     database_name = new_id(Prefix.COMMAND)
     async with (
@@ -43,18 +43,18 @@ def meet(url: str) -> Meet:
 
 
 def word() -> str:
-    """A word that stands in no other room's name."""
+    """Return a word that is in no other room's name."""
     return f"w{secrets.token_hex(6)}"
 
 
 async def fetch(method: str, url: str, **options: Any) -> tuple[aiohttp.ClientResponse, Any]:
-    """One request without a token; the response with its headers, and its body from JSON."""
+    """Send one request without a token, and return the response and its JSON body."""
     async with aiohttp.ClientSession() as http, http.request(method, url, **options) as response:
         return response, await response.json()
 
 
 async def refused(caller: Person, method: str, path: str, **options: Any) -> dict[str, Any]:
-    """The `error` of a failure, whose envelope is checked."""
+    """Return the `error` of a failure, after checking the envelope."""
     status, body = await caller.call(method, path, **options)
     return error_of(status, body)
 
@@ -70,7 +70,7 @@ def error_of(status: int, body: Any) -> dict[str, Any]:
 
 
 async def field_refused(caller: Person, method: str, path: str, **options: Any) -> str:
-    """The field that a VALIDATION failure names."""
+    """Return the field that a VALIDATION failure names."""
     error = await refused(caller, method, path, **options)
     assert error["code"] == "VALIDATION"
     assert len(error["details"]) == 1
@@ -85,7 +85,7 @@ async def say(caller: Person, room: str, *texts: str) -> list[dict[str, Any]]:
 
 
 async def page_of(caller: Person, path: str, **params: Any) -> tuple[list[Any], dict[str, int]]:
-    """The items and the pagination of a list, whose envelope is checked."""
+    """Return the items and the pagination of a list, after checking the envelope."""
     status, body = await caller.call("GET", path, params=params)
     assert set(body) == {"success", "status", "data", "pagination"}, body
     assert (status, body["success"], body["status"]) == (200, True, 200)
@@ -106,7 +106,7 @@ async def seqs(caller: Person, room: str, **params: Any) -> list[int]:
 # Rooms --------------------------------------------------------------------------------------------------------------
 
 
-async def test_created_room_is_answered_in_the_published_envelope(meet: Meet) -> None:
+async def test_created_room_has_published_envelope(meet: Meet) -> None:
     alice = meet("alice")
     asked = {"name": "Gold Trading Strategies", "description": "Discuss XAU/USD trading", "type": "public"}
     status, body = await alice.call("POST", "/v1/chatrooms", json=asked)
@@ -128,12 +128,12 @@ async def test_created_room_is_answered_in_the_published_envelope(meet: Meet) ->
     )
 
 
-async def test_room_needs_no_more_than_a_name(meet: Meet) -> None:
+async def test_room_needs_only_name(meet: Meet) -> None:
     room = await meet("alice").data("POST", "/v1/chatrooms", json={"name": " Gold ", "more": "of no meaning"})
     assert (room["name"], room["description"], room["type"]) == ("Gold", "", "public")
 
 
-async def test_longest_name_and_description_are_taken(meet: Meet) -> None:
+async def test_longest_name_and_description_are_accepted(meet: Meet) -> None:
     asked = {"name": "ü" * 100, "description": "€" * 1000, "type": "group"}
     room = await meet("alice").data("POST", "/v1/chatrooms", json=asked)
     assert {name: room[name] for name in asked} == asked
@@ -157,11 +157,11 @@ async def test_longest_name_and_description_are_taken(meet: Meet) -> None:
         ({"name": "x", "memberIds": [7]}, "memberIds[0]"),
     ],
 )
-async def test_wrong_field_of_a_new_room_is_named(meet: Meet, body: Any, field: str) -> None:
+async def test_create_names_wrong_field(meet: Meet, body: Any, field: str) -> None:
     assert await field_refused(meet("alice"), "POST", "/v1/chatrooms", json=body) == field
 
 
-async def test_list_has_public_rooms_and_own_others_only(meet: Meet) -> None:
+async def test_list_has_public_and_own_rooms_only(meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     topic = word()
     for type_ in ("public", "private", "group"):
@@ -172,7 +172,7 @@ async def test_list_has_public_rooms_and_own_others_only(meet: Meet) -> None:
 
 
 @pytest.mark.parametrize("type_", ["public", "private", "group"])
-async def test_type_filter(meet: Meet, type_: str) -> None:
+async def test_list_filters_by_type(meet: Meet, type_: str) -> None:
     alice = meet("alice")
     topic = word()
     for each in ("public", "private", "group"):
@@ -182,7 +182,7 @@ async def test_type_filter(meet: Meet, type_: str) -> None:
     assert pagination["total"] == 1
 
 
-async def test_q_matches_the_start_of_any_word_of_the_name(meet: Meet) -> None:
+async def test_q_matches_word_prefixes(meet: Meet) -> None:
     alice = meet("alice")
     topic = word()
     name = f"EUR/USD Trading Über-Room {topic}"
@@ -200,7 +200,7 @@ async def test_q_without_a_word_finds_nothing(meet: Meet) -> None:
     assert await page_of(alice, "/v1/chatrooms", q=".*") == ([], {"page": 1, "limit": 20, "total": 0, "pages": 0})
 
 
-async def test_q_follows_a_changed_name(meet: Meet) -> None:
+async def test_q_follows_renamed_room(meet: Meet) -> None:
     alice = meet("alice")
     before, after = word(), word()
     room = await alice.create_room(before)
@@ -208,7 +208,7 @@ async def test_q_follows_a_changed_name(meet: Meet) -> None:
     assert (await room_names(alice, q=before), await room_names(alice, q=after)) == ([], [after])
 
 
-async def test_pages_hold_every_room_once_and_end_in_an_empty_one(meet: Meet) -> None:
+async def test_room_pages_hold_every_room_once(meet: Meet) -> None:
     alice = meet("alice")
     topic = word()
     for number in range(5):
@@ -250,13 +250,13 @@ async def test_wrong_filter_is_named(meet: Meet, name: str, value: str) -> None:
     assert await field_refused(meet("alice"), "GET", "/v1/chatrooms", params={name: value}) == name
 
 
-async def test_empty_and_unknown_parameters_mean_nothing(meet: Meet) -> None:
+async def test_empty_and_unknown_parameters_are_ignored(meet: Meet) -> None:
     params = {"page": "", "limit": "", "type": "", "q": "", "sort": "name"}
     _, pagination = await page_of(meet("alice"), "/v1/chatrooms", **params)
     assert (pagination["page"], pagination["limit"]) == (1, 20)
 
 
-async def test_rooms_stand_in_the_order_of_their_latest_activity(meet: Meet) -> None:
+async def test_rooms_are_sorted_by_latest_activity(meet: Meet) -> None:
     alice = meet("alice")
     rooms = {name: await alice.create_room(name, "private" if name == "b" else "group") for name in ("a", "b", "c")}
     assert await room_names(alice, type="group") == ["c", "a"]
@@ -267,7 +267,7 @@ async def test_rooms_stand_in_the_order_of_their_latest_activity(meet: Meet) -> 
     assert [room["lastMessageAt"] for room in own] == [message["createdAt"], None, None]
 
 
-async def test_creator_and_admin_change_a_room_and_what_is_not_given_stays(meet: Meet) -> None:
+async def test_creator_and_admin_change_only_given_fields(meet: Meet) -> None:
     alice, admin = meet("alice"), meet("admin", role="admin")
     room = await alice.create_room("Gold", "public", description="XAU")
     changed = await alice.data("PUT", f"/v1/chatrooms/{room}", json={"name": " Silver "})
@@ -286,14 +286,14 @@ async def test_creator_and_admin_change_a_room_and_what_is_not_given_stays(meet:
         ({"type": "direct"}, "type"),
     ],
 )
-async def test_wrong_field_of_a_change_is_named_and_nothing_changes(meet: Meet, body: Any, field: str) -> None:
+async def test_update_names_wrong_field_and_changes_nothing(meet: Meet, body: Any, field: str) -> None:
     alice = meet("alice")
     room = await alice.data("POST", "/v1/chatrooms", json={"name": "Gold", "description": "XAU"})
     assert await field_refused(alice, "PUT", f"/v1/chatrooms/{room['id']}", json={"name": "Silver"} | body) == field
     assert await alice.data("GET", f"/v1/chatrooms/{room['id']}") == room
 
 
-async def test_room_that_becomes_private_is_gone_for_those_outside(meet: Meet) -> None:
+async def test_room_made_private_is_hidden_from_non_members(meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room()
     await bob.data("GET", f"/v1/chatrooms/{room}")
@@ -304,7 +304,7 @@ async def test_room_that_becomes_private_is_gone_for_those_outside(meet: Meet) -
 
 
 @pytest.mark.parametrize("role", ["creator", "admin"])
-async def test_deleted_room_is_gone_from_every_call(meet: Meet, role: str) -> None:
+async def test_deleted_room_is_not_found_by_any_call(meet: Meet, role: str) -> None:
     alice, admin = meet("alice"), meet("admin", role="admin")
     topic = word()
     room = await alice.create_room(topic)
@@ -329,7 +329,7 @@ async def test_deleted_room_is_gone_from_every_call(meet: Meet, role: str) -> No
         ("DELETE", "/members/{alice}", {}),
     ],
 )
-async def test_only_creator_or_admin_manages_a_public_room(
+async def test_only_creator_or_admin_manages_public_room(
     meet: Meet, membership: str, method: str, path: str, options: dict[str, Any]
 ) -> None:
     alice, bob = meet("alice"), meet("bob")
@@ -343,7 +343,7 @@ async def test_only_creator_or_admin_manages_a_public_room(
 
 
 def calls_on(room: str, user_id: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every call that names a room."""
+    """Return every call that names a room."""
     path = f"/v1/chatrooms/{room}"
     return [
         ("GET", path, {}),
@@ -362,7 +362,7 @@ def calls_on(room: str, user_id: str) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("kind", ["private", "group", "unknown", "no id", "no id at all"])
-async def test_what_is_not_yours_is_answered_like_what_does_not_exist(meet: Meet, kind: str) -> None:
+async def test_room_of_others_is_answered_like_missing_room(meet: Meet, kind: str) -> None:
     alice, bob = meet("alice"), meet("bob")
     match kind:
         case "unknown":
@@ -380,7 +380,7 @@ async def test_what_is_not_yours_is_answered_like_what_does_not_exist(meet: Meet
 # Members ------------------------------------------------------------------------------------------------------------
 
 
-async def test_join_and_leave_are_idempotent_and_answer_the_room(meet: Meet) -> None:
+async def test_join_and_leave_are_idempotent(meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room()
     for _ in range(2):
@@ -391,7 +391,7 @@ async def test_join_and_leave_are_idempotent_and_answer_the_room(meet: Meet) -> 
         assert (left["id"], left["memberCount"], left["isMember"]) == (room, 1, False)
 
 
-async def test_member_count_is_exact_whatever_happens_at_once(meet: Meet) -> None:
+async def test_member_count_is_exact_under_concurrency(meet: Meet) -> None:
     alice = meet("alice")
     crowd = [meet("user") for _ in range(20)]
     room = await alice.create_room(memberIds=[person.id for person in crowd[:5]] + [alice.id, crowd[0].id])
@@ -411,7 +411,7 @@ async def test_member_count_is_exact_whatever_happens_at_once(meet: Meet) -> Non
     assert pagination["total"] == (await alice.data("GET", path))["memberCount"] == 8
 
 
-async def test_only_the_invited_come_into_a_closed_room(meet: Meet) -> None:
+async def test_only_invited_users_join_closed_room(meet: Meet) -> None:
     alice, bob, carol = meet("alice"), meet("bob"), meet("carol")
     room = await alice.create_room(type_="group")
     path = f"/v1/chatrooms/{room}"
@@ -429,14 +429,14 @@ async def test_only_the_invited_come_into_a_closed_room(meet: Meet) -> None:
     assert await carol.call("GET", path) == (404, NO_ROOM)
 
 
-async def test_removing_who_is_no_member_is_not_found(meet: Meet) -> None:
+async def test_removing_non_member_is_not_found(meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     assert (await refused(alice, "DELETE", f"/v1/chatrooms/{room}/members/nobody"))["code"] == "NOT_FOUND"
     assert (await alice.data("GET", f"/v1/chatrooms/{room}"))["memberCount"] == 1
 
 
-async def test_admin_invites_and_removes_in_a_room_of_others(meet: Meet) -> None:
+async def test_admin_manages_members_of_any_room(meet: Meet) -> None:
     alice, bob, admin = meet("alice"), meet("bob"), meet("admin", role="admin")
     room = await alice.create_room(type_="private")
     await admin.data("PUT", f"/v1/chatrooms/{room}/members/{bob.id}")
@@ -446,7 +446,7 @@ async def test_admin_invites_and_removes_in_a_room_of_others(meet: Meet) -> None
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_wrong_user_id_of_a_member_is_named(meet: Meet, method: str) -> None:
+async def test_add_member_names_wrong_user_id(meet: Meet, method: str) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     assert await field_refused(alice, method, f"/v1/chatrooms/{room}/members/a%20b") == "userId"
@@ -519,20 +519,20 @@ async def test_wrong_presence_ids_are_named(meet: Meet, params: dict[str, str], 
     assert await field_refused(meet("alice"), "GET", "/v1/presence", params=params) == field
 
 
-async def test_presence_of_a_hundred_users_is_answered_in_their_order(meet: Meet) -> None:
+async def test_presence_of_hundred_users_keeps_order(meet: Meet) -> None:
     ids = [f"u{number}" for number in range(100, 0, -1)]
     users = await meet("alice").data("GET", "/v1/presence", params={"ids": ",".join(ids)})
     assert [user["userId"] for user in users] == ids
 
 
-async def test_presence_of_what_is_no_id_is_refused(meet: Meet) -> None:
+async def test_presence_of_invalid_id_is_refused(meet: Meet) -> None:
     assert await field_refused(meet("alice"), "GET", "/v1/users/a%20b/presence") == "userId"
 
 
 # Messages -----------------------------------------------------------------------------------------------------------
 
 
-async def test_sent_message_is_answered_and_listed_in_the_published_form(meet: Meet) -> None:
+async def test_sent_message_has_published_form(meet: Meet) -> None:
     alice = meet("alice", firstName="John", lastName="Doe", avatar="https://a")
     room = await alice.create_room()
     text = 'EUR/USD «bullish» "1.0850" 📈\n\u0000\u2028</script>'
@@ -549,7 +549,7 @@ async def test_sent_message_is_answered_and_listed_in_the_published_form(meet: M
     )
 
 
-async def test_first_post_into_a_public_room_joins(meet: Meet) -> None:
+async def test_first_message_in_public_room_joins_sender(meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room()
     assert (await bob.data("GET", f"/v1/chatrooms/{room}"))["isMember"] is False
@@ -558,7 +558,7 @@ async def test_first_post_into_a_public_room_joins(meet: Meet) -> None:
     assert (joined["isMember"], joined["memberCount"], joined["unreadCount"]) == (True, 2, 0)
 
 
-async def test_pages_are_newest_first_and_end_in_an_empty_one(meet: Meet) -> None:
+async def test_message_pages_are_newest_first(meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     assert await page_of(alice, f"/v1/chatrooms/{room}/messages") == (
@@ -596,7 +596,7 @@ async def test_wrong_cursor_is_named(meet: Meet, name: str, value: str) -> None:
     assert await field_refused(alice, "GET", f"/v1/chatrooms/{room}/messages", params={name: value}) == name
 
 
-async def test_resent_message_is_the_same_message_with_200(meet: Meet) -> None:
+async def test_resent_message_returns_same_message_with_200(meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     room, other_room = await alice.create_room(), await alice.create_room()
     body = {"message": "once", "clientMessageId": "c-1"}
@@ -622,7 +622,7 @@ async def test_resent_message_is_the_same_message_with_200(meet: Meet) -> None:
         ({"message": "x", "clientMessageId": 5}, "clientMessageId"),
     ],
 )
-async def test_wrong_field_of_a_message_is_named_and_nothing_is_sent(meet: Meet, body: Any, field: str) -> None:
+async def test_send_names_wrong_field_and_stores_nothing(meet: Meet, body: Any, field: str) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     assert await field_refused(alice, "POST", f"/v1/chatrooms/{room}/messages", json=body) == field
@@ -630,7 +630,7 @@ async def test_wrong_field_of_a_message_is_named_and_nothing_is_sent(meet: Meet,
     assert await seqs(alice, room) == []
 
 
-async def test_unread_count_follows_messages_and_the_read_mark(meet: Meet) -> None:
+async def test_unread_count_follows_messages_and_read_mark(meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room(type_="private", memberIds=[bob.id])
     await say(alice, room, "a", "b", "c")
@@ -657,12 +657,12 @@ async def test_wrong_read_mark_is_named(meet: Meet, seq: Any) -> None:
     assert await field_refused(alice, "POST", f"/v1/chatrooms/{room}/read", json={"seq": seq}) == "seq"
 
 
-async def test_read_mark_of_who_is_no_member_is_forbidden(meet: Meet) -> None:
+async def test_read_mark_of_non_member_is_forbidden(meet: Meet) -> None:
     room = await meet("alice").create_room()
     assert (await refused(meet("bob"), "POST", f"/v1/chatrooms/{room}/read", json={"seq": 0}))["code"] == "FORBIDDEN"
 
 
-async def test_direct_messages_of_a_pair_share_one_room_that_no_one_else_sees(meet: Meet) -> None:
+async def test_direct_messages_share_one_hidden_room(meet: Meet) -> None:
     alice, bob, carol = meet("alice"), meet("bob"), meet("carol", role="admin")
     body = {"userId": bob.id, "message": "psst", "clientMessageId": "c-1"}
     status, first = await alice.call("POST", "/v1/messages/direct", json=body)
@@ -687,13 +687,13 @@ async def test_direct_messages_of_a_pair_share_one_room_that_no_one_else_sees(me
 
 
 @pytest.mark.parametrize("user_id", [None, "", "a b", 5, "self"])
-async def test_wrong_addressee_of_a_direct_message_is_named(meet: Meet, user_id: Any) -> None:
+async def test_direct_message_names_wrong_addressee(meet: Meet, user_id: Any) -> None:
     alice = meet("alice")
     body = {"userId": alice.id if user_id == "self" else user_id, "message": "x"}
     assert await field_refused(alice, "POST", "/v1/messages/direct", json=body) == "userId"
 
 
-async def test_hundred_messages_a_minute_then_429_with_retry_after(url: str, meet: Meet) -> None:
+async def test_message_above_rate_limit_gets_429_with_retry_after(url: str, meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     headers = {"Authorization": f"Bearer {mint(alice.id)}"}
@@ -735,7 +735,7 @@ async def test_hundred_messages_a_minute_then_429_with_retry_after(url: str, mee
         ("Bearer " + "x" * 8000, "UNAUTHORIZED"),
     ],
 )
-async def test_who_shows_no_valid_token_gets_401(url: str, header: str | None, code: str) -> None:
+async def test_invalid_token_gets_401(url: str, header: str | None, code: str) -> None:
     headers = {} if header is None else {"Authorization": header}
     response, body = await fetch("GET", f"{url}/v1/chatrooms", headers=headers)
     assert error_of(response.status, body)["code"] == code
@@ -744,7 +744,7 @@ async def test_who_shows_no_valid_token_gets_401(url: str, header: str | None, c
         assert header.partition(" ")[2] not in str(body)
 
 
-async def test_every_call_wants_a_token(url: str) -> None:
+async def test_every_call_requires_token(url: str) -> None:
     others = [("GET", "/v1/chatrooms", {}), ("POST", "/v1/chatrooms", {"json": {"name": "x"}})]
     others += [("POST", "/v1/messages/direct", {"json": {"userId": "b", "message": "x"}})]
     others += [("GET", "/v1/users/bob/presence", {}), ("GET", "/v1/presence?ids=bob", {})]
@@ -776,7 +776,7 @@ async def test_unknown_path_gets_404(meet: Meet, url: str, path: str) -> None:
         ("POST", "/v1/live", {"GET", "HEAD"}),
     ],
 )
-async def test_wrong_method_gets_405_with_those_allowed(url: str, method: str, path: str, allowed: set[str]) -> None:
+async def test_wrong_method_gets_405_with_allowed_methods(url: str, method: str, path: str, allowed: set[str]) -> None:
     response, body = await fetch(method, f"{url}{path}")
     assert response.status == 405
     assert error_of(405, body)["code"] in {"VALIDATION", "NOT_FOUND"}
@@ -801,14 +801,14 @@ async def test_wrong_method_gets_405_with_those_allowed(url: str, method: str, p
         b'{"name": NaN}',
     ],
 )
-async def test_body_that_is_not_the_json_asked_for_gets_400(meet: Meet, body: bytes) -> None:
+async def test_body_of_wrong_json_gets_400(meet: Meet, body: bytes) -> None:
     alice = meet("alice")
     headers = {"Content-Type": "application/json"}
     status, answer = await alice.call("POST", "/v1/chatrooms", data=body, headers=headers)
     assert (status, error_of(status, answer)["code"]) == (400, "VALIDATION")
 
 
-async def test_half_a_character_in_a_message_gets_400(meet: Meet) -> None:
+async def test_truncated_character_gets_400(meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     for body in (b'{"message": "x\\ud83d"}', b'{"message": "x", "clientMessageId": "\\ude00"}'):
@@ -834,7 +834,7 @@ async def test_compressed_body_gets_415(meet: Meet, encoding: str) -> None:
     assert (status, error_of(status, body)["code"]) == (415, "VALIDATION")
 
 
-async def test_json_with_a_charset_is_taken(meet: Meet) -> None:
+async def test_json_with_charset_is_accepted(meet: Meet) -> None:
     options = {"data": b'{"name": "x"}', "headers": {"Content-Type": "application/json; charset=utf-8"}}
     assert (await meet("alice").call("POST", "/v1/chatrooms", **options))[0] == 201
 
@@ -852,7 +852,7 @@ async def test_huge_body_gets_413(meet: Meet, chunked: bool) -> None:
     assert (status, error_of(status, answer)["code"]) == (413, "TOO_LARGE")
 
 
-async def test_largest_body_is_taken(meet: Meet) -> None:
+async def test_largest_body_is_accepted(meet: Meet) -> None:
     alice = meet("alice")
     room = await alice.create_room()
     body = b'{"message": "' + b"x" * (65_536 - 15) + b'"}'
@@ -865,7 +865,7 @@ async def test_largest_body_is_taken(meet: Meet) -> None:
 
 
 async def raw(url: str, request: bytes) -> tuple[int, str, bytes]:
-    """What the gateway answers to bytes that no decent client sends: status, headers, body."""
+    """Send raw bytes, and return the gateway's status, headers and body."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     async with asyncio.timeout(5):
@@ -910,7 +910,7 @@ async def raw(url: str, request: bytes) -> tuple[int, str, bytes]:
         ),
     ],
 )
-async def test_broken_http_gets_the_failure_envelope(url: str, request_bytes: bytes, status: int, code: str) -> None:
+async def test_broken_http_gets_failure_envelope(url: str, request_bytes: bytes, status: int, code: str) -> None:
 
     answer_status, head, body = await raw(url, request_bytes)
     assert (answer_status, error_of(answer_status, json.loads(body))["code"]) == (status, code)
@@ -918,7 +918,7 @@ async def test_broken_http_gets_the_failure_envelope(url: str, request_bytes: by
     assert b"Traceback" not in body
 
 
-async def test_body_that_breaks_off_is_no_error_of_ours(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_interrupted_body_is_not_logged_as_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     head = f"POST /v1/chatrooms HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mint('alice')}\r\n"
     head += "Content-Type: application/json\r\n"
     status, _, body = await raw(url, f"{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
@@ -933,7 +933,7 @@ async def test_body_that_breaks_off_is_no_error_of_ours(url: str, capsys: pytest
     assert "error" not in capsys.readouterr().out
 
 
-async def test_nothing_of_a_broken_request_is_logged(
+async def test_content_of_broken_request_is_not_logged(
     url: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     token = mint("alice")

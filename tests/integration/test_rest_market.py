@@ -30,7 +30,7 @@ async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
 
 @pytest.fixture
 async def quiet_rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Caller]:
-    """A market where nothing moves: enough for what is refused, and soon stopped."""
+    """A market without ticks: enough for refusals, and quick to stop."""
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         market_feed(amqp_url, mongodb_uri, database_name, market_source=(SourceKind.AMQP,)),
@@ -40,7 +40,7 @@ async def quiet_rest(amqp_url: str, mongodb_uri: str, database_name: str) -> Asy
 
 
 async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> list[dict[str, Any]]:
-    """All candles of a series, page by page, once there are `count`."""
+    """Return all candles of a series, page by page, once there are `count`."""
 
     async def candles() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -60,9 +60,7 @@ async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> lis
 @pytest.mark.parametrize(
     ("name", "symbol", "interval"), [("EURUSD.csv", "EUR/USD", "1h"), ("BTCUSD.csv", "BTC/USD", "1d")]
 )
-async def test_real_candles_read_back_over_rest_equal_the_file(
-    rest: Caller, name: str, symbol: str, interval: str
-) -> None:
+async def test_candles_over_rest_equal_replayed_file(rest: Caller, name: str, symbol: str, interval: str) -> None:
     _, rows = real_candles(name)
     found = await read_back(rest, symbol, interval, len(rows))
     for row, candle in zip(rows, found, strict=True):
@@ -88,11 +86,11 @@ async def test_real_candles_read_back_over_rest_equal_the_file(
         ("symbol=EUR/USD&limit=null", "limit"),
     ],
 )
-async def test_wrong_candle_query_names_the_parameter(quiet_rest: Caller, query: str, field: str) -> None:
+async def test_wrong_candle_query_names_parameter(quiet_rest: Caller, query: str, field: str) -> None:
     status, body = await quiet_rest.call("GET", f"/v1/market/candles?{query}")
     assert (status, body["error"]["details"][0]["field"]) == (400, field)
 
 
-async def test_candles_of_an_unknown_symbol_are_not_found(quiet_rest: Caller) -> None:
+async def test_candles_of_unknown_symbol_are_not_found(quiet_rest: Caller) -> None:
     status, body = await quiet_rest.call("GET", "/v1/market/candles?symbol=NOPE&interval=1h")
     assert (status, body["error"]["code"]) == (404, "NOT_FOUND")

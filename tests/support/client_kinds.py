@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.client import ClientOptions, RealtimeClient, RequestFailed
+from realtime_client import ClientOptions, RealtimeClient, RequestFailed
 from tests.support.node import OPTIONS, node
 from tests.support.waiting import until
 

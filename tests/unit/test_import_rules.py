@@ -15,19 +15,19 @@ PACKAGES = ("shared", *SERVICES)
 
 # A module is pure when its docstring says so. These must not stop saying it.
 PURE = {
+    "chat_service.decision",
     "chat_service.decisions",
+    "chat_service.message_decisions",
     "chat_service.messages",
     "chat_service.rate_window",
     "chat_service.rendezvous",
+    "chat_service.requirements",
+    "chat_service.room_decisions",
     "chat_service.rooms",
     "chat_service.typing_marks",
     "gateway.admission.admission",
     "gateway.auth.identity",
     "gateway.auth.jwks_schedule",
-    "gateway.client.core",
-    "gateway.client.interest",
-    "gateway.client.link",
-    "gateway.client.requests",
     "gateway.fanout.batch",
     "gateway.fanout.channel",
     "gateway.fanout.direct_messages",
@@ -47,6 +47,7 @@ PURE = {
     "gateway.live.session",
     "market_feed.candles",
     "market_feed.quotes",
+    "market_feed.staleness",
     "notifier.events.audience",
     "shared.backoff",
     "shared.bus.batching",
@@ -73,7 +74,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(http\.(app|pages|server)|live\.(endpoint|socket)|client\.connection|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
+    r"gateway\.(http\.(app|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
@@ -103,7 +104,13 @@ def imports(tree: ast.Module, module: str, known: set[str]) -> Iterator[str]:
                     yield inner if inner in known else source
 
 
-PATHS = {module_name(path): path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))}
+CLIENT = PROJECT / "gateway" / "client"
+PATHS = {
+    module_name(path): path
+    for package in PACKAGES
+    for path in sorted((PROJECT / package).rglob("*.py"))
+    if not path.is_relative_to(CLIENT)
+}
 TREES = {module: tree_of(path) for module, path in PATHS.items()}
 IMPORTS = {module: set(imports(tree, module, set(PATHS))) for module, tree in TREES.items()}
 
@@ -183,6 +190,18 @@ def test_a_service_imports_no_other_service(service: str) -> None:
             assert not [name for name in names for other in others if within(name, other)], module
 
 
+def test_python_client_needs_aiohttp_and_msgspec_alone() -> None:
+    for path in sorted((CLIENT / "python" / "realtime_client").glob("*.py")):
+        used = {name.partition(".")[0] for name in imports(tree_of(path), path.stem, set())}
+        outside = {name for name in used if not is_stdlib(name)} - {"realtime_client"}
+        assert outside <= ({"aiohttp", "msgspec"} if path.stem == "connection" else {"msgspec"}), path
+
+
+def test_only_the_command_line_uses_the_python_client() -> None:
+    using = [module for module, names in IMPORTS.items() if any(within(name, "realtime_client") for name in names)]
+    assert using == ["gateway.cli.tail"]
+
+
 # 3 ------------------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +268,9 @@ def test_opentelemetry_is_imported_only_when_asked_for() -> None:
 def test_only_known_libraries_are_used() -> None:
     """What is not the standard library is in pyproject's dependencies; OpenTelemetry is an extra."""
     used = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
-    outside = {name for name in used if name not in {*PACKAGES, "opentelemetry"} and not is_stdlib(name)}
+    outside = {
+        name for name in used if name not in {*PACKAGES, "opentelemetry", "realtime_client"} and not is_stdlib(name)
+    }
     declared = (PROJECT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional")[0].lower()
     distributions = {"jwt": "pyjwt[crypto]", "prometheus_client": "prometheus-client", "aio_pika": "aio-pika"}
     brought_along = {

@@ -1,4 +1,4 @@
-"""What room commands change: who may do what, and that no crash or repeat spoils a room's log."""
+"""Decisions on room commands: permissions, outcomes, and consistency over crashes and redeliveries."""
 
 import copy
 import itertools
@@ -11,15 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat_service.decisions import (
-    Changes,
-    PendingCommand,
-    RoomState,
-    decide,
-    shows_active_now,
-    users_of,
-)
+from chat_service.decision import Changes, PendingCommand, RoomState
+from chat_service.decisions import decide
 from chat_service.messages import Message, RecentMessages
+from chat_service.requirements import requirements_of, users_of
 from chat_service.rooms import Member, Role, Room, RoomType
 from chat_service.write_behind import Post, caught_up
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
@@ -77,8 +72,8 @@ def on_room(kind: type[Any], by: str, /, **fields: Any) -> Any:
     return kind(**head(by), room_id=ROOM, **fields)
 
 
-class Chat:
-    """One room as its partition holds it in memory."""
+class ChatRoom:
+    """One room in its partition's memory."""
 
     def __init__(self, kind: str = "public", members: tuple[str, ...] = (CREATOR, MEMBER)) -> None:
         self.kind = kind
@@ -97,7 +92,7 @@ class Chat:
         return self.state.room
 
     def ask(self, command: RoomCommands, **circumstances: Any) -> Any:
-        """Decide one command; returns the answer, and keeps the changes."""
+        """Decide one command, keep the changes and return the answer."""
         for user_id in users_of(command):
             self.state.members.setdefault(user_id, None)
         if isinstance(command, AddMember):
@@ -109,7 +104,7 @@ class Chat:
         return answer
 
     def refused(self, command: RoomCommands, **circumstances: Any) -> ErrorCode:
-        """Decide a command that is to be refused, and see that it changes nothing."""
+        """Decide a command that must be refused, and check that nothing changes."""
         before = copy.deepcopy((self.state.room, self.state.members))
         answer = self.ask(command, **circumstances)
         assert isinstance(answer, Refusal), answer
@@ -121,12 +116,12 @@ class Chat:
         return answer.code
 
     def deliveries(self, kind: DeliveryClass | None = None) -> list[tuple[str, str, dict[str, Any]]]:
-        """Channel, key and frame (as JSON) of what is delivered."""
+        """Return channel, key and frame (as JSON) of each delivery."""
         chosen = (item for item in self.changes.deliveries if kind in (None, item.kind))
         return [(item.channel, item.key, json.loads(item.frame)) for item in chosen]
 
     def frames(self) -> list[str]:
-        """The types of the client frames that are delivered."""
+        """Return the types of the delivered client frames."""
         return [frame["type"] for _, _, frame in self.deliveries() if "type" in frame]
 
     def active(self) -> set[str]:
@@ -189,8 +184,8 @@ def cases() -> Iterator[tuple[str, str, str, ErrorCode | None]]:
 
 
 @pytest.mark.parametrize(("kind", "user", "command", "expected"), list(cases()))
-def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode | None) -> None:
-    chat = Chat(kind)
+def test_permissions_of_each_command(kind: str, user: str, command: str, expected: ErrorCode | None) -> None:
+    chat = ChatRoom(kind)
     asked = COMMANDS[command](user)
     if expected is None:
         assert not isinstance(chat.ask(asked), Refusal)
@@ -201,22 +196,22 @@ def test_who_may_do_what(kind: str, user: str, command: str, expected: ErrorCode
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("user", [STRANGER, MEMBER, CREATOR, ADMIN])
 @pytest.mark.parametrize("kind", ["public", "private"])
-def test_a_deleted_room_is_there_for_nobody(kind: str, user: str, command: str) -> None:
-    chat = Chat(kind)
+def test_deleted_room_exists_for_nobody(kind: str, user: str, command: str) -> None:
+    chat = ChatRoom(kind)
     assert chat.ask(on_room(DeleteRoom, CREATOR)) == Gone(id=ROOM)
     assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("user", [STRANGER, ADMIN])
-def test_a_room_that_never_was_is_there_for_nobody(user: str, command: str) -> None:
-    chat = Chat()
+def test_unknown_room_exists_for_nobody(user: str, command: str) -> None:
+    chat = ChatRoom()
     chat.states[ROOM] = RoomState(None)
     assert chat.refused(COMMANDS[command](user)) is NOT_FOUND
 
 
-def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
-    private, none = Chat("private"), Chat()
+def test_stranger_cannot_tell_private_room_from_missing_one() -> None:
+    private, none = ChatRoom("private"), ChatRoom()
     none.states[ROOM] = RoomState(None)
     for command in COMMANDS.values():
         answers = [str(chat.ask(command(STRANGER))) for chat in (private, none)]
@@ -226,8 +221,8 @@ def test_to_a_stranger_another_room_and_no_room_are_the_same() -> None:
 # Rooms --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
-    chat = Chat("group", members=("b", CREATOR, "c"))
+def test_new_room_has_creator_and_invited_members() -> None:
+    chat = ChatRoom("group", members=("b", CREATOR, "c"))
     assert isinstance(chat.created, RoomView)
     assert (chat.created.member_count, chat.created.is_member, chat.created.created_by) == (3, True, CREATOR)
     assert chat.active() == {CREATOR, "b", "c"}
@@ -235,16 +230,16 @@ def test_the_creator_and_the_invited_are_members_of_a_new_room() -> None:
     assert roles == {CREATOR: Role.CREATOR, "b": Role.MEMBER, "c": Role.MEMBER}
 
 
-def test_a_room_created_twice_is_created_once() -> None:
-    chat = Chat()
+def test_create_is_idempotent() -> None:
+    chat = ChatRoom()
     again = on_room(CreateRoom, CREATOR, name="Other", description="", type="private", member_ids=("x",))
     answer = chat.ask(again, redelivered=True)
     assert (answer.name, answer.type, answer.member_count) == ("Gold", "public", 2)
     assert_nothing_changed(chat.changes)
 
 
-def test_an_update_changes_what_is_given() -> None:
-    chat = Chat()
+def test_update_changes_only_given_fields() -> None:
+    chat = ChatRoom()
     answer = chat.ask(on_room(UpdateRoom, CREATOR, description="about gold"))
     assert (answer.name, answer.description, answer.type) == ("Gold", "about gold", "public")
     assert chat.deliveries() == [
@@ -259,8 +254,8 @@ def test_an_update_changes_what_is_given() -> None:
     ]
 
 
-def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
-    chat = Chat()
+def test_room_that_stops_being_public_rechecks_subscribers() -> None:
+    chat = ChatRoom()
     chat.ask(on_room(UpdateRoom, CREATOR, type="private"))
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "recheck", {})]
     assert chat.refused(send(STRANGER)) is NOT_FOUND
@@ -268,8 +263,8 @@ def test_a_room_that_is_public_no_more_checks_its_listeners_again() -> None:
     assert chat.deliveries(CONTROL) == []
 
 
-def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
-    chat = Chat()
+def test_delete_sends_control_delivery_and_survives_redelivery() -> None:
+    chat = ChatRoom()
     command = on_room(DeleteRoom, ADMIN)
     assert chat.ask(command) == Gone(id=ROOM)
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "deleted", {})]
@@ -277,8 +272,8 @@ def test_a_deletion_tells_the_gateways_and_can_be_delivered_again() -> None:
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "deleted", {})]
 
 
-def test_a_subscriber_learns_where_the_room_stands() -> None:
-    chat = Chat()
+def test_subscribe_returns_head_of_room() -> None:
+    chat = ChatRoom()
     for _ in range(3):
         chat.ask(send(MEMBER))
     chat.state.active_now = 2
@@ -289,8 +284,8 @@ def test_a_subscriber_learns_where_the_room_stands() -> None:
 # Members ------------------------------------------------------------------------------------------------------------
 
 
-def test_joining_and_leaving_count_once() -> None:
-    chat = Chat()
+def test_join_and_leave_change_count_once() -> None:
+    chat = ChatRoom()
     for _ in range(2):
         assert chat.ask(on_room(JoinRoom, STRANGER)).member_count == 3
     assert chat.frames() == []
@@ -300,8 +295,8 @@ def test_joining_and_leaving_count_once() -> None:
     assert chat.frames() == []
 
 
-def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
-    chat = Chat()
+def test_join_and_leave_are_announced_with_member_count() -> None:
+    chat = ChatRoom()
     chat.ask(on_room(JoinRoom, STRANGER), profile=UserProfile(first_name="Jo"))
     ((channel, _, frame),) = chat.deliveries()
     assert (channel, frame["type"], frame["data"]["memberCount"]) == (room_channel(ROOM), "member:joined", 3)
@@ -314,16 +309,16 @@ def test_a_join_and_a_leave_are_announced_with_the_count() -> None:
     )
 
 
-def test_who_leaves_a_private_room_stops_hearing_it_and_may_come_back() -> None:
-    chat = Chat("private")
+def test_member_who_leaves_private_room_is_evicted_and_may_rejoin() -> None:
+    chat = ChatRoom("private")
     chat.ask(on_room(LeaveRoom, MEMBER))
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
     assert chat.refused(on_room(SubscribeRoom, MEMBER)) is NOT_FOUND
     assert chat.ask(on_room(JoinRoom, MEMBER)).member_count == 2
 
 
-def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
-    chat = Chat("private")
+def test_removed_member_is_evicted_and_may_not_rejoin() -> None:
+    chat = ChatRoom("private")
     assert chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER)) == Gone(id=MEMBER)
     assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
     assert chat.changes.members == {(ROOM, MEMBER): None}
@@ -331,24 +326,24 @@ def test_who_was_removed_stops_hearing_the_room_and_may_not_come_back() -> None:
     assert chat.refused(on_room(JoinRoom, MEMBER)) is NOT_FOUND
 
 
-def test_removing_who_has_left_does_not_count_twice() -> None:
-    chat = Chat("private")
+def test_removing_member_who_left_keeps_count() -> None:
+    chat = ChatRoom("private")
     chat.ask(on_room(LeaveRoom, MEMBER))
     chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER))
     assert chat.room.member_count == 1
     assert chat.refused(on_room(JoinRoom, MEMBER)) is NOT_FOUND
 
 
-def test_removing_who_is_no_member_is_not_found_unless_it_is_a_repeat() -> None:
-    chat = Chat()
+def test_removing_non_member_is_not_found_unless_redelivered() -> None:
+    chat = ChatRoom()
     command = on_room(RemoveMember, CREATOR, user_id=STRANGER)
     assert chat.refused(command) is NOT_FOUND
     assert chat.ask(command, redelivered=True) == Gone(id=STRANGER)
     assert chat.room.member_count == 2
 
 
-def test_an_invited_user_is_a_member_once() -> None:
-    chat = Chat("private")
+def test_add_member_is_idempotent() -> None:
+    chat = ChatRoom("private")
     for _ in range(2):
         view = chat.ask(on_room(AddMember, CREATOR, user_id="new"))
         assert isinstance(view, MemberView)
@@ -360,8 +355,8 @@ def test_an_invited_user_is_a_member_once() -> None:
 # Messages -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
-    chat = Chat()
+def test_message_is_numbered_stored_delivered_and_answered() -> None:
+    chat = ChatRoom()
     profile = UserProfile(first_name="John")
     command = send(MEMBER, key="c1", text="bullish")
     answer = chat.ask(command, profile=profile)
@@ -379,42 +374,42 @@ def test_a_message_is_numbered_stored_delivered_and_answered() -> None:
     assert member.read_seq == 1
 
 
-def test_the_first_post_to_a_public_room_joins() -> None:
-    chat = Chat()
+def test_first_message_in_public_room_joins() -> None:
+    chat = ChatRoom()
     chat.ask(send(STRANGER))
     assert chat.room.member_count == 3
     assert STRANGER in chat.active()
     assert chat.frames() == ["member:joined", "chat:message"]
 
 
-def test_the_same_client_message_id_is_the_same_message() -> None:
-    chat = Chat()
+def test_same_client_message_id_is_same_message() -> None:
+    chat = ChatRoom()
     first = chat.ask(send(MEMBER, key="c1", text="one"))
     second = chat.ask(send(MEMBER, key="c1", text="two"))
     assert (second.repeated, second.message) == (True, first.message)
     assert_nothing_changed(chat.changes)
 
 
-def test_client_message_ids_of_two_users_are_two() -> None:
-    chat = Chat()
+def test_client_message_ids_are_per_user() -> None:
+    chat = ChatRoom()
     assert chat.ask(send(MEMBER, key="c1")).message.seq == 1
     assert chat.ask(send(CREATOR, key="c1")).message.seq == 2
 
 
-def test_messages_without_client_message_id_are_all_new() -> None:
-    chat = Chat()
+def test_message_without_client_message_id_is_always_new() -> None:
+    chat = ChatRoom()
     assert [chat.ask(send(MEMBER)).message.seq for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_repeat_is_found_also_over_the_rate() -> None:
-    chat = Chat()
+def test_duplicate_is_found_above_rate_limit() -> None:
+    chat = ChatRoom()
     chat.ask(send(MEMBER, key="c1"))
     assert chat.ask(send(MEMBER, key="c1"), wait_ms=500).repeated
     assert chat.refused(send(MEMBER, key="c2"), wait_ms=500) is ErrorCode.RATE_LIMITED
 
 
-def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
-    chat = Chat()
+def test_message_above_rate_limit_changes_nothing_and_says_when_to_retry() -> None:
+    chat = ChatRoom()
     for user in (MEMBER, STRANGER):
         answer = chat.ask(send(user, key="c1"), wait_ms=1500)
         assert isinstance(answer, Refusal)
@@ -424,8 +419,8 @@ def test_a_message_over_the_rate_changes_nothing_and_says_when() -> None:
     assert not chat.ask(send(MEMBER, key="c1")).repeated
 
 
-def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> None:
-    chat = Chat()
+def test_stored_message_is_redelivered_under_its_seq() -> None:
+    chat = ChatRoom()
     command = send(MEMBER, key="c1")
     chat.ask(command)
     (stored,) = chat.changes.messages
@@ -438,8 +433,8 @@ def test_a_message_that_is_stored_already_is_delivered_again_under_its_seq() -> 
     assert not chat.changes.messages
 
 
-def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_the_newest() -> None:
-    chat = Chat()
+def test_recent_messages_are_bounded_and_keep_newest() -> None:
+    chat = ChatRoom()
     chat.state.recent = RecentMessages(max_count=3, max_bytes=1000)
     for number in range(4):
         chat.ask(send(MEMBER, key=f"c{number}"))
@@ -452,14 +447,14 @@ def test_memory_of_client_message_ids_is_bounded_in_number_and_bytes_and_keeps_t
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_whose_caller_has_given_up_is_passed_over(command: str) -> None:
-    chat = Chat()
+def test_expired_command_is_skipped(command: str) -> None:
+    chat = ChatRoom()
     assert chat.ask(COMMANDS[command](CREATOR), expired=True) is None
     assert_nothing_changed(chat.changes)
 
 
-def test_a_late_message_that_is_not_stored_stays_unsent() -> None:
-    chat = Chat()
+def test_expired_message_that_is_not_stored_stays_unsent() -> None:
+    chat = ChatRoom()
     assert chat.ask(send(MEMBER), expired=True, redelivered=True) is None
     assert_nothing_changed(chat.changes)
     assert chat.room.last_seq == 0
@@ -489,7 +484,7 @@ def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstan
     return changes.answers[0], changes
 
 
-def test_a_direct_message_makes_the_one_room_of_the_pair() -> None:
+def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
     assert [(item.channel, item.kind, item.seq, item.key) for item in changes.deliveries] == [
@@ -504,7 +499,7 @@ def test_a_direct_message_makes_the_one_room_of_the_pair() -> None:
     assert (room.member_count, room.type, room.direct) == (2, RoomType.PRIVATE, ("ann", "bob"))
 
 
-def test_a_direct_message_over_the_rate_makes_no_room() -> None:
+def test_direct_message_above_rate_limit_makes_no_room() -> None:
     states: dict[str, RoomState] = {}
     answer, changes = ask_direct(states, direct("ann", "bob"), wait_ms=10)
     assert answer.code is ErrorCode.RATE_LIMITED
@@ -512,7 +507,7 @@ def test_a_direct_message_over_the_rate_makes_no_room() -> None:
     assert states[DIRECT].room is None
 
 
-def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
+def test_direct_room_cannot_be_changed() -> None:
     states: dict[str, RoomState] = {}
     ask_direct(states, direct("ann", "bob"))
     codes: dict[str, set[ErrorCode]] = {}
@@ -537,8 +532,8 @@ def test_a_direct_room_is_its_two_users_and_cannot_be_changed() -> None:
 # Read marks and typing ----------------------------------------------------------------------------------------------
 
 
-def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
-    chat = Chat()
+def test_read_mark_moves_forward_only_and_is_announced_once() -> None:
+    chat = ChatRoom()
     for _ in range(5):
         chat.ask(send(CREATOR))
     answer = chat.ask(on_room(MarkRead, MEMBER, seq=3, session_id="s1"))
@@ -549,45 +544,45 @@ def test_a_read_mark_goes_forward_only_and_is_told_once() -> None:
     assert_nothing_changed(chat.changes)
 
 
-def test_a_read_mark_beyond_the_room_is_refused() -> None:
-    chat = Chat()
+def test_read_mark_beyond_last_message_is_refused() -> None:
+    chat = ChatRoom()
     assert chat.refused(on_room(MarkRead, MEMBER, seq=1)) is ErrorCode.VALIDATION
 
 
-def test_a_large_room_is_not_told_of_read_marks() -> None:
-    chat = Chat(members=tuple(f"u{number}" for number in range(100)))
+def test_large_room_does_not_broadcast_read_marks() -> None:
+    chat = ChatRoom(members=tuple(f"u{number}" for number in range(100)))
     chat.ask(send(CREATOR))
     chat.ask(on_room(MarkRead, "u1", seq=1))
     assert chat.room.member_count == 101
     assert [channel for channel, _, _ in chat.deliveries()] == [user_channel("u1")]
 
 
-def test_typing_is_only_a_question_of_may() -> None:
-    chat = Chat()
+def test_typing_only_checks_permission() -> None:
+    chat = ChatRoom()
     answer = chat.ask(on_room(SetTyping, MEMBER, is_typing=True))
     assert answer == TypingMark(chatroom_id=ROOM, user_id=MEMBER, is_typing=True)
     assert_nothing_changed(chat.changes)
 
 
-def test_answers_that_tell_of_presence_are_told_apart() -> None:
-    shown = {name for name, make in COMMANDS.items() if shows_active_now(make(CREATOR))}
+def test_active_now_is_loaded_for_answers_that_show_it() -> None:
+    shown = {name for name, make in COMMANDS.items() if requirements_of(make(CREATOR)).active_now}
     assert shown == {"subscribe", "join", "leave", "update", "add", "remove"}
 
 
 # Any interleaving ---------------------------------------------------------------------------------------------------
 
 
-class Crash(Exception):
+class DecisionCrash(Exception):
     """The process dies here."""
 
 
-class Conflict(Exception):
-    """A clientMessageId is stored already, and memory did not know."""
+class ClientIdConflict(Exception):
+    """A clientMessageId is stored already, unknown to the memory."""
 
 
 @dataclass
-class Disk:
-    """What is written, with the rules of its unique indexes."""
+class ChatDisk:
+    """The stored records, under the rules of the unique indexes."""
 
     rooms: dict[str, Room] = field(default_factory=dict)
     members: dict[tuple[str, str], Member] = field(default_factory=dict)
@@ -601,14 +596,14 @@ class Disk:
                 mine = (message.room_id, message.user_id, message.client_message_id)
                 theirs = (other.room_id, other.user_id, other.client_message_id)
                 if mine == theirs:
-                    raise Conflict
+                    raise ClientIdConflict
         self.messages.append(message)
 
 
 class Writer:
     """One partition: loads, decides, writes in the order of `Changes`, and may die before any single write."""
 
-    def __init__(self, disk: Disk, heard: list[Delivery]) -> None:
+    def __init__(self, disk: ChatDisk, heard: list[Delivery]) -> None:
         self.disk = disk
         self.heard = heard
         self.states: dict[str, RoomState] = {}
@@ -617,7 +612,7 @@ class Writer:
     def step(self) -> None:
         if self.steps_left is not None:
             if self.steps_left == 0:
-                raise Crash
+                raise DecisionCrash
             self.steps_left -= 1
 
     def load(self, commands: list[Any], *, redelivered: bool) -> dict[str, RoomState]:
@@ -652,7 +647,7 @@ class Writer:
     def commit(self, commands: list[Any], *, redelivered: bool, limited: set[str]) -> list[Any]:
         try:
             return self.commit_once(commands, redelivered=redelivered, limited=limited)
-        except Conflict:
+        except ClientIdConflict:
             assert not redelivered, "in conflict with what was just looked up"
             return self.commit_once(commands, redelivered=True, limited=limited)
 
@@ -710,7 +705,7 @@ drawn_commands = st.one_of(
 batches = st.lists(
     st.tuples(
         st.lists(drawn_commands, min_size=1, max_size=6),
-        st.none() | st.integers(0, 20),  # before which write it dies
+        st.none() | st.integers(0, 20),  # the write before which it dies
         st.sampled_from(["no repeat", "again", "again by another writer"]),
     ),
     max_size=10,
@@ -739,15 +734,15 @@ def build(drawn: tuple[str, Any, Any]) -> Any:
             return on_room(UpdateRoom, user, type=detail)
 
 
-def check_room(disk: Disk, heard: list[Delivery], room_id: str) -> None:
-    """No gap, no duplicate, one order, in the log and on the wire; the count is that of the members."""
+def check_room(disk: ChatDisk, heard: list[Delivery], room_id: str) -> None:
+    """Check for gaps, duplicates and order in the log and on the wire, and the member count."""
     room = disk.rooms.get(room_id)
     log = sorted((message for message in disk.messages if message.room_id == room_id), key=lambda item: item.seq)
     assert [message.seq for message in log] == list(range(1, len(log) + 1))
     if room is None:
         assert not log
         return
-    room = copy.deepcopy(room)  # as who reads it sees it: with what the messages beyond it tell
+    room = copy.deepcopy(room)  # as a reader sees it: caught up with the messages beyond it
     caught_up(room, None, (Post(room_id, message.seq, message.user_id, message.created_at_ms) for message in log))
     assert room.last_seq == len(log)
     active = sum(member.active for (id_, _), member in disk.members.items() if id_ == room_id)
@@ -764,16 +759,18 @@ def check_room(disk: Disk, heard: list[Delivery], room_id: str) -> None:
 
 
 @given(batches)
-@example([([("direct", ["ann", "bob"], None)], 3, "no repeat")])  # stored is the first message, and not yet its room
-@example(  # members are written, and then a message turns out to be a repeat: their read marks are of none
+@example([([("direct", ["ann", "bob"], None)], 3, "no repeat")])  # the first message is stored, its room is not
+@example(  # members are written, then a message turns out to be a duplicate: no read mark may count it
     [
         ([("send", "ann", "c1")], None, "no repeat"),
         ([("send", "creator", None)], None, "again"),
         ([("send", "ann", "c1"), ("leave", "ann", None)], None, "no repeat"),
     ]
 )
-def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]]) -> None:
-    disk, heard = Disk(), list[Delivery]()
+def test_crashes_and_redeliveries_keep_room_consistent(
+    drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]],
+) -> None:
+    disk, heard = ChatDisk(), list[Delivery]()
     writer = Writer(disk, heard)
     writer.commit([build(("create", "creator", None))], redelivered=False, limited=set())
     acked: dict[str, tuple[str, int]] = {}
@@ -785,7 +782,7 @@ def test_no_crash_and_no_repeat_spoils_a_room(drawn: list[tuple[list[tuple[str, 
         writer.steps_left = crash_at
         try:
             answers = writer.commit(commands, redelivered=False, limited=limited)
-        except Crash:
+        except DecisionCrash:
             writer = Writer(disk, heard)
             answers = writer.commit(commands, redelivered=True, limited=limited)
         writer.steps_left = None

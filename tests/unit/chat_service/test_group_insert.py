@@ -1,4 +1,4 @@
-"""Inserts of many partitions as one: what each is told is true of its own messages."""
+"""Grouped inserts: each partition gets the outcome of its own messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from shared.protocol.server_frames import UserProfile
 
 
 class Log:
-    """An ordered insert into a log with unique ids, as the database does it; `release` lets one go on."""
+    """An ordered insert into a log with unique ids, like the database's; `release` lets one insert proceed."""
 
     def __init__(self, *stored: str) -> None:
         self.stored: list[str] = list(stored)
@@ -61,19 +61,19 @@ def never() -> None:
 async def outcomes(log: Log, *groups: list[Message]) -> list[BaseException | None]:
     inserts = GroupInsert(log)
     tasks = [asyncio.ensure_future(inserts.insert(group, always)) for group in groups]
-    await asyncio.sleep(0)  # the first write is under way, the others wait
+    await asyncio.sleep(0)  # the first write is in flight, the others wait
     for _ in range(len(groups) + 1):
         log.gate.release()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_what_comes_while_a_write_is_under_way_goes_with_the_next() -> None:
+async def test_inserts_during_write_share_next_write() -> None:
     log = Log()
     assert await outcomes(log, messages("a"), messages("b", "c"), messages("d")) == [None, None, None]
     assert log.writes == [["a"], ["b", "c", "d"]]
 
 
-async def test_a_conflict_is_its_own_groups_alone() -> None:
+async def test_conflict_fails_only_its_group() -> None:
     log = Log("x")
     first, second, third = await outcomes(log, messages("a"), messages("b", "x", "c"), messages("d"))
     assert first is None
@@ -83,13 +83,13 @@ async def test_a_conflict_is_its_own_groups_alone() -> None:
     assert log.stored == ["x", "a", "b", "d"]
 
 
-async def test_a_database_that_is_away_is_told_to_all() -> None:
+async def test_unavailable_database_fails_all_groups() -> None:
     log = Log()
-    log.error = Unavailable("away")
+    log.error = Unavailable("unreachable")
     assert [type(outcome) for outcome in await outcomes(log, messages("a"), messages("b"))] == [Unavailable] * 2
 
 
-async def test_who_may_not_write_any_more_is_left_out() -> None:
+async def test_group_with_expired_lease_is_left_out() -> None:
     log = Log()
     log.gate.release()
     log.gate.release()
@@ -102,7 +102,7 @@ async def test_who_may_not_write_any_more_is_left_out() -> None:
     assert log.stored == ["b"]
 
 
-async def test_one_who_is_cancelled_while_writing_leaves_the_others_to_be_written() -> None:
+async def test_cancelled_writer_leaves_other_groups_written() -> None:
     log = Log()
     inserts = GroupInsert(log)
     first = asyncio.ensure_future(inserts.insert(messages("a"), always))
@@ -117,7 +117,7 @@ async def test_one_who_is_cancelled_while_writing_leaves_the_others_to_be_writte
     assert log.stored == ["b"]
 
 
-async def test_one_write_is_bounded() -> None:
+async def test_one_insert_is_bounded() -> None:
     log = Log()
     groups = [messages(*(f"{number}-{index}" for index in range(400))) for number in range(5)]
     assert await outcomes(log, *groups) == [None] * 5
@@ -126,7 +126,7 @@ async def test_one_write_is_bounded() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=4, unique=True), min_size=1, max_size=6))
-def test_each_is_told_what_is_true_of_its_own(drawn: list[list[int]]) -> None:
+def test_each_group_gets_its_own_outcome(drawn: list[list[int]]) -> None:
     async def check() -> None:
         log = Log("3", "7")
         groups = [messages(*map(str, ids)) for ids in drawn]

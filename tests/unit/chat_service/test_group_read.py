@@ -1,4 +1,4 @@
-"""Reads of many as one: each gets an answer of a moment after its question."""
+"""Grouped reads: no answer is older than its question."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from shared.errors import Unavailable
 
 
 class Counts:
-    """Reads that wait to be let go, and fail when told to."""
+    """Reads that wait to be released, and fail on request."""
 
     def __init__(self) -> None:
         self.reads: list[set[str]] = []
@@ -23,11 +23,11 @@ class Counts:
         await self.gate.acquire()
         if self.failures:
             self.failures -= 1
-            raise Unavailable("the database is away")
+            raise Unavailable("the database is unavailable")
         return dict.fromkeys(keys, self.value)
 
 
-async def test_who_asks_during_a_read_shares_the_next_and_is_told_what_came_after() -> None:
+async def test_questions_during_read_share_next_read() -> None:
     counts = Counts()
     group: GroupRead[str, int] = GroupRead(counts.read)
     first = asyncio.ensure_future(group.get(["a"]))
@@ -42,7 +42,7 @@ async def test_who_asks_during_a_read_shares_the_next_and_is_told_what_came_afte
     assert counts.reads == [{"a"}, {"a", "b", "c"}]
 
 
-async def test_a_failure_is_its_own_and_the_others_try_again() -> None:
+async def test_failed_read_is_retried_by_others() -> None:
     counts = Counts()
     counts.failures = 1
     group: GroupRead[str, int] = GroupRead(counts.read)
@@ -54,7 +54,7 @@ async def test_a_failure_is_its_own_and_the_others_try_again() -> None:
     assert await tasks[1] == {"b": 0}
 
 
-async def test_one_who_is_cancelled_leaves_the_others_their_answers() -> None:
+async def test_cancelled_reader_leaves_others_their_answers() -> None:
     counts = Counts()
     group: GroupRead[str, int] = GroupRead(counts.read)
     first = asyncio.ensure_future(group.get(["a"]))

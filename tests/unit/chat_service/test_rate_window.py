@@ -1,4 +1,4 @@
-"""The rate of messages a user: an exact sliding window."""
+"""The rate limit of one user: an exact sliding window."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from chat_service.rate_window import SlidingWindow
 MINUTE_MS = 60_000
 
 
-def test_up_to_the_limit_passes_and_the_next_waits_until_the_oldest_is_a_minute_old() -> None:
+def test_message_above_limit_waits_until_oldest_leaves_window() -> None:
     window = SlidingWindow(3)
     assert [window.take("u", at) for at in (0, 10, 20)] == [0, 0, 0]
     assert window.take("u", 30) == MINUTE_MS - 30
@@ -17,20 +17,20 @@ def test_up_to_the_limit_passes_and_the_next_waits_until_the_oldest_is_a_minute_
     assert window.take("u", MINUTE_MS) == 10
 
 
-def test_what_was_refused_does_not_count() -> None:
+def test_refused_message_does_not_count() -> None:
     window = SlidingWindow(1)
     window.take("u", 0)
     assert all(window.take("u", at) > 0 for at in range(1, 1000))
     assert window.take("u", MINUTE_MS) == 0
 
 
-def test_users_do_not_count_for_each_other() -> None:
+def test_users_are_counted_separately() -> None:
     window = SlidingWindow(1)
     assert (window.take("u", 0), window.take("v", 0)) == (0, 0)
     assert window.take("u", 1) > 0
 
 
-def test_a_repeat_is_given_back() -> None:
+def test_duplicate_is_given_back() -> None:
     window = SlidingWindow(1)
     window.take("u", 0)
     window.give_back("u")
@@ -38,7 +38,7 @@ def test_a_repeat_is_given_back() -> None:
     assert window.take("u", 2) == MINUTE_MS - 1
 
 
-def test_giving_back_what_is_not_there_does_nothing() -> None:
+def test_giving_back_without_count_does_nothing() -> None:
     window = SlidingWindow(1)
     window.give_back("u")
     assert window.take("u", 0) == 0
@@ -54,14 +54,14 @@ steps = st.lists(
 
 
 @given(steps, st.integers(1, 5))
-def test_never_more_than_the_limit_in_any_window_and_never_less(script: list[tuple[str, int, str]], limit: int) -> None:
+def test_window_admits_exactly_limit(script: list[tuple[str, int, str]], limit: int) -> None:
     window = SlidingWindow(limit, window_ms=1000)
     sent: dict[str, list[int]] = {"u": [], "v": [], "w": []}
     now_ms = 0
     for user, pause_ms, action in script:
         now_ms += pause_ms
         if action == "give back":
-            # Only what was just taken is ever given back, within its window.
+            # A count is given back only right after it was taken, within its window.
             if sent[user] and sent[user][-1] > now_ms - 1000:
                 sent[user].pop()
                 window.give_back(user)

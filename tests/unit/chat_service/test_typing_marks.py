@@ -1,4 +1,4 @@
-"""Typing marks: starts are passed on at most every 2 s and end by themselves after 6 s."""
+"""Typing marks: starts are passed on at most every 2 s and expire after 6 s."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +10,13 @@ BEN = Typist("room_1", "ben")
 ANN_ELSEWHERE = Typist("room_2", "ann")
 
 
-def test_first_start_is_told_and_its_renewals_only_every_two_seconds() -> None:
+def test_renewals_are_passed_on_every_two_seconds() -> None:
     marks = TypingMarks()
     told = [now_ms for now_ms in range(0, 6_001, 500) if marks.set(ANN, True, now_ms)]
     assert told == [0, PASS_ON_MS, 2 * PASS_ON_MS, 3 * PASS_ON_MS]
 
 
-def test_end_is_told_once() -> None:
+def test_end_is_passed_on_once() -> None:
     marks = TypingMarks()
     marks.set(ANN, True, 0)
     assert marks.set(ANN, False, 100)
@@ -24,11 +24,11 @@ def test_end_is_told_once() -> None:
     assert marks.ended(60_000) == []
 
 
-def test_end_of_what_never_began_is_not_told() -> None:
+def test_end_without_start_is_not_passed_on() -> None:
     assert not TypingMarks().set(ANN, False, 0)
 
 
-def test_start_right_after_an_end_waits_until_two_seconds_after_the_last_one() -> None:
+def test_restart_is_paced_by_last_start() -> None:
     marks = TypingMarks()
     marks.set(ANN, True, 0)
     marks.set(ANN, False, 10)
@@ -38,7 +38,7 @@ def test_start_right_after_an_end_waits_until_two_seconds_after_the_last_one() -
     assert marks.set(ANN, True, PASS_ON_MS)
 
 
-def test_who_was_never_shown_typing_does_not_end() -> None:
+def test_user_never_shown_does_not_end() -> None:
     marks = TypingMarks()
     marks.set(ANN, True, 0)
     marks.set(ANN, False, 10)
@@ -46,7 +46,7 @@ def test_who_was_never_shown_typing_does_not_end() -> None:
     assert marks.ended(60_000) == []
 
 
-def test_all_who_are_shown_typing_are_known_to_who_leaves() -> None:
+def test_all_shown_lists_everybody_shown() -> None:
     marks = TypingMarks()
     for typist in (ANN, BEN, ANN_ELSEWHERE):
         marks.set(typist, True, 0)
@@ -54,7 +54,7 @@ def test_all_who_are_shown_typing_are_known_to_who_leaves() -> None:
     assert sorted(marks.all_shown()) == [ANN, ANN_ELSEWHERE]
 
 
-def test_typing_ends_six_seconds_after_the_last_renewal_and_not_before() -> None:
+def test_typing_expires_six_seconds_after_last_renewal() -> None:
     marks = TypingMarks()
     marks.set(ANN, True, 0)
     marks.set(ANN, True, 1_000)
@@ -64,14 +64,14 @@ def test_typing_ends_six_seconds_after_the_last_renewal_and_not_before() -> None
     assert marks.ended(END_AFTER_MS + 1_000) == []
 
 
-def test_start_after_typing_has_ended_by_itself_is_told() -> None:
+def test_start_after_expiry_is_passed_on() -> None:
     marks = TypingMarks()
     marks.set(ANN, True, 0)
     assert marks.ended(END_AFTER_MS) == [ANN]
     assert marks.set(ANN, True, END_AFTER_MS)
 
 
-def test_users_and_rooms_do_not_mix() -> None:
+def test_users_and_rooms_are_separate() -> None:
     marks = TypingMarks()
     assert marks.set(ANN, True, 0)
     assert marks.set(BEN, True, 1)
@@ -88,7 +88,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_others_see_starts_two_seconds_apart_and_each_typing_end_once(steps: list[tuple[Typist, str, int]]) -> None:
+def test_starts_are_paced_and_each_end_is_shown_once(steps: list[tuple[Typist, str, int]]) -> None:
     marks = TypingMarks()
     shown: set[Typist] = set()
     ends_ms: dict[Typist, int] = {}

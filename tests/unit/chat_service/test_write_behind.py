@@ -1,10 +1,10 @@
-"""What records do not say yet of stored messages: written as maxima, told from messages, lost by nobody."""
+"""Write-behind: maxima that follow from messages reach the records despite failures."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_service.rooms import Member, Role, Room, RoomType
-from chat_service.write_behind import LAG_MS, Lag, Post, caught_up
+from chat_service.write_behind import LAG_MS, Post, WriteBehind, caught_up
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
@@ -14,23 +14,23 @@ def post(seq: int, user_id: str = "ann", room_id: str = ROOM) -> Post:
     return Post(room_id, seq, user_id, 1_000 + seq)
 
 
-def test_a_quiet_room_moves_up_at_once_and_a_busy_one_each_half_second() -> None:
-    lag = Lag()
-    assert lag.touch([ROOM], 1_000) == {ROOM}
-    assert lag.touch([ROOM, "room_2"], 1_000 + LAG_MS - 1) == {"room_2"}
-    assert lag.touch([ROOM], 1_000 + LAG_MS) == {ROOM}
+def test_quiet_room_is_touched_at_once_and_busy_one_every_half_second() -> None:
+    unwritten = WriteBehind()
+    assert unwritten.touch([ROOM], 1_000) == {ROOM}
+    assert unwritten.touch([ROOM, "room_2"], 1_000 + LAG_MS - 1) == {"room_2"}
+    assert unwritten.touch([ROOM], 1_000 + LAG_MS) == {ROOM}
 
 
-def test_only_the_newest_of_a_room_and_of_each_sender_is_written() -> None:
-    lag = Lag()
+def test_only_newest_post_and_read_marks_are_written() -> None:
+    unwritten = WriteBehind()
     for one in (post(1), post(2, "ben"), post(3), post(4, "ben")):
-        lag.add(one)
-    assert lag.take([ROOM]) == ([post(4, "ben")], {(ROOM, "ann"): 3, (ROOM, "ben"): 4})
-    assert lag.take([ROOM]) == ([], {})
+        unwritten.add(one)
+    assert unwritten.take([ROOM]) == ([post(4, "ben")], {(ROOM, "ann"): 3, (ROOM, "ben"): 4})
+    assert unwritten.take([ROOM]) == ([], {})
 
 
-def test_a_room_that_nothing_is_known_of_takes_nothing() -> None:
-    assert Lag().take(["room_2"]) == ([], {})
+def test_unknown_room_has_nothing_to_write() -> None:
+    assert WriteBehind().take(["room_2"]) == ([], {})
 
 
 posts = st.lists(
@@ -39,18 +39,18 @@ posts = st.lists(
 
 
 @given(st.lists(st.tuples(posts, st.booleans(), st.booleans()), max_size=20))
-def test_whatever_fails_the_maxima_arrive(steps: list[tuple[list[Post], bool, bool]]) -> None:
-    lag = Lag()
+def test_maxima_are_written_despite_failures(steps: list[tuple[list[Post], bool, bool]]) -> None:
+    unwritten = WriteBehind()
     told: list[Post] = []
     rooms: dict[str, int] = {}
     marks: dict[tuple[str, str], int] = {}
     for fresh, fails, takes_all in [*steps, ([], False, True)]:
         for one in fresh:
-            lag.add(one)
+            unwritten.add(one)
             told.append(one)
-        taken, read = lag.take(lag.rooms() if takes_all else ["room_2"])
+        taken, read = unwritten.take(unwritten.rooms() if takes_all else ["room_2"])
         if fails:
-            lag.put_back(taken, read)
+            unwritten.put_back(taken, read)
             continue
         rooms |= {one.room_id: max(one.seq, rooms.get(one.room_id, 0)) for one in taken}
         marks |= {key: max(seq, marks.get(key, 0)) for key, seq in read.items()}
@@ -58,10 +58,10 @@ def test_whatever_fails_the_maxima_arrive(steps: list[tuple[list[Post], bool, bo
         assert rooms[one.room_id] >= one.seq
         assert marks[one.room_id, one.user_id] >= one.seq
     assert set(rooms.values()) <= {one.seq for one in told}
-    assert not lag.rooms()
+    assert not unwritten.rooms()
 
 
-def test_records_that_are_read_are_caught_up_with_the_messages_beyond_them() -> None:
+def test_records_catch_up_with_messages_beyond_them() -> None:
     room = Room(
         id=ROOM,
         name="Gold",

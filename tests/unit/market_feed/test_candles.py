@@ -1,4 +1,4 @@
-"""Candles: whatever the order of ticks, writes and reads, they equal those made from all ticks at once."""
+"""Candles are independent of the order of ticks, writes and reads."""
 
 from collections.abc import Iterable
 
@@ -14,24 +14,24 @@ Disk = dict[CandleKey, Candle]
 
 
 def copy_of(candle: Candle) -> Candle:
-    """What a disk gives back: the same values, another object."""
+    """Return what a disk would: the same values in another object."""
     return Candle(*(getattr(candle, name) for name in Candle.__struct_fields__))
 
 
 def write(book: CandleBook, disk: Disk) -> None:
-    """Write what waits."""
+    """Write the unwritten candles."""
     disk.update({kept.key: copy_of(kept.candle) for kept in book.take_unwritten()})
     book.written()
 
 
 def settle(book: CandleBook, disk: Disk) -> None:
-    """Read back what late ticks wait for."""
+    """Read back the candles that late ticks wait for."""
     missing = book.missing()
     book.give_back(missing, {key: copy_of(disk[key]) for key in missing if key in disk})
 
 
 def all_candles(book: CandleBook, disk: Disk, symbols: Iterable[str]) -> Disk:
-    """Disk and memory together."""
+    """Return the candles of disk and memory."""
     found = dict(disk)
     for symbol in symbols:
         for interval in Interval:
@@ -41,7 +41,7 @@ def all_candles(book: CandleBook, disk: Disk, symbols: Iterable[str]) -> Disk:
 
 
 def by_hand(ticks: Iterable[Tick]) -> dict[CandleKey, tuple[float, float, float, float, float]]:
-    """Open, high, low, close and volume of every candle, in the plainest way."""
+    """Return open, high, low, close and volume of every candle, computed the plainest way."""
     groups: dict[CandleKey, list[Tick]] = {}
     for tick in ticks:
         for interval, length_ms in INTERVAL_MS.items():
@@ -60,7 +60,7 @@ def values(candles: Disk) -> dict[CandleKey, tuple[float, float, float, float, f
     return {key: (c.open, c.high, c.low, c.close, c.volume) for key, c in candles.items()}
 
 
-def test_ticks_of_one_minute_make_one_candle_of_each_interval() -> None:
+def test_ticks_of_one_minute_make_one_candle_per_interval() -> None:
     book = CandleBook()
     for seq, (price, at_ms) in enumerate(((2.0, 1000), (5.0, 2000), (1.0, 3000), (3.0, 59_999)), 1):
         book.apply(Tick("X", price, at_ms, volume=1.0), seq)
@@ -70,7 +70,7 @@ def test_ticks_of_one_minute_make_one_candle_of_each_interval() -> None:
         assert (candle.volume, candle.seq) == (4.0, 4)
 
 
-def test_newer_candle_makes_the_one_before_wait_to_be_written() -> None:
+def test_newer_candle_queues_previous_one() -> None:
     book = CandleBook()
     book.apply(Tick("X", 2.0, 0), 1)
     assert book.take_unwritten() == []
@@ -107,7 +107,7 @@ def test_late_tick_waits_for_its_written_candle_and_corrects_it() -> None:
     assert values(disk)[CandleKey("X", Interval.MINUTE, 0)] == (2.0, 9.0, 2.0, 9.0, 0.0)
 
 
-def test_late_tick_for_a_candle_that_is_being_written_waits_for_the_end_of_that() -> None:
+def test_late_tick_waits_for_write_of_its_candle() -> None:
     book, disk = CandleBook(), Disk()
     book.apply(Tick("X", 2.0, 1000), 1)
     book.apply(Tick("X", 3.0, MINUTE_MS), 2)
@@ -121,7 +121,7 @@ def test_late_tick_for_a_candle_that_is_being_written_waits_for_the_end_of_that(
     assert book.held("X", Interval.MINUTE)[0].high == 9.0
 
 
-def test_what_could_not_be_written_waits_again() -> None:
+def test_unwritten_candles_wait_again() -> None:
     book = CandleBook()
     book.apply(Tick("X", 2.0, 1000), 1)
     book.apply(Tick("X", 3.0, MINUTE_MS), 2)
@@ -131,7 +131,7 @@ def test_what_could_not_be_written_waits_again() -> None:
     assert book.take_unwritten() == first
 
 
-def test_candle_that_is_being_written_can_be_read() -> None:
+def test_candle_being_written_can_be_read() -> None:
     book = CandleBook()
     book.apply(Tick("X", 2.0, 1000), 1)
     book.apply(Tick("X", 3.0, MINUTE_MS), 2)
@@ -139,7 +139,7 @@ def test_candle_that_is_being_written_can_be_read() -> None:
     assert sorted(book.held("X", Interval.MINUTE)) == [0, MINUTE_MS]
 
 
-def test_tick_that_is_counted_already_changes_nothing() -> None:
+def test_tick_applied_twice_changes_nothing() -> None:
     candle = Candle(0, 2.0, 2.0, 2.0, 2.0, 1.0, 500, 500, 7)
     candle.add(Tick("X", 9.0, 600, volume=5.0), 7)
     assert candle == Candle(0, 2.0, 2.0, 2.0, 2.0, 1.0, 500, 500, 7)
@@ -156,7 +156,7 @@ steps = st.lists(ticks | st.sampled_from(["write", "settle", "fail"]), max_size=
 
 
 @given(steps)
-def test_candles_equal_those_made_by_hand(taken: list[Tick | str]) -> None:
+def test_candles_equal_reference(taken: list[Tick | str]) -> None:
     book, disk, seen = CandleBook(), Disk(), set()
     applied: list[Tick] = []
     for step in taken:

@@ -1,4 +1,4 @@
-"""The market's memory and its disk: after a crash at any moment, every event counts exactly once."""
+"""The market's memory and its disk: every event counts exactly once despite a crash at any moment."""
 
 from typing import Literal, NamedTuple
 
@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_feed.candles import Candle, CandleKey
-from market_feed.dedup import event_key
 from market_feed.market import GROUP_SYMBOLS, Cut, JournalBatch, Market, Position, decode_states
 from market_feed.quotes import Tick, first_seq
+from shared.bus.events import short_event_key
 from shared.times import MILLISECONDS_PER_DAY
 from tests.unit.market_feed.test_candles import all_candles, by_hand, copy_of, values
 
 MINUTE_MS = 60_000
 
 
-class Disk:
-    """What is on disk, as plain values. A cut may get there in part: one candle, all candles and one group, or all."""
+class MarketDisk:
+    """The disk as plain values. A cut may reach it in part: one candle, all candles and one group, or all."""
 
     def __init__(self) -> None:
         self.journal: list[JournalBatch] = []
@@ -36,17 +36,17 @@ class Disk:
             self.through, self.positions = cut.through, cut.positions
 
 
-def settle(market: Market, disk: Disk) -> None:
+def settle(market: Market, disk: MarketDisk) -> None:
     while missing := market.book.missing():
         market.book.give_back(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
 
 
-def commit(market: Market, disk: Disk) -> None:
+def commit(market: Market, disk: MarketDisk) -> None:
     if (batch := market.take_batch()) is not None:
         disk.journal.append(batch)
 
 
-def cut(market: Market, disk: Disk, parts: int) -> None:
+def cut(market: Market, disk: MarketDisk, parts: int) -> None:
     commit(market, disk)
     taken = market.cut()
     disk.put(taken, parts)
@@ -56,7 +56,7 @@ def cut(market: Market, disk: Disk, parts: int) -> None:
         market.cut_lost(taken)
 
 
-def recover(disk: Disk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
+def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
     market = Market(term, group_symbols=group_symbols)
     market.restore(state for body in disk.groups.values() for state in decode_states(body))
     market.positions.update(disk.positions)
@@ -70,23 +70,23 @@ def recover(disk: Disk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market
 
 
 class CutStep(NamedTuple):
-    """A cut of which so much gets to the disk."""
+    """A cut, and how much of it reaches the disk."""
 
     parts: int
 
 
-class Delivered(NamedTuple):
+class DeliveredQuote(NamedTuple):
     key: bytes
     ticks: tuple[Tick, ...]
 
 
-def take(market: Market, event: Delivered) -> None:
+def take(market: Market, event: DeliveredQuote) -> None:
     if market.seen.add(event.key):
         market.take(event.ticks, event_keys=[event.key])
 
 
-def test_seqs_go_on_above_all_before_after_a_restart() -> None:
-    disk = Disk()
+def test_seqs_grow_over_restart() -> None:
+    disk = MarketDisk()
     first = Market(1)
     (seq,) = first.take([Tick("X", 1.0, 1000)]).seqs
     commit(first, disk)
@@ -96,8 +96,8 @@ def test_seqs_go_on_above_all_before_after_a_restart() -> None:
     assert later > first.quotes["X"].seq > seq
 
 
-def test_restart_goes_on_with_everything_that_was_known() -> None:
-    disk = Disk()
+def test_restart_restores_state() -> None:
+    disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
     cut(market, disk, parts=3)
@@ -110,10 +110,10 @@ def test_restart_goes_on_with_everything_that_was_known() -> None:
     assert again.book.newest("X") == market.book.newest("X")
 
 
-def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> None:
-    disk = Disk()
+def test_journaled_event_does_not_count_again_after_crash() -> None:
+    disk = MarketDisk()
     market = Market(1)
-    event = Delivered(event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
+    event = DeliveredQuote(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
     take(market, event)
     commit(market, disk)
     again = recover(disk, 2)
@@ -121,8 +121,8 @@ def test_event_that_is_in_the_journal_does_not_count_again_after_a_crash() -> No
     assert again.quotes["X"].volume == 5.0
 
 
-def test_position_of_a_source_is_kept_with_its_ticks() -> None:
-    disk = Disk()
+def test_source_position_is_stored_with_ticks() -> None:
+    disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000)], position=Position("file", 7))
     commit(market, disk)
@@ -133,7 +133,7 @@ def test_position_of_a_source_is_kept_with_its_ticks() -> None:
 
 
 def test_stale_mark_survives_a_restart() -> None:
-    disk = Disk()
+    disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000)])
     seq = market.quotes["X"].seq
@@ -142,8 +142,8 @@ def test_stale_mark_survives_a_restart() -> None:
     assert recover(disk, 2).quotes["X"].stale
 
 
-def test_cut_holds_only_the_groups_that_changed() -> None:
-    market, disk = Market(1), Disk()
+def test_cut_holds_only_changed_groups() -> None:
+    market, disk = Market(1), MarketDisk()
     market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
     cut(market, disk, parts=3)
     assert set(disk.groups) == {0, 1}
@@ -152,8 +152,8 @@ def test_cut_holds_only_the_groups_that_changed() -> None:
     assert set(market.cut().groups) == {1}
 
 
-def test_cut_is_complete_only_to_before_ticks_that_wait_for_their_candle() -> None:
-    market, disk = Market(1), Disk()
+def test_cut_is_complete_before_deferred_ticks() -> None:
+    market, disk = Market(1), MarketDisk()
     market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
     cut(market, disk, parts=3)
     through = disk.through
@@ -190,10 +190,10 @@ Operation = list[Tick] | Literal["commit", "settle", "crash"] | CutStep
 
 @settings(max_examples=300)
 @given(operations, st.integers(1, 2))
-def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operation], group_symbols: int) -> None:
-    disk, term = Disk(), 1
+def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_symbols: int) -> None:
+    disk, term = MarketDisk(), 1
     market = Market(term, group_symbols=group_symbols)
-    events: list[Delivered] = []
+    events: list[DeliveredQuote] = []
     times: set[tuple[str, int]] = set()
     last_seqs: dict[str, int] = {}
 
@@ -205,7 +205,7 @@ def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operatio
 
     def crash() -> Market:
         again = recover(disk, term, group_symbols)
-        for event in events:  # the broker delivers again what was not acknowledged, and more
+        for event in events:  # the broker redelivers the unacknowledged events, and more
             take(again, event)
         return again
 
@@ -224,7 +224,7 @@ def test_every_event_counts_once_over_crashes_at_any_moment(taken: list[Operatio
                 fresh = [t for t in operation if (t.symbol, t.at_ms) not in times]
                 fresh = list({(t.symbol, t.at_ms): t for t in fresh}.values())
                 times.update((t.symbol, t.at_ms) for t in fresh)
-                event = Delivered(event_key("/s", str(len(events))), tuple(fresh))
+                event = DeliveredQuote(short_event_key("/s", str(len(events))), tuple(fresh))
                 events.append(event)
                 take(market, event)
         check_seqs()

@@ -1,4 +1,4 @@
-"""Quotes: the newest price, what it is compared with, and what late ticks change."""
+"""Quotes: the newest price, its reference, and the effect of late ticks."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ DAY_MS = MILLISECONDS_PER_DAY
 
 
 def quote_of(*ticks: Tick) -> Quote:
-    """The quote after these ticks, with seqs from 1."""
+    """Return the quote after these ticks, with seqs from 1."""
     quote = first_quote(ticks[0], 1)
     for seq, tick in enumerate(ticks[1:], 2):
         advance(quote, tick, seq)
@@ -24,7 +24,7 @@ def test_first_tick_is_its_own_reference() -> None:
     assert (data.bid, data.ask, data.volume, data.stale) == (1.0874, 1.0876, 3.0, None)
 
 
-def test_change_is_against_the_close_of_the_previous_utc_day() -> None:
+def test_change_compares_with_close_of_previous_utc_day() -> None:
     quote = quote_of(
         Tick("EUR/USD", 1.0, 10),
         Tick("EUR/USD", 1.08, DAY_MS - 1),
@@ -35,18 +35,18 @@ def test_change_is_against_the_close_of_the_previous_utc_day() -> None:
     assert (data.change, data.change_percent) == (0.0025, 0.23)
 
 
-def test_days_without_ticks_are_passed_over() -> None:
+def test_days_without_ticks_are_skipped() -> None:
     quote = quote_of(Tick("X", 100.0, 5), Tick("X", 110.0, 7 * DAY_MS))
     assert (quote.reference, quote.reference_at_ms, price_data(quote).change_percent) == (100.0, 5, 10.0)
 
 
-def test_late_tick_leaves_the_price_and_counts_in_the_volume() -> None:
+def test_late_tick_keeps_price_and_adds_volume() -> None:
     quote = quote_of(Tick("X", 2.0, 1000, volume=1.0), Tick("X", 3.0, 2000, volume=1.0))
     assert not advance(quote, Tick("X", 9.0, 1500, volume=5.0), 3)
     assert (quote.price, quote.at_ms, quote.volume, quote.seq) == (3.0, 2000, 7.0, 3)
 
 
-def test_late_tick_of_the_day_before_corrects_the_reference() -> None:
+def test_late_tick_of_previous_day_corrects_reference() -> None:
     quote = quote_of(Tick("X", 2.0, 1000), Tick("X", 3.0, DAY_MS))
     advance(quote, Tick("X", 2.5, 2000), 3)
     assert quote.reference == 2.5
@@ -54,40 +54,40 @@ def test_late_tick_of_the_day_before_corrects_the_reference() -> None:
     assert quote.reference == 2.5
 
 
-def test_late_tick_of_the_day_before_replaces_the_first_price_as_reference() -> None:
+def test_late_tick_of_previous_day_replaces_first_price_as_reference() -> None:
     quote = quote_of(Tick("X", 3.0, DAY_MS), Tick("X", 2.0, 1000))
     assert (quote.price, quote.reference) == (3.0, 2.0)
 
 
-def test_tick_of_the_same_time_is_newer() -> None:
+def test_tick_with_same_time_is_newer() -> None:
     assert quote_of(Tick("X", 2.0, 1000), Tick("X", 3.0, 1000)).price == 3.0
 
 
-def test_volume_begins_anew_each_day() -> None:
+def test_volume_restarts_each_day() -> None:
     quote = quote_of(Tick("X", 2.0, 1000, volume=4.0), Tick("X", 2.0, DAY_MS, volume=1.5))
     assert quote.volume == 1.5
 
 
-def test_bid_and_ask_go_with_the_tick_that_has_none() -> None:
+def test_tick_without_bid_and_ask_clears_them() -> None:
     quote = quote_of(Tick("X", 2.0, 1000, bid=1.9, ask=2.1), Tick("X", 2.5, 2000))
     assert (quote.bid, quote.ask) == (None, None)
 
 
-def test_stale_quote_says_so_until_it_is_told_otherwise() -> None:
+def test_stale_quote_is_shown_as_stale() -> None:
     quote = quote_of(Tick("X", 2.0, 1000))
     quote.stale = True
     assert price_data(quote).stale is True
     assert price_data(quote, stale=False).stale is False
 
 
-def test_digits_grow_with_the_prices_and_round_the_change() -> None:
+def test_digits_grow_with_prices_and_round_change() -> None:
     quote = quote_of(Tick("X", 1.1, 1), Tick("X", 1.3, 2))
     assert (quote.digits, price_data(quote).change) == (1, 0.2)
     advance(quote, Tick("X", 1.12345, 3), 3)
     assert (quote.digits, price_data(quote).change) == (5, 0.02345)
 
 
-def test_noise_of_floats_is_no_digit() -> None:
+def test_float_noise_adds_no_digits() -> None:
     assert digits_of(1.0875000000000001) == 4
     assert digits_of(0.1 + 0.2) == 1
     assert digits_of(65000.0) == 0
@@ -96,7 +96,7 @@ def test_noise_of_floats_is_no_digit() -> None:
     assert digits_of(1e-20) == 12
 
 
-def test_seqs_of_a_term_lie_above_all_of_the_term_before() -> None:
+def test_seqs_of_term_exceed_previous_term() -> None:
     assert first_seq(2) > first_seq(1) + 10**9
 
 
@@ -110,7 +110,7 @@ ticks = st.builds(
 
 
 @given(st.lists(ticks, min_size=1, max_size=40, unique_by=lambda tick: tick.at_ms))
-def test_quote_follows_from_the_ticks_whatever_their_order(arriving: list[Tick]) -> None:
+def test_quote_is_independent_of_tick_order(arriving: list[Tick]) -> None:
     quote = quote_of(*arriving)
     newest = max(arriving, key=lambda tick: tick.at_ms)
     day = newest.at_ms // DAY_MS

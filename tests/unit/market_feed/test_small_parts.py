@@ -1,4 +1,4 @@
-"""The small pure parts: the window of seen events, the lease, the simulated walk, the settings."""
+"""The small pure parts: deduplication, lease, simulated walk, settings."""
 
 from pathlib import Path
 from typing import Any
@@ -7,25 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_feed.dedup import SeenWindow, event_key
+from market_feed.dedup import SeenWindow
 from market_feed.lease import Lease, LeaseMonitor
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
+from shared.bus.events import short_event_key
 from shared.errors import SettingsInvalid
 from shared.process.settings import load
 
 URLS = {"AMQP_URL": "amqp://broker/", "MONGODB_URI": "mongodb://database/"}
 
 
-def test_window_knows_what_it_has_seen() -> None:
+def test_window_detects_seen_keys() -> None:
     window = SeenWindow(10)
-    assert window.add(event_key("/s", "1"))
-    assert not window.add(event_key("/s", "1"))
-    assert window.add(event_key("/t", "1"))
+    assert window.add(short_event_key("/s", "1"))
+    assert not window.add(short_event_key("/s", "1"))
+    assert window.add(short_event_key("/t", "1"))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=1), max_size=60), st.integers(1, 8))
-def test_window_keeps_the_newest_keys(keys: list[bytes], size: int) -> None:
+def test_window_keeps_newest_keys(keys: list[bytes], size: int) -> None:
     window = SeenWindow(size)
     fresh: list[bytes] = []
     for key in keys:
@@ -35,12 +36,12 @@ def test_window_keeps_the_newest_keys(keys: list[bytes], size: int) -> None:
     assert all(key in window for key in fresh[-size:])
 
 
-def test_free_lease_may_be_taken_at_once() -> None:
+def test_free_lease_can_be_taken_at_once() -> None:
     assert LeaseMonitor(5.0).may_take(Lease(), 0.0)
     assert LeaseMonitor(5.0).may_take(Lease(term=3, beat=9), 0.0)
 
 
-def test_held_lease_may_be_taken_once_its_beat_has_stood_still_for_its_length() -> None:
+def test_held_lease_can_be_taken_after_its_length_without_beat() -> None:
     watch = LeaseMonitor(5.0)
     held = Lease(term=1, beat=4, holder="node_1")
     assert not watch.may_take(held, 100.0)
@@ -48,7 +49,7 @@ def test_held_lease_may_be_taken_once_its_beat_has_stood_still_for_its_length() 
     assert watch.may_take(held, 105.0)
 
 
-def test_beat_starts_the_wait_anew_and_shows_that_the_owner_lives() -> None:
+def test_beat_restarts_wait_and_shows_live_owner() -> None:
     watch = LeaseMonitor(5.0)
     assert not watch.may_take(Lease(1, 4, "node_1"), 100.0)
     assert not watch.owner_lives
@@ -59,14 +60,14 @@ def test_beat_starts_the_wait_anew_and_shows_that_the_owner_lives() -> None:
     assert not watch.owner_lives
 
 
-def test_walk_repeats_itself_for_the_same_seed() -> None:
+def test_walk_is_deterministic_per_seed() -> None:
     first, second, other = (Walk(INSTRUMENTS[0], seed, 1.1) for seed in (1, 1, 2))
     ticks = first.step(5.0, 10.0, 0)
     assert ticks == second.step(5.0, 10.0, 0)
     assert ticks != other.step(5.0, 10.0, 0)
 
 
-def test_walk_stays_near_its_level_with_its_digits() -> None:
+def test_walk_stays_near_level() -> None:
     for instrument in INSTRUMENTS:
         for tick in Walk(instrument, 7, instrument.level).step(1000.0, 2.0, 5):
             assert tick.symbol == instrument.symbol
@@ -76,7 +77,7 @@ def test_walk_stays_near_its_level_with_its_digits() -> None:
             assert tick.bid <= tick.price <= tick.ask
 
 
-def test_unknown_symbol_can_be_simulated_too() -> None:
+def test_unknown_symbol_can_be_simulated() -> None:
     (tick,) = Walk(instrument_of("FOO/BAR"), 1, 100.0).step(1.0, 1.0, 5)[:1]
     assert tick.symbol == "FOO/BAR"
 
@@ -85,11 +86,11 @@ def settings(**environment: str) -> MarketSettings:
     return load(MarketSettings, {**URLS, **environment})
 
 
-def test_default_source_is_the_simulation() -> None:
+def test_default_source_is_simulation() -> None:
     assert settings().market_source == (SourceKind.SIM,)
 
 
-def test_several_sources_and_files(tmp_path: Path) -> None:
+def test_several_sources_and_files_are_parsed(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).touch()
     loaded = settings(

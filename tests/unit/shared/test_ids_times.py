@@ -20,7 +20,7 @@ parts = st.lists(st.text(max_size=10), max_size=4)
 
 
 @pytest.mark.parametrize("prefix", list(Prefix))
-def test_an_id_is_its_prefix_and_a_ulid(prefix: Prefix) -> None:
+def test_id_is_prefix_and_ulid(prefix: Prefix) -> None:
     assert re.fullmatch(f"{prefix}_{ULID}", new_id(prefix))
 
 
@@ -29,7 +29,7 @@ def test_ids_of_one_process_increase_strictly() -> None:
     assert ids == sorted(set(ids))
 
 
-def test_ids_of_several_threads_are_unique() -> None:
+def test_ids_are_unique_across_threads() -> None:
     made: list[list[str]] = [[] for _ in range(4)]
 
     def make(ids: list[str]) -> None:
@@ -44,25 +44,25 @@ def test_ids_of_several_threads_are_unique() -> None:
     assert all(ids == sorted(ids) for ids in made)
 
 
-def test_an_id_carries_the_time_it_was_made() -> None:
+def test_id_contains_its_time() -> None:
     before_ms = now_ms()
     made = new_id(Prefix.NODE)
     assert dated_id(Prefix.NODE, before_ms - 1) < made < dated_id(Prefix.NODE, now_ms() + 2)
 
 
 @given(parts, parts)
-def test_derived_ids_are_the_same_for_the_same_parts_only(one: list[str], other: list[str]) -> None:
+def test_derived_id_depends_on_parts_only(one: list[str], other: list[str]) -> None:
     same = "\x00".join(one) == "\x00".join(other)
     assert (derived_id(Prefix.ROOM, *one) == derived_id(Prefix.ROOM, *other)) is same
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_a_pair_of_users_has_one_direct_room_whoever_asks(one: str, other: str) -> None:
+def test_direct_room_id_is_symmetric(one: str, other: str) -> None:
     assert direct_room_id(one, other) == direct_room_id(other, one)
     assert re.fullmatch(f"room_{ULID}", direct_room_id(one, other))
 
 
-def test_two_pairs_have_two_direct_rooms() -> None:
+def test_direct_room_id_differs_by_pair() -> None:
     assert direct_room_id("user_1", "user_2") != direct_room_id("user_1", "user_3")
 
 
@@ -73,7 +73,7 @@ def test_dated_ids_sort_by_their_time(one_ms: int, other_ms: int, part: str) -> 
     assert one == dated_id(Prefix.NOTIFICATION, one_ms, part)
 
 
-def test_a_time_is_written_in_utc_with_milliseconds() -> None:
+def test_time_is_written_in_utc_with_milliseconds() -> None:
     assert to_iso(1_761_048_000_000) == "2025-10-21T12:00:00.000Z"
     assert to_iso(1_761_048_000_007) == "2025-10-21T12:00:00.007Z"
     assert to_iso(0) == "1970-01-01T00:00:00.000Z"
@@ -81,7 +81,7 @@ def test_a_time_is_written_in_utc_with_milliseconds() -> None:
 
 
 @given(moments)
-def test_a_time_survives_writing_and_reading(at_ms: int) -> None:
+def test_time_survives_round_trip(at_ms: int) -> None:
     assert from_iso(to_iso(at_ms)) == at_ms
 
 
@@ -93,34 +93,34 @@ def test_written_times_sort_like_times(one_ms: int, other_ms: int) -> None:
 @pytest.mark.parametrize(
     "text", ["2025-10-21T14:00:00.000+02:00", "2025-10-21T12:00:00Z", "2025-10-21T12:00:00.000000Z"]
 )
-def test_other_offsets_and_precisions_are_read(text: str) -> None:
+def test_offsets_and_precisions_are_parsed(text: str) -> None:
     assert from_iso(text) == 1_761_048_000_000
 
 
 @pytest.mark.parametrize("text", ["2025-10-21T12:00:00", "2025-10-21", "", "soon", "2025-13-01T00:00:00Z"])
-def test_a_time_without_offset_or_sense_is_a_value_error(text: str) -> None:
+def test_invalid_time_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_iso(text)
 
 
 @pytest.mark.parametrize("prefix", list(Prefix))
-def test_an_id_tells_when_it_was_made(prefix: Prefix) -> None:
+def test_made_at_ms_returns_creation_time(prefix: Prefix) -> None:
     before_ms = now_ms()
     assert before_ms <= made_at_ms(new_id(prefix)) <= now_ms() + 1
 
 
 @given(moments)
-def test_a_dated_id_tells_its_date(at_ms: int) -> None:
+def test_made_at_ms_returns_date_of_dated_id(at_ms: int) -> None:
     assert made_at_ms(dated_id(Prefix.ALERT, at_ms, "a")) == at_ms
 
 
 @pytest.mark.parametrize("text", ["", "cmd", "cmd_", "cmd_01JAR", "cmd_!!!!!!!!!!!!"])
-def test_what_is_no_id_tells_no_time(text: str) -> None:
+def test_made_at_ms_refuses_other_text(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         made_at_ms(text)
 
 
-def test_a_command_line_tells_when_it_was_asked() -> None:
+def test_asked_at_ms_returns_time_of_command() -> None:
     command = GetRoom(id=new_id(Prefix.COMMAND), deadline_ms=1, caller=Caller(user_id="u"), room_id="r")
     assert asked_at_ms(to_json(command)) == made_at_ms(command.id)
 
@@ -128,5 +128,5 @@ def test_a_command_line_tells_when_it_was_asked() -> None:
 @pytest.mark.parametrize(
     "line", [b"", b"{}", b'{"id":"cmd_01JAR3NDEKTSV4RRFFQ69G5FAV"}', b'{"op":"room","id":"cmd_short"}']
 )
-def test_a_line_that_is_no_command_tells_no_time(line: bytes) -> None:
+def test_asked_at_ms_ignores_other_lines(line: bytes) -> None:
     assert asked_at_ms(line) is None

@@ -8,19 +8,19 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.core import Core, Fail, Settle
-from gateway.client.link import ClientOptions, Drop, Emit, FetchToken, Open, Send, State, TokenReason
-from gateway.client.requests import RequestFailed
-from shared.protocol.client_frames import (
-    ChatroomTarget,
-    CommunityTarget,
-    MarketTarget,
-    NotificationsTarget,
-    Target,
+from realtime_client.core import Core, Fail, Settle
+from realtime_client.link import ClientOptions, Drop, Emit, FetchToken, Open, Send, State, TokenReason
+from realtime_client.protocol import (
+    CommunitySubscription,
+    InboxSubscription,
+    MarketSubscription,
+    RoomSubscription,
+    ServerClose,
+    Subscription,
 )
-from shared.protocol.close_codes import CloseCode
+from realtime_client.requests import RequestFailed
 
-ROOM = ChatroomTarget("room_1")
+ROOM = RoomSubscription("room_1")
 TIMES = {"serverTime": "2030-01-01T00:00:00.000Z", "expiresAt": "2030-01-02T00:00:00.000Z"}
 WELCOME = {"userId": "u", "sessionId": "s", "heartbeatInterval": 30_000, "connectionTimeout": 60_000}
 
@@ -98,7 +98,7 @@ class Driver:
         self.core.link.closed(self.connection, code, "", self.now_s, retry_after_s)
         self.noted()
 
-    def subscribe(self, target: Target = ROOM, **answer: Any) -> int:
+    def subscribe(self, target: Subscription = ROOM, **answer: Any) -> int:
         """Subscribe, and be answered if the link is open."""
         id_ = self.core.subscribe(target, self.now_s)
         self.noted()
@@ -165,7 +165,7 @@ def test_pause_doubles_with_each_failure_up_to_its_bound_and_has_a_random_part()
 
 
 def test_final_close_codes_end_it_and_what_waits_fails() -> None:
-    for code in (CloseCode.UNSUPPORTED, CloseCode.TOO_BIG, CloseCode.BAD_FRAMES, CloseCode.FORBIDDEN):
+    for code in (ServerClose.UNSUPPORTED, ServerClose.TOO_BIG, ServerClose.BAD_FRAMES, ServerClose.FORBIDDEN):
         driver = opened()
         id_ = driver.send("hello")
         driver.cut(code)
@@ -177,9 +177,9 @@ def test_final_close_codes_end_it_and_what_waits_fails() -> None:
 def test_server_says_when_to_come_back() -> None:
     driver = opened()
     driver.receive({"type": "server:drain", "data": {"reconnectAfterMs": 1234}})
-    driver.cut(CloseCode.RESTARTING)
+    driver.cut(ServerClose.RESTARTING)
     assert driver.of("state")[-1]["retryInMs"] == 1234
-    for code, retry_after_s, least_ms in ((CloseCode.RATE_ABUSE, 0, 10_000), (CloseCode.OVERLOADED, 7, 7_000)):
+    for code, retry_after_s, least_ms in ((ServerClose.RATE_ABUSE, 0, 10_000), (ServerClose.OVERLOADED, 7, 7_000)):
         driver = opened(chance=0.0)
         driver.cut(code, retry_after_s)
         assert driver.of("state")[-1]["retryInMs"] == least_ms
@@ -194,7 +194,7 @@ def test_token_is_fetched_renewed_before_its_end_and_fetched_anew_when_refused_t
     assert [(frame["type"], frame["token"]) for frame in driver.frames()] == [("auth", "token-2")]
     driver.welcome()
     for _ in range(4):
-        driver.cut(CloseCode.UNAUTHORIZED)
+        driver.cut(ServerClose.UNAUTHORIZED)
         driver.pass_time(9.0)
         driver.core.link.token_ready("token-3", driver.now_s)
         driver.noted()
@@ -204,7 +204,7 @@ def test_token_is_fetched_renewed_before_its_end_and_fetched_anew_when_refused_t
 
 def test_string_that_is_refused_closes_until_there_is_another() -> None:
     driver = opened()
-    driver.cut(CloseCode.UNAUTHORIZED)
+    driver.cut(ServerClose.UNAUTHORIZED)
     assert driver.core.state is State.CLOSED
     driver.core.link.token_ready("token-2", driver.now_s)
     driver.core.link.connect(driver.now_s)
@@ -228,9 +228,9 @@ def test_dead_link_is_noticed_a_heartbeat_and_an_answer_time_after_the_last_sign
 def test_everything_is_restored_from_where_it_was() -> None:
     driver = opened()
     driver.subscribe(ROOM, seq=5)
-    driver.subscribe(NotificationsTarget(), seq=8)
-    driver.subscribe(MarketTarget(["A", "B", "C"], 5.0), symbols=["A", "B"], unknown=["C"])
-    driver.subscribe(CommunityTarget("c1"))
+    driver.subscribe(InboxSubscription(), seq=8)
+    driver.subscribe(MarketSubscription(["A", "B", "C"], 5.0), symbols=["A", "B"], unknown=["C"])
+    driver.subscribe(CommunitySubscription("c1"))
     for seq in (6, 7, 7):
         driver.message(seq)
     driver.receive({"type": "trade:created", "data": {"seq": 9}})
@@ -425,7 +425,7 @@ class World(Driver):
         self.is_up = False
         self.own: list[tuple[int, str]] = []
         self.core.link.connect(self.now_s)
-        self.core.subscribe(ChatroomTarget("room_1", 0), self.now_s)
+        self.core.subscribe(RoomSubscription("room_1", 0), self.now_s)
         self.noted()
 
     def step(self, what: str) -> None:

@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 
 from gateway.documents import DOCUMENTS
 from gateway.documents.asyncapi import ANSWERS, CLOSES
+from gateway.documents.typescript import EVENT_TYPES, declarations
 from gateway.rest.groups import GROUPS
 from shared.protocol.client_frames import REQUESTS
 from shared.protocol.close_codes import CloseCode
@@ -114,3 +115,7 @@ def test_every_frame_that_the_code_makes_is_described() -> None:
                         made |= {first.value} if isinstance(first, ast.Constant) else set()
     assert {"auth:ok", "chat:message", "user:online", "market:price", "server:drain", "error"} <= made
     assert made - set(SERVER_FRAMES) == set()
+
+
+def test_event_types_of_the_javascript_client_are_up_to_date() -> None:
+    assert EVENT_TYPES.read_text(encoding="utf-8") == declarations(), "make docs"

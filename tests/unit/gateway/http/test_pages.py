@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 from gateway.auth.authenticator import Authenticator
 from gateway.http.app import envelope
 from gateway.http.dev_tokens import user_id_of
-from gateway.http.pages import FILES, PAGES, TYPES, Pages
+from gateway.http.pages import CLIENT_FILES, PAGE_FILES, PAGES, TYPES, Pages
 from gateway.settings import GatewaySettings
 from tests.support.tokens import SECRET
 
@@ -40,7 +40,12 @@ async def serve(aiohttp_client: Callable[[web.Application], Awaitable[Client]]) 
 
 async def test_files_are_served_with_type_and_security_headers(serve: Serve) -> None:
     client = await serve()
-    names = sorted(path.name for path in FILES.iterdir() if path.suffix in TYPES and ".d." not in path.name)
+    names = sorted(
+        path.name
+        for folder in (PAGE_FILES, CLIENT_FILES)
+        for path in folder.iterdir()
+        if path.suffix in TYPES and ".d." not in path.name
+    )
     assert set(PAGES.values()) <= set(names)
     for path in [*PAGES, *(f"/web/{name}" for name in names)]:
         async with client.get(path) as response:
@@ -84,7 +89,7 @@ async def test_only_page_files_are_reachable(serve: Serve, path: str) -> None:
 def test_pages_have_no_inline_code_and_no_foreign_address() -> None:
     """The policy blocks them, so no page may depend on them."""
     for name in PAGES.values():
-        text = (FILES / name).read_text(encoding="utf-8")
+        text = (PAGE_FILES / name).read_text(encoding="utf-8")
         assert not re.search(
             r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:|https?://(?!www\.w3\.org)", text
         )
@@ -92,7 +97,7 @@ def test_pages_have_no_inline_code_and_no_foreign_address() -> None:
 
 def test_no_module_turns_text_into_html() -> None:
     """Trusted Types block it in the browser; this test finds it earlier."""
-    for path in FILES.glob("*.js"):
+    for path in [*PAGE_FILES.glob("*.js"), *CLIENT_FILES.glob("*.js")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (
             path

@@ -11,7 +11,7 @@ from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.connections import Connections
 from gateway.live.session import Close
 from shared.bus.delivery import Delivery, user_channel
-from shared.bus.query_server import Publisher
+from shared.bus.publisher import Publisher
 from shared.protocol.close_codes import CloseCode
 
 MOST = 4

@@ -20,18 +20,18 @@ def rows(header: str, row: str, symbol: str | None = "X", lasts_ms: int = HOUR_M
     return read_row(layout, row.split(","), symbol, lasts_ms, NOW_MS)
 
 
-def test_row_of_a_tick() -> None:
+def test_row_with_price_is_one_tick() -> None:
     header = "Timestamp,Symbol,Price,Bid,Ask,Volume"
     row = "2025-10-21T11:00:00Z,EUR/USD,1.0875,1.0874,1.0876,3"
     assert rows(header, row, None) == [Tick("EUR/USD", 1.0875, NOW_MS - HOUR_MS, 1.0874, 1.0876, 3.0)]
     assert rows(header, "1761044400,EUR/USD,1.0875,,,", None) == [Tick("EUR/USD", 1.0875, NOW_MS - HOUR_MS)]
 
 
-def test_symbol_of_the_file_counts_before_its_column() -> None:
+def test_symbol_of_file_overrides_column() -> None:
     assert rows("time,symbol,price", "0,A,1", "B")[0].symbol == "B"
 
 
-def test_row_of_a_candle_becomes_four_ticks_within_its_time() -> None:
+def test_candle_row_becomes_four_ticks() -> None:
     ticks = rows(",Open,High,Low,Close,Volume", "2017-04-19 09:00:00,1.0716,1.0722,1.07083,1.07219,1413")
     at_ms = 1_492_592_400_000
     assert [(tick.price, tick.at_ms - at_ms) for tick in ticks] == [
@@ -43,7 +43,7 @@ def test_row_of_a_candle_becomes_four_ticks_within_its_time() -> None:
     assert [tick.volume for tick in ticks] == [1413.0, None, None, None]
 
 
-def test_falling_candle_goes_up_first() -> None:
+def test_falling_candle_reaches_high_first() -> None:
     assert [tick.price for tick in rows("time,open,high,low,close", "0,5,9,1,2")] == [5, 9, 1, 2]
 
 
@@ -53,19 +53,19 @@ def test_times() -> None:
     assert read_time_ms("1327968000") == read_time_ms("1327968000000") == 1_327_968_000_000
 
 
-def test_candles_last_as_long_as_the_shortest_step_a_day_at_most() -> None:
+def test_candle_length_is_shortest_step_up_to_a_day() -> None:
     assert candle_ms([0, HOUR_MS, 60 * HOUR_MS]) == HOUR_MS
     assert candle_ms([0, 31 * MILLISECONDS_PER_DAY]) == MILLISECONDS_PER_DAY
     assert candle_ms([]) == MILLISECONDS_PER_DAY
 
 
 @pytest.mark.parametrize("header", ["", "price", "time,symbol", "time,open,high,low", "x,price"])
-def test_header_that_says_too_little_is_malformed(header: str) -> None:
+def test_incomplete_header_is_malformed(header: str) -> None:
     with pytest.raises(Malformed):
         read_header(header.split(","), needs_symbol=False)
 
 
-def test_header_must_have_the_symbol_when_the_file_has_none() -> None:
+def test_header_needs_symbol_when_file_has_none() -> None:
     with pytest.raises(Malformed):
         read_header(["time", "price"], needs_symbol=True)
 
@@ -94,7 +94,7 @@ prices = st.lists(st.integers(1, 10_000).map(lambda number: number / 100), min_s
 
 
 @given(prices, st.sampled_from([60_000, HOUR_MS, MILLISECONDS_PER_DAY]))
-def test_ticks_of_a_candle_make_that_candle_again(values: list[float], lasts_ms: int) -> None:
+def test_ticks_of_candle_row_rebuild_candle(values: list[float], lasts_ms: int) -> None:
     low, first, last, high = sorted(values)
     book = CandleBook()
     for seq, tick in enumerate(

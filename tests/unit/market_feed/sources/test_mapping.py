@@ -1,4 +1,4 @@
-"""Mappings of upstream feeds: two published formats, and what is wrong with a file or a frame."""
+"""Mappings of upstream feeds: two published formats, invalid files and frames."""
 
 import json
 import re
@@ -18,7 +18,7 @@ DOCUMENT = Path(__file__).parents[4] / "docs" / "market-sources.md"
 
 
 def documented(name: str) -> FeedSpec:
-    """A mapping as the documentation shows it."""
+    """Return a mapping from the documentation."""
     for block in re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL):
         for feed in parse_feeds(block):
             if feed.name == name:
@@ -122,7 +122,7 @@ def test_units_of_time(unit: str, value: Any) -> None:
         {"s": "A", "p": "1e999"},
     ],
 )
-def test_bad_tick_is_named_and_the_others_count(element: dict[str, Any]) -> None:
+def test_bad_tick_is_named_and_others_count(element: dict[str, Any]) -> None:
     feed = feed_of(symbol="s", price="p", timestamp="t", more='timestamp_unit = "ms"')
     good = {"s": "A", "p": 1, "t": NOW_MS}
     reading = read_frame(feed, json.dumps([good, element, good]), NOW_MS)

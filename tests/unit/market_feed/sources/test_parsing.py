@@ -1,4 +1,4 @@
-"""What comes in from outside: good ticks count, bad ones are named, and nothing crashes."""
+"""The checks of incoming ticks: good ones count, bad ones are named, and nothing crashes."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ GOOD = {"symbol": "EUR/USD", "price": 1.0875}
 
 
 def body_of(data: Any, **more: Any) -> bytes:
-    """An event as Python's own json writes it, NaN included."""
+    """Return an event as Python's own json writes it, NaN included."""
     event = {"specversion": "1.0", "id": "evt_1", "source": "/s", "type": "market.tick", "data": data}
     return json.dumps({**event, **more}).encode()
 
@@ -32,7 +32,7 @@ def test_single_tick_with_all_fields() -> None:
     assert (event.source, event.id, event.problems) == ("/s", "evt_1", [])
 
 
-def test_time_is_the_tick_s_or_the_event_s_or_now() -> None:
+def test_time_is_from_tick_or_event_or_now() -> None:
     assert read({**GOOD, "timestamp": NOW_MS - 7}).ticks[0].at_ms == NOW_MS - 7
     assert read(GOOD, time="2025-10-21t11:59:58z").ticks[0].at_ms == NOW_MS - 2000
     assert read(GOOD).ticks[0].at_ms == NOW_MS
@@ -71,7 +71,7 @@ def test_array_counts_each_tick() -> None:
         ({"timestamp": 1.5}, "timestamp"),
     ],
 )
-def test_bad_tick_is_named_and_the_others_count(wrong: dict[str, Any], named: str) -> None:
+def test_bad_tick_is_named_and_others_count(wrong: dict[str, Any], named: str) -> None:
     event = read([GOOD, {**GOOD, **wrong}, GOOD])
     assert len(event.ticks) == 2
     (problem,) = event.problems
@@ -81,7 +81,7 @@ def test_bad_tick_is_named_and_the_others_count(wrong: dict[str, Any], named: st
     assert alone.problems[0].startswith(f"data.{named}")
 
 
-def test_element_that_is_no_object_is_named() -> None:
+def test_non_object_element_is_named() -> None:
     event = read([GOOD, 7, "x", None, [GOOD]])
     assert len(event.ticks) == 1
     assert [problem.partition(":")[0] for problem in event.problems] == ["data[1]", "data[2]", "data[3]", "data[4]"]
@@ -91,7 +91,7 @@ def test_missing_field_is_named() -> None:
     assert read({"symbol": "X"}).problems == ["data.price: is missing"]
 
 
-def test_time_a_little_ahead_counts_as_now() -> None:
+def test_time_slightly_ahead_counts_as_now() -> None:
     assert read({**GOOD, "timestamp": NOW_MS + 60_000}).ticks[0].at_ms == NOW_MS
 
 
@@ -114,12 +114,12 @@ def test_time_a_little_ahead_counts_as_now() -> None:
         body_of(None),
     ],
 )
-def test_body_that_is_no_tick_event_is_malformed(body: bytes) -> None:
+def test_body_without_tick_event_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         read_event(body, NOW_MS)
 
 
-def test_unknown_fields_are_passed_over() -> None:
+def test_unknown_fields_are_ignored() -> None:
     assert len(read({**GOOD, "venue": "X"}, datacontenttype="application/json").ticks) == 1
 
 
@@ -156,13 +156,13 @@ def test_any_bytes_are_an_event_or_malformed(body: bytes) -> None:
         assert str(error)
 
 
-def test_fields_of_other_sources_are_checked_alike() -> None:
+def test_fields_of_all_sources_share_checks() -> None:
     assert to_tick(read_fields(GOOD), NOW_MS, NOW_MS) == Tick("EUR/USD", 1.0875, NOW_MS)
     with pytest.raises(Refusal):
         read_fields({"symbol": "X", "price": float("nan")})
 
 
-def test_time_of_an_old_event_does_not_make_its_tick_old() -> None:
+def test_old_event_time_does_not_age_tick() -> None:
     assert read(GOOD, time="2024-10-21T11:59:58Z").ticks[0].at_ms == NOW_MS
     assert read({**GOOD, "timestamp": NOW_MS - 86_400_000}, time="2024-10-21T11:59:58Z").ticks[0].at_ms == (
         NOW_MS - 86_400_000

@@ -1,4 +1,4 @@
-"""Price alerts: the book against a plain list, and what is told."""
+"""Price alerts: the book against a plain list, and the event of a fired alert."""
 
 import json
 
@@ -38,26 +38,26 @@ def fired(book: AlertBook, price: float, symbol: str = "A") -> set[str]:
     ("direction", "price", "fires"),
     [(ABOVE, 1.99, False), (ABOVE, 2.0, True), (ABOVE, 3.0, True), (BELOW, 2.01, False), (BELOW, 2.0, True)],
 )
-def test_an_alert_fires_at_its_price_or_beyond(direction: AlertDirection, price: float, *, fires: bool) -> None:
+def test_alert_fires_at_its_price_or_beyond(direction: AlertDirection, price: float, *, fires: bool) -> None:
     assert fired(book_of(alert("a", direction)), price) == ({"a"} if fires else set())
 
 
-def test_an_alert_fires_once() -> None:
+def test_alert_fires_once() -> None:
     book = book_of(alert("a"))
     assert fired(book, 5.0) == {"a"}
     assert fired(book, 6.0) == set()
     assert len(book) == 0
 
 
-def test_other_symbols_do_not_fire_it() -> None:
+def test_other_symbols_do_not_fire_alert() -> None:
     assert fired(book_of(alert("a")), 5.0, symbol="B") == set()
 
 
-def test_a_hit_carries_the_tick_that_fired_it() -> None:
+def test_hit_carries_its_tick() -> None:
     assert book_of(alert("a")).take_hits(tick(2.5)) == [Hit(alert("a"), tick(2.5))]
 
 
-def test_what_is_removed_does_not_fire_and_may_come_back() -> None:
+def test_removed_alert_does_not_fire_and_can_be_added_again() -> None:
     book = book_of(alert("a"), alert("b"))
     book.remove("a")
     book.remove("never there")
@@ -77,13 +77,13 @@ changes = st.lists(
 
 
 @given(changes)
-def test_the_book_fires_what_a_plain_list_would(given_changes: list[tuple[str, OpenAlert | str | float]]) -> None:
+def test_book_fires_same_alerts_as_plain_list(given_changes: list[tuple[str, OpenAlert | str | float]]) -> None:
     book, plain = AlertBook(), dict[str, OpenAlert]()
     used: set[str] = set()
     for what in given_changes:
         match what:
             case ("add", OpenAlert() as one):
-                if one.id not in used:  # an id is never given to another alert
+                if one.id not in used:  # an id is never reused
                     used.add(one.id)
                     plain[one.id] = one
                     book.add(one)
@@ -101,7 +101,7 @@ def test_the_book_fires_what_a_plain_list_would(given_changes: list[tuple[str, O
         assert len(book) == len(plain)
 
 
-def test_alerts_that_come_and_go_leave_no_garbage_behind() -> None:
+def test_removed_alerts_leave_no_garbage() -> None:
     book = AlertBook()
     for number in range(10_000):
         book.add(alert(f"a{number}", price=100.0 + number))
@@ -113,7 +113,7 @@ def test_alerts_that_come_and_go_leave_no_garbage_behind() -> None:
 
 
 class Counted(float):
-    """A price that counts how often it is compared."""
+    """A price that counts its comparisons."""
 
     comparisons = 0
 
@@ -134,7 +134,7 @@ class Counted(float):
         return float(self) >= float(other)
 
 
-def test_a_tick_that_fires_nothing_looks_at_two_alerts_of_100_000() -> None:
+def test_tick_that_fires_nothing_reads_two_alerts() -> None:
     above = (alert(f"a{number}", price=100.0 + number) for number in range(50_000))
     below = (alert(f"b{number}", price=99.0 - number / 1000, direction=BELOW) for number in range(50_000))
     book = book_of(*above, *below)
@@ -146,7 +146,7 @@ def test_a_tick_that_fires_nothing_looks_at_two_alerts_of_100_000() -> None:
 # What is told -------------------------------------------------------------------------------------------------------
 
 
-def test_the_user_is_told_of_price_seq_and_time() -> None:
+def test_fired_event_has_price_seq_and_time() -> None:
     event = decode_event(fired_event(Fired(Hit(alert("alert_1", price=2.0), tick(2.5)), 1761048001000)))
     assert (event.id, event.type, event.audience) == ("alert_1", "notification.created", "user:u")
     assert event.time == "2025-10-21T12:00:01.000Z"
@@ -161,7 +161,7 @@ def test_the_user_is_told_of_price_seq_and_time() -> None:
 
 
 @given(st.floats(1e-9, 1e12))
-def test_prices_are_shown_as_they_are(price: float) -> None:
+def test_prices_are_shown_with_all_digits(price: float) -> None:
     told = json.loads(fired_event(Fired(Hit(alert("a", price=price), tick(price)), 0)))["data"]["title"]
     assert float(told.removeprefix("A above ")) == price
     assert "e" not in told.removeprefix("A above ")

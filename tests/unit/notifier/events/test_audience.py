@@ -1,4 +1,4 @@
-"""Whom an event is for."""
+"""The audience of an event."""
 
 from typing import Any
 
@@ -38,12 +38,12 @@ def test_audiences_of_the_contract(text: str, expected: Users | Listeners) -> No
     ["", "all:", "all:x", "ALL", "user", "user:", "users:", "users:a,,b", "users:a, b", "user:a,b", "user:a\n", "room:",
      "room:a/b", "community:", "community:a\tb", "team:x", "user:" + "a" * 129],
 )  # fmt: skip
-def test_anything_else_is_refused_by_name(text: str) -> None:
+def test_other_audiences_are_malformed(text: str) -> None:
     with pytest.raises(Malformed, match=r"^audience: "):
         parse_audience(text)
 
 
-def test_ten_thousand_users_are_an_audience_and_one_more_is_none() -> None:
+def test_audience_is_limited_to_ten_thousand_users() -> None:
     names = [f"u{number}" for number in range(USERS_MAX + 1)]
     assert parse_audience("users:" + ",".join(names[:-1])) == Users(tuple(names[:-1]))
     with pytest.raises(Malformed, match="10001 users"):
@@ -51,7 +51,7 @@ def test_ten_thousand_users_are_an_audience_and_one_more_is_none() -> None:
 
 
 @given(st.lists(ids, min_size=1, max_size=20))
-def test_a_list_names_everyone_once_and_in_order(names: list[str]) -> None:
+def test_user_list_is_unique_and_ordered(names: list[str]) -> None:
     assert parse_audience("users:" + ",".join(names)) == Users(tuple(dict.fromkeys(names)))
 
 
@@ -78,23 +78,21 @@ def test_any_text_is_an_audience_or_malformed(text: str) -> None:
         (event("order.filled", {}, "user:u"), Users(("u",))),
     ],
 )
-def test_the_named_audience_counts_and_else_that_of_the_type(
-    given_event: CloudEvent, expected: Users | Listeners
-) -> None:
+def test_named_audience_overrides_default_of_type(given_event: CloudEvent, expected: Users | Listeners) -> None:
     assert audience_of(given_event) == expected
 
 
 @pytest.mark.parametrize(
     ("given_event", "expected"),
     [
-        (event("order.filled"), "audience: is missing, and order.filled has none of its own"),
-        (event("post.created"), "data.communityId: is missing, and no audience is given"),
-        (event("post.created", {"communityId": 7}), "data.communityId: is not an id, and no audience is given"),
-        (event("notification.created", {"userId": "a b"}), "data.userId: is not an id, and no audience is given"),
-        (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and no audience is given"),
+        (event("order.filled"), "audience: is missing, and order.filled has no default"),
+        (event("post.created"), "data.communityId: is missing, and there is no audience"),
+        (event("post.created", {"communityId": 7}), "data.communityId: is not an id, and there is no audience"),
+        (event("notification.created", {"userId": "a b"}), "data.userId: is not an id, and there is no audience"),
+        (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and there is no audience"),
     ],
 )
-def test_no_audience_is_refused_with_the_reason(given_event: CloudEvent, expected: str) -> None:
+def test_missing_audience_is_refused_with_reason(given_event: CloudEvent, expected: str) -> None:
     with pytest.raises(Malformed) as malformed:
         audience_of(given_event)
     assert str(malformed.value) == expected

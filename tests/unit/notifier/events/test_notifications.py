@@ -1,4 +1,4 @@
-"""What an event says: checked, and framed the same way live, replayed and over REST."""
+"""An event as clients see it: checked, and framed the same way live, replayed and over REST."""
 
 import json
 from typing import Any
@@ -52,7 +52,7 @@ def shown(frame: bytes) -> dict[str, Any]:
     return dict(content["data"], _type=content["type"])
 
 
-def test_a_notification_has_the_fields_of_the_published_example_and_its_place() -> None:
+def test_notification_matches_published_example() -> None:
     told = notice("notification.created", TOLD | {"link": "/posts/1"})
     assert shown(entry_frame(told, entry(told))) == {
         "_type": "notification:new",
@@ -67,7 +67,7 @@ def test_a_notification_has_the_fields_of_the_published_example_and_its_place() 
     }
 
 
-def test_what_is_the_inboxs_own_cannot_come_from_outside() -> None:
+def test_inbox_fields_of_event_are_dropped() -> None:
     told = notice("notification.created", TOLD | {"id": "mine", "seq": 99, "createdAt": "then"})
     data = shown(entry_frame(told, entry(told)))
     assert (data["id"], data["seq"], data["createdAt"]) == (notification_id(told, "u"), 5, to_iso(NOW_MS))
@@ -84,38 +84,38 @@ def test_what_is_the_inboxs_own_cannot_come_from_outside() -> None:
         ({"priority": "highest"}, "data.priority: "),
     ],
 )
-def test_a_wrong_notification_is_refused_by_field(changes: dict[str, Any], field: str) -> None:
+def test_wrong_notification_names_field(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(Malformed) as malformed:
         notice("notification.created", TOLD | changes)
     assert str(malformed.value).startswith(field)
 
 
 @pytest.mark.parametrize("field", ["title", "message"])
-def test_a_notification_without_words_is_refused(field: str) -> None:
+def test_notification_without_title_is_refused(field: str) -> None:
     with pytest.raises(Malformed, match=f"^data.{field}: is missing"):
         notice("notification.created", {name: value for name, value in TOLD.items() if name != field})
 
 
 @pytest.mark.parametrize("priority", ["low", "medium", "high", "urgent"])
-def test_priorities_pass(priority: str) -> None:
+def test_all_priorities_are_accepted(priority: str) -> None:
     told = notice("notification.created", TOLD | {"priority": priority})
     assert shown(entry_frame(told, entry(told)))["priority"] == priority
 
 
-def test_data_larger_than_a_socket_can_queue_is_refused() -> None:
+def test_oversized_data_is_refused() -> None:
     assert notice("a.b", {"text": "x" * (DATA_MAX_BYTES - 20)})
     with pytest.raises(Malformed, match=r"^data: is larger than"):
         notice("a.b", {"text": "x" * DATA_MAX_BYTES})
 
 
-def test_listeners_get_the_data_as_it_is() -> None:
+def test_listeners_receive_data_unchanged() -> None:
     addressed = address(event("post.created", {"communityId": "c", "seq": 3, "id": "p"}), NOW_MS)
     assert addressed.audience == Listeners("community:c")
     assert shown(listeners_frame(addressed.notice)) == {"_type": "post:created", "communityId": "c", "id": "p"}
     assert json.loads(listeners_frame(notice("a.b", {}, audience="all"))) == {"type": "a:b", "data": {}}
 
 
-def test_a_notification_to_listeners_has_an_id_of_its_own() -> None:
+def test_notification_to_listeners_has_own_id() -> None:
     told = address(event("notification.created", {"title": "t", "message": "m"}, audience="all"), NOW_MS).notice
     data = shown(listeners_frame(told))
     assert data.pop("id").startswith("notif_")
@@ -123,14 +123,14 @@ def test_a_notification_to_listeners_has_an_id_of_its_own() -> None:
     assert data == expected | {"_type": "notification:new"}
 
 
-def test_the_events_time_counts_unless_it_lies_in_the_future() -> None:
+def test_event_time_counts_unless_in_future() -> None:
     assert notice("a.b", {}, time="2025-10-21T12:00:00Z").created_at_ms == 1761048000000
     assert notice("a.b", {}, time="2099-01-01T00:00:00Z").created_at_ms == NOW_MS
     assert notice("a.b", {}, time="0001-01-01T00:00:00Z").created_at_ms == NOW_MS
     assert notice("a.b", {}).created_at_ms == NOW_MS
 
 
-def test_ids_are_the_same_for_the_same_and_sort_by_time() -> None:
+def test_notification_ids_are_stable_and_sort_by_time() -> None:
     early, late = notice("a.b", {}, time="2025-10-21T12:00:00Z"), notice("a.b", {}, id="f")
     assert notification_id(early, "u") == notification_id(notice("a.b", {}, time="2025-10-21T12:00:00Z"), "u")
     assert len({notification_id(early, "u"), notification_id(early, "v"), notification_id(late, "u")}) == 3
@@ -138,7 +138,7 @@ def test_ids_are_the_same_for_the_same_and_sort_by_time() -> None:
 
 
 @given(json_objects, st.integers(1, 2**53))
-def test_every_frame_is_json_with_the_events_data_in_it(data: dict[str, Any], seq: int) -> None:
+def test_every_frame_is_json_with_event_data(data: dict[str, Any], seq: int) -> None:
     passed_on = notice("a.b", data)
     expected = {name: value for name, value in data.items() if name != "seq"}
     assert json.loads(entry_frame(passed_on, entry(passed_on, seq=seq))) == {
@@ -148,7 +148,7 @@ def test_every_frame_is_json_with_the_events_data_in_it(data: dict[str, Any], se
     assert json.loads(listeners_frame(passed_on)) == {"type": "a:b", "data": expected}
 
 
-def test_rest_shows_the_same_data_and_whether_it_is_read() -> None:
+def test_rest_view_has_same_data_and_read_state() -> None:
     told = notice("notification.created", TOLD)
     unread = entry_view(told, entry(told))
     assert json.loads(bytes(unread.data)) == json.loads(entry_frame(told, entry(told)))["data"]
@@ -158,12 +158,12 @@ def test_rest_shows_the_same_data_and_whether_it_is_read() -> None:
     assert (read.id, read.read, read.read_at) == (unread.id, True, to_iso(NOW_MS))
 
 
-def test_rest_shows_other_events_without_words() -> None:
+def test_rest_view_of_other_events_has_no_title() -> None:
     passed_on = notice("order.filled", {"title": "not a notification's", "orderId": "o"})
     view = entry_view(passed_on, entry(passed_on))
     assert (view.type, view.title, view.message) == ("order:filled", None, None)
     assert json.loads(bytes(view.data))["orderId"] == "o"
 
 
-def test_addressed_to_users() -> None:
+def test_event_to_users_is_addressed() -> None:
     assert address(event("notification.created", TOLD), NOW_MS).audience == Users(("u",))

@@ -1,4 +1,4 @@
-"""Seqs: without gaps in every inbox, and the same again when a batch is done again."""
+"""The seqs of inbox entries: gapless, and the same when a batch is repeated."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def stored(entries: Sequence[Entry]) -> dict[tuple[str, str], Entry]:
     return {(entry.key, entry.user_id): entry for entry in entries}
 
 
-def test_each_inbox_counts_on_from_its_head() -> None:
+def test_inbox_continues_from_its_head() -> None:
     assigned = assign(batch([("a", "b"), ("b",)]), {}, {"a": 4, "b": 0})
     assert [[entry.seq for entry in entries] for entries in assigned.entries.values()] == [[5, 1], [2]]
     assert assigned.heads == {"a": 5, "b": 2}
@@ -31,7 +31,7 @@ def test_each_inbox_counts_on_from_its_head() -> None:
 
 
 @given(batches, heads)
-def test_seqs_have_no_gaps_and_follow_the_order_of_events(postings: list[Posting], before: dict[str, int]) -> None:
+def test_seqs_are_gapless_in_event_order(postings: list[Posting], before: dict[str, int]) -> None:
     assigned = assign(postings, {}, before)
     for user, head in before.items():
         seqs = [entry.seq for entry in assigned.fresh if entry.user_id == user]
@@ -40,7 +40,7 @@ def test_seqs_have_no_gaps_and_follow_the_order_of_events(postings: list[Posting
 
 
 @given(batches, heads, st.integers(0, 30))
-def test_a_batch_cut_off_anywhere_is_completed_as_it_was_begun(
+def test_interrupted_batch_is_completed_with_same_seqs(
     postings: list[Posting], before: dict[str, int], cut: int
 ) -> None:
     first = assign(postings, {}, before)
@@ -51,7 +51,7 @@ def test_a_batch_cut_off_anywhere_is_completed_as_it_was_begun(
 
 
 @given(batches, heads)
-def test_a_batch_done_again_changes_nothing(postings: list[Posting], before: dict[str, int]) -> None:
+def test_repeated_batch_changes_nothing(postings: list[Posting], before: dict[str, int]) -> None:
     first = assign(postings, {}, before)
     again = assign(postings, stored(first.fresh), first.heads)
     assert again.entries == first.entries
@@ -60,7 +60,7 @@ def test_a_batch_done_again_changes_nothing(postings: list[Posting], before: dic
 
 
 @given(batches, batches, heads, st.integers(0, 30))
-def test_what_comes_later_never_takes_a_seq_that_is_given_out(
+def test_later_entry_never_reuses_seq(
     postings: list[Posting], more: list[Posting], before: dict[str, int], cut: int
 ) -> None:
     first = assign(postings, {}, before)
@@ -73,6 +73,6 @@ def test_what_comes_later_never_takes_a_seq_that_is_given_out(
         assert seqs == list(range(before[user] + 1, head + 1))
 
 
-def test_every_entry_has_an_id_of_its_own() -> None:
+def test_every_entry_has_unique_id() -> None:
     assigned = assign(batch([("a", "b"), ("a", "b")]), {}, {"a": 0, "b": 0})
     assert len({entry.id for entry in assigned.fresh}) == 4

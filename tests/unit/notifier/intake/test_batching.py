@@ -1,16 +1,14 @@
-"""Batches cut into pieces of bounded size, and held against what is known of their events."""
+"""Batches cut into pieces of bounded size, without events that are done."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.events.audience import Listeners, Users
-from notifier.events.notifications import Addressed, Notice, Record
+from notifier.events.notifications import Addressed, Notice, Record, pending_of
 from notifier.intake.batching import (
     DELIVERED_AT_ONCE_MAX_BYTES,
     by_recipients,
     by_size,
-    pending_of,
-    record_of,
 )
 from shared.bus.delivery import Delivery, DeliveryClass
 
@@ -31,7 +29,7 @@ counts = st.lists(st.integers(0, 25), max_size=12)  # 0 stands for listeners
 
 
 @given(counts, st.integers(1, 10))
-def test_no_piece_has_more_recipients_and_nobody_is_left_out(sizes: list[int], recipients_max: int) -> None:
+def test_pieces_are_bounded_and_complete(sizes: list[int], recipients_max: int) -> None:
     items = [
         to_users(str(key), count) if count else Addressed(told(str(key)), Listeners("all"))
         for key, count in enumerate(sizes)
@@ -49,12 +47,12 @@ def test_no_piece_has_more_recipients_and_nobody_is_left_out(sizes: list[int], r
         assert tuple(together[item.notice.key]) == names
 
 
-def test_small_events_go_together() -> None:
+def test_small_events_share_a_piece() -> None:
     items = [to_users(str(key), 1) for key in range(500)]
     assert list(by_recipients(items, 1000)) == [items]
 
 
-def test_deliveries_are_cut_by_size_and_kept_in_order() -> None:
+def test_deliveries_are_split_by_size_in_order() -> None:
     frame = b"x" * (DELIVERED_AT_ONCE_MAX_BYTES // 4)
     deliveries = [Delivery("all", DeliveryClass.LOSSLESS, 0, str(number), frame) for number in range(12)]
     pieces = list(by_size(deliveries))
@@ -63,7 +61,7 @@ def test_deliveries_are_cut_by_size_and_kept_in_order() -> None:
     assert list(by_size([])) == []
 
 
-def test_what_is_done_is_passed_over_and_what_is_begun_goes_on_as_it_was() -> None:
+def test_done_events_are_skipped_and_begun_ones_resumed() -> None:
     fresh, done, begun, begun_for_listeners = (to_users(key, 1) for key in ("fresh", "done", "begun", "listeners"))
     records = {
         "done": Record("done", 7, told("done", 7), is_done=True),
@@ -78,6 +76,6 @@ def test_what_is_done_is_passed_over_and_what_is_begun_goes_on_as_it_was() -> No
     ]
 
 
-def test_only_what_goes_to_inboxes_is_kept() -> None:
-    assert record_of(to_users("a", 2)) == Record("a", 0, told("a"))
-    assert record_of(Addressed(told("a", 3), Listeners("all"))) == Record("a", 3)
+def test_only_notices_for_inboxes_are_stored() -> None:
+    assert to_users("a", 2).to_record() == Record("a", 0, told("a"))
+    assert Addressed(told("a", 3), Listeners("all")).to_record() == Record("a", 3)

@@ -1,4 +1,4 @@
-"""What stands against a user, event by event."""
+"""A user's revocation, event by event."""
 
 from typing import Any
 
@@ -31,17 +31,17 @@ def banned(until_ms: int) -> RevocationEvent:
     return RevocationEvent("k", NOW_MS, "u", until_ms)
 
 
-def test_a_revocation_holds_from_its_own_time() -> None:
+def test_revocation_applies_from_its_time() -> None:
     assert verdict("user.revoked", {"userId": "u"}, time=THEN).at_ms == THEN_MS
     assert verdict("user.revoked", {"userId": "u"}).at_ms == NOW_MS
     assert verdict("user.revoked", {"userId": "u", "until": THEN}).banned_until_ms is None
 
 
-def test_a_revocation_from_the_future_does_not_refuse_tokens_of_now() -> None:
+def test_revocation_from_future_keeps_current_tokens() -> None:
     assert verdict("user.revoked", {"userId": "u"}, time="2099-01-01T00:00:00Z").at_ms == NOW_MS
 
 
-def test_a_ban_ends_when_it_says_or_never() -> None:
+def test_ban_ends_at_its_time_or_never() -> None:
     assert verdict("user.banned", {"userId": "u", "until": THEN}).banned_until_ms == THEN_MS
     assert verdict("user.banned", {"userId": "u"}).banned_until_ms == FOR_EVER_MS
     assert verdict("user.banned", {"userId": "u", "until": None}).banned_until_ms == FOR_EVER_MS
@@ -58,13 +58,13 @@ def test_a_ban_ends_when_it_says_or_never() -> None:
         ("user.updated", {"userId": "u"}, "type: user.updated needs the routing key user.updated"),
     ],
 )
-def test_what_is_no_verdict_is_refused_with_the_reason(type_: str, data: dict[str, Any], expected: str) -> None:
+def test_malformed_revocation_event_is_refused_with_reason(type_: str, data: dict[str, Any], expected: str) -> None:
     with pytest.raises(Malformed) as malformed:
         verdict(type_, data)
     assert str(malformed.value).startswith(expected)
 
 
-def test_a_standing_refuses_older_tokens_and_takes_newer_ones() -> None:
+def test_revocation_refuses_older_tokens_only() -> None:
     standing = apply(revoked(NOW_MS), None, 1)
     assert standing == Revocation(user_id="u", version=1, issued_before_ms=NOW_MS)
     assert standing.has_revoked(NOW_MS - 1)
@@ -73,7 +73,7 @@ def test_a_standing_refuses_older_tokens_and_takes_newer_ones() -> None:
     assert not standing.is_banned(NOW_MS)
 
 
-def test_a_standing_refuses_until_the_bans_end() -> None:
+def test_ban_refuses_until_its_end() -> None:
     standing = apply(banned(NOW_MS + 1000), None, 1)
     assert standing.is_banned(NOW_MS + 999)
     assert not standing.is_banned(NOW_MS + 1000)
@@ -82,7 +82,7 @@ def test_a_standing_refuses_until_the_bans_end() -> None:
     assert not apply(banned(NOW_MS - 1), standing, 2).is_banned(NOW_MS)
 
 
-def test_a_ban_and_a_revocation_stand_beside_each_other() -> None:
+def test_ban_and_revocation_are_independent() -> None:
     standing = apply(revoked(NOW_MS), apply(banned(NOW_MS + 1000), None, 1), 2)
     assert standing.is_banned(NOW_MS)
     assert standing.has_revoked(NOW_MS - 1)
@@ -92,7 +92,7 @@ verdicts = st.lists(st.integers(0, 10).map(revoked) | st.integers(0, 10).map(ban
 
 
 @given(verdicts)
-def test_verdicts_done_again_in_their_order_leave_the_same_standing(given_verdicts: list[RevocationEvent]) -> None:
+def test_repeated_events_give_same_revocation(given_verdicts: list[RevocationEvent]) -> None:
     standing: Revocation | None = None
     for version, one in enumerate([*given_verdicts, *given_verdicts], 1):
         standing = apply(one, standing, version)

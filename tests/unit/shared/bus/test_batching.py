@@ -1,4 +1,4 @@
-"""Lines gathered into bodies: order, bounds, and when a parcel may leave."""
+"""Batching of lines into bodies: order, bounds, and when a parcel leaves."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,20 +19,20 @@ def add(to: Lanes[str, list[int]], lane: str, line: bytes, expires_at_ms: int | 
     return parcel
 
 
-def test_an_idle_lane_sends_at_once() -> None:
+def test_idle_lane_sends_at_once() -> None:
     gathering = lanes()
     parcel = add(gathering, "a", b"one")
     assert gathering.ready() == [parcel]
     assert parcel.body() == b"one"
 
 
-def test_lines_of_one_turn_share_a_body() -> None:
+def test_lines_of_one_turn_share_body() -> None:
     gathering = lanes()
     assert add(gathering, "a", b"one") is add(gathering, "a", b"two")
     assert [parcel.body() for parcel in gathering.ready()] == [b"one\ntwo"]
 
 
-def test_a_busy_lane_gathers_until_the_broker_has_answered() -> None:
+def test_busy_lane_gathers_until_confirm() -> None:
     gathering = lanes()
     add(gathering, "a", b"one")
     (first,) = gathering.ready()
@@ -51,7 +51,7 @@ def test_lanes_do_not_wait_for_each_other() -> None:
     assert gathering.ready() == [other]
 
 
-def test_full_parcels_of_a_busy_lane_leave_and_the_last_waits() -> None:
+def test_full_parcels_of_busy_lane_leave_and_last_waits() -> None:
     gathering = lanes()
     add(gathering, "a", b"x")
     gathering.ready()
@@ -61,7 +61,7 @@ def test_full_parcels_of_a_busy_lane_leave_and_the_last_waits() -> None:
     assert full is not last
 
 
-def test_a_lane_with_nothing_more_says_so() -> None:
+def test_arrived_reports_empty_lane() -> None:
     gathering = lanes()
     add(gathering, "a", b"one")
     (parcel,) = gathering.ready()
@@ -69,7 +69,7 @@ def test_a_lane_with_nothing_more_says_so() -> None:
     assert gathering.ready() == []
 
 
-def test_beyond_the_bound_a_line_is_not_taken() -> None:
+def test_line_beyond_bound_is_rejected() -> None:
     gathering = lanes(max_bytes=10)
     add(gathering, "a", b"12345678")
     assert gathering.add("b", "b", b"1", list) is None
@@ -77,7 +77,7 @@ def test_beyond_the_bound_a_line_is_not_taken() -> None:
     assert gathering.add("b", "b", b"1", list) is not None
 
 
-def test_a_line_longer_than_a_body_goes_alone() -> None:
+def test_oversized_line_has_own_body() -> None:
     gathering = lanes()
     small = add(gathering, "a", b"s")
     big = add(gathering, "a", b"b" * (BODY_MAX_BYTES + 1))
@@ -89,7 +89,7 @@ def test_a_line_longer_than_a_body_goes_alone() -> None:
     assert gathering.ready() == [last]
 
 
-def test_a_parcel_knows_the_keys_of_its_lines_each_once() -> None:
+def test_parcel_lists_each_key_once() -> None:
     gathering = lanes()
     for key in ("d.3", "d.1", "d.3"):
         parcel = gathering.add("deliveries", key, b"line", list)
@@ -97,7 +97,7 @@ def test_a_parcel_knows_the_keys_of_its_lines_each_once() -> None:
     assert list(parcel.keys) == ["d.3", "d.1"]
 
 
-def test_a_body_lives_as_long_as_the_longest_lived_of_its_lines() -> None:
+def test_body_expires_with_its_longest_lived_line() -> None:
     gathering = lanes()
     add(gathering, "a", b"one", 500)
     add(gathering, "a", b"two", 900)
@@ -117,7 +117,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_nothing_is_lost_or_reordered_and_no_bound_is_passed(script: list[tuple[object, ...]]) -> None:
+def test_lines_keep_order_and_bounds_hold(script: list[tuple[object, ...]]) -> None:
     gathering = lanes()
     taken: dict[str, list[bytes]] = {"a": [], "b": [], "c": []}
     sent: dict[str, list[bytes]] = {"a": [], "b": [], "c": []}
@@ -157,5 +157,5 @@ def test_nothing_is_lost_or_reordered_and_no_bound_is_passed(script: list[tuple[
     assert gathering.waiting_bytes == 0
 
 
-def test_an_empty_body_has_no_lines() -> None:
+def test_empty_body_has_no_lines() -> None:
     assert split_lines(b"") == []

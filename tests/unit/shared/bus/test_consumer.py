@@ -1,6 +1,6 @@
-"""The ack policy: what becomes of lines whose handler is done, refuses, fails, waits, or loses its connection.
+"""The ack policy: lines whose handler succeeds, rejects, fails, waits, or loses its connection.
 
-Everything runs in a loop whose time is made up: a pause of two seconds takes none.
+Everything runs in a loop with simulated time: a pause of two seconds takes none.
 """
 
 import asyncio
@@ -47,8 +47,8 @@ async def _awaited(test: Callable[[], Awaitable[None]]) -> None:
     await test()
 
 
-class Channel:
-    """The consumer's channel; says what was done to it, and in which order with the queue."""
+class StoppableChannel:
+    """The consumer's channel; records calls, and their order with the queue's."""
 
     def __init__(self, queue: "Queue") -> None:
         self._queue = queue
@@ -61,7 +61,7 @@ class Channel:
 
 
 class Queue:
-    """A queue that remembers what was settled. `handle` is the test's."""
+    """A queue that records settled messages. `handle` is the test's."""
 
     def __init__(self, handle: Callable[[list[Line]], Awaitable[None]], **options: Any) -> None:
         self.acknowledged: list[bytes] = []
@@ -78,7 +78,7 @@ class Queue:
             split=split_lines,
             **{"prefetch": 10, "max_lines": 100, "concurrency": 1} | options,
         )
-        self.consumer.connected(Channel(self))
+        self.consumer.connected(StoppableChannel(self))
 
     async def _record(self, lines: list[Line]) -> None:
         self.batches.append([line.body for line in lines])
@@ -93,7 +93,7 @@ class Queue:
         self.history.append(f"dead {body.decode()}")
 
     def arrive(self, body: bytes, *, redelivered: bool = False) -> None:
-        """One AMQP message comes."""
+        """Deliver one AMQP message."""
         self._unsettled.append(body)
 
         async def acknowledge(multiple: bool) -> None:
@@ -108,7 +108,7 @@ class Queue:
         self.consumer.accept(Inbound(lines, acknowledge))
 
     async def settled(self, *bodies: bytes, within_s: float = 3600.0) -> None:
-        """Return once these, and nothing else, are acknowledged."""
+        """Wait until these, and no others, are acknowledged."""
         await self.until(lambda: len(self.acknowledged) >= len(bodies), within_s)
         assert sorted(self.acknowledged) == sorted(bodies)
 
@@ -121,7 +121,7 @@ class Queue:
 
 
 class running:
-    """The consumer's workers, ended with the test."""
+    """Run the consumer's workers until the test ends."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -139,10 +139,10 @@ class running:
 
 
 async def done(_: list[Line]) -> None:
-    """A handler with nothing to say against any line."""
+    """Handle lines without rejecting any."""
 
 
-def test_what_is_done_is_acknowledged() -> None:
+def test_handled_batch_is_acknowledged() -> None:
     async def test() -> None:
         async with running(Queue(done)) as queue:
             queue.arrive(b"one")
@@ -152,7 +152,7 @@ def test_what_is_done_is_acknowledged() -> None:
     run(test)
 
 
-def test_what_waits_is_taken_as_one_batch_and_acknowledged_at_once() -> None:
+def test_waiting_bodies_are_one_batch_and_one_ack() -> None:
     async def test() -> None:
         async with running(Queue(done)) as queue:
             for body in (b"a\nb", b"c", b"d\ne\nf"):
@@ -164,7 +164,7 @@ def test_what_waits_is_taken_as_one_batch_and_acknowledged_at_once() -> None:
     run(test)
 
 
-def test_a_batch_has_a_bound_in_lines_and_a_longer_body_is_a_batch_of_its_own() -> None:
+def test_batch_is_bounded_in_lines() -> None:
     async def test() -> None:
         async with running(Queue(done, max_lines=3)) as queue:
             for body in (b"a\nb", b"c\nd", b"1\n2\n3\n4", b"e"):
@@ -175,7 +175,7 @@ def test_a_batch_has_a_bound_in_lines_and_a_longer_body_is_a_batch_of_its_own() 
     run(test)
 
 
-def test_a_rejected_line_is_a_dead_letter_before_its_body_is_acknowledged() -> None:
+def test_rejected_line_is_dead_lettered_before_ack() -> None:
     async def handle(lines: list[Line]) -> None:
         for line in lines:
             if line.body.startswith(b"bad"):
@@ -191,7 +191,7 @@ def test_a_rejected_line_is_a_dead_letter_before_its_body_is_acknowledged() -> N
     run(test)
 
 
-def test_a_dead_letter_that_cannot_be_sent_is_tried_until_it_can() -> None:
+def test_dead_letter_is_retried_until_sent() -> None:
     async def handle(lines: list[Line]) -> None:
         lines[0].reject("bad")
 
@@ -205,7 +205,7 @@ def test_a_dead_letter_that_cannot_be_sent_is_tried_until_it_can() -> None:
     run(test)
 
 
-def test_while_something_is_away_the_batch_is_tried_for_as_long_as_it_takes() -> None:
+def test_unavailable_batch_is_retried_without_limit() -> None:
     marks: list[bool] = []
 
     async def handle(lines: list[Line]) -> None:
@@ -225,7 +225,7 @@ def test_while_something_is_away_the_batch_is_tried_for_as_long_as_it_takes() ->
     run(test)
 
 
-def test_a_line_that_fails_is_found_and_given_up_after_five_tries_alone() -> None:
+def test_failing_line_is_isolated_and_dropped_after_five_tries() -> None:
     seen: list[tuple[bytes, bool]] = []
 
     async def handle(lines: list[Line]) -> None:
@@ -248,7 +248,7 @@ def test_a_line_that_fails_is_found_and_given_up_after_five_tries_alone() -> Non
     assert all(redelivered for _, redelivered in seen[3:]), "what is tried again may have taken effect"
 
 
-def test_a_failure_that_passes_costs_nothing() -> None:
+def test_transient_failure_loses_nothing() -> None:
     failures = [ValueError("once"), ValueError("and again")]
 
     async def handle(lines: list[Line]) -> None:
@@ -267,7 +267,7 @@ def test_a_failure_that_passes_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("when", ["in the handler", "while it waits", "before it is settled"])
-def test_a_lost_connection_leaves_everything_unacknowledged(when: str) -> None:
+def test_lost_connection_leaves_batch_unacknowledged(when: str) -> None:
     held = asyncio.Event()
     entered: list[Consumer] = []
 
@@ -291,7 +291,7 @@ def test_a_lost_connection_leaves_everything_unacknowledged(when: str) -> None:
             queue.arrive(b"waiting")
             queue.consumer.connection_lost()
             queue.dead_letters_fail = 0
-            queue.consumer.connected(Channel(queue))
+            queue.consumer.connected(StoppableChannel(queue))
             held.set()
             queue._unsettled.clear()
             queue.arrive(b"again", redelivered=True)
@@ -302,7 +302,7 @@ def test_a_lost_connection_leaves_everything_unacknowledged(when: str) -> None:
     run(test)
 
 
-def test_stop_finishes_what_is_in_hand_and_gives_the_rest_back() -> None:
+def test_stop_finishes_current_batch_and_returns_the_rest() -> None:
     held, entered = asyncio.Event(), asyncio.Event()
 
     async def handle(_: list[Line]) -> None:
@@ -327,7 +327,7 @@ def test_stop_finishes_what_is_in_hand_and_gives_the_rest_back() -> None:
     run(test)
 
 
-def test_stop_while_something_is_away_leaves_it_unacknowledged() -> None:
+def test_stop_leaves_unavailable_batch_unacknowledged() -> None:
     async def handle(_: list[Line]) -> None:
         raise Unavailable("no database")
 
@@ -344,7 +344,7 @@ def test_stop_while_something_is_away_leaves_it_unacknowledged() -> None:
     run(test)
 
 
-def test_cancelled_work_is_left_unacknowledged() -> None:
+def test_cancelled_batch_is_left_unacknowledged() -> None:
     entered = asyncio.Event()
 
     async def handle(_: list[Line]) -> None:
@@ -366,7 +366,7 @@ def test_cancelled_work_is_left_unacknowledged() -> None:
     run(test)
 
 
-def test_several_workers_settle_their_own_bodies_only() -> None:
+def test_concurrent_workers_settle_only_their_bodies() -> None:
     held = asyncio.Event()
 
     async def handle(lines: list[Line]) -> None:

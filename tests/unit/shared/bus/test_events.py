@@ -1,4 +1,4 @@
-"""CloudEvents in: what is one, what is none and why, and how bodies are split."""
+"""CloudEvents: valid ones, invalid ones with the reason, and the split of bodies."""
 
 import json
 from typing import Any
@@ -42,13 +42,13 @@ def reason(body: bytes) -> str:
     return str(malformed.value)
 
 
-def test_the_contracts_example_is_an_event() -> None:
+def test_documented_example_is_an_event() -> None:
     event = decode_event(body())
     assert event == CloudEvent(**GOOD)
     assert event_time_ms(event) == 1761048000000
 
 
-def test_attributes_that_we_do_not_know_are_passed_over() -> None:
+def test_unknown_attributes_are_ignored() -> None:
     assert decode_event(body(datacontenttype="application/json", subject="x", traceparent=5)).id == "evt_1"
 
 
@@ -74,16 +74,16 @@ def test_attributes_that_we_do_not_know_are_passed_over() -> None:
         ({"audience": ["user:u"]}, "audience: "),
     ],
 )
-def test_what_is_no_event_is_refused_with_field_and_reason(changes: dict[str, Any], expected: str) -> None:
+def test_invalid_event_names_field_and_reason(changes: dict[str, Any], expected: str) -> None:
     assert reason(body(**changes)).startswith(expected)
 
 
 @pytest.mark.parametrize("bad", [b"", b"garbage", b"[]", b'"text"', b'{"id":', b"\xff\xfe", b"[" * 100_000, b"null"])
-def test_what_is_no_json_object_is_refused(bad: bytes) -> None:
+def test_non_object_is_refused(bad: bytes) -> None:
     assert reason(bad)
 
 
-def test_ticks_may_come_as_an_array() -> None:
+def test_tick_event_may_hold_array() -> None:
     assert decode_event(body(type="market.tick", data=[{"symbol": "A", "price": 1}])).data == [
         {"symbol": "A", "price": 1}
     ]
@@ -92,7 +92,7 @@ def test_ticks_may_come_as_an_array() -> None:
 @pytest.mark.parametrize(
     "time", ["2025-10-21t12:00:00z", "2025-10-21T14:00:00+02:00", "2025-10-21T12:00:00.000000000Z"]
 )
-def test_every_rfc_3339_form_of_a_time_is_read(time: str) -> None:
+def test_every_rfc_3339_form_is_parsed(time: str) -> None:
     assert event_time_ms(decode_event(body(time=time))) == 1761048000000
 
 
@@ -105,11 +105,11 @@ def test_any_bytes_are_an_event_or_malformed(data: bytes) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=8), json_values, max_size=5))
-def test_data_passes_as_it_is(data: dict[str, Any]) -> None:
+def test_data_passes_unchanged(data: dict[str, Any]) -> None:
     assert decode_event(body(data=data)).data == data
 
 
-def test_key_is_made_of_source_and_id_together() -> None:
+def test_event_key_combines_source_and_id() -> None:
     def key(source: str, id_: str) -> str:
         return event_key(decode_event(body(source=source, id=id_)))
 
@@ -121,36 +121,36 @@ def test_key_is_made_of_source_and_id_together() -> None:
 # Bodies -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_body_is_one_event_however_it_is_written() -> None:
+def test_body_is_one_event_in_any_layout() -> None:
     pretty = json.dumps(GOOD, indent=2).encode()
     assert split_events(pretty) == [pretty]
     assert split_events(body()) == [body()]
     assert [decode_event(one).id for one in split_events(body() + b"\n")] == ["evt_1"]
 
 
-def test_a_body_of_lines_is_one_event_a_line() -> None:
+def test_body_of_lines_is_one_event_per_line() -> None:
     assert split_events(b"\n".join([body(id="a"), b"", body(id="b")]) + b"\n") == [body(id="a"), body(id="b")]
 
 
-def test_a_bad_line_among_good_ones_stays_alone() -> None:
+def test_bad_line_is_split_from_good_ones() -> None:
     assert split_events(b"\n".join([b"garbage", body(id="b")])) == [b"garbage", body(id="b")]
     assert split_events(b"\n".join([body(id="a"), b"garbage"])) == [body(id="a"), b"garbage"]
 
 
 @pytest.mark.parametrize("cut", [30, 60, 120])
-def test_a_broken_body_of_many_lines_is_one_dead_letter(cut: int) -> None:
+def test_broken_multiline_body_stays_whole(cut: int) -> None:
     broken = json.dumps(GOOD, indent=2).encode()[:cut]
     assert split_events(broken) == [broken]
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), json_values, max_size=3), min_size=1, max_size=5))
-def test_lines_come_apart_as_they_were_put_together(values: list[dict[str, Any]]) -> None:
+def test_split_reverses_join(values: list[dict[str, Any]]) -> None:
     lines = [json.dumps(value).encode() for value in values]
     assert split_events(b"\n".join(lines)) == lines
 
 
 @given(st.binary())
-def test_any_body_stays_whole_or_comes_apart_at_its_line_ends(data: bytes) -> None:
+def test_body_is_whole_or_split_at_line_ends(data: bytes) -> None:
     assert split_events(data) in ([data], [line for line in data.split(b"\n") if line.strip()])
 
 
@@ -163,5 +163,5 @@ def test_any_body_stays_whole_or_comes_apart_at_its_line_ends(data: bytes) -> No
         ("a.b.c", "a:b:c"),
     ],
 )
-def test_client_type(event_type: str, expected: str) -> None:
+def test_client_type_of_event_type(event_type: str, expected: str) -> None:
     assert client_type(event_type) == expected

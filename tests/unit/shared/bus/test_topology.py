@@ -48,7 +48,7 @@ def test_rooms_spread_over_all_partitions_and_shards() -> None:
     assert {shard_of(delivery.room_channel(room)) for room in rooms} == set(range(SHARDS))
 
 
-def test_names_are_the_ones_of_the_design() -> None:
+def test_names_match_contract() -> None:
     assert partition_queue(7) == "chat.7"
     assert shard_key(63) == "d.63"
     assert gateway_queue("node_1").name == "gateway.node_1"
@@ -59,7 +59,7 @@ def test_names_are_the_ones_of_the_design() -> None:
     assert delivery.community_channel("c") == "community:c"
 
 
-def test_every_lasting_queue_is_there_once() -> None:
+def test_every_lasting_queue_is_declared_once() -> None:
     names = [spec.name for spec in queues()]
     assert len(names) == len(set(names))
     expected = {
@@ -70,7 +70,7 @@ def test_every_lasting_queue_is_there_once() -> None:
     assert expected <= set(names)
 
 
-def test_partition_queues_are_durable_logs_with_one_active_consumer() -> None:
+def test_partition_queues_have_single_active_consumer() -> None:
     specs = {spec.name: spec for spec in queues()}
     for partition in range(PARTITIONS):
         spec = specs[partition_queue(partition)]
@@ -79,28 +79,28 @@ def test_partition_queues_are_durable_logs_with_one_active_consumer() -> None:
         assert spec.bindings == ((COMMANDS, spec.name),)
 
 
-def test_what_kills_its_consumer_again_and_again_ends_as_a_dead_letter() -> None:
+def test_poison_message_is_dead_lettered() -> None:
     for name in (*map(partition_queue, range(PARTITIONS)), "notifier.events", "market.ticks", "chat.users"):
         arguments = next(spec.arguments for spec in queues() if spec.name == name)
         assert (arguments["x-dead-letter-exchange"], arguments["x-dead-letter-routing-key"]) == ("", DEAD)
         assert isinstance(arguments["x-delivery-limit"], int)
 
 
-def test_event_queues_take_what_is_theirs() -> None:
+def test_event_queues_bind_their_types() -> None:
     bindings = {spec.name: spec.bindings for spec in queues()}
     assert bindings["notifier.events"] == ((EVENTS, "#"),)
     assert bindings["market.ticks"] == ((EVENTS, "market.tick"),)
     assert bindings["chat.users"] == ((EVENTS, "user.updated"),)
 
 
-def test_a_gateways_queue_is_bounded_and_goes_with_it() -> None:
+def test_gateway_queue_is_bounded_and_expires() -> None:
     arguments = gateway_queue("n").arguments
     assert arguments["x-expires"] == 60_000
     assert isinstance(arguments["x-max-length-bytes"], int)
 
 
 @given(deliveries)
-def test_a_delivery_survives_its_line(delivery: Delivery) -> None:
+def test_delivery_survives_round_trip(delivery: Delivery) -> None:
     line = delivery.to_line()
     assert b"\n" not in line
     assert Delivery.from_line(line) == delivery
@@ -116,7 +116,7 @@ hostile = st.text(st.sampled_from("aZ9_.:@|=+~-/^$,\t\n\r\x00\x1b\x7f \u2028\u06
 
 
 @given(hostile, st.sampled_from(["id", "symbol"]), hostile.map(lambda text: frame("chat:message", {"message": text})))
-def test_no_name_that_is_taken_and_no_text_breaks_a_line(name: str, field: str, data: bytes) -> None:
+def test_no_valid_id_or_text_breaks_delivery_line(name: str, field: str, data: bytes) -> None:
     try:
         decode(to_json({field: name}), _named)
     except Refusal:
@@ -126,7 +126,7 @@ def test_no_name_that_is_taken_and_no_text_breaks_a_line(name: str, field: str, 
     assert [Delivery.from_line(line) for line in split_lines(b"\n".join(one.to_line() for one in sent))] == sent
 
 
-def test_a_frame_may_hold_tabs_behind_the_fourth() -> None:
+def test_frame_may_contain_tabs() -> None:
     assert Delivery.from_line(b"c\tl\t1\tk\tone\ttwo").frame == b"one\ttwo"
 
 
@@ -134,13 +134,13 @@ def test_a_frame_may_hold_tabs_behind_the_fourth() -> None:
     "line",
     [b"", b"room:1", b"room:1\tl\t1\tk", b"room:1\tx\t1\tk\t{}", b"room:1\tl\tone\tk\t{}", b"\xff\tl\t1\tk\t{}"],
 )
-def test_a_line_that_is_no_delivery_is_malformed(line: bytes) -> None:
+def test_invalid_delivery_line_is_malformed(line: bytes) -> None:
     with pytest.raises(Malformed):
         Delivery.from_line(line)
 
 
 @given(st.binary())
-def test_any_bytes_are_a_delivery_or_malformed(line: bytes) -> None:
+def test_any_bytes_are_delivery_or_malformed(line: bytes) -> None:
     try:
         delivery = Delivery.from_line(line)
     except Malformed:

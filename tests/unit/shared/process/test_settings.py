@@ -20,7 +20,7 @@ CHAT = {"AMQP_URL": AMQP, "MONGODB_URI": MONGO}
 
 
 def problems(kind: type[Settings], environ: dict[str, str]) -> dict[str, str]:
-    """What is wrong, by variable."""
+    """Return the problems, by variable."""
     with pytest.raises(SettingsInvalid) as caught:
         load(kind, environ)
     named = [problem.partition(":") for problem in caught.value.problems]
@@ -28,7 +28,7 @@ def problems(kind: type[Settings], environ: dict[str, str]) -> dict[str, str]:
     return {name: reason.strip() for name, _, reason in named}
 
 
-def test_the_gateways_defaults_are_those_of_the_contract() -> None:
+def test_gateway_defaults_match_contract() -> None:
     settings = load(GatewaySettings, GATEWAY)
     assert (settings.gateway_host, settings.gateway_port, settings.admin_port) == ("0.0.0.0", 8080, 9100)
     assert (settings.max_connections, settings.max_connections_per_user) == (10_000, 20)
@@ -39,13 +39,13 @@ def test_the_gateways_defaults_are_those_of_the_contract() -> None:
     assert (settings.log_level, settings.log_format, settings.dev_mode) == ("info", "json", False)
 
 
-def test_the_chat_services_defaults_are_those_of_the_contract() -> None:
+def test_chat_service_defaults_match_contract() -> None:
     settings = load(ChatSettings, CHAT)
     assert (settings.mongodb_database, settings.admin_port) == ("realtime", 9101)
     assert settings.rate_limit_messages_per_minute == 100
 
 
-def test_the_environment_wins() -> None:
+def test_environment_overrides_defaults() -> None:
     settings = load(
         GatewaySettings,
         {
@@ -67,11 +67,11 @@ def test_the_environment_wins() -> None:
     ("text", "value"),
     [("1", True), ("true", True), ("YES", True), ("on", True), ("0", False), ("False", False), ("no", False)],
 )
-def test_a_switch_takes_the_usual_words(text: str, value: bool) -> None:
+def test_boolean_accepts_usual_words(text: str, value: bool) -> None:
     assert load(GatewaySettings, {**GATEWAY, "DEV_MODE": text}).dev_mode is value
 
 
-def test_an_empty_variable_counts_as_absent() -> None:
+def test_empty_variable_counts_as_absent() -> None:
     empty = {name: "" for name in ("GATEWAY_PORT", "JWT_AUDIENCE", "ALLOWED_ORIGINS", "DEV_MODE", "MAX_CONNECTIONS")}
     assert load(GatewaySettings, {**GATEWAY, **empty}) == load(GatewaySettings, GATEWAY)
     assert load(GatewaySettings, {**GATEWAY, "GATEWAY_PORT": "  \n"}).gateway_port == 8080
@@ -91,7 +91,7 @@ def test_every_wrong_setting_is_named_at_once() -> None:
     assert problems(GatewaySettings, wrong).keys() == wrong.keys()
 
 
-def test_wrong_urls_and_missing_ones_are_named_together() -> None:
+def test_wrong_and_missing_urls_are_named_together() -> None:
     found = problems(ChatSettings, {"MONGODB_URI": "localhost:27017", "ADMIN_PORT": "-1", "MONGODB_DATABASE": "a b"})
     assert found.keys() == {"AMQP_URL", "MONGODB_URI", "ADMIN_PORT", "MONGODB_DATABASE"}
     assert found["AMQP_URL"] == "is not set"
@@ -99,16 +99,16 @@ def test_wrong_urls_and_missing_ones_are_named_together() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "amqp", "amqp://", "http://h/", "amqp:///vhost", "amqp://[h/", "//h"])
-def test_a_url_must_be_one(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     assert problems(ChatSettings, {"AMQP_URL": url, "MONGODB_URI": MONGO}).keys() == {"AMQP_URL"}
 
 
 @pytest.mark.parametrize("url", ["amqp://h", "amqps://u:p@h:1/v", "amqp://[::1]:5672/"])
-def test_amqp_urls(url: str) -> None:
+def test_amqp_urls_are_checked(url: str) -> None:
     assert load(ChatSettings, {**CHAT, "AMQP_URL": url}).amqp_url == url
 
 
-def test_without_any_key_the_gateway_does_not_start() -> None:
+def test_gateway_without_keys_does_not_start() -> None:
     assert problems(GatewaySettings, {"AMQP_URL": AMQP}).keys() == {"JWT_SECRET"}
     assert load(GatewaySettings, {"AMQP_URL": AMQP, "JWT_PUBLIC_KEY_FILE": "/k.pem"}).jwt_secret is None
 
@@ -124,7 +124,7 @@ def test_without_any_key_the_gateway_does_not_start() -> None:
         ("https://id.example/keys", {"JWT_PUBLIC_KEY_FILE": "/k.pem"}),
     ],
 )
-def test_keys_come_from_where_nobody_else_can_change_them(url: str, more: dict[str, str]) -> None:
+def test_key_url_must_be_https_or_local(url: str, more: dict[str, str]) -> None:
     found = problems(GatewaySettings, {"AMQP_URL": AMQP, "JWT_JWKS_URL": url, **more})
     assert found.keys() == {"JWT_JWKS_URL"}
     assert "password@" not in str(found)
@@ -136,11 +136,11 @@ def test_published_keys_are_enough_to_start(url: str) -> None:
 
 
 @pytest.mark.parametrize("proxies", ["10.0.0.0/33", "10.0.0.1/8", "lb.example", "::1/129", "10.0.0.0/8, x"])
-def test_proxies_are_addresses_or_ranges(proxies: str) -> None:
+def test_proxies_must_be_addresses_or_ranges(proxies: str) -> None:
     assert problems(GatewaySettings, {**GATEWAY, "TRUSTED_PROXIES": proxies}).keys() == {"TRUSTED_PROXIES"}
 
 
-def test_a_short_secret_is_for_development_only() -> None:
+def test_short_secret_needs_development_mode() -> None:
     assert problems(GatewaySettings, {**GATEWAY, "JWT_SECRET": SECRET[:-1]}).keys() == {"JWT_SECRET"}
     assert load(GatewaySettings, {**GATEWAY, "JWT_SECRET": "dev", "DEV_MODE": "1"}).jwt_secret == "dev"
 
@@ -150,7 +150,7 @@ class _Odd(Settings, frozen=True, kw_only=True):
     plain: Annotated[int, msgspec.Meta(ge=10)]
 
 
-def test_a_wrong_value_is_shown_unless_it_is_a_secret() -> None:
+def test_wrong_value_is_shown_unless_secret() -> None:
     with pytest.raises(SettingsInvalid) as caught:
         load(_Odd, {"AMQP_URL": AMQP, "JWT_SECRET": "7", "PLAIN": "8"})
     text = str(caught.value)
@@ -160,7 +160,7 @@ def test_a_wrong_value_is_shown_unless_it_is_a_secret() -> None:
     assert "'7'" not in text
 
 
-def test_the_settings_that_hold_secrets_are_known() -> None:
+def test_secret_settings_are_known() -> None:
     assert {"jwt_secret", "amqp_url", "mongodb_uri"} <= SECRET_FIELDS
 
 
@@ -168,7 +168,7 @@ secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1
 
 
 @given(secrets, st.sampled_from(["AMQP_URL", "MONGODB_URI", "JWT_SECRET"]))
-def test_no_refusal_shows_a_secret(secret: str, name: str) -> None:
+def test_no_error_shows_secret(secret: str, name: str) -> None:
     for kind in (GatewaySettings, ChatSettings):
         try:
             load(kind, {**CHAT, "GATEWAY_PORT": "x", "ADMIN_PORT": "x", name: f"ftp://u:{secret}@h/"})
@@ -184,7 +184,7 @@ def test_no_refusal_shows_a_secret(secret: str, name: str) -> None:
         (Count, ["1", "1000000000"], ["0", "-1", "1000000001", "1.5"]),
     ],
 )
-def test_ranges(kind: Any, inside: list[str], outside: list[str]) -> None:
+def test_ranges_are_checked(kind: Any, inside: list[str], outside: list[str]) -> None:
     one: Any = msgspec.defstruct("One", [("value", kind)], bases=(Settings,), frozen=True, kw_only=True)
     for text in inside:
         assert load(one, {"AMQP_URL": AMQP, "VALUE": text}).value == float(text)
@@ -207,5 +207,5 @@ def test_any_environment_is_settings_or_named_problems(environ: dict[str, str]) 
         assert settings.amqp_url.startswith("amqp")
 
 
-def test_workers_need_a_database() -> None:
+def test_workers_require_database_url() -> None:
     assert problems(WorkerSettings, {"AMQP_URL": AMQP}) == {"MONGODB_URI": "is not set"}

@@ -1,4 +1,4 @@
-"""Client frames in, server frames out. The frames below are copied from the published documentation."""
+"""Client frames and server frames. The frames below are copied from the published documentation."""
 
 import json
 from typing import Any
@@ -89,14 +89,14 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
 
 @pytest.mark.parametrize(("sent", "request_"), REQUESTS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("id_", [None, "abc", 7, 1.5, "", 0, 2**63 - 1, -(2**63), 1e300])
-def test_every_documented_frame_is_understood(sent: dict[str, Any], request_: Request, id_: object) -> None:
+def test_every_documented_frame_is_parsed(sent: dict[str, Any], request_: Request, id_: object) -> None:
     text = json.dumps(sent if id_ is None else {**sent, "id": id_})
     assert parse(text) == Incoming(sent["type"], request_, id_)  # type: ignore[arg-type]
     assert parse(text.encode()) == parse(text)
 
 
 @pytest.mark.parametrize(("sent", "request_"), REQUESTS, ids=lambda value: type(value).__name__)
-def test_fields_that_nobody_knows_are_passed_over(sent: dict[str, Any], request_: Request) -> None:
+def test_unknown_frame_fields_are_ignored(sent: dict[str, Any], request_: Request) -> None:
     assert parse(json.dumps({**sent, "apiKey": "k", "x": [1, {"y": None}]})).request == request_
 
 
@@ -113,18 +113,18 @@ def refused(text: str | bytes) -> FrameRefused:
         *("[" * 100_000, '{"type":"ping"', '{"type":"ping"}{}', '{"type":"\\ud83d"}', "{'type':'ping'}"),
     ],
 )
-def test_what_is_no_frame_is_a_bad_frame(text: str) -> None:
+def test_invalid_frame_is_bad_frame(text: str) -> None:
     assert refused(text).code is ErrorCode.BAD_FRAME
 
 
 @pytest.mark.parametrize("type_", [5, None, {"$ne": ""}, ["ping"]])
-def test_a_bad_frame_whose_id_can_be_read_keeps_it(type_: object) -> None:
+def test_bad_frame_keeps_readable_id(type_: object) -> None:
     refusal = refused(json.dumps({"type": type_, "id": "x"}))
     assert (refusal.code, refusal.id) == (ErrorCode.BAD_FRAME, "x")
 
 
 @pytest.mark.parametrize("type_", ["", "Ping", "chat", "chat:edit", "auth:ok", "subscribe ", "x" * 10_000])
-def test_an_unknown_type_is_named_and_the_id_kept(type_: str) -> None:
+def test_unknown_type_is_named_and_id_kept(type_: str) -> None:
     refusal = refused(json.dumps({"type": type_, "id": 5}))
     assert (refusal.code, refusal.name, refusal.id) == (ErrorCode.UNKNOWN_TYPE, type_, 5)
     assert len(refusal.message) < 120
@@ -165,14 +165,14 @@ def test_an_unknown_type_is_named_and_the_id_kept(type_: str) -> None:
         ({"type": "presence:get", "userIds": ["u", "a,b"]}, "userIds[1]"),
     ],
 )
-def test_a_wrong_field_is_named_and_the_id_kept(sent: dict[str, Any], field: str) -> None:
+def test_wrong_field_is_named_and_id_kept(sent: dict[str, Any], field: str) -> None:
     refusal = refused(json.dumps({**sent, "id": "q"}))
     assert (refusal.code, refusal.name, refusal.id) == (ErrorCode.VALIDATION, sent["type"], "q")
     assert [detail.field for detail in refusal.details] == [field]
 
 
 @pytest.mark.parametrize("id_", ["true", "[]", "{}", "1e400", str(2**63), str(-(2**63) - 1), str(10**40)])
-def test_an_id_that_cannot_be_sent_back_is_refused(id_: str) -> None:
+def test_id_that_cannot_be_echoed_is_refused(id_: str) -> None:
     refusal = refused(f'{{"type":"ping","id":{id_}}}')
     assert (refusal.code, refusal.id) == (ErrorCode.VALIDATION, None)
     assert refusal.details[0].field == "id"
@@ -196,7 +196,7 @@ nearly_frames = st.builds(
 
 
 def parse_and_answer(text: str | bytes) -> None:
-    """Whatever comes, the server can say something back."""
+    """Parse anything, and make the server's answer."""
     try:
         incoming = parse(text)
     except FrameRefused as refusal:
@@ -236,30 +236,28 @@ def test_any_entry_of_subscriptions_is_a_subscription_or_refused(value: object) 
 
 @pytest.mark.parametrize(("fields", "target"), TARGETS)
 @pytest.mark.parametrize("type_", [{}, {"type": "subscribe"}])
-def test_an_entry_of_subscriptions_is_a_subscribe_frame(
-    fields: dict[str, Any], target: Target, type_: dict[str, str]
-) -> None:
+def test_subscription_entry_is_subscribe_frame(fields: dict[str, Any], target: Target, type_: dict[str, str]) -> None:
     auth = parse(json.dumps({"type": "auth", "token": "t", "subscriptions": [{**type_, **fields, "id": 3}]})).request
     assert isinstance(auth, Auth)
     assert parse_subscription(auth.subscriptions[0]) == Incoming("subscribe", Subscribe(target), 3)
 
 
 @pytest.mark.parametrize("entry", ["5", "null", "[]", '{"type":"unsubscribe","channel":"notifications"}', "{}"])
-def test_other_entries_are_refused(entry: str) -> None:
+def test_other_subscription_entries_are_refused(entry: str) -> None:
     with pytest.raises(FrameRefused) as caught:
         parse_subscription(msgspec.Raw(entry.encode()))
     assert caught.value.code is ErrorCode.VALIDATION
 
 
 @pytest.mark.parametrize(("fields", "target"), TARGETS)
-def test_a_target_knows_its_channel(fields: dict[str, Any], target: Target) -> None:
+def test_target_has_channel_name(fields: dict[str, Any], target: Target) -> None:
     assert channel_name(target) == fields["channel"]
 
 
 # Server frames ------------------------------------------------------------------------------------------------------
 
 
-def test_the_published_chat_message() -> None:
+def test_chat_message_frame_matches_documentation() -> None:
     data = ChatMessageData(
         chatroom_id="room_123",
         message_id="msg_790",
@@ -285,7 +283,7 @@ def test_the_published_chat_message() -> None:
     }
 
 
-def test_the_published_price_and_no_field_that_its_source_lacks() -> None:
+def test_price_frame_matches_documentation_without_missing_fields() -> None:
     data = PriceData(
         symbol="EUR/USD", price=1.0875, change=0.0025, change_percent=0.23, timestamp="t", seq=9, bid=1.0874
     )
@@ -320,7 +318,7 @@ def test_auth_ok_and_subscribed_have_their_documented_fields() -> None:
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
-def test_an_error_says_whether_to_try_again(code: ErrorCode) -> None:
+def test_error_frame_says_whether_to_retry(code: ErrorCode) -> None:
     retryable = code in {ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
     assert json.loads(error_frame(Refusal(code, "why"), "chat:send", 4)) == {
         "type": "error",
@@ -329,7 +327,7 @@ def test_an_error_says_whether_to_try_again(code: ErrorCode) -> None:
     }
 
 
-def test_an_error_carries_when_and_what() -> None:
+def test_error_frame_carries_delay_and_details() -> None:
     refusal = Refusal(ErrorCode.RATE_LIMITED, "slow", details=[Detail("f", "r")], retry_after_ms=1500)
     assert json.loads(error_frame(refusal)) == {
         "type": "error",
@@ -340,14 +338,14 @@ def test_an_error_carries_when_and_what() -> None:
     }
 
 
-def test_pong_tells_the_time() -> None:
+def test_pong_has_server_time() -> None:
     pong = json.loads(pong_frame(7))
     assert (pong["type"], pong["id"], list(pong["data"])) == ("pong", 7, ["serverTime"])
     assert from_iso(pong["data"]["serverTime"]) > 1_700_000_000_000
 
 
 @given(st.text())
-def test_a_frame_is_one_line_without_tabs(text: str) -> None:
+def test_frame_is_one_line_without_tabs(text: str) -> None:
     try:
         data = frame("chat:message", {"message": text})
     except TypeError:

@@ -1,4 +1,4 @@
-"""Request ids: which a client may choose, and that every log line of a request has one."""
+"""Request ids: the client's choice, and the id in every log line of a request."""
 
 import asyncio
 
@@ -23,18 +23,18 @@ def message() -> SendMessage:
 
 
 @pytest.mark.parametrize("given", ["a", "7", "checkout-42", "7d1c0d3e-9c1e-4d7e-b0f5-0a7f1d4b3b0a", "A.b_c", "x" * 64])
-def test_a_client_chooses_its_request_id(given: str) -> None:
+def test_client_chooses_request_id(given: str) -> None:
     assert correlation.choose(given) == given
 
 
 @pytest.mark.parametrize("given", [None, "", "-a", "a b", "a\nb", 'a"b', "ü", "x" * 65, "${jndi}", "a;b"])
-def test_what_a_log_or_a_header_cannot_carry_is_replaced(given: str | None) -> None:
+def test_unsafe_request_id_is_replaced(given: str | None) -> None:
     chosen = correlation.choose(given)
     assert chosen.startswith("req_")
     assert correlation.choose(chosen) == chosen
 
 
-async def test_a_request_reaches_the_tasks_that_it_starts_and_no_others() -> None:
+async def test_request_id_is_inherited_by_started_tasks_only() -> None:
     async def seen() -> str | None:
         return correlation.current()
 
@@ -45,26 +45,26 @@ async def test_a_request_reaches_the_tasks_that_it_starts_and_no_others() -> Non
     assert await asyncio.create_task(seen()) is None
 
 
-def test_a_log_line_of_a_request_has_its_id() -> None:
+def test_log_line_within_request_has_its_id() -> None:
     with correlation.request("one"):
         assert logs._add_request(None, "info", {"event": "x"}) == {"event": "x", "request_id": "one"}
         assert logs._add_request(None, "info", {"request_id": "other"}) == {"request_id": "other"}
     assert logs._add_request(None, "info", {"event": "x"}) == {"event": "x"}
 
 
-def test_a_command_belongs_to_the_call_that_asked_or_to_itself() -> None:
+def test_request_id_of_command_is_call_or_own_id() -> None:
     assert request_id_of(room_query("call")) == "call"
     own = room_query()
     assert request_id_of(own) == own.id
 
 
-def test_what_is_not_there_costs_no_bytes() -> None:
+def test_absent_fields_are_not_encoded() -> None:
     assert b"requestId" not in to_json(room_query())
     assert b"trace" not in to_json(room_query())
     assert b'"requestId":"call"' in to_json(room_query("call"))
 
 
-def test_the_first_ten_ids_of_a_batch_are_read_without_decoding() -> None:
+def test_first_ten_request_ids_are_read_without_decoding() -> None:
     commands = [message(), *(room_query() for _ in range(20))]
     lines = [b"an event", *map(to_json, commands)]
     assert request_ids_of(lines) == [command.id for command in commands[:10]]

@@ -13,7 +13,7 @@ IDS = ("room_01JAR3NDEKTSV4RRFFQ69G5FAV", "user_456", "msg_01JAR3NDEKTSV4RRFFQ69
 SERVICES = {"gateway_", "chat_", "market_", "notifier_"}
 
 
-def test_the_page_is_that_of_the_code() -> None:
+def test_metrics_page_is_current() -> None:
     assert (PROJECT / "docs" / "metrics.md").read_text(encoding="utf-8") == page(), "run `make metrics`"
 
 
@@ -22,17 +22,17 @@ def test_names_are_declared_once() -> None:
     assert len(ROWS) > 60
 
 
-def test_every_label_has_its_values_explained_and_every_explanation_a_label() -> None:
+def test_every_label_is_explained() -> None:
     assert {label for row in ROWS.values() for label in row.labels} == set(LABELS)
 
 
 @pytest.mark.parametrize("label", sorted(LABELS))
-def test_a_label_takes_no_id(label: str) -> None:
+def test_labels_are_not_ids(label: str) -> None:
     assert not [id_ for id_ in IDS if re.fullmatch(LABELS[label].pattern, id_)]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_a_metric_says_what_it_counts_and_in_which_unit(row: Row) -> None:
+def test_metric_has_help_and_unit(row: Row) -> None:
     assert len(row.help) > 10
     assert not row.help.endswith(".")
     if row.kind == "histogram":
@@ -42,7 +42,7 @@ def test_a_metric_says_what_it_counts_and_in_which_unit(row: Row) -> None:
         assert row.name.endswith("_seconds") or row.name.endswith("_seconds_total")
 
 
-def test_a_service_names_its_own_metrics_after_itself() -> None:
+def test_service_metrics_have_service_prefix() -> None:
     for title, module in MODULES.items():
         prefixes = {row.name.split("_")[0] + "_" for row in declared(module)}
         own = {"chat_service": "chat_", "market_feed": "market_"}.get(title, f"{title}_")

@@ -1,4 +1,4 @@
-"""Spans across processes: a command's trace goes on where it is worked on, also when many are worked on at once."""
+"""Spans across processes: a command's trace continues in its worker, also for commands handled together."""
 
 from collections.abc import Iterator
 
@@ -46,7 +46,7 @@ def asked(name: str) -> tracing.PendingSpan:
     return span
 
 
-def test_while_off_there_is_nothing() -> None:
+def test_tracing_does_nothing_while_off() -> None:
     assert not tracing.is_on
     assert tracing.ask("send") is None
     assert tracing.within("insert") is None
@@ -55,7 +55,7 @@ def test_while_off_there_is_nothing() -> None:
         pass
 
 
-def test_a_command_carries_its_trace_to_the_worker(exported: InMemorySpanExporter) -> None:
+def test_command_carries_trace_to_worker(exported: InMemorySpanExporter) -> None:
     with tracing.span("POST /v1/chatrooms"):
         command = asked("create")
     with tracing.span("worker", command.trace):
@@ -71,7 +71,7 @@ def test_a_command_carries_its_trace_to_the_worker(exported: InMemorySpanExporte
     assert dict(spans["create"].attributes or {}) == {"outcome": "ok"}
 
 
-def test_each_command_of_a_batch_goes_on_in_its_own_trace(exported: InMemorySpanExporter) -> None:
+def test_each_command_of_batch_continues_its_trace(exported: InMemorySpanExporter) -> None:
     first, second = asked("asked 1"), asked("asked 2")
     with tracing.batch("commit", [("send 1", first.trace), ("untraced", None), ("send 2", second.trace)]):
         assert tracing.within("insert") is not None
@@ -86,14 +86,14 @@ def test_each_command_of_a_batch_goes_on_in_its_own_trace(exported: InMemorySpan
     assert [link.context.span_id for link in spans["send 2"].links] == [span_id(spans["send 1"])]
 
 
-def test_what_belongs_to_no_request_makes_no_span(exported: InMemorySpanExporter) -> None:
+def test_work_outside_request_makes_no_span(exported: InMemorySpanExporter) -> None:
     assert tracing.within("insert") is None
     with tracing.batch("commit", [("send", None)]):
         assert tracing.within("insert") is None
     assert exported.get_finished_spans() == ()
 
 
-def test_a_trace_that_is_none_begins_a_new_one(exported: InMemorySpanExporter) -> None:
+def test_invalid_trace_starts_new_one(exported: InMemorySpanExporter) -> None:
     with tracing.span("worker", "not a traceparent"):
         pass
     assert parent_of(by_name(exported)["worker"]) is None

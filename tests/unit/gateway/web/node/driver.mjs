@@ -1,6 +1,6 @@
 // Drives the pure core: a clock that only the test moves, and what the core wants done, written down.
 
-import { Core } from '../../../../../gateway/web/realtime-core.js';
+import { Core } from '../../../../../gateway/client/javascript/realtime-core.js';
 
 const DAY_MS = 86_400_000;
 

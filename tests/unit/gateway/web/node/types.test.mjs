@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { RealtimeClient } from '../../../../../gateway/web/realtime.js';
-import { DEFAULTS } from '../../../../../gateway/web/realtime-core.js';
+import { RealtimeClient } from '../../../../../gateway/client/javascript/realtime.js';
+import { DEFAULTS } from '../../../../../gateway/client/javascript/realtime-core.js';
 
-const declarations = readFileSync(new URL('../../../../../gateway/web/realtime.d.ts', import.meta.url), 'utf8');
+const declarations = readFileSync(new URL('../../../../../gateway/client/javascript/realtime.d.ts', import.meta.url), 'utf8');
 
 function members(declaration) {
   const [, body] = declarations.match(new RegExp(`${declaration} \\{\\n(.*?)\\n\\}`, 's'));

@@ -3,35 +3,28 @@ all that comes back is new. Pure: frames, times and chance come in, actions come
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from gateway.client.interest import Interest, Missed
-from gateway.client.link import ClientOptions, Emit, Frame, Link, LinkAction, State, Stats, size_of
-from gateway.client.requests import Request, RequestFailed, Requests
-from shared.errors import ErrorCode
-from shared.protocol.client_frames import (
-    ChatroomTarget,
-    CommunityTarget,
-    MarketTarget,
-    NotificationsTarget,
-    Target,
-    channel_name,
+from realtime_client.interest import Interest, Missed
+from realtime_client.link import ClientOptions, Emit, Link, LinkAction, State, Stats, size_of
+from realtime_client.protocol import (
+    SUBSCRIPTIONS,
+    Ack,
+    Frame,
+    Rejection,
+    RoomSubscription,
+    Subscription,
+    fields_of,
+    parse_frame,
 )
-from shared.protocol.server_frames import ChatAckData, ErrorData
+from realtime_client.requests import Request, RequestFailed, Requests
 
 RETRY_MAX_S = 10.0
 ID_BYTES = 32  # more than `"id":…,` takes
-
-TARGETS: Mapping[str, type[Target]] = {
-    "chatroom": ChatroomTarget,
-    "notifications": NotificationsTarget,
-    "market": MarketTarget,
-    "community": CommunityTarget,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +44,6 @@ class Fail:
 
 
 Action = LinkAction | Settle | Fail
-
-_decoder = msgspec.json.Decoder(Frame)
 
 
 class Core:
@@ -95,13 +86,13 @@ class Core:
 
     # What the application wants --------------------------------------------------------------------------------------
 
-    def subscribe(self, target: Target, now_s: float) -> int:
+    def subscribe(self, target: Subscription, now_s: float) -> int:
         """Subscribe, now and on every connection to come."""
         if self._why_not({}) is None:
             self._interest.want(target)
         return self._ask({}, now_s, target=target)
 
-    def unsubscribe(self, target: Target, now_s: float) -> int:
+    def unsubscribe(self, target: Subscription, now_s: float) -> int:
         """Settles at once if there is no connection: a new one would not have it."""
         self._interest.forget(target)
         for request in self._requests.all():
@@ -111,7 +102,7 @@ class Core:
             self._interest.leave(target)
             return self._ask(_frame_of("unsubscribe", target), now_s)
         id_ = self._requests.new_id()
-        self._actions.append(Settle(id_, _fields_of(target)))
+        self._actions.append(Settle(id_, fields_of(target)))
         return id_
 
     def send_message(self, frame: dict[str, Any], lane: str, now_s: float) -> int:
@@ -134,7 +125,7 @@ class Core:
         """A text frame has come."""
         if not self.link.is_in_use(connection):
             return
-        frame = _parse(text)
+        frame = parse_frame(text)
         self.link.heard(frame, now_s)
         if frame is not None:
             self._take(frame, now_s)
@@ -180,7 +171,7 @@ class Core:
         now_s: float,
         *,
         lane: str | None = None,
-        target: Target | None = None,
+        target: Subscription | None = None,
         deadline_s: float = math.inf,
     ) -> int:
         if (error := self._why_not(frame)) is not None:
@@ -197,7 +188,7 @@ class Core:
         if self._requests.is_full:
             return RequestFailed("QUEUE_FULL", f"{self._options.pending_max} requests wait already", retryable=True)
         if size_of(frame) + ID_BYTES > self.link.max_message_bytes:
-            return RequestFailed(ErrorCode.TOO_LARGE, f"larger than {self.link.max_message_bytes} bytes")
+            return RequestFailed("TOO_LARGE", f"larger than {self.link.max_message_bytes} bytes")
         return None
 
     def _pump(self, now_s: float) -> None:
@@ -226,16 +217,16 @@ class Core:
             return
         self._tell_missed(fresh.missed)
         if frame.type == "unsubscribed":
-            target: Target = msgspec.convert(frame.data, TARGETS[frame.data["channel"]])
+            target: Subscription = msgspec.convert(frame.data, SUBSCRIPTIONS[frame.data["channel"]])
             self._interest.left(target)
             if frame.id is None:  # the server has ended it by itself
                 self._interest.forget(target)
         elif frame.type == "chatroom:deleted":
-            self._interest.forget(msgspec.convert(frame.data, ChatroomTarget))
+            self._interest.forget(msgspec.convert(frame.data, RoomSubscription))
         self._actions.append(Emit(frame.type, frame.data))
         request = self._requests.get(frame.id)
         if request is not None and frame.type == "error":
-            self._refused(request, msgspec.convert(frame.data, ErrorData), now_s)
+            self._refused(request, msgspec.convert(frame.data, Rejection), now_s)
         elif request is not None:
             self._answered(request, frame)
 
@@ -244,27 +235,27 @@ class Core:
         if request.target is not None:
             self._tell_missed(self._interest.subscribed(request.target, request.since, frame.data))
         elif frame.type == "chat:ack" and request.frame["type"] == "chat:direct":
-            self._direct_acked(request, msgspec.convert(frame.data, ChatAckData))
+            self._direct_acked(request, msgspec.convert(frame.data, Ack))
         if not request.is_own:
             self._actions.append(Settle(request.id, frame.data))
 
-    def _direct_acked(self, request: Request, ack: ChatAckData) -> None:
+    def _direct_acked(self, request: Request, ack: Ack) -> None:
         """One that was resent may have been shown before this connection was there: its room is resumed."""
         if self._interest.acked(ack) and request.tries > 1:
-            self._requests.add({}, target=ChatroomTarget(ack.chatroom_id), is_own=True)
+            self._requests.add({}, target=RoomSubscription(ack.chatroom_id), is_own=True)
 
-    def _refused(self, request: Request, error: ErrorData, now_s: float) -> None:
+    def _refused(self, request: Request, error: Rejection, now_s: float) -> None:
         if error.retryable:
             delay_s = min(self._options.backoff_first_s * 2.0 ** min(request.tries, 60), RETRY_MAX_S)
             if error.retry_after_ms is not None:
                 delay_s = error.retry_after_ms / 1000
-            limits_messages = error.code == ErrorCode.RATE_LIMITED
+            limits_messages = error.code == "RATE_LIMITED"
             self._requests.retry(request, now_s + delay_s, limits_messages=limits_messages)
             return
         if request.target is not None:
             self._interest.refused(request.target)
             if request.is_own:
-                lost = _fields_of(request.target) | {"code": error.code, "message": error.message}
+                lost = fields_of(request.target) | {"code": error.code, "message": error.message}
                 self._actions.append(Emit("subscription:lost", lost))
         self._fail(request, RequestFailed(error.code, error.message, details=error.details))
 
@@ -278,19 +269,5 @@ class Core:
             self._actions.append(Emit("missed", msgspec.to_builtins(missed)))
 
 
-def _parse(text: str) -> Frame | None:
-    try:
-        return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-
-
-def _fields_of(target: Target) -> dict[str, Any]:
-    """A target as it is written on the wire, without `since`."""
-    fields = {name: value for name, value in msgspec.to_builtins(target).items() if value is not None}
-    fields.pop("since", None)
-    return {"channel": channel_name(target)} | fields
-
-
-def _frame_of(type_: str, target: Target) -> dict[str, Any]:
-    return {"type": type_} | _fields_of(target)
+def _frame_of(type_: str, target: Subscription) -> dict[str, Any]:
+    return {"type": type_} | fields_of(target)

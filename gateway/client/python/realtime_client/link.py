@@ -11,16 +11,13 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
 
-from shared.encoding import to_json
-from shared.protocol.close_codes import CloseCode
-from shared.protocol.server_frames import AuthOkData
-from shared.protocol.validation import FrameId
-from shared.times import from_iso
+from realtime_client.protocol import Frame, ServerClose, Welcome, encode
 
 STABLE_S = 5.0  # a connection that lived so long ends a row of failures
 ABUSE_PAUSE_S = 10.0
@@ -31,8 +28,8 @@ AUTH_ID = "auth"
 ABNORMAL = 1006
 NORMAL = 1000
 
-_FINAL = frozenset({CloseCode.UNSUPPORTED, CloseCode.TOO_BIG, CloseCode.BAD_FRAMES, CloseCode.FORBIDDEN})
-_RESTARTING = frozenset({None, ABNORMAL, CloseCode.GOING_AWAY, CloseCode.RESTARTING})
+_FINAL = frozenset({ServerClose.UNSUPPORTED, ServerClose.TOO_BIG, ServerClose.BAD_FRAMES, ServerClose.FORBIDDEN})
+_RESTARTING = frozenset({None, ABNORMAL, ServerClose.GOING_AWAY, ServerClose.RESTARTING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +61,6 @@ class TokenReason(StrEnum):
     CONNECT = "connect"
     EXPIRING = "expiring"
     REFUSED = "refused"
-
-
-class Frame(msgspec.Struct, frozen=True):
-    """A frame of the server."""
-
-    type: str
-    data: Any = None
-    id: FrameId | None = None
 
 
 # Actions -------------------------------------------------------------------------------------------------------------
@@ -212,7 +201,7 @@ class Link:
     def send(self, frame: dict[str, Any]) -> None:
         """Send a frame."""
         self.stats.frames_out += 1
-        self._act(Send(to_json(frame).decode()))
+        self._act(Send(encode(frame).decode()))
 
     def ask(self, frame: dict[str, Any], now_s: float) -> None:
         """Send a frame that is answered: then the server must say something, whatever it is, in time."""
@@ -261,7 +250,7 @@ class Link:
             return
         match frame.type:
             case "auth:ok":
-                self._welcome(msgspec.convert(frame.data, AuthOkData), now_s)
+                self._welcome(msgspec.convert(frame.data, Welcome), now_s)
             case "server:drain":
                 self._drain_s = frame.data["reconnectAfterMs"] / 1000
             case "pong" if isinstance(frame.id, str) and frame.id in self._pings:
@@ -326,10 +315,11 @@ class Link:
         for entry in entries[count:]:
             self.send(entry)
 
-    def _welcome(self, data: AuthOkData, now_s: float) -> None:
+    def _welcome(self, data: Welcome, now_s: float) -> None:
         self.max_message_bytes = data.max_message_bytes
         self._heartbeat_s = self._options.heartbeat_s or data.heartbeat_interval / 1000
-        life_s = (from_iso(data.expires_at) - from_iso(data.server_time)) / 1000  # by the server's clock alone
+        life = datetime.fromisoformat(data.expires_at) - datetime.fromisoformat(data.server_time)
+        life_s = life.total_seconds()  # by the server's clock alone
         renew_in_s = life_s - min(RENEW_BEFORE_S, life_s / 4)
         self._renew_at_s = now_s + renew_in_s if self._can_refresh and renew_in_s >= 0 else math.inf
         self._token_ends_at_s = now_s + life_s
@@ -360,14 +350,14 @@ class Link:
         self._down()
         if code is not None and code in _FINAL:
             self._stop(code, reason)
-        elif code == CloseCode.UNAUTHORIZED:
+        elif code == ServerClose.UNAUTHORIZED:
             self._token_refused(reason, now_s)
         elif self._drain_s is not None and code in _RESTARTING:
             self._wait(self._drain_s, code, reason, now_s)
         else:
             least_s_by_code: dict[int | None, float] = {
-                CloseCode.RATE_ABUSE: ABUSE_PAUSE_S,
-                CloseCode.OVERLOADED: self._options.backoff_first_s,
+                ServerClose.RATE_ABUSE: ABUSE_PAUSE_S,
+                ServerClose.OVERLOADED: self._options.backoff_first_s,
             }
             least_s = least_s_by_code.get(code, 0.0)
             self._wait(max(least_s, retry_after_s) + self._backoff_s(), code, reason, now_s)
@@ -381,10 +371,10 @@ class Link:
     def _token_refused(self, reason: str, now_s: float) -> None:
         self._refused_tokens += 1
         if not self._can_refresh or self._refused_tokens > REFUSED_TOKENS_MAX:
-            self._stop(CloseCode.UNAUTHORIZED, reason)
+            self._stop(ServerClose.UNAUTHORIZED, reason)
             return
         self._token = None
-        self._wait(self._backoff_s(), CloseCode.UNAUTHORIZED, reason, now_s)
+        self._wait(self._backoff_s(), ServerClose.UNAUTHORIZED, reason, now_s)
 
     def _wait(self, delay_s: float, code: int | None, reason: str, now_s: float) -> None:
         self._until_s = now_s + delay_s
@@ -414,4 +404,4 @@ class Link:
 
 def size_of(frame: dict[str, Any]) -> int:
     """The size of a frame on the wire, in bytes."""
-    return len(to_json(frame))
+    return len(encode(frame))

@@ -5,22 +5,21 @@ from typing import Any, assert_never
 
 import msgspec
 
-from shared.protocol.client_frames import (
-    ChatroomTarget,
-    CommunityTarget,
-    MarketTarget,
-    NotificationsTarget,
-    Target,
-    channel_name,
+from realtime_client.protocol import (
+    Ack,
+    CommunitySubscription,
+    InboxSubscription,
+    MarketSubscription,
+    RoomSubscription,
+    Subscription,
 )
-from shared.protocol.server_frames import ChatAckData
 
 DIRECT_ROOMS_MAX = 50
 
 # Frames whose `seq` is not that of the inbox; any other event with a `seq` is from there.
 _NOT_OF_THE_INBOX = frozenset({"chat:ack", "chat:read", "chat:typing", "subscribed", "unsubscribed"})
 
-INBOX = NotificationsTarget()
+INBOX = InboxSubscription()
 
 
 class Missed(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -68,7 +67,7 @@ class _Place:
         self.position = position
         self.is_wanted = is_wanted
 
-    def advance(self, seq: int, target: Target) -> Fresh | None:
+    def advance(self, seq: int, target: Subscription) -> Fresh | None:
         """None if `seq` is a repeat; else move on."""
         before = self.position
         if before is not None and seq <= before:
@@ -97,100 +96,102 @@ class Interest:
         self._communities: dict[str, None] = {}  # in order
         self._leaving: set[str] = set()  # rooms until the server has unsubscribed them: nothing of them is shown
 
-    def want(self, target: Target) -> None:
+    def want(self, target: Subscription) -> None:
         """The application subscribes. A place that is known already wins over `since`."""
         match target:
-            case ChatroomTarget(room_id, since):
+            case RoomSubscription(room_id, since):
                 place = self._rooms.setdefault(room_id, _Place(since, is_wanted=True))
                 place.is_wanted = True
                 if place.position is None:
                     place.position = since
-            case NotificationsTarget(_, since):
+            case InboxSubscription(_, since):
                 self._inbox = self._inbox or _Place(since, is_wanted=True)
-            case MarketTarget(symbols, max_rate):
+            case MarketSubscription(symbols, max_rate):
                 for symbol in symbols:  # the latest price comes anew
                     known = self._quotes.get(symbol)
                     self._quotes[symbol] = _Quote(max_rate, is_there=known is not None and known.is_there)
-            case CommunityTarget(community_id):
+            case CommunitySubscription(community_id):
                 self._communities[community_id] = None
             case _:
                 assert_never(target)
 
-    def forget(self, target: Target) -> None:
+    def forget(self, target: Subscription) -> None:
         """The application unsubscribes, or the server has ended it."""
         match target:
-            case ChatroomTarget(room_id):
+            case RoomSubscription(room_id):
                 self._rooms.pop(room_id, None)
-            case NotificationsTarget():
+            case InboxSubscription():
                 self._inbox = None
-            case MarketTarget(symbols):
+            case MarketSubscription(symbols):
                 for symbol in symbols:
                     self._quotes.pop(symbol, None)
-            case CommunityTarget(community_id):
+            case CommunitySubscription(community_id):
                 self._communities.pop(community_id, None)
             case _:
                 assert_never(target)
 
-    def leave(self, target: Target) -> None:
+    def leave(self, target: Subscription) -> None:
         """The server is asked to end `target`, which is forgotten here; see `left` and `disconnected`."""
-        if isinstance(target, ChatroomTarget):
+        if isinstance(target, RoomSubscription):
             self._leaving.add(target.chatroom_id)
 
-    def left(self, target: Target) -> None:
+    def left(self, target: Subscription) -> None:
         """The server has ended it."""
-        if isinstance(target, ChatroomTarget):
+        if isinstance(target, RoomSubscription):
             self._leaving.discard(target.chatroom_id)
 
     def disconnected(self) -> None:
         """There is nothing left that the server could end."""
         self._leaving.clear()
 
-    def refused(self, target: Target) -> None:
+    def refused(self, target: Subscription) -> None:
         """The server refuses to subscribe `target`; symbols that were there before stay."""
-        if isinstance(target, MarketTarget):
+        if isinstance(target, MarketSubscription):
             there = {symbol for symbol, quote in self._quotes.items() if quote.is_there}
-            target = MarketTarget([symbol for symbol in target.symbols if symbol not in there])
+            target = MarketSubscription([symbol for symbol in target.symbols if symbol not in there])
         self.forget(target)
 
-    def remaining(self, target: Target) -> Target | None:
+    def remaining(self, target: Subscription) -> Subscription | None:
         """What is still wanted of `target`."""
         match target:
-            case ChatroomTarget(room_id):
+            case RoomSubscription(room_id):
                 return target if room_id in self._rooms else None
-            case NotificationsTarget():
+            case InboxSubscription():
                 return target if self._inbox is not None else None
-            case MarketTarget(symbols, max_rate):
+            case MarketSubscription(symbols, max_rate):
                 wanted = [symbol for symbol in symbols if symbol in self._quotes]
-                return MarketTarget(wanted, max_rate) if wanted else None
-            case CommunityTarget(community_id):
+                return MarketSubscription(wanted, max_rate) if wanted else None
+            case CommunitySubscription(community_id):
                 return target if community_id in self._communities else None
             case _:
                 assert_never(target)
 
-    def since(self, target: Target) -> int | None:
+    def since(self, target: Subscription) -> int | None:
         """From where `target` is to be resumed; None if nothing came from it yet."""
         place = self._place_of(target)
         return None if place is None else place.position
 
-    def targets_but(self, asked: Iterable[Target]) -> Sequence[Target]:
+    def targets_but(self, asked: Iterable[Subscription]) -> Sequence[Subscription]:
         """Everything that a new connection has to be subscribed to, but for what is asked anyway."""
         names = {_name(target) for target in asked}
-        targets: list[Target] = [CommunityTarget(community_id) for community_id in self._communities]
+        targets: list[Subscription] = [CommunitySubscription(community_id) for community_id in self._communities]
         targets += [INBOX] if self._inbox is not None else []
-        targets += [ChatroomTarget(room_id) for room_id in self._rooms]
-        symbols_asked = {symbol for target in asked if isinstance(target, MarketTarget) for symbol in target.symbols}
+        targets += [RoomSubscription(room_id) for room_id in self._rooms]
+        symbols_asked = {
+            symbol for target in asked if isinstance(target, MarketSubscription) for symbol in target.symbols
+        }
         by_rate: dict[float, list[str]] = {}
         for symbol, quote in self._quotes.items():
             if symbol not in symbols_asked:
                 by_rate.setdefault(quote.max_rate, []).append(symbol)
-        targets += [MarketTarget(symbols, max_rate) for max_rate, symbols in by_rate.items()]
+        targets += [MarketSubscription(symbols, max_rate) for max_rate, symbols in by_rate.items()]
         return [target for target in targets if _name(target) not in names]
 
-    def subscribed(self, target: Target, since: int | None, data: Any) -> Missed | None:
+    def subscribed(self, target: Subscription, since: int | None, data: Any) -> Missed | None:
         """The server has subscribed `target`, asked with `since`. Returns what it cannot replay."""
         answer = msgspec.convert(data, _Answer)
-        if isinstance(target, MarketTarget):
-            self.forget(MarketTarget(list(answer.unknown)))
+        if isinstance(target, MarketSubscription):
+            self.forget(MarketSubscription(list(answer.unknown)))
             for symbol in target.symbols:
                 if (quote := self._quotes.get(symbol)) is not None:
                     quote.is_there = True
@@ -221,7 +222,7 @@ class Interest:
             return Fresh()
         return self._inbox.advance(marks.seq, INBOX)
 
-    def acked(self, ack: ChatAckData) -> bool:
+    def acked(self, ack: Ack) -> bool:
         """A direct message is acked: its room is resumed from before it, should the message itself not come.
 
         Returns whether nothing had come from there yet.
@@ -233,7 +234,7 @@ class Interest:
     def _take_message(self, room_id: str, seq: int) -> Fresh | None:
         if room_id in self._leaving and room_id not in self._rooms:
             return None
-        return self._room(room_id, seq).advance(seq, ChatroomTarget(room_id))
+        return self._room(room_id, seq).advance(seq, RoomSubscription(room_id))
 
     def _take_price(self, marks: _Marks) -> Fresh | None:
         quote = self._quotes.get(marks.symbol)
@@ -244,11 +245,11 @@ class Interest:
         quote.seq = marks.seq
         return Fresh()
 
-    def _place_of(self, target: Target) -> _Place | None:
+    def _place_of(self, target: Subscription) -> _Place | None:
         match target:
-            case ChatroomTarget(room_id):
+            case RoomSubscription(room_id):
                 return self._rooms.get(room_id)
-            case NotificationsTarget():
+            case InboxSubscription():
                 return self._inbox
             case _:
                 return None
@@ -266,22 +267,22 @@ class Interest:
         return place
 
 
-def missed_of(target: Target, since: int, seq: int) -> Missed:
+def missed_of(target: Subscription, since: int, seq: int) -> Missed:
     """What is missing of a room or of the inbox."""
-    room_id = target.chatroom_id if isinstance(target, ChatroomTarget) else None
-    return Missed(channel_name(target), since, seq, room_id)
+    room_id = target.chatroom_id if isinstance(target, RoomSubscription) else None
+    return Missed(target.channel, since, seq, room_id)
 
 
-def _name(target: Target) -> tuple[str, ...]:
+def _name(target: Subscription) -> tuple[str, ...]:
     """Equal for targets that mean the same channel."""
     match target:
-        case ChatroomTarget(room_id):
+        case RoomSubscription(room_id):
             return ("chatroom", room_id)
-        case NotificationsTarget():
+        case InboxSubscription():
             return ("notifications",)
-        case MarketTarget(symbols):
+        case MarketSubscription(symbols):
             return ("market", *symbols)
-        case CommunityTarget(community_id):
+        case CommunitySubscription(community_id):
             return ("community", community_id)
         case _:
             assert_never(target)

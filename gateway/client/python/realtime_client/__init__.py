@@ -1,6 +1,6 @@
 """The realtime client for Python: asyncio, on aiohttp.
 
-    from gateway.client import RealtimeClient
+    from realtime_client import RealtimeClient
 
     async with RealtimeClient("wss://api.example.com/v1/live", token) as client:
         client.on("chat:message", lambda data: print(data["userId"], data["message"]))
@@ -20,14 +20,16 @@ reason?, retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: l
 `subscription:lost` ({channel, …, code, message}). Requests raise RequestFailed, which has the protocol's `code`.
 """
 
-from gateway.client.connection import Event, EventsOverflow, RealtimeClient, TokenSource
-from gateway.client.link import ClientOptions, State, Stats, TokenReason
-from gateway.client.requests import RequestFailed
+from realtime_client.connection import Event, EventsOverflow, RealtimeClient, TokenSource
+from realtime_client.link import ClientOptions, State, Stats, TokenReason
+from realtime_client.protocol import FieldError
+from realtime_client.requests import RequestFailed
 
 __all__ = [
     "ClientOptions",
     "Event",
     "EventsOverflow",
+    "FieldError",
     "RealtimeClient",
     "RequestFailed",
     "State",

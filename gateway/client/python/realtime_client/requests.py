@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import RealtimeError
-from shared.protocol.client_frames import Target
+from realtime_client.protocol import FieldError, Subscription
 
 
-class RequestFailed(RealtimeError):
+class RequestFailed(Exception):
     """What was asked of the server has failed. `retryable`: asking again may work.
 
     `code` is one of the protocol, or one of the client's own: CLOSED (the client was closed, or may not connect any
@@ -28,7 +27,7 @@ class RequestFailed(RealtimeError):
         *,
         retryable: bool = False,
         retry_after_ms: int | None = None,
-        details: Sequence[Any] = (),
+        details: Sequence[FieldError] = (),
         close_code: int | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
@@ -50,7 +49,7 @@ class Request:
     id: int
     frame: dict[str, Any]
     lane: str | None = None
-    target: Target | None = None
+    target: Subscription | None = None
     deadline_s: float = math.inf
     is_own: bool = False
     since: int | None = field(default=None, init=False)  # what was sent with the subscribe frame
@@ -82,7 +81,7 @@ class Requests:
         frame: dict[str, Any],
         *,
         lane: str | None = None,
-        target: Target | None = None,
+        target: Subscription | None = None,
         deadline_s: float = math.inf,
         is_own: bool = False,
     ) -> Request:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import math
 import random
 import secrets
@@ -16,8 +17,8 @@ from weakref import WeakSet
 
 import aiohttp
 
-from gateway.client.core import TARGETS, Core, Fail, Settle
-from gateway.client.link import (
+from realtime_client.core import Core, Fail, Settle
+from realtime_client.link import (
     ABNORMAL,
     ClientOptions,
     Drop,
@@ -29,11 +30,10 @@ from gateway.client.link import (
     Stats,
     TokenReason,
 )
-from gateway.client.requests import RequestFailed
-from shared.protocol.close_codes import CloseCode
-from shared.telemetry import logs
+from realtime_client.protocol import SUBSCRIPTIONS, ServerClose
+from realtime_client.requests import RequestFailed
 
-log = logs.get(__name__)
+log = logging.getLogger(__name__)
 
 PATH = "/v1/live"
 FRAME_MAX_BYTES = 4 * 1024 * 1024
@@ -162,12 +162,12 @@ class RealtimeClient:
 
         It lasts until it is unsubscribed, over all connections. Raises RequestFailed.
         """
-        target = TARGETS[channel](**options)
+        target = SUBSCRIPTIONS[channel](**options)
         return await self._ask(lambda now_s: self._core.subscribe(target, now_s))
 
     async def unsubscribe(self, channel: str, **options: Any) -> Any:
         """Unsubscribe; same options."""
-        target = TARGETS[channel](**options)
+        target = SUBSCRIPTIONS[channel](**options)
         return await self._ask(lambda now_s: self._core.unsubscribe(target, now_s))
 
     async def send_message(self, chatroom_id: str, message: str, *, client_message_id: str | None = None) -> Any:
@@ -269,7 +269,7 @@ class RealtimeClient:
             try:
                 handler(event.data)
             except Exception:  # the wall around one handler
-                log.exception("handler_failed", type=event.type)
+                log.exception("handler of %r failed", event.type)
         for stream in list(self._streams):
             stream.put(event)
             if event.type == "state" and self.state is State.CLOSED:
@@ -283,7 +283,7 @@ class RealtimeClient:
         except aiohttp.WSServerHandshakeError as error:
             reason = f"the server answered {error.status}"
             if error.status == 503:
-                code, retry_after_s = CloseCode.OVERLOADED, _seconds_of(error)
+                code, retry_after_s = ServerClose.OVERLOADED, _seconds_of(error)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
         self._step(lambda now_s: self._core.link.closed(connection, code, reason, now_s, retry_after_s))

@@ -1,0 +1,80 @@
+"""The data that each room command needs loaded before it can be decided. Pure.
+
+One row of `_TABLE` stands for one command. The room itself and the memberships of `users_of` are always loaded; a row
+declares the rest.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from shared.commands.chat import (
+    AddMember,
+    CreateRoom,
+    DeleteRoom,
+    JoinRoom,
+    LeaveRoom,
+    MarkRead,
+    RemoveMember,
+    RoomCommand,
+    RoomCommands,
+    SendDirect,
+    SendMessage,
+    SetTyping,
+    SubscribeRoom,
+    UpdateRoom,
+)
+
+
+class Requirements(NamedTuple):
+    """The needs of one command beyond the room and the memberships of its users.
+
+    `profile`: the caller's profile, which the outcome shows. `active_now`: the number of members online, which the
+    answer shows. `presence`: the presence of the users that the command names, because it changes that number.
+    `writes_members`: the decision may begin or end memberships. `changes_type`: the room may stop being public.
+    `open_in_public`: no membership matters while the room is public, so none is loaded.
+    """
+
+    profile: bool = False
+    active_now: bool = False
+    presence: bool = False
+    writes_members: bool = False
+    changes_type: bool = False
+    open_in_public: bool = False
+
+
+_SEND = Requirements(profile=True, writes_members=True)
+_MEMBERSHIP = Requirements(active_now=True, presence=True, writes_members=True)
+
+_TABLE: Mapping[type[RoomCommand], Requirements] = {
+    SendMessage: _SEND,
+    SendDirect: _SEND,
+    CreateRoom: _MEMBERSHIP._replace(profile=True),
+    UpdateRoom: Requirements(active_now=True, presence=True, changes_type=True),
+    DeleteRoom: Requirements(),
+    JoinRoom: _MEMBERSHIP._replace(profile=True),
+    LeaveRoom: _MEMBERSHIP,
+    AddMember: _MEMBERSHIP,
+    RemoveMember: _MEMBERSHIP,
+    MarkRead: Requirements(),
+    SetTyping: Requirements(open_in_public=True),
+    SubscribeRoom: Requirements(active_now=True, open_in_public=True),
+}
+
+
+def requirements_of(command: RoomCommands) -> Requirements:
+    """Return what the command needs loaded."""
+    return _TABLE[type(command)]
+
+
+def users_of(command: RoomCommands) -> tuple[str, ...]:
+    """Return the users whose memberships a decision on this command reads: its caller first."""
+    caller = command.caller.user_id
+    match command:
+        case CreateRoom():
+            return (caller, *command.member_ids)
+        case AddMember() | RemoveMember():
+            return (caller, command.user_id)
+        case SendDirect():
+            return (caller, command.to_user_id)
+        case _:
+            return (caller,)

@@ -1,0 +1,259 @@
+/** Data of every server frame. Generated from docs/asyncapi.json by `make docs`: do not edit. */
+
+/** The socket belongs to the user now. The two intervals are in milliseconds. */
+export interface AuthOk {
+  userId: string;
+  sessionId: string;
+  serverTime: string;
+  expiresAt: string;
+  heartbeatInterval: number;
+  connectionTimeout: number;
+  maxMessageBytes: number;
+}
+
+/** The message is on disk. */
+export interface ChatAck {
+  chatroomId: string;
+  messageId: string;
+  seq: number;
+  clientMessageId: string | null;
+  timestamp: string;
+}
+
+/** A message. `seq` counts the messages of its room, without gaps. */
+export interface ChatMessage {
+  chatroomId: string;
+  messageId: string;
+  userId: string;
+  message: string;
+  timestamp: string;
+  seq: number;
+  clientMessageId: string | null;
+  user: Profile;
+}
+
+/** A room was deleted, and with it the subscription. */
+export interface ChatroomDeleted {
+  chatroomId: string;
+}
+
+/** `recovered` is False when more than 1,000 messages were missed: then none is replayed. */
+export interface ChatroomSubscribed {
+  channel: 'chatroom';
+  chatroomId: string;
+  seq: number;
+  recovered: boolean;
+  replayed: number;
+  activeNow: number;
+}
+
+/** A room that the socket is subscribed to changed. */
+export interface ChatroomUpdated {
+  chatroomId: string;
+  name: string;
+  description: string;
+  type: 'public' | 'private' | 'group';
+}
+
+/** The community's events follow as they happen. */
+export interface CommunitySubscribed {
+  channel: 'community';
+  communityId: string;
+}
+
+/** One wrong field and the reason, as `error.details` shows it. */
+export interface Detail {
+  field: string;
+  reason: string;
+}
+
+/** The server is stopping: reconnect after this many milliseconds, and resume. */
+export interface Drain {
+  reconnectAfterMs: number;
+}
+
+/** The failure of `request`. The socket stays open, unless a close code follows. */
+export interface ServerError {
+  code: 'BAD_FRAME' | 'UNKNOWN_TYPE' | 'VALIDATION' | 'UNAUTHORIZED' | 'TOKEN_EXPIRED' | 'FORBIDDEN' | 'NOT_FOUND' | 'RATE_LIMITED' | 'TOO_LARGE' | 'TOO_MANY_SUBSCRIPTIONS' | 'UNAVAILABLE' | 'INTERNAL';
+  message: string;
+  retryable: boolean;
+  request?: string;
+  retryAfterMs?: number;
+  details?: Detail[];
+}
+
+/** The latest price of each of `symbols` follows at once. */
+export interface MarketSubscribed {
+  channel: 'market';
+  symbols: string[];
+  unknown: string[];
+}
+
+/** A user became a member of a room that the socket is subscribed to. */
+export interface MemberJoined {
+  chatroomId: string;
+  userId: string;
+  user: Profile;
+  memberCount: number;
+}
+
+/** A user left, or was removed from, a room that the socket is subscribed to. */
+export interface MemberLeft {
+  chatroomId: string;
+  userId: string;
+  memberCount: number;
+}
+
+/** A notification. `seq` counts the user's inbox; a notification to everybody has none. */
+export interface Notification {
+  id: string;
+  createdAt: string;
+  title: string;
+  message: string;
+  priority: 'low' | 'medium' | 'high' | 'urgent';
+  seq?: number;
+  [field: string]: unknown;
+}
+
+/** `seq` is the inbox's last; `recovered` is False when the missed entries are not replayed. */
+export interface NotificationsSubscribed {
+  channel: 'notifications';
+  userId: string;
+  seq: number;
+  recovered: boolean;
+  replayed: number;
+}
+
+/** The answer to a ping. */
+export interface Pong {
+  serverTime: string;
+}
+
+/** A post in a community that the socket is subscribed to. */
+export interface PostCreated {
+  postId?: string;
+  userId?: string;
+  communityId?: string;
+  content?: string;
+  [field: string]: unknown;
+}
+
+/** A member of a room that the socket is subscribed to came online or went offline. */
+export interface PresenceChange {
+  userId: string;
+  status: 'online' | 'offline';
+  lastSeenAt?: string;
+}
+
+/** The presence of users, in the order of the request. */
+export interface PresenceState {
+  users: Presence[];
+}
+
+/** A user's presence. `lastSeenAt` is when they last went offline; null if they never did. */
+export interface Presence {
+  userId: string;
+  status: 'online' | 'offline';
+  lastSeenAt: string | null;
+}
+
+/**
+ * `change` and `changePercent` compare with the close of the previous UTC day, or the first price seen.
+ *
+ * `volume` is that of the UTC day so far. `stale` is True once when the source falls silent, and False once when the
+ * price moves again.
+ */
+export interface Price {
+  symbol: string;
+  price: number;
+  change: number;
+  changePercent: number;
+  timestamp: string;
+  seq: number;
+  bid?: number;
+  ask?: number;
+  volume?: number;
+  stale?: boolean;
+}
+
+/** A user's read mark in a room. */
+export interface ReadMark {
+  chatroomId: string;
+  userId: string;
+  seq: number;
+}
+
+/** A live session ended. */
+export interface SessionEnded {
+  sessionId?: string;
+  endedAt?: string;
+  [field: string]: unknown;
+}
+
+/** A live session began. */
+export interface SessionStarted {
+  sessionId?: string;
+  title?: string;
+  speakerId?: string;
+  startedAt?: string;
+  [field: string]: unknown;
+}
+
+/** A trade. */
+export interface TradeCreated {
+  tradeId?: string;
+  symbol?: string;
+  direction?: 'buy' | 'sell';
+  entryPrice?: number;
+  [field: string]: unknown;
+}
+
+/** A user started or stopped typing. */
+export interface Typing {
+  chatroomId: string;
+  userId: string;
+  isTyping: boolean;
+}
+
+/** The subscription to this target has ended. */
+export interface Unsubscribed {
+  channel: 'chatroom' | 'notifications' | 'market' | 'community';
+  chatroomId?: string;
+  userId?: string;
+  symbols?: string[];
+  communityId?: string;
+}
+
+/** How a person is shown beside a message: the token's claims, or the last `user.updated`. */
+export interface Profile {
+  firstName: string;
+  lastName: string;
+  avatar: string | null;
+}
+
+/** Data by frame type. */
+export interface ServerEvents {
+  'auth:ok': AuthOk;
+  'subscribed': ChatroomSubscribed | NotificationsSubscribed | MarketSubscribed | CommunitySubscribed;
+  'unsubscribed': Unsubscribed;
+  'pong': Pong;
+  'error': ServerError;
+  'chat:ack': ChatAck;
+  'chat:message': ChatMessage;
+  'chat:typing': Typing;
+  'chat:read': ReadMark;
+  'presence:state': PresenceState;
+  'user:online': PresenceChange;
+  'user:offline': PresenceChange;
+  'member:joined': MemberJoined;
+  'member:left': MemberLeft;
+  'chatroom:updated': ChatroomUpdated;
+  'chatroom:deleted': ChatroomDeleted;
+  'market:price': Price;
+  'notification:new': Notification;
+  'post:created': PostCreated;
+  'trade:created': TradeCreated;
+  'session:started': SessionStarted;
+  'session:ended': SessionEnded;
+  'server:drain': Drain;
+}

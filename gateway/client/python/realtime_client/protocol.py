@@ -1,0 +1,127 @@
+"""Protocol of `/v1/live` as the client needs it: subscriptions, answers and close codes. Pure.
+
+Names are camelCase on the wire and snake_case here. A test holds these definitions against the server's own.
+"""
+
+from enum import IntEnum
+from typing import Any, ClassVar
+
+import msgspec
+
+Id = str | int | float
+
+
+class ServerClose(IntEnum):
+    """Close codes of the server that the client acts upon."""
+
+    GOING_AWAY = 1001
+    UNSUPPORTED = 1003
+    TOO_BIG = 1009
+    RESTARTING = 1012
+    OVERLOADED = 1013
+    BAD_FRAMES = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    RATE_ABUSE = 4429
+
+
+class RoomSubscription(msgspec.Struct, frozen=True, rename="camel"):
+    """Messages and events of one room; `since` is the last seq that the application has."""
+
+    channel: ClassVar[str] = "chatroom"
+    chatroom_id: str
+    since: int | None = None
+
+
+class InboxSubscription(msgspec.Struct, frozen=True, rename="camel"):
+    """The user's own notifications; `since` is the last seq that the application has."""
+
+    channel: ClassVar[str] = "notifications"
+    user_id: str | None = None
+    since: int | None = None
+
+
+class MarketSubscription(msgspec.Struct, frozen=True, rename="camel"):
+    """Prices of some symbols, at most `max_rate` per second and symbol (1 to 50)."""
+
+    channel: ClassVar[str] = "market"
+    symbols: list[str]
+    max_rate: float = 10.0
+
+
+class CommunitySubscription(msgspec.Struct, frozen=True, rename="camel"):
+    """Posts and other events of one community."""
+
+    channel: ClassVar[str] = "community"
+    community_id: str
+
+
+Subscription = RoomSubscription | InboxSubscription | MarketSubscription | CommunitySubscription
+
+SUBSCRIPTIONS: dict[str, type[Subscription]] = {
+    kind.channel: kind for kind in (RoomSubscription, InboxSubscription, MarketSubscription, CommunitySubscription)
+}
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One server frame; `id` is that of the client frame that it answers."""
+
+    type: str
+    data: Any = None
+    id: Id | None = None
+
+
+class Welcome(msgspec.Struct, frozen=True, rename="camel"):
+    """Data of `auth:ok`. Times are ISO 8601; `heartbeat_interval` is in milliseconds."""
+
+    server_time: str
+    expires_at: str
+    heartbeat_interval: int
+    max_message_bytes: int
+
+
+class Ack(msgspec.Struct, frozen=True, rename="camel"):
+    """Data of `chat:ack`: the message is on disk as number `seq` of its room."""
+
+    chatroom_id: str
+    seq: int
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One field of a request that the server refuses, and the reason."""
+
+    field: str
+    reason: str
+
+
+class Rejection(msgspec.Struct, frozen=True, rename="camel"):
+    """Data of `error`."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after_ms: int | None = None
+    details: tuple[FieldError, ...] = ()
+
+
+_frame_decoder = msgspec.json.Decoder(Frame)
+
+
+def parse_frame(text: str) -> Frame | None:
+    """Return the frame in `text`, or None if it is not one."""
+    try:
+        return _frame_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+def encode(frame: dict[str, Any]) -> bytes:
+    """Return a client frame as compact JSON."""
+    return msgspec.json.encode(frame)
+
+
+def fields_of(subscription: Subscription) -> dict[str, Any]:
+    """Return `subscription` as it stands on the wire, without `since`."""
+    fields = {name: value for name, value in msgspec.to_builtins(subscription).items() if value is not None}
+    fields.pop("since", None)
+    return {"channel": subscription.channel} | fields

@@ -1,0 +1,20 @@
+"""A stand-in for the sending half of the bus; tests override the methods that their subject calls."""
+
+import asyncio
+
+from shared.bus.delivery import Delivery
+
+
+class PublisherStub:
+    """Implements `shared.bus.publisher.Publisher`. A method that is not overridden fails the test."""
+
+    is_connected = True
+
+    def publish(self, exchange: str, key: str, line: bytes) -> "asyncio.Future[None]":
+        raise AssertionError(f"unexpected line for {exchange} {key}")
+
+    def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
+        raise AssertionError(f"unexpected delivery on {delivery.channel}")
+
+    def reply(self, reply_to: str, line: bytes) -> None:
+        raise AssertionError(f"unexpected reply to {reply_to}")

@@ -1,0 +1,35 @@
+"""The Python client's protocol against the server's own definitions."""
+
+import msgspec
+import pytest
+
+from realtime_client import protocol
+from shared.protocol import client_frames, server_frames
+from shared.protocol.close_codes import CloseCode
+
+
+def wire_names(struct: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(struct)}
+
+
+def test_close_codes_are_the_servers() -> None:
+    assert {code.name: code.value for code in protocol.ServerClose}.items() <= {
+        code.name: code.value for code in CloseCode
+    }.items()
+
+
+@pytest.mark.parametrize("channel", client_frames.TARGETS)
+def test_subscription_has_the_fields_of_its_subscribe_frame(channel: str) -> None:
+    assert wire_names(protocol.SUBSCRIPTIONS[channel]) == wire_names(client_frames.TARGETS[channel])
+
+
+@pytest.mark.parametrize(
+    ("ours", "servers"),
+    [
+        (protocol.Welcome, server_frames.AuthOkData),
+        (protocol.Ack, server_frames.ChatAckData),
+        (protocol.Rejection, server_frames.ErrorData),
+    ],
+)
+def test_answer_reads_fields_that_the_server_writes(ours: type[msgspec.Struct], servers: type[msgspec.Struct]) -> None:
+    assert wire_names(ours) <= wire_names(servers)
