@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from gateway.admission.admission import Admission, Pace
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission import Admission
+from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.pace import Pace
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.guard import Guard
 from gateway.auth.jwks import PublishedKeys
-from gateway.auth.jwks_schedule import KeyPace
+from gateway.auth.jwks_schedule import JwksSchedule
 from gateway.auth.revocations import RevocationList, RevocationListSync
 from gateway.backend import Backend
 from gateway.documents.routes import document_routes
@@ -59,14 +60,16 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         admin.checks["broker"] = bus.readiness
         hub, backend, roster = Hub(), Backend(bus), Roster()
         standings = RevocationList()
-        guard = Guard(authenticator, standings)
-        keeping_keys = []
+        keeping_keys, refresh_keys = [], None
         if settings.jwt_jwks_url is not None:
-            keys = PublishedKeys(settings.jwt_jwks_url, KeyPace(settings.jwt_jwks_refresh_s), authenticator.publish)
-            admin.checks["keys"], guard.refresh_keys = keys.readiness, keys.refresh
+            keys = PublishedKeys(
+                settings.jwt_jwks_url, JwksSchedule(settings.jwt_jwks_refresh_s), authenticator.publish
+            )
+            admin.checks["keys"], refresh_keys = keys.readiness, keys.refresh
             keeping_keys = [keys.run()]
+        guard = Guard(authenticator, standings, refresh_keys)
         pace = Pace()
-        turns = Turns(pace, time.monotonic)
+        turns = AdmissionQueue(pace, time.monotonic)
         admission = Admission(settings, pace, random.Random())  # noqa: S311 - not a secret
         connections = Connections(tasks.create_task)
         user_sockets = UserSockets(connections, bus, node_id, settings.max_connections_per_user)
@@ -93,7 +96,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         reporting = tasks.create_task(reporter.run())
         running.append(tasks.create_task(keeper.run()))
         routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
-        app = make_app(settings, guard, live, [*routes, *document_routes(), *Pages(settings).routes()])
+        app = make_app(settings, live, [*routes, *document_routes(), *Pages(settings).routes()])
         async with listening(settings, app, pace, turns, tasks) as stop_listening:
             del admin.checks["start"]
             await stop.wait()
@@ -109,7 +112,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
 
 @asynccontextmanager
 async def listening(
-    settings: GatewaySettings, app: web.Application, pace: Pace, turns: Turns, tasks: asyncio.TaskGroup
+    settings: GatewaySettings, app: web.Application, pace: Pace, turns: AdmissionQueue, tasks: asyncio.TaskGroup
 ) -> AsyncIterator[Callable[[], None]]:
     """Listen while in the context, or until the yielded function is called. Raises OSError if the port cannot be had.
 

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from gateway.admission.admission import Pace
+from gateway.admission.pace import Pace
 
 
-class Turns:
+class AdmissionQueue:
     """Who waits here costs its place and nothing else."""
 
     def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:

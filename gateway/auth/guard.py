@@ -13,17 +13,22 @@ from shared.times import now_ms
 class Guard:
     """Who may come in, by token and by standing."""
 
-    def __init__(self, authenticator: Authenticator, standings: RevocationList) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        revocations: RevocationList,
+        refresh_keys: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._authenticator = authenticator
-        self._standings = standings
-        self.refresh_keys: Callable[[], Awaitable[None]] | None = None  # where keys are published
+        self._revocations = revocations
+        self._refresh_keys = refresh_keys
 
-    async def prepare(self, token: str) -> None:
+    async def refresh_keys_for(self, token: str) -> None:
         """Before `admit`: wait for the token's key if it may have been published since. Raises Unavailable."""
-        if self.refresh_keys is not None and self._authenticator.lacks_key(token):
-            await self.refresh_keys()
+        if self._refresh_keys is not None and self._authenticator.lacks_key(token):
+            await self._refresh_keys()
 
-    def admit(self, token: str) -> Identity:
+    def authenticate(self, token: str) -> Identity:
         """The identity of a token. Raises UNAUTHORIZED, TOKEN_EXPIRED, or FORBIDDEN for a banned user."""
         try:
             identity = self._authenticator.verify(token)
@@ -35,4 +40,4 @@ class Guard:
 
     def check(self, identity: Identity) -> None:
         """Raises UNAUTHORIZED for a token revoked since, FORBIDDEN for a banned user."""
-        self._standings.check(identity.caller, now_ms())
+        self._revocations.check(identity.caller, now_ms())

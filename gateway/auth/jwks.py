@@ -11,7 +11,7 @@ from contextlib import suppress
 import aiohttp
 
 from gateway import metrics
-from gateway.auth.jwks_schedule import FETCH_TIMEOUT_S, KeyPace
+from gateway.auth.jwks_schedule import FETCH_TIMEOUT_S, JwksSchedule
 from gateway.auth.keys import KeySet, parse_key_set
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
@@ -24,7 +24,7 @@ BODY_MAX_BYTES = 256 * 1024
 class PublishedKeys:
     """Keeps the authenticator's keys those of the issuer. `run` must be running."""
 
-    def __init__(self, url: str, pace: KeyPace, publish: Callable[[KeySet], None]) -> None:
+    def __init__(self, url: str, pace: JwksSchedule, publish: Callable[[KeySet], None]) -> None:
         self._url = url
         self._pace = pace
         self._publish = publish

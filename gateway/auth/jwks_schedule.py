@@ -10,7 +10,7 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 
 
-class KeyPace:
+class JwksSchedule:
     """Decides; `gateway.auth.jwks` fetches. Times are seconds of one monotonic clock."""
 
     def __init__(self, refresh_s: float) -> None:

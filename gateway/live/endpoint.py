@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from gateway import metrics
 from gateway.admission.admission import Admission, Refused
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission_queue import AdmissionQueue
 from gateway.auth.guard import Guard
 from gateway.backend import Backend, read_sent
 from gateway.fanout.hub import Hub
@@ -73,7 +73,7 @@ class Live:
         roster: Roster,
         tasks: asyncio.TaskGroup,
         admission: Admission,
-        turns: Turns,
+        turns: AdmissionQueue,
         connections: Connections,
         user_sockets: UserSockets,
     ) -> None:
@@ -219,14 +219,14 @@ class Live:
     async def _authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
         session = socket.session
         try:
-            await self._guard.prepare(request.token)
+            await self._guard.refresh_keys_for(request.token)
             if socket.closing:
                 return
-            identity = self._guard.admit(request.token)
+            identity = self._guard.authenticate(request.token)
             if session.identity is None and await self._user_sockets.hear(identity.user_id):
                 if socket.closing:
                     return
-                identity = self._guard.admit(request.token)  # it may have been revoked meanwhile
+                identity = self._guard.authenticate(request.token)  # it may have been revoked meanwhile
             if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
                 raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         except Refusal as refusal:

@@ -170,16 +170,17 @@ class Calls:
         ]
 
     async def _serve(self, call: Call, request: web.Request) -> web.Response:
-        caller = self.identity(request).caller
-        outcome = await call.handle(self, caller=caller, **await call.arguments(request))
+        identity = await self._authenticate(request)
+        outcome = await call.handle(self, caller=identity.caller, **await call.arguments(request))
         return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
 
-    def identity(self, request: web.Request) -> Identity:
-        """Who calls. Raises as `Guard.admit`."""
+    async def _authenticate(self, request: web.Request) -> Identity:
+        """Return the caller's identity. Raises as `Guard.authenticate` does."""
         token = bearer_token(request)
         if not token:
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        return self._guard.admit(token)
+        await self._guard.refresh_keys_for(token)
+        return self._guard.authenticate(token)
 
 
 def _mark_of(kind: Any) -> NoSuch | None:

@@ -22,6 +22,7 @@ PURE = {
     "chat_service.rooms",
     "chat_service.typing_marks",
     "gateway.admission.admission",
+    "gateway.admission.pace",
     "gateway.auth.identity",
     "gateway.auth.jwks_schedule",
     "gateway.client.core",

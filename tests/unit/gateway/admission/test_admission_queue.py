@@ -5,19 +5,19 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.admission.admission import AT_ONCE_FIRST, SERVICE_GRACE_S, Pace
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.pace import AT_ONCE_FIRST, SERVICE_GRACE_S, Pace
 
 
 class Client:
     """Wants a turn; once it has it, it keeps it until `done`."""
 
-    def __init__(self, turns: Turns, served: list["Client"]) -> None:
+    def __init__(self, turns: AdmissionQueue, served: list["Client"]) -> None:
         self._served = served
         self.done = asyncio.Event()
         self.task = asyncio.create_task(self._come(turns))
 
-    async def _come(self, turns: Turns) -> None:
+    async def _come(self, turns: AdmissionQueue) -> None:
         async with turns.turn():
             self._served.append(self)
             await self.done.wait()
@@ -30,7 +30,7 @@ async def settle() -> None:
 
 async def test_so_many_at_a_time_in_the_order_of_their_coming() -> None:
     pace, served = Pace(), list[Client]()
-    turns = Turns(pace, lambda: 100.0)
+    turns = AdmissionQueue(pace, lambda: 100.0)
     clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 10)]
     await settle()
     assert served == clients[:AT_ONCE_FIRST]
@@ -46,7 +46,7 @@ async def test_so_many_at_a_time_in_the_order_of_their_coming() -> None:
 @pytest.mark.parametrize("goes", [0, AT_ONCE_FIRST], ids=["while served", "while waiting"])
 async def test_who_goes_gives_its_place_to_the_next(goes: int) -> None:
     pace, served = Pace(), list[Client]()
-    turns = Turns(pace, lambda: 100.0)
+    turns = AdmissionQueue(pace, lambda: 100.0)
     clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 2)]
     await settle()
     clients[goes].task.cancel()
@@ -63,7 +63,7 @@ async def test_who_goes_gives_its_place_to_the_next(goes: int) -> None:
 async def test_who_waits_is_called_when_others_take_too_long() -> None:
     now_s = 100.0
     pace, served = Pace(), list[Client]()
-    turns = Turns(pace, lambda: now_s)
+    turns = AdmissionQueue(pace, lambda: now_s)
     clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 1)]
     await settle()
     assert served == clients[:-1]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.jwks_schedule import COOLDOWN_S, KeyPace
+from gateway.auth.jwks_schedule import COOLDOWN_S, JwksSchedule
 from gateway.auth.keys import KEYS_MAX, parse_key_set
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Malformed, Refusal, SettingsInvalid
@@ -172,7 +172,7 @@ def test_keys_that_are_published_no_more_verify_nothing() -> None:
 
 
 def test_keys_are_fetched_at_once_and_then_at_their_pace() -> None:
-    pace = KeyPace(refresh_s=300)
+    pace = JwksSchedule(refresh_s=300)
     assert pace.due_in_s(1000.0) == 0.0
     pace.begin(1000.0)
     pace.succeeded()
@@ -181,7 +181,7 @@ def test_keys_are_fetched_at_once_and_then_at_their_pace() -> None:
 
 
 def test_an_unknown_key_is_fetched_early_but_never_twice_within_the_cooldown() -> None:
-    pace = KeyPace(refresh_s=300)
+    pace = JwksSchedule(refresh_s=300)
     assert pace.may_fetch(0.0)
     pace.begin(0.0)
     assert pace.may_fetch(0.1)  # waits for the one that is under way
@@ -191,7 +191,7 @@ def test_an_unknown_key_is_fetched_early_but_never_twice_within_the_cooldown() -
 
 
 def test_failures_are_tried_again_ever_more_rarely_and_known_keys_stay_good() -> None:
-    pace = KeyPace(refresh_s=300)
+    pace = JwksSchedule(refresh_s=300)
     pauses: list[float] = []
     for _ in range(20):
         pace.begin(0.0)
