@@ -1,14 +1,8 @@
-"""Who may open a socket now: all that is decided at the upgrade, and the pace of a storm. Pure: the clock comes in.
+"""Admission decision at the WebSocket upgrade. Pure: no clock, injected randomness.
 
-A client may: if the gateway stays (not draining), knows its page (`ALLOWED_ORIGINS`), has room (`MAX_CONNECTIONS`, and
-`MAX_CONNECTIONS_PER_IP`), and is not too busy to keep the others' deliveries quick. Who may not is told when to come
-back, each at another time.
-
-    connection ── arrived ──> upgrade ── settled ──> silent ── began ──> auth, subscriptions ── ended ──> open
-
-What has arrived and not settled, or has begun and not ended, is work at hand. `Pace` bounds it: above the bound nobody
-is served, and no connection taken from the kernel's queue, which costs nothing. The bound follows how late the event
-loop runs, and how soon clients are served. A client that is silent, far away as it may be, is no work.
+A client is admitted if the gateway is not draining, the Origin is allowed (`ALLOWED_ORIGINS`), the gateway has room
+(`MAX_CONNECTIONS`, `MAX_CONNECTIONS_PER_IP`), and the event loop is not overloaded. A refusal carries a randomised
+retry delay, so that refused clients do not return at the same moment.
 """
 
 import random
@@ -27,7 +21,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Refused(Refusal):
-    """An upgrade is refused; `reason` is a word for the metrics."""
+    """A refused upgrade. `reason` is a metric label."""
 
     def __init__(self, reason: str, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(code, message, retry_after_ms=retry_after_ms)
@@ -35,7 +29,7 @@ class Refused(Refusal):
 
 
 class Admission:
-    """Counts the sockets, in all and by address. Every `enter` that did not raise is followed by one `left`."""
+    """Counts open sockets, in total and by address. Every `enter` that returns is followed by one `left`."""
 
     def __init__(self, settings: GatewaySettings, pace: Pace, chance: random.Random) -> None:
         self._settings = settings
@@ -47,28 +41,30 @@ class Admission:
         self.draining = False
 
     def enter(self, peer: str, forwarded: Sequence[str], origins: Iterable[str]) -> str:
-        """Admit a socket; returns the address that it counts for. `forwarded` are the values of X-Forwarded-For, in
-        order. Raises Refused."""
+        """Reserve a socket and return the address that it counts for, or "" if addresses are not counted.
+
+        `forwarded` holds the values of X-Forwarded-For in order. Raises Refused.
+        """
         if self.draining:
-            raise self._later("draining", "this gateway is leaving", LEAVING_RETRY_MS)
+            raise self._later("draining", "this gateway is shutting down", LEAVING_RETRY_MS)
         allowed = self._settings.allowed_origins
         if allowed and not all(origin in allowed for origin in origins):
-            raise Refused("origin", ErrorCode.FORBIDDEN, "this origin may not connect")
+            raise Refused("origin", ErrorCode.FORBIDDEN, "this origin is not allowed")
         if self._open >= self._settings.max_connections:
-            raise self._later("full", "no more connections here", FULL_RETRY_MS)
+            raise self._later("full", "this gateway is full", FULL_RETRY_MS)
         if self._pace.is_busy:
-            raise self._later("busy", "too many are connecting", BUSY_RETRY_MS)
+            raise self._later("busy", "this gateway is overloaded", BUSY_RETRY_MS)
         address = ""
         if most := self._settings.max_connections_per_ip:
             address = counted_address(client_address(peer, forwarded, self._trusted))
             if self._by_address.get(address, 0) >= most:
-                raise self._later("address", "too many connections of this address", FULL_RETRY_MS)
+                raise self._later("address", "too many connections from this address", FULL_RETRY_MS)
             self._by_address[address] = self._by_address.get(address, 0) + 1
         self._open += 1
         return address
 
     def left(self, address: str) -> None:
-        """A socket that was admitted is gone."""
+        """Release the reservation of a closed socket."""
         self._open -= 1
         if address:
             self._by_address[address] -= 1
@@ -81,14 +77,14 @@ class Admission:
 
 
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Addresses and CIDR ranges. Raises ValueError."""
+    """Parse addresses and CIDR ranges. Raises ValueError."""
     return tuple(ip_network(text) for text in texts)
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Whose connection it is: the peer's, or who a trusted proxy says it has it from, and so on, from the right.
+    """Return the client's address: the peer's, or the rightmost untrusted hop behind trusted proxies.
 
-    What stands left of the first address that is not trusted was written by that client, and is not believed.
+    Hops to the left of the first untrusted address were written by that client and are ignored.
     """
     address = _address_of(peer) or peer
     hops = [hop.strip() for value in forwarded for hop in value.split(",")]
@@ -101,7 +97,10 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
 
 
 def counted_address(address: str) -> str:
-    """What is counted: an IPv4 address, or the /64 of an IPv6 address, which is what one customer is given."""
+    """Return the key that an address is counted under: an IPv4 address, or the /64 of an IPv6 address.
+
+    A /64 is what one IPv6 customer is given.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -112,7 +111,7 @@ def counted_address(address: str) -> str:
 
 
 def _address_of(text: str) -> str | None:
-    """The address in `1.2.3.4`, `1.2.3.4:567`, `::1` or `[::1]:567`."""
+    """Return the address in `1.2.3.4`, `1.2.3.4:567`, `::1` or `[::1]:567`, or None."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

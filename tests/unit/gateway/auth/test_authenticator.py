@@ -341,7 +341,7 @@ def test_the_other_secret_algorithms_serve_when_named() -> None:
 
 @pytest.mark.parametrize("name", ["none", "RS256", "HS1024"])
 def test_an_algorithm_that_no_key_serves_is_a_wrong_setting(name: str) -> None:
-    assert f"JWT_ALGORITHMS: no configured key serves {name}" in problems(jwt_secret=SECRET, jwt_algorithms=(name,))
+    assert f"JWT_ALGORITHMS: no configured key supports {name}" in problems(jwt_secret=SECRET, jwt_algorithms=(name,))
 
 
 def test_the_secret_algorithms_need_a_secret(key_file: Callable[[bytes], str]) -> None:

@@ -96,7 +96,7 @@ def test_algorithms_can_be_narrowed() -> None:
 
 def test_an_algorithm_that_nothing_serves_is_a_wrong_setting() -> None:
     for name in ("none", "HS256", "RS257"):
-        with pytest.raises(SettingsInvalid, match=f"JWT_ALGORITHMS: no configured key serves {name}"):
+        with pytest.raises(SettingsInvalid, match=f"JWT_ALGORITHMS: no configured key supports {name}"):
             authenticator(jwt_algorithms=("ES256", name))
 
 
