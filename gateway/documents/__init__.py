@@ -1,6 +1,7 @@
-"""The API described for machines and people: OpenAPI for REST, AsyncAPI for the WebSocket and the events.
+"""The API descriptions: OpenAPI for REST, AsyncAPI for the WebSocket and internal events.
 
-Both are made of the types that the code itself uses; `make docs` writes them to `docs/`, and every gateway serves them.
+Both are built from the types that the code uses. `make docs` writes them to `docs/`, and every gateway serves them.
+Reading order: `schemas` (JSON schemas of structs), `examples` (example values), `openapi`, `asyncapi`, `routes`.
 """
 
 from gateway.documents.asyncapi import asyncapi

@@ -1,4 +1,4 @@
-"""`python -m gateway.documents docs` writes openapi.json and asyncapi.json there."""
+"""Entry point: `python -m gateway.documents docs` writes openapi.json and asyncapi.json to `docs`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Who may open a socket, whose connection it is, and the pace of a storm."""
+"""Admission at the WebSocket upgrade, and the client's address behind proxies."""
 
 import random
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ def refused(door: Admission, **values: Any) -> Refused:
     return caught.value
 
 
-# Who may ------------------------------------------------------------------------------------------------------------
+# The decision -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_gateway_refuses_until_somebody_leaves() -> None:
+def test_full_gateway_refuses_until_a_socket_closes() -> None:
     door = admission(max_connections=2)
     enter(door)
     leaving = enter(door)
@@ -46,13 +46,13 @@ def test_a_full_gateway_refuses_until_somebody_leaves() -> None:
     enter(door)
 
 
-def test_a_leaving_gateway_refuses() -> None:
+def test_draining_gateway_refuses() -> None:
     door = admission()
     door.draining = True
     assert refused(door).reason == "draining"
 
 
-def test_who_is_refused_comes_back_each_at_another_time() -> None:
+def test_retry_delays_are_spread() -> None:
     door = admission(max_connections=1)
     enter(door)
     times = [refused(door).retry_after_ms or 0 for _ in range(200)]
@@ -61,14 +61,14 @@ def test_who_is_refused_comes_back_each_at_another_time() -> None:
 
 
 @pytest.mark.parametrize("origins", [["https://evil.example"], ["null"], [""], ["https://app.example", "https://x"]])
-def test_an_unknown_origin_is_refused(origins: list[str]) -> None:
+def test_unknown_origin_is_refused(origins: list[str]) -> None:
     door = admission(allowed_origins=("https://app.example",))
     assert refused(door, origins=origins).code is ErrorCode.FORBIDDEN
     enter(door, origins=["https://app.example"])
-    enter(door)  # who is no browser sends none
+    enter(door)  # clients other than browsers send no Origin
 
 
-def test_an_address_has_so_many_sockets_and_no_more() -> None:
+def test_sockets_per_address_are_limited() -> None:
     door = admission(max_connections_per_ip=2)
     first = enter(door)
     enter(door)
@@ -79,7 +79,7 @@ def test_an_address_has_so_many_sockets_and_no_more() -> None:
     enter(door)
 
 
-def test_a_refused_socket_is_not_counted() -> None:
+def test_refused_socket_is_not_counted() -> None:
     door = admission(max_connections=1, max_connections_per_ip=5, allowed_origins=("https://app.example",))
     for _ in range(10):
         refused(door, origins=["https://evil.example"])
@@ -96,30 +96,30 @@ def test_addresses_are_not_counted_by_default() -> None:
         enter(door)
 
 
-def test_a_loop_that_stays_far_too_late_refuses_until_it_is_not() -> None:
+def test_lagging_event_loop_refuses_until_it_recovers() -> None:
     pace = Pace()
     door = admission(pace)
     while pace.most > AT_ONCE_MIN:
         pace.measured(TOO_LATE_S + 0.1)
     for _ in range(BUSY_AFTER):
-        enter(door)  # a moment of it is no reason
+        enter(door)  # a short overload refuses nobody
         pace.measured(TOO_LATE_S + 0.1)
     assert refused(door).reason == "busy"
     pace.measured(0.0)
     enter(door)
 
 
-# Whose connection ---------------------------------------------------------------------------------------------------
+# Client address -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("peer", "forwarded", "address"),
     [
         ("203.0.113.5", [], "203.0.113.5"),
-        ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),  # not a proxy of ours: what it says is not believed
+        ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),  # untrusted peer: its header is ignored
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
-        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # the left part is the client's own invention
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # the left part is forged by the client
         ("10.0.0.1", ["6.6.6.6", "198.51.100.1 , 10.9.9.9"], "198.51.100.1"),
         ("10.0.0.1", ["10.1.1.1, 10.2.2.2"], "10.1.1.1"),
         ("10.0.0.1", ["198.51.100.1, unknown"], "10.0.0.1"),
@@ -134,22 +134,22 @@ def test_a_loop_that_stays_far_too_late_refuses_until_it_is_not() -> None:
         ("", ["198.51.100.1"], ""),
     ],
 )
-def test_the_rightmost_untrusted_address_counts(peer: str, forwarded: list[str], address: str) -> None:
+def test_rightmost_untrusted_address_counts(peer: str, forwarded: list[str], address: str) -> None:
     assert client_address(peer, forwarded, TRUSTED) == address
 
 
-def test_a_client_cannot_choose_its_address() -> None:
+def test_client_cannot_choose_its_address() -> None:
     door = admission(max_connections_per_ip=1, trusted_proxies=("10.0.0.1",))
     enter(door, peer="10.0.0.1", forwarded=["1.1.1.1, 198.51.100.1"])
     assert refused(door, peer="10.0.0.1", forwarded=["2.2.2.2, 198.51.100.1"]).reason == "address"
 
 
-def test_an_ipv6_customer_is_a_64() -> None:
+def test_ipv6_addresses_count_by_64() -> None:
     assert counted_address("2001:db8:1:2:3:4:5:6") == counted_address("2001:db8:1:2:ffff::")
     assert counted_address("2001:db8:1:2::") != counted_address("2001:db8:1:3::")
 
 
 @given(st.text(), st.lists(st.text()))
-def test_any_header_gives_an_address(peer: str, forwarded: list[str]) -> None:
+def test_any_header_yields_an_address(peer: str, forwarded: list[str]) -> None:
     counted_address(client_address(peer, forwarded, TRUSTED))
     counted_address(client_address("10.0.0.1", forwarded, TRUSTED))

@@ -3,7 +3,7 @@
 from gateway.admission.pace import ARRIVAL_GRACE_S, AT_ONCE_FIRST, AT_ONCE_MAX, AT_ONCE_MIN, SERVICE_GRACE_S, Pace
 
 
-def test_so_many_may_be_arriving_and_room_comes_as_they_settle() -> None:
+def test_arriving_connections_are_limited_until_they_settle() -> None:
     pace = Pace()
     for number in range(AT_ONCE_FIRST):
         assert pace.has_room(100.0)
@@ -14,7 +14,7 @@ def test_so_many_may_be_arriving_and_room_comes_as_they_settle() -> None:
     assert pace.has_room(100.0)
 
 
-def test_who_is_silent_behind_its_upgrade_is_no_work() -> None:
+def test_idle_upgraded_client_takes_no_room() -> None:
     pace = Pace()
     for number in range(10 * AT_ONCE_MAX):
         assert pace.has_room(100.0)
@@ -22,7 +22,7 @@ def test_who_is_silent_behind_its_upgrade_is_no_work() -> None:
         pace.settled(number)
 
 
-def test_who_is_served_or_waits_for_it_leaves_no_room_for_others() -> None:
+def test_served_and_waiting_clients_take_room() -> None:
     pace = Pace()
     for number in range(AT_ONCE_FIRST):
         assert pace.may_serve(100.0)
@@ -37,7 +37,7 @@ def test_who_is_served_or_waits_for_it_leaves_no_room_for_others() -> None:
     assert pace.has_room(100.0)
 
 
-def test_a_service_that_is_away_holds_up_nobody_for_longer_than_the_grace() -> None:
+def test_unavailable_service_delays_others_by_grace_at_most() -> None:
     pace = Pace()
     for number in range(AT_ONCE_FIRST):
         pace.began(number, 100.0)
@@ -46,7 +46,7 @@ def test_a_service_that_is_away_holds_up_nobody_for_longer_than_the_grace() -> N
     pace.ended(3, 5.0)
 
 
-def test_who_arrives_and_says_nothing_holds_up_nobody_for_longer_than_the_grace() -> None:
+def test_silent_connection_delays_others_by_grace_at_most() -> None:
     pace = Pace()
     for number in range(AT_ONCE_FIRST):
         pace.arrived(number, 100.0)
@@ -54,14 +54,14 @@ def test_who_arrives_and_says_nothing_holds_up_nobody_for_longer_than_the_grace(
     assert pace.has_room(100.0 + ARRIVAL_GRACE_S)
 
 
-def test_the_bound_follows_how_late_the_loop_is() -> None:
+def test_limit_follows_event_loop_lag() -> None:
     pace = Pace()
     for _ in range(100):
         pace.measured(0.0)
     assert pace.most == AT_ONCE_MAX
     pace.measured(0.2)
     assert pace.most == AT_ONCE_MAX * 2 // 3
-    pace.measured(0.07)  # neither late nor in time
+    pace.measured(0.07)  # neither late nor on time
     assert pace.most == AT_ONCE_MAX * 2 // 3
     for _ in range(100):
         pace.measured(0.2)
@@ -71,7 +71,7 @@ def test_the_bound_follows_how_late_the_loop_is() -> None:
     assert pace.most == AT_ONCE_MAX
 
 
-def test_the_bound_follows_how_soon_clients_are_served() -> None:
+def test_limit_follows_set_up_time() -> None:
     pace = Pace()
     for took_s in (0.05, 0.3):
         pace.ended(0, took_s)
