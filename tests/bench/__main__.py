@@ -13,11 +13,11 @@ from functools import partial
 
 from tests.bench import report
 from tests.bench.fleet import LoadFailed
-from tests.bench.peerservers import PEERS_BY_NAME, Absent, Peer
-from tests.bench.report import Outcome
+from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
+from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios import connect, fanout, idle, latency, market, peers, rooms, slow
 
-Run = Callable[[Namespace], Outcome]
+Run = Callable[[Namespace], ScenarioOutcome]
 
 SCENARIOS: Mapping[str, Run] = {
     "fanout": fanout.run,
@@ -28,7 +28,7 @@ SCENARIOS: Mapping[str, Run] = {
     "latency": latency.run,
     "slow": slow.run,
 }
-ON_PEERS: Mapping[str, Callable[[Peer, Namespace], Outcome]] = {
+ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "fanout": peers.fanout,
     "idle": peers.idle,
     "connect": peers.connect,
@@ -84,7 +84,7 @@ def with_defaults(options: Namespace, scenario: str) -> Namespace:
     return own
 
 
-def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], Outcome]]]:
+def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], ScenarioOutcome]]]:
     """Everything that is to be run, one after another."""
     chosen = options.scenarios or [name for name in SCENARIOS if not options.peers or name in ON_PEERS]
     for name in chosen:

@@ -71,7 +71,7 @@ class Fields(msgspec.Struct):
     timestamp: str
 
 
-class Event(msgspec.Struct):
+class TickMessage(msgspec.Struct):
     """An event as published."""
 
     id: str
@@ -94,7 +94,7 @@ async def produce(arguments: Arguments) -> None:
                 due_s = started_s + number * arguments.ticks_per_event / arguments.rate
                 if (wait_s := due_s - time.monotonic()) > 0:
                     await asyncio.sleep(wait_s)
-                body = msgspec.json.encode(Event(f"bench-{number}", _ticks(arguments, number, prices, chance)))
+                body = msgspec.json.encode(TickMessage(f"bench-{number}", _ticks(arguments, number, prices, chance)))
                 message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
                 confirms.create_task(exchange.publish(message, "market.tick"))
         elapsed_s = time.monotonic() - started_s

@@ -6,8 +6,8 @@ from typing import Protocol, cast
 
 from tests.bench.counting import CountedPlace
 from tests.bench.marks import now_us
-from tests.bench.roomlog import Place
-from tests.bench.wire import CLOSE, PING, PONG, TEXT, Frame, FrameScanner, client_frame, upgrade_request
+from tests.bench.roomlog import LogPosition
+from tests.bench.wire import CLOSE, PING, PONG, TEXT, BenchFrame, FrameScanner, client_frame, upgrade_request
 
 
 class Dialect(Protocol):
@@ -16,14 +16,14 @@ class Dialect(Protocol):
     path: str
     protocol: str | None
 
-    def opened(self, client: "Client") -> None:
+    def opened(self, client: "BenchSocket") -> None:
         """The upgrade is done."""
 
-    def take(self, client: "Client", frame: Frame) -> None:
+    def take(self, client: "BenchSocket", frame: BenchFrame) -> None:
         """A frame came. Calls `client.joined()` once the socket listens."""
 
 
-class Client(asyncio.Protocol):
+class BenchSocket(asyncio.Protocol):
     """A socket. `on_frame` gets every frame; or `place` or `counted` the raw bytes, once the socket has joined."""
 
     def __init__(self, host: str, port: int, dialect: Dialect) -> None:
@@ -31,10 +31,10 @@ class Client(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.begun_us = now_us()
         self.joined_us = 0
-        self.place: Place | None = None
+        self.place: LogPosition | None = None
         self.counted: CountedPlace | None = None
-        self.on_frame: Callable[[Client, Frame], None] | None = None
-        self.on_lost: Callable[[Client], None] | None = None
+        self.on_frame: Callable[[BenchSocket, BenchFrame], None] | None = None
+        self.on_lost: Callable[[BenchSocket], None] | None = None
         self.close_code: int | None = None
         self.is_open = False
         self._upgrade = upgrade_request(host, port, dialect.path, dialect.protocol)

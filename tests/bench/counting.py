@@ -7,7 +7,7 @@ they do not is it looked at one by one. A repeat and a loss within one read coul
 import re
 
 from tests.bench.marks import COUNTED
-from tests.bench.tally import BIN_US, Order, Tally, Window
+from tests.bench.tally import BIN_US, MeasureWindow, Order, Tally
 
 _MARKED = re.compile(rb'"seq":(\d+),"message":"~(\d{16})~')
 _MARK_MAX = 80  # a mark is shorter, and a message goes on longer behind it
@@ -20,7 +20,7 @@ class CountedRoom:
         self.sent_us: dict[int, int] = {}
         self.arrivals: dict[tuple[int, int, int], int] = {}
 
-    def tally(self, window: Window, into: Tally) -> None:
+    def tally(self, window: MeasureWindow, into: Tally) -> None:
         """Count every delivery from the arrivals (last seq before, last seq now, 0.1 ms of the clock)."""
         bins = into.latencies.bins
         for (before, last, arrived), sockets in self.arrivals.items():

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import Enum, auto
 
-from tests.bench.client import Client, Dialect
+from tests.bench.client import BenchSocket, Dialect
 from tests.bench.tally import Latencies
 
 JOIN_TIMEOUT_S = 60.0
@@ -17,7 +17,7 @@ RETRY_AFTER_S = (0.5, 2.0)
 _PING = b'{"type":"ping"}'
 
 
-class Opened(Enum):
+class ConnectOutcome(Enum):
     """What became of an attempt; who is turned away (503) comes again, as a real client does."""
 
     LISTENS = auto()
@@ -31,7 +31,7 @@ class Crowd:
     def __init__(self, host: str, port: int, first_address: int, concurrency: int) -> None:
         self.host = host
         self.port = port
-        self.clients: list[Client] = []
+        self.clients: list[BenchSocket] = []
         self.joining = Latencies()
         self.closed: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -46,7 +46,7 @@ class Crowd:
         async def opener() -> None:
             for dialect in waiting:
                 opened = await self.open_one(dialect)
-                while opened is Opened.TURNED_AWAY:
+                while opened is ConnectOutcome.TURNED_AWAY:
                     await asyncio.sleep(random.uniform(*RETRY_AFTER_S))
                     opened = await self.open_one(dialect)
 
@@ -54,9 +54,9 @@ class Crowd:
             for _ in range(self._concurrency):
                 tasks.create_task(opener())
 
-    async def open_one(self, dialect: Dialect) -> Opened:
+    async def open_one(self, dialect: Dialect) -> ConnectOutcome:
         """Open one client."""
-        client = Client(self.host, self.port, dialect)
+        client = BenchSocket(self.host, self.port, dialect)
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
@@ -68,15 +68,15 @@ class Crowd:
             reason = str(error) or type(error).__name__
             if " 503 " in reason:
                 self.turned_away += 1
-                return Opened.TURNED_AWAY
+                return ConnectOutcome.TURNED_AWAY
             self.failed[reason] += 1
-            return Opened.FAILED
+            return ConnectOutcome.FAILED
         client.on_lost = self._lost
         self.clients.append(client)
         self.joining.add(client.joined_us - client.begun_us)
-        return Opened.LISTENS
+        return ConnectOutcome.LISTENS
 
-    def _lost(self, client: Client) -> None:
+    def _lost(self, client: BenchSocket) -> None:
         self.closed[str(client.close_code)] += 1
 
     async def keep_alive(self) -> None:

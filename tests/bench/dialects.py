@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from tests.bench.client import Client
-from tests.bench.wire import BINARY, Frame, client_frame
+from tests.bench.client import BenchSocket
+from tests.bench.wire import BINARY, BenchFrame, client_frame
 from tests.support.tokens import SECRET, mint
 
 TOKEN_TTL_S = 86_400.0
@@ -26,12 +26,12 @@ class Realtime:
         self._token = mint(user_id, secret=SECRET, ttl_s=TOKEN_TTL_S, **(claims or {}))
         self._waiting = 1 + len(subscriptions)
 
-    def opened(self, client: Client) -> None:
+    def opened(self, client: BenchSocket) -> None:
         """Authenticate and subscribe."""
         auth = {"type": "auth", "token": self._token, "subscriptions": list(self.subscriptions)}
         client.send(orjson.dumps(auth))
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Count the answers."""
         if frame.payload.startswith((b'{"type":"auth:ok"', b'{"type":"subscribed"')):
             self.answers.append(frame.payload)
@@ -50,11 +50,11 @@ class Plain:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def opened(self, client: Client) -> None:
+    def opened(self, client: BenchSocket) -> None:
         """Whoever is connected listens."""
         client.joined()
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Nothing comes before that."""
 
     @staticmethod
@@ -69,10 +69,10 @@ class SocketIo:
     path = "/socket.io/?EIO=4&transport=websocket"
     protocol: str | None = None
 
-    def opened(self, client: Client) -> None:
+    def opened(self, client: BenchSocket) -> None:
         """The server speaks first."""
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Open, connect to the namespace, be connected."""
         if frame.payload.startswith(b"0"):
             client.send(b"40")
@@ -94,13 +94,13 @@ class Nats:
     def __init__(self, *, listens: bool = True) -> None:
         self._listens = listens
 
-    def opened(self, client: Client) -> None:
+    def opened(self, client: BenchSocket) -> None:
         """Connect, subscribe, and ask for a sign that both were taken."""
         subscribe = b"SUB room 1\r\n" if self._listens else b""
         hello = b'CONNECT {"verbose":false,"pedantic":false,"echo":false}\r\n' + subscribe + b"PING\r\n"
         client.write(client_frame(hello, BINARY))
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """INFO, then PONG."""
         if b"PONG" in frame.payload:
             client.joined()

@@ -12,8 +12,8 @@ from typing import Self
 
 from tests.bench.marks import now_us
 from tests.bench.processes import CpuMeter
-from tests.bench.tally import Tally, Window, merged
-from tests.bench.worker import Done, Failed, Finish, Job, Order, Progress, Ready, Report, work
+from tests.bench.tally import MeasureWindow, Tally, merged
+from tests.bench.worker import Failed, Finish, Job, JobDone, Order, Progress, Ready, Report, work
 
 START_DELAY_S = 0.3
 
@@ -22,7 +22,7 @@ class LoadFailed(Exception):
     """The load could not be made; nothing was measured."""
 
 
-class Member:
+class FleetWorker:
     """One process and what it has told."""
 
     def __init__(self, job: Job, timeout_s: float) -> None:
@@ -43,7 +43,7 @@ class Fleet:
 
     def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
         self._deadline_s = time.monotonic() + timeout_s
-        self._members = [Member(job, timeout_s) for job in jobs]
+        self._members = [FleetWorker(job, timeout_s) for job in jobs]
         self._shown_s = 0.0
 
     def __enter__(self) -> Self:
@@ -66,11 +66,11 @@ class Fleet:
         """Return when every job is prepared."""
         self._wait(lambda: all(member.is_ready for member in self._members))
 
-    def run(self, window_s: float, warmup_s: float, meter: CpuMeter) -> Window:
+    def run(self, window_s: float, warmup_s: float, meter: CpuMeter) -> MeasureWindow:
         """Give all the same window, wait until it is over, and measure CPU over its measured part."""
         begin_us = now_us() + round(START_DELAY_S * 1e6)
         measure_us = begin_us + round(warmup_s * 1e6)
-        window = Window(begin_us, measure_us, measure_us + round(window_s * 1e6))
+        window = MeasureWindow(begin_us, measure_us, measure_us + round(window_s * 1e6))
         meter.add(self.pids)
         self._order(self._members, window)
         self._wait(lambda: now_us() >= window.measure_us)
@@ -90,7 +90,7 @@ class Fleet:
         self._wait(lambda: all(member.tally is not None for member in self._members))
         return merged(member.tally for member in self._members if member.tally is not None)
 
-    def _order(self, members: Sequence[Member], order: Order) -> None:
+    def _order(self, members: Sequence[FleetWorker], order: Order) -> None:
         for member in members:
             member.pipe.send(order)
 
@@ -104,7 +104,7 @@ class Fleet:
             self._show()
         self._show()
 
-    def _take(self, member: Member) -> None:
+    def _take(self, member: FleetWorker) -> None:
         try:
             report = member.pipe.recv()
         except EOFError:
@@ -114,7 +114,7 @@ class Fleet:
                 member.is_ready = True
             case Progress(counts):
                 member.counts = counts
-            case Done(tally):
+            case JobDone(tally):
                 member.tally = tally
             case Failed(reason):
                 raise LoadFailed(f"{member.job.name}: {reason}")

@@ -29,7 +29,7 @@ class Absent(Exception):
 
 
 @dataclass(frozen=True)
-class Peer:
+class PeerServer:
     """A kind of server. `command` takes its directory and port and returns what to run."""
 
     name: str
@@ -46,7 +46,7 @@ class Peer:
 class RunningPeer:
     """A peer that listens."""
 
-    peer: Peer
+    peer: PeerServer
     port: int
     process: ServerProcess
 
@@ -96,7 +96,7 @@ def _binary(directory: Path, name: str) -> Path:
 PEERS_BY_NAME = {
     peer.name: peer
     for peer in (
-        Peer(
+        PeerServer(
             "uwebsockets",
             ("uwebsockets",),
             (),
@@ -105,10 +105,10 @@ PEERS_BY_NAME = {
             lambda: Plain("/pub"),
             Plain.wrap,
         ),
-        Peer("ws", ("ws",), (), _node("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
-        Peer("socketio", ("socket.io",), (), _node("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
-        Peer("nats", (), ("nats-server",), _nats, Nats, lambda: Nats(listens=False), Nats.wrap, counts=True),
-        Peer(
+        PeerServer("ws", ("ws",), (), _node("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
+        PeerServer("socketio", ("socket.io",), (), _node("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
+        PeerServer("nats", (), ("nats-server",), _nats, Nats, lambda: Nats(listens=False), Nats.wrap, counts=True),
+        PeerServer(
             "nchan",
             (),
             ("nginx", "nginx-common", "libnginx-mod-nchan"),
@@ -121,7 +121,7 @@ PEERS_BY_NAME = {
 }
 
 
-def install(peer: Peer) -> Path:
+def install(peer: PeerServer) -> Path:
     """Install into a directory of the peer's own, unless that is done. Raises Absent."""
     directory = PEERS / peer.name
     done = directory / ".installed"
@@ -149,7 +149,7 @@ def _run(command: list[str], directory: Path) -> None:
 
 
 @contextmanager
-def serving(peer: Peer) -> Iterator[RunningPeer]:
+def serving(peer: PeerServer) -> Iterator[RunningPeer]:
     """The peer, until the end of the block. Raises Absent."""
     directory = install(peer)
     port = free_port()

@@ -35,7 +35,7 @@ PREFIXES = "SecantusDB finds no index for beginnings of words and filters the pu
 
 
 @dataclass(frozen=True)
-class Call:
+class StoreCall:
     """A call of a store's method; `spare` is why it may examine far more than it returns."""
 
     name: str
@@ -45,10 +45,10 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Plan:
+class QueryPlan:
     """How the database goes about one command of a call."""
 
-    call: Call
+    call: StoreCall
     command: str
     stages: tuple[str, ...]
     keys_examined: int
@@ -163,7 +163,7 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
         await stores.nodes.renew(f"chat_{number}", NOW_MS - 100_000 * number)
 
 
-def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
+def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     """Every method of every store, on what `fill` has made."""
     rooms, presence, nodes, profiles = stores.rooms, stores.presence, stores.nodes, stores.profiles
     others = [f"room_{number}" for number in range(1, 21)]
@@ -178,58 +178,60 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     async def settled() -> None:
         await presence.settled(await presence.unsettled(users))
 
-    yield Call("rooms", lambda: rooms.rooms(others))
-    yield Call("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
-    yield Call("recount", lambda: rooms.recount(behind), UNSORTED)
-    yield Call("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
+    yield StoreCall("rooms", lambda: rooms.rooms(others))
+    yield StoreCall("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
+    yield StoreCall("recount", lambda: rooms.recount(behind), UNSORTED)
+    yield StoreCall("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
     keys = [(room_id, f"user_{seq % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)]
-    yield Call("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
-    yield Call("take_over", lambda: rooms.take_over(0))
+    yield StoreCall("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
+    yield StoreCall("take_over", lambda: rooms.take_over(0))
     changed: dict[tuple[str, str], Member | None] = {(room_id, "user_1"): member, (room_id, "user_2"): None}
-    yield Call("put_members", lambda: rooms.put_members(changed, 2))
-    yield Call("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
-    yield Call("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
-    yield Call("put_rooms", put_rooms)
-    yield Call("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
-    yield Call("advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others]))
-    yield Call("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
-    yield Call("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
-    yield Call("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
-    yield Call("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
-    yield Call("deleted_rooms", rooms.deleted_rooms)
-    yield Call("purge", lambda: rooms.purge(DELETED_ROOM))
-    yield Call("active_now", lambda: rooms.active_now([room_id]), note="of one room")
-    yield Call("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
-    yield Call("room_ids_of", lambda: rooms.room_ids_of("user_7"))
-    yield Call("public_rooms", lambda: rooms.public_rooms([], 0, 20), UNSORTED)
-    yield Call("public_rooms", lambda: rooms.public_rooms(["w12", "tra"], 0, 20), PREFIXES, "by words")
-    yield Call("rooms_among", lambda: rooms.rooms_among(others, private, []))
-    yield Call("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"]), note="by words")
+    yield StoreCall("put_members", lambda: rooms.put_members(changed, 2))
+    yield StoreCall("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
+    yield StoreCall("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
+    yield StoreCall("put_rooms", put_rooms)
+    yield StoreCall("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
+    yield StoreCall(
+        "advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others])
+    )
+    yield StoreCall("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
+    yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
+    yield StoreCall("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
+    yield StoreCall("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
+    yield StoreCall("deleted_rooms", rooms.deleted_rooms)
+    yield StoreCall("purge", lambda: rooms.purge(DELETED_ROOM))
+    yield StoreCall("active_now", lambda: rooms.active_now([room_id]), note="of one room")
+    yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
+    yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
+    yield StoreCall("public_rooms", lambda: rooms.public_rooms([], 0, 20), UNSORTED)
+    yield StoreCall("public_rooms", lambda: rooms.public_rooms(["w12", "tra"], 0, 20), PREFIXES, "by words")
+    yield StoreCall("rooms_among", lambda: rooms.rooms_among(others, private, []))
+    yield StoreCall("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"]), note="by words")
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
-        yield Call("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
-    yield Call("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
+        yield StoreCall("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
+    yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
 
-    yield Call("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
-    yield Call("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
-    yield Call("users_of", lambda: presence.users_of("gateway_1"))
-    yield Call("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
-    yield Call("records", lambda: presence.records(users))
-    yield Call("unsettled", lambda: presence.unsettled(users))
-    yield Call("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
+    yield StoreCall("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
+    yield StoreCall("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
+    yield StoreCall("users_of", lambda: presence.users_of("gateway_1"))
+    yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
+    yield StoreCall("records", lambda: presence.records(users))
+    yield StoreCall("unsettled", lambda: presence.unsettled(users))
+    yield StoreCall("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
     records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
-    yield Call("mark_members", lambda: presence.mark_members(records))
-    yield Call("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
-    yield Call("channels_of", lambda: presence.channels_of(users))
-    yield Call("settled", settled)
-    yield Call("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
-    yield Call("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
-    yield Call("forget", lambda: presence.forget("gateway_0"), note="gateway")
+    yield StoreCall("mark_members", lambda: presence.mark_members(records))
+    yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
+    yield StoreCall("channels_of", lambda: presence.channels_of(users))
+    yield StoreCall("settled", settled)
+    yield StoreCall("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
+    yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
+    yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
 
-    yield Call("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
-    yield Call("alive", lambda: nodes.alive(NOW_MS))
-    yield Call("forget", lambda: nodes.forget("chat_0"), note="replica")
-    yield Call("put", lambda: profiles.put("user_1", Stored(first_name="Ann")))
-    yield Call("profiles", lambda: profiles.profiles(users))
+    yield StoreCall("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
+    yield StoreCall("alive", lambda: nodes.alive(NOW_MS))
+    yield StoreCall("forget", lambda: nodes.forget("chat_0"), note="replica")
+    yield StoreCall("put", lambda: profiles.put("user_1", Stored(first_name="Ann")))
+    yield StoreCall("profiles", lambda: profiles.profiles(users))
 
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
@@ -238,7 +240,7 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
     )
 
 
-def calls_not_made(made: list[Call]) -> set[str]:
+def calls_not_made(made: list[StoreCall]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
     stores = (RoomStore, PresenceStore, NodeStore, ProfileStore)
     methods = {
@@ -250,12 +252,12 @@ def calls_not_made(made: list[Call]) -> set[str]:
     return methods - {call.name for call in made}
 
 
-async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[Plan], list[Call]]:
+async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[QueryPlan], list[StoreCall]]:
     """Make all calls on what `fill` has made, and return their plans, and the calls."""
     listener = Listener()
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, event_listeners=[listener])
     quiet: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True)
-    plans: list[Plan] = []
+    plans: list[QueryPlan] = []
     made = list(calls(Stores.on(client[database]), room_id, messages))
     try:
         for call in made:
@@ -291,14 +293,14 @@ def _explainable(command: Document) -> Iterator[tuple[str, Document]]:
             raise AssertionError(f"what does {name} scan?")
 
 
-async def explain(database: Database, call: Call, title: str, command: Document) -> Plan:
+async def explain(database: Database, call: StoreCall, title: str, command: Document) -> QueryPlan:
     """The plan of one command."""
     answer = await database.command({"explain": command, "verbosity": "executionStats"})
     root = answer if "queryPlanner" in answer else answer["stages"][0]["$cursor"]
     statistics = root["executionStats"]
     limits = [stage["$limit"] for stage in command.get("pipeline", []) if "$limit" in stage]
     limit = min([command.get("limit") or 2**31, *limits])
-    return Plan(
+    return QueryPlan(
         call,
         title,
         tuple(_stages(root["queryPlanner"]["winningPlan"])),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.tally import Tally, Window
+from tests.bench.tally import MeasureWindow, Tally
 
 CLOSED_SHOWN = 5
 CLOSED_WIDTH = 80
@@ -19,14 +19,14 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 @dataclass
-class Outcome:
+class ScenarioOutcome:
     """One run of one scenario against one server."""
 
     scenario: str
     server: str
     settings: Mapping[str, Any]
     tally: Tally
-    window: Window | None = None
+    window: MeasureWindow | None = None
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)  # what only this scenario measures
 
@@ -54,7 +54,7 @@ class Outcome:
         return found | {name: getattr(tally, name) for name in counts} | {"closed": dict(tally.closed)} | self.figures
 
 
-def write(outcome: Outcome) -> Path:
+def write(outcome: ScenarioOutcome) -> Path:
     """Keep the outcome as JSON; returns where."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
@@ -63,7 +63,7 @@ def write(outcome: Outcome) -> Path:
     return path
 
 
-def table(outcome: Outcome) -> str:
+def table(outcome: ScenarioOutcome) -> str:
     """The outcome as lines of name and value."""
     found = outcome.as_dict()
     settings = " ".join(f"{name}={value}" for name, value in outcome.settings.items())

@@ -8,7 +8,7 @@ instead of a parse per message.
 from bisect import bisect_right
 
 from tests.bench.marks import read_mark
-from tests.bench.tally import BIN_US, Order, Tally, Window
+from tests.bench.tally import BIN_US, MeasureWindow, Order, Tally
 from tests.bench.wire import frame_end
 
 
@@ -37,7 +37,7 @@ class RoomLog:
                 self.sent_us.append(mark.sent_us)
             self._parsed = end
 
-    def tally(self, window: Window, into: Tally) -> None:
+    def tally(self, window: MeasureWindow, into: Tally) -> None:
         """Count every delivery from the arrivals (first message, message behind the last, 0.1 ms of the clock)."""
         bins = into.latencies.bins
         for (first, behind, arrived), sockets in self.arrivals.items():
@@ -50,7 +50,7 @@ class RoomLog:
                     bins[max(arrived_us - sent_us, 0) // BIN_US] += sockets
 
 
-class Place:
+class LogPosition:
     """How far one socket has got in a log."""
 
     __slots__ = ("at", "index", "log", "unlike")

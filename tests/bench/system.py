@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from tests.bench.processes import system_pids
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET
 
@@ -63,7 +63,7 @@ class Bench:
         """New public rooms."""
 
         async def create() -> list[str]:
-            rest = Caller(self.url, "load-operator")
+            rest = RestClient(self.url, "load-operator")
             rooms: list[str] = []
             while len(rooms) < count:
                 numbers = range(len(rooms), min(len(rooms) + ROOMS_AT_ONCE, count))

@@ -16,7 +16,7 @@ class Mark(NamedTuple):
     sent_us: int
 
 
-class Window(NamedTuple):
+class MeasureWindow(NamedTuple):
     """Load runs from `begin_us` to `until_us`; what is sent and received from `measure_us` on counts."""
 
     begin_us: int

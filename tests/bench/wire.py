@@ -10,7 +10,7 @@ PONG = 10
 _MASKED = 0x80
 
 
-class Frame(NamedTuple):
+class BenchFrame(NamedTuple):
     """One frame of the server."""
 
     opcode: int
@@ -69,17 +69,17 @@ class FrameScanner:
     def __init__(self) -> None:
         self.rest = b""
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> list[BenchFrame]:
         """Take what was read; returns the frames that are whole now."""
         if self.rest:
             data = self.rest + data
-        frames: list[Frame] = []
+        frames: list[BenchFrame] = []
         start, size = 0, len(data)
         while True:
             payload, end = frame_end(data, start)
             if not end or end > size:
                 break
-            frames.append(Frame(data[start] & 0x0F, data[payload:end]))
+            frames.append(BenchFrame(data[start] & 0x0F, data[payload:end]))
             start = end
         self.rest = data[start:]
         return frames

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from tests.bench.tally import Tally, Window
+from tests.bench.tally import MeasureWindow, Tally
 
 TICK_S = 1.0
 
@@ -29,7 +29,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class JobDone:
     """The job's outcome."""
 
     tally: Tally
@@ -49,11 +49,11 @@ class Finish:
     last_seq: dict[str, int] = field(default_factory=dict)
 
 
-Report = Ready | Progress | Done | Failed
-Order = Window | Finish
+Report = Ready | Progress | JobDone | Failed
+Order = MeasureWindow | Finish
 
 
-class Link:
+class JobPipe:
     """A job's side of the pipe."""
 
     def __init__(self, pipe: "Connection[Report, Order]") -> None:
@@ -74,10 +74,10 @@ class Link:
         """Tell the fleet that load could begin."""
         self._pipe.send(Ready(detail))
 
-    async def window(self) -> Window:
+    async def window(self) -> MeasureWindow:
         """Wait for the start."""
         order = await self._orders.get()
-        assert isinstance(order, Window)
+        assert isinstance(order, MeasureWindow)
         return order
 
     async def finish(self) -> Finish:
@@ -98,7 +98,7 @@ class Job(Protocol):
 
     name: str
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Do it all."""
 
 
@@ -107,7 +107,7 @@ def work(pipe: Any, job: Job, timeout_s: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.alarm(int(timeout_s) + 5)
     try:
-        report: Report = Done(uvloop.run(_run(pipe, job, timeout_s)))
+        report: Report = JobDone(uvloop.run(_run(pipe, job, timeout_s)))
     except Exception as error:  # told to the fleet, which raises it
         report = Failed(f"{type(error).__name__}: {error}")
     os.set_blocking(pipe.fileno(), True)  # the loop's reader has undone it, and a tally may be larger than the pipe
@@ -116,7 +116,7 @@ def work(pipe: Any, job: Job, timeout_s: float) -> None:
 
 
 async def _run(pipe: Any, job: Job, timeout_s: float) -> Tally:
-    link = Link(pipe)
+    link = JobPipe(pipe)
     ticking = asyncio.create_task(link.tick())
     try:
         async with asyncio.timeout(timeout_s):

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, Self
 
 from gateway.http.dev_tokens import user_id_of
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 
 ALERTS = (
     ("XAU/USD", "above", 2350.0),
@@ -28,10 +28,10 @@ class RoomPlan(NamedTuple):
     type: str = "public"
 
 
-class Person(NamedTuple):
+class BrowserUser(NamedTuple):
     """A member: REST as them, and a live socket if they are here."""
 
-    caller: Caller
+    caller: RestClient
     live: LiveClient | None
 
 
@@ -72,7 +72,7 @@ ELSEWHERE = (
 class Community:
     """Everybody, and what goes on while the pictures are taken."""
 
-    def __init__(self, people: dict[str, Person], rooms: dict[str, str]) -> None:
+    def __init__(self, people: dict[str, BrowserUser], rooms: dict[str, str]) -> None:
         self._people = people
         self._rooms = rooms
         self._round = 0
@@ -82,7 +82,7 @@ class Community:
     async def gather(cls, url: str, viewer: str) -> AsyncIterator[Self]:
         """Bring everybody in, make the rooms, and let them talk; the viewer has read it all and set alerts."""
         async with AsyncExitStack() as stack:
-            people: dict[str, Person] = {}
+            people: dict[str, BrowserUser] = {}
             for name in (viewer, *HERE, *AWAY):
                 first, last = name.split(" ")
                 user_id = user_id_of(name)
@@ -90,7 +90,7 @@ class Community:
                 if name in HERE:
                     live = await LiveClient.as_user(url, user_id, firstName=first, lastName=last)
                     stack.push_async_callback(live.close)
-                people[name] = Person(Caller(url, user_id, firstName=first, lastName=last), live)
+                people[name] = BrowserUser(RestClient(url, user_id, firstName=first, lastName=last), live)
             community = cls(people, {})
             await community._make_rooms(viewer)
             await community._talk(viewer)

@@ -20,7 +20,7 @@ TICKS_PER_S = 4.0
 SEED = 7
 
 
-class Prices:
+class PriceWalk:
     """A random walk for each instrument, from `HISTORY_S` before `now_s` on."""
 
     def __init__(self, amqp_url: str, now_s: float) -> None:

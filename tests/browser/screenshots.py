@@ -12,7 +12,7 @@ from playwright.async_api import Browser, expect
 
 from deploy.local.settings import PROJECT
 from tests.browser.community import DESK, ROOMS, Community
-from tests.browser.prices import Prices
+from tests.browser.prices import PriceWalk
 from tests.support.browser import CHROMIUM, DESKTOP, INSTALL, PHONE, Scheme, Visitor, chromium
 from tests.support.infrastructure import Infrastructure
 from tests.support.local_system import LocalSystem, settings_on
@@ -42,7 +42,7 @@ def main() -> int:
 async def take_all(url: str, amqp_url: str) -> None:
     """Bring life into the system, then take every picture."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(Prices(amqp_url, time.time()).moving())
+        await stack.enter_async_context(PriceWalk(amqp_url, time.time()).moving())
         community = await stack.enter_async_context(Community.gather(url, VIEWER))
         browser = await stack.enter_async_context(chromium())
         for scheme in SCHEMES:

@@ -3,7 +3,7 @@
 from playwright.async_api import Browser, Route, expect
 
 from tests.support.browser import Visitor
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 
 HOSTILE = (
     '<img src=x onerror="window.hacked = 1">',
@@ -38,7 +38,9 @@ ATTEMPTS = """async () => {
 
 async def test_whatever_users_write_is_shown_as_they_wrote_it(browser: Browser, url: str) -> None:
     name = "<u onclick=alert(1)>Mallory</u>"
-    mallory = Caller(url, "user_mallory", firstName=name, lastName='" onload="x', avatar="javascript:window.hacked=5")
+    mallory = RestClient(
+        url, "user_mallory", firstName=name, lastName='" onload="x', avatar="javascript:window.hacked=5"
+    )
     room = await mallory.create_room(HOSTILE[0], description=HOSTILE[1])
     for text in HOSTILE:
         await mallory.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": text})

@@ -5,13 +5,13 @@ from axe_playwright_python.async_playwright import Axe  # type: ignore[import-un
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import DESKTOP, PHONE, Scheme, Visitor
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 
 
 async def test_history_is_read_back_to_its_beginning_and_what_is_new_is_marked(browser: Browser, url: str) -> None:
-    writer = Caller(url, "user_writer", firstName="Wanda", lastName="Writer")
+    writer = RestClient(url, "user_writer", firstName="Wanda", lastName="Writer")
     room = await writer.create_room("Long History")
-    reader = Caller(url, "user_rita_reader", firstName="Rita", lastName="Reader")
+    reader = RestClient(url, "user_rita_reader", firstName="Rita", lastName="Reader")
     await reader.data("POST", f"/v1/chatrooms/{room}/join")
     async with await LiveClient.as_user(url, "user_writer", firstName="Wanda", lastName="Writer") as live:
         for number in range(1, 91):
@@ -55,7 +55,7 @@ async def test_prices_move_candles_stand_and_an_alert_rings(browser: Browser, ur
 
 
 async def test_everything_is_reached_by_keyboard(browser: Browser, url: str) -> None:
-    await Caller(url, "user_keys").create_room("Keyboard Club")
+    await RestClient(url, "user_keys").create_room("Keyboard Club")
     async with Visitor.arrive(browser, url) as hana:
         press, focused = hana.page.keyboard.press, hana.page.locator(":focus")
         await hana.page.keyboard.type("Hana Sato")

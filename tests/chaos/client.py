@@ -1,7 +1,7 @@
-"""A client as the protocol asks for it: reconnects, resumes with `since`, resends what was not acked.
+"""A client that follows the protocol: reconnects, resumes with `since`, and resends messages without an ack.
 
-One `Client` is one device of a user. It lives through any number of connections and writes down what it sends and gets,
-as it comes: nothing is put in order or taken for a repeat here, that is the checker's.
+One `ChaosClient` is one device of a user and lives through any number of connections. It records what it sends and
+receives in order of arrival. It neither reorders nor deduplicates: checking is the ledger's job.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from shared.ids import direct_room_id
-from tests.chaos.ledger import Item, Ledger
+from tests.chaos.ledger import Ledger, LedgerItem
 from tests.support.tokens import mint
 
 CONNECT_TIMEOUT_S = 4.0
@@ -33,7 +33,7 @@ Frame = dict[str, Any]
 Clock = Callable[[], float]
 
 
-class Client:
+class ChaosClient:
     """`run` is its task. `pause` closes the device, `resume` opens it again; `cut`, `stick` and `slow` harm it."""
 
     def __init__(
@@ -248,10 +248,10 @@ class Client:
         data = frame["data"]
         match frame["type"]:
             case "chat:message":
-                item = Item(data["seq"], data["messageId"], str(data.get("clientMessageId")))
+                item = LedgerItem(data["seq"], data["messageId"], str(data.get("clientMessageId")))
                 self._delivered(f"room:{data['chatroomId']}", item, now_s)
             case "notification:new":
-                item = Item(data["seq"], data["id"], key_of_notification(data))
+                item = LedgerItem(data["seq"], data["id"], key_of_notification(data))
                 self._delivered(f"inbox:{self.user_id}", item, now_s)
             case "chat:ack":
                 self._acked(data, now_s)
@@ -268,13 +268,13 @@ class Client:
             case "server:drain":
                 self._drain_s = data["reconnectAfterMs"] / 1000
 
-    def _delivered(self, channel: str, item: Item, now_s: float) -> None:
+    def _delivered(self, channel: str, item: LedgerItem, now_s: float) -> None:
         self._ledger.note_delivered(self.name, channel, item, now_s, self._connections)
         self._seqs[channel] = max(self._seqs.get(channel, 0), item.seq)
 
     def _acked(self, data: Frame, now_s: float) -> None:
         key = data["clientMessageId"]
-        item = Item(data["seq"], data["messageId"], key)
+        item = LedgerItem(data["seq"], data["messageId"], key)
         self._ledger.note_acked(key, f"room:{data['chatroomId']}", now_s, item)
         if self.unacked.pop(key, None) is not None:
             del self._due[key]

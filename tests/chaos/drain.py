@@ -23,7 +23,7 @@ from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from tests.chaos.report import percentile
 from tests.chaos.system import SETTINGS
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port, wait_ready
@@ -160,7 +160,7 @@ async def drain(system: LocalSystem, directory: Path, count: int, timeout_s: flo
     leaving.start()
     try:
         await wait_ready(admin_port)
-        rooms = [await Caller(staying, "operator").create_room(f"Drain {number}") for number in range(ROOMS)]
+        rooms = [await RestClient(staying, "operator").create_room(f"Drain {number}") for number in range(ROOMS)]
         sitters = [Sitter(number, rooms[number % ROOMS], url, staying) for number in range(count)]
         slots = asyncio.Semaphore(OPEN_AT_ONCE)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
@@ -180,7 +180,7 @@ async def _drain_under_load(
     leaving: ServerProcess, staying: str, rooms: list[str], sitters: list[Sitter], timeout_s: float
 ) -> Drained:
     heads: dict[str, int] = dict.fromkeys(rooms, 0)
-    talking = asyncio.create_task(_talk(Caller(staying, "talker"), heads))
+    talking = asyncio.create_task(_talk(RestClient(staying, "talker"), heads))
     await asyncio.sleep(BEFORE_S)
     began_s = time.monotonic()
     leaving.signal(signal.SIGTERM)
@@ -191,7 +191,9 @@ async def _drain_under_load(
     await asyncio.gather(talking, return_exceptions=True)
     outcome = Drained(exit_code, took_s, timeout_s, sitters, heads)
     for room in rooms:  # a message that was under way when the talking ended
-        heads[room] = (await Caller(staying, "talker").data("GET", f"/v1/chatrooms/{room}/messages?limit=1"))[0]["seq"]
+        heads[room] = (await RestClient(staying, "talker").data("GET", f"/v1/chatrooms/{room}/messages?limit=1"))[0][
+            "seq"
+        ]
     try:
         await until(lambda: not outcome.incomplete(), SETTLE_TIMEOUT_S)
     except TimeoutError:
@@ -199,7 +201,7 @@ async def _drain_under_load(
     return outcome
 
 
-async def _talk(rest: Caller, heads: dict[str, int]) -> None:
+async def _talk(rest: RestClient, heads: dict[str, int]) -> None:
     rooms, number = list(heads), 0
     while True:
         room, key = rooms[number % len(rooms)], f"m{number}"

@@ -9,10 +9,10 @@ import aio_pika
 
 from shared.bus.amqp import Connection
 from shared.bus.topology import DELIVERIES, SHARDS, shard_key
-from tests.chaos.client import Client, Clock
+from tests.chaos.client import ChaosClient, Clock
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.system import Patient
-from tests.chaos.traffic import BROKER_FAILURES, Publisher
+from tests.chaos.traffic import BROKER_FAILURES, EventPublisher
 from tests.support.waiting import until, until_async
 
 ROLL_PAUSE_S = 3.0
@@ -24,7 +24,7 @@ WITNESSES = 4  # clients that only feel what happens to the system
 HARMED_CLIENTS = 3  # of the others, one of so many
 
 
-class Done(NamedTuple):
+class InjectedFault(NamedTuple):
     """A fault that was carried out, and when."""
 
     fault: Fault
@@ -32,18 +32,18 @@ class Done(NamedTuple):
     ended_s: float
 
 
-class Faults:
+class FaultInjector:
     """One at a time begins; those that last run side by side, but one on the broker and one on the database."""
 
     def __init__(
         self,
         patient: Patient,
-        clients: Sequence[Client],
-        publisher: Publisher,
+        clients: Sequence[ChaosClient],
+        publisher: EventPublisher,
         clock: Clock,
         say: Callable[[str], None],
     ) -> None:
-        self.done: list[Done] = []
+        self.done: list[InjectedFault] = []
         self._patient = patient
         self._clients = list(clients)
         self._publisher = publisher
@@ -74,7 +74,7 @@ class Faults:
             before = self._patient.signal(name, signal.SIGTERM)
             await until(lambda: self._patient.pid(name) not in (before, None), ROLL_TIMEOUT_S)  # noqa: B023 - awaited
             await until_async(lambda: asyncio.to_thread(self._patient.is_ready, name), bool, ROLL_TIMEOUT_S)  # noqa: B023
-            self.done.append(Done(fault, begun_s, self._clock()))
+            self.done.append(InjectedFault(fault, begun_s, self._clock()))
         await asyncio.sleep(ROLL_PAUSE_S)
 
     async def _one(self, fault: Fault, begun: asyncio.Event) -> None:
@@ -82,7 +82,7 @@ class Faults:
         self._say(f"{begun_s:7.1f} s  {fault.number:3d}  {fault}")
         begun.set()
         await self._inflict(fault)
-        self.done.append(Done(fault, begun_s, self._clock()))
+        self.done.append(InjectedFault(fault, begun_s, self._clock()))
 
     async def _inflict(self, fault: Fault) -> None:
         match fault.kind:
@@ -120,7 +120,7 @@ class Faults:
             case _:
                 assert_never(fault.kind)
 
-    def _harmed(self, fault: Fault) -> list[Client]:
+    def _harmed(self, fault: Fault) -> list[ChaosClient]:
         return self._clients[WITNESSES + fault.number % HARMED_CLIENTS :: HARMED_CLIENTS]
 
     async def _freeze(self, fault: Fault) -> None:

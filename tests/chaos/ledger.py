@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 
-class Wrong(StrEnum):
+class ViolationKind(StrEnum):
     """What can be wrong with an item, or with the run."""
 
     LOST = "acked or stored, and not delivered"
@@ -35,7 +35,7 @@ class Wrong(StrEnum):
 class Violation(NamedTuple):
     """One thing that is wrong: which item, for whom."""
 
-    wrong: Wrong
+    kind: ViolationKind
     channel: str
     key: str
     seq: int
@@ -45,10 +45,10 @@ class Violation(NamedTuple):
     def __str__(self) -> str:
         who = f" for {self.listener}" if self.listener else ""
         more = f": {self.detail}" if self.detail else ""
-        return f"{self.wrong.name}: {self.channel} seq {self.seq} key {self.key or '?'}{who}{more}"
+        return f"{self.kind.name}: {self.channel} seq {self.seq} key {self.key or '?'}{who}{more}"
 
 
-class Item(NamedTuple):
+class LedgerItem(NamedTuple):
     """An item as somebody saw it. `id` is the server's."""
 
     seq: int
@@ -56,10 +56,10 @@ class Item(NamedTuple):
     key: str
 
 
-class Delivered(NamedTuple):
+class DeliveredItem(NamedTuple):
     """An item that a listener got, over its connection of that number."""
 
-    item: Item
+    item: LedgerItem
     at_s: float
     connection: int
 
@@ -70,10 +70,10 @@ class Ledger:
     def __init__(self) -> None:
         self.sent: dict[str, list[tuple[float, str, str]]] = {}  # key: when, by whom, to which channels
         self.channels_of: dict[str, set[str]] = {}
-        self.acked: dict[str, dict[str, list[tuple[float, Item | None]]]] = {}  # channel, key
-        self.delivered: dict[tuple[str, str], list[Delivered]] = {}  # channel, listener
+        self.acked: dict[str, dict[str, list[tuple[float, LedgerItem | None]]]] = {}  # channel, key
+        self.delivered: dict[tuple[str, str], list[DeliveredItem]] = {}  # channel, listener
         self.begun: dict[tuple[str, str], int] = {}
-        self.stored: dict[str, list[Item]] = {}
+        self.stored: dict[str, list[LedgerItem]] = {}
         self.failures: list[Violation] = []
 
     # What happens ---------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ class Ledger:
         self.sent.setdefault(key, []).append((at_s, by, " ".join(channels)))
         self.channels_of.setdefault(key, set()).update(channels)
 
-    def note_acked(self, key: str, channel: str, at_s: float, item: Item | None = None) -> None:
+    def note_acked(self, key: str, channel: str, at_s: float, item: LedgerItem | None = None) -> None:
         """The system vouches for the item; `item` where the ack says what it became."""
         self.acked.setdefault(channel, {}).setdefault(key, []).append((at_s, item))
 
@@ -91,17 +91,17 @@ class Ledger:
         """A listener's first subscription to a channel was answered: it is to get what comes behind `seq`."""
         self.begun.setdefault((channel, listener), seq)
 
-    def note_delivered(self, listener: str, channel: str, item: Item, at_s: float, connection: int) -> None:
+    def note_delivered(self, listener: str, channel: str, item: LedgerItem, at_s: float, connection: int) -> None:
         """A listener got an item."""
-        self.delivered.setdefault((channel, listener), []).append(Delivered(item, at_s, connection))
+        self.delivered.setdefault((channel, listener), []).append(DeliveredItem(item, at_s, connection))
 
-    def note_stored(self, channel: str, items: Sequence[Item]) -> None:
+    def note_stored(self, channel: str, items: Sequence[LedgerItem]) -> None:
         """All that a channel holds in the end, oldest first."""
         self.stored[channel] = list(items)
 
     def note_failure(self, detail: str, *, channel: str = "", listener: str = "", seq: int = 0) -> None:
         """Something that must not happen has happened, and is no matter of one item."""
-        self.failures.append(Violation(Wrong.FAILED, channel, "", seq, listener, detail))
+        self.failures.append(Violation(ViolationKind.FAILED, channel, "", seq, listener, detail))
 
     # The verdict ----------------------------------------------------------------------------------------------------
 
@@ -115,31 +115,33 @@ class Ledger:
             found += self._check_listener(channel, listener, seq)
         for channel, listener in sorted(self.delivered.keys() - self.begun.keys()):
             got = self.delivered[channel, listener][0].item
-            found.append(Violation(Wrong.UNKNOWN, channel, got.key, got.seq, listener, "without a subscription"))
+            found.append(
+                Violation(ViolationKind.UNKNOWN, channel, got.key, got.seq, listener, "without a subscription")
+            )
         return found
 
     def _check_stored(self, channel: str) -> Iterator[Violation]:
         items = self.stored.get(channel, [])
         for number, item in enumerate(items, 1):
             if item.seq != number:
-                yield Violation(Wrong.GAP, channel, item.key, item.seq, "", f"item {number} of {len(items)}")
+                yield Violation(ViolationKind.GAP, channel, item.key, item.seq, "", f"item {number} of {len(items)}")
                 break
         keys = Counter(item.key for item in items)
         for item in items:
             if keys[item.key] > 1:
-                yield Violation(Wrong.STORED_TWICE, channel, item.key, item.seq, "", f"{keys[item.key]} times")
+                yield Violation(ViolationKind.STORED_TWICE, channel, item.key, item.seq, "", f"{keys[item.key]} times")
             if channel not in self.channels_of.get(item.key, ()):
-                yield Violation(Wrong.UNKNOWN, channel, item.key, item.seq, "", "stored")
+                yield Violation(ViolationKind.UNKNOWN, channel, item.key, item.seq, "", "stored")
 
     def _check_acked(self, channel: str) -> Iterator[Violation]:
         stored = {item.key: item for item in self.stored.get(channel, [])}
         for key, acks in self.acked.get(channel, {}).items():
             told = {item for _, item in acks if item is not None}
             if len(told) > 1:
-                yield Violation(Wrong.ACKED_TWICE, channel, key, 0, "", f"as {sorted(told)}")
+                yield Violation(ViolationKind.ACKED_TWICE, channel, key, 0, "", f"as {sorted(told)}")
             if key not in stored or (told and stored[key] not in told):
                 what = f"acked as {sorted(told)}, stored is {stored.get(key)}"
-                yield Violation(Wrong.NOT_STORED, channel, key, next(iter(told)).seq if told else 0, "", what)
+                yield Violation(ViolationKind.NOT_STORED, channel, key, next(iter(told)).seq if told else 0, "", what)
 
     def _check_listener(self, channel: str, listener: str, begun: int) -> Iterator[Violation]:
         got = [delivered.item for delivered in self.delivered.get((channel, listener), [])]
@@ -147,17 +149,23 @@ class Ledger:
         times = Counter(item.seq for item in got)
         for seq, item in stored.items():
             if seq > begun and not times[seq]:
-                yield Violation(Wrong.LOST, channel, item.key, seq, listener)
+                yield Violation(ViolationKind.LOST, channel, item.key, seq, listener)
         for earlier, later in pairwise(got):
             if later.seq < earlier.seq:
-                yield Violation(Wrong.REORDERED, channel, later.key, later.seq, listener, f"behind {earlier.seq}")
+                yield Violation(
+                    ViolationKind.REORDERED, channel, later.key, later.seq, listener, f"behind {earlier.seq}"
+                )
         for item in dict.fromkeys(got):
             if times[item.seq] > 1:
-                yield Violation(Wrong.REPEATED, channel, item.key, item.seq, listener, f"{times[item.seq]} times")
+                yield Violation(
+                    ViolationKind.REPEATED, channel, item.key, item.seq, listener, f"{times[item.seq]} times"
+                )
             elif item.seq <= begun:
-                yield Violation(Wrong.REPEATED, channel, item.key, item.seq, listener, f"it began behind {begun}")
+                yield Violation(
+                    ViolationKind.REPEATED, channel, item.key, item.seq, listener, f"it began behind {begun}"
+                )
             if stored.get(item.seq) != item:
-                wrong = Wrong.ALTERED if item.seq in stored else Wrong.UNKNOWN
+                wrong = ViolationKind.ALTERED if item.seq in stored else ViolationKind.UNKNOWN
                 yield Violation(wrong, channel, item.key, item.seq, listener, f"stored is {stored.get(item.seq)}")
 
     def history(self, violation: Violation) -> list[str]:

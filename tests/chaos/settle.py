@@ -8,11 +8,11 @@ import aiohttp
 
 from shared.ids import direct_room_id
 from tests.chaos.client import Clock, key_of_notification
-from tests.chaos.ledger import Item, Ledger
+from tests.chaos.ledger import Ledger, LedgerItem
 from tests.chaos.system import Patient
 from tests.chaos.traffic import Traffic
 from tests.support.events import cloud_event
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 
 PRESENCE_MAX_S = 30.0
 ACKS_TIMEOUT_S = 60.0
@@ -32,7 +32,7 @@ class Settling:
         self._clients = traffic.clients
         self._ledger = ledger
         self._clock = clock
-        self._admin = Caller(patient.url, ADMIN, role="admin")
+        self._admin = RestClient(patient.url, ADMIN, role="admin")
 
     async def presence(self, since_s: float) -> float:
         """Seconds from `since_s` until presence is true for every user."""
@@ -82,9 +82,9 @@ class Settling:
             self._ledger.note_stored(f"room:{room}", await history(self._admin, room))
         for here, there in pairs:
             room = direct_room_id(here, there)
-            self._ledger.note_stored(f"room:{room}", await history(Caller(self._patient.url, here), room))
+            self._ledger.note_stored(f"room:{room}", await history(RestClient(self._patient.url, here), room))
         for user in sorted({client.user_id for client in self._clients}):
-            self._ledger.note_stored(f"inbox:{user}", await inbox(Caller(self._patient.url, user)))
+            self._ledger.note_stored(f"inbox:{user}", await inbox(RestClient(self._patient.url, user)))
 
     async def deliveries(self) -> None:
         """Wait until every client has reached the end of its channels, and a moment more."""
@@ -123,24 +123,24 @@ class Settling:
         return found
 
 
-async def history(rest: Caller, room: str) -> list[Item]:
+async def history(rest: RestClient, room: str) -> list[LedgerItem]:
     """All messages of a room, oldest first."""
-    items: list[Item] = []
+    items: list[LedgerItem] = []
     while True:
         after = items[-1].seq if items else 0
         page = await rest.data("GET", f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
-        found = [Item(one["seq"], one["id"], str(one.get("clientMessageId"))) for one in page]
+        found = [LedgerItem(one["seq"], one["id"], str(one.get("clientMessageId"))) for one in page]
         if not found:
             return items
         items += sorted(found)
 
 
-async def inbox(rest: Caller) -> list[Item]:
+async def inbox(rest: RestClient) -> list[LedgerItem]:
     """All notifications of a user, oldest first."""
-    items: list[Item] = []
+    items: list[LedgerItem] = []
     for page in range(1, 1000):
         found = await rest.data("GET", f"/v1/notifications?page={page}&limit=100")
-        items += [Item(one["seq"], one["id"], key_of_notification(one["data"])) for one in found]
+        items += [LedgerItem(one["seq"], one["id"], key_of_notification(one["data"])) for one in found]
         if len(found) < 100:
             break
     return sorted(items)

@@ -16,9 +16,9 @@ from pathlib import Path
 from tests.bench.processes import memory_bytes
 from tests.chaos.plan import Choice, Kind, make_plan
 from tests.chaos.report import report
-from tests.chaos.run import Outcome, run
+from tests.chaos.run import ChaosOutcome, run
 from tests.chaos.system import MEBIBYTE, Patient, patient
-from tests.chaos.traffic import Rates, quiet_connections
+from tests.chaos.traffic import TrafficRates, quiet_connections
 from tests.chaos.trend import Trend, trend
 from tests.support.infrastructure import Infrastructure
 from tests.support.scrape import samples
@@ -96,14 +96,14 @@ def print_trends(trends: Mapping[tuple[str, str], Trend]) -> int:
     return grown
 
 
-async def soak(system: Patient, minutes: float, load: float, seed: int) -> tuple[Outcome, Watch]:
+async def soak(system: Patient, minutes: float, load: float, seed: int) -> tuple[ChaosOutcome, Watch]:
     """Run for so long."""
     count = round(minutes * 60 / (sum(PAUSES_S) / 2))
     watch = Watch(system)
     watching = asyncio.create_task(watch.run())
     try:
         plan = make_plan(seed, count, CHURN, PAUSES_S)
-        return await run(system, plan, seed, rates=Rates(load), say=lambda _: None), watch
+        return await run(system, plan, seed, rates=TrafficRates(load), say=lambda _: None), watch
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -15,10 +15,10 @@ import aiormq
 
 from shared.bus.amqp import Connection
 from shared.times import now_ms, to_iso
-from tests.chaos.client import COMMUNITY, Client, Clock
+from tests.chaos.client import COMMUNITY, ChaosClient, Clock
 from tests.chaos.ledger import Ledger
 from tests.support.events import EXCHANGE, cloud_event
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 
 CONFIRM_TIMEOUT_S = 5.0
 REST_TIMEOUT_S = 8.0
@@ -42,7 +42,7 @@ def quiet_connections() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class Publisher:
+class EventPublisher:
     """An internal service: publishes events one after another, each again with its id until it is confirmed."""
 
     def __init__(self, amqp_url: str) -> None:
@@ -90,7 +90,7 @@ class Publisher:
         await self._exchange.publish(message, routing_key, timeout=CONFIRM_TIMEOUT_S)
 
 
-class Rates:
+class TrafficRates:
     """How much of what, a second."""
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -106,12 +106,18 @@ class Traffic:
     """All actors over one set of clients. Runs until `stop` is set; then what is under way is finished."""
 
     def __init__(
-        self, url: str, clients: Sequence[Client], publisher: Publisher, ledger: Ledger, clock: Clock, seed: int
+        self,
+        url: str,
+        clients: Sequence[ChaosClient],
+        publisher: EventPublisher,
+        ledger: Ledger,
+        clock: Clock,
+        seed: int,
     ) -> None:
         self.clients = list(clients)
         self.publisher = publisher
         self.counts: dict[str, int] = {"messages": 0, "direct messages": 0, "notifications": 0, "alerts": 0, "ticks": 0}
-        self.visitors: list[Client] = []  # those that come and go
+        self.visitors: list[ChaosClient] = []  # those that come and go
         self._url = url
         self._ledger = ledger
         self._clock = clock
@@ -122,7 +128,9 @@ class Traffic:
         """Begin nothing more."""
         self._stop.set()
 
-    async def run(self, rates: Rates, rooms: Sequence[str], pairs: Sequence[tuple[str, str]], heavy: str) -> None:
+    async def run(
+        self, rates: TrafficRates, rooms: Sequence[str], pairs: Sequence[tuple[str, str]], heavy: str
+    ) -> None:
         """Return once stopped and everything begun is finished. Unacked messages stay with their clients."""
         self._rooms, self._pairs, self._heavy = list(rooms), list(pairs), heavy
         async with asyncio.TaskGroup() as tasks:
@@ -197,13 +205,13 @@ class Traffic:
         symbol, client = f"ALERT{number}", self._random.choice(self.clients)
         inbox = f"inbox:{client.user_id}"
         self._ledger.note_sent(symbol, client.name, [inbox], self._clock())
-        stands = await self._create_alert(Caller(self._url, client.user_id), symbol)
+        stands = await self._create_alert(RestClient(self._url, client.user_id), symbol)
         for price in (1.0, 3.0, 1.5, 4.0):
             await self._move(symbol, price, f"{symbol}_{price}")
         if stands:
             self._ledger.note_acked(symbol, inbox, self._clock())
 
-    async def _create_alert(self, rest: Caller, symbol: str) -> bool:
+    async def _create_alert(self, rest: RestClient, symbol: str) -> bool:
         alert = {"symbol": symbol, "direction": "above", "price": 2.0}
         if (await _call(rest, "POST", "/v1/alerts", json=alert))[0] == 201:
             return True
@@ -217,11 +225,11 @@ class Traffic:
     async def _fidget(self) -> None:
         """Join, leave, mark as read: what may fail while something is away, and must leave all counts right."""
         client, room = self._random.choice(self.clients), self._random.choice(self._rooms)
-        someone = Caller(self._url, f"fidget-{self._random.randint(1, 10)}")
+        someone = RestClient(self._url, f"fidget-{self._random.randint(1, 10)}")
         match self._random.randrange(3):
             case 0:
                 seq = {"seq": client.position(f"room:{room}")}
-                await _call(Caller(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
+                await _call(RestClient(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
             case 1:
                 await _call(someone, "POST", f"/v1/chatrooms/{room}/join")
             case _:
@@ -236,7 +244,7 @@ class Traffic:
                 visitor.resume()
 
 
-async def _call(rest: Caller, method: str, path: str, **options: Any) -> tuple[int, Any]:
+async def _call(rest: RestClient, method: str, path: str, **options: Any) -> tuple[int, Any]:
     """The status and the body; status 0 when there was no answer."""
     try:
         async with asyncio.timeout(REST_TIMEOUT_S):

@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from shared.ids import Prefix, new_id
-from tests.support.client_kinds import Client, Connect, data_of, node_host, python_client, seen, web_client, within
-from tests.support.cutting_proxy import Cut, CuttingProxy, cutting_proxy
+from tests.support.client_kinds import (
+    ClientUnderTest,
+    Connect,
+    data_of,
+    node_host,
+    python_client,
+    seen,
+    web_client,
+    within,
+)
+from tests.support.cutting_proxy import CuttingProxy, LinkCut, cutting_proxy
 from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
@@ -28,10 +37,10 @@ AGAIN_CLIENT_UNITS = 3  # head, auth, chat:send
 AGAIN_SERVER_UNITS = 10  # head, auth:ok, subscribed twice, four messages replayed, ack, message
 
 
-def cuts(client_units: int, server_units: int) -> list[Cut]:
+def cuts(client_units: int, server_units: int) -> list[LinkCut]:
     """A cut before, and one in the midst of, each unit of both sides."""
     sides: Sequence[tuple[Any, int]] = (("client", client_units), ("server", server_units))
-    return [Cut(side, n, midst) for side, units in sides for n in range(units) for midst in (False, True)]
+    return [LinkCut(side, n, midst) for side, units in sides for n in range(units) for midst in (False, True)]
 
 
 @pytest.fixture(params=["python", "web"])
@@ -46,7 +55,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 class Conversation:
     """A client behind a proxy of its own, in a room of its own, where somebody else writes too."""
 
-    def __init__(self, client: Client, proxy: CuttingProxy, room: str, other: Person) -> None:
+    def __init__(self, client: ClientUnderTest, proxy: CuttingProxy, room: str, other: Person) -> None:
         self.client = client
         self.proxy = proxy
         self.room = room
@@ -81,7 +90,7 @@ class Conversation:
         assert data_of(client, "missed") == []
 
 
-async def in_the_first_connection(talk: Conversation, place: Cut) -> None:
+async def in_the_first_connection(talk: Conversation, place: LinkCut) -> None:
     """Subscribe, send and receive, the link being cut somewhere in it."""
     subscribing = asyncio.ensure_future(talk.subscribe())
     sending = asyncio.ensure_future(talk.sends(3))
@@ -90,7 +99,7 @@ async def in_the_first_connection(talk: Conversation, place: Cut) -> None:
     await talk.check(await sending, 5)
 
 
-async def in_the_second_connection(talk: Conversation, place: Cut) -> None:
+async def in_the_second_connection(talk: Conversation, place: LinkCut) -> None:
     """The link is cut; others write meanwhile, and so does the client; the next link is cut somewhere in the resume."""
     await talk.subscribe()
     await seen(talk.client, "notification:new")
@@ -124,7 +133,7 @@ async def test_a_link_cut_anywhere_loses_nothing_and_repeats_nothing(
     slots = asyncio.Semaphore(AT_ONCE)
     failures: dict[str, str] = {}
 
-    async def cut_at(place: Cut, alice: Person, bob: Person) -> None:
+    async def cut_at(place: LinkCut, alice: Person, bob: Person) -> None:
         async with slots, cutting_proxy(entries["GATEWAY_URL"]) as proxy:
             room = await bob.create_room()
             proxy.plan = [place] if case == "first" else []  # the client connects at once

@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 import aiohttp
 
 from tests.e2e.test_whole_system import GATEWAYS, all_ready, eventually, no_sockets_left, sockets_of
-from tests.support.client_kinds import Client, Connect, WebClient, data_of, node_host, python_client, seen, web_client
+from tests.support.client_kinds import (
+    ClientUnderTest,
+    Connect,
+    WebClient,
+    data_of,
+    node_host,
+    python_client,
+    seen,
+    web_client,
+)
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
 from tests.support.tokens import mint
@@ -20,7 +29,7 @@ MESSAGES = 40
 KILLED_AFTER = 10
 PAUSE_S = 0.05
 
-Kind = TypeVar("Kind", Client, WebClient)
+Kind = TypeVar("Kind", ClientUnderTest, WebClient)
 
 
 async def one_on_each(system: LocalSystem, make: Callable[[], Awaitable[Kind]]) -> list[Kind]:
@@ -59,10 +68,10 @@ async def test_our_clients_miss_nothing_when_a_gateway_is_killed_and_the_publish
     await no_sockets_left(system)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(node_host(GATEWAY_WS_URL=entries["GATEWAY_WS_URL"]))
-        ours: list[Client] = []
+        ours: list[ClientUnderTest] = []
         for connect in (python_client, web_client(host)):
 
-            async def make(connect: Connect = connect) -> Client:
+            async def make(connect: Connect = connect) -> ClientUnderTest:
                 return await stack.enter_async_context(connect(entries["GATEWAY_URL"], mint(meet("ours").id)))
 
             ours += await one_on_each(system, make)

@@ -12,7 +12,7 @@ import pytest
 
 from shared.ids import Prefix, new_id
 from tests.support.events import cloud_event, publish
-from tests.support.live_client import Closed, LiveClient
+from tests.support.live_client import LiveClient, SocketClosed
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
 from tests.support.tokens import mint
@@ -239,5 +239,5 @@ async def eventually(attempt: Callable[[], Awaitable[Any]], pause_s: float = ATT
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 await attempt()
                 return
-        except (AssertionError, TimeoutError, Closed, aiohttp.ClientError, json.JSONDecodeError):
+        except (AssertionError, TimeoutError, SocketClosed, aiohttp.ClientError, json.JSONDecodeError):
             await asyncio.sleep(pause_s)

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response, check_status
+from tests.fuzz.verdicts import GatewayMisbehaved, check_close, check_frame, check_response, check_status
 
 ANSWER_TIMEOUT_S = 20.0
 FRAMES_MAX = 60
@@ -37,7 +37,7 @@ class SocketFuzzer:
         except* aiohttp.WSServerHandshakeError as group:
             for error in group.exceptions:
                 if isinstance(error, aiohttp.WSServerHandshakeError) and error.status not in (429, 503):
-                    raise Wrong(f"a good upgrade was refused with {error.status}") from None
+                    raise GatewayMisbehaved(f"a good upgrade was refused with {error.status}") from None
             await asyncio.sleep(REFUSED_PAUSE_S)
         except* (ConnectionError, aiohttp.ClientConnectionError):
             pass
@@ -52,7 +52,7 @@ class SocketFuzzer:
             answered = tasks.create_task(self._answered.wait())
             await asyncio.wait([reading, answered], timeout=ANSWER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             if not self._answered.is_set() and not reading.done():
-                raise Wrong("a socket is not answered any more")
+                raise GatewayMisbehaved("a socket is not answered any more")
             self._answered.set()
             await ws.close()
 
@@ -75,7 +75,7 @@ class SocketFuzzer:
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         async for message in ws:
             if message.type is not aiohttp.WSMsgType.TEXT:
-                raise Wrong(f"a frame of type {message.type}")
+                raise GatewayMisbehaved(f"a frame of type {message.type}")
             if check_frame(message.data).get("id") == "the last one":
                 self._answered.set()
         check_close(ws.close_code if ws.close_code != 1006 else None)
@@ -140,7 +140,7 @@ class Control:
                 for ws in (speaker, listener):
                     message = await self._next_message(ws)
                     if message != str(self.said):
-                        raise Wrong(f"the control client heard {message!r} instead of {self.said}")
+                        raise GatewayMisbehaved(f"the control client heard {message!r} instead of {self.said}")
                 self.heard += 1
                 self.slowest_s = max(self.slowest_s, clock_s() - began_s)
                 if not self.said % PING_EVERY:  # who only listens is silent, and would be closed after 60 s
@@ -171,11 +171,11 @@ class Control:
             while True:
                 message = await ws.receive()
                 if message.type is not aiohttp.WSMsgType.TEXT:
-                    raise Wrong(f"the control client was closed with {ws.close_code}: {message.data!r}")
+                    raise GatewayMisbehaved(f"the control client was closed with {ws.close_code}: {message.data!r}")
                 frame = check_frame(message.data)
                 if frame["type"] == "error":
                     if not frame["data"]["retryable"]:
-                        raise Wrong(f"the control client was refused: {frame}")
+                        raise GatewayMisbehaved(f"the control client was refused: {frame}")
                     await self._say(ws)  # as a client should: a busy machine is no fault
                 if frame["type"] == type_:
                     return frame
@@ -188,5 +188,5 @@ async def again_and_again(once: Callable[[], Awaitable[None]], stop: asyncio.Eve
             async with asyncio.timeout(3 * ANSWER_TIMEOUT_S):
                 await once()
         except TimeoutError:
-            raise Wrong(f"{once.__qualname__} hangs") from None
+            raise GatewayMisbehaved(f"{once.__qualname__} hangs") from None
         await asyncio.sleep(0)

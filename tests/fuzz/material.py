@@ -17,7 +17,7 @@ TEXTS = ["hello", "EUR/USD breaking \u2028 resistance", "\U0001f600" * 10, "t\tn
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"]
 
 
-class Place(NamedTuple):
+class FuzzMaterial(NamedTuple):
     """What exists in the system: users, and rooms of every type."""
 
     users: list[str]
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 class Material:
     """Makes frames and calls, each time others."""
 
-    def __init__(self, random: Random, place: Place) -> None:
+    def __init__(self, random: Random, place: FuzzMaterial) -> None:
         self.random = random
         self.place = place
         self._number = 0

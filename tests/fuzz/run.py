@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 
 from tests.fuzz.actors import CallFuzzer, Control, SocketFuzzer, again_and_again
-from tests.fuzz.material import Material, Place
+from tests.fuzz.material import FuzzMaterial, Material
 from tests.fuzz.wire import WireFuzzer
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET, mint
 from tests.support.waiting import until_async
@@ -33,7 +33,7 @@ _BAD_LINE = re.compile(r'"level": ?"(error|critical|exception)"|Traceback|\[(err
 
 
 @dataclass
-class Report:
+class FuzzReport:
     """What was done, and what it did to the gateway."""
 
     seed: int
@@ -53,7 +53,7 @@ class Report:
         )
 
 
-class Gateway:
+class GatewayProbe:
     """The process under test, as the kernel sees it."""
 
     def __init__(self, system: LocalSystem) -> None:
@@ -90,10 +90,10 @@ class Gateway:
         return [line[:2_000] for line in log.splitlines() if _BAD_LINE.search(line)]
 
 
-async def fuzz(system: LocalSystem, seconds: float, seed: int) -> Report:
+async def fuzz(system: LocalSystem, seconds: float, seed: int) -> FuzzReport:
     """Fuzz a running system for a time."""
-    gateway = Gateway(system)
-    report = Report(seed)
+    gateway = GatewayProbe(system)
+    report = FuzzReport(seed)
     place, room = await furnish(gateway.url)
     before = gateway.sockets()
     stop = asyncio.Event()
@@ -134,7 +134,7 @@ def told(error: BaseException) -> list[str]:
 
 
 def make_fuzzers(
-    url: str, http: aiohttp.ClientSession, place: Place, seed: int
+    url: str, http: aiohttp.ClientSession, place: FuzzMaterial, seed: int
 ) -> list[SocketFuzzer | WireFuzzer | CallFuzzer]:
     """Each with a seed of its own, made from the one."""
     seeds = random.Random(seed)
@@ -152,12 +152,12 @@ def make_fuzzers(
     ]
 
 
-async def furnish(url: str) -> tuple[Place, str]:
+async def furnish(url: str) -> tuple[FuzzMaterial, str]:
     """Rooms of every type with some of the users in them; and the room of the control clients."""
     rooms: list[str] = []
     for number, user in enumerate(USERS):
         others = [other for other in USERS[number:] if other != user][:2]
         for kind in ("public", "private", "group"):
-            rooms.append(await Caller(url, user).create_room(f"{kind} {number}", kind, memberIds=others))
-    room = await Caller(url, "control-1").create_room("control", "private", memberIds=["control-2"])
-    return Place(USERS, rooms), room
+            rooms.append(await RestClient(url, user).create_room(f"{kind} {number}", kind, memberIds=others))
+    room = await RestClient(url, "control-1").create_room("control", "private", memberIds=["control-2"])
+    return FuzzMaterial(USERS, rooms), room

@@ -9,7 +9,7 @@ from random import Random
 from urllib.parse import urlsplit
 
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response
+from tests.fuzz.verdicts import GatewayMisbehaved, check_close, check_frame, check_response
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 ANSWER_TIMEOUT_S = 20.0
@@ -79,7 +79,7 @@ class WireFuzzer:
             head = await reader.readuntil(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
         if status not in (101, 429, 503):
-            raise Wrong(f"a good upgrade was refused with {status}")
+            raise GatewayMisbehaved(f"a good upgrade was refused with {status}")
         return status == 101
 
     async def _bad_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -187,7 +187,7 @@ class WireFuzzer:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             while head := await reader.read(1):
                 if head[0] not in (0x81, 0x88, 0x8A):
-                    raise Wrong(f"a server frame begins with {head[0]:#x}")
+                    raise GatewayMisbehaved(f"a server frame begins with {head[0]:#x}")
                 payload = await self._payload(reader)
                 if head[0] == 0x81:
                     check_frame(payload.decode())
@@ -197,7 +197,7 @@ class WireFuzzer:
     async def _payload(self, reader: asyncio.StreamReader) -> bytes:
         size = (await reader.readexactly(1))[0]
         if size & 0x80:
-            raise Wrong("a server frame is masked")
+            raise GatewayMisbehaved("a server frame is masked")
         if size == 126:
             size = struct.unpack("!H", await reader.readexactly(2))[0]
         elif size == 127:

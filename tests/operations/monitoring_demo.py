@@ -57,7 +57,7 @@ def check_rules(prometheus: Prometheus) -> int:
     return len(unwell) + len(missing) + (firing != ["Watchdog"])
 
 
-def show(prometheus: Prometheus, asked: list[queries.Query]) -> None:
+def show(prometheus: Prometheus, asked: list[queries.RecordedQuery]) -> None:
     """Print what each query finds."""
     empty = 0
     for query in asked:

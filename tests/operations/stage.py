@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 
 from tests.operations.trader import Trader
-from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, Balancer, GatewayProcess
-from tests.support.live_client import Caller
+from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, BalancedGateway, Balancer
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
@@ -33,7 +33,7 @@ class Stage:
     """The clients, the gateways, and what happened to them."""
 
     balancer: Balancer
-    gateways: list[GatewayProcess]
+    gateways: list[BalancedGateway]
     rooms: list[str]
     tasks: asyncio.TaskGroup
     http: aiohttp.ClientSession
@@ -41,11 +41,11 @@ class Stage:
     reading: list["asyncio.Task[None]"] = field(default_factory=list)
 
     @property
-    def operator(self) -> Caller:
+    def operator(self) -> RestClient:
         """Somebody who reads everything, through the balancer."""
-        return Caller(self.balancer.url, "operator")
+        return RestClient(self.balancer.url, "operator")
 
-    async def add(self, gateway: GatewayProcess) -> None:
+    async def add(self, gateway: BalancedGateway) -> None:
         """Start a gateway and let the balancer find it."""
         gateway.start()
         await asyncio.to_thread(gateway.wait_until, gateway.is_ready, START_TIMEOUT_S)
@@ -53,7 +53,7 @@ class Stage:
         self.balancer.announce(*running)
         await until(lambda: self.balancer.gateways_up() == len(running), START_TIMEOUT_S)
 
-    async def scale_away(self, gateway: GatewayProcess) -> float:
+    async def scale_away(self, gateway: BalancedGateway) -> float:
         """Stop a gateway as a scheduler does; returns how long it took to leave."""
         started_s = time.monotonic()
         gateway.signal(signal.SIGTERM)
@@ -102,7 +102,7 @@ async def staged(directory: Path, system: LocalSystem, gateways: int, rooms: int
     environment = {"AMQP_URL": system.entries()["AMQP_URL"], **LIMITS}
     async with AsyncExitStack() as stack:
         balancer = stack.enter_context(Balancer(directory))
-        processes = [GatewayProcess(directory, balancer, number + 1, environment) for number in range(gateways)]
+        processes = [BalancedGateway(directory, balancer, number + 1, environment) for number in range(gateways)]
         for process in processes:
             stack.callback(process.stop, STOP_TIMEOUT_S)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))

@@ -60,7 +60,7 @@ class Balancer:
         command = CommandLine((HAPROXY or "haproxy", "-db", "-f", str(CONFIGURATION)), environment, PROJECT)
         self.process = ServerProcess(command, directory / "haproxy.out")
 
-    def announce(self, *gateways: "GatewayProcess") -> None:
+    def announce(self, *gateways: "BalancedGateway") -> None:
         """Let the name mean these gateways, and only these."""
         self._names.addresses = [gateway.host for gateway in gateways]
 
@@ -91,7 +91,7 @@ class Balancer:
         self._names.__exit__(kind, error, trace)
 
 
-class GatewayProcess(ServerProcess):
+class BalancedGateway(ServerProcess):
     """`python -m gateway` on an address of its own and on the ports that the balancer expects."""
 
     def __init__(self, directory: Path, balancer: Balancer, number: int, environment: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ TIMEOUT_S = 60.0
 Seen = list[tuple[str, Any]]
 
 
-class Client(Protocol):
+class ClientUnderTest(Protocol):
     """What the suite needs. `seen` is every event so far, with its data."""
 
     seen: Seen
@@ -34,15 +34,15 @@ class Client(Protocol):
     async def send_direct(self, user_id: str, message: str) -> Any: ...
 
 
-Connect = Callable[[str, str], AbstractAsyncContextManager[Client]]  # url, token
+Connect = Callable[[str, str], AbstractAsyncContextManager[ClientUnderTest]]  # url, token
 
 
-def data_of(client: Client, type_: str) -> list[Any]:
+def data_of(client: ClientUnderTest, type_: str) -> list[Any]:
     """The data of all events of a type."""
     return [data for name, data in client.seen if name == type_]
 
 
-async def seen(client: Client, type_: str, count: int = 1) -> list[Any]:
+async def seen(client: ClientUnderTest, type_: str, count: int = 1) -> list[Any]:
     """The data of all events of a type, once there are so many."""
     await until(lambda: len(data_of(client, type_)) >= count, TIMEOUT_S)
     return data_of(client, type_)
@@ -84,7 +84,7 @@ def _snake(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def python_client(url: str, token: str) -> AsyncIterator[Client]:
+async def python_client(url: str, token: str) -> AsyncIterator[ClientUnderTest]:
     """A client of gateway.client."""
     options = ClientOptions(backoff_first_s=FIRST_BACKOFF_S, backoff_max_s=BACKOFF_MAX_S)
     client = RealtimeClient(url, token, options=options)
@@ -192,7 +192,7 @@ def web_client(host: NodeHost) -> Connect:
     """Makes clients of gateway/web in that process."""
 
     @asynccontextmanager
-    async def connect(url: str, token: str) -> AsyncIterator[Client]:
+    async def connect(url: str, token: str) -> AsyncIterator[ClientUnderTest]:
         options = {"backoffFirstMs": FIRST_BACKOFF_S * 1000, "backoffMaxMs": BACKOFF_MAX_S * 1000}
         client = await host.make("new", url, token, options)
         try:
@@ -203,7 +203,7 @@ def web_client(host: NodeHost) -> Connect:
     return connect
 
 
-async def within(timeout_s: float, client: Client, awaited: Awaitable[Any]) -> Any:
+async def within(timeout_s: float, client: ClientUnderTest, awaited: Awaitable[Any]) -> Any:
     """Await with a deadline; the failure shows what the client has seen."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -15,7 +15,7 @@ _READ_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class LinkCut:
     """Cut the link when so many units of a side have passed and, if `midst`, half of the next."""
 
     side: Side
@@ -67,7 +67,7 @@ class CuttingProxy:
         self._upstream = (parts.hostname, parts.port)
         self._links: set[asyncio.WriteTransport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.plan: list[Cut] = []
+        self.plan: list[LinkCut] = []
         self.refuses = False
         self.swallows = False
         self.cuts = 0
@@ -94,7 +94,7 @@ class CuttingProxy:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Cut | None) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: LinkCut | None) -> None:
         there, back = await asyncio.open_connection(*self._upstream)
         links = {writer.transport, back.transport}
         self._links |= links
@@ -115,7 +115,7 @@ class CuttingProxy:
                 transport.abort()
 
     async def _pass(
-        self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: Cut | None
+        self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: LinkCut | None
     ) -> None:
         """Pass data on until the side ends, or the cut."""
         if cut is not None and cut.side != side:

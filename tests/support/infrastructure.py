@@ -29,7 +29,7 @@ QUEUE_NAMES_TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 30.0
 
 
-class _Server(ABC):
+class _ManagedServer(ABC):
     """A server that keeps its data and its ports over `stop`, `kill` and `restart`. As a context: started, stopped."""
 
     process: ServerProcess
@@ -83,7 +83,7 @@ class _Server(ABC):
         self.stop()
 
 
-class Broker(_Server):
+class Broker(_ManagedServer):
     """A private RabbitMQ node; it takes some 6 s to start."""
 
     def __init__(self, directory: Path) -> None:
@@ -146,7 +146,7 @@ class Broker(_Server):
         self._epmd.stop(STOP_TIMEOUT_S)
 
 
-class Database(_Server):
+class Database(_ManagedServer):
     """A private database server; it takes less than 1 s to start."""
 
     def __init__(self, directory: Path) -> None:

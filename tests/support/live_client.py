@@ -14,7 +14,7 @@ TIMEOUT_S = 10.0
 Frame = dict[str, Any]
 
 
-class Closed(Exception):
+class SocketClosed(Exception):
     """The server has closed the socket; `code` is its close code."""
 
     def __init__(self, code: int | None) -> None:
@@ -93,7 +93,7 @@ class LiveClient:
                         if fits(frame):
                             return self.frames.pop(index)
                     if self.is_closed:
-                        raise Closed(self.code)
+                        raise SocketClosed(self.code)
                     await self._arrived.wait()
         except TimeoutError:
             raise TimeoutError(f"not among {self.frames}") from None
@@ -137,7 +137,7 @@ class LiveClient:
         await self.close()
 
 
-class Caller:
+class RestClient:
     """REST as one user. Returns the status and the decoded body."""
 
     def __init__(self, url: str, user_id: str, *, secret: str = SECRET, **claims: Any) -> None:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 from tests.support.tokens import SECRET
 
 _numbers = itertools.count(1)
 
 
-class Person(Caller):
+class Person(RestClient):
     """One user: REST by `call` and `data`, sockets by `live`."""
 
     def __init__(self, url: str, user_id: str, secret: str, claims: dict[str, Any]) -> None:

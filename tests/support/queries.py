@@ -24,7 +24,7 @@ RULES = PROJECT / "deploy" / "prometheus" / "rules.yml"
 DASHBOARD = PROJECT / "deploy" / "grafana" / "dashboards" / "realtime.json"
 
 
-class Query(NamedTuple):
+class RecordedQuery(NamedTuple):
     """A query and where it stands."""
 
     place: str
@@ -52,9 +52,9 @@ def records() -> set[str]:
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
-def rule_queries() -> list[Query]:
+def rule_queries() -> list[RecordedQuery]:
     """The queries of the rules."""
-    return [Query(f"rule {rule.get('alert') or rule['record']}", rule["expr"]) for rule in rules()]
+    return [RecordedQuery(f"rule {rule.get('alert') or rule['record']}", rule["expr"]) for rule in rules()]
 
 
 def dashboard() -> Any:
@@ -62,21 +62,21 @@ def dashboard() -> Any:
     return json.loads(DASHBOARD.read_text())
 
 
-def dashboard_queries() -> list[Query]:
+def dashboard_queries() -> list[RecordedQuery]:
     """The queries of the dashboard, Grafana's own variable filled in."""
     panels, annotations = dashboard()["panels"], dashboard()["annotations"]["list"]
     asked = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", ())]
     asked += [(annotation["name"], annotation["expr"]) for annotation in annotations]
-    return [Query(f"panel {title}", expr.replace("$__rate_interval", "1m")) for title, expr in asked]
+    return [RecordedQuery(f"panel {title}", expr.replace("$__rate_interval", "1m")) for title, expr in asked]
 
 
-def adapter_queries() -> list[Query]:
+def adapter_queries() -> list[RecordedQuery]:
     """The queries by which prometheus-adapter makes the autoscalers' metrics, its own variables filled in."""
     found = []
     for rule in manifests.adapter_rules():
         series = rule["seriesQuery"].split("{")[0]
         text = rule["metricsQuery"].replace("<<.Series>>", series).replace("<<.LabelMatchers>>", 'namespace="x"')
-        found.append(Query(f"adapter {rule['name']['as']}", text.replace("<<.GroupBy>>", "namespace")))
+        found.append(RecordedQuery(f"adapter {rule['name']['as']}", text.replace("<<.GroupBy>>", "namespace")))
     return found
 
 

@@ -5,14 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.client import Client
+from tests.bench.client import BenchSocket
 from tests.bench.crowd import Crowd
 from tests.bench.dialects import Realtime, chat_send
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import marked_text, now_us, read_mark
-from tests.bench.tally import Order, Tally, Window
-from tests.bench.wire import Frame
-from tests.bench.worker import Link, sleep_until
+from tests.bench.tally import MeasureWindow, Order, Tally
+from tests.bench.wire import BenchFrame
+from tests.bench.worker import JobPipe, sleep_until
 
 SETTLE_TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -48,9 +48,9 @@ class _Ear:
     def __init__(self, user: User, tally: Tally) -> None:
         self.orders = {room.encode(): Order() for room in user.listens_to}
         self.tally = tally
-        self.window = Window(0, 0, 0)
+        self.window = MeasureWindow(0, 0, 0)
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Count a frame."""
         payload, tally = frame.payload, self.tally
         if payload.startswith(_MESSAGE):
@@ -85,7 +85,7 @@ class _Ear:
 
 
 @dataclass
-class Chat:
+class ChatLoad:
     """Users of one process; those that send do so in turn, `rate` messages a second together."""
 
     name: str
@@ -98,7 +98,7 @@ class Chat:
     concurrency: int = 50
     tally: Tally = field(default_factory=Tally)
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Join, send, receive, check."""
         crowd = Crowd(self.host, self.port, self.first_address, self.concurrency)
         opening = asyncio.create_task(crowd.open(user.dialect() for user in self.users))
@@ -129,7 +129,7 @@ class Chat:
         crowd.leave()
         return self.tally
 
-    async def _load(self, link: Link, window: Window, senders: Sequence[tuple[Client, str]]) -> None:
+    async def _load(self, link: JobPipe, window: MeasureWindow, senders: Sequence[tuple[BenchSocket, str]]) -> None:
         if not senders:
             await sleep_until(window.until_us, now_us())
             return
@@ -141,7 +141,7 @@ class Chat:
                 self.tally.sent += 1
             link.counts |= {"sent": self.tally.sent, "acked": self.tally.acked, "deliveries": self.tally.received}
 
-    async def _settle(self, ears: dict[Client, _Ear], last_seq: dict[str, int]) -> None:
+    async def _settle(self, ears: dict[BenchSocket, _Ear], last_seq: dict[str, int]) -> None:
         """Wait for the last acks and messages, or for 20 s."""
         deadline_us = now_us() + round(SETTLE_TIMEOUT_S * 1e6)
         while now_us() < deadline_us:
@@ -161,6 +161,6 @@ class Chat:
             self.tally.disordered += order.disordered
 
 
-def _user_id(client: Client) -> str:
+def _user_id(client: BenchSocket) -> str:
     assert isinstance(client.dialect, Realtime)
     return client.dialect.user_id

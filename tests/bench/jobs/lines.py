@@ -8,7 +8,7 @@ from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import message_frame, now_us
 from tests.bench.tally import Tally
-from tests.bench.worker import Link
+from tests.bench.worker import JobPipe
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Lines:
     rate: float
     size: int
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Publish until the window ends."""
         tally = Tally()
         seq = 0

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.client import Client, Dialect
+from tests.bench.client import BenchSocket, Dialect
 from tests.bench.counting import CountedPlace, CountedRoom
 from tests.bench.crowd import Crowd
 from tests.bench.marks import now_us
-from tests.bench.roomlog import Place, RoomLog
-from tests.bench.tally import Tally, Window
-from tests.bench.worker import Finish, Link, sleep_until
+from tests.bench.roomlog import LogPosition, RoomLog
+from tests.bench.tally import MeasureWindow, Tally
+from tests.bench.worker import Finish, JobPipe, sleep_until
 
 SETTLE_TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -33,7 +33,7 @@ class Listen:
     log: RoomLog = field(default_factory=RoomLog)
     counted: CountedRoom = field(default_factory=CountedRoom)
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Join, receive, check."""
         crowd = Crowd(self.host, self.port, self.first_address, self.concurrency)
         opening = asyncio.create_task(crowd.open(self.dialects))
@@ -59,7 +59,7 @@ class Listen:
         crowd.leave()
         return tally
 
-    async def _look_at(self, stuck: Sequence[Client], tally: Tally) -> None:
+    async def _look_at(self, stuck: Sequence[BenchSocket], tally: Tally) -> None:
         """Read again where nothing was read: has the server given up on them?"""
         for client in stuck:
             if client.transport is not None:
@@ -67,7 +67,7 @@ class Listen:
         await asyncio.sleep(STUCK_S if stuck else 0)
         tally.extra["stuck_closed"] = sum(not client.is_open for client in stuck)
 
-    def _begin(self, stuck: Sequence[Client], listening: Sequence[Client]) -> None:
+    def _begin(self, stuck: Sequence[BenchSocket], listening: Sequence[BenchSocket]) -> None:
         for client in stuck:
             if client.transport is not None:
                 client.transport.pause_reading()
@@ -75,15 +75,15 @@ class Listen:
             if self.counts:
                 client.counted = CountedPlace(self.counted)
             else:
-                client.place = Place(self.log)
+                client.place = LogPosition(self.log)
 
-    async def _watch(self, link: Link, sockets: int) -> None:
+    async def _watch(self, link: JobPipe, sockets: int) -> None:
         while True:
             seqs = self.counted.sent_us if self.counts else self.log.ends
             link.counts["deliveries"] = len(seqs) * sockets
             await asyncio.sleep(0.5)
 
-    async def _settle(self, clients: Sequence[Client], finish: Finish) -> None:
+    async def _settle(self, clients: Sequence[BenchSocket], finish: Finish) -> None:
         """Wait until everyone has everything, or for 20 s."""
         last = finish.last_seq.get(self.room, 0)
         deadline_us = now_us() + round(SETTLE_TIMEOUT_S * 1e6)
@@ -92,12 +92,12 @@ class Listen:
                 return
             await asyncio.sleep(POLL_S)
 
-    def _seq(self, client: Client) -> int:
+    def _seq(self, client: BenchSocket) -> int:
         if client.counted is not None:
             return client.counted.order.last
         return client.place.index if client.place is not None else 0
 
-    def _tally(self, clients: Sequence[Client], window: Window, finish: Finish) -> Tally:
+    def _tally(self, clients: Sequence[BenchSocket], window: MeasureWindow, finish: Finish) -> Tally:
         tally = Tally()
         last = finish.last_seq.get(self.room, 0)
         (self.counted if self.counts else self.log).tally(window, tally)

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from tests.bench.marks import now_us
-from tests.bench.tally import Window
+from tests.bench.tally import MeasureWindow
 from tests.bench.worker import sleep_until
 
 TURN_S = 0.001
 
 
-async def paced(window: Window, rate: float) -> AsyncIterator[int]:
+async def paced(window: MeasureWindow, rate: float) -> AsyncIterator[int]:
     """Yield how many are due, about every millisecond, from the window's begin to its end."""
     await sleep_until(window.begin_us, now_us())
     done = 0

@@ -5,22 +5,22 @@ from argparse import Namespace
 from tests.bench import system
 from tests.bench.dialects import Realtime
 from tests.bench.fleet import Fleet
-from tests.bench.jobs.chat import Chat, User
+from tests.bench.jobs.chat import ChatLoad, User
 from tests.bench.jobs.lines import Lines
 from tests.bench.jobs.listen import Listen
 from tests.bench.processes import CpuMeter, memory_bytes
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
 from tests.bench.worker import Job
 
 
-def run(options: Namespace) -> Outcome:
+def run(options: Namespace) -> ScenarioOutcome:
     """`--mode lines`: ready-made deliveries; `--mode chat`: sent with chat:send and persisted."""
     with system.running() as bench:
         return on(bench, options)
 
 
-def on(bench: Bench, options: Namespace) -> Outcome:
+def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
     """The same on a system that runs already."""
     (room,) = bench.rooms(1)
     jobs: list[Job] = list(listeners(bench, room, options))
@@ -28,7 +28,9 @@ def on(bench: Bench, options: Namespace) -> Outcome:
         jobs.append(Lines("publisher", bench.amqp_url, room, options.rate, options.size))
     else:
         senders = [User(f"sender-{number}", (room,)) for number in range(options.senders)]
-        jobs.append(Chat("publisher", bench.host, bench.port, senders, options.rate, options.size, first_address=60))
+        jobs.append(
+            ChatLoad("publisher", bench.host, bench.port, senders, options.rate, options.size, first_address=60)
+        )
     gateway = bench.pids["gateway"]
     before_bytes = memory_bytes(gateway)
     with Fleet(jobs, options.timeout) as fleet:
@@ -42,7 +44,7 @@ def on(bench: Bench, options: Namespace) -> Outcome:
         "gateway_bytes_a_socket": (after_bytes - before_bytes) // options.sockets,
         "gateway_rss_mb_after": memory_bytes(gateway) >> 20,
     }
-    return Outcome("fanout", "realtime", settings, tally, window, meter.used_s, figures)
+    return ScenarioOutcome("fanout", "realtime", settings, tally, window, meter.used_s, figures)
 
 
 def listeners(bench: Bench, room: str, options: Namespace) -> list[Listen]:

@@ -4,27 +4,27 @@ from argparse import Namespace
 
 from tests.bench import system
 from tests.bench.fleet import Fleet
-from tests.bench.jobs.chat import Chat, User
+from tests.bench.jobs.chat import ChatLoad, User
 from tests.bench.processes import CpuMeter
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
 
 
-def run(options: Namespace) -> Outcome:
+def run(options: Namespace) -> ScenarioOutcome:
     """Socket → command → stored, synced → delivery → socket."""
     with system.running() as bench:
         return on(bench, options)
 
 
-def on(bench: Bench, options: Namespace) -> Outcome:
+def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
     """The same on a system that runs already."""
     rooms = bench.rooms(options.senders)
     users = [User(f"chatter-{number}", (room,), (room,)) for number, room in enumerate(rooms)]
-    chat = Chat("chatters", bench.host, bench.port, users, options.rate, options.size)
+    chat = ChatLoad("chatters", bench.host, bench.port, users, options.rate, options.size)
     with Fleet([chat], options.timeout) as fleet:
         fleet.wait_ready()
         meter = CpuMeter(bench.pids)
         window = fleet.run(options.seconds, options.warmup, meter)
         tally = fleet.collect(["chatters"])
     settings = {"rooms": len(rooms), "rate": options.rate, "size": options.size}
-    return Outcome("rooms", "realtime", settings, tally, window, meter.used_s)
+    return ScenarioOutcome("rooms", "realtime", settings, tally, window, meter.used_s)
