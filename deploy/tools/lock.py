@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT_NAME = "realtime"
-HEADER = "# Written by `make lock`: what the services were tested with, and what the image is built from.\n"
+HEADER = "# Written by `make lock`: the versions that the services are tested with and the image is built from.\n"
 
 
 def needed(name: str = PROJECT_NAME, extras: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
