@@ -92,7 +92,7 @@ def test_without_a_port_of_its_own_it_takes_another_when_the_usual_one_is_taken(
             url = system.entries()["GATEWAY_URL"]
             assert not url.endswith(":8080")
             said = (tmp_path / "supervisor.out").read_text()
-            assert f"port 8080 is taken: the gateways listen on {url.rpartition(':')[2]}" in said
+            assert f"port 8080 is in use: the gateways listen on {url.rpartition(':')[2]}" in said
 
 
 def test_an_interrupt_stops_it_behind_a_script_too(infrastructure: Infrastructure, tmp_path: Path) -> None:

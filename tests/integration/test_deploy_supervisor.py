@@ -92,7 +92,7 @@ async def test_a_killed_program_is_started_again_with_a_new_process_id(run: Run)
         os.kill(run.pids["chat"][0], signal.SIGKILL)
         await until(lambda: len(run.pids["chat"]) == 2)
         assert is_alive(run.pids["chat"][1])
-    assert any("ended by signal 9" in line and "starting again in 0.2 s" in line for line in run.lines())
+    assert any("ended by signal 9" in line and "restarting in 0.2 s" in line for line in run.lines())
 
 
 async def test_output_is_shown_behind_the_programs_name(run: Run) -> None:
@@ -143,7 +143,7 @@ async def test_a_second_interrupt_kills_at_once(run: Run) -> None:
 
 async def test_a_stop_while_waiting_for_the_next_start_does_not_start(run: Run) -> None:
     async with run.running([program("chat", "raise SystemExit(3)")]):
-        await until(lambda: any("starting again in 0.4 s" in line for line in run.lines()))
+        await until(lambda: any("restarting in 0.4 s" in line for line in run.lines()))
         starts = len(run.pids["chat"])
     assert len(run.pids["chat"]) == starts
 
