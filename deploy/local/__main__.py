@@ -101,7 +101,7 @@ async def supervise(settings: LocalSettings, plan: Plan, run_file: RunFile, cons
         console.say(welcome(settings, plan, loop.time() - began_s))
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Leave SIGHUP ignored under nohup. Handle SIGINT even where a shell without job control ignores it (`make run &`).
+        # Leave SIGHUP ignored under nohup. Handle SIGINT even if a shell without job control ignores it (`make run &`).
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, interrupt)
     console.say(f"starting {', '.join(plan.names)}")

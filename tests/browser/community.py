@@ -1,4 +1,4 @@
-"""People for pictures: who they are, the rooms they made, what they say."""
+"""Users for screenshots, their rooms and their messages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ TYPING_RENEWED_S = 2.5
 
 
 class RoomPlan(NamedTuple):
-    """A room, its creator, and whether the viewer is in it."""
+    """A room, its creator, and whether the viewer is a member."""
 
     name: str
     creator: str
@@ -29,7 +29,7 @@ class RoomPlan(NamedTuple):
 
 
 class BrowserUser(NamedTuple):
-    """A member: REST as them, and a live socket if they are here."""
+    """A member with REST access and, while online, a live socket."""
 
     caller: RestClient
     live: LiveClient | None
@@ -70,7 +70,7 @@ ELSEWHERE = (
 
 
 class Community:
-    """Everybody, and what goes on while the pictures are taken."""
+    """All users and their activity while the screenshots are taken."""
 
     def __init__(self, people: dict[str, BrowserUser], rooms: dict[str, str]) -> None:
         self._people = people
@@ -80,7 +80,7 @@ class Community:
     @classmethod
     @asynccontextmanager
     async def gather(cls, url: str, viewer: str) -> AsyncIterator[Self]:
-        """Bring everybody in, make the rooms, and let them talk; the viewer has read it all and set alerts."""
+        """Connect all users, create the rooms and send messages; the viewer has read everything and set alerts."""
         async with AsyncExitStack() as stack:
             people: dict[str, BrowserUser] = {}
             for name in (viewer, *HERE, *AWAY):
@@ -130,7 +130,7 @@ class Community:
         )
 
     async def add_unread(self) -> None:
-        """A few messages that the viewer has not seen."""
+        """Send a few messages that the viewer has not read."""
         self._round += 1
         await self._say("EUR/USD Trading Room", "Tom Okafor", f"Offer at 1.08{50 + self._round} is being eaten.")
         await self._say("EUR/USD Trading Room", "Priya Nair", "Adding here, stop to break-even.")
@@ -138,7 +138,7 @@ class Community:
 
     @asynccontextmanager
     async def typing(self) -> AsyncIterator[None]:
-        """Somebody types in the first room, for as long as the block lasts."""
+        """Keep a user typing in the first room for the duration of the block."""
         live = self._people["Elena Rossi"].live
         assert live is not None
 

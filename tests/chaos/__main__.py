@@ -1,7 +1,7 @@
-"""Random faults under load, and the verdict over every item: `make chaos ARGS='--faults 200 --seed 1'`.
+"""Random faults under load and a verdict over every item: `make chaos ARGS='--faults 200 --seed 1'`.
 
-`--kinds kill:chat_service,broker-kill` draws from these only; `--pause 4,6` sets the seconds between two faults.
-Exits with 1 if anything was lost, repeated, out of order, or did not recover.
+`--kinds kill:chat_service,broker-kill` restricts the faults; `--pause 4,6` sets the seconds between two faults. Exits
+with 1 if anything was lost, repeated or reordered, or did not recover.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Carries out the plan: signals, broker, database, clients, repeats. Everything that is harmed is healed again."""
+"""Fault injection by plan: signals, broker, database, clients, repeats. Every fault is healed again."""
 
 import asyncio
 import signal
@@ -20,12 +20,12 @@ ROLL_TIMEOUT_S = 90.0
 TAPPED_S = 1.5
 TAPPED_BODIES = 50
 BROKER_WATERMARK = "1GiB"
-WITNESSES = 4  # clients that only feel what happens to the system
-HARMED_CLIENTS = 3  # of the others, one of so many
+WITNESSES = 4  # clients that are never harmed directly
+HARMED_CLIENTS = 3  # one in three of the others
 
 
 class InjectedFault(NamedTuple):
-    """A fault that was carried out, and when."""
+    """A completed fault and its time."""
 
     fault: Fault
     begun_s: float
@@ -33,7 +33,7 @@ class InjectedFault(NamedTuple):
 
 
 class FaultInjector:
-    """One at a time begins; those that last run side by side, but one on the broker and one on the database."""
+    """Injects faults one after another. Lasting faults overlap, except two on the broker or two on the database."""
 
     def __init__(
         self,
@@ -53,19 +53,19 @@ class FaultInjector:
         self._database = asyncio.Lock()
 
     async def carry_out(self, plan: Sequence[Fault]) -> None:
-        """Return once all is done and healed."""
+        """Inject all faults and return once everything is healed."""
         async with asyncio.TaskGroup() as tasks:
             for fault in plan:
                 await asyncio.sleep(fault.pause_s)
                 if fault.kind.startswith("broker"):
-                    async with self._broker:  # wait for the one before, so that each is felt
+                    async with self._broker:  # one at a time, so that each takes effect
                         pass
                 begun = asyncio.Event()
                 tasks.create_task(self._one(fault, begun))
                 await begun.wait()
 
     async def roll(self) -> None:
-        """Restart every process with SIGTERM, each once the one before is ready again."""
+        """Restart every process with SIGTERM, each after the previous one is ready again."""
         for number, name in enumerate(self._patient.names, 1):
             await asyncio.sleep(ROLL_PAUSE_S)
             fault = Fault(number, Kind.TERM, name, ROLL_PAUSE_S, 0.0)
@@ -147,7 +147,7 @@ class FaultInjector:
         await asyncio.to_thread(self._patient.infrastructure.broker.control, *arguments)
 
     async def _repeat_deliveries(self) -> None:
-        """Listen to all shards for a moment, and publish what came once more. Nothing if the broker is away."""
+        """Listen to all shards for a moment and republish what arrived. Does nothing if the broker is unavailable."""
         try:
             url = self._patient.infrastructure.amqp_url
             async with await aio_pika.connect(url, timeout=2.0, connection_class=Connection) as connection:

@@ -1,13 +1,13 @@
-"""Everything that was sent, acked, delivered and stored; and the verdict over it. Pure: times come in.
+"""Record of everything sent, acknowledged, delivered and stored, and the verdict over it. Pure: times are passed in.
 
-Rooms and inboxes are both channels whose items count from 1 without gaps, so one set of rules judges both:
+Rooms and inboxes are both channels whose items are numbered from 1 without gaps, so one set of rules covers both:
 
-- what was acked is stored, once, as the ack said;
-- a channel's stored items have the seqs 1 … n and different keys;
-- a listener gets exactly the items behind the seq at which its subscription began, each once, in order, as stored;
+- an acknowledged item is stored once, as the ack stated;
+- the stored items of a channel have the seqs 1 … n and distinct keys;
+- a listener receives exactly the items after the seq at which its subscription began, each once, in order, as stored;
 - nothing is stored or delivered that nobody sent.
 
-A key names an item before it has a seq: a `clientMessageId`, the id of an event, the id of an alert.
+A key names an item before it has a seq: a `clientMessageId`, an event id, an alert id.
 """
 
 from collections import Counter
@@ -18,22 +18,22 @@ from typing import NamedTuple
 
 
 class ViolationKind(StrEnum):
-    """What can be wrong with an item, or with the run."""
+    """The kinds of violations of an item or of the run."""
 
-    LOST = "acked or stored, and not delivered"
+    LOST = "acknowledged or stored, but not delivered"
     REPEATED = "delivered more than once to one listener"
     REORDERED = "delivered out of order"
-    ALTERED = "delivered, and not what is stored"
-    NOT_STORED = "acked, and not stored"
+    ALTERED = "delivered, but different from what is stored"
+    NOT_STORED = "acknowledged, but not stored"
     STORED_TWICE = "stored more than once"
-    ACKED_TWICE = "acked as two different items"
-    GAP = "a seq of the channel is missing or double"
-    UNKNOWN = "stored or delivered, and nobody sent it"
-    FAILED = "something else went wrong"
+    ACKED_TWICE = "acknowledged as two different items"
+    GAP = "a seq of the channel is missing or duplicate"
+    UNKNOWN = "stored or delivered, but never sent"
+    FAILED = "another failure"
 
 
 class Violation(NamedTuple):
-    """One thing that is wrong: which item, for whom."""
+    """One violation: its kind, the item, and the listener."""
 
     kind: ViolationKind
     channel: str
@@ -49,7 +49,7 @@ class Violation(NamedTuple):
 
 
 class LedgerItem(NamedTuple):
-    """An item as somebody saw it. `id` is the server's."""
+    """An item as one party saw it. `id` is assigned by the server."""
 
     seq: int
     id: str
@@ -57,7 +57,7 @@ class LedgerItem(NamedTuple):
 
 
 class DeliveredItem(NamedTuple):
-    """An item that a listener got, over its connection of that number."""
+    """An item delivered to a listener, with the number of its connection."""
 
     item: LedgerItem
     at_s: float
@@ -65,48 +65,48 @@ class DeliveredItem(NamedTuple):
 
 
 class Ledger:
-    """Grows while the system runs; judged by `check` once all is quiet."""
+    """The record of a run; `check` judges it at the end."""
 
     def __init__(self) -> None:
-        self.sent: dict[str, list[tuple[float, str, str]]] = {}  # key: when, by whom, to which channels
+        self.sent: dict[str, list[tuple[float, str, str]]] = {}  # by key: time, sender, channels
         self.channels_of: dict[str, set[str]] = {}
-        self.acked: dict[str, dict[str, list[tuple[float, LedgerItem | None]]]] = {}  # channel, key
-        self.delivered: dict[tuple[str, str], list[DeliveredItem]] = {}  # channel, listener
+        self.acked: dict[str, dict[str, list[tuple[float, LedgerItem | None]]]] = {}  # by channel and key
+        self.delivered: dict[tuple[str, str], list[DeliveredItem]] = {}  # by channel and listener
         self.begun: dict[tuple[str, str], int] = {}
         self.stored: dict[str, list[LedgerItem]] = {}
         self.failures: list[Violation] = []
 
-    # What happens ---------------------------------------------------------------------------------------------------
+    # Recording ------------------------------------------------------------------------------------------------------
 
     def note_sent(self, key: str, by: str, channels: Sequence[str], at_s: float) -> None:
-        """Somebody sent an item, for the first time or again."""
+        """Record that an item was sent or resent."""
         self.sent.setdefault(key, []).append((at_s, by, " ".join(channels)))
         self.channels_of.setdefault(key, set()).update(channels)
 
     def note_acked(self, key: str, channel: str, at_s: float, item: LedgerItem | None = None) -> None:
-        """The system vouches for the item; `item` where the ack says what it became."""
+        """Record an acknowledgement, with the `item` that it names if any."""
         self.acked.setdefault(channel, {}).setdefault(key, []).append((at_s, item))
 
     def note_listening(self, listener: str, channel: str, seq: int) -> None:
-        """A listener's first subscription to a channel was answered: it is to get what comes behind `seq`."""
+        """Record that a listener's first subscription to a channel starts after `seq`."""
         self.begun.setdefault((channel, listener), seq)
 
     def note_delivered(self, listener: str, channel: str, item: LedgerItem, at_s: float, connection: int) -> None:
-        """A listener got an item."""
+        """Record a delivery to a listener."""
         self.delivered.setdefault((channel, listener), []).append(DeliveredItem(item, at_s, connection))
 
     def note_stored(self, channel: str, items: Sequence[LedgerItem]) -> None:
-        """All that a channel holds in the end, oldest first."""
+        """Record everything that a channel holds at the end, oldest first."""
         self.stored[channel] = list(items)
 
     def note_failure(self, detail: str, *, channel: str = "", listener: str = "", seq: int = 0) -> None:
-        """Something that must not happen has happened, and is no matter of one item."""
+        """Record a failure that does not concern one item."""
         self.failures.append(Violation(ViolationKind.FAILED, channel, "", seq, listener, detail))
 
     # The verdict ----------------------------------------------------------------------------------------------------
 
     def check(self) -> list[Violation]:
-        """All that is wrong, worst first by the order in which it can be found."""
+        """Return all violations, in the order of the checks."""
         found = list(self.failures)
         for channel in sorted(self.stored.keys() | self.acked.keys()):
             found += self._check_stored(channel)
@@ -169,7 +169,7 @@ class Ledger:
                 yield Violation(wrong, channel, item.key, item.seq, listener, f"stored is {stored.get(item.seq)}")
 
     def history(self, violation: Violation) -> list[str]:
-        """All that happened to an item, in the order of time."""
+        """Return everything that happened to an item, in order of time."""
         channel, key, seq = violation.channel, violation.key, violation.seq
         events = [(at_s, f"sent by {by} to {where}") for at_s, by, where in self.sent.get(key, [])]
         for at_s, item in self.acked.get(channel, {}).get(key, []):

@@ -13,12 +13,12 @@ SHOWN_VIOLATIONS = 10
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie; 0.0 without values."""
+    """Return the value below which `share` of the values lie, or 0.0 without values."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)] if values else 0.0
 
 
 def rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
-    """The figures of a run."""
+    """Return the figures of a run."""
     ledger, traffic = outcome.ledger, outcome.traffic
     clients = traffic.clients
     took_ms = [(acked_s - sent_s) * 1000 for client in clients for sent_s, acked_s in client.ack_times]
@@ -47,7 +47,7 @@ def rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
 
 
 def recoveries(outcome: ChaosOutcome) -> Iterator[str]:
-    """The slowest ack of an unharmed client among those sent about the time of a fault, by kind of fault."""
+    """Return, by kind of fault, the slowest ack of an unharmed client among messages sent around a fault."""
     acks = sorted(pair for client in outcome.traffic.clients[:WITNESSES] for pair in client.ack_times)
     slowest: dict[str, list[float]] = {}
     for done in outcome.done:
@@ -59,7 +59,7 @@ def recoveries(outcome: ChaosOutcome) -> Iterator[str]:
 
 
 def report(outcome: ChaosOutcome, seed: int) -> int:
-    """Print everything; returns the number of violations."""
+    """Print everything and return the number of violations."""
     print("\nslowest ack near a fault")
     for line in recoveries(outcome):
         print(line)

@@ -1,4 +1,4 @@
-"""One run: the people, the traffic, the faults, the end, the verdict."""
+"""One run: users, traffic, faults, settling, verdict."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ MEMORY_GROWTH_MAX_MIB = 60
 
 @dataclass
 class ChaosOutcome:
-    """What came of a run."""
+    """The result of a run."""
 
     ledger: Ledger
     traffic: Traffic
@@ -35,12 +35,12 @@ class ChaosOutcome:
     presence_s: float = 0.0
     settled_s: float = 0.0
     queues: dict[str, int] = field(default_factory=dict)
-    memory_mib: dict[str, tuple[int, int]] = field(default_factory=dict)  # in the beginning, in the end
+    memory_mib: dict[str, tuple[int, int]] = field(default_factory=dict)  # at the start, at the end
 
 
 @dataclass
 class People:
-    """Who talks where."""
+    """The users and the rooms they chat in."""
 
     rooms: list[str]
     private: list[str]
@@ -49,12 +49,12 @@ class People:
 
     @property
     def all_rooms(self) -> list[str]:
-        """All but those of two."""
+        """Return all rooms except direct ones."""
         return [*self.rooms, *self.private, self.heavy]
 
 
 async def make_people(patient: Patient) -> People:
-    """Rooms, public and private, and direct rooms; all exist before the clients come."""
+    """Create the users' public, private and direct rooms before the clients connect."""
     users = [f"user{number}" for number in range(USERS)]
     admin = RestClient(patient.url, ADMIN, role="admin")
     rooms = [await admin.create_room(f"Chaos {number}") for number in range(PUBLIC_ROOMS)]
@@ -67,8 +67,10 @@ async def make_people(patient: Patient) -> People:
 def make_clients(
     patient: Patient, people: People, direct: dict[str, list[str]], ledger: Ledger, clock: Callable[[], float]
 ) -> list[ChaosClient]:
-    """A device for each user, a second one for every third. Everybody listens to three public rooms, the heavy room, a
-    private one, and its direct rooms."""
+    """Return a device for each user and a second one for every third.
+
+    Every device listens to three public rooms, the room of large messages, a private room and its direct rooms.
+    """
     clients = []
     for number in range(USERS):
         user = f"user{number}"
@@ -82,7 +84,7 @@ def make_clients(
 async def open_direct_rooms(
     patient: Patient, people: People, ledger: Ledger, clock: Callable[[], float]
 ) -> dict[str, list[str]]:
-    """The first message of each pair, which makes their room; the direct rooms of each user."""
+    """Send the first message of each pair, which creates their room, and return each user's direct rooms."""
     direct: dict[str, list[str]] = {}
     for number, (here, there) in enumerate(people.pairs[::2]):
         key = f"first{number}"
@@ -103,7 +105,7 @@ async def run(
     until_expired: bool = True,
     say: Callable[[str], None] = print,
 ) -> ChaosOutcome:
-    """Break the system as planned under load, or restart it piece by piece without a plan; returns what came of it."""
+    """Inject the plan's faults under load, or roll all processes if there is no plan, and return the result."""
     started_s = time.monotonic()
 
     def clock() -> float:

@@ -1,4 +1,4 @@
-"""A short run of `make chaos`: some of each kind of fault, one seed, the same verdict over every item."""
+"""A short run of `make chaos`: each kind of fault, one seed, the same verdict over every item."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ KINDS = (
 )
 
 
-async def test_no_item_is_lost_or_repeated_whatever_breaks(infrastructure: Infrastructure, tmp_path: Path) -> None:
+async def test_faults_lose_and_repeat_no_item(infrastructure: Infrastructure, tmp_path: Path) -> None:
     await empty_queues(infrastructure.amqp_url)
     plan = make_plan(SEED, len(KINDS), [Choice.parse(kind) for kind in KINDS], (0.3, 1.2))
     with quiet_connections(), patient(tmp_path, infrastructure) as system:
