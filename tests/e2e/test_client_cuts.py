@@ -1,6 +1,6 @@
-"""Both clients, their link cut at every place of a conversation: nothing lost, nothing twice, every promise settles.
+"""Both clients with their connection cut at every point of a conversation: nothing lost or repeated, every promise settles.
 
-The places are units of either side: the head of the upgrade, then each frame; the cut is before it, or in its midst.
+A point is a unit of either side: the head of the upgrade, then each frame. The cut is before the unit or inside it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.support.waiting import until
 TIMEOUT_S = 60.0
 AT_ONCE = 6
 
-# What passes at least when nothing is cut; see the two conversations.
+# Units of an uninterrupted conversation, at least; see the two conversations.
 FIRST_CLIENT_UNITS = 5  # head, auth, three chat:send
 FIRST_SERVER_UNITS = 13  # head, auth:ok, subscribed twice, a notification, three acks, five messages
 AGAIN_CLIENT_UNITS = 3  # head, auth, chat:send
@@ -38,7 +38,7 @@ AGAIN_SERVER_UNITS = 10  # head, auth:ok, subscribed twice, four messages replay
 
 
 def cuts(client_units: int, server_units: int) -> list[LinkCut]:
-    """A cut before, and one in the midst of, each unit of both sides."""
+    """Yield a cut before and a cut inside each unit of both sides."""
     sides: Sequence[tuple[Any, int]] = (("client", client_units), ("server", server_units))
     return [LinkCut(side, n, midst) for side, units in sides for n in range(units) for midst in (False, True)]
 
@@ -53,7 +53,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
 
 class Conversation:
-    """A client behind a proxy of its own, in a room of its own, where somebody else writes too."""
+    """A client behind its own proxy, in its own room, where somebody else writes too."""
 
     def __init__(self, client: ClientUnderTest, proxy: CuttingProxy, room: str, other: Person) -> None:
         self.client = client
@@ -62,7 +62,7 @@ class Conversation:
         self.other = other
 
     async def subscribe(self) -> None:
-        """From the beginning, so that it is sure what has to come."""
+        """Subscribe from the beginning, so that the expected messages are known."""
         await asyncio.gather(
             self.client.subscribe("chatroom", chatroomId=self.room, since=0),
             self.client.subscribe("notifications", since=0),
@@ -76,7 +76,7 @@ class Conversation:
         return await asyncio.gather(*(self.client.send_message(self.room, f"own {number}") for number in range(count)))
 
     async def check(self, acks: Sequence[Any], messages: int) -> None:
-        """The client has seen what the room holds, once and in order; so has the room; and the inbox's one."""
+        """Check that client, room and inbox hold the same messages, once and in order."""
         client = self.client
         shown = await seen(client, "chat:message", messages)
         await seen(client, "notification:new")
@@ -91,7 +91,7 @@ class Conversation:
 
 
 async def in_the_first_connection(talk: Conversation, place: LinkCut) -> None:
-    """Subscribe, send and receive, the link being cut somewhere in it."""
+    """Subscribe, send and receive while the connection is cut at one point."""
     subscribing = asyncio.ensure_future(talk.subscribe())
     sending = asyncio.ensure_future(talk.sends(3))
     await subscribing
@@ -100,7 +100,7 @@ async def in_the_first_connection(talk: Conversation, place: LinkCut) -> None:
 
 
 async def in_the_second_connection(talk: Conversation, place: LinkCut) -> None:
-    """The link is cut; others write meanwhile, and so does the client; the next link is cut somewhere in the resume."""
+    """Cut the connection, let others and the client write, and cut the next connection during the resume."""
     await talk.subscribe()
     await seen(talk.client, "notification:new")
     talk.proxy.refuses = True
@@ -119,9 +119,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_link_cut_anywhere_loses_nothing_and_repeats_nothing(
-    system: LocalSystem, connect: Connect, case: str
-) -> None:
+async def test_cut_connection_loses_and_repeats_nothing(system: LocalSystem, connect: Connect, case: str) -> None:
     entries = system.entries()
     meet = people(entries["GATEWAY_URL"])
     scenario, places, cuts_expected = CASES[case]
