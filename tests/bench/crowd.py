@@ -1,4 +1,4 @@
-"""The clients of one process: opened so many at a time, from several loopback addresses, kept alive, counted."""
+"""The clients of one process: opened with limited concurrency from several loopback addresses, kept alive, counted."""
 
 import asyncio
 import itertools
@@ -11,14 +11,14 @@ from tests.bench.client import BenchSocket, Dialect
 from tests.bench.tally import Latencies
 
 JOIN_TIMEOUT_S = 60.0
-ADDRESSES = 8  # of 28,000 ports each
+ADDRESSES = 8  # with 28,000 ports each
 HEARTBEAT_S = 30.0
 RETRY_AFTER_S = (0.5, 2.0)
 _PING = b'{"type":"ping"}'
 
 
 class ConnectOutcome(Enum):
-    """What became of an attempt; who is turned away (503) comes again, as a real client does."""
+    """The result of an attempt. A refused client (503) retries as a real client does."""
 
     LISTENS = auto()
     TURNED_AWAY = auto()
@@ -26,7 +26,7 @@ class ConnectOutcome(Enum):
 
 
 class Crowd:
-    """Clients of one server. `first_address` keeps the addresses of several processes apart."""
+    """The clients of one server. `first_address` separates the addresses of several processes."""
 
     def __init__(self, host: str, port: int, first_address: int, concurrency: int) -> None:
         self.host = host
@@ -40,7 +40,7 @@ class Crowd:
         self._concurrency = concurrency
 
     async def open(self, dialects: Iterable[Dialect]) -> None:
-        """Open a client for each, `concurrency` at a time, and return when all listen or have failed."""
+        """Open all clients, `concurrency` at a time, and return when each is subscribed or has failed."""
         waiting = iter(dialects)
 
         async def opener() -> None:
@@ -80,7 +80,7 @@ class Crowd:
         self.closed[str(client.close_code)] += 1
 
     async def keep_alive(self) -> None:
-        """Ping as RealtimeClient does, each client every 30 s, spread evenly; until cancelled."""
+        """Ping as RealtimeClient does, each client every 30 s, spread evenly, until cancelled."""
         while True:
             clients = list(self.clients)
             pause_s = HEARTBEAT_S / 100
@@ -91,6 +91,6 @@ class Crowd:
                 await asyncio.sleep(pause_s)
 
     def leave(self) -> None:
-        """Drop all."""
+        """Drop all clients."""
         for client in self.clients:
             client.leave()

@@ -1,4 +1,4 @@
-"""How a client of each server joins, and how its publisher wraps a message. Pure but for the client it writes to."""
+"""How a client of each server subscribes and its publisher wraps a message. Pure except for writes to the client."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +43,7 @@ class Realtime:
 
 
 class Plain:
-    """A server that sends messages as they are to everyone on a path: uWebSockets.js, ws, Nchan."""
+    """A server that forwards messages unchanged to every client of a path: uWebSockets.js, ws, Nchan."""
 
     protocol: str | None = None
 
@@ -51,15 +51,15 @@ class Plain:
         self.path = path
 
     def opened(self, client: BenchSocket) -> None:
-        """Whoever is connected listens."""
+        """Join at once: a connected client is subscribed."""
         client.joined()
 
     def take(self, client: BenchSocket, frame: BenchFrame) -> None:
-        """Nothing comes before that."""
+        """Ignore frames before the join; there are none."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """A message as its publisher sends it."""
+        """Return a message as its publisher sends it."""
         return client_frame(payload)
 
 
@@ -70,10 +70,10 @@ class SocketIo:
     protocol: str | None = None
 
     def opened(self, client: BenchSocket) -> None:
-        """The server speaks first."""
+        """Do nothing: the server speaks first."""
 
     def take(self, client: BenchSocket, frame: BenchFrame) -> None:
-        """Open, connect to the namespace, be connected."""
+        """Handle open, connect to the namespace, join."""
         if frame.payload.startswith(b"0"):
             client.send(b"40")
         elif frame.payload.startswith(b"40"):
@@ -81,7 +81,7 @@ class SocketIo:
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """An event `pub` with the message as its argument."""
+        """Return an event `pub` with the message as its argument."""
         return client_frame(b'42["pub",' + payload + b"]")
 
 
@@ -95,22 +95,22 @@ class Nats:
         self._listens = listens
 
     def opened(self, client: BenchSocket) -> None:
-        """Connect, subscribe, and ask for a sign that both were taken."""
+        """Connect, subscribe, and request a PONG."""
         subscribe = b"SUB room 1\r\n" if self._listens else b""
         hello = b'CONNECT {"verbose":false,"pedantic":false,"echo":false}\r\n' + subscribe + b"PING\r\n"
         client.write(client_frame(hello, BINARY))
 
     def take(self, client: BenchSocket, frame: BenchFrame) -> None:
-        """INFO, then PONG."""
+        """Handle INFO, then PONG."""
         if b"PONG" in frame.payload:
             client.joined()
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """A PUB."""
+        """Return a PUB."""
         return client_frame(b"PUB room %d\r\n%b\r\n" % (len(payload), payload), BINARY)
 
 
 def chat_send(room_id: str, text: str, id: int) -> bytes:
-    """A `chat:send`, whole, as it goes to the socket."""
+    """Return a complete `chat:send` frame as bytes for the socket."""
     return client_frame(f'{{"type":"chat:send","id":{id},"chatroomId":"{room_id}","message":"{text}"}}'.encode())

@@ -1,4 +1,4 @@
-"""The processes of the load generator, from outside: start them, wait, give the window, show progress, collect."""
+"""The processes of the load generator, controlled from outside: start, wait, set the window, show progress, collect."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -19,11 +19,11 @@ START_DELAY_S = 0.3
 
 
 class LoadFailed(Exception):
-    """The load could not be made; nothing was measured."""
+    """The load could not be generated; nothing was measured."""
 
 
 class FleetWorker:
-    """One process and what it has told."""
+    """One process and its latest report."""
 
     def __init__(self, job: Job, timeout_s: float) -> None:
         context = multiprocessing.get_context("spawn")
@@ -39,7 +39,7 @@ class FleetWorker:
 
 
 class Fleet:
-    """All processes of one run. `timeout_s` bounds the whole of it."""
+    """All processes of one run. `timeout_s` bounds the whole run."""
 
     def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
         self._deadline_s = time.monotonic() + timeout_s
@@ -59,15 +59,15 @@ class Fleet:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes, by their jobs' names."""
+        """Return the process ids by job name."""
         return {f"load {member.job.name}": member.process.pid or 0 for member in self._members}
 
     def wait_ready(self) -> None:
-        """Return when every job is prepared."""
+        """Return when every job is ready."""
         self._wait(lambda: all(member.is_ready for member in self._members))
 
     def run(self, window_s: float, warmup_s: float, meter: CpuMeter) -> MeasureWindow:
-        """Give all the same window, wait until it is over, and measure CPU over its measured part."""
+        """Set the same window for all, wait until it ends, and measure CPU over its measured part."""
         begin_us = now_us() + round(START_DELAY_S * 1e6)
         measure_us = begin_us + round(warmup_s * 1e6)
         window = MeasureWindow(begin_us, measure_us, measure_us + round(window_s * 1e6))
@@ -80,7 +80,7 @@ class Fleet:
         return window
 
     def collect(self, senders: Sequence[str]) -> Tally:
-        """Wait for those that send, tell the others what there was to receive, and add up what all have seen."""
+        """Wait for the senders, tell the others what they should have received, and add up all tallies."""
         sending = [member for member in self._members if member.job.name in senders]
         others = [member for member in self._members if member not in sending]
         if sending:

@@ -1,6 +1,6 @@
-"""Servers that others would pick instead, each in its smallest honest form, installed under build/bench/peers.
+"""Comparable servers, each in its smallest honest form, installed under build/bench/peers.
 
-Nothing is installed system-wide: npm packages go into that directory, Debian packages are unpacked there.
+Nothing is installed system-wide: npm packages go into that directory, and Debian packages are unpacked there.
 """
 
 import shutil
@@ -25,12 +25,12 @@ PEERS = DIRECTORY / "peers"
 
 
 class Absent(Exception):
-    """The peer cannot be installed here; the reason."""
+    """The server cannot be installed here; the text states the reason."""
 
 
 @dataclass(frozen=True)
 class PeerServer:
-    """A kind of server. `command` takes its directory and port and returns what to run."""
+    """A kind of server. `command` takes its directory and port and returns the command to run."""
 
     name: str
     npm: tuple[str, ...]
@@ -39,12 +39,12 @@ class PeerServer:
     listener: Callable[[], Dialect]
     publisher: Callable[[], Dialect]
     wrap: Callable[[bytes], bytes]
-    counts: bool = False  # it frames messages as it likes
+    counts: bool = False  # it chooses its own framing
 
 
 @dataclass(frozen=True)
 class RunningPeer:
-    """A peer that listens."""
+    """A server that accepts connections."""
 
     peer: PeerServer
     port: int
@@ -52,7 +52,7 @@ class RunningPeer:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The server's processes; nginx works in a child."""
+        """Return the server's processes; nginx works in a child."""
         from tests.bench.processes import children
 
         pids = [self.process.pid, *children(self.process.pid)]
@@ -61,7 +61,7 @@ class RunningPeer:
 
 def _node(script: str) -> Callable[[Path, int], list[str]]:
     def command(directory: Path, port: int) -> list[str]:
-        shutil.copy(SCRIPTS / script, directory / script)  # node looks for packages beside the script
+        shutil.copy(SCRIPTS / script, directory / script)  # node resolves packages beside the script
         return ["node", script, str(port)]
 
     return command
@@ -122,7 +122,7 @@ PEERS_BY_NAME = {
 
 
 def install(peer: PeerServer) -> Path:
-    """Install into a directory of the peer's own, unless that is done. Raises Absent."""
+    """Install into the server's own directory unless done. Raises Absent."""
     directory = PEERS / peer.name
     done = directory / ".installed"
     if done.exists():
@@ -150,7 +150,7 @@ def _run(command: list[str], directory: Path) -> None:
 
 @contextmanager
 def serving(peer: PeerServer) -> Iterator[RunningPeer]:
-    """The peer, until the end of the block. Raises Absent."""
+    """Yield the running server. Raises Absent."""
     directory = install(peer)
     port = free_port()
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}

@@ -1,9 +1,9 @@
-"""The plans of all queries that chat_service makes: its stores are run, the commands that leave are explained.
+"""The plans of all queries of chat_service: the stores run, and every command they send is explained.
 
-So nothing can be forgotten that a listed call sends, and a call that is not listed is noticed (`calls_not_made`).
-SecantusDB explains find, aggregate and findAndModify truly (stages, index, keys and documents examined: they agree with
-the times taken), but of update and delete it does not look at the filter: that is explained as a find. What it says was
-returned is from before a limit; here the limit is applied.
+No command of a listed call can be forgotten, and a call that is not listed is noticed (`calls_not_made`). SecantusDB
+explains find, aggregate and findAndModify correctly (stages, index, keys and documents examined agree with the measured
+times) but ignores the filter of update and delete, which is explained as a find instead. Its number of returned
+documents is from before a limit; the limit is applied here.
 """
 
 import inspect
@@ -29,14 +29,14 @@ NOW_MS = 1_800_000_000_000
 FILLED_AT_ONCE = 2_000
 DELETED_ROOM = "room_97"
 
-# Where SecantusDB examines more than MongoDB, and why that is left as it is.
+# Queries for which SecantusDB examines more than MongoDB, with the reason to accept that.
 UNSORTED = "SecantusDB reads no index in order and sorts all; MongoDB stops at the limit"
 PREFIXES = "SecantusDB finds no index for beginnings of words and filters the public rooms; MongoDB does"
 
 
 @dataclass(frozen=True)
 class StoreCall:
-    """A call of a store's method; `spare` is why it may examine far more than it returns."""
+    """A call of a store's method; `spare` is the reason why it may examine far more than it returns."""
 
     name: str
     run: Callable[[], Awaitable[Any]]
@@ -46,7 +46,7 @@ class StoreCall:
 
 @dataclass(frozen=True)
 class QueryPlan:
-    """How the database goes about one command of a call."""
+    """The plan of one command of a call."""
 
     call: StoreCall
     command: str
@@ -57,7 +57,7 @@ class QueryPlan:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with it."""
+        """Return the problems of the plan."""
         found = ["a collection scan"] if "COLLSCAN" in self.stages else []
         if not self.call.spare and self.docs_examined > 2 * self.returned + 10:
             found.append(f"examines {self.docs_examined} to return {self.returned}")
@@ -70,7 +70,7 @@ class QueryPlan:
 
 
 class Listener(CommandListener):
-    """Keeps the commands that leave while it is told to."""
+    """Records the commands that are sent while it is active."""
 
     def __init__(self) -> None:
         self.commands: list[Document] = []
@@ -87,7 +87,7 @@ class Listener(CommandListener):
 
 @dataclass
 class Stores:
-    """chat_service's stores on a database whose commands are listened to."""
+    """chat_service's stores on a database whose commands are recorded."""
 
     rooms: RoomStore
     presence: PresenceStore
@@ -100,7 +100,7 @@ class Stores:
 
 
 def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
-    """A room; `number` spreads names, types and times."""
+    """Return a room; `number` varies name, type and time."""
     kinds = (RoomType.PUBLIC, RoomType.PRIVATE, RoomType.PUBLIC, RoomType.GROUP)
     room = Room(
         id=room_id,
@@ -117,7 +117,7 @@ def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
 
 
 def a_message(room_id: str, seq: int) -> Message:
-    """A message of one of a hundred users; every other one with a clientMessageId."""
+    """Return a message of one of a hundred users; every other one has a clientMessageId."""
     return Message(
         id=f"{room_id}_msg_{seq}",
         room_id=room_id,
@@ -131,14 +131,14 @@ def a_message(room_id: str, seq: int) -> Message:
 
 
 def a_member(room_id: str, user_id: str) -> Member:
-    """An active member."""
+    """Return an active member."""
     return Member(
         room_id=room_id, user_id=user_id, role=Role.MEMBER, joined_at_ms=NOW_MS, read_seq=0, profile=UserProfile()
     )
 
 
 async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users: int) -> None:
-    """One room with many messages and every user, among many other rooms, users and gateways."""
+    """Create one room with many messages and every user, among many other rooms, users and gateways."""
     for first in range(1, messages + 1, FILLED_AT_ONCE):
         last = min(first + FILLED_AT_ONCE - 1, messages)
         await stores.rooms.insert_messages([a_message(room_id, seq) for seq in range(first, last + 1)])
@@ -164,7 +164,7 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
 
 
 def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
-    """Every method of every store, on what `fill` has made."""
+    """Yield a call of every method of every store on the data of `fill`."""
     rooms, presence, nodes, profiles = stores.rooms, stores.presence, stores.nodes, stores.profiles
     others = [f"room_{number}" for number in range(1, 21)]
     users = [f"user_{number}" for number in range(20)]
@@ -241,7 +241,7 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
 
 
 def calls_not_made(made: list[StoreCall]) -> set[str]:
-    """Public methods of the stores that are not among the calls."""
+    """Return the public methods of the stores that no call covers."""
     stores = (RoomStore, PresenceStore, NodeStore, ProfileStore)
     methods = {
         name
@@ -253,7 +253,7 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
 
 
 async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[QueryPlan], list[StoreCall]]:
-    """Make all calls on what `fill` has made, and return their plans, and the calls."""
+    """Make all calls on the data of `fill` and return their plans and the calls."""
     listener = Listener()
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, event_listeners=[listener])
     quiet: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True)
@@ -267,7 +267,7 @@ async def explained(uri: str, database: str, room_id: str, messages: int) -> tup
             for command in list(listener.commands):
                 for title, explainable in _explainable(command):
                     plan = await explain(quiet[database], call, title, explainable)
-                    if (key := f"{title} {plan.stages}") not in seen:  # one of many alike will do
+                    if (key := f"{title} {plan.stages}") not in seen:  # keep one of several equal plans
                         seen.add(key)
                         plans.append(plan)
     finally:
@@ -277,7 +277,7 @@ async def explained(uri: str, database: str, room_id: str, messages: int) -> tup
 
 
 def _explainable(command: Document) -> Iterator[tuple[str, Document]]:
-    """The commands to explain in place of one that was sent; none for those without a filter."""
+    """Return the commands to explain for a sent one; none for commands without a filter."""
     name, collection = next(iter(command.items()))
     match name:
         case "find" | "aggregate" | "findAndModify":
@@ -294,7 +294,7 @@ def _explainable(command: Document) -> Iterator[tuple[str, Document]]:
 
 
 async def explain(database: Database, call: StoreCall, title: str, command: Document) -> QueryPlan:
-    """The plan of one command."""
+    """Return the plan of one command."""
     answer = await database.command({"explain": command, "verbosity": "executionStats"})
     root = answer if "queryPlanner" in answer else answer["stages"][0]["$cursor"]
     statistics = root["executionStats"]
@@ -311,7 +311,7 @@ async def explain(database: Database, call: StoreCall, title: str, command: Docu
 
 
 def _stages(plan: Mapping[str, Any]) -> Iterator[str]:
-    """The stages' names, from the last one to the one that reads; an index scan with its index."""
+    """Return the stage names from the last to the reading one; an index scan with its index."""
     if "queryPlan" in plan:  # MongoDB's second engine
         plan = plan["queryPlan"]
     if "stage" in plan:

@@ -1,4 +1,4 @@
-"""The outcome of a run: one table, and the same as JSON under build/bench."""
+"""The result of a run: one table, and the same as JSON under build/bench."""
 
 import json
 import os
@@ -20,7 +20,7 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 @dataclass
 class ScenarioOutcome:
-    """One run of one scenario against one server."""
+    """The result of one scenario against one server."""
 
     scenario: str
     server: str
@@ -28,10 +28,10 @@ class ScenarioOutcome:
     tally: Tally
     window: MeasureWindow | None = None
     cpu_s: Mapping[str, float] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)  # what only this scenario measures
+    figures: dict[str, Any] = field(default_factory=dict)  # figures of this scenario alone
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything that was measured."""
+        """Return every figure."""
         tally = self.tally
         found: dict[str, Any] = {
             "scenario": self.scenario,
@@ -55,7 +55,7 @@ class ScenarioOutcome:
 
 
 def write(outcome: ScenarioOutcome) -> Path:
-    """Keep the outcome as JSON; returns where."""
+    """Write the result as JSON and return the path."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     path = DIRECTORY / f"{stamp}-{outcome.scenario}-{outcome.server.replace(' ', '_')}.json"
@@ -64,7 +64,7 @@ def write(outcome: ScenarioOutcome) -> Path:
 
 
 def table(outcome: ScenarioOutcome) -> str:
-    """The outcome as lines of name and value."""
+    """Return the result as lines of name and value."""
     found = outcome.as_dict()
     settings = " ".join(f"{name}={value}" for name, value in outcome.settings.items())
     lines = [f"{outcome.scenario} · {outcome.server} · {settings}"]

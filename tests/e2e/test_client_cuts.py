@@ -1,6 +1,7 @@
-"""Both clients with their connection cut at every point of a conversation: nothing lost or repeated, every promise settles.
+"""Both clients with their connection cut at every point of a conversation.
 
-A point is a unit of either side: the head of the upgrade, then each frame. The cut is before the unit or inside it.
+Nothing is lost or repeated, and every promise settles. A point is a unit of either side: the head of the upgrade, then
+each frame. The cut is before the unit or inside it.
 """
 
 import asyncio

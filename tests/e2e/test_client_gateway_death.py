@@ -33,7 +33,7 @@ Kind = TypeVar("Kind", ClientUnderTest, WebClient)
 
 
 async def one_on_each(system: LocalSystem, make: Callable[[], Awaitable[Kind]]) -> list[Kind]:
-    """Open clients until each gateway has one, since the kernel distributes connections. The first is on the first gateway."""
+    """Open clients until each gateway has one, the first gateway the first client. The kernel distributes them."""
     found: dict[str, Kind] = {}
     for _ in range(TRIES):
         before = {name: await sockets_of(system, name) for name in GATEWAYS}

@@ -1,4 +1,4 @@
-"""Who does what to the gateway at once: hostile sockets, wires and callers, and two clients as they should be."""
+"""Concurrent actors: hostile sockets, connections and callers, and two well-behaved clients."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ REFUSED_PAUSE_S = 0.2
 
 
 class SocketFuzzer:
-    """One well-formed WebSocket at a time, and frames of every kind on it, by a user whose answers are checked."""
+    """One well-formed WebSocket at a time with frames of every kind, from a user whose answers are checked."""
 
     def __init__(self, material: Material, url: str, http: aiohttp.ClientSession, token: str) -> None:
         self._material = material
@@ -31,7 +31,7 @@ class SocketFuzzer:
         self.sent = 0
 
     async def once(self) -> None:
-        """One socket: at its end, unless it was closed, everything sent has been dealt with. Raises Wrong."""
+        """Run one socket until everything sent is processed or it is closed. Raises GatewayMisbehaved."""
         try:
             await self._once(self._random.choice([0, 0, 15]))
         except* aiohttp.WSServerHandshakeError as group:
@@ -92,7 +92,7 @@ class CallFuzzer:
         self.sent = 0
 
     async def once(self) -> None:
-        """One call. Raises Wrong."""
+        """Make one call. Raises GatewayMisbehaved."""
         random = self._material.random
         method, path, body = self._material.call()
         headers = {**self._headers, "Content-Type": "application/json"}
@@ -109,16 +109,16 @@ class CallFuzzer:
         try:
             async with self._http.request(method, self._url + path, data=data, headers=headers) as response:
                 answer = await response.read()
-                if not response.url.path.startswith("/v1/"):  # dots led out of it: the web page
+                if not response.url.path.startswith("/v1/"):  # dot segments led to the web page
                     check_status(response.status, path)
                 elif method != "HEAD":
                     check_response(response.status, answer, f"{method} {path[:100]} {str(data)[:200]}")
-        except aiohttp.ClientConnectionError:  # refused before it was read whole, such as a body that is too large
+        except aiohttp.ClientConnectionError:  # refused before it was read completely, such as an oversized body
             pass
 
 
 class Control:
-    """Two clients as they should be: what one says the other hears, all of it, once and in order."""
+    """Two well-behaved clients: the listener receives everything from the sender, once and in order."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession, room: str, tokens: tuple[str, str]) -> None:
         self._url = url
@@ -130,7 +130,7 @@ class Control:
         self.slowest_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Speak and listen until `stop`. Raises Wrong."""
+        """Send and listen until `stop`. Raises GatewayMisbehaved."""
         async with await self._connect(self._tokens[0]) as speaker, await self._connect(self._tokens[1]) as listener:
             clock_s = asyncio.get_running_loop().time
             while not stop.is_set():
@@ -143,12 +143,12 @@ class Control:
                         raise GatewayMisbehaved(f"the control client heard {message!r} instead of {self.said}")
                 self.heard += 1
                 self.slowest_s = max(self.slowest_s, clock_s() - began_s)
-                if not self.said % PING_EVERY:  # who only listens is silent, and would be closed after 60 s
+                if not self.said % PING_EVERY:  # a silent listener would be closed after 60 s
                     await listener.send_json({"type": "ping"})
                 await asyncio.sleep(CONTROL_PAUSE_S)
 
     async def _say(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        """Send the message of this turn, for the first time or again."""
+        """Send this turn's message, for the first time or again."""
         text = str(self.said)
         frame = {"type": "chat:send", "chatroomId": self._room, "message": text, "clientMessageId": text}
         await ws.send_json(frame)
@@ -176,13 +176,13 @@ class Control:
                 if frame["type"] == "error":
                     if not frame["data"]["retryable"]:
                         raise GatewayMisbehaved(f"the control client was refused: {frame}")
-                    await self._say(ws)  # as a client should: a busy machine is no fault
+                    await self._say(ws)  # resend as a client should: a busy machine is no fault
                 if frame["type"] == type_:
                     return frame
 
 
 async def again_and_again(once: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Until `stop`; with a deadline a time, so that nothing hangs unseen."""
+    """Repeat until `stop`, with a deadline per iteration, so that a hang is noticed."""
     while not stop.is_set():
         try:
             async with asyncio.timeout(3 * ANSWER_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""One run of the fuzzer: all actors at once for a time, then the gateway's own state against that before."""
+"""One run of the fuzzer: all actors at once for a time, then a comparison of the gateway's state before and after."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ _BAD_LINE = re.compile(r'"level": ?"(error|critical|exception)"|Traceback|\[(err
 
 @dataclass
 class FuzzReport:
-    """What was done, and what it did to the gateway."""
+    """What was sent and its effect on the gateway."""
 
     seed: int
     sent: dict[str, int] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class FuzzReport:
 
 
 class GatewayProbe:
-    """The process under test, as the kernel sees it."""
+    """The process under test as the kernel sees it."""
 
     def __init__(self, system: LocalSystem) -> None:
         self._system = system
@@ -66,15 +66,15 @@ class GatewayProbe:
         return int(entries.get("GATEWAY_1_PID") or entries["GATEWAY_PID"])
 
     def is_the_same(self) -> bool:
-        """Whether it has never died: the supervisor would have started another."""
+        """Return True if it has never died; the supervisor would have replaced it."""
         return self._pid_now() == self.pid and Path(f"/proc/{self.pid}").exists()
 
     def memory_bytes(self) -> int:
-        """Resident memory."""
+        """Return the resident memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def sockets(self) -> int:
-        """Open sockets, those to the broker and of its own listening too."""
+        """Return the number of open sockets, including listeners and those to the broker."""
         directory = Path(f"/proc/{self.pid}/fd")
         names: list[str] = []
         for entry in directory.iterdir():
@@ -85,7 +85,7 @@ class GatewayProbe:
         return sum(name.startswith("socket:") for name in names)
 
     def bad_lines(self) -> list[str]:
-        """Lines of any process above a warning."""
+        """Return the log lines of any process above a warning."""
         log = (self._system.directory / "supervisor.out").read_text(errors="replace")
         return [line[:2_000] for line in log.splitlines() if _BAD_LINE.search(line)]
 
@@ -127,7 +127,7 @@ async def fuzz(system: LocalSystem, seconds: float, seed: int) -> FuzzReport:
 
 
 def told(error: BaseException) -> list[str]:
-    """What is said of an error, of a group each of its own."""
+    """Return the text of an error, or of each error in a group."""
     if isinstance(error, BaseExceptionGroup):
         return [line for inner in error.exceptions for line in told(inner)]
     return [f"{type(error).__name__}: {error}"]
@@ -136,7 +136,7 @@ def told(error: BaseException) -> list[str]:
 def make_fuzzers(
     url: str, http: aiohttp.ClientSession, place: FuzzMaterial, seed: int
 ) -> list[SocketFuzzer | WireFuzzer | CallFuzzer]:
-    """Each with a seed of its own, made from the one."""
+    """Return the fuzzers, each with a seed derived from the given one."""
     seeds = random.Random(seed)
 
     def material() -> Material:
@@ -153,7 +153,7 @@ def make_fuzzers(
 
 
 async def furnish(url: str) -> tuple[FuzzMaterial, str]:
-    """Rooms of every type with some of the users in them; and the room of the control clients."""
+    """Create rooms of every type with some of the users, and the room of the control clients."""
     rooms: list[str] = []
     for number, user in enumerate(USERS):
         others = [other for other in USERS[number:] if other != user][:2]

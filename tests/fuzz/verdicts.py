@@ -1,4 +1,4 @@
-"""What every answer has to be, whatever was asked."""
+"""Requirements on every answer, whatever the request."""
 
 import json
 from typing import Any
@@ -16,11 +16,11 @@ TRACES = ("Traceback", 'File "', ".py", "Exception")
 
 
 class GatewayMisbehaved(AssertionError):
-    """The gateway did what it must never do."""
+    """The gateway did something that it must never do."""
 
 
 def check_frame(text: str) -> dict[str, Any]:
-    """A server frame. Raises Wrong."""
+    """Check a server frame. Raises GatewayMisbehaved."""
     try:
         frame = json.loads(text)
     except ValueError:
@@ -39,19 +39,19 @@ def check_frame(text: str) -> dict[str, Any]:
 
 
 def check_close(code: int | None) -> None:
-    """A close code of the server; None is a connection that just ended. Raises Wrong."""
+    """Check a close code of the server; None is a connection that simply ended. Raises GatewayMisbehaved."""
     if code is not None and code not in CLOSE_CODES:
         raise GatewayMisbehaved(f"closed with {code}")
 
 
 def check_status(status: int, what: str) -> None:
-    """An answer whose body is not of the API. Raises Wrong."""
+    """Check an answer whose body is not part of the API. Raises GatewayMisbehaved."""
     if status >= 500:
         raise GatewayMisbehaved(f"{what}: {status}")
 
 
 def check_response(status: int, body: bytes, what: str) -> None:
-    """A REST answer that is not HEAD's. Raises Wrong."""
+    """Check a REST answer other than to HEAD. Raises GatewayMisbehaved."""
     try:
         answer = json.loads(body)
     except ValueError:

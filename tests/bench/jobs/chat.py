@@ -1,4 +1,4 @@
-"""Users who send with `chat:send`, who listen to rooms, or both."""
+"""Users that send with `chat:send`, subscribe to rooms, or both."""
 
 import asyncio
 import re
@@ -35,13 +35,13 @@ class User:
     more: tuple[dict[str, object], ...] = ()
 
     def dialect(self) -> Realtime:
-        """How the user joins."""
+        """Return how the user subscribes."""
         rooms = [{"channel": "chatroom", "chatroomId": room} for room in self.listens_to]
         return Realtime(self.user_id, [*rooms, *self.more])
 
 
 class _Ear:
-    """What one socket hears."""
+    """The frames that one socket receives."""
 
     __slots__ = ("orders", "tally", "window")
 
@@ -86,14 +86,14 @@ class _Ear:
 
 @dataclass
 class ChatLoad:
-    """Users of one process; those that send do so in turn, `rate` messages a second together."""
+    """The users of one process; the senders take turns, `rate` messages per second in total."""
 
     name: str
     host: str
     port: int
     users: Sequence[User]
     rate: float = 0.0
-    size: int = 100  # of a message's text
+    size: int = 100  # bytes of a message's text
     first_address: int = 40
     concurrency: int = 50
     tally: Tally = field(default_factory=Tally)
@@ -142,7 +142,7 @@ class ChatLoad:
             link.counts |= {"sent": self.tally.sent, "acked": self.tally.acked, "deliveries": self.tally.received}
 
     async def _settle(self, ears: dict[BenchSocket, _Ear], last_seq: dict[str, int]) -> None:
-        """Wait for the last acks and messages, or for 20 s."""
+        """Wait for the last acks and messages, at most 20 s."""
         deadline_us = now_us() + round(SETTLE_TIMEOUT_S * 1e6)
         while now_us() < deadline_us:
             answered = self.tally.acked + self.tally.refused >= self.tally.sent

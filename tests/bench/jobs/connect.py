@@ -1,4 +1,4 @@
-"""Connections as fast as they are taken; then, if their gateway dies, all of them again on another."""
+"""Connections as fast as the server accepts them; after the death of their gateway, all of them again on another."""
 
 import asyncio
 import random
@@ -14,13 +14,13 @@ from tests.bench.marks import now_us
 from tests.bench.tally import Tally
 from tests.bench.worker import JobPipe
 
-RETRY_FIRST_S = 0.5  # as RealtimeClient: doubled each time, with jitter
+RETRY_FIRST_S = 0.5  # like RealtimeClient: doubled each time, with jitter
 RETRY_MAX_S = 8.0
 
 
 @dataclass
 class Connect:
-    """Opens one socket for each of `dialects`, `concurrency` at a time, within the window's time."""
+    """Opens one socket per entry of `dialects`, `concurrency` at a time, within the window."""
 
     name: str
     host: str
@@ -30,7 +30,7 @@ class Connect:
     concurrency: int = 100
 
     async def run(self, link: JobPipe) -> Tally:
-        """Connect when the window begins; the time that all took is `connect_s`."""
+        """Connect when the window begins; `connect_s` is the time for all."""
         crowd = Crowd(self.host, self.port, self.first_address, self.concurrency)
         link.ready(f"{len(self.dialects)} to connect")
         await link.window()
@@ -62,18 +62,18 @@ class _Subscribed(msgspec.Struct):
 
 @dataclass
 class Resume:
-    """Users of one room each; when their sockets are lost they come back to `then_port`, with `since`."""
+    """Users of one room each. When their sockets are lost they reconnect to `then_port` with `since`."""
 
     name: str
     host: str
     port: int
     then_port: int
-    users: Sequence[tuple[str, str]]  # user id, room id
+    users: Sequence[tuple[str, str]]  # (user id, room id)
     first_address: int = 2
     concurrency: int = 50
 
     async def run(self, link: JobPipe) -> Tally:
-        """Join, lose everything, come back; the latencies are from the loss to the last answer."""
+        """Join, lose every socket, reconnect. Latencies run from the loss to the last answer."""
         first = Crowd(self.host, self.port, self.first_address, self.concurrency)
         await first.open(_join(user, room, 0) for user, room in self.users)
         if first.failed:

@@ -13,7 +13,7 @@ from tests.bench.worker import JobPipe
 
 @dataclass
 class Lines:
-    """`rate` messages a second, each a frame of `size` bytes, with a seq that goes on from 1."""
+    """`rate` messages per second, each a frame of `size` bytes, with consecutive seqs from 1."""
 
     name: str
     amqp_url: str

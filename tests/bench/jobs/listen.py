@@ -1,4 +1,4 @@
-"""Sockets that listen to one room together."""
+"""Sockets that subscribe to one room together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ STUCK_S = 1.0
 
 @dataclass
 class Listen:
-    """`dialects`: one a socket. `counts`: the server frames as it likes, so that reads are counted, not compared."""
+    """One socket per entry of `dialects`.
+
+    `counts`: the server chooses its framing, so reads are counted, not compared.
+    """
 
     name: str
     host: str
@@ -29,7 +32,7 @@ class Listen:
     counts: bool = False
     first_address: int = 2
     concurrency: int = 50
-    stuck: int = 0  # of the sockets, those that read nothing from the begin of the load to its end
+    stuck: int = 0  # number of sockets that read nothing during the load
     log: RoomLog = field(default_factory=RoomLog)
     counted: CountedRoom = field(default_factory=CountedRoom)
 
@@ -60,7 +63,7 @@ class Listen:
         return tally
 
     async def _look_at(self, stuck: Sequence[BenchSocket], tally: Tally) -> None:
-        """Read again where nothing was read: has the server given up on them?"""
+        """Resume reading on the stuck sockets, to learn whether the server has closed them."""
         for client in stuck:
             if client.transport is not None:
                 client.transport.resume_reading()
@@ -84,7 +87,7 @@ class Listen:
             await asyncio.sleep(0.5)
 
     async def _settle(self, clients: Sequence[BenchSocket], finish: Finish) -> None:
-        """Wait until everyone has everything, or for 20 s."""
+        """Wait until every socket has everything, at most 20 s."""
         last = finish.last_seq.get(self.room, 0)
         deadline_us = now_us() + round(SETTLE_TIMEOUT_S * 1e6)
         while any(self._seq(client) < last for client in clients):

@@ -1,4 +1,4 @@
-"""An open loop: so many a second, whatever becomes of them."""
+"""An open loop: a fixed rate, independent of the outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ TURN_S = 0.001
 
 
 async def paced(window: MeasureWindow, rate: float) -> AsyncIterator[int]:
-    """Yield how many are due, about every millisecond, from the window's begin to its end."""
+    """Yield the number of due items, about every millisecond, from the start to the end of the window."""
     await sleep_until(window.begin_us, now_us())
     done = 0
     while (now := now_us()) < window.until_us:

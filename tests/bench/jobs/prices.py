@@ -1,4 +1,4 @@
-"""Sockets that listen to prices. Each price carries the time of its tick, so its age is known to 1 ms."""
+"""Sockets that subscribe to prices. Each price carries its tick's time, so its age is known to 1 ms."""
 
 import asyncio
 import re
@@ -38,7 +38,7 @@ class _Price:
 
 
 class _PriceParser:
-    """Parses a price once, though every socket gets it."""
+    """Parses each price once, although every socket receives it."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Price] = {}
@@ -54,7 +54,7 @@ class _PriceParser:
 
 
 def _ear(parse: _PriceParser, tally: Tally, window: MeasureWindow) -> Callable[[BenchSocket, BenchFrame], None]:
-    """What one socket hears: prices of a symbol only ever get newer."""
+    """Check one socket: prices of a symbol only ever get newer."""
     newest: dict[bytes, int] = {}
 
     def take(client: BenchSocket, frame: BenchFrame) -> None:

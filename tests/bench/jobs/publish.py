@@ -1,4 +1,4 @@
-"""The publisher of a peer: one socket, the same messages as this project's own."""
+"""The publisher of a comparable server: one socket, the same messages as this project's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tests.bench.worker import JobPipe
 
 @dataclass
 class Publish:
-    """`rate` messages a second, each of `size` bytes, with a seq from 1; `wrap` makes the frame that the peer takes."""
+    """`rate` messages per second of `size` bytes with consecutive seqs from 1; `wrap` makes the server's frame."""
 
     name: str
     host: str

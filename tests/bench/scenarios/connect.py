@@ -1,4 +1,4 @@
-"""Authenticated connections a second; and how soon 10,000 clients are back when their gateway is killed."""
+"""Authenticated connections per second, and the recovery of 10,000 clients after their gateway is killed."""
 
 import os
 import sys
@@ -24,13 +24,13 @@ GATEWAY_TIMEOUT_S = 30.0
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """`--mode resume`: lose a gateway by kill -9; else: connect, authenticate, subscribe to one room."""
+    """Connect, authenticate and subscribe to one room; with `--mode resume`, lose a gateway to SIGKILL."""
     with system.running() as bench:
         return resume(bench, options) if options.mode == "resume" else on(bench, options)
 
 
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
-    """The same on a system that runs already."""
+    """Run on a system that is already running."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     jobs: list[Connect] = []
     for process in range(options.listeners):
@@ -64,7 +64,7 @@ def measure(jobs: list[Connect], options: Namespace, server: str, pids: dict[str
 
 
 def resume(bench: Bench, options: Namespace) -> ScenarioOutcome:
-    """Everyone is on a second gateway, which is killed; all come back to the first."""
+    """Connect all clients to a second gateway and kill it; all reconnect to the first."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     port = free_port()
     with TemporaryDirectory() as directory:

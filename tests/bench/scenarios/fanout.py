@@ -1,4 +1,4 @@
-"""One room, n sockets, r messages a second."""
+"""One room, n sockets, r messages per second."""
 
 from argparse import Namespace
 
@@ -15,13 +15,13 @@ from tests.bench.worker import Job
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """`--mode lines`: ready-made deliveries; `--mode chat`: sent with chat:send and persisted."""
+    """Publish prepared deliveries (`--mode lines`), or send with chat:send and persist (`--mode chat`)."""
     with system.running() as bench:
         return on(bench, options)
 
 
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
-    """The same on a system that runs already."""
+    """Run on a system that is already running."""
     (room,) = bench.rooms(1)
     jobs: list[Job] = list(listeners(bench, room, options))
     if options.mode == "lines":
@@ -48,7 +48,7 @@ def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
 
 
 def listeners(bench: Bench, room: str, options: Namespace) -> list[Listen]:
-    """`--listeners` processes that share the sockets."""
+    """Return `--listeners` processes that share the sockets."""
     jobs: list[Listen] = []
     for number in range(options.listeners):
         mine = range(number, options.sockets, options.listeners)

@@ -1,4 +1,4 @@
-"""n sockets that only ping now and then: what one costs."""
+"""n idle sockets that only ping: the cost of one."""
 
 from argparse import Namespace
 
@@ -10,17 +10,17 @@ from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
 
 ROOM_SIZE = 100
-WARM_SOCKETS = 100  # what the first sockets cost once, such as code and caches, is not the sockets'
+WARM_SOCKETS = 100  # excludes one-time costs of the first sockets, such as code and caches
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """Each socket listens to `--channels` channels and sends a ping every 30 s."""
+    """Subscribe each socket to `--channels` channels and ping every 30 s."""
     with system.running() as bench:
         return on(bench, options)
 
 
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
-    """The same on a system that runs already."""
+    """Run on a system that is already running."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     gateway = bench.pids["gateway"]
     with Fleet([_crowd(bench, "warm", range(WARM_SOCKETS), rooms, options)], options.timeout) as fleet:
@@ -49,7 +49,7 @@ def _crowd(bench: Bench, name: str, numbers: range, rooms: list[str], options: N
 
 
 def member(number: int, rooms: list[str], channels: int) -> User:
-    """A user of one room of 100; the second channel is the inbox, the third a community."""
+    """Return a user of one room of 100; the second channel is the inbox, the third a community."""
     more: list[dict[str, object]] = [
         {"channel": "notifications"},
         {"channel": "community", "communityId": f"community_{number % len(rooms)}"},

@@ -1,4 +1,4 @@
-"""10,000 sockets, each in three channels, and a light load: how long a message takes to everyone in its room."""
+"""10,000 sockets in three channels each under light load: the time until a message reaches everybody in its room."""
 
 from argparse import Namespace
 
@@ -13,13 +13,13 @@ from tests.bench.worker import Job
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """chat:send, stored, to the 100 sockets of a room; all rooms in turn."""
+    """Send chat:send, stored, to the 100 sockets of a room, all rooms in turn."""
     with system.running() as bench:
         return on(bench, options)
 
 
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
-    """The same on a system that runs already."""
+    """Run on a system that is already running."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     jobs: list[Job] = []
     for process in range(options.listeners):

@@ -1,4 +1,4 @@
-"""n sockets, each on s symbols; the prices come from market_feed's simulation."""
+"""n sockets, each on s symbols; market_feed's simulation provides the prices."""
 
 from argparse import Namespace
 
@@ -10,7 +10,7 @@ from tests.bench.report import ScenarioOutcome
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """`--rate` is ticks a second and symbol."""
+    """Run with `--rate` ticks per second per symbol."""
     symbols = [f"LOAD{number}" for number in range(options.symbols)]
     settings = {
         "MARKET_SOURCE": "sim",

@@ -1,4 +1,4 @@
-"""`fanout`, `idle` and `connect` on servers that others would pick instead. They have no tokens, no broker, no disk."""
+"""`fanout`, `idle` and `connect` on comparable servers, which have no tokens, no broker and no disk."""
 
 from argparse import Namespace
 
@@ -13,11 +13,11 @@ from tests.bench.scenarios.connect import measure
 from tests.bench.worker import Job
 
 HOST = "127.0.0.1"
-ROOM = "room_00000000000000000000000000"  # as long as a real one
+ROOM = "room_00000000000000000000000000"  # as long as a real id
 
 
 def fanout(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
-    """One publisher's socket in, n sockets out."""
+    """Run one publishing socket and n receiving sockets."""
     with serving(peer) as running:
         jobs: list[Job] = list(_listeners(running, options))
         jobs.append(
@@ -33,7 +33,7 @@ def fanout(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
 
 
 def idle(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
-    """Sockets that wait."""
+    """Run idle sockets."""
     with serving(peer) as running:
         before_bytes = total_memory(running.pids.values())
         with Fleet(_listeners(running, options), options.timeout) as fleet:
@@ -51,7 +51,7 @@ def idle(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
 
 
 def connect(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
-    """Upgrades a second, without any authentication."""
+    """Measure upgrades per second, without authentication."""
     with serving(peer) as running:
         jobs = [
             Connect(

@@ -1,4 +1,4 @@
-"""Persisted chat: n senders, each in a room of its own that it listens to."""
+"""Persisted chat: n senders, each in its own room, to which it is subscribed."""
 
 from argparse import Namespace
 
@@ -11,13 +11,13 @@ from tests.bench.system import Bench
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """Socket → command → stored, synced → delivery → socket."""
+    """Measure socket → command → stored, synced → delivery → socket."""
     with system.running() as bench:
         return on(bench, options)
 
 
 def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
-    """The same on a system that runs already."""
+    """Run on a system that is already running."""
     rooms = bench.rooms(options.senders)
     users = [User(f"chatter-{number}", (room,), (room,)) for number, room in enumerate(rooms)]
     chat = ChatLoad("chatters", bench.host, bench.port, users, options.rate, options.size)

@@ -1,4 +1,4 @@
-"""The fan-out with one socket that stops reading: what it costs the gateway, and the others."""
+"""Fan-out with one socket that stops reading: its cost for the gateway and for the others."""
 
 from argparse import Namespace
 
@@ -14,7 +14,7 @@ from tests.bench.worker import Job
 
 
 def run(options: Namespace) -> ScenarioOutcome:
-    """First without it, then with it, on one system; the outcome is that of the second, beside the first's p99."""
+    """Run without it, then with it, on one system; return the second result beside the first one's p99."""
     with system.running() as bench:
         without, _ = _once(bench, options, 0)
         outcome, grown = _once(bench, options, 1)
