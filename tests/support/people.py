@@ -1,4 +1,4 @@
-"""Users of a running system, each with an id of its own, so that tests can share the system."""
+"""Users of a running system, each with a unique id, so that tests can share the system."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ class Person(RestClient):
         self._claims = claims
 
     async def live(self, url: str | None = None) -> LiveClient:
-        """Open a socket, on another gateway than the own one if `url` names it, and authenticate."""
+        """Open a socket, on the gateway `url` if given, and authenticate."""
         return await LiveClient.as_user(url or self._url, self.id, secret=self._secret, **self._claims)
 
 
@@ -30,7 +30,7 @@ Meet = Callable[..., Person]
 
 
 def people(url: str, secret: str = SECRET) -> Meet:
-    """Return `meet(name, **claims)`, which makes a user whom nobody has met before."""
+    """Return `meet(name, **claims)`, which creates a new user."""
 
     def meet(name: str, **claims: Any) -> Person:
         return Person(url, f"{name}-{os.getpid()}-{next(_numbers)}", secret, claims)

@@ -1,4 +1,4 @@
-"""Answers as they stand on the wire, for tests that compare them byte for byte."""
+"""Answers as raw bytes, for byte-wise comparison."""
 
 import json
 from typing import Any, NamedTuple
@@ -11,18 +11,18 @@ CHANGING_HEADERS = {"date", "x-request-id"}
 
 
 class RawAnswer(NamedTuple):
-    """What came back: an HTTP status, the type or error code of a frame, or a close code; and all of its bytes."""
+    """An HTTP status, a frame's type or error code, or a close code, with all of the answer's bytes."""
 
     verdict: str
     content: tuple[tuple[str, str], ...]
 
     def without(self, id_: str) -> "RawAnswer":
-        """The same answer as if the caller had not named this id."""
+        """Return the same answer with this id masked."""
         return RawAnswer(self.verdict, tuple((name, value.replace(id_, "<id>")) for name, value in self.content))
 
 
 async def rest(http: aiohttp.ClientSession, token: str | None, method: str, url: str, body: Any) -> RawAnswer:
-    """The answer to a REST call."""
+    """Return the answer to a REST call."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with http.request(method, url, headers=headers, json=body) as response:
         content = [(name.lower(), value) for name, value in response.headers.items()]
@@ -31,21 +31,21 @@ async def rest(http: aiohttp.ClientSession, token: str | None, method: str, url:
 
 
 class RecordingSocket:
-    """One socket that keeps the text of every frame. It closes with the HTTP session."""
+    """One socket that records the text of every frame. It closes with the HTTP session."""
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         self._ws = ws
 
     @classmethod
     async def open(cls, http: aiohttp.ClientSession, url: str, token: str | None) -> "RecordingSocket":
-        """Connect, and send `auth` if there is a token; whether it is taken the next answer tells."""
+        """Connect and send `auth` if there is a token; the next answer shows the result."""
         socket = cls(await http.ws_connect(f"{url}/v1/live"))
         if token is not None:
             await socket._ws.send_json({"type": "auth", "token": token})
         return socket
 
     async def ask(self, frame: dict[str, Any]) -> RawAnswer:
-        """The frame that answers this one, by its `id`, or the close code if the server closes instead."""
+        """Return the frame that answers this one by `id`, or the close code if the server closes instead."""
         await self._ws.send_json({**frame, "id": "asked"})
         while True:
             message = await self._ws.receive(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The chaos checker notices everything that it is there to notice."""
+"""The chaos checker notices every kind of violation."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Tamper = Callable[[Ledger], None]
 
 
 def good_run() -> Ledger:
-    """Five messages, two listeners, one of which came behind the second message."""
+    """Return a run of five messages and two listeners, one of which subscribes after the second message."""
     ledger = Ledger()
     for item in ITEMS:
         ledger.note_sent(item.key, "ann", [ROOM], item.seq)
@@ -67,7 +67,7 @@ def alter(ledger: Ledger) -> None:
 
 
 def deliver_an_unacked_message_twice(ledger: Ledger) -> None:
-    """Its ack was lost, its sender sent it again, and it was stored again under a new seq."""
+    """Lose an ack, so that the sender resends the message and it is stored under a new seq."""
     del ledger.acked[ROOM]["k5"]
     again = LedgerItem(6, "msg_6", "k5")
     ledger.note_sent("k5", "ann", [ROOM], 5.5)
@@ -108,7 +108,7 @@ def deliver_what_is_not_stored(ledger: Ledger) -> None:
 
 
 def lose_a_notification(ledger: Ledger) -> None:
-    """Its publish was confirmed, so nothing is known of it but its key."""
+    """Lose a confirmed event, of which only the key is known."""
     ledger.note_sent("evt_1", "publisher", ["inbox:ann"], 1.0)
     ledger.note_acked("evt_1", "inbox:ann", 1.1)
 
@@ -117,7 +117,7 @@ def fail_otherwise(ledger: Ledger) -> None:
     ledger.note_failure("the server closed with 1011", listener="ann")
 
 
-def test_a_good_run_has_no_violations() -> None:
+def test_good_run_has_no_violations() -> None:
     assert good_run().check() == []
 
 
@@ -144,14 +144,14 @@ def test_a_good_run_has_no_violations() -> None:
         (fail_otherwise, ViolationKind.FAILED),
     ],
 )
-def test_the_checker_notices(tamper: Tamper, kind: ViolationKind) -> None:
+def test_checker_notices_violation(tamper: Tamper, kind: ViolationKind) -> None:
     ledger = good_run()
     tamper(ledger)
     assert kind in kinds(ledger)
 
 
 @given(st.permutations(range(5)))
-def test_every_other_order_is_noticed(order: list[int]) -> None:
+def test_wrong_order_is_noticed(order: list[int]) -> None:
     ledger = good_run()
     got = ledger.delivered[ROOM, "ann"]
     ledger.delivered[ROOM, "ann"] = [got[index] for index in order]
@@ -159,14 +159,14 @@ def test_every_other_order_is_noticed(order: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 4), max_size=7))
-def test_nothing_but_all_items_once_in_order_passes(indexes: list[int]) -> None:
+def test_only_complete_ordered_delivery_passes(indexes: list[int]) -> None:
     ledger = good_run()
     got = ledger.delivered[ROOM, "ann"]
     ledger.delivered[ROOM, "ann"] = [got[index] for index in indexes]
     assert (ledger.check() == []) == (indexes == [0, 1, 2, 3, 4])
 
 
-def test_a_history_tells_all_about_an_item_in_the_order_of_time() -> None:
+def test_history_lists_events_of_item_by_time() -> None:
     ledger = good_run()
     repeat(ledger)
     (violation,) = ledger.check()
