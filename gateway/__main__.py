@@ -96,7 +96,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         reporting = tasks.create_task(reporter.run())
         running.append(tasks.create_task(keeper.run()))
         routes = [route for group in GROUPS.values() for route in group(guard, backend).routes()]
-        app = make_app(settings, live, [*routes, *document_routes(), *Pages(settings).routes()])
+        app = make_app(settings, guard, live, [*routes, *document_routes(), *Pages(settings).routes()])
         async with listening(settings, app, pace, turns, tasks) as stop_listening:
             del admin.checks["start"]
             await stop.wait()

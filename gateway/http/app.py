@@ -11,8 +11,9 @@ from aiohttp.http_websocket import WebSocketReader
 
 from gateway import metrics
 from gateway.admission.pace import Pace
+from gateway.auth.guard import Guard
 from gateway.live.endpoint import Live
-from gateway.rest.envelope import SERVER, failure
+from gateway.rest.envelope import SERVER, bearer_token, failure
 from gateway.settings import GatewaySettings
 from shared.errors import HTTP_STATUS, ErrorCode, Refusal, Unavailable
 from shared.telemetry import correlation, logs, tracing
@@ -46,9 +47,16 @@ _CODES_BY_STATUS = {
 }
 
 
-def make_app(settings: GatewaySettings, live: Live, routes: Iterable[web.RouteDef]) -> web.Application:
+def make_app(settings: GatewaySettings, guard: Guard, live: Live, routes: Iterable[web.RouteDef]) -> web.Application:
     """The application of one gateway process."""
-    app = web.Application(middlewares=[envelope], client_max_size=settings.max_message_bytes)
+
+    @web.middleware
+    async def with_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token := bearer_token(request):
+            await guard.refresh_keys_for(token)
+        return await handler(request)
+
+    app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)
     app.on_response_prepare.append(_unnamed)
     app.router.add_get("/v1/live", live.handle)
     app.add_routes(routes)

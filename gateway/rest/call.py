@@ -175,16 +175,15 @@ class Calls:
         ]
 
     async def _serve(self, call: Call, request: web.Request) -> web.Response:
-        identity = await self._authenticate(request)
-        outcome = await call.handle(self, caller=identity.caller, **await call.arguments(request))
+        caller = self._authenticate(request).caller
+        outcome = await call.handle(self, caller=caller, **await call.arguments(request))
         return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
 
-    async def _authenticate(self, request: web.Request) -> Identity:
+    def _authenticate(self, request: web.Request) -> Identity:
         """Return the caller's identity. Raises as `Guard.authenticate` does."""
         token = bearer_token(request)
         if not token:
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        await self._guard.refresh_keys_for(token)
         return self._guard.authenticate(token)
 
 
