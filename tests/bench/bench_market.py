@@ -199,7 +199,7 @@ async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
         )
         print(f"{counts:,.0f} counted")
         for name, seconds in {**cpu_s, "producer": float(producer_cpu_s)}.items():
-            print(f"  {name:<12} {seconds:6.1f} CPU s, {1e6 * seconds / int(ticks):6.1f} a million ticks")
+            print(f"  {name:<12} {seconds:6.1f} CPU s, {1e6 * seconds / int(ticks):6.1f} per million ticks")
         right = await check(arguments, infrastructure.amqp_url, int(ticks))
         started_s = time.monotonic()
         code = await market.end(signal.SIGTERM)
@@ -263,7 +263,7 @@ async def check(arguments: Arguments, amqp_url: str, ticks: int) -> bool:
                 found = await bus.request(MARKET_QUERY, query, Candles)
                 candled[interval] += sum(candle.volume for candle in found.candles)
     parts = ", ".join(f"{interval.value} {volume:,.0f}" for interval, volume in candled.items())
-    print(f"  volumes (1 a tick): quotes of {len(prices.prices)} symbols {quoted:,.0f}; candles {parts}")
+    print(f"  volumes (1 per tick): quotes of {len(prices.prices)} symbols {quoted:,.0f}; candles {parts}")
     return len(prices.prices) == arguments.symbols and {quoted, *candled.values()} == {float(ticks)}
 
 

@@ -85,7 +85,7 @@ def table(outcome: ScenarioOutcome) -> str:
     per_million = found.get("cpu_s_per_million", {})
     for name, used in found["cpu_s"].items():
         if used >= 0.01:
-            each = f"   {per_million[name]:.3f} a million" if name in per_million else ""
+            each = f"   {per_million[name]:.3f} per million" if name in per_million else ""
             row(f"CPU s, {name}", f"{used:.2f}{each}")
     for name, value in outcome.figures.items():
         row(name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else value)

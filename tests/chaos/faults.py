@@ -163,4 +163,4 @@ class FaultInjector:
                         again = aio_pika.Message(message.body)
                         await exchange.publish(again, message.routing_key or "", timeout=2.0)
         except BROKER_FAILURES:
-            self._say("           (the broker was away: no deliveries repeated)")
+            self._say("           (the broker was unavailable: no deliveries repeated)")

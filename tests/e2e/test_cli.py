@@ -145,7 +145,7 @@ async def test_error_prints_one_line_and_sets_exit_code(system: LocalSystem) -> 
         (2, "type", ("publish", "nonsense", "{}"), {}),
         (2, "GATEWAY_URL", ("rooms",), {"GATEWAY_URL": "nonsense"}),
         (2, "JWT_SECRET", ("rooms",), {"LOCAL_DIR": "/nonexistent"}),
-        (3, "does not answer", ("rooms",), nowhere),
+        (3, "cannot reach", ("rooms",), nowhere),
         (3, "broker", ("dead",), nowhere),
     ):
         found, out, err = run(system, *arguments, **environment)
