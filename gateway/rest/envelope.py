@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _SHAPES: dict[type[Any], "Shape"] = {}  # cache of `shape_of`, one entry per query type
 BODY_TIMEOUT_S = 10.0
-_BEARER = "bearer_token"  # where `bearer_token` keeps its result in the request
+_BEARER = web.RequestKey("bearer_token", str)  # where `bearer_token` keeps its result in the request
 SERVER = "realtime"  # aiohttp's default would disclose library versions
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -56,7 +56,7 @@ class Failure(WireStruct, frozen=True, kw_only=True):
 
 def bearer_token(request: web.BaseRequest) -> str:
     """Return the bearer token of a request, or "". The header is parsed once per request."""
-    token: str | None = request.get(_BEARER)
+    token = request.get(_BEARER)
     if token is None:
         scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
         token = request[_BEARER] = rest.strip() if scheme.lower() == "bearer" else ""
