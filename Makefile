@@ -9,15 +9,15 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt token bench-market history chaos chaos-drain rolling soak chaos-chat broker tools moved
 
-help: ## list the targets
+help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 	    printf '  make %-11s %s\n' "$$target" "$$text"; done
 
 run: $(VENV)/.runs $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
 	@exec $(BIN)/python -m deploy.local run
 
-# All tests run in processes side by side, each with a broker and a database of its own, files in their order.
-test: $(VENV)/.installed broker tools ## run the tests, in WORKERS=2 processes; TESTS=tests/unit/gateway/fanout/test_hub.py runs some in one; ARGS='-x -k name' goes to pytest
+# All tests run in parallel processes, each with its own broker and database, files in order.
+test: $(VENV)/.installed broker tools ## run the tests in WORKERS=2 processes; TESTS=tests/unit/gateway/fanout/test_hub.py selects some, in one; ARGS='-x -k name' goes to pytest
 	@exec $(BIN)/python -m pytest $(TESTS) $(if $(filter tests,$(TESTS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 .PHONY: test-long
@@ -31,18 +31,18 @@ check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes m
 	$(BIN)/python -m pytest tests/unit/test_import_rules.py tests/unit/deploy/test_k8s.py -q
 
 .PHONY: docs
-docs: $(VENV)/.installed ## write docs/openapi.json and docs/asyncapi.json from the code's types
+docs: $(VENV)/.installed ## generate docs/openapi.json and docs/asyncapi.json from the code's types
 	@$(BIN)/python -m gateway.documents docs
 
 .PHONY: test-snippets
-test-snippets: $(VENV)/.installed broker ## run the guides' programs in Node, Go and Java too; fetches their packages
+test-snippets: $(VENV)/.installed broker ## run the guides' programs in Node, Go and Java too; downloads their packages
 	@exec $(BIN)/python -m pytest tests/e2e/programs_of_guides.py $(ARGS)
 
-fmt: $(VENV)/.installed ## format, and mend what the linter can mend
+fmt: $(VENV)/.installed ## format the code and apply the linter's fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# Only what stands on make's command line counts: the shell has a USER too, which is not the one meant.
+# Only variables on make's command line count: the shell's own USER must not.
 $(foreach name,USER ROLE FIRST LAST AVATAR TTL COMMUNITIES,$(if $(filter command,$(origin $(name))),\
     $(eval export TOKEN_$(name) := $$($(name)))))
 
@@ -50,12 +50,12 @@ token: $(VENV)/.runs ## print a token for the running system: USER=user_456 [ROL
 	@exec $(BIN)/python -m deploy.local token
 
 .PHONY: lock
-lock: $(VENV)/.installed ## take the newest allowed versions of what the services need, and write them down
+lock: $(VENV)/.installed ## upgrade runtime dependencies to the newest allowed versions and pin them
 	@$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e .
 	@$(BIN)/python -m deploy.tools.lock > deploy/container/constraints.txt
 
 .PHONY: metrics
-metrics: $(VENV)/.installed ## make docs/metrics.md from the metrics that the code declares
+metrics: $(VENV)/.installed ## generate docs/metrics.md from the declared metrics
 	@$(BIN)/python -m deploy.tools.metrics_page > docs/metrics.md
 
 # Two stamps: what the system needs to run, and the test tools on top. Each names the directory, since neither a virtual
@@ -77,60 +77,60 @@ $(VENV)/.runs: $(PACKAGES)
 $(VENV)/.installed: $(VENV)/.runs $(PACKAGES)
 	@$(PYTHON) deploy/bootstrap.py environment $(VENV) test
 
-# The broker is a system package: looked for every time, which takes no time.
+# The broker is a system package; this check is cheap enough for every run.
 broker:
 	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || $(PYTHON) deploy/bootstrap.py broker
 
 tools:
 	@$(PYTHON) deploy/bootstrap.py tools
 
-chaos: $(VENV)/.installed broker ## random faults under load, and the verdict over every item; ARGS='--faults 200 --seed 1'; see docs/reliability.md
+chaos: $(VENV)/.installed broker ## inject random faults under load and check every item; ARGS='--faults 200 --seed 1'; see docs/reliability.md
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
-chaos-drain: $(VENV)/.installed broker ## SIGTERM to a gateway with 5,000 sockets; ARGS='--sockets 1000'
+chaos-drain: $(VENV)/.installed broker ## send SIGTERM to a gateway with 5,000 sockets; ARGS='--sockets 1000'
 	@exec $(BIN)/python -m tests.chaos.drain $(ARGS)
 
-rolling: $(VENV)/.installed broker ## restart every gateway and service, one after another, under load
+rolling: $(VENV)/.installed broker ## restart every gateway and service in turn under load
 	@exec $(BIN)/python -m tests.chaos --rolling $(ARGS)
 
-soak: $(VENV)/.installed broker ## mixed load with churn for MINUTES=10, and whether anything grows
+soak: $(VENV)/.installed broker ## run mixed load with churn for MINUTES=10 and check for growth
 	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
-chaos-chat: $(VENV)/.installed broker ## the same, of kills of chat_service alone
+chaos-chat: $(VENV)/.installed broker ## the same, killing only chat_service
 	@exec $(BIN)/python -m tests.chaos --kinds kill:chat_service --faults 12 --pause 4,6 $(ARGS)
 
 .PHONY: bench bench-peers
-bench: $(VENV)/.installed broker ## load on the whole system, all scenarios; ARGS='fanout --rate 3000' chooses; see docs/performance.md
+bench: $(VENV)/.installed broker ## benchmark the whole system, all scenarios; ARGS='fanout --rate 3000' selects one; see docs/performance.md
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
-bench-peers: $(VENV)/.installed broker ## fanout, idle and connect, the same on other servers, those that can be installed here
+bench-peers: $(VENV)/.installed broker ## benchmark fanout, idle and connect on comparable servers too
 	@exec $(BIN)/python -m tests.bench --peers $(ARGS)
 
-bench-market: $(VENV)/.installed broker ## 20,000 ticks a second into market_feed; ARGS='--rate 60000'
+bench-market: $(VENV)/.installed broker ## benchmark market_feed at 20,000 ticks per second; ARGS='--rate 60000'
 	@exec $(BIN)/python -m tests.bench.bench_market $(ARGS)
 
 MINUTES ?= 10
 .PHONY: fuzz
-fuzz: $(VENV)/.installed broker ## hostile frames, bytes and calls against a running gateway: MINUTES=10, ARGS='--seed 1' repeats a run
+fuzz: $(VENV)/.installed broker ## fuzz a running gateway with frames, bytes and calls for MINUTES=10; ARGS='--seed 1' repeats a run
 	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 .PHONY: storm audit
-storm: $(VENV)/.installed broker ## thousands of clients connect at once while others chat; ARGS='--clients 5000'
+storm: $(VENV)/.installed broker ## connect thousands of clients at once while others chat; ARGS='--clients 5000'
 	@exec $(BIN)/python -m tests.security.storm $(ARGS)
 
-audit: $(VENV)/.installed ## known vulnerabilities of what is installed; ARGS=--strict fails where nobody could be asked
+audit: $(VENV)/.installed ## audit installed packages for known vulnerabilities; ARGS=--strict fails if the service is unreachable
 	@exec $(BIN)/python -m deploy.tools.audit $(ARGS)
 
-history: $(VENV)/.installed broker ## page through a room of 100,000 messages, and show every query plan
+history: $(VENV)/.installed broker ## page through a room of 100,000 messages and print every query plan
 	@exec $(BIN)/python -m tests.bench.history $(ARGS)
 
 .PHONY: screenshots
-screenshots: $(VENV)/.installed broker tools ## the web page at 360 and 1280 px, light and dark: build/screenshots/*.png
+screenshots: $(VENV)/.installed broker tools ## take screenshots of the web page at 360 and 1280 px, light and dark: build/screenshots/*.png
 	@exec $(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 .PHONY: scale-demo monitoring-demo
-scale-demo: $(VENV)/.installed broker tools ## HAProxy in front, load on, one gateway added and one scaled away; counts what was lost
+scale-demo: $(VENV)/.installed broker tools ## add and remove gateways behind HAProxy under load and count losses
 	@exec $(BIN)/python -m tests.operations.scale_demo $(ARGS)
 
-monitoring-demo: $(VENV)/.installed broker tools ## Prometheus on the running system: targets, rules, and what the dashboard's queries find
+monitoring-demo: $(VENV)/.installed broker tools ## run Prometheus on the system and check targets, rules and dashboard queries
 	@exec $(BIN)/python -m tests.operations.monitoring_demo $(ARGS)

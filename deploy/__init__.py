@@ -1,1 +1,5 @@
-"""Provisions and runs the whole system on one machine."""
+"""Everything that runs the system.
+
+`local/` runs it on one machine (`make run`); `container/`, `k8s/` and `haproxy/` deploy it; `prometheus/` and
+`grafana/` monitor it; `tools/` generates and audits files; `bootstrap.py` prepares a bare machine.
+"""

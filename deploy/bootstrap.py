@@ -1,8 +1,8 @@
-"""Gets a bare machine ready, with nothing but the system's Python: called by the Makefile, before `.venv` exists.
+"""Preparation of a bare machine with the system's Python alone; the Makefile runs it before `.venv` exists.
 
-`bootstrap.py environment .venv run` makes the virtual environment and installs what the system needs to run into it,
-`bootstrap.py environment .venv test` the test tools as well;
-`bootstrap.py broker` installs RabbitMQ, `bootstrap.py tools` what some tests need: both leave nothing running.
+`bootstrap.py environment .venv run` creates the virtual environment and installs what the system needs to run,
+`bootstrap.py environment .venv test` the test tools as well. `bootstrap.py broker` installs RabbitMQ, `bootstrap.py
+tools` the programs that some tests need; both leave nothing running.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ TOOLS = {
     "haproxy": Path("/usr/sbin/haproxy"),
     "prometheus": Path("/usr/bin/promtool"),
     "chromium": Path("/usr/bin/chromium"),
-    "fonts-inter": Path("/usr/share/fonts/opentype/inter"),  # what the page asks for first
+    "fonts-inter": Path("/usr/share/fonts/opentype/inter"),  # the page's preferred font
 }
 QUIETLY = ("--quiet", "--disable-pip-version-check")
 QUOTED_LINES = 30
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do what the arguments ask for; every failure is one message and exit code 1."""
-    # So that what `finally` undoes is undone then too.
+    """Run a command; every failure is one message and exit code 1."""
+    # Run `finally` blocks on SIGTERM too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     match arguments:
         case ["environment", directory, ("run" | "test") as purpose]:
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> None:
 def make_environment(directory: Path, purpose: str) -> None:
     """Install the project into the virtual environment `directory` to `run` it or to `test` it.
 
-    A missing, moved or broken environment is made anew. The stamp of each purpose names the directory of the checkout.
+    A missing, moved or broken environment is created anew. The stamp of each purpose names the directory of the
+    checkout.
     """
     stamp, extras = {"run": (".runs", "local"), "test": (".installed", "local,dev")}[purpose]
     python = directory / "bin" / "python"
@@ -56,7 +57,7 @@ def make_environment(directory: Path, purpose: str) -> None:
         if importlib.util.find_spec("ensurepip") is None:
             package = f"python3.{sys.version_info.minor}-venv"
             install_package(package, f"sudo apt-get install -y {package}")
-        say(f"making {directory}")
+        say(f"creating {directory}")
         run([sys.executable, "-m", "venv", "--clear", str(directory)])
     say(f"installing the packages to {purpose} the project into {directory}")
     (directory / stamp).unlink(missing_ok=True)
@@ -70,7 +71,7 @@ def stamped(stamp: Path, here: str) -> bool:
 
 
 def install_broker() -> None:
-    """Install RabbitMQ without leaving a broker running, now or after the next boot: each run starts its own."""
+    """Install RabbitMQ without leaving a broker running, now or after a reboot: each run starts its own."""
     if RABBITMQ_SERVER.exists():
         return
     with services_kept_from_starting():
@@ -82,10 +83,13 @@ def install_broker() -> None:
 
 
 def install_tools() -> None:
-    """Install what some tests need, stopped; without root say what to run, and let those tests be skipped."""
+    """Install the programs that some tests need, without starting them.
+
+    Without root, print the command to run; those tests are skipped.
+    """
     missing = [package for package, program in TOOLS.items() if not program.exists()]
     if missing and os.geteuid() != 0:
-        say(f"{' and '.join(missing)} missing: the tests that need them are skipped. To install: sudo make tools")
+        say(f"{' and '.join(missing)} missing: tests that need them are skipped. To install: sudo make tools")
         return
     for package in missing:
         with services_kept_from_starting():
@@ -96,7 +100,7 @@ def install_tools() -> None:
 
 @contextlib.contextmanager
 def services_kept_from_starting(policy: Path = POLICY) -> Iterator[None]:
-    """Make package scripts start no service meanwhile. A policy that the machine already has stays as it is."""
+    """Prevent package scripts from starting services. An existing policy of the machine is kept."""
     try:
         descriptor = os.open(policy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
     except (FileExistsError, PermissionError):
@@ -111,11 +115,11 @@ def services_kept_from_starting(policy: Path = POLICY) -> Iterator[None]:
 
 
 def install_package(package: str, command: str) -> None:
-    """Install a Debian package as root; stop and name the `command` to run where that is not possible."""
+    """Install a Debian package as root, or exit and name the `command` to run."""
     if shutil.which("apt-get") is None:
-        stop(f"{package} is missing, and there is no apt-get here to install it with")
+        stop(f"{package} is missing, and apt-get is not available to install it")
     if os.geteuid() != 0:
-        stop(f"{package} is missing. As root it would be installed now; please run:\n\n    {command}\n")
+        stop(f"{package} is missing and can only be installed as root; please run:\n\n    {command}\n")
     say(f"installing the system package {package} with apt-get")
     install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "--no-install-recommends", package]
     if not runs(*install):
@@ -124,7 +128,7 @@ def install_package(package: str, command: str) -> None:
 
 
 def runs(*command: str | Path) -> bool:
-    """Whether a command can be run and succeeds; its output is dropped."""
+    """Return True if a command can be run and succeeds; its output is discarded."""
     try:
         return execute(command).returncode == 0
     except OSError:
@@ -132,16 +136,16 @@ def runs(*command: str | Path) -> bool:
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command in silence; stop with the end of its output when it fails."""
+    """Run a command silently; exit with the end of its output if it fails."""
     result = execute(command)
     if result.returncode != 0:
         stop("\n".join(["failed: " + " ".join(command), *result.stdout.splitlines()[-QUOTED_LINES:]]))
 
 
 def execute(command: Sequence[str | Path]) -> "subprocess.CompletedProcess[str]":
-    """Run a command and collect what it says."""
+    """Run a command and return its result with the combined output."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(  # noqa: S603 - every command stands in this file
+    return subprocess.run(  # noqa: S603 - all commands are defined in this file
         command,
         check=False,
         env=environment,
@@ -154,12 +158,12 @@ def execute(command: Sequence[str | Path]) -> "subprocess.CompletedProcess[str]"
 
 
 def say(message: str) -> None:
-    """Tell the user what takes the time."""
+    """Print a progress message."""
     print(f"setup: {message}", file=sys.stderr, flush=True)
 
 
 def stop(message: str) -> NoReturn:
-    """Tell the user why it cannot go on, and exit."""
+    """Print a message and exit with code 1."""
     sys.exit(f"setup: {message}")
 
 

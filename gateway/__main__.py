@@ -10,12 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admission.admission import Admission, Pace
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission import Admission
+from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.pace import Pace
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.guard import Guard
 from gateway.auth.jwks import PublishedKeys
-from gateway.auth.jwks_schedule import KeyPace
+from gateway.auth.jwks_schedule import JwksSchedule
 from gateway.auth.revocations import RevocationList, RevocationListSync
 from gateway.backend import Backend
 from gateway.background import Spawn, background
@@ -64,7 +65,7 @@ class GatewayParts:
     ) -> None:
         self.settings = settings
         self.pace = Pace()
-        self.turns = Turns(self.pace, time.monotonic)
+        self.turns = AdmissionQueue(self.pace, time.monotonic)
         self.backend = backend = Backend(bus)
         self.keys = _published_keys(settings, authenticator)
         revocations = RevocationList()
@@ -182,7 +183,7 @@ def _published_keys(settings: GatewaySettings, authenticator: Authenticator) -> 
     """Return the issuer's published keys; None if no URL is configured."""
     if settings.jwt_jwks_url is None:
         return None
-    return PublishedKeys(settings.jwt_jwks_url, KeyPace(settings.jwt_jwks_refresh_s), authenticator.publish)
+    return PublishedKeys(settings.jwt_jwks_url, JwksSchedule(settings.jwt_jwks_refresh_s), authenticator.publish)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the gateway asks of the services, for WebSocket and REST alike: ids and deadlines are made here.
+"""Typed requests from the gateway to the services, shared by WebSocket and REST. Sets ids and deadlines.
 
 Every method raises Refusal with the service's answer, or Unavailable.
 """
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 class CommandHead(TypedDict):
-    """The fields that every command begins with."""
+    """The fields that start every command."""
 
     id: str
     deadline_ms: int
@@ -36,38 +36,38 @@ class CommandHead(TypedDict):
 
 
 def read_sent(reply: Reply) -> chat.Sent:
-    """What came of a message. Raises Refusal."""
+    """Return the stored message of a send. Raises Refusal."""
     return read_reply(reply, chat.Sent)
 
 
 class Backend:
-    """Commands to chat_service, market_feed and notifier."""
+    """Client for chat_service, market_feed and notifier over the bus."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def room(self, command: chat.RoomCommand, reply: type[R]) -> R:
-        """To the one writer of the command's room."""
+        """Send a command to the single writer of its room and return the answer."""
         return await self._bus.request(_queue_of(command.room_id), command, reply, expires=False)
 
     async def chat_query(self, query: Command, reply: type[R]) -> R:
-        """To any chat_service."""
+        """Send a query to any chat_service replica."""
         return await self._bus.request(CHAT_QUERY, query, reply)
 
     async def market_query(self, query: Command, reply: type[R]) -> R:
-        """To any market_feed."""
+        """Send a query to any market_feed replica."""
         return await self._bus.request(MARKET_QUERY, query, reply)
 
     async def notifier_query(self, query: Command, reply: type[R]) -> R:
-        """To any notifier."""
+        """Send a query to any notifier replica."""
         return await self._bus.request(NOTIFIER_QUERY, query, reply)
 
-    # The calls that WebSocket and REST share ------------------------------------------------------------------------
+    # Requests shared by WebSocket and REST --------------------------------------------------------------------------
 
     def send_message(
         self, caller: Caller, room_id: str, text: str, client_message_id: str | None
     ) -> "asyncio.Future[Reply]":
-        """Store and deliver a message. `read_sent` reads the reply."""
+        """Store and deliver a message. Read the reply with `read_sent`."""
         message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
             id=message_id,
@@ -84,7 +84,7 @@ class Backend:
     def send_direct(
         self, caller: Caller, user_id: str, text: str, client_message_id: str | None
     ) -> "asyncio.Future[Reply]":
-        """Store and deliver a message in the one room of two users. `read_sent` reads the reply."""
+        """Store and deliver a message in the direct room of two users. Read the reply with `read_sent`."""
         if user_id == caller.user_id:
             raise Refusal.invalid("userId", "must be another user")
         message_id, room_id = new_id(Prefix.MESSAGE), direct_room_id(caller.user_id, user_id)
@@ -102,7 +102,7 @@ class Backend:
         return self._bus.ask(_queue_of(room_id), command, expires=False)
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
-        """May the caller listen, and from where on?"""
+        """Return the head of a room that the caller may subscribe to. Raises Refusal otherwise."""
         return await self.room(chat.SubscribeRoom(**self.head(caller), room_id=room_id), chat.RoomHead)
 
     async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> ReadMark:
@@ -111,43 +111,43 @@ class Backend:
         return await self.room(command, ReadMark)
 
     async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> TypingMark:
-        """Tell the room's others that the caller types."""
+        """Show the room's other members that the caller is typing, or stopped."""
         command = chat.SetTyping(**self.head(caller), room_id=room_id, is_typing=is_typing)
         return await self.room(command, TypingMark)
 
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
-        """Messages with `after` < seq ≤ `through`, as frames."""
+        """Return the messages with `after` < seq ≤ `through`, as frames."""
         query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
         return await self.chat_query(query, ReplayedFrames)
 
     async def recent_directs(self, caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> chat.DirectPosts:
-        """What was said since then in the direct rooms of these users."""
+        """Return the messages since `since_ms` in the direct rooms of these users."""
         query = chat.RecentDirects(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
         return await self.chat_query(query, chat.DirectPosts)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
-        """Who is online."""
+        """Return the presence of each user."""
         return await self.chat_query(chat.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
 
     async def report_presence(self, report: chat.ReportPresence) -> chat.PresenceReported:
-        """Renew this gateway's lease, and tell who came and went."""
+        """Renew this gateway's presence lease and report which users connected and disconnected."""
         return await self._bus.request(CHAT_PRESENCE, report, chat.PresenceReported)
 
     async def prices(self, caller: Caller, symbols: tuple[str, ...] | None) -> market.Prices:
-        """The latest prices of these symbols, or of all."""
+        """Return the latest prices of these symbols, or of all if None."""
         return await self.market_query(market.GetPrices(**self.head(caller), symbols=symbols), market.Prices)
 
     async def open_inbox(self, caller: Caller, since: int | None) -> notifier.InboxHead:
-        """The head of the caller's inbox and what came after `since`."""
+        """Return the head of the caller's inbox and the notifications after `since`."""
         return await self.notifier_query(notifier.OpenInbox(**self.head(caller), since=since), notifier.InboxHead)
 
     async def replay_inbox(self, caller: Caller, after: int, through: int) -> ReplayedFrames:
-        """Notifications with `after` < seq ≤ `through`, as frames."""
+        """Return the notifications with `after` < seq ≤ `through`, as frames."""
         query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
         return await self.notifier_query(query, ReplayedFrames)
 
     def head(self, caller: Caller) -> CommandHead:
-        """The head of a command that is asked now."""
+        """Return the head of a new command: id, deadline, caller and request id."""
         return {
             "id": new_id(Prefix.COMMAND),
             "deadline_ms": self._bus.deadline_ms(),

@@ -1,4 +1,4 @@
-"""The settings of the gateway; see shared/process/settings.py."""
+"""Settings of the gateway. Loading and validation: `shared/process/settings.py`."""
 
 from ipaddress import ip_network
 from typing import Annotated
@@ -12,8 +12,11 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class GatewaySettings(Settings, frozen=True, kw_only=True):
-    """One of `jwt_secret`, `jwt_public_key_file`, `jwt_jwks_url` must be set. `gateway_port` may be shared by several
-    processes."""
+    """Settings of one gateway process.
+
+    At least one of `jwt_secret`, `jwt_public_key_file` and `jwt_jwks_url` must be set. Several processes may share
+    `gateway_port`.
+    """
 
     gateway_host: str = "0.0.0.0"  # noqa: S104 - clients come from other hosts
     gateway_port: Port = 8080
@@ -41,14 +44,14 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     dev_mode: bool = False
 
     def problems(self) -> list[str]:
+        """Return every problem with the settings, one line each."""
         found = super().problems()
         if self.jwt_secret is None and self.jwt_public_key_file is None and self.jwt_jwks_url is None:
             found.append(
-                "JWT_SECRET: is not set, and neither is JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL;"
-                " tokens could not be verified"
+                "JWT_SECRET: is not set, and neither is JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL; tokens cannot be verified"
             )
         if self.jwt_secret is not None and len(self.jwt_secret.encode()) < 32 and not self.dev_mode:
-            found.append("JWT_SECRET: must have 32 bytes at least (RFC 7518, 3.2)")
+            found.append("JWT_SECRET: must have at least 32 bytes (RFC 7518, 3.2)")
         for text in self.trusted_proxies:
             try:
                 ip_network(text)
@@ -59,7 +62,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
         return found
 
     def _jwks_problems(self, url: str) -> list[str]:
-        """Who can change what comes from there can make any token: hence TLS, but for this host itself."""
+        """Check the key set's URL. It must use TLS unless it is local: control of the response forges any token."""
         found = url_problems("JWT_JWKS_URL", url, {"http", "https"})
         if not found:
             parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""What all tests share: one broker and one database a session, an empty database name and empty queues a test."""
+"""Fixtures of all tests: one broker and one database per session, empty queues and an empty database name per test."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,14 +12,14 @@ from shared.mongo import Document
 from tests.support.infrastructure import Infrastructure
 from tests.support.queues import empty_queues
 
-# What an example costs on a machine that others use as well says nothing about the code.
+# The duration of an example on a shared machine says nothing about the code.
 hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
 
 
 @pytest.fixture(scope="session")
 def infrastructure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrastructure]:
-    """A broker and a database of this session's own."""
+    """Yield the session's broker and database."""
     directory: Path = tmp_path_factory.mktemp("infrastructure")
     with Infrastructure(directory) as started:
         yield started
@@ -27,20 +27,20 @@ def infrastructure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrast
 
 @pytest.fixture
 async def amqp_url(infrastructure: Infrastructure) -> str:
-    """The broker, all of its lasting queues empty."""
+    """Return the broker's address, with all durable queues empty."""
     await empty_queues(infrastructure.amqp_url)
     return infrastructure.amqp_url
 
 
 @pytest.fixture(scope="session")
 def mongodb_uri(infrastructure: Infrastructure) -> str:
-    """The database server."""
+    """Return the database server's address."""
     return infrastructure.mongodb_uri
 
 
 @pytest.fixture
 async def database_name(mongodb_uri: str) -> AsyncIterator[str]:
-    """A database that is this test's alone, and gone after it."""
+    """Yield a database name of this test's own; the database is dropped afterwards."""
     name = new_id(Prefix.COMMAND)
     yield name
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_uri)

@@ -1,6 +1,6 @@
-"""`python -m deploy.local run` runs the whole system on this machine; `python -m deploy.local token` prints a token.
+"""Entry point: `python -m deploy.local run` runs the system here, `python -m deploy.local token` prints a token.
 
-`run` exits with 0 after an orderly stop, with 1 when something did not get ready, with 2 when it could not begin.
+`run` exits with 0 after an orderly stop, with 1 if a program did not become ready, with 2 if it could not begin.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SECRET_BYTES = 48
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Do what the arguments ask for and return the exit code. What cannot be done is one line on standard error."""
+    """Run a command and return the exit code. A failure prints one line to standard error."""
     try:
         match arguments:
             case ["run"]:
@@ -55,7 +55,7 @@ def token(settings: LocalSettings, environment: Mapping[str, str]) -> int:
 
 
 def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
-    """Run everything until interrupted."""
+    """Run the system until interrupted and return the exit code."""
     claim_directory(settings.directory)
     mark = str(settings.directory)
     leftovers = kill_marked(mark)
@@ -73,47 +73,49 @@ def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
     guard = start_guard(mark)
     console = standard_console(plan.names, bool(environment.get("NO_COLOR")))
     if asked not in (0, settings.gateway_port):
-        console.say(f"port {asked} is taken: the gateways listen on {settings.gateway_port} (GATEWAY_PORT chooses)")
+        console.say(
+            f"port {asked} is in use: the gateways listen on {settings.gateway_port} (set GATEWAY_PORT to choose)"
+        )
     if leftovers:
-        console.say(f"ended {len(leftovers)} processes that an earlier run had left behind")
+        console.say(f"ended {len(leftovers)} processes left over from an earlier run")
     try:
         return asyncio.run(supervise(settings, plan, run_file, console))
     finally:
-        guard.communicate()  # it ends what may be left, then itself
+        guard.communicate()  # ends remaining processes, then itself
         run_file.remove()
         console.close()
 
 
 async def supervise(settings: LocalSettings, plan: Plan, run_file: RunFile, console: Console) -> int:
-    """Start the plan's programs, keep them running until a signal comes, stop them; return the exit code."""
+    """Start the plan's programs, keep them running until a signal arrives, stop them, and return the exit code."""
     supervisor = Supervisor(plan.stages, str(settings.directory), console, run_file.note_start)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
 
     def interrupt() -> None:
         orderly = supervisor.interrupt()
-        console.say("stopping; once more kills everything at once" if orderly else "killing everything")
+        console.say("stopping; interrupt again to kill everything" if orderly else "killing everything")
 
     def announce() -> None:
         run_file.announce()
         console.say(welcome(settings, plan, loop.time() - began_s))
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # nohup ignores SIGHUP, and is to; a shell without job control ignores SIGINT for `make run &`, and is not to.
+        # Leave SIGHUP ignored under nohup. Handle SIGINT even if a shell without job control ignores it (`make run &`).
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, interrupt)
     console.say(f"starting {', '.join(plan.names)}")
     try:
         await supervisor.run(START_TIMEOUT_S, announce)
     except StartFailure as failure:
-        console.say(f"\nstopped, because\n{failure}")
+        console.say(f"\nstopped because:\n{failure}")
         return 1
     console.say("stopped")
     return 0
 
 
 def jwt_secret(settings: LocalSettings, environment: Mapping[str, str]) -> str | None:
-    """Return the secret for tokens: the environment's, none where it names public keys instead, else our own."""
+    """Return the secret for tokens: the environment's, "" if it configures public keys, otherwise the kept one."""
     if environment.get("JWT_SECRET"):
         return environment["JWT_SECRET"]
     if environment.get("JWT_PUBLIC_KEY_FILE") or environment.get("JWT_JWKS_URL"):
@@ -122,14 +124,14 @@ def jwt_secret(settings: LocalSettings, environment: Mapping[str, str]) -> str |
 
 
 def limit_open_files() -> None:
-    """Let children open as many files as is allowed, yet not a billion: an Erlang takes memory for each it may open."""
+    """Raise the limit of open files for children, but not without bound: Erlang allocates memory per possible file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def welcome(settings: LocalSettings, plan: Plan, start_duration_s: float) -> str:
-    """Return what the user wants to know once everything is ready."""
+    """Return the summary that is printed once everything is ready."""
     authority = gateway_authority(settings)
     width = max(map(len, plan.admin_ports), default=0)
     metrics = [f"    {name:<{width}}  http://{LOOPBACK}:{port}/metrics" for name, port in plan.admin_ports.items()]

@@ -1,7 +1,7 @@
-"""Asks whether a broker takes logins, with nothing but a socket: one whole AMQP 0-9-1 handshake.
+"""A login probe for a broker over a bare socket: one complete AMQP 0-9-1 handshake.
 
-Anything shorter (a bare connect, a protocol header and no more) either proves little or leaves a warning in the
-broker's log at every try. Method numbers and layouts: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
+A shorter probe (a bare connect, or only a protocol header) proves little or leaves a warning in the broker's log each
+time. Method numbers and layouts: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
 """
 
 import socket
@@ -24,7 +24,7 @@ _LOGIN = _long(b"") + _short(b"PLAIN") + _long(b"\0guest\0guest") + _short(b"en_
 
 
 def accepts_logins(port: int, timeout_s: float = 2.0) -> bool:
-    """Whether the broker on this loopback port opens a connection to the virtual host `/` for guest."""
+    """Return True if the broker on this loopback port opens a connection to the virtual host `/` for guest."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
             connection.settimeout(timeout_s)
@@ -47,7 +47,7 @@ def _method(number: int, arguments: bytes) -> bytes:
 
 
 def _receive(connection: socket.socket, number: int) -> bytes:
-    """Return the arguments of the next frame, which has to be the connection method `number`."""
+    """Return the arguments of the next frame, which must be the connection method `number`."""
     frame_type, _, size_bytes = struct.unpack("!BHI", _read(connection, 7))
     payload = _read(connection, size_bytes + 1)
     if frame_type != _METHOD_FRAME or struct.unpack("!HH", payload[:4]) != (10, number):

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node on loopback ports, with an epmd of its own, all of it in one directory."""
+"""A private RabbitMQ node on loopback ports, with its own epmd, in one directory."""
 
 import os
 import re
@@ -17,7 +17,7 @@ CONTROL = SERVER.with_name("rabbitmqctl")
 NODE_NAME = "realtime@localhost"
 
 _CONFIGURATION = """\
-# Written at every start; edits are lost.
+# Overwritten at every start.
 loopback_users.guest = true
 heartbeat = 30
 vm_memory_high_watermark.absolute = 1GiB
@@ -35,7 +35,7 @@ _PROBLEM = re.compile(r"\[(warning|error|critical|alert|emergency)\]")
 
 @dataclass(frozen=True, slots=True)
 class BrokerNode:
-    """Where one node lives and how it is started. `prepare` comes first; then epmd, then the server."""
+    """Location and commands of one node. Call `prepare` first; then start epmd, then the server."""
 
     directory: Path
     amqp_port: int
@@ -44,16 +44,16 @@ class BrokerNode:
 
     @classmethod
     def on_kept_ports(cls, directory: Path, ports: KeptPorts) -> "BrokerNode":
-        """Describe the node in `directory` on the ports that it had before, where those are free."""
+        """Return the node in `directory` on its previous ports, where they are free."""
         return cls(directory, ports.take("amqp"), ports.take("erlang-distribution"), ports.take("epmd"))
 
     @property
     def url(self) -> str:
-        """The address for AMQP clients on this machine."""
+        """Return the address for AMQP clients on this machine."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.amqp_port}/"
 
     def prepare(self) -> None:
-        """Write the node's files. Its data, when there are any, stay."""
+        """Write the node's files and keep existing data."""
         for part in ("home", "log", "data"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
         (self.directory / "rabbitmq.conf").write_text(_CONFIGURATION)
@@ -64,13 +64,19 @@ class BrokerNode:
                 file.write(secrets.token_hex(32))
 
     def epmd_command(self) -> CommandLine:
-        """The node's port mapper, in the foreground: so it ends with us and meets no other Erlang's."""
+        """Return the command of the port mapper.
+
+        It runs in the foreground, so that it ends with the supervisor, and serves no other Erlang node.
+        """
         return CommandLine(("/usr/bin/epmd",), self._erlang_environment(), self.directory)
 
     def server_command(self) -> CommandLine:
-        """The server itself: what runs is the Erlang machine, no shell in between that a signal would end instead."""
+        """Return the command of the server.
+
+        The process is the Erlang VM itself, so that a signal does not end a shell in between.
+        """
         environment = self._erlang_environment() | {
-            "RABBITMQ_ALLOW_INPUT": "1",  # makes the start script exec; -noinput below takes back the rest of it
+            "RABBITMQ_ALLOW_INPUT": "1",  # makes the start script exec; -noinput below undoes its other effects
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {_schedulers()} -noinput +B i",
             "RABBITMQ_NODENAME": NODE_NAME,
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
@@ -93,12 +99,12 @@ class BrokerNode:
         return CommandLine((str(SERVER),), environment, self.directory)
 
     def control_command(self, *arguments: str) -> CommandLine:
-        """`rabbitmqctl` for this node."""
+        """Return the `rabbitmqctl` command for this node."""
         environment = self._erlang_environment() | {"RABBITMQ_CONF_ENV_FILE": "/dev/null"}
         return CommandLine((str(CONTROL), "--node", NODE_NAME, "--quiet", *arguments), environment, self.directory)
 
     def epmd_is_ready(self) -> bool:
-        """Whether the port mapper answers a request for its names now. Blocks for up to 1 s."""
+        """Return True if the port mapper answers a names request. Blocks for up to 1 s."""
         try:
             with socket.create_connection((LOOPBACK, self.epmd_port), 1.0) as connection:
                 connection.sendall(b"\x00\x01n")
@@ -107,11 +113,11 @@ class BrokerNode:
             return False
 
     def is_ready(self) -> bool:
-        """Whether the node takes logins now. Blocks for up to 2 s."""
+        """Return True if the node accepts logins. Blocks for up to 2 s."""
         return accepts_logins(self.amqp_port)
 
     def _data(self) -> str:
-        """The data's place, in a form without spaces: RabbitMQ hands it to `df` unquoted."""
+        """Return the data directory without spaces, because RabbitMQ passes it to `df` unquoted."""
         place = str(self.directory.resolve() / "data")
         return place if shlex.quote(place) == place else "/proc/self/cwd/data"
 
@@ -127,7 +133,7 @@ class BrokerNode:
 
 
 def is_problem(line: str) -> bool:
-    """Whether a line of the server's output is a warning or worse, not its banner."""
+    """Return True if a line of the server's output is a warning or worse, not part of its banner."""
     return _PROBLEM.search(line) is not None
 
 

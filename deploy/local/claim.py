@@ -1,4 +1,4 @@
-"""What only one run at a time may hold: a directory, and the gateways' port."""
+"""Exclusive use of a directory and of the gateways' port by one run."""
 
 import errno
 import fcntl
@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 class AlreadyInUse(Exception):
-    """Someone else holds it; the text says who, or what to do about it. `is_in_use`: it is a port, and nothing else is
-    wrong with it."""
+    """Another process holds the resource; the text names it or the remedy.
+
+    `is_in_use` is True for a port that is taken, and not inaccessible for another reason.
+    """
 
     def __init__(self, hint: str, *, is_in_use: bool = False) -> None:
         super().__init__(hint)
@@ -17,7 +19,7 @@ class AlreadyInUse(Exception):
 
 
 def claim_directory(directory: Path) -> int:
-    """Make `directory` and hold it until this process ends, however it ends. Returns the lock's descriptor."""
+    """Create `directory` and hold its lock until this process ends, however it ends. Returns the lock's descriptor."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -37,9 +39,10 @@ def claim_directory(directory: Path) -> int:
 
 
 def claim_port(host: str, port: int) -> socket.socket:
-    """Hold host:port (0: a free one) against all but those who share it with SO_REUSEPORT, as the gateways do.
+    """Hold host:port (0: a free one) against all processes except those that share it with SO_REUSEPORT.
 
-    The socket does not listen, so it takes no connection away from them; it keeps the port ours while they restart.
+    The gateways share it. The socket does not listen, so it takes no connections. It reserves the port while the
+    gateways restart.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

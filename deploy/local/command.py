@@ -1,4 +1,4 @@
-"""What one child process executes."""
+"""The command of one child process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Program and arguments, the whole environment (nothing is inherited), and the working directory."""
+    """Program and arguments, the complete environment (nothing is inherited), and the working directory."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]

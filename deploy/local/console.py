@@ -1,4 +1,4 @@
-"""The lines of all programs on one standard output, each behind its program's name."""
+"""The output of all programs on one standard output, each line prefixed with its program's name."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
 class Output(Protocol):
-    """Where bytes go, unbuffered: what a raw file does."""
+    """An unbuffered byte sink, like a raw file."""
 
     def write(self, text: memoryview, /) -> int | None:
-        """Take some or all of `text` and return how much that was; None if it would block."""
+        """Write some or all of `text` and return the number of bytes, or None if it would block."""
 
 
 class Console:
-    """Writes from a thread of its own, so that a terminal that is held up (Ctrl-S, a pager) holds up nothing else.
+    """Writes from its own thread, so that a blocked terminal (Ctrl-S, a pager) blocks nothing else.
 
-    Holds 10,000 lines; what comes while it is full is dropped and counted. Once nobody reads any more, all is dropped.
+    Buffers 10,000 lines. Lines beyond that are dropped and counted. After the reader is gone, everything is dropped.
     """
 
     def __init__(self, names: Collection[str], output: Output, coloured: bool) -> None:
@@ -35,15 +35,15 @@ class Console:
         self._writer.start()
 
     def show(self, name: str, line: str) -> None:
-        """Write one line behind the prefix of `name`. Never blocks."""
+        """Write one line with the prefix of `name`. Never blocks."""
         self._put(f"{self._prefixes[name]}{line}\n")
 
     def say(self, text: str) -> None:
-        """Write text of the supervisor's own, which has no prefix. Never blocks."""
+        """Write a message of the supervisor, without a prefix. Never blocks."""
         self._put(f"{text}\n")
 
     def close(self) -> None:
-        """Write what is left, for 2 s at most."""
+        """Write what is buffered, for at most 2 s."""
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=_CLOSE_TIMEOUT_S)
         self._writer.join(_CLOSE_TIMEOUT_S)
@@ -69,9 +69,9 @@ class Console:
 
 
 def standard_console(names: Collection[str], environment_has_no_color: bool) -> Console:
-    """Return the console on this process's standard output, coloured if that is a terminal."""
-    os.set_blocking(sys.stdout.fileno(), True)  # whoever had the terminal before may have left it otherwise
-    output = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as we run
+    """Return the console on this process's standard output, coloured if it is a terminal."""
+    os.set_blocking(sys.stdout.fileno(), True)  # an earlier program may have left the terminal non-blocking
+    output = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115 - for the life of the process
     return Console(names, output, sys.stdout.isatty() and not environment_has_no_color)
 
 

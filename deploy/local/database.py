@@ -1,4 +1,4 @@
-"""A private MongoDB-compatible server on a loopback port: `mongod` where there is one, SecantusDB otherwise."""
+"""A private MongoDB-compatible server on a loopback port: `mongod` if installed, otherwise SecantusDB."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ from deploy.local.ports import LOOPBACK
 
 @dataclass(frozen=True, slots=True)
 class DatabaseServer:
-    """Where one server keeps its data and how it is started. `prepare` comes first."""
+    """Location and command of one server. Call `prepare` first."""
 
     directory: Path
     port: int
@@ -23,28 +23,31 @@ class DatabaseServer:
 
     @property
     def uri(self) -> str:
-        """The address for MongoDB clients on this machine."""
+        """Return the address for MongoDB clients on this machine."""
         return f"mongodb://{LOOPBACK}:{self.port}/?directConnection=true"
 
     @property
     def product(self) -> str:
-        """Which server this is. The two cannot read each other's files, so each has its own directory."""
+        """Return the server in use. The two cannot read each other's files, so each has its own directory."""
         return "mongod" if self.mongod else "secantusdb"
 
     def prepare(self) -> None:
-        """Make the server's directory. Its data, when there are any, stay."""
+        """Create the server's directory and keep existing data."""
         self._data.mkdir(parents=True, exist_ok=True)
-        # An empty file keeps SecantusDB from looking for one in the working directory, HOME and /etc.
+        # An empty file stops SecantusDB from reading one in the working directory, HOME or /etc.
         (self.directory / "secantusd.toml").touch()
 
     def command(self) -> CommandLine:
-        """The server in the foreground. SecantusDB syncs every write; of `mongod` a client has to ask for it (`j`)."""
+        """Return the command of the server, in the foreground.
+
+        SecantusDB syncs every write; with `mongod` a client requests that (`j`).
+        """
         arguments = self._mongod(self.mongod) if self.mongod else self._secantusdb()
         environment = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": str(self.directory.resolve())}
         return CommandLine(arguments, environment, self.directory)
 
     def is_ready(self) -> bool:
-        """Whether the server answers a ping now. Blocks for up to 1 s."""
+        """Return True if the server answers a ping. Blocks for up to 1 s."""
         try:
             with MongoClient[dict[str, Any]](self.uri, serverSelectionTimeoutMS=1_000, socketTimeoutMS=1_000) as client:
                 client.admin.command("ping")
@@ -61,15 +64,15 @@ class DatabaseServer:
         return (program, *place, "--wiredTigerCacheSizeGB", "0.5")
 
     def _secantusdb(self) -> tuple[str, ...]:
-        # Through the interpreter: the script's first line fails where the path has spaces. It executes the server.
+        # Run through the interpreter, because a shebang fails in a path with spaces. The script execs the server.
         program = (sys.executable, str(Path(sys.executable).with_name("secantusd-rs")))
         place = ("--storage-path", str(self._data), "--host", LOOPBACK, "--port", str(self.port))
         configuration = ("--config", str(self.directory.resolve() / "secantusd.toml"), "--log-level", "WARNING")
-        # Without these two, an acknowledged write can be lost and recovery takes 17 s: docs/decisions.md.
+        # Without these options an acknowledged write can be lost and recovery takes 17 s: docs/decisions.md.
         durability = ("--sync-on-commit", "--log-file-max", "16M")
         return (*program, *place, *configuration, *durability, "--cache-size", "512M")
 
 
 def find_mongod(search_path: str) -> str | None:
-    """Return the `mongod` on `search_path` (the form of PATH), if there is one."""
+    """Return the `mongod` on `search_path` (in the form of PATH), or None."""
     return shutil.which("mongod", path=search_path)

@@ -1,10 +1,10 @@
-"""Finds and ends the processes that a run started, grandchildren and orphans included.
+"""Clean-up of the processes that a run started, grandchildren and orphans included.
 
-Every child gets its run's mark in the environment, and so does all that it starts itself. The mark can be read back
-from /proc, so no list of process ids has to be kept and no id of a stranger can be mistaken for one of ours.
+Every child inherits its run's mark in the environment. The mark is read from /proc, so no list of process ids is kept
+and a recycled id cannot be mistaken for a child.
 
-Run as a program, this is the guard: it waits for the end of its standard input, which comes when its owner dies, by
-SIGKILL too, and then ends all that its owner left behind.
+Run as a program, this is the guard: it waits for the end of its standard input, which its owner's death causes even
+under SIGKILL, and then ends everything that the owner left behind.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ _CLEAN_SCANS = 3
 
 
 def marked_pids(mark: str) -> list[int]:
-    """Return the living processes that carry `mark`, the caller left out."""
+    """Return the living processes that carry `mark`, except the caller."""
     entry_of_mark = f"{MARK_VARIABLE}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        # A process that has ended, or is another user's, has no readable environment.
+        # The environment of an ended process, or of another user's, is unreadable.
         with contextlib.suppress(OSError):
             if entry_of_mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
@@ -36,10 +36,10 @@ def marked_pids(mark: str) -> list[int]:
 
 
 def kill_marked(mark: str, timeout_s: float = 10.0) -> list[int]:
-    """SIGKILL what carries `mark` until nothing of it is left. Returns the ids that were killed.
+    """Send SIGKILL to every process that carries `mark` until none is left, and return their ids.
 
-    Looks several times, since a child that was being forked carries no mark until it executes its program.
-    Raises TimeoutError when a process outlives `timeout_s`.
+    Repeats the search, because a forked child carries no mark until it executes its program. Raises TimeoutError if a
+    process outlives `timeout_s`.
     """
     killed: set[int] = set()
     deadline_s = time.monotonic() + timeout_s
@@ -59,12 +59,12 @@ def kill_marked(mark: str, timeout_s: float = 10.0) -> list[int]:
 
 
 def start_guard(mark: str) -> subprocess.Popen[bytes]:
-    """Start the process that ends all that carries `mark` as soon as the calling process is gone.
+    """Start the process that ends all processes with `mark` once the caller is gone.
 
-    Closing the guard's standard input asks it to do so now, and then to end.
+    Closing the guard's standard input makes it do so now and then exit.
     """
     arguments = [sys.executable, "-I", "-S", __file__, mark]
-    # A session of its own, since the terminal's Ctrl-C is not for it, and no mark, since another guard is not either.
+    # In its own session, so that Ctrl-C does not reach it, and without a mark, so that no other guard ends it.
     return subprocess.Popen(arguments, stdin=subprocess.PIPE, env={}, cwd="/", start_new_session=True)  # noqa: S603
 
 

@@ -1,4 +1,4 @@
-"""The output of a child process, read line by line without ever blocking the event loop."""
+"""Non-blocking, line-wise reading of a child's output in the event loop."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ _LONGEST_LINE_BYTES = 65_536
 
 
 class OutputLines:
-    """A pipe: children write to `writer`, complete lines go to `on_line`. A longer line is cut at 64 KB."""
+    """A pipe: children write to `writer`, complete lines go to `on_line`. A line is cut at 64 KB."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
@@ -19,11 +19,11 @@ class OutputLines:
         asyncio.get_running_loop().add_reader(self._reader, self._read)
 
     def close_writer(self) -> None:
-        """Give up our own end, once the child has inherited it."""
+        """Close the parent's writing end after the child has inherited it."""
         os.close(self.writer)
 
     def close(self) -> None:
-        """Take what the pipe still holds and stop listening, though a grandchild may still write."""
+        """Read what the pipe still holds and stop listening, even if a grandchild may still write."""
         if self._reader < 0:
             return
         while self._read():
@@ -31,7 +31,7 @@ class OutputLines:
         self._finish()
 
     def _read(self) -> bool:
-        """Take one read's worth. Returns whether there was anything."""
+        """Read once and return True if there was anything."""
         if self._reader < 0:
             return False
         try:

@@ -1,4 +1,4 @@
-"""What runs: which programs, with which environment, on which ports."""
+"""The programs of a run, their environments and their ports."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _STOP_MARGIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stages in which programs start, the settings that all services share, and the admin port of each service."""
+    """The start stages of programs, the settings shared by all services, and each service's admin port."""
 
     stages: list[list[Program]]
     shared_environment: dict[str, str]
@@ -26,12 +26,12 @@ class Plan:
 
     @property
     def names(self) -> list[str]:
-        """The programs' names in the order of their start."""
+        """Return the programs' names in start order."""
         return [program.name for stage in self.stages for program in stage]
 
 
 def make_plan(settings: LocalSettings, environment: Mapping[str, str], jwt_secret: str | None) -> Plan:
-    """Decide on everything that runs and prepare its directories. What `environment` sets, wins."""
+    """Decide which programs run and prepare their directories. Values in `environment` take precedence."""
     ports = KeptPorts(settings.directory / "ports.json")
     servers: list[list[Program]] = []
     started: list[Program] = []
@@ -71,7 +71,7 @@ def _shared_environment(
 
 
 def _admin_ports(settings: LocalSettings, ports: KeptPorts) -> dict[str, int]:
-    """Give the first of each kind its well-known port where that is free, and all others a free one."""
+    """Return an admin port for each service: the well-known one for the first of a kind if free, otherwise any."""
     kinds = (
         ("gateway", settings.gateways),
         ("chat_service", settings.chat_services),
@@ -88,7 +88,7 @@ def _admin_ports(settings: LocalSettings, ports: KeptPorts) -> dict[str, int]:
 
 
 def _names(kind: str, count: int) -> Iterator[str]:
-    """One alone has no number."""
+    """Return program names; a single instance has no number."""
     for number in range(1, count + 1):
         yield kind if count == 1 else f"{kind}-{number}"
 
@@ -103,7 +103,7 @@ def _service(name: str, admin_port: int, environment: Mapping[str, str]) -> Prog
 def _drain_timeout_s(environment: Mapping[str, str]) -> float:
     try:
         return float(environment.get("DRAIN_TIMEOUT_S") or _DRAIN_TIMEOUT_S)
-    except ValueError:  # the services refuse it by name
+    except ValueError:  # the services report it
         return _DRAIN_TIMEOUT_S
 
 

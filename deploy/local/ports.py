@@ -1,4 +1,4 @@
-"""Free TCP ports, remembered from one run to the next."""
+"""Free TCP ports, kept from one run to the next."""
 
 import json
 import random
@@ -15,7 +15,7 @@ _RANDOM = random.SystemRandom()
 
 
 def is_free(port: int, host: str = EVERY_ADDRESS) -> bool:
-    """Whether a server could listen on `port` now. A connection in TIME_WAIT does not make a port taken."""
+    """Return True if a server could listen on `port`. A connection in TIME_WAIT does not block a port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,10 +28,10 @@ def is_free(port: int, host: str = EVERY_ADDRESS) -> bool:
 
 
 def pick(excluding: Collection[int] = ()) -> int:
-    """Return a port that is free on every address and stays out of the way of outgoing connections.
+    """Return a port that is free on every address and outside the ephemeral range if possible.
 
-    A port from the kernel's ephemeral range can be taken by any outgoing connection while its server restarts, so
-    the choice is made below that range; only where nothing is left below it does the kernel pick.
+    An outgoing connection can take an ephemeral port while its server restarts. Only if no port below that range is
+    free does the kernel choose.
     """
     first_ephemeral = _first_ephemeral_port()
     if first_ephemeral - _LOWEST_PORT >= _MIN_CHOICE:
@@ -52,14 +52,14 @@ def _first_ephemeral_port() -> int:
 
 
 class KeptPorts:
-    """Named ports in a JSON file: the same name gets the same port for as long as that port is free."""
+    """Named ports in a JSON file. A name keeps its port for as long as that port is free."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept = _read(path)
 
     def take(self, name: str) -> int:
-        """Return the port kept under `name` if it is free, otherwise a new one, which is then kept."""
+        """Return the port kept under `name` if it is free, otherwise a new one, and keep it."""
         kept = self._kept.get(name)
         if kept is not None and is_free(kept):
             return kept

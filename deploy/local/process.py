@@ -1,4 +1,4 @@
-"""Keeps one program running: starts it, shows its output, starts it again when it dies."""
+"""Supervision of one program: starts it, shows its output, restarts it when it dies."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ _STEADY_AFTER_S = 30.0  # a program that ran this long restarts after the first 
 
 
 class ManagedProcess:
-    """One program and the process that runs it now. `keep` is the task; `retire`, then `stop`, end it."""
+    """One program and its current process. `keep` is the task; `retire`, then `stop`, end it."""
 
     def __init__(self, program: Program, mark: str, console: Console, on_start: Callable[[int], None]) -> None:
         self.program = program
@@ -38,7 +38,7 @@ class ManagedProcess:
         self._ended.set()
 
     async def keep(self) -> None:
-        """Run the program until retired. `failures` counts how often it ended by itself before it was ever ready."""
+        """Run the program until retired. `failures` counts its exits before it was ever ready."""
         loop = asyncio.get_running_loop()
         backoff = Backoff(_BACKOFF_FIRST_S, _BACKOFF_MAX_S)
         self._ended.clear()
@@ -51,18 +51,18 @@ class ManagedProcess:
                 if loop.time() - started_s >= _STEADY_AFTER_S:
                     backoff.reset()
                 delay_s = backoff.next_s()
-                self._tell(f"{cause}; starting again in {delay_s:.1f} s")
+                self._tell(f"{cause}; restarting in {delay_s:.1f} s")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._retired.wait(), delay_s)
         finally:
             self._ended.set()
 
     def retire(self) -> None:
-        """From now on the program is not started again."""
+        """Stop restarting the program."""
         self._retired.set()
 
     async def stop(self) -> None:
-        """End the program with SIGTERM, and with SIGKILL when it outlives its own stop timeout."""
+        """End the program with SIGTERM, and with SIGKILL if it outlives its stop timeout."""
         self.retire()
         self._signal(signal.SIGTERM)
         try:
@@ -74,17 +74,17 @@ class ManagedProcess:
                 await asyncio.wait_for(self._ended.wait(), _END_TIMEOUT_S)
 
     def kill(self) -> None:
-        """End the program and its process group at once."""
+        """Kill the program and its process group."""
         self.retire()
         if self._process is not None and self._process.returncode is None:
             _kill_group(self._process.pid)
 
     def last_lines(self) -> list[str]:
-        """Return the end of the program's output, lines that the console does not show included."""
+        """Return the end of the program's output, including lines that the console does not show."""
         return list(self._last_lines)
 
     async def _run_once(self) -> str:
-        """Run the program to its end and return how it ended."""
+        """Run the program until it ends and return how it ended."""
         output = OutputLines(self._take_line)
         try:
             process = await self._spawn(output)
@@ -95,7 +95,7 @@ class ManagedProcess:
         self._process = process
         self.pid = process.pid
         self._on_start(process.pid)
-        if self._retired.is_set():  # asked to stop while being started
+        if self._retired.is_set():  # retired during the start
             self._signal(signal.SIGTERM)
         code = await process.wait()
         _kill_group(process.pid)
@@ -114,7 +114,7 @@ class ManagedProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output.writer,
                 stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,  # the terminal's Ctrl-C reaches the supervisor alone
+                start_new_session=True,  # so that Ctrl-C reaches only the supervisor
             )
         finally:
             output.close_writer()
@@ -129,7 +129,7 @@ class ManagedProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
-            # Not through asyncio's send_signal, which may reap the child under the hands of its own watcher.
+            # asyncio's send_signal may reap the child before its own watcher does.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 

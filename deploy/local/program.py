@@ -1,4 +1,4 @@
-"""A program that the supervisor keeps running, and how it is asked whether it is ready."""
+"""A supervised program and its readiness probe."""
 
 import http.client
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _QUOTED_BYTES = 500
 
 
 class Rank(IntEnum):
-    """The order of stopping: the highest rank first, equals together."""
+    """The stop order: the highest rank first, equal ranks together."""
 
     EPMD = 0
     BROKER = 1
@@ -24,10 +24,10 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process to be kept running.
+    """One program to keep running.
 
-    `why_not_ready` returns None when the program is ready, otherwise the reason; it may block for some seconds.
-    `shows` decides which lines of its output reach the console.
+    `why_not_ready` returns None if the program is ready, otherwise the reason; it may block for some seconds. `shows`
+    selects the lines of its output for the console.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Program:
 
 
 def ready_if(is_ready: Callable[[], bool]) -> Callable[[], str | None]:
-    """Make a yes or no into a `why_not_ready`."""
+    """Turn a boolean probe into a `why_not_ready`."""
     return lambda: None if is_ready() else "it does not answer"
 
 
 def ready_over_http(admin_port: int) -> Callable[[], str | None]:
-    """Return a `why_not_ready` that asks `/readyz` on a loopback port."""
+    """Return a `why_not_ready` that queries `/readyz` on a loopback port."""
 
     def why_not_ready() -> str | None:
         connection = http.client.HTTPConnection(LOOPBACK, admin_port, timeout=_PROBE_TIMEOUT_S)
@@ -56,6 +56,6 @@ def ready_over_http(admin_port: int) -> Callable[[], str | None]:
             return f"no answer on port {admin_port} ({error})"
         finally:
             connection.close()
-        return None if response.status == 200 else f"/readyz on port {admin_port} says {response.status} {body}"
+        return None if response.status == 200 else f"/readyz on port {admin_port} answers {response.status} {body}"
 
     return why_not_ready

@@ -1,4 +1,4 @@
-"""`run.env`: what other programs need to find and join the running system, as KEY=value lines."""
+"""`run.env`: how other programs find and join the running system, as KEY=value lines."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _TOKEN_RULES = ("JWT_ISSUER", "JWT_AUDIENCE")
 
 
 class RunFile:
-    """Does not exist until `announce`; from then on it follows every restart, until `remove`."""
+    """Exists from `announce` to `remove` and follows every restart in between."""
 
     def __init__(self, settings: LocalSettings, plan: Plan, environment: Mapping[str, str]) -> None:
         self._path = settings.directory / RUN_FILE
@@ -31,22 +31,22 @@ class RunFile:
         self._announced = False
 
     def note_start(self, name: str, pid: int) -> None:
-        """Take in the process id of a program that was started, for the first time or again."""
+        """Record the process id of a started or restarted program."""
         self._entries |= {f"{variable}_PID": str(pid) for variable in self._variables(name)}
         if self._announced:
             self._write()
 
     def announce(self) -> None:
-        """Tell the world that the system is ready."""
+        """Write the file: the system is ready."""
         self._announced = True
         self._write()
 
     def remove(self) -> None:
-        """Tell the world that the system has stopped."""
+        """Delete the file: the system has stopped."""
         self._path.unlink(missing_ok=True)
 
     def _variables(self, name: str) -> list[str]:
-        """What a program is called here: GATEWAY_1, GATEWAY_2; one alone is both CHAT_SERVICE and CHAT_SERVICE_1."""
+        """Return a program's variable names: GATEWAY_1, GATEWAY_2; a single one is CHAT_SERVICE and CHAT_SERVICE_1."""
         variable = name.upper().replace("-", "_")
         return [variable, f"{variable}_1"] if name in self._services and "-" not in name else [variable]
 
@@ -55,7 +55,7 @@ class RunFile:
 
 
 def read_run_file(directory: Path) -> dict[str, str]:
-    """Return the entries of the system that runs in `directory`; none when there is none."""
+    """Return the entries of the system that runs in `directory`, or none."""
     return read_env_file(directory / RUN_FILE)
 
 

@@ -1,4 +1,4 @@
-"""What `make run` can be told through the environment."""
+"""Settings of `make run`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class InvalidSettings(Exception):
-    """One line for each setting that is wrong."""
+    """One line per invalid setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """How many of each process, where they listen, and what already exists elsewhere (then it is not started)."""
+    """Number of processes, their addresses, and existing servers to use instead of private ones."""
 
     directory: Path
     gateways: int
@@ -26,11 +26,11 @@ class LocalSettings:
     amqp_url: str | None
     mongodb_uri: str | None
     mongodb_database: str
-    any_gateway_port: bool = False  # nobody has asked for this one: if it is taken, another will do
+    any_gateway_port: bool = False  # GATEWAY_PORT is unset: use another port if this one is taken
 
 
 def read_settings(environment: Mapping[str, str]) -> LocalSettings:
-    """Read and check all settings. An empty value counts as none; InvalidSettings names every wrong one."""
+    """Read and validate all settings. An empty value counts as unset. Raises InvalidSettings with every problem."""
     wrong: list[str] = []
 
     def text(name: str, default: str) -> str:
@@ -40,7 +40,7 @@ def read_settings(environment: Mapping[str, str]) -> LocalSettings:
         value = text(name, str(default))
         if value.isdecimal() and int(value) <= highest:
             return int(value)
-        wrong.append(f"{name}={value} is no number from 0 to {highest}")
+        wrong.append(f"{name}={value} is not a number from 0 to {highest}")
         return default
 
     settings = LocalSettings(

@@ -1,4 +1,4 @@
-"""Starts programs stage by stage, keeps them running, and stops them in the order of their ranks."""
+"""Supervision of all programs: starts them by stage, keeps them running, stops them by rank."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ _MAX_FAILURES = 5
 
 
 class StartFailure(Exception):
-    """Which programs did not get ready, why, and the end of their output."""
+    """The programs that did not become ready, the reasons, and the end of their output."""
 
 
 class Supervisor:
-    """The programs of each stage start together, once those of the stage before are ready.
+    """Starts each stage once all programs of the previous stage are ready.
 
-    `on_start` is called with a program's name and process id at every start, the first and all later ones.
+    `on_start` is called with a program's name and process id at every start and restart.
     """
 
     def __init__(
@@ -28,9 +28,9 @@ class Supervisor:
         self._interrupted = asyncio.Event()
 
     async def run(self, start_timeout_s: float, on_ready: Callable[[], None]) -> None:
-        """Start all, call `on_ready`, keep all running until interrupted, stop all.
+        """Start all programs, call `on_ready`, keep them running until interrupted, and stop them.
 
-        Raises StartFailure, after everything is stopped again, when a stage is not ready within `start_timeout_s`.
+        Raises StartFailure after stopping everything if a stage is not ready within `start_timeout_s`.
         """
         async with asyncio.TaskGroup() as tasks:
             try:
@@ -44,7 +44,7 @@ class Supervisor:
             raise failure
 
     def interrupt(self) -> bool:
-        """Ask for an orderly stop and return True; asked again, kill everything at once and return False."""
+        """Request an orderly stop and return True; on a second call, kill everything and return False."""
         if not self._interrupted.is_set():
             self._interrupted.set()
             return True

@@ -1,4 +1,4 @@
-"""Which token `make token` is asked for, and the secret of the system that runs here. Signing: `shared.tokens`."""
+"""Token requests for `make token`, and the secret of the local system. Signing: `shared.tokens`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,17 @@ _SECRET_FILE = "jwt_secret"  # noqa: S105 - a file name
 
 
 class InvalidRequest(Exception):
-    """What is wrong with the request for a token, or why none can be signed here."""
+    """The token request is invalid, or no token can be signed here."""
 
 
 def read_request(environment: Mapping[str, str]) -> TokenRequest:
-    """Read the TOKEN_ variables that the Makefile sets from its own."""
+    """Read the TOKEN_ variables that the Makefile sets."""
     user_id = environment.get("TOKEN_USER", "").strip()
     if not user_id:
-        raise InvalidRequest("whose token? make token USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe]")
+        raise InvalidRequest("USER is missing: make token USER=user_456 [ROLE=admin] [FIRST=John LAST=Doe]")
     ttl = environment.get("TOKEN_TTL") or str(DEFAULT_TTL_S)
     if not ttl.isdecimal() or int(ttl) == 0:
-        raise InvalidRequest(f"TTL={ttl} is no number of seconds")
+        raise InvalidRequest(f"TTL={ttl} is not a number of seconds")
     communities = environment.get("TOKEN_COMMUNITIES", "").split(",")
     return TokenRequest(
         user_id=user_id,
@@ -35,28 +35,28 @@ def read_request(environment: Mapping[str, str]) -> TokenRequest:
 
 
 def find_signing_rules(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """Return JWT_SECRET, and JWT_ISSUER and JWT_AUDIENCE where set: the environment's, else the running system's.
+    """Return JWT_SECRET, and JWT_ISSUER and JWT_AUDIENCE if set, from the environment or the running system.
 
-    Raises InvalidRequest when there is no secret: no run so far, or one that checks tokens with a public key.
+    Raises InvalidRequest if there is no secret: no run so far, or one that verifies tokens with a public key.
     """
     try:
         running = read_run_file(directory)
     except PermissionError as error:
-        raise InvalidRequest(f"{error.filename} is another user's: set JWT_SECRET") from error
+        raise InvalidRequest(f"{error.filename} belongs to another user: set JWT_SECRET") from error
     given = {key: environment[key] for key in ("JWT_SECRET", "JWT_ISSUER", "JWT_AUDIENCE") if environment.get(key)}
     rules = running | given
     if "JWT_SECRET" not in rules and running:
-        raise InvalidRequest("the running system checks tokens with a public key; whoever has the private one signs")
+        raise InvalidRequest("the running system verifies tokens with a public key; sign them with the private key")
     if "JWT_SECRET" not in rules:
         try:
             rules["JWT_SECRET"] = (directory / _SECRET_FILE).read_text().strip()
         except FileNotFoundError as error:
-            raise InvalidRequest("there is no JWT_SECRET yet: `make run` first") from error
+            raise InvalidRequest("JWT_SECRET does not exist yet: run `make run` first") from error
     return rules
 
 
 def keep_secret(directory: Path, new_secret: str) -> str:
-    """Return the secret kept in `directory`; when there is none, keep `new_secret` and return that."""
+    """Return the secret kept in `directory`, or keep and return `new_secret` if there is none."""
     path = directory / _SECRET_FILE
     try:
         kept = path.read_text().strip()

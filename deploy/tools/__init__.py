@@ -1,0 +1,1 @@
+"""Maintenance tools: `lock` (pinned versions), `metrics_page` (docs/metrics.md), `audit` (known vulnerabilities)."""

@@ -1,7 +1,7 @@
-"""Are there known vulnerabilities in what is installed? `python -m deploy.tools.audit`, which `make audit` runs.
+"""Check installed packages for known vulnerabilities and conflicts: `python -m deploy.tools.audit`, or `make audit`.
 
-Exit code 1: vulnerabilities, or packages that do not fit together. Where the vulnerability service knows nothing or is
-out of reach, nothing was audited; that is said, and with `--strict` it is exit code 2.
+Exit code 1: vulnerabilities or conflicting packages. If the vulnerability service is unreachable or does not know the
+packages, nothing was audited; that is reported, and with `--strict` the exit code is 2.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ class _Report(msgspec.Struct):
 
 
 class AuditResult(NamedTuple):
-    """What the service said."""
+    """Counts and findings of the vulnerability service."""
 
     audited: int
     not_audited: int
@@ -41,7 +41,7 @@ class AuditResult(NamedTuple):
 
 
 def verdict_of(report: bytes) -> AuditResult:
-    """Read pip-audit's JSON. Raises msgspec.MsgspecError when it is none."""
+    """Parse pip-audit's JSON. Raises msgspec.MsgspecError if it is malformed."""
     dependencies = msgspec.json.decode(report, type=_Report).dependencies
     found = [
         f"{dependency.name} {dependency.version}: {flaw.id}, mended in {', '.join(flaw.fix_versions) or 'no version'}"
@@ -53,12 +53,12 @@ def verdict_of(report: bytes) -> AuditResult:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check, ask, and say what came of it."""
+    """Check conflicts, query the service, print the result, and return the exit code."""
     fitting = _run([sys.executable, "-m", "pip", "check"])
     print(fitting.stdout.decode().strip())
     report = _ask()
     if report is None or not report.audited:
-        print("NOT AUDITED: the vulnerability service knows nothing of these packages, or is out of reach from here")
+        print("NOT AUDITED: the vulnerability service is unreachable or does not know these packages")
         return 1 if fitting.returncode else 2 if "--strict" in arguments else 0
     print("\n".join(report.found))
     print(f"{report.audited} packages audited, {report.not_audited} not; {len(report.found)} known vulnerabilities")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ask() -> AuditResult | None:
-    """In an environment of its own, so that the tool's dependencies are not mistaken for ours."""
+    """Run the tool in its own environment, so that its dependencies are not audited."""
     tool = Path(sys.prefix) / "audit"
     if not (tool / "bin" / "pip-audit").exists():
         _run([sys.executable, "-m", "venv", str(tool)])

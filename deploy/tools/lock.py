@@ -1,6 +1,7 @@
-"""Print the exact version of every package that the services need: the text of `deploy/container/constraints.txt`.
+"""Print the exact version of every runtime dependency: the content of `deploy/container/constraints.txt`.
 
-`make lock` writes it; `make test` installs by it and checks that it is whole; the image is built from nothing else.
+`make lock` writes the file; `make test` installs by it and checks that it is complete; the image is built from it
+alone.
 """
 
 import sys
@@ -11,11 +12,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT_NAME = "realtime"
-HEADER = "# Written by `make lock`: what the services were tested with, and what the image is built from.\n"
+HEADER = "# Written by `make lock`: the versions that the services are tested with and the image is built from.\n"
 
 
 def needed(name: str = PROJECT_NAME, extras: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
-    """Name and version of every package that the project needs at run time; some come more than once."""
+    """Yield name and version of every runtime dependency, possibly more than once."""
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
         environments = [{"extra": extra} for extra in extras or {""}]
@@ -26,7 +27,7 @@ def needed(name: str = PROJECT_NAME, extras: frozenset[str] = frozenset()) -> It
 
 
 def constraints() -> str:
-    """The file's whole text."""
+    """Return the content of the file."""
     return HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(set(needed())))
 
 

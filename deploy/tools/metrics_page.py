@@ -1,4 +1,4 @@
-"""docs/metrics.md, made from the metrics that the services declare: `make metrics`."""
+"""Generator of docs/metrics.md from the metrics that the services declare: `make metrics`."""
 
 import re
 import sys
@@ -27,7 +27,7 @@ MODULES: dict[str, ModuleType] = {
 
 
 class Values(NamedTuple):
-    """The values that a label can have: all of a value matches `pattern`. `meaning` is for the reader."""
+    """The allowed values of a label, as a pattern that must match fully, and an explanation for the reader."""
 
     pattern: str
     meaning: str
@@ -38,41 +38,41 @@ _KINDS = [*(kind.name.lower() for kind in DeliveryClass), "changes", "full", "le
 _QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*", r"chat\.users\.\*"]
 
 LABELS: dict[str, Values] = {
-    "by": Values("server|client", "who closed: `server`, or `client`, also by going away"),
-    "check": Values(_WORD, "a check of `/readyz`, such as `broker`, `database`, `lease`"),
-    "code": Values(r"[A-Z_]+|\d{4}|other", "a code of the protocol's errors; a close code, `other` for unknown ones"),
-    "collection": Values(_WORD, "a collection of the database; `none` where a command has none"),
-    "command": Values(r"[A-Za-z]+", "a command of the database, such as `insert`"),
-    "exchange": Values(r"realtime\.[a-z]+|default", "where it was sent; `default` is straight to a queue: replies"),
-    "kind": Values("|".join(_KINDS), "a class of deliveries, or what a report is"),
+    "by": Values("server|client", "the side that closed: `server`, or `client` (a lost connection included)"),
+    "check": Values(_WORD, "a check of `/readyz`, for example `broker`, `database`, `lease`"),
+    "code": Values(r"[A-Z_]+|\d{4}|other", "an error code of the protocol, or a close code (`other` for unknown ones)"),
+    "collection": Values(_WORD, "a database collection; `none` for commands without one"),
+    "command": Values(r"[A-Za-z]+", "a database command, for example `insert`"),
+    "exchange": Values(
+        r"realtime\.[a-z]+|default", "the target exchange; `default` sends directly to a queue (replies)"
+    ),
+    "kind": Values("|".join(_KINDS), "a class of deliveries, or a kind of presence report"),
     "level": Values("debug|info|warning|error|critical", "the level of a log line"),
-    "op": Values(r"[a-z_.]+", "the `op` of a command, such as `send` or `subscribe`"),
-    "outcome": Values(
-        r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, what became of an event, or a code of the protocol's errors"
-    ),
+    "op": Values(r"[a-z_.]+", "the `op` of a command, for example `send` or `subscribe`"),
+    "outcome": Values(r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, the result of an event, or an error code of the protocol"),
     "partition": Values(r"\d|1[0-5]", "0 … 15"),
-    "queue": Values("|".join(_QUEUES), "a lasting queue; `rates.*`, `chat.users.*`: one that a process has of its own"),
-    "reason": Values(_WORD, "why"),
+    "queue": Values("|".join(_QUEUES), "a durable queue; `rates.*`, `chat.users.*`: a queue of one process"),
+    "reason": Values(_WORD, "the reason"),
     "route": Values(
-        r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path of a REST call, ids left out; `none`: no such call"
+        r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path template of a REST call; `none` for unknown calls"
     ),
-    "source": Values(r"[a-z0-9:-]+", "a source of ticks: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
+    "source": Values(r"[a-z0-9:-]+", "a tick source: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
     "status": Values(r"\d{3}|online|offline", "an HTTP status; for presence `online`, `offline`"),
-    "type": Values(r"[a-z]+(:[a-z]+)?", "a type of the protocol's frames; `other`: what was refused"),
-    "way": Values("fanout|answer", "`fanout`: what all subscribers of a channel get; `answer`: what one socket gets"),
+    "type": Values(r"[a-z]+(:[a-z]+)?", "a frame type of the protocol; `other` for refused frames"),
+    "way": Values("fanout|answer", "`fanout`: sent to all subscribers of a channel; `answer`: sent to one socket"),
 }
 
 _HEAD = """# Metrics
 
-Each process serves its metrics on its admin port under `/metrics`, in Prometheus' text format; beside those below the
-client library's `process_…` and `python_…`. This page is made from the code: `make metrics`. No label holds the id of a
-user, a room, a message or a process.
+Each process serves its metrics on its admin port under `/metrics`, in Prometheus' text format, together with the client
+library's `process_…` and `python_…` metrics. `make metrics` generates this page from the code. No label holds the id of
+a user, a room, a message or a process.
 
 """
 
 
 class Row(NamedTuple):
-    """One metric as it is exported."""
+    """One exported metric."""
 
     name: str
     kind: str
@@ -82,7 +82,7 @@ class Row(NamedTuple):
 
 
 def declared(module: ModuleType) -> list[Row]:
-    """The metrics of a module, in the order of their declaration."""
+    """Return the metrics of a module in order of declaration."""
     return [_row(metric) for metric in vars(module).values() if isinstance(metric, MetricWrapperBase)]
 
 
@@ -94,14 +94,14 @@ def _row(metric: MetricWrapperBase) -> Row:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the content of the page."""
     return _HEAD + "\n".join([*_tables(), *_labels()])
 
 
 def _tables() -> Iterator[str]:
     for title, module in MODULES.items():
         yield f"## {title}\n"
-        yield "| Metric | Type | Labels | What it is |"
+        yield "| Metric | Type | Labels | Description |"
         yield "|---|---|---|---|"
         for row in declared(module):
             labels = ", ".join(f"`{label}`" for label in row.labels)

@@ -1,20 +1,15 @@
-"""Who may open a socket now: all that is decided at the upgrade, and the pace of a storm. Pure: the clock comes in.
+"""Admission decision at the WebSocket upgrade. Pure: no clock, injected randomness.
 
-A client may: if the gateway stays (not draining), knows its page (`ALLOWED_ORIGINS`), has room (`MAX_CONNECTIONS`, and
-`MAX_CONNECTIONS_PER_IP`), and is not too busy to keep the others' deliveries quick. Who may not is told when to come
-back, each at another time.
-
-    connection ── arrived ──> upgrade ── settled ──> silent ── began ──> auth, subscriptions ── ended ──> open
-
-What has arrived and not settled, or has begun and not ended, is work at hand. `Pace` bounds it: above the bound nobody
-is served, and no connection taken from the kernel's queue, which costs nothing. The bound follows how late the event
-loop runs, and how soon clients are served. A client that is silent, far away as it may be, is no work.
+A client is admitted if the gateway is not draining, the Origin is allowed (`ALLOWED_ORIGINS`), the gateway has room
+(`MAX_CONNECTIONS`, `MAX_CONNECTIONS_PER_IP`), and the event loop is not overloaded. A refusal carries a randomised
+retry delay, so that refused clients do not return at the same moment.
 """
 
 import random
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from gateway.admission.pace import Pace
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
 
@@ -22,87 +17,11 @@ FULL_RETRY_MS = (2_000, 10_000)
 BUSY_RETRY_MS = (1_000, 6_000)
 LEAVING_RETRY_MS = (1_000, 2_000)
 
-AT_ONCE_MIN = 32
-AT_ONCE_FIRST = 48
-AT_ONCE_MAX = 64  # more wait for each other, and everybody's messages for them: nobody is in sooner
-AT_ONCE_STEP = 8
-ARRIVAL_GRACE_S = 0.05  # a request comes with its connection; so some hundred silent ones a second hold up nobody
-SERVICE_GRACE_S = 1.0
-LATE_S = 0.1
-ON_TIME_S = 0.05
-TOO_LATE_S = 0.25
-BUSY_AFTER = 20  # measurements in a row
-
 Network = IPv4Network | IPv6Network
 
 
-class Pace:
-    """How many may come in at a time. A connection that sends no request within ARRIVAL_GRACE_S waits for its client,
-    a client that is not served within SERVICE_GRACE_S for a service: they are no work of this loop, and count no more.
-    So they hold up nobody for longer."""
-
-    def __init__(self) -> None:
-        self.waiting = 0  # who wants to be served and is not yet; kept by `Turns`
-        self._arrived_at_s: dict[Hashable, float] = {}  # oldest first, as the next one
-        self._began_at_s: dict[Hashable, float] = {}
-        self._most = float(AT_ONCE_FIRST)
-        self._served = 0
-        self._served_s = 0.0
-        self._too_late = 0
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the loop stays far too late although as few as can be are coming in."""
-        return self._too_late >= BUSY_AFTER
-
-    @property
-    def most(self) -> int:
-        """The bound of now."""
-        return int(self._most)
-
-    def has_room(self, now_s: float) -> bool:
-        """Whether one more connection may be taken."""
-        _drop_older(self._arrived_at_s, now_s - ARRIVAL_GRACE_S)
-        _drop_older(self._began_at_s, now_s - SERVICE_GRACE_S)
-        return len(self._arrived_at_s) + self.waiting + len(self._began_at_s) < self.most
-
-    def arrived(self, key: Hashable, now_s: float) -> None:
-        """A connection was taken."""
-        self._arrived_at_s[key] = now_s
-
-    def settled(self, key: Hashable) -> None:
-        """Its request was answered, or it is gone."""
-        self._arrived_at_s.pop(key, None)
-
-    def may_serve(self, now_s: float) -> bool:
-        """Whether one more client may be served: authenticated, its subscriptions restored."""
-        _drop_older(self._began_at_s, now_s - SERVICE_GRACE_S)
-        return len(self._began_at_s) < self.most
-
-    def began(self, key: Hashable, now_s: float) -> None:
-        """A client is served from now on."""
-        self._began_at_s[key] = now_s
-
-    def ended(self, key: Hashable, took_s: float) -> None:
-        """It has been, and it took so long: what the services need under this load."""
-        self._began_at_s.pop(key, None)
-        self._served += 1
-        self._served_s += took_s
-
-    def measured(self, late_s: float) -> None:
-        """The event loop ran so late. If it, or what clients waited for on average since the last time, was slow, the
-        bound falls by a third; else it rises a step."""
-        self._too_late = self._too_late + 1 if late_s > TOO_LATE_S and self._most <= AT_ONCE_MIN else 0
-        slowest_s = max(late_s, self._served_s / max(self._served, 1))
-        self._served, self._served_s = 0, 0.0
-        if slowest_s > LATE_S:
-            self._most = max(self._most * 2 / 3, AT_ONCE_MIN)
-        elif slowest_s < ON_TIME_S:
-            self._most = min(self._most + AT_ONCE_STEP, AT_ONCE_MAX)
-
-
 class Refused(Refusal):
-    """An upgrade is refused; `reason` is a word for the metrics."""
+    """A refused upgrade. `reason` is a metric label."""
 
     def __init__(self, reason: str, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(code, message, retry_after_ms=retry_after_ms)
@@ -110,7 +29,7 @@ class Refused(Refusal):
 
 
 class Admission:
-    """Counts the sockets, in all and by address. Every `enter` that did not raise is followed by one `left`."""
+    """Counts open sockets, in total and by address. Every `enter` that returns is followed by one `left`."""
 
     def __init__(self, settings: GatewaySettings, pace: Pace, chance: random.Random) -> None:
         self._settings = settings
@@ -122,28 +41,30 @@ class Admission:
         self.draining = False
 
     def enter(self, peer: str, forwarded: Sequence[str], origins: Iterable[str]) -> str:
-        """Admit a socket; returns the address that it counts for. `forwarded` are the values of X-Forwarded-For, in
-        order. Raises Refused."""
+        """Reserve a socket and return the address that it counts for, or "" if addresses are not counted.
+
+        `forwarded` holds the values of X-Forwarded-For in order. Raises Refused.
+        """
         if self.draining:
-            raise self._later("draining", "this gateway is leaving", LEAVING_RETRY_MS)
+            raise self._later("draining", "this gateway is shutting down", LEAVING_RETRY_MS)
         allowed = self._settings.allowed_origins
         if allowed and not all(origin in allowed for origin in origins):
-            raise Refused("origin", ErrorCode.FORBIDDEN, "this origin may not connect")
+            raise Refused("origin", ErrorCode.FORBIDDEN, "this origin is not allowed")
         if self._open >= self._settings.max_connections:
-            raise self._later("full", "no more connections here", FULL_RETRY_MS)
+            raise self._later("full", "this gateway is full", FULL_RETRY_MS)
         if self._pace.is_busy:
-            raise self._later("busy", "too many are connecting", BUSY_RETRY_MS)
+            raise self._later("busy", "this gateway is overloaded", BUSY_RETRY_MS)
         address = ""
         if most := self._settings.max_connections_per_ip:
             address = counted_address(client_address(peer, forwarded, self._trusted))
             if self._by_address.get(address, 0) >= most:
-                raise self._later("address", "too many connections of this address", FULL_RETRY_MS)
+                raise self._later("address", "too many connections from this address", FULL_RETRY_MS)
             self._by_address[address] = self._by_address.get(address, 0) + 1
         self._open += 1
         return address
 
     def left(self, address: str) -> None:
-        """A socket that was admitted is gone."""
+        """Release the reservation of a closed socket."""
         self._open -= 1
         if address:
             self._by_address[address] -= 1
@@ -156,14 +77,14 @@ class Admission:
 
 
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Addresses and CIDR ranges. Raises ValueError."""
+    """Parse addresses and CIDR ranges. Raises ValueError."""
     return tuple(ip_network(text) for text in texts)
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Whose connection it is: the peer's, or who a trusted proxy says it has it from, and so on, from the right.
+    """Return the client's address: the peer's, or the rightmost untrusted hop behind trusted proxies.
 
-    What stands left of the first address that is not trusted was written by that client, and is not believed.
+    Hops to the left of the first untrusted address were written by that client and are ignored.
     """
     address = _address_of(peer) or peer
     hops = [hop.strip() for value in forwarded for hop in value.split(",")]
@@ -176,7 +97,10 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
 
 
 def counted_address(address: str) -> str:
-    """What is counted: an IPv4 address, or the /64 of an IPv6 address, which is what one customer is given."""
+    """Return the key that an address is counted under: an IPv4 address, or the /64 of an IPv6 address.
+
+    A /64 is what one IPv6 customer is given.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -186,14 +110,8 @@ def counted_address(address: str) -> str:
     return address
 
 
-def _drop_older(at_s: dict[Hashable, float], than_s: float) -> None:
-    """Of entries with the oldest first."""
-    while at_s and at_s[oldest := next(iter(at_s))] <= than_s:
-        del at_s[oldest]
-
-
 def _address_of(text: str) -> str | None:
-    """The address in `1.2.3.4`, `1.2.3.4:567`, `::1` or `[::1]:567`."""
+    """Return the address in `1.2.3.4`, `1.2.3.4:567`, `::1` or `[::1]:567`, or None."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

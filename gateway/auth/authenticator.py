@@ -1,4 +1,4 @@
-"""Who is it? Tokens are JWTs (RFC 7519); `sub` is the user id, `exp` is required. Source: protocol.md, «Token»."""
+"""Token verification. Tokens are JWTs (RFC 7519): `sub` is the user id and `exp` is required."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,16 +17,16 @@ from shared.protocol.validation import Id, detail_of
 
 TOKEN_MAX_BYTES = 8192
 LEEWAY_S = 0
-EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999: an `exp` in milliseconds lies beyond
+EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999, so that an `exp` given in milliseconds is capped
 
-# What a token may make the libraries raise besides their own errors.
-_STRANGE = (ValueError, TypeError, OverflowError, RecursionError)
+# A hostile token can make the libraries raise these besides their own errors.
+_HOSTILE_TOKEN_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):
-    """The claims that we read; others are passed over."""
+    """The claims that the gateway reads. Unknown claims are ignored."""
 
     sub: Id
     exp: float
@@ -39,14 +39,14 @@ class _Claims(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Authenticator:
-    """Verifies tokens with a secret, and with one public key or a published set of them; never blocks.
+    """Verifies tokens with a shared secret, one public key, or a published key set. Never blocks.
 
-    Each key is only ever used with algorithms of its own kind: see `gateway.auth.keys`.
+    Each key serves only the algorithms of its own kind; see `gateway.auth.keys`.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._keys: dict[str, Any] = {}  # the configured ones, by algorithm
+        self._keys: dict[str, Any] = {}  # configured keys by algorithm
         self._published = KeySet({})
         self._published_algorithms = frozenset(PUBLIC_ALGORITHMS if settings.jwt_jwks_url is not None else ())
         problems: list[str] = []
@@ -64,30 +64,30 @@ class Authenticator:
             raise SettingsInvalid(problems)
 
     def _narrow(self, algorithms: tuple[str, ...]) -> list[str]:
-        """Take only these algorithms; returns what is wrong with them."""
+        """Keep only these algorithms and return the problems with them."""
         if self._settings.jwt_secret is not None:
             self._keys.update(dict.fromkeys(SECRET_ALGORITHMS, self._settings.jwt_secret))
         unfit = [name for name in algorithms if name not in self._keys and name not in self._published_algorithms]
         self._keys = {name: key for name, key in self._keys.items() if name in algorithms}
         self._published_algorithms &= set(algorithms)
-        return [f"JWT_ALGORITHMS: no configured key serves {', '.join(unfit)}"] if unfit else []
+        return [f"JWT_ALGORITHMS: no configured key supports {', '.join(unfit)}"] if unfit else []
 
     def publish(self, keys: KeySet) -> None:
-        """Take the issuer's keys of now; those that are not among them any more verify nothing from here on."""
+        """Replace the issuer's keys. Keys missing from the new set no longer verify anything."""
         self._published = keys
 
     def lacks_key(self, token: str) -> bool:
-        """Whether the token names a key that may have been published since."""
+        """Return True if the token names a key that the issuer may have published since the last fetch."""
         if not self._published_algorithms or len(token) > TOKEN_MAX_BYTES:
             return False
         try:
             header = jwt.get_unverified_header(token)
             return header.get("alg") in self._published_algorithms and self._key_for(header) is None
-        except (jwt.PyJWTError, *_STRANGE):
+        except (jwt.PyJWTError, *_HOSTILE_TOKEN_ERRORS):
             return False
 
     def _key_for(self, header: dict[str, Any]) -> Any:
-        """The key that a token's header asks for, or None. Raises UNAUTHORIZED if no key could ever serve it."""
+        """Return the key that a token's header asks for, or None. Raises UNAUTHORIZED if no key can ever serve it."""
         algorithm, kid = header.get("alg"), header.get("kid")
         if isinstance(algorithm, str) and algorithm in self._keys:
             return self._keys[algorithm]
@@ -96,14 +96,14 @@ class Authenticator:
         raise _unauthorized("the token's algorithm is not accepted")
 
     def verify(self, token: str) -> Identity:
-        """The token's identity. Raises Refusal: TOKEN_EXPIRED or UNAUTHORIZED, with the reason."""
+        """Return the token's identity. Raises Refusal (TOKEN_EXPIRED or UNAUTHORIZED) with the reason."""
         if len(token) > TOKEN_MAX_BYTES:
             raise _unauthorized(f"the token is longer than {TOKEN_MAX_BYTES} bytes")
         try:
             header = jwt.get_unverified_header(token)
             key = self._key_for(header)
             if key is None:
-                raise _unauthorized("the token's key is not known")
+                raise _unauthorized("the token's key is unknown")
             payload = jwt.decode(
                 token,
                 key,
@@ -114,15 +114,15 @@ class Authenticator:
                 options={
                     "require": ["exp", "sub"],
                     "verify_aud": self._settings.jwt_audience is not None,
-                    "verify_iat": False,  # an issuer's clock may be ahead of ours; `exp` and `nbf` say what holds
+                    "verify_iat": False,  # an issuer's clock may be ahead of this one; `exp` and `nbf` decide
                 },
             )
         except jwt.ExpiredSignatureError as error:
             raise Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired") from error
         except jwt.PyJWTError as error:
-            raise _unauthorized(f"the token is not valid: {error}") from error
-        except _STRANGE as error:
-            raise _unauthorized("the token is not valid") from error
+            raise _unauthorized(f"the token is invalid: {error}") from error
+        except _HOSTILE_TOKEN_ERRORS as error:
+            raise _unauthorized("the token is invalid") from error
         return _identity(payload)
 
 
@@ -150,7 +150,7 @@ def _identity(payload: dict[str, Any]) -> Identity:
 
 
 def _well_formed(text: str) -> str:
-    """JSON may carry half a surrogate pair, as of a name that was cut off inside an emoji; UTF-8 cannot."""
+    """Replace lone surrogates, which JSON can carry (a name cut inside an emoji) and UTF-8 cannot."""
     return text.encode(errors="replace").decode()
 
 

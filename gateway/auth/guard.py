@@ -1,4 +1,4 @@
-"""The door: a token is valid, and nothing stands against its user. The same for REST and sockets."""
+"""The entrance for REST and WebSocket: verifies a token and checks it against revocations and bans."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,25 +11,29 @@ from shared.times import now_ms
 
 
 class Guard:
-    """Who may come in, by token and by standing."""
+    """Authenticates tokens. `refresh_keys` fetches an issuer's published keys and is None when no URL is configured."""
 
     def __init__(
         self,
         authenticator: Authenticator,
-        standings: RevocationList,
+        revocations: RevocationList,
         refresh_keys: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._authenticator = authenticator
-        self._standings = standings
+        self._revocations = revocations
         self._refresh_keys = refresh_keys
 
-    async def prepare(self, token: str) -> None:
-        """Before `admit`: wait for the token's key if it may have been published since. Raises Unavailable."""
+    async def refresh_keys_for(self, token: str) -> None:
+        """Fetch the issuer's keys if the token names an unknown key. Raises Unavailable."""
         if self._refresh_keys is not None and self._authenticator.lacks_key(token):
             await self._refresh_keys()
 
-    def admit(self, token: str) -> Identity:
-        """The identity of a token. Raises UNAUTHORIZED, TOKEN_EXPIRED, or FORBIDDEN for a banned user."""
+    def authenticate(self, token: str) -> Identity:
+        """Return the identity of a token.
+
+        Raises UNAUTHORIZED for an invalid or revoked token, TOKEN_EXPIRED, or FORBIDDEN for a banned user. Call
+        `refresh_keys_for` first.
+        """
         try:
             identity = self._authenticator.verify(token)
             self.check(identity)
@@ -39,5 +43,5 @@ class Guard:
         return identity
 
     def check(self, identity: Identity) -> None:
-        """Raises UNAUTHORIZED for a token revoked since, FORBIDDEN for a banned user."""
-        self._standings.check(identity.caller, now_ms())
+        """Raise UNAUTHORIZED if the token has been revoked since, FORBIDDEN if the user is banned."""
+        self._revocations.check(identity.caller, now_ms())

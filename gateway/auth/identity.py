@@ -1,4 +1,4 @@
-"""Who a connection belongs to, once its token is verified. Pure; `gateway.auth.authenticator` makes it."""
+"""The identity behind a verified token. Pure; `gateway.auth.authenticator` creates it."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from shared.commands.command import Caller
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """A verified token. `communities` None means: any."""
+    """The content of a verified token. `communities` is None for a token that may join any community."""
 
     caller: Caller
     expires_at_ms: int
@@ -14,5 +14,5 @@ class Identity(msgspec.Struct, frozen=True):
 
     @property
     def user_id(self) -> str:
-        """The token's subject."""
+        """Return the token's subject."""
         return self.caller.user_id

@@ -1,7 +1,7 @@
-"""When the issuer's keys are fetched. Pure: the clock comes in.
+"""The schedule for fetching an issuer's keys. Pure: the clock is passed in.
 
-Every `refresh_s`; after a failure again after 1 s, 2 s, 4 s … 60 s; and at once for a key that is not known, but never
-twice within COOLDOWN_S: tokens that name made-up keys do not become requests to the issuer.
+A fetch is due every `refresh_s`, after a failure with exponential backoff (1 s, 2 s, 4 s … 60 s), and at once for an
+unknown key. Two fetches are at least COOLDOWN_S apart, so that tokens with made-up key ids cannot flood the issuer.
 """
 
 COOLDOWN_S = 5.0
@@ -10,8 +10,8 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 
 
-class KeyPace:
-    """Decides; `gateway.auth.jwks` fetches. Times are seconds of one monotonic clock."""
+class JwksSchedule:
+    """Decides when to fetch; `gateway.auth.jwks` fetches. All times are seconds of one monotonic clock."""
 
     def __init__(self, refresh_s: float) -> None:
         self._refresh_s = refresh_s
@@ -22,11 +22,11 @@ class KeyPace:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the last fetch failed, or none has ended yet."""
+        """Return True if the last fetch failed or none has ended yet."""
         return self._failures > 0 or not self.has_succeeded
 
     def due_in_s(self, now_s: float) -> float:
-        """How long to wait for the next fetch that nobody asked for."""
+        """Return the time until the next scheduled fetch."""
         if self._begun_at_s is None:
             return 0.0
         pause_s = self._refresh_s
@@ -35,21 +35,21 @@ class KeyPace:
         return max(self._begun_at_s + pause_s - now_s, 0.0)
 
     def may_fetch(self, now_s: float) -> bool:
-        """Whether somebody who lacks a key may have it fetched, or wait for the fetch that is under way."""
+        """Return True if a request for an unknown key may start a fetch or join the running one."""
         return self._is_running or self._begun_at_s is None or now_s - self._begun_at_s >= COOLDOWN_S
 
     def begin(self, now_s: float) -> None:
-        """A fetch begins."""
+        """Record that a fetch has started."""
         self._begun_at_s = now_s
         self._is_running = True
 
     def succeeded(self) -> None:
-        """It brought keys."""
+        """Record that the fetch returned keys."""
         self._is_running = False
         self._failures = 0
         self.has_succeeded = True
 
     def failed(self) -> None:
-        """It did not."""
+        """Record that the fetch failed."""
         self._is_running = False
         self._failures += 1

@@ -1,7 +1,8 @@
-"""Keys, and the algorithms that each may serve; no I/O.
+"""Public keys and the algorithms that each may serve. No I/O.
 
-A key serves the algorithms of its own kind and no other: else the public key of RS256, which everybody may read, would
-verify as a secret of HS256. Sources: RFC 7517 (key sets), RFC 7518 and RFC 8037 (algorithms), RFC 8725 (3.1, 3.5).
+A key serves only the algorithms of its own kind. Otherwise the public key of RS256, which anybody can read, would
+verify as a secret of HS256 (algorithm confusion). Sources: RFC 7517 (key sets), RFC 7518 and RFC 8037 (algorithms), RFC
+8725 (3.1, 3.5).
 """
 
 from collections.abc import Mapping
@@ -23,30 +24,30 @@ PUBLIC_ALGORITHMS = (*RSA_ALGORITHMS, *CURVE_ALGORITHMS.values(), "EdDSA")
 RSA_MIN_BITS = 2048
 KEYS_MAX = 100
 
-# What a key of a set may make the libraries raise, besides their own errors: it is somebody else's JSON.
+# A key set is foreign JSON and can make the libraries raise these besides their own errors.
 _UNUSABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 def algorithms_of(key: Any) -> tuple[str, ...]:
-    """The algorithms that a public key may serve. Raises ValueError with the reason if there are none."""
+    """Return the algorithms that a public key may serve. Raises ValueError with the reason if there are none."""
     match key:
         case RSAPublicKey():
             if key.key_size < RSA_MIN_BITS:
-                raise ValueError(f"an RSA key must have {RSA_MIN_BITS} bits at least")
+                raise ValueError(f"an RSA key must have at least {RSA_MIN_BITS} bits")
             return RSA_ALGORITHMS
         case EllipticCurvePublicKey():
             algorithm = CURVE_ALGORITHMS.get(key.curve.name)
             if algorithm is None:
-                raise ValueError(f"there is no JWT algorithm for the curve {key.curve.name}")
+                raise ValueError(f"no JWT algorithm uses the curve {key.curve.name}")
             return (algorithm,)
         case Ed25519PublicKey() | Ed448PublicKey():
             return ("EdDSA",)
         case _:
-            raise ValueError("it is neither an RSA, an EC nor an Ed25519 public key")
+            raise ValueError("it is not an RSA, EC or EdDSA public key")
 
 
 class KeySet:
-    """The public keys of one issuer, by key id and algorithm."""
+    """The public keys of one issuer by key id and algorithm. `unusable` counts the keys that were skipped."""
 
     def __init__(self, keys: Mapping[tuple[str, str], Any], unusable: int = 0) -> None:
         self._keys = keys
@@ -56,7 +57,7 @@ class KeySet:
         return len({kid for kid, _ in self._keys})
 
     def find(self, kid: str | None, algorithm: str) -> Any:
-        """The key, or None. A token without a key id gets the only key that serves its algorithm, if it is the only."""
+        """Return the key, or None. A token without a key id matches only if exactly one key serves its algorithm."""
         if kid is not None:
             return self._keys.get((kid, algorithm))
         fitting = [key for (_, served), key in self._keys.items() if served == algorithm]
@@ -77,15 +78,15 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def parse_key_set(body: bytes) -> KeySet:
-    """Read a JWK set. Keys that cannot be used are passed over and counted (RFC 7517, 5). Raises Malformed if none can.
+    """Parse a JWK set. Unusable keys are skipped and counted (RFC 7517, 5). Raises Malformed if none is usable.
 
-    Not used: secrets (they are not public), private keys (they were, and should be rotated), keys for encryption,
-    small RSA keys, unknown kinds and curves.
+    Unusable are secrets (not public), private keys (leaked; they should be rotated), encryption keys, RSA keys that are
+    too short, and unknown key types and curves.
     """
     try:
         entries = msgspec.json.decode(body, type=_Document).keys
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"no JWK set: {error}") from error
+        raise Malformed(f"not a JWK set: {error}") from error
     if len(entries) > KEYS_MAX:
         raise Malformed(f"a JWK set of more than {KEYS_MAX} keys")
     keys: dict[tuple[str, str], Any] = {}
@@ -110,11 +111,11 @@ def _public_key(jwk: _Jwk, entry: msgspec.Raw) -> tuple[Any, tuple[str, ...]]:
     if jwk.use != "sig" or "verify" not in jwk.key_ops:
         raise ValueError("it does not verify signatures")
     if jwk.alg is not None and jwk.alg not in PUBLIC_ALGORITHMS:
-        raise ValueError("its algorithm is not one of ours")
+        raise ValueError("its algorithm is not supported")
     key = jwt.PyJWK(msgspec.json.decode(entry, type=dict[str, Any])).key
     algorithms = algorithms_of(key)
     if jwk.alg is None:
         return key, algorithms
     if jwk.alg not in algorithms:
-        raise ValueError("its algorithm is of another kind")
+        raise ValueError("its algorithm does not match the key type")
     return key, (jwk.alg,)

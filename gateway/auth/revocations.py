@@ -1,7 +1,7 @@
-"""Revoked tokens and bans: `RevocationList` decides (pure), `RevocationListSync` loads it and follows its changes.
+"""Revoked tokens and bans: `RevocationList` decides, `RevocationListSync` loads the list and follows its changes.
 
-Until the list has been loaded for the first time nobody is refused: chat does not wait for notifier. What the list then
-says also holds for the sockets that are open by then.
+The gateway fails open: until the first load nobody is refused, so that chat does not depend on the notifier. Once
+loaded, the list also applies to sockets that are already open.
 """
 
 import asyncio
@@ -20,52 +20,52 @@ RETRY_MAX_S = 3.0
 
 
 class RevocationList:
-    """The last known standing of each user that has one."""
+    """The latest revocation record of each user who has one."""
 
     def __init__(self) -> None:
         self._by_user: dict[str, Revocation] = {}
         self.version = 0
 
-    def learn(self, standing: Revocation) -> bool:
-        """Take a change; False if it is not newer than what is known."""
-        known = self._by_user.get(standing.user_id)
-        if known is not None and known.version >= standing.version:
+    def learn(self, record: Revocation) -> bool:
+        """Store a record and return True; return False if a record of this or a later version is known."""
+        known = self._by_user.get(record.user_id)
+        if known is not None and known.version >= record.version:
             return False
-        self._by_user[standing.user_id] = standing
+        self._by_user[record.user_id] = record
         return True
 
     def check(self, caller: Caller, now_ms: int) -> None:
-        """Raises FORBIDDEN for a banned user, UNAUTHORIZED for a token issued before its revocation."""
-        standing = self._by_user.get(caller.user_id)
-        if standing is None:
+        """Raise FORBIDDEN for a banned user, UNAUTHORIZED for a token issued before its revocation."""
+        record = self._by_user.get(caller.user_id)
+        if record is None:
             return
-        if standing.is_banned(now_ms):
+        if record.is_banned(now_ms):
             raise Refusal(ErrorCode.FORBIDDEN, "the user is banned")
-        if standing.has_revoked(caller.issued_at_ms):
+        if record.has_revoked(caller.issued_at_ms):
             raise Refusal(ErrorCode.UNAUTHORIZED, "the token has been revoked")
 
 
 class RevocationListSync:
-    """Loads the list at every connection to the broker; changes in between come as control deliveries."""
+    """Loads the list at every connection to the broker. Changes in between arrive as control deliveries."""
 
-    def __init__(self, standings: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
-        self._standings = standings
+    def __init__(self, revocations: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
+        self._revocations = revocations
         self._backend = backend
         self._on_learned = on_learned
         self._due = asyncio.Event()
         self._due.set()
 
     async def connected(self) -> None:
-        """Changes may have been missed. The hook for `Bus.on_connected`."""
+        """Schedule a load, since changes may have been missed. The hook for `Bus.on_connected`."""
         self._due.set()
 
-    def learn(self, standing: Revocation) -> None:
-        """Take a change."""
-        if self._standings.learn(standing):
-            self._on_learned(standing)
+    def learn(self, record: Revocation) -> None:
+        """Store a record and report it to `on_learned` if it is new."""
+        if self._revocations.learn(record):
+            self._on_learned(record)
 
     async def run(self) -> None:
-        """Load when due, until cancelled."""
+        """Load the list when due, with backoff after a failure, until cancelled."""
         pause_s = RETRY_FIRST_S
         while True:
             await self._due.wait()
@@ -74,7 +74,7 @@ class RevocationListSync:
                 await self._load()
                 pause_s = RETRY_FIRST_S
             except (Unavailable, Refusal) as error:
-                log.warning("standings_not_loaded", reason=str(error), retry_in_s=pause_s)
+                log.warning("revocations_load_failed", reason=str(error), retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
                 self._due.set()
@@ -82,9 +82,9 @@ class RevocationListSync:
     async def _load(self) -> None:
         more = True
         while more:
-            command = ListRevocations(**self._backend.head(GATEWAY), after=self._standings.version)
+            command = ListRevocations(**self._backend.head(GATEWAY), after=self._revocations.version)
             page = await self._backend.notifier_query(command, RevocationPage)
-            for standing in page.items:
-                self.learn(standing)
-                self._standings.version = max(self._standings.version, standing.version)
+            for record in page.items:
+                self.learn(record)
+                self._revocations.version = max(self._revocations.version, record.version)
             more = page.more and bool(page.items)

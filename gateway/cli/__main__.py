@@ -1,4 +1,4 @@
-"""`python -m gateway.cli`, or `realtime`: a composition root. See `arguments` for what it can be asked."""
+"""Entry point of `realtime` (`python -m gateway.cli`). `arguments` defines the commands."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.cli import bus, show
@@ -27,9 +27,9 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments ask for and return the exit code. What goes wrong is one line on standard error."""
+    """Run a command and return the exit code. A failure prints one line to standard error."""
     asked = parse(sys.argv[1:] if arguments is None else arguments)
-    logs.silence()  # errors are told once, by us
+    logs.silence()  # each error is printed once, below
     try:
         _do(asked, read_settings())
         sys.stdout.flush()
@@ -92,9 +92,11 @@ def _request(asked: argparse.Namespace) -> TokenRequest:
 
 
 def _signed(settings: CliSettings, request: TokenRequest) -> str:
-    """Raises SettingsInvalid when there is nothing to sign with."""
+    """Return a signed token. Raises SettingsInvalid if there is no secret."""
     if settings.jwt_secret is None:
-        raise SettingsInvalid(["JWT_SECRET: is not set, and no system runs here; set it, or REALTIME_TOKEN"])
+        raise SettingsInvalid(
+            ["JWT_SECRET: is not set, and no local system was found; set JWT_SECRET or REALTIME_TOKEN"]
+        )
     rules = {"JWT_ISSUER": settings.jwt_issuer or "", "JWT_AUDIENCE": settings.jwt_audience or ""}
     return sign(request, settings.jwt_secret, rules, int(time.time()))
 
@@ -105,7 +107,7 @@ def _signed(settings: CliSettings, request: TokenRequest) -> str:
 def _tail(asked: argparse.Namespace, settings: CliSettings) -> None:
     wanted = interests(asked.targets, asked.community, notifications=asked.notifications)
     if not wanted:
-        raise SettingsInvalid(["TARGET: which room or symbol?"])
+        raise SettingsInvalid(["TARGET: name at least one room or symbol"])
 
     def emit(type_: str, data: Any) -> None:
         print(show.as_json({"type": type_, "data": data}) if asked.json else show.event(type_, data), flush=True)
@@ -151,7 +153,9 @@ def _dead(asked: argparse.Namespace, settings: CliSettings) -> None:
     _print(asked, records, show.letters)
 
 
-def _print(asked: argparse.Namespace, records: Sequence[show.Record], as_table: "Any") -> None:
+def _print(
+    asked: argparse.Namespace, records: Sequence[show.Record], as_table: Callable[[Sequence[show.Record]], str]
+) -> None:
     if asked.json:
         for record in records:
             print(show.as_json(record))

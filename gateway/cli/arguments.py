@@ -1,4 +1,4 @@
-"""The command line's grammar."""
+"""Commands and options of the command line."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,34 +8,39 @@ from shared.tokens import DEFAULT_TTL_S
 
 DESCRIPTION = """Talk to a running realtime system.
 
-Where it is, and the secret to sign tokens with, is taken from the environment (GATEWAY_URL, AMQP_URL, JWT_SECRET or
-REALTIME_TOKEN), else from .local/run.env, which `make run` writes."""
+Addresses and the signing secret come from the environment (GATEWAY_URL, AMQP_URL, JWT_SECRET or REALTIME_TOKEN),
+otherwise from .local/run.env, which `make run` writes."""
 
-EPILOG = """exit codes: 0 done, 1 refused, 2 wrong usage or settings, 3 gateway or broker away, 130 interrupted"""
+EPILOG = (
+    "exit codes: 0 success, 1 refused, 2 invalid usage or settings, 3 gateway or broker unavailable, 130 interrupted"
+)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors on one line."""
+class _OneLineErrorParser(argparse.ArgumentParser):
+    """Prints errors on one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Exit with code 2 and the message."""
         self.exit(2, f"realtime: {message}; see {self.prog} --help\n")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments. Exits with 2 where they are wrong."""
-    parser = _Parser("realtime", description=DESCRIPTION, epilog=EPILOG, formatter_class=_AS_WRITTEN)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
-    parser.add_argument("--as", dest="user", default="operator", metavar="USER", help="act as this user (operator)")
+    """Parse the arguments. Exits with code 2 if they are invalid."""
+    parser = _OneLineErrorParser("realtime", description=DESCRIPTION, epilog=EPILOG, formatter_class=_AS_WRITTEN)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument(
+        "--as", dest="user", default="operator", metavar="USER", help="act as this user (default: operator)"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _token(commands.add_parser("token", help="print a token"))
-    _rooms(commands.add_parser("rooms", help="list the rooms that the user may see"))
+    _rooms(commands.add_parser("rooms", help="list the rooms visible to the user"))
     presence = commands.add_parser("presence", help="show who is online")
     presence.add_argument("users", nargs="+", metavar="USER")
     send = commands.add_parser("send", help="send a message to a room")
     send.add_argument("room", metavar="ROOM")
     send.add_argument("text", metavar="TEXT")
-    send.add_argument("--id", metavar="ID", help="clientMessageId: sent again with the same, it is still one message")
-    _tail(commands.add_parser("tail", help="show live events of rooms and symbols as they come"))
+    send.add_argument("--id", metavar="ID", help="clientMessageId: sends with the same id store one message")
+    _tail(commands.add_parser("tail", help="print live events of rooms and symbols"))
     _publish(commands.add_parser("publish", help="publish an internal event to realtime.events"))
     _dead(commands.add_parser("dead", help="list and replay dead letters"))
     return parser.parse_args(arguments)
@@ -50,37 +55,43 @@ def _token(parser: _Add) -> None:
     for name in ("first", "last", "avatar", "role"):
         parser.add_argument(f"--{name}", default="", metavar="TEXT")
     parser.add_argument("--communities", default="", metavar="A,B")
-    parser.add_argument("--ttl", type=_positive, default=DEFAULT_TTL_S, metavar="SECONDS", help="a day, if not given")
+    parser.add_argument(
+        "--ttl", type=_positive, default=DEFAULT_TTL_S, metavar="SECONDS", help="lifetime (default: one day)"
+    )
 
 
 def _rooms(parser: _Add) -> None:
-    parser.add_argument("--q", metavar="TEXT", help="the start of any word of the name")
+    parser.add_argument("--q", metavar="TEXT", help="the start of any word in the name")
     parser.add_argument("--type", choices=("public", "private", "group"))
-    parser.add_argument("--limit", type=_positive, default=20, metavar="N", help="20, if not given; 100 at most")
+    parser.add_argument(
+        "--limit", type=_positive, default=20, metavar="N", help="number of rooms (default: 20, maximum: 100)"
+    )
 
 
 def _tail(parser: _Add) -> None:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="a room's id, or a symbol such as EUR/USD")
     parser.add_argument("--community", action="append", default=[], metavar="ID")
-    parser.add_argument("--notifications", action="store_true", help="those of the user, and what goes to all")
-    parser.add_argument("--count", type=_positive, metavar="N", help="stop after so many events")
+    parser.add_argument("--notifications", action="store_true", help="events for the user and for everybody")
+    parser.add_argument("--count", type=_positive, metavar="N", help="stop after N events")
 
 
 def _publish(parser: _Add) -> None:
-    parser.add_argument("type", metavar="TYPE", help="such as post.created")
-    parser.add_argument("data", metavar="DATA", help="a JSON object; - reads it from standard input")
+    parser.add_argument("type", metavar="TYPE", help="event type, for example post.created")
+    parser.add_argument("data", metavar="DATA", help="a JSON object, or - to read it from standard input")
     parser.add_argument("--audience", metavar="A", help="user:ID, users:ID,ID, room:ID, community:ID or all")
-    parser.add_argument("--id", metavar="ID", help="published again with the same, it is still one event")
+    parser.add_argument("--id", metavar="ID", help="event id: events with the same id are processed once")
     parser.add_argument("--source", default="/realtime/cli", metavar="SOURCE")
 
 
 def _dead(parser: _Add) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    actions.add_parser("list", help="show them, oldest first; the default")
-    replay = actions.add_parser("replay", help="give them back to the queues that they came from")
+    actions.add_parser("list", help="list dead letters, oldest first (default)")
+    replay = actions.add_parser("replay", help="return dead letters to their queues")
     chosen = replay.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--all", action="store_true")
-    chosen.add_argument("--number", type=_positive, action="append", metavar="N", help="as `dead list` shows it")
+    chosen.add_argument(
+        "--number", type=_positive, action="append", metavar="N", help="number in the output of `dead list`"
+    )
 
 
 def _positive(text: str) -> int:
@@ -90,4 +101,4 @@ def _positive(text: str) -> int:
     return number
 
 
-_positive.__name__ = "number from 1"  # what argparse calls it in its error
+_positive.__name__ = "number from 1"  # the name in argparse's error message

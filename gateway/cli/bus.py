@@ -1,4 +1,4 @@
-"""What the command line does on the bus: publish an event as an internal service does, and see to dead letters."""
+"""Bus operations of the command line: publish an event, list and replay dead letters."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 async def publish(amqp_url: str, body: bytes) -> None:
-    """Publish an event; returns once the broker has confirmed it. Raises Malformed, Unavailable."""
+    """Publish an event and wait for the broker's confirm. Raises Malformed, Unavailable."""
     event = decode_event(body)
 
     async def work(bus: Bus) -> None:
@@ -27,7 +27,7 @@ async def publish(amqp_url: str, body: bytes) -> None:
 
 
 async def list_letters(amqp_url: str) -> list[DeadLetter]:
-    """All dead letters, oldest first; they stay where they are. Raises Unavailable."""
+    """Return all dead letters, oldest first, and leave them in place. Raises Unavailable."""
     found: list[DeadLetter] = []
 
     async def look(letter: DeadLetter) -> bool:
@@ -39,10 +39,11 @@ async def list_letters(amqp_url: str) -> list[DeadLetter]:
 
 
 async def replay_letters(amqp_url: str, is_chosen: Callable[[int, DeadLetter], bool]) -> int:
-    """Give the chosen ones back to the queues that they came from, each gone once its queue has it; how many these are.
+    """Return the chosen dead letters to their queues and return their number.
 
-    `is_chosen` gets the number of a letter, from 1, oldest first. One that is wrong still comes back as a new letter.
-    Raises Unavailable; those so far are replayed then, the last of them perhaps twice.
+    `is_chosen` gets the number of a dead letter, counted from 1 from the oldest. A dead letter is removed once its
+    queue has confirmed it; a message that fails again becomes a new dead letter. Raises Unavailable; the letters before
+    the failure are replayed by then, the last one perhaps twice.
     """
     seen = replayed = 0
 
@@ -63,14 +64,14 @@ async def replay_letters(amqp_url: str, is_chosen: Callable[[int, DeadLetter], b
 
 
 async def _on_bus(amqp_url: str, work: Callable[[Bus], Awaitable[T]]) -> T:
-    """Do `work` on a connected bus. What it raises is raised as it is, and not as the bus's task group would."""
+    """Run `work` on a connected bus. Errors are raised bare, not in the exception group of the bus's tasks."""
     async with Bus(amqp_url, new_id(Prefix.NODE)) as bus:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await bus.wait_connected()
             return await work(bus)
         except TimeoutError:
-            failure: RealtimeError = Unavailable("the broker cannot be reached: see AMQP_URL")
+            failure: RealtimeError = Unavailable("cannot reach the broker: check AMQP_URL")
         except RealtimeError as error:
             failure = error
     raise failure

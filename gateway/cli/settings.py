@@ -1,4 +1,4 @@
-"""Where the system is and what opens it: the environment, else `.local/run.env`, which `make run` writes."""
+"""Settings of the command line, from the environment or `.local/run.env`, which `make run` writes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ RUN_FILE = "run.env"
 
 
 class CliSettings(FromEnvironment, frozen=True, kw_only=True):
-    """`realtime_token`: the token to use; else one is signed with `jwt_secret`."""
+    """Addresses and credentials. `realtime_token` takes precedence over a token signed with `jwt_secret`."""
 
     gateway_url: str = "http://127.0.0.1:8080"
     amqp_url: str = "amqp://127.0.0.1/"
@@ -19,6 +19,7 @@ class CliSettings(FromEnvironment, frozen=True, kw_only=True):
     jwt_audience: str | None = None
 
     def problems(self) -> list[str]:
+        """Return every problem with the settings, one line each."""
         return [
             *url_problems("GATEWAY_URL", self.gateway_url, {"http", "https"}),
             *url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"}),
@@ -30,9 +31,9 @@ class _Endpoint(FromEnvironment, frozen=True, kw_only=True):
 
 
 def read_settings() -> CliSettings:
-    """Raises SettingsInvalid."""
+    """Load the settings. Raises SettingsInvalid."""
     path = Path(load(_Endpoint).local_dir) / RUN_FILE
     try:
         return load(CliSettings, beneath=read_env_file(path))
     except PermissionError as error:
-        raise SettingsInvalid([f"{path}: is another user's; set GATEWAY_URL and REALTIME_TOKEN"]) from error
+        raise SettingsInvalid([f"{path}: belongs to another user; set GATEWAY_URL and REALTIME_TOKEN"]) from error

@@ -1,6 +1,6 @@
-"""What the command line prints: JSON as it came, or lines for people. Pure.
+"""Output of the command line: JSON or text. Pure.
 
-What users wrote is shown without its control characters: a message must not steer the terminal of who reads it.
+Control characters in user content are replaced, since a message must not control the reader's terminal.
 """
 
 import json
@@ -16,17 +16,17 @@ BODY_SHOWN = 200
 
 
 def as_json(record: object) -> str:
-    """One line, in ASCII."""
+    """Return one line of ASCII JSON."""
     return json.dumps(record).replace("\x7f", "\\u007f")
 
 
 def printable(text: str) -> str:
-    """One line of it; control and formatting characters become ?."""
+    """Return the text on one line, with control and formatting characters replaced by `?`."""
     return "".join("?" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; the last one is left alone."""
+    """Return aligned columns without trailing spaces."""
     cells = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -35,20 +35,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def rooms(items: Sequence[Record]) -> str:
-    """A table of rooms."""
+    """Return a table of rooms."""
     header = ("ID", "TYPE", "MEMBERS", "ONLINE", "UNREAD", "LAST MESSAGE", "NAME")
     keys = ("id", "type", "memberCount", "activeNow", "unreadCount", "lastMessageAt", "name")
     return table(header, [["-" if item[key] is None else item[key] for key in keys] for item in items])
 
 
 def presence(items: Sequence[Record]) -> str:
-    """A table of users."""
+    """Return a table of users and their presence."""
     rows = [[item["userId"], item["status"], item["lastSeenAt"] or "-"] for item in items]
     return table(("USER", "STATUS", "LAST SEEN"), rows)
 
 
 def event(type_: str, data: Record) -> str:
-    """One line for a live event."""
+    """Return one line for a live event."""
     match type_:
         case "chat:message":
             return printable(f"{data['timestamp']}  {data['seq']:>5}  {_name_of(data)}: {data['message']}")
@@ -60,7 +60,7 @@ def event(type_: str, data: Record) -> str:
 
 
 def letters(items: Sequence[Record]) -> str:
-    """A table of dead letters."""
+    """Return a table of dead letters."""
     rows = [
         [item["number"], item["at"] or "-", item["queue"], item["reason"], item["body"][:BODY_SHOWN]] for item in items
     ]
@@ -68,7 +68,7 @@ def letters(items: Sequence[Record]) -> str:
 
 
 def letter(number: int, body: bytes, reason: str, queue: str, at_ms: int) -> Record:
-    """A dead letter as `--json` shows it; bytes that are no UTF-8 stand there as U+FFFD."""
+    """Return a dead letter as `--json` shows it. Bytes that are not UTF-8 become U+FFFD."""
     at = to_iso(at_ms) if at_ms else None
     return {"number": number, "at": at, "queue": queue, "reason": reason, "body": body.decode(errors="replace")}
 

@@ -1,4 +1,4 @@
-"""Live events on the terminal, over any number of connections."""
+"""Live events on the terminal, across reconnects."""
 
 import asyncio
 import sys
@@ -11,19 +11,19 @@ from shared.errors import ErrorCode, RealtimeError, Refusal, Unavailable
 CONNECT_TIMEOUT_S = 10.0
 PRICES_PER_S = 10.0
 
-_OWN = frozenset({"state", "missed", "subscription:lost"})  # the client's, not the server's
+_OWN = frozenset({"state", "missed", "subscription:lost"})  # produced by the client library, not the server
 _ANSWERS = frozenset({"auth:ok", "subscribed", "unsubscribed", "pong"})
 
 
 class TailTarget(NamedTuple):
-    """A channel, and what of it."""
+    """A channel and its subscription options."""
 
     channel: str
     options: dict[str, Any]
 
 
 def interests(targets: Sequence[str], communities: Sequence[str], *, notifications: bool) -> list[TailTarget]:
-    """`room_…` names a room, anything else a symbol."""
+    """Return the subscriptions for the arguments. A target `room_…` is a room, any other a symbol."""
     rooms = [target for target in targets if target.startswith("room_")]
     symbols = [target for target in targets if not target.startswith("room_")]
     return [
@@ -41,7 +41,7 @@ async def tail(
     count: int | None,
     emit: Callable[[str, Any], None],
 ) -> None:
-    """Subscribe and hand `count` events to `emit`, or all for ever. Raises Refusal, Unavailable."""
+    """Subscribe and pass `count` events to `emit`, or all events until cancelled. Raises Refusal, Unavailable."""
 
     async def fetch(_: object) -> str:
         return token()
@@ -65,23 +65,23 @@ async def _follow(
     for interest in wanted:
         answer = await client.subscribe(interest.channel, **interest.options)
         if unknown := (answer or {}).get("unknown"):
-            raise Refusal(ErrorCode.NOT_FOUND, f"no such symbol: {', '.join(unknown)}")
+            raise Refusal(ErrorCode.NOT_FOUND, f"unknown symbol: {', '.join(unknown)}")
     left = count
     async for event in events:
         if event.type in _OWN:
-            _tell(event)
+            _report_connection(event)
         if event.type in _OWN | _ANSWERS:
             continue
         emit(event.type, event.data)
         if left is not None and (left := left - 1) == 0:
             return
-    raise Refusal(ErrorCode.FORBIDDEN, "the server has closed the connection for good")
+    raise Refusal(ErrorCode.FORBIDDEN, "the server closed the connection permanently")
 
 
-def _tell(event: Event) -> None:
-    """What happens to the connection is for people to know, and no part of the output."""
+def _report_connection(event: Event) -> None:
+    """Report connection changes on standard error, since they are not part of the output."""
     if event.type == "missed" or (event.type == "state" and event.data["state"] == "waiting"):
-        what = "connection lost, trying again" if event.type == "state" else "some events were missed"
+        what = "connection lost, reconnecting" if event.type == "state" else "some events were missed"
         print(f"realtime: {what}", file=sys.stderr, flush=True)
 
 
@@ -90,7 +90,7 @@ async def _in_time(connected: Callable[[], Awaitable[None]]) -> None:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await connected()
     except TimeoutError as error:
-        raise Unavailable("the gateway cannot be reached: see GATEWAY_URL") from error
+        raise Unavailable("cannot reach the gateway: check GATEWAY_URL") from error
 
 
 def _as_refusal(error: RequestFailed) -> RealtimeError:

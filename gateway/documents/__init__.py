@@ -1,4 +1,4 @@
-"""The API described for machines and people: OpenAPI for REST, AsyncAPI for the WebSocket and the events.
+"""The API descriptions: OpenAPI for REST, AsyncAPI for the WebSocket and internal events.
 
 Everything is generated from the types that the code itself uses. `make docs` writes both documents to `docs/` and the
 event types of the JavaScript client beside that client; every gateway serves the two documents. Read `asyncapi` and

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document of the WebSocket and of the events that internal services publish, made of their types."""
+"""The AsyncAPI 3.0 document of the WebSocket and of the events that internal services publish."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,29 +13,29 @@ from shared.protocol.server_frames import PASSED_ON, SERVER_FRAMES
 
 DESCRIPTION = """JSON text frames over one WebSocket: chat, prices, notifications, presence.
 
-The first frame is `auth`; before `auth:ok` only `auth` and `ping` are taken, but `subscribe` sent right behind `auth`
-works without waiting. Frames of one client are handled in the order sent. An answer carries the `id` of the frame that
-it answers, if that had one. An `error` does not close the socket; a close code says why the socket was closed. Send
-`ping` every 30 seconds: a socket that is silent for 60 is closed. Fields that are not known are passed over, by the
-server and by a client that wants to live long."""
+The first frame is `auth`. Before `auth:ok` the server accepts only `auth` and `ping`, but a client may pipeline
+`subscribe` behind `auth` without waiting. The server handles the frames of one client in the order sent. An answer
+carries the `id` of the frame that it answers, if that frame had one. An `error` does not close the socket; a close code
+gives the reason for a close. Send `ping` every 30 seconds: the server closes a socket after 60 seconds of silence. The
+server ignores unknown fields, and clients should do the same."""
 
-# What a client does on each close: `x-close-codes`.
+# What a client should do on each close code: `x-close-codes`.
 CLOSES: dict[int, str] = {
-    CloseCode.GOING_AWAY: "The server is leaving. Reconnect and resume.",
-    CloseCode.UNSUPPORTED: "A binary frame. Fix the client.",
-    CloseCode.TOO_BIG: "A frame over 64 KB. Fix the client.",
-    CloseCode.INTERNAL: "An error of the server. Reconnect with backoff.",
-    CloseCode.RESTARTING: "The server is restarting; `server:drain` came first. Reconnect after its time, and resume.",
-    CloseCode.OVERLOADED: "Overloaded, or too many sockets of this user. Reconnect with backoff.",
-    CloseCode.BAD_FRAMES: "10 bad frames in a row. Fix the client.",
-    CloseCode.UNAUTHORIZED: "No valid token: missing, bad, expired, revoked. Get a token.",
-    CloseCode.FORBIDDEN: "Another user's token, or banned. Do not reconnect.",
-    CloseCode.SILENT: "Silent for 60 s, or no `auth` within 10 s. Reconnect and resume.",
-    CloseCode.SLOW: "Reading too slowly. Reconnect and resume.",
-    CloseCode.RATE_ABUSE: "Kept sending while rate limited. Back off.",
+    CloseCode.GOING_AWAY: "The server is shutting down. Reconnect and resume.",
+    CloseCode.UNSUPPORTED: "Binary frame received. Fix the client.",
+    CloseCode.TOO_BIG: "Frame larger than 64 KB. Fix the client.",
+    CloseCode.INTERNAL: "Internal server error. Reconnect with backoff.",
+    CloseCode.RESTARTING: "The server restarts; `server:drain` preceded. Reconnect after its delay and resume.",
+    CloseCode.OVERLOADED: "Server overloaded, or too many sockets of this user. Reconnect with backoff.",
+    CloseCode.BAD_FRAMES: "10 invalid frames in a row. Fix the client.",
+    CloseCode.UNAUTHORIZED: "Token missing, invalid, expired or revoked. Get a new token.",
+    CloseCode.FORBIDDEN: "Token of another user, or user banned. Do not reconnect.",
+    CloseCode.SILENT: "No frame for 60 s, or no `auth` within 10 s. Reconnect and resume.",
+    CloseCode.SLOW: "Client reads too slowly. Reconnect and resume.",
+    CloseCode.RATE_ABUSE: "Client kept sending while rate limited. Back off.",
 }
 
-# The frames that answer a client's frame; `error` may answer any.
+# The answer to each client frame. `error` may answer any of them.
 ANSWERS: dict[str, str | None] = {
     "auth": "auth:ok",
     "subscribe": "subscribed",
@@ -48,12 +48,12 @@ ANSWERS: dict[str, str | None] = {
     "ping": "pong",
 }
 
-FRAME_ID: Schema = {"description": "The answer carries it.", "anyOf": [{"type": "string"}, {"type": "number"}]}
+FRAME_ID: Schema = {"description": "Repeated in the answer.", "anyOf": [{"type": "string"}, {"type": "number"}]}
 EVENT_TYPE = "^[A-Za-z0-9_-]+(:[A-Za-z0-9_-]+)+$"
 
 
 def asyncapi() -> dict[str, Any]:
-    """The document."""
+    """Return the document."""
     received = [*REQUESTS.values(), *TARGETS.values(), CloudEvent]
     sent = list(dict.fromkeys(kind for kinds in SERVER_FRAMES.values() for kind in kinds))
     _, components = schemas_of(received, sent)
@@ -86,7 +86,7 @@ def asyncapi() -> dict[str, Any]:
             **{_key("receive", name): _receive(name) for name in ANSWERS},
             "sendEvents": {
                 "action": "send",
-                "summary": "What the server sends by itself",
+                "summary": "Frames that the server sends unasked",
                 "channel": _ref("channels", "live"),
                 "messages": _refs(
                     [
@@ -99,7 +99,7 @@ def asyncapi() -> dict[str, Any]:
             },
             "receiveEvent": {
                 "action": "receive",
-                "summary": "An internal service tells something",
+                "summary": "An internal service publishes an event",
                 "channel": _ref("channels", "events"),
                 "messages": [_ref("channels", "events", "messages", "event")],
             },
@@ -139,7 +139,7 @@ def _client_messages(components: dict[str, Schema]) -> dict[str, Schema]:
 
 
 def _subscription(components: dict[str, Schema], channel: str, type_: str | None) -> Schema:
-    """A subscribe or unsubscribe frame; as an entry of `auth.subscriptions` it needs no type."""
+    """Return the schema of a subscribe or unsubscribe frame. An entry of `auth.subscriptions` needs no `type`."""
     head = {"type": {"const": type_ or "subscribe"}, "id": FRAME_ID, "channel": {"const": channel}}
     required = ["channel"] if type_ is None else ["type", "channel"]
     return _with_fields(components[TARGETS[channel].__name__], head, required) | {"title": channel}
@@ -169,7 +169,7 @@ def _server_messages(components: dict[str, Schema]) -> dict[str, Schema]:
         message = _message(name, payload, components)
         message["summary"] = components[kinds[0].__name__]["description"].partition("\n\n")[0].replace("\n", " ")
         if name in PASSED_ON:
-            message["description"] = "As an internal service published it; it may have more fields."
+            message["description"] = "Passed on as an internal service published it; may have more fields."
         messages[_key("server", name)] = message
     other: Schema = {
         "type": "object",
@@ -178,7 +178,7 @@ def _server_messages(components: dict[str, Schema]) -> dict[str, Schema]:
     }
     messages["server-other"] = {
         "name": "any other",
-        "summary": "An event of another type `a.b` that an internal service published, as `a:b`.",
+        "summary": "An event of any other type `a.b` that an internal service published, sent as `a:b`.",
         "payload": other,
         "examples": [{"payload": {"type": "quiz:opened", "data": {"quizId": "quiz_1"}}}],
     }
@@ -216,7 +216,7 @@ def _message(name: str, payload: Schema, components: dict[str, Schema]) -> Schem
 
 
 def _key(prefix: str, name: str) -> str:
-    """`client`, `chat:send` → `client-chat-send`: keys have no colons."""
+    """Convert `client`, `chat:send` to `client-chat-send`: component keys cannot contain colons."""
     return f"{prefix}-{name.replace(':', '-')}"
 
 

@@ -1,4 +1,4 @@
-"""What the fields of the documents' examples hold, by their names on the wire, or `Struct.name`. Pure."""
+"""Example values by field name on the wire, or by `Struct.name`. Pure."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of REST, made of the calls that the server serves."""
+"""The OpenAPI 3.1 document, built from the calls that the server serves."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,20 +14,20 @@ VERSION = "1.0.0"
 
 DESCRIPTION = """Chat rooms, messages, presence, market prices, notifications and price alerts.
 
-Live events come over the WebSocket `/v1/live`: see `/v1/asyncapi.json`. Times are ISO 8601, UTC, with milliseconds and
-`Z`. Ids sort by time. An empty query parameter counts as absent; fields and parameters that are not known are passed
-over. Bodies have at most 64 KB and are not compressed."""
+The WebSocket `/v1/live` delivers live events: see `/v1/asyncapi.json`. Times are ISO 8601 in UTC with milliseconds and
+`Z`. Ids sort by time. An empty query parameter counts as absent. Unknown fields and parameters are ignored. Bodies are
+at most 64 KB long and uncompressed."""
 
 FAILURES: dict[int, str] = {
-    400: "A part of the path, a query parameter or a field of the body is wrong: `VALIDATION`, with `details`.",
-    401: "No token, or one that does not count: `UNAUTHORIZED`, `TOKEN_EXPIRED`.",
-    403: "The caller may not do this, or is banned: `FORBIDDEN`.",
-    404: "It does not exist, or not for the caller: `NOT_FOUND`.",
+    400: "Invalid path segment, query parameter or body field: `VALIDATION`, with `details`.",
+    401: "Token missing or invalid: `UNAUTHORIZED`, `TOKEN_EXPIRED`.",
+    403: "The caller lacks permission or is banned: `FORBIDDEN`.",
+    404: "Not found, or not visible to the caller: `NOT_FOUND`.",
     413: "The body is too large: `TOO_LARGE`.",
     414: "The URL is longer than 8 KB: `TOO_LARGE`.",
-    415: "The body is no JSON, by its Content-Type, or is compressed: `VALIDATION`.",
-    429: "Too many messages a minute: `RATE_LIMITED`.",
-    503: "A service behind the gateway does not answer; trying again may work: `UNAVAILABLE`.",
+    415: "The Content-Type is not JSON, or the body is compressed: `VALIDATION`.",
+    429: "Too many messages per minute: `RATE_LIMITED`.",
+    503: "A service behind the gateway is unavailable; a retry may succeed: `UNAVAILABLE`.",
 }
 HEADERS: dict[int, Schema] = {
     401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
@@ -37,7 +37,7 @@ HEADERS: dict[int, Schema] = {
 
 
 def openapi() -> dict[str, Any]:
-    """The document."""
+    """Return the document."""
     calls = [call for group in GROUPS.values() for call in group.calls()]
     queries = [call.query for call in calls if call.query is not None]
     bodies = [call.body for call in calls if call.body is not None]
@@ -75,7 +75,7 @@ def _failure(status: int) -> Schema:
 
 
 class _Writer:
-    """Writes operations down. `data` has the schemas of answers by their types."""
+    """Builds operations. `data` holds the schemas of answers by their types."""
 
     def __init__(self, components: dict[str, Schema], id_schema: Schema, data: dict[Any, Schema]) -> None:
         self._components = components
@@ -83,6 +83,7 @@ class _Writer:
         self._data = data
 
     def operation(self, call: Call, tag: str) -> Schema:
+        """Return the operation object of one call."""
         summary, _, more = call.doc.partition("\n\n")
         operation: Schema = {"operationId": camel(call.name), "tags": [tag], "summary": summary.replace("\n", " ")}
         if more:
@@ -136,7 +137,7 @@ class _Writer:
 
 
 def failures_of(call: Call) -> set[int]:
-    """The statuses that a call may be refused with. Every call needs a token, and a service that answers."""
+    """Return the failure statuses of a call. Every call requires a token and a service that answers."""
     statuses = {HTTP_STATUS[code] for code in (*call.refuses, ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN)}
     statuses.add(HTTP_STATUS[ErrorCode.UNAVAILABLE])
     if call.query is not None or call.body is not None or call.parts:

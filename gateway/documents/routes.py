@@ -1,4 +1,4 @@
-"""The documents of the API, for everyone: no token is asked for, and a page from anywhere may read them."""
+"""Routes of the API documents. They are public: no token, readable from any origin."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +11,7 @@ MAX_AGE_S = 300
 
 
 def document_routes() -> list[web.RouteDef]:
-    """`/v1/openapi.json` and `/v1/asyncapi.json`, made now and once."""
+    """Return the routes `/v1/openapi.json` and `/v1/asyncapi.json`; both documents are built here, once."""
     return [web.get(f"/v1/{name}", _serving(to_json(make()))) for name, make in DOCUMENTS.items()]
 
 

@@ -1,7 +1,7 @@
-"""JSON schemas of our structs, as they are on the wire: msgspec's, told what it cannot know. Pure.
+"""JSON schemas of structs as they appear on the wire: msgspec's schemas plus what msgspec cannot know. Pure.
 
-What a struct of ours is sent as is not what it could be read from. Sent, every field is there, unless its struct omits
-defaults: then it is there or absent, and never null.
+The schema of a sent struct differs from that of a received one. In a sent struct every field is present, unless the
+struct omits defaults: then a field is present or absent, and never null.
 """
 
 import inspect
@@ -15,14 +15,14 @@ from gateway.documents.examples import FIELDS
 
 Schema = dict[str, Any]
 
-# Python takes five control characters for white space that JavaScript does not.
+# Python's \s includes five control characters that JavaScript's does not.
 _ECMA = {r"\S": r"[^\s\u001c-\u001f\u0085]"}
 
 REF = "#/components/schemas/{name}"
 
 
 def schemas_of(received: Iterable[Any], sent: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
-    """A schema for each of the types in order, those received first, and the components that they refer to."""
+    """Return a schema for each type in order, received types first, and the components that they refer to."""
     received, sent = list(received), list(sent)
     found, components = msgspec.json.schema_components([*received, *sent], ref_template=REF)
     outgoing = {kind.__name__: kind for kind in _structs(sent)}
@@ -36,7 +36,7 @@ def schemas_of(received: Iterable[Any], sent: Iterable[Any]) -> tuple[list[Schem
 
 
 def _structs(kinds: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
-    """All structs that the types are made of."""
+    """Yield every struct that the types consist of."""
     seen: set[type] = set()
     waiting: list[Any] = list(msgspec.inspect.multi_type_info(kinds))
     while waiting:
@@ -55,7 +55,7 @@ def _structs(kinds: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
 
 
 def _name_fields(component: Schema, kind: type[msgspec.Struct]) -> None:
-    """In its description, the fields' names are those on the wire."""
+    """Replace Python field names in the description by wire names."""
     del component["title"]
     if not (kind.__doc__ or "").strip():
         component.pop("description", None)
@@ -85,7 +85,7 @@ def _give_examples(struct: str, component: Schema) -> None:
 
 
 def _plain(schema: Any) -> Any:
-    """The schema with regular expressions that other languages read too; no empty lists of required fields."""
+    """Return the schema with portable regular expressions and without empty `required` lists."""
     if isinstance(schema, list | tuple):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -100,7 +100,7 @@ def _plain(schema: Any) -> Any:
 
 
 def example_of(schema: Schema, components: dict[str, Schema]) -> Any:
-    """A value of this schema, made of the examples of its fields."""
+    """Return a value that matches the schema, built from the examples of its fields."""
     if "$ref" in schema:
         return example_of(components[schema["$ref"].rpartition("/")[2]], components)
     for known in ("const", "default"):

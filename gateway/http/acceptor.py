@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 from gateway import metrics
-from gateway.admission.admission import Pace
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.pace import Pace
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -44,7 +44,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-async def probe(pace: Pace, turns: Turns) -> None:
+async def probe(pace: Pace, turns: AdmissionQueue) -> None:
     """Measure the lag of the event loop, and admit clients that wait for their turn, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:

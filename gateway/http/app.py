@@ -40,7 +40,7 @@ def make_app(
     @web.middleware
     async def with_key(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token := bearer_token(request):
-            await guard.prepare(token)
+            await guard.refresh_keys_for(token)
         return await handler(request)
 
     app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_websocket import WebSocketReader
 
-from gateway.admission.admission import Pace
+from gateway.admission.pace import Pace
 from gateway.http.app import from_http, from_status
 from shared.telemetry import logs
 

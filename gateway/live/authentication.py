@@ -67,14 +67,14 @@ class Authentication:
 
     async def _verify(self, socket: Socket, request: Auth) -> Identity | None:
         """Return the token's identity, or None if the socket closes meanwhile. Raises Refusal or Unavailable."""
-        await self._guard.prepare(request.token)
+        await self._guard.refresh_keys_for(request.token)
         if socket.closing:
             return None
-        identity = self._guard.admit(request.token)
+        identity = self._guard.authenticate(request.token)
         if socket.session.identity is None and await self._connection_limit.query_others(identity.user_id):
             if socket.closing:
                 return None
-            identity = self._guard.admit(request.token)  # the token may have been revoked during the wait
+            identity = self._guard.authenticate(request.token)  # the token may have been revoked during the wait
         if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
             raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         return identity

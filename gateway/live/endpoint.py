@@ -13,7 +13,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from gateway import metrics
 from gateway.admission.admission import Admission, Refused
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission_queue import AdmissionQueue
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
 from gateway.live.drain import LATE_SPREAD_MS, farewell
@@ -41,7 +41,7 @@ class LiveEndpoint:
         self,
         settings: GatewaySettings,
         admission: Admission,
-        turns: Turns,
+        turns: AdmissionQueue,
         connections: Connections,
         authentication: Authentication,
         requests: LiveRequests,

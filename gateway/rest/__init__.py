@@ -1,1 +1,5 @@
-"""REST under `/v1`: one module for each group of calls."""
+"""REST under `/v1`.
+
+Reading order: `call` (how a call is declared and served), `envelope` (request parsing and response envelopes), then the
+groups of calls: `chat`, `market`, `inbox`, listed in `groups`. The server and the OpenAPI document both read `groups`.
+"""

@@ -1,12 +1,12 @@
-"""A REST call, declared once: the routes of the server and the OpenAPI document are both made of it.
+"""Declaration of a REST call. The server's routes and the OpenAPI document are both built from it.
 
     @get("/v1/chatrooms/{chatroomId}/messages")
     async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[MessageView]:
-        \"\"\"Messages of a room, newest first.\"\"\"
+        \"\"\"Return the messages of a room, newest first.\"\"\"
 
-The handler's annotations are the declaration. `query` and `body` are read as the structs that they are, each other
-parameter is the part of the path with its name, and what the handler returns is answered in the envelope of its kind:
-`Paged`, `Created`, `CreatedOnce`, or the data itself. mypy holds the handler to what it declares.
+The handler's annotations are the declaration. `query` and `body` are decoded into their structs, each other parameter
+is the path segment of that name, and the return type selects the envelope: `Paged`, `Created`, `CreatedOnce`, or plain
+data. mypy checks the handler against its own declaration.
 """
 
 import inspect
@@ -27,7 +27,7 @@ Handle = Callable[..., Awaitable[Any]]
 
 
 class NoSuch(NamedTuple):
-    """Marks a part of a path: what cannot be an id names nothing, so the answer is NOT_FOUND and not VALIDATION."""
+    """Marker of a path segment: a malformed id names nothing, so the answer is NOT_FOUND instead of VALIDATION."""
 
     what: str
 
@@ -39,7 +39,7 @@ UserId = str
 
 
 class Paged(Generic[T]):
-    """A page of a list."""
+    """One page of a list."""
 
     statuses: ClassVar[dict[int, str]] = {200: "One page of the list."}
 
@@ -50,28 +50,31 @@ class Paged(Generic[T]):
         self.total = total
 
     def response(self) -> web.Response:
-        """In the envelope with `pagination`."""
+        """Return the envelope with `pagination`."""
         return page_of(self.items, self.page, self.limit, self.total)
 
 
 class Created(Generic[T]):
-    """Something that this call has made."""
+    """A resource that this call created."""
 
-    statuses: ClassVar[dict[int, str]] = {201: "Made."}
+    statuses: ClassVar[dict[int, str]] = {201: "Created."}
 
     def __init__(self, data: T) -> None:
         self.data = data
         self.status = 201
 
     def response(self) -> web.Response:
-        """With status 201."""
+        """Return the envelope with status 201."""
         return success(self.data, status=self.status)
 
 
 class CreatedOnce(Created[T], Generic[T]):
-    """Something that this call has made, or had made before under the same client id."""
+    """A resource that this call or an earlier one with the same client id created."""
 
-    statuses: ClassVar[dict[int, str]] = {201: "Made.", 200: "Sent before with the same `clientMessageId`: as it is."}
+    statuses: ClassVar[dict[int, str]] = {
+        201: "Created.",
+        200: "Sent before with the same `clientMessageId`; the stored message.",
+    }
 
     def __init__(self, data: T, *, repeated: bool) -> None:
         super().__init__(data)
@@ -79,11 +82,11 @@ class CreatedOnce(Created[T], Generic[T]):
 
 
 Answer = Paged[Any] | Created[Any]
-DONE = {200: "Done."}
+DONE = {200: "Success."}
 
 
 class Call:
-    """One call. `data` is the type of the answer's `data`, for a page that of an item."""
+    """One declared call. `data` is the type of the answer's `data`; for a page, the type of one item."""
 
     def __init__(self, method: str, path: str, handle: Handle, refuses: frozenset[ErrorCode]) -> None:
         self.method = method
@@ -100,13 +103,13 @@ class Call:
         self.statuses: dict[int, str] = kind.statuses if is_wrapped else DONE
         self.query: type[Any] | None = declared.pop("query", None)
         self.body: type[Any] | None = declared.pop("body", None)
-        declared.pop("caller")  # every call has one
+        declared.pop("caller")  # authenticated, not an input
         self.parts = {name: camel(name) for name in declared}
         self._nothing = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
         self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._nothing else frozenset())
 
     async def arguments(self, request: web.Request) -> dict[str, Any]:
-        """What the handler is called with, beside the caller. Raises Refusal."""
+        """Return the handler's arguments other than the caller. Raises Refusal."""
         given: dict[str, Any] = {name: self._part(request, name) for name in self.parts}
         if self.query is not None:
             given["query"] = query_of(request, self.query)
@@ -124,22 +127,22 @@ class Call:
 
 
 def get(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
-    """Declare a GET. `refuses`: codes beyond those that follow from what goes in and those of every call."""
+    """Declare a GET. `refuses` lists error codes beyond the common ones and those implied by the inputs."""
     return partial(_declare, "GET", path, refuses)
 
 
 def post(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
-    """Declare a POST."""
+    """Declare a POST. `refuses` as for `get`."""
     return partial(_declare, "POST", path, refuses)
 
 
 def put(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
-    """Declare a PUT."""
+    """Declare a PUT. `refuses` as for `get`."""
     return partial(_declare, "PUT", path, refuses)
 
 
 def delete(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
-    """Declare a DELETE."""
+    """Declare a DELETE. `refuses` as for `get`."""
     return partial(_declare, "DELETE", path, refuses)
 
 
@@ -148,8 +151,10 @@ def _declare(method: str, path: str, refuses: tuple[ErrorCode, ...], handle: Han
 
 
 class Calls:
-    """A group of calls: who asks, and how they are answered. Handlers raise Refusal or Unavailable, of which
-    `gateway.http.app` makes the failure envelope."""
+    """A group of calls: authenticates the caller and serves the declared handlers.
+
+    Handlers raise Refusal or Unavailable; `gateway.http.app` turns both into the failure envelope.
+    """
 
     def __init__(self, guard: Guard, backend: Backend) -> None:
         self._guard = guard
@@ -157,11 +162,11 @@ class Calls:
 
     @classmethod
     def calls(cls) -> Iterator[Call]:
-        """The calls that the class declares, in order."""
+        """Return the calls that the class declares, in order."""
         return (member for member in vars(cls).values() if isinstance(member, Call))
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls of this group, for aiohttp. A GET serves HEAD too."""
+        """Return aiohttp routes for the calls of this group. A GET route serves HEAD too."""
         return [
             web.get(call.path, partial(self._serve, call))
             if call.method == "GET"
@@ -170,16 +175,16 @@ class Calls:
         ]
 
     async def _serve(self, call: Call, request: web.Request) -> web.Response:
-        caller = self.identity(request).caller
+        caller = self._authenticate(request).caller
         outcome = await call.handle(self, caller=caller, **await call.arguments(request))
         return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
 
-    def identity(self, request: web.Request) -> Identity:
-        """Who calls. Raises as `Guard.admit`."""
+    def _authenticate(self, request: web.Request) -> Identity:
+        """Return the caller's identity. Raises as `Guard.authenticate` does."""
         token = bearer_token(request)
         if not token:
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        return self._guard.admit(token)
+        return self._guard.authenticate(token)
 
 
 def _mark_of(kind: Any) -> NoSuch | None:
@@ -187,6 +192,6 @@ def _mark_of(kind: Any) -> NoSuch | None:
 
 
 def camel(name: str) -> str:
-    """`chatroom_id` → `chatroomId`."""
+    """Convert `chatroom_id` to `chatroomId`."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)

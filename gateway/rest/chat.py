@@ -1,4 +1,4 @@
-"""Rooms, messages, members and presence over REST: query and body in, a command to chat_service, its answer out."""
+"""REST calls for rooms, messages, members and presence: each sends one command to chat_service."""
 
 from typing import Annotated, Literal
 
@@ -20,12 +20,14 @@ RoomType = Literal["public", "private", "group"]
 
 
 class ListQuery(In, frozen=True):
+    """Page and page size."""
+
     page: Page = 1
     limit: Limit = 20
 
 
 class RoomsQuery(In, frozen=True):
-    """`q` matches the start of any word of the name."""
+    """`q` matches the start of any word in the room's name."""
 
     page: Page = 1
     limit: Limit = 20
@@ -34,7 +36,7 @@ class RoomsQuery(In, frozen=True):
 
 
 class MessagesQuery(In, frozen=True):
-    """`before` and `after` are seqs, and as fast at any depth; they go before `page`."""
+    """`before` and `after` are seqs, take precedence over `page`, and cost the same at any depth."""
 
     page: Page = 1
     limit: Limit = 50
@@ -43,10 +45,14 @@ class MessagesQuery(In, frozen=True):
 
 
 class PresenceQuery(In, frozen=True):
+    """The users to look up, separated by commas."""
+
     ids: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
 class NewRoom(In, frozen=True):
+    """The room to create."""
+
     name: RoomName
     description: Description = ""
     type: RoomType = "public"
@@ -54,7 +60,7 @@ class NewRoom(In, frozen=True):
 
 
 class RoomChange(In, frozen=True):
-    """What is absent or null stays as it is."""
+    """Absent and null fields stay unchanged."""
 
     name: RoomName | None = None
     description: Description | None = None
@@ -62,14 +68,14 @@ class RoomChange(In, frozen=True):
 
 
 class NewMessage(In, frozen=True):
-    """Sent again with the same `clientMessageId` it is still one message."""
+    """Sends with the same `clientMessageId` store one message (idempotent)."""
 
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
 
 class NewDirect(In, frozen=True):
-    """Sent again with the same `clientMessageId` it is still one message."""
+    """Sends with the same `clientMessageId` store one message (idempotent)."""
 
     user_id: Id
     message: MessageText
@@ -77,6 +83,8 @@ class NewDirect(In, frozen=True):
 
 
 class NewReadMark(In, frozen=True):
+    """The seq of the last message that the caller has read."""
+
     seq: Seq
 
 
@@ -87,7 +95,7 @@ class ChatCalls(Calls):
 
     @get("/v1/chatrooms")
     async def list_rooms(self, caller: Caller, query: RoomsQuery) -> Paged[chat.RoomView]:
-        """The rooms that the caller may see, most recently active first: public ones, and those it is a member of."""
+        """Return the public rooms and the caller's own rooms, most recently active first."""
         command = chat.ListRooms(
             **self._backend.head(caller), page=query.page, limit=query.limit, type=query.type, q=query.q
         )
@@ -96,7 +104,7 @@ class ChatCalls(Calls):
 
     @post("/v1/chatrooms")
     async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat.RoomView]:
-        """Create a room. The caller is its creator and first member; `memberIds` are members too."""
+        """Create a room. The caller becomes its creator and first member; `memberIds` become members too."""
         command = chat.CreateRoom(
             **self._backend.head(caller),
             room_id=new_id(Prefix.ROOM),
@@ -109,13 +117,13 @@ class ChatCalls(Calls):
 
     @get("/v1/chatrooms/{chatroomId}")
     async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
-        """One room. A private or group room does not exist to others than its members."""
+        """Return a room. To non-members, a private or group room does not exist."""
         query = chat.GetRoom(**self._backend.head(caller), room_id=chatroom_id)
         return await self._backend.chat_query(query, chat.RoomView)
 
     @put("/v1/chatrooms/{chatroomId}")
     async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat.RoomView:
-        """Change a room. Creator or admin."""
+        """Change a room. Requires the creator or an admin."""
         command = chat.UpdateRoom(
             **self._backend.head(caller),
             room_id=chatroom_id,
@@ -127,19 +135,22 @@ class ChatCalls(Calls):
 
     @delete("/v1/chatrooms/{chatroomId}")
     async def delete_room(self, caller: Caller, chatroom_id: RoomId) -> chat.Gone:
-        """Delete a room. Creator or admin. Open sockets get `chatroom:deleted` and are unsubscribed."""
+        """Delete a room. Requires the creator or an admin.
+
+        Subscribed sockets receive `chatroom:deleted` and are unsubscribed.
+        """
         command = chat.DeleteRoom(**self._backend.head(caller), room_id=chatroom_id)
         return await self._backend.room(command, chat.Gone)
 
     @post("/v1/chatrooms/{chatroomId}/join")
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
-        """Become a member. Idempotent. Private and group rooms: only for those invited."""
+        """Join a room. Idempotent. Private and group rooms admit only invited users."""
         command = chat.JoinRoom(**self._backend.head(caller), room_id=chatroom_id)
         return await self._backend.room(command, chat.RoomView)
 
     @post("/v1/chatrooms/{chatroomId}/leave")
     async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
-        """Be a member no longer. Idempotent. A direct room cannot be left."""
+        """Leave a room. Idempotent. A direct room cannot be left."""
         command = chat.LeaveRoom(**self._backend.head(caller), room_id=chatroom_id)
         return await self._backend.room(command, chat.RoomView)
 
@@ -147,7 +158,7 @@ class ChatCalls(Calls):
 
     @get("/v1/chatrooms/{chatroomId}/messages")
     async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[chat.MessageView]:
-        """The messages of a room, newest first."""
+        """Return the messages of a room, newest first."""
         command = chat.ListMessages(
             **self._backend.head(caller),
             room_id=chatroom_id,
@@ -163,26 +174,26 @@ class ChatCalls(Calls):
     async def send_message(
         self, caller: Caller, chatroom_id: RoomId, body: NewMessage
     ) -> CreatedOnce[chat.MessageView]:
-        """Send a message. Who is no member of a public room becomes one."""
+        """Send a message. Sending to a public room makes the caller a member."""
         sent = read_sent(await self._backend.send_message(caller, chatroom_id, body.message, body.client_message_id))
         return CreatedOnce(sent.message, repeated=sent.repeated)
 
     @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
     async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat.MessageView]:
-        """Send a message to one user, in the one room of the two, which is made if need be."""
+        """Send a message to one user. Creates the direct room of the two users if it does not exist."""
         sent = read_sent(await self._backend.send_direct(caller, body.user_id, body.message, body.client_message_id))
         return CreatedOnce(sent.message, repeated=sent.repeated)
 
     @post("/v1/chatrooms/{chatroomId}/read")
     async def mark_read(self, caller: Caller, chatroom_id: RoomId, body: NewReadMark) -> ReadMark:
-        """The caller has read up to `seq`. Never goes back; answers with where the mark is now."""
+        """Mark the room as read up to `seq` and return the mark. The mark never moves back."""
         return await self._backend.mark_read(caller, chatroom_id, body.seq)
 
     # Members and presence -------------------------------------------------------------------------------------------
 
     @get("/v1/chatrooms/{chatroomId}/members")
     async def list_members(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat.MemberView]:
-        """The members of a room, and who of them is online."""
+        """Return the members of a room with their presence."""
         command = chat.ListMembers(
             **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit
         )
@@ -191,22 +202,22 @@ class ChatCalls(Calls):
 
     @put("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.MemberView:
-        """Invite a user, who is a member then. Creator or admin. Idempotent."""
+        """Add a user to a room. Requires the creator or an admin. Idempotent."""
         command = chat.AddMember(**self._backend.head(caller), room_id=chatroom_id, user_id=user_id)
         return await self._backend.room(command, chat.MemberView)
 
     @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:
-        """Remove a member, whose sockets stop receiving at once. Creator or admin."""
+        """Remove a member, whose sockets stop receiving at once. Requires the creator or an admin."""
         command = chat.RemoveMember(**self._backend.head(caller), room_id=chatroom_id, user_id=user_id)
         return await self._backend.room(command, chat.Gone)
 
     @get("/v1/users/{userId}/presence")
     async def get_presence(self, caller: Caller, user_id: UserId) -> PresenceView:
-        """Whether a user is online; who has never been seen is offline."""
+        """Return the presence of a user. A user never seen is offline."""
         return (await self._backend.presence(caller, (user_id,))).users[0]
 
     @get("/v1/presence")
     async def list_presence(self, caller: Caller, query: PresenceQuery) -> tuple[PresenceView, ...]:
-        """Who of these users is online, in their order."""
+        """Return the presence of several users, in the order requested."""
         return (await self._backend.presence(caller, tuple(dict.fromkeys(query.ids)))).users

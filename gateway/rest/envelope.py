@@ -1,4 +1,4 @@
-"""What every REST call does alike: what comes in, and the envelopes of protocol.md. The calls: `gateway.rest.call`."""
+"""Request parsing and response envelopes shared by all REST calls. The calls: `gateway.rest.call`."""
 
 import asyncio
 import math
@@ -16,20 +16,21 @@ from shared.protocol.wire_struct import WireStruct
 
 T = TypeVar("T")
 
-_SHAPES: dict[type[Any], "Shape"] = {}  # what `shape_of` has found, one entry a query type
+_SHAPES: dict[type[Any], "Shape"] = {}  # cache of `shape_of`, one entry per query type
 BODY_TIMEOUT_S = 10.0
-SERVER = "realtime"  # and not what it is built with, in which versions
+_BEARER = web.RequestKey("bearer_token", str)  # where `bearer_token` keeps its result in the request
+SERVER = "realtime"  # aiohttp's default would disclose library versions
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
 class In(msgspec.Struct, frozen=True, rename="camel"):
-    """A query or a body; what we do not know is passed over."""
+    """A query or a body. Unknown fields are ignored."""
 
 
 class Pagination(WireStruct, frozen=True, kw_only=True):
-    """Where a page stands in its list."""
+    """The position of a page in its list."""
 
     page: int
     limit: int
@@ -38,7 +39,7 @@ class Pagination(WireStruct, frozen=True, kw_only=True):
 
 
 class Problem(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """What went wrong, and with which fields."""
+    """An error code, a message, and the invalid fields."""
 
     code: ErrorCode
     message: str
@@ -46,7 +47,7 @@ class Problem(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Failure(WireStruct, frozen=True, kw_only=True):
-    """Every answer that is no success."""
+    """The envelope of every unsuccessful answer."""
 
     success: Literal[False] = False
     status: int
@@ -54,9 +55,12 @@ class Failure(WireStruct, frozen=True, kw_only=True):
 
 
 def bearer_token(request: web.BaseRequest) -> str:
-    """The token of a request, or nothing."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    """Return the bearer token of a request, or "". The header is parsed once per request."""
+    token = request.get(_BEARER)
+    if token is None:
+        scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+        token = request[_BEARER] = rest.strip() if scheme.lower() == "bearer" else ""
+    return token
 
 
 class _PathId(msgspec.Struct, frozen=True):
@@ -64,7 +68,7 @@ class _PathId(msgspec.Struct, frozen=True):
 
 
 def path_id(request: web.Request, name: str) -> str:
-    """The id that is this part of the path. Raises VALIDATION."""
+    """Return the id in a path segment. Raises VALIDATION."""
     try:
         return validation.convert({"value": request.match_info[name]}, _PathId).value
     except Refusal:
@@ -72,9 +76,9 @@ def path_id(request: web.Request, name: str) -> str:
 
 
 def query_of(request: web.Request, kind: type[T]) -> T:
-    """The query string as `kind`; what is a tuple there is separated by commas.
+    """Decode the query string into `kind`. Tuples are separated by commas.
 
-    Raises VALIDATION with the parameter's name; an empty parameter counts as absent.
+    Raises VALIDATION with the parameter's name. An empty parameter counts as absent.
     """
     given = {name: value for name, value in request.query.items() if value != ""}
     values: dict[str, object] = {**given}
@@ -82,20 +86,20 @@ def query_of(request: web.Request, kind: type[T]) -> T:
     for name in given.keys() & shape.lists:
         values[name] = [part.strip() for part in given[name].split(",") if part.strip()]
     for name in given.keys() - shape.texts:
-        if given[name].lower() == "null":  # msgspec would read it as None
+        if given[name].lower() == "null":  # msgspec would decode it as None
             raise Refusal.invalid(name, "must not be null; leave it out")
     return validation.convert(values, kind)
 
 
 class Shape(NamedTuple):
-    """The parameters of a query that are lists, and those that are texts."""
+    """The list parameters and the text parameters of a query."""
 
     lists: frozenset[str]
     texts: frozenset[str]
 
 
 def shape_of(kind: type[Any]) -> Shape:
-    """What a query's type says of its parameters."""
+    """Return which parameters of a query type are lists and which are texts."""
     if (shape := _SHAPES.get(kind)) is None:
         info = msgspec.inspect.type_info(kind)
         fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
@@ -116,7 +120,10 @@ def _is(kind: msgspec.inspect.Type, wanted: type[msgspec.inspect.Type]) -> bool:
 
 
 async def body_of(request: web.Request, kind: type[T]) -> T:
-    """The JSON body as `kind`. Raises VALIDATION, or aiohttp's 413 and 415; a compressed body is not taken."""
+    """Decode the JSON body into `kind`.
+
+    Raises VALIDATION, or aiohttp's 408, 413 and 415. Compressed bodies are not accepted.
+    """
     if request.content_type not in ("application/json", "application/octet-stream", "text/plain"):
         raise web.HTTPUnsupportedMediaType
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -127,7 +134,7 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     except (web.RequestPayloadError, ConnectionError) as error:
-        raise Refusal.invalid("body", "did not arrive whole") from error
+        raise Refusal.invalid("body", "was incomplete") from error
     try:
         return validation.decode(body, msgspec.json.Decoder(kind))
     except Malformed as error:
@@ -135,23 +142,25 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
 
 
 def success(data: Any, status: int = 200) -> web.Response:
+    """Return the success envelope."""
     return json_response({"success": True, "status": status, "data": data}, status)
 
 
 def page_of(items: Any, page: int, limit: int, total: int) -> web.Response:
+    """Return the success envelope of one page."""
     pagination = Pagination(page=page, limit=limit, total=total, pages=-(-total // limit))
     return json_response({"success": True, "status": 200, "data": items, "pagination": pagination}, 200)
 
 
 def json_response(body: Any, status: int) -> web.Response:
-    """A JSON response."""
+    """Return a JSON response."""
     return web.Response(
         body=to_json(body), status=status, content_type="application/json", charset="utf-8", headers={"Server": SERVER}
     )
 
 
 def failure(refusal: Refusal, status: int) -> web.Response:
-    """The failure envelope."""
+    """Return the failure envelope with Retry-After or WWW-Authenticate where they apply."""
     problem = Problem(code=refusal.code, message=refusal.message, details=refusal.details)
     response = json_response(Failure(status=status, error=problem), status)
     if refusal.retry_after_ms is not None:

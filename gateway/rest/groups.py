@@ -1,4 +1,4 @@
-"""All groups of calls: what the server serves, and what the OpenAPI document has under each tag."""
+"""All groups of calls by their OpenAPI tag."""
 
 from gateway.rest.call import Calls
 from gateway.rest.chat import ChatCalls

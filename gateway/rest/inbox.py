@@ -1,4 +1,4 @@
-"""The caller's notifications and price alerts over REST."""
+"""REST calls for the caller's notifications and price alerts."""
 
 from typing import Literal
 
@@ -13,18 +13,22 @@ from shared.protocol.validation import Symbol
 
 
 class NotificationsQuery(In, frozen=True):
+    """`unread` restricts the list to unread notifications."""
+
     page: Page = 1
     limit: Limit = 20
     unread: Literal["true", "false", "1", "0"] = "false"
 
 
 class AlertsQuery(In, frozen=True):
+    """Page and page size."""
+
     page: Page = 1
     limit: Limit = 100
 
 
 class NewAlert(In, frozen=True):
-    """Fires once, at a price at `price` or beyond it in `direction`."""
+    """Fires once, at the first price that reaches or passes `price` in `direction`."""
 
     symbol: Symbol
     direction: AlertDirection
@@ -32,11 +36,11 @@ class NewAlert(In, frozen=True):
 
 
 class InboxCalls(Calls):
-    """Notifications and alerts."""
+    """Notifications and price alerts."""
 
     @get("/v1/notifications")
     async def list_notifications(self, caller: Caller, query: NotificationsQuery) -> Paged[notifier.NotificationView]:
-        """The caller's inbox, newest first."""
+        """Return the caller's notifications, newest first."""
         command = notifier.ListNotifications(
             **self._backend.head(caller), page=query.page, limit=query.limit, unread=query.unread in ("true", "1")
         )
@@ -45,32 +49,32 @@ class InboxCalls(Calls):
 
     @get("/v1/notifications/unread-count")
     async def count_unread(self, caller: Caller) -> notifier.UnreadCount:
-        """How many of the caller's notifications are not read."""
+        """Return the number of the caller's unread notifications."""
         command = notifier.CountUnread(**self._backend.head(caller))
         return await self._backend.notifier_query(command, notifier.UnreadCount)
 
     @post("/v1/notifications/read-all")
     async def read_all(self, caller: Caller) -> notifier.UnreadCount:
-        """Mark all as read; answers with the unread count."""
+        """Mark all notifications as read and return the unread count."""
         command = notifier.MarkAllRead(**self._backend.head(caller))
         return await self._backend.notifier_query(command, notifier.UnreadCount)
 
     @post("/v1/notifications/{notificationId}/read")
     async def read_notification(self, caller: Caller, notification_id: NotificationId) -> notifier.NotificationView:
-        """Mark one as read; answers with it. Idempotent."""
+        """Mark one notification as read and return it. Idempotent."""
         command = notifier.MarkNotificationRead(**self._backend.head(caller), notification_id=notification_id)
         return await self._backend.notifier_query(command, notifier.NotificationView)
 
     @get("/v1/alerts")
     async def list_alerts(self, caller: Caller, query: AlertsQuery) -> Paged[notifier.AlertView]:
-        """The caller's price alerts, newest first."""
+        """Return the caller's price alerts, newest first."""
         command = notifier.ListAlerts(**self._backend.head(caller), page=query.page, limit=query.limit)
         found = await self._backend.notifier_query(command, notifier.AlertPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @post("/v1/alerts")
     async def create_alert(self, caller: Caller, body: NewAlert) -> Created[notifier.AlertView]:
-        """Watch a price."""
+        """Create a price alert."""
         command = notifier.CreateAlert(
             **self._backend.head(caller),
             alert_id=new_id(Prefix.ALERT),
@@ -82,7 +86,7 @@ class InboxCalls(Calls):
 
     @delete("/v1/alerts/{alertId}")
     async def delete_alert(self, caller: Caller, alert_id: AlertId) -> Gone:
-        """Forget an alert, active or fired."""
+        """Delete an alert, active or fired."""
         command = notifier.DeleteAlert(**self._backend.head(caller), alert_id=alert_id)
         await self._backend.notifier_query(command, notifier.AlertView)
         return Gone(id=alert_id)

@@ -1,4 +1,4 @@
-"""Prices, symbols and candles over REST."""
+"""REST calls for prices, symbols and candles."""
 
 import re
 from typing import Annotated
@@ -19,14 +19,20 @@ SYMBOLS_MAX = 200
 
 _MILLISECONDS = re.compile(r"[0-9]{1,14}")
 _TIME_SCHEMA = {"anyOf": [{"format": "date-time"}, {"pattern": f"^{_MILLISECONDS.pattern}$"}]}
-Time = Annotated[str, msgspec.Meta(description="ISO 8601, or milliseconds since 1970", extra_json_schema=_TIME_SCHEMA)]
+Time = Annotated[
+    str, msgspec.Meta(description="ISO 8601, or milliseconds since the Unix epoch", extra_json_schema=_TIME_SCHEMA)
+]
 
 
 class PricesQuery(In, frozen=True):
+    """`symbols` is separated by commas; without it, all symbols are returned."""
+
     symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=SYMBOLS_MAX)] | None = None
 
 
 class CandlesQuery(In, frozen=True):
+    """A symbol, an interval and an optional time range, both ends included."""
+
     symbol: Symbol
     interval: Interval = Interval.MINUTE
     from_: Time | None = msgspec.field(default=None, name="from")
@@ -39,21 +45,22 @@ class MarketCalls(Calls):
 
     @get("/v1/market/prices")
     async def get_prices(self, caller: Caller, query: PricesQuery) -> tuple[PriceData, ...]:
-        """The latest prices of `symbols`, in their order, or of all; unknown symbols are absent."""
+        """Return the latest prices of `symbols` in that order, or of all symbols. Unknown symbols are omitted."""
         symbols = None if query.symbols is None else tuple(dict.fromkeys(query.symbols))
         return (await self._backend.prices(caller, symbols)).prices
 
     @get("/v1/market/symbols")
     async def list_symbols(self, caller: Caller) -> tuple[market.SymbolData, ...]:
-        """Every known symbol."""
+        """Return all known symbols."""
         query = market.GetSymbols(**self._backend.head(caller))
         return (await self._backend.market_query(query, market.Symbols)).symbols
 
     @get("/v1/market/candles", ErrorCode.NOT_FOUND)
     async def list_candles(self, caller: Caller, query: CandlesQuery) -> tuple[market.CandleData, ...]:
-        """Candles of one symbol, oldest first.
+        """Return candles of one symbol, oldest first.
 
-        Where more than `limit` open from `from` through `to`: with `from` the oldest of them, else the newest.
+        If the range holds more than `limit` candles, the oldest are returned when `from` is given, otherwise the
+        newest.
         """
         command = market.GetCandles(
             **self._backend.head(caller),
@@ -71,7 +78,7 @@ def _time(field: str, text: str | None) -> int | None:
         return None
     try:
         at_ms = int(text) if _MILLISECONDS.fullmatch(text) else from_iso(text)
-        to_iso(at_ms)  # a time that cannot be written is none
+        to_iso(at_ms)  # reject a time outside the range of ISO 8601
     except (ValueError, OverflowError):
-        raise Refusal.invalid(field, "must be an ISO 8601 time or milliseconds since 1970") from None
+        raise Refusal.invalid(field, "must be an ISO 8601 time or milliseconds since the Unix epoch") from None
     return at_ms

@@ -1,1 +1,1 @@
-"""schemathesis against a running gateway: its settings and hooks, and the test that runs it."""
+"""schemathesis against a running gateway: settings, hooks and the test that runs it."""

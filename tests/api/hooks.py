@@ -1,4 +1,4 @@
-"""What schemathesis must know of this API that a schema cannot say. It is loaded by schemathesis itself."""
+"""Facts about this API that a schema cannot express. schemathesis loads this module."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ import schemathesis
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """JSON Schema takes 5.0 for an integer; this API, as most clients, writes integers as integers."""
+    """Replace floats such as 5.0 by integers: JSON Schema accepts them as integers, this API does not."""
     return _plain(body)
 
 
 @schemathesis.hook
 def filter_query(context: Any, query: Any) -> bool:
-    """An empty parameter counts as absent, whatever its schema: neither a right value nor a wrong one."""
+    """Drop empty parameters, which count as absent and are neither valid nor invalid."""
     return not isinstance(query, dict) or not any(map(_is_empty, query.values()))
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether nothing of it stands behind the `=`."""
+    """Return True if nothing follows the `=`."""
     match value:
         case dict():
             return all(map(_is_empty, value.values()))

@@ -1,6 +1,6 @@
-"""schemathesis makes requests from the OpenAPI document, right and wrong ones, and holds the answers against it.
+"""schemathesis sends valid and invalid requests from the OpenAPI document and checks the answers against it.
 
-For longer, and with other requests: `API_EXAMPLES=200 API_SEED=2 make test TESTS=tests/api`.
+For a longer run with other requests: `API_EXAMPLES=200 API_SEED=2 make test TESTS=tests/api`.
 """
 
 import os
@@ -20,14 +20,14 @@ from tests.support.queues import empty_queues
 from tests.support.tokens import SECRET, mint
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-EXAMPLES = os.environ.get("API_EXAMPLES", "5")  # for each call, beside those of the phases examples and coverage
+EXAMPLES = os.environ.get("API_EXAMPLES", "5")  # per call, besides the phases examples and coverage
 SEED = os.environ.get("API_SEED", "1")
 TIMEOUT_S = 600.0
 
 
 @pytest.fixture
 async def system(infrastructure: Infrastructure, tmp_path: Path) -> AsyncIterator[LocalSystem]:
-    """A system that takes as many messages a minute as are sent."""
+    """Yield a system without an effective rate limit."""
     await empty_queues(infrastructure.amqp_url)
     settings = {
         "AMQP_URL": infrastructure.amqp_url,
@@ -42,7 +42,7 @@ async def system(infrastructure: Infrastructure, tmp_path: Path) -> AsyncIterato
         yield started
 
 
-def test_every_answer_is_as_the_document_says(system: LocalSystem, tmp_path: Path) -> None:
+def test_answers_match_openapi_document(system: LocalSystem, tmp_path: Path) -> None:
     url = system.entries()["GATEWAY_URL"]
     arguments = ["run", f"{url}/v1/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful"]
     arguments += ["-H", f"Authorization: Bearer {mint('user_456')}", "--max-examples", EXAMPLES, "--seed", SEED]

@@ -1,8 +1,8 @@
-"""`python -m tests.bench [scenario…] [options]`: load on the whole system, started for it; see docs/performance.md.
+"""`python -m tests.bench [scenario…] [options]`: load on a system started for it; see docs/performance.md.
 
-Without a scenario: all of them. `--peers`: fanout, idle and connect also on the servers that others would pick
-instead; those that cannot be installed here are named and skipped. Every run prints one table and writes the same as
-JSON under build/bench. Exits with 1 if anything was lost, repeated or out of order, or a run failed.
+Without a scenario, all of them run. `--peers` also runs fanout, idle and connect on comparable servers; those that
+cannot be installed here are named and skipped. Every run prints one table and writes it as JSON under build/bench.
+Exits with 1 if anything was lost, repeated or reordered, or a run failed.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from functools import partial
 
 from tests.bench import report
 from tests.bench.fleet import LoadFailed
-from tests.bench.peerservers import PEERS_BY_NAME, Absent, Peer
-from tests.bench.report import Outcome
+from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
+from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios import connect, fanout, idle, latency, market, peers, rooms, slow
 
-Run = Callable[[Namespace], Outcome]
+Run = Callable[[Namespace], ScenarioOutcome]
 
 SCENARIOS: Mapping[str, Run] = {
     "fanout": fanout.run,
@@ -28,13 +28,13 @@ SCENARIOS: Mapping[str, Run] = {
     "latency": latency.run,
     "slow": slow.run,
 }
-ON_PEERS: Mapping[str, Callable[[Peer, Namespace], Outcome]] = {
+ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "fanout": peers.fanout,
     "idle": peers.idle,
     "connect": peers.connect,
 }
 WARMUP_S = 3.0
-SETTLE_S = 15.0  # until 10,000 who came at once are told of and written down
+SETTLE_S = 15.0  # until the presence of 10,000 simultaneous clients is stored and announced
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "fanout": {"sockets": 1000, "rate": 1500.0, "size": 200, "senders": 20, "listeners": 1},
     "rooms": {"sockets": 200, "rate": 1000.0, "size": 100, "senders": 200, "listeners": 1},
@@ -47,7 +47,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Read the command line; what is not given is each scenario's own default."""
+    """Parse the command line; missing options use each scenario's defaults."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=", ".join(SCENARIOS))
     parser.add_argument("--sockets", type=int)
@@ -76,7 +76,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def with_defaults(options: Namespace, scenario: str) -> Namespace:
-    """The options of one scenario."""
+    """Return the options of one scenario."""
     own = Namespace(**vars(options))
     for name, value in {"warmup": WARMUP_S, **DEFAULTS[scenario]}.items():
         if getattr(own, name) is None:
@@ -84,8 +84,8 @@ def with_defaults(options: Namespace, scenario: str) -> Namespace:
     return own
 
 
-def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], Outcome]]]:
-    """Everything that is to be run, one after another."""
+def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], ScenarioOutcome]]]:
+    """Yield every run, one after another."""
     chosen = options.scenarios or [name for name in SCENARIOS if not options.peers or name in ON_PEERS]
     for name in chosen:
         own = with_defaults(options, name)
@@ -98,7 +98,7 @@ def runs(options: Namespace) -> Iterator[tuple[str, Callable[[], Outcome]]]:
 
 
 def main() -> int:
-    """Run what was asked for."""
+    """Run the requested scenarios and return the exit code."""
     failed = False
     for name, run in runs(parse(sys.argv[1:])):
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
-"""How much market_feed carries: ticks in from RabbitMQ, counted, candled, announced, journalled, written.
+"""The throughput of market_feed: ticks from RabbitMQ, counted, aggregated to candles, announced, journalled, stored.
 
     python -m tests.bench.bench_market [--rate 20000] [--symbols 500] [--ticks-per-event 200] [--seconds 30]
 
-Starts a broker, a database, one market_feed and one producer, all on this machine; prints a line every few seconds and
-at the end whether every tick counts exactly once. What waits must not grow. A process of its own reads the announced
-ticks away, as notifier does. Exit code 1 when ticks are missing or the queue grew.
+Starts a broker, a database, one market_feed and one producer on this machine, prints a line every few seconds, and
+checks at the end that every tick counted exactly once. The queue must not grow. A separate process consumes the
+announced ticks as notifier does. Exits with 1 if ticks are missing or the queue grew.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.support.service_process import Process
 
 SAMPLE_S = 3.0
 DRAIN_TIMEOUT_S = 60.0
-GROWN_SECONDS = 1.0  # a queue that holds more than so much of the input at the end has grown
+GROWN_SECONDS = 1.0  # a final queue of more than this much input counts as growth
 
 
 class Arguments(argparse.Namespace):
@@ -71,7 +71,7 @@ class Fields(msgspec.Struct):
     timestamp: str
 
 
-class Event(msgspec.Struct):
+class TickMessage(msgspec.Struct):
     """An event as published."""
 
     id: str
@@ -82,7 +82,7 @@ class Event(msgspec.Struct):
 
 
 async def produce(arguments: Arguments) -> None:
-    """Publish at the rate, confirmed; prints how many ticks, and the CPU seconds it took."""
+    """Publish at the given rate with confirms, and print the number of ticks and the CPU seconds."""
     chance = Random(1)
     prices = [chance.uniform(1, 1000) for _ in range(arguments.symbols)]
     events = round(arguments.rate * arguments.seconds / arguments.ticks_per_event)
@@ -94,7 +94,7 @@ async def produce(arguments: Arguments) -> None:
                 due_s = started_s + number * arguments.ticks_per_event / arguments.rate
                 if (wait_s := due_s - time.monotonic()) > 0:
                     await asyncio.sleep(wait_s)
-                body = msgspec.json.encode(Event(f"bench-{number}", _ticks(arguments, number, prices, chance)))
+                body = msgspec.json.encode(TickMessage(f"bench-{number}", _ticks(arguments, number, prices, chance)))
                 message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
                 confirms.create_task(exchange.publish(message, "market.tick"))
         elapsed_s = time.monotonic() - started_s
@@ -114,7 +114,7 @@ def _ticks(arguments: Arguments, number: int, prices: list[float], chance: Rando
 
 
 async def drain() -> None:
-    """Read the announced ticks away, for ever."""
+    """Consume the announced ticks until cancelled."""
     async with await aio_pika.connect(os.environ["AMQP_URL"]) as connection:
         channel = await connection.channel()
         queue = await channel.get_queue(NOTIFIER_TICKS, ensure=False)
@@ -122,11 +122,11 @@ async def drain() -> None:
         await asyncio.Event().wait()
 
 
-# The bench ----------------------------------------------------------------------------------------------------------
+# The bench ---------------------------------------------------------------------------------------------------------
 
 
 class Probe:
-    """Looks at the queue, the service and the processes from outside."""
+    """Observes the queue, the service and the processes from outside."""
 
     def __init__(self, market: Process, amqp_url: str, processes: dict[str, int]) -> None:
         self._market = market
@@ -135,13 +135,13 @@ class Probe:
         self._began = {name: _cpu_s(pid) for name, pid in processes.items()}
 
     async def waiting(self) -> int:
-        """Messages in the queue that are not delivered yet."""
+        """Return the number of undelivered messages in the queue."""
         async with await aio_pika.connect(self._amqp_url) as connection:
             queue = await (await connection.channel()).declare_queue(MARKET_TICKS, passive=True)
             return int(queue.declaration_result.message_count or 0)
 
     async def metrics(self) -> dict[str, float]:
-        """The service's metrics without those that have labels, and market_ticks_total of amqp as `ticks`."""
+        """Return the service's metrics without labels, and amqp's market_ticks_total as `ticks`."""
         async with aiohttp.ClientSession() as http, http.get(f"{self._market.admin_url}/metrics") as response:
             lines = [line.rpartition(" ") for line in (await response.text()).splitlines() if line[:1] != "#"]
         found = {name: float(value) for name, _, value in lines if "{" not in name}
@@ -149,7 +149,7 @@ class Probe:
         return {**found, "ticks": sum(ticks)}
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each process, with its children, since the beginning."""
+        """Return the CPU seconds of each process with its children since the start."""
         return {name: _cpu_s(pid) - self._began[name] for name, pid in self._processes.items()}
 
 
@@ -159,7 +159,7 @@ def _cpu_s(pid: int) -> float:
 
 
 async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
-    """Run it all and print. Returns whether it was kept up with."""
+    """Run the benchmark, print it, and return True if the service kept up."""
     environment = {
         "AMQP_URL": infrastructure.amqp_url,
         "MONGODB_URI": infrastructure.mongodb_uri,
@@ -199,7 +199,7 @@ async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
         )
         print(f"{counts:,.0f} counted")
         for name, seconds in {**cpu_s, "producer": float(producer_cpu_s)}.items():
-            print(f"  {name:<12} {seconds:6.1f} CPU s, {1e6 * seconds / int(ticks):6.1f} a million ticks")
+            print(f"  {name:<12} {seconds:6.1f} CPU s, {1e6 * seconds / int(ticks):6.1f} per million ticks")
         right = await check(arguments, infrastructure.amqp_url, int(ticks))
         started_s = time.monotonic()
         code = await market.end(signal.SIGTERM)
@@ -214,7 +214,7 @@ async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
 
 
 async def watch(arguments: Arguments, probe: Probe, producer: asyncio.subprocess.Process) -> bool:
-    """Print a line every few seconds while the producer runs. Returns whether the queue has grown."""
+    """Print a line every few seconds while the producer runs, and return True if the queue grew."""
     print("    s   ticks/s   queue  unjournalled  candles to write  mean journal write  CPU of market_feed")
     started_s = last_s = time.monotonic()
     before, cpu_before_s = await probe.metrics(), probe.cpu_s()["market_feed"]
@@ -237,7 +237,7 @@ async def watch(arguments: Arguments, probe: Probe, producer: asyncio.subprocess
 
 
 async def wait_for_all(probe: Probe, ticks: int) -> float:
-    """Return how many ticks were counted, once it is all of them or time is over."""
+    """Return the number of counted ticks once it is complete or the time is over."""
     deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
     while True:
         counted = (await probe.metrics())["ticks"]
@@ -247,7 +247,7 @@ async def wait_for_all(probe: Probe, ticks: int) -> float:
 
 
 async def check(arguments: Arguments, amqp_url: str, ticks: int) -> bool:
-    """Whether the volumes of quotes and candles add up to every tick once."""
+    """Return True if the volumes of quotes and candles account for every tick once."""
     async with Bus(amqp_url, new_id(Prefix.NODE)) as bus:
         await bus.wait_connected()
 
@@ -263,12 +263,12 @@ async def check(arguments: Arguments, amqp_url: str, ticks: int) -> bool:
                 found = await bus.request(MARKET_QUERY, query, Candles)
                 candled[interval] += sum(candle.volume for candle in found.candles)
     parts = ", ".join(f"{interval.value} {volume:,.0f}" for interval, volume in candled.items())
-    print(f"  volumes (1 a tick): quotes of {len(prices.prices)} symbols {quoted:,.0f}; candles {parts}")
+    print(f"  volumes (1 per tick): quotes of {len(prices.prices)} symbols {quoted:,.0f}; candles {parts}")
     return len(prices.prices) == arguments.symbols and {quoted, *candled.values()} == {float(ticks)}
 
 
 def main() -> int:
-    """Run the role that the command line names."""
+    """Run the role given on the command line."""
     arguments = parse_arguments()
     if arguments.role == "produce":
         asyncio.run(produce(arguments))

@@ -1,4 +1,4 @@
-"""One WebSocket client, written on asyncio.Protocol: no coroutine, no task and no timer a socket."""
+"""A WebSocket client on asyncio.Protocol: no coroutine, task or timer per socket."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,35 +6,38 @@ from typing import Protocol, cast
 
 from tests.bench.counting import CountedPlace
 from tests.bench.marks import now_us
-from tests.bench.roomlog import Place
-from tests.bench.wire import CLOSE, PING, PONG, TEXT, Frame, FrameScanner, client_frame, upgrade_request
+from tests.bench.roomlog import LogPosition
+from tests.bench.wire import CLOSE, PING, PONG, TEXT, BenchFrame, FrameScanner, client_frame, upgrade_request
 
 
 class Dialect(Protocol):
-    """What is said on a socket until it listens; each server has its own."""
+    """The exchange on a socket until it is subscribed; each server has its own."""
 
     path: str
     protocol: str | None
 
-    def opened(self, client: "Client") -> None:
-        """The upgrade is done."""
+    def opened(self, client: "BenchSocket") -> None:
+        """Handle the completed upgrade."""
 
-    def take(self, client: "Client", frame: Frame) -> None:
-        """A frame came. Calls `client.joined()` once the socket listens."""
+    def take(self, client: "BenchSocket", frame: BenchFrame) -> None:
+        """Handle a frame. Calls `client.joined()` once the socket is subscribed."""
 
 
-class Client(asyncio.Protocol):
-    """A socket. `on_frame` gets every frame; or `place` or `counted` the raw bytes, once the socket has joined."""
+class BenchSocket(asyncio.Protocol):
+    """One socket.
+
+    `on_frame` gets every frame; or, once the socket has joined, `place` or `counted` gets the raw bytes.
+    """
 
     def __init__(self, host: str, port: int, dialect: Dialect) -> None:
         self.dialect = dialect
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.begun_us = now_us()
         self.joined_us = 0
-        self.place: Place | None = None
+        self.place: LogPosition | None = None
         self.counted: CountedPlace | None = None
-        self.on_frame: Callable[[Client, Frame], None] | None = None
-        self.on_lost: Callable[[Client], None] | None = None
+        self.on_frame: Callable[[BenchSocket, BenchFrame], None] | None = None
+        self.on_lost: Callable[[BenchSocket], None] | None = None
         self.close_code: int | None = None
         self.is_open = False
         self._upgrade = upgrade_request(host, port, dialect.path, dialect.protocol)
@@ -43,7 +46,7 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the upgrade."""
+        """Send the upgrade request."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.write(self._upgrade)
 
@@ -59,7 +62,7 @@ class Client(asyncio.Protocol):
             self._upgraded(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The socket is gone."""
+        """Record the loss of the socket."""
         self.is_open = False
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(f"closed with {self.close_code} before it listened"))
@@ -76,13 +79,13 @@ class Client(asyncio.Protocol):
             self.transport.write(data)
 
     def joined(self) -> None:
-        """The socket listens."""
+        """Record that the socket is subscribed."""
         self.joined_us = now_us()
         if not self.ready.done():
             self.ready.set_result(None)
 
     def leave(self) -> None:
-        """Drop the socket; its end is then no surprise."""
+        """Drop the socket; its end is expected then."""
         self.on_lost = None
         if self.transport is not None:
             self.transport.abort()

@@ -1,27 +1,27 @@
-"""Checking a room's messages where sockets need not get the same bytes (nats-server frames them as they come). Pure.
+"""Message checks for sockets that may receive different bytes (nats-server chooses its own framing). Pure.
 
-A read is counted, not parsed: as many seqs as came must lie between the last one before and the last one now. Only when
-they do not is it looked at one by one. A repeat and a loss within one read could cancel out here; `roomlog` sees those.
+A read is counted, not parsed: it must contain as many seqs as lie between the last one before and the last one now.
+Only on a mismatch is it parsed. A repeat and a loss within one read could cancel out here; `roomlog` would notice them.
 """
 
 import re
 
 from tests.bench.marks import COUNTED
-from tests.bench.tally import BIN_US, Order, Tally, Window
+from tests.bench.tally import BIN_US, MeasureWindow, Order, Tally
 
 _MARKED = re.compile(rb'"seq":(\d+),"message":"~(\d{16})~')
-_MARK_MAX = 80  # a mark is shorter, and a message goes on longer behind it
+_MARK_MAX = 80  # longer than a mark, shorter than the rest of a message
 
 
 class CountedRoom:
-    """When each message was sent, and who got which when."""
+    """The send time of each message and all arrivals."""
 
     def __init__(self) -> None:
         self.sent_us: dict[int, int] = {}
         self.arrivals: dict[tuple[int, int, int], int] = {}
 
-    def tally(self, window: Window, into: Tally) -> None:
-        """Count every delivery from the arrivals (last seq before, last seq now, 0.1 ms of the clock)."""
+    def tally(self, window: MeasureWindow, into: Tally) -> None:
+        """Count every delivery from the arrivals (previous seq, current seq, time in 0.1 ms)."""
         bins = into.latencies.bins
         for (before, last, arrived), sockets in self.arrivals.items():
             arrived_us = arrived * BIN_US
@@ -35,7 +35,7 @@ class CountedRoom:
 
 
 class CountedPlace:
-    """How far one socket has got."""
+    """The position of one socket."""
 
     __slots__ = ("_rest", "order", "room")
 
@@ -45,7 +45,7 @@ class CountedPlace:
         self._rest = b""
 
     def feed(self, data: bytes, now_us: int) -> None:
-        """Take what was read. HOT: once a read."""
+        """Process what was read. HOT: once per read."""
         data = self._rest + data
         cut = max(len(data) - _MARK_MAX, 0)
         self._rest = data[cut:]

@@ -1,4 +1,4 @@
-"""The clients of one process: opened so many at a time, from several loopback addresses, kept alive, counted."""
+"""The clients of one process: opened with limited concurrency from several loopback addresses, kept alive, counted."""
 
 import asyncio
 import itertools
@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import Enum, auto
 
-from tests.bench.client import Client, Dialect
+from tests.bench.client import BenchSocket, Dialect
 from tests.bench.tally import Latencies
 
 JOIN_TIMEOUT_S = 60.0
-ADDRESSES = 8  # of 28,000 ports each
+ADDRESSES = 8  # with 28,000 ports each
 HEARTBEAT_S = 30.0
 RETRY_AFTER_S = (0.5, 2.0)
 _PING = b'{"type":"ping"}'
 
 
-class Opened(Enum):
-    """What became of an attempt; who is turned away (503) comes again, as a real client does."""
+class ConnectOutcome(Enum):
+    """The result of an attempt. A refused client (503) retries as a real client does."""
 
     LISTENS = auto()
     TURNED_AWAY = auto()
@@ -26,12 +26,12 @@ class Opened(Enum):
 
 
 class Crowd:
-    """Clients of one server. `first_address` keeps the addresses of several processes apart."""
+    """The clients of one server. `first_address` separates the addresses of several processes."""
 
     def __init__(self, host: str, port: int, first_address: int, concurrency: int) -> None:
         self.host = host
         self.port = port
-        self.clients: list[Client] = []
+        self.clients: list[BenchSocket] = []
         self.joining = Latencies()
         self.closed: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
@@ -40,13 +40,13 @@ class Crowd:
         self._concurrency = concurrency
 
     async def open(self, dialects: Iterable[Dialect]) -> None:
-        """Open a client for each, `concurrency` at a time, and return when all listen or have failed."""
+        """Open all clients, `concurrency` at a time, and return when each is subscribed or has failed."""
         waiting = iter(dialects)
 
         async def opener() -> None:
             for dialect in waiting:
                 opened = await self.open_one(dialect)
-                while opened is Opened.TURNED_AWAY:
+                while opened is ConnectOutcome.TURNED_AWAY:
                     await asyncio.sleep(random.uniform(*RETRY_AFTER_S))
                     opened = await self.open_one(dialect)
 
@@ -54,9 +54,9 @@ class Crowd:
             for _ in range(self._concurrency):
                 tasks.create_task(opener())
 
-    async def open_one(self, dialect: Dialect) -> Opened:
+    async def open_one(self, dialect: Dialect) -> ConnectOutcome:
         """Open one client."""
-        client = Client(self.host, self.port, dialect)
+        client = BenchSocket(self.host, self.port, dialect)
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
@@ -68,19 +68,19 @@ class Crowd:
             reason = str(error) or type(error).__name__
             if " 503 " in reason:
                 self.turned_away += 1
-                return Opened.TURNED_AWAY
+                return ConnectOutcome.TURNED_AWAY
             self.failed[reason] += 1
-            return Opened.FAILED
+            return ConnectOutcome.FAILED
         client.on_lost = self._lost
         self.clients.append(client)
         self.joining.add(client.joined_us - client.begun_us)
-        return Opened.LISTENS
+        return ConnectOutcome.LISTENS
 
-    def _lost(self, client: Client) -> None:
+    def _lost(self, client: BenchSocket) -> None:
         self.closed[str(client.close_code)] += 1
 
     async def keep_alive(self) -> None:
-        """Ping as RealtimeClient does, each client every 30 s, spread evenly; until cancelled."""
+        """Ping as RealtimeClient does, each client every 30 s, spread evenly, until cancelled."""
         while True:
             clients = list(self.clients)
             pause_s = HEARTBEAT_S / 100
@@ -91,6 +91,6 @@ class Crowd:
                 await asyncio.sleep(pause_s)
 
     def leave(self) -> None:
-        """Drop all."""
+        """Drop all clients."""
         for client in self.clients:
             client.leave()

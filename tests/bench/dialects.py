@@ -1,11 +1,11 @@
-"""How a client of each server joins, and how its publisher wraps a message. Pure but for the client it writes to."""
+"""How a client of each server subscribes and its publisher wraps a message. Pure except for writes to the client."""
 
 from collections.abc import Mapping, Sequence
 
 import orjson
 
-from tests.bench.client import Client
-from tests.bench.wire import BINARY, Frame, client_frame
+from tests.bench.client import BenchSocket
+from tests.bench.wire import BINARY, BenchFrame, client_frame
 from tests.support.tokens import SECRET, mint
 
 TOKEN_TTL_S = 86_400.0
@@ -26,12 +26,12 @@ class Realtime:
         self._token = mint(user_id, secret=SECRET, ttl_s=TOKEN_TTL_S, **(claims or {}))
         self._waiting = 1 + len(subscriptions)
 
-    def opened(self, client: Client) -> None:
+    def opened(self, client: BenchSocket) -> None:
         """Authenticate and subscribe."""
         auth = {"type": "auth", "token": self._token, "subscriptions": list(self.subscriptions)}
         client.send(orjson.dumps(auth))
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Count the answers."""
         if frame.payload.startswith((b'{"type":"auth:ok"', b'{"type":"subscribed"')):
             self.answers.append(frame.payload)
@@ -43,23 +43,23 @@ class Realtime:
 
 
 class Plain:
-    """A server that sends messages as they are to everyone on a path: uWebSockets.js, ws, Nchan."""
+    """A server that forwards messages unchanged to every client of a path: uWebSockets.js, ws, Nchan."""
 
     protocol: str | None = None
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def opened(self, client: Client) -> None:
-        """Whoever is connected listens."""
+    def opened(self, client: BenchSocket) -> None:
+        """Join at once: a connected client is subscribed."""
         client.joined()
 
-    def take(self, client: Client, frame: Frame) -> None:
-        """Nothing comes before that."""
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
+        """Ignore frames before the join; there are none."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """A message as its publisher sends it."""
+        """Return a message as its publisher sends it."""
         return client_frame(payload)
 
 
@@ -69,11 +69,11 @@ class SocketIo:
     path = "/socket.io/?EIO=4&transport=websocket"
     protocol: str | None = None
 
-    def opened(self, client: Client) -> None:
-        """The server speaks first."""
+    def opened(self, client: BenchSocket) -> None:
+        """Do nothing: the server speaks first."""
 
-    def take(self, client: Client, frame: Frame) -> None:
-        """Open, connect to the namespace, be connected."""
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
+        """Handle open, connect to the namespace, join."""
         if frame.payload.startswith(b"0"):
             client.send(b"40")
         elif frame.payload.startswith(b"40"):
@@ -81,7 +81,7 @@ class SocketIo:
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """An event `pub` with the message as its argument."""
+        """Return an event `pub` with the message as its argument."""
         return client_frame(b'42["pub",' + payload + b"]")
 
 
@@ -94,23 +94,23 @@ class Nats:
     def __init__(self, *, listens: bool = True) -> None:
         self._listens = listens
 
-    def opened(self, client: Client) -> None:
-        """Connect, subscribe, and ask for a sign that both were taken."""
+    def opened(self, client: BenchSocket) -> None:
+        """Connect, subscribe, and request a PONG."""
         subscribe = b"SUB room 1\r\n" if self._listens else b""
         hello = b'CONNECT {"verbose":false,"pedantic":false,"echo":false}\r\n' + subscribe + b"PING\r\n"
         client.write(client_frame(hello, BINARY))
 
-    def take(self, client: Client, frame: Frame) -> None:
-        """INFO, then PONG."""
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
+        """Handle INFO, then PONG."""
         if b"PONG" in frame.payload:
             client.joined()
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """A PUB."""
+        """Return a PUB."""
         return client_frame(b"PUB room %d\r\n%b\r\n" % (len(payload), payload), BINARY)
 
 
 def chat_send(room_id: str, text: str, id: int) -> bytes:
-    """A `chat:send`, whole, as it goes to the socket."""
+    """Return a complete `chat:send` frame as bytes for the socket."""
     return client_frame(f'{{"type":"chat:send","id":{id},"chatroomId":"{room_id}","message":"{text}"}}'.encode())

@@ -1,4 +1,4 @@
-"""The processes of the load generator, from outside: start them, wait, give the window, show progress, collect."""
+"""The processes of the load generator, controlled from outside: start, wait, set the window, show progress, collect."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -12,18 +12,18 @@ from typing import Self
 
 from tests.bench.marks import now_us
 from tests.bench.processes import CpuMeter
-from tests.bench.tally import Tally, Window, merged
-from tests.bench.worker import Done, Failed, Finish, Job, Order, Progress, Ready, Report, work
+from tests.bench.tally import MeasureWindow, Tally, merged
+from tests.bench.worker import Failed, Finish, Job, JobDone, Order, Progress, Ready, Report, work
 
 START_DELAY_S = 0.3
 
 
 class LoadFailed(Exception):
-    """The load could not be made; nothing was measured."""
+    """The load could not be generated; nothing was measured."""
 
 
-class Member:
-    """One process and what it has told."""
+class FleetWorker:
+    """One process and its latest report."""
 
     def __init__(self, job: Job, timeout_s: float) -> None:
         context = multiprocessing.get_context("spawn")
@@ -39,11 +39,11 @@ class Member:
 
 
 class Fleet:
-    """All processes of one run. `timeout_s` bounds the whole of it."""
+    """All processes of one run. `timeout_s` bounds the whole run."""
 
     def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
         self._deadline_s = time.monotonic() + timeout_s
-        self._members = [Member(job, timeout_s) for job in jobs]
+        self._members = [FleetWorker(job, timeout_s) for job in jobs]
         self._shown_s = 0.0
 
     def __enter__(self) -> Self:
@@ -59,18 +59,18 @@ class Fleet:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes, by their jobs' names."""
+        """Return the process ids by job name."""
         return {f"load {member.job.name}": member.process.pid or 0 for member in self._members}
 
     def wait_ready(self) -> None:
-        """Return when every job is prepared."""
+        """Return when every job is ready."""
         self._wait(lambda: all(member.is_ready for member in self._members))
 
-    def run(self, window_s: float, warmup_s: float, meter: CpuMeter) -> Window:
-        """Give all the same window, wait until it is over, and measure CPU over its measured part."""
+    def run(self, window_s: float, warmup_s: float, meter: CpuMeter) -> MeasureWindow:
+        """Set the same window for all, wait until it ends, and measure CPU over its measured part."""
         begin_us = now_us() + round(START_DELAY_S * 1e6)
         measure_us = begin_us + round(warmup_s * 1e6)
-        window = Window(begin_us, measure_us, measure_us + round(window_s * 1e6))
+        window = MeasureWindow(begin_us, measure_us, measure_us + round(window_s * 1e6))
         meter.add(self.pids)
         self._order(self._members, window)
         self._wait(lambda: now_us() >= window.measure_us)
@@ -80,7 +80,7 @@ class Fleet:
         return window
 
     def collect(self, senders: Sequence[str]) -> Tally:
-        """Wait for those that send, tell the others what there was to receive, and add up what all have seen."""
+        """Wait for the senders, tell the others what they should have received, and add up all tallies."""
         sending = [member for member in self._members if member.job.name in senders]
         others = [member for member in self._members if member not in sending]
         if sending:
@@ -90,7 +90,7 @@ class Fleet:
         self._wait(lambda: all(member.tally is not None for member in self._members))
         return merged(member.tally for member in self._members if member.tally is not None)
 
-    def _order(self, members: Sequence[Member], order: Order) -> None:
+    def _order(self, members: Sequence[FleetWorker], order: Order) -> None:
         for member in members:
             member.pipe.send(order)
 
@@ -104,7 +104,7 @@ class Fleet:
             self._show()
         self._show()
 
-    def _take(self, member: Member) -> None:
+    def _take(self, member: FleetWorker) -> None:
         try:
             report = member.pipe.recv()
         except EOFError:
@@ -114,7 +114,7 @@ class Fleet:
                 member.is_ready = True
             case Progress(counts):
                 member.counts = counts
-            case Done(tally):
+            case JobDone(tally):
                 member.tally = tally
             case Failed(reason):
                 raise LoadFailed(f"{member.job.name}: {reason}")

@@ -1,9 +1,9 @@
-"""History by cursor and by page in a room with 100,000 messages, side by side, and the plan of every query.
+"""History by cursor and by page in a room with 100,000 messages, and the plan of every query.
 
     python -m tests.bench.history --messages 100000
 
-Provisions a database of its own. Exits with 1 if a page at any depth costs over three times the first one, or if a plan
-has a collection scan or examines far more than it returns.
+Provisions its own database. Exits with 1 if a page at any depth costs over three times the first one, or if a plan has
+a collection scan or examines far more than it returns.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class NoBus(PublisherStub):
 
 
 def pages(messages: int) -> dict[str, ListMessages]:
-    """The pages to compare."""
+    """Yield the pages to compare."""
 
     def page(number: int = 1, before: int | None = None, after: int | None = None) -> ListMessages:
         return ListMessages(
@@ -74,7 +74,7 @@ def pages(messages: int) -> dict[str, ListMessages]:
 
 
 async def measure(queries: ChatQueryHandler, messages: int, rounds: int) -> int:
-    """Time all pages in turn, `rounds` times; returns the number of those that are too slow."""
+    """Time all pages in turn, `rounds` times, and return the number of slow ones."""
     took_ms: dict[str, list[float]] = {name: [] for name in pages(messages)}
     shown: dict[str, str] = {}
     for _ in range(rounds):
@@ -97,7 +97,7 @@ async def measure(queries: ChatQueryHandler, messages: int, rounds: int) -> int:
 
 
 async def run(uri: str, messages: int, rounds: int) -> int:
-    """Fill, measure, explain; returns the number of faults."""
+    """Fill, measure and explain; return the number of faults."""
     mongo = Mongo(uri, DATABASE, timeout_s=60.0)
     await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
     stores = Stores.on(mongo.database)

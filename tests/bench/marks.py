@@ -1,7 +1,7 @@
-"""What a message of the load carries, so that a receiver can tell its place and its age. Pure.
+"""Marks in message texts, from which a receiver reads place and age. Pure.
 
-The text begins with a mark, `~<16 digits: µs of the monotonic clock>~`. That clock is one for all processes of a
-machine, so the receiver reads the latency from the text. The seq is the server's.
+The text begins with a mark, `~<16 digits: µs of the monotonic clock>~`. All processes of a machine share that clock, so
+the receiver computes the latency from the text. The server assigns the seq.
 """
 
 import re
@@ -16,23 +16,23 @@ MARK_BYTES = 18
 
 
 def now_us() -> int:
-    """Microseconds of the clock that all processes share."""
+    """Return microseconds of the clock that all processes share."""
     return time.monotonic_ns() // 1000
 
 
 def marked_text(size: int, sent_us: int) -> str:
-    """A message text of `size` bytes, at least the mark's own 18."""
+    """Return a message text of `size` bytes, at least the 18 of the mark."""
     return f"~{sent_us:016d}~".ljust(size, "x")
 
 
 def message_frame(room_id: str, seq: int, size: int, sent_us: int) -> bytes:
-    """A `chat:message` of exactly `size` bytes (if the fields leave room for that), without what nobody looks at."""
+    """Return a `chat:message` of exactly `size` bytes (if the fields leave room), without fields that nobody reads."""
     head = f'{{"type":"chat:message","data":{{"chatroomId":"{room_id}","seq":{seq},"message":"'
     return f'{head}{marked_text(size - len(head) - 3, sent_us)}"}}}}'.encode()
 
 
 def read_mark(payload: bytes) -> Mark | None:
-    """The seq and the time of a message; None for any other frame."""
+    """Return the seq and the time of a message, or None for any other frame."""
     sent = _SENT.search(payload)
     if sent is None:
         return None

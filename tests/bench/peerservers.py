@@ -1,6 +1,6 @@
-"""Servers that others would pick instead, each in its smallest honest form, installed under build/bench/peers.
+"""Comparable servers, each in its smallest honest form, installed under build/bench/peers.
 
-Nothing is installed system-wide: npm packages go into that directory, Debian packages are unpacked there.
+Nothing is installed system-wide: npm packages go into that directory, and Debian packages are unpacked there.
 """
 
 import shutil
@@ -25,12 +25,12 @@ PEERS = DIRECTORY / "peers"
 
 
 class Absent(Exception):
-    """The peer cannot be installed here; the reason."""
+    """The server cannot be installed here; the text states the reason."""
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A kind of server. `command` takes its directory and port and returns what to run."""
+class PeerServer:
+    """A kind of server. `command` takes its directory and port and returns the command to run."""
 
     name: str
     npm: tuple[str, ...]
@@ -39,20 +39,20 @@ class Peer:
     listener: Callable[[], Dialect]
     publisher: Callable[[], Dialect]
     wrap: Callable[[bytes], bytes]
-    counts: bool = False  # it frames messages as it likes
+    counts: bool = False  # it chooses its own framing
 
 
 @dataclass(frozen=True)
 class RunningPeer:
-    """A peer that listens."""
+    """A server that accepts connections."""
 
-    peer: Peer
+    peer: PeerServer
     port: int
     process: ServerProcess
 
     @property
     def pids(self) -> dict[str, int]:
-        """The server's processes; nginx works in a child."""
+        """Return the server's processes; nginx works in a child."""
         from tests.bench.processes import children
 
         pids = [self.process.pid, *children(self.process.pid)]
@@ -61,7 +61,7 @@ class RunningPeer:
 
 def _node(script: str) -> Callable[[Path, int], list[str]]:
     def command(directory: Path, port: int) -> list[str]:
-        shutil.copy(SCRIPTS / script, directory / script)  # node looks for packages beside the script
+        shutil.copy(SCRIPTS / script, directory / script)  # node resolves packages beside the script
         return ["node", script, str(port)]
 
     return command
@@ -96,7 +96,7 @@ def _binary(directory: Path, name: str) -> Path:
 PEERS_BY_NAME = {
     peer.name: peer
     for peer in (
-        Peer(
+        PeerServer(
             "uwebsockets",
             ("uwebsockets",),
             (),
@@ -105,10 +105,10 @@ PEERS_BY_NAME = {
             lambda: Plain("/pub"),
             Plain.wrap,
         ),
-        Peer("ws", ("ws",), (), _node("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
-        Peer("socketio", ("socket.io",), (), _node("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
-        Peer("nats", (), ("nats-server",), _nats, Nats, lambda: Nats(listens=False), Nats.wrap, counts=True),
-        Peer(
+        PeerServer("ws", ("ws",), (), _node("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
+        PeerServer("socketio", ("socket.io",), (), _node("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
+        PeerServer("nats", (), ("nats-server",), _nats, Nats, lambda: Nats(listens=False), Nats.wrap, counts=True),
+        PeerServer(
             "nchan",
             (),
             ("nginx", "nginx-common", "libnginx-mod-nchan"),
@@ -121,8 +121,8 @@ PEERS_BY_NAME = {
 }
 
 
-def install(peer: Peer) -> Path:
-    """Install into a directory of the peer's own, unless that is done. Raises Absent."""
+def install(peer: PeerServer) -> Path:
+    """Install into the server's own directory unless done. Raises Absent."""
     directory = PEERS / peer.name
     done = directory / ".installed"
     if done.exists():
@@ -149,8 +149,8 @@ def _run(command: list[str], directory: Path) -> None:
 
 
 @contextmanager
-def serving(peer: Peer) -> Iterator[RunningPeer]:
-    """The peer, until the end of the block. Raises Absent."""
+def serving(peer: PeerServer) -> Iterator[RunningPeer]:
+    """Yield the running server. Raises Absent."""
     directory = install(peer)
     port = free_port()
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}

@@ -1,9 +1,9 @@
-"""The plans of all queries that chat_service makes: its stores are run, the commands that leave are explained.
+"""The plans of all queries of chat_service: the stores run, and every command they send is explained.
 
-So nothing can be forgotten that a listed call sends, and a call that is not listed is noticed (`calls_not_made`).
-SecantusDB explains find, aggregate and findAndModify truly (stages, index, keys and documents examined: they agree with
-the times taken), but of update and delete it does not look at the filter: that is explained as a find. What it says was
-returned is from before a limit; here the limit is applied.
+No command of a listed call can be forgotten, and a call that is not listed is noticed (`calls_not_made`). SecantusDB
+explains find, aggregate and findAndModify correctly (stages, index, keys and documents examined agree with the measured
+times) but ignores the filter of update and delete, which is explained as a find instead. Its number of returned
+documents is from before a limit; the limit is applied here.
 """
 
 import inspect
@@ -30,14 +30,14 @@ NOW_MS = 1_800_000_000_000
 FILLED_AT_ONCE = 2_000
 DELETED_ROOM = "room_97"
 
-# Where SecantusDB examines more than MongoDB, and why that is left as it is.
+# Queries for which SecantusDB examines more than MongoDB, with the reason to accept that.
 UNSORTED = "SecantusDB reads no index in order and sorts all; MongoDB stops at the limit"
 PREFIXES = "SecantusDB finds no index for beginnings of words and filters the public rooms; MongoDB does"
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call of a store's method; `spare` is why it may examine far more than it returns."""
+class StoreCall:
+    """A call of a store's method; `spare` is the reason why it may examine far more than it returns."""
 
     name: str
     run: Callable[[], Awaitable[Any]]
@@ -46,10 +46,10 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the database goes about one command of a call."""
+class QueryPlan:
+    """The plan of one command of a call."""
 
-    call: Call
+    call: StoreCall
     command: str
     stages: tuple[str, ...]
     keys_examined: int
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with it."""
+        """Return the problems of the plan."""
         found = ["a collection scan"] if "COLLSCAN" in self.stages else []
         if not self.call.spare and self.docs_examined > 2 * self.returned + 10:
             found.append(f"examines {self.docs_examined} to return {self.returned}")
@@ -71,7 +71,7 @@ class Plan:
 
 
 class Listener(CommandListener):
-    """Keeps the commands that leave while it is told to."""
+    """Records the commands that are sent while it is active."""
 
     def __init__(self) -> None:
         self.commands: list[Document] = []
@@ -88,7 +88,7 @@ class Listener(CommandListener):
 
 @dataclass
 class Stores:
-    """chat_service's stores on a database whose commands are listened to."""
+    """chat_service's stores on a database whose commands are recorded."""
 
     rooms: RoomStore
     presence: PresenceStore
@@ -101,7 +101,7 @@ class Stores:
 
 
 def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
-    """A room; `number` spreads names, types and times."""
+    """Return a room; `number` varies name, type and time."""
     kinds = (RoomType.PUBLIC, RoomType.PRIVATE, RoomType.PUBLIC, RoomType.GROUP)
     room = Room(
         id=room_id,
@@ -118,7 +118,7 @@ def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
 
 
 def a_message(room_id: str, seq: int) -> Message:
-    """A message of one of a hundred users; every other one with a clientMessageId."""
+    """Return a message of one of a hundred users; every other one has a clientMessageId."""
     return Message(
         id=f"{room_id}_msg_{seq}",
         room_id=room_id,
@@ -132,14 +132,14 @@ def a_message(room_id: str, seq: int) -> Message:
 
 
 def a_member(room_id: str, user_id: str) -> Member:
-    """An active member."""
+    """Return an active member."""
     return Member(
         room_id=room_id, user_id=user_id, role=Role.MEMBER, joined_at_ms=NOW_MS, read_seq=0, profile=UserProfile()
     )
 
 
 async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users: int) -> None:
-    """One room with many messages and every user, among many other rooms, users and gateways."""
+    """Create one room with many messages and every user, among many other rooms, users and gateways."""
     for first in range(1, messages + 1, FILLED_AT_ONCE):
         last = min(first + FILLED_AT_ONCE - 1, messages)
         await stores.rooms.insert_messages([a_message(room_id, seq) for seq in range(first, last + 1)])
@@ -164,8 +164,8 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
         await stores.nodes.renew(f"chat_{number}", NOW_MS - 100_000 * number)
 
 
-def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
-    """Every method of every store, on what `fill` has made."""
+def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
+    """Yield a call of every method of every store on the data of `fill`."""
     rooms, presence, nodes, profiles = stores.rooms, stores.presence, stores.nodes, stores.profiles
     others = [f"room_{number}" for number in range(1, 21)]
     users = [f"user_{number}" for number in range(20)]
@@ -179,58 +179,60 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[Call]:
     async def settled() -> None:
         await presence.settled(await presence.unsettled(users))
 
-    yield Call("rooms", lambda: rooms.rooms(others))
-    yield Call("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
-    yield Call("recount", lambda: rooms.recount(behind), UNSORTED)
-    yield Call("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
+    yield StoreCall("rooms", lambda: rooms.rooms(others))
+    yield StoreCall("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
+    yield StoreCall("recount", lambda: rooms.recount(behind), UNSORTED)
+    yield StoreCall("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
     keys = [(room_id, f"user_{seq % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)]
-    yield Call("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
-    yield Call("take_over", lambda: rooms.take_over(0))
+    yield StoreCall("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
+    yield StoreCall("take_over", lambda: rooms.take_over(0))
     changed: dict[tuple[str, str], Member | None] = {(room_id, "user_1"): member, (room_id, "user_2"): None}
-    yield Call("put_members", lambda: rooms.put_members(changed, 2))
-    yield Call("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
-    yield Call("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
-    yield Call("put_rooms", put_rooms)
-    yield Call("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
-    yield Call("advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others]))
-    yield Call("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
-    yield Call("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
-    yield Call("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
-    yield Call("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
-    yield Call("deleted_rooms", rooms.deleted_rooms)
-    yield Call("purge", lambda: rooms.purge(DELETED_ROOM))
-    yield Call("active_now", lambda: rooms.active_now([room_id]), note="of one room")
-    yield Call("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
-    yield Call("room_ids_of", lambda: rooms.room_ids_of("user_7"))
-    yield Call("public_rooms", lambda: rooms.public_rooms([], 0, 20), UNSORTED)
-    yield Call("public_rooms", lambda: rooms.public_rooms(["w12", "tra"], 0, 20), PREFIXES, "by words")
-    yield Call("rooms_among", lambda: rooms.rooms_among(others, private, []))
-    yield Call("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"]), note="by words")
+    yield StoreCall("put_members", lambda: rooms.put_members(changed, 2))
+    yield StoreCall("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
+    yield StoreCall("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
+    yield StoreCall("put_rooms", put_rooms)
+    yield StoreCall("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
+    yield StoreCall(
+        "advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others])
+    )
+    yield StoreCall("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
+    yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
+    yield StoreCall("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
+    yield StoreCall("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
+    yield StoreCall("deleted_rooms", rooms.deleted_rooms)
+    yield StoreCall("purge", lambda: rooms.purge(DELETED_ROOM))
+    yield StoreCall("active_now", lambda: rooms.active_now([room_id]), note="of one room")
+    yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
+    yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
+    yield StoreCall("public_rooms", lambda: rooms.public_rooms([], 0, 20), UNSORTED)
+    yield StoreCall("public_rooms", lambda: rooms.public_rooms(["w12", "tra"], 0, 20), PREFIXES, "by words")
+    yield StoreCall("rooms_among", lambda: rooms.rooms_among(others, private, []))
+    yield StoreCall("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"]), note="by words")
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
-        yield Call("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
-    yield Call("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
+        yield StoreCall("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
+    yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
 
-    yield Call("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
-    yield Call("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
-    yield Call("users_of", lambda: presence.users_of("gateway_1"))
-    yield Call("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
-    yield Call("records", lambda: presence.records(users))
-    yield Call("unsettled", lambda: presence.unsettled(users))
-    yield Call("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
+    yield StoreCall("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
+    yield StoreCall("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
+    yield StoreCall("users_of", lambda: presence.users_of("gateway_1"))
+    yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
+    yield StoreCall("records", lambda: presence.records(users))
+    yield StoreCall("unsettled", lambda: presence.unsettled(users))
+    yield StoreCall("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
     records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
-    yield Call("mark_members", lambda: presence.mark_members(records))
-    yield Call("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
-    yield Call("channels_of", lambda: presence.channels_of(users))
-    yield Call("settled", settled)
-    yield Call("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
-    yield Call("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
-    yield Call("forget", lambda: presence.forget("gateway_0"), note="gateway")
+    yield StoreCall("mark_members", lambda: presence.mark_members(records))
+    yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
+    yield StoreCall("channels_of", lambda: presence.channels_of(users))
+    yield StoreCall("settled", settled)
+    yield StoreCall("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
+    yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
+    yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
 
-    yield Call("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
-    yield Call("alive", lambda: nodes.alive(NOW_MS))
-    yield Call("release", lambda: nodes.release("chat_0"))
-    yield Call("put", lambda: profiles.put("user_1", StoredProfile(first_name="Ann")))
-    yield Call("profiles", lambda: profiles.profiles(users))
+    yield StoreCall("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
+    yield StoreCall("alive", lambda: nodes.alive(NOW_MS))
+    yield StoreCall("release", lambda: nodes.release("chat_0"))
+    yield StoreCall("put", lambda: profiles.put("user_1", StoredProfile(first_name="Ann")))
+    yield StoreCall("profiles", lambda: profiles.profiles(users))
 
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
@@ -239,7 +241,7 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
     )
 
 
-def calls_not_made(made: list[Call]) -> set[str]:
+def calls_not_made(made: list[StoreCall]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
     stores = (RoomStore, MemberStore, PresenceStore, NodeStore, ProfileStore)
     methods = {
@@ -253,12 +255,12 @@ def calls_not_made(made: list[Call]) -> set[str]:
     return methods - {call.name for call in made} - within
 
 
-async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[Plan], list[Call]]:
-    """Make all calls on what `fill` has made, and return their plans, and the calls."""
+async def explained(uri: str, database: str, room_id: str, messages: int) -> tuple[list[QueryPlan], list[StoreCall]]:
+    """Make all calls on the data of `fill` and return their plans and the calls."""
     listener = Listener()
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, event_listeners=[listener])
     quiet: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True)
-    plans: list[Plan] = []
+    plans: list[QueryPlan] = []
     made = list(calls(Stores.on(client[database]), room_id, messages))
     try:
         for call in made:
@@ -268,7 +270,7 @@ async def explained(uri: str, database: str, room_id: str, messages: int) -> tup
             for command in list(listener.commands):
                 for title, explainable in _explainable(command):
                     plan = await explain(quiet[database], call, title, explainable)
-                    if (key := f"{title} {plan.stages}") not in seen:  # one of many alike will do
+                    if (key := f"{title} {plan.stages}") not in seen:  # keep one of several equal plans
                         seen.add(key)
                         plans.append(plan)
     finally:
@@ -278,7 +280,7 @@ async def explained(uri: str, database: str, room_id: str, messages: int) -> tup
 
 
 def _explainable(command: Document) -> Iterator[tuple[str, Document]]:
-    """The commands to explain in place of one that was sent; none for those without a filter."""
+    """Return the commands to explain for a sent one; none for commands without a filter."""
     name, collection = next(iter(command.items()))
     match name:
         case "find" | "aggregate" | "findAndModify":
@@ -294,14 +296,14 @@ def _explainable(command: Document) -> Iterator[tuple[str, Document]]:
             raise AssertionError(f"what does {name} scan?")
 
 
-async def explain(database: Database, call: Call, title: str, command: Document) -> Plan:
-    """The plan of one command."""
+async def explain(database: Database, call: StoreCall, title: str, command: Document) -> QueryPlan:
+    """Return the plan of one command."""
     answer = await database.command({"explain": command, "verbosity": "executionStats"})
     root = answer if "queryPlanner" in answer else answer["stages"][0]["$cursor"]
     statistics = root["executionStats"]
     limits = [stage["$limit"] for stage in command.get("pipeline", []) if "$limit" in stage]
     limit = min([command.get("limit") or 2**31, *limits])
-    return Plan(
+    return QueryPlan(
         call,
         title,
         tuple(_stages(root["queryPlanner"]["winningPlan"])),
@@ -312,7 +314,7 @@ async def explain(database: Database, call: Call, title: str, command: Document)
 
 
 def _stages(plan: Mapping[str, Any]) -> Iterator[str]:
-    """The stages' names, from the last one to the one that reads; an index scan with its index."""
+    """Return the stage names from the last to the reading one; an index scan with its index."""
     if "queryPlan" in plan:  # MongoDB's second engine
         plan = plan["queryPlan"]
     if "stage" in plan:

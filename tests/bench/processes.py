@@ -8,7 +8,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used, in steps of 10 ms; 0.0 if it is gone."""
+    """Return the CPU seconds of a process in steps of 10 ms, or 0.0 if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -17,7 +17,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """The resident memory of a process; 0 if it is gone."""
+    """Return the resident memory of a process, or 0 if it is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -26,7 +26,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that still run."""
+    """Return the running children of a process."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -34,7 +34,7 @@ def children(pid: int) -> list[int]:
 
 
 def system_pids(entries: Mapping[str, str]) -> dict[str, int]:
-    """The processes of a running system, by what `run.env` calls them; each once."""
+    """Return the processes of a running system by their names in `run.env`, each once."""
     pids: dict[str, int] = {}
     for name, value in entries.items():
         if name.endswith("_PID") and int(value) not in pids.values():
@@ -51,7 +51,7 @@ class CpuMeter:
         self.used_s: dict[str, float] = {}
 
     def add(self, pids: Mapping[str, int]) -> None:
-        """Watch more."""
+        """Measure more processes."""
         self._pids |= pids
 
     def begin(self) -> None:
@@ -59,7 +59,7 @@ class CpuMeter:
         self._begun = self._read()
 
     def end(self) -> None:
-        """Take the second one."""
+        """Take the second reading and return the differences."""
         self.used_s = {name: used - self._begun.get(name, used) for name, used in self._read().items()}
 
     def _read(self) -> dict[str, float]:
@@ -67,5 +67,5 @@ class CpuMeter:
 
 
 def total_memory(pids: Iterable[int]) -> int:
-    """The resident memory of processes together."""
+    """Return the combined resident memory of processes."""
     return sum(map(memory_bytes, pids))

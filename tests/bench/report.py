@@ -1,4 +1,4 @@
-"""The outcome of a run: one table, and the same as JSON under build/bench."""
+"""The result of a run: one table, and the same as JSON under build/bench."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.tally import Tally, Window
+from tests.bench.tally import MeasureWindow, Tally
 
 CLOSED_SHOWN = 5
 CLOSED_WIDTH = 80
@@ -19,19 +19,19 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 @dataclass
-class Outcome:
-    """One run of one scenario against one server."""
+class ScenarioOutcome:
+    """The result of one scenario against one server."""
 
     scenario: str
     server: str
     settings: Mapping[str, Any]
     tally: Tally
-    window: Window | None = None
+    window: MeasureWindow | None = None
     cpu_s: Mapping[str, float] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)  # what only this scenario measures
+    figures: dict[str, Any] = field(default_factory=dict)  # figures of this scenario alone
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything that was measured."""
+        """Return every figure."""
         tally = self.tally
         found: dict[str, Any] = {
             "scenario": self.scenario,
@@ -54,8 +54,8 @@ class Outcome:
         return found | {name: getattr(tally, name) for name in counts} | {"closed": dict(tally.closed)} | self.figures
 
 
-def write(outcome: Outcome) -> Path:
-    """Keep the outcome as JSON; returns where."""
+def write(outcome: ScenarioOutcome) -> Path:
+    """Write the result as JSON and return the path."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     path = DIRECTORY / f"{stamp}-{outcome.scenario}-{outcome.server.replace(' ', '_')}.json"
@@ -63,8 +63,8 @@ def write(outcome: Outcome) -> Path:
     return path
 
 
-def table(outcome: Outcome) -> str:
-    """The outcome as lines of name and value."""
+def table(outcome: ScenarioOutcome) -> str:
+    """Return the result as lines of name and value."""
     found = outcome.as_dict()
     settings = " ".join(f"{name}={value}" for name, value in outcome.settings.items())
     lines = [f"{outcome.scenario} · {outcome.server} · {settings}"]
@@ -85,7 +85,7 @@ def table(outcome: Outcome) -> str:
     per_million = found.get("cpu_s_per_million", {})
     for name, used in found["cpu_s"].items():
         if used >= 0.01:
-            each = f"   {per_million[name]:.3f} a million" if name in per_million else ""
+            each = f"   {per_million[name]:.3f} per million" if name in per_million else ""
             row(f"CPU s, {name}", f"{used:.2f}{each}")
     for name, value in outcome.figures.items():
         row(name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else value)

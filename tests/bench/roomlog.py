@@ -1,30 +1,30 @@
-"""The bytes that every socket of a room has to get, kept once, so that checking a socket is one comparison. Pure.
+"""The bytes that every socket of a room must receive, stored once, so that checking a socket is one comparison. Pure.
 
-The first socket that gets something new adds it to the log; it is parsed then, once. Every other socket must get the
-very same bytes: a lost, repeated or reordered message would differ. Per read that costs a memcmp and a bisection
+The first socket that receives something new appends it to the log, where it is parsed once. Every other socket must
+receive the same bytes: a lost, repeated or reordered message would differ. A read costs a memcmp and a bisection
 instead of a parse per message.
 """
 
 from bisect import bisect_right
 
 from tests.bench.marks import read_mark
-from tests.bench.tally import BIN_US, Order, Tally, Window
+from tests.bench.tally import BIN_US, MeasureWindow, Order, Tally
 from tests.bench.wire import frame_end
 
 
 class RoomLog:
-    """What a room has sent since its listeners joined. Bound: the messages of one run."""
+    """The bytes of a room since its listeners joined. Bound: the messages of one run."""
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self.ends: list[int] = []  # where the frame of message i ends
+        self.ends: list[int] = []  # end of the frame of message i
         self.sent_us: list[int] = []
         self.order = Order()
         self.arrivals: dict[tuple[int, int, int], int] = {}
         self._parsed = 0
 
     def extend(self, data: bytes, position: int) -> None:
-        """A socket that stood at `position` got `data`, which goes beyond the log."""
+        """Append the part of `data` that a socket at `position` received beyond the log."""
         self.data += data[len(self.data) - position :]
         while True:
             payload, end = frame_end(self.data, self._parsed)
@@ -37,8 +37,8 @@ class RoomLog:
                 self.sent_us.append(mark.sent_us)
             self._parsed = end
 
-    def tally(self, window: Window, into: Tally) -> None:
-        """Count every delivery from the arrivals (first message, message behind the last, 0.1 ms of the clock)."""
+    def tally(self, window: MeasureWindow, into: Tally) -> None:
+        """Count every delivery from the arrivals (first message, message after the last, time in 0.1 ms)."""
         bins = into.latencies.bins
         for (first, behind, arrived), sockets in self.arrivals.items():
             arrived_us = arrived * BIN_US
@@ -50,8 +50,8 @@ class RoomLog:
                     bins[max(arrived_us - sent_us, 0) // BIN_US] += sockets
 
 
-class Place:
-    """How far one socket has got in a log."""
+class LogPosition:
+    """The position of one socket in a log."""
 
     __slots__ = ("at", "index", "log", "unlike")
 
@@ -62,7 +62,7 @@ class Place:
         self.unlike = False
 
     def feed(self, data: bytes, now_us: int) -> bool:
-        """Take what was read. False from the first byte on that others did not get. HOT: once a read."""
+        """Process what was read; return False from the first differing byte on. HOT: once per read."""
         log = self.log
         end = self.at + len(data)
         if end > len(log.data) and log.data.startswith(data[: len(log.data) - self.at], self.at):

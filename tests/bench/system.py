@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from tests.bench.processes import system_pids
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET
 
@@ -23,7 +23,7 @@ LIMITS = {
     "MAX_CONNECTIONS": "19500",
     "MAX_CONNECTIONS_PER_USER": "1000",
     "CONNECTION_TIMEOUT_S": "120",
-    "MARKET_SOURCE": "amqp",  # no prices of its own unless a scenario asks
+    "MARKET_SOURCE": "amqp",  # no simulated prices unless a scenario needs them
     "LOG_LEVEL": "warning",
 }
 
@@ -36,34 +36,34 @@ class Bench:
 
     @property
     def host(self) -> str:
-        """Where the gateway listens."""
+        """Return the gateway's host."""
         return urlsplit(self.url).hostname or "127.0.0.1"
 
     @property
     def port(self) -> int:
-        """The gateway's port."""
+        """Return the gateway's port."""
         return urlsplit(self.url).port or 80
 
     @property
     def url(self) -> str:
-        """The gateway's address."""
+        """Return the gateway's address."""
         return self.local.entries()["GATEWAY_URL"]
 
     @property
     def amqp_url(self) -> str:
-        """The broker's address."""
+        """Return the broker's address."""
         return self.local.entries()["AMQP_URL"]
 
     @property
     def pids(self) -> dict[str, int]:
-        """Every process of the system but the supervisor."""
+        """Return every process of the system except the supervisor."""
         return {name: pid for name, pid in system_pids(self.local.entries()).items() if name != "supervisor"}
 
     def rooms(self, count: int) -> list[str]:
-        """New public rooms."""
+        """Create public rooms."""
 
         async def create() -> list[str]:
-            rest = Caller(self.url, "load-operator")
+            rest = RestClient(self.url, "load-operator")
             rooms: list[str] = []
             while len(rooms) < count:
                 numbers = range(len(rooms), min(len(rooms) + ROOMS_AT_ONCE, count))
@@ -75,7 +75,7 @@ class Bench:
 
 @contextmanager
 def running(settings: Mapping[str, str] | None = None) -> Iterator[Bench]:
-    """The whole system, fresh, until the end of the block."""
+    """Yield a fresh system."""
     environment = {**LIMITS, **(settings or {})}
     with TemporaryDirectory(prefix="realtime-load-") as directory, LocalSystem(Path(directory), environment) as local:
         yield Bench(local)

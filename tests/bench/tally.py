@@ -1,4 +1,4 @@
-"""What is counted: latencies in bins of 0.1 ms, deliveries, and what went wrong. Pure; tallies of processes add up."""
+"""Counts: latencies in bins of 0.1 ms, deliveries, errors. Pure; tallies of processes add up."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
 class Mark(NamedTuple):
-    """A message's place in its room and when it was sent."""
+    """A message's position in its room and its send time."""
 
     seq: int
     sent_us: int
 
 
-class Window(NamedTuple):
-    """Load runs from `begin_us` to `until_us`; what is sent and received from `measure_us` on counts."""
+class MeasureWindow(NamedTuple):
+    """Load runs from `begin_us` to `until_us`; only what is sent and received from `measure_us` on counts."""
 
     begin_us: int
     measure_us: int
@@ -25,7 +25,7 @@ class Window(NamedTuple):
 
     @property
     def measured_s(self) -> float:
-        """How long is measured."""
+        """Return the measured duration."""
         return (self.until_us - self.measure_us) / 1e6
 
 
@@ -40,16 +40,16 @@ class Latencies:
         self.bins[latency_us // BIN_US] += times
 
     def merge(self, other: "Latencies") -> None:
-        """Add another process's."""
+        """Add another process's latencies."""
         self.bins.update(other.bins)
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of latencies."""
         return self.bins.total()
 
     def at(self, percentile: float) -> float | None:
-        """Milliseconds that so many percent did not exceed; None without any."""
+        """Return the given percentile in milliseconds, or None without any latency."""
         wanted = self.count * percentile / 100
         seen = 0
         for number in sorted(self.bins):
@@ -59,18 +59,18 @@ class Latencies:
         return None
 
     def figures(self) -> dict[str, float | None]:
-        """The percentiles and the greatest, in milliseconds."""
+        """Return the percentiles and the maximum in milliseconds."""
         named = {f"p{percentile:g}": self.at(percentile) for percentile in PERCENTILES}
         return named | {"max": max(self.bins, default=0) * BIN_US / 1000}
 
 
 @dataclass
 class Tally:
-    """What one process saw."""
+    """The counts of one process."""
 
     latencies: Latencies = field(default_factory=Latencies)
-    answers: Latencies = field(default_factory=Latencies)  # acks, or how long a connection took
-    delivered: int = 0  # within the measured time
+    answers: Latencies = field(default_factory=Latencies)  # times of acks or of connections
+    delivered: int = 0  # in the measured time
     received: int = 0
     sent: int = 0
     acked: int = 0
@@ -78,13 +78,13 @@ class Tally:
     lost: int = 0
     repeated: int = 0
     disordered: int = 0
-    unlike: int = 0  # sockets whose bytes were not those of the others
+    unlike: int = 0  # sockets whose bytes differed from the others'
     closed: Counter[str] = field(default_factory=Counter)
     last_seq: dict[str, int] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
 
     def merge(self, other: "Tally") -> None:
-        """Add another process's."""
+        """Add another process's counts."""
         self.latencies.merge(other.latencies)
         self.answers.merge(other.answers)
         for name in ("delivered", "received", "sent", "acked", "refused", "lost", "repeated", "disordered", "unlike"):
@@ -97,7 +97,7 @@ class Tally:
 
 
 def merged(tallies: Iterable[Tally]) -> Tally:
-    """All of them added up."""
+    """Return the sum of all tallies."""
     whole = Tally()
     for tally in tallies:
         whole.merge(tally)
@@ -105,7 +105,7 @@ def merged(tallies: Iterable[Tally]) -> Tally:
 
 
 class Order:
-    """The seqs of one room as one socket saw them."""
+    """The seqs of one room as one socket received them."""
 
     __slots__ = ("disordered", "first", "last", "received", "repeated")
 
@@ -117,7 +117,7 @@ class Order:
         self.disordered = 0
 
     def saw(self, seq: int) -> None:
-        """The next one. What is not behind the last one is a repeat, or out of order if it had been left out."""
+        """Record the next seq. One that is not after the last is a repeat, or reordered if it had been missing."""
         self.received += 1
         if seq > self.last:
             self.last = seq
@@ -127,5 +127,5 @@ class Order:
             self.repeated += 1
 
     def lost(self, last: int) -> int:
-        """How many of those up to `last` never came."""
+        """Return how many seqs up to `last` never arrived."""
         return max(last - self.first - (self.received - self.repeated), 0)

@@ -1,4 +1,4 @@
-"""A client's side of a WebSocket (RFC 6455), as cheap as it can be: the upgrade, masked frames out, frames in. Pure."""
+"""A minimal client side of a WebSocket (RFC 6455): the upgrade, masked frames out, frames in. Pure."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ PONG = 10
 _MASKED = 0x80
 
 
-class Frame(NamedTuple):
+class BenchFrame(NamedTuple):
     """One frame of the server."""
 
     opcode: int
@@ -18,7 +18,7 @@ class Frame(NamedTuple):
 
 
 def upgrade_request(host: str, port: int, path: str, protocol: str | None = None) -> bytes:
-    """The opening handshake. The key is the RFC's own example: a load generator needs no secrecy."""
+    """Return the opening handshake with the RFC's example key: a load generator needs no secrecy."""
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: {host}:{port}",
@@ -33,7 +33,7 @@ def upgrade_request(host: str, port: int, path: str, protocol: str | None = None
 
 
 def client_frame(payload: bytes, opcode: int = TEXT) -> bytes:
-    """A whole frame, masked with the key 0: the server's work is the same, the generator saves its own."""
+    """Return a frame masked with the key 0: the same work for the server, less for the generator."""
     size = len(payload)
     if size < 126:
         head = bytes((0x80 | opcode, _MASKED | size))
@@ -45,7 +45,7 @@ def client_frame(payload: bytes, opcode: int = TEXT) -> bytes:
 
 
 def frame_end(data: bytes | bytearray, start: int) -> tuple[int, int]:
-    """Where the payload of the frame at `start` begins and ends; (0, 0) while the frame's head is not whole."""
+    """Return where the payload of the frame at `start` begins and ends, or (0, 0) if its head is incomplete."""
     have = len(data) - start
     if have < 2:
         return 0, 0
@@ -62,24 +62,24 @@ def frame_end(data: bytes | bytearray, start: int) -> tuple[int, int]:
 
 
 class FrameScanner:
-    """Bytes in, whole frames out. What is not whole waits; servers here send no fragments."""
+    """Turns bytes into complete frames and keeps incomplete ones; the servers here send no fragments."""
 
     __slots__ = ("rest",)
 
     def __init__(self) -> None:
         self.rest = b""
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Take what was read; returns the frames that are whole now."""
+    def feed(self, data: bytes) -> list[BenchFrame]:
+        """Process what was read and return the frames completed by it."""
         if self.rest:
             data = self.rest + data
-        frames: list[Frame] = []
+        frames: list[BenchFrame] = []
         start, size = 0, len(data)
         while True:
             payload, end = frame_end(data, start)
             if not end or end > size:
                 break
-            frames.append(Frame(data[start] & 0x0F, data[payload:end]))
+            frames.append(BenchFrame(data[start] & 0x0F, data[payload:end]))
             start = end
         self.rest = data[start:]
         return frames

@@ -1,4 +1,4 @@
-"""One process of the load generator: a job, and the pipe to the fleet that steers it."""
+"""One process of the load generator: a job and the pipe to the fleet."""
 
 import asyncio
 import os
@@ -9,28 +9,28 @@ from typing import Any, Protocol
 
 import uvloop
 
-from tests.bench.tally import Tally, Window
+from tests.bench.tally import MeasureWindow, Tally
 
 TICK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The job is prepared; `detail` is for the fleet's progress line."""
+    """The job is ready; `detail` appears in the fleet's progress line."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is."""
+    """The progress of a job."""
 
     counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The job's outcome."""
+class JobDone:
+    """The result of a job."""
 
     tally: Tally
 
@@ -44,17 +44,17 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Every sender has ended; per room the last seq that there is."""
+    """Every sender has ended; the last seq by room."""
 
     last_seq: dict[str, int] = field(default_factory=dict)
 
 
-Report = Ready | Progress | Done | Failed
-Order = Window | Finish
+Report = Ready | Progress | JobDone | Failed
+Order = MeasureWindow | Finish
 
 
-class Link:
-    """A job's side of the pipe."""
+class JobPipe:
+    """A job's end of the pipe."""
 
     def __init__(self, pipe: "Connection[Report, Order]") -> None:
         self.counts: dict[str, int] = {}
@@ -67,17 +67,17 @@ class Link:
         try:
             while self._pipe.poll():
                 self._orders.put_nowait(self._pipe.recv())
-        except EOFError:  # the fleet is gone, and so is the point of this process
+        except EOFError:  # the fleet is gone, so this process has no purpose
             raise SystemExit(1) from None
 
     def ready(self, detail: str) -> None:
-        """Tell the fleet that load could begin."""
+        """Report that the job is ready for load."""
         self._pipe.send(Ready(detail))
 
-    async def window(self) -> Window:
+    async def window(self) -> MeasureWindow:
         """Wait for the start."""
         order = await self._orders.get()
-        assert isinstance(order, Window)
+        assert isinstance(order, MeasureWindow)
         return order
 
     async def finish(self) -> Finish:
@@ -87,36 +87,38 @@ class Link:
         return order
 
     async def tick(self) -> None:
-        """Tell of the progress once a second, until cancelled."""
+        """Report progress once a second until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             self._pipe.send(Progress(dict(self.counts)))
 
 
 class Job(Protocol):
-    """What a process does: prepare, `link.ready`, `link.window`, load, `link.finish`, tally. Jobs are pickled."""
+    """The work of a process: prepare, `link.ready`, `link.window`, load, `link.finish`, tally. Jobs are pickled."""
 
     name: str
 
-    async def run(self, link: Link) -> Tally:
-        """Do it all."""
+    async def run(self, link: JobPipe) -> Tally:
+        """Run the job and return its tally."""
 
 
 def work(pipe: Any, job: Job, timeout_s: float) -> None:
-    """The body of the process. Ends by itself after `timeout_s` whatever happens."""
+    """Run a job as the body of a process. Exits after `timeout_s` whatever happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.alarm(int(timeout_s) + 5)
     try:
-        report: Report = Done(uvloop.run(_run(pipe, job, timeout_s)))
-    except Exception as error:  # told to the fleet, which raises it
+        report: Report = JobDone(uvloop.run(_run(pipe, job, timeout_s)))
+    except Exception as error:  # reported to the fleet, which raises it
         report = Failed(f"{type(error).__name__}: {error}")
-    os.set_blocking(pipe.fileno(), True)  # the loop's reader has undone it, and a tally may be larger than the pipe
+    os.set_blocking(
+        pipe.fileno(), True
+    )  # the loop's reader made it non-blocking, and a tally can exceed the pipe's buffer
     pipe.send(report)
     pipe.close()
 
 
 async def _run(pipe: Any, job: Job, timeout_s: float) -> Tally:
-    link = Link(pipe)
+    link = JobPipe(pipe)
     ticking = asyncio.create_task(link.tick())
     try:
         async with asyncio.timeout(timeout_s):

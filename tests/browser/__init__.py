@@ -1,0 +1,1 @@
+"""The web page in Chromium: tests and screenshots. Skipped where Chromium is missing."""

@@ -1,4 +1,4 @@
-"""People for pictures: who they are, the rooms they made, what they say."""
+"""Users for screenshots, their rooms and their messages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, Self
 
 from gateway.http.dev_tokens import user_id_of
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 
 ALERTS = (
     ("XAU/USD", "above", 2350.0),
@@ -19,7 +19,7 @@ TYPING_RENEWED_S = 2.5
 
 
 class RoomPlan(NamedTuple):
-    """A room, its creator, and whether the viewer is in it."""
+    """A room, its creator, and whether the viewer is a member."""
 
     name: str
     creator: str
@@ -28,10 +28,10 @@ class RoomPlan(NamedTuple):
     type: str = "public"
 
 
-class Person(NamedTuple):
-    """A member: REST as them, and a live socket if they are here."""
+class BrowserUser(NamedTuple):
+    """A member with REST access and, while online, a live socket."""
 
-    caller: Caller
+    caller: RestClient
     live: LiveClient | None
 
 
@@ -70,9 +70,9 @@ ELSEWHERE = (
 
 
 class Community:
-    """Everybody, and what goes on while the pictures are taken."""
+    """All users and their activity while the screenshots are taken."""
 
-    def __init__(self, people: dict[str, Person], rooms: dict[str, str]) -> None:
+    def __init__(self, people: dict[str, BrowserUser], rooms: dict[str, str]) -> None:
         self._people = people
         self._rooms = rooms
         self._round = 0
@@ -80,9 +80,9 @@ class Community:
     @classmethod
     @asynccontextmanager
     async def gather(cls, url: str, viewer: str) -> AsyncIterator[Self]:
-        """Bring everybody in, make the rooms, and let them talk; the viewer has read it all and set alerts."""
+        """Connect all users, create the rooms and send messages; the viewer has read everything and set alerts."""
         async with AsyncExitStack() as stack:
-            people: dict[str, Person] = {}
+            people: dict[str, BrowserUser] = {}
             for name in (viewer, *HERE, *AWAY):
                 first, last = name.split(" ")
                 user_id = user_id_of(name)
@@ -90,7 +90,7 @@ class Community:
                 if name in HERE:
                     live = await LiveClient.as_user(url, user_id, firstName=first, lastName=last)
                     stack.push_async_callback(live.close)
-                people[name] = Person(Caller(url, user_id, firstName=first, lastName=last), live)
+                people[name] = BrowserUser(RestClient(url, user_id, firstName=first, lastName=last), live)
             community = cls(people, {})
             await community._make_rooms(viewer)
             await community._talk(viewer)
@@ -130,7 +130,7 @@ class Community:
         )
 
     async def add_unread(self) -> None:
-        """A few messages that the viewer has not seen."""
+        """Send a few messages that the viewer has not read."""
         self._round += 1
         await self._say("EUR/USD Trading Room", "Tom Okafor", f"Offer at 1.08{50 + self._round} is being eaten.")
         await self._say("EUR/USD Trading Room", "Priya Nair", "Adding here, stop to break-even.")
@@ -138,7 +138,7 @@ class Community:
 
     @asynccontextmanager
     async def typing(self) -> AsyncIterator[None]:
-        """Somebody types in the first room, for as long as the block lasts."""
+        """Keep a user typing in the first room for the duration of the block."""
         live = self._people["Elena Rossi"].live
         assert live is not None
 

@@ -1,4 +1,4 @@
-"""One browser and one running system of two gateways for all tests here."""
+"""One browser and one running system of two gateways for all browser tests."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.queues import empty_queues
 
 @pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium; the tests are skipped where it is missing."""
+    """Yield Debian's Chromium, or skip if it is missing."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is missing: {INSTALL}")
     async with chromium() as started:
@@ -25,7 +25,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def system(
     browser: Browser, infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[LocalSystem]:
-    """Two gateways on one port, and one of each other service. Not started where there is no browser."""
+    """Yield a system with two gateways on one port and one of each other service. Requires the browser."""
     await empty_queues(infrastructure.amqp_url)
     directory: Path = tmp_path_factory.mktemp("system")
     with LocalSystem(directory, settings_on(infrastructure)) as started:
@@ -34,5 +34,5 @@ async def system(
 
 @pytest.fixture
 def url(system: LocalSystem) -> str:
-    """The address of the page."""
+    """Return the address of the page."""
     return system.entries()["GATEWAY_URL"]

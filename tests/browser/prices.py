@@ -1,4 +1,4 @@
-"""Prices for pictures: half a day of history, then live ones, published as an internal service would."""
+"""Prices for screenshots: half a day of history, then live prices, published as an internal service would."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,8 +20,8 @@ TICKS_PER_S = 4.0
 SEED = 7
 
 
-class Prices:
-    """A random walk for each instrument, from `HISTORY_S` before `now_s` on."""
+class PriceWalk:
+    """A random walk per instrument, starting `HISTORY_S` before `now_s`."""
 
     def __init__(self, amqp_url: str, now_s: float) -> None:
         self._amqp_url = amqp_url
@@ -31,7 +31,7 @@ class Prices:
 
     @asynccontextmanager
     async def moving(self) -> AsyncIterator[None]:
-        """All of the history is published when the block begins; prices move until it ends."""
+        """Publish the history, then move prices for the duration of the block."""
         async with await aio_pika.connect(self._amqp_url) as connection:
             exchange = await (await connection.channel()).get_exchange(EXCHANGE)
             await self._history(exchange)

@@ -1,4 +1,4 @@
-"""`make screenshots`: the page with people and prices, at 360 and 1280 px, light and dark, in build/screenshots/."""
+"""`make screenshots`: the page with users and prices, at 360 and 1280 px, light and dark, in build/screenshots/."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from playwright.async_api import Browser, expect
 
 from deploy.local.settings import PROJECT
 from tests.browser.community import DESK, ROOMS, Community
-from tests.browser.prices import Prices
+from tests.browser.prices import PriceWalk
 from tests.support.browser import CHROMIUM, DESKTOP, INSTALL, PHONE, Scheme, Visitor, chromium
 from tests.support.infrastructure import Infrastructure
 from tests.support.local_system import LocalSystem, settings_on
@@ -25,7 +25,7 @@ Shoot = Callable[[str], Awaitable[None]]
 
 
 def main() -> int:
-    """Write the pictures; says where."""
+    """Write the screenshots and print their location."""
     if not CHROMIUM.exists():
         print(f"screenshots: {CHROMIUM} is missing: {INSTALL}", file=sys.stderr)
         return 1
@@ -40,9 +40,9 @@ def main() -> int:
 
 
 async def take_all(url: str, amqp_url: str) -> None:
-    """Bring life into the system, then take every picture."""
+    """Populate the system, then take every screenshot."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(Prices(amqp_url, time.time()).moving())
+        await stack.enter_async_context(PriceWalk(amqp_url, time.time()).moving())
         community = await stack.enter_async_context(Community.gather(url, VIEWER))
         browser = await stack.enter_async_context(chromium())
         for scheme in SCHEMES:
@@ -56,18 +56,18 @@ async def take_all(url: str, amqp_url: str) -> None:
 async def visit(
     browser: Browser, url: str, scheme: Scheme, size: tuple[int, int]
 ) -> AsyncIterator[tuple[Visitor, Shoot]]:
-    """A visitor, and what takes a picture of what they see."""
+    """Yield a visitor and a function that takes a screenshot."""
     async with Visitor.arrive(browser, url, size=size, scheme=scheme, device_scale_factor=2) as visitor:
 
         async def shoot(name: str) -> None:
-            await visitor.page.wait_for_timeout(400)  # for the fade of a flash, not for a condition
+            await visitor.page.wait_for_timeout(400)  # for a fade-out, not for a condition
             await visitor.page.screenshot(path=TARGET / f"{size[0]}-{scheme}-{name}.png")
 
         yield visitor, shoot
 
 
 async def on_a_desktop(browser: Browser, url: str, scheme: Scheme, community: Community) -> None:
-    """All of it side by side, then what opens above."""
+    """Take the desktop views side by side, then the dialogs."""
     async with visit(browser, url, scheme, DESKTOP) as (ada, shoot):
         await shoot("sign-in")
         await ada.sign_in(VIEWER)
@@ -89,7 +89,7 @@ async def on_a_desktop(browser: Browser, url: str, scheme: Scheme, community: Co
 
 
 async def on_a_phone(browser: Browser, url: str, scheme: Scheme, community: Community) -> None:
-    """One view after the other."""
+    """Take one view after the other."""
     async with visit(browser, url, scheme, PHONE) as (ada, shoot):
         await shoot("sign-in")
         await ada.sign_in(VIEWER)

@@ -1,9 +1,9 @@
-"""Text from users stays text, and the content security policy holds."""
+"""User text stays text, and the content security policy holds."""
 
 from playwright.async_api import Browser, Route, expect
 
 from tests.support.browser import Visitor
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 
 HOSTILE = (
     '<img src=x onerror="window.hacked = 1">',
@@ -15,7 +15,7 @@ HOSTILE = (
     "\u202eright to left",
 )
 
-# What a script of an attacker's might try. Returns what refused it: directives of the policy, and errors.
+# Actions of an attacker's script. Returns what blocked each: directives of the policy, and errors.
 ATTEMPTS = """async () => {
     const refused = [];
     document.addEventListener("securitypolicyviolation", (event) => refused.push(event.effectiveDirective));
@@ -36,9 +36,11 @@ ATTEMPTS = """async () => {
 }"""
 
 
-async def test_whatever_users_write_is_shown_as_they_wrote_it(browser: Browser, url: str) -> None:
+async def test_user_text_is_shown_verbatim(browser: Browser, url: str) -> None:
     name = "<u onclick=alert(1)>Mallory</u>"
-    mallory = Caller(url, "user_mallory", firstName=name, lastName='" onload="x', avatar="javascript:window.hacked=5")
+    mallory = RestClient(
+        url, "user_mallory", firstName=name, lastName='" onload="x', avatar="javascript:window.hacked=5"
+    )
     room = await mallory.create_room(HOSTILE[0], description=HOSTILE[1])
     for text in HOSTILE:
         await mallory.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": text})
@@ -56,18 +58,18 @@ async def test_whatever_users_write_is_shown_as_they_wrote_it(browser: Browser, 
         assert await lea.page.evaluate("window.hacked === undefined")
 
 
-async def test_the_policy_refuses_what_an_attacker_would_bring_in(browser: Browser, url: str) -> None:
+async def test_policy_blocks_injected_resources(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Mo Farah") as mo:
         refused = await mo.page.evaluate(ATTEMPTS)
         expected = {"require-trusted-types-for", "frame-src", "base-uri", "style-src-elem", "img-src", "connect-src"}
         assert expected <= set(refused)
         assert "fetch" in refused
         assert await mo.page.evaluate("window.hacked === undefined")
-        assert mo.problems  # the browser has logged each of them
+        assert mo.problems  # the browser logged each violation
         mo.problems.clear()
 
 
-async def test_an_inline_script_in_the_page_itself_does_not_run(browser: Browser, url: str) -> None:
+async def test_inline_script_does_not_run(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url) as nia:
 
         async def inject(route: Route) -> None:

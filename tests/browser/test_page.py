@@ -1,17 +1,17 @@
-"""What the page shows and how it is used: history, prices, alerts, the keyboard, small screens, accessibility."""
+"""The web page: history, prices, alerts, keyboard, small screens, accessibility."""
 
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import DESKTOP, PHONE, Scheme, Visitor
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 
 
-async def test_history_is_read_back_to_its_beginning_and_what_is_new_is_marked(browser: Browser, url: str) -> None:
-    writer = Caller(url, "user_writer", firstName="Wanda", lastName="Writer")
+async def test_history_scrolls_to_start_and_marks_new_messages(browser: Browser, url: str) -> None:
+    writer = RestClient(url, "user_writer", firstName="Wanda", lastName="Writer")
     room = await writer.create_room("Long History")
-    reader = Caller(url, "user_rita_reader", firstName="Rita", lastName="Reader")
+    reader = RestClient(url, "user_rita_reader", firstName="Rita", lastName="Reader")
     await reader.data("POST", f"/v1/chatrooms/{room}/join")
     async with await LiveClient.as_user(url, "user_writer", firstName="Wanda", lastName="Writer") as live:
         for number in range(1, 91):
@@ -31,7 +31,7 @@ async def test_history_is_read_back_to_its_beginning_and_what_is_new_is_marked(b
         await expect(rita.page.get_by_role("button", name="Earlier messages")).to_be_hidden()
 
 
-async def test_prices_move_candles_stand_and_an_alert_rings(browser: Browser, url: str) -> None:
+async def test_prices_candles_and_alert_are_shown(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Gita Rao") as gita:
         market = gita.page.get_by_role("region", name="Markets")
         await expect(market.locator("tbody tr")).to_have_count(14)
@@ -54,8 +54,8 @@ async def test_prices_move_candles_stand_and_an_alert_rings(browser: Browser, ur
         await expect(gita.page.get_by_role("button", name="Notifications", exact=True)).to_be_focused()
 
 
-async def test_everything_is_reached_by_keyboard(browser: Browser, url: str) -> None:
-    await Caller(url, "user_keys").create_room("Keyboard Club")
+async def test_every_control_is_reachable_by_keyboard(browser: Browser, url: str) -> None:
+    await RestClient(url, "user_keys").create_room("Keyboard Club")
     async with Visitor.arrive(browser, url) as hana:
         press, focused = hana.page.keyboard.press, hana.page.locator(":focus")
         await hana.page.keyboard.type("Hana Sato")
@@ -86,7 +86,7 @@ async def test_everything_is_reached_by_keyboard(browser: Browser, url: str) -> 
         assert outline == "solid"
 
 
-async def test_the_first_tab_stop_skips_to_the_conversation(browser: Browser, url: str) -> None:
+async def test_first_tab_stop_skips_to_conversation(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Ida Berg") as ida:
         await ida.page.reload()
         await ida.is_live()
@@ -96,7 +96,7 @@ async def test_the_first_tab_stop_skips_to_the_conversation(browser: Browser, ur
         await expect(ida.page.locator("#chat")).to_be_focused()
 
 
-async def test_a_phone_scrolls_in_one_direction_only(browser: Browser, url: str) -> None:
+async def test_phone_layout_scrolls_vertically_only(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Jo " + "Longname" * 5, size=PHONE) as jo:
         await jo.create_room("A room with a name that is rather longer than any telephone is wide, by far")
         await jo.say("W" * 400)
@@ -111,7 +111,7 @@ async def test_a_phone_scrolls_in_one_direction_only(browser: Browser, url: str)
 
 
 async def _overflow(visitor: Visitor) -> list[str]:
-    """What sticks out of the page sideways and is not cut off on purpose."""
+    """Return the elements that overflow the page horizontally without being clipped on purpose."""
     found: list[str] = await visitor.page.evaluate(
         """() => [document.scrollingElement, ...document.querySelectorAll(".pane, .scroll, .market-scroll, dialog")]
             .filter((element) => element.offsetParent !== null || element === document.scrollingElement)
@@ -123,10 +123,10 @@ async def _overflow(visitor: Visitor) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-async def test_an_accessibility_checker_finds_nothing(
+async def test_axe_finds_no_accessibility_violation(
     browser: Browser, url: str, size: tuple[int, int], scheme: Scheme
 ) -> None:
-    """axe-core, all of its rules for WCAG A and AA, contrast too; it is injected, so the policy is off here."""
+    """Run all axe-core rules for WCAG A and AA, contrast included. The policy is off, since axe is injected."""
     async with Visitor.arrive(browser, url, size=size, scheme=scheme, bypass_csp=True) as kai:
         await expect(kai.page.get_by_label("Your name")).to_be_visible()
         found = [await _complaints(kai)]

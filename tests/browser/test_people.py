@@ -1,4 +1,4 @@
-"""Two people in two browsers, on two gateways: they chat, type, read, come and go, and lose a gateway."""
+"""Two users in two browsers on two gateways: chat, typing, read marks, presence, and the loss of a gateway."""
 
 import json
 
@@ -17,7 +17,7 @@ def sockets_of(system: LocalSystem) -> dict[str, float]:
 
 
 async def reach_another_gateway(visitor: Visitor, system: LocalSystem) -> None:
-    """Reload until the two sockets that there are have a gateway each: the kernel deals connections out."""
+    """Reload until the two open sockets are on different gateways, since the kernel distributes connections."""
     for _ in range(40):
         if all(sockets_of(system).values()):
             return
@@ -26,7 +26,7 @@ async def reach_another_gateway(visitor: Visitor, system: LocalSystem) -> None:
     raise AssertionError(f"both are on one gateway after 40 attempts: {sockets_of(system)}")
 
 
-async def test_two_people_chat_type_read_and_see_each_other_come_and_go(
+async def test_two_users_chat_and_see_typing_read_marks_and_presence(
     browser: Browser, system: LocalSystem, url: str
 ) -> None:
     async with Visitor.arrive(browser, url, "Ada Lovelace") as ada:
@@ -50,7 +50,7 @@ async def test_two_people_chat_type_read_and_see_each_other_come_and_go(
         await expect(ada.page.locator(".chat-head")).to_contain_text("1 online")
 
 
-async def test_a_gateway_dies_and_nobody_misses_anything(browser: Browser, system: LocalSystem, url: str) -> None:
+async def test_gateway_death_loses_nothing(browser: Browser, system: LocalSystem, url: str) -> None:
     async with Visitor.arrive(browser, url, "Cleo Marsh") as cleo:
         await cleo.create_room("Oil Desk")
         home = max(sockets_of(system), key=lambda name: sockets_of(system)[name])
@@ -79,7 +79,7 @@ async def test_a_gateway_dies_and_nobody_misses_anything(browser: Browser, syste
 
 
 async def _session(visitor: Visitor) -> str:
-    """The gateway session that the connection inspector shows."""
+    """Return the gateway session shown by the connection inspector."""
     await visitor.page.locator("#connection").click()
     session = await visitor.page.locator(".facts dt:text-is('Session') + dd").inner_text()
     await visitor.page.keyboard.press("Escape")
@@ -87,7 +87,7 @@ async def _session(visitor: Visitor) -> str:
     return session
 
 
-async def test_a_message_that_is_refused_stays_and_can_be_sent_again(browser: Browser, url: str) -> None:
+async def test_refused_message_can_be_resent(browser: Browser, url: str) -> None:
     refused: list[str] = []
 
     def relay(socket: WebSocketRoute) -> None:
@@ -119,7 +119,7 @@ async def test_a_message_that_is_refused_stays_and_can_be_sent_again(browser: Br
         assert len(refused) == 1
 
 
-async def test_whoever_is_invited_finds_the_private_room(browser: Browser, url: str) -> None:
+async def test_invited_user_sees_private_room(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Pia Lind") as pia, Visitor.arrive(browser, url, "Quinn Hale") as quinn:
         await pia.create_room("Closed Circle", "Private", invite="user_quinn_hale")
         await pia.say("only us")
@@ -140,7 +140,7 @@ async def test_whoever_is_invited_finds_the_private_room(browser: Browser, url: 
         await expect(quinn.room("Closed Circle")).to_have_count(0)
 
 
-async def test_a_deleted_room_closes_before_everybody(browser: Browser, url: str) -> None:
+async def test_deleted_room_closes_for_everybody(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Sam Pratt") as sam, Visitor.arrive(browser, url, "Tia Wong") as tia:
         await sam.create_room("Short Lived")
         await tia.open_room("Short Lived")
@@ -152,7 +152,7 @@ async def test_a_deleted_room_closes_before_everybody(browser: Browser, url: str
             await expect(visitor.room("Short Lived")).to_have_count(0)
 
 
-async def test_direct_messages_need_no_room_and_no_subscription(browser: Browser, url: str) -> None:
+async def test_direct_message_needs_no_subscription(browser: Browser, url: str) -> None:
     async with Visitor.arrive(browser, url, "Eve Larsen") as eve, Visitor.arrive(browser, url, "Finn Okoro") as finn:
         await eve.create_room("Bonds")
         await finn.open_room("Bonds")

@@ -1,1 +1,6 @@
-"""Programs that break the running system on purpose, and count what it lost: nothing."""
+"""Fault injection into a running system, with a verdict over every item.
+
+Reading order: `plan` (which faults), `system` (the system under test), `client` and `traffic` (the load), `faults`
+(injection), `ledger` (record and verdict), `settle` (the end of a run), `run`, `report`. `drain` and `soak` are
+scenarios of their own; `trend` detects growth.
+"""

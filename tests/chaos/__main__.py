@@ -1,7 +1,7 @@
-"""Random faults under load, and the verdict over every item: `make chaos ARGS='--faults 200 --seed 1'`.
+"""Random faults under load and a verdict over every item: `make chaos ARGS='--faults 200 --seed 1'`.
 
-`--kinds kill:chat_service,broker-kill` draws from these only; `--pause 4,6` sets the seconds between two faults.
-Exits with 1 if anything was lost, repeated, out of order, or did not recover.
+`--kinds kill:chat_service,broker-kill` restricts the faults; `--pause 4,6` sets the seconds between two faults. Exits
+with 1 if anything was lost, repeated or reordered, or did not recover.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.chaos.plan import EVERYTHING, Choice, make_plan
 from tests.chaos.report import report
-from tests.chaos.run import Outcome, run
+from tests.chaos.run import ChaosOutcome, run
 from tests.chaos.system import Patient, patient
-from tests.chaos.traffic import Rates, quiet_connections
+from tests.chaos.traffic import TrafficRates, quiet_connections
 from tests.support.infrastructure import Infrastructure
 
 
@@ -34,9 +34,9 @@ def main() -> None:
     least_s, most_s = map(float, arguments.pause.split(","))
     plan = None if arguments.rolling else make_plan(arguments.seed, arguments.faults, choices, (least_s, most_s))
 
-    async def go(system: Patient) -> Outcome:
+    async def go(system: Patient) -> ChaosOutcome:
         return await run(
-            system, plan, arguments.seed, rates=Rates(arguments.load), say=lambda text: print(text, flush=True)
+            system, plan, arguments.seed, rates=TrafficRates(arguments.load), say=lambda text: print(text, flush=True)
         )
 
     with quiet_connections(), tempfile.TemporaryDirectory(prefix="realtime-chaos-") as name:

@@ -1,7 +1,7 @@
-"""A client as the protocol asks for it: reconnects, resumes with `since`, resends what was not acked.
+"""A client that follows the protocol: reconnects, resumes with `since`, and resends messages without an ack.
 
-One `Client` is one device of a user. It lives through any number of connections and writes down what it sends and gets,
-as it comes: nothing is put in order or taken for a repeat here, that is the checker's.
+One `ChaosClient` is one device of a user and lives through any number of connections. It records what it sends and
+receives in order of arrival. It neither reorders nor deduplicates: checking is the ledger's job.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ import aiohttp
 import orjson
 
 from shared.ids import direct_room_id
-from tests.chaos.ledger import Item, Ledger
+from tests.chaos.ledger import Ledger, LedgerItem
 from tests.support.tokens import mint
 
 CONNECT_TIMEOUT_S = 4.0
 PING_INTERVAL_S = 2.5
 SILENCE_MAX_S = 8.0
-RESEND_AFTER_S = 8.0  # without any answer: longer than the deadline of a command
-RETRY_AFTER_S = 0.5  # of what was refused as retryable
+RESEND_AFTER_S = 8.0  # without an answer; longer than a command's deadline
+RETRY_AFTER_S = 0.5  # after a retryable refusal
 SLOW_PAUSE_S = 0.4
-SMALL_BUFFER_BYTES = 4096  # so that a client that does not read is felt by the server
+SMALL_BUFFER_BYTES = 4096  # so that the server notices a client that does not read
 EXPECTED_CLOSES = (None, 1000, 1001, 1006, 1012, 1013, 4408, 4413)
 COMMUNITY = "chaos"
 
@@ -33,8 +33,11 @@ Frame = dict[str, Any]
 Clock = Callable[[], float]
 
 
-class Client:
-    """`run` is its task. `pause` closes the device, `resume` opens it again; `cut`, `stick` and `slow` harm it."""
+class ChaosClient:
+    """One device of a user. `run` is its task.
+
+    `pause` closes the device, `resume` opens it again; `cut`, `stick` and `slow` harm it.
+    """
 
     def __init__(
         self,
@@ -52,21 +55,21 @@ class Client:
         self.symbols = list(symbols)
         self.resent = 0
         self.closes: Counter[str] = Counter()
-        self.ack_times: list[tuple[float, float]] = []  # when it was sent first, when it was acked
-        self.prices: dict[str, float] = {}  # the newest ones
+        self.ack_times: list[tuple[float, float]] = []  # first sent, acknowledged
+        self.prices: dict[str, float] = {}  # latest by symbol
         self.unacked: dict[str, Frame] = {}  # by key
         self._url = url
         self._ledger = ledger
         self._clock = clock
-        self._seqs: dict[str, int] = {}  # by channel: up to where everything has come
-        self._due: dict[str, float] = {}  # by key: when it is sent again
-        self._sent_s: dict[str, float] = {}  # by key: when it was sent first
+        self._seqs: dict[str, int] = {}  # by channel: last contiguous seq
+        self._due: dict[str, float] = {}  # by key: time of the next resend
+        self._sent_s: dict[str, float] = {}  # by key: time of the first send
         self._wants = asyncio.Event()
         self._wants.set()
         self._connections = 0
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._socket: socket.socket | None = None
-        self._pending: dict[str, float] = {}  # subscriptions without an answer: when they are asked for again
+        self._pending: dict[str, float] = {}  # unanswered subscriptions: time of the next attempt
         self._price_seqs: dict[str, int] = {}
         self._posts: set[str] = set()
         self._heard_s = 0.0
@@ -74,63 +77,63 @@ class Client:
         self._slow_until_s = 0.0
         self._drain_s: float | None = None
 
-    # What the harness asks for --------------------------------------------------------------------------------------
+    # Interface of the harness ---------------------------------------------------------------------------------------
 
     @property
     def is_online(self) -> bool:
-        """Whether the device is meant to be connected."""
+        """Return True if the device is meant to be connected."""
         return self._wants.is_set()
 
     @property
     def is_ready(self) -> bool:
-        """Whether all subscriptions of the present connection are answered."""
+        """Return True if all subscriptions of the current connection are answered."""
         return self._ws is not None and not self._pending
 
     @property
     def channels(self) -> list[str]:
-        """The ordered channels that it listens to."""
+        """Return the ordered channels that it subscribes to."""
         return [*(f"room:{room}" for room in self.rooms), f"inbox:{self.user_id}"]
 
     def position(self, channel: str) -> int:
-        """Up to which seq everything of a channel has come."""
+        """Return the last contiguous seq of a channel."""
         return self._seqs.get(channel, 0)
 
     async def send(self, key: str, room_id: str, text: str) -> None:
-        """Send a message, and again until it is acked."""
+        """Send a message and resend it until it is acknowledged."""
         await self._begin(key, f"room:{room_id}", {"type": "chat:send", "chatroomId": room_id, "message": text})
 
     async def send_direct(self, key: str, user_id: str, text: str) -> None:
-        """Send a direct message, and again until it is acked."""
+        """Send a direct message and resend it until it is acknowledged."""
         channel = f"room:{direct_room_id(self.user_id, user_id)}"
         await self._begin(key, channel, {"type": "chat:direct", "userId": user_id, "message": text})
 
     def pause(self) -> None:
-        """Close the device, as its user does."""
+        """Close the device as its user would."""
         self._wants.clear()
         self.cut()
 
     def resume(self) -> None:
-        """Open it again."""
+        """Open the device again."""
         self._wants.set()
 
     def cut(self) -> None:
-        """End the connection without a word."""
+        """Drop the connection without a close frame."""
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def stick(self, for_s: float) -> None:
-        """Read nothing and send nothing."""
+        """Stop reading and sending."""
         self._stuck_until_s = self._clock() + for_s
 
     def slow(self, for_s: float) -> None:
-        """Read a frame now and then."""
+        """Read a frame only now and then."""
         self._slow_until_s = self._clock() + for_s
 
     # Connections ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Be connected whenever it is meant to be; until cancelled."""
+        """Stay connected whenever the device is open, until cancelled."""
         while True:
             await self._wants.wait()
             self._drain_s = None
@@ -176,7 +179,7 @@ class Client:
         self._heard_s = now_s
 
     def _subscriptions(self) -> dict[str, Frame]:
-        """The subscribe frames by channel, with `since` where it listened before."""
+        """Return the subscribe frames by channel, with `since` for known channels."""
         wanted: dict[str, Frame] = {f"room:{room}": {"channel": "chatroom", "chatroomId": room} for room in self.rooms}
         wanted[f"inbox:{self.user_id}"] = {"channel": "notifications"}
         wanted["market"] = {"channel": "market", "symbols": self.symbols}
@@ -201,7 +204,7 @@ class Client:
                 await asyncio.sleep(SLOW_PAUSE_S)
 
     async def _tend(self) -> None:
-        """Say who it is, ping, send again what is due, and give up a connection that is silent."""
+        """Authenticate, ping, resend what is due, and give up a silent connection."""
         subscriptions = list(self._subscriptions().values())
         await self._write({"type": "auth", "token": mint(self.user_id), "subscriptions": subscriptions})
         pinged_s = self._clock()
@@ -248,10 +251,10 @@ class Client:
         data = frame["data"]
         match frame["type"]:
             case "chat:message":
-                item = Item(data["seq"], data["messageId"], str(data.get("clientMessageId")))
+                item = LedgerItem(data["seq"], data["messageId"], str(data.get("clientMessageId")))
                 self._delivered(f"room:{data['chatroomId']}", item, now_s)
             case "notification:new":
-                item = Item(data["seq"], data["id"], key_of_notification(data))
+                item = LedgerItem(data["seq"], data["id"], key_of_notification(data))
                 self._delivered(f"inbox:{self.user_id}", item, now_s)
             case "chat:ack":
                 self._acked(data, now_s)
@@ -268,13 +271,13 @@ class Client:
             case "server:drain":
                 self._drain_s = data["reconnectAfterMs"] / 1000
 
-    def _delivered(self, channel: str, item: Item, now_s: float) -> None:
+    def _delivered(self, channel: str, item: LedgerItem, now_s: float) -> None:
         self._ledger.note_delivered(self.name, channel, item, now_s, self._connections)
         self._seqs[channel] = max(self._seqs.get(channel, 0), item.seq)
 
     def _acked(self, data: Frame, now_s: float) -> None:
         key = data["clientMessageId"]
-        item = Item(data["seq"], data["messageId"], key)
+        item = LedgerItem(data["seq"], data["messageId"], key)
         self._ledger.note_acked(key, f"room:{data['chatroomId']}", now_s, item)
         if self.unacked.pop(key, None) is not None:
             del self._due[key]
@@ -282,7 +285,7 @@ class Client:
 
     def _subscribed(self, channel: str, data: Frame, now_s: float) -> None:
         self._pending.pop(channel, None)
-        if data.get("unknown"):  # nothing has moved them yet
+        if data.get("unknown"):  # symbols without a first tick
             self._pending[channel] = now_s + RETRY_AFTER_S
         if "seq" not in data:
             return
@@ -315,6 +318,6 @@ _CLOSE_TIMEOUT = aiohttp.ClientWSTimeout(ws_close=1.0)
 
 
 def key_of_notification(data: Frame) -> str:
-    """The key of a notification: an alert's symbol, of which every alert has its own; else its title."""
+    """Return the key of a notification: an alert's symbol, which is unique to it, otherwise the title."""
     alert = data.get("alert")
     return str(data["title"] if alert is None else alert["symbol"])

@@ -1,7 +1,7 @@
 """SIGTERM to a gateway with many sockets under load: `make chaos-drain ARGS='--sockets 5000'`.
 
-Every client must get `server:drain` with a time of its own and then 1012, come back to the other gateway after that
-time, and miss and repeat nothing; the gateway must exit with 0 in time. Exits with 1 if anything of it is not so.
+Every client must receive `server:drain` with an individual delay and then 1012, reconnect to the other gateway after
+that delay, and miss and repeat nothing. The gateway must exit with 0 in time. Exits with 1 otherwise.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from tests.chaos.report import percentile
 from tests.chaos.system import SETTINGS
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port, wait_ready
@@ -42,22 +42,22 @@ RESTARTING = 1012
 
 @dataclass
 class Sitter:
-    """A client that listens to one room, and what became of it."""
+    """A client that listens to one room and records what happens to it."""
 
     number: int
     room: str
     url: str
-    then: str  # where it goes once it was told to
+    then: str  # the address to reconnect to after a drain
     seqs: list[int] = field(default_factory=list)
     began: int | None = None
     drain_ms: int | None = None
     close_code: int | None = None
     closed_s: float = 0.0
-    early: list[int | str | None] = field(default_factory=list)  # how connections ended before
+    early: list[int | str | None] = field(default_factory=list)  # close codes before the drain
     listens: bool = False
 
     async def run(self, http: aiohttp.ClientSession, slots: asyncio.Semaphore) -> None:
-        """Listen until cancelled; once seen off, at the other address."""
+        """Listen until cancelled; after a drain, at the other address."""
         while True:
             url = self.url if self.drain_ms is None else self.then
             try:
@@ -91,7 +91,7 @@ class Sitter:
                     self.listens = True
                     if self.began is None:
                         self.began = frame["data"]["seq"]
-                case "error":  # too much at once: from the beginning
+                case "error":  # overloaded: start over
                     self.early.append(frame["data"]["code"])
                     await ws.close()
                 case "server:drain":
@@ -99,13 +99,13 @@ class Sitter:
         self.listens = False
 
     def is_complete(self, head: int) -> bool:
-        """Whether it got all of the room behind where it began, once and in order."""
+        """Return True if it received the whole room after its first seq, once and in order."""
         return self.began is not None and self.seqs == list(range(self.began + 1, head + 1))
 
 
 @dataclass
 class Drained:
-    """What is to be said about a drain."""
+    """The result of a drain."""
 
     exit_code: int
     took_s: float
@@ -114,7 +114,7 @@ class Drained:
     heads: dict[str, int]
 
     def figures(self) -> dict[str, object]:
-        """The table."""
+        """Return the table."""
         delays = [sitter.drain_ms for sitter in self.sitters if sitter.drain_ms is not None]
         ends = [sitter.closed_s for sitter in self.sitters if sitter.closed_s]
         return {
@@ -135,11 +135,11 @@ class Drained:
         }
 
     def incomplete(self) -> list[Sitter]:
-        """Who did not get all, once and in order."""
+        """Return the clients that did not receive everything once and in order."""
         return [sitter for sitter in self.sitters if not sitter.is_complete(self.heads[sitter.room])]
 
     def problems(self) -> list[str]:
-        """What is not as it should be."""
+        """Return every violated expectation."""
         told, count = self.figures(), len(self.sitters)
         wrong = {
             "it did not exit with 0": self.exit_code != 0,
@@ -154,13 +154,13 @@ class Drained:
 
 
 async def drain(system: LocalSystem, directory: Path, count: int, timeout_s: float = DRAIN_TIMEOUT_S) -> Drained:
-    """One gateway beside the system's own gets `count` sockets and then SIGTERM; it has `timeout_s` to leave."""
+    """Give an additional gateway `count` sockets, then send it SIGTERM; it has `timeout_s` to exit."""
     staying = system.entries()["GATEWAY_URL"]
     leaving, url, admin_port = _gateway(system, directory, timeout_s)
     leaving.start()
     try:
         await wait_ready(admin_port)
-        rooms = [await Caller(staying, "operator").create_room(f"Drain {number}") for number in range(ROOMS)]
+        rooms = [await RestClient(staying, "operator").create_room(f"Drain {number}") for number in range(ROOMS)]
         sitters = [Sitter(number, rooms[number % ROOMS], url, staying) for number in range(count)]
         slots = asyncio.Semaphore(OPEN_AT_ONCE)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
@@ -180,7 +180,7 @@ async def _drain_under_load(
     leaving: ServerProcess, staying: str, rooms: list[str], sitters: list[Sitter], timeout_s: float
 ) -> Drained:
     heads: dict[str, int] = dict.fromkeys(rooms, 0)
-    talking = asyncio.create_task(_talk(Caller(staying, "talker"), heads))
+    talking = asyncio.create_task(_talk(RestClient(staying, "talker"), heads))
     await asyncio.sleep(BEFORE_S)
     began_s = time.monotonic()
     leaving.signal(signal.SIGTERM)
@@ -190,8 +190,10 @@ async def _drain_under_load(
     talking.cancel()
     await asyncio.gather(talking, return_exceptions=True)
     outcome = Drained(exit_code, took_s, timeout_s, sitters, heads)
-    for room in rooms:  # a message that was under way when the talking ended
-        heads[room] = (await Caller(staying, "talker").data("GET", f"/v1/chatrooms/{room}/messages?limit=1"))[0]["seq"]
+    for room in rooms:  # includes a message in flight when the senders stopped
+        heads[room] = (await RestClient(staying, "talker").data("GET", f"/v1/chatrooms/{room}/messages?limit=1"))[0][
+            "seq"
+        ]
     try:
         await until(lambda: not outcome.incomplete(), SETTLE_TIMEOUT_S)
     except TimeoutError:
@@ -199,20 +201,20 @@ async def _drain_under_load(
     return outcome
 
 
-async def _talk(rest: Caller, heads: dict[str, int]) -> None:
+async def _talk(rest: RestClient, heads: dict[str, int]) -> None:
     rooms, number = list(heads), 0
     while True:
         room, key = rooms[number % len(rooms)], f"m{number}"
         body = {"message": key, "clientMessageId": key}
         status, said = await rest.call("POST", f"/v1/chatrooms/{room}/messages", json=body)
-        if status != 503:  # else the same once more
+        if status != 503:  # otherwise retry
             heads[room] = said["data"]["seq"]
             number += 1
         await asyncio.sleep(1 / RATE)
 
 
 def _gateway(system: LocalSystem, directory: Path, timeout_s: float) -> tuple[ServerProcess, str, int]:
-    """A gateway of this system on a port of its own: process, address, admin port."""
+    """Start a gateway of this system on its own port; return process, address and admin port."""
     entries, port, admin_port = system.entries(), free_port(), free_port()
     environment = {
         **SETTINGS,

@@ -1,4 +1,4 @@
-"""Carries out the plan: signals, broker, database, clients, repeats. Everything that is harmed is healed again."""
+"""Fault injection by plan: signals, broker, database, clients, repeats. Every fault is healed again."""
 
 import asyncio
 import signal
@@ -9,10 +9,10 @@ import aio_pika
 
 from shared.bus.amqp import Connection
 from shared.bus.topology import DELIVERIES, SHARDS, shard_key
-from tests.chaos.client import Client, Clock
+from tests.chaos.client import ChaosClient, Clock
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.system import Patient
-from tests.chaos.traffic import BROKER_FAILURES, Publisher
+from tests.chaos.traffic import BROKER_FAILURES, EventPublisher
 from tests.support.waiting import until, until_async
 
 ROLL_PAUSE_S = 3.0
@@ -20,30 +20,30 @@ ROLL_TIMEOUT_S = 90.0
 TAPPED_S = 1.5
 TAPPED_BODIES = 50
 BROKER_WATERMARK = "1GiB"
-WITNESSES = 4  # clients that only feel what happens to the system
-HARMED_CLIENTS = 3  # of the others, one of so many
+WITNESSES = 4  # clients that are never harmed directly
+HARMED_CLIENTS = 3  # one in three of the others
 
 
-class Done(NamedTuple):
-    """A fault that was carried out, and when."""
+class InjectedFault(NamedTuple):
+    """A completed fault and its time."""
 
     fault: Fault
     begun_s: float
     ended_s: float
 
 
-class Faults:
-    """One at a time begins; those that last run side by side, but one on the broker and one on the database."""
+class FaultInjector:
+    """Injects faults one after another. Lasting faults overlap, except two on the broker or two on the database."""
 
     def __init__(
         self,
         patient: Patient,
-        clients: Sequence[Client],
-        publisher: Publisher,
+        clients: Sequence[ChaosClient],
+        publisher: EventPublisher,
         clock: Clock,
         say: Callable[[str], None],
     ) -> None:
-        self.done: list[Done] = []
+        self.done: list[InjectedFault] = []
         self._patient = patient
         self._clients = list(clients)
         self._publisher = publisher
@@ -53,19 +53,19 @@ class Faults:
         self._database = asyncio.Lock()
 
     async def carry_out(self, plan: Sequence[Fault]) -> None:
-        """Return once all is done and healed."""
+        """Inject all faults and return once everything is healed."""
         async with asyncio.TaskGroup() as tasks:
             for fault in plan:
                 await asyncio.sleep(fault.pause_s)
                 if fault.kind.startswith("broker"):
-                    async with self._broker:  # wait for the one before, so that each is felt
+                    async with self._broker:  # one at a time, so that each takes effect
                         pass
                 begun = asyncio.Event()
                 tasks.create_task(self._one(fault, begun))
                 await begun.wait()
 
     async def roll(self) -> None:
-        """Restart every process with SIGTERM, each once the one before is ready again."""
+        """Restart every process with SIGTERM, each after the previous one is ready again."""
         for number, name in enumerate(self._patient.names, 1):
             await asyncio.sleep(ROLL_PAUSE_S)
             fault = Fault(number, Kind.TERM, name, ROLL_PAUSE_S, 0.0)
@@ -74,7 +74,7 @@ class Faults:
             before = self._patient.signal(name, signal.SIGTERM)
             await until(lambda: self._patient.pid(name) not in (before, None), ROLL_TIMEOUT_S)  # noqa: B023 - awaited
             await until_async(lambda: asyncio.to_thread(self._patient.is_ready, name), bool, ROLL_TIMEOUT_S)  # noqa: B023
-            self.done.append(Done(fault, begun_s, self._clock()))
+            self.done.append(InjectedFault(fault, begun_s, self._clock()))
         await asyncio.sleep(ROLL_PAUSE_S)
 
     async def _one(self, fault: Fault, begun: asyncio.Event) -> None:
@@ -82,7 +82,7 @@ class Faults:
         self._say(f"{begun_s:7.1f} s  {fault.number:3d}  {fault}")
         begun.set()
         await self._inflict(fault)
-        self.done.append(Done(fault, begun_s, self._clock()))
+        self.done.append(InjectedFault(fault, begun_s, self._clock()))
 
     async def _inflict(self, fault: Fault) -> None:
         match fault.kind:
@@ -120,7 +120,7 @@ class Faults:
             case _:
                 assert_never(fault.kind)
 
-    def _harmed(self, fault: Fault) -> list[Client]:
+    def _harmed(self, fault: Fault) -> list[ChaosClient]:
         return self._clients[WITNESSES + fault.number % HARMED_CLIENTS :: HARMED_CLIENTS]
 
     async def _freeze(self, fault: Fault) -> None:
@@ -147,7 +147,7 @@ class Faults:
         await asyncio.to_thread(self._patient.infrastructure.broker.control, *arguments)
 
     async def _repeat_deliveries(self) -> None:
-        """Listen to all shards for a moment, and publish what came once more. Nothing if the broker is away."""
+        """Listen to all shards for a moment and republish what arrived. Does nothing if the broker is unavailable."""
         try:
             url = self._patient.infrastructure.amqp_url
             async with await aio_pika.connect(url, timeout=2.0, connection_class=Connection) as connection:
@@ -163,4 +163,4 @@ class Faults:
                         again = aio_pika.Message(message.body)
                         await exchange.publish(again, message.routing_key or "", timeout=2.0)
         except BROKER_FAILURES:
-            self._say("           (the broker was away: no deliveries repeated)")
+            self._say("           (the broker was unavailable: no deliveries repeated)")

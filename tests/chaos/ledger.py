@@ -1,13 +1,13 @@
-"""Everything that was sent, acked, delivered and stored; and the verdict over it. Pure: times come in.
+"""Record of everything sent, acknowledged, delivered and stored, and the verdict over it. Pure: times are passed in.
 
-Rooms and inboxes are both channels whose items count from 1 without gaps, so one set of rules judges both:
+Rooms and inboxes are both channels whose items are numbered from 1 without gaps, so one set of rules covers both:
 
-- what was acked is stored, once, as the ack said;
-- a channel's stored items have the seqs 1 … n and different keys;
-- a listener gets exactly the items behind the seq at which its subscription began, each once, in order, as stored;
+- an acknowledged item is stored once, as the ack stated;
+- the stored items of a channel have the seqs 1 … n and distinct keys;
+- a listener receives exactly the items after the seq at which its subscription began, each once, in order, as stored;
 - nothing is stored or delivered that nobody sent.
 
-A key names an item before it has a seq: a `clientMessageId`, the id of an event, the id of an alert.
+A key names an item before it has a seq: a `clientMessageId`, an event id, an alert id.
 """
 
 from collections import Counter
@@ -17,25 +17,25 @@ from itertools import pairwise
 from typing import NamedTuple
 
 
-class Wrong(StrEnum):
-    """What can be wrong with an item, or with the run."""
+class ViolationKind(StrEnum):
+    """The kinds of violations of an item or of the run."""
 
-    LOST = "acked or stored, and not delivered"
+    LOST = "acknowledged or stored, but not delivered"
     REPEATED = "delivered more than once to one listener"
     REORDERED = "delivered out of order"
-    ALTERED = "delivered, and not what is stored"
-    NOT_STORED = "acked, and not stored"
+    ALTERED = "delivered, but different from what is stored"
+    NOT_STORED = "acknowledged, but not stored"
     STORED_TWICE = "stored more than once"
-    ACKED_TWICE = "acked as two different items"
-    GAP = "a seq of the channel is missing or double"
-    UNKNOWN = "stored or delivered, and nobody sent it"
-    FAILED = "something else went wrong"
+    ACKED_TWICE = "acknowledged as two different items"
+    GAP = "a seq of the channel is missing or duplicate"
+    UNKNOWN = "stored or delivered, but never sent"
+    FAILED = "another failure"
 
 
 class Violation(NamedTuple):
-    """One thing that is wrong: which item, for whom."""
+    """One violation: its kind, the item, and the listener."""
 
-    wrong: Wrong
+    kind: ViolationKind
     channel: str
     key: str
     seq: int
@@ -45,68 +45,68 @@ class Violation(NamedTuple):
     def __str__(self) -> str:
         who = f" for {self.listener}" if self.listener else ""
         more = f": {self.detail}" if self.detail else ""
-        return f"{self.wrong.name}: {self.channel} seq {self.seq} key {self.key or '?'}{who}{more}"
+        return f"{self.kind.name}: {self.channel} seq {self.seq} key {self.key or '?'}{who}{more}"
 
 
-class Item(NamedTuple):
-    """An item as somebody saw it. `id` is the server's."""
+class LedgerItem(NamedTuple):
+    """An item as one party saw it. `id` is assigned by the server."""
 
     seq: int
     id: str
     key: str
 
 
-class Delivered(NamedTuple):
-    """An item that a listener got, over its connection of that number."""
+class DeliveredItem(NamedTuple):
+    """An item delivered to a listener, with the number of its connection."""
 
-    item: Item
+    item: LedgerItem
     at_s: float
     connection: int
 
 
 class Ledger:
-    """Grows while the system runs; judged by `check` once all is quiet."""
+    """The record of a run; `check` judges it at the end."""
 
     def __init__(self) -> None:
-        self.sent: dict[str, list[tuple[float, str, str]]] = {}  # key: when, by whom, to which channels
+        self.sent: dict[str, list[tuple[float, str, str]]] = {}  # by key: time, sender, channels
         self.channels_of: dict[str, set[str]] = {}
-        self.acked: dict[str, dict[str, list[tuple[float, Item | None]]]] = {}  # channel, key
-        self.delivered: dict[tuple[str, str], list[Delivered]] = {}  # channel, listener
+        self.acked: dict[str, dict[str, list[tuple[float, LedgerItem | None]]]] = {}  # by channel and key
+        self.delivered: dict[tuple[str, str], list[DeliveredItem]] = {}  # by channel and listener
         self.begun: dict[tuple[str, str], int] = {}
-        self.stored: dict[str, list[Item]] = {}
+        self.stored: dict[str, list[LedgerItem]] = {}
         self.failures: list[Violation] = []
 
-    # What happens ---------------------------------------------------------------------------------------------------
+    # Recording ------------------------------------------------------------------------------------------------------
 
     def note_sent(self, key: str, by: str, channels: Sequence[str], at_s: float) -> None:
-        """Somebody sent an item, for the first time or again."""
+        """Record that an item was sent or resent."""
         self.sent.setdefault(key, []).append((at_s, by, " ".join(channels)))
         self.channels_of.setdefault(key, set()).update(channels)
 
-    def note_acked(self, key: str, channel: str, at_s: float, item: Item | None = None) -> None:
-        """The system vouches for the item; `item` where the ack says what it became."""
+    def note_acked(self, key: str, channel: str, at_s: float, item: LedgerItem | None = None) -> None:
+        """Record an acknowledgement, with the `item` that it names if any."""
         self.acked.setdefault(channel, {}).setdefault(key, []).append((at_s, item))
 
     def note_listening(self, listener: str, channel: str, seq: int) -> None:
-        """A listener's first subscription to a channel was answered: it is to get what comes behind `seq`."""
+        """Record that a listener's first subscription to a channel starts after `seq`."""
         self.begun.setdefault((channel, listener), seq)
 
-    def note_delivered(self, listener: str, channel: str, item: Item, at_s: float, connection: int) -> None:
-        """A listener got an item."""
-        self.delivered.setdefault((channel, listener), []).append(Delivered(item, at_s, connection))
+    def note_delivered(self, listener: str, channel: str, item: LedgerItem, at_s: float, connection: int) -> None:
+        """Record a delivery to a listener."""
+        self.delivered.setdefault((channel, listener), []).append(DeliveredItem(item, at_s, connection))
 
-    def note_stored(self, channel: str, items: Sequence[Item]) -> None:
-        """All that a channel holds in the end, oldest first."""
+    def note_stored(self, channel: str, items: Sequence[LedgerItem]) -> None:
+        """Record everything that a channel holds at the end, oldest first."""
         self.stored[channel] = list(items)
 
     def note_failure(self, detail: str, *, channel: str = "", listener: str = "", seq: int = 0) -> None:
-        """Something that must not happen has happened, and is no matter of one item."""
-        self.failures.append(Violation(Wrong.FAILED, channel, "", seq, listener, detail))
+        """Record a failure that does not concern one item."""
+        self.failures.append(Violation(ViolationKind.FAILED, channel, "", seq, listener, detail))
 
     # The verdict ----------------------------------------------------------------------------------------------------
 
     def check(self) -> list[Violation]:
-        """All that is wrong, worst first by the order in which it can be found."""
+        """Return all violations, in the order of the checks."""
         found = list(self.failures)
         for channel in sorted(self.stored.keys() | self.acked.keys()):
             found += self._check_stored(channel)
@@ -115,31 +115,33 @@ class Ledger:
             found += self._check_listener(channel, listener, seq)
         for channel, listener in sorted(self.delivered.keys() - self.begun.keys()):
             got = self.delivered[channel, listener][0].item
-            found.append(Violation(Wrong.UNKNOWN, channel, got.key, got.seq, listener, "without a subscription"))
+            found.append(
+                Violation(ViolationKind.UNKNOWN, channel, got.key, got.seq, listener, "without a subscription")
+            )
         return found
 
     def _check_stored(self, channel: str) -> Iterator[Violation]:
         items = self.stored.get(channel, [])
         for number, item in enumerate(items, 1):
             if item.seq != number:
-                yield Violation(Wrong.GAP, channel, item.key, item.seq, "", f"item {number} of {len(items)}")
+                yield Violation(ViolationKind.GAP, channel, item.key, item.seq, "", f"item {number} of {len(items)}")
                 break
         keys = Counter(item.key for item in items)
         for item in items:
             if keys[item.key] > 1:
-                yield Violation(Wrong.STORED_TWICE, channel, item.key, item.seq, "", f"{keys[item.key]} times")
+                yield Violation(ViolationKind.STORED_TWICE, channel, item.key, item.seq, "", f"{keys[item.key]} times")
             if channel not in self.channels_of.get(item.key, ()):
-                yield Violation(Wrong.UNKNOWN, channel, item.key, item.seq, "", "stored")
+                yield Violation(ViolationKind.UNKNOWN, channel, item.key, item.seq, "", "stored")
 
     def _check_acked(self, channel: str) -> Iterator[Violation]:
         stored = {item.key: item for item in self.stored.get(channel, [])}
         for key, acks in self.acked.get(channel, {}).items():
             told = {item for _, item in acks if item is not None}
             if len(told) > 1:
-                yield Violation(Wrong.ACKED_TWICE, channel, key, 0, "", f"as {sorted(told)}")
+                yield Violation(ViolationKind.ACKED_TWICE, channel, key, 0, "", f"as {sorted(told)}")
             if key not in stored or (told and stored[key] not in told):
                 what = f"acked as {sorted(told)}, stored is {stored.get(key)}"
-                yield Violation(Wrong.NOT_STORED, channel, key, next(iter(told)).seq if told else 0, "", what)
+                yield Violation(ViolationKind.NOT_STORED, channel, key, next(iter(told)).seq if told else 0, "", what)
 
     def _check_listener(self, channel: str, listener: str, begun: int) -> Iterator[Violation]:
         got = [delivered.item for delivered in self.delivered.get((channel, listener), [])]
@@ -147,21 +149,27 @@ class Ledger:
         times = Counter(item.seq for item in got)
         for seq, item in stored.items():
             if seq > begun and not times[seq]:
-                yield Violation(Wrong.LOST, channel, item.key, seq, listener)
+                yield Violation(ViolationKind.LOST, channel, item.key, seq, listener)
         for earlier, later in pairwise(got):
             if later.seq < earlier.seq:
-                yield Violation(Wrong.REORDERED, channel, later.key, later.seq, listener, f"behind {earlier.seq}")
+                yield Violation(
+                    ViolationKind.REORDERED, channel, later.key, later.seq, listener, f"behind {earlier.seq}"
+                )
         for item in dict.fromkeys(got):
             if times[item.seq] > 1:
-                yield Violation(Wrong.REPEATED, channel, item.key, item.seq, listener, f"{times[item.seq]} times")
+                yield Violation(
+                    ViolationKind.REPEATED, channel, item.key, item.seq, listener, f"{times[item.seq]} times"
+                )
             elif item.seq <= begun:
-                yield Violation(Wrong.REPEATED, channel, item.key, item.seq, listener, f"it began behind {begun}")
+                yield Violation(
+                    ViolationKind.REPEATED, channel, item.key, item.seq, listener, f"it began behind {begun}"
+                )
             if stored.get(item.seq) != item:
-                wrong = Wrong.ALTERED if item.seq in stored else Wrong.UNKNOWN
+                wrong = ViolationKind.ALTERED if item.seq in stored else ViolationKind.UNKNOWN
                 yield Violation(wrong, channel, item.key, item.seq, listener, f"stored is {stored.get(item.seq)}")
 
     def history(self, violation: Violation) -> list[str]:
-        """All that happened to an item, in the order of time."""
+        """Return everything that happened to an item, in order of time."""
         channel, key, seq = violation.channel, violation.key, violation.seq
         events = [(at_s, f"sent by {by} to {where}") for at_s, by, where in self.sent.get(key, [])]
         for at_s, item in self.acked.get(channel, {}).get(key, []):

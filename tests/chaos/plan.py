@@ -1,4 +1,4 @@
-"""Which faults, of which length, after which pauses: all of it follows from the seed. Pure."""
+"""The faults of a run, their durations and pauses, all determined by the seed. Pure."""
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """What can go wrong."""
+    """The kinds of faults."""
 
-    KILL = "kill"  # SIGKILL; the supervisor starts the process again
-    TERM = "term"  # SIGTERM; the supervisor starts the process again
+    KILL = "kill"  # SIGKILL; the supervisor restarts the process
+    TERM = "term"  # SIGTERM; the supervisor restarts the process
     FREEZE = "freeze"  # SIGSTOP, later SIGCONT
     BROKER_KILL = "broker-kill"
     BROKER_RESTART = "broker-restart"
-    BROKER_CUT = "broker-cut"  # every connection is closed by the broker
-    BROKER_ALARM = "broker-alarm"  # out of memory: the broker takes nothing more from publishers
+    BROKER_CUT = "broker-cut"  # the broker closes every connection
+    BROKER_ALARM = "broker-alarm"  # memory alarm: the broker blocks publishers
     DATABASE_KILL = "database-kill"
     DATABASE_RESTART = "database-restart"
-    CUT_CLIENTS = "cut-clients"  # sockets end without a close frame
-    STUCK_CLIENTS = "stuck-clients"  # they do not read
-    SLOW_CLIENTS = "slow-clients"  # they read now and then
-    REPEAT_DELIVERIES = "repeat-deliveries"  # lines of realtime.deliveries, published again
-    REPEAT_EVENTS = "repeat-events"  # events, published again with their ids
+    CUT_CLIENTS = "cut-clients"  # sockets dropped without a close frame
+    STUCK_CLIENTS = "stuck-clients"  # clients stop reading
+    SLOW_CLIENTS = "slow-clients"  # clients read only now and then
+    REPEAT_DELIVERIES = "repeat-deliveries"  # delivery lines published twice
+    REPEAT_EVENTS = "repeat-events"  # events published twice under their ids
 
 
 SERVICES = ("gateway", "chat_service", "notifier", "market_feed")
@@ -43,7 +43,7 @@ _WEIGHTS = {
     Kind.REPEAT_EVENTS: 6,
 }
 _HOLD_MAX_S = {
-    Kind.FREEZE: 12.0,  # past every lease and the broker's heartbeat
+    Kind.FREEZE: 12.0,  # longer than every lease and the broker's heartbeat
     Kind.BROKER_KILL: 6.0,
     Kind.BROKER_RESTART: 2.0,
     Kind.BROKER_ALARM: 8.0,
@@ -57,7 +57,7 @@ REPLICAS = 2
 
 
 class Fault(NamedTuple):
-    """One fault: begins `pause_s` after the one before, lasts `hold_s`, hits `target` (a process, or everything)."""
+    """One fault: starts `pause_s` after the previous one, lasts `hold_s`, hits `target` (a process, or everything)."""
 
     number: int
     kind: Kind
@@ -71,14 +71,14 @@ class Fault(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What may be drawn: a kind, and for kills and freezes a service."""
+    """A kind to draw, and for kills and freezes a service."""
 
     kind: Kind
     service: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Choice":
-        """`broker-kill`, `kill` or `kill:chat_service`. Raises ValueError."""
+        """Parse `broker-kill`, `kill` or `kill:chat_service`. Raises ValueError."""
         kind, _, service = text.partition(":")
         if service and (service not in SERVICES or Kind(kind) not in _NEEDS_PROCESS):
             raise ValueError(f"{text}: no such fault")
@@ -91,7 +91,7 @@ EVERYTHING = tuple(Choice(kind) for kind in Kind)
 def make_plan(
     seed: int, count: int, choices: Sequence[Choice] = EVERYTHING, pauses_s: tuple[float, float] = (1.5, 5.0)
 ) -> list[Fault]:
-    """`count` faults. Every choice comes at least once where `count` allows; the rest are drawn by weight."""
+    """Return `count` faults. Every choice occurs at least once if `count` allows; the rest are drawn by weight."""
     random = Random(seed)
     drawn = list(choices)[:count]
     weights = [_WEIGHTS[choice.kind] for choice in choices]
@@ -109,7 +109,7 @@ def _fault(random: Random, number: int, choice: Choice, pauses_s: tuple[float, f
 
 
 def count_by_kind(faults: Iterable[Fault]) -> dict[str, int]:
-    """How many of each kind; kills and freezes by service."""
+    """Return the number of faults per kind; kills and freezes per service."""
     counts: dict[str, int] = {}
     for fault in faults:
         name = f"{fault.kind} {fault.target.rpartition('-')[0]}".strip()

@@ -5,20 +5,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tests.chaos.faults import WITNESSES
-from tests.chaos.ledger import Wrong
+from tests.chaos.ledger import ViolationKind
 from tests.chaos.plan import count_by_kind
-from tests.chaos.run import Outcome
+from tests.chaos.run import ChaosOutcome
 
 SHOWN_VIOLATIONS = 10
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie; 0.0 without values."""
+    """Return the value below which `share` of the values lie, or 0.0 without values."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)] if values else 0.0
 
 
-def rows(outcome: Outcome) -> Iterator[tuple[str, object]]:
-    """The figures of a run."""
+def rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
+    """Return the figures of a run."""
     ledger, traffic = outcome.ledger, outcome.traffic
     clients = traffic.clients
     took_ms = [(acked_s - sent_s) * 1000 for client in clients for sent_s, acked_s in client.ack_times]
@@ -41,13 +41,13 @@ def rows(outcome: Outcome) -> Iterator[tuple[str, object]]:
     yield "all delivered after the last fault, s", round(outcome.settled_s, 1)
     yield "queues in the end, messages in them", f"{len(outcome.queues)}, {sum(outcome.queues.values())}"
     yield "memory before, after, MiB", ", ".join(f"{name} {a}→{b}" for name, (a, b) in outcome.memory_mib.items())
-    found = Counter(violation.wrong for violation in outcome.violations)
-    for wrong in Wrong:
+    found = Counter(violation.kind for violation in outcome.violations)
+    for wrong in ViolationKind:
         yield wrong, found[wrong]
 
 
-def recoveries(outcome: Outcome) -> Iterator[str]:
-    """The slowest ack of an unharmed client among those sent about the time of a fault, by kind of fault."""
+def recoveries(outcome: ChaosOutcome) -> Iterator[str]:
+    """Return, by kind of fault, the slowest ack of an unharmed client among messages sent around a fault."""
     acks = sorted(pair for client in outcome.traffic.clients[:WITNESSES] for pair in client.ack_times)
     slowest: dict[str, list[float]] = {}
     for done in outcome.done:
@@ -58,8 +58,8 @@ def recoveries(outcome: Outcome) -> Iterator[str]:
         yield f"  {kind:28} median {statistics.median(times):5.1f} s, longest {max(times):5.1f} s"
 
 
-def report(outcome: Outcome, seed: int) -> int:
-    """Print everything; returns the number of violations."""
+def report(outcome: ChaosOutcome, seed: int) -> int:
+    """Print everything and return the number of violations."""
     print("\nslowest ack near a fault")
     for line in recoveries(outcome):
         print(line)

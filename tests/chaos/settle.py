@@ -1,4 +1,4 @@
-"""After the last fault: wait until all is quiet, and read what is stored."""
+"""The end of a run: wait until the system is quiet, and read what is stored."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,23 +8,23 @@ import aiohttp
 
 from shared.ids import direct_room_id
 from tests.chaos.client import Clock, key_of_notification
-from tests.chaos.ledger import Item, Ledger
+from tests.chaos.ledger import Ledger, LedgerItem
 from tests.chaos.system import Patient
 from tests.chaos.traffic import Traffic
 from tests.support.events import cloud_event
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 
 PRESENCE_MAX_S = 30.0
 ACKS_TIMEOUT_S = 60.0
 DELIVERIES_TIMEOUT_S = 60.0
-QUEUES_TIMEOUT_S = 90.0  # what a dead gateway leaves expires after 60 s
-QUIET_S = 2.0  # for what comes once too often
+QUEUES_TIMEOUT_S = 90.0  # a dead gateway's queues expire after 60 s
+QUIET_S = 2.0  # time for late duplicates to arrive
 ADMIN = "chaos-operator"
 FINAL_PRICE = 1_000_000.0
 
 
 class Settling:
-    """One run's end. What does not become as it should is noted in the ledger as a failure."""
+    """The settling of one run. Unmet expectations are recorded in the ledger as failures."""
 
     def __init__(self, patient: Patient, traffic: Traffic, ledger: Ledger, clock: Clock) -> None:
         self._patient = patient
@@ -32,10 +32,10 @@ class Settling:
         self._clients = traffic.clients
         self._ledger = ledger
         self._clock = clock
-        self._admin = Caller(patient.url, ADMIN, role="admin")
+        self._admin = RestClient(patient.url, ADMIN, role="admin")
 
     async def presence(self, since_s: float) -> float:
-        """Seconds from `since_s` until presence is true for every user."""
+        """Return the seconds from `since_s` until presence is correct for every user."""
         truth = {client.user_id: "offline" for client in self._clients}
         truth |= {client.user_id: "online" for client in self._clients if client.is_online}
         seen: dict[str, str] = {}
@@ -51,7 +51,7 @@ class Settling:
         return self._clock() - since_s
 
     async def acks(self) -> None:
-        """Every device comes back; wait until each has the acks of all that it sent."""
+        """Reconnect every device and wait until all its messages are acknowledged."""
         for client in self._clients:
             client.resume()
 
@@ -64,7 +64,7 @@ class Settling:
             self._ledger.note_failure(f"not acked in the end: {missing}; not connected: {waiting}")
 
     async def prices(self) -> None:
-        """The newest price of each symbol reaches everybody."""
+        """Wait until everybody has the latest price of each symbol."""
         symbols = self._clients[0].symbols
         for symbol in symbols:
             body = cloud_event(f"final_{symbol}", "market.tick", {"symbol": symbol, "price": FINAL_PRICE})
@@ -82,12 +82,12 @@ class Settling:
             self._ledger.note_stored(f"room:{room}", await history(self._admin, room))
         for here, there in pairs:
             room = direct_room_id(here, there)
-            self._ledger.note_stored(f"room:{room}", await history(Caller(self._patient.url, here), room))
+            self._ledger.note_stored(f"room:{room}", await history(RestClient(self._patient.url, here), room))
         for user in sorted({client.user_id for client in self._clients}):
-            self._ledger.note_stored(f"inbox:{user}", await inbox(Caller(self._patient.url, user)))
+            self._ledger.note_stored(f"inbox:{user}", await inbox(RestClient(self._patient.url, user)))
 
     async def deliveries(self) -> None:
-        """Wait until every client has reached the end of its channels, and a moment more."""
+        """Wait until every client has reached the end of its channels, and a moment longer."""
 
         async def are_there() -> bool:
             return all(
@@ -100,7 +100,7 @@ class Settling:
         await asyncio.sleep(QUIET_S)
 
     async def members(self, rooms: Sequence[str]) -> None:
-        """Every room's memberCount is the number of its members."""
+        """Check that every room's memberCount equals the number of its members."""
         for room in rooms:
             count = (await self._admin.data("GET", f"/v1/chatrooms/{room}"))["memberCount"]
             _, body = await self._admin.call("GET", f"/v1/chatrooms/{room}/members?limit=1")
@@ -108,7 +108,7 @@ class Settling:
                 self._ledger.note_failure(f"memberCount is {count} of {body['pagination']['total']}", channel=room)
 
     async def queues(self, *, until_expired: bool) -> dict[str, int]:
-        """The queues in the end: all empty, and with `until_expired` none left of processes that are gone."""
+        """Check that all queues are empty, and with `until_expired` that none of a dead process is left."""
         found: dict[str, int] = {}
 
         async def are_well() -> bool:
@@ -123,31 +123,31 @@ class Settling:
         return found
 
 
-async def history(rest: Caller, room: str) -> list[Item]:
-    """All messages of a room, oldest first."""
-    items: list[Item] = []
+async def history(rest: RestClient, room: str) -> list[LedgerItem]:
+    """Return all messages of a room, oldest first."""
+    items: list[LedgerItem] = []
     while True:
         after = items[-1].seq if items else 0
         page = await rest.data("GET", f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
-        found = [Item(one["seq"], one["id"], str(one.get("clientMessageId"))) for one in page]
+        found = [LedgerItem(one["seq"], one["id"], str(one.get("clientMessageId"))) for one in page]
         if not found:
             return items
         items += sorted(found)
 
 
-async def inbox(rest: Caller) -> list[Item]:
-    """All notifications of a user, oldest first."""
-    items: list[Item] = []
+async def inbox(rest: RestClient) -> list[LedgerItem]:
+    """Return all notifications of a user, oldest first."""
+    items: list[LedgerItem] = []
     for page in range(1, 1000):
         found = await rest.data("GET", f"/v1/notifications?page={page}&limit=100")
-        items += [Item(one["seq"], one["id"], key_of_notification(one["data"])) for one in found]
+        items += [LedgerItem(one["seq"], one["id"], key_of_notification(one["data"])) for one in found]
         if len(found) < 100:
             break
     return sorted(items)
 
 
 async def _becomes(holds: Callable[[], Awaitable[bool]], timeout_s: float, pause_s: float = 0.2) -> bool:
-    """Whether it holds within `timeout_s`; an answer that fails is no."""
+    """Return True if the condition holds within `timeout_s`; a failed request counts as false."""
     with suppress(TimeoutError):
         async with asyncio.timeout(max(timeout_s, 0.1)):
             while True:

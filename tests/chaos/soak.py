@@ -1,7 +1,8 @@
-"""Mixed load with churn for a while, and whether anything grows: `make soak MINUTES=10`.
+"""Mixed load with churn over time, and a check for growth: `make soak MINUTES=10`.
 
-Clients come and go, are cut, stick and read slowly; nothing else breaks. Memory, open files, tasks, connections and
-queues are sampled; a straight line through each figure must not rise beyond its bound. Every item is judged as well.
+Clients connect and disconnect, are cut, freeze and read slowly; nothing else fails. Memory, open files, tasks,
+connections and queues are sampled; a straight line through each figure must not rise beyond its bound. Every item is
+checked as well.
 """
 
 import argparse
@@ -16,9 +17,9 @@ from pathlib import Path
 from tests.bench.processes import memory_bytes
 from tests.chaos.plan import Choice, Kind, make_plan
 from tests.chaos.report import report
-from tests.chaos.run import Outcome, run
+from tests.chaos.run import ChaosOutcome, run
 from tests.chaos.system import MEBIBYTE, Patient, patient
-from tests.chaos.traffic import Rates, quiet_connections
+from tests.chaos.traffic import TrafficRates, quiet_connections
 from tests.chaos.trend import Trend, trend
 from tests.support.infrastructure import Infrastructure
 from tests.support.scrape import samples
@@ -26,13 +27,13 @@ from tests.support.scrape import samples
 INTERVAL_S = 5.0
 PAUSES_S = (2.0, 5.0)
 CHURN = (Choice(Kind.CUT_CLIENTS), Choice(Kind.STUCK_CLIENTS), Choice(Kind.SLOW_CLIENTS), Choice(Kind.REPEAT_EVENTS))
-# Bounded caches that still fill: recent messages, 8 MB a partition; the log that RabbitMQ keeps in memory, 64 MB.
+# Bounded caches that still fill: recent messages, 8 MB per partition; RabbitMQ's in-memory log, 64 MB.
 MEMORY_GROWTH_MAX_MIB = {"chat_service": 24.0, "broker": 96.0}
 GROWTH_MAX = {"memory MiB": 12.0, "open files": 12.0, "tasks": 30.0, "connections": 6.0, "messages in queues": 20.0}
 
 
 class Watch:
-    """Samples of every process, by process and figure."""
+    """Samples by process and figure."""
 
     def __init__(self, system: Patient) -> None:
         self.samples: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -73,18 +74,18 @@ class Watch:
         return found
 
     def trends(self) -> dict[tuple[str, str], Trend]:
-        """The line through each figure."""
+        """Return the line through each figure."""
         return {key: trend(values) for key, values in self.samples.items()}
 
 
 def bound_of(name: str, figure: str) -> float:
-    """By how much a figure of a process may rise over a run."""
+    """Return the allowed growth of a process's figure over a run."""
     service = name.partition("-")[0]
     return MEMORY_GROWTH_MAX_MIB.get(service, GROWTH_MAX[figure]) if figure == "memory MiB" else GROWTH_MAX[figure]
 
 
 def print_trends(trends: Mapping[tuple[str, str], Trend]) -> int:
-    """The table; returns how many figures have grown beyond their bound."""
+    """Print the table and return the number of figures that grew beyond their bound."""
     grown = 0
     print(f"\n  {'process':16} {'figure':20} {'first':>8} {'last':>8} {'most':>8} {'growth':>8} {'bound':>6}")
     for (name, figure), line in sorted(trends.items()):
@@ -96,14 +97,14 @@ def print_trends(trends: Mapping[tuple[str, str], Trend]) -> int:
     return grown
 
 
-async def soak(system: Patient, minutes: float, load: float, seed: int) -> tuple[Outcome, Watch]:
-    """Run for so long."""
+async def soak(system: Patient, minutes: float, load: float, seed: int) -> tuple[ChaosOutcome, Watch]:
+    """Run for the given time."""
     count = round(minutes * 60 / (sum(PAUSES_S) / 2))
     watch = Watch(system)
     watching = asyncio.create_task(watch.run())
     try:
         plan = make_plan(seed, count, CHURN, PAUSES_S)
-        return await run(system, plan, seed, rates=Rates(load), say=lambda _: None), watch
+        return await run(system, plan, seed, rates=TrafficRates(load), say=lambda _: None), watch
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

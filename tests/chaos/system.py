@@ -1,4 +1,4 @@
-"""The system that is to be broken: two of each service, and a broker and a database that can be killed."""
+"""The system under test: two of each service, with a broker and a database that can be killed."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Patient:
-    """The running system, and its processes by name: `gateway-1`, `chat_service-2`, ..."""
+    """The running system and its processes by name: `gateway-1`, `chat_service-2`, …"""
 
     def __init__(self, local: LocalSystem, infrastructure: Infrastructure) -> None:
         self.infrastructure = infrastructure
@@ -41,21 +41,21 @@ class Patient:
         self.names = [f"{service}-{number}" for service in SERVICES for number in range(1, REPLICAS + 1)]
 
     def pid(self, name: str) -> int | None:
-        """The process that runs now; None while it is being started again."""
+        """Return the current process id, or None during a restart."""
         entries = self.local.entries()
         pid = int(entries.get(f"{name.upper().replace('-', '_')}_PID", 0))
         mark = f"{MARK_VARIABLE}={self.local.directory.resolve()}".encode()
-        with suppress(OSError):  # its id may be another's by now
+        with suppress(OSError):  # the id may belong to another process by now
             if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 return pid
         return None
 
     def admin_url(self, name: str) -> str:
-        """Where a process is asked for its health and metrics."""
+        """Return the address of a process's admin server."""
         return self.local.entries()[f"{name.upper().replace('-', '_')}_ADMIN_URL"]
 
     def is_ready(self, name: str) -> bool:
-        """Whether a process says that it is. Blocks for up to 2 s."""
+        """Return True if a process reports ready. Blocks for up to 2 s."""
         try:
             with urllib.request.urlopen(f"{self.admin_url(name)}/readyz", timeout=2.0) as response:
                 return bool(response.status == 200)
@@ -63,7 +63,7 @@ class Patient:
             return False
 
     def signal(self, name: str, number: signal.Signals) -> int | None:
-        """Send a signal to a process; returns its id, None if it does not run."""
+        """Send a signal to a process and return its id, or None if it does not run."""
         pid = self.pid(name)
         if pid is not None:
             with suppress(ProcessLookupError):
@@ -71,17 +71,17 @@ class Patient:
         return pid
 
     def thaw(self) -> None:
-        """Let every process go on."""
+        """Continue every process."""
         for name in self.names:
             self.signal(name, signal.SIGCONT)
 
     def memory_mib(self) -> dict[str, int]:
-        """The resident memory of every process that runs."""
+        """Return the resident memory of every running process."""
         pids = {name: self.pid(name) for name in self.names}
         return {name: memory_bytes(pid) // MEBIBYTE for name, pid in pids.items() if pid is not None}
 
     async def queues(self) -> dict[str, int]:
-        """The broker's queues, and how many messages each holds."""
+        """Return the broker's queues and their depths."""
         listed = await asyncio.to_thread(self.infrastructure.broker.control, "list_queues", "name", "messages")
         rows = [line.split("\t") for line in listed.splitlines() if "\t" in line]
         return {name: int(count) for name, count in rows if count.isdecimal()}
@@ -91,7 +91,7 @@ class Patient:
 def patient(
     directory: Path, infrastructure: Infrastructure, settings: Mapping[str, str] | None = None
 ) -> Iterator[Patient]:
-    """The whole system on this broker and database, until the end of the block."""
+    """Yield the whole system on this broker and database."""
     environment = {
         **SETTINGS,
         "GATEWAY_PORT": str(free_port()),

@@ -1,4 +1,4 @@
-"""A gateway that is told to stop sees its clients off, each at a time of its own, and nobody misses anything."""
+"""A stopped gateway drains its clients, each with an individual delay, and no message is lost."""
 
 from pathlib import Path
 

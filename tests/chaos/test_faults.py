@@ -1,4 +1,4 @@
-"""A short run of `make chaos`: some of each kind of fault, one seed, the same verdict over every item."""
+"""A short run of `make chaos`: each kind of fault, one seed, the same verdict over every item."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.chaos.plan import Choice, make_plan
 from tests.chaos.report import report
 from tests.chaos.run import run
 from tests.chaos.system import patient
-from tests.chaos.traffic import Rates, quiet_connections
+from tests.chaos.traffic import TrafficRates, quiet_connections
 from tests.support.infrastructure import Infrastructure
 from tests.support.queues import empty_queues
 
@@ -17,10 +17,10 @@ KINDS = (
 )
 
 
-async def test_no_item_is_lost_or_repeated_whatever_breaks(infrastructure: Infrastructure, tmp_path: Path) -> None:
+async def test_faults_lose_and_repeat_no_item(infrastructure: Infrastructure, tmp_path: Path) -> None:
     await empty_queues(infrastructure.amqp_url)
     plan = make_plan(SEED, len(KINDS), [Choice.parse(kind) for kind in KINDS], (0.3, 1.2))
     with quiet_connections(), patient(tmp_path, infrastructure) as system:
-        outcome = await run(system, plan, SEED, rates=Rates(0.7), until_expired=False)
+        outcome = await run(system, plan, SEED, rates=TrafficRates(0.7), until_expired=False)
     assert report(outcome, SEED) == 0
     assert sum(outcome.traffic.counts.values()) > 100

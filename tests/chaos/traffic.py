@@ -1,4 +1,4 @@
-"""What goes on while things break: chat, direct messages, notifications, alerts, prices, people who come and go."""
+"""The load during faults: chat, direct messages, notifications, alerts, prices, and users that come and go."""
 
 import asyncio
 import itertools
@@ -15,14 +15,14 @@ import aiormq
 
 from shared.bus.amqp import Connection
 from shared.times import now_ms, to_iso
-from tests.chaos.client import COMMUNITY, Client, Clock
+from tests.chaos.client import COMMUNITY, ChaosClient, Clock
 from tests.chaos.ledger import Ledger
 from tests.support.events import EXCHANGE, cloud_event
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 
 CONFIRM_TIMEOUT_S = 5.0
 REST_TIMEOUT_S = 8.0
-LATE_COMMAND_S = 6.0  # a command that failed for its caller has taken effect by then, or never will
+LATE_COMMAND_S = 6.0  # after this time a failed command either took effect or never will
 REMEMBERED_EVENTS = 40
 HEAVY_BYTES = 6_000
 PRICE_START = 100.0
@@ -32,7 +32,7 @@ REST_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 @contextmanager
 def quiet_connections() -> Iterator[None]:
-    """The client library logs each connection of the harness that breaks; here they are broken on purpose."""
+    """Silence the client library's logs about broken connections, which are intended here."""
     loggers = [logging.getLogger(name) for name in ("aio_pika", "aiormq")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -42,8 +42,8 @@ def quiet_connections() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class Publisher:
-    """An internal service: publishes events one after another, each again with its id until it is confirmed."""
+class EventPublisher:
+    """An internal service: publishes events one after another, each until it is confirmed."""
 
     def __init__(self, amqp_url: str) -> None:
         self.confirmed: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED_EVENTS)
@@ -54,7 +54,7 @@ class Publisher:
         self._turn = asyncio.Lock()
 
     async def publish(self, routing_key: str, body: bytes) -> None:
-        """Return once the broker has confirmed the event."""
+        """Publish an event and return once the broker has confirmed it."""
         async with self._turn:
             for attempt in itertools.count():
                 self.resent += attempt > 0
@@ -68,14 +68,14 @@ class Publisher:
             self.confirmed.append((routing_key, body))
 
     async def repeat(self) -> int:
-        """Publish the last events once more."""
+        """Publish the latest events again."""
         events = list(self.confirmed)
         for routing_key, body in events:
             await self.publish(routing_key, body)
         return len(events)
 
     async def close(self) -> None:
-        """Drop the connection; the next event makes another."""
+        """Drop the connection; the next event opens another."""
         connection, self._connection, self._exchange = self._connection, None, None
         if connection is not None:
             with suppress(*BROKER_FAILURES):
@@ -90,8 +90,8 @@ class Publisher:
         await self._exchange.publish(message, routing_key, timeout=CONFIRM_TIMEOUT_S)
 
 
-class Rates:
-    """How much of what, a second."""
+class TrafficRates:
+    """The rate of each activity, per second."""
 
     def __init__(self, scale: float = 1.0) -> None:
         self.messages = 30.0 * scale
@@ -103,15 +103,21 @@ class Rates:
 
 
 class Traffic:
-    """All actors over one set of clients. Runs until `stop` is set; then what is under way is finished."""
+    """All activities over one set of clients. Runs until `stop`; then activities in progress finish."""
 
     def __init__(
-        self, url: str, clients: Sequence[Client], publisher: Publisher, ledger: Ledger, clock: Clock, seed: int
+        self,
+        url: str,
+        clients: Sequence[ChaosClient],
+        publisher: EventPublisher,
+        ledger: Ledger,
+        clock: Clock,
+        seed: int,
     ) -> None:
         self.clients = list(clients)
         self.publisher = publisher
         self.counts: dict[str, int] = {"messages": 0, "direct messages": 0, "notifications": 0, "alerts": 0, "ticks": 0}
-        self.visitors: list[Client] = []  # those that come and go
+        self.visitors: list[ChaosClient] = []  # clients that come and go
         self._url = url
         self._ledger = ledger
         self._clock = clock
@@ -119,11 +125,13 @@ class Traffic:
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Start no further activity."""
         self._stop.set()
 
-    async def run(self, rates: Rates, rooms: Sequence[str], pairs: Sequence[tuple[str, str]], heavy: str) -> None:
-        """Return once stopped and everything begun is finished. Unacked messages stay with their clients."""
+    async def run(
+        self, rates: TrafficRates, rooms: Sequence[str], pairs: Sequence[tuple[str, str]], heavy: str
+    ) -> None:
+        """Return once stopped and every activity is finished. Unacknowledged messages stay with their clients."""
         self._rooms, self._pairs, self._heavy = list(rooms), list(pairs), heavy
         async with asyncio.TaskGroup() as tasks:
             for act, rate in (
@@ -183,7 +191,7 @@ class Traffic:
         await self._move(symbol, price, f"tick_{number}")
 
     async def quote(self, symbols: Sequence[str]) -> None:
-        """The first price of symbols, which makes them known."""
+        """Publish the first price of symbols, which makes them known."""
         for symbol in symbols:
             await self._move(symbol, PRICE_START, f"first_{symbol}")
 
@@ -192,18 +200,18 @@ class Traffic:
         await self.publisher.publish("market.tick", cloud_event(id_, "market.tick", data))
 
     async def _alert(self) -> None:
-        """An alert on a symbol of its own, then prices on either side of it, then one more beyond."""
+        """Set an alert on its own symbol, then publish prices on either side and one more beyond."""
         number = self._number("alerts")
         symbol, client = f"ALERT{number}", self._random.choice(self.clients)
         inbox = f"inbox:{client.user_id}"
         self._ledger.note_sent(symbol, client.name, [inbox], self._clock())
-        stands = await self._create_alert(Caller(self._url, client.user_id), symbol)
+        stands = await self._create_alert(RestClient(self._url, client.user_id), symbol)
         for price in (1.0, 3.0, 1.5, 4.0):
             await self._move(symbol, price, f"{symbol}_{price}")
         if stands:
             self._ledger.note_acked(symbol, inbox, self._clock())
 
-    async def _create_alert(self, rest: Caller, symbol: str) -> bool:
+    async def _create_alert(self, rest: RestClient, symbol: str) -> bool:
         alert = {"symbol": symbol, "direction": "above", "price": 2.0}
         if (await _call(rest, "POST", "/v1/alerts", json=alert))[0] == 201:
             return True
@@ -215,13 +223,13 @@ class Traffic:
             await asyncio.sleep(0.5)
 
     async def _fidget(self) -> None:
-        """Join, leave, mark as read: what may fail while something is away, and must leave all counts right."""
+        """Join, leave and mark as read: calls that may fail during a fault and must leave all counts correct."""
         client, room = self._random.choice(self.clients), self._random.choice(self._rooms)
-        someone = Caller(self._url, f"fidget-{self._random.randint(1, 10)}")
+        someone = RestClient(self._url, f"fidget-{self._random.randint(1, 10)}")
         match self._random.randrange(3):
             case 0:
                 seq = {"seq": client.position(f"room:{room}")}
-                await _call(Caller(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
+                await _call(RestClient(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
             case 1:
                 await _call(someone, "POST", f"/v1/chatrooms/{room}/join")
             case _:
@@ -236,8 +244,8 @@ class Traffic:
                 visitor.resume()
 
 
-async def _call(rest: Caller, method: str, path: str, **options: Any) -> tuple[int, Any]:
-    """The status and the body; status 0 when there was no answer."""
+async def _call(rest: RestClient, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    """Return the status and the body; status 0 if there was no answer."""
     try:
         async with asyncio.timeout(REST_TIMEOUT_S):
             return await rest.call(method, path, **options)

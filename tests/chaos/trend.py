@@ -1,13 +1,13 @@
-"""Whether a figure grows over a run: a straight line through its samples. Pure."""
+"""Growth of a figure over a run: a straight line through its samples. Pure."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WARM_UP = 0.3  # of the run: caches fill
+WARM_UP = 0.3  # share of the run in which caches fill
 
 
 class Trend(NamedTuple):
-    """The line's first and last value, and the greatest sample."""
+    """The line's first and last value, and the maximum sample."""
 
     first: float
     last: float
@@ -15,12 +15,12 @@ class Trend(NamedTuple):
 
     @property
     def growth(self) -> float:
-        """By how much the line rises over the run."""
+        """Return the rise of the line over the run."""
         return self.last - self.first
 
 
 def trend(samples: Sequence[tuple[float, float]]) -> Trend:
-    """The least-squares line through (time, value), without the warm-up. A figure of fewer than two samples is flat."""
+    """Return the least-squares line through (time, value), without the warm-up. Fewer than two samples are flat."""
     if not samples:
         return Trend(0.0, 0.0, 0.0)
     begun_s, ended_s = samples[0][0], samples[-1][0]

@@ -1,4 +1,4 @@
-"""The whole system as `make run` starts it, on the session's broker and database, once for all tests here."""
+"""The whole system as `make run` starts it, on the session's broker and database, once for all end-to-end tests."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.queues import empty_queues
 async def system(
     infrastructure: Infrastructure, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[LocalSystem]:
-    """Two gateways and one of each other service. It ends before other tests use the broker."""
+    """Yield two gateways and one of each other service. It stops before other tests use the broker."""
     await empty_queues(infrastructure.amqp_url)
     directory: Path = tmp_path_factory.mktemp("system")
     settings = settings_on(infrastructure) | {"LOG_FORMAT": "json", "LOG_LEVEL": "debug"}

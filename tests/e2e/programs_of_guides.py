@@ -1,6 +1,6 @@
-"""The guide's programs in other languages, each with its own toolchain and packages: `make test-snippets`.
+"""The guides' programs in other languages, each with its own toolchain and packages: `make test-snippets`.
 
-Not a part of `make test`, since they fetch packages and compile. What is not on the machine is skipped, by name.
+Not part of `make test`, since they fetch packages and compile. Missing toolchains are skipped by name.
 """
 
 import os
@@ -60,7 +60,7 @@ def java(directory: Path, program: str) -> Prepared:
         ("java", ("javac", "mvn"), java, "Hello from Java"),
     ],
 )
-async def test_program_of_the_events_guide_reaches_the_user(
+async def test_events_guide_program_notifies_user(
     system: LocalSystem,
     tmp_path: Path,
     language: str,

@@ -1,4 +1,4 @@
-"""`python -m gateway.cli` as people run it, against the whole system."""
+"""The command line `python -m gateway.cli` against the whole system."""
 
 import json
 import os
@@ -33,14 +33,14 @@ def start(system: LocalSystem, *arguments: str, **environment: str) -> "subproce
 
 
 def run(system: LocalSystem, *arguments: str, stdin: str = "", **environment: str) -> tuple[int, str, str]:
-    """Exit code, output, errors."""
+    """Run a command and return its exit code, output and errors."""
     with start(system, *arguments, **environment) as process:
         out, err = process.communicate(stdin, timeout=TIMEOUT_S)
     return process.returncode, out, err
 
 
 def records(system: LocalSystem, *arguments: str) -> list[Any]:
-    """The JSON lines of a command that succeeds."""
+    """Return the JSON lines of a successful command."""
     code, out, err = run(system, "--json", *arguments)
     assert (code, err) == (0, "")
     return [json.loads(line) for line in out.splitlines()]
@@ -50,14 +50,14 @@ async def room_of(system: LocalSystem, name: str) -> str:
     return await people(system.entries()["GATEWAY_URL"])("alice").create_room(name)
 
 
-def test_token_is_one_that_the_gateways_take(system: LocalSystem) -> None:
+def test_gateway_accepts_printed_token(system: LocalSystem) -> None:
     code, out, _ = run(system, "token", "user_456", "--first", "John", "--communities", "a,b", "--ttl", "60")
     claims = jwt.decode(out.strip(), SECRET, algorithms=["HS256"])
     assert (code, claims["sub"], claims["firstName"], claims["communities"]) == (0, "user_456", "John", ["a", "b"])
     assert claims["exp"] - claims["iat"] == 60
 
 
-async def test_rooms_are_listed_for_people_and_for_programs(system: LocalSystem) -> None:
+async def test_rooms_prints_table_or_json(system: LocalSystem) -> None:
     name = new_id(Prefix.COMMAND)
     room = await room_of(system, name)
     (found,) = records(system, "rooms", "--q", name)
@@ -69,7 +69,7 @@ async def test_rooms_are_listed_for_people_and_for_programs(system: LocalSystem)
     assert line.split() == [room, "public", "1", "0", "0", "-", name]
 
 
-async def test_presence_is_that_of_the_sockets(system: LocalSystem) -> None:
+async def test_presence_follows_open_sockets(system: LocalSystem) -> None:
     bob = people(system.entries()["GATEWAY_URL"])("bob")
     async with await bob.live():
 
@@ -81,12 +81,14 @@ async def test_presence_is_that_of_the_sockets(system: LocalSystem) -> None:
     assert found[1] == {"userId": "nobody", "status": "offline", "lastSeenAt": None}
 
 
-async def test_what_is_sent_is_seen_by_who_tails_the_room_and_sent_twice_it_is_one(system: LocalSystem) -> None:
+async def test_tail_shows_repeated_send_once(system: LocalSystem) -> None:
     room = await room_of(system, "Tailed")
     with start(system, "--json", "tail", room, "EUR/USD") as tailing:
         try:
             assert tailing.stdout is not None
-            assert json.loads(tailing.stdout.readline())["type"] == "market:price"  # so it is subscribed to both
+            assert (
+                json.loads(tailing.stdout.readline())["type"] == "market:price"
+            )  # a price implies that both subscriptions are active
             first = records(system, "--as", "bob", "send", room, "hello", "--id", "once")
             assert records(system, "--as", "bob", "send", room, "hello", "--id", "once") == first
             frame = next(each for line in tailing.stdout if (each := json.loads(line))["type"] == "chat:message")
@@ -99,7 +101,7 @@ async def test_what_is_sent_is_seen_by_who_tails_the_room_and_sent_twice_it_is_o
     assert all(" EUR/USD " in line for line in out.splitlines())
 
 
-async def test_published_event_is_confirmed_and_reaches_its_user(system: LocalSystem) -> None:
+async def test_published_event_reaches_its_user(system: LocalSystem) -> None:
     bob = people(system.entries()["GATEWAY_URL"])("bob")
     data = {"userId": bob.id, "title": "From the shell", "message": "m"}
     async with await bob.live() as client:
@@ -110,8 +112,8 @@ async def test_published_event_is_confirmed_and_reaches_its_user(system: LocalSy
         assert (await client.data("notification:new"))["title"] == "From the shell"
 
 
-async def test_dead_letters_are_listed_stay_and_are_replayed(system: LocalSystem) -> None:
-    run(system, "dead", "replay", "--all")  # what tests before have left goes where it came from, and may come back
+async def test_dead_letters_are_listed_and_replayed(system: LocalSystem) -> None:
+    run(system, "dead", "replay", "--all")  # return the dead letters of earlier tests; some may fail again
     bob = people(system.entries()["GATEWAY_URL"])("bob")
     event = new_id(Prefix.EVENT)
     await publish(system.entries()["AMQP_URL"], "quiz.opened", cloud_event(event, "quiz.opened", {"userId": bob.id}))
@@ -124,7 +126,7 @@ async def test_dead_letters_are_listed_stay_and_are_replayed(system: LocalSystem
         "notifier.events",
         "audience: is missing, and quiz.opened has no default",
     )
-    assert await ours() == [letter]  # to look at it does not take it away
+    assert await ours() == [letter]  # listing leaves the dead letter in place
     code, out, _ = run(system, "dead", "replay", "--number", str(letter["number"]))
     assert (code, out) == (0, "1 replayed\n")
     (back,) = await until_async(ours, lambda found: bool(found) and found[0]["at"] != letter["at"], 20.0)
@@ -132,18 +134,18 @@ async def test_dead_letters_are_listed_stay_and_are_replayed(system: LocalSystem
     assert run(system, "dead", "replay", "--number", "100000")[0] == 1
 
 
-async def test_errors_are_one_line_and_an_exit_code(system: LocalSystem) -> None:
+async def test_error_prints_one_line_and_sets_exit_code(system: LocalSystem) -> None:
     nowhere = {"GATEWAY_URL": "http://127.0.0.1:9", "AMQP_URL": "amqp://127.0.0.1:9/"}
     for code, told, arguments, environment in (
         (1, "no such room", ("send", "room_none", "hello"), {}),
         (1, "no such room", ("tail", "room_none"), {}),
-        (1, "no such symbol: NOPE", ("tail", "NOPE"), {}),
+        (1, "unknown symbol: NOPE", ("tail", "NOPE"), {}),
         (1, "limit", ("rooms", "--limit", "500"), {}),
         (2, "not JSON", ("publish", "a.b", "{"), {}),
         (2, "type", ("publish", "nonsense", "{}"), {}),
         (2, "GATEWAY_URL", ("rooms",), {"GATEWAY_URL": "nonsense"}),
         (2, "JWT_SECRET", ("rooms",), {"LOCAL_DIR": "/nonexistent"}),
-        (3, "does not answer", ("rooms",), nowhere),
+        (3, "cannot reach", ("rooms",), nowhere),
         (3, "broker", ("dead",), nowhere),
     ):
         found, out, err = run(system, *arguments, **environment)
@@ -152,7 +154,7 @@ async def test_errors_are_one_line_and_an_exit_code(system: LocalSystem) -> None
         assert told in err
 
 
-def test_a_reader_that_has_enough_is_no_error(system: LocalSystem) -> None:
+def test_closed_output_pipe_is_no_error(system: LocalSystem) -> None:
     command = f"{sys.executable} -m gateway.cli tail EUR/USD; echo $? >&2"
     done = subprocess.run(
         ["/bin/sh", "-c", f"({command}) | head -1"],

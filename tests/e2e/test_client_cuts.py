@@ -1,6 +1,7 @@
-"""Both clients, their link cut at every place of a conversation: nothing lost, nothing twice, every promise settles.
+"""Both clients with their connection cut at every point of a conversation.
 
-The places are units of either side: the head of the upgrade, then each frame; the cut is before it, or in its midst.
+Nothing is lost or repeated, and every promise settles. A point is a unit of either side: the head of the upgrade, then
+each frame. The cut is before the unit or inside it.
 """
 
 import asyncio
@@ -10,8 +11,17 @@ from typing import Any
 import pytest
 
 from shared.ids import Prefix, new_id
-from tests.support.client_kinds import Client, Connect, data_of, node_host, python_client, seen, web_client, within
-from tests.support.cutting_proxy import Cut, CuttingProxy, cutting_proxy
+from tests.support.client_kinds import (
+    ClientUnderTest,
+    Connect,
+    data_of,
+    node_host,
+    python_client,
+    seen,
+    web_client,
+    within,
+)
+from tests.support.cutting_proxy import CuttingProxy, LinkCut, cutting_proxy
 from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
@@ -21,17 +31,17 @@ from tests.support.waiting import until
 TIMEOUT_S = 60.0
 AT_ONCE = 6
 
-# What passes at least when nothing is cut; see the two conversations.
+# Units of an uninterrupted conversation, at least; see the two conversations.
 FIRST_CLIENT_UNITS = 5  # head, auth, three chat:send
 FIRST_SERVER_UNITS = 13  # head, auth:ok, subscribed twice, a notification, three acks, five messages
 AGAIN_CLIENT_UNITS = 3  # head, auth, chat:send
 AGAIN_SERVER_UNITS = 10  # head, auth:ok, subscribed twice, four messages replayed, ack, message
 
 
-def cuts(client_units: int, server_units: int) -> list[Cut]:
-    """A cut before, and one in the midst of, each unit of both sides."""
+def cuts(client_units: int, server_units: int) -> list[LinkCut]:
+    """Yield a cut before and a cut inside each unit of both sides."""
     sides: Sequence[tuple[Any, int]] = (("client", client_units), ("server", server_units))
-    return [Cut(side, n, midst) for side, units in sides for n in range(units) for midst in (False, True)]
+    return [LinkCut(side, n, midst) for side, units in sides for n in range(units) for midst in (False, True)]
 
 
 @pytest.fixture(params=["python", "web"])
@@ -44,16 +54,16 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
 
 class Conversation:
-    """A client behind a proxy of its own, in a room of its own, where somebody else writes too."""
+    """A client behind its own proxy, in its own room, where somebody else writes too."""
 
-    def __init__(self, client: Client, proxy: CuttingProxy, room: str, other: Person) -> None:
+    def __init__(self, client: ClientUnderTest, proxy: CuttingProxy, room: str, other: Person) -> None:
         self.client = client
         self.proxy = proxy
         self.room = room
         self.other = other
 
     async def subscribe(self) -> None:
-        """From the beginning, so that it is sure what has to come."""
+        """Subscribe from the beginning, so that the expected messages are known."""
         await asyncio.gather(
             self.client.subscribe("chatroom", chatroomId=self.room, since=0),
             self.client.subscribe("notifications", since=0),
@@ -67,7 +77,7 @@ class Conversation:
         return await asyncio.gather(*(self.client.send_message(self.room, f"own {number}") for number in range(count)))
 
     async def check(self, acks: Sequence[Any], messages: int) -> None:
-        """The client has seen what the room holds, once and in order; so has the room; and the inbox's one."""
+        """Check that client, room and inbox hold the same messages, once and in order."""
         client = self.client
         shown = await seen(client, "chat:message", messages)
         await seen(client, "notification:new")
@@ -81,8 +91,8 @@ class Conversation:
         assert data_of(client, "missed") == []
 
 
-async def in_the_first_connection(talk: Conversation, place: Cut) -> None:
-    """Subscribe, send and receive, the link being cut somewhere in it."""
+async def in_the_first_connection(talk: Conversation, place: LinkCut) -> None:
+    """Subscribe, send and receive while the connection is cut at one point."""
     subscribing = asyncio.ensure_future(talk.subscribe())
     sending = asyncio.ensure_future(talk.sends(3))
     await subscribing
@@ -90,8 +100,8 @@ async def in_the_first_connection(talk: Conversation, place: Cut) -> None:
     await talk.check(await sending, 5)
 
 
-async def in_the_second_connection(talk: Conversation, place: Cut) -> None:
-    """The link is cut; others write meanwhile, and so does the client; the next link is cut somewhere in the resume."""
+async def in_the_second_connection(talk: Conversation, place: LinkCut) -> None:
+    """Cut the connection, let others and the client write, and cut the next connection during the resume."""
     await talk.subscribe()
     await seen(talk.client, "notification:new")
     talk.proxy.refuses = True
@@ -110,9 +120,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_link_cut_anywhere_loses_nothing_and_repeats_nothing(
-    system: LocalSystem, connect: Connect, case: str
-) -> None:
+async def test_cut_connection_loses_and_repeats_nothing(system: LocalSystem, connect: Connect, case: str) -> None:
     entries = system.entries()
     meet = people(entries["GATEWAY_URL"])
     scenario, places, cuts_expected = CASES[case]
@@ -124,7 +132,7 @@ async def test_a_link_cut_anywhere_loses_nothing_and_repeats_nothing(
     slots = asyncio.Semaphore(AT_ONCE)
     failures: dict[str, str] = {}
 
-    async def cut_at(place: Cut, alice: Person, bob: Person) -> None:
+    async def cut_at(place: LinkCut, alice: Person, bob: Person) -> None:
         async with slots, cutting_proxy(entries["GATEWAY_URL"]) as proxy:
             room = await bob.create_room()
             proxy.plan = [place] if case == "first" else []  # the client connects at once

@@ -1,4 +1,4 @@
-"""A gateway dies by kill -9 behind the common port: our clients miss nothing, and the published one comes back."""
+"""A gateway behind the common port is killed: this project's clients miss nothing, the published client reconnects."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 import aiohttp
 
 from tests.e2e.test_whole_system import GATEWAYS, all_ready, eventually, no_sockets_left, sockets_of
-from tests.support.client_kinds import Client, Connect, WebClient, data_of, node_host, python_client, seen, web_client
+from tests.support.client_kinds import (
+    ClientUnderTest,
+    Connect,
+    WebClient,
+    data_of,
+    node_host,
+    python_client,
+    seen,
+    web_client,
+)
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
 from tests.support.tokens import mint
@@ -20,11 +29,11 @@ MESSAGES = 40
 KILLED_AFTER = 10
 PAUSE_S = 0.05
 
-Kind = TypeVar("Kind", Client, WebClient)
+Kind = TypeVar("Kind", ClientUnderTest, WebClient)
 
 
 async def one_on_each(system: LocalSystem, make: Callable[[], Awaitable[Kind]]) -> list[Kind]:
-    """Clients until each gateway has one of them: the kernel balances. The first is on the first gateway."""
+    """Open clients until each gateway has one, the first gateway the first client. The kernel distributes them."""
     found: dict[str, Kind] = {}
     for _ in range(TRIES):
         before = {name: await sockets_of(system, name) for name in GATEWAYS}
@@ -38,7 +47,7 @@ async def one_on_each(system: LocalSystem, make: Callable[[], Awaitable[Kind]]) 
 
 
 async def write(person: Person, room: str, number: int) -> None:
-    """Write one message over REST, again and again until it is taken: once, by its clientMessageId."""
+    """Write one message over REST, retrying under one clientMessageId until it is stored."""
     body = {"message": f"m{number}", "clientMessageId": f"m{number}"}
     async with asyncio.timeout(TIMEOUT_S):
         while True:
@@ -49,7 +58,7 @@ async def write(person: Person, room: str, number: int) -> None:
                 await asyncio.sleep(PAUSE_S)
 
 
-async def test_our_clients_miss_nothing_when_a_gateway_is_killed_and_the_published_one_comes_back(
+async def test_killed_gateway_loses_nothing_for_clients(
     system: LocalSystem,
 ) -> None:
     entries = system.entries()
@@ -59,10 +68,10 @@ async def test_our_clients_miss_nothing_when_a_gateway_is_killed_and_the_publish
     await no_sockets_left(system)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(node_host(GATEWAY_WS_URL=entries["GATEWAY_WS_URL"]))
-        ours: list[Client] = []
+        ours: list[ClientUnderTest] = []
         for connect in (python_client, web_client(host)):
 
-            async def make(connect: Connect = connect) -> Client:
+            async def make(connect: Connect = connect) -> ClientUnderTest:
                 return await stack.enter_async_context(connect(entries["GATEWAY_URL"], mint(meet("ours").id)))
 
             ours += await one_on_each(system, make)
@@ -95,7 +104,7 @@ async def test_our_clients_miss_nothing_when_a_gateway_is_killed_and_the_publish
         assert [message["messageId"] for message in data_of(spared, "chat:message")] == history
         begun = [message["messageId"] for message in data_of(hit, "chat:message")]
         assert begun == history[: len(begun)]
-        assert KILLED_AFTER <= len(begun) < total  # what came after is lost to it, unless it subscribes again
+        assert KILLED_AFTER <= len(begun) < total  # it misses later messages unless it subscribes again
     await until(lambda: system.entries()[f"{GATEWAYS[0]}_PID"] != entries[f"{GATEWAYS[0]}_PID"], TIMEOUT_S)
     async with asyncio.timeout(TIMEOUT_S):
         await eventually(lambda: all_ready(system))

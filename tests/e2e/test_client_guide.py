@@ -1,4 +1,4 @@
-"""Every snippet of docs/client-guide.md, run against the running system as the guide says."""
+"""Every snippet of docs/client-guide.md runs against the running system."""
 
 import asyncio
 import re
@@ -23,13 +23,13 @@ AT_ONCE = 2
 
 
 def setup(language: str) -> str:
-    """The snippet that the others of a language go on from."""
+    """Return the snippet that the other snippets of a language build on."""
     (text,) = [snippet.text for snippet in snippets(GUIDE, language) if snippet.words == ("setup",)]
     return text
 
 
 def web_program(snippet: Snippet) -> str:
-    """A module that ends by itself."""
+    """Return a module that ends by itself."""
     match snippet.words:
         case ("raw",):
             program = snippet.text
@@ -41,7 +41,7 @@ def web_program(snippet: Snippet) -> str:
 
 
 def page_program(snippet: Snippet) -> str:
-    """The script of a page, with what a page has."""
+    """Return the script of a page, with a page's globals."""
     script = re.search(r'<script type="module">\n(.*)</script>', snippet.text, re.DOTALL)
     assert script is not None
     page = f"globalThis.location = new URL('http://{ADDRESS}/');\n"
@@ -51,7 +51,7 @@ def page_program(snippet: Snippet) -> str:
 
 
 def python_program(snippet: Snippet) -> str:
-    """The setup, with the snippet where the body of `example` stands."""
+    """Return the setup with the snippet as the body of `example`."""
     if snippet.words:
         return snippet.text
     body = "".join(f"    {line}" if line.strip() else line for line in snippet.text.splitlines(keepends=True))
@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
 
 
 @pytest.mark.parametrize("language", KINDS)
-async def test_snippets_of_the_client_guide_work(system: LocalSystem, tmp_path: Path, language: str) -> None:
+async def test_client_guide_snippets_work(system: LocalSystem, tmp_path: Path, language: str) -> None:
     make, suffix = KINDS[language]
     command = [node(), *OPTIONS] if suffix == "mjs" else [sys.executable, "-W", "error"]
     entries = system.entries()
@@ -105,5 +105,5 @@ async def test_snippets_of_the_client_guide_work(system: LocalSystem, tmp_path: 
     assert failures == {}
 
 
-def test_every_block_of_the_client_guide_is_run() -> None:
+def test_every_client_guide_block_is_run() -> None:
     assert {snippet.language for snippet in snippets(GUIDE)} == set(KINDS)

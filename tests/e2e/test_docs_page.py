@@ -1,4 +1,4 @@
-"""`/docs` in DEV_MODE: the documents as people read them, in a real browser where there is one."""
+"""`/docs` in DEV_MODE: the API documents for readers, in a real browser if installed."""
 
 import json
 import re
@@ -25,16 +25,14 @@ async def fetch(url: str) -> tuple[aiohttp.ClientResponse, str]:
 
 
 @pytest.mark.parametrize(("name", "document"), [("openapi.json", rest()), ("asyncapi.json", live())])
-async def test_documents_are_served_without_a_token_to_pages_from_anywhere(
-    system: LocalSystem, name: str, document: object
-) -> None:
+async def test_documents_are_public_to_any_origin(system: LocalSystem, name: str, document: object) -> None:
     response, text = await fetch(f"{system.entries()['GATEWAY_URL']}/v1/{name}")
     assert (response.status, response.content_type) == (200, "application/json")
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert json.loads(text) == document
 
 
-async def test_page_and_its_files_have_the_security_headers(system: LocalSystem) -> None:
+async def test_page_and_files_have_security_headers(system: LocalSystem) -> None:
     url = system.entries()["GATEWAY_URL"]
     page, text = await fetch(f"{url}/docs")
     files = re.findall(r'(?:src|href)="(/web/[^"]+)"', text)
@@ -45,7 +43,7 @@ async def test_page_and_its_files_have_the_security_headers(system: LocalSystem)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on this machine")
-def test_browser_shows_every_call_and_every_frame(system: LocalSystem, tmp_path: Path) -> None:
+def test_browser_shows_every_call_and_frame(system: LocalSystem, tmp_path: Path) -> None:
     command = ["chromium", *FLAGS, f"--user-data-dir={tmp_path}", f"{system.entries()['GATEWAY_URL']}/docs"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S).stdout
     titles = set(re.findall(r'<h3 id="[^"]+">([^<]+)</h3>', shown))

@@ -1,4 +1,4 @@
-"""Every frame that the running system sends is that of the AsyncAPI document: all types but the farewell are made."""
+"""Every frame of the running system matches the AsyncAPI document; every type except `server:drain` occurs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ EVENTS: list[tuple[str, dict[str, Any]]] = [
 
 
 class Witness:
-    """A socket whose frames are all kept, those that were waited for too."""
+    """A socket that keeps all frames, including those that a test waited for."""
 
     def __init__(self, client: LiveClient) -> None:
         self.client = client
@@ -54,7 +54,7 @@ async def watch(url: str, token: str, room: str) -> Witness:
 
 
 async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: str) -> list[Frame]:
-    """Whatever can happen to two people in a room; all frames that both got."""
+    """Perform every action of two users in a room and return all frames that both received."""
     url, amqp_url, secret = entries["GATEWAY_URL"], entries["AMQP_URL"], entries["JWT_SECRET"]
     seeing = await watch(url, mint(bob.id, secret=secret), room)
     acting = await watch(url, mint(alice.id, secret=secret), room)
@@ -95,7 +95,7 @@ async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: s
     return [*acting.seen, *seeing.seen, *seeing.client.frames]
 
 
-async def test_every_frame_is_that_of_the_document(system: LocalSystem) -> None:
+async def test_every_frame_matches_asyncapi_document(system: LocalSystem) -> None:
     entries = system.entries()
     meet = people(entries["GATEWAY_URL"], entries["JWT_SECRET"])
     alice, bob = meet("alice"), meet("bob")

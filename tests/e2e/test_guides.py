@@ -1,4 +1,4 @@
-"""What README and guides show is run, line by line, against the whole system."""
+"""The README and the guides: their snippets run against the whole system, and what they name exists."""
 
 import os
 import re
@@ -29,7 +29,7 @@ DEAD_LIST = ".venv/bin/python -m gateway.cli"
 
 
 def in_shell(system: LocalSystem, script: str, directory: Path) -> str:
-    """The output of a script that must succeed, each line of it."""
+    """Return the output of a script, every line of which must succeed."""
     url = system.entries()["GATEWAY_URL"]
     script = script.replace("http://127.0.0.1:8080", url).replace("/tmp/", f"{directory}/")
     script = script.replace(".venv/bin/python", sys.executable)
@@ -45,11 +45,11 @@ def in_shell(system: LocalSystem, script: str, directory: Path) -> str:
     return done.stdout
 
 
-async def test_the_tour_of_the_readme_works_line_by_line(system: LocalSystem, tmp_path: Path) -> None:
+async def test_readme_tour_works(system: LocalSystem, tmp_path: Path) -> None:
     steps = [snippet.text for snippet in snippets(README, "sh") if "tour" in snippet.words]
     assert len(steps) == 6
     out = in_shell(system, "\n".join(steps), tmp_path)
-    assert out.count('"message":"EUR/USD looking bullish on the 4H chart"') == 3  # made, made before, listed: once each
+    assert out.count('"message":"EUR/USD looking bullish on the 4H chart"') == 3  # once each: created, repeated, listed
     for told in (
         '"symbol":"XAU/USD"',
         '"interval":"1m"',
@@ -58,7 +58,7 @@ async def test_the_tour_of_the_readme_works_line_by_line(system: LocalSystem, tm
     ):
         assert told in out, told
     assert len(re.findall(r"^\S+Z  EUR/USD  ", out, re.MULTILINE)) >= 3
-    # What the last step looks at may come a moment later than it looks.
+    # The last step's events may arrive a moment later.
     john = Person(system.entries()["GATEWAY_URL"], "user_456", SECRET, {})
 
     async def inbox() -> list[str]:
@@ -72,7 +72,7 @@ async def test_the_tour_of_the_readme_works_line_by_line(system: LocalSystem, tm
     await until_async(dead, lambda shown: "audience: is missing, and quiz.opened has no default" in shown, 20.0)
 
 
-async def test_python_and_shell_of_the_events_guide_reach_the_user(system: LocalSystem, tmp_path: Path) -> None:
+async def test_events_guide_in_python_and_shell_notifies_user(system: LocalSystem, tmp_path: Path) -> None:
     person = Person(system.entries()["GATEWAY_URL"], "user_456", SECRET, {})
     (program,) = [snippet for snippet in snippets(EVENTS_GUIDE, "python") if "publish" in snippet.words]
     (tmp_path / "publish.py").write_text(program.text)
@@ -86,11 +86,11 @@ async def test_python_and_shell_of_the_events_guide_reach_the_user(system: Local
         assert (await client.data("notification:new"))["title"] == "Hello from the shell"
 
 
-# What is named exists ----------------------------------------------------------------------------------------------
+# References --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
-def test_every_make_target_that_a_guide_names_exists(guide: Path) -> None:
+def test_make_targets_in_guides_exist(guide: Path) -> None:
     text = guide.read_text(encoding="utf-8")
     named = set(re.findall(r"`make ([a-z][a-z-]*)|^ +make ([a-z][a-z-]*)|\$\(make -s ([a-z-]+)", text, re.MULTILINE))
     targets = set(re.findall(r"^([a-z][a-z-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -98,7 +98,7 @@ def test_every_make_target_that_a_guide_names_exists(guide: Path) -> None:
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
-def test_every_link_of_a_guide_leads_somewhere(guide: Path) -> None:
+def test_links_in_guides_resolve(guide: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", guide.read_text(encoding="utf-8"))
     broken = [target for target in targets if "://" not in target and not (guide.parent / target).exists()]
     assert broken == []
@@ -138,7 +138,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_the_page_of_settings_has_each_with_its_default(section: str) -> None:
+def test_settings_page_lists_every_setting_and_default(section: str) -> None:
     page = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
     text = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
     shown = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) ?\|", text, re.MULTILINE))
@@ -148,7 +148,7 @@ def test_the_page_of_settings_has_each_with_its_default(section: str) -> None:
     assert shown == {field.name.upper(): default_of(field) for field in fields}
 
 
-def test_the_limits_of_the_readme_are_the_defaults() -> None:
+def test_readme_limits_match_defaults() -> None:
     fields = {field.name.upper(): field.default for field in msgspec.structs.fields(GatewaySettings)}
     rows = re.findall(
         r"^\| [^|]+ \| ([^|]+) \| ((?:`[A-Z_]+`(?:, )?)+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE

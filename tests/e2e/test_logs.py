@@ -1,4 +1,4 @@
-"""The logs of the running system: JSON lines, by which a message can be followed; no token and no text in them."""
+"""Logs of the running system: JSON lines that follow a message by id and contain neither tokens nor texts."""
 
 import json
 from typing import Any
@@ -16,13 +16,13 @@ Line = dict[str, Any]
 
 
 def lines_of(system: LocalSystem) -> list[Line]:
-    """What all services have logged so far."""
+    """Return all log lines of the services so far."""
     output = (system.directory / "supervisor.out").read_text(errors="replace")
     return [json.loads(line[line.index("{") :]) for line in output.splitlines() if '"event": ' in line]
 
 
 def path_of(system: LocalSystem, request_id: str) -> list[str]:
-    """What was logged of a request, and by whom."""
+    """Return the log events of one request with their services."""
     lines = [line for line in lines_of(system) if line.get("request_id") == request_id]
     return [f"{line['service']} {line['event']}" for line in sorted(lines, key=lambda line: str(line["timestamp"]))]
 
@@ -36,9 +36,7 @@ ASKED, DONE, ANSWERED = "gateway command_asked", "chat_service command_done", "g
 ARRIVED = "gateway message_arrived"
 
 
-async def test_a_message_is_followed_by_its_id_from_gateway_to_worker_and_back(
-    system: LocalSystem, alice: Person
-) -> None:
+async def test_message_id_appears_on_its_whole_path(system: LocalSystem, alice: Person) -> None:
     room = await alice.create_room()
     async with await alice.live() as live:
         await subscribed(live, "chatroom", chatroomId=room)
@@ -50,7 +48,7 @@ async def test_a_message_is_followed_by_its_id_from_gateway_to_worker_and_back(
     assert path[:2] == [ASKED, DONE]
 
 
-async def test_a_rest_call_is_followed_by_the_id_that_its_client_chose(system: LocalSystem, alice: Person) -> None:
+async def test_client_request_id_follows_rest_call(system: LocalSystem, alice: Person) -> None:
     room = await alice.create_room()
     chosen = f"order-{alice.id}"
     body = {"message": TEXT}
@@ -61,12 +59,12 @@ async def test_a_rest_call_is_followed_by_the_id_that_its_client_chose(system: L
     await until(lambda: "chat_service query_answered" in path_of(system, f"{chosen}-2"))
 
 
-async def test_no_log_line_has_a_token_or_a_text(system: LocalSystem, alice: Person) -> None:
+async def test_logs_contain_no_token_and_no_message_text(system: LocalSystem, alice: Person) -> None:
     room = await alice.create_room()
     async with await alice.live() as live:
         await live.ask("chat:send", chatroomId=room, message=TEXT)
         await live.send_text('{"type": "chat:send", "message": "' + TEXT)
     output = (system.directory / "supervisor.out").read_text(errors="replace")
     assert TEXT not in output
-    assert "eyJ" not in output  # how every token begins
+    assert "eyJ" not in output  # the prefix of every token
     assert SECRET not in output

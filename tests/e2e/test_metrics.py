@@ -1,4 +1,4 @@
-"""What the running services really export, against what is declared: names, values of labels, and no ids."""
+"""Metrics of the running services match their declarations: names, label values, and no ids."""
 
 import re
 from collections.abc import Iterator
@@ -27,19 +27,19 @@ async def samples(system: LocalSystem, service: str) -> list[Sample]:
 
 
 def total(found: list[Sample], name: str, **labels: str) -> float:
-    """The sum of the samples of a name, whatever other labels they have."""
+    """Return the sum of the samples of a name with these labels."""
     return sum(sample.value for sample in found if sample.name == name and labels.items() <= sample.labels.items())
 
 
 async def counted(system: LocalSystem) -> float:
-    """What the fan-out has brought to the metrics, which it does twice a second."""
+    """Wait for the fan-out's counters, which reach the registry twice a second."""
     gateways = [sample for name in GATEWAYS for sample in await samples(system, name)]
     return total(gateways, "gateway_frames_out_total", way="fanout")
 
 
 @pytest.fixture(scope="module")
 async def used(system: LocalSystem) -> dict[str, str]:
-    """The system after every kind of traffic; the ids that it has seen."""
+    """Yield the system after every kind of traffic, and the ids that occurred."""
     meet = people(system.entries()["GATEWAY_URL"])
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room()
@@ -61,7 +61,7 @@ async def used(system: LocalSystem) -> dict[str, str]:
 
 
 def strays(found: list[Sample]) -> Iterator[str]:
-    """What no page documents."""
+    """Return the exported names and labels that no page documents."""
     for sample in found:
         if LIBRARY.fullmatch(sample.name):
             continue
@@ -76,7 +76,7 @@ def strays(found: list[Sample]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_exports_what_is_declared_and_no_ids(
+async def test_service_exports_declared_metrics_without_ids(
     system: LocalSystem, used: dict[str, str], service: str
 ) -> None:
     found = await samples(system, service)
@@ -87,9 +87,7 @@ async def test_a_service_exports_what_is_declared_and_no_ids(
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_says_what_it_is_and_how_it_does(
-    system: LocalSystem, used: dict[str, str], service: str
-) -> None:
+async def test_service_exports_build_and_health(system: LocalSystem, used: dict[str, str], service: str) -> None:
     found = await samples(system, service)
     (build,) = [sample for sample in found if sample.name == "build_info"]
     assert build.labels["service"] in service.lower()
@@ -102,7 +100,7 @@ async def test_a_service_says_what_it_is_and_how_it_does(
     assert total(found, "ready", check="broker") == 1
 
 
-async def test_traffic_is_counted_where_it_passes(system: LocalSystem, used: dict[str, str]) -> None:
+async def test_traffic_is_counted_on_its_path(system: LocalSystem, used: dict[str, str]) -> None:
     gateways = [sample for name in GATEWAYS for sample in await samples(system, name)]
     assert total(gateways, "gateway_frames_in_total", type="chat:send") >= 1
     assert total(gateways, "gateway_frames_in_total", type="auth") >= 2
@@ -145,9 +143,7 @@ async def test_traffic_is_counted_where_it_passes(system: LocalSystem, used: dic
     assert total(market, "market_lease_seconds") > 0
 
 
-async def test_every_connection_that_was_opened_is_open_or_was_closed(
-    system: LocalSystem, used: dict[str, str]
-) -> None:
+async def test_opened_connections_equal_open_plus_closed(system: LocalSystem, used: dict[str, str]) -> None:
     def adds_up(found: list[Sample]) -> bool:
         opened = total(found, "gateway_connections_opened_total")
         return opened == total(found, "gateway_connections") + total(found, "gateway_closes_total")
@@ -164,7 +160,7 @@ QUEUES = {
 
 
 @pytest.mark.parametrize("service", QUEUES)
-async def test_a_worker_tells_the_depth_of_its_queues(system: LocalSystem, service: str) -> None:
+async def test_worker_exports_queue_depth(system: LocalSystem, service: str) -> None:
     def all_are_told(found: list[Sample]) -> bool:
         return QUEUES[service] <= {sample.labels["queue"] for sample in found if sample.name == "bus_queue_depth"}
 

@@ -1,4 +1,4 @@
-"""The JavaScript client that the product's owner published, unmodified, against the running system."""
+"""The JavaScript client published by the product's owner, unmodified, against the running system."""
 
 from pathlib import Path
 
@@ -21,19 +21,19 @@ TOLD = {
 
 
 async def notify(amqp_url: str, user_id: str) -> None:
-    """Publish the notification that the API reference shows."""
+    """Publish the notification from the API reference."""
     data = TOLD | {"userId": user_id}
     body = cloud_event(new_id(Prefix.COMMAND), "notification.created", data)
     await publish(amqp_url, "notification.created", body)
 
 
-def test_class_is_the_published_one_to_the_letter() -> None:
+def test_published_class_is_verbatim() -> None:
     verbatim = VERBATIM.read_text()
     assert verbatim.startswith("class RealtimeClient {\n")
     assert f"// Verbatim from here\n{verbatim}// to here\n" in PROGRAM.read_text()
 
 
-async def test_published_client_chats_sees_prices_and_gets_notifications(system: LocalSystem) -> None:
+async def test_published_client_receives_chat_prices_and_notifications(system: LocalSystem) -> None:
     entries = system.entries()
     john = people(entries["GATEWAY_URL"])("john", firstName="John", lastName="Doe")
     room = await john.create_room()

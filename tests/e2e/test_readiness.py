@@ -1,4 +1,4 @@
-"""`/readyz` tells what is away and why, while it is away; `/healthz` does not care."""
+"""`/readyz` names unavailable dependencies and the reason; `/healthz` ignores them."""
 
 import json
 
@@ -20,7 +20,7 @@ CHECKS = {
 
 
 async def reasons_of(system: LocalSystem, name: str) -> dict[str, str]:
-    """Why a service is not ready, by check; empty if it is. It is alive in any case."""
+    """Return the reasons why a service is not ready, by check. The service must be alive."""
     status, text = await admin(system, name, "/readyz")
     answer = json.loads(text)
     assert (status, answer["status"]) == ((503, "not ready") if answer["reasons"] else (200, "ready"))
@@ -32,23 +32,23 @@ async def reasons_of(system: LocalSystem, name: str) -> dict[str, str]:
 
 
 async def wait_for(system: LocalSystem, name: str, *checks: str) -> dict[str, str]:
-    """Wait until exactly these checks fail; returns their reasons."""
+    """Wait until exactly these checks fail and return their reasons."""
     return await until_async(lambda: reasons_of(system, name), lambda found: found.keys() == set(checks), TIMEOUT_S)
 
 
 async def wait_until(system: LocalSystem, name: str, check: str) -> dict[str, str]:
-    """Wait until this check fails, and maybe others; returns their reasons."""
+    """Wait until this check fails, perhaps among others, and return the reasons."""
     return await until_async(lambda: reasons_of(system, name), lambda found: check in found, TIMEOUT_S)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-async def test_a_service_that_is_ready_names_what_it_has_checked(system: LocalSystem, name: str) -> None:
+async def test_ready_service_names_its_checks(system: LocalSystem, name: str) -> None:
     await wait_for(system, name)
     _, text = await admin(system, name, "/readyz")
     assert set(json.loads(text)["checks"]) == CHECKS[name]
 
 
-async def test_without_the_database_the_workers_say_so(system: LocalSystem, infrastructure: Infrastructure) -> None:
+async def test_workers_report_unavailable_database(system: LocalSystem, infrastructure: Infrastructure) -> None:
     infrastructure.database.kill()
     try:
         found = await wait_for(system, "CHAT_SERVICE", "database", "lease")
@@ -66,7 +66,7 @@ async def test_without_the_database_the_workers_say_so(system: LocalSystem, infr
         await wait_for(system, name)
 
 
-async def test_without_the_broker_everything_says_so(system: LocalSystem, infrastructure: Infrastructure) -> None:
+async def test_all_services_report_unavailable_broker(system: LocalSystem, infrastructure: Infrastructure) -> None:
     infrastructure.broker.kill()
     try:
         for name in SERVICES:

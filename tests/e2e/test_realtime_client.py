@@ -1,4 +1,4 @@
-"""Our JavaScript client under Node, against the running system."""
+"""This project's JavaScript client under Node against the running system."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.tokens import mint
 PROGRAM = Path(__file__).parent / "realtime_client_as_published.mjs"
 
 
-async def test_our_client_works_as_the_published_one_is_used(system: LocalSystem) -> None:
+async def test_client_supports_published_usage(system: LocalSystem) -> None:
     entries = system.entries()
     john = people(entries["GATEWAY_URL"])("john", firstName="John", lastName="Doe")
     room = await john.create_room()

@@ -1,4 +1,4 @@
-"""The whole system of real processes: used as its clients and the other services of the company use it."""
+"""The whole system of real processes, used as its clients and internal services use it."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from shared.ids import Prefix, new_id
 from tests.support.events import cloud_event, publish
-from tests.support.live_client import Closed, LiveClient
+from tests.support.live_client import LiveClient, SocketClosed
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
 from tests.support.tokens import mint
@@ -25,7 +25,7 @@ ATTEMPT_TIMEOUT_S = 5.0
 ATTEMPTS_PAUSE_S = 0.2
 DEAD_QUEUE = "realtime.dead"
 
-# As protocol.md shows it.
+# The example of protocol.md.
 EXAMPLE_EVENT = """
     {"specversion": "1.0", "id": "evt_1", "source": "/services/posts", "type": "post.created",
      "time": "2025-10-21T12:00:00.000Z", "audience": "community:community_789", "data": {"postId": "post_123"}}
@@ -33,7 +33,7 @@ EXAMPLE_EVENT = """
 
 
 async def admin(system: LocalSystem, name: str, path: str) -> tuple[int, str]:
-    """The status and text of a service's admin address."""
+    """Return status and text of a path on a service's admin server."""
     async with (
         aiohttp.ClientSession() as http,
         http.get(f"{system.entries()[f'{name}_ADMIN_URL']}{path}") as response,
@@ -42,7 +42,7 @@ async def admin(system: LocalSystem, name: str, path: str) -> tuple[int, str]:
 
 
 async def sockets_of(system: LocalSystem, name: str) -> int:
-    """How many sockets a gateway says that it has."""
+    """Return the number of sockets that a gateway reports."""
     _, text = await admin(system, name, "/metrics")
     (line,) = [line for line in text.splitlines() if line.startswith("gateway_connections ")]
     return round(float(line.split()[1]))
@@ -54,7 +54,7 @@ async def all_ready(system: LocalSystem) -> None:
 
 
 async def open_on(system: LocalSystem, stack: AsyncExitStack, name: str, person: Person) -> LiveClient:
-    """A socket of `person` on this very gateway: the kernel balances, so it takes some tries."""
+    """Open a socket of `person` on this gateway; takes several tries, since the kernel distributes connections."""
     url = system.entries()["GATEWAY_URL"]
     for _ in range(60):
         before = await sockets_of(system, name)
@@ -67,13 +67,13 @@ async def open_on(system: LocalSystem, stack: AsyncExitStack, name: str, person:
 
 @asynccontextmanager
 async def on_two_gateways(system: LocalSystem, alice: Person, bob: Person) -> AsyncIterator[tuple[LiveClient, ...]]:
-    """A socket of alice on the first gateway and one of bob on the second."""
+    """Yield a socket of alice on the first gateway and one of bob on the second."""
     async with AsyncExitStack() as stack:
         yield await open_on(system, stack, GATEWAYS[0], alice), await open_on(system, stack, GATEWAYS[1], bob)
 
 
 async def no_sockets_left(system: LocalSystem) -> None:
-    """Wait until the gateways have seen off the sockets of earlier tests."""
+    """Wait until the gateways have closed the sockets of earlier tests."""
 
     async def check() -> None:
         assert [await sockets_of(system, name) for name in GATEWAYS] == [0, 0]
@@ -94,7 +94,7 @@ def notification(user_id: str, title: str) -> bytes:
     return cloud_event(new_id(Prefix.COMMAND), "notification.created", data)
 
 
-async def test_two_clients_on_two_gateways_share_chat_prices_and_events(system: LocalSystem) -> None:
+async def test_clients_on_two_gateways_share_chat_prices_and_events(system: LocalSystem) -> None:
     entries = system.entries()
     meet = people(entries["GATEWAY_URL"])
     alice, bob = meet("alice"), meet("bob")
@@ -147,7 +147,7 @@ async def price_of(client: LiveClient, symbol: str) -> Any:
         ("user.updated", b"[]", ""),
     ],
 )
-async def test_malformed_event_goes_to_the_dead_queue_and_nothing_else_notices(
+async def test_malformed_event_is_dead_lettered_without_side_effects(
     system: LocalSystem, routing_key: str, body: bytes, reason: str
 ) -> None:
     entries = system.entries()
@@ -161,11 +161,11 @@ async def test_malformed_event_goes_to_the_dead_queue_and_nothing_else_notices(
         await publish(entries["AMQP_URL"], "notification.created", notification(alice.id, "After it"))
         assert (await client.data("notification:new"))["title"] == "After it"
     await all_ready(system)
-    assert system.entries() == entries  # no process was started again
+    assert system.entries() == entries  # no process restarted
 
 
 async def take_dead(amqp_url: str, body: bytes) -> aio_pika.abc.AbstractIncomingMessage:
-    """Wait for this body in the dead queue and take it from there; others of it there must not be."""
+    """Wait for this body in the dead letter queue and remove it; it must occur once."""
     async with await aio_pika.connect(amqp_url) as connection:
         queue = await (await connection.channel()).get_queue(DEAD_QUEUE)
         async with asyncio.timeout(10):
@@ -180,7 +180,7 @@ async def take_dead(amqp_url: str, body: bytes) -> aio_pika.abc.AbstractIncoming
 
 
 @pytest.mark.parametrize("killed", ["CHAT_SERVICE", "MARKET_FEED", "NOTIFIER", "GATEWAY_1"])
-async def test_after_kill_9_the_system_works_again_by_itself(system: LocalSystem, killed: str) -> None:
+async def test_system_recovers_after_sigkill(system: LocalSystem, killed: str) -> None:
     before = system.entries()
     meet = people(before["GATEWAY_URL"])
     alice, bob = meet("alice"), meet("bob")
@@ -196,7 +196,7 @@ async def test_after_kill_9_the_system_works_again_by_itself(system: LocalSystem
             await until(lambda: system.entries()[f"{killed}_PID"] != before[f"{killed}_PID"], RECOVERY_TIMEOUT_S)
             await eventually(lambda: all_ready(system))
             await eventually(lambda: everything_works(system, meet("carol")))
-            # The socket that was open all the time needs nothing new: it gets all that came after.
+            # The socket that stayed open receives everything that follows.
             await eventually(lambda: alice.data("POST", f"/v1/chatrooms/{room}/messages", json=ONCE))
             assert (await watching.data("chat:message"))["message"] == ONCE["message"]
             await publish(before["AMQP_URL"], "notification.created", notification(bob.id, "After it"))
@@ -217,7 +217,7 @@ ONCE = {"message": "still here?", "clientMessageId": "once"}
 
 
 async def everything_works(system: LocalSystem, person: Person) -> None:
-    """A message, a price and a notification, on a new socket."""
+    """Check a message, a price and a notification on a new socket."""
     async with await person.live() as client:
         room = await person.create_room()
         await subscribed(client, "chatroom", chatroomId=room)
@@ -233,11 +233,11 @@ async def everything_works(system: LocalSystem, person: Person) -> None:
 
 
 async def eventually(attempt: Callable[[], Awaitable[Any]], pause_s: float = ATTEMPTS_PAUSE_S) -> None:
-    """Try again until it succeeds; the caller has the deadline."""
+    """Retry until it succeeds; the caller sets the deadline."""
     while True:
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 await attempt()
                 return
-        except (AssertionError, TimeoutError, Closed, aiohttp.ClientError, json.JSONDecodeError):
+        except (AssertionError, TimeoutError, SocketClosed, aiohttp.ClientError, json.JSONDecodeError):
             await asyncio.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --minutes 10 --seed 1`: prints the seed and what was found; exits with 1 if anything was."""
+"""`python -m tests.fuzz --minutes 10 --seed 1`: prints the seed and the findings; exits with 1 if there are any."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Who does what to the gateway at once: hostile sockets, wires and callers, and two clients as they should be."""
+"""Concurrent actors: hostile sockets, connections and callers, and two well-behaved clients."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response, check_status
+from tests.fuzz.verdicts import GatewayMisbehaved, check_close, check_frame, check_response, check_status
 
 ANSWER_TIMEOUT_S = 20.0
 FRAMES_MAX = 60
@@ -19,7 +19,7 @@ REFUSED_PAUSE_S = 0.2
 
 
 class SocketFuzzer:
-    """One well-formed WebSocket at a time, and frames of every kind on it, by a user whose answers are checked."""
+    """One well-formed WebSocket at a time with frames of every kind, from a user whose answers are checked."""
 
     def __init__(self, material: Material, url: str, http: aiohttp.ClientSession, token: str) -> None:
         self._material = material
@@ -31,13 +31,13 @@ class SocketFuzzer:
         self.sent = 0
 
     async def once(self) -> None:
-        """One socket: at its end, unless it was closed, everything sent has been dealt with. Raises Wrong."""
+        """Run one socket until everything sent is processed or it is closed. Raises GatewayMisbehaved."""
         try:
             await self._once(self._random.choice([0, 0, 15]))
         except* aiohttp.WSServerHandshakeError as group:
             for error in group.exceptions:
                 if isinstance(error, aiohttp.WSServerHandshakeError) and error.status not in (429, 503):
-                    raise Wrong(f"a good upgrade was refused with {error.status}") from None
+                    raise GatewayMisbehaved(f"a good upgrade was refused with {error.status}") from None
             await asyncio.sleep(REFUSED_PAUSE_S)
         except* (ConnectionError, aiohttp.ClientConnectionError):
             pass
@@ -52,7 +52,7 @@ class SocketFuzzer:
             answered = tasks.create_task(self._answered.wait())
             await asyncio.wait([reading, answered], timeout=ANSWER_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             if not self._answered.is_set() and not reading.done():
-                raise Wrong("a socket is not answered any more")
+                raise GatewayMisbehaved("a socket is not answered any more")
             self._answered.set()
             await ws.close()
 
@@ -75,7 +75,7 @@ class SocketFuzzer:
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         async for message in ws:
             if message.type is not aiohttp.WSMsgType.TEXT:
-                raise Wrong(f"a frame of type {message.type}")
+                raise GatewayMisbehaved(f"a frame of type {message.type}")
             if check_frame(message.data).get("id") == "the last one":
                 self._answered.set()
         check_close(ws.close_code if ws.close_code != 1006 else None)
@@ -92,7 +92,7 @@ class CallFuzzer:
         self.sent = 0
 
     async def once(self) -> None:
-        """One call. Raises Wrong."""
+        """Make one call. Raises GatewayMisbehaved."""
         random = self._material.random
         method, path, body = self._material.call()
         headers = {**self._headers, "Content-Type": "application/json"}
@@ -109,16 +109,16 @@ class CallFuzzer:
         try:
             async with self._http.request(method, self._url + path, data=data, headers=headers) as response:
                 answer = await response.read()
-                if not response.url.path.startswith("/v1/"):  # dots led out of it: the web page
+                if not response.url.path.startswith("/v1/"):  # dot segments led to the web page
                     check_status(response.status, path)
                 elif method != "HEAD":
                     check_response(response.status, answer, f"{method} {path[:100]} {str(data)[:200]}")
-        except aiohttp.ClientConnectionError:  # refused before it was read whole, such as a body that is too large
+        except aiohttp.ClientConnectionError:  # refused before it was read completely, such as an oversized body
             pass
 
 
 class Control:
-    """Two clients as they should be: what one says the other hears, all of it, once and in order."""
+    """Two well-behaved clients: the listener receives everything from the sender, once and in order."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession, room: str, tokens: tuple[str, str]) -> None:
         self._url = url
@@ -130,7 +130,7 @@ class Control:
         self.slowest_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Speak and listen until `stop`. Raises Wrong."""
+        """Send and listen until `stop`. Raises GatewayMisbehaved."""
         async with await self._connect(self._tokens[0]) as speaker, await self._connect(self._tokens[1]) as listener:
             clock_s = asyncio.get_running_loop().time
             while not stop.is_set():
@@ -140,15 +140,15 @@ class Control:
                 for ws in (speaker, listener):
                     message = await self._next_message(ws)
                     if message != str(self.said):
-                        raise Wrong(f"the control client heard {message!r} instead of {self.said}")
+                        raise GatewayMisbehaved(f"the control client heard {message!r} instead of {self.said}")
                 self.heard += 1
                 self.slowest_s = max(self.slowest_s, clock_s() - began_s)
-                if not self.said % PING_EVERY:  # who only listens is silent, and would be closed after 60 s
+                if not self.said % PING_EVERY:  # a silent listener would be closed after 60 s
                     await listener.send_json({"type": "ping"})
                 await asyncio.sleep(CONTROL_PAUSE_S)
 
     async def _say(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        """Send the message of this turn, for the first time or again."""
+        """Send this turn's message, for the first time or again."""
         text = str(self.said)
         frame = {"type": "chat:send", "chatroomId": self._room, "message": text, "clientMessageId": text}
         await ws.send_json(frame)
@@ -171,22 +171,22 @@ class Control:
             while True:
                 message = await ws.receive()
                 if message.type is not aiohttp.WSMsgType.TEXT:
-                    raise Wrong(f"the control client was closed with {ws.close_code}: {message.data!r}")
+                    raise GatewayMisbehaved(f"the control client was closed with {ws.close_code}: {message.data!r}")
                 frame = check_frame(message.data)
                 if frame["type"] == "error":
                     if not frame["data"]["retryable"]:
-                        raise Wrong(f"the control client was refused: {frame}")
-                    await self._say(ws)  # as a client should: a busy machine is no fault
+                        raise GatewayMisbehaved(f"the control client was refused: {frame}")
+                    await self._say(ws)  # resend as a client should: a busy machine is no fault
                 if frame["type"] == type_:
                     return frame
 
 
 async def again_and_again(once: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Until `stop`; with a deadline a time, so that nothing hangs unseen."""
+    """Repeat until `stop`, with a deadline per iteration, so that a hang is noticed."""
     while not stop.is_set():
         try:
             async with asyncio.timeout(3 * ANSWER_TIMEOUT_S):
                 await once()
         except TimeoutError:
-            raise Wrong(f"{once.__qualname__} hangs") from None
+            raise GatewayMisbehaved(f"{once.__qualname__} hangs") from None
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What is sent: valid frames and calls, and what can be made wrong with them. Seeded; nothing here waits."""
+"""Fuzzing input: valid frames and calls, and mutations of them. Seeded; nothing here waits."""
 
 import json
 from random import Random
@@ -17,23 +17,23 @@ TEXTS = ["hello", "EUR/USD breaking \u2028 resistance", "\U0001f600" * 10, "t\tn
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"]
 
 
-class Place(NamedTuple):
-    """What exists in the system: users, and rooms of every type."""
+class FuzzMaterial(NamedTuple):
+    """Existing entities: users, and rooms of every type."""
 
     users: list[str]
     rooms: list[str]
 
 
 class Material:
-    """Makes frames and calls, each time others."""
+    """Generates frames and calls."""
 
-    def __init__(self, random: Random, place: Place) -> None:
+    def __init__(self, random: Random, place: FuzzMaterial) -> None:
         self.random = random
         self.place = place
         self._number = 0
 
     def room(self) -> str:
-        """A room, perhaps one that is not there."""
+        """Return a room, perhaps a nonexistent one."""
         choice = self.random.random()
         if choice < 0.8:
             return self.random.choice(self.place.rooms)
@@ -42,11 +42,11 @@ class Material:
         return "room_" + self.random.choice(["never", "NEVER2", "x" * 100])
 
     def user(self) -> str:
-        """A user, perhaps one who was never seen."""
+        """Return a user, perhaps an unknown one."""
         return self.random.choice([*self.place.users, "nobody"])
 
     def frame(self) -> dict[str, Any]:
-        """A valid frame, mostly with an id."""
+        """Return a valid frame, usually with an id."""
         pick = self.random.choice
         frame: dict[str, Any] = pick(
             [
@@ -71,7 +71,7 @@ class Material:
         return frame
 
     def target(self) -> dict[str, Any]:
-        """What a subscription names."""
+        """Return the target of a subscription."""
         pick = self.random.choice
         since = {"since": self.random.randrange(10)} if self.random.random() < 0.5 else {}
         targets: list[dict[str, Any]] = [
@@ -83,7 +83,7 @@ class Material:
         return pick(targets)
 
     def text(self) -> str:
-        """The text of a frame: valid, or wrong in one way or another."""
+        """Return the text of a frame, valid or mutated."""
         choice = self.random.random()
         frame = self.frame()
         if choice < 0.5:
@@ -97,7 +97,7 @@ class Material:
         return "".join(chr(self.random.randrange(1, 0xD7FF)) for _ in range(self.random.randrange(200)))
 
     def mutated(self, frame: dict[str, Any]) -> dict[str, Any]:
-        """The frame with one field gone, wrong, or of another frame."""
+        """Return the frame with one field removed, invalid, or taken from another frame."""
         field = self.random.choice(list(frame))
         choice = self.random.random()
         if choice < 0.2:
@@ -107,14 +107,14 @@ class Material:
         return {**self.frame(), **frame, field: self.frame().get(field)}
 
     def value(self, depth: int) -> Any:
-        """Any JSON value."""
+        """Return any JSON value."""
         if depth == 0 or self.random.random() < 0.6:
             return self.random.choice(HOSTILE)
         values = [self.value(depth - 1) for _ in range(self.random.randrange(4))]
         return values if self.random.random() < 0.5 else {f"k{number}": value for number, value in enumerate(values)}
 
     def broken(self, text: str) -> str:
-        """Text that was JSON."""
+        """Return malformed JSON."""
         at = self.random.randrange(len(text) + 1)
         pieces = ["[" * 5_000, '{"a":' * 2_000, "\\ud800", '"', "\x00", "}", ",", "1e999", "NaN", "-", "\\u", "\ufeff"]
         match self.random.randrange(3):
@@ -126,11 +126,11 @@ class Material:
                 return text[:at] + chr(self.random.randrange(1, 128)) + text[at + 1 :]
 
     def bytes_(self, most: int) -> bytes:
-        """Any bytes."""
+        """Return any bytes."""
         return self.random.randbytes(self.random.randrange(most))
 
     def call(self) -> tuple[str, str, Any]:
-        """A REST call: method, path with query, body or None; often wrong."""
+        """Return a REST call: method, path with query, and body or None; often invalid."""
         room, user, pick = f"/v1/chatrooms/{self.room()}", self.user(), self.random.choice
         calls: list[tuple[str, str, Any]] = [
             (

@@ -1,4 +1,4 @@
-"""One run of the fuzzer: all actors at once for a time, then the gateway's own state against that before."""
+"""One run of the fuzzer: all actors at once for a time, then a comparison of the gateway's state before and after."""
 
 import asyncio
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 
 from tests.fuzz.actors import CallFuzzer, Control, SocketFuzzer, again_and_again
-from tests.fuzz.material import Material, Place
+from tests.fuzz.material import FuzzMaterial, Material
 from tests.fuzz.wire import WireFuzzer
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET, mint
 from tests.support.waiting import until_async
@@ -33,8 +33,8 @@ _BAD_LINE = re.compile(r'"level": ?"(error|critical|exception)"|Traceback|\[(err
 
 
 @dataclass
-class Report:
-    """What was done, and what it did to the gateway."""
+class FuzzReport:
+    """What was sent and its effect on the gateway."""
 
     seed: int
     sent: dict[str, int] = field(default_factory=dict)
@@ -53,8 +53,8 @@ class Report:
         )
 
 
-class Gateway:
-    """The process under test, as the kernel sees it."""
+class GatewayProbe:
+    """The process under test as the kernel sees it."""
 
     def __init__(self, system: LocalSystem) -> None:
         self._system = system
@@ -66,15 +66,15 @@ class Gateway:
         return int(entries.get("GATEWAY_1_PID") or entries["GATEWAY_PID"])
 
     def is_the_same(self) -> bool:
-        """Whether it has never died: the supervisor would have started another."""
+        """Return True if it has never died; the supervisor would have replaced it."""
         return self._pid_now() == self.pid and Path(f"/proc/{self.pid}").exists()
 
     def memory_bytes(self) -> int:
-        """Resident memory."""
+        """Return the resident memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def sockets(self) -> int:
-        """Open sockets, those to the broker and of its own listening too."""
+        """Return the number of open sockets, including listeners and those to the broker."""
         directory = Path(f"/proc/{self.pid}/fd")
         names: list[str] = []
         for entry in directory.iterdir():
@@ -85,15 +85,15 @@ class Gateway:
         return sum(name.startswith("socket:") for name in names)
 
     def bad_lines(self) -> list[str]:
-        """Lines of any process above a warning."""
+        """Return the log lines of any process above a warning."""
         log = (self._system.directory / "supervisor.out").read_text(errors="replace")
         return [line[:2_000] for line in log.splitlines() if _BAD_LINE.search(line)]
 
 
-async def fuzz(system: LocalSystem, seconds: float, seed: int) -> Report:
+async def fuzz(system: LocalSystem, seconds: float, seed: int) -> FuzzReport:
     """Fuzz a running system for a time."""
-    gateway = Gateway(system)
-    report = Report(seed)
+    gateway = GatewayProbe(system)
+    report = FuzzReport(seed)
     place, room = await furnish(gateway.url)
     before = gateway.sockets()
     stop = asyncio.Event()
@@ -127,16 +127,16 @@ async def fuzz(system: LocalSystem, seconds: float, seed: int) -> Report:
 
 
 def told(error: BaseException) -> list[str]:
-    """What is said of an error, of a group each of its own."""
+    """Return the text of an error, or of each error in a group."""
     if isinstance(error, BaseExceptionGroup):
         return [line for inner in error.exceptions for line in told(inner)]
     return [f"{type(error).__name__}: {error}"]
 
 
 def make_fuzzers(
-    url: str, http: aiohttp.ClientSession, place: Place, seed: int
+    url: str, http: aiohttp.ClientSession, place: FuzzMaterial, seed: int
 ) -> list[SocketFuzzer | WireFuzzer | CallFuzzer]:
-    """Each with a seed of its own, made from the one."""
+    """Return the fuzzers, each with a seed derived from the given one."""
     seeds = random.Random(seed)
 
     def material() -> Material:
@@ -152,12 +152,12 @@ def make_fuzzers(
     ]
 
 
-async def furnish(url: str) -> tuple[Place, str]:
-    """Rooms of every type with some of the users in them; and the room of the control clients."""
+async def furnish(url: str) -> tuple[FuzzMaterial, str]:
+    """Create rooms of every type with some of the users, and the room of the control clients."""
     rooms: list[str] = []
     for number, user in enumerate(USERS):
         others = [other for other in USERS[number:] if other != user][:2]
         for kind in ("public", "private", "group"):
-            rooms.append(await Caller(url, user).create_room(f"{kind} {number}", kind, memberIds=others))
-    room = await Caller(url, "control-1").create_room("control", "private", memberIds=["control-2"])
-    return Place(USERS, rooms), room
+            rooms.append(await RestClient(url, user).create_room(f"{kind} {number}", kind, memberIds=others))
+    room = await RestClient(url, "control-1").create_room("control", "private", memberIds=["control-2"])
+    return FuzzMaterial(USERS, rooms), room

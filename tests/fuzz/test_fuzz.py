@@ -10,9 +10,7 @@ from tests.support.local_system import LocalSystem
 SECONDS = 20.0
 
 
-async def test_gateway_survives_whatever_is_sent(
-    amqp_url: str, mongodb_uri: str, database_name: str, tmp_path: Path
-) -> None:
+async def test_gateway_survives_fuzzing(amqp_url: str, mongodb_uri: str, database_name: str, tmp_path: Path) -> None:
     own = {"AMQP_URL": amqp_url, "MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database_name}
     system = LocalSystem(tmp_path, {**SETTINGS, **own})
     await asyncio.to_thread(system.start)

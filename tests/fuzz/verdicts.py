@@ -1,4 +1,4 @@
-"""What every answer has to be, whatever was asked."""
+"""Requirements on every answer, whatever the request."""
 
 import json
 from typing import Any
@@ -15,52 +15,52 @@ CODES = {code.value for code in ErrorCode} - {"INTERNAL"}
 TRACES = ("Traceback", 'File "', ".py", "Exception")
 
 
-class Wrong(AssertionError):
-    """The gateway did what it must never do."""
+class GatewayMisbehaved(AssertionError):
+    """The gateway did something that it must never do."""
 
 
 def check_frame(text: str) -> dict[str, Any]:
-    """A server frame. Raises Wrong."""
+    """Check a server frame. Raises GatewayMisbehaved."""
     try:
         frame = json.loads(text)
     except ValueError:
-        raise Wrong(f"not JSON: {text[:200]!r}") from None
+        raise GatewayMisbehaved(f"not JSON: {text[:200]!r}") from None
     if not isinstance(frame, dict) or not {"type", "data"} <= set(frame) <= {"type", "id", "data"}:
-        raise Wrong(f"not a frame: {text[:200]!r}")
+        raise GatewayMisbehaved(f"not a frame: {text[:200]!r}")
     if frame["type"] not in ANSWERS | EVENTS or not isinstance(frame["data"], dict):
-        raise Wrong(f"an unknown frame: {text[:200]!r}")
+        raise GatewayMisbehaved(f"an unknown frame: {text[:200]!r}")
     if frame["type"] == "error":
         data = frame["data"]
         if data["code"] not in CODES:
-            raise Wrong(f"an error of ours: {text[:500]}")
+            raise GatewayMisbehaved(f"an error of ours: {text[:500]}")
         if any(trace in data["message"] for trace in TRACES):
-            raise Wrong(f"tells of the inside: {text[:500]}")
+            raise GatewayMisbehaved(f"tells of the inside: {text[:500]}")
     return frame
 
 
 def check_close(code: int | None) -> None:
-    """A close code of the server; None is a connection that just ended. Raises Wrong."""
+    """Check a close code of the server; None is a connection that simply ended. Raises GatewayMisbehaved."""
     if code is not None and code not in CLOSE_CODES:
-        raise Wrong(f"closed with {code}")
+        raise GatewayMisbehaved(f"closed with {code}")
 
 
 def check_status(status: int, what: str) -> None:
-    """An answer whose body is not of the API. Raises Wrong."""
+    """Check an answer whose body is not part of the API. Raises GatewayMisbehaved."""
     if status >= 500:
-        raise Wrong(f"{what}: {status}")
+        raise GatewayMisbehaved(f"{what}: {status}")
 
 
 def check_response(status: int, body: bytes, what: str) -> None:
-    """A REST answer that is not HEAD's. Raises Wrong."""
+    """Check a REST answer other than to HEAD. Raises GatewayMisbehaved."""
     try:
         answer = json.loads(body)
     except ValueError:
-        raise Wrong(f"{what}: {status} is not JSON: {body[:200]!r}") from None
+        raise GatewayMisbehaved(f"{what}: {status} is not JSON: {body[:200]!r}") from None
     if answer.get("status") != status or answer.get("success") is not (status < 400):
-        raise Wrong(f"{what}: {status} is not in the envelope: {body[:200]!r}")
+        raise GatewayMisbehaved(f"{what}: {status} is not in the envelope: {body[:200]!r}")
     if status >= 400:
         error = answer["error"]
         if status == 500 or error["code"] not in CODES:
-            raise Wrong(f"{what}: an error of ours: {body[:500]!r}")
+            raise GatewayMisbehaved(f"{what}: an error of ours: {body[:500]!r}")
         if any(trace in error["message"] for trace in TRACES):
-            raise Wrong(f"{what}: tells of the inside: {body[:500]!r}")
+            raise GatewayMisbehaved(f"{what}: tells of the inside: {body[:500]!r}")

@@ -1,4 +1,4 @@
-"""Connections below the protocol: WebSocket frames and HTTP requests as no client makes them. Source: RFC 6455."""
+"""Connections below the protocol: malformed WebSocket frames and HTTP requests. Source: RFC 6455."""
 
 import asyncio
 import base64
@@ -9,7 +9,7 @@ from random import Random
 from urllib.parse import urlsplit
 
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import Wrong, check_close, check_frame, check_response
+from tests.fuzz.verdicts import GatewayMisbehaved, check_close, check_frame, check_response
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 ANSWER_TIMEOUT_S = 20.0
@@ -20,7 +20,7 @@ NORMAL_SIZES = (0, 1, 125, 126, 127, 65_535, 65_536, 70_000)
 def client_frame(
     random: Random, opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, masked: bool = True, width: int = 0
 ) -> bytes:
-    """One frame; `width` 2 or 8 writes the length in more bytes than are needed."""
+    """Return one frame; `width` 2 or 8 encodes the length in more bytes than necessary."""
     head = bytes([fin << 7 | rsv << 4 | opcode])
     bit = 0x80 if masked else 0
     size = len(payload)
@@ -37,7 +37,7 @@ def client_frame(
 
 
 class WireFuzzer:
-    """One connection at a time, each spoilt in its own way."""
+    """One connection at a time, each malformed in a different way."""
 
     def __init__(self, material: Material, url: str, token: str) -> None:
         self._material = material
@@ -48,7 +48,7 @@ class WireFuzzer:
         self.sent = 0
 
     async def once(self) -> None:
-        """One connection from its beginning to its end. Raises Wrong."""
+        """Run one connection from start to end. Raises GatewayMisbehaved."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             if self._random.random() < 0.2:
@@ -57,7 +57,7 @@ class WireFuzzer:
                 async with asyncio.TaskGroup() as tasks:
                     reading = tasks.create_task(self._read(reader))
                     await self._write(writer)
-                    if self._random.random() < 0.3:  # gone without a word
+                    if self._random.random() < 0.3:  # dropped without a close frame
                         raw = writer.get_extra_info("socket")
                         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         reading.cancel()
@@ -79,7 +79,7 @@ class WireFuzzer:
             head = await reader.readuntil(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
         if status not in (101, 429, 503):
-            raise Wrong(f"a good upgrade was refused with {status}")
+            raise GatewayMisbehaved(f"a good upgrade was refused with {status}")
         return status == 101
 
     async def _bad_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +127,7 @@ class WireFuzzer:
                     await asyncio.sleep(0)
 
     def _step(self) -> list[bytes]:
-        """The bytes of one step: mostly what is allowed, so that what follows it is read too."""
+        """Return the bytes of one step, usually valid ones, so that the server reads on."""
         random = self._random
         choice = random.random()
         text = self._material.text().encode(errors="surrogatepass")
@@ -137,7 +137,7 @@ class WireFuzzer:
             return self._fragments(text)
         if choice < 0.75:
             return [client_frame(random, random.choice([PING, PONG]), self._material.bytes_(126))]
-        if choice < 0.80:  # cut anywhere, over several segments
+        if choice < 0.80:  # split anywhere into several segments
             whole = client_frame(random, TEXT, text)
             at = random.randrange(len(whole) + 1)
             return [whole[:at], whole[at:]]
@@ -183,11 +183,11 @@ class WireFuzzer:
                 return self._material.bytes_(500)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        """Everything that the server sends, until it ends. Raises Wrong."""
+        """Read everything that the server sends until it ends. Raises GatewayMisbehaved."""
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             while head := await reader.read(1):
                 if head[0] not in (0x81, 0x88, 0x8A):
-                    raise Wrong(f"a server frame begins with {head[0]:#x}")
+                    raise GatewayMisbehaved(f"a server frame begins with {head[0]:#x}")
                 payload = await self._payload(reader)
                 if head[0] == 0x81:
                     check_frame(payload.decode())
@@ -197,7 +197,7 @@ class WireFuzzer:
     async def _payload(self, reader: asyncio.StreamReader) -> bytes:
         size = (await reader.readexactly(1))[0]
         if size & 0x80:
-            raise Wrong("a server frame is masked")
+            raise GatewayMisbehaved("a server frame is masked")
         if size == 126:
             size = struct.unpack("!H", await reader.readexactly(2))[0]
         elif size == 127:

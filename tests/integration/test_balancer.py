@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from shared.ids import Prefix, new_id
-from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, Balancer, GatewayProcess, needs_haproxy
+from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, BalancedGateway, Balancer, needs_haproxy
 from tests.support.infrastructure import Infrastructure
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
@@ -32,10 +32,10 @@ class Front:
     """The gateways behind one address."""
 
     balancer: Balancer
-    gateways: list[GatewayProcess]
-    strict: GatewayProcess
+    gateways: list[BalancedGateway]
+    strict: BalancedGateway
 
-    async def start(self, *gateways: GatewayProcess) -> None:
+    async def start(self, *gateways: BalancedGateway) -> None:
         """Start more gateways, and wait until the balancer has found them all."""
         for gateway in gateways:
             gateway.start()
@@ -61,8 +61,8 @@ async def whole(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPat
     }
     async with chat_service(amqp_url, infrastructure.mongodb_uri, database):
         with Balancer(directory) as balancer:
-            gateways = [GatewayProcess(directory, balancer, number, environment) for number in (1, 2)]
-            strict = GatewayProcess(directory, balancer, 3, environment | TRUSTING)
+            gateways = [BalancedGateway(directory, balancer, number, environment) for number in (1, 2)]
+            strict = BalancedGateway(directory, balancer, 3, environment | TRUSTING)
             try:
                 yield Front(balancer, gateways, strict)
             finally:
@@ -99,7 +99,7 @@ async def test_sockets_are_spread_by_least_connections(front: Front) -> None:
 
 
 async def test_session_resumes_on_any_gateway(front: Front) -> None:
-    caller = Caller(front.balancer.url, "ann")
+    caller = RestClient(front.balancer.url, "ann")
     room = await caller.create_room()
     met: set[str] = set()
     seen = 0

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tests.support.cutting_proxy import cutting_proxy
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway
 from tests.support.tokens import mint
 from tests.support.waiting import until, until_async
@@ -26,7 +26,7 @@ async def gateways(amqp_url: str, mongodb_uri: str, database_name: str) -> Async
 
 
 async def test_message_reaches_subscribers_on_both_gateways(gateways: tuple[str, str]) -> None:
-    alice_rest = Caller(gateways[0], "alice")
+    alice_rest = RestClient(gateways[0], "alice")
     room = await alice_rest.create_room()
     async with (
         await LiveClient.as_user(gateways[0], "alice", firstName="Alice", lastName="A") as alice,
@@ -55,7 +55,7 @@ async def test_message_reaches_subscribers_on_both_gateways(gateways: tuple[str,
 
 
 async def test_frames_sent_without_waiting_are_handled_in_order(gateways: tuple[str, str]) -> None:
-    room = await Caller(gateways[0], "alice").create_room()
+    room = await RestClient(gateways[0], "alice").create_room()
     async with await LiveClient.open(gateways[0]) as client:
         await client.send("auth", token=mint("alice"))
         await client.send("subscribe", channel="chatroom", chatroomId=room)
@@ -66,7 +66,7 @@ async def test_frames_sent_without_waiting_are_handled_in_order(gateways: tuple[
 
 
 async def test_resent_message_is_stored_once_over_sockets_gateways_and_rest(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[1], "alice")
+    rest = RestClient(gateways[1], "alice")
     room = await rest.create_room()
     async with (
         await LiveClient.as_user(gateways[0], "alice") as first,
@@ -84,7 +84,7 @@ async def test_resent_message_is_stored_once_over_sockets_gateways_and_rest(gate
 
 
 async def test_resume_replays_exactly_what_was_missed(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     room = await rest.create_room()
     for number in range(1, 8):
         await rest.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": f"m{number}"})
@@ -96,7 +96,7 @@ async def test_resume_replays_exactly_what_was_missed(gateways: tuple[str, str])
 
 
 async def test_resume_does_not_repeat_direct_messages(gateways: tuple[str, str]) -> None:
-    alice = Caller(gateways[0], "alice")
+    alice = RestClient(gateways[0], "alice")
 
     async def write(text: str) -> str:
         message = await alice.data("POST", "/v1/messages/direct", json={"userId": "bob", "message": text})
@@ -121,7 +121,7 @@ async def test_more_than_a_thousand_missed_are_not_replayed(
         chat_service(amqp_url, mongodb_uri, database_name, rate_limit_messages_per_minute=5000),
         gateway(amqp_url, rate_limit_messages_per_minute=5000) as url,
     ):
-        room = await Caller(url, "alice").create_room()
+        room = await RestClient(url, "alice").create_room()
         async with await LiveClient.as_user(url, "alice") as alice, await LiveClient.as_user(url, "bob") as bob:
             await asyncio.gather(
                 *(alice.ask("chat:send", chatroomId=room, message=f"m{number}") for number in range(1001))
@@ -134,7 +134,7 @@ async def test_more_than_a_thousand_missed_are_not_replayed(
 
 
 async def test_rate_limit_holds_over_sockets_gateways_and_rest(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     room = await rest.create_room()
     async with (
         await LiveClient.as_user(gateways[0], "alice") as first,
@@ -248,7 +248,7 @@ async def opens(url: str) -> bool:
 
 
 async def test_typing_goes_to_the_others_and_ends_by_itself(gateways: tuple[str, str]) -> None:
-    room = await Caller(gateways[0], "alice").create_room()
+    room = await RestClient(gateways[0], "alice").create_room()
     async with (
         await LiveClient.as_user(gateways[0], "alice") as alice,
         await LiveClient.as_user(gateways[1], "bob") as bob,
@@ -263,7 +263,7 @@ async def test_typing_goes_to_the_others_and_ends_by_itself(gateways: tuple[str,
 
 
 async def test_removed_member_stops_receiving_on_every_gateway(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     room = await rest.create_room(type_="private", memberIds=["bob"])
     async with (
         await LiveClient.as_user(gateways[0], "bob") as bob_here,
@@ -284,7 +284,7 @@ async def test_removed_member_stops_receiving_on_every_gateway(gateways: tuple[s
 
 
 async def test_private_room_continues_for_members_only(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     room = await rest.create_room(memberIds=["bob"])
     async with (
         await LiveClient.as_user(gateways[1], "bob") as member,
@@ -308,7 +308,7 @@ async def test_private_room_continues_for_members_only(gateways: tuple[str, str]
 
 
 async def test_room_deletion_reaches_every_subscriber(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     room = await rest.create_room()
     async with await LiveClient.as_user(gateways[1], "bob") as bob:
         await bob.ask("subscribe", channel="chatroom", chatroomId=room)
@@ -319,8 +319,8 @@ async def test_room_deletion_reaches_every_subscriber(gateways: tuple[str, str])
 
 
 async def test_presence_changes_once_with_a_grace(gateways: tuple[str, str]) -> None:
-    room = await Caller(gateways[0], "alice").create_room()
-    await Caller(gateways[0], "bob").data("POST", f"/v1/chatrooms/{room}/join")
+    room = await RestClient(gateways[0], "alice").create_room()
+    await RestClient(gateways[0], "bob").data("POST", f"/v1/chatrooms/{room}/join")
     async with await LiveClient.as_user(gateways[0], "alice") as alice:
         await alice.ask("subscribe", channel="chatroom", chatroomId=room)
         first = await LiveClient.as_user(gateways[0], "bob")
@@ -330,7 +330,7 @@ async def test_presence_changes_once_with_a_grace(gateways: tuple[str, str]) -> 
         await first.close()
         await second.close()
         third = await LiveClient.as_user(gateways[1], "bob")
-        room_now = await Caller(gateways[0], "alice").data("GET", f"/v1/chatrooms/{room}")
+        room_now = await RestClient(gateways[0], "alice").data("GET", f"/v1/chatrooms/{room}")
         assert (room_now["memberCount"], room_now["activeNow"]) == (2, 2)
         await third.close()
         offline = await alice.next("user:offline", timeout_s=15)
@@ -340,9 +340,9 @@ async def test_presence_changes_once_with_a_grace(gateways: tuple[str, str]) -> 
 
 
 async def test_read_marks_reach_own_sockets_and_the_room(gateways: tuple[str, str]) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     room = await rest.create_room()
-    bob_rest = Caller(gateways[1], "bob")
+    bob_rest = RestClient(gateways[1], "bob")
     await bob_rest.data("POST", f"/v1/chatrooms/{room}/join")
     for _ in range(3):
         await rest.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "x"})
@@ -364,7 +364,7 @@ async def test_read_marks_reach_own_sockets_and_the_room(gateways: tuple[str, st
 
 async def test_resumes_of_one_room_share_their_reads(gateways: tuple[str, str]) -> None:
     """A gateway died, and all clients of a room reconnect at once."""
-    rest = Caller(gateways[0], "alice", role="admin")
+    rest = RestClient(gateways[0], "alice", role="admin")
     room = await rest.create_room()
     for number in range(12):
         await rest.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": str(number)})

@@ -15,7 +15,7 @@ from shared.bus.topology import EVENTS, PARTITIONS, partition_of
 from shared.encoding import to_json
 from shared.ids import Prefix, new_id
 from shared.times import now_ms, to_iso
-from tests.support.live_client import Caller, Frame, LiveClient
+from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.services import chat_service, gateway
 from tests.support.waiting import until
 
@@ -58,7 +58,7 @@ def are_shared_by_two(logged: list[EventDict]) -> bool:
 async def rooms_apart(url: str, logged: list[EventDict]) -> list[str]:
     """Return rooms of which either replica owns some."""
     rooms: list[str] = []
-    caller = Caller(url, "operator")
+    caller = RestClient(url, "operator")
     first, second = assignments(logged)[-2:]
     while len(rooms) < ROOMS or not ({partition_of(room) for room in rooms} & first):
         rooms.append(await caller.create_room())
@@ -110,7 +110,7 @@ async def test_messages_survive_replica_changes(
         await remaining.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name, **limits))
         first = await stack.enter_async_context(gateway(amqp_url, **limits))
         second = await stack.enter_async_context(gateway(amqp_url, **limits))
-        rooms = [await Caller(first, "operator").create_room() for _ in range(ROOMS)]
+        rooms = [await RestClient(first, "operator").create_room() for _ in range(ROOMS)]
         clients = [
             await stack.enter_async_context(await LiveClient.as_user(url, name))
             for url, name in ((first, "ann"), (second, "ben"), (second, "watcher"))
@@ -145,7 +145,7 @@ async def test_messages_survive_replica_changes(
             for talker in talkers:
                 numbers = [int(message["message"].split()[1]) for message in here if message["userId"] == talker.name]
                 assert numbers == sorted(numbers)
-            history = await Caller(first, "ann").data("GET", f"/v1/chatrooms/{room}/messages?limit=100")
+            history = await RestClient(first, "ann").data("GET", f"/v1/chatrooms/{room}/messages?limit=100")
             assert [message["id"] for message in reversed(history)] == [message["messageId"] for message in here[-100:]]
 
 

@@ -1,4 +1,4 @@
-"""The broker and the database that are provisioned for development and tests."""
+"""The broker and the database provisioned for development and tests."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         yield database
 
 
-async def test_a_durable_message_survives_the_brokers_kill(broker: Broker) -> None:
+async def test_durable_message_survives_broker_kill(broker: Broker) -> None:
     async with await aio_pika.connect(broker.url) as connection:
         channel = await connection.channel(publisher_confirms=True)
         await channel.declare_queue("kept", durable=True, arguments={"x-queue-type": "quorum"})
@@ -44,14 +44,14 @@ async def test_a_durable_message_survives_the_brokers_kill(broker: Broker) -> No
         assert (await queue.get(no_ack=True, timeout=10)).body == b"here"
 
 
-def test_the_broker_listens_on_loopback_alone(broker: Broker) -> None:
+def test_broker_listens_only_on_loopback(broker: Broker) -> None:
     children = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
     addresses = [line.split()[3] for line in children.splitlines() if f"pid={broker.pid}," in line]
     assert len(addresses) == 2
     assert all(address.startswith("127.0.0.1:") for address in addresses)
 
 
-def test_an_acknowledged_write_survives_the_databases_kill(database: Database) -> None:
+def test_acknowledged_write_survives_database_kill(database: Database) -> None:
     with MongoClient[dict[str, Any]](database.uri) as client:
         client.kept.things.insert_many([{"n": n} for n in range(100)])
     database.kill()
@@ -61,7 +61,7 @@ def test_an_acknowledged_write_survives_the_databases_kill(database: Database) -
         assert client.kept.things.count_documents({}) == 100
 
 
-def test_a_server_that_cannot_start_quotes_its_output(tmp_path: Path) -> None:
+def test_failed_start_quotes_server_output(tmp_path: Path) -> None:
     (tmp_path / "secantusdb").write_text("a file in the place of the data")
     (tmp_path / "mongod").write_text("a file in the place of the data")
     with pytest.raises((RuntimeError, FileExistsError)):
@@ -69,8 +69,8 @@ def test_a_server_that_cannot_start_quotes_its_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path, end: signal.Signals) -> None:
-    """The owner is a process of its own that starts a guard and a marked child, as tests and supervisor do."""
+def test_killed_owner_leaves_no_processes(tmp_path: Path, end: signal.Signals) -> None:
+    """Run an owner in its own process that starts a guard and a marked child, as tests and supervisor do."""
     mark = f"test {os.getpid()} {end.name}"
     owner_code = (
         "import os, subprocess, sys, time\n"
@@ -87,7 +87,7 @@ def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path, end: signal.Si
     block_until(lambda: marked_pids(mark) == [])
 
 
-def test_a_guard_leaves_the_processes_of_others_alone(tmp_path: Path) -> None:
+def test_guard_spares_other_processes(tmp_path: Path) -> None:
     other_mark = f"other {os.getpid()}"
     other = subprocess.Popen(["sleep", "600"], env={MARK_VARIABLE: other_mark})
     guard = start_guard(f"mine {os.getpid()}")

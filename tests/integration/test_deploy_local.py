@@ -1,4 +1,4 @@
-"""`python -m deploy.local run` without the services: broker, database, and the supervisor around them."""
+"""`python -m deploy.local run` without the services: broker, database, and the supervisor."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def amqp_port(system: LocalSystem) -> int:
     return int(system.entries()["AMQP_URL"].rstrip("/").rsplit(":", 1)[1])
 
 
-def test_run_file_tells_how_to_join_and_is_private(system: LocalSystem) -> None:
+def test_run_file_is_complete_and_private(system: LocalSystem) -> None:
     entries = system.entries()
     assert accepts_logins(amqp_port(system))
     assert entries["MONGODB_URI"].startswith("mongodb://127.0.0.1:")
@@ -55,14 +55,14 @@ def test_run_file_tells_how_to_join_and_is_private(system: LocalSystem) -> None:
     assert stat.S_IMODE((system.directory / "run.env").stat().st_mode) == 0o600
 
 
-def test_token_is_signed_with_the_running_systems_secret(system: LocalSystem) -> None:
+def test_token_uses_secret_of_running_system(system: LocalSystem) -> None:
     answer = run_local("token", LOCAL_DIR=str(system.directory), TOKEN_USER="user_456", TOKEN_FIRST="John")
     claims = jwt.decode(answer.stdout.strip(), system.entries()["JWT_SECRET"], algorithms=["HS256"])
     assert (claims["sub"], claims["firstName"]) == ("user_456", "John")
     assert answer.stdout.count("\n") == 1
 
 
-def test_a_second_run_is_refused_and_names_the_first(system: LocalSystem) -> None:
+def test_second_run_is_refused_and_names_first(system: LocalSystem) -> None:
     answer = run_local("run", LOCAL_DIR=str(system.directory), GATEWAY_PORT="0")
     assert answer.returncode == 2
     assert answer.stderr.splitlines() == [
@@ -70,7 +70,7 @@ def test_a_second_run_is_refused_and_names_the_first(system: LocalSystem) -> Non
     ]
 
 
-def test_a_taken_gateway_port_is_one_line_and_nothing_starts(tmp_path: Path) -> None:
+def test_occupied_requested_port_prints_one_line_and_starts_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         answer = run_local("run", LOCAL_DIR=str(tmp_path), GATEWAY_PORT=str(port))
@@ -81,22 +81,20 @@ def test_a_taken_gateway_port_is_one_line_and_nothing_starts(tmp_path: Path) -> 
     assert {path.name for path in tmp_path.iterdir()} == {"lock"}
 
 
-def test_without_a_port_of_its_own_it_takes_another_when_the_usual_one_is_taken(
-    infrastructure: Infrastructure, tmp_path: Path
-) -> None:
+def test_occupied_default_port_falls_back_to_another(infrastructure: Infrastructure, tmp_path: Path) -> None:
     with socket.socket() as holder:
-        with suppress(OSError):  # then it is taken already
+        with suppress(OSError):  # already in use
             holder.bind(("127.0.0.1", 8080))
             holder.listen()
         with LocalSystem(tmp_path, settings_on(infrastructure) | NO_SERVICES | {"GATEWAY_PORT": ""}) as system:
             url = system.entries()["GATEWAY_URL"]
             assert not url.endswith(":8080")
             said = (tmp_path / "supervisor.out").read_text()
-            assert f"port 8080 is taken: the gateways listen on {url.rpartition(':')[2]}" in said
+            assert f"port 8080 is in use: the gateways listen on {url.rpartition(':')[2]}" in said
 
 
-def test_an_interrupt_stops_it_behind_a_script_too(infrastructure: Infrastructure, tmp_path: Path) -> None:
-    """Where a shell without job control starts it with `&`, interrupts are ignored from the start."""
+def test_interrupt_stops_run_started_by_script(infrastructure: Infrastructure, tmp_path: Path) -> None:
+    """A shell without job control starts background jobs with interrupts ignored."""
     system = LocalSystem(tmp_path, settings_on(infrastructure) | NO_SERVICES)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -110,14 +108,14 @@ def test_an_interrupt_stops_it_behind_a_script_too(infrastructure: Infrastructur
         system.stop()
 
 
-def test_wrong_settings_are_named_and_nothing_starts(tmp_path: Path) -> None:
+def test_invalid_settings_are_named_and_nothing_starts(tmp_path: Path) -> None:
     answer = run_local("run", LOCAL_DIR=str(tmp_path), GATEWAYS="two", NOTIFIERS="99")
     assert answer.returncode == 2
     assert [line.split("=")[0] for line in answer.stderr.splitlines()] == ["GATEWAYS", "NOTIFIERS"]
 
 
 @pytest.mark.parametrize("name", ["BROKER", "DATABASE", "EPMD"])
-def test_a_killed_server_comes_back_on_its_port_and_the_run_file_follows(system: LocalSystem, name: str) -> None:
+def test_killed_server_restarts_on_its_port_and_updates_run_file(system: LocalSystem, name: str) -> None:
     before = system.entries()
     system.kill(name)
     block_until(lambda: system.entries()[f"{name}_PID"] != before[f"{name}_PID"], 30.0)
@@ -126,7 +124,7 @@ def test_a_killed_server_comes_back_on_its_port_and_the_run_file_follows(system:
     assert {key for key in before if before[key] != after[key]} == {f"{name}_PID"}
 
 
-def test_after_the_supervisors_kill_nothing_is_left_and_the_next_run_keeps_ports_and_secret(tmp_path: Path) -> None:
+def test_killed_supervisor_leaves_nothing_and_next_run_keeps_ports_and_secret(tmp_path: Path) -> None:
     system = LocalSystem(tmp_path, NO_SERVICES)
     with system:
         before = system.entries()

@@ -30,7 +30,7 @@ STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLE
 
 
 class Run:
-    """A supervisor that runs, and what can be seen of it."""
+    """A running supervisor and its observable state."""
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(8)
@@ -87,28 +87,28 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-async def test_a_killed_program_is_started_again_with_a_new_process_id(run: Run) -> None:
+async def test_killed_program_restarts_with_new_process_id(run: Run) -> None:
     async with run.running([program("chat")]):
         os.kill(run.pids["chat"][0], signal.SIGKILL)
         await until(lambda: len(run.pids["chat"]) == 2)
         assert is_alive(run.pids["chat"][1])
-    assert any("ended by signal 9" in line and "starting again in 0.2 s" in line for line in run.lines())
+    assert any("ended by signal 9" in line and "restarting in 0.2 s" in line for line in run.lines())
 
 
-async def test_output_is_shown_behind_the_programs_name(run: Run) -> None:
+async def test_output_is_prefixed_with_program_name(run: Run) -> None:
     async with run.running([program("chat"), program("gateway", "print('no newline', end='');" + SLEEPER)]):
         await until(lambda: len(run.lines()) == 2)
     assert set(run.lines()) == {"chat    | up", "gateway | no newlineup"}
 
 
-async def test_a_line_without_end_is_cut_and_blocks_nothing(run: Run) -> None:
+async def test_endless_line_is_cut_and_blocks_nothing(run: Run) -> None:
     endless = "import sys; sys.stdout.write('x' * 1_000_000); sys.stdout.flush();" + SLEEPER
     async with run.running([program("chat", endless)]):
         await until(lambda: any(line.endswith("up") for line in run.lines()))
     assert max(map(len, run.lines())) < 200_000
 
 
-async def test_stages_start_one_after_another(run: Run, tmp_path: Path) -> None:
+async def test_stages_start_in_order(run: Run, tmp_path: Path) -> None:
     up = tmp_path / "up"
     broker = program(
         "broker", f"open({str(up)!r}, 'x');" + SLEEPER, why_not_ready=lambda: None if up.exists() else "no"
@@ -118,7 +118,7 @@ async def test_stages_start_one_after_another(run: Run, tmp_path: Path) -> None:
         await until(lambda: "chat   | True" in run.lines())
 
 
-async def test_stop_goes_from_gateways_down_to_epmd_and_leaves_nothing(run: Run) -> None:
+async def test_stop_follows_ranks_and_leaves_nothing(run: Run) -> None:
     stages = [[program(rank.name, POLITE, rank)] for rank in Rank]
     async with run.running(*stages):
         await until(lambda: len(run.lines()) == len(Rank))
@@ -127,28 +127,28 @@ async def test_stop_goes_from_gateways_down_to_epmd_and_leaves_nothing(run: Run)
     assert marked_pids(run.mark) == []
 
 
-async def test_a_program_that_ignores_sigterm_is_killed_after_its_own_timeout(run: Run) -> None:
+async def test_program_ignoring_sigterm_is_killed_after_timeout(run: Run) -> None:
     async with run.running([program("chat", STUBBORN, stop_timeout_s=0.2)]):
         await until(lambda: len(run.lines()) == 1)
     assert not is_alive(run.pids["chat"][0])
     assert any("killed" in line for line in run.lines())
 
 
-async def test_a_second_interrupt_kills_at_once(run: Run) -> None:
+async def test_second_interrupt_kills_at_once(run: Run) -> None:
     async with run.running([program("chat", STUBBORN, stop_timeout_s=600.0)]) as supervisor:
         await until(lambda: len(run.lines()) == 1)
         supervisor.interrupt()
     assert not is_alive(run.pids["chat"][0])
 
 
-async def test_a_stop_while_waiting_for_the_next_start_does_not_start(run: Run) -> None:
+async def test_stop_during_backoff_starts_nothing(run: Run) -> None:
     async with run.running([program("chat", "raise SystemExit(3)")]):
-        await until(lambda: any("starting again in 0.4 s" in line for line in run.lines()))
+        await until(lambda: any("restarting in 0.4 s" in line for line in run.lines()))
         starts = len(run.pids["chat"])
     assert len(run.pids["chat"]) == starts
 
 
-async def test_an_interrupt_during_the_start_stops_what_was_started(run: Run) -> None:
+async def test_interrupt_during_start_stops_started_programs(run: Run) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.run([program("broker", why_not_ready=lambda: "never")], [program("chat")]))
         await until(lambda: "broker" in run.pids)
@@ -159,7 +159,7 @@ async def test_an_interrupt_during_the_start_stops_what_was_started(run: Run) ->
     assert not is_alive(run.pids["broker"][0])
 
 
-async def test_a_program_that_is_not_ready_in_time_is_named_with_the_reason(run: Run) -> None:
+async def test_program_not_ready_in_time_is_named_with_reason(run: Run) -> None:
     stage = [program("chat"), program("gateway", why_not_ready=lambda: "503 broker: connecting")]
     with pytest.raises(StartFailure, match=r"gateway: not ready after 1 s: 503 broker: connecting\n    up") as caught:
         await run.run(stage, start_timeout_s=1.0)
@@ -167,21 +167,21 @@ async def test_a_program_that_is_not_ready_in_time_is_named_with_the_reason(run:
     assert marked_pids(run.mark) == []
 
 
-async def test_a_program_that_keeps_failing_ends_the_start_early_and_is_quoted(run: Run) -> None:
+async def test_repeatedly_failing_program_ends_start_and_is_quoted(run: Run) -> None:
     failing = program("chat", "print('GATEWAY_PORT is wrong'); raise SystemExit(2)", why_not_ready=lambda: "no answer")
     with pytest.raises(StartFailure, match=r"(?s)chat: ended 5 times before it was ready.*GATEWAY_PORT is wrong"):
         await run.run([failing], start_timeout_s=60.0)
     assert len(run.pids["chat"]) == 5
 
 
-async def test_a_program_that_does_not_exist_ends_the_start(run: Run) -> None:
+async def test_missing_program_ends_start(run: Run) -> None:
     missing = Program("db", Rank.DATABASE, CommandLine(("/nonexistent/db",), {}, Path("/")), lambda: "no answer", 1.0)
     with pytest.raises(StartFailure, match="db: ended 5 times"):
         await run.run([missing], start_timeout_s=60.0)
     assert any("cannot be started" in line for line in run.lines())
 
 
-async def test_what_escaped_its_process_group_is_found_by_its_mark(run: Run) -> None:
+async def test_escaped_process_is_found_by_mark(run: Run) -> None:
     async with run.running([program("chat", SLEEPER_WITH_CHILD)]):
         await until(lambda: len(run.lines()) == 1)
         assert len(marked_pids(run.mark)) == 2

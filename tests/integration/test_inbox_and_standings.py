@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.events import cloud_event, publish
-from tests.support.live_client import Caller, Closed, LiveClient
+from tests.support.live_client import LiveClient, RestClient, SocketClosed
 from tests.support.services import chat_service, gateway, market_feed, notifier
 from tests.support.tokens import mint
 
@@ -33,7 +33,7 @@ async def announce(amqp_url: str, type_: str, data: Any, **more: Any) -> None:
 
 
 async def test_inbox_over_rest(gateways: tuple[str, str], amqp_url: str) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     async with await LiveClient.as_user(gateways[1], "alice") as alice:
         await alice.ask("subscribe", channel="notifications")
         for number in range(3):
@@ -50,13 +50,13 @@ async def test_inbox_over_rest(gateways: tuple[str, str], amqp_url: str) -> None
     assert await rest.data("GET", "/v1/notifications/unread-count") == {"unreadCount": 2}
     unread = await rest.data("GET", "/v1/notifications?unread=true")
     assert [item["title"] for item in unread] == ["t1", "t0"]
-    status, body = await Caller(gateways[0], "bob").call("POST", f"/v1/notifications/{first}/read")
+    status, body = await RestClient(gateways[0], "bob").call("POST", f"/v1/notifications/{first}/read")
     assert (status, body["error"]["code"]) == (404, "NOT_FOUND")
     assert (await rest.data("POST", "/v1/notifications/read-all")) == {"unreadCount": 0}
 
 
 async def test_alert_fires_once_on_a_spike_between_two_deliveries(gateways: tuple[str, str], amqp_url: str) -> None:
-    rest = Caller(gateways[0], "alice")
+    rest = RestClient(gateways[0], "alice")
     await announce(amqp_url, "market.tick", {"symbol": "SPIKE", "price": 10.0})
     alert = await rest.data("POST", "/v1/alerts", json={"symbol": "SPIKE", "direction": "above", "price": 20})
     assert alert["id"].startswith("alert_")
@@ -72,7 +72,7 @@ async def test_alert_fires_once_on_a_spike_between_two_deliveries(gateways: tupl
         assert (await alice.data("notification:new"))["title"] == "last"
     [fired] = await rest.data("GET", "/v1/alerts")
     assert (fired["status"], fired["firedAt"] is not None) == ("fired", True)
-    assert (await Caller(gateways[0], "bob").call("DELETE", f"/v1/alerts/{alert['id']}"))[0] == 404
+    assert (await RestClient(gateways[0], "bob").call("DELETE", f"/v1/alerts/{alert['id']}"))[0] == 404
     assert await rest.data("DELETE", f"/v1/alerts/{alert['id']}") == {"id": alert["id"]}
     assert await rest.data("GET", "/v1/alerts") == []
 
@@ -86,7 +86,7 @@ async def test_alert_fires_once_on_a_spike_between_two_deliveries(gateways: tupl
     ],
 )
 async def test_wrong_alert_names_the_field(gateways: tuple[str, str], body: dict[str, Any], field: str) -> None:
-    status, answer = await Caller(gateways[0], "alice").call("POST", "/v1/alerts", json=body)
+    status, answer = await RestClient(gateways[0], "alice").call("POST", "/v1/alerts", json=body)
     assert (status, answer["error"]["details"][0]["field"]) == (400, field)
 
 
@@ -104,10 +104,10 @@ async def test_revoked_user_is_disconnected_until_newer_token(gateways: tuple[st
     await bystander.barrier()
     await bystander.close()
     for url in gateways:
-        with pytest.raises(Closed) as closed:
+        with pytest.raises(SocketClosed) as closed:
             await LiveClient.as_user(url, "mallory", iat=old)
         assert closed.value.code == 4401
-        assert (await Caller(url, "mallory", iat=old).call("GET", "/v1/chatrooms"))[0] == 401
+        assert (await RestClient(url, "mallory", iat=old).call("GET", "/v1/chatrooms"))[0] == 401
     await (await LiveClient.as_user(gateways[0], "mallory", iat=time.time())).close()
 
 
@@ -120,10 +120,10 @@ async def test_banned_user_is_disconnected_on_every_gateway(gateways: tuple[str,
             assert await client.close_code() == 4403
         await client.close()
     for url in gateways:
-        with pytest.raises(Closed) as closed:
+        with pytest.raises(SocketClosed) as closed:
             await LiveClient.as_user(url, "eve")
         assert closed.value.code == 4403
-        status, body = await Caller(url, "eve").call("GET", "/v1/chatrooms")
+        status, body = await RestClient(url, "eve").call("GET", "/v1/chatrooms")
         assert (status, body["error"]["code"]) == (403, "FORBIDDEN")
 
 

@@ -14,7 +14,7 @@ from shared.bus.topology import DEAD, partition_of, partition_queue
 from tests.chaos.settle import history
 from tests.chaos.traffic import quiet_connections
 from tests.support.infrastructure import Infrastructure
-from tests.support.live_client import Caller, LiveClient
+from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway
 from tests.support.waiting import until, until_async
 
@@ -35,7 +35,7 @@ async def test_expired_send_is_refused_and_never_performed(amqp_url: str, mongod
     async with AsyncExitStack() as stack:
         async with chat_service(amqp_url, mongodb_uri, database_name):
             url = await stack.enter_async_context(gateway(amqp_url, request_timeout_s=1.0))
-            room = await Caller(url, "ann").create_room()
+            room = await RestClient(url, "ann").create_room()
         async with await LiveClient.as_user(url, "ann") as client:
             refused = await client.ask("chat:send", chatroomId=room, message="late", clientMessageId="k")
             assert (refused["data"]["code"], refused["data"]["retryable"]) == ("UNAVAILABLE", True)
@@ -44,7 +44,7 @@ async def test_expired_send_is_refused_and_never_performed(amqp_url: str, mongod
                 await until_async(lambda: depth(amqp_url, queue), lambda waiting: not waiting)
                 acked = await client.ask("chat:send", chatroomId=room, message="in time", clientMessageId="k")
                 assert (acked["type"], acked["data"]["seq"]) == ("chat:ack", 1)
-                stored = await Caller(url, "ann").data("GET", f"/v1/chatrooms/{room}/messages")
+                stored = await RestClient(url, "ann").data("GET", f"/v1/chatrooms/{room}/messages")
     assert [message["message"] for message in stored] == ["in time"]
     assert await depth(amqp_url, DEAD) == 0
 
@@ -92,7 +92,7 @@ async def keep_sending(client: LiveClient, room: str, seen: Seen) -> None:
             await asyncio.sleep(0.05)
 
 
-async def keep_reading(rest: Caller, room: str, seen: Seen) -> None:
+async def keep_reading(rest: RestClient, room: str, seen: Seen) -> None:
     """Read the room's history every 100 ms, until cancelled."""
     while True:
         since_s = time.monotonic()
@@ -120,7 +120,7 @@ async def test_outage_is_reported_in_time_and_service_resumes(
         await LiveClient.as_user(url, "ann") as client,
         await LiveClient.as_user(url, "bob") as listener,
     ):
-        rest = Caller(url, "ann")
+        rest = RestClient(url, "ann")
         room = await rest.create_room()
         await listener.ask("subscribe", channel="chatroom", chatroomId=room)
         seen = Seen()

@@ -36,8 +36,7 @@ from shared.commands.command import GATEWAY
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile
-from tests.support.live_client import Caller as RestCaller
-from tests.support.live_client import Frame, LiveClient
+from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.server_process import ServerProcess
 from tests.support.services import chat_service, free_port, gateway, wait_ready
 from tests.support.tokens import SECRET
@@ -475,9 +474,9 @@ async def test_killed_and_frozen_gateways_leave_no_ghosts(
             await stack.enter_async_context(ReporterProcess(amqp_url, tmp_path, name).running())
             for name in ("killed", "frozen")
         ]
-        room = await RestCaller(here, "ann").create_room()
+        room = await RestClient(here, "ann").create_room()
         for user in ("ben", "cat"):
-            await RestCaller(here, user).data("POST", f"/v1/chatrooms/{room}/join")
+            await RestClient(here, user).data("POST", f"/v1/chatrooms/{room}/join")
         ann = await stack.enter_async_context(await LiveClient.as_user(here, "ann"))
         await ann.ask("subscribe", channel="chatroom", chatroomId=room)
         for user, process in (("ben", killed), ("cat", frozen)):
@@ -488,10 +487,10 @@ async def test_killed_and_frozen_gateways_leave_no_ghosts(
         frozen.process.signal(signal.SIGSTOP)
         for user in ("ben", "cat"):
             await ann.take(_is("user:offline", user), timeout_s=NO_GHOSTS_AFTER_S - (time.monotonic() - struck_s))
-        assert (await RestCaller(here, "ann").data("GET", f"/v1/chatrooms/{room}"))["activeNow"] == 1
+        assert (await RestClient(here, "ann").data("GET", f"/v1/chatrooms/{room}"))["activeNow"] == 1
         frozen.process.signal(signal.SIGCONT)
         await ann.take(_is("user:online", "cat"))
-        assert (await RestCaller(here, "ann").data("GET", "/v1/users/cat/presence"))["status"] == "online"
+        assert (await RestClient(here, "ann").data("GET", "/v1/users/cat/presence"))["status"] == "online"
         changes = [frame for frame in ann.frames if frame["type"] in ("user:online", "user:offline")]
         assert [frame["data"]["userId"] for frame in changes] in ([], ["ann"])
 

@@ -1,4 +1,4 @@
-"""Keys from an issuer over HTTP, on the real wire: rotation, an issuer that is away, and what it may answer."""
+"""Keys from an issuer over HTTP, on the real wire: rotation, an unreachable issuer, and hostile answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.support.waiting import until_async
 
 @pytest.fixture(scope="module")
 async def amqp_url(infrastructure: Infrastructure) -> AsyncIterator[str]:
-    """The broker, and a chat_service, without which no gateway is ready."""
+    """Yield the broker's address, with a running chat_service, without which no gateway is ready."""
     await empty_queues(infrastructure.amqp_url)
     async with chat_service(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)):
         yield infrastructure.amqp_url
@@ -33,7 +33,7 @@ async def identity(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Issuer]:
 
 
 async def auth(url: str, token: str) -> tuple[str, int | None]:
-    """The type or code of the answer, and the close code if the socket is closed with it."""
+    """Return the type or code of the answer, and the close code if the socket is closed with it."""
     async with await LiveClient.open(url) as client:
         answer = await client.ask("auth", token=token)
         if answer["type"] == "error":
@@ -47,7 +47,7 @@ async def rest_status(url: str, token: str) -> int:
         return response.status
 
 
-async def test_a_new_key_counts_at_once_and_the_old_one_no_more(amqp_url: str, identity: Issuer) -> None:
+async def test_rotation_accepts_new_key_and_refuses_old_one(amqp_url: str, identity: Issuer) -> None:
     async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
         old = identity.token("alice")
         assert await auth(url, old) == ("auth:ok", None)
@@ -56,7 +56,7 @@ async def test_a_new_key_counts_at_once_and_the_old_one_no_more(amqp_url: str, i
         assert await auth(url, old) == ("UNAUTHORIZED", 4401)
 
 
-async def test_made_up_keys_do_not_become_requests(
+async def test_unknown_key_ids_do_not_flood_issuer(
     amqp_url: str, identity: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks_schedule, "COOLDOWN_S", 60.0)
@@ -69,7 +69,7 @@ async def test_made_up_keys_do_not_become_requests(
         assert identity.asked == asked
 
 
-async def test_many_with_a_new_key_share_one_request(amqp_url: str, identity: Issuer) -> None:
+async def test_concurrent_unknown_keys_share_one_request(amqp_url: str, identity: Issuer) -> None:
     async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
         assert await auth(url, identity.token("alice")) == ("auth:ok", None)
         asked = identity.asked
@@ -80,9 +80,7 @@ async def test_many_with_a_new_key_share_one_request(amqp_url: str, identity: Is
         assert identity.asked == asked + 1
 
 
-async def test_known_keys_serve_while_the_issuer_is_away_and_unknown_ones_can_be_tried_again(
-    amqp_url: str, identity: Issuer
-) -> None:
+async def test_unreachable_issuer_keeps_known_keys_and_makes_unknown_retryable(amqp_url: str, identity: Issuer) -> None:
     async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
         known = identity.token("alice")
         assert await auth(url, known) == ("auth:ok", None)
@@ -97,13 +95,13 @@ async def test_known_keys_serve_while_the_issuer_is_away_and_unknown_ones_can_be
             renewal = await client.ask("auth", token=new)
             assert renewal["data"]["code"] == "UNAVAILABLE"
             assert renewal["data"]["retryable"]
-            await client.barrier()  # the token of before still holds
+            await client.barrier()  # the earlier token is still valid
         identity.status = 200
         assert await auth(url, new) == ("auth:ok", None)
 
 
 @pytest.mark.parametrize("status", [301, 302, 404])
-async def test_a_redirect_or_a_failure_brings_no_keys(amqp_url: str, identity: Issuer, status: int) -> None:
+async def test_redirect_or_failure_yields_no_keys(amqp_url: str, identity: Issuer, status: int) -> None:
     async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
         known = identity.token("alice")
         assert await auth(url, known) == ("auth:ok", None)
@@ -113,7 +111,7 @@ async def test_a_redirect_or_a_failure_brings_no_keys(amqp_url: str, identity: I
         assert await auth(url, known) == ("auth:ok", None)
 
 
-async def test_a_body_without_end_is_not_taken(amqp_url: str, identity: Issuer) -> None:
+async def test_endless_body_is_rejected(amqp_url: str, identity: Issuer) -> None:
     async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
         known = identity.token("alice")
         assert await auth(url, known) == ("auth:ok", None)
@@ -122,9 +120,7 @@ async def test_a_body_without_end_is_not_taken(amqp_url: str, identity: Issuer) 
         assert await auth(url, identity.token("alice")) == ("UNAVAILABLE", 1013)
 
 
-async def test_a_gateway_without_keys_is_not_ready_and_becomes_so_by_itself(
-    amqp_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_gateway_becomes_ready_once_keys_arrive(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks_schedule, "RETRY_FIRST_S", 0.1)
     late = Issuer(free_port())
     late.rotate("first")

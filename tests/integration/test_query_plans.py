@@ -6,7 +6,7 @@ import pytest
 
 from chat_service import presence_store, store
 from shared.mongo import Database, Mongo
-from tests.bench.plans import Call, Stores, calls_not_made, explain, explained, fill
+from tests.bench.plans import StoreCall, Stores, calls_not_made, explain, explained, fill
 
 ROOM = "room_history"
 MESSAGES = 500
@@ -33,7 +33,7 @@ async def test_query_without_index_is_detected(database: Database) -> None:
         pass
 
     plan = await explain(
-        database, Call("bad", nothing), "find messages", {"find": "messages", "filter": {"text": "no such text"}}
+        database, StoreCall("bad", nothing), "find messages", {"find": "messages", "filter": {"text": "no such text"}}
     )
     assert plan.faults == ["a collection scan", f"examines {plan.docs_examined} to return 0"]
     assert plan.docs_examined >= MESSAGES

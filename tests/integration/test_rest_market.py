@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from market_feed.settings import SourceKind
-from tests.support.live_client import Caller
+from tests.support.live_client import RestClient
 from tests.support.real_candles import real_candles
 from tests.support.services import chat_service, gateway, market_feed
 from tests.support.waiting import until_async
 
 
 @pytest.fixture
-async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Caller]:
+async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[RestClient]:
     hourly, _ = real_candles("EURUSD.csv")
     daily, _ = real_candles("BTCUSD.csv")
     replay: dict[str, Any] = {
@@ -25,21 +25,21 @@ async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
         market_feed(amqp_url, mongodb_uri, database_name, **replay),
         gateway(amqp_url) as url,
     ):
-        yield Caller(url, "reader")
+        yield RestClient(url, "reader")
 
 
 @pytest.fixture
-async def quiet_rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Caller]:
+async def quiet_rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[RestClient]:
     """A market without ticks: enough for refusals, and quick to stop."""
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         market_feed(amqp_url, mongodb_uri, database_name, market_source=(SourceKind.AMQP,)),
         gateway(amqp_url) as url,
     ):
-        yield Caller(url, "reader")
+        yield RestClient(url, "reader")
 
 
-async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> list[dict[str, Any]]:
+async def read_back(rest: RestClient, symbol: str, interval: str, count: int) -> list[dict[str, Any]]:
     """Return all candles of a series, page by page, once there are `count`."""
 
     async def candles() -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ async def read_back(rest: Caller, symbol: str, interval: str, count: int) -> lis
 @pytest.mark.parametrize(
     ("name", "symbol", "interval"), [("EURUSD.csv", "EUR/USD", "1h"), ("BTCUSD.csv", "BTC/USD", "1d")]
 )
-async def test_candles_over_rest_equal_replayed_file(rest: Caller, name: str, symbol: str, interval: str) -> None:
+async def test_candles_over_rest_equal_replayed_file(rest: RestClient, name: str, symbol: str, interval: str) -> None:
     _, rows = real_candles(name)
     found = await read_back(rest, symbol, interval, len(rows))
     for row, candle in zip(rows, found, strict=True):
@@ -86,11 +86,11 @@ async def test_candles_over_rest_equal_replayed_file(rest: Caller, name: str, sy
         ("symbol=EUR/USD&limit=null", "limit"),
     ],
 )
-async def test_wrong_candle_query_names_parameter(quiet_rest: Caller, query: str, field: str) -> None:
+async def test_wrong_candle_query_names_parameter(quiet_rest: RestClient, query: str, field: str) -> None:
     status, body = await quiet_rest.call("GET", f"/v1/market/candles?{query}")
     assert (status, body["error"]["details"][0]["field"]) == (400, field)
 
 
-async def test_candles_of_unknown_symbol_are_not_found(quiet_rest: Caller) -> None:
+async def test_candles_of_unknown_symbol_are_not_found(quiet_rest: RestClient) -> None:
     status, body = await quiet_rest.call("GET", "/v1/market/candles?symbol=NOPE&interval=1h")
     assert (status, body["error"]["code"]) == (404, "NOT_FOUND")

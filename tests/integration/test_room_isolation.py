@@ -22,7 +22,7 @@ from tests.support.events import cloud_event, publish
 from tests.support.infrastructure import Infrastructure
 from tests.support.people import Meet, Person, people
 from tests.support.queues import empty_queues
-from tests.support.raw_answers import Answer, RawSocket, rest
+from tests.support.raw_answers import RawAnswer, RecordingSocket, rest
 from tests.support.services import chat_service, gateway, notifier
 from tests.support.tokens import mint
 from tests.support.waiting import until_async
@@ -226,16 +226,16 @@ class Scene:
         assert sent["chatroomId"] == direct_room_id(self.creator.id, other.id)
         return str(sent["chatroomId"])
 
-    async def answers(self, http: aiohttp.ClientSession, calls: list[str]) -> dict[str, Answer]:
+    async def answers(self, http: aiohttp.ClientSession, calls: list[str]) -> dict[str, RawAnswer]:
         """Perform the calls in order, and return their results."""
         room, other = await self.room(), await self.room()
-        socket = await RawSocket.open(http, self.world.url, self.token)
-        found: dict[str, Answer] = {}
+        socket = await RecordingSocket.open(http, self.world.url, self.token)
+        found: dict[str, RawAnswer] = {}
         for call in calls:
             named = other if call == "DELETE room" and self.kind != "direct" else room
             if (frame := frames(named).get(call)) is not None:
                 if self.who in ("nobody", "banned"):  # the previous one has been closed
-                    socket = await RawSocket.open(http, self.world.url, self.token)
+                    socket = await RecordingSocket.open(http, self.world.url, self.token)
                 answer = await socket.ask(frame)
             else:
                 method, path, body = rest_calls(named, self.target.id)[call]

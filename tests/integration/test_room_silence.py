@@ -15,7 +15,7 @@ from tests.support.infrastructure import Infrastructure
 from tests.support.live_client import LiveClient
 from tests.support.people import Person, people
 from tests.support.queues import empty_queues
-from tests.support.raw_answers import Answer, RawSocket, rest
+from tests.support.raw_answers import RawAnswer, RecordingSocket, rest
 from tests.support.services import chat_service, gateway, market_feed, notifier
 from tests.support.tokens import mint
 
@@ -56,7 +56,7 @@ async def world(infrastructure: Infrastructure) -> AsyncIterator[SilentWorld]:
         yield SilentWorld(first, second, infrastructure.amqp_url)
 
 
-async def lists_of(url: str, person: Person, *words: str) -> list[Answer]:
+async def lists_of(url: str, person: Person, *words: str) -> list[RawAnswer]:
     """Return a person's room lists, as bytes."""
     token = mint(person.id)
     queries = ["", "?type=private", "?type=group", "?page=2&limit=1", *(f"?q={word}" for word in words)]
@@ -180,7 +180,7 @@ async def test_items_of_another_user_answer_like_missing_ones(world: SilentWorld
             answers = [await rest(http, token, method, world.url + path % id_, None) for id_ in (own, never)]
             assert answers[0].verdict == "404"
             assert answers[0].without(own) == answers[1].without(never)
-        ws = await RawSocket.open(http, world.url, token)
+        ws = await RecordingSocket.open(http, world.url, token)
         asked = [
             (await ws.ask({"type": "subscribe", "channel": "notifications", "userId": id_})).without(id_)
             for id_ in (alice.id, "nobody-at-all")

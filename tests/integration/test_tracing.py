@@ -1,4 +1,4 @@
-"""One message through gateway, broker, worker and database, seen by OpenTelemetry and by request ids."""
+"""One message through gateway, broker, worker and database, followed by OpenTelemetry spans and request ids."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -32,7 +32,7 @@ def exported() -> Iterator[InMemorySpanExporter]:
 
 
 def paths(exporter: InMemorySpanExporter, root: str) -> set[str]:
-    """Every span below a root span, as the names that lead to it."""
+    """Return every span below a root span, as the path of names that leads to it."""
     spans = {span.context.span_id: span for span in exporter.get_finished_spans() if span.context is not None}
 
     def path(span: ReadableSpan) -> str:
@@ -42,7 +42,7 @@ def paths(exporter: InMemorySpanExporter, root: str) -> set[str]:
     return {found for span in spans.values() if (found := path(span)).startswith(root)}
 
 
-async def test_a_message_is_traced_from_its_frame_to_its_delivery(url: str, exported: InMemorySpanExporter) -> None:
+async def test_message_is_traced_from_frame_to_delivery(url: str, exported: InMemorySpanExporter) -> None:
     alice = people(url)("alice")
     room = await alice.create_room()
     async with await alice.live() as live:
@@ -55,7 +55,7 @@ async def test_a_message_is_traced_from_its_frame_to_its_delivery(url: str, expo
     await until(lambda: wanted <= paths(exported, "chat:send"))
 
 
-async def test_a_rest_call_is_traced_into_the_worker(url: str, exported: InMemorySpanExporter) -> None:
+async def test_rest_call_is_traced_into_worker(url: str, exported: InMemorySpanExporter) -> None:
     alice = people(url)("alice")
     room = await alice.create_room()
     await alice.data("GET", f"/v1/chatrooms/{room}")
@@ -68,7 +68,7 @@ async def test_a_rest_call_is_traced_into_the_worker(url: str, exported: InMemor
 
 
 @pytest.mark.parametrize("path", ["/v1/chatrooms", "/v1/nothing", "/v1/chatrooms/room_x"])
-async def test_every_answer_names_its_request(url: str, path: str) -> None:
+async def test_every_answer_carries_request_id(url: str, path: str) -> None:
     headers = {"Authorization": f"Bearer {mint('alice')}"}
     async with aiohttp.ClientSession(url, headers=headers) as http:
         async with http.get(path, headers={"X-Request-Id": "checkout-42"}) as response:

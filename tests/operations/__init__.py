@@ -1,1 +1,1 @@
-"""Programs that run the system as operators do, and show what then happens to clients and to the figures."""
+"""Demonstrations: run the system as operators do, and show the effect on clients and metrics."""

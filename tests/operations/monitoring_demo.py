@@ -1,8 +1,8 @@
 """Prometheus on the running system: `make monitoring-demo`.
 
-All services, two gateways behind HAProxy, clients that talk, and a native Prometheus with the deployed configuration.
-Prints every target, every rule that is not well, every alert that fires, and what each query of the dashboard finds.
-Exits with 1 if a target is down, a rule is missing or fails, or an alert fires that should not.
+Runs all services, two gateways behind HAProxy, chatting clients, and a native Prometheus with the deployed
+configuration. Prints every target, every unhealthy rule, every firing alert, and the result of each dashboard query.
+Exits with 1 if a target is down, a rule is missing or fails, or an unexpected alert fires.
 """
 
 import argparse
@@ -21,7 +21,7 @@ WORKERS = ("chat_service", "market_feed", "notifier")
 
 
 def targets_of(stage: Stage, entries: Mapping[str, str]) -> dict[str, list[str]]:
-    """host:port of everything that exports metrics, by job."""
+    """Return host:port of every metrics endpoint, by job."""
     found = {
         worker: sorted(
             {
@@ -38,7 +38,7 @@ def targets_of(stage: Stage, entries: Mapping[str, str]) -> dict[str, list[str]]
 
 
 def check_targets(prometheus: Prometheus) -> int:
-    """Print every target; returns how many are not up."""
+    """Print every target and return the number of those that are down."""
     targets = prometheus.targets()
     for target in targets:
         print(f"  target {target['labels']['job']:13} {target['labels']['instance']:18} {target['health']}")
@@ -46,7 +46,7 @@ def check_targets(prometheus: Prometheus) -> int:
 
 
 def check_rules(prometheus: Prometheus) -> int:
-    """Print what is wrong with rules, and who fires; returns the faults."""
+    """Print unhealthy rules and firing alerts, and return the number of faults."""
     loaded = prometheus.rules()
     unwell = [rule for rule in loaded if rule["health"] != "ok"]
     missing = {rule.get("alert") or rule["record"] for rule in queries.rules()} - {rule["name"] for rule in loaded}
@@ -57,8 +57,8 @@ def check_rules(prometheus: Prometheus) -> int:
     return len(unwell) + len(missing) + (firing != ["Watchdog"])
 
 
-def show(prometheus: Prometheus, asked: list[queries.Query]) -> None:
-    """Print what each query finds."""
+def show(prometheus: Prometheus, asked: list[queries.RecordedQuery]) -> None:
+    """Print the result of each query."""
     empty = 0
     for query in asked:
         series = prometheus.query(query.text)
@@ -70,12 +70,12 @@ def show(prometheus: Prometheus, asked: list[queries.Query]) -> None:
 
 
 def label(series: Mapping[str, Any]) -> str:
-    """What tells a series from its neighbours."""
+    """Return the labels that distinguish a series from its neighbours."""
     return "/".join(value for name, value in series["metric"].items() if name not in {"__name__", "job"})
 
 
 async def run(arguments: argparse.Namespace, directory: Path, system: LocalSystem) -> int:
-    """One run; returns the number of faults."""
+    """Run once and return the number of faults."""
     async with staged(directory, system, 2, arguments.rooms) as stage:
         await stage.add(stage.gateways[1])
         await stage.come(arguments.clients)

@@ -1,8 +1,9 @@
-"""Scale gateways behind HAProxy while clients talk: `make scale-demo`.
+"""Scale gateways behind HAProxy while clients chat: `make scale-demo`.
 
-Two gateways and a load; a third one is added, and half as many clients again come; then the first one is scaled away,
-its clients come back elsewhere and resume. Then: every acked message is in the history once, and every socket got every
-message of its rooms once, in seq order. Prints the counts; exits with 1 if anything is lost, repeated or out of order.
+Two gateways run under load. A third is added and half as many clients again connect. Then the first gateway is removed;
+its clients reconnect elsewhere and resume. In the end, every acknowledged message must be in the history once, and
+every socket must have received every message of its rooms once, in order. Prints the counts; exits with 1 if anything
+was lost, repeated or reordered.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from tests.support.local_system import LocalSystem
 
 
 async def play(stage: Stage, arguments: argparse.Namespace) -> float:
-    """The scenes; returns the seconds that the leaving gateway took."""
+    """Run the scenes and return the seconds that the removed gateway took to drain."""
     first, second, third = stage.gateways
     await stage.add(second)
     await stage.come(arguments.clients)
@@ -43,7 +44,7 @@ async def play(stage: Stage, arguments: argparse.Namespace) -> float:
 
 
 async def run(arguments: argparse.Namespace, directory: Path, system: LocalSystem) -> int:
-    """One run; returns the number of faults."""
+    """Run once and return the number of faults."""
     async with staged(directory, system, 3, arguments.rooms) as stage:
         left_after_s = await play(stage, arguments)
         histories = {room: [item.seq for item in await history(stage.operator, room)] for room in stage.rooms}
@@ -52,7 +53,7 @@ async def run(arguments: argparse.Namespace, directory: Path, system: LocalSyste
 
 
 async def settle(traders: Iterable[Trader], histories: dict[str, list[int]]) -> None:
-    """Wait until everyone has everything, or for a minute; what is missing then is counted."""
+    """Wait until every client has everything, at most a minute; whatever is missing then is counted."""
     deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if all(len(seqs) >= len(histories[room]) for trader in traders for room, seqs in trader.seqs.items()):
@@ -61,7 +62,7 @@ async def settle(traders: Iterable[Trader], histories: dict[str, list[int]]) -> 
 
 
 def report(traders: list[Trader], histories: dict[str, list[int]], left_after_s: float) -> int:
-    """Print the counts; returns the faults."""
+    """Print the counts and return the number of faults."""
     acked = [place for trader in traders for place in trader.acked.values()]
     logs = [(seqs, histories[room]) for trader in traders for room, seqs in trader.seqs.items()]
     faults = {

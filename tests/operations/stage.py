@@ -1,4 +1,4 @@
-"""The system as it is deployed, gateways behind HAProxy, and clients that talk: what the demonstrations stand on."""
+"""The deployed shape, gateways behind HAProxy, with chatting clients: the basis of the demonstrations."""
 
 import argparse
 import asyncio
@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 
 from tests.operations.trader import Trader
-from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, Balancer, GatewayProcess
-from tests.support.live_client import Caller
+from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, BalancedGateway, Balancer
+from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
@@ -30,10 +30,10 @@ LIMITS = {"JWT_SECRET": SECRET, "RATE_LIMIT_MESSAGES_PER_MINUTE": "100000"}
 
 @dataclass
 class Stage:
-    """The clients, the gateways, and what happened to them."""
+    """The clients, the gateways, and their events."""
 
     balancer: Balancer
-    gateways: list[GatewayProcess]
+    gateways: list[BalancedGateway]
     rooms: list[str]
     tasks: asyncio.TaskGroup
     http: aiohttp.ClientSession
@@ -41,20 +41,20 @@ class Stage:
     reading: list["asyncio.Task[None]"] = field(default_factory=list)
 
     @property
-    def operator(self) -> Caller:
-        """Somebody who reads everything, through the balancer."""
-        return Caller(self.balancer.url, "operator")
+    def operator(self) -> RestClient:
+        """Return a client that reads everything through the load balancer."""
+        return RestClient(self.balancer.url, "operator")
 
-    async def add(self, gateway: GatewayProcess) -> None:
-        """Start a gateway and let the balancer find it."""
+    async def add(self, gateway: BalancedGateway) -> None:
+        """Start a gateway and wait until the load balancer discovers it."""
         gateway.start()
         await asyncio.to_thread(gateway.wait_until, gateway.is_ready, START_TIMEOUT_S)
         running = [one for one in self.gateways if one.is_running()]
         self.balancer.announce(*running)
         await until(lambda: self.balancer.gateways_up() == len(running), START_TIMEOUT_S)
 
-    async def scale_away(self, gateway: GatewayProcess) -> float:
-        """Stop a gateway as a scheduler does; returns how long it took to leave."""
+    async def scale_away(self, gateway: BalancedGateway) -> float:
+        """Stop a gateway as a scheduler does and return the duration of its drain."""
         started_s = time.monotonic()
         gateway.signal(signal.SIGTERM)
         await until(lambda: not gateway.is_running(), STOP_TIMEOUT_S)
@@ -62,7 +62,7 @@ class Stage:
         return time.monotonic() - started_s
 
     async def come(self, count: int) -> None:
-        """Let so many more clients come, some at a time."""
+        """Connect more clients, some at a time."""
         first = len(self.traders)
         for number in range(first, first + count):
             rooms = [self.rooms[(number + step) % len(self.rooms)] for step in range(ROOMS_EACH)]
@@ -74,12 +74,12 @@ class Stage:
         await self.all_connected()
 
     async def all_connected(self) -> None:
-        """Return once everybody is where they want to be."""
+        """Return once every client is connected."""
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
             await asyncio.gather(*(trader.connected.wait() for trader in self.traders))
 
     async def talk(self, rate: float, stop: asyncio.Event) -> None:
-        """`rate` messages a second from one after another, until `stop`; then await the last acks."""
+        """Send `rate` messages per second from alternating clients until `stop`, then await the last acks."""
         async with asyncio.TaskGroup() as sending:
             for number in itertools.count():
                 if stop.is_set():
@@ -89,7 +89,7 @@ class Stage:
                 await asyncio.sleep(1 / rate)
 
     def show(self, what: str) -> None:
-        """Print where the sockets are."""
+        """Print the distribution of sockets."""
         counts = [
             f"{gateway.name} {gateway.connections() if gateway.is_running() else '-':>4}" for gateway in self.gateways
         ]
@@ -98,11 +98,11 @@ class Stage:
 
 @asynccontextmanager
 async def staged(directory: Path, system: LocalSystem, gateways: int, rooms: int) -> AsyncIterator[Stage]:
-    """A balancer and so many gateways, the first one started, in front of a system that has none; and rooms."""
+    """Yield a load balancer and gateways, the first one started, in front of a system without gateways, and rooms."""
     environment = {"AMQP_URL": system.entries()["AMQP_URL"], **LIMITS}
     async with AsyncExitStack() as stack:
         balancer = stack.enter_context(Balancer(directory))
-        processes = [GatewayProcess(directory, balancer, number + 1, environment) for number in range(gateways)]
+        processes = [BalancedGateway(directory, balancer, number + 1, environment) for number in range(gateways)]
         for process in processes:
             stack.callback(process.stop, STOP_TIMEOUT_S)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
@@ -120,8 +120,7 @@ def demonstrate(
     description: str | None,
     **defaults: float,
 ) -> None:
-    """Parse the command line, whose `defaults` are given by name, and `run` on a system of its own. Exits with 1 for
-    any faults that it returns."""
+    """Parse the command line and `run` on a system of its own; exit with 1 on faults. `defaults` sets options."""
     words = {"seconds": "of load before, between and after what changes", "rate": "messages a second"}
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():

@@ -1,4 +1,4 @@
-"""A client as the protocol asks for it: it comes back after every close, resumes with `since`, resends until acked."""
+"""A client that follows the protocol: reconnects after every close, resumes with `since`, resends until acked."""
 
 import asyncio
 import itertools
@@ -46,7 +46,7 @@ class Trader:
             await asyncio.sleep(wait_s)
 
     async def send(self, key: str) -> None:
-        """Say something in a room until it is acked, under one clientMessageId."""
+        """Send a message to a room until it is acknowledged, under one clientMessageId."""
         room = random.choice(list(self.seqs))
         for attempt in itertools.count():
             await self.connected.wait()
@@ -75,7 +75,7 @@ class Trader:
         ]
 
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> float:
-        """Read until the end; returns the seconds that the server asks to wait before coming back."""
+        """Read until the end and return the server's requested reconnect delay in seconds."""
         waiting, wait_s = len(self.seqs), RETRY_S
         async for message in ws:
             frame = message.json()

@@ -1,1 +1,1 @@
-"""What the tests stand on: real servers, started and ended on demand."""
+"""Shared foundations of the tests: real servers, started on demand, and clients of the published protocol."""

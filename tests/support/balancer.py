@@ -1,12 +1,12 @@
-"""HAProxy with the configuration of deploy/, in front of gateway processes that have loopback addresses of their own.
+"""HAProxy with the configuration of deploy/, in front of gateway processes on their own loopback addresses.
 
     with Balancer(directory) as balancer:
-        gateway = GatewayProcess(directory, balancer, number=1, environment)
+        gateway = BalancedGateway(directory, balancer, number=1, environment)
         gateway.start()
         balancer.announce(gateway)
         balancer.url
 
-HAProxy finds the gateways as it does in production: by one DNS name, whose answer has an address for each of them.
+HAProxy discovers the gateways as in production: by one DNS name that resolves to all of them.
 """
 
 import os
@@ -40,7 +40,7 @@ needs_haproxy = pytest.mark.skipif(
 
 
 class Balancer:
-    """HAProxy and its name server. As a context: started, stopped."""
+    """HAProxy and its name server. As a context manager: started, stopped."""
 
     def __init__(self, directory: Path) -> None:
         ports = KeptPorts(directory / "balancer-ports.json")
@@ -60,12 +60,12 @@ class Balancer:
         command = CommandLine((HAPROXY or "haproxy", "-db", "-f", str(CONFIGURATION)), environment, PROJECT)
         self.process = ServerProcess(command, directory / "haproxy.out")
 
-    def announce(self, *gateways: "GatewayProcess") -> None:
-        """Let the name mean these gateways, and only these."""
+    def announce(self, *gateways: "BalancedGateway") -> None:
+        """Let the name resolve to these gateways only."""
         self._names.addresses = [gateway.host for gateway in gateways]
 
     def gateways_up(self) -> int:
-        """How many gateways new sockets may go to."""
+        """Return the number of gateways that accept new sockets."""
         return int(value(self.metrics_url, "haproxy_server_status", proxy="gateways", state="UP"))
 
     def _answers(self) -> bool:
@@ -87,12 +87,12 @@ class Balancer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.kill()  # asked in a friendly way it would wait for its clients
+        self.process.kill()  # SIGTERM would wait for its clients
         self._names.__exit__(kind, error, trace)
 
 
-class GatewayProcess(ServerProcess):
-    """`python -m gateway` on an address of its own and on the ports that the balancer expects."""
+class BalancedGateway(ServerProcess):
+    """`python -m gateway` on its own address and on the ports that the load balancer expects."""
 
     def __init__(self, directory: Path, balancer: Balancer, number: int, environment: Mapping[str, str]) -> None:
         self.name = f"gateway-{number}"
@@ -109,7 +109,7 @@ class GatewayProcess(ServerProcess):
         super().__init__(command, directory / f"{self.name}.out")
 
     def is_ready(self) -> bool:
-        """Whether it says that it is ready."""
+        """Return True if it reports ready."""
         try:
             with urllib.request.urlopen(f"{self.admin_url}/readyz", timeout=PROBE_TIMEOUT_S) as response:
                 return bool(response.status == 200)
@@ -117,5 +117,5 @@ class GatewayProcess(ServerProcess):
             return False
 
     def connections(self) -> int:
-        """How many sockets it has."""
+        """Return its number of sockets."""
         return int(value(f"{self.admin_url}/metrics", "gateway_connections"))

@@ -1,11 +1,11 @@
-"""People with a browser: Debian's Chromium, one for all tests, a context of its own for each person.
+"""Visitors with a browser: Debian's Chromium, one for all tests, with a context per visitor.
 
     async with chromium() as browser, Visitor.arrive(browser, url, "Ada Lovelace") as ada:
         await ada.create_room("EUR/USD")
         await ada.say("Hello")
         await ada.sees_message("Hello")
 
-A page that logs an error, throws, or breaks its content security policy fails its test when the visitor leaves.
+A page that logs an error, throws, or violates its content security policy fails its test when the visitor leaves.
 """
 
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ expect.set_options(timeout=TIMEOUT_MS)
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """One browser process, ended with the block."""
+    """Yield one browser process."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=TIMEOUT_MS)
         try:
@@ -42,7 +42,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 class Visitor:
-    """One person in a browser of their own. `problems` collects what the page complains of."""
+    """One visitor with a browser context. `problems` collects errors of the page."""
 
     def __init__(self, context: BrowserContext, page: Page, url: str) -> None:
         self._context = context
@@ -54,7 +54,7 @@ class Visitor:
         page.on("console", lambda message: self._heard(message.type, message.text))
 
     def _heard(self, kind: str, text: str) -> None:
-        """A lost connection is logged by the browser itself and is no fault of the page."""
+        """Record a console message, except the browser's own about a lost connection."""
         if kind == "error" and "WebSocket connection to" not in text and "net::ERR_" not in text:
             self.problems.append(text)
 
@@ -70,7 +70,7 @@ class Visitor:
         scheme: Scheme = "light",
         **options: Any,
     ) -> AsyncIterator[Self]:
-        """Open the page, and sign in where a name is given. `options` are Playwright's, of a context."""
+        """Open the page, and sign in if a name is given. `options` are Playwright's for a context."""
         viewport = ViewportSize(width=size[0], height=size[1])
         context = await browser.new_context(viewport=viewport, color_scheme=scheme, locale="en-GB", **options)
         try:
@@ -90,7 +90,7 @@ class Visitor:
         await self.is_live()
 
     async def is_live(self) -> None:
-        """Wait until the connection stands."""
+        """Wait until the connection is open."""
         await expect(self.page.locator("#connection[data-state=open]")).to_be_visible()
 
     # Rooms ----------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Visitor:
         await expect(self.title()).to_have_text(name)
 
     async def open_room(self, name: str) -> None:
-        """Find a room by the search and open it."""
+        """Find a room by search and open it."""
         search = self.page.get_by_role("searchbox", name="Search rooms")
         await search.fill(name)
         await self.room(name).first.click()
@@ -115,23 +115,23 @@ class Visitor:
         await search.fill("")
 
     def room(self, name: str) -> Locator:
-        """A room's entry in the list."""
+        """Return a room's entry in the list."""
         return self.page.locator("button.room", has_text=name)
 
     def title(self) -> Locator:
-        """The name of what is open."""
+        """Return the name of the open conversation."""
         return self.page.locator(".chat-title")
 
     # Messages -------------------------------------------------------------------------------------------------------
 
     async def say(self, text: str) -> None:
-        """Write a message and send it with Enter."""
+        """Type a message and send it with Enter."""
         box = self.page.locator("#composer-text")
         await box.fill(text)
         await box.press("Enter")
 
     def messages(self) -> Locator:
-        """The texts of the messages that have a place in the room."""
+        """Return the texts of the stored messages."""
         return self.page.locator(".message[data-seq] .message-text")
 
     async def sees_message(self, text: str) -> None:
@@ -139,5 +139,5 @@ class Visitor:
         await expect(self.messages().get_by_text(text, exact=True)).to_be_visible()
 
     async def texts(self) -> list[str]:
-        """All messages that are shown."""
+        """Return the texts of all displayed messages."""
         return await self.messages().all_inner_texts()

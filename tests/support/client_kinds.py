@@ -1,5 +1,6 @@
-"""Both of our clients behind one face, so that one suite of behaviour is for both: the Python one in this loop, the
-JavaScript ones in a Node process. Python spells options in snake case, JavaScript as on the wire: here, as on the wire.
+"""Both client libraries behind one interface, so that one suite covers both.
+
+The Python client runs in this event loop, the JavaScript clients in a Node process. Option names are those on the wire.
 """
 
 import asyncio
@@ -16,15 +17,15 @@ from tests.support.waiting import until
 
 HOST = Path(__file__).parents[1] / "e2e" / "client_host.mjs"
 LINE_MAX_BYTES = 16 * 1024 * 1024
-FIRST_BACKOFF_S = 0.02  # tests cut links all the time
+FIRST_BACKOFF_S = 0.02  # short, since tests cut connections all the time
 BACKOFF_MAX_S = 0.5
 TIMEOUT_S = 60.0
 
 Seen = list[tuple[str, Any]]
 
 
-class Client(Protocol):
-    """What the suite needs. `seen` is every event so far, with its data."""
+class ClientUnderTest(Protocol):
+    """The interface that the suite needs. `seen` holds every event so far with its data."""
 
     seen: Seen
 
@@ -34,16 +35,16 @@ class Client(Protocol):
     async def send_direct(self, user_id: str, message: str) -> Any: ...
 
 
-Connect = Callable[[str, str], AbstractAsyncContextManager[Client]]  # url, token
+Connect = Callable[[str, str], AbstractAsyncContextManager[ClientUnderTest]]  # url, token
 
 
-def data_of(client: Client, type_: str) -> list[Any]:
-    """The data of all events of a type."""
+def data_of(client: ClientUnderTest, type_: str) -> list[Any]:
+    """Return the data of all events of a type."""
     return [data for name, data in client.seen if name == type_]
 
 
-async def seen(client: Client, type_: str, count: int = 1) -> list[Any]:
-    """The data of all events of a type, once there are so many."""
+async def seen(client: ClientUnderTest, type_: str, count: int = 1) -> list[Any]:
+    """Return the data of the events of a type once there are `count`."""
     await until(lambda: len(data_of(client, type_)) >= count, TIMEOUT_S)
     return data_of(client, type_)
 
@@ -74,7 +75,7 @@ class _PythonClient:
         return await self._client.send_direct(user_id, message)
 
     async def ended(self) -> None:
-        """Wait until every event has been seen, the last as well."""
+        """Wait until every event, the last included, has been seen."""
         await self._listening
 
 
@@ -84,8 +85,8 @@ def _snake(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def python_client(url: str, token: str) -> AsyncIterator[Client]:
-    """A client of gateway.client."""
+async def python_client(url: str, token: str) -> AsyncIterator[ClientUnderTest]:
+    """Yield a client of realtime_client."""
     options = ClientOptions(backoff_first_s=FIRST_BACKOFF_S, backoff_max_s=BACKOFF_MAX_S)
     client = RealtimeClient(url, token, options=options)
     shown = _PythonClient(client)
@@ -109,7 +110,7 @@ class NodeHost:
         self.reading = asyncio.create_task(self._read())
 
     async def call(self, client: str, what: str, *args: Any) -> Any:
-        """Call a method of a client. Raises RequestFailed with what its promise was rejected with."""
+        """Call a method of a client. Raises RequestFailed with the rejection of its promise."""
         assert self._process.stdin is not None
         number = next(self._calls)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -119,7 +120,7 @@ class NodeHost:
         return await future
 
     async def make(self, what: str, *args: Any) -> "WebClient":
-        """Make a client: `new` url token options, or `published` token."""
+        """Create a client: `new` with url, token and options, or `published` with a token."""
         name = f"client-{next(self._names)}"
         seen = self._seen.setdefault(name, [])
         await self.call(name, what, *args)
@@ -145,7 +146,7 @@ class NodeHost:
 
 
 class WebClient:
-    """One client of a Node process."""
+    """One client in a Node process."""
 
     def __init__(self, host: NodeHost, name: str, seen: Seen) -> None:
         self.seen = seen
@@ -171,7 +172,7 @@ class WebClient:
 
 @asynccontextmanager
 async def node_host(**environment: str) -> AsyncIterator[NodeHost]:
-    """A Node process for web clients; skips the test where there is no Node."""
+    """Yield a Node process for web clients, or skip the test without Node."""
     process = await asyncio.create_subprocess_exec(
         *(node(), *OPTIONS, str(HOST)),
         env=environment,
@@ -189,10 +190,10 @@ async def node_host(**environment: str) -> AsyncIterator[NodeHost]:
 
 
 def web_client(host: NodeHost) -> Connect:
-    """Makes clients of gateway/web in that process."""
+    """Return a factory of gateway/web clients in that process."""
 
     @asynccontextmanager
-    async def connect(url: str, token: str) -> AsyncIterator[Client]:
+    async def connect(url: str, token: str) -> AsyncIterator[ClientUnderTest]:
         options = {"backoffFirstMs": FIRST_BACKOFF_S * 1000, "backoffMaxMs": BACKOFF_MAX_S * 1000}
         client = await host.make("new", url, token, options)
         try:
@@ -203,7 +204,7 @@ def web_client(host: NodeHost) -> Connect:
     return connect
 
 
-async def within(timeout_s: float, client: Client, awaited: Awaitable[Any]) -> Any:
+async def within(timeout_s: float, client: ClientUnderTest, awaited: Awaitable[Any]) -> Any:
     """Await with a deadline; the failure shows what the client has seen."""
     try:
         async with asyncio.timeout(timeout_s):

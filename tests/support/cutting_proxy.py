@@ -1,6 +1,6 @@
-"""A TCP proxy that cuts a WebSocket connection at a given place: behind the n-th frame of either side, or in its midst.
+"""A TCP proxy that cuts a WebSocket connection at a given point: before the n-th frame of either side, or inside it.
 
-The bytes of each side are read as units: unit 0 is the head of the HTTP upgrade, the units from 1 on are frames.
+Each side's bytes are read as units: unit 0 is the head of the HTTP upgrade, units from 1 on are frames.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ _READ_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Cut the link when so many units of a side have passed and, if `midst`, half of the next."""
+class LinkCut:
+    """Cut after this many units of a side and, if `midst`, half of the next."""
 
     side: Side
     units: int
@@ -27,14 +27,14 @@ class Cut:
 
 
 class Units:
-    """Where the units of one side end."""
+    """The boundaries of one side's units."""
 
     def __init__(self) -> None:
         self._waiting = b""
         self.count = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The units that are whole now."""
+        """Return the number of complete units."""
         self._waiting += data
         units = []
         while (size := self._size()) is not None and len(self._waiting) >= size:
@@ -59,15 +59,18 @@ class Units:
 
 
 class CuttingProxy:
-    """`plan` is for the connections to come, one cut each; then they pass uncut. `refuses`: closes new ones at once.
-    `swallows`: nothing of what the server sends arrives."""
+    """Cuts connections by plan.
+
+    `plan` holds one cut for each future connection; later ones pass uncut. `refuses` closes new connections at once.
+    `swallows` drops everything from the server.
+    """
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname, parts.port)
         self._links: set[asyncio.WriteTransport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.plan: list[Cut] = []
+        self.plan: list[LinkCut] = []
         self.refuses = False
         self.swallows = False
         self.cuts = 0
@@ -75,13 +78,13 @@ class CuttingProxy:
         self.url = ""
 
     def cut_all(self) -> None:
-        """Cut every link now."""
+        """Cut every connection now."""
         for transport in list(self._links):
             transport.abort()
         self.cuts += 1
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of a client."""
+        """Serve one connection of a client."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -94,7 +97,7 @@ class CuttingProxy:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Cut | None) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: LinkCut | None) -> None:
         there, back = await asyncio.open_connection(*self._upstream)
         links = {writer.transport, back.transport}
         self._links |= links
@@ -115,9 +118,9 @@ class CuttingProxy:
                 transport.abort()
 
     async def _pass(
-        self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: Cut | None
+        self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: LinkCut | None
     ) -> None:
-        """Pass data on until the side ends, or the cut."""
+        """Forward data until the side ends or the cut."""
         if cut is not None and cut.side != side:
             cut = None
         units, passed = Units(), 0
@@ -140,7 +143,7 @@ class CuttingProxy:
 
 @asynccontextmanager
 async def cutting_proxy(upstream: str) -> AsyncIterator[CuttingProxy]:
-    """A proxy on a free port, in front of `upstream`; everything is cut at the end."""
+    """Yield a proxy on a free port in front of `upstream`; every connection is cut at the end."""
     proxy = CuttingProxy(upstream)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The instructions of deploy/container/Dockerfile, as far as its tests need them."""
+"""A parser for the instructions of deploy/container/Dockerfile that the tests need."""
 
 import json
 import re
@@ -12,38 +12,38 @@ DOCKERFILE = PROJECT / "deploy" / "container" / "Dockerfile"
 
 
 class Instruction(NamedTuple):
-    """One instruction, its lines joined."""
+    """One instruction with its lines joined."""
 
     word: str
     rest: str
 
 
 def instructions() -> list[Instruction]:
-    """All instructions in order."""
+    """Return all instructions in order."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
     lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
     return [Instruction(*line.strip().split(maxsplit=1)) for line in lines]
 
 
 def of(word: str) -> list[str]:
-    """What follows this word, wherever it stands."""
+    """Return the arguments of every instruction with this word."""
     return [instruction.rest for instruction in instructions() if instruction.word == word]
 
 
 def command_of(text: str) -> list[str]:
-    """The words of `CMD [...]`."""
+    """Return the words of `CMD [...]`."""
     words = json.loads(text[text.index("[") :])
     assert all(isinstance(word, str) for word in words)
     return list(words)
 
 
 def copied() -> list[tuple[str, str]]:
-    """From where in the tree to where in the image; what one stage takes from another is left out."""
+    """Return source and target of each copy from the tree; copies between stages are left out."""
     return [(source, target) for source, target in (rest.split() for rest in of("COPY") if "--from" not in rest)]
 
 
 def lay_out(directory: Path) -> Path:
-    """Copy what the image gets to below `directory`; returns the image's working directory there."""
+    """Copy the image's files below `directory` and return the image's working directory there."""
     for source, target in copied():
         place = directory / target.strip("/")
         if source.endswith("/"):
@@ -55,5 +55,5 @@ def lay_out(directory: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """The image's variables."""
+    """Return the image's variables."""
     return dict(pair.split("=", 1) for rest in of("ENV") for pair in rest.split())

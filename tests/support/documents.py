@@ -1,4 +1,4 @@
-"""The API documents as a reader uses them: which schema a frame or an answer has, and whether it fits."""
+"""The API documents as a reader uses them: the schema of a frame or an answer, and validation against it."""
 
 import functools
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ Schema = dict[str, Any]
 
 @functools.cache
 def rest() -> Schema:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return openapi()
 
 
 @functools.cache
 def live() -> Schema:
-    """The AsyncAPI document."""
+    """Return the AsyncAPI document."""
     return asyncapi()
 
 
 def validator(schema: Schema, document: Schema) -> Draft202012Validator:
-    """Of a schema that refers to components of its document."""
+    """Return a validator of a schema that refers to components of its document."""
     return Draft202012Validator({**schema, "components": document["components"]})
 
 
 def payload_schema(sender: str, type_: str) -> Schema:
-    """The schema of a frame: `sender` is client or server."""
+    """Return the schema of a frame; `sender` is client or server."""
     message = live()["components"]["messages"][f"{sender}-{type_.replace(':', '-')}"]
     schema: Schema = message["payload"]
     return schema
@@ -38,29 +38,29 @@ def payload_schema(sender: str, type_: str) -> Schema:
 
 @functools.cache
 def frame_validator(sender: str, type_: str) -> Draft202012Validator:
-    """Of the frames of a type."""
+    """Return a validator of the frames of a type."""
     return validator(payload_schema(sender, type_), live())
 
 
 def answer_schema(method: str, path: str, status: int) -> Schema:
-    """The schema of an answer; `path` is as in the document."""
+    """Return the schema of an answer; `path` is as in the document."""
     response = rest()["paths"][path][method.lower()]["responses"][str(status)]
     return schema_of(resolved(response, rest()))
 
 
 def request_schema(method: str, path: str) -> Schema:
-    """The schema of a body."""
+    """Return the schema of a body."""
     return schema_of(rest()["paths"][path][method.lower()]["requestBody"])
 
 
 def schema_of(holder: Schema) -> Schema:
-    """The schema of a body or an answer."""
+    """Return the schema of a body or an answer."""
     schema: Schema = holder["content"]["application/json"]["schema"]
     return schema
 
 
 def resolved(schema: Schema, document: Schema) -> Schema:
-    """What a reference refers to; anything else is itself."""
+    """Return the target of a reference; anything else unchanged."""
     while "$ref" in schema:
         target: Any = document
         for step in schema["$ref"].removeprefix("#/").split("/"):
@@ -70,7 +70,7 @@ def resolved(schema: Schema, document: Schema) -> Schema:
 
 
 def property_names(schema: Schema, document: Schema) -> Iterator[str]:
-    """The names of all properties that the schema has, at any depth."""
+    """Return the names of all properties of a schema, at any depth."""
     schema = resolved(schema, document)
     for name, inner in schema.get("properties", {}).items():
         yield name

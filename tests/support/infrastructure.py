@@ -1,12 +1,11 @@
-"""A broker and a database of the tests' own, on free ports, in a directory that the caller gives.
+"""A broker and a database for the tests, on free ports, in a directory chosen by the caller.
 
     with Infrastructure(directory) as infrastructure:
         infrastructure.amqp_url, infrastructure.mongodb_uri
         infrastructure.broker.kill()
         infrastructure.broker.start()
 
-What AMQP_URL and MONGODB_URI say is not looked at. Everything ends with the block, and with the test process too,
-should that be killed.
+AMQP_URL and MONGODB_URI are ignored. Everything ends with the block, and with the test process even if that is killed.
 """
 
 import os
@@ -29,8 +28,11 @@ QUEUE_NAMES_TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 30.0
 
 
-class _Server(ABC):
-    """A server that keeps its data and its ports over `stop`, `kill` and `restart`. As a context: started, stopped."""
+class _ManagedServer(ABC):
+    """A server that keeps its data and ports over `stop`, `kill` and `restart`.
+
+    As a context manager, it is started and stopped.
+    """
 
     process: ServerProcess
 
@@ -40,32 +42,32 @@ class _Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether a client would be served now. Blocks for up to 2 s."""
+        """Return True if a client would be served. Blocks for up to 2 s."""
 
     @property
     def pid(self) -> int:
-        """The process id of the server, also after it ended."""
+        """Return the process id of the server, also after it ended."""
         return self.process.pid
 
     def start(self) -> None:
-        """Start and return once ready. Raises with the end of the server's output when that does not happen."""
+        """Start and return once ready. Raises with the end of the server's output otherwise."""
         self.begin()
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Return once ready. Raises with the end of the server's output when that does not happen."""
+        """Return once ready. Raises with the end of the server's output otherwise."""
         self.process.wait_until(self.is_ready, START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """End in an orderly way."""
+        """Stop the server in order."""
         self.process.stop(STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """End with SIGKILL."""
+        """Kill the server with SIGKILL."""
         self.process.kill()
 
     def restart(self) -> None:
-        """Stop in an orderly way, then start again."""
+        """Stop the server in order and start it again."""
         self.stop()
         self.start()
 
@@ -83,7 +85,7 @@ class _Server(ABC):
         self.stop()
 
 
-class Broker(_Server):
+class Broker(_ManagedServer):
     """A private RabbitMQ node; it takes some 6 s to start."""
 
     def __init__(self, directory: Path) -> None:
@@ -95,7 +97,7 @@ class Broker(_Server):
 
     @property
     def url(self) -> str:
-        """The address for AMQP clients."""
+        """Return the address for AMQP clients."""
         return self._node.url
 
     def begin(self) -> None:
@@ -106,20 +108,20 @@ class Broker(_Server):
         self.process.start()
 
     def is_ready(self) -> bool:
-        """Whether a client would be served now. Blocks for up to 2 s."""
+        """Return True if a client would be served. Blocks for up to 2 s."""
         return self._node.is_ready()
 
     def kill(self) -> None:
-        """End with SIGKILL, though not in the second after a quorum queue was declared.
+        """Kill the node with SIGKILL, but not within a second of the declaration of a quorum queue.
 
-        RabbitMQ 3.10 writes the names of new quorum queues to disk up to a second late, and a queue whose name it lost
-        has no leader ever after: a fault of its own, which would make every test that kills early fail by chance.
+        RabbitMQ 3.10 writes the names of new quorum queues to disk up to a second late. A queue whose name is lost
+        never has a leader again, a bug that would make every test with an early kill flaky.
         """
         block_until(self._queue_names_are_on_disk, QUEUE_NAMES_TIMEOUT_S)
         super().kill()
 
     def control(self, *arguments: str) -> str:
-        """Run `rabbitmqctl` and return what it printed. Takes a second or two; raises CalledProcessError."""
+        """Run `rabbitmqctl` and return its output. Takes a second or two; raises CalledProcessError."""
         command = self._node.control_command(*arguments)
         ended = subprocess.run(
             command.arguments,
@@ -133,7 +135,10 @@ class Broker(_Server):
         return ended.stdout
 
     def _queue_names_are_on_disk(self) -> bool:
-        """Whether the DETS file of the names is marked as written: https://www.erlang.org/doc/man/dets, auto_save."""
+        """Return True if the DETS file of the names is marked as written.
+
+        Source: https://www.erlang.org/doc/man/dets, auto_save.
+        """
         names = next(self._directory.glob("data/*/quorum/*/names.dets"), None)
         if names is None or not self.process.is_running():
             return True
@@ -141,12 +146,12 @@ class Broker(_Server):
         return bool(written == 1)
 
     def stop(self) -> None:
-        """End in an orderly way, the node's epmd too."""
+        """Stop the node and its epmd in order."""
         super().stop()
         self._epmd.stop(STOP_TIMEOUT_S)
 
 
-class Database(_Server):
+class Database(_ManagedServer):
     """A private database server; it takes less than 1 s to start."""
 
     def __init__(self, directory: Path) -> None:
@@ -157,7 +162,7 @@ class Database(_Server):
 
     @property
     def uri(self) -> str:
-        """The address for MongoDB clients."""
+        """Return the address for MongoDB clients."""
         return self._server.uri
 
     def begin(self) -> None:
@@ -166,7 +171,7 @@ class Database(_Server):
         self.process.start()
 
     def is_ready(self) -> bool:
-        """Whether a client would be served now. Blocks for up to 2 s."""
+        """Return True if a client would be served. Blocks for up to 2 s."""
         return self._server.is_ready()
 
 
@@ -179,12 +184,12 @@ class Infrastructure:
 
     @property
     def amqp_url(self) -> str:
-        """The address for AMQP clients."""
+        """Return the address for AMQP clients."""
         return self.broker.url
 
     @property
     def mongodb_uri(self) -> str:
-        """The address for MongoDB clients."""
+        """Return the address for MongoDB clients."""
         return self.database.uri
 
     def __enter__(self) -> Self:
@@ -204,6 +209,6 @@ class Infrastructure:
         self.stop()
 
     def stop(self) -> None:
-        """End both."""
+        """Stop both."""
         self.database.stop()
         self.broker.stop()

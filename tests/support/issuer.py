@@ -1,4 +1,4 @@
-"""An identity service as a gateway sees it: keys of its own, and an HTTP server that publishes them."""
+"""An identity service as a gateway sees it: its keys, and an HTTP server that publishes them."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from tests.support.services import free_port
 
 
 def jwk_of(key: Any, kid: str, **fields: Any) -> dict[str, Any]:
-    """The public half of a private key as a JWK."""
+    """Return the public half of a private key as a JWK."""
     public = key.public_key()
     match public:
         case rsa.RSAPublicKey():
@@ -29,12 +29,12 @@ def jwk_of(key: Any, kid: str, **fields: Any) -> dict[str, Any]:
 
 
 def key_set(*jwks: Any) -> bytes:
-    """A JWK set."""
+    """Return a JWK set."""
     return json.dumps({"keys": jwks}).encode()
 
 
 class Issuer:
-    """Signs with one key at a time and publishes `body`. Counts how often it is asked."""
+    """Signs with one key at a time, publishes `body`, and counts requests."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/keys"
@@ -46,17 +46,17 @@ class Issuer:
         self._key = ed25519.Ed25519PrivateKey.generate()
 
     def rotate(self, kid: str, *, publish: bool = True) -> None:
-        """Sign with a new key from now on; published alone, or not at all yet."""
+        """Sign with a new key from now on, and optionally publish it alone."""
         self._kid, self._key = kid, ed25519.Ed25519PrivateKey.generate()
         if publish:
             self.publish()
 
     def publish(self) -> None:
-        """Publish the key of now, alone."""
+        """Publish only the current key."""
         self.body = key_set(jwk_of(self._key, self._kid))
 
     def token(self, user_id: str, **claims: Any) -> str:
-        """A token of the key of now."""
+        """Return a token signed with the current key."""
         payload = {"sub": user_id, "exp": int(time.time()) + 600, **claims}
         return jwt.encode(payload, self._key, "EdDSA", headers={"kid": self._kid})
 
@@ -66,7 +66,7 @@ class Issuer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Reachable while in the context."""
+        """Serve HTTP for the duration of the block."""
         app = web.Application()
         app.router.add_get("/keys", self._answer)
         runner = web.AppRunner(app, access_log=None)
@@ -80,7 +80,7 @@ class Issuer:
 
 @asynccontextmanager
 async def issuer() -> AsyncIterator[Issuer]:
-    """An issuer that is reachable, with its first key published."""
+    """Yield a reachable issuer with its first key published."""
     made = Issuer(free_port())
     made.rotate("first")
     async with made.serving():

@@ -1,4 +1,4 @@
-"""A WebSocket client and a REST caller for tests: they speak the published protocol and nothing else."""
+"""A WebSocket client and a REST client for tests that use only the published protocol."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,8 +14,8 @@ TIMEOUT_S = 10.0
 Frame = dict[str, Any]
 
 
-class Closed(Exception):
-    """The server has closed the socket; `code` is its close code."""
+class SocketClosed(Exception):
+    """The server closed the socket; `code` is its close code."""
 
     def __init__(self, code: int | None) -> None:
         super().__init__(f"closed with {code}")
@@ -23,7 +23,7 @@ class Closed(Exception):
 
 
 class LiveClient:
-    """One socket. Frames are taken from `frames` in the order they came; a wait has a deadline."""
+    """One socket. Frames are taken from `frames` in order of arrival; every wait has a deadline."""
 
     def __init__(self, http: aiohttp.ClientSession, ws: aiohttp.ClientWebSocketResponse) -> None:
         self._http = http
@@ -37,7 +37,7 @@ class LiveClient:
 
     @classmethod
     async def open(cls, url: str, **options: Any) -> Self:
-        """Connect to a gateway, such as http://127.0.0.1:8080, without authenticating."""
+        """Connect to a gateway, for example http://127.0.0.1:8080, without authenticating."""
         http = aiohttp.ClientSession()
         try:
             return cls(http, await http.ws_connect(f"{url}/v1/live", autoclose=True, **options))
@@ -70,22 +70,22 @@ class LiveClient:
         await self._ws.send_bytes(data)
 
     async def ask(self, type_: str, **fields: Any) -> Frame:
-        """Send a frame with an id and return its answer, an error frame as well."""
+        """Send a frame with an id and return its answer, which may be an error frame."""
         self._ids += 1
         wanted = f"ask-{self._ids}"
         await self.send(type_, id=wanted, **fields)
         return await self.take(lambda frame: frame.get("id") == wanted)
 
     async def next(self, type_: str, *, timeout_s: float = TIMEOUT_S) -> Frame:
-        """Take the next frame of a type, which may have come already."""
+        """Return the next frame of a type, which may have arrived already."""
         return await self.take(lambda frame: frame["type"] == type_, timeout_s=timeout_s)
 
     async def data(self, type_: str, *, timeout_s: float = TIMEOUT_S) -> Any:
-        """Take the next frame of a type and return its data."""
+        """Return the data of the next frame of a type."""
         return (await self.next(type_, timeout_s=timeout_s))["data"]
 
     async def take(self, fits: Callable[[Frame], bool], *, timeout_s: float = TIMEOUT_S) -> Frame:
-        """Take the first frame that fits. Raises Closed, or TimeoutError with what did come."""
+        """Return the first matching frame. Raises SocketClosed, or TimeoutError with the frames that arrived."""
         try:
             async with asyncio.timeout(timeout_s), self._arrived:
                 while True:
@@ -93,17 +93,17 @@ class LiveClient:
                         if fits(frame):
                             return self.frames.pop(index)
                     if self.is_closed:
-                        raise Closed(self.code)
+                        raise SocketClosed(self.code)
                     await self._arrived.wait()
         except TimeoutError:
             raise TimeoutError(f"not among {self.frames}") from None
 
     async def barrier(self) -> None:
-        """Return when the server has handled every frame sent so far."""
+        """Return once the server has handled every frame sent so far."""
         await self.ask("ping")
 
     async def close_code(self) -> int | None:
-        """Wait until the server closes; returns its code."""
+        """Wait until the server closes and return its code."""
         async with asyncio.timeout(TIMEOUT_S), self._arrived:
             await self._arrived.wait_for(lambda: self.is_closed)
         return self.code
@@ -137,7 +137,7 @@ class LiveClient:
         await self.close()
 
 
-class Caller:
+class RestClient:
     """REST as one user. Returns the status and the decoded body."""
 
     def __init__(self, url: str, user_id: str, *, secret: str = SECRET, **claims: Any) -> None:
@@ -145,14 +145,14 @@ class Caller:
         self._headers = {"Authorization": f"Bearer {mint(user_id, secret=secret, **claims)}"}
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
-        """One request; `options` are aiohttp's, such as `json`."""
+        """Send one request; `options` are aiohttp's, for example `json`."""
         async with aiohttp.ClientSession() as http:
             headers = self._headers | options.pop("headers", {})
             async with http.request(method, f"{self._url}{path}", headers=headers, **options) as response:
                 return response.status, await response.json()
 
     async def data(self, method: str, path: str, **options: Any) -> Any:
-        """The `data` of a success; fails on anything else."""
+        """Return the `data` of a success; fail on anything else."""
         status, body = await self.call(method, path, **options)
         assert status in (200, 201) and body["success"], body
         return body["data"]

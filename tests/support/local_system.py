@@ -1,11 +1,10 @@
-"""The whole system as `make run` starts it: real processes, in a directory of the test's own.
+"""The whole system as `make run` starts it: real processes, in the test's own directory.
 
     settings = {"GATEWAY_PORT": "0", "AMQP_URL": infrastructure.amqp_url, "MONGODB_URI": infrastructure.mongodb_uri}
     with LocalSystem(tmp_path, settings) as system:
         system.entries()["GATEWAY_URL"], system.entries()["GATEWAY_1_PID"]
 
-Without AMQP_URL or MONGODB_URI it provisions its own. Nothing is taken over from the environment of the tests but
-PATH, HOME and the like.
+Without AMQP_URL or MONGODB_URI it provisions its own servers. It inherits only PATH, HOME and similar variables.
 """
 
 import os
@@ -31,7 +30,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 def settings_on(infrastructure: Infrastructure) -> dict[str, str]:
-    """Settings of a system on these servers, with an empty database, whose tokens `mint` makes."""
+    """Return the settings of a system on these servers, with an empty database, that accepts tokens of `mint`."""
     return {
         "AMQP_URL": infrastructure.amqp_url,
         "MONGODB_URI": infrastructure.mongodb_uri,
@@ -53,16 +52,16 @@ class LocalSystem:
         self.process = ServerProcess(command, directory / "supervisor.out")
 
     def start(self) -> None:
-        """Start and return once all is ready. Raises with the end of the output when that does not happen."""
+        """Start and return once everything is ready. Raises with the end of the output otherwise."""
         self.process.start()
         self.process.wait_until(self._is_ready, START_TIMEOUT_S)
 
     def entries(self) -> dict[str, str]:
-        """Return what `run.env` says now: addresses and process ids."""
+        """Return the current content of `run.env`: addresses and process ids."""
         return read_run_file(self.directory)
 
     def kill(self, name: str) -> None:
-        """SIGKILL one process by its name in `run.env`: GATEWAY_1, CHAT_SERVICE, BROKER, SUPERVISOR, ..."""
+        """Kill one process by its name in `run.env`: GATEWAY_1, CHAT_SERVICE, BROKER, SUPERVISOR, …"""
         os.kill(int(self.entries()[f"{name}_PID"]), signal.SIGKILL)
 
     def stop(self) -> None:
@@ -70,7 +69,7 @@ class LocalSystem:
         self.process.stop(STOP_TIMEOUT_S)
 
     def _is_ready(self) -> bool:
-        """Whether `run.env` is there, and of this run: one that was killed leaves its own behind."""
+        """Return True if `run.env` exists and belongs to this run; a killed run leaves its own behind."""
         return self.entries().get("SUPERVISOR_PID") == str(self.process.pid)
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ Resource = dict[str, Any]
 
 @functools.cache
 def build(overlay: str) -> list[Resource]:
-    """All resources of an overlay. Fails with what kubectl says, be it only a warning."""
+    """Return all resources of an overlay. Fails with kubectl's output, even on a warning."""
     kubectl = Path(sys.executable).parent / "kubectl"
     command = [str(kubectl), "kustomize", str(K8S / "overlays" / overlay)]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -27,25 +27,25 @@ def build(overlay: str) -> list[Resource]:
 
 
 def of_kind(overlay: str, kind: str) -> dict[str, Resource]:
-    """The resources of a kind, by name."""
+    """Return the resources of a kind, by name."""
     return {resource["metadata"]["name"]: resource for resource in build(overlay) if resource["kind"] == kind}
 
 
 def pods(overlay: str) -> dict[str, Resource]:
-    """The pod templates of Deployments and StatefulSets, by the name of these."""
+    """Return the pod templates of Deployments and StatefulSets, by workload name."""
     owners = of_kind(overlay, "Deployment") | of_kind(overlay, "StatefulSet")
     return {name: owner["spec"]["template"] for name, owner in owners.items()}
 
 
 def container(overlay: str, name: str) -> Resource:
-    """The one container of a pod."""
+    """Return the only container of a pod."""
     (only,) = pods(overlay)[name]["spec"]["containers"]
     assert isinstance(only, dict)
     return only
 
 
 def environment(overlay: str, name: str, secrets: dict[str, str]) -> dict[str, str]:
-    """The variables of a container, those from secrets as given."""
+    """Return the variables of a container, including those from secrets."""
     described = container(overlay, name)
     maps = of_kind(overlay, "ConfigMap")
     found: dict[str, str] = {}
@@ -55,6 +55,6 @@ def environment(overlay: str, name: str, secrets: dict[str, str]) -> dict[str, s
 
 
 def adapter_rules() -> list[Resource]:
-    """The rules of prometheus-adapter, by which the autoscalers get their metrics."""
+    """Return the rules of prometheus-adapter that provide the autoscalers' metrics."""
     rules = yaml.safe_load((K8S / "monitoring" / "adapter-values.yaml").read_text())["rules"]
     return [*rules["custom"], *rules["external"]]

@@ -1,4 +1,4 @@
-"""market_feed as gateways and notifier see it, and an internal service that publishes ticks with plain aio-pika."""
+"""market_feed as seen by gateways and notifier, and an internal service that publishes ticks with plain aio-pika."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +43,7 @@ Frame = dict[str, Any]
 
 
 class MarketClient:
-    """Hears every delivery and every applied tick; asks and publishes."""
+    """Records every delivery and every applied tick; queries and publishes."""
 
     def __init__(self, bus: Bus, channel: aio_pika.abc.AbstractChannel) -> None:
         self.frames: list[Frame] = []
@@ -51,10 +51,10 @@ class MarketClient:
         self._bus = bus
         self._channel = channel
 
-    # Out ------------------------------------------------------------------------------------------------------------
+    # Publishing -----------------------------------------------------------------------------------------------------
 
     async def publish(self, data: Any, event_id: str | None = None, **more: Any) -> None:
-        """Publish a `market.tick` event; NaN is written as Python writes it."""
+        """Publish a `market.tick` event; NaN is encoded as Python does."""
         event = {"specversion": "1.0", "id": event_id or new_id(Prefix.COMMAND), "source": "/tests"}
         await self.publish_body(json.dumps({**event, "type": "market.tick", "data": data, **more}).encode())
 
@@ -64,7 +64,7 @@ class MarketClient:
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await exchange.publish(message, "market.tick")
 
-    # Questions ------------------------------------------------------------------------------------------------------
+    # Queries --------------------------------------------------------------------------------------------------------
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -74,30 +74,30 @@ class MarketClient:
         }
 
     async def prices(self, *symbols: str) -> Prices:
-        """The latest prices of these symbols, or of all."""
+        """Return the latest prices of these symbols, or of all."""
         return await self._bus.request(MARKET_QUERY, GetPrices(**self._head(), symbols=symbols or None), Prices)
 
     async def symbols(self) -> tuple[SymbolData, ...]:
-        """The known symbols."""
+        """Return the known symbols."""
         return (await self._bus.request(MARKET_QUERY, GetSymbols(**self._head()), Symbols)).symbols
 
     async def candles(self, symbol: str, interval: Interval, **more: Any) -> tuple[CandleData, ...]:
-        """Candles."""
+        """Return candles."""
         query = GetCandles(**self._head(), symbol=symbol, interval=interval, **more)
         return (await self._bus.request(MARKET_QUERY, query, Candles)).candles
 
-    # What was heard -------------------------------------------------------------------------------------------------
+    # Observations ---------------------------------------------------------------------------------------------------
 
     def of(self, symbol: str) -> list[Frame]:
-        """The data of the frames of a symbol, in the order of their coming."""
+        """Return the data of a symbol's frames in order of arrival."""
         return [frame["data"] for frame in self.frames if frame["data"]["symbol"] == symbol]
 
     def applied_of(self, symbol: str) -> list[AppliedTick]:
-        """The applied ticks of a symbol, in the order of their coming, each once."""
+        """Return the applied ticks of a symbol in order of arrival, each once."""
         return list({tick.seq: tick for tick in self.applied if tick.symbol == symbol}.values())
 
     async def dead_letters(self) -> list[tuple[str, bytes]]:
-        """Take the dead letters of `market.ticks`: reason and body."""
+        """Remove and return the dead letters of `market.ticks`: reason and body."""
         queue = await self._channel.get_queue(DEAD, ensure=False)
         found: list[tuple[str, bytes]] = []
         while (message := await queue.get(fail=False, no_ack=True)) is not None:
@@ -106,15 +106,15 @@ class MarketClient:
         return found
 
     def has_heard(self, frames: int) -> Callable[[], bool]:
-        """A condition: so many frames in all have come."""
+        """Return a condition: `count` frames in total have arrived."""
         return lambda: len(self.frames) >= frames
 
     def has_applied(self, ticks: int) -> Callable[[], bool]:
-        """A condition: so many ticks in all were announced."""
+        """Return a condition: `count` ticks in total were announced."""
         return lambda: len(self.applied) >= ticks
 
     def hear_deliveries(self, body: bytes) -> None:
-        """Take a body of deliveries."""
+        """Record a body of deliveries."""
         for line in split_lines(body):
             delivery = Delivery.from_line(line)
             if delivery.channel.startswith("market:"):
@@ -123,14 +123,14 @@ class MarketClient:
                 self.frames.append(frame)
 
     async def hear_applied(self, lines: list[Line]) -> None:
-        """Take lines of `notifier.ticks`."""
+        """Record lines of `notifier.ticks`."""
         for line in lines:
             self.applied.extend(msgspec.json.decode(line.body, type=AppliedTicks).ticks)
 
 
 @asynccontextmanager
 async def market_client(amqp_url: str) -> AsyncIterator[MarketClient]:
-    """A client that hears everything from now on."""
+    """Yield a client that records everything from now on."""
     async with (
         Bus(amqp_url, new_id(Prefix.NODE)) as bus,
         await aio_pika.connect(amqp_url) as connection,

@@ -1,4 +1,4 @@
-"""A DNS server with one answer: the addresses of the gateways that there are, as Docker and Kubernetes have it.
+"""A DNS server with one answer: the addresses of the running gateways, as in Docker and Kubernetes.
 
 with NameServer() as names:
     names.addresses = ["127.0.7.1", "127.0.7.2"]
@@ -13,13 +13,13 @@ from typing import Self
 
 _HEADER = struct.Struct("!HHHHHH")
 _ADDRESS = struct.Struct("!HHHIH4s")
-_THE_NAME_ASKED_FOR = 0xC00C  # a pointer to the question, behind the header
+_THE_NAME_ASKED_FOR = 0xC00C  # pointer to the question after the header
 _A, _IN, _TTL_S = 1, 1, 1
-_ANSWER_FLAGS = 0x8580  # an answer, with authority, recursion wanted and available
+_ANSWER_FLAGS = 0x8580  # response, authoritative, recursion desired and available
 
 
 class NameServer:
-    """Answers every question for an A record with `addresses`, and any other with nothing. RFC 1035, 4.1."""
+    """Answers every A query with `addresses` and any other query with nothing. RFC 1035, 4.1."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []

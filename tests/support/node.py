@@ -1,4 +1,4 @@
-"""Programs for Node: what they print, one JSON object a line, is read as it comes."""
+"""Programs for Node, whose output of one JSON object per line is read as it arrives."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ def _found() -> tuple[str | None, str]:
 
 
 def node() -> str:
-    """The Node that has a WebSocket built in; skips the test where there is none."""
+    """Return a Node with a built-in WebSocket, or skip the test."""
     path, reason = _found()
     if path is None:
         pytest.skip(reason)
@@ -39,7 +39,7 @@ def node() -> str:
 
 
 class NodeProgram:
-    """A running program. `printed` has every object that it has printed; other lines are in `noise`."""
+    """A running program. `printed` holds every JSON object, `noise` every other line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -47,7 +47,7 @@ class NodeProgram:
         self.noise: list[str] = []
 
     async def read_until(self, holds: Callable[[list[Printed]], bool], timeout_s: float = TIMEOUT_S) -> None:
-        """Take in what the program prints until `holds(printed)`. Fails when it ends before."""
+        """Read output until `holds(printed)`. Fails if the program ends before."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):
@@ -59,12 +59,12 @@ class NodeProgram:
             raise TimeoutError(f"it has printed {self.printed[-20:]} and {self.noise[-20:]}") from None
 
     async def read_types(self, type_: str, count: int = 1) -> list[Any]:
-        """Take in what it prints until it has had so many events of a type; returns their data."""
+        """Read output until there are `count` events of a type and return their data."""
         await self.read_until(lambda printed: sum(one["type"] == type_ for one in printed) >= count)
         return self.data(type_)
 
     def data(self, type_: str) -> list[Any]:
-        """The data of what was printed with a type, so far."""
+        """Return the data of all objects of a type so far."""
         return [one["data"] for one in self.printed if one["type"] == type_]
 
     async def tell(self, line: str) -> None:
@@ -74,7 +74,7 @@ class NodeProgram:
         await self._process.stdin.drain()
 
     async def exit_code(self) -> int:
-        """Wait until it has ended by itself; takes in all that it prints until then."""
+        """Wait until it exits, reading all output until then."""
         assert self._process.stdout is not None
         async with asyncio.timeout(TIMEOUT_S):
             async for line in self._process.stdout:
@@ -90,7 +90,7 @@ class NodeProgram:
 
 @asynccontextmanager
 async def node_program(path: Path, *arguments: str, **environment: str) -> AsyncIterator[NodeProgram]:
-    """Run a module under Node with this environment; it ends with the block."""
+    """Run a module under Node with this environment for the duration of the block."""
     process = await asyncio.create_subprocess_exec(
         *(node(), *OPTIONS, str(path), *arguments),
         env=environment,

@@ -1,4 +1,4 @@
-"""notifier as gateways and internal services see it: plain aio-pika in, deliveries and queries out."""
+"""notifier as seen by gateways and internal services: plain aio-pika in, deliveries and queries out."""
 
 import asyncio
 import json
@@ -36,17 +36,17 @@ TICK_AT_MS = 1_761_048_000_000
 
 
 class Desk:
-    """Hears every delivery; publishes events and ticks; asks as any user."""
+    """Records every delivery; publishes events and ticks; queries as any user."""
 
     def __init__(self, bus: Bus, channel: aio_pika.abc.AbstractChannel) -> None:
         self.deliveries: list[Delivery] = []
         self._bus = bus
         self._channel = channel
 
-    # Out ------------------------------------------------------------------------------------------------------------
+    # Publishing -----------------------------------------------------------------------------------------------------
 
     async def publish(self, type_: str, data: Any, *, id_: str | None = None, **more: Any) -> str:
-        """Publish an event and return its id; `more` such as `audience` or `time` goes in as given."""
+        """Publish an event and return its id; `more`, for example `audience` or `time`, is added as given."""
         id_ = id_ or new_id(Prefix.COMMAND)
         await self.publish_body(cloud_event(id_, type_, data, **more), type_)
         return id_
@@ -69,10 +69,10 @@ class Desk:
         """Publish any line to `realtime.commands`, confirmed."""
         await self._bus.publish(COMMANDS, key, line)
 
-    # Questions ------------------------------------------------------------------------------------------------------
+    # Queries --------------------------------------------------------------------------------------------------------
 
     async def ask(self, user_id: str, command: type[C], reply: type[R], **fields: Any) -> R:
-        """Ask as a user, again while nobody answers, for 30 s. Raises Refusal."""
+        """Query as a user, retrying for 30 s without an answer. Raises Refusal."""
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             while True:
                 try:
@@ -86,31 +86,31 @@ class Desk:
                 except Unavailable:
                     await asyncio.sleep(0.1)
 
-    # What was heard -------------------------------------------------------------------------------------------------
+    # Observations ---------------------------------------------------------------------------------------------------
 
     def hear(self, body: bytes) -> None:
-        """Take a body of deliveries."""
+        """Record a body of deliveries."""
         self.deliveries += map(Delivery.from_line, split_lines(body))
 
     def on(self, channel: str) -> list[Delivery]:
-        """The deliveries of a channel, in the order of their coming."""
+        """Return the deliveries of a channel in order of arrival."""
         return [delivery for delivery in self.deliveries if delivery.channel == channel]
 
     def inbox(self, user_id: str) -> list[Delivery]:
-        """The deliveries of a user's inbox, in the order of their coming."""
+        """Return the deliveries of a user's inbox in order of arrival."""
         return self.on(inbox_channel(user_id))
 
     def titles(self, user_id: str) -> list[str]:
-        """The titles that a gateway would pass on to a user: in the order of seqs, each once."""
+        """Return the titles that a gateway would deliver to a user: in seq order, each once."""
         by_seq = {delivery.seq: frame_of(delivery)["data"]["title"] for delivery in self.inbox(user_id)}
         return [by_seq[seq] for seq in sorted(by_seq)]
 
     def has(self, channel: str, count: int) -> Callable[[], bool]:
-        """A condition: so many deliveries have come on a channel."""
+        """Return a condition: `count` deliveries have arrived on a channel."""
         return lambda: len(self.on(channel)) >= count
 
     async def dead_letters(self) -> list[tuple[str, bytes]]:
-        """Take all dead letters: reason and body."""
+        """Remove and return all dead letters: reason and body."""
         queue = await self._channel.get_queue(DEAD, ensure=False)
         found: list[tuple[str, bytes]] = []
         while (message := await queue.get(fail=False, no_ack=True)) is not None:
@@ -119,13 +119,13 @@ class Desk:
 
 
 def frame_of(delivery: Delivery) -> Any:
-    """The client frame."""
+    """Return the client frame of a delivery."""
     return json.loads(delivery.frame)
 
 
 @asynccontextmanager
 async def desk_at(amqp_url: str) -> AsyncIterator[Desk]:
-    """A desk that hears everything from now on."""
+    """Yield a desk that records everything from now on."""
     async with (
         Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0) as bus,
         await aio_pika.connect_robust(amqp_url) as connection,

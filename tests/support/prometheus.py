@@ -1,4 +1,4 @@
-"""A Prometheus server with the configuration of deploy/, its targets replaced by those of a system that runs here."""
+"""A Prometheus server with the configuration of deploy/, its targets replaced by those of a local system."""
 
 import json
 import os
@@ -31,7 +31,7 @@ needs_prometheus = pytest.mark.skipif(
 
 
 def native_configuration(targets: Mapping[str, list[str]]) -> dict[str, Any]:
-    """The deployed configuration with these targets, host:port, for each of its jobs."""
+    """Return the deployed configuration with these targets (host:port) for each of its jobs."""
     configuration: dict[str, Any] = yaml.safe_load((DIRECTORY / "prometheus.yml").read_text())
     configuration["rule_files"] = [str(DIRECTORY / name) for name in configuration["rule_files"]]
     for job in configuration["scrape_configs"]:
@@ -41,7 +41,7 @@ def native_configuration(targets: Mapping[str, list[str]]) -> dict[str, Any]:
 
 
 class Prometheus:
-    """The server; as a context: started, stopped."""
+    """The server. As a context manager: started, stopped."""
 
     def __init__(self, directory: Path, targets: Mapping[str, list[str]]) -> None:
         file = directory / "prometheus.yml"
@@ -56,23 +56,23 @@ class Prometheus:
         self._process = ServerProcess(CommandLine(arguments, {}, directory), directory / "prometheus.out")
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """The `data` of an answer of its API. Raises OSError when there is none."""
+        """Return the `data` of an API answer. Raises OSError if there is none."""
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=QUERY_TIMEOUT_S) as response:
             return json.load(response)["data"]
 
     def query(self, text: str) -> list[dict[str, Any]]:
-        """The series that a query finds now."""
+        """Return the current series of a query."""
         found = self.ask("query", query=text)
         assert found["resultType"] == "vector", text
         return list(found["result"])
 
     def rules(self) -> list[dict[str, Any]]:
-        """All loaded rules, with their health."""
+        """Return all loaded rules with their health."""
         return [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
 
     def targets(self) -> list[dict[str, Any]]:
-        """All targets, with their health."""
+        """Return all targets with their health."""
         return list(self.ask("targets")["activeTargets"])
 
     def _is_ready(self) -> bool:

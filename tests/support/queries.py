@@ -1,4 +1,4 @@
-"""Every PromQL query of the project: of the rules, the dashboard and the autoscalers' adapter; and what it asks for."""
+"""Every PromQL query of the project (rules, dashboard, autoscaler adapter) and the metrics that it selects."""
 
 import json
 from collections.abc import Iterator
@@ -24,71 +24,71 @@ RULES = PROJECT / "deploy" / "prometheus" / "rules.yml"
 DASHBOARD = PROJECT / "deploy" / "grafana" / "dashboards" / "realtime.json"
 
 
-class Query(NamedTuple):
-    """A query and where it stands."""
+class RecordedQuery(NamedTuple):
+    """A query and its place."""
 
     place: str
     text: str
 
     @property
     def selections(self) -> list["Selection"]:
-        """What it selects."""
+        """Return what it selects."""
         return selections(self.text)
 
 
 def rules() -> list[dict[str, Any]]:
-    """All rules, alerts and records."""
+    """Return all alerting and recording rules."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    """The alerts by their names."""
+    """Return the alerts by name."""
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
 def records() -> set[str]:
-    """The series that rules make."""
+    """Return the series that rules record."""
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
-def rule_queries() -> list[Query]:
-    """The queries of the rules."""
-    return [Query(f"rule {rule.get('alert') or rule['record']}", rule["expr"]) for rule in rules()]
+def rule_queries() -> list[RecordedQuery]:
+    """Return the queries of the rules."""
+    return [RecordedQuery(f"rule {rule.get('alert') or rule['record']}", rule["expr"]) for rule in rules()]
 
 
 def dashboard() -> Any:
-    """The dashboard as Grafana reads it."""
+    """Return the dashboard as Grafana reads it."""
     return json.loads(DASHBOARD.read_text())
 
 
-def dashboard_queries() -> list[Query]:
-    """The queries of the dashboard, Grafana's own variable filled in."""
+def dashboard_queries() -> list[RecordedQuery]:
+    """Return the queries of the dashboard with Grafana's variable filled in."""
     panels, annotations = dashboard()["panels"], dashboard()["annotations"]["list"]
     asked = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", ())]
     asked += [(annotation["name"], annotation["expr"]) for annotation in annotations]
-    return [Query(f"panel {title}", expr.replace("$__rate_interval", "1m")) for title, expr in asked]
+    return [RecordedQuery(f"panel {title}", expr.replace("$__rate_interval", "1m")) for title, expr in asked]
 
 
-def adapter_queries() -> list[Query]:
-    """The queries by which prometheus-adapter makes the autoscalers' metrics, its own variables filled in."""
+def adapter_queries() -> list[RecordedQuery]:
+    """Return the queries of prometheus-adapter with its variables filled in."""
     found = []
     for rule in manifests.adapter_rules():
         series = rule["seriesQuery"].split("{")[0]
         text = rule["metricsQuery"].replace("<<.Series>>", series).replace("<<.LabelMatchers>>", 'namespace="x"')
-        found.append(Query(f"adapter {rule['name']['as']}", text.replace("<<.GroupBy>>", "namespace")))
+        found.append(RecordedQuery(f"adapter {rule['name']['as']}", text.replace("<<.GroupBy>>", "namespace")))
     return found
 
 
 class Selection(NamedTuple):
-    """A metric that a query asks for, and the labels by which it tells its series apart."""
+    """A selected metric and the labels that distinguish its series."""
 
     metric: str
     labels: frozenset[str]
 
 
 def selections(text: str) -> list[Selection]:
-    """What a query selects. A label that it groups or joins by counts for every metric in that part of it."""
+    """Return what a query selects. A label of a grouping or join counts for every metric in that part of the query."""
     return [*_walk(promql_parser.parse(text), frozenset())]
 
 
@@ -101,7 +101,7 @@ def _walk(node: object, labels: frozenset[str]) -> Iterator[Selection]:
         case MatrixSelector():
             yield from _walk(node.vector_selector, labels)
         case AggregateExpr():
-            # What is grouped by further in has only the labels of that grouping; so only the innermost one counts.
+            # The innermost grouping determines the labels, so outer ones do not count.
             grouped = frozenset(node.modifier.labels) if node.modifier is not None else frozenset()
             yield from _walk(node.expr, grouped)
         case BinaryExpr():

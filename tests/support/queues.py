@@ -1,4 +1,4 @@
-"""The broker's lasting queues, between one test and the next."""
+"""Clean-up of the broker's durable queues between tests."""
 
 import aio_pika
 
@@ -6,7 +6,7 @@ from shared.bus.topology import queues
 
 
 async def empty_queues(amqp_url: str) -> None:
-    """Purge all lasting queues that exist."""
+    """Purge all existing durable queues."""
     async with await aio_pika.connect(amqp_url) as connection:
         for spec in queues():
             channel = await connection.channel()

@@ -1,4 +1,4 @@
-"""Real candles for tests: the files that the package `backtesting` carries."""
+"""Real candles for tests, from the files of the package `backtesting`."""
 
 import csv
 import importlib.util
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def real_candles(name: str) -> tuple[Path, list[dict[str, str]]]:
-    """A file of the package `backtesting`, found without importing it, and its rows."""
+    """Return a file of the package `backtesting`, found without importing it, and its rows."""
     spec = importlib.util.find_spec("backtesting")
     assert spec is not None and spec.submodule_search_locations, "backtesting is a development dependency"
     path = Path(spec.submodule_search_locations[0]) / "test" / name

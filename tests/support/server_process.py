@@ -1,4 +1,4 @@
-"""One server as a child process: started, ended and waited for without an event loop."""
+"""A server as a child process, started, awaited and stopped without an event loop."""
 
 import atexit
 import functools
@@ -18,7 +18,7 @@ QUOTED_LINES = 20
 
 
 class ServerProcess:
-    """A server whose output goes to a file. It does not outlive the test process, not even when that is killed."""
+    """A server whose output goes to a file. It never outlives the test process, even if that is killed."""
 
     def __init__(self, command: CommandLine, output: Path) -> None:
         self._command = command
@@ -27,17 +27,17 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process id of the server, which is also its process group."""
+        """Return the process id of the server, which is also its process group."""
         if self._process is None:
             raise RuntimeError(f"{self._command.arguments[0]} was never started")
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether the server was started and has not ended."""
+        """Return True if the server was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server without waiting for it to be ready."""
+        """Start the server without waiting until it is ready."""
         if self.is_running():
             raise RuntimeError(f"{self._command.arguments[0]} runs already")
         environment = {**self._command.environment, MARK_VARIABLE: _guarded_mark()}
@@ -53,7 +53,7 @@ class ServerProcess:
             )
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
-        """Return once `condition` holds. Raises with the end of the server's output when it ends or takes too long."""
+        """Return once `condition` holds. Raises with the end of the server's output if it ends or the time is over."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             if not self.is_running():
@@ -69,11 +69,11 @@ class ServerProcess:
         return self._process.wait(timeout_s)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server alone, not to its group."""
+        """Send a signal to the server only, not to its group."""
         os.kill(self.pid, number)
 
     def stop(self, timeout_s: float) -> None:
-        """End the server with SIGTERM, or with SIGKILL when it outlives `timeout_s`. No effect if ended."""
+        """Stop the server with SIGTERM, or SIGKILL after `timeout_s`. No effect if it has ended."""
         if self._process is None or not self.is_running():
             return
         self._process.terminate()
@@ -83,7 +83,7 @@ class ServerProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End the server and its process group with SIGKILL."""
+        """Kill the server and its process group."""
         if self._process is None or not self.is_running():
             return
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -96,7 +96,7 @@ class ServerProcess:
 
 @functools.cache
 def _guarded_mark() -> str:
-    """Return the mark of this test process, whose guard now runs."""
+    """Return the mark of this test process and start its guard."""
     mark = f"tests {os.getpid()} {secrets.token_hex(8)}"
     guard = start_guard(mark)
     atexit.register(guard.communicate)

@@ -1,4 +1,4 @@
-"""`python -m <service>` as a process of its own, to be killed."""
+"""`python -m <service>` as a separate process that a test can kill."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Return the process id."""
         assert self._process is not None
         return self._process.pid
 
     async def start(self, *, until_ready: bool = True) -> None:
-        """Start, and return once ready."""
+        """Start and return once ready."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", self._service, env=self._environment, stdout=asyncio.subprocess.DEVNULL
         )
@@ -46,14 +46,14 @@ class Process:
         return await self._process.wait()
 
     async def restart_killed(self) -> None:
-        """End with SIGKILL and start again."""
+        """Kill with SIGKILL and start again."""
         await self.end(signal.SIGKILL)
         await self.start()
 
 
 @asynccontextmanager
 async def service_processes(service: str, *environments: Mapping[str, str]) -> AsyncIterator[list[Process]]:
-    """Replicas that start side by side and end with the block. They may not be ready yet."""
+    """Yield replicas that start side by side and end with the block. They may not be ready yet."""
     processes = [Process(service, environment) for environment in environments]
     try:
         for process in processes:

@@ -1,4 +1,4 @@
-"""The services in this process, on the real broker and the real database, with ports of their own."""
+"""The services inside the test process, on the real broker and database, with their own ports."""
 
 import asyncio
 import itertools
@@ -22,15 +22,18 @@ from shared.ids import Prefix, new_id
 from tests.support.tokens import SECRET
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 180.0  # market_feed writes down what it has replayed
+STOP_TIMEOUT_S = 180.0  # market_feed stores what it has replayed
 
 
-PORTS_FIRST = 16_000  # below those that the kernel gives by itself
+PORTS_FIRST = 16_000  # below the kernel's ephemeral range
 PORTS_EACH = 2_000
 
 
 def _own_ports() -> Iterator[int]:
-    """Gateways share ports (SO_REUSEPORT): two test processes that had the same one would get each other's clients."""
+    """Return this process's range of ports.
+
+    Gateways share ports (SO_REUSEPORT): two test processes on one port would receive each other's clients.
+    """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
     first = PORTS_FIRST + worker * PORTS_EACH
     begun = os.getpid() % PORTS_EACH
@@ -41,7 +44,7 @@ _ports = _own_ports()
 
 
 def free_port() -> int:
-    """A port that nothing listens on at the moment, and that no other process of this test run is given."""
+    """Return a port without a listener that no other process of this test run receives."""
     for port in itertools.islice(_ports, PORTS_EACH):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -51,7 +54,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running(serve: Callable[[Any, str, asyncio.Event], Awaitable[None]], settings: Any) -> AsyncIterator[None]:
-    """A service in this loop, ready, until the end of the block; it stops as it does on SIGTERM."""
+    """Yield a ready service in this event loop; it stops as on SIGTERM."""
     stop = asyncio.Event()
     serving = asyncio.ensure_future(serve(settings, new_id(Prefix.NODE), stop))
     try:
@@ -64,7 +67,7 @@ async def running(serve: Callable[[Any, str, asyncio.Event], Awaitable[None]], s
 
 
 async def wait_ready(admin_port: int, serving: "asyncio.Future[None] | None" = None) -> None:
-    """Return once `/readyz` says so. Raises what the service failed with, or TimeoutError."""
+    """Return once `/readyz` reports ready. Raises the service's failure, or TimeoutError."""
     url = f"http://127.0.0.1:{admin_port}/readyz"
     async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as http:
         while True:
@@ -80,7 +83,7 @@ async def wait_ready(admin_port: int, serving: "asyncio.Future[None] | None" = N
 
 @asynccontextmanager
 async def chat_service(amqp_url: str, mongodb_uri: str, database: str, **more: Any) -> AsyncIterator[None]:
-    """One chat_service replica."""
+    """Run one chat_service replica."""
     settings = ChatSettings(
         amqp_url=amqp_url,
         mongodb_uri=mongodb_uri,
@@ -95,7 +98,7 @@ async def chat_service(amqp_url: str, mongodb_uri: str, database: str, **more: A
 
 @asynccontextmanager
 async def market_feed(amqp_url: str, mongodb_uri: str, database: str, **more: Any) -> AsyncIterator[None]:
-    """One market_feed; without more settings it simulates all symbols that it knows."""
+    """Run one market_feed; without further settings it simulates all built-in symbols."""
     settings = MarketSettings(
         amqp_url=amqp_url,
         mongodb_uri=mongodb_uri,
@@ -110,7 +113,7 @@ async def market_feed(amqp_url: str, mongodb_uri: str, database: str, **more: An
 
 @asynccontextmanager
 async def notifier(amqp_url: str, mongodb_uri: str, database: str, **more: Any) -> AsyncIterator[None]:
-    """One notifier."""
+    """Run one notifier."""
     settings = NotifierSettings(
         amqp_url=amqp_url,
         mongodb_uri=mongodb_uri,
@@ -125,7 +128,7 @@ async def notifier(amqp_url: str, mongodb_uri: str, database: str, **more: Any) 
 
 @asynccontextmanager
 async def gateway(amqp_url: str, **more: Any) -> AsyncIterator[str]:
-    """One gateway; yields its URL."""
+    """Run one gateway and yield its URL."""
     settings = GatewaySettings(
         amqp_url=amqp_url,
         jwt_secret=SECRET,

@@ -1,4 +1,4 @@
-"""The names of the settings that each service reads, for checks of what is deployed."""
+"""The settings that each service reads, for checks of the deployment."""
 
 import msgspec
 
@@ -17,10 +17,10 @@ SETTINGS: dict[str, type[Settings]] = {
 
 
 def names(service: str) -> set[str]:
-    """What a service reads from its environment."""
+    """Return the variables that a service reads."""
     return {field.name.upper() for field in msgspec.structs.fields(SETTINGS[service])}
 
 
 def default(service: str, name: str) -> object:
-    """What holds when it is not set."""
+    """Return the default of a variable."""
     return next(field.default for field in msgspec.structs.fields(SETTINGS[service]) if field.name == name.lower())

@@ -1,11 +1,11 @@
-"""The fenced code blocks of a Markdown file, so that tests can run what the documents show.
+"""The fenced code blocks of a Markdown file, so that tests can run documented programs.
 
-    ```js reconnect            <- language, then words of the test's own: names, marks
+    ```js reconnect            <- language, then words for the tests: names, marks
     ...
     ```
 
-`snippets(path)` gives them in order. A fence of n backticks or tildes ends at one of as many or more; blocks inside
-lists keep no more indentation than their fence had. A block that is not closed is an error: the document is broken.
+`snippets(path)` returns them in order. A fence of n backticks or tildes ends at one of at least n; blocks inside lists
+lose the indentation of their fence. An unclosed block is an error in the document.
 """
 
 import re
@@ -18,7 +18,7 @@ _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 
 @dataclass(frozen=True)
 class Snippet:
-    """One block. `line` is that of its first line of text, from 1; `words` is what stands behind the language."""
+    """One block. `line` is its first line of text, counted from 1; `words` follow the language."""
 
     path: Path
     line: int
@@ -28,12 +28,12 @@ class Snippet:
 
     @property
     def where(self) -> str:
-        """File and line, for test ids and messages."""
+        """Return file and line, for test ids and messages."""
         return f"{self.path.name}:{self.line}"
 
 
 def snippets(path: Path, *languages: str) -> Sequence[Snippet]:
-    """The blocks of a file, in order: of all languages, or of those named. Raises ValueError if one is not closed."""
+    """Return the blocks of a file in order, of all or the named languages. Raises ValueError for an unclosed block."""
     found: list[Snippet] = []
     lines = iter(enumerate(path.read_text(encoding="utf-8").splitlines(), start=1))
     for number, line in lines:

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline, instead of for a time."""
+"""Waiting for a condition with a deadline, instead of for a time."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ _POLL_INTERVAL_S = 0.02
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return once `condition` holds; raise TimeoutError when it does not within `timeout_s`."""
+    """Return once `condition` holds; raise TimeoutError after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -20,7 +20,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 def block_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Do the same without an event loop."""
+    """Return once `condition` holds, without an event loop; raise TimeoutError after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -29,7 +29,7 @@ def block_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 async def until_async(look: Callable[[], Awaitable[T]], fits: Callable[[T], bool], timeout_s: float = 10.0) -> T:
-    """Return what `look` finds once it fits; raise TimeoutError when it does not within `timeout_s`."""
+    """Return the result of `look` once it fits; raise TimeoutError after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not fits(found := await look()):
         if time.monotonic() > deadline_s:

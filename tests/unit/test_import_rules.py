@@ -1,4 +1,4 @@
-"""Who may import whom: the rules 1 to 4 of the design, read from the syntax trees of the tree."""
+"""Import rules between packages, checked on the syntax trees of the tree."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[2]
 SERVICES = ("gateway", "chat_service", "market_feed", "notifier")
 PACKAGES = ("shared", *SERVICES)
 
-# A module is pure when its docstring says so. These must not stop saying it.
+# A module whose docstring says "Pure" is pure. These modules must keep saying it.
 PURE = {
     "chat_service.decision",
     "chat_service.decisions",
@@ -26,6 +26,7 @@ PURE = {
     "chat_service.rooms",
     "chat_service.typing_marks",
     "gateway.admission.admission",
+    "gateway.admission.pace",
     "gateway.auth.identity",
     "gateway.auth.jwks_schedule",
     "gateway.fanout.batch",
@@ -61,7 +62,7 @@ PURE = {
     "shared.protocol.client_frames",
     "shared.protocol.server_frames",
 }
-# Words and small functions that pure modules stand on; held to the same rule.
+# Vocabulary and small functions that pure modules may import; held to the same rule.
 GROUND = {
     "shared.errors",
     "shared.encoding",
@@ -91,7 +92,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def imports(tree: ast.Module, module: str, known: set[str]) -> Iterator[str]:
-    """Every module that is imported anywhere in the file, at the top or inside a function."""
+    """Yield every module imported anywhere in the file, at the top or inside a function."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
@@ -136,7 +137,7 @@ def offenders(library: str, allowed: re.Pattern[str]) -> list[str]:
     return [module for module in using if not allowed.fullmatch(module)]
 
 
-def test_the_whole_tree_is_looked_at() -> None:
+def test_whole_tree_is_checked() -> None:
     assert {f"{service}.__main__" for service in SERVICES} <= set(PATHS)
     assert len(PATHS) > 40
     assert any("aio_pika" in names for names in IMPORTS.values())
@@ -145,19 +146,19 @@ def test_the_whole_tree_is_looked_at() -> None:
 # 1 ------------------------------------------------------------------------------------------------------------------
 
 
-def test_shared_knows_no_service() -> None:
+def test_shared_imports_no_service() -> None:
     for module, names in IMPORTS.items():
         if within(module, "shared"):
             assert not [name for name in names for service in SERVICES if within(name, service)], module
 
 
-def test_the_modules_that_must_be_pure_say_so() -> None:
+def test_required_pure_modules_say_so() -> None:
     assert {module for module in PURE - PURE_MODULES if module in PATHS} == set()
     assert {module for module in PURE if module not in PATHS} == set()
 
 
 @pytest.mark.parametrize("module", sorted(PURE_MODULES | GROUND))
-def test_a_pure_module_stands_on_pure_modules_only(module: str) -> None:
+def test_pure_modules_import_only_pure_modules(module: str) -> None:
     for name in IMPORTS[module]:
         if name in PATHS:
             assert name in PURE_MODULES | GROUND | {settings for settings in PATHS if settings.endswith(".settings")}
@@ -166,13 +167,13 @@ def test_a_pure_module_stands_on_pure_modules_only(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(PURE_MODULES))
-def test_a_pure_module_never_waits(module: str) -> None:
+def test_pure_modules_never_wait(module: str) -> None:
     waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
     assert not [node for node in ast.walk(TREES[module]) if isinstance(node, waits)]
     assert not {name for name in IMPORTS[module] if name.partition(".")[0] in WAITING}
 
 
-def test_settings_stand_on_settings_and_words() -> None:
+def test_settings_import_only_settings_and_vocabulary() -> None:
     for module in PATHS:
         if module.endswith(".settings"):
             ours = {name for name in IMPORTS[module] if name in PATHS}
@@ -183,7 +184,7 @@ def test_settings_stand_on_settings_and_words() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_imports_no_other_service(service: str) -> None:
+def test_services_import_no_other_service(service: str) -> None:
     others = [*(other for other in SERVICES if other != service), "deploy", "tests"]
     for module, names in IMPORTS.items():
         if within(module, service):
@@ -205,7 +206,7 @@ def test_only_the_command_line_uses_the_python_client() -> None:
 # 3 ------------------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_imports_a_composition_root() -> None:
+def test_composition_roots_are_not_imported() -> None:
     roots = {f"{service}.__main__" for service in SERVICES}
     assert not [module for module, names in IMPORTS.items() if names & roots]
 
@@ -220,11 +221,11 @@ def reads_environment(tree: ast.Module) -> bool:
     return False
 
 
-def test_only_the_settings_read_the_environment() -> None:
+def test_only_settings_read_environment() -> None:
     assert [module for module, tree in TREES.items() if reads_environment(tree)] == ["shared.process.settings"]
 
 
-def test_only_the_composition_roots_load_settings() -> None:
+def test_only_composition_roots_load_settings() -> None:
     loading = {module for module, names in IMPORTS.items() if "shared.process.lifecycle" in names}
     assert loading == {f"{service}.__main__" for service in SERVICES}
 
@@ -233,40 +234,40 @@ def test_only_the_composition_roots_load_settings() -> None:
 
 
 @pytest.mark.parametrize("library", ["aio_pika", "aiormq", "pamqp"])
-def test_the_broker_is_known_to_one_module_alone(library: str) -> None:
+def test_only_one_module_imports_aio_pika(library: str) -> None:
     assert offenders(library, BROKER) == []
 
 
 @pytest.mark.parametrize("library", ["motor", "pymongo", "bson", "gridfs"])
-def test_the_database_driver_is_known_to_stores_alone(library: str) -> None:
+def test_only_stores_import_database_driver(library: str) -> None:
     assert offenders(library, DATABASE) == []
 
 
-def test_aiohttp_is_known_at_the_edges_alone() -> None:
+def test_only_edges_import_aiohttp() -> None:
     assert offenders("aiohttp", AIOHTTP) == []
 
 
-def test_the_gateway_knows_no_database() -> None:
+def test_gateway_imports_no_database() -> None:
     assert not [module for module, names in IMPORTS.items() if within(module, "gateway") and "shared.mongo" in names]
 
 
-def test_uvloop_is_known_to_the_lifecycle_alone() -> None:
+def test_only_lifecycle_imports_uvloop() -> None:
     assert offenders("uvloop", re.compile(r"shared\.process\.lifecycle")) == []
 
 
-def test_opentelemetry_is_known_to_tracing_alone() -> None:
+def test_only_tracing_imports_opentelemetry() -> None:
     assert offenders("opentelemetry", re.compile(r"shared\.telemetry\.tracing")) == []
 
 
-def test_opentelemetry_is_imported_only_when_asked_for() -> None:
+def test_opentelemetry_is_imported_only_if_configured() -> None:
     imported = (
         "import sys, shared.bus.bus, shared.mongo, shared.process.lifecycle; sys.exit('opentelemetry' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", imported], cwd=PROJECT, check=False).returncode == 0
 
 
-def test_only_known_libraries_are_used() -> None:
-    """What is not the standard library is in pyproject's dependencies; OpenTelemetry is an extra."""
+def test_only_declared_libraries_are_imported() -> None:
+    """Third-party imports must be in pyproject's dependencies; OpenTelemetry is an extra."""
     used = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
     outside = {
         name for name in used if name not in {*PACKAGES, "opentelemetry", "realtime_client"} and not is_stdlib(name)

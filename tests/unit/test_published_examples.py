@@ -1,4 +1,4 @@
-"""What `tests/published` shows, the reference that was published and the protocol behind it, against the documents."""
+"""The published reference and protocol in `tests/published` match the API documents."""
 
 import json
 import re
@@ -25,7 +25,7 @@ PUBLISHED = Path(__file__).parents[1] / "published"
 REFERENCE = (PUBLISHED / "api-reference.txt").read_text(encoding="utf-8")
 PROTOCOL = (PUBLISHED / "protocol.md").read_text(encoding="utf-8")
 
-# What answers and frames have beyond the published examples; the protocol, or its page on REST, says so.
+# Fields that the protocol defines beyond the published examples.
 ROOM = {"lastSeq", "unreadCount", "isMember", "directUserIds"}
 ADDED: dict[str, set[str]] = {
     "GET /v1/chatrooms": ROOM,
@@ -38,14 +38,14 @@ ADDED: dict[str, set[str]] = {
 
 
 class Example(NamedTuple):
-    """A block of the reference. `call` is the REST call that it stands under."""
+    """A block of the reference. `call` is the REST call of its section."""
 
     call: str
     body: Any
 
 
 def examples() -> Iterator[Example]:
-    """The JSON blocks of the reference, in order."""
+    """Return the JSON blocks of the reference in order."""
     call = ""
     lines = iter(REFERENCE.splitlines())
     for line in lines:
@@ -65,7 +65,7 @@ BODIES = [example for example in EXAMPLES if example not in ANSWERED and example
 
 
 def check(kind: str, schema: Schema, document: Schema, body: Any) -> None:
-    """It fits, but for what was added since; and it has no field that is not in the document."""
+    """Validate, except for later additions; fail on a field that is not in the document."""
     errors = list(validator(schema, document).iter_errors(body))
     assert {error.validator for error in errors} <= {"required"}, errors
     missing = {match for error in errors for match in re.findall(r"^'(\w+)' is a required", error.message)}
@@ -82,18 +82,18 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(item)
 
 
-def test_all_blocks_of_the_reference_are_sorted() -> None:
+def test_every_reference_block_is_classified() -> None:
     assert (len(ANSWERED), len(BODIES), len(FRAMES)) == (3, 2, 7)
 
 
 @pytest.mark.parametrize("example", ANSWERED, ids=lambda example: example.call)
-def test_published_answer_is_that_of_the_document(example: Example) -> None:
+def test_published_answer_matches_document(example: Example) -> None:
     method, path = example.call.split()
     check(example.call, answer_schema(method, path, example.body["status"]), rest(), example.body)
 
 
 @pytest.mark.parametrize("example", BODIES, ids=lambda example: example.call)
-def test_published_body_is_taken_by_the_document(example: Example) -> None:
+def test_published_body_matches_document(example: Example) -> None:
     method, path = example.call.split()
     schema = request_schema(method, path)
     validator(schema, rest()).validate(example.body)
@@ -101,21 +101,21 @@ def test_published_body_is_taken_by_the_document(example: Example) -> None:
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame["type"])
-def test_published_event_is_that_of_the_document(frame: dict[str, Any]) -> None:
+def test_published_event_matches_document(frame: dict[str, Any]) -> None:
     check(frame["type"], payload_schema("server", frame["type"]), live(), frame)
 
 
 def client_frames() -> Iterator[dict[str, Any]]:
-    """The frames that the reference's JavaScript sends, where all of their values are written out."""
+    """Return the frames of the reference's JavaScript whose values are all literals."""
     for literal in re.findall(r"JSON\.stringify\((\{.*?\})\)", REFERENCE, re.DOTALL):
         text = re.sub(r"(\w+): ", r'"\1": ', literal.replace("'", '"'))
         try:
             yield json.loads(text)
         except json.JSONDecodeError:
-            assert re.search(r"this\.|\.\.\.|chatroomId,", literal), literal  # names of variables
+            assert re.search(r"this\.|\.\.\.|chatroomId,", literal), literal  # contains variables
 
 
-def test_published_javascript_sends_frames_of_the_document() -> None:
+def test_published_javascript_frames_match_document() -> None:
     frames = list(client_frames())
     assert [frame["type"] for frame in frames] == ["auth", "subscribe", "subscribe", "subscribe", "ping"]
     for frame in frames:
@@ -128,12 +128,12 @@ def test_published_javascript_sends_frames_of_the_document() -> None:
 ROWS = [line.strip("|").split(" | ") for line in PROTOCOL.splitlines() if line.startswith('| `{"type"')]
 
 
-def test_the_whole_table_of_frames_is_read() -> None:
+def test_frame_table_is_complete() -> None:
     assert len(ROWS) == 12
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip())
-def test_frame_of_the_protocol_is_that_of_the_document(row: list[str]) -> None:
+def test_protocol_frame_matches_document(row: list[str]) -> None:
     snippet = re.findall(r"`(\{.*?\})`", row[0])[0]
     type_ = re.findall(r'"type":"([\w:]+)"', snippet)[0]
     schema = payload_schema("client", type_)
@@ -154,20 +154,20 @@ ANSWERS = [
 ]
 
 
-def test_the_answers_of_the_table_are_read() -> None:
+def test_answer_table_is_complete() -> None:
     assert [type_ for type_, _ in ANSWERS] == [
         *("auth:ok", "subscribed", "subscribed", "chat:ack", "chat:typing", "chat:read", "presence:state", "pong")
     ]
 
 
 @pytest.mark.parametrize(("type_", "fields"), ANSWERS)
-def test_answer_of_the_protocol_is_that_of_the_document(type_: str, fields: str) -> None:
+def test_protocol_answer_matches_document(type_: str, fields: str) -> None:
     names = set(re.findall(r"[a-zA-Z]\w*", fields))
     known = set(property_names(payload_schema("server", type_)["properties"]["data"], live()))
     assert names == known if type_ != "subscribed" else names <= known
 
 
-def test_error_of_the_protocol_is_that_of_the_document() -> None:
+def test_protocol_error_matches_document() -> None:
     fields = re.findall(r'Error: `\{"type":"error","id"\?,"data":\{(.*?)\}\}`', PROTOCOL)[0]
     data = resolved(payload_schema("server", "error")["properties"]["data"], live())
     optional = {name: bool(mark) for name, mark in re.findall(r'"(\w+)"(\?)?', fields)}
@@ -176,14 +176,14 @@ def test_error_of_the_protocol_is_that_of_the_document() -> None:
     assert codes == set(data["properties"]["code"]["enum"])
 
 
-def test_close_codes_of_the_protocol_are_those_of_the_document() -> None:
+def test_protocol_close_codes_match_document() -> None:
     table = PROTOCOL.partition("| Close code |")[2].partition("\n\n")[0]
     codes = {code for row in table.splitlines()[2:] for code in re.findall(r"\d{4}", row.split("|")[1])}
     assert set(live()["x-close-codes"]) - codes == {"1011"}
     assert len(codes) == 11
 
 
-def test_event_of_the_protocol_is_that_of_the_document() -> None:
+def test_protocol_event_matches_document() -> None:
     text = re.findall(r'^    (\{"specversion".*?\}\})$', PROTOCOL, re.DOTALL | re.MULTILINE)[0]
     event = json.loads(text.replace(", …", ""))
     validator(live()["components"]["messages"]["event"]["payload"], live()).validate(event)
@@ -193,7 +193,7 @@ def test_event_of_the_protocol_is_that_of_the_document() -> None:
 
 
 def calls() -> Iterator[tuple[str, str, list[str]]]:
-    """Method, path and query parameters of every call in the table on REST."""
+    """Return method, path and query parameters of every call in the table on REST."""
     table = PROTOCOL.partition("| Call | Notes |")[2].partition("\n\n")[0]
     methods, path = "", ""
     for cell in (row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")):
@@ -209,13 +209,13 @@ def calls() -> Iterator[tuple[str, str, list[str]]]:
 CALLS = list(calls())
 
 
-def test_the_whole_table_of_calls_is_read() -> None:
+def test_call_table_is_complete() -> None:
     assert len(CALLS) == len({(method, path) for method, path, _ in CALLS})
-    assert len(CALLS) == sum(len(item) for item in rest()["paths"].values()) - 1  # `/v1/presence` stands in a note
+    assert len(CALLS) == sum(len(item) for item in rest()["paths"].values()) - 1  # `/v1/presence` appears in a note
 
 
 @pytest.mark.parametrize(("method", "path", "query"), CALLS)
-def test_call_of_the_protocol_is_in_the_document(method: str, path: str, query: list[str]) -> None:
+def test_protocol_call_is_in_document(method: str, path: str, query: list[str]) -> None:
     pattern = re.compile(re.sub(r":\w+", r"\\{\\w+\\}", path))
     (item,) = [item for documented, item in rest()["paths"].items() if pattern.fullmatch(documented)]
     parameters = {parameter["name"] for parameter in item[method.lower()].get("parameters", ())}
@@ -226,7 +226,7 @@ def test_call_of_the_protocol_is_in_the_document(method: str, path: str, query: 
     ("words", "component"),
     [("members are", "MemberView"), ("candles are", "CandleData"), ("alerts are", "AlertView")],
 )
-def test_record_of_the_protocol_is_that_of_the_document(words: str, component: str) -> None:
+def test_protocol_record_matches_document(words: str, component: str) -> None:
     fields = re.findall(rf"{words} `\{{(.*?)\}}`", PROTOCOL)[0]
     names = [field.partition(":")[0].strip() for field in fields.split(",")]
     assert names == list(rest()["components"]["schemas"][component]["properties"])

@@ -1,4 +1,4 @@
-"""The extraction of code blocks from documents, which the tests of the documents stand on."""
+"""The extraction of code blocks from documents."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def document(tmp_path: Path) -> Path:
     return path
 
 
-def test_blocks_come_in_order_with_language_words_and_place(document: Path) -> None:
+def test_blocks_are_returned_in_order_with_language_words_and_line(document: Path) -> None:
     first, second, third = snippets(document)
     assert (first.language, first.words, first.where) == ("js", ("first", "run"), "guide.md:5")
     assert first.text == "const a = 1;\n\nconst b = `x`;\n"
@@ -45,11 +45,11 @@ def test_blocks_come_in_order_with_language_words_and_place(document: Path) -> N
     assert (third.language, third.text) == ("", "no language\n")
 
 
-def test_languages_choose(document: Path) -> None:
+def test_languages_filter_blocks(document: Path) -> None:
     assert [snippet.language for snippet in snippets(document, "python", "sh")] == ["python"]
 
 
-def test_block_that_is_not_closed_is_an_error(document: Path) -> None:
+def test_unclosed_block_is_error(document: Path) -> None:
     document.write_text("text\n```sh\nmake run\n")
     with pytest.raises(ValueError, match=r"guide\.md:2: the block is not closed"):
         snippets(document)

@@ -1,1 +1,1 @@
-"""What the processes of the load generator do."""
+"""The jobs of the load generator's processes."""

@@ -1,18 +1,18 @@
-"""Users who send with `chat:send`, who listen to rooms, or both."""
+"""Users that send with `chat:send`, subscribe to rooms, or both."""
 
 import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.client import Client
+from tests.bench.client import BenchSocket
 from tests.bench.crowd import Crowd
 from tests.bench.dialects import Realtime, chat_send
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import marked_text, now_us, read_mark
-from tests.bench.tally import Order, Tally, Window
-from tests.bench.wire import Frame
-from tests.bench.worker import Link, sleep_until
+from tests.bench.tally import MeasureWindow, Order, Tally
+from tests.bench.wire import BenchFrame
+from tests.bench.worker import JobPipe, sleep_until
 
 SETTLE_TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -35,22 +35,22 @@ class User:
     more: tuple[dict[str, object], ...] = ()
 
     def dialect(self) -> Realtime:
-        """How the user joins."""
+        """Return how the user subscribes."""
         rooms = [{"channel": "chatroom", "chatroomId": room} for room in self.listens_to]
         return Realtime(self.user_id, [*rooms, *self.more])
 
 
 class _Ear:
-    """What one socket hears."""
+    """The frames that one socket receives."""
 
     __slots__ = ("orders", "tally", "window")
 
     def __init__(self, user: User, tally: Tally) -> None:
         self.orders = {room.encode(): Order() for room in user.listens_to}
         self.tally = tally
-        self.window = Window(0, 0, 0)
+        self.window = MeasureWindow(0, 0, 0)
 
-    def take(self, client: Client, frame: Frame) -> None:
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Count a frame."""
         payload, tally = frame.payload, self.tally
         if payload.startswith(_MESSAGE):
@@ -85,20 +85,20 @@ class _Ear:
 
 
 @dataclass
-class Chat:
-    """Users of one process; those that send do so in turn, `rate` messages a second together."""
+class ChatLoad:
+    """The users of one process; the senders take turns, `rate` messages per second in total."""
 
     name: str
     host: str
     port: int
     users: Sequence[User]
     rate: float = 0.0
-    size: int = 100  # of a message's text
+    size: int = 100  # bytes of a message's text
     first_address: int = 40
     concurrency: int = 50
     tally: Tally = field(default_factory=Tally)
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Join, send, receive, check."""
         crowd = Crowd(self.host, self.port, self.first_address, self.concurrency)
         opening = asyncio.create_task(crowd.open(user.dialect() for user in self.users))
@@ -129,7 +129,7 @@ class Chat:
         crowd.leave()
         return self.tally
 
-    async def _load(self, link: Link, window: Window, senders: Sequence[tuple[Client, str]]) -> None:
+    async def _load(self, link: JobPipe, window: MeasureWindow, senders: Sequence[tuple[BenchSocket, str]]) -> None:
         if not senders:
             await sleep_until(window.until_us, now_us())
             return
@@ -141,8 +141,8 @@ class Chat:
                 self.tally.sent += 1
             link.counts |= {"sent": self.tally.sent, "acked": self.tally.acked, "deliveries": self.tally.received}
 
-    async def _settle(self, ears: dict[Client, _Ear], last_seq: dict[str, int]) -> None:
-        """Wait for the last acks and messages, or for 20 s."""
+    async def _settle(self, ears: dict[BenchSocket, _Ear], last_seq: dict[str, int]) -> None:
+        """Wait for the last acks and messages, at most 20 s."""
         deadline_us = now_us() + round(SETTLE_TIMEOUT_S * 1e6)
         while now_us() < deadline_us:
             answered = self.tally.acked + self.tally.refused >= self.tally.sent
@@ -161,6 +161,6 @@ class Chat:
             self.tally.disordered += order.disordered
 
 
-def _user_id(client: Client) -> str:
+def _user_id(client: BenchSocket) -> str:
     assert isinstance(client.dialect, Realtime)
     return client.dialect.user_id

@@ -1,4 +1,4 @@
-"""Connections as fast as they are taken; then, if their gateway dies, all of them again on another."""
+"""Connections as fast as the server accepts them; after the death of their gateway, all of them again on another."""
 
 import asyncio
 import random
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tests.bench.client import Client, Dialect
-from tests.bench.crowd import Crowd, Opened
+from tests.bench.client import BenchSocket, Dialect
+from tests.bench.crowd import ConnectOutcome, Crowd
 from tests.bench.dialects import Realtime
 from tests.bench.marks import now_us
 from tests.bench.tally import Tally
-from tests.bench.worker import Link
+from tests.bench.worker import JobPipe
 
-RETRY_FIRST_S = 0.5  # as RealtimeClient: doubled each time, with jitter
+RETRY_FIRST_S = 0.5  # like RealtimeClient: doubled each time, with jitter
 RETRY_MAX_S = 8.0
 
 
 @dataclass
 class Connect:
-    """Opens one socket for each of `dialects`, `concurrency` at a time, within the window's time."""
+    """Opens one socket per entry of `dialects`, `concurrency` at a time, within the window."""
 
     name: str
     host: str
@@ -29,8 +29,8 @@ class Connect:
     first_address: int = 2
     concurrency: int = 100
 
-    async def run(self, link: Link) -> Tally:
-        """Connect when the window begins; the time that all took is `connect_s`."""
+    async def run(self, link: JobPipe) -> Tally:
+        """Connect when the window begins; `connect_s` is the time for all."""
         crowd = Crowd(self.host, self.port, self.first_address, self.concurrency)
         link.ready(f"{len(self.dialects)} to connect")
         await link.window()
@@ -62,25 +62,25 @@ class _Subscribed(msgspec.Struct):
 
 @dataclass
 class Resume:
-    """Users of one room each; when their sockets are lost they come back to `then_port`, with `since`."""
+    """Users of one room each. When their sockets are lost they reconnect to `then_port` with `since`."""
 
     name: str
     host: str
     port: int
     then_port: int
-    users: Sequence[tuple[str, str]]  # user id, room id
+    users: Sequence[tuple[str, str]]  # (user id, room id)
     first_address: int = 2
     concurrency: int = 50
 
-    async def run(self, link: Link) -> Tally:
-        """Join, lose everything, come back; the latencies are from the loss to the last answer."""
+    async def run(self, link: JobPipe) -> Tally:
+        """Join, lose every socket, reconnect. Latencies run from the loss to the last answer."""
         first = Crowd(self.host, self.port, self.first_address, self.concurrency)
         await first.open(_join(user, room, 0) for user, room in self.users)
         if first.failed:
             raise ConnectionError(f"not all joined: {dict(first.failed)}")
         link.counts["connected"] = len(first.clients)
         link.ready(f"{len(first.clients)} users")
-        lost: asyncio.Queue[tuple[Client, int]] = asyncio.Queue()
+        lost: asyncio.Queue[tuple[BenchSocket, int]] = asyncio.Queue()
         for client in first.clients:
             client.on_lost = lambda client: lost.put_nowait((client, now_us()))
         await link.window()
@@ -98,14 +98,16 @@ class Resume:
         tally.received = len(back.clients)
         return tally
 
-    async def _return(self, client: Client, rooms: dict[str, str], lost_us: int, back: Crowd, tally: Tally) -> None:
+    async def _return(
+        self, client: BenchSocket, rooms: dict[str, str], lost_us: int, back: Crowd, tally: Tally
+    ) -> None:
         assert isinstance(client.dialect, Realtime)
         user_id = client.dialect.user_id
         pause_s = RETRY_FIRST_S
         while True:
             await asyncio.sleep(random.uniform(0, pause_s))
             dialect = _join(user_id, rooms[user_id], _seq(client.dialect))
-            if await back.open_one(dialect) is Opened.LISTENS:
+            if await back.open_one(dialect) is ConnectOutcome.LISTENS:
                 break
             pause_s = min(pause_s * 2, RETRY_MAX_S)
         tally.answers.add(now_us() - lost_us)

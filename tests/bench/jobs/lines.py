@@ -8,12 +8,12 @@ from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import message_frame, now_us
 from tests.bench.tally import Tally
-from tests.bench.worker import Link
+from tests.bench.worker import JobPipe
 
 
 @dataclass
 class Lines:
-    """`rate` messages a second, each a frame of `size` bytes, with a seq that goes on from 1."""
+    """`rate` messages per second, each a frame of `size` bytes, with consecutive seqs from 1."""
 
     name: str
     amqp_url: str
@@ -21,7 +21,7 @@ class Lines:
     rate: float
     size: int
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Publish until the window ends."""
         tally = Tally()
         seq = 0

@@ -1,16 +1,16 @@
-"""Sockets that listen to one room together."""
+"""Sockets that subscribe to one room together."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.client import Client, Dialect
+from tests.bench.client import BenchSocket, Dialect
 from tests.bench.counting import CountedPlace, CountedRoom
 from tests.bench.crowd import Crowd
 from tests.bench.marks import now_us
-from tests.bench.roomlog import Place, RoomLog
-from tests.bench.tally import Tally, Window
-from tests.bench.worker import Finish, Link, sleep_until
+from tests.bench.roomlog import LogPosition, RoomLog
+from tests.bench.tally import MeasureWindow, Tally
+from tests.bench.worker import Finish, JobPipe, sleep_until
 
 SETTLE_TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -19,7 +19,10 @@ STUCK_S = 1.0
 
 @dataclass
 class Listen:
-    """`dialects`: one a socket. `counts`: the server frames as it likes, so that reads are counted, not compared."""
+    """One socket per entry of `dialects`.
+
+    `counts`: the server chooses its framing, so reads are counted, not compared.
+    """
 
     name: str
     host: str
@@ -29,11 +32,11 @@ class Listen:
     counts: bool = False
     first_address: int = 2
     concurrency: int = 50
-    stuck: int = 0  # of the sockets, those that read nothing from the begin of the load to its end
+    stuck: int = 0  # number of sockets that read nothing during the load
     log: RoomLog = field(default_factory=RoomLog)
     counted: CountedRoom = field(default_factory=CountedRoom)
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Join, receive, check."""
         crowd = Crowd(self.host, self.port, self.first_address, self.concurrency)
         opening = asyncio.create_task(crowd.open(self.dialects))
@@ -59,15 +62,15 @@ class Listen:
         crowd.leave()
         return tally
 
-    async def _look_at(self, stuck: Sequence[Client], tally: Tally) -> None:
-        """Read again where nothing was read: has the server given up on them?"""
+    async def _look_at(self, stuck: Sequence[BenchSocket], tally: Tally) -> None:
+        """Resume reading on the stuck sockets, to learn whether the server has closed them."""
         for client in stuck:
             if client.transport is not None:
                 client.transport.resume_reading()
         await asyncio.sleep(STUCK_S if stuck else 0)
         tally.extra["stuck_closed"] = sum(not client.is_open for client in stuck)
 
-    def _begin(self, stuck: Sequence[Client], listening: Sequence[Client]) -> None:
+    def _begin(self, stuck: Sequence[BenchSocket], listening: Sequence[BenchSocket]) -> None:
         for client in stuck:
             if client.transport is not None:
                 client.transport.pause_reading()
@@ -75,16 +78,16 @@ class Listen:
             if self.counts:
                 client.counted = CountedPlace(self.counted)
             else:
-                client.place = Place(self.log)
+                client.place = LogPosition(self.log)
 
-    async def _watch(self, link: Link, sockets: int) -> None:
+    async def _watch(self, link: JobPipe, sockets: int) -> None:
         while True:
             seqs = self.counted.sent_us if self.counts else self.log.ends
             link.counts["deliveries"] = len(seqs) * sockets
             await asyncio.sleep(0.5)
 
-    async def _settle(self, clients: Sequence[Client], finish: Finish) -> None:
-        """Wait until everyone has everything, or for 20 s."""
+    async def _settle(self, clients: Sequence[BenchSocket], finish: Finish) -> None:
+        """Wait until every socket has everything, at most 20 s."""
         last = finish.last_seq.get(self.room, 0)
         deadline_us = now_us() + round(SETTLE_TIMEOUT_S * 1e6)
         while any(self._seq(client) < last for client in clients):
@@ -92,12 +95,12 @@ class Listen:
                 return
             await asyncio.sleep(POLL_S)
 
-    def _seq(self, client: Client) -> int:
+    def _seq(self, client: BenchSocket) -> int:
         if client.counted is not None:
             return client.counted.order.last
         return client.place.index if client.place is not None else 0
 
-    def _tally(self, clients: Sequence[Client], window: Window, finish: Finish) -> Tally:
+    def _tally(self, clients: Sequence[BenchSocket], window: MeasureWindow, finish: Finish) -> Tally:
         tally = Tally()
         last = finish.last_seq.get(self.room, 0)
         (self.counted if self.counts else self.log).tally(window, tally)

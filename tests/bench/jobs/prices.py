@@ -1,4 +1,4 @@
-"""Sockets that listen to prices. Each price carries the time of its tick, so its age is known to 1 ms."""
+"""Sockets that subscribe to prices. Each price carries its tick's time, so its age is known to 1 ms."""
 
 import asyncio
 import re
@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.times import from_iso
-from tests.bench.client import Client
+from tests.bench.client import BenchSocket
 from tests.bench.crowd import Crowd
 from tests.bench.dialects import Realtime
 from tests.bench.marks import now_us
-from tests.bench.tally import Tally, Window
-from tests.bench.wire import Frame
-from tests.bench.worker import Link, sleep_until
+from tests.bench.tally import MeasureWindow, Tally
+from tests.bench.wire import BenchFrame
+from tests.bench.worker import JobPipe, sleep_until
 
 CACHED_MAX = 20_000
 SETTLE_S = 1.0
@@ -37,8 +37,8 @@ class _Price:
         self.sent_us = from_iso(at[1].decode()) * 1000 - wall_ahead_us
 
 
-class _Parser:
-    """Parses a price once, though every socket gets it."""
+class _PriceParser:
+    """Parses each price once, although every socket receives it."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Price] = {}
@@ -53,11 +53,11 @@ class _Parser:
         return price
 
 
-def _ear(parse: _Parser, tally: Tally, window: Window) -> Callable[[Client, Frame], None]:
-    """What one socket hears: prices of a symbol only ever get newer."""
+def _ear(parse: _PriceParser, tally: Tally, window: MeasureWindow) -> Callable[[BenchSocket, BenchFrame], None]:
+    """Check one socket: prices of a symbol only ever get newer."""
     newest: dict[bytes, int] = {}
 
-    def take(client: Client, frame: Frame) -> None:
+    def take(client: BenchSocket, frame: BenchFrame) -> None:
         if not frame.payload.startswith(_PRICE):
             return
         price, arrived_us = parse(frame.payload), now_us()
@@ -74,7 +74,7 @@ def _ear(parse: _Parser, tally: Tally, window: Window) -> Callable[[Client, Fram
 
 
 @dataclass
-class Prices:
+class PriceLoad:
     """`sockets` sockets, each on all `symbols`."""
 
     name: str
@@ -85,7 +85,7 @@ class Prices:
     max_rate: int
     first_address: int = 2
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Join and receive."""
         crowd = Crowd(self.host, self.port, self.first_address, 30)
         target = {"channel": "market", "symbols": list(self.symbols), "maxRate": self.max_rate}
@@ -94,7 +94,7 @@ class Prices:
             raise ConnectionError(f"not all joined: {dict(crowd.failed)}")
         link.ready(f"{len(crowd.clients)} sockets")
         window = await link.window()
-        tally, parse = Tally(), _Parser()
+        tally, parse = Tally(), _PriceParser()
         for client in crowd.clients:
             client.on_frame = _ear(parse, tally, window)
         while (now := now_us()) < window.until_us:

@@ -1,19 +1,19 @@
-"""The publisher of a peer: one socket, the same messages as this project's own."""
+"""The publisher of a comparable server: one socket, the same messages as this project's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench.client import Dialect
-from tests.bench.crowd import Crowd, Opened
+from tests.bench.crowd import ConnectOutcome, Crowd
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import message_frame, now_us
 from tests.bench.tally import Tally
-from tests.bench.worker import Link
+from tests.bench.worker import JobPipe
 
 
 @dataclass
 class Publish:
-    """`rate` messages a second, each of `size` bytes, with a seq from 1; `wrap` makes the frame that the peer takes."""
+    """`rate` messages per second of `size` bytes with consecutive seqs from 1; `wrap` makes the server's frame."""
 
     name: str
     host: str
@@ -24,10 +24,10 @@ class Publish:
     rate: float
     size: int
 
-    async def run(self, link: Link) -> Tally:
+    async def run(self, link: JobPipe) -> Tally:
         """Publish until the window ends."""
         crowd = Crowd(self.host, self.port, 60, 1)
-        if await crowd.open_one(self.dialect) is not Opened.LISTENS:
+        if await crowd.open_one(self.dialect) is not ConnectOutcome.LISTENS:
             raise ConnectionError(f"the publisher could not join: {dict(crowd.failed)}")
         (client,) = crowd.clients
         link.ready("publisher")

@@ -1,1 +1,1 @@
-"""The scenarios of `python -m tests.bench`: each starts what it needs, loads it and returns its outcome."""
+"""The scenarios of `python -m tests.bench`: each starts what it needs, applies load and returns its result."""

@@ -1,4 +1,4 @@
-"""Authenticated connections a second; and how soon 10,000 clients are back when their gateway is killed."""
+"""Authenticated connections per second, and the recovery of 10,000 clients after their gateway is killed."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from tests.bench.dialects import Realtime
 from tests.bench.fleet import Fleet
 from tests.bench.jobs.connect import Connect, Resume
 from tests.bench.processes import CpuMeter
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.system import LIMITS, Bench
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port
@@ -23,14 +23,14 @@ ROOM_SIZE = 100
 GATEWAY_TIMEOUT_S = 30.0
 
 
-def run(options: Namespace) -> Outcome:
-    """`--mode resume`: lose a gateway by kill -9; else: connect, authenticate, subscribe to one room."""
+def run(options: Namespace) -> ScenarioOutcome:
+    """Connect, authenticate and subscribe to one room; with `--mode resume`, lose a gateway to SIGKILL."""
     with system.running() as bench:
         return resume(bench, options) if options.mode == "resume" else on(bench, options)
 
 
-def on(bench: Bench, options: Namespace) -> Outcome:
-    """The same on a system that runs already."""
+def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
+    """Run on a system that is already running."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     jobs: list[Connect] = []
     for process in range(options.listeners):
@@ -45,7 +45,7 @@ def on(bench: Bench, options: Namespace) -> Outcome:
     return measure(jobs, options, "realtime", bench.pids)
 
 
-def measure(jobs: list[Connect], options: Namespace, server: str, pids: dict[str, int]) -> Outcome:
+def measure(jobs: list[Connect], options: Namespace, server: str, pids: dict[str, int]) -> ScenarioOutcome:
     """Run connecting jobs against any server."""
     with Fleet(jobs, options.timeout) as fleet:
         fleet.wait_ready()
@@ -60,11 +60,11 @@ def measure(jobs: list[Connect], options: Namespace, server: str, pids: dict[str
         "cpu_ms_a_connection": round(sum(meter.used_s[name] for name in pids) * 1000 / max(tally.received, 1), 3),
     }
     settings = {"sockets": options.sockets, "concurrency": options.concurrency}
-    return Outcome("connect", server, settings, tally, None, meter.used_s, figures)
+    return ScenarioOutcome("connect", server, settings, tally, None, meter.used_s, figures)
 
 
-def resume(bench: Bench, options: Namespace) -> Outcome:
-    """Everyone is on a second gateway, which is killed; all come back to the first."""
+def resume(bench: Bench, options: Namespace) -> ScenarioOutcome:
+    """Connect all clients to a second gateway and kill it; all reconnect to the first."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     port = free_port()
     with TemporaryDirectory() as directory:
@@ -90,7 +90,7 @@ def resume(bench: Bench, options: Namespace) -> Outcome:
         finally:
             doomed.kill()
     figures = {"all_back_after_s": round(taken_s, 2), "back": tally.received}
-    return Outcome(
+    return ScenarioOutcome(
         "connect", "realtime", {"mode": "resume", "sockets": options.sockets}, tally, None, meter.used_s, figures
     )
 

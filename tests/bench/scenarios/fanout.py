@@ -1,34 +1,36 @@
-"""One room, n sockets, r messages a second."""
+"""One room, n sockets, r messages per second."""
 
 from argparse import Namespace
 
 from tests.bench import system
 from tests.bench.dialects import Realtime
 from tests.bench.fleet import Fleet
-from tests.bench.jobs.chat import Chat, User
+from tests.bench.jobs.chat import ChatLoad, User
 from tests.bench.jobs.lines import Lines
 from tests.bench.jobs.listen import Listen
 from tests.bench.processes import CpuMeter, memory_bytes
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
 from tests.bench.worker import Job
 
 
-def run(options: Namespace) -> Outcome:
-    """`--mode lines`: ready-made deliveries; `--mode chat`: sent with chat:send and persisted."""
+def run(options: Namespace) -> ScenarioOutcome:
+    """Publish prepared deliveries (`--mode lines`), or send with chat:send and persist (`--mode chat`)."""
     with system.running() as bench:
         return on(bench, options)
 
 
-def on(bench: Bench, options: Namespace) -> Outcome:
-    """The same on a system that runs already."""
+def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
+    """Run on a system that is already running."""
     (room,) = bench.rooms(1)
     jobs: list[Job] = list(listeners(bench, room, options))
     if options.mode == "lines":
         jobs.append(Lines("publisher", bench.amqp_url, room, options.rate, options.size))
     else:
         senders = [User(f"sender-{number}", (room,)) for number in range(options.senders)]
-        jobs.append(Chat("publisher", bench.host, bench.port, senders, options.rate, options.size, first_address=60))
+        jobs.append(
+            ChatLoad("publisher", bench.host, bench.port, senders, options.rate, options.size, first_address=60)
+        )
     gateway = bench.pids["gateway"]
     before_bytes = memory_bytes(gateway)
     with Fleet(jobs, options.timeout) as fleet:
@@ -42,11 +44,11 @@ def on(bench: Bench, options: Namespace) -> Outcome:
         "gateway_bytes_a_socket": (after_bytes - before_bytes) // options.sockets,
         "gateway_rss_mb_after": memory_bytes(gateway) >> 20,
     }
-    return Outcome("fanout", "realtime", settings, tally, window, meter.used_s, figures)
+    return ScenarioOutcome("fanout", "realtime", settings, tally, window, meter.used_s, figures)
 
 
 def listeners(bench: Bench, room: str, options: Namespace) -> list[Listen]:
-    """`--listeners` processes that share the sockets."""
+    """Return `--listeners` processes that share the sockets."""
     jobs: list[Listen] = []
     for number in range(options.listeners):
         mine = range(number, options.sockets, options.listeners)

@@ -1,26 +1,26 @@
-"""n sockets that only ping now and then: what one costs."""
+"""n idle sockets that only ping: the cost of one."""
 
 from argparse import Namespace
 
 from tests.bench import system
 from tests.bench.fleet import Fleet
-from tests.bench.jobs.chat import Chat, User
+from tests.bench.jobs.chat import ChatLoad, User
 from tests.bench.processes import CpuMeter, memory_bytes
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.system import Bench
 
 ROOM_SIZE = 100
-WARM_SOCKETS = 100  # what the first sockets cost once, such as code and caches, is not the sockets'
+WARM_SOCKETS = 100  # excludes one-time costs of the first sockets, such as code and caches
 
 
-def run(options: Namespace) -> Outcome:
-    """Each socket listens to `--channels` channels and sends a ping every 30 s."""
+def run(options: Namespace) -> ScenarioOutcome:
+    """Subscribe each socket to `--channels` channels and ping every 30 s."""
     with system.running() as bench:
         return on(bench, options)
 
 
-def on(bench: Bench, options: Namespace) -> Outcome:
-    """The same on a system that runs already."""
+def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
+    """Run on a system that is already running."""
     rooms = bench.rooms(max(options.sockets // ROOM_SIZE, 1))
     gateway = bench.pids["gateway"]
     with Fleet([_crowd(bench, "warm", range(WARM_SOCKETS), rooms, options)], options.timeout) as fleet:
@@ -40,16 +40,16 @@ def on(bench: Bench, options: Namespace) -> Outcome:
         "gateway_percent_of_a_core": round(meter.used_s["gateway"] / window.measured_s * 100, 2),
     }
     settings = {"sockets": options.sockets, "channels": options.channels}
-    return Outcome("idle", "realtime", settings, tally, window, meter.used_s, figures)
+    return ScenarioOutcome("idle", "realtime", settings, tally, window, meter.used_s, figures)
 
 
-def _crowd(bench: Bench, name: str, numbers: range, rooms: list[str], options: Namespace) -> Chat:
+def _crowd(bench: Bench, name: str, numbers: range, rooms: list[str], options: Namespace) -> ChatLoad:
     users = [member(number, rooms, options.channels) for number in numbers]
-    return Chat(name, bench.host, bench.port, users, first_address=2 + 10 * (numbers.start + 1), concurrency=30)
+    return ChatLoad(name, bench.host, bench.port, users, first_address=2 + 10 * (numbers.start + 1), concurrency=30)
 
 
 def member(number: int, rooms: list[str], channels: int) -> User:
-    """A user of one room of 100; the second channel is the inbox, the third a community."""
+    """Return a user of one room of 100; the second channel is the inbox, the third a community."""
     more: list[dict[str, object]] = [
         {"channel": "notifications"},
         {"channel": "community", "communityId": f"community_{number % len(rooms)}"},

@@ -1,16 +1,16 @@
-"""n sockets, each on s symbols; the prices come from market_feed's simulation."""
+"""n sockets, each on s symbols; market_feed's simulation provides the prices."""
 
 from argparse import Namespace
 
 from tests.bench import system
 from tests.bench.fleet import Fleet
-from tests.bench.jobs.prices import Prices
+from tests.bench.jobs.prices import PriceLoad
 from tests.bench.processes import CpuMeter
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 
 
-def run(options: Namespace) -> Outcome:
-    """`--rate` is ticks a second and symbol."""
+def run(options: Namespace) -> ScenarioOutcome:
+    """Run with `--rate` ticks per second per symbol."""
     symbols = [f"LOAD{number}" for number in range(options.symbols)]
     settings = {
         "MARKET_SOURCE": "sim",
@@ -20,7 +20,7 @@ def run(options: Namespace) -> Outcome:
     with system.running(settings) as bench:
         share, rest = divmod(options.sockets, options.listeners)
         jobs = [
-            Prices(
+            PriceLoad(
                 f"listen {process}",
                 bench.host,
                 bench.port,
@@ -37,4 +37,4 @@ def run(options: Namespace) -> Outcome:
             window = fleet.run(options.seconds, options.warmup, meter)
             tally = fleet.collect([])
     shown = {"sockets": options.sockets, "symbols": options.symbols, "rate": options.rate, "max_rate": options.max_rate}
-    return Outcome("market", "realtime", shown, tally, window, meter.used_s)
+    return ScenarioOutcome("market", "realtime", shown, tally, window, meter.used_s)

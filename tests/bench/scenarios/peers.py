@@ -1,4 +1,4 @@
-"""`fanout`, `idle` and `connect` on servers that others would pick instead. They have no tokens, no broker, no disk."""
+"""`fanout`, `idle` and `connect` on comparable servers, which have no tokens, no broker and no disk."""
 
 from argparse import Namespace
 
@@ -6,18 +6,18 @@ from tests.bench.fleet import Fleet
 from tests.bench.jobs.connect import Connect
 from tests.bench.jobs.listen import Listen
 from tests.bench.jobs.publish import Publish
-from tests.bench.peerservers import Peer, RunningPeer, serving
+from tests.bench.peerservers import PeerServer, RunningPeer, serving
 from tests.bench.processes import CpuMeter, total_memory
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios.connect import measure
 from tests.bench.worker import Job
 
 HOST = "127.0.0.1"
-ROOM = "room_00000000000000000000000000"  # as long as a real one
+ROOM = "room_00000000000000000000000000"  # as long as a real id
 
 
-def fanout(peer: Peer, options: Namespace) -> Outcome:
-    """One publisher's socket in, n sockets out."""
+def fanout(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
+    """Run one publishing socket and n receiving sockets."""
     with serving(peer) as running:
         jobs: list[Job] = list(_listeners(running, options))
         jobs.append(
@@ -29,11 +29,11 @@ def fanout(peer: Peer, options: Namespace) -> Outcome:
             window = fleet.run(options.seconds, options.warmup, meter)
             tally = fleet.collect(["publisher"])
     settings = {"sockets": options.sockets, "rate": options.rate, "size": options.size}
-    return Outcome("fanout", peer.name, settings, tally, window, meter.used_s)
+    return ScenarioOutcome("fanout", peer.name, settings, tally, window, meter.used_s)
 
 
-def idle(peer: Peer, options: Namespace) -> Outcome:
-    """Sockets that wait."""
+def idle(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
+    """Run idle sockets."""
     with serving(peer) as running:
         before_bytes = total_memory(running.pids.values())
         with Fleet(_listeners(running, options), options.timeout) as fleet:
@@ -47,11 +47,11 @@ def idle(peer: Peer, options: Namespace) -> Outcome:
         "bytes_a_socket": (after_bytes - before_bytes) // options.sockets,
         "percent_of_a_core": round(used_s / window.measured_s * 100, 2),
     }
-    return Outcome("idle", peer.name, {"sockets": options.sockets}, tally, window, meter.used_s, figures)
+    return ScenarioOutcome("idle", peer.name, {"sockets": options.sockets}, tally, window, meter.used_s, figures)
 
 
-def connect(peer: Peer, options: Namespace) -> Outcome:
-    """Upgrades a second, without any authentication."""
+def connect(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
+    """Measure upgrades per second, without authentication."""
     with serving(peer) as running:
         jobs = [
             Connect(

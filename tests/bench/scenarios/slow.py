@@ -1,4 +1,4 @@
-"""The fan-out with one socket that stops reading: what it costs the gateway, and the others."""
+"""Fan-out with one socket that stops reading: its cost for the gateway and for the others."""
 
 from argparse import Namespace
 
@@ -7,14 +7,14 @@ from tests.bench.fleet import Fleet
 from tests.bench.jobs.lines import Lines
 from tests.bench.jobs.listen import Listen
 from tests.bench.processes import CpuMeter, memory_bytes
-from tests.bench.report import Outcome
+from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios.fanout import listeners
 from tests.bench.system import Bench
 from tests.bench.worker import Job
 
 
-def run(options: Namespace) -> Outcome:
-    """First without it, then with it, on one system; the outcome is that of the second, beside the first's p99."""
+def run(options: Namespace) -> ScenarioOutcome:
+    """Run without it, then with it, on one system; return the second result beside the first one's p99."""
     with system.running() as bench:
         without, _ = _once(bench, options, 0)
         outcome, grown = _once(bench, options, 1)
@@ -27,7 +27,7 @@ def run(options: Namespace) -> Outcome:
     return outcome
 
 
-def _once(bench: Bench, options: Namespace, stuck: int) -> tuple[Outcome, int]:
+def _once(bench: Bench, options: Namespace, stuck: int) -> tuple[ScenarioOutcome, int]:
     (room,) = bench.rooms(1)
     crowds: list[Listen] = listeners(bench, room, options)
     crowds[0].stuck = stuck
@@ -41,4 +41,4 @@ def _once(bench: Bench, options: Namespace, stuck: int) -> tuple[Outcome, int]:
         after_bytes = memory_bytes(gateway)
         tally = fleet.collect(["publisher"])
     settings = {"sockets": options.sockets, "stuck": stuck, "rate": options.rate, "size": options.size}
-    return Outcome("slow", "realtime", settings, tally, window, meter.used_s), after_bytes - before_bytes
+    return ScenarioOutcome("slow", "realtime", settings, tally, window, meter.used_s), after_bytes - before_bytes

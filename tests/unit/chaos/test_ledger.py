@@ -1,4 +1,4 @@
-"""The chaos checker notices everything that it is there to notice."""
+"""The chaos checker notices every kind of violation."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.ledger import Item, Ledger, Wrong
+from tests.chaos.ledger import Ledger, LedgerItem, ViolationKind
 
 ROOM = "room:r"
-ITEMS = [Item(number, f"msg_{number}", f"k{number}") for number in range(1, 6)]
+ITEMS = [LedgerItem(number, f"msg_{number}", f"k{number}") for number in range(1, 6)]
 
 Tamper = Callable[[Ledger], None]
 
 
 def good_run() -> Ledger:
-    """Five messages, two listeners, one of which came behind the second message."""
+    """Return a run of five messages and two listeners, one of which subscribes after the second message."""
     ledger = Ledger()
     for item in ITEMS:
         ledger.note_sent(item.key, "ann", [ROOM], item.seq)
@@ -28,8 +28,8 @@ def good_run() -> Ledger:
     return ledger
 
 
-def wrongs(ledger: Ledger) -> set[Wrong]:
-    return {violation.wrong for violation in ledger.check()}
+def kinds(ledger: Ledger) -> set[ViolationKind]:
+    return {violation.kind for violation in ledger.check()}
 
 
 def lose(ledger: Ledger) -> None:
@@ -67,9 +67,9 @@ def alter(ledger: Ledger) -> None:
 
 
 def deliver_an_unacked_message_twice(ledger: Ledger) -> None:
-    """Its ack was lost, its sender sent it again, and it was stored again under a new seq."""
+    """Lose an ack, so that the sender resends the message and it is stored under a new seq."""
     del ledger.acked[ROOM]["k5"]
-    again = Item(6, "msg_6", "k5")
+    again = LedgerItem(6, "msg_6", "k5")
     ledger.note_sent("k5", "ann", [ROOM], 5.5)
     ledger.note_stored(ROOM, [*ITEMS, again])
     for listener in ("ann", "bob"):
@@ -87,7 +87,7 @@ def forget_the_whole_channel(ledger: Ledger) -> None:
 
 
 def ack_as_two(ledger: Ledger) -> None:
-    ledger.note_acked("k1", ROOM, 9.0, Item(7, "msg_7", "k1"))
+    ledger.note_acked("k1", ROOM, 9.0, LedgerItem(7, "msg_7", "k1"))
 
 
 def leave_a_gap(ledger: Ledger) -> None:
@@ -100,15 +100,15 @@ def invent(ledger: Ledger) -> None:
 
 
 def leak_into_another_room(ledger: Ledger) -> None:
-    ledger.note_delivered("bob", "room:secret", Item(1, "msg_9", "k9"), 9.0, 1)
+    ledger.note_delivered("bob", "room:secret", LedgerItem(1, "msg_9", "k9"), 9.0, 1)
 
 
 def deliver_what_is_not_stored(ledger: Ledger) -> None:
-    ledger.note_delivered("ann", ROOM, Item(6, "msg_6", "k6"), 9.0, 1)
+    ledger.note_delivered("ann", ROOM, LedgerItem(6, "msg_6", "k6"), 9.0, 1)
 
 
 def lose_a_notification(ledger: Ledger) -> None:
-    """Its publish was confirmed, so nothing is known of it but its key."""
+    """Lose a confirmed event, of which only the key is known."""
     ledger.note_sent("evt_1", "publisher", ["inbox:ann"], 1.0)
     ledger.note_acked("evt_1", "inbox:ann", 1.1)
 
@@ -117,59 +117,59 @@ def fail_otherwise(ledger: Ledger) -> None:
     ledger.note_failure("the server closed with 1011", listener="ann")
 
 
-def test_a_good_run_has_no_violations() -> None:
+def test_good_run_has_no_violations() -> None:
     assert good_run().check() == []
 
 
 @pytest.mark.parametrize(
-    ("tamper", "wrong"),
+    ("tamper", "kind"),
     [
-        (lose, Wrong.LOST),
-        (lose_the_last, Wrong.LOST),
-        (lose_all, Wrong.LOST),
-        (repeat, Wrong.REPEATED),
-        (repeat_over_another_connection, Wrong.REPEATED),
-        (replay_what_was_before, Wrong.REPEATED),
-        (reorder, Wrong.REORDERED),
-        (alter, Wrong.ALTERED),
-        (deliver_an_unacked_message_twice, Wrong.STORED_TWICE),
-        (forget_what_was_acked, Wrong.NOT_STORED),
-        (forget_the_whole_channel, Wrong.NOT_STORED),
-        (ack_as_two, Wrong.ACKED_TWICE),
-        (leave_a_gap, Wrong.GAP),
-        (invent, Wrong.UNKNOWN),
-        (leak_into_another_room, Wrong.UNKNOWN),
-        (deliver_what_is_not_stored, Wrong.UNKNOWN),
-        (lose_a_notification, Wrong.NOT_STORED),
-        (fail_otherwise, Wrong.FAILED),
+        (lose, ViolationKind.LOST),
+        (lose_the_last, ViolationKind.LOST),
+        (lose_all, ViolationKind.LOST),
+        (repeat, ViolationKind.REPEATED),
+        (repeat_over_another_connection, ViolationKind.REPEATED),
+        (replay_what_was_before, ViolationKind.REPEATED),
+        (reorder, ViolationKind.REORDERED),
+        (alter, ViolationKind.ALTERED),
+        (deliver_an_unacked_message_twice, ViolationKind.STORED_TWICE),
+        (forget_what_was_acked, ViolationKind.NOT_STORED),
+        (forget_the_whole_channel, ViolationKind.NOT_STORED),
+        (ack_as_two, ViolationKind.ACKED_TWICE),
+        (leave_a_gap, ViolationKind.GAP),
+        (invent, ViolationKind.UNKNOWN),
+        (leak_into_another_room, ViolationKind.UNKNOWN),
+        (deliver_what_is_not_stored, ViolationKind.UNKNOWN),
+        (lose_a_notification, ViolationKind.NOT_STORED),
+        (fail_otherwise, ViolationKind.FAILED),
     ],
 )
-def test_the_checker_notices(tamper: Tamper, wrong: Wrong) -> None:
+def test_checker_notices_violation(tamper: Tamper, kind: ViolationKind) -> None:
     ledger = good_run()
     tamper(ledger)
-    assert wrong in wrongs(ledger)
+    assert kind in kinds(ledger)
 
 
 @given(st.permutations(range(5)))
-def test_every_other_order_is_noticed(order: list[int]) -> None:
+def test_wrong_order_is_noticed(order: list[int]) -> None:
     ledger = good_run()
     got = ledger.delivered[ROOM, "ann"]
     ledger.delivered[ROOM, "ann"] = [got[index] for index in order]
-    assert wrongs(ledger) == ({Wrong.REORDERED} if order != sorted(order) else set())
+    assert kinds(ledger) == ({ViolationKind.REORDERED} if order != sorted(order) else set())
 
 
 @given(st.lists(st.integers(0, 4), max_size=7))
-def test_nothing_but_all_items_once_in_order_passes(indexes: list[int]) -> None:
+def test_only_complete_ordered_delivery_passes(indexes: list[int]) -> None:
     ledger = good_run()
     got = ledger.delivered[ROOM, "ann"]
     ledger.delivered[ROOM, "ann"] = [got[index] for index in indexes]
     assert (ledger.check() == []) == (indexes == [0, 1, 2, 3, 4])
 
 
-def test_a_history_tells_all_about_an_item_in_the_order_of_time() -> None:
+def test_history_lists_events_of_item_by_time() -> None:
     ledger = good_run()
     repeat(ledger)
     (violation,) = ledger.check()
-    assert (violation.wrong, violation.key, violation.listener) == (Wrong.REPEATED, "k5", "ann")
+    assert (violation.kind, violation.key, violation.listener) == (ViolationKind.REPEATED, "k5", "ann")
     told = [line.split("s  ", 1)[1].split(" ")[0] for line in ledger.history(violation)]
     assert told == ["sent", "acked", "delivered", "delivered", "stored"]

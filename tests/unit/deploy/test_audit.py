@@ -1,4 +1,4 @@
-"""What `make audit` makes of the vulnerability service's answer."""
+"""The interpretation of the vulnerability service's answer."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ def report(*dependencies: dict[str, Any]) -> bytes:
     return json.dumps({"dependencies": dependencies, "fixes": []}).encode()
 
 
-def test_known_vulnerabilities_are_named_with_what_mends_them() -> None:
+def test_vulnerabilities_are_listed_with_fixed_versions() -> None:
     verdict = verdict_of(
         report(
             {"name": "good", "version": "1", "vulns": []},
@@ -24,11 +24,11 @@ def test_known_vulnerabilities_are_named_with_what_mends_them() -> None:
     assert verdict == (3, 0, ["bad 2: CVE-1, mended in 2.1", "worse 3: CVE-2, mended in no version"])
 
 
-def test_what_the_service_does_not_know_is_not_audited() -> None:
+def test_unknown_package_counts_as_not_audited() -> None:
     assert verdict_of(report({"name": "x", "skip_reason": "not found"})) == (0, 1, [])
 
 
 @pytest.mark.parametrize("answer", [b"", b"Traceback", b"{}"])
-def test_no_report_is_no_verdict(answer: bytes) -> None:
+def test_malformed_report_is_error(answer: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         verdict_of(answer)

@@ -1,4 +1,4 @@
-"""deploy/container/compose.yaml, as far as it can be read without Docker."""
+"""deploy/container/compose.yaml, as far as it can be checked without Docker."""
 
 import json
 import re
@@ -18,19 +18,19 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "container" / "compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
-def test_it_is_a_compose_file() -> None:
+def test_compose_file_is_valid() -> None:
     compose = PyCompose.from_json(json.dumps(COMPOSE))
     compose.validate()
     assert set(SETTINGS) < set(compose.service_names())
 
 
 @pytest.mark.parametrize("service", SETTINGS)
-def test_every_setting_is_one_that_the_service_reads(service: str) -> None:
+def test_every_variable_is_a_setting_of_its_service(service: str) -> None:
     assert set(SERVICES[service]["environment"]) <= names(service)
 
 
 @pytest.mark.parametrize("service", SETTINGS)
-def test_services_run_locked_down_and_have_time_to_leave(service: str) -> None:
+def test_services_are_hardened_and_have_time_to_drain(service: str) -> None:
     described = SERVICES[service]
     assert described["command"] == ["python", "-m", service]
     assert described["read_only"] is True
@@ -48,7 +48,7 @@ def test_images_are_pinned_by_tag(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_is_mounted_exists(name: str) -> None:
+def test_mounted_files_exist(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source = volume.split(":")[0]
         if source.startswith("."):
@@ -57,12 +57,12 @@ def test_what_is_mounted_exists(name: str) -> None:
             assert source in COMPOSE["volumes"]
 
 
-def test_everyone_waits_for_somebody_who_is_there() -> None:
+def test_dependencies_exist() -> None:
     for described in SERVICES.values():
         assert set(described.get("depends_on", ())) <= set(SERVICES)
 
 
-def test_haproxy_finds_the_gateways_where_they_listen() -> None:
+def test_haproxy_uses_gateway_ports() -> None:
     configuration = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
     name, port = _default(configuration, "GATEWAY").split(":")
     assert name in SERVICES
@@ -70,8 +70,8 @@ def test_haproxy_finds_the_gateways_where_they_listen() -> None:
     assert _default(configuration, "GATEWAY_ADMIN_PORT") == dockerfile.environment()["ADMIN_PORT"]
 
 
-def test_haproxy_outwaits_the_gateway() -> None:
-    """So that a silent socket is closed by the gateway, with a code."""
+def test_haproxy_timeout_exceeds_gateway_timeout() -> None:
+    """The gateway must close a silent socket first, with a close code."""
     configuration = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
     tunnel = re.search(r"timeout tunnel (\d+)h", configuration)
     connection_timeout_s = default("gateway", "CONNECTION_TIMEOUT_S")
@@ -79,7 +79,7 @@ def test_haproxy_outwaits_the_gateway() -> None:
     assert tunnel is not None and int(tunnel[1]) * 3600 > 2 * connection_timeout_s
 
 
-def test_grafana_is_given_its_dashboards() -> None:
+def test_grafana_provisions_dashboards() -> None:
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/realtime.yaml").read_text())["providers"][0]
     mounted = [volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted

@@ -1,4 +1,4 @@
-"""Lines of many programs on one output."""
+"""The console: lines of many programs on one output."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from tests.support.waiting import block_until
 
 
 class StuckOutput(io.BytesIO):
-    """Takes nothing until released."""
+    """An output that blocks until released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ def test_prefixes_are_aligned() -> None:
     assert output.getvalue().decode().splitlines() == ["db        | up", "gateway-1 | up", "ready"]
 
 
-def test_colour_surrounds_the_prefix_alone() -> None:
+def test_only_prefix_is_coloured() -> None:
     output = io.BytesIO()
     console = Console(["db"], output, coloured=True)
     console.show("db", "up")
@@ -38,7 +38,7 @@ def test_colour_surrounds_the_prefix_alone() -> None:
     assert output.getvalue() == b"\x1b[36mdb | \x1b[0mup\n"
 
 
-def test_an_output_that_is_held_up_loses_lines_and_says_how_many() -> None:
+def test_blocked_output_drops_and_counts_lines() -> None:
     output = StuckOutput()
     console = Console(["db"], output, coloured=False)
     for _ in range(10_100):
@@ -52,7 +52,7 @@ def test_an_output_that_is_held_up_loses_lines_and_says_how_many() -> None:
     assert "lines dropped" in lines[-2]
 
 
-def test_an_output_that_nobody_reads_any_more_is_no_error() -> None:
+def test_closed_output_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as output:

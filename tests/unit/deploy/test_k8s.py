@@ -1,4 +1,4 @@
-"""deploy/k8s: it builds, it is valid, and it fits the services."""
+"""The Kubernetes manifests: they build, they are valid, and they fit the services."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.manifests import OVERLAYS
 from tests.support.settings_names import SETTINGS, names
 
 KUBERNETES = "1.33.0"
-FROM_OPERATORS = {"RabbitmqCluster", "MongoDBCommunity", "PodMonitor"}  # whose schemas come with their operators
+FROM_OPERATORS = {"RabbitmqCluster", "MongoDBCommunity", "PodMonitor"}  # their schemas ship with the operators
 MADE_OUTSIDE = {"jwt", "mongodb-realtime-password", "realtime-tls"}
 MADE_BY_OPERATORS = {"rabbitmq-default-user", "mongodb-realtime-realtime"}
 DEPLOYMENTS = {service.replace("_", "-"): service for service in SETTINGS}
@@ -37,7 +37,7 @@ def test_every_resource_is_valid(overlay: str) -> None:
 
 @per_overlay
 @per_deployment
-def test_the_service_takes_its_settings_and_knows_each(overlay: str, name: str) -> None:
+def test_variables_are_valid_settings(overlay: str, name: str) -> None:
     service = DEPLOYMENTS[name]
     environment = manifests.environment(overlay, name, SECRETS)
     assert set(environment) <= names(service)
@@ -51,7 +51,7 @@ def test_the_service_takes_its_settings_and_knows_each(overlay: str, name: str) 
 
 @per_overlay
 @per_deployment
-def test_probes_ask_the_admin_port(overlay: str, name: str) -> None:
+def test_probes_use_admin_port(overlay: str, name: str) -> None:
     described = manifests.container(overlay, name)
     asked = {kind: described[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     assert {probe["port"] for probe in asked.values()} == {"admin"}
@@ -60,7 +60,7 @@ def test_probes_ask_the_admin_port(overlay: str, name: str) -> None:
 
 @per_overlay
 @per_deployment
-def test_there_is_time_to_leave(overlay: str, name: str) -> None:
+def test_grace_period_covers_drain(overlay: str, name: str) -> None:
     drain_s = float(manifests.environment(overlay, name, SECRETS)["DRAIN_TIMEOUT_S"])
     hook = manifests.container(overlay, name).get("lifecycle", {}).get("preStop")
     assert (hook is not None) == (name == "gateway")
@@ -73,7 +73,7 @@ def test_there_is_time_to_leave(overlay: str, name: str) -> None:
 
 @per_overlay
 @per_deployment
-def test_pods_are_locked_down(overlay: str, name: str) -> None:
+def test_pods_are_hardened(overlay: str, name: str) -> None:
     pod = manifests.pods(overlay)[name]["spec"]
     described = manifests.container(overlay, name)
     assert pod["automountServiceAccountToken"] is False
@@ -94,7 +94,7 @@ def test_images_are_pinned(overlay: str) -> None:
 
 
 @per_overlay
-def test_secrets_are_there_or_made_by_somebody_named(overlay: str) -> None:
+def test_secrets_exist_or_have_named_source(overlay: str) -> None:
     given = set(manifests.of_kind(overlay, "Secret"))
     given |= MADE_OUTSIDE | MADE_BY_OPERATORS if overlay == "prod" else set()
     for name in DEPLOYMENTS:
@@ -103,11 +103,11 @@ def test_secrets_are_there_or_made_by_somebody_named(overlay: str) -> None:
     assert not set(manifests.of_kind("prod", "Secret")), "secrets in the tree"
 
 
-def test_autoscalers_fit_the_services() -> None:
+def test_autoscalers_fit_services() -> None:
     scalers = manifests.of_kind("prod", "HorizontalPodAutoscaler")
     assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers.values()} == {"gateway", "chat-service"}
     for name, scaler in scalers.items():
-        # Else every rollout would set the number back.
+        # Otherwise every rollout would reset the number of replicas.
         assert "replicas" not in manifests.of_kind("prod", "Deployment")[name]["spec"]
         assert scaler["spec"]["minReplicas"] >= 2
     assert scalers["chat-service"]["spec"]["maxReplicas"] == PARTITIONS
@@ -118,7 +118,7 @@ def test_autoscalers_fit_the_services() -> None:
     assert {wanted["gateway"]["pods"]["metric"]["name"], wanted["chat-service"]["external"]["metric"]["name"]} == made
 
 
-def test_a_full_gateway_fits_its_memory() -> None:
+def test_full_gateway_fits_memory_limit() -> None:
     limit = manifests.container("prod", "gateway")["resources"]["limits"]["memory"]
     assert limit == "1Gi"
     sockets = int(manifests.environment("prod", "gateway", SECRETS)["MAX_CONNECTIONS"])
@@ -126,9 +126,9 @@ def test_a_full_gateway_fits_its_memory() -> None:
 
 
 @per_overlay
-def test_services_budgets_and_policies_select_pods_that_there_are(overlay: str) -> None:
+def test_selectors_match_existing_pods(overlay: str) -> None:
     labelled = [pod["metadata"]["labels"] for pod in manifests.pods(overlay).values()]
-    if overlay == "prod":  # as the operators label them
+    if overlay == "prod":  # labels set by the operators
         labelled += [{"app.kubernetes.io/name": "rabbitmq"}, {"app": "mongodb-svc"}]
     selectors = [service["spec"]["selector"] for service in manifests.of_kind(overlay, "Service").values()]
     selectors += [
@@ -143,7 +143,7 @@ def test_services_budgets_and_policies_select_pods_that_there_are(overlay: str) 
 
 
 def pod_selectors(node: Any) -> list[Any]:
-    """All selectors of pods in this namespace, at any depth."""
+    """Return all pod selectors in this namespace, at any depth."""
     match node:
         case dict():
             own = [node["podSelector"]] if "podSelector" in node else []
@@ -155,13 +155,13 @@ def pod_selectors(node: Any) -> list[Any]:
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a selector, by labels or by expressions of the kind In, selects a pod."""
+    """Return True if a selector (labels or In expressions) selects a pod."""
     if "matchExpressions" in selector:
         return all(labels.get(one["key"]) in one["values"] for one in selector["matchExpressions"])
     return selector.items() <= labels.items()
 
 
-def test_every_service_has_a_budget_and_is_scraped() -> None:
+def test_every_service_has_budget_and_is_scraped() -> None:
     assert set(manifests.of_kind("prod", "PodDisruptionBudget")) == set(DEPLOYMENTS)
     (monitor,) = manifests.of_kind("prod", "PodMonitor").values()
     wanted = monitor["spec"]["selector"]["matchLabels"]
@@ -170,7 +170,7 @@ def test_every_service_has_a_budget_and_is_scraped() -> None:
     assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} == {"admin"}
 
 
-def test_sockets_may_be_silent_for_longer_than_the_gateway_lets_them() -> None:
+def test_ingress_timeout_exceeds_gateway_timeout() -> None:
     (ingress,) = manifests.of_kind("prod", "Ingress").values()
     annotations = ingress["metadata"]["annotations"]
     assert annotations["haproxy.org/timeout-tunnel"] == "1h"

@@ -18,7 +18,7 @@ TESTS: list[dict[str, Any]] = yaml.safe_load((DIRECTORY / "rules_test.yml").read
 
 
 def promtool(*arguments: str) -> str:
-    """What it says; fails when it fails."""
+    """Return the output of promtool; fail if it fails."""
     assert PROMTOOL is not None
     result = subprocess.run([PROMTOOL, *arguments], cwd=DIRECTORY, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -32,18 +32,18 @@ def test_promtool_accepts_configuration_and_rules() -> None:
 
 
 @needs_prometheus
-def test_alerts_fire_on_what_they_are_for() -> None:
+def test_alert_unit_tests_pass() -> None:
     assert "SUCCESS" in promtool("test", "rules", "rules_test.yml")
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_is_tested_to_fire_and_to_keep_quiet(name: str) -> None:
+def test_every_alert_has_firing_and_silent_test(name: str) -> None:
     tests = {test["name"] for test in TESTS}
     assert f"{name} fires always" in tests or {f"{name} fires", f"{name} keeps quiet"} <= tests
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_says_how_bad_it_is_and_where_to_read_what_to_do(name: str) -> None:
+def test_every_alert_has_severity_and_runbook(name: str) -> None:
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in {"page", "ticket", "none"}
     assert alert["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
@@ -52,7 +52,7 @@ def test_every_alert_says_how_bad_it_is_and_where_to_read_what_to_do(name: str) 
     assert len(section[1].split()) > 8
 
 
-def test_the_runbook_has_no_alert_that_there_is_not() -> None:
+def test_runbook_lists_exactly_the_alerts() -> None:
     alerts_section = RUNBOOK[RUNBOOK.index("## Alerts") :]
     alerts_section = alerts_section[: alerts_section.find("\n## ", 1)]
     assert re.findall(r"^### (\w+)$", alerts_section, re.MULTILINE) == list(ALERTS)
@@ -64,7 +64,7 @@ def test_every_service_is_scraped() -> None:
     assert jobs == {*SETTINGS, "haproxy"}
 
 
-def test_what_the_dashboard_writes_beside_a_line_is_a_label_of_it() -> None:
+def test_dashboard_legends_use_existing_labels() -> None:
     for panel in queries.dashboard()["panels"]:
         for target in panel.get("targets", ()):
             text = target["expr"].replace("$__rate_interval", "1m")

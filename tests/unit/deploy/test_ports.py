@@ -1,4 +1,4 @@
-"""Ports that are free, and stay the same."""
+"""Free ports that stay the same between runs, and exclusive claims."""
 
 import socket
 from pathlib import Path
@@ -14,20 +14,20 @@ def listener() -> "socket.socket":
     return socket.create_server((LOOPBACK, 0))
 
 
-def test_a_port_with_a_listener_is_taken_until_that_closes(listener: socket.socket) -> None:
+def test_port_is_free_after_listener_closes(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     with listener:
         assert not is_free(port)
     assert is_free(port)
 
 
-def test_a_picked_port_is_free_and_below_the_ephemeral_range() -> None:
+def test_picked_port_is_free_and_below_ephemeral_range() -> None:
     port = pick()
     assert is_free(port)
     assert port < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
-def test_the_same_name_gets_the_same_port_in_the_next_run(tmp_path: Path) -> None:
+def test_name_keeps_its_port_between_runs(tmp_path: Path) -> None:
     first = KeptPorts(tmp_path / "ports.json")
     ports = {name: first.take(name) for name in ("amqp", "epmd")}
     second = KeptPorts(tmp_path / "ports.json")
@@ -35,7 +35,7 @@ def test_the_same_name_gets_the_same_port_in_the_next_run(tmp_path: Path) -> Non
     assert len(set(ports.values())) == 2
 
 
-def test_a_kept_port_that_was_taken_meanwhile_is_replaced_for_good(tmp_path: Path) -> None:
+def test_occupied_kept_port_is_replaced_permanently(tmp_path: Path) -> None:
     port = KeptPorts(tmp_path / "ports.json").take("amqp")
     with socket.create_server((LOOPBACK, port)):
         replaced = KeptPorts(tmp_path / "ports.json").take("amqp")
@@ -44,18 +44,18 @@ def test_a_kept_port_that_was_taken_meanwhile_is_replaced_for_good(tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"amqp": "x"}', '{"amqp": 0}'])
-def test_a_spoilt_file_is_forgotten(tmp_path: Path, content: str) -> None:
+def test_corrupt_file_is_ignored(tmp_path: Path, content: str) -> None:
     (tmp_path / "ports.json").write_text(content)
     assert is_free(KeptPorts(tmp_path / "ports.json").take("amqp"))
 
 
-def test_a_taken_gateway_port_names_the_port_and_the_setting(listener: socket.socket) -> None:
+def test_occupied_gateway_port_names_port_and_setting(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     with listener, pytest.raises(AlreadyInUse, match=rf"{port}.*GATEWAY_PORT"):
         claim_port("0.0.0.0", port)
 
 
-def test_a_claimed_port_is_shared_with_those_who_reuse_ports_and_takes_no_connection() -> None:
+def test_claimed_port_allows_reuseport_and_takes_no_connection() -> None:
     with claim_port(LOOPBACK, 0) as claim, socket.socket() as gateway:
         gateway.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         gateway.bind(claim.getsockname())
@@ -67,14 +67,14 @@ def test_a_claimed_port_is_shared_with_those_who_reuse_ports_and_takes_no_connec
             claim_port(*claim.getsockname())
 
 
-def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
+def test_directory_is_claimed_once(tmp_path: Path) -> None:
     claim_directory(tmp_path / "local")
     with pytest.raises(AlreadyInUse, match=r"kill \d+"):
         claim_directory(tmp_path / "local")
     assert (tmp_path / "local").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_directory_that_cannot_be_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
+def test_unusable_directory_names_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AlreadyInUse, match="LOCAL_DIR"):
         claim_directory(tmp_path / "file" / "local")

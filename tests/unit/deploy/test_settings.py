@@ -7,7 +7,7 @@ import pytest
 from deploy.local.settings import PROJECT, InvalidSettings, read_settings
 
 
-def test_an_empty_environment_gives_two_gateways_on_8080() -> None:
+def test_defaults_are_two_gateways_on_8080() -> None:
     settings = read_settings({})
     assert (settings.gateways, settings.gateway_port, settings.first_admin_port) == (2, 8080, 9100)
     assert settings.directory == PROJECT / ".local"
@@ -15,7 +15,7 @@ def test_an_empty_environment_gives_two_gateways_on_8080() -> None:
     assert settings.mongodb_database == "realtime"
 
 
-def test_the_environment_wins(tmp_path: Path) -> None:
+def test_environment_overrides_defaults(tmp_path: Path) -> None:
     settings = read_settings(
         {"LOCAL_DIR": str(tmp_path), "GATEWAYS": "3", "GATEWAY_PORT": "0", "AMQP_URL": "amqp://elsewhere/"}
     )
@@ -23,13 +23,13 @@ def test_the_environment_wins(tmp_path: Path) -> None:
     assert settings.amqp_url == "amqp://elsewhere/"
 
 
-def test_an_empty_value_counts_as_none() -> None:
+def test_empty_value_counts_as_unset() -> None:
     settings = read_settings({"AMQP_URL": "", "GATEWAYS": ""})
     assert settings.amqp_url is None
     assert settings.gateways == 2
 
 
-def test_all_wrong_settings_are_named_at_once() -> None:
+def test_all_invalid_settings_are_reported_together() -> None:
     with pytest.raises(InvalidSettings) as caught:
         read_settings({"GATEWAYS": "many", "GATEWAY_PORT": "65536", "NOTIFIERS": "-1"})
     lines = str(caught.value).splitlines()

@@ -14,7 +14,7 @@ from shared.tokens import TokenRequest, sign
 SECRET = "s" * 48
 
 
-def test_token_carries_the_given_claims_and_no_others() -> None:
+def test_token_carries_exactly_the_given_claims() -> None:
     now_s = int(time.time())
     token = sign(TokenRequest("user_456", first_name="John", role="admin", ttl_s=60), SECRET, {}, now_s)
     assert jwt.decode(token, SECRET, algorithms=["HS256"]) == {
@@ -26,31 +26,31 @@ def test_token_carries_the_given_claims_and_no_others() -> None:
     }
 
 
-def test_token_keeps_the_rules_of_issuer_and_audience() -> None:
+def test_token_includes_issuer_and_audience() -> None:
     rules = {"JWT_ISSUER": "accounts", "JWT_AUDIENCE": "realtime"}
     token = sign(TokenRequest("user_456"), SECRET, rules, int(time.time()))
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], issuer="accounts", audience="realtime")
     assert claims["sub"] == "user_456"
 
 
-def test_request_is_read_from_the_makefile_variables() -> None:
+def test_request_is_read_from_makefile_variables() -> None:
     request = read_request({"TOKEN_USER": "user_1", "TOKEN_COMMUNITIES": "a, b,", "TOKEN_TTL": "5", "USER": "root"})
     assert request == TokenRequest("user_1", communities=("a", "b"), ttl_s=5)
 
 
 @pytest.mark.parametrize("environment", [{}, {"USER": "root"}, {"TOKEN_USER": " "}])
-def test_a_token_for_nobody_is_refused(environment: dict[str, str]) -> None:
+def test_token_without_user_is_refused(environment: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="USER=user_456"):
         read_request(environment)
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1", "soon"])
-def test_a_ttl_that_is_no_time_is_refused(ttl: str) -> None:
+def test_invalid_ttl_is_refused(ttl: str) -> None:
     with pytest.raises(InvalidRequest, match="TTL"):
         read_request({"TOKEN_USER": "user_1", "TOKEN_TTL": ttl})
 
 
-def test_the_secret_is_the_environments_before_the_running_systems_before_the_kept_one(tmp_path: Path) -> None:
+def test_secret_precedence_is_environment_then_running_then_kept(tmp_path: Path) -> None:
     keep_secret(tmp_path, "kept")
     assert find_signing_rules({}, tmp_path)["JWT_SECRET"] == "kept"
     write_private(tmp_path / RUN_FILE, "JWT_SECRET=running=1\nJWT_ISSUER=accounts\n")
@@ -58,19 +58,19 @@ def test_the_secret_is_the_environments_before_the_running_systems_before_the_ke
     assert find_signing_rules({"JWT_SECRET": "given"}, tmp_path)["JWT_SECRET"] == "given"
 
 
-def test_without_any_secret_the_answer_is_to_run_first(tmp_path: Path) -> None:
+def test_missing_secret_tells_to_run_first(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="make run"):
         find_signing_rules({}, tmp_path)
 
 
-def test_a_system_with_public_keys_is_not_given_tokens_of_an_old_secret(tmp_path: Path) -> None:
+def test_system_with_public_keys_ignores_kept_secret(tmp_path: Path) -> None:
     keep_secret(tmp_path, "kept")
     write_private(tmp_path / RUN_FILE, "AMQP_URL=amqp://here/\n")
     with pytest.raises(InvalidRequest, match="public key"):
         find_signing_rules({}, tmp_path)
 
 
-def test_the_kept_secret_is_kept_and_private(tmp_path: Path) -> None:
+def test_kept_secret_is_stable_and_private(tmp_path: Path) -> None:
     assert keep_secret(tmp_path, "first") == "first"
     assert keep_secret(tmp_path, "second") == "first"
     assert (tmp_path / "jwt_secret").stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""Who may open a socket, whose connection it is, and the pace of a storm."""
+"""Admission at the WebSocket upgrade, and the client's address behind proxies."""
 
 import random
 from collections.abc import Sequence
@@ -8,21 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.admission import (
-    ARRIVAL_GRACE_S,
-    AT_ONCE_FIRST,
-    AT_ONCE_MAX,
-    AT_ONCE_MIN,
-    BUSY_AFTER,
-    SERVICE_GRACE_S,
-    TOO_LATE_S,
-    Admission,
-    Pace,
-    Refused,
-    client_address,
-    counted_address,
-    networks,
-)
+from gateway.admission.admission import Admission, Refused, client_address, counted_address, networks
+from gateway.admission.pace import AT_ONCE_MIN, BUSY_AFTER, TOO_LATE_S, Pace
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode
 
@@ -46,10 +33,10 @@ def refused(door: Admission, **values: Any) -> Refused:
     return caught.value
 
 
-# Who may ------------------------------------------------------------------------------------------------------------
+# The decision -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_gateway_refuses_until_somebody_leaves() -> None:
+def test_full_gateway_refuses_until_a_socket_closes() -> None:
     door = admission(max_connections=2)
     enter(door)
     leaving = enter(door)
@@ -59,13 +46,13 @@ def test_a_full_gateway_refuses_until_somebody_leaves() -> None:
     enter(door)
 
 
-def test_a_leaving_gateway_refuses() -> None:
+def test_draining_gateway_refuses() -> None:
     door = admission()
     door.draining = True
     assert refused(door).reason == "draining"
 
 
-def test_who_is_refused_comes_back_each_at_another_time() -> None:
+def test_retry_delays_are_spread() -> None:
     door = admission(max_connections=1)
     enter(door)
     times = [refused(door).retry_after_ms or 0 for _ in range(200)]
@@ -74,14 +61,14 @@ def test_who_is_refused_comes_back_each_at_another_time() -> None:
 
 
 @pytest.mark.parametrize("origins", [["https://evil.example"], ["null"], [""], ["https://app.example", "https://x"]])
-def test_an_unknown_origin_is_refused(origins: list[str]) -> None:
+def test_unknown_origin_is_refused(origins: list[str]) -> None:
     door = admission(allowed_origins=("https://app.example",))
     assert refused(door, origins=origins).code is ErrorCode.FORBIDDEN
     enter(door, origins=["https://app.example"])
-    enter(door)  # who is no browser sends none
+    enter(door)  # clients other than browsers send no Origin
 
 
-def test_an_address_has_so_many_sockets_and_no_more() -> None:
+def test_sockets_per_address_are_limited() -> None:
     door = admission(max_connections_per_ip=2)
     first = enter(door)
     enter(door)
@@ -92,7 +79,7 @@ def test_an_address_has_so_many_sockets_and_no_more() -> None:
     enter(door)
 
 
-def test_a_refused_socket_is_not_counted() -> None:
+def test_refused_socket_is_not_counted() -> None:
     door = admission(max_connections=1, max_connections_per_ip=5, allowed_origins=("https://app.example",))
     for _ in range(10):
         refused(door, origins=["https://evil.example"])
@@ -109,17 +96,30 @@ def test_addresses_are_not_counted_by_default() -> None:
         enter(door)
 
 
-# Whose connection ---------------------------------------------------------------------------------------------------
+def test_lagging_event_loop_refuses_until_it_recovers() -> None:
+    pace = Pace()
+    door = admission(pace)
+    while pace.most > AT_ONCE_MIN:
+        pace.measured(TOO_LATE_S + 0.1)
+    for _ in range(BUSY_AFTER):
+        enter(door)  # a short overload refuses nobody
+        pace.measured(TOO_LATE_S + 0.1)
+    assert refused(door).reason == "busy"
+    pace.measured(0.0)
+    enter(door)
+
+
+# Client address -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("peer", "forwarded", "address"),
     [
         ("203.0.113.5", [], "203.0.113.5"),
-        ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),  # not a proxy of ours: what it says is not believed
+        ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),  # untrusted peer: its header is ignored
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
-        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # the left part is the client's own invention
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # the left part is forged by the client
         ("10.0.0.1", ["6.6.6.6", "198.51.100.1 , 10.9.9.9"], "198.51.100.1"),
         ("10.0.0.1", ["10.1.1.1, 10.2.2.2"], "10.1.1.1"),
         ("10.0.0.1", ["198.51.100.1, unknown"], "10.0.0.1"),
@@ -134,119 +134,22 @@ def test_addresses_are_not_counted_by_default() -> None:
         ("", ["198.51.100.1"], ""),
     ],
 )
-def test_the_rightmost_untrusted_address_counts(peer: str, forwarded: list[str], address: str) -> None:
+def test_rightmost_untrusted_address_counts(peer: str, forwarded: list[str], address: str) -> None:
     assert client_address(peer, forwarded, TRUSTED) == address
 
 
-def test_a_client_cannot_choose_its_address() -> None:
+def test_client_cannot_choose_its_address() -> None:
     door = admission(max_connections_per_ip=1, trusted_proxies=("10.0.0.1",))
     enter(door, peer="10.0.0.1", forwarded=["1.1.1.1, 198.51.100.1"])
     assert refused(door, peer="10.0.0.1", forwarded=["2.2.2.2, 198.51.100.1"]).reason == "address"
 
 
-def test_an_ipv6_customer_is_a_64() -> None:
+def test_ipv6_addresses_count_by_64() -> None:
     assert counted_address("2001:db8:1:2:3:4:5:6") == counted_address("2001:db8:1:2:ffff::")
     assert counted_address("2001:db8:1:2::") != counted_address("2001:db8:1:3::")
 
 
 @given(st.text(), st.lists(st.text()))
-def test_any_header_gives_an_address(peer: str, forwarded: list[str]) -> None:
+def test_any_header_yields_an_address(peer: str, forwarded: list[str]) -> None:
     counted_address(client_address(peer, forwarded, TRUSTED))
     counted_address(client_address("10.0.0.1", forwarded, TRUSTED))
-
-
-# The pace -----------------------------------------------------------------------------------------------------------
-
-
-def test_so_many_may_be_arriving_and_room_comes_as_they_settle() -> None:
-    pace = Pace()
-    for number in range(AT_ONCE_FIRST):
-        assert pace.has_room(100.0)
-        pace.arrived(number, 100.0)
-    assert not pace.has_room(100.0)
-    pace.settled(7)
-    pace.settled(7)
-    assert pace.has_room(100.0)
-
-
-def test_who_is_silent_behind_its_upgrade_is_no_work() -> None:
-    pace = Pace()
-    for number in range(10 * AT_ONCE_MAX):
-        assert pace.has_room(100.0)
-        pace.arrived(number, 100.0)
-        pace.settled(number)
-
-
-def test_who_is_served_or_waits_for_it_leaves_no_room_for_others() -> None:
-    pace = Pace()
-    for number in range(AT_ONCE_FIRST):
-        assert pace.may_serve(100.0)
-        pace.began(number, 100.0)
-    assert not pace.may_serve(100.0)
-    assert not pace.has_room(100.0)
-    pace.waiting = 1
-    pace.ended(7, 0.01)
-    assert pace.may_serve(100.0)
-    assert not pace.has_room(100.0)
-    pace.waiting = 0
-    assert pace.has_room(100.0)
-
-
-def test_a_service_that_is_away_holds_up_nobody_for_longer_than_the_grace() -> None:
-    pace = Pace()
-    for number in range(AT_ONCE_FIRST):
-        pace.began(number, 100.0)
-    assert not pace.may_serve(100.0 + SERVICE_GRACE_S - 0.01)
-    assert pace.may_serve(100.0 + SERVICE_GRACE_S)
-    pace.ended(3, 5.0)
-
-
-def test_who_arrives_and_says_nothing_holds_up_nobody_for_longer_than_the_grace() -> None:
-    pace = Pace()
-    for number in range(AT_ONCE_FIRST):
-        pace.arrived(number, 100.0)
-    assert not pace.has_room(100.0 + ARRIVAL_GRACE_S - 0.01)
-    assert pace.has_room(100.0 + ARRIVAL_GRACE_S)
-
-
-def test_the_bound_follows_how_late_the_loop_is() -> None:
-    pace = Pace()
-    for _ in range(100):
-        pace.measured(0.0)
-    assert pace.most == AT_ONCE_MAX
-    pace.measured(0.2)
-    assert pace.most == AT_ONCE_MAX * 2 // 3
-    pace.measured(0.07)  # neither late nor in time
-    assert pace.most == AT_ONCE_MAX * 2 // 3
-    for _ in range(100):
-        pace.measured(0.2)
-    assert pace.most == AT_ONCE_MIN
-    for _ in range(100):
-        pace.measured(0.0)
-    assert pace.most == AT_ONCE_MAX
-
-
-def test_the_bound_follows_how_soon_clients_are_served() -> None:
-    pace = Pace()
-    for took_s in (0.05, 0.3):
-        pace.ended(0, took_s)
-    pace.measured(0.0)
-    assert pace.most < AT_ONCE_FIRST
-    fallen = pace.most
-    pace.ended(0, 0.01)
-    pace.measured(0.0)
-    assert pace.most > fallen
-    assert not pace.is_busy
-
-
-def test_a_loop_that_stays_far_too_late_refuses_until_it_is_not() -> None:
-    pace = Pace()
-    door = admission(pace)
-    while pace.most > AT_ONCE_MIN:
-        pace.measured(TOO_LATE_S + 0.1)
-    for _ in range(BUSY_AFTER):
-        enter(door)  # a moment of it is no reason
-        pace.measured(TOO_LATE_S + 0.1)
-    assert refused(door).reason == "busy"
-    pace.measured(0.0)
-    enter(door)

@@ -1,23 +1,23 @@
-"""Turns: in order, as many at a time as the pace allows, and nobody's place is lost when somebody goes."""
+"""The admission queue: FIFO order, the limit of `Pace`, and cancellation."""
 
 import asyncio
 from contextlib import suppress
 
 import pytest
 
-from gateway.admission.admission import AT_ONCE_FIRST, SERVICE_GRACE_S, Pace
-from gateway.admission.admission_queue import Turns
+from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.pace import AT_ONCE_FIRST, SERVICE_GRACE_S, Pace
 
 
-class Client:
-    """Wants a turn; once it has it, it keeps it until `done`."""
+class Entrant:
+    """Waits for a turn and keeps it until `done` is set."""
 
-    def __init__(self, turns: Turns, served: list["Client"]) -> None:
+    def __init__(self, turns: AdmissionQueue, served: list["Entrant"]) -> None:
         self._served = served
         self.done = asyncio.Event()
-        self.task = asyncio.create_task(self._come(turns))
+        self.task = asyncio.create_task(self._enter(turns))
 
-    async def _come(self, turns: Turns) -> None:
+    async def _enter(self, turns: AdmissionQueue) -> None:
         async with turns.turn():
             self._served.append(self)
             await self.done.wait()
@@ -28,10 +28,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_so_many_at_a_time_in_the_order_of_their_coming() -> None:
-    pace, served = Pace(), list[Client]()
-    turns = Turns(pace, lambda: 100.0)
-    clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 10)]
+async def test_clients_are_served_in_order_up_to_limit() -> None:
+    pace, served = Pace(), list[Entrant]()
+    turns = AdmissionQueue(pace, lambda: 100.0)
+    clients = [Entrant(turns, served) for _ in range(AT_ONCE_FIRST + 10)]
     await settle()
     assert served == clients[:AT_ONCE_FIRST]
     assert pace.waiting == 10
@@ -43,13 +43,13 @@ async def test_so_many_at_a_time_in_the_order_of_their_coming() -> None:
     assert pace.has_room(0.0)
 
 
-@pytest.mark.parametrize("goes", [0, AT_ONCE_FIRST], ids=["while served", "while waiting"])
-async def test_who_goes_gives_its_place_to_the_next(goes: int) -> None:
-    pace, served = Pace(), list[Client]()
-    turns = Turns(pace, lambda: 100.0)
-    clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 2)]
+@pytest.mark.parametrize("cancelled", [0, AT_ONCE_FIRST], ids=["while served", "while waiting"])
+async def test_cancelled_client_yields_its_place(cancelled: int) -> None:
+    pace, served = Pace(), list[Entrant]()
+    turns = AdmissionQueue(pace, lambda: 100.0)
+    clients = [Entrant(turns, served) for _ in range(AT_ONCE_FIRST + 2)]
     await settle()
-    clients[goes].task.cancel()
+    clients[cancelled].task.cancel()
     clients[1].done.set()
     await settle()
     assert clients[AT_ONCE_FIRST + 1] in served
@@ -60,11 +60,11 @@ async def test_who_goes_gives_its_place_to_the_next(goes: int) -> None:
             await client.task
 
 
-async def test_who_waits_is_called_when_others_take_too_long() -> None:
+async def test_waiter_is_served_when_others_exceed_grace() -> None:
     now_s = 100.0
-    pace, served = Pace(), list[Client]()
-    turns = Turns(pace, lambda: now_s)
-    clients = [Client(turns, served) for _ in range(AT_ONCE_FIRST + 1)]
+    pace, served = Pace(), list[Entrant]()
+    turns = AdmissionQueue(pace, lambda: now_s)
+    clients = [Entrant(turns, served) for _ in range(AT_ONCE_FIRST + 1)]
     await settle()
     assert served == clients[:-1]
     now_s += SERVICE_GRACE_S

@@ -1,4 +1,4 @@
-"""Tokens: what is taken, what is refused, and that no key serves an algorithm that is not its own."""
+"""Token verification: accepted tokens, refused tokens, and the separation of keys and algorithms."""
 
 import json
 import time
@@ -29,7 +29,7 @@ KEYS: dict[str, Any] = {
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
 KEYS["PS512"] = KEYS["RS256"]
-A_DAY_S = 86_400  # parameters are made when tests are collected, and used when their turn comes
+A_DAY_S = 86_400  # outlives the time between collection, when parameters are built, and the test
 
 
 def settings(**values: Any) -> GatewaySettings:
@@ -37,7 +37,7 @@ def settings(**values: Any) -> GatewaySettings:
 
 
 def pem(key: Any) -> bytes:
-    """The public half of a private key."""
+    """Return the public half of a private key as PEM."""
     public: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return public
 
@@ -80,10 +80,10 @@ def unauthorized(authenticator: Authenticator, presented: str) -> None:
     assert SECRET not in refusal.message
 
 
-# Taken --------------------------------------------------------------------------------------------------------------
+# Accepted -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_signed_with_the_secret_tells_who_it_is() -> None:
+def test_token_signed_with_secret_yields_identity() -> None:
     payload = claims(
         iat=1_700_000_000,
         firstName="John",
@@ -104,7 +104,7 @@ def test_a_token_signed_with_the_secret_tells_who_it_is() -> None:
     assert identity.communities == frozenset({"community_789"})
 
 
-def test_only_sub_and_exp_are_needed() -> None:
+def test_only_sub_and_exp_are_required() -> None:
     identity = by_secret().verify(token(claims()))
     assert not identity.caller.is_admin
     assert identity.caller.profile == UserProfile()
@@ -113,32 +113,32 @@ def test_only_sub_and_exp_are_needed() -> None:
 
 
 @pytest.mark.parametrize("role", ["moderator", "Admin", "", None])
-def test_only_the_role_admin_is_admin(role: str | None) -> None:
+def test_only_role_admin_grants_admin(role: str | None) -> None:
     assert not by_secret().verify(token(claims(role=role))).caller.is_admin
 
 
-def test_a_token_that_names_no_community_allows_none() -> None:
+def test_token_with_empty_communities_allows_none() -> None:
     assert by_secret().verify(token(claims(communities=[]))).communities == frozenset()
 
 
 @pytest.mark.parametrize("algorithm", sorted(KEYS))
-def test_a_public_key_file_verifies_its_own_algorithms(algorithm: str, key_file: Callable[[bytes], str]) -> None:
+def test_public_key_file_verifies_its_own_algorithms(algorithm: str, key_file: Callable[[bytes], str]) -> None:
     authenticator = Authenticator(settings(jwt_public_key_file=key_file(pem(KEYS[algorithm]))))
     assert authenticator.verify(token(claims(), KEYS[algorithm], algorithm)).user_id == "user_456"
 
 
-def test_secret_and_public_key_serve_side_by_side(key_file: Callable[[bytes], str]) -> None:
+def test_secret_and_public_key_work_together(key_file: Callable[[bytes], str]) -> None:
     authenticator = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])))
     assert authenticator.verify(token(claims())).user_id == "user_456"
     assert authenticator.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
 
 
-def test_an_exp_in_milliseconds_is_a_time_that_can_be_written() -> None:
+def test_exp_in_milliseconds_is_capped() -> None:
     identity = by_secret().verify(token(claims(exp=int(time.time()) * 1000)))
     assert to_iso(identity.expires_at_ms).startswith("9999-")
 
 
-def test_a_name_cut_off_inside_an_emoji_can_be_sent_on() -> None:
+def test_name_cut_inside_emoji_is_encodable() -> None:
     payload = json.dumps(claims(firstName="Jo\ud83d", lastName="\ude00", avatar="\ud83d")).encode()
     identity = by_secret().verify(raw_token({"alg": "HS256", "typ": "JWT"}, payload))
     assert json.loads(to_json(identity.caller))["profile"] == {"firstName": "Jo?", "lastName": "?", "avatar": "?"}
@@ -147,7 +147,7 @@ def test_a_name_cut_off_inside_an_emoji_can_be_sent_on() -> None:
 # Refused ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_expired_token_is_told_apart() -> None:
+def test_expired_token_has_its_own_code() -> None:
     assert refused(by_secret(), token(claims(exp=int(time.time()) - 1))).code is ErrorCode.TOKEN_EXPIRED
 
 
@@ -183,45 +183,45 @@ IN_2100_S = 4_102_444_800
     ],
     ids=lambda wrong: ",".join(f"{key}={str(value)[:16]}" for key, value in wrong.items()),
 )
-def test_a_signed_token_with_wrong_claims_is_refused(wrong: dict[str, Any]) -> None:
+def test_signed_token_with_invalid_claims_is_refused(wrong: dict[str, Any]) -> None:
     payload = {key: value for key, value in claims(**wrong).items() if value is not ABSENT}
     unauthorized(by_secret(), raw_token({"alg": "HS256", "typ": "JWT"}, json.dumps(payload).encode()))
 
 
-def test_a_sub_that_is_no_string_is_refused() -> None:
+def test_non_string_sub_is_refused() -> None:
     for sub in (5, None, True, ["user_456"], {"id": "user_456"}):
         unauthorized(by_secret(), raw_token({"alg": "HS256"}, json.dumps(claims(sub=sub)).encode()))
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'"user"', b"\xff", b'{"a":' * 1000, b"null"])
-def test_a_signed_payload_that_is_no_object_is_refused(payload: bytes) -> None:
+def test_signed_payload_must_be_object(payload: bytes) -> None:
     unauthorized(by_secret(), raw_token({"alg": "HS256"}, payload))
 
 
-def test_the_wrong_key_is_refused() -> None:
+def test_wrong_key_is_refused() -> None:
     unauthorized(by_secret(), token(claims(), "another secret of more than thirty-two bytes"))
 
 
-def test_a_changed_payload_is_refused() -> None:
+def test_tampered_payload_is_refused() -> None:
     header, _, signature = token(claims()).split(".")
     unauthorized(by_secret(), f"{header}.{part(json.dumps(claims(role='admin')).encode())}.{signature}")
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, 5, ["HS256"], "HS1024"])
 @pytest.mark.parametrize("signature", ["", "AAAA"])
-def test_an_unsigned_token_is_refused(alg: object, signature: str) -> None:
+def test_unsigned_token_is_refused(alg: object, signature: str) -> None:
     header = part(json.dumps({"alg": alg, "typ": "JWT"}).encode())
     unauthorized(by_secret(), f"{header}.{part(json.dumps(claims()).encode())}.{signature}")
 
 
-def test_a_token_without_alg_is_refused() -> None:
+def test_token_without_alg_is_refused() -> None:
     unauthorized(by_secret(), raw_token({"typ": "JWT"}, json.dumps(claims()).encode()))
 
 
 @pytest.mark.parametrize("algorithm", sorted(KEYS))
 @pytest.mark.parametrize("with_secret", [False, True], ids=["key only", "key and secret"])
-def test_a_public_key_is_never_a_secret(algorithm: str, with_secret: bool, key_file: Callable[[bytes], str]) -> None:
-    """The algorithm confusion: HS256, signed with the PEM that everybody may read."""
+def test_public_key_never_serves_as_secret(algorithm: str, with_secret: bool, key_file: Callable[[bytes], str]) -> None:
+    """Algorithm confusion: HS256 signed with the public PEM."""
     public = pem(KEYS[algorithm])
     values = {"jwt_secret": SECRET} if with_secret else {}
     authenticator = Authenticator(settings(jwt_public_key_file=key_file(public), **values))
@@ -230,31 +230,31 @@ def test_a_public_key_is_never_a_secret(algorithm: str, with_secret: bool, key_f
         unauthorized(authenticator, forged)
 
 
-def test_the_secret_serves_no_algorithm_but_its_own() -> None:
+def test_secret_serves_only_its_own_algorithms() -> None:
     unauthorized(by_secret(), token(claims(), KEYS["RS256"], "RS256"))
     unauthorized(by_secret(), token(claims(), SECRET * 2, "HS512"))
 
 
-def test_a_key_of_another_curve_is_refused(key_file: Callable[[bytes], str]) -> None:
+def test_key_of_another_curve_is_refused(key_file: Callable[[bytes], str]) -> None:
     authenticator = Authenticator(settings(jwt_public_key_file=key_file(pem(KEYS["ES256"]))))
     unauthorized(authenticator, token(claims(), KEYS["ES384"], "ES384"))
     unauthorized(authenticator, token(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256"))
 
 
-def test_keys_that_a_token_brings_along_are_not_looked_at() -> None:
+def test_keys_embedded_in_token_are_ignored() -> None:
     theirs = b"the key of an attacker, thirty-two bytes and more"
     jwk = {"kty": "oct", "k": part(theirs)}
     header = {"alg": "HS256", "jwk": jwk, "jku": "https://evil.example/keys", "kid": "../../dev/null", "x5u": "x"}
     unauthorized(by_secret(), raw_token(header, json.dumps(claims()).encode(), theirs))
 
 
-def test_an_oversized_token_is_refused_before_it_is_read() -> None:
+def test_oversized_token_is_refused_before_parsing() -> None:
     presented = token(claims(padding="x" * TOKEN_MAX_BYTES))
     assert "longer than" in refused(by_secret(), presented).message
 
 
 @pytest.mark.parametrize("presented", ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "é.é.é", "Bearer x", "\ud83d", "\x00"])
-def test_what_is_no_token_is_refused(presented: str) -> None:
+def test_malformed_token_is_refused(presented: str) -> None:
     unauthorized(by_secret(), presented)
 
 
@@ -281,12 +281,12 @@ claim_names = [
 
 
 @given(st.text())
-def test_any_text_is_refused(presented: str) -> None:
+def test_arbitrary_text_is_refused(presented: str) -> None:
     unauthorized(AUTHENTICATOR, presented)
 
 
 @given(st.dictionaries(st.sampled_from(claim_names), json_values))
-def test_any_signed_claims_are_an_identity_that_can_be_sent_or_refused(changed: dict[str, Any]) -> None:
+def test_signed_claims_yield_encodable_identity_or_refusal(changed: dict[str, Any]) -> None:
     presented = raw_token({"alg": "HS256"}, json.dumps(claims(**changed)).encode())
     try:
         identity = AUTHENTICATOR.verify(presented)
@@ -312,7 +312,7 @@ def test_audience_and_issuer_are_checked_when_set() -> None:
     unauthorized(authenticator, token(claims(aud="realtime")))
 
 
-def test_an_audience_is_no_hindrance_when_none_is_set() -> None:
+def test_audience_claim_is_ignored_when_unconfigured() -> None:
     assert by_secret().verify(token(claims(aud="other", iss="anyone"))).user_id == "user_456"
 
 
@@ -325,14 +325,14 @@ def problems(**values: Any) -> str:
     return "\n".join(caught.value.problems)
 
 
-def test_algorithms_can_be_narrowed(key_file: Callable[[bytes], str]) -> None:
+def test_algorithms_can_be_restricted(key_file: Callable[[bytes], str]) -> None:
     authenticator = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])), jwt_algorithms=("RS256",))
     assert authenticator.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
     unauthorized(authenticator, token(claims()))
     unauthorized(authenticator, token(claims(), KEYS["RS256"], "PS512"))
 
 
-def test_the_other_secret_algorithms_serve_when_named() -> None:
+def test_other_secret_algorithms_work_when_configured() -> None:
     long_secret = SECRET * 2
     authenticator = Authenticator(settings(jwt_secret=long_secret, jwt_algorithms=("HS512",)))
     assert authenticator.verify(token(claims(), long_secret, "HS512")).user_id == "user_456"
@@ -340,32 +340,32 @@ def test_the_other_secret_algorithms_serve_when_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "RS256", "HS1024"])
-def test_an_algorithm_that_no_key_serves_is_a_wrong_setting(name: str) -> None:
-    assert f"JWT_ALGORITHMS: no configured key serves {name}" in problems(jwt_secret=SECRET, jwt_algorithms=(name,))
+def test_algorithm_without_key_is_invalid_setting(name: str) -> None:
+    assert f"JWT_ALGORITHMS: no configured key supports {name}" in problems(jwt_secret=SECRET, jwt_algorithms=(name,))
 
 
-def test_the_secret_algorithms_need_a_secret(key_file: Callable[[bytes], str]) -> None:
+def test_secret_algorithms_need_secret(key_file: Callable[[bytes], str]) -> None:
     file = key_file(pem(KEYS["RS256"]))
     assert "JWT_ALGORITHMS" in problems(jwt_public_key_file=file, jwt_algorithms=("HS256",))
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
-def test_a_file_that_is_no_public_key_is_a_wrong_setting(content: bytes, key_file: Callable[[bytes], str]) -> None:
+def test_malformed_public_key_file_is_invalid_setting(content: bytes, key_file: Callable[[bytes], str]) -> None:
     assert "JWT_PUBLIC_KEY_FILE" in problems(jwt_public_key_file=key_file(content))
 
 
-def test_a_missing_key_file_is_a_wrong_setting(tmp_path: Path) -> None:
+def test_missing_key_file_is_invalid_setting(tmp_path: Path) -> None:
     assert "JWT_PUBLIC_KEY_FILE" in problems(jwt_public_key_file=str(tmp_path / "none.pem"))
 
 
 @pytest.mark.parametrize(
     "key", [ec.generate_private_key(ec.SECP256K1()), dsa.generate_private_key(1024)], ids=["secp256k1", "DSA"]
 )
-def test_a_key_that_no_jwt_algorithm_uses_is_a_wrong_setting(key: Any, key_file: Callable[[bytes], str]) -> None:
+def test_key_without_jwt_algorithm_is_invalid_setting(key: Any, key_file: Callable[[bytes], str]) -> None:
     assert "JWT_PUBLIC_KEY_FILE" in problems(jwt_public_key_file=key_file(pem(key)))
 
 
-def test_a_private_key_in_the_place_of_the_public_one_is_a_wrong_setting(key_file: Callable[[bytes], str]) -> None:
+def test_private_key_file_is_invalid_setting(key_file: Callable[[bytes], str]) -> None:
     private = KEYS["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     found = problems(jwt_public_key_file=key_file(private))
     assert "JWT_PUBLIC_KEY_FILE" in found

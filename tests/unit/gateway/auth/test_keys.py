@@ -1,4 +1,4 @@
-"""Published keys: which are used, for what, when they are fetched, and that no key serves another kind."""
+"""Published keys: selection, algorithms, and the fetch schedule."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.jwks_schedule import COOLDOWN_S, KeyPace
+from gateway.auth.jwks_schedule import COOLDOWN_S, JwksSchedule
 from gateway.auth.keys import KEYS_MAX, parse_key_set
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Malformed, Refusal, SettingsInvalid
@@ -45,7 +45,7 @@ def unauthorized(door: Authenticator, presented: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", sorted(BY_ALGORITHM))
-def test_a_published_key_verifies_the_tokens_that_name_it(algorithm: str) -> None:
+def test_published_key_verifies_tokens_with_its_id(algorithm: str) -> None:
     door = authenticator(jwk_of(RSA, "rsa"), jwk_of(EC, "ec"), jwk_of(ED, "ed"))
     key = BY_ALGORITHM[algorithm]
     kid = {"R": "rsa", "P": "rsa", "E": "ec"}[algorithm[0]] if algorithm != "EdDSA" else "ed"
@@ -54,19 +54,19 @@ def test_a_published_key_verifies_the_tokens_that_name_it(algorithm: str) -> Non
         unauthorized(door, token(key, algorithm, other))
 
 
-def test_a_token_that_names_no_key_gets_the_only_one_of_its_algorithm() -> None:
+def test_token_without_key_id_uses_only_key_of_its_algorithm() -> None:
     assert authenticator(jwk_of(EC, "a"), jwk_of(ED, "b")).verify(token(EC, "ES256", None)).user_id == "user_456"
     second = ec.generate_private_key(ec.SECP256R1())
     unauthorized(authenticator(jwk_of(EC, "a"), jwk_of(second, "b")), token(EC, "ES256", None))
 
 
-def test_another_key_under_a_known_name_is_refused() -> None:
+def test_different_key_under_known_id_is_refused() -> None:
     door = authenticator(jwk_of(EC, "k"))
     unauthorized(door, token(ec.generate_private_key(ec.SECP256R1()), "ES256"))
 
 
-def test_a_published_key_is_never_a_secret() -> None:
-    """The algorithm confusion, over a key set: HS256 with what everybody may read."""
+def test_published_key_never_serves_as_secret() -> None:
+    """Algorithm confusion over a key set: HS256 signed with the public key."""
     door = authenticator(jwk_of(RSA, "k"), jwt_secret=SECRET)
     pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     payload = json.dumps({"sub": "user_456", "exp": int(time.time()) + 600, "role": "admin"}).encode()
@@ -75,13 +75,13 @@ def test_a_published_key_is_never_a_secret() -> None:
     assert door.verify(token(SECRET, "HS256")).user_id == "user_456"
 
 
-def test_a_published_secret_is_no_key() -> None:
+def test_published_secret_is_unusable() -> None:
     published = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "k", "alg": "HS256"}
     door = authenticator(published, jwk_of(EC, "other"))
     unauthorized(door, token(b"secret-secret-secret-secret-secret", "HS256"))
 
 
-def test_the_algorithm_of_a_key_binds_it() -> None:
+def test_key_with_algorithm_serves_no_other() -> None:
     door = authenticator(jwk_of(RSA, "k", alg="RS256"))
     assert door.verify(token(RSA, "RS256")).user_id == "user_456"
     unauthorized(door, token(RSA, "RS512"))
@@ -94,9 +94,9 @@ def test_algorithms_can_be_narrowed() -> None:
     unauthorized(door, token(RSA, "RS256"))
 
 
-def test_an_algorithm_that_nothing_serves_is_a_wrong_setting() -> None:
+def test_unsupported_algorithm_is_invalid_setting() -> None:
     for name in ("none", "HS256", "RS257"):
-        with pytest.raises(SettingsInvalid, match=f"JWT_ALGORITHMS: no configured key serves {name}"):
+        with pytest.raises(SettingsInvalid, match=f"JWT_ALGORITHMS: no configured key supports {name}"):
             authenticator(jwt_algorithms=("ES256", name))
 
 
@@ -125,7 +125,7 @@ UNUSABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
-def test_a_key_that_cannot_be_used_is_passed_over(unusable: Any) -> None:
+def test_unusable_key_is_skipped(unusable: Any) -> None:
     keys = parse_key_set(key_set(unusable, jwk_of(EC, "good")))
     assert (len(keys), keys.unusable) == (1, 1)
     with pytest.raises(Malformed, match="without a usable key"):
@@ -140,7 +140,7 @@ def test_a_key_that_cannot_be_used_is_passed_over(unusable: Any) -> None:
     ],
     ids=lambda body: str(body[:12]),
 )
-def test_what_is_no_key_set_is_refused(body: bytes) -> None:
+def test_malformed_key_set_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
         parse_key_set(body)
 
@@ -151,7 +151,7 @@ def test_any_body_is_a_key_set_or_malformed(body: bytes) -> None:
         parse_key_set(body)
 
 
-def test_only_a_key_that_may_have_been_published_since_is_lacked() -> None:
+def test_lacks_key_only_for_unknown_published_key() -> None:
     door = authenticator(jwk_of(EC, "k"), jwt_secret=SECRET)
     assert not door.lacks_key(token(EC, "ES256"))
     assert door.lacks_key(token(EC, "ES256", "new"))
@@ -160,7 +160,7 @@ def test_only_a_key_that_may_have_been_published_since_is_lacked() -> None:
         assert not door.lacks_key(presented)
 
 
-def test_keys_that_are_published_no_more_verify_nothing() -> None:
+def test_withdrawn_key_verifies_nothing() -> None:
     door = authenticator(jwk_of(EC, "old"))
     presented = token(EC, "ES256", "old")
     door.verify(presented)
@@ -168,41 +168,41 @@ def test_keys_that_are_published_no_more_verify_nothing() -> None:
     unauthorized(door, presented)
 
 
-# When they are fetched ----------------------------------------------------------------------------------------------
+# Fetch schedule -----------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_fetched_at_once_and_then_at_their_pace() -> None:
-    pace = KeyPace(refresh_s=300)
-    assert pace.due_in_s(1000.0) == 0.0
-    pace.begin(1000.0)
-    pace.succeeded()
-    assert pace.due_in_s(1000.0) == 300.0
-    assert pace.due_in_s(1400.0) == 0.0
+def test_keys_are_fetched_at_once_and_then_periodically() -> None:
+    schedule = JwksSchedule(refresh_s=300)
+    assert schedule.due_in_s(1000.0) == 0.0
+    schedule.begin(1000.0)
+    schedule.succeeded()
+    assert schedule.due_in_s(1000.0) == 300.0
+    assert schedule.due_in_s(1400.0) == 0.0
 
 
-def test_an_unknown_key_is_fetched_early_but_never_twice_within_the_cooldown() -> None:
-    pace = KeyPace(refresh_s=300)
-    assert pace.may_fetch(0.0)
-    pace.begin(0.0)
-    assert pace.may_fetch(0.1)  # waits for the one that is under way
-    pace.succeeded()
-    assert not pace.may_fetch(COOLDOWN_S - 0.1)
-    assert pace.may_fetch(COOLDOWN_S)
+def test_unknown_key_triggers_one_fetch_per_cooldown() -> None:
+    schedule = JwksSchedule(refresh_s=300)
+    assert schedule.may_fetch(0.0)
+    schedule.begin(0.0)
+    assert schedule.may_fetch(0.1)  # joins the running fetch
+    schedule.succeeded()
+    assert not schedule.may_fetch(COOLDOWN_S - 0.1)
+    assert schedule.may_fetch(COOLDOWN_S)
 
 
-def test_failures_are_tried_again_ever_more_rarely_and_known_keys_stay_good() -> None:
-    pace = KeyPace(refresh_s=300)
+def test_failed_fetch_backs_off_and_keeps_known_keys() -> None:
+    schedule = JwksSchedule(refresh_s=300)
     pauses: list[float] = []
     for _ in range(20):
-        pace.begin(0.0)
-        pace.failed()
-        pauses.append(pace.due_in_s(0.0))
+        schedule.begin(0.0)
+        schedule.failed()
+        pauses.append(schedule.due_in_s(0.0))
     assert pauses[:3] == [1.0, 2.0, 4.0]
     assert pauses[-1] == 60.0
-    assert pace.has_failed and not pace.has_succeeded
-    pace.begin(0.0)
-    pace.succeeded()
-    assert pace.has_succeeded and not pace.has_failed
-    pace.begin(0.0)
-    pace.failed()
-    assert pace.has_succeeded and pace.has_failed
+    assert schedule.has_failed and not schedule.has_succeeded
+    schedule.begin(0.0)
+    schedule.succeeded()
+    assert schedule.has_succeeded and not schedule.has_failed
+    schedule.begin(0.0)
+    schedule.failed()
+    assert schedule.has_succeeded and schedule.has_failed

@@ -1,4 +1,4 @@
-"""The command line: its grammar, what it prints, where it reads its settings."""
+"""The command line: arguments, output and settings."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,9 @@ from shared.process.settings import load, read_env_file
         (["token"], "USER"),
     ],
 )
-def test_wrong_usage_is_one_line_and_2(capsys: pytest.CaptureFixture[str], arguments: list[str], told: str) -> None:
+def test_invalid_usage_prints_one_line_and_exits_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse(arguments)
     assert exit_.value.code == 2
@@ -35,7 +37,7 @@ def test_wrong_usage_is_one_line_and_2(capsys: pytest.CaptureFixture[str], argum
     assert told in err
 
 
-def test_rooms_and_symbols_are_told_apart() -> None:
+def test_targets_are_rooms_or_symbols() -> None:
     assert interests(["room_1", "EUR/USD", "BTC"], ["c1"], notifications=True) == [
         TailTarget("chatroom", {"chatroom_id": "room_1"}),
         TailTarget("market", {"symbols": ["EUR/USD", "BTC"], "max_rate": 10.0}),
@@ -46,7 +48,7 @@ def test_rooms_and_symbols_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("evil", ["\x1b[31mred", "a\nb", "\x9b31m", "\u202eabc", "\x07", "\ud800"])
-def test_what_users_wrote_cannot_steer_the_terminal(evil: str) -> None:
+def test_control_characters_of_users_are_replaced(evil: str) -> None:
     data = {"timestamp": "t", "seq": 1, "userId": "u", "message": evil, "user": {"firstName": evil, "lastName": ""}}
     shown = [
         show.event("chat:message", data),
@@ -61,11 +63,11 @@ def test_what_users_wrote_cannot_steer_the_terminal(evil: str) -> None:
     assert json.loads(shown[3]) == {"message": evil}
 
 
-def test_table_is_as_wide_as_its_cells() -> None:
+def test_table_columns_fit_their_widest_cell() -> None:
     assert show.table(("A", "B"), [["long", 1], ["x", "last"]]) == "A     B\nlong  1\nx     last"
 
 
-def test_environment_stands_before_the_run_file(tmp_path: Path) -> None:
+def test_environment_overrides_run_file(tmp_path: Path) -> None:
     path = tmp_path / "run.env"
     assert read_env_file(path) == {}
     path.write_text("GATEWAY_URL=http://here:1\nJWT_SECRET=a=b\nOTHER=x\n")
@@ -73,7 +75,7 @@ def test_environment_stands_before_the_run_file(tmp_path: Path) -> None:
     assert (settings.gateway_url, settings.jwt_secret) == ("http://there:2", "a=b")
 
 
-def test_wrong_addresses_are_named() -> None:
+def test_invalid_addresses_are_named() -> None:
     with pytest.raises(SettingsInvalid) as invalid:
         load(CliSettings, {"GATEWAY_URL": "here", "AMQP_URL": "http://here"})
     assert [problem.partition(":")[0] for problem in invalid.value.problems] == ["GATEWAY_URL", "AMQP_URL"]

@@ -1,4 +1,4 @@
-"""OpenAPI and AsyncAPI: they say what the code does, and are what they should be."""
+"""The OpenAPI and AsyncAPI documents are valid and match the code."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_the_written_document_is_that_of_the_code(name: str) -> None:
+def test_committed_document_matches_code(name: str) -> None:
     written = (PROJECT / "docs" / name).read_text(encoding="utf-8")
     assert json.loads(written) == DOCUMENTS[name](), "the code has changed: `make docs` writes the documents anew"
 
@@ -42,7 +42,7 @@ def references(document: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("document", [rest(), live()])
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
     found = list(references(document))
     assert len(found) > 50
     for reference in found:
@@ -62,19 +62,19 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield method.upper(), path, operation
 
 
-def test_the_document_has_the_calls_that_are_served_and_no_others() -> None:
+def test_document_lists_exactly_the_served_calls() -> None:
     served = {(call.method, call.path) for group in GROUPS.values() for call in group.calls()}
     assert {(method, path) for method, path, _ in operations()} == served
     assert len(served) > 25
 
 
-def test_every_call_is_explained_and_named_once() -> None:
+def test_every_call_has_summary_and_unique_name() -> None:
     names = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(names)) == len(names)
     assert all(operation["summary"].endswith(".") for _, _, operation in operations())
 
 
-def test_every_example_of_a_call_fits_its_schema() -> None:
+def test_call_examples_match_their_schemas() -> None:
     checked = 0
     for _, _, operation in operations():
         holders = [resolved(response, rest()) for response in operation["responses"].values()]
@@ -86,26 +86,26 @@ def test_every_example_of_a_call_fits_its_schema() -> None:
     assert checked > 30
 
 
-def test_every_example_of_a_frame_fits_its_schema() -> None:
+def test_frame_examples_match_their_schemas() -> None:
     for message in live()["components"]["messages"].values():
         assert message["examples"]
         for example in message["examples"]:
             validator(message["payload"], live()).validate(example["payload"])
 
 
-def test_every_frame_of_a_client_is_described_with_its_answer() -> None:
+def test_every_client_frame_is_described_with_its_answer() -> None:
     assert set(ANSWERS) == {*REQUESTS, "subscribe", "unsubscribe"}
     for name, answer in ANSWERS.items():
         payload_schema("client", name)
         assert answer in SERVER_FRAMES
 
 
-def test_every_close_code_is_explained() -> None:
+def test_every_close_code_has_a_description() -> None:
     assert set(CLOSES) == set(CloseCode)
     assert set(live()["x-close-codes"]) == {str(code.value) for code in CloseCode}
 
 
-def test_every_frame_that_the_code_makes_is_described() -> None:
+def test_every_server_frame_is_described() -> None:
     made = set()
     for service in ("gateway", "chat_service", "market_feed", "notifier", "shared"):
         for path in (PROJECT / service).rglob("*.py"):
