@@ -195,7 +195,7 @@ def test_python_client_needs_aiohttp_and_msgspec_alone() -> None:
     for path in sorted((CLIENT / "python" / "realtime_client").glob("*.py")):
         used = {name.partition(".")[0] for name in imports(tree_of(path), path.stem, set())}
         outside = {name for name in used if not is_stdlib(name)} - {"realtime_client"}
-        assert outside <= ({"aiohttp", "msgspec"} if path.stem == "connection" else {"msgspec"}), path
+        assert outside <= ({"aiohttp", "msgspec"} if path.stem == "transport" else {"msgspec"}), path
 
 
 def test_only_the_command_line_uses_the_python_client() -> None:

@@ -1,4 +1,4 @@
-"""The realtime client for Python: asyncio, on aiohttp.
+"""Asyncio client for the realtime API: chat rooms, prices, notifications and presence over one WebSocket.
 
     from realtime_client import RealtimeClient
 
@@ -9,21 +9,33 @@
         async for event in client.events("chat:message", "market:price"):
             print(event.type, event.data)
 
-What it does by itself: waits with everything until the connection is there; reconnects, with a growing, random pause or
-when the server says; restores all subscriptions and asks for what was missed; shows no message and no notification
-twice, nor out of order; resends what was not acked under the same clientMessageId, in order in each room; waits as long
-as the server says when it limits messages; notices a link that is dead; renews the token before it ends, if `token` is
-a coroutine function. See docs/client-guide.md.
+The client
 
-Events have the frames' types, and their data as published. The client's own are `state` ({state, previous, code?,
-reason?, retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: load it over REST) and
-`subscription:lost` ({channel, …, code, message}). Requests raise RequestFailed, which has the protocol's `code`.
+- queues requests until the connection is open,
+- reconnects with exponential backoff, or after the delay that the server announces,
+- restores all subscriptions and resumes each room and the inbox after the last item seen,
+- delivers each message and each notification once and in order,
+- resends unacknowledged messages under the same clientMessageId, in order per room,
+- honours the server's rate limits,
+- detects a dead link,
+- renews the token before it expires, if `token` is a coroutine function.
+
+Events have the types and the data of the server's frames. The client adds `state` ({state, previous, code?, reason?,
+retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: a gap to load over REST) and `subscription:lost`
+({channel, …, code, message}). Requests raise RequestFailed, whose `code` is a code of the protocol. See
+docs/client-guide.md.
+
+Read `client` (the shell), `core` (requests and frames), `link` (the connection) with `credentials`, `heartbeat` and
+`reconnect`, then `interest` (subscriptions, deduplication) and `requests`. `transport` alone uses aiohttp.
 """
 
-from realtime_client.connection import Event, EventsOverflow, RealtimeClient, TokenSource
-from realtime_client.link import ClientOptions, State, Stats, TokenReason
+from realtime_client.actions import TokenReason
+from realtime_client.client import RealtimeClient, TokenSource
+from realtime_client.events import Event, EventsOverflow
+from realtime_client.options import ClientOptions
 from realtime_client.protocol import FieldError
 from realtime_client.requests import RequestFailed
+from realtime_client.status import State, Stats
 
 __all__ = [
     "ClientOptions",

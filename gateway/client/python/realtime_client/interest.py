@@ -1,4 +1,4 @@
-"""What the application listens to, how far it has come in each channel, and so what it has had already. Pure."""
+"""Subscriptions of the application, the position in each ordered channel, and the deduplication of frames. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
@@ -16,14 +16,14 @@ from realtime_client.protocol import (
 
 DIRECT_ROOMS_MAX = 50
 
-# Frames whose `seq` is not that of the inbox; any other event with a `seq` is from there.
-_NOT_OF_THE_INBOX = frozenset({"chat:ack", "chat:read", "chat:typing", "subscribed", "unsubscribed"})
+# Frames whose `seq` does not number the inbox. Every other event with a `seq` comes from the inbox.
+_OUTSIDE_INBOX = frozenset({"chat:ack", "chat:read", "chat:typing", "subscribed", "unsubscribed"})
 
 INBOX = InboxSubscription()
 
 
 class Missed(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Between `since` and `seq` something came that cannot be replayed: it is to be read over REST."""
+    """Gap that the server cannot replay: the items after `since` up to `seq`. The application loads them over REST."""
 
     channel: str
     since: int
@@ -32,13 +32,13 @@ class Missed(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Fresh(msgspec.Struct, frozen=True):
-    """A frame that the application has not had, and what is missing before it."""
+    """Verdict on a frame that the application has not seen, with the gap before it, if any."""
 
     missed: Missed | None = None
 
 
-class _Marks(msgspec.Struct, frozen=True, rename="camel"):
-    """What places an event in its channel."""
+class _Placement(msgspec.Struct, frozen=True, rename="camel"):
+    """Fields that place an event in its channel."""
 
     seq: int | None = None
     chatroom_id: str = ""
@@ -46,29 +46,29 @@ class _Marks(msgspec.Struct, frozen=True, rename="camel"):
     stale: bool | None = None
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """Of a `subscribed`, what moves a place."""
+class _SubscribedAnswer(msgspec.Struct, frozen=True):
+    """Fields of a `subscribed` answer that determine the position."""
 
     seq: int = 0
     recovered: bool = False
     unknown: tuple[str, ...] = ()
 
 
-class _Place:
-    """A place in an ordered channel: what came up to `position` is not shown again.
+class _Cursor:
+    """Position in an ordered channel; items up to `position` are repeats.
 
-    `is_wanted` is False for rooms that come without a subscription (direct messages): they are resumed like the others,
-    the 50 heard last.
+    `is_subscribed` is False for a room whose messages arrive without a subscription (direct messages). Such rooms are
+    resumed as well, the 50 most recently active ones.
     """
 
-    __slots__ = ("is_wanted", "position")
+    __slots__ = ("is_subscribed", "position")
 
-    def __init__(self, position: int | None, *, is_wanted: bool) -> None:
+    def __init__(self, position: int | None, *, is_subscribed: bool) -> None:
         self.position = position
-        self.is_wanted = is_wanted
+        self.is_subscribed = is_subscribed
 
     def advance(self, seq: int, target: Subscription) -> Fresh | None:
-        """None if `seq` is a repeat; else move on."""
+        """Move to `seq` and report the gap before it, or return None if `seq` is a repeat."""
         before = self.position
         if before is not None and seq <= before:
             return None
@@ -79,44 +79,44 @@ class _Place:
 
 
 class _Quote(msgspec.Struct):
-    """A symbol that is wanted. `is_there`: the server has subscribed it."""
+    """A subscribed symbol. `is_confirmed` states whether the server has confirmed the subscription."""
 
     max_rate: float
     seq: int | None = None
-    is_there: bool = False
+    is_confirmed: bool = False
 
 
 class Interest:
-    """All that one client listens to."""
+    """Subscriptions of one client and its position in each; a subscription outlives connections."""
 
     def __init__(self) -> None:
-        self._rooms: dict[str, _Place] = {}
-        self._inbox: _Place | None = None
+        self._rooms: dict[str, _Cursor] = {}
+        self._inbox: _Cursor | None = None
         self._quotes: dict[str, _Quote] = {}
         self._communities: dict[str, None] = {}  # in order
-        self._leaving: set[str] = set()  # rooms until the server has unsubscribed them: nothing of them is shown
+        self._unsubscribing: set[str] = set()  # rooms until the server confirms; their messages are dropped
 
-    def want(self, target: Subscription) -> None:
-        """The application subscribes. A place that is known already wins over `since`."""
+    def add(self, target: Subscription) -> None:
+        """Store a subscription of the application. A known position takes precedence over `since`."""
         match target:
             case RoomSubscription(room_id, since):
-                place = self._rooms.setdefault(room_id, _Place(since, is_wanted=True))
-                place.is_wanted = True
-                if place.position is None:
-                    place.position = since
+                cursor = self._rooms.setdefault(room_id, _Cursor(since, is_subscribed=True))
+                cursor.is_subscribed = True
+                if cursor.position is None:
+                    cursor.position = since
             case InboxSubscription(_, since):
-                self._inbox = self._inbox or _Place(since, is_wanted=True)
+                self._inbox = self._inbox or _Cursor(since, is_subscribed=True)
             case MarketSubscription(symbols, max_rate):
-                for symbol in symbols:  # the latest price comes anew
+                for symbol in symbols:  # no seq: the server sends the latest price again
                     known = self._quotes.get(symbol)
-                    self._quotes[symbol] = _Quote(max_rate, is_there=known is not None and known.is_there)
+                    self._quotes[symbol] = _Quote(max_rate, is_confirmed=known is not None and known.is_confirmed)
             case CommunitySubscription(community_id):
                 self._communities[community_id] = None
             case _:
                 assert_never(target)
 
-    def forget(self, target: Subscription) -> None:
-        """The application unsubscribes, or the server has ended it."""
+    def remove(self, target: Subscription) -> None:
+        """Drop a subscription that the application or the server has ended."""
         match target:
             case RoomSubscription(room_id):
                 self._rooms.pop(room_id, None)
@@ -130,122 +130,128 @@ class Interest:
             case _:
                 assert_never(target)
 
-    def leave(self, target: Subscription) -> None:
-        """The server is asked to end `target`, which is forgotten here; see `left` and `disconnected`."""
+    def unsubscribing(self, target: Subscription) -> None:
+        """Drop messages of a removed room until `unsubscribed` or `disconnected`."""
         if isinstance(target, RoomSubscription):
-            self._leaving.add(target.chatroom_id)
+            self._unsubscribing.add(target.chatroom_id)
 
-    def left(self, target: Subscription) -> None:
-        """The server has ended it."""
+    def unsubscribed(self, target: Subscription) -> None:
+        """Accept messages of a room again: the server has ended its subscription."""
         if isinstance(target, RoomSubscription):
-            self._leaving.discard(target.chatroom_id)
+            self._unsubscribing.discard(target.chatroom_id)
 
     def disconnected(self) -> None:
-        """There is nothing left that the server could end."""
-        self._leaving.clear()
+        """Forget pending unsubscriptions, which ended with the connection."""
+        self._unsubscribing.clear()
 
-    def refused(self, target: Subscription) -> None:
-        """The server refuses to subscribe `target`; symbols that were there before stay."""
+    def rejected(self, target: Subscription) -> None:
+        """Drop a subscription that the server rejected. Symbols that it had confirmed before stay."""
         if isinstance(target, MarketSubscription):
-            there = {symbol for symbol, quote in self._quotes.items() if quote.is_there}
-            target = MarketSubscription([symbol for symbol in target.symbols if symbol not in there])
-        self.forget(target)
+            confirmed = {symbol for symbol, quote in self._quotes.items() if quote.is_confirmed}
+            target = MarketSubscription([symbol for symbol in target.symbols if symbol not in confirmed])
+        self.remove(target)
 
     def remaining(self, target: Subscription) -> Subscription | None:
-        """What is still wanted of `target`."""
+        """Return the part of `target` that is still subscribed, or None."""
         match target:
             case RoomSubscription(room_id):
                 return target if room_id in self._rooms else None
             case InboxSubscription():
                 return target if self._inbox is not None else None
             case MarketSubscription(symbols, max_rate):
-                wanted = [symbol for symbol in symbols if symbol in self._quotes]
-                return MarketSubscription(wanted, max_rate) if wanted else None
+                remaining = [symbol for symbol in symbols if symbol in self._quotes]
+                return MarketSubscription(remaining, max_rate) if remaining else None
             case CommunitySubscription(community_id):
                 return target if community_id in self._communities else None
             case _:
                 assert_never(target)
 
     def since(self, target: Subscription) -> int | None:
-        """From where `target` is to be resumed; None if nothing came from it yet."""
-        place = self._place_of(target)
-        return None if place is None else place.position
+        """Return the position from which to resume `target`, or None if it has none yet."""
+        cursor = self._cursor_of(target)
+        return None if cursor is None else cursor.position
 
-    def targets_but(self, asked: Iterable[Subscription]) -> Sequence[Subscription]:
-        """Everything that a new connection has to be subscribed to, but for what is asked anyway."""
-        names = {_name(target) for target in asked}
+    def targets_except(self, requested: Iterable[Subscription]) -> Sequence[Subscription]:
+        """Return the subscriptions to restore on a new connection, except those that a pending request covers."""
+        keys = {_key(target) for target in requested}
         targets: list[Subscription] = [CommunitySubscription(community_id) for community_id in self._communities]
         targets += [INBOX] if self._inbox is not None else []
         targets += [RoomSubscription(room_id) for room_id in self._rooms]
-        symbols_asked = {
-            symbol for target in asked if isinstance(target, MarketSubscription) for symbol in target.symbols
+        requested_symbols = {
+            symbol for target in requested if isinstance(target, MarketSubscription) for symbol in target.symbols
         }
         by_rate: dict[float, list[str]] = {}
         for symbol, quote in self._quotes.items():
-            if symbol not in symbols_asked:
+            if symbol not in requested_symbols:
                 by_rate.setdefault(quote.max_rate, []).append(symbol)
         targets += [MarketSubscription(symbols, max_rate) for max_rate, symbols in by_rate.items()]
-        return [target for target in targets if _name(target) not in names]
+        return [target for target in targets if _key(target) not in keys]
 
     def subscribed(self, target: Subscription, since: int | None, data: Any) -> Missed | None:
-        """The server has subscribed `target`, asked with `since`. Returns what it cannot replay."""
-        answer = msgspec.convert(data, _Answer)
+        """Process the server's confirmation of a subscribe frame for `target` with `since`.
+
+        Return the gap after `since` if the server cannot replay it.
+        """
+        answer = msgspec.convert(data, _SubscribedAnswer)
         if isinstance(target, MarketSubscription):
-            self.forget(MarketSubscription(list(answer.unknown)))
+            self.remove(MarketSubscription(list(answer.unknown)))
             for symbol in target.symbols:
                 if (quote := self._quotes.get(symbol)) is not None:
-                    quote.is_there = True
-        place = self._place_of(target)
-        if place is None:
+                    quote.is_confirmed = True
+        cursor = self._cursor_of(target)
+        if cursor is None:
             return None
         if since is None:
-            place.position = answer.seq if place.position is None else place.position
+            cursor.position = answer.seq if cursor.position is None else cursor.position
             return None
         if answer.recovered:
-            return None  # the replay moves the place, message by message
-        place.position = answer.seq
+            return None  # the replayed messages advance the cursor one by one
+        cursor.position = answer.seq
         return missed_of(target, since, answer.seq)
 
-    def take(self, type_: str, data: Any) -> Fresh | None:
-        """None if the application has had this frame already."""
+    def accept(self, type_: str, data: Any) -> Fresh | None:
+        """Return the verdict on a frame, or None if the application has already seen it."""
         try:
-            marks = msgspec.convert(data, _Marks)
-        except msgspec.ValidationError:  # an event with fields of its own
+            placement = msgspec.convert(data, _Placement)
+        except msgspec.ValidationError:  # a custom event that uses these names for other types
             return Fresh()
         if type_ == "market:price":
-            return self._take_price(marks)
-        if marks.seq is None:
+            return self._accept_price(placement)
+        if placement.seq is None:
             return Fresh()
         if type_ == "chat:message":
-            return self._take_message(marks.chatroom_id, marks.seq)
-        if self._inbox is None or type_ in _NOT_OF_THE_INBOX:
+            return self._accept_message(placement.chatroom_id, placement.seq)
+        if self._inbox is None or type_ in _OUTSIDE_INBOX:
             return Fresh()
-        return self._inbox.advance(marks.seq, INBOX)
+        return self._inbox.advance(placement.seq, INBOX)
 
     def acked(self, ack: Ack) -> bool:
-        """A direct message is acked: its room is resumed from before it, should the message itself not come.
+        """Track the room of an acknowledged direct message, from just before it: the message itself may not arrive.
 
-        Returns whether nothing had come from there yet.
+        Return whether the room was unknown.
         """
         is_new = ack.chatroom_id not in self._rooms
-        self._room(ack.chatroom_id, ack.seq)
+        self._track(ack.chatroom_id, ack.seq)
         return is_new
 
-    def _take_message(self, room_id: str, seq: int) -> Fresh | None:
-        if room_id in self._leaving and room_id not in self._rooms:
+    def _accept_message(self, room_id: str, seq: int) -> Fresh | None:
+        if room_id in self._unsubscribing and room_id not in self._rooms:
             return None
-        return self._room(room_id, seq).advance(seq, RoomSubscription(room_id))
+        return self._track(room_id, seq).advance(seq, RoomSubscription(room_id))
 
-    def _take_price(self, marks: _Marks) -> Fresh | None:
-        quote = self._quotes.get(marks.symbol)
-        if quote is None or marks.seq is None:
+    def _accept_price(self, placement: _Placement) -> Fresh | None:
+        quote = self._quotes.get(placement.symbol)
+        if quote is None or placement.seq is None:
             return Fresh()
-        if quote.seq is not None and (marks.seq < quote.seq or (marks.seq == quote.seq and marks.stale is None)):
+        # A stale mark repeats the `seq` of the price that it marks.
+        if quote.seq is not None and (
+            placement.seq < quote.seq or (placement.seq == quote.seq and placement.stale is None)
+        ):
             return None
-        quote.seq = marks.seq
+        quote.seq = placement.seq
         return Fresh()
 
-    def _place_of(self, target: Subscription) -> _Place | None:
+    def _cursor_of(self, target: Subscription) -> _Cursor | None:
         match target:
             case RoomSubscription(room_id):
                 return self._rooms.get(room_id)
@@ -254,27 +260,27 @@ class Interest:
             case _:
                 return None
 
-    def _room(self, room_id: str, seq: int) -> _Place:
+    def _track(self, room_id: str, seq: int) -> _Cursor:
         known = self._rooms.get(room_id)
-        place = known or _Place(seq - 1, is_wanted=False)
-        if not place.is_wanted:  # the one heard last is at the end
+        cursor = known or _Cursor(seq - 1, is_subscribed=False)
+        if not cursor.is_subscribed:  # keep the rooms in order of activity
             self._rooms.pop(room_id, None)
-            self._rooms[room_id] = place
+            self._rooms[room_id] = cursor
         if known is None:
-            direct = [name for name, other in self._rooms.items() if not other.is_wanted]
-            for name in direct[:-DIRECT_ROOMS_MAX]:
-                del self._rooms[name]
-        return place
+            direct = [room for room, other in self._rooms.items() if not other.is_subscribed]
+            for room in direct[:-DIRECT_ROOMS_MAX]:
+                del self._rooms[room]
+        return cursor
 
 
 def missed_of(target: Subscription, since: int, seq: int) -> Missed:
-    """What is missing of a room or of the inbox."""
+    """Return the gap of a room or of the inbox."""
     room_id = target.chatroom_id if isinstance(target, RoomSubscription) else None
     return Missed(target.channel, since, seq, room_id)
 
 
-def _name(target: Subscription) -> tuple[str, ...]:
-    """Equal for targets that mean the same channel."""
+def _key(target: Subscription) -> tuple[str, ...]:
+    """Return a key that is equal for subscriptions of the same channel."""
     match target:
         case RoomSubscription(room_id):
             return ("chatroom", room_id)

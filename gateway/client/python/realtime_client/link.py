@@ -1,198 +1,112 @@
-"""The link to the server: token, socket, auth, heartbeat, and what to do when it breaks. It knows nothing of rooms and
-messages. Pure: frames, times (seconds of one monotonic clock) and chance come in, actions come out.
+"""Link to the server: token, socket, authentication, heartbeat and recovery, without rooms and messages. Pure.
+
+Frames, times (seconds of one monotonic clock) and random numbers are inputs; actions are the output.
 
     idle ── connect ──> connecting (token, socket, auth) ── auth:ok ──> open
-                         ^  │ fails                              │ lost
+                         ^  │ failure                            │ connection lost
                          │  v                                    │
                         waiting <────────────────────────────────┘     any ── close, 4403, … ──> closed
 """
 
 import math
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
 
-from realtime_client.protocol import Frame, ServerClose, Welcome, encode
+from realtime_client.actions import Drop, Emit, FetchToken, LinkAction, Open, Send, TokenReason
+from realtime_client.credentials import Credentials
+from realtime_client.heartbeat import Heartbeat
+from realtime_client.options import ClientOptions
+from realtime_client.protocol import (
+    NORMAL_CLOSURE,
+    UNRECOVERABLE,
+    Frame,
+    ServerClose,
+    Welcome,
+    encode,
+    size_bytes,
+)
+from realtime_client.reconnect import ReconnectPolicy
+from realtime_client.status import State, Stats
 
-STABLE_S = 5.0  # a connection that lived so long ends a row of failures
-ABUSE_PAUSE_S = 10.0
-REFUSED_TOKENS_MAX = 3
-RENEW_BEFORE_S = 60.0
+STABLE_S = 5.0  # a connection of this age ends a series of failures
 RESTORED_IN_AUTH_MAX = 200
 AUTH_ID = "auth"
-ABNORMAL = 1006
-NORMAL = 1000
-
-_FINAL = frozenset({ServerClose.UNSUPPORTED, ServerClose.TOO_BIG, ServerClose.BAD_FRAMES, ServerClose.FORBIDDEN})
-_RESTARTING = frozenset({None, ABNORMAL, ServerClose.GOING_AWAY, ServerClose.RESTARTING})
+DEFAULT_HEARTBEAT_S = 30.0
+DEFAULT_MESSAGE_MAX_BYTES = 65_536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientOptions:
-    """How patient a client is."""
-
-    backoff_first_s: float = 0.5
-    backoff_max_s: float = 30.0
-    connect_timeout_s: float = 10.0  # each for the token, the socket, and auth
-    answer_timeout_s: float = 10.0  # nothing at all heard for so long after something was asked: the link is dead
-    heartbeat_s: float | None = None  # None: as the server says
-    request_timeout_s: float = 120.0  # messages and other requests; subscriptions wait for ever
-    pending_max: int = 1000
-
-
-class State(StrEnum):
-    """Of a client. WAITING: to connect again. CLOSED: for good, unless `connect` is called."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    OPEN = "open"
-    WAITING = "waiting"
-    CLOSED = "closed"
-
-
-class TokenReason(StrEnum):
-    """Why a token is asked for."""
-
-    CONNECT = "connect"
-    EXPIRING = "expiring"
-    REFUSED = "refused"
-
-
-# Actions -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FetchToken:
-    """Fetch a token and call `token_ready` or `token_failed`."""
-
-    reason: TokenReason
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Open a socket, and report it under this number."""
-
-    connection: int
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this text frame on the socket in use."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Leave the socket, if there is one, waiting for nothing."""
-
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Tell the application."""
-
-    type: str
-    data: Any
-
-
-@dataclass(slots=True)
-class Stats:
-    """Since the client was made. `latency_s` is that of the last heartbeat."""
-
-    frames_in: int = 0
-    frames_out: int = 0
-    repeats: int = 0
-    reconnects: int = 0
-    latency_s: float | None = None
-
-
-LinkAction = FetchToken | Open | Send | Drop | Emit
-
-
-class Peer(Protocol):
-    """What stands on the link."""
+class LinkObserver(Protocol):
+    """Owner of the conversation that runs over a link."""
 
     def restore(self) -> Sequence[dict[str, Any]]:
-        """The subscribe frames for a new connection."""
+        """Return the subscribe frames for a new connection."""
 
-    def lost(self) -> None:
-        """The connection is gone."""
+    def disconnected(self) -> None:
+        """Discard what belonged to the lost connection."""
 
     def stopped(self, code: int, reason: str) -> None:
-        """There will be no other."""
+        """Fail all requests: the link stays closed."""
 
 
 class Link:
-    """See the module's docstring."""
+    """State machine of one link; see the module's docstring for its states.
+
+    The link numbers its connections, so that late reports of an abandoned socket are ignored.
+    """
 
     def __init__(
         self,
         options: ClientOptions,
+        credentials: Credentials,
+        reconnect: ReconnectPolicy,
         act: Callable[[LinkAction], None],
-        peer: Peer,
-        *,
-        token: str | None = None,
-        can_refresh: bool = False,
-        chance: Callable[[], float] = random.random,
+        observer: LinkObserver,
     ) -> None:
         self.state = State.IDLE
-        self.connection = 0  # the number of the one in use; 0 is none
+        self.connection = 0  # number of the current connection; 0: none
         self.is_auth_sent = False
-        self.max_message_bytes = 65_536
+        self.max_message_bytes = DEFAULT_MESSAGE_MAX_BYTES
         self.stats = Stats()
         self._options = options
+        self._credentials = credentials
+        self._reconnect = reconnect
+        self._heartbeat = Heartbeat(options.heartbeat_s or DEFAULT_HEARTBEAT_S, options.answer_timeout_s)
         self._act = act
-        self._peer = peer
-        self._token = token
-        self._can_refresh = can_refresh
-        self._chance = chance
+        self._observer = observer
         self._connections = 0
-        self._until_s = math.inf  # of waiting, or the deadline of connecting
-        self._attempt = 0
+        self._until_s = math.inf  # end of the wait, or deadline of the connection attempt
         self._opened_at_s = 0.0
         self._was_open = False
-        self._drain_s: float | None = None
-        self._is_fetching_token = False
-        self._refused_tokens = 0
-        self._token_ends_at_s = math.inf
-        self._renew_at_s = math.inf
-        self._heartbeat_s = options.heartbeat_s or 30.0
-        self._ping_at_s = math.inf
-        self._pings: dict[str, float] = {}
-        self._answer_by_s = math.inf
 
     @property
     def is_open(self) -> bool:
-        """Whether frames can be sent."""
+        """Return whether frames can be sent."""
         return self.state is State.OPEN
 
     @property
     def deadline_s(self) -> float:
-        """When `tick` is to be called, at the latest."""
+        """Return the time by which the shell must call `tick`."""
         if self.is_open:
-            return min(self._ping_at_s, self._answer_by_s, self._renew_at_s)
+            return min(self._heartbeat.deadline_s, self._credentials.renew_at_s)
         return self._until_s
 
+    # Calls of the application ----------------------------------------------------------------------------------------
+
     def connect(self, now_s: float) -> None:
-        """Begin, from idle, waiting or closed."""
+        """Start a connection attempt, unless one is in progress or the link is open."""
         if self.state in (State.IDLE, State.WAITING, State.CLOSED):
-            self._refused_tokens = 0
+            self._credentials.forgive()
             self._begin(now_s)
 
     def close(self) -> None:
-        """End it."""
+        """Close the link for good."""
         if self.state is not State.CLOSED:
-            self._stop(NORMAL, "closed by the application")
+            self._stop(NORMAL_CLOSURE, "closed by the application")
 
     def wake(self, now_s: float) -> None:
-        """The network is back: do not wait any longer, and do not trust the link."""
+        """End the wait for the next attempt, or ping at once: the network is back and an open link may be dead."""
         if self.state is State.WAITING:
             self._begin(now_s)
         elif self.is_open:
@@ -204,204 +118,178 @@ class Link:
         self._act(Send(encode(frame).decode()))
 
     def ask(self, frame: dict[str, Any], now_s: float) -> None:
-        """Send a frame that is answered: then the server must say something, whatever it is, in time."""
-        self._answer_by_s = min(self._answer_by_s, now_s + self._options.answer_timeout_s)
+        """Send a frame that the server answers, and expect a frame within `answer_timeout_s`."""
+        self._heartbeat.expect_frame(now_s)
         self.send(frame)
 
+    # Reports of the shell --------------------------------------------------------------------------------------------
+
     def token_ready(self, token: str, now_s: float) -> None:
-        """A token to use from now on."""
-        self._token = token
-        self._token_ends_at_s = math.inf
-        self._is_fetching_token = False
-        if self.state is State.CONNECTING and self.connection == 0:
+        """Use a new token: open the socket that waits for it, or renew the open connection."""
+        self._credentials.fetched(token)
+        if self._awaits_token:
             self._open(now_s)
         elif self.is_open:
-            self._renew_at_s = math.inf
             self.ask({"type": "auth", "token": token, "id": AUTH_ID}, now_s)
 
     def token_failed(self, reason: str, now_s: float) -> None:
-        """There is no token to be had now."""
-        self._is_fetching_token = False
-        if self.state is State.CONNECTING and self.connection == 0:
-            self._wait(self._backoff_s(), None, f"no token: {reason}", now_s)
+        """Schedule another attempt after a failed token fetch. An open connection stays open meanwhile."""
+        self._credentials.abandon_fetch()
+        if self._awaits_token:
+            self._wait(self._reconnect.backoff_s(), None, f"no token: {reason}", now_s)
         elif self.is_open:
-            self._renew_at_s = now_s + self._options.connect_timeout_s
+            self._credentials.retry_renewal(now_s + self._options.connect_timeout_s)
 
     def opened(self, connection: int, now_s: float) -> None:
-        """The socket is open."""
-        if self.is_in_use(connection) and not self.is_open:
+        """Authenticate on a socket that opened."""
+        if self.is_current(connection) and not self.is_open:
             self._until_s = now_s + self._options.connect_timeout_s
             self._authenticate()
 
     def closed(self, connection: int, code: int, reason: str, now_s: float, retry_after_s: float = 0.0) -> None:
-        """The socket is closed, or did not open; `retry_after_s` is what the server said to an upgrade."""
-        if self.is_in_use(connection):
+        """Recover from a socket that closed or failed to open.
+
+        `retry_after_s` is the Retry-After of a refused upgrade.
+        """
+        if self.is_current(connection):
             self._lost(code, reason, now_s, retry_after_s)
 
-    def is_in_use(self, connection: int) -> bool:
-        """Whether what a socket reports is still of interest."""
+    def is_current(self, connection: int) -> bool:
+        """Return whether a report concerns the current connection."""
         return connection != 0 and connection == self.connection
 
-    def heard(self, frame: Frame | None, now_s: float) -> None:
-        """Take note of a frame of the connection in use; None is one that could not be read."""
-        self._answer_by_s = math.inf
+    def frame_received(self, frame: Frame | None, now_s: float) -> None:
+        """Process the connection's part of a frame; None stands for an unreadable frame, a sign of life as well."""
+        self._heartbeat.frame_received()
         self.stats.frames_in += 1
         if frame is None:
             return
         match frame.type:
             case "auth:ok":
-                self._welcome(msgspec.convert(frame.data, Welcome), now_s)
+                self._authenticated(msgspec.convert(frame.data, Welcome), now_s)
             case "server:drain":
-                self._drain_s = frame.data["reconnectAfterMs"] / 1000
-            case "pong" if isinstance(frame.id, str) and frame.id in self._pings:
-                self.stats.latency_s = now_s - self._pings[frame.id]
-                self._pings.clear()
+                self._reconnect.draining(frame.data["reconnectAfterMs"] / 1000)
+            case "pong":
+                latency_s = self._heartbeat.round_trip_s(frame.id, now_s)
+                self.stats.latency_s = self.stats.latency_s if latency_s is None else latency_s
 
     def tick(self, now_s: float) -> None:
-        """What time alone brings."""
+        """Act on deadlines that have passed."""
         if self.deadline_s > now_s:
             return
         if self.state is State.WAITING:
             self._begin(now_s)
         elif self.state is State.CONNECTING:
-            self._drop("no answer in time", now_s)
-        elif self._answer_by_s <= now_s:
-            self._drop("the link is silent", now_s)
+            self._drop("connection attempt timed out", now_s)
+        elif self._heartbeat.frame_by_s <= now_s:
+            self._drop("no frame from the server", now_s)
         else:
             self._tick_open(now_s)
 
     def _tick_open(self, now_s: float) -> None:
-        if self._ping_at_s <= now_s:
+        if self._heartbeat.ping_at_s <= now_s:
             self._ping(now_s)
-        if self._renew_at_s <= now_s:
-            self._renew_at_s = math.inf
+        if self._credentials.renew_at_s <= now_s:
+            self._credentials.retry_renewal(math.inf)
             self._fetch_token(TokenReason.EXPIRING)
 
-    # Up --------------------------------------------------------------------------------------------------------------
+    # Connection set-up -----------------------------------------------------------------------------------------------
+
+    @property
+    def _awaits_token(self) -> bool:
+        return self.state is State.CONNECTING and self.connection == 0
 
     def _begin(self, now_s: float) -> None:
         self._move(State.CONNECTING)
         self._until_s = now_s + self._options.connect_timeout_s
-        if self._token is None or (self._can_refresh and self._token_ends_at_s <= now_s):
-            self._fetch_token(TokenReason.REFUSED if self._refused_tokens else TokenReason.CONNECT)
-        else:
+        if self._credentials.is_usable(now_s):
             self._open(now_s)
+        else:
+            self._fetch_token(self._credentials.fetch_reason)
 
     def _fetch_token(self, reason: TokenReason) -> None:
-        if not self._is_fetching_token:
-            self._is_fetching_token = True
+        if self._credentials.begin_fetch():
             self._act(FetchToken(reason))
 
     def _open(self, now_s: float) -> None:
         self._connections += 1
         self.connection = self._connections
         self._until_s = now_s + self._options.connect_timeout_s
-        self._drain_s = None
-        self._pings.clear()
+        self._reconnect.connecting()
         self._act(Open(self.connection))
 
     def _authenticate(self) -> None:
-        """One frame restores all subscriptions; those that it has no room for come right behind it."""
+        """Restore the subscriptions in the auth frame; send those that do not fit in frames of their own."""
         self.is_auth_sent = True
-        frame: dict[str, Any] = {"type": "auth", "token": self._token, "id": AUTH_ID}
-        entries = self._peer.restore()
-        room, count = self.max_message_bytes - size_of(frame | {"subscriptions": []}), 0
+        frame: dict[str, Any] = {"type": "auth", "token": self._credentials.token, "id": AUTH_ID}
+        entries = self._observer.restore()
+        free_bytes, count = self.max_message_bytes - size_bytes(frame | {"subscriptions": []}), 0
         for entry in entries[:RESTORED_IN_AUTH_MAX]:
-            room -= size_of(entry) + 1
-            if room < 0:
+            free_bytes -= size_bytes(entry) + 1
+            if free_bytes < 0:
                 break
             count += 1
         self.send(frame | {"subscriptions": entries[:count]} if count else frame)
         for entry in entries[count:]:
             self.send(entry)
 
-    def _welcome(self, data: Welcome, now_s: float) -> None:
-        self.max_message_bytes = data.max_message_bytes
-        self._heartbeat_s = self._options.heartbeat_s or data.heartbeat_interval / 1000
-        life = datetime.fromisoformat(data.expires_at) - datetime.fromisoformat(data.server_time)
-        life_s = life.total_seconds()  # by the server's clock alone
-        renew_in_s = life_s - min(RENEW_BEFORE_S, life_s / 4)
-        self._renew_at_s = now_s + renew_in_s if self._can_refresh and renew_in_s >= 0 else math.inf
-        self._token_ends_at_s = now_s + life_s
-        self._refused_tokens = 0
-        if self.is_open:
+    def _authenticated(self, welcome: Welcome, now_s: float) -> None:
+        self.max_message_bytes = welcome.max_message_bytes
+        self._heartbeat.interval_s = self._options.heartbeat_s or welcome.heartbeat_interval / 1000
+        self._credentials.accepted(welcome, now_s)
+        if self.is_open:  # the answer to a renewal
             return
         self._opened_at_s = now_s
-        self._ping_at_s = now_s + self._heartbeat_s
+        self._heartbeat.start(now_s)
         self.stats.reconnects += self._was_open
         self._move(State.OPEN, resumed=self._was_open)
         self._was_open = True
 
     def _ping(self, now_s: float) -> None:
         id_ = f"ping-{self.stats.frames_out}"
-        self._pings[id_] = now_s
-        self._ping_at_s = now_s + self._heartbeat_s
+        self._heartbeat.pinged(id_, now_s)
         self.ask({"type": "ping", "id": id_}, now_s)
 
-    # Down ------------------------------------------------------------------------------------------------------------
+    # Connection loss -------------------------------------------------------------------------------------------------
 
     def _drop(self, reason: str, now_s: float) -> None:
-        self._act(Drop(NORMAL))
+        self._act(Drop(NORMAL_CLOSURE))
         self._lost(None, reason, now_s, 0.0)
 
     def _lost(self, code: int | None, reason: str, now_s: float, retry_after_s: float) -> None:
         if self.is_open and now_s - self._opened_at_s >= STABLE_S:
-            self._attempt = 0
-        self._down()
-        if code is not None and code in _FINAL:
+            self._reconnect.reset()
+        self._disconnect()
+        if code is not None and code in UNRECOVERABLE:
             self._stop(code, reason)
-        elif code == ServerClose.UNAUTHORIZED:
-            self._token_refused(reason, now_s)
-        elif self._drain_s is not None and code in _RESTARTING:
-            self._wait(self._drain_s, code, reason, now_s)
+        elif code != ServerClose.UNAUTHORIZED:
+            self._wait(self._reconnect.delay_s(code, retry_after_s), code, reason, now_s)
+        elif self._credentials.refused():
+            self._wait(self._reconnect.backoff_s(), code, reason, now_s)
         else:
-            least_s_by_code: dict[int | None, float] = {
-                ServerClose.RATE_ABUSE: ABUSE_PAUSE_S,
-                ServerClose.OVERLOADED: self._options.backoff_first_s,
-            }
-            least_s = least_s_by_code.get(code, 0.0)
-            self._wait(max(least_s, retry_after_s) + self._backoff_s(), code, reason, now_s)
+            self._stop(code, reason)
 
-    def _down(self) -> None:
+    def _disconnect(self) -> None:
         self.connection = 0
         self.is_auth_sent = False
-        self._ping_at_s = self._answer_by_s = self._renew_at_s = math.inf
-        self._peer.lost()
-
-    def _token_refused(self, reason: str, now_s: float) -> None:
-        self._refused_tokens += 1
-        if not self._can_refresh or self._refused_tokens > REFUSED_TOKENS_MAX:
-            self._stop(ServerClose.UNAUTHORIZED, reason)
-            return
-        self._token = None
-        self._wait(self._backoff_s(), ServerClose.UNAUTHORIZED, reason, now_s)
+        self._heartbeat.stop()
+        self._credentials.disconnected()
+        self._observer.disconnected()
 
     def _wait(self, delay_s: float, code: int | None, reason: str, now_s: float) -> None:
         self._until_s = now_s + delay_s
-        self._is_fetching_token = False  # one that hangs is not waited for
+        self._credentials.abandon_fetch()
         self._move(State.WAITING, code=code, reason=reason, retryInMs=round(delay_s * 1000))
 
     def _stop(self, code: int, reason: str) -> None:
-        self._down()
+        self._disconnect()
         self._until_s = math.inf
-        self._attempt = 0
-        self._is_fetching_token = False
-        self._act(Drop(NORMAL))
+        self._reconnect.reset()
+        self._credentials.abandon_fetch()
+        self._act(Drop(NORMAL_CLOSURE))
         self._move(State.CLOSED, code=code, reason=reason)
-        self._peer.stopped(code, reason)
+        self._observer.stopped(code, reason)
 
-    def _backoff_s(self) -> float:
-        """Doubles from attempt to attempt; the first after a good connection is short, for each client another."""
-        top_s = min(self._options.backoff_first_s * 2.0 ** min(self._attempt, 60), self._options.backoff_max_s)
-        bottom_s = 0.0 if self._attempt == 0 else top_s / 2
-        self._attempt += 1
-        return bottom_s + self._chance() * (top_s - bottom_s)
-
-    def _move(self, state: State, **more: Any) -> None:
+    def _move(self, state: State, **fields: Any) -> None:
         previous, self.state = self.state, state
-        self._act(Emit("state", {"state": state.value, "previous": previous.value, **more}))
-
-
-def size_of(frame: dict[str, Any]) -> int:
-    """The size of a frame on the wire, in bytes."""
-    return len(encode(frame))
+        self._act(Emit("state", {"state": state.value, "previous": previous.value, **fields}))

@@ -1,8 +1,9 @@
 """Protocol of `/v1/live` as the client needs it: subscriptions, answers and close codes. Pure.
 
-Names are camelCase on the wire and snake_case here. A test holds these definitions against the server's own.
+Names are camelCase on the wire and snake_case here. A test compares these definitions with the server's own.
 """
 
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -10,9 +11,12 @@ import msgspec
 
 Id = str | int | float
 
+NORMAL_CLOSURE = 1000
+ABNORMAL_CLOSURE = 1006
+
 
 class ServerClose(IntEnum):
-    """Close codes of the server that the client acts upon."""
+    """Close codes of the server that determine the client's reaction."""
 
     GOING_AWAY = 1001
     UNSUPPORTED = 1003
@@ -25,8 +29,12 @@ class ServerClose(IntEnum):
     RATE_ABUSE = 4429
 
 
+# The client stays closed after these codes: another attempt would fail the same way.
+UNRECOVERABLE = frozenset({ServerClose.UNSUPPORTED, ServerClose.TOO_BIG, ServerClose.BAD_FRAMES, ServerClose.FORBIDDEN})
+
+
 class RoomSubscription(msgspec.Struct, frozen=True, rename="camel"):
-    """Messages and events of one room; `since` is the last seq that the application has."""
+    """Messages and events of one room; `since` is the last `seq` that the application has seen."""
 
     channel: ClassVar[str] = "chatroom"
     chatroom_id: str
@@ -34,7 +42,7 @@ class RoomSubscription(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class InboxSubscription(msgspec.Struct, frozen=True, rename="camel"):
-    """The user's own notifications; `since` is the last seq that the application has."""
+    """The user's own notifications; `since` is the last `seq` that the application has seen."""
 
     channel: ClassVar[str] = "notifications"
     user_id: str | None = None
@@ -42,7 +50,7 @@ class InboxSubscription(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MarketSubscription(msgspec.Struct, frozen=True, rename="camel"):
-    """Prices of some symbols, at most `max_rate` per second and symbol (1 to 50)."""
+    """Prices of the listed symbols, at most `max_rate` (1 to 50) per second per symbol."""
 
     channel: ClassVar[str] = "market"
     symbols: list[str]
@@ -64,7 +72,7 @@ SUBSCRIPTIONS: dict[str, type[Subscription]] = {
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One server frame; `id` is that of the client frame that it answers."""
+    """One server frame; `id` repeats the `id` of the client frame that it answers."""
 
     type: str
     data: Any = None
@@ -79,23 +87,29 @@ class Welcome(msgspec.Struct, frozen=True, rename="camel"):
     heartbeat_interval: int
     max_message_bytes: int
 
+    @property
+    def token_lifetime_s(self) -> float:
+        """Return the remaining lifetime of the token by the server's clock; the client's clock may be wrong."""
+        lifetime = datetime.fromisoformat(self.expires_at) - datetime.fromisoformat(self.server_time)
+        return lifetime.total_seconds()
+
 
 class Ack(msgspec.Struct, frozen=True, rename="camel"):
-    """Data of `chat:ack`: the message is on disk as number `seq` of its room."""
+    """Data of `chat:ack`: the message is on disk, numbered `seq` in its room."""
 
     chatroom_id: str
     seq: int
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One field of a request that the server refuses, and the reason."""
+    """Field of a request that the server rejected, and the reason."""
 
     field: str
     reason: str
 
 
 class Rejection(msgspec.Struct, frozen=True, rename="camel"):
-    """Data of `error`."""
+    """Data of `error`, the answer to a request that the server rejected."""
 
     code: str
     message: str
@@ -108,7 +122,7 @@ _frame_decoder = msgspec.json.Decoder(Frame)
 
 
 def parse_frame(text: str) -> Frame | None:
-    """Return the frame in `text`, or None if it is not one."""
+    """Return the frame in `text`, or None if `text` is not a frame."""
     try:
         return _frame_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -120,8 +134,13 @@ def encode(frame: dict[str, Any]) -> bytes:
     return msgspec.json.encode(frame)
 
 
+def size_bytes(frame: dict[str, Any]) -> int:
+    """Return the size of a client frame on the wire."""
+    return len(encode(frame))
+
+
 def fields_of(subscription: Subscription) -> dict[str, Any]:
-    """Return `subscription` as it stands on the wire, without `since`."""
+    """Return the wire fields of `subscription`, without `since`."""
     fields = {name: value for name, value in msgspec.to_builtins(subscription).items() if value is not None}
     fields.pop("since", None)
     return {"channel": subscription.channel} | fields

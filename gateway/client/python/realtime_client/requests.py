@@ -1,4 +1,4 @@
-"""What was asked of the server and is not answered yet: in order, resent until it is, each with a deadline. Pure.
+"""Unanswered requests: ordered per lane, resent until answered, each with a deadline. Pure.
 
 Times are seconds of one monotonic clock.
 """
@@ -13,11 +13,11 @@ from realtime_client.protocol import FieldError, Subscription
 
 
 class RequestFailed(Exception):
-    """What was asked of the server has failed. `retryable`: asking again may work.
+    """Failure of a request. `retryable` states whether another attempt can succeed.
 
-    `code` is one of the protocol, or one of the client's own: CLOSED (the client was closed, or may not connect any
-    more: then `close_code` says why), TIMEOUT (no answer in time; it may have taken effect: repeat it with the same
-    client_message_id), QUEUE_FULL, UNSUBSCRIBED.
+    `code` is a code of the protocol, or one that the client adds: CLOSED (the client is closed; `close_code` states the
+    reason if the server refuses further connections), TIMEOUT (no answer in time; the request may have taken effect, so
+    repeat it with the same client_message_id), QUEUE_FULL, UNSUBSCRIBED.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class RequestFailed(Exception):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request. Of those with the same `lane` only one is under way, so that they are carried out in order.
+    """One unanswered request. At most one request per `lane` is in flight, which keeps the requests of a lane in order.
 
-    `target` is that of a subscription, whose frame is made when it is sent; `is_own`: nobody waits for the answer.
+    `target` is the subscription of a subscribe request, whose frame is built when it is sent. `is_internal` marks a
+    request of the client itself: no caller waits for the answer.
     """
 
     id: int
@@ -51,29 +52,29 @@ class Request:
     lane: str | None = None
     target: Subscription | None = None
     deadline_s: float = math.inf
-    is_own: bool = False
-    since: int | None = field(default=None, init=False)  # what was sent with the subscribe frame
-    sent_on: int = field(default=0, init=False)  # the number of the connection; 0 is none
-    tries: int = field(default=0, init=False)
+    is_internal: bool = False
+    since: int | None = field(default=None, init=False)  # position sent in the subscribe frame
+    sent_on: int = field(default=0, init=False)  # connection number; 0: unsent
+    attempts: int = field(default=0, init=False)
     not_before_s: float = field(default=-math.inf, init=False)
 
 
 class Requests:
-    """At most `max_items` of the application's at a time: who adds looks at `is_full` first."""
+    """Unanswered requests in the order of the calls, at most `max_items`; callers check `is_full` before `add`."""
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
-        self._pending: dict[int, Request] = {}  # in the order asked
+        self._pending: dict[int, Request] = {}
         self._ids = itertools.count(1)
-        self._paused_until_s = -math.inf  # messages; the server said when
+        self._messages_paused_until_s = -math.inf
 
     @property
     def is_full(self) -> bool:
-        """Whether one more is too many."""
+        """Return whether the bound is reached."""
         return len(self._pending) >= self._max_items
 
     def new_id(self) -> int:
-        """An id for what is not kept here."""
+        """Return an id for a request that is not stored here."""
         return next(self._ids)
 
     def add(
@@ -83,61 +84,64 @@ class Requests:
         lane: str | None = None,
         target: Subscription | None = None,
         deadline_s: float = math.inf,
-        is_own: bool = False,
+        is_internal: bool = False,
     ) -> Request:
-        """Keep a request until it is removed."""
+        """Store a request until `remove`, and return it."""
         id_ = self.new_id()
-        request = Request(id_, frame | {"id": id_}, lane, target, deadline_s, is_own)
+        request = Request(id_, frame | {"id": id_}, lane, target, deadline_s, is_internal)
         self._pending[id_] = request
         return request
 
     def get(self, id_: object) -> Request | None:
-        """The request that an answer is for."""
+        """Return the request that an answer with this id belongs to, or None."""
         return self._pending.get(id_) if isinstance(id_, int) else None
 
     def remove(self, request: Request) -> None:
-        """It is answered, or nobody waits for it any more."""
+        """Drop a request that is answered or no longer awaited."""
         self._pending.pop(request.id, None)
 
     def all(self) -> list[Request]:
-        """All of them, in the order asked."""
+        """Return all requests in the order of the calls."""
         return list(self._pending.values())
 
     def due(self, connection: int, now_s: float) -> list[Request]:
-        """What may be sent now on this connection, in order."""
-        busy: set[str] = set()
-        found: list[Request] = []
+        """Return the requests to send on `connection` now, in order."""
+        busy_lanes: set[str] = set()
+        due: list[Request] = []
         for request in self._pending.values():
             if request.lane is not None:
-                if request.lane in busy:
+                if request.lane in busy_lanes:
                     continue
-                busy.add(request.lane)
-            if request.sent_on != connection and self._may_go_at_s(request) <= now_s:
-                found.append(request)
-        return found
+                busy_lanes.add(request.lane)
+            if request.sent_on != connection and self._sendable_at_s(request) <= now_s:
+                due.append(request)
+        return due
 
     def next_s(self, connection: int, now_s: float) -> float:
-        """When, after `now_s`, time alone brings something; `connection` is 0 when nothing can be sent."""
+        """Return the next time after `now_s` at which a request expires or becomes sendable.
+
+        `connection` is 0 while no frame can be sent.
+        """
         next_s = math.inf
         for request in self._pending.values():
             next_s = min(next_s, request.deadline_s)
-            if connection and request.sent_on != connection and self._may_go_at_s(request) > now_s:
-                next_s = min(next_s, self._may_go_at_s(request))
+            if connection and request.sent_on != connection and self._sendable_at_s(request) > now_s:
+                next_s = min(next_s, self._sendable_at_s(request))
         return next_s
 
     def expired(self, now_s: float) -> list[Request]:
-        """What has waited past its deadline."""
+        """Return the requests whose deadline has passed."""
         return [request for request in self._pending.values() if request.deadline_s <= now_s]
 
     def retry(self, request: Request, at_s: float, *, limits_messages: bool) -> None:
-        """Send it once more, not before `at_s`; so for all messages when the server limits them."""
+        """Send a request again, not before `at_s`. A rate limit pauses all messages until then."""
         request.sent_on = 0
         if limits_messages and request.lane is not None:
-            self._paused_until_s = max(self._paused_until_s, at_s)
+            self._messages_paused_until_s = max(self._messages_paused_until_s, at_s)
         else:
             request.not_before_s = at_s
 
-    def _may_go_at_s(self, request: Request) -> float:
+    def _sendable_at_s(self, request: Request) -> float:
         if request.lane is None:
             return request.not_before_s
-        return max(request.not_before_s, self._paused_until_s)
+        return max(request.not_before_s, self._messages_paused_until_s)

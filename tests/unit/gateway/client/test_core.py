@@ -1,4 +1,4 @@
-"""The Python client's pure core: driven by hand, and against a model of the server under every interleaving."""
+"""The Python client's pure core: by example, and against a model of the server under random interleavings."""
 
 import json
 import math
@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_client.core import Core, Fail, Settle
-from realtime_client.link import ClientOptions, Drop, Emit, FetchToken, Open, Send, State, TokenReason
+from realtime_client.actions import Drop, Emit, Fail, FetchToken, Open, Send, Settle, TokenReason
+from realtime_client.core import Core
+from realtime_client.options import ClientOptions
 from realtime_client.protocol import (
     CommunitySubscription,
     InboxSubscription,
@@ -19,6 +20,7 @@ from realtime_client.protocol import (
     Subscription,
 )
 from realtime_client.requests import RequestFailed
+from realtime_client.status import State
 
 ROOM = RoomSubscription("room_1")
 TIMES = {"serverTime": "2030-01-01T00:00:00.000Z", "expiresAt": "2030-01-02T00:00:00.000Z"}
@@ -26,7 +28,7 @@ WELCOME = {"userId": "u", "sessionId": "s", "heartbeatInterval": 30_000, "connec
 
 
 class Driver:
-    """A core, a clock that only the test moves, and what the core wanted."""
+    """A core, a clock under the test's control, and a record of the core's actions."""
 
     def __init__(self, *, token: str | None = "token-1", chance: float = 0.5, **options: Any) -> None:
         self.core = Core(ClientOptions(**options), lambda: chance, token=token, can_refresh=token is None)
@@ -38,8 +40,8 @@ class Driver:
         self.settled: dict[int, Any] = {}
         self.reasons: list[TokenReason] = []
 
-    def noted(self) -> None:
-        """Write down what the core wants."""
+    def record(self) -> None:
+        """Record the pending actions of the core."""
         for action in self.core.take():
             match action:
                 case Open(connection):
@@ -58,7 +60,7 @@ class Driver:
                     self.settled[id_] = error
 
     def pass_time(self, seconds: float) -> None:
-        """Tick whenever the core asks for it."""
+        """Advance the clock and tick at each deadline of the core."""
         end_s = self.now_s + seconds
         for _ in range(10_000):
             deadline_s = self.core.deadline_s(self.now_s)
@@ -66,23 +68,23 @@ class Driver:
                 break
             self.now_s = max(self.now_s, deadline_s)
             self.core.tick(self.now_s)
-            self.noted()
+            self.record()
         else:
-            raise AssertionError("the core asks to be ticked without end")
+            raise AssertionError("the core never stops asking for ticks")
         self.now_s = end_s
 
     def open(self, **welcome: Any) -> dict[str, Any]:
-        """From idle or waiting to open. Returns the auth frame."""
+        """Open the link from idle or waiting. Return the auth frame."""
         if self.core.state is State.IDLE:
             self.core.link.connect(self.now_s)
         elif self.core.state is State.WAITING:
             self.core.link.wake(self.now_s)
-        self.noted()
+        self.record()
         if self.core.state is State.CONNECTING and self.connection == 0:
             self.core.link.token_ready("token-1", self.now_s)
-            self.noted()
+            self.record()
         self.core.link.opened(self.connection, self.now_s)
-        self.noted()
+        self.record()
         auth = self.frames()[0]
         self.welcome(**welcome)
         return auth
@@ -92,16 +94,16 @@ class Driver:
 
     def receive(self, frame: dict[str, Any]) -> None:
         self.core.received(self.connection, json.dumps(frame), self.now_s)
-        self.noted()
+        self.record()
 
     def cut(self, code: int = 1006, retry_after_s: float = 0.0) -> None:
         self.core.link.closed(self.connection, code, "", self.now_s, retry_after_s)
-        self.noted()
+        self.record()
 
     def subscribe(self, target: Subscription = ROOM, **answer: Any) -> int:
-        """Subscribe, and be answered if the link is open."""
+        """Subscribe, and confirm the subscription if the link is open."""
         id_ = self.core.subscribe(target, self.now_s)
-        self.noted()
+        self.record()
         if self.core.state is State.OPEN:
             request = self.frames()[0]
             self.receive({"type": "subscribed", "id": request["id"], "data": {**request, "seq": 0} | answer})
@@ -110,7 +112,7 @@ class Driver:
     def send(self, text: str, room: str = "room_1") -> int:
         frame = {"type": "chat:send", "chatroomId": room, "message": text, "clientMessageId": f"c-{text}"}
         id_ = self.core.send_message(frame, f"room {room}", self.now_s)
-        self.noted()
+        self.record()
         return id_
 
     def message(self, seq: int, room: str = "room_1") -> None:
@@ -121,7 +123,7 @@ class Driver:
         self.receive({"type": "error", "id": request["id"], "data": error})
 
     def frames(self) -> list[dict[str, Any]]:
-        """What was sent since the last call."""
+        """Return the frames sent since the last call."""
         sent, self.sent = self.sent, []
         return sent
 
@@ -140,10 +142,10 @@ def code_of(outcome: Any) -> str:
     return outcome.code
 
 
-# The link -------------------------------------------------------------------------------------------------------------
+# Link -----------------------------------------------------------------------------------------------------------------
 
 
-def test_calls_before_the_connection_wait_and_subscriptions_travel_in_the_auth_frame() -> None:
+def test_requests_wait_for_connection_and_auth_frame_carries_subscriptions() -> None:
     driver = Driver()
     driver.subscribe()
     driver.send("hello")
@@ -152,19 +154,19 @@ def test_calls_before_the_connection_wait_and_subscriptions_travel_in_the_auth_f
     assert [frame["message"] for frame in driver.frames()] == ["hello"]
 
 
-def test_pause_doubles_with_each_failure_up_to_its_bound_and_has_a_random_part() -> None:
+def test_backoff_doubles_up_to_maximum_with_jitter() -> None:
     for chance, expected in ((0.0, [0, 100, 200, 400, 500, 500]), (1.0, [100, 200, 400, 800, 1000, 1000])):
         driver = Driver(chance=chance, backoff_first_s=0.1, backoff_max_s=1.0)
         driver.core.link.connect(driver.now_s)
         for _ in expected:
-            driver.noted()
+            driver.record()
             driver.cut()
             driver.core.link.wake(driver.now_s)
         waits = [state["retryInMs"] for state in driver.of("state") if state["state"] == "waiting"]
         assert waits == expected
 
 
-def test_final_close_codes_end_it_and_what_waits_fails() -> None:
+def test_unrecoverable_close_code_closes_client_and_fails_requests() -> None:
     for code in (ServerClose.UNSUPPORTED, ServerClose.TOO_BIG, ServerClose.BAD_FRAMES, ServerClose.FORBIDDEN):
         driver = opened()
         id_ = driver.send("hello")
@@ -174,7 +176,7 @@ def test_final_close_codes_end_it_and_what_waits_fails() -> None:
         assert driver.core.deadline_s(driver.now_s) == math.inf
 
 
-def test_server_says_when_to_come_back() -> None:
+def test_server_determines_reconnect_delay() -> None:
     driver = opened()
     driver.receive({"type": "server:drain", "data": {"reconnectAfterMs": 1234}})
     driver.cut(ServerClose.RESTARTING)
@@ -185,36 +187,36 @@ def test_server_says_when_to_come_back() -> None:
         assert driver.of("state")[-1]["retryInMs"] == least_ms
 
 
-def test_token_is_fetched_renewed_before_its_end_and_fetched_anew_when_refused_three_times_at_most() -> None:
+def test_token_is_renewed_before_expiry_and_refetched_three_times_after_refusals() -> None:
     driver = Driver(token=None)
     driver.open(expiresAt="2030-01-01T00:00:20.000Z")
     driver.pass_time(15.0)
     driver.core.link.token_ready("token-2", driver.now_s)
-    driver.noted()
+    driver.record()
     assert [(frame["type"], frame["token"]) for frame in driver.frames()] == [("auth", "token-2")]
     driver.welcome()
     for _ in range(4):
         driver.cut(ServerClose.UNAUTHORIZED)
         driver.pass_time(9.0)
         driver.core.link.token_ready("token-3", driver.now_s)
-        driver.noted()
+        driver.record()
     assert driver.reasons == [TokenReason.CONNECT, TokenReason.EXPIRING, *[TokenReason.REFUSED] * 3]
     assert driver.core.state is State.CLOSED
 
 
-def test_string_that_is_refused_closes_until_there_is_another() -> None:
+def test_refused_fixed_token_closes_client_until_replaced() -> None:
     driver = opened()
     driver.cut(ServerClose.UNAUTHORIZED)
     assert driver.core.state is State.CLOSED
     driver.core.link.token_ready("token-2", driver.now_s)
     driver.core.link.connect(driver.now_s)
-    driver.noted()
+    driver.record()
     driver.core.link.opened(driver.connection, driver.now_s)
-    driver.noted()
+    driver.record()
     assert driver.frames()[0]["token"] == "token-2"
 
 
-def test_dead_link_is_noticed_a_heartbeat_and_an_answer_time_after_the_last_sign_of_life() -> None:
+def test_dead_link_is_detected_after_heartbeat_and_answer_timeout() -> None:
     driver = opened()
     driver.pass_time(39.9)
     assert driver.core.state is State.OPEN
@@ -222,10 +224,10 @@ def test_dead_link_is_noticed_a_heartbeat_and_an_answer_time_after_the_last_sign
     assert (driver.core.state, driver.drops) == (State.WAITING, 1)
 
 
-# What is listened to --------------------------------------------------------------------------------------------------
+# Subscriptions --------------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_restored_from_where_it_was() -> None:
+def test_reconnect_restores_every_subscription_from_its_position() -> None:
     driver = opened()
     driver.subscribe(ROOM, seq=5)
     driver.subscribe(InboxSubscription(), seq=8)
@@ -250,7 +252,7 @@ def test_everything_is_restored_from_where_it_was() -> None:
     assert driver.core.stats.repeats == 1
 
 
-def test_resume_that_cannot_be_is_told_and_goes_on_from_the_head() -> None:
+def test_gap_beyond_replay_is_reported_and_delivery_continues() -> None:
     driver = opened()
     driver.subscribe(ROOM, seq=5)
     driver.cut()
@@ -262,7 +264,7 @@ def test_resume_that_cannot_be_is_told_and_goes_on_from_the_head() -> None:
     assert driver.of("missed")[1:] == [{"channel": "chatroom", "chatroomId": "room_1", "since": 5001, "seq": 5004}]
 
 
-def test_lost_subscription_is_told_and_one_that_cannot_be_now_is_tried_again() -> None:
+def test_retryable_rejection_is_retried_and_final_rejection_is_reported() -> None:
     driver = opened()
     driver.subscribe()
     driver.cut()
@@ -275,24 +277,24 @@ def test_lost_subscription_is_told_and_one_that_cannot_be_now_is_tried_again() -
     assert "subscriptions" not in driver.open()
 
 
-def test_unsubscribed_means_forgotten() -> None:
+def test_unsubscribed_channel_is_not_restored() -> None:
     driver = opened()
     driver.subscribe()
     id_ = driver.core.unsubscribe(ROOM, driver.now_s)
-    driver.noted()
-    driver.message(1)  # still under way
+    driver.record()
+    driver.message(1)  # still in flight
     fields = {"channel": "chatroom", "chatroomId": "room_1"}
     driver.receive({"type": "unsubscribed", "id": id_, "data": fields})
     assert (driver.of("chat:message"), driver.settled[id_]) == ([], fields)
     driver.cut()
     asked = driver.subscribe()
     driver.core.unsubscribe(ROOM, driver.now_s)
-    driver.noted()
+    driver.record()
     assert code_of(driver.settled[asked]) == "UNSUBSCRIBED"
     assert "subscriptions" not in driver.open()
 
 
-def test_direct_message_acked_after_a_break_is_asked_for() -> None:
+def test_direct_message_acked_after_reconnect_resumes_its_room() -> None:
     driver = opened()
     frame = {"type": "chat:direct", "userId": "u2", "message": "x", "clientMessageId": "c"}
     driver.core.send_message(frame, "user u2", driver.now_s)
@@ -305,10 +307,10 @@ def test_direct_message_acked_after_a_break_is_asked_for() -> None:
     assert (entry["type"], entry["chatroomId"], entry["since"]) == ("subscribe", "direct", 6)
 
 
-# What is sent ---------------------------------------------------------------------------------------------------------
+# Requests -------------------------------------------------------------------------------------------------------------
 
 
-def test_limited_messages_wait_as_long_as_the_server_says_and_keep_their_order() -> None:
+def test_rate_limit_pauses_messages_and_keeps_their_order() -> None:
     driver = opened()
     driver.send("a")
     driver.send("b")
@@ -320,7 +322,7 @@ def test_limited_messages_wait_as_long_as_the_server_says_and_keep_their_order()
     assert [frame["message"] for frame in driver.frames()] == ["a", "c"]
 
 
-def test_refusal_fails_with_its_code_and_the_next_goes() -> None:
+def test_rejected_message_fails_and_next_one_is_sent() -> None:
     driver = opened()
     id_ = driver.send("a")
     driver.send("b")
@@ -330,7 +332,7 @@ def test_refusal_fails_with_its_code_and_the_next_goes() -> None:
     assert [frame["message"] for frame in driver.frames()] == ["b"]
 
 
-def test_what_waits_is_bounded_in_time_number_and_size() -> None:
+def test_pending_requests_are_bounded_in_time_number_and_size() -> None:
     driver = Driver(pending_max=2, request_timeout_s=3.0)
     large = driver.send("é" * 40_000)
     first, _, over = (driver.send(text) for text in "abc")
@@ -339,7 +341,7 @@ def test_what_waits_is_bounded_in_time_number_and_size() -> None:
     assert outcomes == ["TOO_LARGE", "TIMEOUT", "QUEUE_FULL"]
 
 
-def test_frames_that_are_none_do_no_harm() -> None:
+def test_malformed_frames_are_ignored() -> None:
     driver = opened()
     driver.subscribe()
     for text in (
@@ -361,7 +363,7 @@ def test_frames_that_are_none_do_no_harm() -> None:
 
 
 class Server:
-    """A room as the server keeps it, and what is on its way in either direction."""
+    """A room on the server, and the frames in flight in either direction."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -371,7 +373,7 @@ class Server:
         self.outgoing: deque[dict[str, Any]] = deque()
 
     def write(self, client_message_id: str) -> int:
-        """Store a message once; tell whoever listens, again if it is stored already."""
+        """Store a message once. Deliver it to a subscriber, a second time if it is already stored."""
         if client_message_id not in self.known:
             self.log.append(client_message_id)
             self.known[client_message_id] = len(self.log)
@@ -380,7 +382,7 @@ class Server:
         return self.known[client_message_id]
 
     def handle(self, *, is_busy: bool) -> None:
-        """Take one frame of the client; a message is refused for now if the server is busy."""
+        """Handle one frame of the client. A busy server rejects messages as retryable."""
         frame = self.incoming.popleft()
         match frame["type"]:
             case "chat:send" if is_busy:
@@ -417,7 +419,7 @@ class Server:
 
 
 class World(Driver):
-    """The client and the server, whose frames move one by one when the test says so."""
+    """A client and a server whose frames move one by one under the test's control."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -426,7 +428,7 @@ class World(Driver):
         self.own: list[tuple[int, str]] = []
         self.core.link.connect(self.now_s)
         self.core.subscribe(RoomSubscription("room_1", 0), self.now_s)
-        self.noted()
+        self.record()
 
     def step(self, what: str) -> None:
         if what == "flow":
@@ -454,10 +456,10 @@ class World(Driver):
         if self.core.state is State.CONNECTING and not self.is_up:
             self.is_up = True
             self.core.link.opened(self.connection, self.now_s)
-            self.noted()
+            self.record()
 
     def flow(self) -> None:
-        """A second passes in which the link holds."""
+        """Let a second pass with an intact link."""
         for what in ("time", "connect"):
             self.step(what)
         while self.is_up and (self.server.incoming or self.server.outgoing):
@@ -471,11 +473,11 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_whatever_happens_to_the_link_nothing_is_lost_repeated_or_out_of_order(steps: list[str]) -> None:
+def test_no_interleaving_loses_repeats_or_reorders_messages(steps: list[str]) -> None:
     world = World()
     for what in steps:
         world.step(what)
-        if world.drops:  # the client has left a link by itself
+        if world.drops:  # the client has dropped the link by itself
             world.drops, world.is_up = 0, False
             world.server.cut()
     for _ in range(200):

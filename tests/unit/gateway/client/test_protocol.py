@@ -12,14 +12,14 @@ def wire_names(struct: type[msgspec.Struct]) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(struct)}
 
 
-def test_close_codes_are_the_servers() -> None:
+def test_close_codes_match_server() -> None:
     assert {code.name: code.value for code in protocol.ServerClose}.items() <= {
         code.name: code.value for code in CloseCode
     }.items()
 
 
 @pytest.mark.parametrize("channel", client_frames.TARGETS)
-def test_subscription_has_the_fields_of_its_subscribe_frame(channel: str) -> None:
+def test_subscription_has_fields_of_subscribe_frame(channel: str) -> None:
     assert wire_names(protocol.SUBSCRIPTIONS[channel]) == wire_names(client_frames.TARGETS[channel])
 
 
@@ -31,5 +31,5 @@ def test_subscription_has_the_fields_of_its_subscribe_frame(channel: str) -> Non
         (protocol.Rejection, server_frames.ErrorData),
     ],
 )
-def test_answer_reads_fields_that_the_server_writes(ours: type[msgspec.Struct], servers: type[msgspec.Struct]) -> None:
+def test_answers_read_only_fields_of_server_frames(ours: type[msgspec.Struct], servers: type[msgspec.Struct]) -> None:
     assert wire_names(ours) <= wire_names(servers)
