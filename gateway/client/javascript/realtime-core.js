@@ -17,7 +17,7 @@ export const DEFAULTS = Object.freeze({
 });
 
 const RETRY_MAX_MS = 10_000;
-const ID_BYTES = 32; // more than `"id":…,` takes
+const ID_MAX_BYTES = 32; // more than `"id":…,` takes
 
 export class Core {
   #settings;
@@ -32,7 +32,7 @@ export class Core {
     this.#requests = new Requests(this.#settings.pendingMax);
     this.#link = new Link(this.#settings, (action) => this.#actions.push(action), {
       restore: () => this.#restore(),
-      lost: () => this.#lost(),
+      disconnected: () => this.#disconnected(),
       stopped: (code, reason) => this.#stopped(code, reason),
     });
   }
@@ -74,22 +74,22 @@ export class Core {
 
   /** Returns the request's id, for `settle` and `fail`. */
   subscribe(target, nowMs) {
-    if (this.#whyNot({}) === null) {
-      this.#interest.want(target);
+    if (this.#rejection({}) === null) {
+      this.#interest.add(target);
     }
     return this.#ask({}, { target }, nowMs);
   }
 
   /** Settles at once if there is no connection: a new one would not have it. */
   unsubscribe(target, nowMs) {
-    this.#interest.forget(target);
+    this.#interest.remove(target);
     for (const request of this.#requests.all()) {
       if (request.target !== null && this.#interest.remaining(request.target) === null) {
         this.#fail(request, { code: 'UNSUBSCRIBED', message: 'unsubscribed before it was answered' });
       }
     }
     if (this.#link.isAuthSent) {
-      this.#interest.leave(target);
+      this.#interest.unsubscribing(target);
       return this.#ask({ type: 'unsubscribe', ...target }, {}, nowMs);
     }
     const id = this.#requests.newId();
@@ -134,15 +134,15 @@ export class Core {
   }
 
   received(connection, text, nowMs) {
-    if (!this.#link.isInUse(connection)) {
+    if (!this.#link.isCurrent(connection)) {
       return;
     }
     const frame = parse(text);
-    this.#link.heard(frame, nowMs);
+    this.#link.frameReceived(frame, nowMs);
     if (frame !== null) {
-      this.#take(frame, nowMs);
+      this.#process(frame, nowMs);
     }
-    this.#pump(nowMs);
+    this.#sendDue(nowMs);
   }
 
   tick(nowMs) {
@@ -150,24 +150,24 @@ export class Core {
       this.#fail(request, { code: 'TIMEOUT', message: 'not answered in time', retryable: true });
     }
     this.#link.tick(nowMs);
-    this.#pump(nowMs);
+    this.#sendDue(nowMs);
   }
 
   // The link ---------------------------------------------------------------------------------------------------------
 
   #restore() {
-    const asked = this.#requests.all().filter(({ target }) => target !== null);
-    const targets = this.#interest.targetsBut(asked.map(({ target }) => target));
-    const own = targets.map((target) => this.#requests.add({}, { target, isOwn: true }));
-    return [...asked, ...own].map((request) => this.#subscribeFrame(request));
+    const pending = this.#requests.all().filter(({ target }) => target !== null);
+    const targets = this.#interest.targetsExcept(pending.map(({ target }) => target));
+    const restored = targets.map((target) => this.#requests.add({}, { target, isInternal: true }));
+    return [...pending, ...restored].map((request) => this.#subscribeFrame(request));
   }
 
   /** A lost connection takes with it what was asked for its sake alone, and what was to be unsubscribed. */
-  #lost() {
+  #disconnected() {
     this.#interest.disconnected();
     for (const request of this.#requests.all()) {
       const { type, id, ...target } = request.frame;
-      if (request.isOwn) {
+      if (request.isInternal) {
         this.#requests.remove(request.id);
       } else if (type === 'unsubscribe') {
         this.#requests.remove(request.id);
@@ -185,18 +185,18 @@ export class Core {
   // Requests ---------------------------------------------------------------------------------------------------------
 
   #ask(frame, options, nowMs) {
-    const error = this.#whyNot(frame);
+    const error = this.#rejection(frame);
     if (error !== null) {
       const id = this.#requests.newId();
       this.#actions.push({ do: 'fail', id, error: new RealtimeError(error) });
       return id;
     }
     const request = this.#requests.add(frame, options);
-    this.#pump(nowMs);
+    this.#sendDue(nowMs);
     return request.id;
   }
 
-  #whyNot(frame) {
+  #rejection(frame) {
     const { maxMessageBytes } = this.#link.server;
     if (this.state === 'closed') {
       return { code: 'CLOSED', message: 'the client is closed' };
@@ -204,14 +204,14 @@ export class Core {
     if (this.#requests.isFull) {
       return { code: 'QUEUE_FULL', message: `${this.#settings.pendingMax} requests wait already`, retryable: true };
     }
-    if (sizeOf(frame) + ID_BYTES > maxMessageBytes) {
+    if (sizeOf(frame) + ID_MAX_BYTES > maxMessageBytes) {
       return { code: 'TOO_LARGE', message: `larger than ${maxMessageBytes} bytes` };
     }
     return null;
   }
 
   /** Send what waits. */
-  #pump(nowMs) {
+  #sendDue(nowMs) {
     if (this.#link.isOpen) {
       for (const request of this.#requests.due(this.#link.connection, nowMs)) {
         this.#link.ask(request.target === null ? this.#sent(request).frame : this.#subscribeFrame(request), nowMs);
@@ -221,7 +221,7 @@ export class Core {
 
   #sent(request) {
     request.sentOn = this.#link.connection;
-    request.tries += 1;
+    request.attempts += 1;
     return request;
   }
 
@@ -238,26 +238,26 @@ export class Core {
 
   // Frames -----------------------------------------------------------------------------------------------------------
 
-  #take(frame, nowMs) {
+  #process(frame, nowMs) {
     const { type, data } = frame;
-    const taken = this.#interest.take(type, data);
-    if (taken === null) {
+    const verdict = this.#interest.accept(type, data);
+    if (verdict === null) {
       this.#link.stats.repeats += 1;
       return;
     }
-    this.#tellMissed(taken.missed);
+    this.#reportMissed(verdict.missed);
     if (type === 'unsubscribed') {
-      this.#interest.left(data);
+      this.#interest.unsubscribed(data);
     }
     if (type === 'chatroom:deleted') {
-      this.#interest.forget({ channel: 'chatroom', chatroomId: data.chatroomId });
+      this.#interest.remove({ channel: 'chatroom', chatroomId: data.chatroomId });
     } else if (type === 'unsubscribed' && frame.id === undefined) {
-      this.#interest.forget(data); // the server has ended it by itself
+      this.#interest.remove(data); // the server has ended it by itself
     }
     this.#emit(type, data);
     const request = this.#requests.get(frame.id);
     if (request !== undefined && type === 'error') {
-      this.#refused(request, data, nowMs);
+      this.#rejected(request, data, nowMs);
     } else if (request !== undefined) {
       this.#answered(request, frame);
     }
@@ -266,11 +266,11 @@ export class Core {
   #answered(request, { type, data }) {
     this.#requests.remove(request.id);
     if (request.target !== null) {
-      this.#tellMissed(this.#interest.subscribed(request.target, request.since, data));
+      this.#reportMissed(this.#interest.subscribed(request.target, request.since, data));
     } else if (request.frame.type === 'chat:direct' && type === 'chat:ack') {
       this.#directAcked(request, data);
     }
-    if (!request.isOwn) {
+    if (!request.isInternal) {
       this.#actions.push({ do: 'settle', id: request.id, data });
     }
   }
@@ -278,21 +278,21 @@ export class Core {
   /** A direct message that was resent may have been shown before this connection was there: its room is resumed. */
   #directAcked(request, data) {
     const isNewRoom = this.#interest.acked(data);
-    if (isNewRoom && request.tries > 1) {
-      this.#requests.add({}, { target: { channel: 'chatroom', chatroomId: data.chatroomId }, isOwn: true });
+    if (isNewRoom && request.attempts > 1) {
+      this.#requests.add({}, { target: { channel: 'chatroom', chatroomId: data.chatroomId }, isInternal: true });
     }
   }
 
-  #refused(request, data, nowMs) {
+  #rejected(request, data, nowMs) {
     if (data.retryable) {
-      const delayMs = data.retryAfterMs ?? Math.min(this.#settings.backoffFirstMs * 2 ** request.tries, RETRY_MAX_MS);
+      const delayMs = data.retryAfterMs ?? Math.min(this.#settings.backoffFirstMs * 2 ** request.attempts, RETRY_MAX_MS);
       this.#requests.retry(request, nowMs + delayMs, data.code === 'RATE_LIMITED');
       return;
     }
     if (request.target !== null) {
-      this.#interest.refused(request.target);
+      this.#interest.rejected(request.target);
     }
-    if (request.target !== null && request.isOwn) {
+    if (request.target !== null && request.isInternal) {
       this.#emit('subscription:lost', { ...request.target, code: data.code, message: data.message });
     }
     this.#fail(request, data);
@@ -300,12 +300,12 @@ export class Core {
 
   #fail(request, error) {
     this.#requests.remove(request.id);
-    if (!request.isOwn) {
+    if (!request.isInternal) {
       this.#actions.push({ do: 'fail', id: request.id, error: new RealtimeError(error) });
     }
   }
 
-  #tellMissed(missed) {
+  #reportMissed(missed) {
     if (missed !== null) {
       this.#emit('missed', missed);
     }

@@ -4,18 +4,18 @@
 const DIRECT_ROOMS_MAX = 50;
 
 // Frames whose `seq` is not that of the inbox; any other event with a `seq` is from there.
-const NOT_OF_THE_INBOX = new Set([
+const OUTSIDE_INBOX = new Set([
   'chat:message', 'chat:ack', 'chat:read', 'chat:typing', 'market:price', 'subscribed', 'unsubscribed',
 ]);
 
 /**
- * A place in an ordered channel: what came up to `position` is not shown again. `isWanted` is false for rooms that
+ * A cursor in an ordered channel: what came up to `position` is not shown again. `isSubscribed` is false for rooms that
  * come without a subscription (direct messages): they are resumed like the others, the 50 heard last.
  */
-class Place {
-  constructor(position, isWanted) {
+class Cursor {
+  constructor(position, isSubscribed) {
     this.position = position;
-    this.isWanted = isWanted;
+    this.isSubscribed = isSubscribed;
   }
 
   /** Returns what is missed before `seq`, or null if `seq` is a repeat; moves on. */
@@ -33,27 +33,27 @@ class Place {
 export class Interest {
   #rooms = new Map();
   #inbox = null;
-  #symbols = new Map(); // symbol → {maxRate, seq, isThere}
+  #symbols = new Map(); // symbol → {maxRate, seq, isConfirmed}
   #others = new Map(); // what has no order: communities
-  #leaving = new Set(); // rooms until the server has unsubscribed them: what still comes from there is not shown
+  #unsubscribing = new Set(); // rooms until the server has unsubscribed them: what still comes from there is not shown
 
-  /** The application subscribes: remember it. A place that is known already wins over `since`. */
-  want(target) {
+  /** The application subscribes: remember it. A cursor that is known already wins over `since`. */
+  add(target) {
     const since = target.since ?? null;
     if (target.channel === 'chatroom') {
-      const place = this.#rooms.get(target.chatroomId);
-      if (place === undefined) {
-        this.#rooms.set(target.chatroomId, new Place(since, true));
+      const cursor = this.#rooms.get(target.chatroomId);
+      if (cursor === undefined) {
+        this.#rooms.set(target.chatroomId, new Cursor(since, true));
       } else {
-        place.isWanted = true;
-        place.position ??= since;
+        cursor.isSubscribed = true;
+        cursor.position ??= since;
       }
     } else if (target.channel === 'notifications') {
-      this.#inbox ??= { place: new Place(since, true), userId: target.userId };
+      this.#inbox ??= { cursor: new Cursor(since, true), userId: target.userId };
     } else if (target.channel === 'market') {
       for (const symbol of target.symbols ?? []) {
-        const isThere = this.#symbols.get(symbol)?.isThere ?? false;
-        this.#symbols.set(symbol, { maxRate: target.maxRate, seq: null, isThere }); // the latest price comes anew
+        const isConfirmed = this.#symbols.get(symbol)?.isConfirmed ?? false;
+        this.#symbols.set(symbol, { maxRate: target.maxRate, seq: null, isConfirmed }); // the latest price comes anew
       }
     } else {
       this.#others.set(keyOf(target), target);
@@ -61,7 +61,7 @@ export class Interest {
   }
 
   /** The application unsubscribes, or the server has ended it. */
-  forget(target) {
+  remove(target) {
     if (target.channel === 'chatroom') {
       this.#rooms.delete(target.chatroomId);
     } else if (target.channel === 'notifications') {
@@ -74,27 +74,27 @@ export class Interest {
   }
 
   /** The server is asked to end `target`, forgotten here; `left` when it has, `disconnected` when it need not. */
-  leave(target) {
+  unsubscribing(target) {
     if (target.channel === 'chatroom') {
-      this.#leaving.add(target.chatroomId);
+      this.#unsubscribing.add(target.chatroomId);
     }
   }
 
-  left(target) {
-    this.#leaving.delete(target.chatroomId);
+  unsubscribed(target) {
+    this.#unsubscribing.delete(target.chatroomId);
   }
 
   disconnected() {
-    this.#leaving.clear();
+    this.#unsubscribing.clear();
   }
 
   /** The server refuses to subscribe `target`; symbols that were there before stay. */
-  refused(target) {
+  rejected(target) {
     if (target.channel === 'market') {
-      const symbols = (target.symbols ?? []).filter((symbol) => !this.#symbols.get(symbol)?.isThere);
-      this.forget({ channel: 'market', symbols });
+      const symbols = (target.symbols ?? []).filter((symbol) => !this.#symbols.get(symbol)?.isConfirmed);
+      this.remove({ channel: 'market', symbols });
     } else {
-      this.forget(target);
+      this.remove(target);
     }
   }
 
@@ -104,21 +104,21 @@ export class Interest {
       const symbols = (target.symbols ?? []).filter((symbol) => this.#symbols.has(symbol));
       return symbols.length === 0 && target.symbols?.length > 0 ? null : { ...target, symbols };
     }
-    const isThere = { chatroom: this.#rooms.has(target.chatroomId), notifications: this.#inbox !== null };
-    return isThere[target.channel] ?? this.#others.has(keyOf(target)) ? target : null;
+    const isKept = { chatroom: this.#rooms.has(target.chatroomId), notifications: this.#inbox !== null };
+    return isKept[target.channel] ?? this.#others.has(keyOf(target)) ? target : null;
   }
 
-  /** The subscribe frame of `target` as it is to be sent now: with `since` where a place is known. */
+  /** The subscribe frame of `target` as it is to be sent now: with `since` where a cursor is known. */
   frameOf(target) {
     const { since: _, ...frame } = target;
-    const since = this.#placeOf(target)?.position ?? null;
+    const since = this.#cursorOf(target)?.position ?? null;
     return since === null ? { type: 'subscribe', ...frame } : { type: 'subscribe', ...frame, since };
   }
 
   /** Everything that a new connection has to be subscribed to, but for what is asked anyway. */
-  targetsBut(asked) {
-    const isAsked = new Set(asked.map(keyOf));
-    const symbolsAsked = new Set(asked.flatMap(({ symbols }) => symbols ?? []));
+  targetsExcept(requested) {
+    const isRequested = new Set(requested.map(keyOf));
+    const requestedSymbols = new Set(requested.flatMap(({ symbols }) => symbols ?? []));
     const targets = [...this.#others.values()];
     if (this.#inbox !== null) {
       const { userId } = this.#inbox;
@@ -129,14 +129,14 @@ export class Interest {
     }
     const byRate = new Map();
     for (const [symbol, { maxRate }] of this.#symbols) {
-      if (!symbolsAsked.has(symbol)) {
+      if (!requestedSymbols.has(symbol)) {
         byRate.set(maxRate, [...(byRate.get(maxRate) ?? []), symbol]);
       }
     }
     for (const [maxRate, symbols] of byRate) {
       targets.push({ channel: 'market', symbols, ...(maxRate === undefined ? {} : { maxRate }) });
     }
-    return targets.filter((target) => !isAsked.has(keyOf(target)));
+    return targets.filter((target) => !isRequested.has(keyOf(target)));
   }
 
   /**
@@ -145,47 +145,47 @@ export class Interest {
    */
   subscribed(target, since, data) {
     if (target.channel === 'market') {
-      this.forget({ channel: 'market', symbols: data.unknown ?? [] });
+      this.remove({ channel: 'market', symbols: data.unknown ?? [] });
       for (const symbol of target.symbols) {
-        Object.assign(this.#symbols.get(symbol) ?? {}, { isThere: true });
+        Object.assign(this.#symbols.get(symbol) ?? {}, { isConfirmed: true });
       }
       return null;
     }
-    const place = this.#placeOf(target);
-    if (place === undefined) {
+    const cursor = this.#cursorOf(target);
+    if (cursor === undefined) {
       return null;
     }
     if (since === null) {
-      place.position ??= data.seq;
+      cursor.position ??= data.seq;
       return null;
     }
     if (data.recovered) {
-      return null; // the replay moves the place, message by message
+      return null; // the replay moves the cursor, message by message
     }
-    place.position = data.seq;
+    cursor.position = data.seq;
     const { chatroomId } = target;
     return { channel: target.channel, ...(chatroomId === undefined ? {} : { chatroomId }), since, seq: data.seq };
   }
 
   /** Returns null if the application has had the frame already, else `{missed}`: what is missing before it, or null. */
-  take(type, data) {
+  accept(type, data) {
     if (type === 'market:price') {
-      return this.#takePrice(data);
+      return this.#acceptPrice(data);
     }
     if (!Number.isInteger(data?.seq)) {
       return { missed: null };
     }
     if (type === 'chat:message') {
-      if (this.#leaving.has(data.chatroomId) && !this.#rooms.has(data.chatroomId)) {
+      if (this.#unsubscribing.has(data.chatroomId) && !this.#rooms.has(data.chatroomId)) {
         return null;
       }
-      const taken = this.#roomOf(data.chatroomId, data.seq).advance(data.seq);
-      return named(taken, { channel: 'chatroom', chatroomId: data.chatroomId });
+      const verdict = this.#track(data.chatroomId, data.seq).advance(data.seq);
+      return named(verdict, { channel: 'chatroom', chatroomId: data.chatroomId });
     }
-    if (this.#inbox === null || NOT_OF_THE_INBOX.has(type)) {
+    if (this.#inbox === null || OUTSIDE_INBOX.has(type)) {
       return { missed: null };
     }
-    return named(this.#inbox.place.advance(data.seq), { channel: 'notifications' });
+    return named(this.#inbox.cursor.advance(data.seq), { channel: 'notifications' });
   }
 
   /**
@@ -194,11 +194,11 @@ export class Interest {
    */
   acked(data) {
     const isNew = !this.#rooms.has(data.chatroomId);
-    this.#roomOf(data.chatroomId, data.seq);
+    this.#track(data.chatroomId, data.seq);
     return isNew;
   }
 
-  #takePrice(data) {
+  #acceptPrice(data) {
     const quote = this.#symbols.get(data.symbol);
     if (quote === undefined) {
       return { missed: null };
@@ -210,28 +210,28 @@ export class Interest {
     return { missed: null };
   }
 
-  #placeOf(target) {
+  #cursorOf(target) {
     return target.channel === 'chatroom' ? this.#rooms.get(target.chatroomId)
-      : target.channel === 'notifications' ? this.#inbox?.place
+      : target.channel === 'notifications' ? this.#inbox?.cursor
       : undefined;
   }
 
-  #roomOf(chatroomId, seq) {
+  #track(chatroomId, seq) {
     const known = this.#rooms.get(chatroomId);
-    const place = known ?? new Place(seq - 1, false);
-    if (!place.isWanted) { // the one heard last is at the end
+    const cursor = known ?? new Cursor(seq - 1, false);
+    if (!cursor.isSubscribed) { // the one heard last is at the end
       this.#rooms.delete(chatroomId);
-      this.#rooms.set(chatroomId, place);
+      this.#rooms.set(chatroomId, cursor);
     }
     if (known === undefined) {
-      const direct = [...this.#rooms].filter(([, { isWanted }]) => !isWanted);
+      const direct = [...this.#rooms].filter(([, { isSubscribed }]) => !isSubscribed);
       direct.slice(0, -DIRECT_ROOMS_MAX).forEach(([id]) => this.#rooms.delete(id));
     }
-    return place;
+    return cursor;
   }
 }
 
 /** Equal for subscribe options that mean the same channel. */
 const keyOf = ({ since, id, ...target }) => JSON.stringify(Object.entries(target).sort());
 
-const named = (taken, where) => (taken?.missed ? { missed: { ...where, ...taken.missed } } : taken);
+const named = (verdict, where) => (verdict?.missed ? { missed: { ...where, ...verdict.missed } } : verdict);

@@ -15,11 +15,11 @@ export const LINK_DEFAULTS = Object.freeze({
 });
 
 const STABLE_MS = 5_000; // a connection that lived so long ends a row of failures
-const ABUSE_PAUSE_MS = 10_000;
-const REFUSED_TOKENS_MAX = 3;
+const ABUSE_DELAY_MS = 10_000;
+const REFUSALS_MAX = 3;
 const RENEW_BEFORE_MS = 60_000;
 const RESTORED_IN_AUTH_MAX = 200;
-const FINAL_CODES = new Set([1003, 1009, 4400, 4403]);
+const UNRECOVERABLE_CODES = new Set([1003, 1009, 4400, 4403]);
 const RESTARTING_CODES = new Set([null, 1001, 1006, 1012]);
 const OVERLOADED = 1013;
 const UNAUTHORIZED = 4401;
@@ -37,7 +37,7 @@ export class Link {
   #settings;
   #random;
   #act;
-  #peer;
+  #observer;
   #connections = 0;
   #untilMs = Infinity; // of waiting, or the deadline of connecting
   #attempt = 0;
@@ -47,24 +47,24 @@ export class Link {
   #token;
   #canRefresh;
   #isFetchingToken = false;
-  #refusedTokens = 0;
-  #tokenEndsAtMs = Infinity;
+  #refusals = 0;
+  #tokenExpiresAtMs = Infinity;
   #renewAtMs = Infinity;
   #pingAtMs = Infinity;
   #pings = new Map(); // id → sent at
-  #answerByMs = Infinity;
+  #frameByMs = Infinity;
 
   /**
-   * `act` takes the actions. `peer` has `restore()`, the subscribe frames for a new connection; `lost()`; and
+   * `act` takes the actions. `observer` has `restore()`, the subscribe frames for a new connection; `lost()`; and
    * `stopped(code, reason)`.
    */
-  constructor({ token = null, canRefresh = false, random = Math.random, ...settings }, act, peer) {
+  constructor({ token = null, canRefresh = false, random = Math.random, ...settings }, act, observer) {
     this.#settings = settings;
     this.#token = token;
     this.#canRefresh = canRefresh;
     this.#random = random;
     this.#act = act;
-    this.#peer = peer;
+    this.#observer = observer;
   }
 
   get isOpen() {
@@ -73,12 +73,12 @@ export class Link {
 
   /** When `tick` is to be called, at the latest. */
   get deadlineMs() {
-    return this.isOpen ? Math.min(this.#pingAtMs, this.#answerByMs, this.#renewAtMs) : this.#untilMs;
+    return this.isOpen ? Math.min(this.#pingAtMs, this.#frameByMs, this.#renewAtMs) : this.#untilMs;
   }
 
   connect(nowMs) {
     if (['idle', 'closed', 'waiting'].includes(this.state)) {
-      this.#refusedTokens = 0;
+      this.#refusals = 0;
       this.#begin(nowMs);
     }
   }
@@ -105,13 +105,13 @@ export class Link {
 
   /** Send a frame that is answered: then the server must say something, whatever it is, in time. */
   ask(frame, nowMs) {
-    this.#answerByMs = Math.min(this.#answerByMs, nowMs + this.#settings.answerTimeoutMs);
+    this.#frameByMs = Math.min(this.#frameByMs, nowMs + this.#settings.answerTimeoutMs);
     this.send(frame);
   }
 
   tokenReady(token, nowMs) {
     this.#token = token;
-    this.#tokenEndsAtMs = Infinity;
+    this.#tokenExpiresAtMs = Infinity;
     this.#isFetchingToken = false;
     if (this.state === 'connecting' && this.connection === 0) {
       this.#open(nowMs);
@@ -131,29 +131,29 @@ export class Link {
   }
 
   opened(connection, nowMs) {
-    if (this.isInUse(connection) && !this.isOpen) {
+    if (this.isCurrent(connection) && !this.isOpen) {
       this.#untilMs = nowMs + this.#settings.connectTimeoutMs;
       this.#authenticate();
     }
   }
 
   closed(connection, code, reason, nowMs) {
-    if (this.isInUse(connection)) {
+    if (this.isCurrent(connection)) {
       this.#lost(code, reason, nowMs);
     }
   }
 
   /** Whether what a socket reports is still of interest. */
-  isInUse(connection) {
+  isCurrent(connection) {
     return connection !== 0 && connection === this.connection;
   }
 
   /** Take note of a frame of the connection in use. */
-  heard(frame, nowMs) {
-    this.#answerByMs = Infinity;
+  frameReceived(frame, nowMs) {
+    this.#frameByMs = Infinity;
     this.stats.framesIn += 1;
     if (frame?.type === 'auth:ok') {
-      this.#welcome(frame.data, nowMs);
+      this.#authenticated(frame.data, nowMs);
     } else if (frame?.type === 'server:drain') {
       this.#drainMs = frame.data.reconnectAfterMs;
     } else if (frame?.type === 'pong' && this.#pings.has(frame.id)) {
@@ -170,7 +170,7 @@ export class Link {
       this.#begin(nowMs);
     } else if (this.state === 'connecting') {
       this.#drop('no answer in time', nowMs);
-    } else if (this.#answerByMs <= nowMs) {
+    } else if (this.#frameByMs <= nowMs) {
       this.#drop('the link is silent', nowMs);
     } else {
       this.#tickOpen(nowMs);
@@ -192,8 +192,8 @@ export class Link {
   #begin(nowMs) {
     this.#move('connecting');
     this.#untilMs = nowMs + this.#settings.connectTimeoutMs;
-    if (this.#token === null || (this.#canRefresh && this.#tokenEndsAtMs <= nowMs)) {
-      this.#fetchToken(this.#refusedTokens > 0 ? 'refused' : 'connect');
+    if (this.#token === null || (this.#canRefresh && this.#tokenExpiresAtMs <= nowMs)) {
+      this.#fetchToken(this.#refusals > 0 ? 'refused' : 'connect');
     } else {
       this.#open(nowMs);
     }
@@ -219,21 +219,21 @@ export class Link {
   #authenticate() {
     this.isAuthSent = true;
     const frame = { type: 'auth', token: this.#token, id: 'auth' };
-    const entries = this.#peer.restore();
-    let room = this.server.maxMessageBytes - sizeOf({ ...frame, subscriptions: [] });
-    const tooMuch = entries.findIndex((entry) => (room -= sizeOf(entry) + 1) < 0);
-    const count = Math.min(tooMuch < 0 ? entries.length : tooMuch, RESTORED_IN_AUTH_MAX);
+    const entries = this.#observer.restore();
+    let freeBytes = this.server.maxMessageBytes - sizeOf({ ...frame, subscriptions: [] });
+    const firstOver = entries.findIndex((entry) => (freeBytes -= sizeOf(entry) + 1) < 0);
+    const count = Math.min(firstOver < 0 ? entries.length : firstOver, RESTORED_IN_AUTH_MAX);
     this.send(count === 0 ? frame : { ...frame, subscriptions: entries.slice(0, count) });
     entries.slice(count).forEach((entry) => this.send(entry));
   }
 
-  #welcome(data, nowMs) {
+  #authenticated(data, nowMs) {
     this.server = { ...this.server, ...data };
     const lifeMs = Date.parse(data.expiresAt) - Date.parse(data.serverTime); // by the server's clock alone
     const renewInMs = lifeMs - Math.min(RENEW_BEFORE_MS, lifeMs / 4);
     this.#renewAtMs = this.#canRefresh && renewInMs >= 0 ? nowMs + renewInMs : Infinity;
-    this.#tokenEndsAtMs = Number.isFinite(lifeMs) ? nowMs + lifeMs : Infinity;
-    this.#refusedTokens = 0;
+    this.#tokenExpiresAtMs = Number.isFinite(lifeMs) ? nowMs + lifeMs : Infinity;
+    this.#refusals = 0;
     if (this.isOpen) {
       return;
     }
@@ -266,29 +266,29 @@ export class Link {
     if (this.isOpen && nowMs - this.#openedAtMs >= STABLE_MS) {
       this.#attempt = 0;
     }
-    this.#down();
-    if (FINAL_CODES.has(code)) {
+    this.#disconnect();
+    if (UNRECOVERABLE_CODES.has(code)) {
       this.#stop(code, reason);
     } else if (code === UNAUTHORIZED) {
       this.#tokenRefused(reason, nowMs);
     } else if (this.#drainMs !== null && RESTARTING_CODES.has(code)) {
       this.#wait(this.#drainMs, code, reason, nowMs);
     } else {
-      const leastMs = code === RATE_ABUSE ? ABUSE_PAUSE_MS : code === OVERLOADED ? this.#settings.backoffFirstMs : 0;
-      this.#wait(leastMs + this.#backoffMs(), code, reason, nowMs);
+      const minimumMs = code === RATE_ABUSE ? ABUSE_DELAY_MS : code === OVERLOADED ? this.#settings.backoffFirstMs : 0;
+      this.#wait(minimumMs + this.#backoffMs(), code, reason, nowMs);
     }
   }
 
-  #down() {
+  #disconnect() {
     this.connection = 0;
     this.isAuthSent = false;
-    this.#pingAtMs = this.#answerByMs = this.#renewAtMs = Infinity;
-    this.#peer.lost();
+    this.#pingAtMs = this.#frameByMs = this.#renewAtMs = Infinity;
+    this.#observer.disconnected();
   }
 
   #tokenRefused(reason, nowMs) {
-    this.#refusedTokens += 1;
-    if (!this.#canRefresh || this.#refusedTokens > REFUSED_TOKENS_MAX) {
+    this.#refusals += 1;
+    if (!this.#canRefresh || this.#refusals > REFUSALS_MAX) {
       this.#stop(UNAUTHORIZED, reason);
       return;
     }
@@ -303,22 +303,22 @@ export class Link {
   }
 
   #stop(code, reason) {
-    this.#down();
+    this.#disconnect();
     this.#untilMs = Infinity;
     this.#attempt = 0;
     this.#isFetchingToken = false;
     this.#act({ do: 'drop', code: 1000 });
     this.#move('closed', { code, reason });
-    this.#peer.stopped(code, reason);
+    this.#observer.stopped(code, reason);
   }
 
   /** Doubles from attempt to attempt; the first one after a good connection comes soon, for each client another. */
   #backoffMs() {
     const { backoffFirstMs, backoffMaxMs } = this.#settings;
-    const topMs = Math.min(backoffFirstMs * 2 ** this.#attempt, backoffMaxMs);
-    const bottomMs = this.#attempt === 0 ? 0 : topMs / 2;
+    const ceilingMs = Math.min(backoffFirstMs * 2 ** this.#attempt, backoffMaxMs);
+    const floorMs = this.#attempt === 0 ? 0 : ceilingMs / 2;
     this.#attempt += 1;
-    return bottomMs + this.#random() * (topMs - bottomMs);
+    return floorMs + this.#random() * (ceilingMs - floorMs);
   }
 
   #move(state, more = {}) {

@@ -17,11 +17,11 @@ export class RealtimeError extends Error {
 
 /** One request. `lane`: of those with the same lane only one is under way, so that they are carried out in order. */
 class Request {
-  constructor(id, frame, { lane = null, target = null, deadlineMs = Infinity, isOwn = false }) {
-    Object.assign(this, { id, frame, lane, target, deadlineMs, isOwn });
+  constructor(id, frame, { lane = null, target = null, deadlineMs = Infinity, isInternal = false }) {
+    Object.assign(this, { id, frame, lane, target, deadlineMs, isInternal });
     this.since = null; // what was sent with the subscribe frame
     this.sentOn = 0; // the number of the connection; 0 is none
-    this.tries = 0;
+    this.attempts = 0;
     this.notBeforeMs = 0;
   }
 
@@ -35,7 +35,7 @@ export class Requests {
   #pending = new Map(); // in the order asked
   #max;
   #nextId = 1;
-  pausedUntilMs = 0; // messages; the server said when
+  #messagesPausedUntilMs = 0; // messages; the server said when
 
   constructor(max) {
     this.#max = max;
@@ -77,7 +77,7 @@ export class Requests {
         return false;
       }
       busy.add(request.lane);
-      return request.sentOn !== connection && this.#mayGoAtMs(request) <= nowMs;
+      return request.sentOn !== connection && this.#sendableAtMs(request) <= nowMs;
     });
   }
 
@@ -85,7 +85,7 @@ export class Requests {
   nextMs(connection, nowMs) {
     let next = Infinity;
     for (const request of this.#pending.values()) {
-      const goes = connection === 0 || request.sentOn === connection ? 0 : this.#mayGoAtMs(request);
+      const goes = connection === 0 || request.sentOn === connection ? 0 : this.#sendableAtMs(request);
       next = Math.min(next, request.deadlineMs, goes > nowMs ? goes : Infinity);
     }
     return next;
@@ -102,13 +102,13 @@ export class Requests {
   retry(request, atMs, limitsMessages) {
     request.sentOn = 0;
     if (limitsMessages && request.isMessage) {
-      this.pausedUntilMs = Math.max(this.pausedUntilMs, atMs);
+      this.#messagesPausedUntilMs = Math.max(this.#messagesPausedUntilMs, atMs);
     } else {
       request.notBeforeMs = atMs;
     }
   }
 
-  #mayGoAtMs(request) {
-    return request.isMessage ? Math.max(request.notBeforeMs, this.pausedUntilMs) : request.notBeforeMs;
+  #sendableAtMs(request) {
+    return request.isMessage ? Math.max(request.notBeforeMs, this.#messagesPausedUntilMs) : request.notBeforeMs;
   }
 }
