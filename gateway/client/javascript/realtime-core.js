@@ -1,10 +1,14 @@
-// One client's conversation with the server, whatever happens to the link: what it listens to, what it asked, what of
-// all that comes back is new. Pure: frames, times (milliseconds of one monotonic clock) and chance come in, actions
-// come out; realtime.js carries them out.
+// Conversation of one client with the server: subscriptions, requests and deduplication across connections. Pure:
+// frames, times (milliseconds of one monotonic clock) and random numbers are inputs, actions are the output;
+// realtime.js carries them out.
 //
-// Actions: {do: 'token', reason} fetch a token and call tokenReady or tokenFailed · {do: 'open', connection} open a
-// socket · {do: 'send', text} · {do: 'drop', code} leave the socket, waiting for nothing · {do: 'emit', type, data} ·
-// {do: 'settle', id, data} and {do: 'fail', id, error} for the promise of a request.
+// Actions:
+//   {do: 'token', reason}     fetch a token, then call tokenReady or tokenFailed
+//   {do: 'open', connection}  open a socket and report its events under this connection number
+//   {do: 'send', text}        send a text frame on the current socket
+//   {do: 'drop', code}        close the socket without waiting for the closing handshake
+//   {do: 'emit', type, data}  pass an event to the application
+//   {do: 'settle', id, data}, {do: 'fail', id, error}  settle the promise of a request
 
 import { Interest } from './realtime-interest.js';
 import { LINK_DEFAULTS, Link, sizeOf } from './realtime-link.js';
@@ -12,12 +16,12 @@ import { RealtimeError, Requests } from './realtime-requests.js';
 
 export const DEFAULTS = Object.freeze({
   ...LINK_DEFAULTS,
-  requestTimeoutMs: 120_000, // messages and other requests; subscriptions wait for ever
+  requestTimeoutMs: 120_000, // messages and other requests; subscriptions have no deadline
   pendingMax: 1_000,
 });
 
 const RETRY_MAX_MS = 10_000;
-const ID_MAX_BYTES = 32; // more than `"id":…,` takes
+const ID_MAX_BYTES = 32; // bound on the encoded `"id":…,`
 
 export class Core {
   #settings;
@@ -26,7 +30,7 @@ export class Core {
   #interest = new Interest();
   #requests;
 
-  /** `token` is null if it is fetched; `canRefresh`: whether it can be. `random` returns [0, 1). */
+  /** `token` is null if it must be fetched; `canRefresh` states whether it can be. `random` returns [0, 1). */
   constructor(options = {}) {
     this.#settings = { ...DEFAULTS, ...options };
     this.#requests = new Requests(this.#settings.pendingMax);
@@ -45,20 +49,20 @@ export class Core {
     return this.#link.stats;
   }
 
-  /** The actions since the last call, in order. */
+  /** Return the actions since the last call, in order. */
   take() {
     const actions = this.#actions;
     this.#actions = [];
     return actions;
   }
 
-  /** When `tick` is to be called, at the latest. */
+  /** Return the time by which the shell must call `tick`. */
   deadlineMs(nowMs) {
     const connection = this.#link.isOpen ? this.#link.connection : 0;
     return Math.min(this.#link.deadlineMs, this.#requests.nextMs(connection, nowMs));
   }
 
-  // What the application wants ---------------------------------------------------------------------------------------
+  // Calls of the application -----------------------------------------------------------------------------------------
 
   connect(nowMs) {
     this.#link.connect(nowMs);
@@ -72,7 +76,7 @@ export class Core {
     this.#link.wake(nowMs);
   }
 
-  /** Returns the request's id, for `settle` and `fail`. */
+  /** Subscribe on this and every later connection. Returns the request's id, which `settle` and `fail` repeat. */
   subscribe(target, nowMs) {
     if (this.#rejection({}) === null) {
       this.#interest.add(target);
@@ -80,12 +84,12 @@ export class Core {
     return this.#ask({}, { target }, nowMs);
   }
 
-  /** Settles at once if there is no connection: a new one would not have it. */
+  /** Unsubscribe. Without a connection this settles at once, since no later connection restores the channel. */
   unsubscribe(target, nowMs) {
     this.#interest.remove(target);
     for (const request of this.#requests.all()) {
       if (request.target !== null && this.#interest.remaining(request.target) === null) {
-        this.#fail(request, { code: 'UNSUBSCRIBED', message: 'unsubscribed before it was answered' });
+        this.#fail(request, { code: 'UNSUBSCRIBED', message: 'unsubscribed before the server answered' });
       }
     }
     if (this.#link.isAuthSent) {
@@ -97,17 +101,17 @@ export class Core {
     return id;
   }
 
-  /** A chat:send or chat:direct: in order with the others of its `lane`, resent until it is acked. */
+  /** Send a chat:send or chat:direct in the order of its `lane`, and resend it until it is acknowledged. */
   sendMessage(frame, lane, nowMs) {
     return this.#ask(frame, { lane, deadlineMs: this.#deadlineOf(nowMs) }, nowMs);
   }
 
-  /** Anything else that is answered. */
+  /** Send any other frame that the server answers. */
   request(frame, nowMs) {
     return this.#ask(frame, { deadlineMs: this.#deadlineOf(nowMs) }, nowMs);
   }
 
-  /** A frame of worth only now: false, and not sent, if there is no connection. */
+  /** Send a frame that loses its value with time. Returns false, without sending, if there is no connection. */
   sendNow(frame) {
     if (this.#link.isOpen) {
       this.#link.send(frame);
@@ -115,7 +119,7 @@ export class Core {
     return this.#link.isOpen;
   }
 
-  // What the shell reports -------------------------------------------------------------------------------------------
+  // Reports of the shell ---------------------------------------------------------------------------------------------
 
   tokenReady(token, nowMs) {
     this.#link.tokenReady(token, nowMs);
@@ -147,13 +151,13 @@ export class Core {
 
   tick(nowMs) {
     for (const request of this.#requests.expired(nowMs)) {
-      this.#fail(request, { code: 'TIMEOUT', message: 'not answered in time', retryable: true });
+      this.#fail(request, { code: 'TIMEOUT', message: 'the server did not answer in time', retryable: true });
     }
     this.#link.tick(nowMs);
     this.#sendDue(nowMs);
   }
 
-  // The link ---------------------------------------------------------------------------------------------------------
+  // Calls of the link ------------------------------------------------------------------------------------------------
 
   #restore() {
     const pending = this.#requests.all().filter(({ target }) => target !== null);
@@ -162,7 +166,7 @@ export class Core {
     return [...pending, ...restored].map((request) => this.#subscribeFrame(request));
   }
 
-  /** A lost connection takes with it what was asked for its sake alone, and what was to be unsubscribed. */
+  /** Drop internal requests and settle pending unsubscriptions; both belonged to the lost connection. */
   #disconnected() {
     this.#interest.disconnected();
     for (const request of this.#requests.all()) {
@@ -202,7 +206,8 @@ export class Core {
       return { code: 'CLOSED', message: 'the client is closed' };
     }
     if (this.#requests.isFull) {
-      return { code: 'QUEUE_FULL', message: `${this.#settings.pendingMax} requests wait already`, retryable: true };
+      const message = `${this.#settings.pendingMax} requests are already pending`;
+      return { code: 'QUEUE_FULL', message, retryable: true };
     }
     if (sizeOf(frame) + ID_MAX_BYTES > maxMessageBytes) {
       return { code: 'TOO_LARGE', message: `larger than ${maxMessageBytes} bytes` };
@@ -210,7 +215,7 @@ export class Core {
     return null;
   }
 
-  /** Send what waits. */
+  /** Send the requests that are due. */
   #sendDue(nowMs) {
     if (this.#link.isOpen) {
       for (const request of this.#requests.due(this.#link.connection, nowMs)) {
@@ -252,7 +257,7 @@ export class Core {
     if (type === 'chatroom:deleted') {
       this.#interest.remove({ channel: 'chatroom', chatroomId: data.chatroomId });
     } else if (type === 'unsubscribed' && frame.id === undefined) {
-      this.#interest.remove(data); // the server has ended it by itself
+      this.#interest.remove(data); // the server ended the subscription by itself
     }
     this.#emit(type, data);
     const request = this.#requests.get(frame.id);
@@ -275,7 +280,7 @@ export class Core {
     }
   }
 
-  /** A direct message that was resent may have been shown before this connection was there: its room is resumed. */
+  /** Resume an unknown room after a resent message: the server may have delivered it before this connection. */
   #directAcked(request, data) {
     const isNewRoom = this.#interest.acked(data);
     if (isNewRoom && request.attempts > 1) {
@@ -285,7 +290,8 @@ export class Core {
 
   #rejected(request, data, nowMs) {
     if (data.retryable) {
-      const delayMs = data.retryAfterMs ?? Math.min(this.#settings.backoffFirstMs * 2 ** request.attempts, RETRY_MAX_MS);
+      const backoffMs = Math.min(this.#settings.backoffFirstMs * 2 ** request.attempts, RETRY_MAX_MS);
+      const delayMs = data.retryAfterMs ?? backoffMs;
       this.#requests.retry(request, nowMs + delayMs, data.code === 'RATE_LIMITED');
       return;
     }
@@ -315,8 +321,6 @@ export class Core {
     this.#actions.push({ do: 'emit', type, data });
   }
 }
-
-
 
 function parse(text) {
   try {

@@ -1,16 +1,16 @@
-// What the application listens to, how far it has come in each channel, and so what it has had already.
-// Pure: no clock, no socket, no timer. Used by realtime-core.js.
+// Subscriptions of the application, the position in each ordered channel, and the deduplication of frames. Pure. Used
+// by realtime-core.js.
 
 const DIRECT_ROOMS_MAX = 50;
 
-// Frames whose `seq` is not that of the inbox; any other event with a `seq` is from there.
+// Frames whose `seq` does not number the inbox. Every other event with a `seq` comes from the inbox.
 const OUTSIDE_INBOX = new Set([
   'chat:message', 'chat:ack', 'chat:read', 'chat:typing', 'market:price', 'subscribed', 'unsubscribed',
 ]);
 
 /**
- * A cursor in an ordered channel: what came up to `position` is not shown again. `isSubscribed` is false for rooms that
- * come without a subscription (direct messages): they are resumed like the others, the 50 heard last.
+ * Position in an ordered channel; items up to `position` are repeats. `isSubscribed` is false for a room whose messages
+ * arrive without a subscription (direct messages). Such rooms are resumed as well, the 50 most recently active ones.
  */
 class Cursor {
   constructor(position, isSubscribed) {
@@ -18,7 +18,7 @@ class Cursor {
     this.isSubscribed = isSubscribed;
   }
 
-  /** Returns what is missed before `seq`, or null if `seq` is a repeat; moves on. */
+  /** Move to `seq` and return the gap before it, or null if `seq` is a repeat. */
   advance(seq) {
     const before = this.position;
     if (before !== null && seq <= before) {
@@ -29,15 +29,15 @@ class Cursor {
   }
 }
 
-/** All that one client listens to. A target is the options of a subscribe call with their `channel`. */
+/** Subscriptions of one client and its position in each. A target is the options of a subscribe call and `channel`. */
 export class Interest {
   #rooms = new Map();
   #inbox = null;
   #symbols = new Map(); // symbol → {maxRate, seq, isConfirmed}
-  #others = new Map(); // what has no order: communities
-  #unsubscribing = new Set(); // rooms until the server has unsubscribed them: what still comes from there is not shown
+  #others = new Map(); // channels without an order: communities
+  #unsubscribing = new Set(); // rooms until the server confirms; their messages are dropped
 
-  /** The application subscribes: remember it. A cursor that is known already wins over `since`. */
+  /** Store a subscription of the application. A known position takes precedence over `since`. */
   add(target) {
     const since = target.since ?? null;
     if (target.channel === 'chatroom') {
@@ -53,14 +53,14 @@ export class Interest {
     } else if (target.channel === 'market') {
       for (const symbol of target.symbols ?? []) {
         const isConfirmed = this.#symbols.get(symbol)?.isConfirmed ?? false;
-        this.#symbols.set(symbol, { maxRate: target.maxRate, seq: null, isConfirmed }); // the latest price comes anew
+        this.#symbols.set(symbol, { maxRate: target.maxRate, seq: null, isConfirmed }); // the server resends the price
       }
     } else {
       this.#others.set(keyOf(target), target);
     }
   }
 
-  /** The application unsubscribes, or the server has ended it. */
+  /** Drop a subscription that the application or the server has ended. */
   remove(target) {
     if (target.channel === 'chatroom') {
       this.#rooms.delete(target.chatroomId);
@@ -73,7 +73,7 @@ export class Interest {
     }
   }
 
-  /** The server is asked to end `target`, forgotten here; `left` when it has, `disconnected` when it need not. */
+  /** Drop messages of a removed room until `unsubscribed` or `disconnected`. */
   unsubscribing(target) {
     if (target.channel === 'chatroom') {
       this.#unsubscribing.add(target.chatroomId);
@@ -88,7 +88,7 @@ export class Interest {
     this.#unsubscribing.clear();
   }
 
-  /** The server refuses to subscribe `target`; symbols that were there before stay. */
+  /** Drop a subscription that the server rejected. Symbols that it had confirmed before stay. */
   rejected(target) {
     if (target.channel === 'market') {
       const symbols = (target.symbols ?? []).filter((symbol) => !this.#symbols.get(symbol)?.isConfirmed);
@@ -98,7 +98,7 @@ export class Interest {
     }
   }
 
-  /** What is still wanted of `target`, or null. */
+  /** Return the part of `target` that is still subscribed, or null. */
   remaining(target) {
     if (target.channel === 'market') {
       const symbols = (target.symbols ?? []).filter((symbol) => this.#symbols.has(symbol));
@@ -108,14 +108,14 @@ export class Interest {
     return isKept[target.channel] ?? this.#others.has(keyOf(target)) ? target : null;
   }
 
-  /** The subscribe frame of `target` as it is to be sent now: with `since` where a cursor is known. */
+  /** Return the subscribe frame of `target`, with `since` if its position is known. */
   frameOf(target) {
     const { since: _, ...frame } = target;
     const since = this.#cursorOf(target)?.position ?? null;
     return since === null ? { type: 'subscribe', ...frame } : { type: 'subscribe', ...frame, since };
   }
 
-  /** Everything that a new connection has to be subscribed to, but for what is asked anyway. */
+  /** Return the subscriptions to restore on a new connection, except those that a pending request covers. */
   targetsExcept(requested) {
     const isRequested = new Set(requested.map(keyOf));
     const requestedSymbols = new Set(requested.flatMap(({ symbols }) => symbols ?? []));
@@ -140,8 +140,8 @@ export class Interest {
   }
 
   /**
-   * The server has subscribed `target`, asked with `since` (or null). Returns what cannot be replayed and is to be
-   * read over REST, or null.
+   * Process the server's confirmation of a subscribe frame for `target` with `since` (or null). Returns the gap that
+   * the server cannot replay, or null.
    */
   subscribed(target, since, data) {
     if (target.channel === 'market') {
@@ -160,14 +160,14 @@ export class Interest {
       return null;
     }
     if (data.recovered) {
-      return null; // the replay moves the cursor, message by message
+      return null; // the replayed messages advance the cursor one by one
     }
     cursor.position = data.seq;
     const { chatroomId } = target;
     return { channel: target.channel, ...(chatroomId === undefined ? {} : { chatroomId }), since, seq: data.seq };
   }
 
-  /** Returns null if the application has had the frame already, else `{missed}`: what is missing before it, or null. */
+  /** Return null if the application has already seen the frame, else `{missed}`: the gap before it, or null. */
   accept(type, data) {
     if (type === 'market:price') {
       return this.#acceptPrice(data);
@@ -189,8 +189,8 @@ export class Interest {
   }
 
   /**
-   * A direct message is acked: its room is resumed from before it, should the message itself not come. Returns whether
-   * nothing had come from there yet.
+   * Track the room of an acknowledged direct message, from just before it: the message itself may not arrive. Returns
+   * whether the room was unknown.
    */
   acked(data) {
     const isNew = !this.#rooms.has(data.chatroomId);
@@ -219,7 +219,7 @@ export class Interest {
   #track(chatroomId, seq) {
     const known = this.#rooms.get(chatroomId);
     const cursor = known ?? new Cursor(seq - 1, false);
-    if (!cursor.isSubscribed) { // the one heard last is at the end
+    if (!cursor.isSubscribed) { // keep the rooms in order of activity
       this.#rooms.delete(chatroomId);
       this.#rooms.set(chatroomId, cursor);
     }
@@ -231,7 +231,7 @@ export class Interest {
   }
 }
 
-/** Equal for subscribe options that mean the same channel. */
+/** Return a key that is equal for subscriptions of the same channel. */
 const keyOf = ({ since, id, ...target }) => JSON.stringify(Object.entries(target).sort());
 
 const named = (verdict, where) => (verdict?.missed ? { missed: { ...where, ...verdict.missed } } : verdict);

@@ -1,20 +1,20 @@
-// The link to the server: token, socket, auth, heartbeat, and what to do when it breaks. It knows nothing of rooms and
-// messages. Pure: frames, times (milliseconds of one monotonic clock) and chance come in, actions come out.
+// Link to the server: token, socket, authentication, heartbeat and recovery, without rooms and messages. Pure: frames,
+// times (milliseconds of one monotonic clock) and random numbers are inputs, actions are the output.
 //
 //   idle ── connect ──> connecting (token, socket, auth) ── auth:ok ──> open
-//                        ^  │ fails                              │ lost
+//                        ^  │ failure                            │ connection lost
 //                        │  v                                    │
 //                       waiting <────────────────────────────────┘     any ── close, 4403, … ──> closed
 
 export const LINK_DEFAULTS = Object.freeze({
   backoffFirstMs: 500,
   backoffMaxMs: 30_000,
-  connectTimeoutMs: 10_000, // each for the token, the socket, and auth
-  answerTimeoutMs: 10_000, // nothing at all heard for so long after something was asked: the link is dead
-  heartbeatMs: 0, // 0: as the server says
+  connectTimeoutMs: 10_000, // for each step: token, socket, authentication
+  answerTimeoutMs: 10_000, // the link is dead if no frame arrives for this long after a request
+  heartbeatMs: 0, // 0: the interval that the server announces
 });
 
-const STABLE_MS = 5_000; // a connection that lived so long ends a row of failures
+const STABLE_MS = 5_000; // a connection of this age ends a series of failures
 const ABUSE_DELAY_MS = 10_000;
 const REFUSALS_MAX = 3;
 const RENEW_BEFORE_MS = 60_000;
@@ -29,7 +29,7 @@ const utf8 = new TextEncoder();
 
 export class Link {
   state = 'idle';
-  connection = 0; // the number of the one in use; 0 is none
+  connection = 0; // number of the current connection; 0: none
   isAuthSent = false;
   stats = { framesIn: 0, framesOut: 0, repeats: 0, reconnects: 0, latencyMs: null };
   server = { heartbeatInterval: 30_000, maxMessageBytes: 65_536 };
@@ -39,7 +39,7 @@ export class Link {
   #act;
   #observer;
   #connections = 0;
-  #untilMs = Infinity; // of waiting, or the deadline of connecting
+  #untilMs = Infinity; // end of the wait, or deadline of the connection attempt
   #attempt = 0;
   #openedAtMs = 0;
   #wasOpen = false;
@@ -51,12 +51,12 @@ export class Link {
   #tokenExpiresAtMs = Infinity;
   #renewAtMs = Infinity;
   #pingAtMs = Infinity;
-  #pings = new Map(); // id → sent at
+  #pings = new Map(); // id → time sent
   #frameByMs = Infinity;
 
   /**
-   * `act` takes the actions. `observer` has `restore()`, the subscribe frames for a new connection; `lost()`; and
-   * `stopped(code, reason)`.
+   * `act` receives the actions. `observer` has `restore()`, which returns the subscribe frames for a new connection,
+   * `disconnected()` and `stopped(code, reason)`.
    */
   constructor({ token = null, canRefresh = false, random = Math.random, ...settings }, act, observer) {
     this.#settings = settings;
@@ -71,7 +71,7 @@ export class Link {
     return this.state === 'open';
   }
 
-  /** When `tick` is to be called, at the latest. */
+  /** The time by which the shell must call `tick`. */
   get deadlineMs() {
     return this.isOpen ? Math.min(this.#pingAtMs, this.#frameByMs, this.#renewAtMs) : this.#untilMs;
   }
@@ -89,7 +89,7 @@ export class Link {
     }
   }
 
-  /** The network is back, or the page is looked at again: do not wait any longer, and do not trust the link. */
+  /** Reconnect or ping at once: the network is back or the page is visible again, and an open link may be dead. */
   wake(nowMs) {
     if (this.state === 'waiting') {
       this.#begin(nowMs);
@@ -103,7 +103,7 @@ export class Link {
     this.#act({ do: 'send', text: JSON.stringify(frame) });
   }
 
-  /** Send a frame that is answered: then the server must say something, whatever it is, in time. */
+  /** Send a frame that the server answers, and expect a frame within answerTimeoutMs. */
   ask(frame, nowMs) {
     this.#frameByMs = Math.min(this.#frameByMs, nowMs + this.#settings.answerTimeoutMs);
     this.send(frame);
@@ -143,12 +143,12 @@ export class Link {
     }
   }
 
-  /** Whether what a socket reports is still of interest. */
+  /** Return whether a report concerns the current connection. */
   isCurrent(connection) {
     return connection !== 0 && connection === this.connection;
   }
 
-  /** Take note of a frame of the connection in use. */
+  /** Process the connection's part of a frame; null stands for an unreadable frame, a sign of life as well. */
   frameReceived(frame, nowMs) {
     this.#frameByMs = Infinity;
     this.stats.framesIn += 1;
@@ -169,9 +169,9 @@ export class Link {
     if (this.state === 'waiting') {
       this.#begin(nowMs);
     } else if (this.state === 'connecting') {
-      this.#drop('no answer in time', nowMs);
+      this.#drop('connection attempt timed out', nowMs);
     } else if (this.#frameByMs <= nowMs) {
-      this.#drop('the link is silent', nowMs);
+      this.#drop('no frame from the server', nowMs);
     } else {
       this.#tickOpen(nowMs);
     }
@@ -187,7 +187,7 @@ export class Link {
     }
   }
 
-  // Up ---------------------------------------------------------------------------------------------------------------
+  // Connection set-up ------------------------------------------------------------------------------------------------
 
   #begin(nowMs) {
     this.#move('connecting');
@@ -215,7 +215,7 @@ export class Link {
     this.#act({ do: 'open', connection: this.connection });
   }
 
-  /** One frame restores all subscriptions; those that it has no room for come right behind it. */
+  /** Restore the subscriptions in the auth frame; send those that do not fit in frames of their own. */
   #authenticate() {
     this.isAuthSent = true;
     const frame = { type: 'auth', token: this.#token, id: 'auth' };
@@ -229,7 +229,7 @@ export class Link {
 
   #authenticated(data, nowMs) {
     this.server = { ...this.server, ...data };
-    const lifeMs = Date.parse(data.expiresAt) - Date.parse(data.serverTime); // by the server's clock alone
+    const lifeMs = Date.parse(data.expiresAt) - Date.parse(data.serverTime); // the client's clock may be wrong
     const renewInMs = lifeMs - Math.min(RENEW_BEFORE_MS, lifeMs / 4);
     this.#renewAtMs = this.#canRefresh && renewInMs >= 0 ? nowMs + renewInMs : Infinity;
     this.#tokenExpiresAtMs = Number.isFinite(lifeMs) ? nowMs + lifeMs : Infinity;
@@ -255,7 +255,7 @@ export class Link {
     this.ask({ type: 'ping', id }, nowMs);
   }
 
-  // Down -------------------------------------------------------------------------------------------------------------
+  // Connection loss --------------------------------------------------------------------------------------------------
 
   #drop(reason, nowMs) {
     this.#act({ do: 'drop', code: 4000 });
@@ -298,7 +298,7 @@ export class Link {
 
   #wait(delayMs, code, reason, nowMs) {
     this.#untilMs = nowMs + delayMs;
-    this.#isFetchingToken = false; // one that hangs is not waited for
+    this.#isFetchingToken = false; // a fetch in progress may hang
     this.#move('waiting', { code, reason, retryInMs: Math.round(delayMs) });
   }
 
@@ -312,7 +312,7 @@ export class Link {
     this.#observer.stopped(code, reason);
   }
 
-  /** Doubles from attempt to attempt; the first one after a good connection comes soon, for each client another. */
+  /** The next delay: doubles per attempt; the first is random from zero, so that clients do not return all at once. */
   #backoffMs() {
     const { backoffFirstMs, backoffMaxMs } = this.#settings;
     const ceilingMs = Math.min(backoffFirstMs * 2 ** this.#attempt, backoffMaxMs);
@@ -328,7 +328,7 @@ export class Link {
   }
 }
 
-/** The size of a frame on the wire, in bytes. */
+/** Return the size of a frame on the wire, in bytes. */
 export function sizeOf(frame) {
   return utf8.encode(JSON.stringify(frame)).length;
 }

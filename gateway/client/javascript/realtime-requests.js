@@ -1,12 +1,13 @@
-// What was asked of the server and is not answered yet: in order, resent until it is, each with a deadline.
-// Pure: times come in as milliseconds of one monotonic clock. Used by realtime-core.js.
+// Unanswered requests: ordered per lane, resent until answered, each with a deadline. Pure. Times are milliseconds of
+// one monotonic clock. Used by realtime-core.js.
 
-/** Why something that was asked has failed: `code` of the protocol, or one of the client's own. */
+/** Failure of a request. `code` is a code of the protocol, or one that the client adds. */
 export class RealtimeError extends Error {
   /**
-   * `retryable`: asking again may work. `details`: which fields are wrong. The client's own codes: `CLOSED` (the client
-   * was closed, or may not connect any more: then `closeCode` says why), `TIMEOUT` (no answer in time; it may have
-   * taken effect: repeat with the same clientMessageId), `QUEUE_FULL`, `UNSUBSCRIBED`.
+   * `retryable` states whether another attempt can succeed; `details` names the invalid fields. The client's own codes:
+   * `CLOSED` (the client is closed; `closeCode` states the reason if the server refuses further connections), `TIMEOUT`
+   * (no answer in time; the request may have taken effect, so repeat it with the same clientMessageId), `QUEUE_FULL`,
+   * `UNSUBSCRIBED`.
    */
   constructor({ code, message, retryable = false, retryAfterMs, request, details, closeCode }) {
     super(message);
@@ -15,12 +16,12 @@ export class RealtimeError extends Error {
   }
 }
 
-/** One request. `lane`: of those with the same lane only one is under way, so that they are carried out in order. */
+/** One unanswered request. At most one request per `lane` is in flight, which keeps the requests of a lane in order. */
 class Request {
   constructor(id, frame, { lane = null, target = null, deadlineMs = Infinity, isInternal = false }) {
     Object.assign(this, { id, frame, lane, target, deadlineMs, isInternal });
-    this.since = null; // what was sent with the subscribe frame
-    this.sentOn = 0; // the number of the connection; 0 is none
+    this.since = null; // position sent in the subscribe frame
+    this.sentOn = 0; // connection number; 0: unsent
     this.attempts = 0;
     this.notBeforeMs = 0;
   }
@@ -30,12 +31,12 @@ class Request {
   }
 }
 
-/** At most `max` of the application's at a time: who adds looks at `isFull` first. */
+/** Unanswered requests in the order of the calls, at most `max`; callers check `isFull` before `add`. */
 export class Requests {
-  #pending = new Map(); // in the order asked
+  #pending = new Map(); // in the order of the calls
   #max;
   #nextId = 1;
-  #messagesPausedUntilMs = 0; // messages; the server said when
+  #messagesPausedUntilMs = 0; // end of the server's rate limit
 
   constructor(max) {
     this.#max = max;
@@ -52,7 +53,7 @@ export class Requests {
     return request;
   }
 
-  /** An id for what is not kept here. */
+  /** Return an id for a request that is not stored here. */
   newId() {
     return this.#nextId++;
   }
@@ -69,7 +70,7 @@ export class Requests {
     return [...this.#pending.values()];
   }
 
-  /** What may be sent now on this connection, in order. */
+  /** Return the requests to send on `connection` now, in order. */
   due(connection, nowMs) {
     const busy = new Set();
     return this.all().filter((request) => {
@@ -81,7 +82,7 @@ export class Requests {
     });
   }
 
-  /** When, after `nowMs`, time alone brings something: `connection` is 0 when nothing can be sent. */
+  /** Return the time after `nowMs` at which a request expires or becomes sendable; `connection` is 0 while offline. */
   nextMs(connection, nowMs) {
     let next = Infinity;
     for (const request of this.#pending.values()) {
@@ -91,14 +92,14 @@ export class Requests {
     return next;
   }
 
-  /** Take out what has waited past its deadline. */
+  /** Remove and return the requests whose deadline has passed. */
   expired(nowMs) {
     const late = this.all().filter((request) => request.deadlineMs <= nowMs);
     late.forEach((request) => this.remove(request.id));
     return late;
   }
 
-  /** Send it once more, not before `atMs`; so for all messages when the server limits them. */
+  /** Send a request again, not before `atMs`. A rate limit pauses all messages until then. */
   retry(request, atMs, limitsMessages) {
     request.sentOn = 0;
     if (limitsMessages && request.isMessage) {

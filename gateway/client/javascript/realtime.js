@@ -1,6 +1,6 @@
 /**
- * The realtime client: an ES module without dependencies, for browsers and for Node (20 and later; before 22 either
- * `node --experimental-websocket` or the option `WebSocket`). The other realtime-*.js files belong to it.
+ * Client for the realtime API: an ES module without dependencies for browsers and Node 20 or later. Before Node 22,
+ * start Node with `--experimental-websocket` or pass the option `WebSocket`. The realtime-*.js files are its parts.
  *
  *     import { RealtimeClient } from './realtime.js';
  *
@@ -12,46 +12,46 @@
  *     client.subscribe('market', { symbols: ['EUR/USD', 'GBP/JPY'] });
  *     const { messageId, seq } = await client.sendMessage('room_123', 'Hello everyone!');
  *
- * What it does by itself: waits with everything until the connection is there; reconnects, with a growing, random pause
- * or when the server says; restores all subscriptions and asks for what was missed; shows no message and no
- * notification twice, nor out of order; resends what was not acked under the same clientMessageId, in order in each
- * room; waits as long as the server says when it limits messages; notices a link that is dead (after at most a
- * heartbeat, 30 s, and 10 s more; sooner when something was asked); renews the token before it ends.
+ * The client queues requests until the connection is open; reconnects with exponential backoff, or after the delay that
+ * the server announces; restores all subscriptions and resumes each room and the inbox after the last item seen;
+ * delivers each message and each notification once and in order; resends unacknowledged messages under the same
+ * clientMessageId, in order per room; honours the server's rate limits; detects a dead link (at the latest 10 s after
+ * a heartbeat, which it sends every 30 s; 10 s after any request); and renews the token before it expires.
  *
  * new RealtimeClient(apiKey, token, options?)
- *   token     a JWT, or a function that returns one or a promise of one: called with 'connect', with 'expiring' (a
- *             minute before the end) and with 'refused' (4401). With a plain string a refusal closes the client; then
- *             `setToken(token)` and `connect()`.
- *   options   url: ws(s)://host/v1/live, or http(s)://host; in a browser the page's own host is the default.
+ *   token     a JWT, or a function that returns one or a promise of one. The argument is the reason: 'connect',
+ *             'expiring' (a minute before expiry) or 'refused' (after 4401). With a string, a refusal closes the
+ *             client; call `setToken(token)` and `connect()` to continue.
+ *   options   url: ws(s)://host/v1/live or http(s)://host; default in a browser: the host of the page.
  *             WebSocket: the class to use. backoffFirstMs 500, backoffMaxMs 30000, connectTimeoutMs 10000,
- *             answerTimeoutMs 10000, heartbeatMs (as the server says), requestTimeoutMs 120000 (0: never),
+ *             answerTimeoutMs 10000, heartbeatMs (default: the server's), requestTimeoutMs 120000 (0: no deadline),
  *             pendingMax 1000.
  *
  * connect()                             → promise of the first connection        close()
- * on(type, handler)                     → function that removes it again         off(type, handler?)
- * subscribe(channel, options)           → promise of the `subscribed` data       unsubscribe(channel, options) → promise
+ * on(type, handler)                     → function that removes the handler      off(type, handler?)
+ * subscribe(channel, options)           → promise of the `subscribed` data      unsubscribe(channel, options) → promise
  * sendMessage(chatroomId, text, {clientMessageId}?), sendDirect(userId, text, …) → promise of the `chat:ack` data
  * markRead(chatroomId, seq)             → promise                                typing(chatroomId, isTyping) → sent?
  * getPresence(userIds)                  → promise of [{userId, status, lastSeenAt}]
  * setToken(token)                       wake()                                   state, stats, url, ws
  *
  * Channels: 'chatroom' {chatroomId, since?}, 'notifications' {since?}, 'market' {symbols, maxRate?}, 'community'
- * {communityId}. A subscription stays until `unsubscribe`, `close`, or the server refuses it.
+ * {communityId}. A subscription lasts until `unsubscribe`, `close`, or a rejection by the server.
  *
- * Events: handlers get the frame's `data`, as published. Every frame of the server comes, but for repeats:
+ * Events: handlers receive the frame's `data`, as published. Every server frame is an event, except repeats:
  * chat:message, chat:typing, chat:read, user:online, user:offline, member:joined, member:left, chatroom:updated,
  * chatroom:deleted, market:price, notification:new, post:created, trade:created, session:started, session:ended,
- * auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other `a:b`. And the
- * client's own:
+ * auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other `a:b`. The client
+ * adds:
  *   state              {state, previous, code?, reason?, retryInMs?, resumed?}; state: 'connecting', 'open', 'waiting'
- *                      (to reconnect, in retryInMs), 'closed' (code 1000: close(); 4401, 4403, …: it may not come back)
- *   missed             {channel, chatroomId?, since, seq}: what came between cannot be replayed: load it over REST
- *   subscription:lost  {channel, chatroomId?, …, code, message}: it could not be restored, e.g. removed from the room
- *   *                  every event; the handler gets (type, data)
+ *                      (reconnects after retryInMs), 'closed' (code 1000: close(); 4401, 4403, …: access denied)
+ *   missed             {channel, chatroomId?, since, seq}: a gap that the server cannot replay; load it over REST
+ *   subscription:lost  {channel, chatroomId?, …, code, message}: not restored, e.g. after removal from the room
+ *   *                  every event; the handler receives (type, data)
  *
- * Promises are rejected with RealtimeError {code, message, retryable, retryAfterMs?, details?, closeCode?}; `code` is one
- * of the protocol, or CLOSED, TIMEOUT, QUEUE_FULL, UNSUBSCRIBED. Who does not look at a promise gets no unhandled
- * rejection; errors of the server come as `error` events, too.
+ * Promises reject with RealtimeError {code, message, retryable, retryAfterMs?, details?, closeCode?}; `code` is a code
+ * of the protocol, or CLOSED, TIMEOUT, QUEUE_FULL, UNSUBSCRIBED. An ignored promise causes no unhandled rejection.
+ * Errors from the server also arrive as `error` events.
  */
 
 import { Core } from './realtime-core.js';
@@ -66,14 +66,14 @@ const IGNORE = () => {};
 export class RealtimeClient {
   #core;
   #socket = null;
-  #token; // the function, if it is one
+  #token; // the function that fetches tokens, or null
   #WebSocket;
   #handlers = new Map(); // type → set of handlers
   #promises = new Map(); // request id → {resolve, reject, choose}
   #connecting = null;
   #timer = null;
   #isRunning = false;
-  #page = null; // ends listening to the page
+  #page = null; // AbortController of the page's listeners
 
   constructor(apiKey, token, { url, WebSocket = globalThis.WebSocket, ...settings } = {}) {
     this.apiKey = apiKey;
@@ -89,12 +89,12 @@ export class RealtimeClient {
     return this.#core.state;
   }
 
-  /** Since the client was made: framesIn, framesOut, repeats, reconnects; latencyMs of the last heartbeat, or null. */
+  /** Counters since creation: framesIn, framesOut, repeats, reconnects; latencyMs of the last heartbeat, or null. */
   get stats() {
     return { ...this.#core.stats };
   }
 
-  /** The socket in use, or null. */
+  /** The current socket, or null. */
   get ws() {
     return this.#socket;
   }
@@ -164,12 +164,12 @@ export class RealtimeClient {
     );
   }
 
-  /** What nobody types any more need not be told later: false, and not sent, while there is no connection. */
+  /** Announce that the user types. Returns false, without sending, if there is no connection. */
   typing(chatroomId, isTyping = true) {
     return this.#run(() => this.#core.sendNow({ type: 'chat:typing', chatroomId, isTyping }));
   }
 
-  // The shell --------------------------------------------------------------------------------------------------------
+  // Shell ------------------------------------------------------------------------------------------------------------
 
   #ask(ask, choose = (data) => data) {
     const settle = settleable();
@@ -179,7 +179,7 @@ export class RealtimeClient {
     return settle.promise;
   }
 
-  /** Let the core decide, then do what it says; a handler that calls back in is not run in between. */
+  /** Run one step of the core and carry out its actions. A handler may call back in; actions keep their order. */
   #run(step) {
     const result = step(performance.now());
     if (this.#isRunning) {
@@ -226,14 +226,14 @@ export class RealtimeClient {
       socket.onopen = () => report('opened');
       socket.onmessage = (event) => report('received', event.data);
       socket.onclose = (event) => report('closed', event.code, event.reason);
-      // onclose follows and knows more, but for Node 20, which says nothing else of a handshake that was cut
+      // onclose follows with a code, except in Node 20 after an interrupted handshake
       socket.onerror = () => setTimeout(() => report('closed', 1006, 'the socket failed'));
     } catch (error) {
       report('closed', 1006, String(error));
     }
   }
 
-  /** A dead link would not answer a closing handshake, so nobody waits for it. */
+  /** Abandon the socket without waiting for the closing handshake, which a dead link would never complete. */
   #drop(code) {
     const socket = this.#socket;
     this.#socket = null;
@@ -309,7 +309,7 @@ export class RealtimeClient {
 function addressOf(url) {
   const base = globalThis.location?.href;
   if (url === undefined && base === undefined) {
-    throw new TypeError('outside of a browser the option `url` is needed');
+    throw new TypeError('the option `url` is required outside a browser');
   }
   const address = new URL(url ?? PATH, base);
   address.protocol = address.protocol.replace(/^http/, 'ws');
@@ -319,7 +319,7 @@ function addressOf(url) {
   return address.href;
 }
 
-/** A promise that may be left alone, and what settles it. */
+/** Return a promise with its settlers. Ignoring the promise causes no unhandled rejection. */
 function settleable() {
   let resolve;
   let reject;
@@ -330,7 +330,7 @@ function settleable() {
   return { promise, resolve, reject };
 }
 
-/** A handler that throws is the application's error: reported as one, and no harm to the client. */
+/** Call an application's handler. Report what it throws as an uncaught error, without interrupting the client. */
 function guarded(call) {
   try {
     call();
@@ -341,7 +341,7 @@ function guarded(call) {
   }
 }
 
-/** Random; `crypto.randomUUID` is not there on pages without TLS. */
+/** Return a random id. `crypto.randomUUID` does not exist on pages without TLS. */
 function newMessageId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
