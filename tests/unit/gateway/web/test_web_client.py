@@ -1,4 +1,4 @@
-"""The JavaScript client's own tests, under Node: its pure core, driven by hand."""
+"""The unit tests of the JavaScript client and of the page's state modules, under Node."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ HERE = Path(__file__).parent / "node"
 TIMEOUT_S = 60.0
 
 
-def test_node_runs_the_tests_of_the_web_client() -> None:
+def test_node_tests_pass() -> None:
     files = sorted(HERE.glob("*.test.mjs"))
     assert files
     command = [node(), "--test", "--test-reporter=tap", *map(str, files)]

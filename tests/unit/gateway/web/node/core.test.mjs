@@ -19,7 +19,7 @@ function inRoom({ seq = 0, ...settings } = {}) {
 }
 
 describe('connecting', () => {
-  test('calls before the connection wait, and subscriptions travel in the auth frame', () => {
+  test('requests wait for the connection, and the auth frame carries subscriptions', () => {
     const driver = new Driver();
     driver.do('connect');
     driver.do('subscribe', ROOM);
@@ -33,7 +33,7 @@ describe('connecting', () => {
     assert.deepEqual(driver.frames().map(({ type, message }) => [type, message]), [['chat:send', 'hello']]);
   });
 
-  test('a socket that does not open, or does not authenticate, is given up', () => {
+  test('a connection attempt times out', () => {
     const driver = new Driver();
     driver.do('connect');
     driver.pass(10_000);
@@ -45,7 +45,7 @@ describe('connecting', () => {
     assert.equal(driver.core.state, 'waiting');
   });
 
-  test('the pause doubles with each failure up to its bound, and has a random part', () => {
+  test('backoff doubles up to its maximum with jitter', () => {
     const delays = [0.0, 0.999].map((chance) => {
       const driver = new Driver({ random: () => chance, backoffFirstMs: 100, backoffMaxMs: 1_000 });
       driver.do('connect');
@@ -59,7 +59,7 @@ describe('connecting', () => {
     assert.deepEqual(delays[1], [100, 200, 400, 800, 1000, 1000]);
   });
 
-  test('a connection that lived for 5 s ends the row of failures; one that did not goes on with it', () => {
+  test('only a connection of 5 s resets the backoff', () => {
     const driver = opened({ backoffFirstMs: 100, random: () => 1 - Number.EPSILON });
     const pause = () => driver.of('state').filter(({ state }) => state === 'waiting').at(-1).retryInMs;
     driver.cut();
@@ -72,7 +72,7 @@ describe('connecting', () => {
     assert.equal(pause(), 100);
   });
 
-  test('wake connects at once, and asks a link that is open whether it lives', () => {
+  test('wake connects at once and pings an open link', () => {
     const driver = opened();
     driver.cut();
     driver.do('wake');
@@ -83,7 +83,7 @@ describe('connecting', () => {
     assert.deepEqual(driver.frames().map(({ type }) => type), ['ping']);
   });
 
-  test('what an abandoned socket still says is not heard', () => {
+  test('reports of an abandoned socket are ignored', () => {
     const driver = inRoom();
     const old = driver.opens;
     driver.pass(45_000);
@@ -97,7 +97,7 @@ describe('connecting', () => {
 
 describe('close codes', () => {
   for (const code of [1003, 1009, 4400, 4403]) {
-    test(`${code} is final`, () => {
+    test(`${code} closes the client for good`, () => {
       const driver = opened();
       const id = driver.send('room_1', 'hello');
       driver.cut(code, 'no');
@@ -108,14 +108,14 @@ describe('close codes', () => {
     });
   }
 
-  test('1012 behind server:drain reconnects after the time that the server said', () => {
+  test('1012 after server:drain reconnects after the announced delay', () => {
     const driver = opened();
     driver.receive({ type: 'server:drain', data: { reconnectAfterMs: 1_234 } });
     driver.cut(1012);
     assert.equal(driver.of('state').at(-1).retryInMs, 1_234);
   });
 
-  test('4429 pauses for 10 s at least, 1013 longer than a mere break', () => {
+  test('4429 delays the reconnect by at least 10 s, 1013 by more than the backoff', () => {
     for (const [code, leastMs] of [[4429, 10_000], [1013, 500]]) {
       const driver = opened({ random: () => 0 });
       driver.cut(code);
@@ -123,7 +123,7 @@ describe('close codes', () => {
     }
   });
 
-  test('4401 closes a client that has only a string', () => {
+  test('4401 closes a client with a fixed token', () => {
     const driver = opened();
     driver.cut(4401, 'expired');
     assert.equal(driver.core.state, 'closed');
@@ -133,7 +133,7 @@ describe('close codes', () => {
     assert.equal(driver.frames().at(-1).token, 'token-2');
   });
 
-  test('4401 asks for another token, three times in a row', () => {
+  test('4401 fetches another token, at most three in a row', () => {
     const driver = new Driver({ token: null, canRefresh: true });
     driver.do('connect');
     for (let n = 0; n < 4; n += 1) {
@@ -148,7 +148,7 @@ describe('close codes', () => {
 });
 
 describe('tokens', () => {
-  test('one is fetched for the first connection, renewed a minute before the end, and kept for the next', () => {
+  test('is fetched once, renewed a minute before expiry, and reused after a reconnect', () => {
     const driver = new Driver({ token: null, canRefresh: true });
     driver.do('connect');
     driver.do('tokenReady', 'token-1');
@@ -173,7 +173,7 @@ describe('tokens', () => {
     ]);
   });
 
-  test('one that has ended meanwhile is not tried', () => {
+  test('is fetched again if it has expired', () => {
     const driver = new Driver({ token: null, canRefresh: true });
     driver.do('connect');
     driver.do('tokenReady', 'token-1');
@@ -185,7 +185,7 @@ describe('tokens', () => {
     assert.equal(driver.tokens.at(-1), 'connect');
   });
 
-  test('a source that fails or hangs is asked again', () => {
+  test('is fetched again after a failed or hanging fetch', () => {
     const driver = new Driver({ token: null, canRefresh: true });
     driver.do('connect');
     driver.do('tokenFailed', 'down');
@@ -203,7 +203,7 @@ describe('tokens', () => {
 });
 
 describe('a dead link', () => {
-  test('is noticed a heartbeat and an answer time after the last sign of life', () => {
+  test('is detected after a heartbeat and the answer timeout', () => {
     const driver = opened();
     driver.pass(39_999);
     assert.equal(driver.core.state, 'open');
@@ -212,14 +212,14 @@ describe('a dead link', () => {
     assert.equal(driver.drops, 1);
   });
 
-  test('is noticed an answer time after something was asked', () => {
+  test('is detected after the answer timeout of a request', () => {
     const driver = opened();
     driver.send('room_1', 'hello');
     driver.pass(10_000);
     assert.equal(driver.core.state, 'waiting');
   });
 
-  test('any frame is a sign of life', () => {
+  test('is ruled out by any frame', () => {
     const driver = opened();
     for (let n = 0; n < 20; n += 1) {
       driver.pass(9_000);
@@ -228,7 +228,7 @@ describe('a dead link', () => {
     assert.equal(driver.core.state, 'open');
   });
 
-  test('the latency is that of a ping', () => {
+  test('ping measures latency', () => {
     const driver = opened();
     driver.pass(30_000);
     const { id } = driver.frames().at(-1);
@@ -239,7 +239,7 @@ describe('a dead link', () => {
 });
 
 describe('resume', () => {
-  test('asks for what came after the last message, and shows none twice', () => {
+  test('starts after the last message and repeats none', () => {
     const driver = inRoom({ seq: 5 });
     driver.message('room_1', 6);
     driver.message('room_1', 7);
@@ -253,7 +253,7 @@ describe('resume', () => {
     assert.deepEqual(driver.of('missed'), []);
   });
 
-  test('cut in the middle of the replay goes on from where it was', () => {
+  test('continues after an interrupted replay', () => {
     const driver = inRoom({ seq: 5 });
     driver.cut();
     driver.subscribed(driver.open().subscriptions[0], { seq: 8, recovered: true, replayed: 3 });
@@ -262,7 +262,7 @@ describe('resume', () => {
     assert.equal(driver.open().subscriptions[0].since, 6);
   });
 
-  test('that cannot be is told, and goes on from the head', () => {
+  test('reports a gap beyond the replay and continues from the newest message', () => {
     const driver = inRoom({ seq: 5 });
     driver.cut();
     driver.subscribed(driver.open().subscriptions[0], { seq: 5_000, recovered: false });
@@ -271,7 +271,7 @@ describe('resume', () => {
     assert.equal(driver.open().subscriptions[0].since, 5_000);
   });
 
-  test('a room that the database has lost messages of starts anew, below', () => {
+  test('follows a room whose seq has moved back', () => {
     const driver = inRoom({ seq: 50 });
     driver.cut();
     driver.subscribed(driver.open().subscriptions[0], { seq: 3, recovered: false });
@@ -279,13 +279,13 @@ describe('resume', () => {
     assert.deepEqual(driver.seqs(), [4]);
   });
 
-  test('a gap on an open link is told', () => {
+  test('reports a gap on an open link', () => {
     const driver = inRoom({ seq: 5 });
     driver.message('room_1', 9);
     assert.deepEqual(driver.of('missed'), [{ ...ROOM, since: 5, seq: 8 }]);
   });
 
-  test('the inbox has its own place; events to all have none', () => {
+  test('tracks the inbox, but not events for everybody', () => {
     const driver = opened();
     driver.do('subscribe', { channel: 'notifications' });
     driver.subscribed(driver.frames()[0], { seq: 10 });
@@ -300,7 +300,7 @@ describe('resume', () => {
     assert.equal(driver.open().subscriptions[0].since, 12);
   });
 
-  test('direct messages come without a subscription and are resumed', () => {
+  test('includes rooms of direct messages without a subscription', () => {
     const driver = opened();
     driver.message('room_direct', 4);
     driver.message('room_direct', 4);
@@ -310,7 +310,7 @@ describe('resume', () => {
     assert.deepEqual(driver.seqs(), [4]);
   });
 
-  test('a direct message whose ack came after a break is asked for', () => {
+  test('includes the room of a direct message acked after a reconnect', () => {
     const driver = opened();
     driver.do('sendMessage', { type: 'chat:direct', userId: 'u2', message: 'x', clientMessageId: 'c' }, 'user u2');
     driver.cut();
@@ -323,7 +323,7 @@ describe('resume', () => {
     assert.deepEqual(driver.seqs(), [7]);
   });
 
-  test('the 50 direct rooms heard last are remembered', () => {
+  test('includes the 50 most recently active direct rooms', () => {
     const driver = opened();
     for (let n = 0; n < 60; n += 1) {
       driver.message(`room_${n}`, 1);
@@ -333,7 +333,7 @@ describe('resume', () => {
     assert.deepEqual(ids, Array.from({ length: 50 }, (_, n) => `room_${n + 10}`));
   });
 
-  test('what does not fit into the auth frame comes right behind it', () => {
+  test('sends subscriptions that do not fit into the auth frame right after it', () => {
     const driver = new Driver();
     driver.do('connect');
     for (let n = 0; n < 210; n += 1) {
@@ -355,7 +355,7 @@ describe('resume', () => {
     assert.equal(frames[0].subscriptions.length + frames.length - 1, 190);
   });
 
-  test('a subscription that the server no longer gives is told, one that it cannot give now is tried again', () => {
+  test('final rejection is reported and retryable rejection is retried', () => {
     const driver = inRoom();
     driver.cut();
     driver.refuse(driver.open().subscriptions[0], 'UNAVAILABLE', { retryable: true });
@@ -370,10 +370,10 @@ describe('resume', () => {
 });
 
 describe('subscriptions', () => {
-  test('unsubscribed means forgotten, whenever it is said', () => {
+  test('unsubscribed channel is not restored', () => {
     const driver = inRoom();
     driver.do('unsubscribe', ROOM);
-    driver.message('room_1', 1); // still under way
+    driver.message('room_1', 1); // still in flight
     const [, request] = [null, driver.frames()[0]];
     driver.receive({ type: 'unsubscribed', id: request.id, data: ROOM });
     assert.deepEqual(driver.seqs(), []);
@@ -386,7 +386,7 @@ describe('subscriptions', () => {
     assert.equal(driver.open().subscriptions, undefined);
   });
 
-  test('said between auth and its answer, the server is told', () => {
+  test('unsubscribe between auth and its answer reaches the server', () => {
     const driver = inRoom();
     driver.cut();
     driver.do('wake');
@@ -398,14 +398,14 @@ describe('subscriptions', () => {
     assert.deepEqual(driver.frames().map(({ type }) => type), ['unsubscribe', 'subscribe']);
   });
 
-  test('a link lost before unsubscribed was answered has unsubscribed', () => {
+  test('connection loss completes a pending unsubscribe', () => {
     const driver = inRoom();
     const id = driver.do('unsubscribe', ROOM);
     driver.cut();
     assert.deepEqual(driver.settled.get(id), ROOM);
   });
 
-  test('symbols are restored by their rates; unknown ones are not', () => {
+  test('known symbols are restored, grouped by rate', () => {
     const driver = opened();
     driver.do('subscribe', { channel: 'market', symbols: ['A', 'B', 'C'], maxRate: 5 });
     driver.subscribed(driver.frames()[0], { symbols: ['A', 'B'], unknown: ['C'] });
@@ -418,7 +418,7 @@ describe('subscriptions', () => {
     ]);
   });
 
-  test('a refused market subscription leaves the symbols that were there', () => {
+  test('rejected market subscription keeps confirmed symbols', () => {
     const driver = opened();
     driver.do('subscribe', { channel: 'market', symbols: ['A'] });
     driver.subscribed(driver.frames()[0], { symbols: ['A'], unknown: [] });
@@ -428,7 +428,7 @@ describe('subscriptions', () => {
     assert.deepEqual(driver.open().subscriptions.map(({ symbols }) => symbols), [['A']]);
   });
 
-  test('a price is not shown again, nor an older one; a stale mark is', () => {
+  test('repeated and older prices are dropped, stale marks are delivered', () => {
     const driver = opened();
     driver.do('subscribe', { channel: 'market', symbols: ['A'] });
     for (const data of [{ seq: 5 }, { seq: 4 }, { seq: 5 }, { seq: 5, stale: true }, { seq: 6 }]) {
@@ -439,7 +439,7 @@ describe('subscriptions', () => {
     ]);
   });
 
-  test('a deleted room is not restored', () => {
+  test('deleted room is not restored', () => {
     const driver = inRoom();
     driver.receive({ type: 'chatroom:deleted', data: { chatroomId: 'room_1' } });
     driver.cut();
@@ -448,7 +448,7 @@ describe('subscriptions', () => {
 });
 
 describe('messages', () => {
-  test('go one after another in a room, side by side in several', () => {
+  test('are sent one by one per room and in parallel across rooms', () => {
     const driver = opened();
     ['a', 'b'].forEach((text) => driver.send('room_1', text));
     driver.send('room_2', 'c');
@@ -458,7 +458,7 @@ describe('messages', () => {
     assert.deepEqual(driver.frames().map(({ message }) => message), ['b']);
   });
 
-  test('are resent as they were until they are acked, and acked once', () => {
+  test('are resent unchanged until they are acked once', () => {
     const driver = opened();
     const id = driver.send('room_1', 'a');
     driver.send('room_1', 'b');
@@ -473,7 +473,7 @@ describe('messages', () => {
     assert.deepEqual(driver.frames().map(({ message }) => message), ['b']);
   });
 
-  test('wait for as long as the server limits them, all of them and in order', () => {
+  test('wait together and in order during a rate limit', () => {
     const driver = opened();
     ['a', 'b'].forEach((text) => driver.send('room_1', text));
     driver.refuse(driver.frames()[0], 'RATE_LIMITED', { retryable: true, retryAfterMs: 7_000 });
@@ -487,7 +487,7 @@ describe('messages', () => {
     assert.deepEqual(driver.frames().map(({ message }) => message), ['a', 'c']);
   });
 
-  test('that are refused for good reject with the code, and the next goes', () => {
+  test('fail with the code of the rejection, and the next one is sent', () => {
     const driver = opened();
     const id = driver.send('room_1', 'a');
     driver.send('room_1', 'b');
@@ -501,7 +501,7 @@ describe('messages', () => {
     assert.deepEqual(driver.frames().map(({ message }) => message), ['b']);
   });
 
-  test('are given up after their time, connected or not', () => {
+  test('time out with and without a connection', () => {
     const driver = opened({ requestTimeoutMs: 3_000 });
     const online = driver.send('room_1', 'a');
     const idle = new Driver({ requestTimeoutMs: 3_000 });
@@ -512,7 +512,7 @@ describe('messages', () => {
     assert.equal(idle.settled.get(offline).code, 'TIMEOUT');
   });
 
-  test('too large ones never leave, too many are not taken', () => {
+  test('are bounded in size and number', () => {
     const driver = new Driver({ pendingMax: 2 });
     const large = driver.send('room_1', 'é'.repeat(40_000));
     const [, , over] = ['a', 'b', 'c'].map((text) => driver.send('room_1', text));
@@ -520,7 +520,7 @@ describe('messages', () => {
     assert.equal(driver.settled.get(over).code, 'QUEUE_FULL');
   });
 
-  test('what is asked of a closed client fails, and close fails what waits', () => {
+  test('fail on a closed client and on close', () => {
     const driver = opened();
     const waiting = driver.send('room_1', 'a');
     driver.do('close');
@@ -532,7 +532,7 @@ describe('messages', () => {
     assert.equal(driver.core.deadlineMs(driver.nowMs), Infinity);
   });
 
-  test('typing is not kept for later', () => {
+  test('typing is not queued', () => {
     const driver = new Driver();
     assert.equal(driver.do('sendNow', { type: 'chat:typing', chatroomId: 'room_1', isTyping: true }), false);
     driver.open();
@@ -541,7 +541,7 @@ describe('messages', () => {
   });
 });
 
-test('frames that are none do no harm', () => {
+test('malformed frames are ignored', () => {
   const driver = inRoom();
   for (const text of ['', 'x', 'null', '[]', '{}', '{"type":1}', '{"type":"chat:message"}', '{"type":"pong","id":99}']) {
     driver.do('received', driver.opens, text);

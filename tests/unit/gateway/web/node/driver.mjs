@@ -1,4 +1,4 @@
-// Drives the pure core: a clock that only the test moves, and what the core wants done, written down.
+// Driver of the pure core: a clock under the test's control, and a record of the core's actions.
 
 import { Core } from '../../../../../gateway/client/javascript/realtime-core.js';
 
@@ -6,7 +6,7 @@ const DAY_MS = 86_400_000;
 
 export class Driver {
   nowMs = 1_000;
-  sent = []; // frames, parsed; taken by `frames`
+  sent = []; // parsed frames; `frames` takes them
   events = []; // [type, data]
   settled = new Map(); // request id → data or error
   tokens = []; // reasons

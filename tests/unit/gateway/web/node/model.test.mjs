@@ -1,4 +1,4 @@
-// The core against a model of the server: frames move one by one, the link is cut anywhere, by chance but repeatably.
+// The core against a model of the server: frames move one by one and the link breaks at random, seeded points.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -96,7 +96,7 @@ class World extends Driver {
       this.receive(this.server.outgoing.shift());
     }
     this.server.incoming.push(...this.frames());
-    if (this.drops > 0) { // the client has left a link by itself
+    if (this.drops > 0) { // the client has dropped the link by itself
       [this.drops, this.isUp] = [0, false];
       this.server.cut();
     }
@@ -129,7 +129,7 @@ function numbers(seed) {
   };
 }
 
-test('whatever happens to the link, nothing is lost, repeated or out of order', () => {
+test('no interleaving loses, repeats or reorders messages', () => {
   for (let seed = 1; seed <= RUNS; seed += 1) {
     const random = numbers(seed);
     const world = new World();

@@ -24,14 +24,14 @@ const seqs = (timeline) =>
   timeline.items('me').flatMap(({ kind, message: shown }) => (kind === 'message' ? [shown.seq] : []));
 const kinds = (timeline) => timeline.items('me').map(({ kind }) => kind);
 
-test('messages stand in the order of seq, once, however they come', () => {
+test('timeline orders messages by seq without repeats', () => {
   const timeline = new Timeline();
   for (const seq of [3, 1, 2, 3, 1, 5, 4]) timeline.add(message(seq));
   timeline.addPage([5, 4, 2].map((seq) => message(seq)));
   assert.deepEqual(seqs(timeline), [1, 2, 3, 4, 5]);
 });
 
-test('a gap is told, and up to where nothing is missing', () => {
+test('timeline reports a gap and the last contiguous seq', () => {
   const timeline = new Timeline();
   timeline.addPage([message(7), message(8)]);
   assert.equal(timeline.add(message(9)), false);
@@ -44,7 +44,7 @@ test('a gap is told, and up to where nothing is missing', () => {
   assert.equal(timeline.hasOlder, false);
 });
 
-test('a message of ours is shown while it is on its way, and once when it has come', () => {
+test('pending message is shown, then replaced by the stored one', () => {
   const timeline = new Timeline();
   timeline.addPage([message(1)]);
   timeline.sending('c1', 'hello');
@@ -58,7 +58,7 @@ test('a message of ours is shown while it is on its way, and once when it has co
   assert.deepEqual(kinds(timeline), ['day', 'message', 'message']);
 });
 
-test('what was unread when the room was opened has a line before it', () => {
+test('divider precedes messages unread at opening', () => {
   const timeline = new Timeline();
   timeline.dividerSeq = 2;
   timeline.addPage([1, 2, 3, 4].map((seq) => message(seq)));
@@ -72,7 +72,7 @@ test('what was unread when the room was opened has a line before it', () => {
   );
 });
 
-test('a long timeline is cut at its old end, and knows that there is more', () => {
+test('long timeline is trimmed at its old end and knows that history exists', () => {
   const timeline = new Timeline();
   timeline.addPage(Array.from({ length: 700 }, (_, index) => message(index + 1)));
   assert.equal(timeline.hasOlder, false);
@@ -80,7 +80,7 @@ test('a long timeline is cut at its old end, and knows that there is more', () =
   assert.deepEqual([timeline.length, timeline.firstSeq, timeline.lastSeq, timeline.hasOlder], [600, 101, 700, true]);
 });
 
-test('a message is read alike from REST and from the live stream', () => {
+test('REST and live messages have the same shape', () => {
   const rest = {
     id: 'msg_1',
     chatroomId: 'room_1',
@@ -107,7 +107,7 @@ const room = (id, fields = {}) => ({
   ...fields,
 });
 
-test('unread counts follow messages and read marks, and our own are read', () => {
+test('unread counts follow messages and read marks, own messages count as read', () => {
   const rooms = new Rooms(null, 'me');
   rooms.take(room('a', { unreadCount: 2 }));
   const unread = () => rooms.unread(rooms.get('a'));
@@ -119,13 +119,13 @@ test('unread counts follow messages and read marks, and our own are read', () =>
   assert.equal(unread(), 0);
   rooms.message({ chatroomId: 'a', userId: 'me', seq: 12, timestamp: '2026-01-01T00:00:02.000Z' });
   assert.equal(unread(), 0);
-  rooms.take(room('a', { unreadCount: 4 })); // an answer from before the marks
+  rooms.take(room('a', { unreadCount: 4 })); // an answer older than the marks
   assert.equal(unread(), 0);
   rooms.take(room('b', { isMember: false }));
   assert.equal(rooms.unread(rooms.get('b')), 0);
 });
 
-test('a search that is overtaken by a later one changes nothing', async () => {
+test('outdated search answer is dropped', async () => {
   const answers = [];
   const rooms = new Rooms({ rooms: () => new Promise((resolve) => answers.push(resolve)) }, 'me');
   const searches = [rooms.search('a'), rooms.search('ab')];
@@ -138,7 +138,7 @@ test('a search that is overtaken by a later one changes nothing', async () => {
   );
 });
 
-test('axes have round values within their range', () => {
+test('axis values are round and within range', () => {
   assert.deepEqual(ticksOf(0, 10, 5), [0, 2, 4, 6, 8, 10]);
   for (const [low, high] of [
     [1.08213, 1.08391],
@@ -157,7 +157,7 @@ test('axes have round values within their range', () => {
   assert.ok(low < 5 && high > 5);
 });
 
-test('numbers and times read as people write them', () => {
+test('numbers and times are formatted', () => {
   assert.equal(priceOf(65_000.5, 2), '65,000.50');
   assert.deepEqual([percentOf(0.234), percentOf(-1.5), percentOf(-0.001)], ['+0.23%', '−1.50%', '0.00%']);
   const noon = new Date(2026, 4, 5, 12).getTime();

@@ -13,17 +13,17 @@ function members(declaration) {
   return [...new Set(names)].sort();
 }
 
-test('realtime.d.ts declares the members that the class has', () => {
+test('realtime.d.ts declares the members of the class', () => {
   const client = new RealtimeClient('key', 'token', { url: 'ws://127.0.0.1/v1/live' });
   const names = [...Object.getOwnPropertyNames(RealtimeClient.prototype), ...Object.keys(client)];
   assert.deepEqual(members('export class RealtimeClient'), names.sort());
 });
 
-test('realtime.d.ts declares the options that there are', () => {
+test('realtime.d.ts declares the existing options', () => {
   assert.deepEqual(members('export interface Options'), ['WebSocket', 'url', ...Object.keys(DEFAULTS)].sort());
 });
 
-test('the address is completed, and needed where there is no page', () => {
+test('url is completed, and required outside a page', () => {
   const url = (given) => new RealtimeClient('key', 'token', { url: given }).url;
   assert.equal(url('http://127.0.0.1:8080'), 'ws://127.0.0.1:8080/v1/live');
   assert.equal(url('https://example.com/'), 'wss://example.com/v1/live');
