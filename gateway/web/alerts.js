@@ -1,9 +1,9 @@
-/** The price alerts of this user. */
+/** Price alerts of the signed-in user. */
 
 import { Changing } from './changes.js';
 
 export class Alerts extends Changing {
-  entries = []; // newest first, as REST shows them
+  entries = []; // newest first, as REST returns them
 
   constructor(api) {
     super();
@@ -15,7 +15,7 @@ export class Alerts extends Changing {
     this.changed();
   }
 
-  /** Watch a price: `{symbol, direction: "above"|"below", price}`. */
+  /** Create an alert: `{symbol, direction: "above"|"below", price}`. */
   async create(alert) {
     this.entries = [await this.api.createAlert(alert), ...this.entries];
     this.changed();

@@ -1,4 +1,4 @@
-/** Price alerts: a small form, and the list with what has fired. */
+/** View of price alerts: a form, and the list of active and fired alerts. */
 
 import { h, reconcile } from './dom.js';
 import { field, form } from './dialogs.js';
@@ -54,7 +54,7 @@ export class AlertsView {
       this.symbol.replaceChildren(...symbols.map((symbol) => h('option', {}, symbol)));
   }
 
-  /** Offer the chosen symbol and its price, once for each choice, so that nobody's typing is overwritten. */
+  /** Prefill the selected symbol and its price once per selection, so that user input is never overwritten. */
   suggest({ symbol, price, digits }) {
     if (symbol === this.#suggestedFor) return;
     this.#suggestedFor = symbol;

@@ -1,6 +1,6 @@
-/** REST, as one user. Answers are the `data` of the envelope, with `pagination` where a method says so. */
+/** REST client for one user. Methods return the `data` of the envelope, with `pagination` where stated. */
 
-/** What the server refused, or that it could not be reached (`status` 0). */
+/** Error from the server, or a failure to reach it (`status` 0). */
 export class ApiError extends Error {
   constructor(status, code, message, retryAfterMs = null) {
     super(message);
@@ -22,7 +22,7 @@ async function request(method, path, { token = null, body } = {}) {
     response = await fetch(path, { method, headers, body: content, signal: AbortSignal.timeout(TIMEOUT_MS) });
     answer = await response.json();
   } catch {
-    throw new ApiError(0, 'UNREACHABLE', 'The server could not be reached.');
+    throw new ApiError(0, 'UNREACHABLE', 'The server is unreachable.');
   }
   if (answer.success) return answer;
   const retryAfter = Number(response.headers.get('Retry-After'));
@@ -38,7 +38,7 @@ function sentence(text) {
   return text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : 'Something went wrong.';
 }
 
-/** A development token for a name: `{token, userId, firstName, lastName, expiresAt}`. */
+/** Request a development token for a name: `{token, userId, firstName, lastName, expiresAt}`. */
 export async function newToken(name) {
   return (await request('POST', '/dev/token', { body: { name } })).data;
 }
@@ -51,7 +51,7 @@ function query(parameters) {
 }
 
 export class Api {
-  /** `token()` returns the token of the moment. */
+  /** `token()` returns the current token. */
   constructor(token) {
     this.token = token;
   }

@@ -1,4 +1,4 @@
-/** The bell with its count, and the panel of notifications that it opens. */
+/** Notification bell with its unread count, and the panel that it opens. */
 
 import { openDialog } from './dialogs.js';
 import { h, reconcile } from './dom.js';

@@ -1,4 +1,4 @@
-/** Candles as SVG: prices at the right, times below, the last price as a line; a crosshair by pointer or arrow keys. */
+/** Candle chart in SVG: prices at the right, times below, a line at the last price, a crosshair by pointer or keys. */
 
 import { h, s, setText } from './dom.js';
 import { priceOf, timeOf } from './format.js';
@@ -9,7 +9,7 @@ const HEIGHT = 210;
 const BOTTOM = 20;
 const TOP = 6;
 const TAG_HEIGHT = 18;
-const LETTER = 6.6; // the width of a digit in the axis' size
+const LETTER = 6.6; // width of a digit at the font size of the axes
 const TIMES_APART = 78;
 
 const date = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
@@ -17,7 +17,7 @@ const date = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short'
 export class CandleChart {
   #at = null; // index of the candle under the crosshair
 
-  /** `digits(symbol)`: with how many digits its prices are shown. */
+  /** `digits(symbol)` returns the number of decimals of a symbol's prices. */
   constructor(candles, digits) {
     Object.assign(this, { candles, digits });
     this.svg = s('svg', { class: 'candles', tabindex: '0', role: 'img' });
@@ -84,7 +84,7 @@ export class CandleChart {
     this.#tell(list, digits);
   }
 
-  /** Without the label that would stand behind that of the last price. */
+  /** Skip the axis label that the label of the last price would cover. */
   #grid(plot, low, high, digits, last) {
     return ticksOf(low, high, 5).flatMap((price) => {
       const y = plot.y(price);

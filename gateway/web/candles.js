@@ -1,4 +1,4 @@
-/** The candles of one symbol, kept up to date with its live prices. */
+/** Candles of one symbol, updated by its live prices. */
 
 import { Changing } from './changes.js';
 import { INTERVALS } from './market.js';
@@ -16,7 +16,7 @@ export class Candles extends Changing {
     this.api = api;
   }
 
-  /** Show another symbol or interval. An answer that is overtaken is dropped. */
+  /** Show another symbol or interval. The answer to an outdated request is dropped. */
   async load(symbol, interval) {
     Object.assign(this, { symbol, interval, list: [], state: 'loading' });
     this.changed();
@@ -50,7 +50,7 @@ export class Candles extends Changing {
       });
   }
 
-  /** A price of any symbol came. */
+  /** Process a live price of any symbol. */
   take({ symbol, price, atMs }) {
     if (symbol !== this.symbol) return;
     const length = INTERVALS[this.interval];

@@ -1,16 +1,16 @@
-/** What can be listened to: state modules extend this, views listen. */
+/** Observable base class of the state modules; views listen to them. */
 
 export class Changing {
   #listeners = new Set();
   #scheduled = false;
 
-  /** Call `listener` after changes, once for all of a frame. Returns the function that ends it. */
+  /** Call `listener` after changes, at most once per animation frame. Returns a function that removes it. */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Tell the listeners soon: with the next frame, or within a quarter of a second while the page is hidden. */
+  /** Notify the listeners in the next animation frame, or within 250 ms while the page is hidden. */
   changed() {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -23,7 +23,7 @@ export class Changing {
   }
 }
 
-/** Call `work` once, `delayMs` after the first of any number of calls. */
+/** Return a function that calls `work` once, `delayMs` after the first of any number of calls. */
 export function soon(work, delayMs) {
   let timer = null;
   return () => {

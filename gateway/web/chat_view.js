@@ -1,4 +1,4 @@
-/** The open room: its head, the messages, who types; the composer stands below. */
+/** View of the open room: header, messages, typing users, and the composer below. */
 
 import { Composer } from './composer.js';
 import { announce, h, reconcile, setText } from './dom.js';
@@ -12,7 +12,7 @@ const NEAR_TOP_PX = 300;
 
 export class ChatView {
   #ends = [];
-  #shown = null; // what is on the page: a Conversation, the id of a user to write to, or null
+  #shown = null; // displayed: a Conversation, the id of a user without a direct room yet, or null
   #announcedSeq = 0;
 
   constructor(root, session, show) {
@@ -104,7 +104,7 @@ export class ChatView {
     this.stuck = true;
   }
 
-  // Head -------------------------------------------------------------------------------------------------------------
+  // Header -----------------------------------------------------------------------------------------------------------
 
   #renderHead() {
     if (!this.#shown) return;
@@ -212,7 +212,7 @@ export class ChatView {
     this.typing.replaceChildren(...(text ? [dots, text] : []));
   }
 
-  /** Those who listen to the page hear what comes in, not the history that is loaded. */
+  /** Let screen readers announce live messages, but not loaded history. */
   #announceNewest({ timeline }) {
     const { me, people } = this.session;
     const before = this.#announcedSeq;
@@ -244,7 +244,7 @@ export class ChatView {
     this.scroll.scrollTop = this.scroll.scrollHeight;
   }
 
-  /** What stands at the bottom of a page that is looked at has been read. */
+  /** Mark the messages as read if the page is visible and scrolled to the bottom. */
   #markRead() {
     const { conversation } = this.session;
     const isSeen = this.root.offsetParent !== null && document.visibilityState === 'visible';

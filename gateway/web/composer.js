@@ -1,9 +1,9 @@
-/** Where messages are written. Enter sends, Shift+Enter begins a line; each room keeps its own draft. */
+/** Message composer. Enter sends, Shift+Enter inserts a line break; each room keeps its own draft. */
 
 import { h } from './dom.js';
 import { icon } from './icons.js';
 
-const TEXT_MAX_BYTES = 60_000; // a frame has 64 KB at most
+const TEXT_MAX_BYTES = 60_000; // a frame is limited to 64 KB
 const IDLE_MS = 4000;
 
 const utf8 = new TextEncoder();
@@ -11,7 +11,7 @@ const utf8 = new TextEncoder();
 export class Composer {
   #idle = null;
 
-  /** `onSent` is called when a message is on its way. */
+  /** `onSent` is called when a message has been queued. */
   constructor(session, onSent) {
     Object.assign(this, { session, onSent });
     this.conversation = session.conversation;
@@ -72,7 +72,7 @@ export class Composer {
     const text = this.text.value.trim();
     if (!text) return;
     if (utf8.encode(text).length > TEXT_MAX_BYTES) {
-      this.problem.textContent = 'This message is too long to be sent: 60,000 bytes are the most.';
+      this.problem.textContent = 'This message is too long. The limit is 60,000 bytes.';
       return;
     }
     clearTimeout(this.#idle);

@@ -1,9 +1,9 @@
-/** How the connection is doing, at the top of the page: a chip always, a banner while it is gone. */
+/** Connection status at the top of the page: a permanent chip, and a banner while disconnected. */
 
 import { byId, setText } from './dom.js';
 import { openInspector } from './inspector.js';
 
-const BANNER_AFTER_MS = 600; // a reconnect that is quicker than this disturbs nobody
+const BANNER_AFTER_MS = 600; // faster reconnects show no banner
 const WORDS = { idle: 'Offline', connecting: 'Connecting', open: 'Live', waiting: 'Reconnecting', closed: 'Offline' };
 
 export function watchConnection(link, renewSession) {
@@ -11,7 +11,7 @@ export function watchConnection(link, renewSession) {
   const text = byId('connection-text');
   const banner = byId('banner');
   const bannerText = byId('banner-text');
-  const bannerCount = byId('banner-count'); // not said aloud: it changes every second
+  const bannerCount = byId('banner-count'); // hidden from screen readers: it changes every second
   const retry = byId('banner-retry');
   let goneSinceMs = Date.now();
 
@@ -29,8 +29,8 @@ export function watchConnection(link, renewSession) {
     if (banner.hidden) return;
     const seconds = Math.ceil(((retryAtMs ?? 0) - Date.now()) / 1000);
     if (state === 'closed')
-      setText(bannerText, `Disconnected: ${link.lastClose?.reason || 'the server has ended the session'}.`);
-    else setText(bannerText, link.attempts ? 'Connection lost; what you send waits.' : 'Connecting…');
+      setText(bannerText, `Disconnected: ${link.lastClose?.reason || 'the server ended the session'}.`);
+    else setText(bannerText, link.attempts ? 'Connection lost. Messages are sent after reconnecting.' : 'Connecting…');
     setText(bannerCount, state === 'waiting' && seconds > 1 ? ` Next attempt in ${seconds} s.` : '');
     setText(retry, state === 'closed' ? 'Sign in again' : 'Try now');
   };

@@ -1,20 +1,20 @@
-/** One room as its reader has it: messages, who types, who has read how far, the draft. It lasts as the session does. */
+/** State of one room for this user, for the whole session: messages, typing users, read marks, draft. */
 
 import { Changing } from './changes.js';
 import { uid } from './ids.js';
 import { PAGE, Timeline, messageOf } from './timeline.js';
 
-const TYPING_SHOWN_MS = 8000; // the server ends it after 6 s; this is for the case that we do not hear of it
-const TYPING_RENEWED_MS = 2500; // the server passes on one start in 2 s
+const TYPING_SHOWN_MS = 8000; // the server ends it after 6 s; this covers a lost event
+const TYPING_RENEWED_MS = 2500; // the server forwards at most one start per 2 s
 const MEMBERS = 100;
 const CATCH_UP_PAGE = 100;
-const CATCH_UP_MAX = 300; // beyond that the newest page is read instead
+const CATCH_UP_MAX = 300; // for larger gaps the newest page is loaded instead
 
 export class Conversation extends Changing {
   timeline = new Timeline();
   typing = new Map(); // userId -> timer
   readers = new Map(); // userId -> seq
-  members = []; // as REST shows them, 100 at most
+  members = []; // as REST returns them, at most 100
   memberTotal = 0;
   draft = '';
   #typingSentMs = 0;
@@ -33,7 +33,7 @@ export class Conversation extends Changing {
 
   // History ----------------------------------------------------------------------------------------------------------
 
-  /** Load what is shown first. */
+  /** Load the newest page. */
   async load() {
     const room = this.room;
     this.timeline.dividerSeq = this.rooms.unread(room) > 0 ? room.readSeq : null;
@@ -50,7 +50,7 @@ export class Conversation extends Changing {
     this.timeline.addPage(messages);
   }
 
-  /** Load the page before what is shown; at most one at a time. */
+  /** Load the page before the oldest loaded message; one request at a time. */
   loadOlder() {
     this.#older ??= this.#loadOlder().finally(() => {
       this.#older = null;
@@ -63,7 +63,7 @@ export class Conversation extends Changing {
     this.#addPage(await this.api.messages(this.id, { limit: PAGE, before: this.timeline.firstSeq }));
   }
 
-  /** Load what came after the newest message shown. */
+  /** Load the messages after the newest contiguous one. */
   catchUp() {
     this.#catchingUp ??= this.#catchUp().finally(() => {
       this.#catchingUp = null;
@@ -102,11 +102,11 @@ export class Conversation extends Changing {
 
   // Live -------------------------------------------------------------------------------------------------------------
 
-  /** A message came. */
+  /** Process a live message. */
   take(data) {
     const message = messageOf(data);
     this.#stopTyping(message.userId);
-    if (!this.timeline.isLoaded && this.rooms.openId !== this.id) return; // it comes with the history
+    if (!this.timeline.isLoaded && this.rooms.openId !== this.id) return; // the history will include it
     if (this.timeline.add(message)) this.catchUp().catch(() => {});
     if (this.rooms.openId !== this.id) this.timeline.trim();
   }
@@ -134,27 +134,27 @@ export class Conversation extends Changing {
     this.changed();
   }
 
-  // Ours -------------------------------------------------------------------------------------------------------------
+  // Own messages -----------------------------------------------------------------------------------------------------
 
-  /** Send a text; it is shown at once, and stays shown as failed if it cannot be sent. */
+  /** Send a text. It appears at once, and remains marked as failed if sending fails. */
   async send(text, clientMessageId = uid()) {
     this.timeline.sending(clientMessageId, text);
     this.#typingSentMs = 0;
     try {
       await this.link.send(this.id, text, clientMessageId);
       this.timeline.sent(clientMessageId);
-      this.rooms.change(this.id, { isMember: true }); // the first post joins
+      this.rooms.change(this.id, { isMember: true }); // posting in a public room joins it
     } catch (error) {
       this.timeline.failed(clientMessageId, error.message);
     }
   }
 
-  /** Send it again under the same id, so that it cannot be there twice. */
+  /** Resend a failed message under the same id, which prevents a duplicate. */
   retry(clientMessageId) {
     return this.send(this.timeline.pendingText(clientMessageId), clientMessageId);
   }
 
-  /** The user types; said to others now and then. */
+  /** Announce that the user types, at most every 2.5 s. */
   type() {
     const nowMs = Date.now();
     if (nowMs - this.#typingSentMs < TYPING_RENEWED_MS) return;
@@ -162,14 +162,14 @@ export class Conversation extends Changing {
     this.link.type(this.id, true);
   }
 
-  /** The user has stopped without sending. */
+  /** Announce that the user stopped typing without sending. */
   stopTyping() {
     if (this.#typingSentMs === 0) return;
     this.#typingSentMs = 0;
     this.link.type(this.id, false);
   }
 
-  /** The user has seen everything that is shown. */
+  /** Mark all loaded messages as read. */
   markRead() {
     const { lastSeq } = this.timeline;
     if (this.room?.isMember && this.timeline.isLoaded && this.rooms.read(this.id, lastSeq))

@@ -1,11 +1,11 @@
-/** Dialogs: the platform's own, so that Escape closes them, focus stays inside and comes back to where it was. */
+/** Native dialogs: Escape closes them, focus stays inside and returns to where it was. */
 
 import { byId, h } from './dom.js';
 import { icon } from './icons.js';
 import { uid } from './ids.js';
 
 /**
- * Open a dialog. `kind`: "sheet" (middle of the page) or "side" (its edge). `fill(close)` returns what it shows.
+ * Open a dialog. `kind`: "sheet" (centred) or "side" (at the edge). `fill(close)` returns its content.
  * A click outside closes it. Returns the dialog.
  */
 export function openDialog({ title, kind = 'sheet', fill, onClose }) {
@@ -34,7 +34,7 @@ export function openDialog({ title, kind = 'sheet', fill, onClose }) {
   return dialog;
 }
 
-/** A form whose submit button waits for `submit(values)`; what that throws is shown beside it. */
+/** Build a form whose button is disabled while `submit(values)` runs. An error of `submit` appears beside it. */
 export function form({ fields, label, submit, close }) {
   const error = h('p', { class: 'field-error', role: 'alert' });
   const button = h('button', { type: 'submit', class: 'button primary' }, label);
@@ -55,7 +55,7 @@ export function form({ fields, label, submit, close }) {
   return element;
 }
 
-/** A label with its control below it, and a hint if there is one. */
+/** Build a label with its control below it, and an optional hint. */
 export function field(label, control, hint) {
   control.id ||= `field-${uid()}`;
   const hinted = hint && h('span', { class: 'muted small', id: `${control.id}-hint` }, hint);
@@ -63,7 +63,7 @@ export function field(label, control, hint) {
   return h('div', { class: 'field' }, h('label', { for: control.id }, label), control, hinted);
 }
 
-/** Ask before something that cannot be undone. */
+/** Ask for confirmation of an irreversible action. */
 export function confirmDialog({ title, text, label, act }) {
   openDialog({
     title,

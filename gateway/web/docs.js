@@ -1,4 +1,4 @@
-/** The page at /docs: every call with its parameters, schemas, examples and a form to try it; every frame and event. */
+/** Page at /docs: every call with its parameters, schemas, examples and a form to try it; every frame and event. */
 
 import { byId, h } from "./dom.js";
 import { describe } from "./schema_text.js";
@@ -11,14 +11,14 @@ async function load(path) {
   return response.json();
 }
 
-/** What a reference refers to; anything else is itself. */
+/** Resolve a `$ref`; any other node is returned unchanged. */
 function resolve(schema, root) {
   let found = schema;
   while (found?.$ref) found = found.$ref.slice(2).split("/").reduce((at, step) => at[step], root);
   return found;
 }
 
-/** Text in which `…` is code. */
+/** Build text in which `…` is set as code. */
 const prose = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", null, part) : part));
 
 const json = (value) => JSON.stringify(value, null, 2);
@@ -117,7 +117,7 @@ function closeTable(events) {
   return h("section", { class: "entry", id: "close-codes" }, h("h3", null, "Close codes"), h("table", null, h("tbody", null, ...rows)));
 }
 
-// The page ------------------------------------------------------------------------------------------------------------
+// Page ----------------------------------------------------------------------------------------------------------------
 
 function part(title, description, entries) {
   const contents = h("div", null, h("h2", null, title),
@@ -137,7 +137,7 @@ function show(api, events) {
   const entriesOf = (prefix) => messages.filter(([key]) => key.startsWith(prefix))
     .map(([key, message]) => frameEntry(events, key, message, answersOf(events, key)));
   part("WebSocket: a client sends", events.info.description, entriesOf("client-"));
-  part("WebSocket: the server sends", "An answer carries the `id` of its frame, if that had one.", [...entriesOf("server-"), closeTable(events)]);
+  part("WebSocket: the server sends", "An answer repeats the `id` of the frame that it answers.", [...entriesOf("server-"), closeTable(events)]);
   part("RabbitMQ: internal services publish", events.channels.events.description, entriesOf("event"));
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }

@@ -1,16 +1,16 @@
-/** Elements, made without ever reading HTML: children that are strings become text nodes. */
+/** DOM helpers that never parse HTML: strings become text nodes. */
 
 const SVG = 'http://www.w3.org/2000/svg';
 
 /**
- * An element. `props`: attributes; `on` holds listeners, `data` the dataset; null, undefined and false are left out.
- * Strings and numbers among the children become text, whatever they contain.
+ * Create an element. `props`: attributes, with `on` for listeners and `data` for the dataset; null, undefined and
+ * false are omitted. Strings and numbers among the children become text, whatever they contain.
  */
 export function h(tag, props, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. */
+/** Create an SVG element, as `h` does for HTML. */
 export function s(tag, props, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
@@ -26,18 +26,18 @@ function fill(element, props, children) {
   return element;
 }
 
-/** The element with this id; it stands in index.html. */
+/** Return the element with this id from index.html. */
 export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Set text only where it differs, so that nothing is announced or laid out again for nothing. */
+/** Set text only if it differs, which avoids needless announcements and layout. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Make `parent`'s children those of `items`, in order, keeping an element for as long as its key and version stay.
+ * Update the children of `parent` to match `items`, in order. An element is reused while its key and version are equal.
  * Each item: `{key, version, make()}`.
  */
 export function reconcile(parent, items) {
@@ -67,13 +67,13 @@ export function reconcile(parent, items) {
 
 const FOCUSABLE = 'button, a, input, select, textarea, [tabindex]';
 
-/** Which of an element's controls has the focus, or -1: its successor gets it. */
+/** Return the index of the focused control of an element, or -1; the replacement restores the focus. */
 function focusWithin(element) {
   if (!element.contains(document.activeElement)) return -1;
   return [...element.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
 }
 
-/** One tab stop for a list; arrows, Home and End move within it. `selector` finds the stops among `list`'s elements. */
+/** Make a list one tab stop; arrows, Home and End move within it. `selector` matches the focusable elements. */
 export function rove(list, selector) {
   const stops = () => [...list.querySelectorAll(selector)].filter((stop) => stop.offsetParent !== null);
   list.addEventListener('keydown', (event) => {
@@ -96,7 +96,7 @@ function settle(all, stop) {
   for (const one of all) one.tabIndex = one === stop ? 0 : -1;
 }
 
-/** Say something to those who listen to the page instead of seeing it. */
+/** Announce a text to screen readers. */
 export function announce(text) {
   byId('announcer').textContent = text;
 }

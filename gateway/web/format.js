@@ -1,4 +1,4 @@
-/** Numbers and times as people read them. */
+/** Formatting of numbers and times. */
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const day = new Intl.DateTimeFormat(undefined, { weekday: 'short', day: 'numeric', month: 'short' });
@@ -9,7 +9,7 @@ const DAY_MS = 86_400_000;
 /** 14:05 */
 export const timeOf = (atMs) => clock.format(atMs);
 
-/** The whole of it, for titles. */
+/** Full date and time, for titles. */
 export const fullTimeOf = (atMs) => full.format(atMs);
 
 /** Today, Yesterday, or Tue, Nov 24. */
@@ -31,7 +31,7 @@ export function agoOf(atMs, nowMs = Date.now()) {
 
 const numbers = new Map();
 
-/** A price with as many digits as its symbol is quoted in, grouped: 65,000.00 */
+/** A price with the decimals of its symbol, grouped: 65,000.00 */
 export function priceOf(price, digits) {
   if (!numbers.has(digits)) {
     numbers.set(digits, new Intl.NumberFormat('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }));

@@ -1,4 +1,4 @@
-/** The few pictures of the page, drawn in the colour of the text around them. */
+/** Icons of the page, in the colour of the surrounding text. */
 
 import { s } from './dom.js';
 
@@ -21,7 +21,7 @@ const PATHS = {
   trash: 'M4 5.500h12M8 5.500V4h4v1.500M5.500 5.500l1 11h7l1-11',
 };
 
-/** A picture by its name; it says nothing to those who listen. */
+/** Return an icon by name, hidden from screen readers. */
 export function icon(name) {
   return s(
     'svg',

@@ -1,4 +1,4 @@
-/** The notifications of this user: what the bell counts and its panel shows. */
+/** Notifications of the signed-in user, for the bell and its panel. */
 
 import { Changing } from './changes.js';
 
@@ -20,7 +20,7 @@ export class Inbox extends Changing {
     this.changed();
   }
 
-  /** A notification came. Returns it as an entry, or null for one that is known. */
+  /** Add a live notification. Returns its entry, or null if it is already known. */
   take(data) {
     if (this.entries.some(({ id }) => id === data.id)) return null;
     const entry = entryOf(data);

@@ -1,4 +1,4 @@
-/** The connection, looked into: where it goes, how fast it answers, what came over it. */
+/** Connection inspector: address, latency and recent frames. */
 
 import { openDialog } from './dialogs.js';
 import { h, setText } from './dom.js';
@@ -15,7 +15,7 @@ const clock = new Intl.DateTimeFormat(undefined, {
 });
 const millis = (value) => (value === undefined ? '–' : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
 
-/** Open the inspector. While it is open, the connection is asked for signs of life more often. */
+/** Open the inspector. While it is open, pings are sent more often. */
 export function openInspector(link) {
   const rows = new Map();
   const list = h('dl', { class: 'facts' });

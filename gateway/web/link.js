@@ -1,4 +1,4 @@
-/** The live connection as the page uses it: realtime.js does the work; here it is watched, for banner and inspector. */
+/** Live connection of the page: a wrapper of realtime.js that records state for the banner and the inspector. */
 
 import { Changing } from './changes.js';
 import { RealtimeClient } from './realtime.js';
@@ -10,13 +10,13 @@ export class Link extends Changing {
   #client;
   #followed = new Set();
   state = 'idle'; // idle, connecting, open, waiting, closed
-  attempts = 0; // failed ones since the connection was last open
+  attempts = 0; // failed attempts since the connection was last open
   retryAtMs = null;
-  lastClose = null; // {code, reason} of the connection before
+  lastClose = null; // {code, reason} of the previous connection
   welcome = null; // data of `auth:ok`: {userId, sessionId, …}
   openedAtMs = null;
   latencies = []; // ms, oldest first
-  log = []; // newest first: {type, atMs, count}; the same type in a row is one entry
+  log = []; // newest first: {type, atMs, count}; consecutive frames of one type share an entry
 
   /** `token(reason)` returns a token or a promise of one. */
   constructor(token) {
@@ -39,7 +39,7 @@ export class Link extends Changing {
     } else if (state === 'open') {
       this.attempts = 0;
       this.openedAtMs = Date.now();
-      this.#client.wake(); // a first ping, for its latency
+      this.#client.wake(); // ping at once, to measure latency
     }
     this.changed();
   }
@@ -59,7 +59,7 @@ export class Link extends Changing {
     this.changed();
   }
 
-  /** framesIn, framesOut, repeats, reconnects */
+  /** Counters: framesIn, framesOut, repeats, reconnects. */
   get stats() {
     return this.#client.stats;
   }
@@ -80,7 +80,7 @@ export class Link extends Changing {
     this.#client.close();
   }
 
-  /** Do not wait any longer before the next attempt; while open: ask for a sign of life. */
+  /** Reconnect at once; ping if the connection is open. */
   hurry() {
     this.#client.wake();
   }
@@ -89,17 +89,17 @@ export class Link extends Changing {
     this.#client.on(type, handler);
   }
 
-  /** Call `handler` with what could not be replayed: `{channel, chatroomId?}`. */
+  /** Call `handler` with each channel whose gap could not be replayed: `{channel, chatroomId?}`. */
   onMissed(handler) {
     this.#client.on('missed', handler);
   }
 
-  /** Call `handler` when the connection is there again. */
+  /** Call `handler` after each reconnect. */
   onRestored(handler) {
     this.#client.on('state', ({ state, resumed }) => state === 'open' && resumed && handler());
   }
 
-  /** Call `handler` with the id of a room that we may not listen to any more. */
+  /** Call `handler` with the id of each room whose subscription the server no longer permits. */
   onLost(handler) {
     this.#client.on('subscription:lost', ({ chatroomId }) => chatroomId && handler(chatroomId));
   }
@@ -108,7 +108,7 @@ export class Link extends Changing {
     this.#client.subscribe(channel, options);
   }
 
-  /** Listen to a room, from its message `since` on; once is enough. */
+  /** Subscribe to a room after message `since`. Repeated calls have no effect. */
   follow(chatroomId, since) {
     if (this.#followed.has(chatroomId)) return;
     this.#followed.add(chatroomId);
@@ -119,7 +119,7 @@ export class Link extends Changing {
     if (this.#followed.delete(chatroomId)) this.#client.unsubscribe('chatroom', { chatroomId });
   }
 
-  /** A promise of the ack. Waits for the connection; the same id is the same message, however often it is sent. */
+  /** Send a message and return a promise of its ack. Sends with the same id store one message. */
   send(chatroomId, text, clientMessageId) {
     return this.#client.sendMessage(chatroomId, text, { clientMessageId });
   }

@@ -1,4 +1,4 @@
-/** The page: signs in, makes the session, and puts the views onto it. */
+/** Entry point of the page: sign-in, session, views. */
 
 import { Bell } from './bell.js';
 import { ChatView } from './chat_view.js';
@@ -41,7 +41,7 @@ function signOut() {
   location.reload();
 }
 
-/** One pane at a time where there is no room for more. Returns what shows one. */
+/** Show one pane at a time on small screens. Returns a function that shows a pane. */
 function panes() {
   const app = byId('app');
   const tabs = [...document.querySelectorAll('.tabs button')];

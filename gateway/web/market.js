@@ -1,9 +1,9 @@
-/** Prices: the newest of each symbol, and a short history for its sparkline. */
+/** Latest price of each symbol, and a short history for its sparkline. */
 
 import { Changing } from './changes.js';
 
 const POINTS = 60;
-const POINT_MS = 60_000; // a point of the sparkline; within it the newest price stands
+const POINT_MS = 60_000; // interval of a sparkline point, which shows its newest price
 const HISTORY_AT_ONCE = 4;
 
 export const INTERVALS = { '1m': 60_000, '5m': 300_000, '1h': 3_600_000, '1d': 86_400_000 };
@@ -30,7 +30,7 @@ export class Market extends Changing {
     this.#moved.clear();
     this.selected ??= this.symbols[0] ?? null;
     this.changed();
-    this.#loadHistory([...this.symbols]).catch(() => {}); // without it the sparkline begins now
+    this.#loadHistory([...this.symbols]).catch(() => {}); // the sparkline then starts now
   }
 
   async #loadHistory(symbols) {
@@ -53,7 +53,7 @@ export class Market extends Changing {
     return this.#quotes.get(symbol);
   }
 
-  /** A price came. */
+  /** Process a live price. */
   take(price) {
     const quote = this.#quotes.get(price.symbol);
     if (!quote) return;
@@ -73,12 +73,12 @@ export class Market extends Changing {
     quote.slot = slot;
   }
 
-  /** Call `listener` with the quote at each price, at once. */
+  /** Call `listener` synchronously with the quote after each price. */
   onPrice(listener) {
     this.#priceListeners.add(listener);
   }
 
-  /** Which way each price has moved since this was last asked. */
+  /** Return the direction of each price that has moved since the last call. */
   takeMoved() {
     const moved = this.#moved;
     this.#moved = new Map();

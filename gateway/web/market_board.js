@@ -1,4 +1,4 @@
-/** The market board: prices that flash as they move, change, sparkline; below it the candles of the chosen symbol. */
+/** Market board: prices with flashes, changes and sparklines, and the candles of the selected symbol below. */
 
 import { AlertsView } from './alerts_view.js';
 import { CandleChart } from './candle_chart.js';
@@ -83,7 +83,7 @@ export class MarketBoard {
     this.#renderChosen();
   }
 
-  /** Only after a change of what can be reached: it makes the browser lay the page out. */
+  /** Call only after a change of the focusable rows, since it forces a layout. */
   #settleOnce({ symbols, selected }) {
     const reach = `${symbols.length} ${selected}`;
     if (reach === this.reach) return;
@@ -145,13 +145,13 @@ export class MarketBoard {
   }
 }
 
-/** Green and red for what is not 0.00 %. */
+/** Return the colour class of a change: none for 0.00 %. */
 function colour(element, percent) {
   element.classList.toggle('up', percent >= 0.005);
   element.classList.toggle('down', percent <= -0.005);
 }
 
-/** A short wash of colour behind a price that has moved; none for those who do not want motion. */
+/** Flash the background of a price that has moved, unless the user prefers reduced motion. */
 function flash(element, direction) {
   if (matchMedia('(prefers-reduced-motion: reduce)').matches) return;
   const wash = direction > 0 ? 'var(--wash-up)' : 'var(--wash-down)';

@@ -1,4 +1,4 @@
-/** How the items of a timeline look: days, the line before what is new, messages, and those that are on their way. */
+/** Rendering of timeline items: days, the unread divider, messages and pending messages. */
 
 import { h } from './dom.js';
 import { fullTimeOf, timeOf } from './format.js';
@@ -8,7 +8,7 @@ export class MessageItems {
     this.session = session;
   }
 
-  /** One item of a timeline, for `reconcile`; `readers` is of `readersBySeq`. */
+  /** Return a timeline item for `reconcile`; `readers` comes from `readersBySeq`. */
   item(item, readers) {
     const { people, me } = this.session;
     switch (item.kind) {
@@ -91,7 +91,7 @@ export class MessageItems {
   }
 }
 
-/** Where to show who has read how far: the last message of ours at or before each reader's mark. */
+/** Group readers by the seq of the last own message at or before their read mark. */
 export function readersBySeq({ readers, timeline, me }, lastSeq) {
   const shown = new Map();
   for (const [userId, seq] of readers) {

@@ -1,4 +1,4 @@
-/** Who is who, and who is here: profiles as messages and members' lists bring them, presence as events do. */
+/** Profiles, collected from messages and member lists, and presence, collected from events. */
 
 import { Changing } from './changes.js';
 import { h } from './dom.js';
@@ -15,7 +15,7 @@ export class People extends Changing {
     this.api = api;
   }
 
-  /** Take in a profile; an empty one tells nothing. */
+  /** Store a profile; an empty one is ignored. */
   learn(userId, profile) {
     if (!profile || !(profile.firstName || profile.lastName || profile.avatar)) return;
     const known = this.#profiles.get(userId);
@@ -26,7 +26,7 @@ export class People extends Changing {
     this.changed();
   }
 
-  /** Take in `{userId, status}`. */
+  /** Store a presence: `{userId, status}`. */
   seen({ userId, status }) {
     const online = status === 'online';
     if (this.#online.get(userId) === online) return;
@@ -34,7 +34,7 @@ export class People extends Changing {
     this.changed();
   }
 
-  /** Ask for the presence of these users. */
+  /** Request the presence of users. */
   async ask(userIds) {
     for (let at = 0; at < userIds.length; at += ASK_AT_ONCE) {
       for (const state of await this.api.presence(userIds.slice(at, at + ASK_AT_ONCE))) this.seen(state);
@@ -49,24 +49,24 @@ export class People extends Changing {
     return this.#profiles.get(userId) ?? {};
   }
 
-  /** The name, or the id of somebody whom nobody has introduced. */
+  /** Return the full name, or the id of a user without a known profile. */
   name(userId) {
     const { firstName = '', lastName = '' } = this.profile(userId);
     return `${firstName} ${lastName}`.trim() || userId;
   }
 
-  /** The name as one says it. */
+  /** Return the first name. */
   firstName(userId) {
     return this.profile(userId).firstName || this.name(userId);
   }
 
-  /** Every known user but `except`, by name. */
+  /** Return all known users except `except`, sorted by name. */
   all(except) {
     const ids = [...this.#profiles.keys()].filter((id) => id !== except);
     return ids.sort((a, b) => this.name(a).localeCompare(this.name(b)));
   }
 
-  /** A round picture, or initials on a colour of the user's own; with a dot of presence if asked for. */
+  /** Build an avatar: the picture, or initials on a colour derived from the user; optionally with a presence dot. */
   avatar(userId, { size = 'medium', dot = false } = {}) {
     const circle = h(
       'span',
@@ -85,7 +85,7 @@ export class People extends Changing {
   }
 }
 
-/** A dot whose meaning is said as well. */
+/** Build a presence dot with a label for screen readers. */
 export function presenceDot(online) {
   const word = online ? 'online' : 'offline';
   return h('span', { class: `presence ${word}` }, h('span', { class: 'visually-hidden' }, word));

@@ -1,4 +1,4 @@
-/** Dialogs about a room: a new one, its members, its end. */
+/** Dialogs for creating a room, managing its members, and deleting it. */
 
 import { confirmDialog, field, form, openDialog } from './dialogs.js';
 import { h, reconcile } from './dom.js';
@@ -8,10 +8,10 @@ import { uid } from './ids.js';
 const TYPES = [
   ['public', 'Public', 'everyone may read and write'],
   ['private', 'Private', 'members only; others do not see it'],
-  ['group', 'Group', 'members only, for a few'],
+  ['group', 'Group', 'members only, for small groups'],
 ];
 
-/** A field for people, by id, that offers those who are known. */
+/** Build an input for user ids that suggests known users. */
 function peopleField(session, { name, label, hint, many }) {
   const known = h(
     'datalist',
@@ -30,7 +30,7 @@ function peopleField(session, { name, label, hint, many }) {
 
 const idsOf = (text) => text.split(/[\s,]+/).filter(Boolean);
 
-/** Create a room. */
+/** Open the dialog that creates a room. */
 export function newRoomDialog(session, show) {
   const types = TYPES.map(([value, label, meaning], index) => {
     const radio = h('input', { type: 'radio', name: 'type', value, checked: index === 0 });
@@ -68,7 +68,7 @@ export function newRoomDialog(session, show) {
   openDialog({ title: 'New room', fill: (close) => form({ fields, label: 'Create room', submit, close }) });
 }
 
-/** Who is in the room: presence, a way to write to each, and for its creator inviting and removing. */
+/** Open the member list: presence, direct messages, and for the creator inviting and removing. */
 export function membersDialog(session, conversation) {
   const { room } = conversation;
   const mayManage = room.createdBy === session.me.userId && !room.directUserIds;
@@ -106,7 +106,7 @@ function inviteForm(session, conversation) {
     await conversation.loadMembers();
   };
   const element = form({
-    fields: peopleField(session, { name: 'userId', label: 'Invite somebody', many: false }),
+    fields: peopleField(session, { name: 'userId', label: 'Invite a user', many: false }),
     label: 'Invite',
     submit: invite,
   });
@@ -169,11 +169,11 @@ function memberRow(session, conversation, { userId, role }, mayManage, dialog) {
   return { key: userId, version: `${online}${people.name(userId)}${role}`, make };
 }
 
-/** Delete a room, after asking. */
+/** Delete a room after confirmation. */
 export function deleteRoomDialog(session, room) {
   confirmDialog({
     title: 'Delete this room?',
-    text: `“${room.name}” will be gone for its ${counted(room.memberCount, 'member')}, with ${counted(room.lastSeq, 'message')}.`,
+    text: `“${room.name}” is deleted for ${counted(room.memberCount, 'member')}, with ${counted(room.lastSeq, 'message')}.`,
     label: 'Delete room',
     act: () => session.deleteRoom(room.id),
   });

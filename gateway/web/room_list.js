@@ -1,4 +1,4 @@
-/** The list of rooms: search, sections, unread and online counts. */
+/** Room list: search, sections, unread and online counts. */
 
 import { h, reconcile, rove } from './dom.js';
 import { shortCount } from './format.js';
@@ -64,11 +64,11 @@ export class RoomList {
     const { rooms } = this.session;
     const { found, joined = [], direct = [], others = [] } = rooms.sections();
     const parts = found
-      ? [['found', found.length ? 'Found' : 'No room begins with that', found]]
+      ? [['found', found.length ? 'Found' : 'No matching rooms', found]]
       : [
           ['joined', 'Your rooms', joined],
           ['direct', 'Direct messages', direct],
-          ['others', 'To discover', others],
+          ['others', 'Discover', others],
         ];
     const shown = parts.filter(
       ([key, , list]) => list.length || key === 'found' || (key === 'joined' && rooms.isLoaded),

@@ -1,4 +1,4 @@
-/** The rooms that this user may see: what the list shows, how far each is read, which one is open. */
+/** Rooms visible to the user: search results, read positions, and the open room. */
 
 import { Changing, soon } from './changes.js';
 
@@ -8,21 +8,21 @@ const REFRESH_DELAY_MS = 1500;
 
 export class Rooms extends Changing {
   #rooms = new Map();
-  #found = null; // ids that a search has found, in its order
+  #found = null; // ids of the search results, in order; null without a search
   #searches = 0;
   openId = null;
   isLoaded = false;
 
-  /** `me`: the user's id. */
+  /** `me` is the id of the user. */
   constructor(api, me) {
     super();
     this.api = api;
     this.me = me;
-    /** Ask for the list again, soon: counts of who is here are known to the server alone. */
+    /** Reload the list soon: only the server knows the online counts. */
     this.refreshSoon = soon(() => this.refresh().catch(() => {}), REFRESH_DELAY_MS);
   }
 
-  /** Load the list: rooms of the user's own and public ones, the most active first. */
+  /** Load the list: the user's own rooms and public rooms, the most active first. */
   async refresh() {
     const seen = new Set();
     for (let page = 1; page <= LIST_PAGES_MAX; page += 1) {
@@ -40,7 +40,7 @@ export class Rooms extends Changing {
     this.changed();
   }
 
-  /** Take in a room as the server shows it; what live events told meanwhile stays. */
+  /** Store a room from the server. Newer values from live events are kept. */
   take(room) {
     const known = this.#rooms.get(room.id);
     const lastSeq = Math.max(room.lastSeq, known?.lastSeq ?? 0);
@@ -70,22 +70,22 @@ export class Rooms extends Changing {
     return this.joined().reduce((sum, room) => sum + this.unread(room), 0);
   }
 
-  /** Every room that the user is a member of. */
+  /** Return the rooms that the user is a member of. */
   joined() {
     return [...this.#rooms.values()].filter((room) => room.isMember);
   }
 
-  /** The other user of a direct room, or null. */
+  /** Return the other user of a direct room, or null. */
   partner(room) {
     return room?.directUserIds?.find((id) => id !== this.me) ?? (room?.directUserIds ? this.me : null);
   }
 
-  /** The direct room with this user, if there is one. */
+  /** Return the direct room with a user, or undefined. */
   directWith(userId) {
     return this.joined().find((room) => room.directUserIds && this.partner(room) === userId) ?? null;
   }
 
-  /** What the list shows: `{joined, direct, others}`, or `found` while a search stands. */
+  /** Return the content of the list: `{joined, direct, others}`, or `found` during a search. */
   sections() {
     if (this.#found) return { found: this.#found.map((id) => this.#rooms.get(id)).filter(Boolean) };
     const all = [...this.#rooms.values()].sort((a, b) => activeAt(b).localeCompare(activeAt(a)));
@@ -96,7 +96,7 @@ export class Rooms extends Changing {
     };
   }
 
-  /** Search by the beginnings of words of the name; an empty text ends it. An answer that is overtaken is dropped. */
+  /** Search by word prefixes of the name; an empty text ends the search. Outdated answers are dropped. */
   async search(text) {
     this.#searches += 1;
     const mine = this.#searches;
@@ -112,13 +112,13 @@ export class Rooms extends Changing {
     this.changed();
   }
 
-  /** Open a room; null opens none. */
+  /** Open a room, or close the open one with null. */
   select(id) {
     this.openId = id;
     this.changed();
   }
 
-  /** A message came. */
+  /** Process a live message. */
   message({ chatroomId, userId, seq, timestamp }) {
     const room = this.#rooms.get(chatroomId);
     if (!room) return;
@@ -130,7 +130,7 @@ export class Rooms extends Changing {
     this.changed();
   }
 
-  /** The user has read up to `seq`, here or elsewhere. */
+  /** Store the user's read position, set here or on another device. */
   read(id, seq) {
     const room = this.#rooms.get(id);
     if (!room || seq <= room.readSeq) return false;
@@ -139,7 +139,7 @@ export class Rooms extends Changing {
     return true;
   }
 
-  /** Change what is known of a room. */
+  /** Change fields of a room. */
   change(id, fields) {
     const room = this.#rooms.get(id);
     if (!room) return;
@@ -147,7 +147,7 @@ export class Rooms extends Changing {
     this.changed();
   }
 
-  /** The room is gone, or not ours to see any more. */
+  /** Remove a room that was deleted or is no longer visible to the user. */
   drop(id) {
     this.#rooms.delete(id);
     if (this.openId === id) this.openId = null;

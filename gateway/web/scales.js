@@ -1,8 +1,8 @@
-/** Round numbers and times for the axes of a chart. Pure. */
+/** Round axis values and times for charts. Pure. */
 
 const STEPS = [1, 2, 2.5, 5, 10];
 
-/** Round values within [low, high], `about` of them. */
+/** Return approximately `about` round values within [low, high]. */
 export function ticksOf(low, high, about) {
   const rough = (high - low) / about;
   if (!(rough > 0)) return [low];
@@ -13,7 +13,7 @@ export function ticksOf(low, high, about) {
   return ticks;
 }
 
-/** Lowest and highest price of the candles, with some air. */
+/** Return the lowest and highest price of the candles, with a margin. */
 export function rangeOf(candles) {
   const low = Math.min(...candles.map((candle) => candle.low));
   const high = Math.max(...candles.map((candle) => candle.high));

@@ -1,6 +1,6 @@
-/** JSON schemas as people read them: `{id: string, name?: string}`, with bounds and words. */
+/** JSON schemas as readable text: `{id: string, name?: string}`, with bounds and descriptions. */
 
-/** The text of a schema; `root` is the document that its references refer to. */
+/** Return the text of a schema; `root` is the document that its references resolve in. */
 export function describe(schema, root, indent = "") {
   if (schema.$ref) return describe(find(schema.$ref, root), root, indent);
   if ("const" in schema) return JSON.stringify(schema.const);

@@ -1,4 +1,4 @@
-/** One signed-in user: the state of everything, and what live events do to it. Views listen; nothing here draws. */
+/** Session of one user: all state, and its changes by live events. Views listen; nothing here renders. */
 
 import { Alerts } from './alerts.js';
 import { Api } from './api.js';
@@ -10,18 +10,18 @@ import { Market } from './market.js';
 import { People } from './people.js';
 import { Rooms } from './rooms.js';
 
-const REFRESH_EVERY_MS = 30_000; // invitations are told to nobody: the list is asked for now and then
-const PRICES_PER_S = 2; // what an eye can follow
+const REFRESH_EVERY_MS = 30_000; // no event announces an invitation, so the room list is polled
+const PRICES_PER_S = 2; // more would be unreadable
 
 export class Session extends Changing {
   #conversations = new Map();
   #refreshing = null;
-  #leaving = new Set(); // rooms that the user is leaving: of these we know
-  #met = new Set(); // direct rooms whose users are known
-  /** The user that a direct message is being written to while there is no room yet. */
+  #leaving = new Set(); // rooms that the user is leaving; their loss needs no note
+  #met = new Set(); // direct rooms whose other user is known
+  /** Recipient of a first direct message, while no room exists yet. */
   draftTo = null;
 
-  /** `me`: `{userId, firstName, lastName}`; `link`: the live connection; `tell`: shows a short note to the user. */
+  /** `me`: `{userId, firstName, lastName}`; `link`: the live connection; `tell(text)` shows a note to the user. */
   constructor(me, token, link, tell) {
     super();
     this.me = me;
@@ -39,7 +39,7 @@ export class Session extends Changing {
     this.#listen();
   }
 
-  /** Load everything and connect. What cannot be loaded is told, and tried again when the connection is there anew. */
+  /** Load all state and connect. Failures are shown, and retried after a reconnect. */
   async start() {
     this.link.open();
     this.link.subscribe('notifications');
@@ -63,7 +63,7 @@ export class Session extends Changing {
     if (failed) this.tell(failed.reason.message, 'error');
   }
 
-  /** Listen to every room of the user's, whatever is open: that is what unread counts live from. */
+  /** Subscribe to all rooms of the user, open or not: the unread counts depend on them. */
   #follow() {
     for (const room of this.rooms.joined()) {
       this.link.follow(room.id, room.lastSeq);
@@ -71,7 +71,7 @@ export class Session extends Changing {
     }
   }
 
-  /** A direct room is shown by its other user's name: learn it, and whether they are here. */
+  /** Load the name and presence of the other user of each direct room, which the list shows. */
   async #meet(id) {
     this.#met.add(id);
     try {
@@ -80,7 +80,7 @@ export class Session extends Changing {
         this.people.seen({ userId, status });
       }
     } catch {
-      this.#met.delete(id); // at the next change
+      this.#met.delete(id); // the next change retries
     }
   }
 
@@ -103,7 +103,7 @@ export class Session extends Changing {
     return this.#conversations.get(id);
   }
 
-  /** Open a room. A public one that is not joined is shown too, and listened to while it is open. */
+  /** Open a room. A public room that is not joined is subscribed to while it is open. */
   async open(id) {
     this.#leaveOpen();
     this.draftTo = null;
@@ -129,7 +129,7 @@ export class Session extends Changing {
     if (!open.isMember) this.link.unfollow(open.id);
   }
 
-  /** Close what is open. */
+  /** Close the open room. */
   closeRoom() {
     this.#leaveOpen();
     this.draftTo = null;
@@ -137,7 +137,7 @@ export class Session extends Changing {
     this.changed();
   }
 
-  /** Write to a user: in the room of the two if there is one, else in one that the first message makes. */
+  /** Open the direct room with a user. If none exists, the first message creates it. */
   async writeTo(userId) {
     const room = this.rooms.directWith(userId);
     if (room) {
@@ -150,7 +150,7 @@ export class Session extends Changing {
     await this.people.ask([userId]);
   }
 
-  /** Send the first message of a direct room. Throws what was refused. */
+  /** Send the first message of a direct room. Throws the server's error. */
   async sendFirst(text) {
     const sent = await this.link.sendDirect(this.draftTo, text, uid());
     this.rooms.take(await this.api.room(sent.chatroomId));
@@ -159,7 +159,7 @@ export class Session extends Changing {
 
   async createRoom(fields) {
     const room = this.rooms.take(await this.api.createRoom(fields));
-    this.open(room.id); // which tells what fails
+    this.open(room.id); // shows failures itself
   }
 
   async join(id) {
@@ -224,24 +224,24 @@ export class Session extends Changing {
     link.on('notification:new', (data) => this.#notified(data));
     link.on('trade:created', (trade) => this.tell(`Trade: ${trade.direction} ${trade.symbol} at ${trade.entryPrice}`));
     link.on('session:started', (session) => this.tell(`Live now: ${session.title}`));
-    link.on('auth:ok', () => rooms.refreshSoon()); // we are online now, and counted
+    link.on('auth:ok', () => rooms.refreshSoon()); // the counts now include this user
     link.onMissed((missed) => this.#missed(missed));
-    link.onLost((id) => this.#gone(id, 'is not open to you any more'));
+    link.onLost((id) => this.#gone(id, 'is no longer accessible to you'));
     link.onRestored(() => this.#restored());
   }
 
   #message(data) {
     this.people.learn(data.userId, data.user);
-    if (!this.rooms.has(data.chatroomId)) this.rooms.refresh().catch(() => {}); // a direct room, just made
+    if (!this.rooms.has(data.chatroomId)) this.rooms.refresh().catch(() => {}); // a new direct room
     this.rooms.message(data);
     this.#conversations.get(data.chatroomId)?.take(data);
   }
 
-  /** Somebody has taken us out of a room, or we have left it elsewhere. */
+  /** Process the user's removal from a room, or a departure on another device. */
   #removed(id) {
     if (this.#leaving.has(id)) return;
     if (this.rooms.get(id)?.type === 'public') this.rooms.change(id, { isMember: false });
-    else this.#gone(id, 'is not open to you any more');
+    else this.#gone(id, 'is no longer accessible to you');
   }
 
   #gone(id, what) {
@@ -257,10 +257,10 @@ export class Session extends Changing {
       `${entry.title}: ${entry.message}`,
       entry.priority === 'high' || entry.priority === 'urgent' ? 'urgent' : 'note',
     );
-    this.alerts.load().catch(() => {}); // it may have been one that fired
+    this.alerts.load().catch(() => {}); // the notification may be a fired alert
   }
 
-  /** The live stream could not replay all: read it over REST. */
+  /** Load a gap that the live stream could not replay over REST. */
   #missed({ channel, chatroomId }) {
     if (channel === 'notifications') this.inbox.load().catch(() => {});
     else
@@ -274,7 +274,7 @@ export class Session extends Changing {
     this.rooms.refreshSoon();
     this.inbox.load().catch(() => {});
     if (!this.market.symbols.length) this.#load();
-    const open = this.conversation; // what it missed comes over the live stream
+    const open = this.conversation; // the live stream replays its gap
     (open?.timeline.isLoaded ? open.loadMembers() : open?.load())?.catch(() => {});
   }
 }

@@ -1,11 +1,11 @@
-/** Who is here: a name, its development token, and both kept for this tab, so that a reload stays signed in. */
+/** Sign-in by name with a development token. Both are kept for this tab, so a reload stays signed in. */
 
 import { newToken } from './api.js';
 import { byId } from './dom.js';
 
 const KEY = 'realtime.identity';
 
-/** The identity of this tab: `{token, userId, firstName, lastName, expiresAt}`, or null. */
+/** Return the identity of this tab: `{token, userId, firstName, lastName, expiresAt}`, or null. */
 export function remembered() {
   try {
     const identity = JSON.parse(sessionStorage.getItem(KEY));
@@ -19,7 +19,7 @@ export function forget() {
   sessionStorage.removeItem(KEY);
 }
 
-/** A fresh token for the same user. */
+/** Request a new token for the same user. */
 export async function renew({ firstName, lastName }) {
   return keep(await newToken(`${firstName} ${lastName}`.trim()));
 }
@@ -29,7 +29,7 @@ function keep(identity) {
   return identity;
 }
 
-/** Show the form; a promise of the identity. */
+/** Show the form and return a promise of the identity. */
 export function signIn() {
   const page = byId('sign-in');
   const form = page.querySelector('form');
@@ -47,7 +47,7 @@ export function signIn() {
         page.hidden = true;
         resolve(identity);
       } catch (error) {
-        problem.textContent = error.status === 404 ? 'This gateway signs no development tokens.' : error.message;
+        problem.textContent = error.status === 404 ? 'This gateway does not issue development tokens.' : error.message;
       }
     };
     form.addEventListener('submit', submit);

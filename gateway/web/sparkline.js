@@ -1,4 +1,4 @@
-/** A price's recent course as one line, without axes. */
+/** Sparkline: recent prices as one line, without axes. */
 
 import { s } from './dom.js';
 
@@ -7,7 +7,7 @@ const HEIGHT = 22;
 const MARGIN = 2;
 
 export class Sparkline {
-  /** `wide`: as wide as its place, and of one colour. */
+  /** `wide` fills the available width and uses one colour. */
   constructor({ wide = false } = {}) {
     this.line = s('polyline', { class: 'sparkline-line', points: '' });
     this.element = s(

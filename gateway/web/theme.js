@@ -1,4 +1,4 @@
-/** Light, dark, or as the system has it; kept for the next visit. */
+/** Colour theme: light, dark, or the system's; kept for the next visit. */
 
 import { icon } from './icons.js';
 

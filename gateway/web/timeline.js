@@ -1,13 +1,13 @@
-/** The messages of one room as they are shown: in the order of `seq`, with those still on their way at the end. */
+/** Messages of one room in the order of `seq`, with pending messages at the end. */
 
 import { Changing } from './changes.js';
 import { dayOf } from './format.js';
 
 export const PAGE = 50;
-const KEPT_MAX = 600; // shown at once; older ones are read back when somebody scrolls there
-const TOGETHER_MS = 5 * 60_000; // messages of one user that are shown under one name
+const KEPT_MAX = 600; // in the DOM; older messages are loaded again on scrolling
+const TOGETHER_MS = 5 * 60_000; // messages of one user within this time share a heading
 
-/** A message, from REST or live, in one shape. */
+/** Convert a message from REST or from the live stream into one shape. */
 export function messageOf(raw) {
   return {
     id: raw.id ?? raw.messageId,
@@ -21,10 +21,10 @@ export function messageOf(raw) {
 }
 
 export class Timeline extends Changing {
-  #messages = []; // by seq, without repeats
+  #messages = []; // in order of seq, without repeats
   #pending = new Map(); // clientMessageId -> {text, state, atMs, reason}
   isLoaded = false;
-  /** Messages after this seq were unread when the room was opened; null for none. */
+  /** Last seq that was read when the room was opened; null if nothing was unread. */
   dividerSeq = null;
 
   get firstSeq() {
@@ -35,12 +35,12 @@ export class Timeline extends Changing {
     return this.#messages.at(-1)?.seq ?? 0;
   }
 
-  /** Whether history goes on before what is here: seqs count from 1, without gaps. */
+  /** Return whether older history exists: seqs count from 1, without gaps. */
   get hasOlder() {
     return this.firstSeq > 1;
   }
 
-  /** Up to where nothing is missing. */
+  /** Return the seq up to which no message is missing. */
   get wholeThroughSeq() {
     let seq = this.firstSeq ?? 0;
     for (const message of this.#messages) {
@@ -54,7 +54,7 @@ export class Timeline extends Changing {
     return this.#messages.at(-1) ?? null;
   }
 
-  /** The seq of the last message of a user at or before `seq`, or null. */
+  /** Return the seq of the last message of a user at or before `seq`, or null. */
   lastOf(userId, seq) {
     return this.#messages.findLast((message) => message.userId === userId && message.seq <= seq)?.seq ?? null;
   }
@@ -63,14 +63,14 @@ export class Timeline extends Changing {
     return this.#messages.length;
   }
 
-  /** Take in a page of history, in any order. */
+  /** Add a page of history, in any order. */
   addPage(messages) {
     for (const message of messages) this.#insert(message);
     this.isLoaded = true;
     this.changed();
   }
 
-  /** Take in a message. Returns whether some are missing before it: then they are to be asked for. */
+  /** Add a message. Returns whether messages before it are missing; the caller then loads them. */
   add(message) {
     const missing = this.isLoaded && this.#messages.length > 0 && message.seq > this.lastSeq + 1;
     const fresh = this.#insert(message);
@@ -87,34 +87,34 @@ export class Timeline extends Changing {
     return true;
   }
 
-  /** Keep the newest only, when nobody looks at what is older. */
+  /** Drop all but the newest messages; call it while no older message is visible. */
   trim() {
     if (this.#messages.length <= KEPT_MAX) return;
     this.#messages.splice(0, this.#messages.length - KEPT_MAX);
   }
 
-  /** Forget everything that came from the server: it is read anew. */
+  /** Drop everything from the server, before it is loaded again. */
   restart() {
     this.#messages = [];
     this.isLoaded = false;
     this.changed();
   }
 
-  /** A message of ours goes out, or goes out again. */
+  /** Add an own message that is being sent, for the first time or again. */
   sending(clientMessageId, text) {
     const atMs = this.#pending.get(clientMessageId)?.atMs ?? Date.now();
     this.#pending.set(clientMessageId, { text, atMs, state: 'sending', reason: '' });
     this.changed();
   }
 
-  /** It is on disk; the message itself follows, or was there first. */
+  /** Mark an own message as stored. The message itself arrives before or after this. */
   sent(clientMessageId) {
     const pending = this.#pending.get(clientMessageId);
     if (pending) pending.state = 'sent';
     this.changed();
   }
 
-  /** It is not, and nobody tries any more. */
+  /** Mark an own message as failed; it is not retried. */
   failed(clientMessageId, reason) {
     const pending = this.#pending.get(clientMessageId);
     if (pending) Object.assign(pending, { state: 'failed', reason });
@@ -125,13 +125,13 @@ export class Timeline extends Changing {
     return this.#pending.get(clientMessageId)?.text ?? null;
   }
 
-  /** Give up a message that failed. */
+  /** Discard a failed message. */
   discard(clientMessageId) {
     this.#pending.delete(clientMessageId);
     this.changed();
   }
 
-  /** What is shown, in order: `{kind: day, unread, message or pending, key, …}`. `me`: whose the pending are. */
+  /** Return the displayed items in order: `{kind: day, unread, message or pending, key, …}`; `me` is the user's id. */
   items(me) {
     const items = [];
     let before = null;

@@ -1,4 +1,4 @@
-/** Short notes that come and go at the edge of the page. */
+/** Temporary notes at the edge of the page. */
 
 import { byId, h } from './dom.js';
 import { icon } from './icons.js';

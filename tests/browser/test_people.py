@@ -127,7 +127,7 @@ async def test_invited_user_sees_private_room(browser: Browser, url: str) -> Non
         await quinn.sees_message("only us")
         async with Visitor.arrive(browser, url, "Rob Stone") as rob:
             await rob.page.get_by_role("searchbox", name="Search rooms").fill("Closed")
-            await expect(rob.page.get_by_role("heading", name="No room begins with that")).to_be_visible()
+            await expect(rob.page.get_by_role("heading", name="No matching rooms")).to_be_visible()
             await expect(rob.room("Closed Circle")).to_have_count(0)
         await pia.page.get_by_role("button", name="Members", exact=True).click()
         await (
@@ -135,7 +135,7 @@ async def test_invited_user_sees_private_room(browser: Browser, url: str) -> Non
             .or_(pia.page.get_by_role("button", name="Remove user_quinn_hale"))
             .click()
         )
-        await expect(quinn.page.locator(".toast")).to_contain_text("“Closed Circle” is not open to you any more")
+        await expect(quinn.page.locator(".toast")).to_contain_text("“Closed Circle” is no longer accessible to you")
         await expect(quinn.title()).to_have_count(0)
         await expect(quinn.room("Closed Circle")).to_have_count(0)
 
