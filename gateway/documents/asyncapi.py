@@ -9,7 +9,8 @@ from shared.bus.events import CloudEvent
 from shared.bus.topology import EVENTS
 from shared.protocol.client_frames import REQUESTS, TARGETS
 from shared.protocol.close_codes import CloseCode
-from shared.protocol.server_frames import PASSED_ON, SERVER_FRAMES
+from shared.protocol.event_frames import EVENT_FRAMES
+from shared.protocol.server_frames import SERVER_FRAMES
 
 DESCRIPTION = """JSON text frames over one WebSocket: chat, prices, notifications, presence.
 
@@ -168,7 +169,7 @@ def _server_messages(components: dict[str, Schema]) -> dict[str, Schema]:
         }
         message = _message(name, payload, components)
         message["summary"] = components[kinds[0].__name__]["description"].partition("\n\n")[0].replace("\n", " ")
-        if name in PASSED_ON:
+        if name in EVENT_FRAMES:
             message["description"] = "Passed on as an internal service published it; may have more fields."
         messages[_key("server", name)] = message
     other: Schema = {

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.documents.asyncapi import asyncapi
-from shared.protocol.server_frames import PASSED_ON, SERVER_FRAMES
+from shared.protocol.event_frames import EVENT_FRAMES
+from shared.protocol.server_frames import SERVER_FRAMES
 
 Schema = dict[str, Any]
 
@@ -19,7 +20,7 @@ _NAMES = {
     "TypingMark": "Typing",
     "UserProfile": "Profile",
 }
-_OPEN = {struct.__name__ for type_ in PASSED_ON for struct in SERVER_FRAMES[type_]}  # may carry further fields
+_OPEN = {struct.__name__ for struct in EVENT_FRAMES.values()}  # may carry further fields
 _PRIMITIVES = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.encoding import to_json
 from shared.errors import RETRYABLE, Detail, ErrorCode, Refusal
+from shared.protocol.event_frames import EVENT_FRAMES
 from shared.protocol.validation import FrameId, OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
 from shared.times import now_ms, to_iso
@@ -220,54 +221,6 @@ class DrainData(WireStruct, frozen=True, kw_only=True):
     reconnect_after_ms: int
 
 
-# Events of internal services, passed on unchanged; they may have further fields -------------------------------------
-
-
-class NotificationData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A notification. `seq` counts the user's inbox; a notification to everybody has none."""
-
-    id: str
-    created_at: Time
-    title: str
-    message: str
-    priority: Annotated[str, one_of("low", "medium", "high", "urgent")]
-    seq: int | None = None
-
-
-class PostCreatedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A post in a community that the socket is subscribed to."""
-
-    post_id: str | None = None
-    user_id: str | None = None
-    community_id: str | None = None
-    content: str | None = None
-
-
-class TradeCreatedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A trade."""
-
-    trade_id: str | None = None
-    symbol: str | None = None
-    direction: Annotated[str, one_of("buy", "sell")] | None = None
-    entry_price: float | None = None
-
-
-class SessionStartedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A live session began."""
-
-    session_id: str | None = None
-    title: str | None = None
-    speaker_id: str | None = None
-    started_at: Time | None = None
-
-
-class SessionEndedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """A live session ended."""
-
-    session_id: str | None = None
-    ended_at: Time | None = None
-
-
 SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "auth:ok": (AuthOkData,),
     "subscribed": (
@@ -291,16 +244,9 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "chatroom:updated": (ChatroomUpdatedData,),
     "chatroom:deleted": (ChatroomDeletedData,),
     "market:price": (PriceData,),
-    "notification:new": (NotificationData,),
-    "post:created": (PostCreatedData,),
-    "trade:created": (TradeCreatedData,),
-    "session:started": (SessionStartedData,),
-    "session:ended": (SessionEndedData,),
+    **{type_: (data,) for type_, data in EVENT_FRAMES.items()},
     "server:drain": (DrainData,),
 }
-
-# Frames whose data an internal service defines: it may have fields beyond those above.
-PASSED_ON = frozenset({"notification:new", "post:created", "trade:created", "session:started", "session:ended"})
 
 
 # Encoding -----------------------------------------------------------------------------------------------------------

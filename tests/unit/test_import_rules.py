@@ -60,6 +60,7 @@ PURE = {
     "shared.commands.market",
     "shared.commands.notifier",
     "shared.protocol.client_frames",
+    "shared.protocol.event_frames",
     "shared.protocol.server_frames",
 }
 # Vocabulary and small functions that pure modules may import; held to the same rule.
