@@ -54,15 +54,19 @@ class PublishedKeys:
             timeout=aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S), headers={"Accept": "application/json"}
         ) as http:
             while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._schedule.due_in_s(time.monotonic())):
-                        await self._wanted.wait()
+                await self._until_due()
                 self._schedule.begin(time.monotonic())
                 await self._fetch(http)
                 self._wanted.clear()
                 async with self._fetched:
                     self._fetches += 1
                     self._fetched.notify_all()
+
+    async def _until_due(self) -> None:
+        """Wait until a fetch is due or requested."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._schedule.due_in_s(time.monotonic())):
+                await self._wanted.wait()
 
     async def _fetch(self, http: aiohttp.ClientSession) -> None:
         try:
