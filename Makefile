@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-	    printf '  make %-11s %s\n' "$$target" "$$text"; done
+	    printf '  make %-15s %s\n' "$$target" "$$text"; done
 
 run: $(VENV)/.runs $(if $(AMQP_URL),,broker) ## start the whole system here: broker, database, services, GATEWAYS=2 gateways on GATEWAY_PORT=8080
 	@exec $(BIN)/python -m deploy.local run
@@ -31,7 +31,7 @@ check: $(VENV)/.installed ## lint, formatting, types, import rules, Kubernetes m
 	$(BIN)/python -m pytest tests/unit/test_import_rules.py tests/unit/deploy/test_k8s.py -q
 
 .PHONY: docs
-docs: $(VENV)/.installed ## generate docs/openapi.json and docs/asyncapi.json from the code's types
+docs: $(VENV)/.installed ## generate docs/openapi.json, docs/asyncapi.json and the JavaScript client's event types
 	@$(BIN)/python -m gateway.documents docs
 
 .PHONY: test-snippets
@@ -96,7 +96,7 @@ rolling: $(VENV)/.installed broker ## restart every gateway and service in turn 
 soak: $(VENV)/.installed broker ## run mixed load with churn for MINUTES=10 and check for growth
 	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
-chaos-chat: $(VENV)/.installed broker ## the same, killing only chat_service
+chaos-chat: $(VENV)/.installed broker ## inject faults as chaos does, killing only chat_service
 	@exec $(BIN)/python -m tests.chaos --kinds kill:chat_service --faults 12 --pause 4,6 $(ARGS)
 
 .PHONY: bench bench-peers
