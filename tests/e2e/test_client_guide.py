@@ -17,7 +17,7 @@ from tests.support.tokens import mint
 PROJECT = Path(__file__).parents[2]
 GUIDE = PROJECT / "docs" / "client-guide.md"
 ADDRESS = "127.0.0.1:8080"
-WEB = (PROJECT / "gateway" / "client" / "javascript").as_uri()
+JAVASCRIPT = (PROJECT / "gateway" / "client" / "javascript").as_uri()
 TIMEOUT_S = 60.0
 AT_ONCE = 2
 
@@ -37,7 +37,7 @@ def web_program(snippet: Snippet) -> str:
             program = f"{snippet.text}client.close();\n"
         case _:
             program = f"{setup('js')}{snippet.text}client.close();\n"
-    return program.replace("'./realtime.js'", f"'{WEB}/realtime.js'")
+    return program.replace("'realtime-client'", f"'{JAVASCRIPT}/realtime.js'")
 
 
 def page_program(snippet: Snippet) -> str:
@@ -47,7 +47,7 @@ def page_program(snippet: Snippet) -> str:
     page = f"globalThis.location = new URL('http://{ADDRESS}/');\n"
     given = "const { TOKEN: token, ROOM: room } = process.env;\nconst apiKey = '';\n"
     end = "client.on('chat:message', () => client.close());\n"
-    return page + given + script[1].replace("'/web/realtime.js'", f"'{WEB}/realtime.js'") + end
+    return page + given + script[1].replace("'/web/realtime.js'", f"'{JAVASCRIPT}/realtime.js'") + end
 
 
 def python_program(snippet: Snippet) -> str:
