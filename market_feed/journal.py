@@ -1,15 +1,27 @@
-"""The memory's way to disk and back: the journal at once, the rest rarely. See market.py for the order."""
+"""The memory's way to disk and back: the journal at once, the rest rarely. See market.py for the order.
+
+The journal is the lock of the symbols. Batches are numbered without gaps, and a number is taken once (`_id`). A new
+owner reads the journal to its end and claims the next number; only then it serves. So for an earlier owner that still
+lives, thawed or cut off from the lease, there is no place left: its next write fails, its ticks are not acknowledged,
+and the broker delivers them to the new owner. Each interleaving of the two:
+
+    old writes n, new reads n, new claims n + 1       n counts; the next of old fails
+    new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
+    new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
+    old took the lease and froze before its claim     it finds the claim of a later term and ends: without that look it
+                                                      would claim behind it, and end the newer owner's term
+"""
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
 from market_feed.market import JournalBatch, Market
 from market_feed.store import MarketStore
-from shared.errors import Unavailable
+from shared.errors import StaleOwner, Unavailable
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -20,11 +32,19 @@ BACKLOG_HURRY = 20_000  # unwritten candles at which a cut does not wait for its
 class Journal:
     """Writes one market, with at most one journal write and one cut in flight."""
 
-    def __init__(self, market: Market, store: MarketStore, announcer: Announcer, owns: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        market: Market,
+        store: MarketStore,
+        announcer: Announcer,
+        owns: Callable[[], bool],
+        ended: asyncio.Event,
+    ) -> None:
         self._market = market
         self._store = store
         self._announcer = announcer
         self._owns = owns
+        self._ended = ended  # set when a newer owner has written
         self._journal = asyncio.Lock()
         self._cutting = asyncio.Lock()
         self._reading = asyncio.Lock()
@@ -34,19 +54,45 @@ class Journal:
         self._committed = 0
 
     async def recover(self) -> None:
-        """Restore the market of the last owner. Raises Unavailable; then start again with a new market."""
+        """Restore the market of the last owner, and close the journal to it.
+
+        Raises Unavailable; then start again with a new market.
+        """
         head = await self._store.head()
         self._market.restore(await self._store.states())
         self._market.positions.update(head.positions)
         self._market.load_seen(await self._store.recent_event_keys())
-        replayed = 0
-        async for batch in self._store.batches_after(head.through):
-            self._market.replay(batch)
-            self._announcer.announce(batch.ticks, batch.seqs)
-            replayed += len(batch.ticks)
+        self._market.continue_behind(head.through)
+        replayed = await self._replay(head.through)
+        while not await self._claimed():
+            if not self._owns():
+                raise Unavailable("ownership of the symbols is in doubt")
+            replayed += await self._replay(self._market.claim().number - 1)
         await self.settle()
         self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
+
+    async def _replay(self, through: int) -> int:
+        """Apply the batches behind this one, and return the number of their ticks. Raises Unavailable."""
+        replayed = 0
+        async for batch in self._store.batches_after(through):
+            if batch.term > self._market.term:
+                self._ended.set()
+                raise Unavailable("another process owns the symbols")
+            self._market.replay(batch)
+            self._announcer.announce(batch.ticks, batch.seqs)
+            replayed += len(batch.ticks)
+        return replayed
+
+    async def _claimed(self) -> bool:
+        """Take the next number of the journal, and return whether no earlier owner was faster. Raises Unavailable."""
+        claim = self._market.claim()
+        try:
+            await self._store.append(claim)
+        except StaleOwner:
+            return False
+        self._market.continue_behind(claim.number)
+        return True
 
     async def commit(self) -> None:
         """Return once everything that the market has taken is in the journal. Raises Unavailable; nothing is lost.
@@ -60,7 +106,7 @@ class Journal:
                 await self._append()
 
     async def cut(self) -> None:
-        """Write the changes since the last cut. Raises Unavailable or StaleOwner."""
+        """Write the changes since the last cut. Raises Unavailable."""
         await self.settle()
         async with self._cutting:
             async with self._journal:
@@ -76,7 +122,8 @@ class Journal:
             try:
                 await self._announcer.confirmed()
                 if cut.groups or cut.candles:
-                    await self._store.put_cut(cut)
+                    with self._ending_if_stale():
+                        await self._store.put_cut(cut)
             except BaseException:
                 self._market.cut_lost(cut)
                 raise
@@ -86,7 +133,7 @@ class Journal:
     async def keep_up(self) -> None:
         """Commit, and cut when many candles wait: the pace of a source that can wait.
 
-        Raises Unavailable or StaleOwner.
+        Raises Unavailable.
         """
         await self.commit()
         if self._market.book.backlog > BACKLOG_HURRY:
@@ -99,7 +146,7 @@ class Journal:
                 self._market.book.give_back(missing, await self._store.candles_by_key(missing))
 
     async def run(self, commit_interval_s: float, cut_interval_s: float) -> None:
-        """Commit and cut at these intervals, until cancelled. Raises StaleOwner."""
+        """Commit and cut at these intervals, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._commit_often(commit_interval_s))
             tasks.create_task(self._cut_often(cut_interval_s))
@@ -142,9 +189,21 @@ class Journal:
     async def _append(self) -> None:
         if self._batch is not None:
             started_s = time.perf_counter()
-            await self._store.append(self._batch)
-            if not self._owns():  # a new owner may have read the journal before: the source must repeat
+            with self._ending_if_stale():
+                await self._store.append(self._batch)
+            if not self._owns():  # frozen for longer than the journal keeps the entry that took this number
                 raise Unavailable("ownership of the symbols is in doubt")
             metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
         self._batch = None
         self._committed = max(self._committed, self._batch_ticket)
+
+    @contextmanager
+    def _ending_if_stale(self) -> Iterator[None]:
+        """End the term when a newer owner has written. Raises Unavailable then: the source repeats its ticks there."""
+        try:
+            yield
+        except StaleOwner as error:
+            if not self._ended.is_set():
+                log.warning("superseded", reason=str(error))
+            self._ended.set()
+            raise Unavailable("another process owns the symbols") from error

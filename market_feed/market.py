@@ -4,6 +4,9 @@ Ticks are in the journal before they are acknowledged: `take_batch` numbers the 
 is one document. Everything else follows from the journal, so it is written rarely: `cut` returns the changes since the
 last cut, and the batch up to which it is complete. After a crash `restore` loads the last cut and `replay` the batches
 behind it. Both may repeat ticks, because quotes and candles keep the seq of their last one.
+
+The numbers of batches continue over terms, so that a batch of a stale owner finds its number taken. A new owner claims
+the first number that is free before it serves.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,6 +51,7 @@ class JournalBatch(msgspec.Struct, frozen=True):
     """The ticks of one journal document with their seqs, and the 8-byte keys of their events."""
 
     number: int
+    term: int
     ticks: list[Tick]
     seqs: list[int]
     event_keys: bytes = b""
@@ -96,8 +100,9 @@ class Market:
         self.taken = 0  # calls of `take` so far; a commit waits for this number
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
+        self.term = term
         self._first_seq = first_seq(term)
-        self._next_batch = first_seq(term)
+        self._next_batch = 1
         self._ticks: list[Tick] = []
         self._seqs: list[int] = []
         self._event_keys: list[bytes] = []
@@ -182,15 +187,23 @@ class Market:
         """Take what arrived since the last batch; None for nothing. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
-        batch = JournalBatch(
-            self._next_batch, self._ticks, self._seqs, b"".join(self._event_keys), self._moved_positions
-        )
+        keys = b"".join(self._event_keys)
+        batch = JournalBatch(self._next_batch, self.term, self._ticks, self._seqs, keys, self._moved_positions)
         self._next_batch += 1
         self._ticks, self._seqs, self._event_keys, self._moved_positions = [], [], [], {}
         return batch
 
+    def continue_behind(self, number: int) -> None:
+        """Give the next batch a number behind this one, which is on disk."""
+        self._next_batch = max(self._next_batch, number + 1)
+
+    def claim(self) -> JournalBatch:
+        """Return an empty batch with the next number: the entry that keeps earlier owners out of the journal."""
+        return JournalBatch(self._next_batch, self.term, [], [])
+
     def replay(self, batch: JournalBatch) -> None:
         """Apply a batch from the journal. Idempotent."""
+        self.continue_behind(batch.number)
         for tick, seq in zip(batch.ticks, batch.seqs, strict=True):
             quote = self.quotes.get(tick.symbol)
             if quote is None:

@@ -2,27 +2,31 @@
 
 Collections:
 
-- `market_ticks`: the journal, one document per batch of ticks, `_id` its number; the server removes it at `expiresAt`.
+- `market_ticks`: the journal, one document per batch of ticks, `_id` its number, `term` its owner's; the server removes
+  it at `expiresAt`. Numbers have no gaps within a term and over terms, so the unique `_id` is the lock of the journal.
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
   one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
-- `market_lease`: the lease of the symbols.
+- `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` names, by term and
+  number; a beat of release 0.2 leaves both as they are, and so is not the one that `stamped` names.
 
 Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 
 from market_feed.candles import Candle, CandleKey, Kept
 from market_feed.lease import Lease
 from market_feed.market import Cut, JournalBatch, SymbolState, decode_states
 from market_feed.quotes import Tick
 from shared.commands.market import Interval
-from shared.errors import StaleOwner
+from shared.errors import StaleOwner, Unavailable
 from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, date, translated
 
 LEASE_ID = "market"
@@ -54,6 +58,9 @@ class MarketStore:
 
     def __init__(self, database: Database, tick_ttl_s: float, clock_ms: Callable[[], int]) -> None:
         self._ticks = database["market_ticks"]
+        # What is not on a majority may be rolled back, and its events were not acknowledged then: a new owner must not
+        # count them as counted.
+        self._journal = database.get_collection("market_ticks", read_concern=ReadConcern("majority"))
         self._candles = database["market_candles"]
         self._state = database["market_state"]
         self._lease = database["market_lease"]
@@ -63,9 +70,10 @@ class MarketStore:
     # Journal --------------------------------------------------------------------------------------------------------
 
     async def append(self, batch: JournalBatch) -> None:
-        """Write a batch durably, as a whole. Idempotent."""
+        """Write a batch durably, as a whole. Idempotent. Raises StaleOwner if another term has taken its number."""
         document: Document = {
             "_id": batch.number,
+            "term": batch.term,
             "ticks": _ticks_encoder.encode(_Ticks(batch.ticks, batch.seqs)),
             "count": len(batch.ticks),
             "events": batch.event_keys,
@@ -76,12 +84,24 @@ class MarketStore:
             with translated():
                 await self._ticks.insert_one(document)
         except DuplicateKeyError:
-            return  # an earlier try took effect
+            await self._check_own(batch)
+
+    async def _check_own(self, batch: JournalBatch) -> None:
+        """Return if an earlier try took effect. Raises StaleOwner or Unavailable.
+
+        A majority read, because the entry in the way may still be rolled back.
+        """
+        with translated():
+            document = await self._journal.find_one({"_id": batch.number}, {"term": 1})
+        if document is None:
+            raise Unavailable("the last entry of the journal is not on a majority yet")
+        if document.get("term") != batch.term:
+            raise StaleOwner("another process has written the journal")
 
     async def batches_after(self, number: int) -> AsyncIterator[JournalBatch]:
         """Yield the batches behind this one, in order."""
         with translated():
-            async for document in self._ticks.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
+            async for document in self._journal.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
                 yield _to_batch(document)
 
     async def recent_event_keys(self) -> bytes:
@@ -169,29 +189,36 @@ class MarketStore:
     # Lease ----------------------------------------------------------------------------------------------------------
 
     async def lease(self) -> Lease:
-        """Return the lease."""
+        """Return the lease, with the age of its last beat by the database's clock."""
         with translated():
-            document = await self._lease.find_one({"_id": LEASE_ID})
-        return _to_lease(document) if document else Lease()
+            found = await self._lease.aggregate(
+                [{"$match": {"_id": LEASE_ID}}, {"$addFields": {"now": "$$NOW"}}]
+            ).to_list(1)
+        return _to_lease(found[0]) if found else Lease()
 
-    async def take_lease(self, seen: Lease, holder: str) -> Lease | None:
-        """Take the lease over as it was read, and return the new one; None if another process was faster."""
+    async def take_lease(self, seen: Lease, holder: str, queue: str | None) -> Lease | None:
+        """Take the lease over as it was read, and return the new one; None if another process or a beat was faster."""
         chosen = {"_id": LEASE_ID, "term": seen.term, "beat": seen.beat, "holder": seen.holder}
-        change = {"$set": {"holder": holder, "beat": 0, "term": seen.term + 1}}
+        term = seen.term + 1
+        taken = {"term": term, "beat": 0, "holder": holder, "queue": queue, "stamped": [term, 0]}
         try:
             with translated():
                 document = await self._lease.find_one_and_update(
-                    chosen, change, upsert=seen == Lease(), return_document=ReturnDocument.AFTER
+                    chosen,
+                    {"$set": taken, "$currentDate": {"at": True}},
+                    upsert=seen == Lease(),
+                    return_document=ReturnDocument.AFTER,
                 )
         except DuplicateKeyError:
             return None
         return _to_lease(document) if document else None
 
-    async def beat(self, term: int, holder: str) -> bool:
+    async def beat(self, term: int, beat: int, holder: str, queue: str | None) -> bool:
         """Renew the lease, and return whether it is still ours."""
+        change = {"beat": beat, "queue": queue, "stamped": [term, beat]}
         with translated():
             result = await self._lease.update_one(
-                {"_id": LEASE_ID, "term": term, "holder": holder}, {"$inc": {"beat": 1}}
+                {"_id": LEASE_ID, "term": term, "holder": holder}, {"$set": change, "$currentDate": {"at": True}}
             )
         return bool(result.matched_count)
 
@@ -246,8 +273,15 @@ def _to_candle(document: Document) -> Candle:
 def _to_batch(document: Document) -> JournalBatch:
     entry = _ticks_decoder.decode(document["ticks"])
     positions = {source: row for source, row in document["positions"]}
-    return JournalBatch(document["_id"], entry.ticks, entry.seqs, document["events"], positions)
+    term = document.get("term", 0)  # 0 for an entry of release 0.2
+    return JournalBatch(document["_id"], term, entry.ticks, entry.seqs, document["events"], positions)
 
 
 def _to_lease(document: Document) -> Lease:
-    return Lease(term=document["term"], beat=document["beat"], holder=document["holder"])
+    term, beat = document["term"], document["beat"]
+    at: datetime | None = document.get("at")
+    now: datetime | None = document.get("now")
+    age_s = None
+    if at is not None and now is not None and document.get("stamped") == [term, beat]:
+        age_s = max((now - at).total_seconds(), 0.0)
+    return Lease(term=term, beat=beat, holder=document["holder"], queue=document.get("queue"), age_s=age_s)
