@@ -99,7 +99,7 @@ class _Terms:
     async def _recover(self, term: int, ended: asyncio.Event) -> _Recovered | None:
         while not ended.is_set():
             market, announcer = Market(term), Announcer(self._bus)
-            journal = Journal(market, self._store, announcer, self._ownership.owns, ended)
+            journal = Journal(market, self._store, announcer, self._ownership.owns, ended, now_ms)
             try:
                 await journal.recover()
             except Unavailable as error:

@@ -10,22 +10,29 @@ and the broker delivers them to the new owner. Each interleaving of the two:
     new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
     old took the lease and froze before its claim     it finds the claim of a later term and ends: without that look it
                                                       would claim behind it, and end the newer owner's term
+
+An event counts once in 7 days. Its key is in the journal, in the same document as its ticks; a cut adds it to the index
+before it moves the head of the state, so a key is in the journal behind the head, in the index, or in both. Only a key
+that is in the index may be forgotten here.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
-from market_feed.market import JournalBatch, Market
+from market_feed.market import Cut, JournalBatch, Market, split_keys
 from market_feed.store import MarketStore
 from shared.errors import StaleOwner, Unavailable
 from shared.telemetry import logs
+from shared.times import MILLISECONDS_PER_DAY
 
 log = logs.get(__name__)
 
+FILL_PAUSES = 4
+FILL_RETRY_S = 1.0
 BACKLOG_HURRY = 20_000  # unwritten candles at which a cut does not wait for its interval
 
 
@@ -39,11 +46,13 @@ class Journal:
         announcer: Announcer,
         owns: Callable[[], bool],
         ended: asyncio.Event,
+        clock_ms: Callable[[], int],
     ) -> None:
         self._market = market
         self._store = store
         self._announcer = announcer
         self._owns = owns
+        self._clock_ms = clock_ms
         self._ended = ended  # set when a newer owner has written
         self._journal = asyncio.Lock()
         self._cutting = asyncio.Lock()
@@ -61,6 +70,7 @@ class Journal:
         head = await self._store.head()
         self._market.restore(await self._store.states())
         self._market.positions.update(head.positions)
+        self._market.load_unindexed(await self._store.unindexed_keys())
         self._market.load_seen(await self._store.recent_event_keys())
         self._market.continue_behind(head.through)
         replayed = await self._replay(head.through)
@@ -121,14 +131,30 @@ class Journal:
             started_s = time.perf_counter()
             try:
                 await self._announcer.confirmed()
-                if cut.groups or cut.candles:
+                if cut.groups or cut.candles or cut.event_keys:
                     with self._ending_if_stale():
                         await self._store.put_cut(cut)
             except BaseException:
                 self._market.cut_lost(cut)
                 raise
-            self._market.cut_kept()
+            self._note_counted(cut)
+            self._market.cut_kept(cut)
             metrics.CUT_SECONDS.observe(time.perf_counter() - started_s)
+
+    async def look_up(self, event_keys: Collection[bytes]) -> None:
+        """Note those of the events as seen that are in the index. Raises Unavailable.
+
+        Another batch may count one of them during the read; then it is seen. It could also be written to the index and
+        forgotten meanwhile, behind the read: then this reads again.
+        """
+        seen, counted = self._market.seen, self._market.counted
+        while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
+            added = seen.added
+            metrics.EVENTS_LOOKED_UP.inc(len(doubtful))
+            found = await self._store.counted(doubtful)
+            if seen.forgotten <= added:
+                seen.load(found)
+                return
 
     async def keep_up(self) -> None:
         """Commit, and cut when many candles wait: the pace of a source that can wait.
@@ -150,6 +176,7 @@ class Journal:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._commit_often(commit_interval_s))
             tasks.create_task(self._cut_often(cut_interval_s))
+            tasks.create_task(self._fill_filter())
 
     def look(self) -> None:
         """Cut early when many candles wait."""
@@ -158,6 +185,29 @@ class Journal:
         metrics.PENDING_TICKS.set(self._market.pending)
         if backlog > BACKLOG_HURRY:
             self._hurry.set()
+
+    def _note_counted(self, cut: Cut) -> None:
+        day = self._clock_ms() // MILLISECONDS_PER_DAY
+        for key in split_keys(cut.event_keys):
+            self._market.counted.add(key, day)
+
+    async def _fill_filter(self) -> None:
+        """Read the index into the filter, with a fifth of a core. Until then every event is looked up on disk.
+
+        Keys that a cut adds meanwhile enter the filter there. Some 2 s for a million keys.
+        """
+        counted = self._market.counted
+        while not counted.is_complete:
+            try:
+                async for day, keys in self._store.index():
+                    started_s = time.perf_counter()
+                    for key in keys:
+                        counted.add(key, day)
+                    await asyncio.sleep(FILL_PAUSES * (time.perf_counter() - started_s))
+                counted.is_complete = True
+            except Unavailable as error:
+                log.warning("index_not_read", reason=str(error), retry_in_s=FILL_RETRY_S)
+                await asyncio.sleep(FILL_RETRY_S)
 
     async def _commit_often(self, interval_s: float) -> None:
         failing = False

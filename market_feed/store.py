@@ -4,6 +4,9 @@ Collections:
 
 - `market_ticks`: the journal, one document per batch of ticks, `_id` its number, `term` its owner's; the server removes
   it at `expiresAt`. Numbers have no gaps within a term and over terms, so the unique `_id` is the lock of the journal.
+- `market_events`: the index of counted events. A document holds up to 5,000 keys of one cut, signed 64-bit integers
+  with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key to write,
+  8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
   one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
@@ -15,6 +18,7 @@ Times are integers, milliseconds since 1970; only `expiresAt` is a date, because
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument
@@ -23,18 +27,30 @@ from pymongo.read_concern import ReadConcern
 
 from market_feed.candles import Candle, CandleKey, Kept
 from market_feed.lease import Lease
-from market_feed.market import Cut, JournalBatch, SymbolState, decode_states
+from market_feed.market import Cut, JournalBatch, SymbolState, decode_states, split_keys
 from market_feed.quotes import Tick
+from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
 from shared.errors import StaleOwner, Unavailable
-from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, date, translated
+from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, chunks, date, translated
+from shared.times import MILLISECONDS_PER_DAY
 
 LEASE_ID = "market"
 HEAD_ID = "head"
 SEEN_BATCHES = 500
 CANDLES_AT_ONCE = 1000
+KEYS_PER_DOCUMENT = 5_000
+DOCUMENTS_AT_ONCE = 4
+KEYS_AT_ONCE = 500  # in one query
+COUNTED_FOR_MS = 7 * MILLISECONDS_PER_DAY + 3_600_000
 
-INDEXES: Indexes = {"market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
+INDEXES: Indexes = {
+    "market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)],
+    "market_events": [
+        IndexModel([("keys", ASCENDING)]),
+        IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
+    ],
+}
 
 
 class _Ticks(msgspec.Struct, array_like=True, frozen=True):
@@ -49,6 +65,13 @@ class JournalHead(msgspec.Struct, frozen=True):
     positions: dict[str, int]
 
 
+class DayKeys(NamedTuple):
+    """Keys of events that were counted on one day since 1970."""
+
+    day: int
+    keys: list[bytes]
+
+
 _ticks_encoder = msgspec.msgpack.Encoder()
 _ticks_decoder = msgspec.msgpack.Decoder(_Ticks)
 
@@ -61,6 +84,7 @@ class MarketStore:
         # What is not on a majority may be rolled back, and its events were not acknowledged then: a new owner must not
         # count them as counted.
         self._journal = database.get_collection("market_ticks", read_concern=ReadConcern("majority"))
+        self._events = database["market_events"]
         self._candles = database["market_candles"]
         self._state = database["market_state"]
         self._lease = database["market_lease"]
@@ -111,10 +135,58 @@ class MarketStore:
             found = await newest.to_list(None)
         return b"".join(document["events"] for document in reversed(found))
 
+    async def unindexed_keys(self) -> bytes:
+        """Return the keys in the journal while there is no index: release 0.2 had none. 6 hours of keys, once."""
+        with translated():
+            if await self._events.find_one({}, {"_id": 1}) is not None:
+                return b""
+            return b"".join(
+                [document["events"] async for document in self._ticks.find({}, {"events": 1}).sort("_id", ASCENDING)]
+            )
+
+    # Events ---------------------------------------------------------------------------------------------------------
+
+    async def counted(self, event_keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of the events that are in the index."""
+        found: set[bytes] = set()
+        for some in chunks(event_keys, KEYS_AT_ONCE):
+            wanted = {_number_of(key): key for key in some}
+            with translated():
+                async for document in self._events.find({"keys": {"$in": list(wanted)}}, {"keys": 1}):
+                    found.update(wanted[number] for number in wanted.keys() & set(document["keys"]))
+        return found
+
+    async def index(self) -> AsyncIterator[DayKeys]:
+        """Yield all keys of the index, some thousands at a time, each with their day since 1970."""
+        with translated():
+            async for document in self._events.find({}, {"keys": 1, "day": 1}).batch_size(DOCUMENTS_AT_ONCE):
+                yield DayKeys(document["day"], [_key_of(number) for number in document["keys"]])
+
+    async def _put_events(self, cut: Cut) -> None:
+        """Add the events of a cut to the index. Idempotent: a cut with further events has another number."""
+        now_ms = self._clock_ms()
+        numbers = [_number_of(key) for key in split_keys(cut.event_keys)]
+        documents: list[Document] = [
+            {
+                "_id": f"{cut.number}.{place}",
+                "day": now_ms // MILLISECONDS_PER_DAY,
+                "keys": list(some),
+                "expiresAt": date(now_ms + COUNTED_FOR_MS),
+            }
+            for place, some in enumerate(chunks(numbers, KEYS_PER_DOCUMENT))
+        ]
+        for few in chunks(documents, DOCUMENTS_AT_ONCE):
+            try:
+                with translated():
+                    await self._events.insert_many(few, ordered=False)
+            except BulkWriteError as error:
+                _duplicates(error)
+
     # State ----------------------------------------------------------------------------------------------------------
 
     async def put_cut(self, cut: Cut) -> None:
         """Write a cut, its head last. Idempotent. Raises StaleOwner."""
+        await self._put_events(cut)
         await self._put_candles(cut.candles)
         documents: list[Document] = [
             {"_id": f"group {number}", "through": cut.through, "symbols": body} for number, body in cut.groups.items()
@@ -226,6 +298,14 @@ class MarketStore:
         """Release the lease, if it is still ours."""
         with translated():
             await self._lease.update_one({"_id": LEASE_ID, "term": term, "holder": holder}, {"$set": {"holder": None}})
+
+
+def _number_of(key: bytes) -> int:
+    return int.from_bytes(key, "big", signed=True)
+
+
+def _key_of(number: int) -> bytes:
+    return number.to_bytes(SHORT_KEY_BYTES, "big", signed=True)
 
 
 def _candle_id(key: CandleKey) -> str:

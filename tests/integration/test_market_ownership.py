@@ -157,7 +157,7 @@ class Owner:
     def __init__(self, store: MarketStore, bus: Bus, term: int) -> None:
         self.market = Market(term)
         self.ended = asyncio.Event()
-        self.journal = Journal(self.market, store, Announcer(bus), lambda: True, self.ended)
+        self.journal = Journal(self.market, store, Announcer(bus), lambda: True, self.ended, now_ms)
 
     async def commit(self, *prices: float) -> None:
         self.market.take([Tick("X", price, now_ms(), volume=1.0) for price in prices])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_feed.dedup import SeenWindow
+from market_feed.dedup import CountedFilter, SeenWindow
 from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, Lease, LeaseMonitor, Standing
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
@@ -32,8 +32,32 @@ def test_window_keeps_newest_keys(keys: list[bytes], size: int) -> None:
     for key in keys:
         if window.add(key):
             fresh.append(key)
+            window.may_forget(window.added)
     assert len(window) == min(len(fresh), size)
     assert all(key in window for key in fresh[-size:])
+    assert window.forgotten == window.added - len(window)
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_window_forgets_no_key_that_is_not_on_disk(added: int, on_disk: int) -> None:
+    window = SeenWindow(5)
+    keys = [short_event_key("/s", str(number)) for number in range(added)]
+    window.load(keys)
+    window.may_forget(on_disk)
+    assert all(key in window for key in keys[on_disk:])
+    assert window.forgotten == max(min(on_disk, added - 5), 0)
+
+
+def test_filter_holds_every_key_of_eight_days() -> None:
+    counted = CountedFilter()
+    keys = {(day, number): short_event_key(f"/{day}", str(number)) for day in range(12) for number in range(200)}
+    for (day, _), key in keys.items():
+        counted.add(key, day)
+    assert counted.may_hold(b"anything")
+    counted.is_complete = True
+    assert all(counted.may_hold(key) for (day, _), key in keys.items() if day >= 3)
+    forgotten = [key for (day, _), key in keys.items() if day < 3]
+    assert not any(counted.may_hold(key) for key in forgotten)
 
 
 def held(age_s: float | None, *, beat: int = 4, queue: str | None = "life.1") -> Lease:
