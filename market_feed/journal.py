@@ -70,8 +70,9 @@ class Journal:
         head = await self._store.head()
         self._market.restore(await self._store.states())
         self._market.positions.update(head.positions)
-        self._market.load_unindexed(await self._store.unindexed_keys())
-        self._market.load_seen(await self._store.recent_event_keys())
+        recent = await self._store.recent_keys()
+        self._market.load_unindexed(recent.unindexed)
+        self._market.load_seen(recent.seen)
         self._market.continue_behind(head.through)
         replayed = await self._replay(head.through)
         while not await self._claimed():

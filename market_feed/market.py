@@ -246,7 +246,7 @@ class Market:
             self._deferred_since = batch.number
 
     def load_unindexed(self, event_keys: bytes) -> None:
-        """Note events that were counted before there was an index."""
+        """Note events that were counted by a release without an index."""
         self.load_seen(event_keys)
         self._unindexed.extend(split_keys(event_keys))
 

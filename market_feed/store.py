@@ -65,6 +65,13 @@ class JournalHead(msgspec.Struct, frozen=True):
     positions: dict[str, int]
 
 
+class RecentKeys(NamedTuple):
+    """Keys of the events of the last batches, oldest first, and of those that no release has put into the index."""
+
+    seen: bytes
+    unindexed: bytes
+
+
 class DayKeys(NamedTuple):
     """Keys of events that were counted on one day since 1970."""
 
@@ -128,21 +135,19 @@ class MarketStore:
             async for document in self._journal.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
                 yield _to_batch(document)
 
-    async def recent_event_keys(self) -> bytes:
-        """Return the keys of the events of the last batches, oldest first."""
-        with translated():
-            newest = self._ticks.find({}, {"events": 1}).sort("_id", DESCENDING).limit(SEEN_BATCHES)
-            found = await newest.to_list(None)
-        return b"".join(document["events"] for document in reversed(found))
+    async def recent_keys(self) -> RecentKeys:
+        """Return the keys of the events of the last batches.
 
-    async def unindexed_keys(self) -> bytes:
-        """Return the keys in the journal while there is no index: release 0.2 had none. 6 hours of keys, once."""
+        While release 0.2, which had no index, wrote some of these, all that it left in the journal are unindexed.
+        """
         with translated():
-            if await self._events.find_one({}, {"_id": 1}) is not None:
-                return b""
-            return b"".join(
-                [document["events"] async for document in self._ticks.find({}, {"events": 1}).sort("_id", ASCENDING)]
-            )
+            newest = self._ticks.find({}, {"events": 1, "term": 1}).sort("_id", DESCENDING).limit(SEEN_BATCHES)
+            found = await newest.to_list(None)
+            left: list[Document] = []
+            if any("term" not in document for document in found):
+                left = await self._ticks.find({"term": {"$exists": False}}, {"events": 1}).to_list(None)
+        seen = b"".join(document["events"] for document in reversed(found))
+        return RecentKeys(seen, b"".join(document["events"] for document in left))
 
     # Events ---------------------------------------------------------------------------------------------------------
 
