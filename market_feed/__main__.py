@@ -23,10 +23,11 @@ from market_feed.staleness import Staleness
 from market_feed.store import INDEXES, MarketStore
 from shared.bus.bus import Bus
 from shared.bus.events import split_events
+from shared.bus.life_queue import LifeQueue
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import MARKET_QUERY, MARKET_TICKS
 from shared.commands.market import MarketQueries
-from shared.errors import StaleOwner, Unavailable
+from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, starting
@@ -56,10 +57,16 @@ async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> 
         )
         admin.checks["broker"] = bus.readiness
         store = MarketStore(mongo.database, settings.market_tick_ttl_s, now_ms)
-        ownership = Ownership(store, node_id, settings.market_lease_s)
+        life = LifeQueue(settings.amqp_url, node_id)
+        ownership = Ownership(store, life, node_id, settings.market_lease_s)
         admin.checks["market"] = ownership.readiness
         del admin.checks["start"]
-        await ownership.run(stop, _Terms(settings, bus, store, ownership).serve)
+        async with asyncio.TaskGroup() as tasks:
+            living = tasks.create_task(life.run(), name="life")
+            with lifecycle.stopping_on_failure(stop):
+                await ownership.run(stop, _Terms(settings, bus, store, ownership, stop).serve)
+            life.leave()
+            living.cancel()
 
 
 class _Recovered(NamedTuple):
@@ -73,7 +80,10 @@ class _Recovered(NamedTuple):
 class _Terms:
     """Everything that runs while this process owns the symbols: one call of `serve` per term."""
 
-    def __init__(self, settings: MarketSettings, bus: Bus, store: MarketStore, ownership: Ownership) -> None:
+    def __init__(
+        self, settings: MarketSettings, bus: Bus, store: MarketStore, ownership: Ownership, stop: asyncio.Event
+    ) -> None:
+        self._stop = stop
         self._settings = settings
         self._bus = bus
         self._store = store
@@ -83,17 +93,13 @@ class _Terms:
         """Recover, run everything until `ended` is set, and write what is pending."""
         await lifecycle.until(ended, self._bus.wait_connected())
         recovered = await self._recover(term, ended)
-        if recovered is None:
-            return
-        try:
+        if recovered is not None:
             await self._run(recovered, ended)
-        except* StaleOwner:
-            log.warning("superseded", term=term)
 
     async def _recover(self, term: int, ended: asyncio.Event) -> _Recovered | None:
         while not ended.is_set():
             market, announcer = Market(term), Announcer(self._bus)
-            journal = Journal(market, self._store, announcer, self._ownership.owns)
+            journal = Journal(market, self._store, announcer, self._ownership.owns, ended, now_ms)
             try:
                 await journal.recover()
             except Unavailable as error:
@@ -125,7 +131,8 @@ class _Terms:
                 writing = journal.run(settings.market_commit_interval_s, settings.market_cut_interval_s)
                 running = [tasks.create_task(writing, name="journal"), tasks.create_task(feed.sweep(), name="sweep")]
                 running += [tasks.create_task(source.run(), name="source") for source in self._sources(feed)]
-                await ended.wait()
+                with lifecycle.stopping_on_failure(self._stop):
+                    await ended.wait()
                 for task in running:
                     task.cancel()
         finally:

@@ -1,19 +1,33 @@
 """Deduplication of events. Pure.
 
-A redelivered event must not count twice. Bound: the newest `size` keys; older ones are forgotten.
+An event counts once within 7 days, whoever owns the symbols. The truth is on disk: the journal holds the keys of the
+last batches, the index those before (see journal.py). Two structures keep most events from being looked up there:
+
+- `SeenWindow`: the newest keys, exact. A key in it is a repetition.
+- `CountedFilter`: all keys of the index, inexact. A key that is not in it is new.
 """
 
 from collections import deque
 from collections.abc import Iterable
 
+FILTER_BITS_DAY = 1 << 26  # 8 MB
+FILTER_DAYS = 8  # before today; the index keeps a key for little more than 7 days
+PROBES = 4
+_MASK = FILTER_BITS_DAY - 1
+
 
 class SeenWindow:
-    """The keys of the events seen last."""
+    """The keys of the events seen last.
+
+    Bound: `size` keys, and those that may not be forgotten yet; the feed takes no event while these are too many.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._keys: set[bytes] = set()
         self._order: deque[bytes] = deque()
+        self._forgettable = 0
+        self.added = 0  # keys so far: the number of the newest one
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._keys
@@ -21,17 +35,80 @@ class SeenWindow:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def forgotten(self) -> int:
+        """Return the number of the newest key that is forgotten."""
+        return self.added - len(self._order)
+
     def add(self, key: bytes) -> bool:
         """Note a key, and return whether it is new."""
         if key in self._keys:
             return False
         self._keys.add(key)
         self._order.append(key)
-        if len(self._order) > self._size:
-            self._keys.discard(self._order.popleft())
+        self.added += 1
+        self._trim()
         return True
+
+    def may_forget(self, number: int) -> None:
+        """Let the keys through this number be forgotten: they are on disk."""
+        self._forgettable = max(self._forgettable, number)
+        self._trim()
 
     def load(self, keys: Iterable[bytes]) -> None:
         """Note keys, oldest first."""
         for key in keys:
             self.add(key)
+
+    def _trim(self) -> None:
+        while len(self._order) > self._size and self.forgotten < self._forgettable:
+            self._keys.discard(self._order.popleft())
+
+
+class CountedFilter:
+    """A Bloom filter for each day, of 8-byte keys that are hashes already.
+
+    Bound: 9 filters of 8 MB, each made at the first event of its day: 72 MB. A new key is looked up in vain with a
+    probability of 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 % at 8.6
+    million (100 a second, as 20,000 ticks in arrays of 200 are), 88 % at 20 million. It takes 2 µs of CPU to add a key
+    and 5 µs to look for one in 9 filters.
+    """
+
+    def __init__(self) -> None:
+        self.is_complete = False  # until the index is read, every key may be in it
+        self._days: dict[int, bytearray] = {}
+
+    def add(self, key: bytes, day: int) -> None:
+        """Note a key of this day."""
+        bits = self._days.get(day)
+        if bits is None:
+            self._forget_before(day - FILTER_DAYS)
+            bits = self._days[day] = bytearray(FILTER_BITS_DAY // 8)
+        place, step = _hashes(key)
+        for _ in range(PROBES):
+            place &= _MASK
+            bits[place >> 3] |= 1 << (place & 7)
+            place += step
+
+    def may_hold(self, key: bytes) -> bool:
+        """Return False if the key is surely not in the index."""
+        if not self.is_complete:
+            return True
+        first, step = _hashes(key)
+        places = [(first + number * step) & _MASK for number in range(PROBES)]
+        for bits in self._days.values():
+            for place in places:
+                if not bits[place >> 3] & (1 << (place & 7)):
+                    break
+            else:
+                return True
+        return False
+
+    def _forget_before(self, day: int) -> None:
+        for old in [other for other in self._days if other < day]:
+            del self._days[old]
+
+
+def _hashes(key: bytes) -> tuple[int, int]:
+    """Return the first place and the odd step between the places of a key."""
+    return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little") | 1

@@ -1,12 +1,12 @@
 """The centre of the service: ticks in from every source, prices out to gateways, every tick out to notifier."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
 from market_feed.journal import Journal
-from market_feed.market import Market, Position, Source
+from market_feed.market import SEEN_EVENTS_MAX, Market, Position, Source
 from market_feed.price_publisher import PricePublisher
 from market_feed.quotes import Tick
 from market_feed.staleness import Staleness
@@ -14,13 +14,15 @@ from shared.errors import Unavailable
 
 PENDING_TICKS_MAX = 200_000
 BACKLOG_MAX = 400_000
+SEEN_MAX = 2 * SEEN_EVENTS_MAX
 SWEEP_INTERVAL_S = 0.5
 
 
 class Feed:
     """One term of ownership, as its sources see it: the `TickSink` of all of them.
 
-    Bound: 200,000 ticks wait for the journal, 400,000 candles wait to be written; beyond that no tick is taken.
+    Bound: 200,000 ticks wait for the journal, 400,000 candles wait to be written, the keys of 400,000 events are in
+    memory; beyond that no tick is taken.
     """
 
     def __init__(
@@ -46,12 +48,20 @@ class Feed:
         """Raise Unavailable when no tick can be taken: ownership is in doubt, or too much waits for the database."""
         if not self._owns():
             raise Unavailable("ownership of the symbols is in doubt: the lease could not be renewed")
-        if self._market.pending > PENDING_TICKS_MAX or self._market.book.backlog > BACKLOG_MAX:
+        market = self._market
+        if market.pending > PENDING_TICKS_MAX or market.book.backlog > BACKLOG_MAX or len(market.seen) > SEEN_MAX:
             raise Unavailable("too much waits for the database")
 
     def has_room_for(self, symbol: str) -> bool:
         """Return whether the symbol is known or may be added."""
         return self._market.has_room_for(symbol)
+
+    async def look_up(self, event_keys: Collection[bytes]) -> None:
+        """Find out which of the events counted in the last 7 days: `is_new` is right for them until the next wait.
+
+        Raises Unavailable.
+        """
+        await self._journal.look_up(event_keys)
 
     def is_new(self, event_key: bytes) -> bool:
         """Note an event as seen, and return whether it was not seen before."""
@@ -75,7 +85,8 @@ class Feed:
         source: Source,
         ticks: Sequence[Tick],
         *,
-        event_keys: Iterable[bytes] = (),
+        event_keys: Sequence[bytes] = (),
+        feed_keys: Iterable[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
     ) -> None:
@@ -84,7 +95,7 @@ class Feed:
         Raises Unavailable; then none of them is applied.
         """
         self.check_open()
-        taken = self._market.take(ticks, event_keys=event_keys, position=position, digits=digits)
+        taken = self._market.take(ticks, event_keys=event_keys, feed_keys=feed_keys, position=position, digits=digits)
         self._announcer.announce(ticks, taken.seqs)
         self._prices.moved(taken.moved.values())
         self._staleness.moved(taken.moved.values(), source)
@@ -95,12 +106,10 @@ class Feed:
         metrics.TICKS_LATE.inc(taken.late)
         self._journal.look()
 
-    def offer(
-        self, source: Source, ticks: Sequence[Tick], *, event_keys: Iterable[bytes] = (), digits: int = 0
-    ) -> None:
+    def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
         """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
         try:
-            self.take(source, ticks, event_keys=event_keys, digits=digits)
+            self.take(source, ticks, feed_keys=feed_keys, digits=digits)
         except Unavailable:
             metrics.TICKS_SKIPPED.labels(source.name).inc(len(ticks))
 

@@ -1,30 +1,59 @@
-"""The memory's way to disk and back: the journal at once, the rest rarely. See market.py for the order."""
+"""The memory's way to disk and back: the journal at once, the rest rarely. See market.py for the order.
+
+The journal is the lock of the symbols. Batches are numbered without gaps, and a number is taken once (`_id`). A new
+owner reads the journal to its end and claims the next number; only then it serves. So for an earlier owner that still
+lives, thawed or cut off from the lease, there is no place left: its next write fails, its ticks are not acknowledged,
+and the broker delivers them to the new owner. Each interleaving of the two:
+
+    old writes n, new reads n, new claims n + 1       n counts; the next of old fails
+    new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
+    new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
+    old took the lease and froze before its claim     it finds the claim of a later term and ends: without that look it
+                                                      would claim behind it, and end the newer owner's term
+
+An event counts once in 7 days. Its key is in the journal, in the same document as its ticks; a cut adds it to the index
+before it moves the head of the state, so a key is in the journal behind the head, in the index, or in both. Only a key
+that is in the index may be forgotten here.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
-from market_feed.market import JournalBatch, Market
+from market_feed.market import Cut, JournalBatch, Market, split_keys
 from market_feed.store import MarketStore
-from shared.errors import Unavailable
+from shared.errors import StaleOwner, Unavailable
 from shared.telemetry import logs
+from shared.times import MILLISECONDS_PER_DAY
 
 log = logs.get(__name__)
 
+FILL_PAUSES = 4
+FILL_RETRY_S = 1.0
 BACKLOG_HURRY = 20_000  # unwritten candles at which a cut does not wait for its interval
 
 
 class Journal:
     """Writes one market, with at most one journal write and one cut in flight."""
 
-    def __init__(self, market: Market, store: MarketStore, announcer: Announcer, owns: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        market: Market,
+        store: MarketStore,
+        announcer: Announcer,
+        owns: Callable[[], bool],
+        ended: asyncio.Event,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._market = market
         self._store = store
         self._announcer = announcer
         self._owns = owns
+        self._clock_ms = clock_ms
+        self._ended = ended  # set when a newer owner has written
         self._journal = asyncio.Lock()
         self._cutting = asyncio.Lock()
         self._reading = asyncio.Lock()
@@ -34,19 +63,47 @@ class Journal:
         self._committed = 0
 
     async def recover(self) -> None:
-        """Restore the market of the last owner. Raises Unavailable; then start again with a new market."""
+        """Restore the market of the last owner, and close the journal to it.
+
+        Raises Unavailable; then start again with a new market.
+        """
         head = await self._store.head()
         self._market.restore(await self._store.states())
         self._market.positions.update(head.positions)
-        self._market.load_seen(await self._store.recent_event_keys())
-        replayed = 0
-        async for batch in self._store.batches_after(head.through):
-            self._market.replay(batch)
-            self._announcer.announce(batch.ticks, batch.seqs)
-            replayed += len(batch.ticks)
+        recent = await self._store.recent_keys()
+        self._market.load_unindexed(recent.unindexed)
+        self._market.load_seen(recent.seen)
+        self._market.continue_behind(head.through)
+        replayed = await self._replay(head.through)
+        while not await self._claimed():
+            if not self._owns():
+                raise Unavailable("ownership of the symbols is in doubt")
+            replayed += await self._replay(self._market.claim().number - 1)
         await self.settle()
         self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
+
+    async def _replay(self, through: int) -> int:
+        """Apply the batches behind this one, and return the number of their ticks. Raises Unavailable."""
+        replayed = 0
+        async for batch in self._store.batches_after(through):
+            if batch.term > self._market.term:
+                self._ended.set()
+                raise Unavailable("another process owns the symbols")
+            self._market.replay(batch)
+            self._announcer.announce(batch.ticks, batch.seqs)
+            replayed += len(batch.ticks)
+        return replayed
+
+    async def _claimed(self) -> bool:
+        """Take the next number of the journal, and return whether no earlier owner was faster. Raises Unavailable."""
+        claim = self._market.claim()
+        try:
+            await self._store.append(claim)
+        except StaleOwner:
+            return False
+        self._market.continue_behind(claim.number)
+        return True
 
     async def commit(self) -> None:
         """Return once everything that the market has taken is in the journal. Raises Unavailable; nothing is lost.
@@ -60,7 +117,7 @@ class Journal:
                 await self._append()
 
     async def cut(self) -> None:
-        """Write the changes since the last cut. Raises Unavailable or StaleOwner."""
+        """Write the changes since the last cut. Raises Unavailable."""
         await self.settle()
         async with self._cutting:
             async with self._journal:
@@ -75,18 +132,35 @@ class Journal:
             started_s = time.perf_counter()
             try:
                 await self._announcer.confirmed()
-                if cut.groups or cut.candles:
-                    await self._store.put_cut(cut)
+                if cut.groups or cut.candles or cut.event_keys:
+                    with self._ending_if_stale():
+                        await self._store.put_cut(cut)
             except BaseException:
                 self._market.cut_lost(cut)
                 raise
-            self._market.cut_kept()
+            self._note_counted(cut)
+            self._market.cut_kept(cut)
             metrics.CUT_SECONDS.observe(time.perf_counter() - started_s)
+
+    async def look_up(self, event_keys: Collection[bytes]) -> None:
+        """Note those of the events as seen that are in the index. Raises Unavailable.
+
+        Another batch may count one of them during the read; then it is seen. It could also be written to the index and
+        forgotten meanwhile, behind the read: then this reads again.
+        """
+        seen, counted = self._market.seen, self._market.counted
+        while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
+            added = seen.added
+            metrics.EVENTS_LOOKED_UP.inc(len(doubtful))
+            found = await self._store.counted(doubtful)
+            if seen.forgotten <= added:
+                seen.load(found)
+                return
 
     async def keep_up(self) -> None:
         """Commit, and cut when many candles wait: the pace of a source that can wait.
 
-        Raises Unavailable or StaleOwner.
+        Raises Unavailable.
         """
         await self.commit()
         if self._market.book.backlog > BACKLOG_HURRY:
@@ -99,10 +173,11 @@ class Journal:
                 self._market.book.give_back(missing, await self._store.candles_by_key(missing))
 
     async def run(self, commit_interval_s: float, cut_interval_s: float) -> None:
-        """Commit and cut at these intervals, until cancelled. Raises StaleOwner."""
+        """Commit and cut at these intervals, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._commit_often(commit_interval_s))
             tasks.create_task(self._cut_often(cut_interval_s))
+            tasks.create_task(self._fill_filter())
 
     def look(self) -> None:
         """Cut early when many candles wait."""
@@ -111,6 +186,29 @@ class Journal:
         metrics.PENDING_TICKS.set(self._market.pending)
         if backlog > BACKLOG_HURRY:
             self._hurry.set()
+
+    def _note_counted(self, cut: Cut) -> None:
+        day = self._clock_ms() // MILLISECONDS_PER_DAY
+        for key in split_keys(cut.event_keys):
+            self._market.counted.add(key, day)
+
+    async def _fill_filter(self) -> None:
+        """Read the index into the filter, with a fifth of a core. Until then every event is looked up on disk.
+
+        Keys that a cut adds meanwhile enter the filter there. A million keys take 2 s of CPU, so 10 s.
+        """
+        counted = self._market.counted
+        while not counted.is_complete:
+            try:
+                async for day, keys in self._store.index():
+                    started_s = time.perf_counter()
+                    for key in keys:
+                        counted.add(key, day)
+                    await asyncio.sleep(FILL_PAUSES * (time.perf_counter() - started_s))
+                counted.is_complete = True
+            except Unavailable as error:
+                log.warning("index_not_read", reason=str(error), retry_in_s=FILL_RETRY_S)
+                await asyncio.sleep(FILL_RETRY_S)
 
     async def _commit_often(self, interval_s: float) -> None:
         failing = False
@@ -142,9 +240,21 @@ class Journal:
     async def _append(self) -> None:
         if self._batch is not None:
             started_s = time.perf_counter()
-            await self._store.append(self._batch)
-            if not self._owns():  # a new owner may have read the journal before: the source must repeat
+            with self._ending_if_stale():
+                await self._store.append(self._batch)
+            if not self._owns():  # frozen for longer than the journal keeps the entry that took this number
                 raise Unavailable("ownership of the symbols is in doubt")
             metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
         self._batch = None
         self._committed = max(self._committed, self._batch_ticket)
+
+    @contextmanager
+    def _ending_if_stale(self) -> Iterator[None]:
+        """End the term when a newer owner has written. Raises Unavailable then: the source repeats its ticks there."""
+        try:
+            yield
+        except StaleOwner as error:
+            if not self._ended.is_set():
+                log.warning("superseded", reason=str(error))
+            self._ended.set()
+            raise Unavailable("another process owns the symbols") from error

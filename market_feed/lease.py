@@ -1,22 +1,48 @@
 """The lease of the symbols: one process at a time owns them. Pure.
 
-No clock is compared with another one. The owner increments `beat` several times within the lease's length; a stand-by
-that has seen the same beat for a whole length takes over. The owner counts the length from before it sent a beat, a
-stand-by from after it saw the beat, so the owner stops first. `term` counts the takeovers and is a fencing token: seqs
-and batch numbers begin with it, so a stale owner's writes sort before the new owner's.
+Ownership is only routing: two owners at once are safe, because the journal is the lock (see journal.py), and merely
+cost a repeated batch. So a stand-by may judge early and wrongly.
+
+The owner increments `beat` every half second, and the database stamps each beat with its own time. A stand-by reads the
+stamp's age by the same clock, so no host's clock counts.
+
+    a beat within 1 s             HELD
+    none for 1 s                  DOUBTED: killed, if the broker has dropped the owner's queue with its connection
+    none for the lease's length   FREE: the owner is frozen or cut off
+
+The owner counts the length from before it sent a beat, and so stops before a stand-by that trusts the stamp takes over.
+`term` counts the takeovers: seqs begin with it, so gateways drop a stale owner's prices.
 """
+
+from enum import Enum, auto
 
 import msgspec
 
-BEATS_PER_LENGTH = 5
+BEAT_S = 0.5
+DOUBT_S = 2 * BEAT_S
+LOOK_S = 0.2
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The lease in the database. It is free without `holder`."""
+    """The lease in the database. It is free without `holder`.
+
+    `age_s` is the age of the last beat by the database's clock, None for the beats of release 0.2, which have no stamp.
+    `queue` is the holder's queue at the broker, None while the holder is not connected.
+    """
 
     term: int = 0
     beat: int = 0
     holder: str | None = None
+    queue: str | None = None
+    age_s: float | None = None
+
+
+class Standing(Enum):
+    """A stand-by's judgement of the lease."""
+
+    HELD = auto()
+    DOUBTED = auto()
+    FREE = auto()
 
 
 class LeaseMonitor:
@@ -24,20 +50,33 @@ class LeaseMonitor:
 
     def __init__(self, length_s: float) -> None:
         self._length_s = length_s
-        self._lease: Lease | None = None
+        self._beat: tuple[int, int, str | None] | None = None
         self._since_s = 0.0
-        self.owner_lives = False  # whether the beat was observed to change
-
-    def may_take(self, lease: Lease, now_s: float) -> bool:
-        """Observe the lease, and return whether it is free or its holder is dead."""
-        if lease.holder is None:
-            self.owner_lives = False
-            return True
-        if lease != self._lease:
-            self.owner_lives = self._lease is not None
-            self._lease, self._since_s = lease, now_s
-            return False
-        if now_s - self._since_s < self._length_s:
-            return False
+        self._trusted_from_s: float | None = 0.0  # None while the database cannot be read
         self.owner_lives = False
-        return True
+        self.look_again_s = LOOK_S
+
+    def judge(self, lease: Lease, now_s: float) -> Standing:
+        """Judge a lease that was just read."""
+        age_s = self._age_s(lease, now_s)
+        self.owner_lives = lease.holder is not None and age_s < self._length_s
+        self.look_again_s = LOOK_S if age_s >= DOUBT_S else min(max(DOUBT_S - age_s, LOOK_S / 4), BEAT_S)
+        if lease.holder is None:
+            return Standing.FREE
+        if self._trusted_from_s is None:  # nobody could beat either
+            self._trusted_from_s = now_s + DOUBT_S
+        if now_s < self._trusted_from_s or age_s < DOUBT_S:
+            return Standing.HELD
+        return Standing.FREE if age_s >= self._length_s else Standing.DOUBTED
+
+    def unreadable(self) -> None:
+        """Note that the database could not be read: give the owner time for a beat once it can."""
+        self._trusted_from_s = None
+        self.look_again_s = LOOK_S
+
+    def _age_s(self, lease: Lease, now_s: float) -> float:
+        """Return the age of the last beat; one without a stamp counts from when it was first seen."""
+        beat = lease.term, lease.beat, lease.holder
+        if beat != self._beat:
+            self._beat, self._since_s = beat, now_s
+        return now_s - self._since_s if lease.age_s is None else lease.age_s

@@ -4,15 +4,18 @@ Ticks are in the journal before they are acknowledged: `take_batch` numbers the 
 is one document. Everything else follows from the journal, so it is written rarely: `cut` returns the changes since the
 last cut, and the batch up to which it is complete. After a crash `restore` loads the last cut and `replay` the batches
 behind it. Both may repeat ticks, because quotes and candles keep the seq of their last one.
+
+The numbers of batches continue over terms, so that a batch of a stale owner finds its number taken. A new owner claims
+the first number that is free before it serves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from market_feed.candles import Candle, CandleBook, Kept
-from market_feed.dedup import SeenWindow
+from market_feed.dedup import CountedFilter, SeenWindow
 from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
@@ -48,6 +51,7 @@ class JournalBatch(msgspec.Struct, frozen=True):
     """The ticks of one journal document with their seqs, and the 8-byte keys of their events."""
 
     number: int
+    term: int
     ticks: list[Tick]
     seqs: list[int]
     event_keys: bytes = b""
@@ -64,17 +68,28 @@ class SymbolState(msgspec.Struct, frozen=True):
 class Cut(msgspec.Struct, frozen=True):
     """The changes since the last cut. It is complete through batch `through` and holds nothing behind the taken ticks.
 
-    `groups` are encoded symbols by group number: a whole group if one of its symbols changed.
+    `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` are those of
+    the events since the last cut, 8 bytes each, all in the journal through batch `number`; `seen` is the number of the
+    newest key that was seen then.
     """
 
+    number: int
     through: int
     groups: dict[int, bytes]
     candles: list[Kept]
     positions: dict[str, int]
+    event_keys: bytes
+    seen: int
 
 
 _states_encoder = msgspec.msgpack.Encoder()
 _states_decoder = msgspec.msgpack.Decoder(list[SymbolState])
+
+
+def split_keys(event_keys: bytes) -> Iterator[bytes]:
+    """Yield the 8-byte keys of events."""
+    for start in range(0, len(event_keys), SHORT_KEY_BYTES):
+        yield event_keys[start : start + SHORT_KEY_BYTES]
 
 
 def decode_states(body: bytes) -> list[SymbolState]:
@@ -88,19 +103,29 @@ class Market:
     Bounds are the feed's: `pending` ticks wait for the journal, `book.backlog` for the database.
     """
 
-    def __init__(self, term: int, *, symbols_max: int = SYMBOLS_MAX, group_symbols: int = GROUP_SYMBOLS) -> None:
+    def __init__(
+        self,
+        term: int,
+        *,
+        symbols_max: int = SYMBOLS_MAX,
+        group_symbols: int = GROUP_SYMBOLS,
+        seen_max: int = SEEN_EVENTS_MAX,
+    ) -> None:
         self.quotes: dict[str, Quote] = {}
         self.book = CandleBook()
-        self.seen = SeenWindow(SEEN_EVENTS_MAX)
+        self.seen = SeenWindow(seen_max)
+        self.counted = CountedFilter()
         self.positions: dict[str, int] = {}
         self.taken = 0  # calls of `take` so far; a commit waits for this number
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
+        self.term = term
         self._first_seq = first_seq(term)
-        self._next_batch = first_seq(term)
+        self._next_batch = 1
         self._ticks: list[Tick] = []
         self._seqs: list[int] = []
         self._event_keys: list[bytes] = []
+        self._unindexed: list[bytes] = []  # keys of events that count for 7 days, and are not in the index yet
         self._moved_positions: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # of symbols, in the order of their coming: they make the groups
         self._members: dict[int, list[str]] = {}
@@ -122,11 +147,15 @@ class Market:
         self,
         ticks: Sequence[Tick],
         *,
-        event_keys: Iterable[bytes] = (),
+        event_keys: Sequence[bytes] = (),
+        feed_keys: Iterable[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
     ) -> Ingested:
-        """Apply ticks in order. A new symbol shows at least `digits` decimal places."""
+        """Apply ticks in order. A new symbol shows at least `digits` decimal places.
+
+        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only for a while.
+        """
         late = 0
         seqs: list[int] = []
         moved: dict[str, Quote] = {}
@@ -147,6 +176,8 @@ class Market:
             seqs.append(seq)
         self._note(ticks, seqs)
         self._event_keys.extend(event_keys)
+        self._event_keys.extend(feed_keys)
+        self._unindexed.extend(event_keys)
         if position is not None:
             self.positions[position.source] = self._moved_positions[position.source] = position.number
         self.taken += 1
@@ -182,15 +213,23 @@ class Market:
         """Take what arrived since the last batch; None for nothing. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
-        batch = JournalBatch(
-            self._next_batch, self._ticks, self._seqs, b"".join(self._event_keys), self._moved_positions
-        )
+        keys = b"".join(self._event_keys)
+        batch = JournalBatch(self._next_batch, self.term, self._ticks, self._seqs, keys, self._moved_positions)
         self._next_batch += 1
         self._ticks, self._seqs, self._event_keys, self._moved_positions = [], [], [], {}
         return batch
 
+    def continue_behind(self, number: int) -> None:
+        """Give the next batch a number behind this one, which is on disk."""
+        self._next_batch = max(self._next_batch, number + 1)
+
+    def claim(self) -> JournalBatch:
+        """Return an empty batch with the next number: the entry that keeps earlier owners out of the journal."""
+        return JournalBatch(self._next_batch, self.term, [], [])
+
     def replay(self, batch: JournalBatch) -> None:
         """Apply a batch from the journal. Idempotent."""
+        self.continue_behind(batch.number)
         for tick, seq in zip(batch.ticks, batch.seqs, strict=True):
             quote = self.quotes.get(tick.symbol)
             if quote is None:
@@ -200,15 +239,20 @@ class Market:
             self.book.apply(tick, seq)
             self._changed.add(self._group_of(tick.symbol))
         self.load_seen(batch.event_keys)
+        self._unindexed.extend(split_keys(batch.event_keys))  # those of feeds too: they are not told apart
         for source, number in batch.positions.items():
             self.positions[source] = max(number, self.positions.get(source, 0))
         if self._deferred_since is None and self.book.has_deferred:
             self._deferred_since = batch.number
 
+    def load_unindexed(self, event_keys: bytes) -> None:
+        """Note events that were counted by a release without an index."""
+        self.load_seen(event_keys)
+        self._unindexed.extend(split_keys(event_keys))
+
     def load_seen(self, event_keys: bytes) -> None:
         """Note events as seen, oldest first, 8 bytes each."""
-        for start in range(0, len(event_keys), SHORT_KEY_BYTES):
-            self.seen.add(event_keys[start : start + SHORT_KEY_BYTES])
+        self.seen.load(split_keys(event_keys))
 
     # Cuts -----------------------------------------------------------------------------------------------------------
 
@@ -221,19 +265,24 @@ class Market:
         """
         if not self.book.has_deferred:
             self._deferred_since = None
-        through = (self._deferred_since or self._next_batch) - 1
-        groups = {number: self._encode_group(number) for number in self._changed}
+        number = self._next_batch - 1
+        through = number if self._deferred_since is None else self._deferred_since - 1
+        groups = {group: self._encode_group(group) for group in self._changed}
         self._changed = set()
-        return Cut(through, groups, self.book.take_unwritten(), dict(self.positions))
+        keys, self._unindexed = b"".join(self._unindexed), []
+        positions = dict(self.positions)
+        return Cut(number, through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
 
-    def cut_kept(self) -> None:
+    def cut_kept(self, cut: Cut) -> None:
         """Forget the changes of the cut: it is on disk."""
         self.book.written()
+        self.seen.may_forget(cut.seen)
 
     def cut_lost(self, cut: Cut) -> None:
         """Keep the changes of the cut for the next one: it is not on disk, or only in part."""
         self.book.not_written()
         self._changed.update(cut.groups)
+        self._unindexed[:0] = split_keys(cut.event_keys)
 
     def restore(self, states: Iterable[SymbolState]) -> None:
         """Continue from a cut. Of a symbol in several groups the state with the higher seq counts."""

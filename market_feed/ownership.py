@@ -1,4 +1,4 @@
-"""The ownership of the symbols: one process serves, and a stand-by takes over within the lease's length.
+"""The ownership of the symbols: one process serves, and a stand-by takes over.
 
 A process that cannot renew its lease in time stops taking ticks. If it still holds the lease when the database is back,
 it continues; otherwise it drops everything and stands by.
@@ -7,36 +7,56 @@ it continues; otherwise it drops everything and stands by.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from market_feed import metrics
-from market_feed.lease import BEATS_PER_LENGTH, LeaseMonitor
+from market_feed.lease import BEAT_S, LeaseMonitor, Standing
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
 
 log = logs.get(__name__)
 
+BEATS_PER_LENGTH = 5  # at least
+
 Serve = Callable[[int, asyncio.Event], Awaitable[None]]
+
+
+class Lifeline(Protocol):
+    """The proof that a process is connected to the broker. `shared.bus.life_queue.LifeQueue` is the implementation."""
+
+    @property
+    def queue(self) -> str | None:
+        """Return the name of the queue that ends with this process's connection; None while not connected."""
+
+    async def is_gone(self, queue: str) -> bool:
+        """Return whether the broker has no such queue; False if it does not answer at once."""
 
 
 class Ownership:
     """Takes the lease, holds it while `serve` runs, and releases it."""
 
     def __init__(
-        self, store: MarketStore, node_id: str, length_s: float, clock_s: Callable[[], float] = time.monotonic
+        self,
+        store: MarketStore,
+        lifeline: Lifeline,
+        node_id: str,
+        length_s: float,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock_s = clock_s
         self._store = store
+        self._lifeline = lifeline
         self._node_id = node_id
         self._length_s = length_s
-        self._beat_s = length_s / BEATS_PER_LENGTH
+        self._beat_s = min(length_s / BEATS_PER_LENGTH, BEAT_S)
         self._watch = LeaseMonitor(length_s)
         self._held_until_s = 0.0
         metrics.LEASE_SECONDS.set_function(lambda: max(self._held_until_s - clock_s(), 0.0))
         self.is_serving = False  # set by `serve` once it answers queries
 
     def owns(self) -> bool:
-        """Return whether no other process can own the symbols now."""
+        """Return whether the lease is held: no other process takes over a frozen owner before it ends."""
         return self._clock_s() < self._held_until_s
 
     async def readiness(self) -> str | None:
@@ -48,7 +68,7 @@ class Ownership:
     async def run(self, stop: asyncio.Event, serve: Serve) -> None:
         """Run `serve(term, ended)` for each term that this process owns, until `stop` is set.
 
-        `serve` must return soon after `ended` is set, by `stop` or because the lease is lost.
+        `serve` must return soon after `ended` is set, by `stop`, by `serve` itself, or because the lease is lost.
         """
         while (term := await self._take(stop)) is not None:
             log.info("symbols_taken", term=term)
@@ -79,29 +99,40 @@ class Ownership:
                 if (taken := await self._try_take()) is not None:
                     return taken
             except Unavailable as error:
+                self._watch.unreadable()
                 log.warning("lease_not_read", reason=str(error))
-            await _sleep(stop, self._beat_s)
+            await _sleep(stop, self._watch.look_again_s)
         return None
 
     async def _try_take(self) -> int | None:
-        """Take the lease if it is free or its holder is dead, and return its term. Raises Unavailable."""
+        """Take the lease if it is free or its holder is dead, and return its term. Raises Unavailable.
+
+        A process without the broker does not: it could not serve, and nobody could see its death.
+        """
         seen = await self._store.lease()
-        if not self._watch.may_take(seen, self._clock_s()):
+        standing = self._watch.judge(seen, self._clock_s())
+        if standing is Standing.HELD:
+            return None
+        if standing is Standing.DOUBTED and (seen.queue is None or not await self._lifeline.is_gone(seen.queue)):
+            return None
+        if self._lifeline.queue is None:
             return None
         asked_s = self._clock_s()
-        taken = await self._store.take_lease(seen, self._node_id)
-        if taken is None:
+        taken = await self._store.take_lease(seen, self._node_id, self._lifeline.queue)
+        if taken is None:  # a beat, or another stand-by, was faster
             return None
         self._held_until_s = asked_s + self._length_s
         return taken.term
 
     async def _renew(self, term: int, ended: asyncio.Event) -> None:
+        beat = 0
         while True:
             await asyncio.sleep(self._beat_s)
             asked_s = self._clock_s()
             owned = self.owns()
+            beat += 1
             try:
-                if not await self._store.beat(term, self._node_id):
+                if not await self._store.beat(term, beat, self._node_id, self._lifeline.queue):
                     self._held_until_s = 0.0
                     log.warning("symbols_lost", term=term)
                     ended.set()

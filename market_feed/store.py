@@ -2,35 +2,55 @@
 
 Collections:
 
-- `market_ticks`: the journal, one document per batch of ticks, `_id` its number; the server removes it at `expiresAt`.
+- `market_ticks`: the journal, one document per batch of ticks, `_id` its number, `term` its owner's; the server removes
+  it at `expiresAt`. Numbers have no gaps within a term and over terms, so the unique `_id` is the lock of the journal.
+- `market_events`: the index of counted events. A document holds up to 5,000 keys of one cut, signed 64-bit integers
+  with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key to write,
+  8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
   one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
-- `market_lease`: the lease of the symbols.
+- `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` names, by term and
+  number; a beat of release 0.2 leaves both as they are, and so is not the one that `stamped` names.
 
 Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 
 from market_feed.candles import Candle, CandleKey, Kept
 from market_feed.lease import Lease
-from market_feed.market import Cut, JournalBatch, SymbolState, decode_states
+from market_feed.market import Cut, JournalBatch, SymbolState, decode_states, split_keys
 from market_feed.quotes import Tick
+from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
-from shared.errors import StaleOwner
-from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, date, translated
+from shared.errors import StaleOwner, Unavailable
+from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, chunks, date, translated
+from shared.times import MILLISECONDS_PER_DAY
 
 LEASE_ID = "market"
 HEAD_ID = "head"
 SEEN_BATCHES = 500
 CANDLES_AT_ONCE = 1000
+KEYS_PER_DOCUMENT = 5_000
+DOCUMENTS_AT_ONCE = 4
+KEYS_AT_ONCE = 500  # in one query
+COUNTED_FOR_MS = 7 * MILLISECONDS_PER_DAY + 3_600_000
 
-INDEXES: Indexes = {"market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
+INDEXES: Indexes = {
+    "market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)],
+    "market_events": [
+        IndexModel([("keys", ASCENDING)]),
+        IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
+    ],
+}
 
 
 class _Ticks(msgspec.Struct, array_like=True, frozen=True):
@@ -45,6 +65,20 @@ class JournalHead(msgspec.Struct, frozen=True):
     positions: dict[str, int]
 
 
+class RecentKeys(NamedTuple):
+    """Keys of the events of the last batches, oldest first, and of those that no release has put into the index."""
+
+    seen: bytes
+    unindexed: bytes
+
+
+class DayKeys(NamedTuple):
+    """Keys of events that were counted on one day since 1970."""
+
+    day: int
+    keys: list[bytes]
+
+
 _ticks_encoder = msgspec.msgpack.Encoder()
 _ticks_decoder = msgspec.msgpack.Decoder(_Ticks)
 
@@ -54,6 +88,10 @@ class MarketStore:
 
     def __init__(self, database: Database, tick_ttl_s: float, clock_ms: Callable[[], int]) -> None:
         self._ticks = database["market_ticks"]
+        # What is not on a majority may be rolled back, and its events were not acknowledged then: a new owner must not
+        # count them as counted.
+        self._journal = database.get_collection("market_ticks", read_concern=ReadConcern("majority"))
+        self._events = database["market_events"]
         self._candles = database["market_candles"]
         self._state = database["market_state"]
         self._lease = database["market_lease"]
@@ -63,9 +101,10 @@ class MarketStore:
     # Journal --------------------------------------------------------------------------------------------------------
 
     async def append(self, batch: JournalBatch) -> None:
-        """Write a batch durably, as a whole. Idempotent."""
+        """Write a batch durably, as a whole. Idempotent. Raises StaleOwner if another term has taken its number."""
         document: Document = {
             "_id": batch.number,
+            "term": batch.term,
             "ticks": _ticks_encoder.encode(_Ticks(batch.ticks, batch.seqs)),
             "count": len(batch.ticks),
             "events": batch.event_keys,
@@ -76,25 +115,83 @@ class MarketStore:
             with translated():
                 await self._ticks.insert_one(document)
         except DuplicateKeyError:
-            return  # an earlier try took effect
+            await self._check_own(batch)
+
+    async def _check_own(self, batch: JournalBatch) -> None:
+        """Return if an earlier try took effect. Raises StaleOwner or Unavailable.
+
+        A majority read, because the entry in the way may still be rolled back.
+        """
+        with translated():
+            document = await self._journal.find_one({"_id": batch.number}, {"term": 1})
+        if document is None:
+            raise Unavailable("the last entry of the journal is not on a majority yet")
+        if document.get("term") != batch.term:
+            raise StaleOwner("another process has written the journal")
 
     async def batches_after(self, number: int) -> AsyncIterator[JournalBatch]:
         """Yield the batches behind this one, in order."""
         with translated():
-            async for document in self._ticks.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
+            async for document in self._journal.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
                 yield _to_batch(document)
 
-    async def recent_event_keys(self) -> bytes:
-        """Return the keys of the events of the last batches, oldest first."""
+    async def recent_keys(self) -> RecentKeys:
+        """Return the keys of the events of the last batches.
+
+        While release 0.2, which had no index, wrote some of these, all that it left in the journal are unindexed.
+        """
         with translated():
-            newest = self._ticks.find({}, {"events": 1}).sort("_id", DESCENDING).limit(SEEN_BATCHES)
+            newest = self._ticks.find({}, {"events": 1, "term": 1}).sort("_id", DESCENDING).limit(SEEN_BATCHES)
             found = await newest.to_list(None)
-        return b"".join(document["events"] for document in reversed(found))
+            left: list[Document] = []
+            if any("term" not in document for document in found):
+                left = await self._ticks.find({"term": {"$exists": False}}, {"events": 1}).to_list(None)
+        seen = b"".join(document["events"] for document in reversed(found))
+        return RecentKeys(seen, b"".join(document["events"] for document in left))
+
+    # Events ---------------------------------------------------------------------------------------------------------
+
+    async def counted(self, event_keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of the events that are in the index."""
+        found: set[bytes] = set()
+        for some in chunks(event_keys, KEYS_AT_ONCE):
+            wanted = {_number_of(key): key for key in some}
+            with translated():
+                async for document in self._events.find({"keys": {"$in": list(wanted)}}, {"keys": 1}):
+                    found.update(wanted[number] for number in wanted.keys() & set(document["keys"]))
+        return found
+
+    async def index(self) -> AsyncIterator[DayKeys]:
+        """Yield all keys of the index, some thousands at a time, each with their day since 1970."""
+        with translated():
+            async for document in self._events.find({}, {"keys": 1, "day": 1}).batch_size(DOCUMENTS_AT_ONCE):
+                yield DayKeys(document["day"], [_key_of(number) for number in document["keys"]])
+
+    async def _put_events(self, cut: Cut) -> None:
+        """Add the events of a cut to the index. Idempotent: a cut with further events has another number."""
+        now_ms = self._clock_ms()
+        numbers = [_number_of(key) for key in split_keys(cut.event_keys)]
+        documents: list[Document] = [
+            {
+                "_id": f"{cut.number}.{place}",
+                "day": now_ms // MILLISECONDS_PER_DAY,
+                "keys": list(some),
+                "expiresAt": date(now_ms + COUNTED_FOR_MS),
+            }
+            for place, some in enumerate(chunks(numbers, KEYS_PER_DOCUMENT))
+        ]
+        for few in chunks(documents, DOCUMENTS_AT_ONCE):
+            try:
+                with translated():
+                    await self._events.insert_many(few, ordered=False)
+            except BulkWriteError as error:
+                _duplicates(error)
 
     # State ----------------------------------------------------------------------------------------------------------
 
     async def put_cut(self, cut: Cut) -> None:
         """Write a cut, its head last. Idempotent. Raises StaleOwner."""
+        await self._put_events(cut)
         await self._put_candles(cut.candles)
         documents: list[Document] = [
             {"_id": f"group {number}", "through": cut.through, "symbols": body} for number, body in cut.groups.items()
@@ -169,29 +266,36 @@ class MarketStore:
     # Lease ----------------------------------------------------------------------------------------------------------
 
     async def lease(self) -> Lease:
-        """Return the lease."""
+        """Return the lease, with the age of its last beat by the database's clock."""
         with translated():
-            document = await self._lease.find_one({"_id": LEASE_ID})
-        return _to_lease(document) if document else Lease()
+            found = await self._lease.aggregate(
+                [{"$match": {"_id": LEASE_ID}}, {"$addFields": {"now": "$$NOW"}}]
+            ).to_list(1)
+        return _to_lease(found[0]) if found else Lease()
 
-    async def take_lease(self, seen: Lease, holder: str) -> Lease | None:
-        """Take the lease over as it was read, and return the new one; None if another process was faster."""
+    async def take_lease(self, seen: Lease, holder: str, queue: str | None) -> Lease | None:
+        """Take the lease over as it was read, and return the new one; None if another process or a beat was faster."""
         chosen = {"_id": LEASE_ID, "term": seen.term, "beat": seen.beat, "holder": seen.holder}
-        change = {"$set": {"holder": holder, "beat": 0, "term": seen.term + 1}}
+        term = seen.term + 1
+        taken = {"term": term, "beat": 0, "holder": holder, "queue": queue, "stamped": [term, 0]}
         try:
             with translated():
                 document = await self._lease.find_one_and_update(
-                    chosen, change, upsert=seen == Lease(), return_document=ReturnDocument.AFTER
+                    chosen,
+                    {"$set": taken, "$currentDate": {"at": True}},
+                    upsert=seen == Lease(),
+                    return_document=ReturnDocument.AFTER,
                 )
         except DuplicateKeyError:
             return None
         return _to_lease(document) if document else None
 
-    async def beat(self, term: int, holder: str) -> bool:
+    async def beat(self, term: int, beat: int, holder: str, queue: str | None) -> bool:
         """Renew the lease, and return whether it is still ours."""
+        change = {"beat": beat, "queue": queue, "stamped": [term, beat]}
         with translated():
             result = await self._lease.update_one(
-                {"_id": LEASE_ID, "term": term, "holder": holder}, {"$inc": {"beat": 1}}
+                {"_id": LEASE_ID, "term": term, "holder": holder}, {"$set": change, "$currentDate": {"at": True}}
             )
         return bool(result.matched_count)
 
@@ -199,6 +303,14 @@ class MarketStore:
         """Release the lease, if it is still ours."""
         with translated():
             await self._lease.update_one({"_id": LEASE_ID, "term": term, "holder": holder}, {"$set": {"holder": None}})
+
+
+def _number_of(key: bytes) -> int:
+    return int.from_bytes(key, "big", signed=True)
+
+
+def _key_of(number: int) -> bytes:
+    return number.to_bytes(SHORT_KEY_BYTES, "big", signed=True)
 
 
 def _candle_id(key: CandleKey) -> str:
@@ -246,8 +358,15 @@ def _to_candle(document: Document) -> Candle:
 def _to_batch(document: Document) -> JournalBatch:
     entry = _ticks_decoder.decode(document["ticks"])
     positions = {source: row for source, row in document["positions"]}
-    return JournalBatch(document["_id"], entry.ticks, entry.seqs, document["events"], positions)
+    term = document.get("term", 0)  # 0 for an entry of release 0.2
+    return JournalBatch(document["_id"], term, entry.ticks, entry.seqs, document["events"], positions)
 
 
 def _to_lease(document: Document) -> Lease:
-    return Lease(term=document["term"], beat=document["beat"], holder=document["holder"])
+    term, beat = document["term"], document["beat"]
+    at: datetime | None = document.get("at")
+    now: datetime | None = document.get("now")
+    age_s = None
+    if at is not None and now is not None and document.get("stamped") == [term, beat]:
+        age_s = max((now - at).total_seconds(), 0.0)
+    return Lease(term=term, beat=beat, holder=document["holder"], queue=document.get("queue"), age_s=age_s)

@@ -47,31 +47,38 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
             Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         )
         admin.checks["broker"] = bus.readiness
-        events = EventStore(mongo.database, settings.notification_ttl_days)
-        entries = InboxStore(mongo.database, settings.notification_ttl_days)
-        revocations = RevocationStore(mongo.database, settings.revocation_ttl_days)
-        alerts = AlertStore(mongo.database, settings.notification_ttl_days)
-        inboxes = Inboxes(entries)
-        watcher = AlertWatcher(alerts, bus, now_ms)
-        handler = NotifierQueryHandler(
-            InboxQueryHandler(entries, events, now_ms),
-            AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
-            revocations,
-        )
-        server = QueryServer(bus, NotifierQueries, mongo.failing_fast(handler.answer))
-        bus.on_disconnected += [inboxes.forget, watcher.forget]
-        bus.on_connected.append(watcher.reconnected)
-        event_consumer = EventConsumer(events, inboxes, bus, now_ms)
-        revocation_consumer = RevocationConsumer(events, revocations, bus, now_ms)
-        await bus.consume(NOTIFIER_QUERY, server.handle, concurrency=8)
-        await bus.consume(NOTIFIER_EVENTS, event_consumer.handle, split=split_events)
-        await bus.consume(NOTIFIER_REVOCATIONS, revocation_consumer.handle, split=split_events)
-        await bus.consume(NOTIFIER_TICKS, watcher.handle)
-        async with asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))
-            del admin.checks["start"]
+        with lifecycle.stopping_on_failure(stop):
+            await _work(settings, mongo, bus, admin, stop)
+
+
+async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin, stop: asyncio.Event) -> None:
+    """Consume and sweep until `stop` is set."""
+    events = EventStore(mongo.database, settings.notification_ttl_days)
+    entries = InboxStore(mongo.database, settings.notification_ttl_days)
+    revocations = RevocationStore(mongo.database, settings.revocation_ttl_days)
+    alerts = AlertStore(mongo.database, settings.notification_ttl_days)
+    inboxes = Inboxes(entries)
+    watcher = AlertWatcher(alerts, bus, now_ms)
+    handler = NotifierQueryHandler(
+        InboxQueryHandler(entries, events, now_ms),
+        AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
+        revocations,
+    )
+    server = QueryServer(bus, NotifierQueries, mongo.failing_fast(handler.answer))
+    bus.on_disconnected += [inboxes.forget, watcher.forget]
+    bus.on_connected.append(watcher.reconnected)
+    event_consumer = EventConsumer(events, inboxes, bus, now_ms)
+    revocation_consumer = RevocationConsumer(events, revocations, bus, now_ms)
+    await bus.consume(NOTIFIER_QUERY, server.handle, concurrency=8)
+    await bus.consume(NOTIFIER_EVENTS, event_consumer.handle, split=split_events)
+    await bus.consume(NOTIFIER_REVOCATIONS, revocation_consumer.handle, split=split_events)
+    await bus.consume(NOTIFIER_TICKS, watcher.handle)
+    async with asyncio.TaskGroup() as tasks:
+        sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))
+        del admin.checks["start"]
+        with lifecycle.stopping_on_failure(stop):
             await stop.wait()
-            sweeping.cancel()
+        sweeping.cancel()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Ticks from internal services: `market.tick` events of `realtime.events`, with one tick or an array of them."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from market_feed import metrics
 from market_feed.market import Source
@@ -13,6 +14,15 @@ from shared.errors import Malformed
 
 NAME = "amqp"
 PROBLEMS_SHOWN = 5
+
+
+class _Received(NamedTuple):
+    """An event, its line, and its key."""
+
+    line: Line
+    key: bytes
+    ticks: list[Tick]
+    problems: list[str]
 
 
 class TickEvents:
@@ -31,39 +41,48 @@ class TickEvents:
         """
         self._sink.check_open()
         received_ms = self._clock_ms()
+        events = [event for line in lines if (event := _read(line, received_ms)) is not None]
+        await self._sink.look_up([event.key for event in events])
+        # From here to `take` nothing is awaited: another batch, or another process, could count the same events.
+        self._sink.check_open()
         ticks: list[Tick] = []
         keys: list[bytes] = []
-        for line in lines:
-            self._read(line, received_ms, ticks, keys)
+        for event in events:
+            good = self._accept(event)
+            if self._sink.is_new(event.key):
+                ticks.extend(good)
+                keys.append(event.key)
+            elif not event.line.redelivered:
+                metrics.EVENTS_REPEATED.inc()
         if keys:
             self._sink.take(self._source, ticks, event_keys=keys)
         await self._sink.commit()
 
-    def _read(self, line: Line, received_ms: int, ticks: list[Tick], keys: list[bytes]) -> None:
-        try:
-            event = read_event(line.body, received_ms)
-        except Malformed as error:
-            metrics.TICKS_BAD.labels(NAME).inc()
-            line.reject(str(error))
-            return
-        problems = event.problems
-        good = event.ticks
-        if not all(self._sink.has_room_for(tick.symbol) for tick in good):
-            problems.extend(
-                f"symbol: {t.symbol!r} is beyond the symbol limit"
-                for t in good
-                if not self._sink.has_room_for(t.symbol)
-            )
-            good = [tick for tick in good if self._sink.has_room_for(tick.symbol)]
+    def _accept(self, event: _Received) -> list[Tick]:
+        """Return the good ticks of an event; reject its line if it has others."""
+        good = [tick for tick in event.ticks if self._sink.has_room_for(tick.symbol)]
+        problems = list(event.problems)
+        if len(good) < len(event.ticks):
+            problems += [
+                f"symbol: {tick.symbol!r} is beyond the symbol limit"
+                for tick in event.ticks
+                if not self._sink.has_room_for(tick.symbol)
+            ]
         if problems:
             metrics.TICKS_BAD.labels(NAME).inc(len(problems))
-            line.reject(_shorten(problems))
-        key = short_event_key(event.source, event.id)
-        if self._sink.is_new(key):
-            ticks.extend(good)
-            keys.append(key)
-        elif not line.redelivered:
-            metrics.EVENTS_REPEATED.inc()
+            event.line.reject(_shorten(problems))
+        return good
+
+
+def _read(line: Line, received_ms: int) -> _Received | None:
+    """Return the event of a line, or None and reject the line."""
+    try:
+        event = read_event(line.body, received_ms)
+    except Malformed as error:
+        metrics.TICKS_BAD.labels(NAME).inc()
+        line.reject(str(error))
+        return None
+    return _Received(line, short_event_key(event.source, event.id), event.ticks, event.problems)
 
 
 def _shorten(problems: list[str]) -> str:

@@ -1,6 +1,6 @@
 """The seam between sources and the feed. A source knows no more of the service than this."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from market_feed.market import Position, Source
@@ -15,6 +15,12 @@ class TickSink(Protocol):
 
     def has_room_for(self, symbol: str) -> bool:
         """Return whether the symbol is known or may be added."""
+
+    async def look_up(self, event_keys: Collection[bytes]) -> None:
+        """Find out which of the events counted in the last 7 days: `is_new` is right for them until the next wait.
+
+        Raises Unavailable.
+        """
 
     def is_new(self, event_key: bytes) -> bool:
         """Note an event as seen, and return whether it was not seen before."""
@@ -33,15 +39,17 @@ class TickSink(Protocol):
         source: Source,
         ticks: Sequence[Tick],
         *,
-        event_keys: Iterable[bytes] = (),
+        event_keys: Sequence[bytes] = (),
+        feed_keys: Iterable[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
     ) -> None:
-        """Apply ticks in order. Raises Unavailable; then none of them is applied."""
+        """Apply ticks in order. Raises Unavailable; then none of them is applied.
 
-    def offer(
-        self, source: Source, ticks: Sequence[Tick], *, event_keys: Iterable[bytes] = (), digits: int = 0
-    ) -> None:
+        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only for a while.
+        """
+
+    def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
         """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
 
     async def commit(self) -> None:

@@ -108,7 +108,7 @@ class WebSocketFeed:
             ticks.append(tick)
         if ticks:
             self._had_tick = True
-            self._sink.offer(self._source, ticks, event_keys=keys)
+            self._sink.offer(self._source, ticks, feed_keys=keys)
 
     def _refuse(self, problem: str) -> None:
         metrics.TICKS_BAD.labels(self._source.name).inc()

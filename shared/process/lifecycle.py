@@ -1,6 +1,15 @@
 """The start and the stop of a process: settings, logs, uvloop, signals, one deadline.
 
 SIGTERM or SIGINT asks the service to stop; after `DRAIN_TIMEOUT_S` it is cancelled; a second signal exits at once.
+
+A process that cannot run ends. Structured concurrency alone does not guarantee that: a failed TaskGroup waits for its
+other tasks, and a task whose cancellation a library took for the end of one call (aiormq does, while it connects) goes
+on for ever. Such a process lived on, answered `/healthz`, and ignored SIGTERM. So a failure sets `stop` where it enters
+(`stopping_on_failure`), and every wait for the end has a deadline, after which the process exits by force:
+
+    running ──signal──▶ stopping ──returned──────────────────▶ exit 0
+       │                   └──────DRAIN_TIMEOUT_S──▶ cancelled ─▶ returned or END_TIMEOUT_S ─▶ exit 1
+       └──failure──▶ failed ──────FAIL_TIMEOUT_S───▶ cancelled ─▶ returned or END_TIMEOUT_S ─▶ exit 1
 """
 
 import asyncio
@@ -10,8 +19,10 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import uvloop
@@ -30,6 +41,9 @@ Serve = Callable[[S, str, asyncio.Event], Awaitable[None]]
 COLLECT_AFTER = (50_000, 20, 50)  # new objects; young collections; middle collections
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
+FAIL_TIMEOUT_S = 3.0  # from a failure to the cancellation: time to release leases and queues
+END_TIMEOUT_S = 2.0  # from the cancellation, or from the end of the service, to the end of the process
+TASKS_NAMED = 10  # in the log of a forced exit
 LOOP_LAG_INTERVAL_S = 0.5
 LOOP_LAGS_KEPT = 120
 COUNT_TASKS_EVERY = 20  # samples of the lag: with 10,000 sockets counting takes milliseconds
@@ -70,13 +84,16 @@ def _calm_the_collector() -> None:
 
 async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:
     stop = asyncio.Event()
+    signalled = False
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
+        nonlocal signalled
         if stop.is_set():
             log.warning("stopped_at_once", signal=signal.Signals(number).name)
             os._exit(EXIT_FAILED)
         log.info("stopping", signal=signal.Signals(number).name, deadline_s=settings.drain_timeout_s)
+        signalled = True
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,21 +103,57 @@ async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait({serving}, timeout=settings.drain_timeout_s)
+        await asyncio.wait({serving}, timeout=settings.drain_timeout_s if signalled else FAIL_TIMEOUT_S)
         if not serving.done():
             log.warning("stop_deadline_passed")
             serving.cancel()
+            await asyncio.wait({serving}, timeout=END_TIMEOUT_S)
+        if not serving.done():
+            _exit_by_force()
         await serving
     except asyncio.CancelledError:
-        return EXIT_FAILED
+        return _ending(EXIT_FAILED)
     except Exception:  # the process ends here; its supervisor restarts it
         log.exception("failed")
-        return EXIT_FAILED
+        return _ending(EXIT_FAILED)
     finally:
+        stop.set()  # from here on one signal exits at once
         lag.cancel()
         stopping.cancel()
     log.info("stopped")
-    return 0
+    return _ending(0)
+
+
+def _exit_by_force() -> None:
+    """Exit: the service does not end, because one of its tasks ignores its cancellation."""
+    names = sorted(task.get_name() for task in asyncio.all_tasks() if task.cancelling())
+    log.error("exit_forced", tasks=names[:TASKS_NAMED])
+    os._exit(EXIT_FAILED)
+
+
+def _ending(code: int) -> int:
+    """Return the exit code, which the process exits with after `END_TIMEOUT_S` even if something still runs.
+
+    The event loop waits for tasks that nobody owns, and the interpreter for threads, without a deadline.
+    """
+    last_resort = threading.Timer(END_TIMEOUT_S, os._exit, (code,))
+    last_resort.daemon = True
+    last_resort.start()
+    return code
+
+
+@contextmanager
+def stopping_on_failure(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` when the block raises. Wrap the innermost block of a service, whose failure is that of the process.
+
+    The contexts around it close only then, and may wait for a task that ignores its cancellation; `stop` starts the
+    deadline of the whole process before that.
+    """
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
 
 
 async def _watch_loop() -> None:

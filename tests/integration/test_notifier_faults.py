@@ -2,14 +2,16 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 
-from shared.bus.delivery import community_channel, inbox_channel
+from shared.bus.delivery import CONTROL_CHANNEL, community_channel, inbox_channel
 from shared.commands.notifier import (
     AlertDirection,
     AlertView,
@@ -200,3 +202,35 @@ async def test_work_continues_after_broker_or_database_outage(
             head = await desk.ask("ann", OpenInbox, InboxHead, since=0)
             assert (head.seq, head.recovered) == (3, True)
             assert sorted(desk.titles("ann")) == ["A above 2", "after"]
+
+
+FAILOVER_S = 1.0
+SLOW_MACHINE_S = 3.0
+
+
+async def is_active(process: Process) -> bool:
+    """Return whether the broker delivers events to this replica: single active consumers follow one connection."""
+    async with aiohttp.ClientSession() as http, http.get(f"{process.admin_url}/metrics") as response:
+        return 'bus_lines_taken_total{queue="notifier.events"}' in await response.text()
+
+
+async def test_killed_replica_is_replaced_within_a_second(
+    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    """Events, alerts and revocations are published right after the kill, while the broker still sees both replicas."""
+    async with notifiers(amqp_url, mongodb_uri, database_name, count=2) as processes:
+        await create(desk, "ann", "A")
+        await desk.notify("ann", "before")
+        await until(desk.has(inbox_channel("ann"), 1))
+        active = [process for process in processes if await is_active(process)]
+        assert len(active) == 1
+        ended = asyncio.create_task(active[0].end(signal.SIGKILL))
+        killed_s = time.monotonic()
+        await desk.notify("ann", "after")
+        await desk.tick("A", 5.0)
+        await desk.publish("user.banned", {"userId": "bob"})
+        await until(desk.has(inbox_channel("ann"), 3), timeout_s=30)
+        await until(desk.has(CONTROL_CHANNEL, 1), timeout_s=30)
+        assert time.monotonic() - killed_s < FAILOVER_S + SLOW_MACHINE_S
+        await ended
+    assert_lossless(desk, "ann", ["before", "after", "A above 2"])

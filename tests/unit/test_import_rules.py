@@ -80,7 +80,7 @@ AIOHTTP = re.compile(
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
-BROKER = re.compile(r"shared\.bus\.amqp")
+BROKER = re.compile(r"shared\.bus\.(amqp|life_queue)")
 
 
 def module_name(path: Path) -> str:

@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_feed.candles import Candle, CandleKey
-from market_feed.market import GROUP_SYMBOLS, Cut, JournalBatch, Market, Position, decode_states
+from market_feed.market import GROUP_SYMBOLS, Cut, JournalBatch, Market, Position, decode_states, split_keys
 from market_feed.quotes import Tick, first_seq
 from shared.bus.events import short_event_key
 from shared.times import MILLISECONDS_PER_DAY
 from tests.unit.market_feed.test_candles import all_candles, by_hand, copy_of, values
 
 MINUTE_MS = 60_000
+SEEN_MAX = 2  # so that most repetitions are found in the index
 
 
 class MarketDisk:
@@ -20,12 +21,15 @@ class MarketDisk:
 
     def __init__(self) -> None:
         self.journal: list[JournalBatch] = []
+        self.index: set[bytes] = set()
         self.candles: dict[CandleKey, Candle] = {}
         self.groups: dict[int, bytes] = {}
         self.through = 0
         self.positions: dict[str, int] = {}
 
     def put(self, cut: Cut, parts: int) -> None:
+        if parts:
+            self.index.update(split_keys(cut.event_keys))
         for kept in cut.candles if parts >= 2 else cut.candles[:parts]:
             before = self.candles.get(kept.key)
             if before is None or before.seq <= kept.candle.seq:
@@ -51,16 +55,17 @@ def cut(market: Market, disk: MarketDisk, parts: int) -> None:
     taken = market.cut()
     disk.put(taken, parts)
     if parts > 2:
-        market.cut_kept()
+        market.cut_kept(taken)
     else:
         market.cut_lost(taken)
 
 
 def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
-    market = Market(term, group_symbols=group_symbols)
+    market = Market(term, group_symbols=group_symbols, seen_max=SEEN_MAX)
     market.restore(state for body in disk.groups.values() for state in decode_states(body))
     market.positions.update(disk.positions)
-    market.load_seen(b"".join(batch.event_keys for batch in disk.journal))
+    market.load_seen(b"".join(batch.event_keys for batch in disk.journal[-1:]))
+    market.continue_behind(disk.through)
     for batch in disk.journal:
         if batch.number > disk.through:
             market.replay(batch)
@@ -80,7 +85,9 @@ class DeliveredQuote(NamedTuple):
     ticks: tuple[Tick, ...]
 
 
-def take(market: Market, event: DeliveredQuote) -> None:
+def take(market: Market, disk: MarketDisk, event: DeliveredQuote) -> None:
+    if event.key not in market.seen and event.key in disk.index:  # the look into the index
+        market.seen.add(event.key)
     if market.seen.add(event.key):
         market.take(event.ticks, event_keys=[event.key])
 
@@ -114,10 +121,10 @@ def test_journaled_event_does_not_count_again_after_crash() -> None:
     disk = MarketDisk()
     market = Market(1)
     event = DeliveredQuote(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
-    take(market, event)
+    take(market, disk, event)
     commit(market, disk)
     again = recover(disk, 2)
-    take(again, event)
+    take(again, disk, event)
     assert again.quotes["X"].volume == 5.0
 
 
@@ -192,7 +199,7 @@ Operation = list[Tick] | Literal["commit", "settle", "crash"] | CutStep
 @given(operations, st.integers(1, 2))
 def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_symbols: int) -> None:
     disk, term = MarketDisk(), 1
-    market = Market(term, group_symbols=group_symbols)
+    market = Market(term, group_symbols=group_symbols, seen_max=SEEN_MAX)
     events: list[DeliveredQuote] = []
     times: set[tuple[str, int]] = set()
     last_seqs: dict[str, int] = {}
@@ -206,7 +213,7 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
     def crash() -> Market:
         again = recover(disk, term, group_symbols)
         for event in events:  # the broker redelivers the unacknowledged events, and more
-            take(again, event)
+            take(again, disk, event)
         return again
 
     for operation in taken:
@@ -226,7 +233,8 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
                 times.update((t.symbol, t.at_ms) for t in fresh)
                 event = DeliveredQuote(short_event_key("/s", str(len(events))), tuple(fresh))
                 events.append(event)
-                take(market, event)
+                for published in (event, events[len(events) // 2]):  # an older one is published again
+                    take(market, disk, published)
         check_seqs()
     term += 1
     market = crash()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_feed.dedup import SeenWindow
-from market_feed.lease import Lease, LeaseMonitor
+from market_feed.dedup import CountedFilter, SeenWindow
+from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, Lease, LeaseMonitor, Standing
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
 from shared.bus.events import short_event_key
@@ -32,32 +32,85 @@ def test_window_keeps_newest_keys(keys: list[bytes], size: int) -> None:
     for key in keys:
         if window.add(key):
             fresh.append(key)
+            window.may_forget(window.added)
     assert len(window) == min(len(fresh), size)
     assert all(key in window for key in fresh[-size:])
+    assert window.forgotten == window.added - len(window)
 
 
-def test_free_lease_can_be_taken_at_once() -> None:
-    assert LeaseMonitor(5.0).may_take(Lease(), 0.0)
-    assert LeaseMonitor(5.0).may_take(Lease(term=3, beat=9), 0.0)
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_window_forgets_no_key_that_is_not_on_disk(added: int, on_disk: int) -> None:
+    window = SeenWindow(5)
+    keys = [short_event_key("/s", str(number)) for number in range(added)]
+    window.load(keys)
+    window.may_forget(on_disk)
+    assert all(key in window for key in keys[on_disk:])
+    assert window.forgotten == max(min(on_disk, added - 5), 0)
 
 
-def test_held_lease_can_be_taken_after_its_length_without_beat() -> None:
+def test_filter_holds_every_key_of_eight_days() -> None:
+    counted = CountedFilter()
+    keys = {(day, number): short_event_key(f"/{day}", str(number)) for day in range(12) for number in range(200)}
+    for (day, _), key in keys.items():
+        counted.add(key, day)
+    assert counted.may_hold(b"anything")
+    counted.is_complete = True
+    assert all(counted.may_hold(key) for (day, _), key in keys.items() if day >= 3)
+    forgotten = [key for (day, _), key in keys.items() if day < 3]
+    assert not any(counted.may_hold(key) for key in forgotten)
+
+
+def held(age_s: float | None, *, beat: int = 4, queue: str | None = "life.1") -> Lease:
+    return Lease(term=1, beat=beat, holder="node_1", queue=queue, age_s=age_s)
+
+
+def test_lease_without_holder_is_free() -> None:
+    assert LeaseMonitor(5.0).judge(Lease(), 0.0) is Standing.FREE
+    assert LeaseMonitor(5.0).judge(Lease(term=3, beat=9, age_s=0.1), 0.0) is Standing.FREE
+
+
+@pytest.mark.parametrize(
+    ("age_s", "standing"),
+    [
+        (0.0, Standing.HELD),
+        (0.99, Standing.HELD),
+        (1.0, Standing.DOUBTED),
+        (4.99, Standing.DOUBTED),
+        (5.0, Standing.FREE),
+    ],
+)
+def test_first_look_judges_by_stamp(age_s: float, standing: Standing) -> None:
     watch = LeaseMonitor(5.0)
-    held = Lease(term=1, beat=4, holder="node_1")
-    assert not watch.may_take(held, 100.0)
-    assert not watch.may_take(held, 104.9)
-    assert watch.may_take(held, 105.0)
+    assert watch.judge(held(age_s), 1000.0) is standing
+    assert watch.owner_lives is (standing is not Standing.FREE)
 
 
-def test_beat_restarts_wait_and_shows_live_owner() -> None:
+@given(st.floats(0, 20), st.floats(0, 1e6))
+def test_next_look_comes_when_doubt_would_begin(age_s: float, now_s: float) -> None:
     watch = LeaseMonitor(5.0)
-    assert not watch.may_take(Lease(1, 4, "node_1"), 100.0)
-    assert not watch.owner_lives
-    assert not watch.may_take(Lease(1, 5, "node_1"), 104.0)
-    assert watch.owner_lives
-    assert not watch.may_take(Lease(1, 5, "node_1"), 108.9)
-    assert watch.may_take(Lease(1, 5, "node_1"), 109.0)
-    assert not watch.owner_lives
+    watch.judge(held(age_s), now_s)
+    assert 0 < watch.look_again_s <= BEAT_S
+    assert age_s + watch.look_again_s <= max(DOUBT_S, age_s) + LOOK_S
+
+
+def test_beat_without_stamp_counts_from_when_it_was_seen() -> None:
+    watch = LeaseMonitor(5.0)
+    assert watch.judge(held(None, queue=None), 100.0) is Standing.HELD
+    assert watch.judge(held(None, queue=None), 104.9) is Standing.DOUBTED
+    assert watch.judge(held(None, beat=5, queue=None), 104.9) is Standing.HELD
+    assert watch.judge(held(None, beat=5, queue=None), 109.9) is Standing.FREE
+
+
+def test_owner_has_time_for_a_beat_after_outage_of_database() -> None:
+    watch = LeaseMonitor(5.0)
+    watch.unreadable()
+    assert watch.judge(held(60.0), 100.0) is Standing.HELD
+    assert watch.judge(held(60.9), 100.9) is Standing.HELD
+    assert watch.judge(held(61.0), 101.0) is Standing.FREE
+    watch.unreadable()
+    assert watch.judge(held(70.0), 110.0) is Standing.HELD
+    assert watch.judge(held(0.2, beat=5), 110.5) is Standing.HELD
+    assert watch.judge(Lease(term=1, beat=5, age_s=0.5), 110.6) is Standing.FREE
 
 
 def test_walk_is_deterministic_per_seed() -> None:
