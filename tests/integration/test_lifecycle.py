@@ -99,11 +99,11 @@ async def test_failure_ends_process_despite_swallowed_cancellation(serve: str) -
 async def test_failure_while_bus_connects_ends_process() -> None:
     """The broker accepts the connection and says nothing, so that the cancellation meets a client that connects."""
     connected = asyncio.Event()
+    accepted: list[asyncio.StreamWriter] = []
 
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.set()
-        await asyncio.Event().wait()
-        writer.close()
+        accepted.append(writer)
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -131,6 +131,8 @@ async def test_failure_while_bus_connects_ends_process() -> None:
     finally:
         if process.returncode is None:
             process.kill()
+        for writer in accepted:
+            writer.close()
         server.close()
 
 
