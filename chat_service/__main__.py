@@ -47,6 +47,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         bus = await stack.enter_async_context(
             Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         )
+        stack.enter_context(lifecycle.stopping_on_failure(stop))
         admin.checks["broker"] = bus.readiness
         rooms, present = RoomStore(mongo.database), PresenceStore(mongo.database)
         presence = Presence(present, bus, node_id, now_ms, PresenceTimes())

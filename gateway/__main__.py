@@ -122,7 +122,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,
         asyncio.TaskGroup() as tasks,
     ):
-        with background(tasks) as spawn:
+        with lifecycle.stopping_on_failure(stop), background(tasks) as spawn:
             gateway = GatewayParts(settings, authenticator, bus, node_id, tasks, spawn)
             admin.checks |= {"broker": bus.readiness} | gateway.checks()
             bus.on_connected.append(gateway.revocations.connected)
