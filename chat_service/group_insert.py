@@ -48,8 +48,8 @@ class GroupInsert:
     async def insert(self, messages: Sequence[Message], check: Callable[[], None]) -> None:
         """Return once the messages are stored.
 
-        Raises InsertConflict when the first `stored` are and the next cannot be, and the error of `check`, which is
-        called right before the insert.
+        Raises InsertConflict when only the first `stored` messages were inserted and the next is a duplicate. Also
+        raises whatever `check` raises, which is called right before the insert.
         """
         if not messages:
             return

@@ -109,7 +109,7 @@ def _deliver_again(decision: Decision, stored: Message) -> Sent:
 
 
 def _catch_up_room(decision: Decision, stored: Message) -> None:
-    """Let the room's record know the message: a crash came between storing the message and making its direct room."""
+    """Bring the room's record up to date: a crash came between storing the message and making its direct room."""
     room = decision.state.room
     if room is not None and stored.seq > room.last_seq:
         room.last_seq = stored.seq

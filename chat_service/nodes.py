@@ -2,9 +2,9 @@
 
 A lease lasts 3 s and is renewed every second, so a dead replica's partitions move within about 4 s; a stopping replica
 gives its lease up at once. While ownership moves, two replicas may consume one partition's queue; the broker then
-delivers to one of them only (single active consumer). A replica that was frozen or cut off sees before every write that
-its lease has expired, drops its memory and starts anew; the broker redelivers what it had in hand. Leases are compared
-by the clocks of the hosts, which may differ by less than the 3 s.
+delivers to one of them only (single active consumer). Every write first checks the lease, so a replica that was frozen
+or cut off finds it expired, drops its cache and starts over; the broker redelivers what it had in hand. Leases are
+compared by the clocks of the hosts, which may differ by less than the 3 s.
 """
 
 import asyncio

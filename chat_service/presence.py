@@ -36,9 +36,9 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` is the time that a sweep may take, and the age at which the sweep settles a change; a sweeper that dies
-    costs as much. When no gateway reports at all, the reports may be stuck (their one consumer is frozen until the
-    broker replaces it); leases then expire only `silence_ms` later.
+    `claim_ms` bounds the time of a sweep, and is the age at which the next sweep settles what an earlier one left over.
+    So a sweeper that dies delays its changes by that. When no gateway reports at all, the reports may be stuck (their
+    one consumer is frozen until the broker replaces it); leases then expire only `silence_ms` later.
     """
 
     lease_ms: int = 15_000

@@ -67,8 +67,8 @@ class ChatQueryHandler:
     async def _rooms(self, query: ListRooms) -> RoomPage:
         """Return the public rooms and the caller's own others, merged by activity.
 
-        Only a window of the public ones is read: with m own rooms among them, position n of the merged list lies
-        between n - m and n of theirs, and before the window both lists count alike.
+        Only a window of the public ones is read. The m rooms of the caller push a public room back by at most m places,
+        so position n of the merged list is between n - m and n in the list of public rooms.
         """
         words = words_of(query.q or "")
         if query.q and not words:

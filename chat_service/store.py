@@ -4,9 +4,9 @@ Collections: `rooms` (`_id` room id), `messages` (`_id` message id; `sentAs` mak
 `partitions` (`_id` its number; `term` counts its owners), and `members` (see `member_store`). Times are integers,
 milliseconds since 1970. Only the `*store` modules of this service know the driver.
 
-MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
-of them with a range at most, or if the filter is a single `$in`. Queries and indexes suit both: see `narrowed`, and the
-indexes that begin with `_id`. tests/bench/history.py prints the plans.
+MongoDB finds an index for most filters. SecantusDB, the embedded database of development, uses an index only if it
+holds every field of the filter, with equality on all but the last, or if the filter is a single `$in`. Queries and
+indexes suit both: see `narrowed`, and the indexes that begin with `_id`. tests/bench/history.py prints the plans.
 """
 
 import asyncio

@@ -8,8 +8,8 @@ and the broker delivers them to the new owner. Each interleaving of the two:
     old writes n, new reads n, new claims n + 1       n counts; the next of old fails
     new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
     new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
-    old took the lease and froze before its claim     it finds the claim of a later term and ends: without that look it
-                                                      would claim behind it, and end the newer owner's term
+    old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
+                                                      else it would claim the next number and fence the new owner off
 
 An event counts once in 7 days. Its key is in the journal, in the same document as its ticks; a cut adds it to the index
 before it moves the head of the state, so a key is in the journal behind the head, in the index, or in both. Only a key
@@ -84,7 +84,7 @@ class Journal:
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
     async def _replay(self, through: int) -> int:
-        """Apply the batches behind this one, and return the number of their ticks. Raises Unavailable."""
+        """Apply the batches after the last cut, and return the number of their ticks. Raises Unavailable."""
         replayed = 0
         async for batch in self._store.batches_after(through):
             if batch.term > self._market.term:
@@ -145,8 +145,8 @@ class Journal:
     async def look_up(self, event_keys: Collection[bytes]) -> None:
         """Note those of the events as seen that are in the index. Raises Unavailable.
 
-        Another batch may count one of them during the read; then it is seen. It could also be written to the index and
-        forgotten meanwhile, behind the read: then this reads again.
+        Another batch may count one of them during the read; then it is seen. If it was also indexed and evicted from
+        the seen ones meanwhile, the read may have missed it, so this reads again.
         """
         seen, counted = self._market.seen, self._market.counted
         while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
@@ -242,7 +242,8 @@ class Journal:
             started_s = time.perf_counter()
             with self._ending_if_stale():
                 await self._store.append(self._batch)
-            if not self._owns():  # frozen for longer than the journal keeps the entry that took this number
+            # After a long freeze the newer owner's entry of this number may have expired, and the append succeeds.
+            if not self._owns():
                 raise Unavailable("ownership of the symbols is in doubt")
             metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
         self._batch = None
@@ -250,7 +251,7 @@ class Journal:
 
     @contextmanager
     def _ending_if_stale(self) -> Iterator[None]:
-        """End the term when a newer owner has written. Raises Unavailable then: the source repeats its ticks there."""
+        """End the term when a newer owner has written. Raises Unavailable then, so the ticks are redelivered."""
         try:
             yield
         except StaleOwner as error:

@@ -56,7 +56,7 @@ class Ownership:
         self.is_serving = False  # set by `serve` once it answers queries
 
     def owns(self) -> bool:
-        """Return whether the lease is held: no other process takes over a frozen owner before it ends."""
+        """Return whether the lease is held. Until it ends, nobody takes over from a frozen owner."""
         return self._clock_s() < self._held_until_s
 
     async def readiness(self) -> str | None:

@@ -44,7 +44,7 @@ class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
     market_replay_files: tuple[str, ...] = ()  # `path`, or `symbol=path`
     market_replay_speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | Literal["full"] = "full"  # 1: real time
     market_stale_s: Seconds = 60.0  # a price without a tick for so long is stale; a websocket feed sets its own
-    market_commit_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5  # for ticks without acknowledgement
+    market_commit_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5  # for sources without acks
     market_cut_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0  # for candles and state
     market_tick_ttl_s: Annotated[float, msgspec.Meta(ge=3600)] = 21_600.0
     market_lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 5.0

@@ -10,8 +10,8 @@ Collections:
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
   one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
-- `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` names, by term and
-  number; a beat of release 0.2 leaves both as they are, and so is not the one that `stamped` names.
+- `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` identifies by term
+  and number. Release 0.2 updates neither field: if `stamped` is not the current beat, `at` is stale and ignored.
 
 Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one.
 """
@@ -138,7 +138,8 @@ class MarketStore:
     async def recent_keys(self) -> RecentKeys:
         """Return the keys of the events of the last batches.
 
-        While release 0.2, which had no index, wrote some of these, all that it left in the journal are unindexed.
+        If release 0.2, which had no index, wrote one of these batches, the keys of all its batches in the journal
+        count as unindexed.
         """
         with translated():
             newest = self._ticks.find({}, {"events": 1, "term": 1}).sort("_id", DESCENDING).limit(SEEN_BATCHES)
@@ -168,7 +169,7 @@ class MarketStore:
                 yield DayKeys(document["day"], [_key_of(number) for number in document["keys"]])
 
     async def _put_events(self, cut: Cut) -> None:
-        """Add the events of a cut to the index. Idempotent: a cut with further events has another number."""
+        """Add the events of a cut to the index. Idempotent: ids hold the cut's number, new with every event."""
         now_ms = self._clock_ms()
         numbers = [_number_of(key) for key in split_keys(cut.event_keys)]
         documents: list[Document] = [

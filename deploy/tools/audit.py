@@ -44,7 +44,7 @@ def verdict_of(report: bytes) -> AuditResult:
     """Parse pip-audit's JSON. Raises msgspec.MsgspecError if it is malformed."""
     dependencies = msgspec.json.decode(report, type=_Report).dependencies
     found = [
-        f"{dependency.name} {dependency.version}: {flaw.id}, mended in {', '.join(flaw.fix_versions) or 'no version'}"
+        f"{dependency.name} {dependency.version}: {flaw.id}, fixed in {', '.join(flaw.fix_versions) or 'no version'}"
         for dependency in dependencies
         for flaw in dependency.vulns
     ]

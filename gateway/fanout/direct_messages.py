@@ -1,8 +1,8 @@
 """Direct messages: rooms that a user's sockets join without having subscribed. Pure.
 
 A direct message arrives on the channels of its two users. On each of these channels the messages are in order, but one
-may run ahead of the other. Where the room has passed on for one user what is the first message for the other user's
-sockets, it is rewound to that message (`Stream.rewind`).
+may run ahead of the other. If the room has already passed a message on for one user, and that message is the first one
+that the other user's sockets must see, the room's stream is rewound to just before it (`Stream.rewind`).
 
 After a loss of lines, the seqs of a room show the gap only to sockets that know the room. For all others, messages wait
 (`hold`) until the lost ones are known (`catch_up`, `release`).
@@ -28,7 +28,7 @@ class DirectMessages:
         self._registry = registry
         self._held: list[Delivery] | None = None  # None unless lines may have been lost
         self._held_bytes = 0
-        self._left: dict[Sink, dict[str, int]] = {}  # up to where sockets had the channels that they have left
+        self._left: dict[Sink, dict[str, int]] = {}  # by channel that a socket has left: the last seq that it received
 
     def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
         """Take a message from a user's channel: from now on the user's sockets listen to its room."""
@@ -80,7 +80,7 @@ class DirectMessages:
                 self.deliver(users, delivery, now_s)
 
     def note_left(self, sink: Sink, channel: Channel) -> None:
-        """Remember where a socket stood that leaves a channel: the oldest of more than 64 channels is forgotten."""
+        """Remember the position of a socket that leaves a channel: at most 64 channels a socket, the oldest evicted."""
         seq = channel.position(sink)
         if seq is not None:
             left = self._left.setdefault(sink, {})
@@ -99,7 +99,7 @@ class DirectMessages:
         return set(users.live) if room is None else users.live - set(room.sinks())
 
     def _had(self, sink: Sink, name: str) -> int:
-        """Return up to where a socket had a channel that it has left; 0 if it never had it."""
+        """Return the last seq that a socket received on a channel it has left; 0 if it was never on it."""
         return self._left.get(sink, {}).get(name, 0)
 
     def _keep(self, delivery: Delivery, size_bytes: int) -> None:

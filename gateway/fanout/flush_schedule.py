@@ -30,7 +30,7 @@ class FlushSchedule:
         self._numbers = itertools.count()  # breaks ties: lanes have no order
 
     def add(self, lane: Lane, now_s: float) -> None:
-        """Flush a lane that has received an item and is not yet `due`."""
+        """Schedule the flush of a lane that has received an item; not for one that is `due` already."""
         lane.due = True
         due_s = lane.due_at_s(now_s, self.gather_s)
         is_first = not self._due or due_s < self._due[0][0]
@@ -51,7 +51,7 @@ class FlushSchedule:
             lane.flush(lane.flushed_at_s, self.written)
 
     def pace(self, flush_s: float) -> None:
-        """Let lanes gather for longer, up to 30 ms, the longer the last flush took (`flush_s`, up to its last write).
+        """Set the time to gather, at most 30 ms, from the duration of the last flush (`flush_s`, up to its last write).
 
         The pace recovers slowly, so that one quick flush among slow ones changes little.
         """

@@ -22,7 +22,7 @@ _TYPING_END = b'"isTyping":false}}'
 
 
 class TypingFrame(NamedTuple):
-    """A `chat:typing` frame. `end` is the frame that ends what it shows: of an end, the frame itself."""
+    """A `chat:typing` frame. `end` is the matching frame that says `isTyping: false`."""
 
     is_start: bool
     end: bytes

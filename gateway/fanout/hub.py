@@ -51,7 +51,7 @@ class Hub:
         return channel
 
     def leave(self, sink: Sink, name: str) -> bool:
-        """Take a socket off a channel. Return whether the channel is deleted: it was the last one."""
+        """Take a socket off a channel. Return whether this was its last socket and the channel is deleted."""
         channel = self.channels.get(name)
         if channel is None:
             return False

@@ -28,7 +28,7 @@ class Registry:
         return self.open(name)
 
     def remove(self, sink: Sink, channel: Channel) -> bool:
-        """Take a socket off a channel. Return whether the channel is deleted: it was the last one."""
+        """Take a socket off a channel. Return whether this was its last socket and the channel is deleted."""
         channel.stream.flush()
         channel.remove(sink)
         if (names := self._names.get(sink)) is not None:

@@ -62,7 +62,7 @@ class Subscriber:
         self.at_seq = at_seq
         self.direct_from = direct_from  # it receives a direct room without having subscribed, after this seq
         self.buffered: dict[int, bytes] = {}
-        self.unordered: list[bytes] = []  # only during a check: a socket that subscribes does not miss these
+        self.unordered: list[bytes] = []  # kept during a check of access only, not while subscribing
         self.check = 0  # the number of the check that it waits for; 0 without one
         self.lingers_until_s = 0.0
         self.is_overtaken = False  # a check began during its attempt: the answer may predate the cause of the check

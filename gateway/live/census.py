@@ -56,7 +56,7 @@ class Census:
         return here + self.elsewhere(user_id, now_s) >= max(self.limit / 2, 2)
 
     def is_worth_announcing(self, user_id: str, here: int, now_s: float) -> bool:
-        """Return whether a new connection is not the only one. If few are allowed, the first one counts too."""
+        """Return whether to announce a new connection: if the user has others, or always where few are allowed."""
         return here > 1 or self.limit < FEW or self.elsewhere(user_id, now_s) > 0
 
     def must_close(self, user_id: str, here: int, newest_ms: int, now_s: float) -> bool:

@@ -33,7 +33,7 @@ class ConnectionLimit:
         self._bus = bus
         self._census = Census(node_id, limit)
         self._node_id = node_id
-        self._announced: dict[str, int] = {}  # the counts that the others assume, of users who are here
+        self._announced: dict[str, int] = {}  # by local user: the count that was last announced
 
     async def query_others(self, user_id: str) -> bool:
         """Near the limit, ask the other gateways for their counts, and wait 50 ms for replies.

@@ -174,7 +174,7 @@ class LiveRequests:
 
 
 def _channel_key(request: Request) -> str:
-    """Return what subscriptions have in common that must be handled in order."""
+    """Return a key: subscriptions with the same key are handled in order."""
     match request:
         case Subscribe(ChatroomTarget() as target):
             return room_channel(target.chatroom_id)

@@ -84,7 +84,7 @@ class Subscriptions:
 
     @asynccontextmanager
     async def _attempt(self, socket: Socket, target: Target, names: list[str]) -> AsyncIterator[list[Channel]]:
-        """Reserve a subscription and join its channels, of which the first is what counts. Undo both on failure."""
+        """Reserve a subscription and join its channels, the first of which counts. Undo both on failure."""
         counted = "" if isinstance(target, MarketTarget) else names[0]
         socket.session.reserve(target, counted)
         try:

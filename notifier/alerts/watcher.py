@@ -6,8 +6,8 @@ Crash or failure between any two steps: nothing was acknowledged, so the ticks a
 fire again, and one whose user was not notified is found on disk and announced. The event's id is the alert's, so a
 second announcement is dropped as a duplicate. It takes the path of all events, so that inboxes keep their one writer.
 
-Changes of alerts arrive on the queue of the ticks, so that both have one order, and are on disk before. The book is
-loaded anew whenever another replica may have watched, or a change may be lost.
+Changes of alerts share the queue of the ticks, so both have one order. A change is on disk before it is sent. The book
+is loaded anew whenever another replica may have watched, or a change may be lost.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class AlertWatcher:
             await self._fire(hits)
             metrics.ALERTS_OPEN.set(len(book))
         except BaseException:
-            self.forget()  # it lacks alerts that may not have fired on disk
+            self.forget()  # the hits are out of the book, and may not be stored as fired
             raise
 
     async def _load(self) -> AlertBook:

@@ -7,8 +7,8 @@
 
 The bus reconnects for ever, with backoff. Each time it restores queues, bindings and consumers, and then runs the
 `on_connected` hooks, since only they know what was missed. Publishing fails at once with Unavailable while the bus is
-disconnected or the broker confirms nothing. A caller that must not lose a line leaves its cause unacknowledged, and so
-gets to repeat it.
+disconnected or the broker confirms nothing. A caller that must not lose a line does not acknowledge the message that
+caused it; the redelivery repeats the publish.
 """
 
 import asyncio
@@ -185,7 +185,7 @@ class Bus:
 
     async def _measure(self) -> None:
         """Update the gauges of waiting lines, here and at the broker, until the bus closes."""
-        while not self._leaving:  # a cancellation may end only the call in progress inside aio-pika
+        while not self._leaving:  # aio-pika may swallow a cancellation
             await asyncio.sleep(MEASURE_INTERVAL_S)
             metrics.BUS_GATHERED_BYTES.set(self._lanes.waiting_bytes)
             for consumer in list(self._consumers):
@@ -213,7 +213,7 @@ class Bus:
 
         Deliveries to all shards share one lane, and a body goes to every shard that it has a line for (`_send_parcel`).
         A gateway with many sockets listens to most shards anyway, and skips lines of channels that it does not know. At
-        3,000 messages per second in 200 rooms this makes one AMQP message out of thirty.
+        3,000 messages per second in 200 rooms this joins about thirty AMQP messages into one.
         """
         shard = shard_key(shard_of(delivery.channel))
         return self._gather((DELIVERIES, None, None), shard, delivery.to_line(), None).done
@@ -317,8 +317,9 @@ class Bus:
     ) -> R:
         """Send a command to a queue of `realtime.commands`, or of another exchange, and return its reply.
 
-        With `expires` the broker drops a late command. A queue with a dead letter exchange must be asked without: there
-        the worker drops it. Raises the worker's Refusal, or Unavailable when no answer arrives in time.
+        With `expires` the broker drops a late command. Without it the worker does: pass False for a queue with a dead
+        letter exchange, which would collect them. Raises the worker's Refusal, or Unavailable when no answer arrives in
+        time.
         """
         return read_reply(await self.ask(key, command, exchange=exchange, expires=expires), reply)
 

@@ -1,4 +1,4 @@
-"""A queue that ends with its process, and the look whether another process's queue is still there.
+"""A queue that ends with its process, and the check whether another process's queue still exists.
 
 The queue is exclusive: the broker deletes it with the connection, which a killed process loses at once and a frozen one
 keeps. So "gone" is a proof that the process is dead or cut off from the broker, and "there" a proof of nothing.
@@ -40,7 +40,7 @@ class LifeQueue:
     async def run(self) -> None:
         """Stay connected until `leave` or cancelled."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
-        while not self._leaving:  # a cancellation may end only the call in progress inside aio-pika
+        while not self._leaving:  # aio-pika may swallow a cancellation
             try:
                 await self._hold(backoff)
             except LOST as error:

@@ -183,7 +183,7 @@ class Revocation(WireStruct, frozen=True, kw_only=True):
         return now_ms < self.banned_until_ms
 
     def has_revoked(self, issued_at_ms: int) -> bool:
-        """Return whether a token issued then is revoked. A token without a time (0) is, after any revocation.
+        """Return whether a token issued then is revoked. A token without a time (0) counts as revoked after any.
 
         JWTs carry whole seconds, rounded down: a token issued in the second of its revocation counts as older.
         """

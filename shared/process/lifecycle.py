@@ -3,8 +3,8 @@
 SIGTERM or SIGINT asks the service to stop; after `DRAIN_TIMEOUT_S` it is cancelled; a second signal exits at once.
 
 A process that cannot run ends. Structured concurrency alone does not guarantee that: a failed TaskGroup waits for its
-other tasks, and a task whose cancellation a library took for the end of one call (aiormq does, while it connects) goes
-on for ever. Such a process lived on, answered `/healthz`, and ignored SIGTERM. So a failure sets `stop` where it enters
+other tasks, and a task never ends if a library swallows its cancellation (aiormq does, while it connects). Such a
+process would go on answering `/healthz` and ignore SIGTERM. So a failure sets `stop` where it is raised
 (`stopping_on_failure`), and every wait for the end has a deadline, after which the process exits by force:
 
     running ──signal──▶ stopping ──returned──────────────────▶ exit 0
@@ -144,10 +144,10 @@ def _ending(code: int) -> int:
 
 @contextmanager
 def stopping_on_failure(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` when the block raises. Wrap the innermost block of a service, whose failure is that of the process.
+    """Set `stop` when the block raises. Wrap the innermost block of a service.
 
-    The contexts around it close only then, and may wait for a task that ignores its cancellation; `stop` starts the
-    deadline of the whole process before that.
+    The contexts around it close only after it has raised, and may wait for a task that ignores its cancellation. `stop`
+    starts the deadline of the whole process before that.
     """
     try:
         yield

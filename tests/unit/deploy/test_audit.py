@@ -21,7 +21,7 @@ def test_vulnerabilities_are_listed_with_fixed_versions() -> None:
             {"name": "worse", "version": "3", "vulns": [{"id": "CVE-2", "fix_versions": []}]},
         )
     )
-    assert verdict == (3, 0, ["bad 2: CVE-1, mended in 2.1", "worse 3: CVE-2, mended in no version"])
+    assert verdict == (3, 0, ["bad 2: CVE-1, fixed in 2.1", "worse 3: CVE-2, fixed in no version"])
 
 
 def test_unknown_package_counts_as_not_audited() -> None:
