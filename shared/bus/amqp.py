@@ -1,8 +1,8 @@
 """One connection to RabbitMQ, as the bus uses it. The only module that knows aio-pika."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self, cast
 
 import aio_pika
@@ -176,14 +176,15 @@ class BrokerConnection:
             delivery_mode=_PERSISTENT if is_lasting else _TRANSIENT,
         )
         underlay = await self._channel.get_underlay_channel()
-        await cast(aiormq.Channel, underlay).basic_publish(
-            body,
-            exchange=exchange,
-            routing_key=key,
-            properties=properties,
-            timeout=CALL_TIMEOUT_S,
-            wait=False,  # aiormq then waits for the confirm only
-        )
+        with _closed_is_lost():
+            await cast(aiormq.Channel, underlay).basic_publish(
+                body,
+                exchange=exchange,
+                routing_key=key,
+                properties=properties,
+                timeout=CALL_TIMEOUT_S,
+                wait=False,  # aiormq then waits for the confirm only
+            )
 
     # Receive----------------------------------------------------------------------------------------------------------
 
@@ -233,6 +234,17 @@ class BrokerConnection:
             return count
         finally:
             await channel.close()  # which returns the unsettled ones to the queue
+
+
+@contextmanager
+def _closed_is_lost() -> Iterator[None]:
+    """Raise ConnectionError for the bare Exception that aiormq gives to whoever waits while a channel closes."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise ConnectionError("the channel was closed") from error
+        raise
 
 
 class _ConsumerChannel:
