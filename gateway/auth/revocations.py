@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.backend import Backend
+from shared.backoff import Backoff
 from shared.commands.command import GATEWAY, Caller
 from shared.commands.notifier import ListRevocations, Revocation, RevocationPage
 from shared.errors import ErrorCode, Refusal, Unavailable
@@ -66,17 +67,17 @@ class RevocationListSync:
 
     async def run(self) -> None:
         """Load the list when due, with backoff after a failure, until cancelled."""
-        pause_s = RETRY_FIRST_S
+        backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
             await self._due.wait()
             self._due.clear()
             try:
                 await self._load()
-                pause_s = RETRY_FIRST_S
+                backoff.reset()
             except (Unavailable, Refusal) as error:
+                pause_s = backoff.next_s()
                 log.warning("revocations_load_failed", reason=str(error), retry_in_s=pause_s)
                 await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_MAX_S)
                 self._due.set()
 
     async def _load(self) -> None:
