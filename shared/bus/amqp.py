@@ -27,6 +27,17 @@ LOST = (
 )
 
 
+@contextmanager
+def closed_is_lost() -> Iterator[None]:
+    """Raise ConnectionError for the bare Exception that aiormq gives to whoever waits while a channel closes."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise ConnectionError("the channel was closed") from error
+        raise
+
+
 class Connection(aio_pika.Connection):
     """An aio-pika connection that only its owner closes, and that closes itself when connecting fails.
 
@@ -176,7 +187,7 @@ class BrokerConnection:
             delivery_mode=_PERSISTENT if is_lasting else _TRANSIENT,
         )
         underlay = await self._channel.get_underlay_channel()
-        with _closed_is_lost():
+        with closed_is_lost():
             await cast(aiormq.Channel, underlay).basic_publish(
                 body,
                 exchange=exchange,
@@ -234,17 +245,6 @@ class BrokerConnection:
             return count
         finally:
             await channel.close()  # which returns the unsettled ones to the queue
-
-
-@contextmanager
-def _closed_is_lost() -> Iterator[None]:
-    """Raise ConnectionError for the bare Exception that aiormq gives to whoever waits while a channel closes."""
-    try:
-        yield
-    except Exception as error:
-        if type(error) is Exception:
-            raise ConnectionError("the channel was closed") from error
-        raise
 
 
 class _ConsumerChannel:

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import PublishError
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection
+from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection, closed_is_lost
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -94,7 +94,8 @@ class LifeQueue:
         message = aio_pika.Message(b"?", expiration=0, message_id=self._name)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await self._channel.default_exchange.publish(message, queue, mandatory=True)
+                with closed_is_lost():
+                    await self._channel.default_exchange.publish(message, queue, mandatory=True)
         except PublishError as returned:
             return getattr(returned.frame, "reply_code", None) == NO_ROUTE
         except LOST:

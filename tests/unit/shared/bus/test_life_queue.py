@@ -1,0 +1,15 @@
+"""The check of another process's queue while the own channel closes."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from shared.bus.life_queue import LifeQueue
+
+
+async def test_closing_channel_proves_nothing() -> None:
+    async def publish(*_: Any, **__: Any) -> None:
+        raise Exception  # as aiormq does to whoever waits for a confirm
+
+    life = LifeQueue("amqp://unused", "node_1")
+    life._channel = cast(Any, SimpleNamespace(default_exchange=SimpleNamespace(publish=publish)))
+    assert not await life.is_gone("life.node_2.1")
