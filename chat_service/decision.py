@@ -1,26 +1,15 @@
-"""One room command on one room: the state it reads, the changes it makes, and the steps that decisions share. Pure."""
+"""One room command on one room: the state it reads, the entry it makes, and the steps that decisions share. Pure."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from msgspec import structs
-
+from chat_service.log import EntryKind, LogEntry, effect_of, settings_of
 from chat_service.messages import Message, RecentMessages
 from chat_service.rooms import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
-from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryClass
 from shared.commands.chat import Gone, MemberView, RoomCommands, RoomHead, RoomView, Sent
-from shared.encoding import to_json
 from shared.errors import Refusal
-from shared.protocol.server_frames import (
-    MemberJoinedData,
-    MemberLeftData,
-    PresenceView,
-    ReadMark,
-    TypingMark,
-    UserProfile,
-    frame,
-)
-from shared.protocol.wire_struct import WireStruct
+from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
 
 ReplyData = Sent | RoomHead | RoomView | MemberView | Gone | ReadMark | TypingMark
 Answer = ReplyData | Refusal | None  # None: the caller has given up, so no line is sent
@@ -29,12 +18,12 @@ Answer = ReplyData | Refusal | None  # None: the caller has given up, so no line
 class PendingCommand(NamedTuple):
     """A command and the circumstances of its arrival.
 
-    `redelivered`: an earlier try may have taken effect. `expired`: its deadline had passed on arrival. `wait_ms` is
-    above 0 for a message beyond its sender's rate limit. `profile` is the caller's current profile.
+    `is_resent`: an earlier copy may have been decided. `expired`: its life is over. `wait_ms` is above 0 for a message
+    beyond its sender's rate limit. `profile` is the caller's current profile.
     """
 
     command: RoomCommands
-    redelivered: bool = False
+    is_resent: bool = False
     expired: bool = False
     wait_ms: int = 0
     profile: UserProfile = UserProfile()
@@ -44,36 +33,39 @@ class PendingCommand(NamedTuple):
 class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
-    `recent` is shared by all rooms of the partition. `stored` finds messages by id and is filled only while a
-    redelivery is decided. `active_now` and `seen` (presence of the users that commands name) are loaded per batch.
+    `recent` is shared by all rooms of the partition. `stored` holds the entries that the commands of this batch made
+    before, by id. `active_now` and `seen` (presence of the users that commands name) are loaded per batch.
     """
 
     room: Room | None
     members: dict[str, Member | None] = field(default_factory=dict)
     recent: RecentMessages = field(default_factory=RecentMessages)
-    stored: dict[str, Message] = field(default_factory=dict)
+    stored: dict[str, LogEntry] = field(default_factory=dict)
     active_now: int = 0
     seen: dict[str, PresenceView] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Changes:
-    """The outcome of a batch, carried out in this order: members, messages, rooms and read marks, then the rest.
+    """The outcome of a batch: the entries to insert, in order; then read marks, deliveries and answers.
 
-    A member of None removes the record. `answers[i]` belongs to command i. The records of rooms and senders that follow
-    from `messages` are not listed here; see `write_behind`.
+    `found` are entries that earlier copies of these commands made: their deliveries are sent again. `deliveries` are
+    those that no entry causes. `answers[i]` belongs to command i.
     """
 
-    members: dict[tuple[str, str], Member | None] = field(default_factory=dict)
-    messages: list[Message] = field(default_factory=list)
-    rooms: dict[str, Room] = field(default_factory=dict)
+    entries: list[LogEntry] = field(default_factory=list)
+    found: list[LogEntry] = field(default_factory=list)
     read_marks: dict[tuple[str, str], int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
 
 
 class Decision:
-    """One command being decided. Its methods are the steps that several commands share."""
+    """One command being decided. Its methods are the steps that several commands share.
+
+    A decision that changes the room names the kind of its entry by `record`; every effect before and after belongs to
+    that one entry.
+    """
 
     def __init__(self, pending: PendingCommand, state: RoomState, changes: Changes, now_ms: int) -> None:
         self.pending = pending
@@ -82,6 +74,11 @@ class Decision:
         self.now_ms = now_ms
         self.caller = pending.command.caller
         self.room_id = pending.command.room_id
+        self._kind: EntryKind | None = None
+        self._message: Message | None = None
+        self._settings_changed = False
+        self._ends_public = False
+        self._members: dict[str, Member | None] = {}
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -136,8 +133,18 @@ class Decision:
 
     # Writing --------------------------------------------------------------------------------------------------------
 
-    def add_member(self, room: Room, user_id: str, profile: UserProfile, *, announce: bool) -> Member:
-        """Make the user a member, and with `announce` send `member:joined` to the room."""
+    def record(self, kind: EntryKind, message: Message | None = None) -> None:
+        """Make an entry of this kind of all effects of this decision."""
+        self._kind = kind
+        self._message = message
+
+    def change_settings(self, *, ends_public: bool = False) -> None:
+        """Put the settings of the room, as they are at the end of the decision, into the entry."""
+        self._settings_changed = True
+        self._ends_public = ends_public
+
+    def add_member(self, room: Room, user_id: str, profile: UserProfile) -> Member:
+        """Make the user a member."""
         member = Member(
             room_id=room.id,
             user_id=user_id,
@@ -146,51 +153,47 @@ class Decision:
             read_seq=room.last_seq,
             profile=profile,
         )
-        self.state.members[user_id] = member
+        self.state.members[user_id] = self._members[user_id] = member
         room.member_count += 1
         self.state.active_now += self.is_online(user_id)
-        self.keep_member(member)
-        self.keep_room(room)
-        if announce:
-            data = MemberJoinedData(chatroom_id=room.id, user_id=user_id, user=profile, member_count=room.member_count)
-            self.announce("member:joined", data)
         return member
 
-    def keep_room(self, room: Room) -> None:
-        """Write the room's record."""
-        self.changes.rooms[room.id] = room
-
-    def keep_member(self, member: Member) -> None:
-        """Write the member's record as it is now, with a read mark before the messages of this batch.
-
-        Those messages are stored after the record, or never; their read marks follow them.
-        """
-        fresh = next((item.seq for item in self.changes.messages if item.room_id == member.room_id), None)
-        read_seq = member.read_seq if fresh is None else min(member.read_seq, fresh - 1)
-        self.changes.members[member.room_id, member.user_id] = structs.replace(member, read_seq=read_seq)
+    def end_membership(self, room: Room, member: Member, *, stays_invited: bool) -> None:
+        """End a membership or an invitation; a member who stays invited may come back to a private room."""
+        if member.active:
+            room.member_count -= 1
+            self.state.active_now -= self.is_online(member.user_id)
+        member.active = False
+        left = member if stays_invited else None
+        self.state.members[member.user_id] = self._members[member.user_id] = left
 
     def mark_read(self, member: Member, seq: int) -> None:
         """Move the member's read mark to `seq`."""
         member.read_seq = seq
         self.changes.read_marks[member.room_id, member.user_id] = seq
 
-    # Deliveries -----------------------------------------------------------------------------------------------------
+    def deliver(self, channel: str, kind: DeliveryClass, frame_bytes: bytes, key: str = "") -> None:
+        """Add a delivery that no entry causes."""
+        self.changes.deliveries.append(Delivery(channel, kind, 0, key, frame_bytes))
 
-    def announce_left(self, room: Room, user_id: str, *, evict: bool) -> None:
-        """Send `member:left` to the room, and with `evict` have gateways unsubscribe the user."""
-        data = MemberLeftData(chatroom_id=room.id, user_id=user_id, member_count=room.member_count)
-        self.announce("member:left", data)
-        if evict:
-            self.control(ControlKind.EVICT, {"userId": user_id})
-
-    def announce(self, type_: str, data: WireStruct) -> None:
-        """Send a frame to the subscribers of the room."""
-        self.deliver(room_channel(self.room_id), DeliveryClass.TRANSIENT, frame(type_, data))
-
-    def control(self, kind: ControlKind, data: dict[str, str] | None = None) -> None:
-        """Send a control delivery to the gateways that have subscribers of the room."""
-        self.deliver(room_channel(self.room_id), DeliveryClass.CONTROL, to_json(data or {}), key=kind)
-
-    def deliver(self, channel: str, kind: DeliveryClass, frame_bytes: bytes, seq: int = 0, key: str = "") -> None:
-        """Add a delivery to the changes."""
-        self.changes.deliveries.append(Delivery(channel, kind, seq, key, frame_bytes))
+    def take_entry(self, term: int) -> LogEntry | None:
+        """Return the entry that the decision makes, or None, and advance the room to it."""
+        room = self.state.room
+        if self._kind is None or room is None:
+            return None
+        room.rev += 1
+        return LogEntry(
+            id=self.pending.command.id,
+            room_id=room.id,
+            rev=room.rev,
+            kind=self._kind,
+            term=term,
+            author_id=self.caller.user_id,
+            at_ms=self.now_ms,
+            last_seq=room.last_seq,
+            member_count=room.member_count,
+            message=self._message,
+            settings=settings_of(room) if self._settings_changed else None,
+            members=tuple(effect_of(user_id, member) for user_id, member in self._members.items()),
+            ends_public=self._ends_public,
+        )

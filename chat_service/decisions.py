@@ -1,10 +1,11 @@
-"""The functional core of the chat writer: commands and known state in, changes out. Pure.
+"""The functional core of the chat writer: commands and known state in, entries and answers out. Pure.
 
-The partition loads what `requirements_of` names, calls `decide`, and carries the `Changes` out in the order of their
-fields. Commands are decided in the order of their arrival, each on the state that the ones before it left.
+The partition loads what `requirements_of` names, calls `decide`, and carries `Changes` out. Commands are decided in the
+order of their arrival, each on the state that the ones before it left.
 
-Redelivery: a command that may have taken effect before is decided on the state on disk. A message found by its id is
-delivered again under its seq; every other command is idempotent and is done again, its deliveries included.
+A command that was sent before is answered from the entry that it made, and never decided anew: slow mode, a later mute
+or a removal that succeeded would refuse what is stored. One that made no entry leaves a void entry of this term in its
+room before it is answered: its first copy may still be with a stale owner, which can insert at that rev no more.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from typing import assert_never
 
 from chat_service import message_decisions, room_decisions
 from chat_service.decision import Answer, Changes, Decision, PendingCommand, ReplyData, RoomState
+from chat_service.log import LogEntry, void_at
+from chat_service.requirements import requirements_of
+from chat_service.rooms import Room
 from shared.commands.chat import (
     AddMember,
     CreateRoom,
@@ -26,31 +30,83 @@ from shared.commands.chat import (
     SubscribeRoom,
     UpdateRoom,
 )
-from shared.errors import Refusal
+from shared.errors import ErrorCode, Refusal
 
 
-def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], now_ms: int) -> Changes:
+def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], term: int, now_ms: int) -> Changes:
     """Decide a batch and return its changes.
 
     `states` holds every room and member that the commands name; it is updated to the state after the batch.
     """
     changes = Changes()
-    for item in pending:
-        changes.answers.append(_answer(Decision(item, states[item.command.room_id], changes, now_ms)))
+    voided: set[str] = set()
+    last_stored = _last_stored(pending, states)
+    for index, item in enumerate(pending):
+        state = states[item.command.room_id]
+        decision = Decision(item, state, changes, now_ms)
+        if _has_no_entry_yet(item, state) and index < last_stored.get(_order_of(item), 0):
+            changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, "decided before; the answer was lost"))
+            continue
+        answer = _answer(decision)
+        changes.answers.append(answer)
+        entry = decision.take_entry(term)
+        if entry is not None:
+            changes.entries.append(entry)
+        elif _needs_void(item, state, voided) and state.room is not None:
+            voided.add(state.room.id)
+            changes.entries.append(void_entry(state.room, term, now_ms))
     return changes
+
+
+def void_entry(room: Room, term: int, now_ms: int) -> LogEntry:
+    """Return an entry that takes the next rev of the room and changes nothing else; advances the room to it."""
+    room.rev += 1
+    return void_at(room.id, room.rev, term, now_ms)
+
+
+def _last_stored(pending: list[PendingCommand], states: Mapping[str, RoomState]) -> dict[tuple[str, str], int]:
+    """Return the index of the last command of each user and room that has an entry already."""
+    stored = (
+        (_order_of(item), index)
+        for index, item in enumerate(pending)
+        if item.command.id in states[item.command.room_id].stored
+    )
+    return dict(stored)
+
+
+def _order_of(item: PendingCommand) -> tuple[str, str]:
+    return item.command.room_id, item.command.caller.user_id
+
+
+def _has_no_entry_yet(item: PendingCommand, state: RoomState) -> bool:
+    """Return whether a resent command may make an entry and has none.
+
+    Entries are inserted in order. So if a later command of the same user has one, this one was refused or changed
+    nothing, and to decide it now would put it behind the later one.
+    """
+    makes_entry = requirements_of(item.command).makes_entry
+    return item.is_resent and makes_entry and item.command.id not in state.stored
+
+
+def _needs_void(item: PendingCommand, state: RoomState, voided: set[str]) -> bool:
+    return _has_no_entry_yet(item, state) and item.command.room_id not in voided
 
 
 def _answer(decision: Decision) -> Answer:
     pending = decision.pending
-    if pending.expired and not pending.redelivered:
+    stored = decision.state.stored.get(pending.command.id)
+    if pending.expired and stored is None:
         return None
     try:
+        if stored is not None:
+            decision.changes.found.append(stored)
+            return _answer_stored(decision, stored)
         return _decide_one(decision)
     except Refusal as refusal:
-        return None if pending.expired else refusal
+        return refusal
 
 
-def _decide_one(decision: Decision) -> ReplyData | None:
+def _decide_one(decision: Decision) -> ReplyData:
     command = decision.pending.command
     match command:
         case SendMessage():
@@ -77,5 +133,22 @@ def _decide_one(decision: Decision) -> ReplyData | None:
             return room_decisions.add(decision, command)
         case RemoveMember():
             return room_decisions.remove(decision, command)
+        case _:
+            assert_never(command)
+
+
+def _answer_stored(decision: Decision, entry: LogEntry) -> ReplyData:
+    command = decision.pending.command
+    match command:
+        case SendMessage() | SendDirect():
+            return message_decisions.sent_before(entry)
+        case CreateRoom() | UpdateRoom() | JoinRoom() | LeaveRoom():
+            return room_decisions.view_after(decision)
+        case AddMember():
+            return room_decisions.member_after(decision, entry, command)
+        case DeleteRoom() | RemoveMember():
+            return room_decisions.gone_after(command)
+        case MarkRead() | SetTyping() | SubscribeRoom():
+            return _decide_one(decision)
         case _:
             assert_never(command)

@@ -1,12 +1,14 @@
-"""Rooms, messages and memberships as MongoDB documents, and back.
+"""Log entries, room records and memberships as MongoDB documents, and back. Pure.
 
-Knows the fields of the collections, not the driver.
+Knows the fields of the collections, not the driver. Times are integers, milliseconds since 1970.
 """
 
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from chat_service.log import EntryKind, LogEntry, MemberEffect, RoomSettings
 from chat_service.messages import Message
 from chat_service.rooms import Member, Role, Room, RoomType, words_of
 from chat_service.write_behind import Post
@@ -20,38 +22,107 @@ def member_key(room_id: str, user_id: str) -> str:
     return f"{room_id}/{user_id}"
 
 
-def sent_as(room_id: str, user_id: str, client_message_id: str) -> str:
-    """Return the unique key of a message with a clientMessageId: one field, so that one `$in` finds many."""
-    return f"{room_id}/{user_id}/{client_message_id}"
+def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
+    """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes, whatever its length."""
+    return blake2b(f"{room_id}/{user_id}/{client_message_id}".encode(), digest_size=16).digest()
 
 
-def to_post(room: Room, document: Document) -> Post:
-    """Read a message of `room` as a post."""
-    return Post(room.id, document["seq"], document["userId"], document["createdAtMs"])
+# The log ------------------------------------------------------------------------------------------------------------
 
 
-def progress_of(post: Post) -> Document:
-    """Return the fields of a room that follow from its newest message."""
-    return {"lastSeq": post.seq, "lastMessageAtMs": post.created_at_ms, "activeAtMs": post.created_at_ms}
+def from_entry(entry: LogEntry) -> Document:
+    """Return the document of an entry. A message lies in it flat, so that it is found by `seq` and by `sentAs`."""
+    document: Document = {
+        "_id": entry.id,
+        "roomId": entry.room_id,
+        "rev": entry.rev,
+        "kind": entry.kind.value,
+        "term": entry.term,
+        "userId": entry.author_id,
+        "atMs": entry.at_ms,
+        "lastSeq": entry.last_seq,
+        "memberCount": entry.member_count,
+    }
+    if (message := entry.message) is not None:
+        document["seq"] = message.seq
+        document["user"] = msgspec.to_builtins(message.user)
+        document["text"] = message.text
+        if message.client_message_id is not None:
+            document["clientMessageId"] = message.client_message_id
+            document["sentAs"] = sent_as(entry.room_id, message.user_id, message.client_message_id)
+    if entry.settings is not None:
+        document["settings"] = msgspec.to_builtins(entry.settings)
+    if entry.members:
+        document["members"] = [msgspec.to_builtins(effect) for effect in entry.members]
+    if entry.ends_public:
+        document["endsPublic"] = True
+    return document
 
 
-def to_member(document: Document) -> Member:
-    """Read a membership."""
-    return Member(
+def to_entry(document: Document) -> LogEntry:
+    """Return the entry of a document."""
+    settings = document.get("settings")
+    return LogEntry(
+        id=document["_id"],
         room_id=document["roomId"],
-        user_id=document["userId"],
-        role=Role(document["role"]),
-        joined_at_ms=document["joinedAtMs"],
-        read_seq=document["readSeq"],
-        profile=_to_profile(document["profile"]),
-        active=document["active"],
+        rev=document["rev"],
+        kind=EntryKind(document["kind"]),
+        term=document["term"],
+        author_id=document["userId"],
+        at_ms=document["atMs"],
+        last_seq=document["lastSeq"],
+        member_count=document["memberCount"],
+        message=to_message(document) if "seq" in document else None,
+        settings=None if settings is None else msgspec.convert(settings, RoomSettings),
+        members=tuple(msgspec.convert(effect, MemberEffect) for effect in document.get("members", ())),
+        ends_public=document.get("endsPublic", False),
     )
 
 
-def from_room(room: Room) -> Document:
-    """Write a room."""
+def to_message(document: Document) -> Message:
+    """Return the message in the document of an entry."""
+    return Message(
+        id=document["_id"],
+        room_id=document["roomId"],
+        seq=document["seq"],
+        user_id=document["userId"],
+        user=_to_profile(document["user"]),
+        text=document["text"],
+        client_message_id=document.get("clientMessageId"),
+        created_at_ms=document["atMs"],
+    )
+
+
+def to_old_message(document: Document) -> Message:
+    """Return a message of the collection `messages`, which versions before the log wrote."""
+    return to_message({**document, "atMs": document["createdAtMs"]})
+
+
+def to_post(document: Document) -> Post:
+    """Return what a message changes of its room's record."""
+    return Post(document["roomId"], document["rev"], document["seq"], document["userId"], document["atMs"])
+
+
+# Projections --------------------------------------------------------------------------------------------------------
+
+
+def progress_of(post: Post) -> Document:
+    """Return the fields of a room's record that a message changes."""
     return {
+        "rev": post.rev,
+        "lastSeq": post.seq,
+        "lastMessageAtMs": post.created_at_ms,
+        "activeAtMs": post.created_at_ms,
+    }
+
+
+def from_room(room: Room) -> Document:
+    """Return the record of a room; that of a deleted one asks for its purge."""
+    purge = {"purgeDueMs": 0} if room.deleted else {}
+    return {
+        **purge,
         "_id": room.id,
+        "rev": room.rev,
         "name": room.name,
         "words": words_of(room.name),
         "description": room.description,
@@ -63,16 +134,16 @@ def from_room(room: Room) -> Document:
         "lastMessageAtMs": room.last_message_at_ms,
         "activeAtMs": room.active_at_ms,
         "memberCount": room.member_count,
-        "version": room.version,
         "deleted": room.deleted,
     }
 
 
 def to_room(document: Document) -> Room:
-    """Read a room."""
+    """Return the room of a record."""
     direct = document["direct"]
     return Room(
         id=document["_id"],
+        rev=document["rev"],
         name=document["name"],
         description=document["description"],
         type=RoomType(document["type"]),
@@ -83,39 +154,34 @@ def to_room(document: Document) -> Room:
         last_seq=document["lastSeq"],
         last_message_at_ms=document["lastMessageAtMs"],
         member_count=document["memberCount"],
-        version=document["version"],
         deleted=document["deleted"],
     )
 
 
-def from_message(message: Message) -> Document:
-    """Write a message."""
-    document: Document = {
-        "_id": message.id,
-        "roomId": message.room_id,
-        "seq": message.seq,
-        "userId": message.user_id,
-        "user": msgspec.to_builtins(message.user),
-        "text": message.text,
-        "createdAtMs": message.created_at_ms,
+def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
+    """Return the fields of a membership after entry `rev`, but for its read mark, which only ever grows."""
+    return {
+        "rev": rev,
+        "roomId": room_id,
+        "userId": effect.user_id,
+        "active": effect.is_active,
+        "invited": effect.is_invited,
+        "role": effect.role.value,
+        "joinedAtMs": effect.joined_at_ms,
+        "profile": msgspec.to_builtins(effect.profile),
     }
-    if message.client_message_id is not None:
-        document["clientMessageId"] = message.client_message_id
-        document["sentAs"] = sent_as(message.room_id, message.user_id, message.client_message_id)
-    return document
 
 
-def to_message(document: Document) -> Message:
-    """Read a message."""
-    return Message(
-        id=document["_id"],
+def to_member(document: Document) -> Member:
+    """Return the member of a membership's document."""
+    return Member(
         room_id=document["roomId"],
-        seq=document["seq"],
         user_id=document["userId"],
-        user=_to_profile(document["user"]),
-        text=document["text"],
-        client_message_id=document.get("clientMessageId"),
-        created_at_ms=document["createdAtMs"],
+        role=Role(document["role"]),
+        joined_at_ms=document["joinedAtMs"],
+        read_seq=document["readSeq"],
+        profile=_to_profile(document["profile"]),
+        active=document["active"],
     )
 
 

@@ -1,38 +1,39 @@
-"""Memberships in MongoDB: every query on the collection `members`.
+"""Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
 
-`_id` is room id/user id. A removed member stays as a document with `removed` set, so that its `term` still fences off a
-stale owner of the partition. `online` follows the user's presence, so that members online can be counted by index.
+`_id` is room id/user id. Each write carries the `rev` of its entry and loses against a later one, so any owner may
+write any projection any number of times. A user who is no member any more stays as a stub with that rev. `online`
+follows the user's presence, so that an index counts the members online.
 """
 
 import asyncio
 from collections.abc import Collection
 
-import msgspec
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from chat_service.documents import member_key, to_member
+from chat_service.documents import from_effect, member_key, to_member
+from chat_service.log import LogEntry, MemberEffect
 from chat_service.rooms import Member
-from shared.errors import StaleOwner
-from shared.mongo import Database, Document, Indexes, narrowed, only_duplicates, translated
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
 
 INDEXES: Indexes = {
-    "members": [
+    "room_members": [
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("joinedAtMs", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("online", ASCENDING)]),
         IndexModel([("userId", ASCENDING), ("active", ASCENDING)]),
-        IndexModel([("_id", ASCENDING), ("term", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
     ],
 }
 
-PURGE_AT_ONCE = 1000
+PURGE_BATCH = 1000
+WRITES_MAX = 500
 
 
 class MemberStore:
     """Reads and writes of memberships. Every method raises Unavailable when the database is unavailable."""
 
     def __init__(self, database: Database) -> None:
-        self._members = database["members"]
+        self._members = database["room_members"]
 
     # For the writer -------------------------------------------------------------------------------------------------
 
@@ -41,23 +42,19 @@ class MemberStore:
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
-        kept = (document for document in found if not document.get("removed"))
+        kept = (document for document in found if document["active"] or document["invited"])
         return {(document["roomId"], document["userId"]): to_member(document) for document in kept}
 
-    async def put_members(self, changed: dict[tuple[str, str], Member | None], term: int) -> None:
-        """Write memberships as they are now; None removes one. Idempotent.
-
-        Raises StaleOwner if an owner of a later term has written one of them, so that a stale decision undoes nothing.
-        """
-        writes = [_member_write(key, member, term) for key, member in changed.items()]
-        if writes:
+    async def put_members(self, entries: Collection[LogEntry]) -> None:
+        """Write the memberships that entries changed, each unless a later entry has written it already."""
+        writes = [_member_write(entry, effect) for entry in entries for effect in entry.members]
+        for some in chunks(writes, WRITES_MAX):
             try:
                 with translated():
-                    await self._members.bulk_write(writes, ordered=False)
+                    await self._members.bulk_write(some, ordered=False)
             except BulkWriteError as error:
-                if only_duplicates(error):
-                    raise StaleOwner("a later owner has written the membership") from error
-                raise
+                if not only_duplicates(error):  # the upsert of a write that lost fails on the `_id`
+                    raise
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
         """Move read marks forward, never back."""
@@ -65,12 +62,6 @@ class MemberStore:
             writes = [UpdateOne({"_id": member_key(*key)}, {"$max": {"readSeq": seq}}) for key, seq in marks.items()]
             with translated():
                 await self._members.bulk_write(writes, ordered=False)
-
-    async def add_missing_terms(self) -> None:
-        """Give memberships of a version without terms the term 0, so that any owner may write them."""
-        first = {"$set": {"term": 0, "removed": False}}
-        with translated():
-            await self._members.update_many({"term": {"$exists": False}}, first)
 
     # For presence ---------------------------------------------------------------------------------------------------
 
@@ -128,26 +119,11 @@ class MemberStore:
     async def purge_members(self, room_id: str) -> None:
         """Remove all memberships of a room, a thousand at a time."""
         with translated():
-            while found := await self._members.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_AT_ONCE).to_list(None):
+            while found := await self._members.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_BATCH).to_list(None):
                 await self._members.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
 
 
-def _member_write(key: tuple[str, str], member: Member | None, term: int) -> UpdateOne:
-    """Return the update of one membership. When the filter rejects a newer term, the upsert hits its `_id`."""
-    room_id, user_id = key
-    chosen = {"_id": member_key(room_id, user_id), "term": {"$lte": term}}
-    if member is None:
-        gone = {"roomId": room_id, "userId": user_id, "active": False, "removed": True, "term": term}
-        unset = {"role": "", "joinedAtMs": "", "profile": "", "readSeq": ""}
-        return UpdateOne(chosen, {"$set": gone, "$unset": unset}, upsert=True)
-    fields = {
-        "roomId": member.room_id,
-        "userId": member.user_id,
-        "role": member.role.value,
-        "joinedAtMs": member.joined_at_ms,
-        "profile": msgspec.to_builtins(member.profile),
-        "active": member.active,
-        "removed": False,
-        "term": term,
-    }
-    return UpdateOne(chosen, {"$set": fields, "$max": {"readSeq": member.read_seq}}, upsert=True)
+def _member_write(entry: LogEntry, effect: MemberEffect) -> UpdateOne:
+    chosen = {"_id": member_key(entry.room_id, effect.user_id), "rev": {"$lt": entry.rev}}
+    fields = from_effect(entry.room_id, effect, entry.rev)
+    return UpdateOne(chosen, {"$set": fields, "$max": {"readSeq": effect.read_seq}}, upsert=True)

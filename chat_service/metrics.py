@@ -11,10 +11,10 @@ COMMIT_COMMANDS = Histogram("chat_commit_commands", "Room commands in one group 
 COMMIT_SECONDS = Histogram("chat_commit_seconds", "Duration of a group commit", buckets=LATENCY_BUCKETS_S)
 CONFLICTS = Counter("chat_commit_conflicts", "Group commits repeated after a write conflict")
 LEASE_SECONDS = Gauge("chat_lease_seconds", "Remaining time of this process's lease; 0 once it has expired")
-REPLICAS = Gauge("chat_replicas", "chat_service processes with a lease, as seen by this one")
-PARTITIONS = Gauge("chat_partitions", "Partitions that this process consumes")
+REPLICAS = Gauge("chat_replicas", "chat_service processes alive, as seen by this one")
+PARTITIONS = Gauge("chat_partitions", "Partitions that this process owns")
 PARTITION_OWNED = Gauge(
-    "chat_partition_owned", "1 while this process consumes the partition; the sum over all is 1", ["partition"]
+    "chat_partition_owned", "1 while this process owns the partition; the sum over all is 1", ["partition"]
 )
 CACHED_ROOMS = Gauge("chat_cached_rooms", "Rooms cached by the partitions of this process")
 PRESENCE_CHANGES = Counter("chat_presence_changes", "Changes of users' presence", ["status"])

@@ -44,7 +44,7 @@ class PresenceStore:
         self._presence = database["presence"]
         self._nodes = database["nodes"]
         self._members = MemberStore(database)
-        self._rooms = database["rooms"]
+        self._rooms = database["room_records"]
 
     async def renew(self, node_id: str, expires_at_ms: int, *, is_new: bool) -> bool:
         """Renew a gateway's lease; with `is_new` begin one. Returns False if there is none, or none any more."""

@@ -1,11 +1,20 @@
-"""Profiles from `user.updated` events, in the collection `users` (`_id` user id)."""
+"""Profiles from `user.updated` events, in the collections `users` (`_id` user id) and `user_events` (`_id` event key).
+
+An event is known for 7 days, so one that is published again does not bring an old profile back.
+"""
 
 from collections.abc import Collection
 
 import msgspec
+from pymongo import ASCENDING, IndexModel
 
-from shared.mongo import Database, translated
+from shared.mongo import Database, Indexes, date, translated
 from shared.protocol.server_frames import UserProfile
+from shared.times import MILLISECONDS_PER_DAY
+
+KNOWN_FOR_MS = 7 * MILLISECONDS_PER_DAY
+
+INDEXES: Indexes = {"user_events": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
 
 
 class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +46,18 @@ class ProfileStore:
 
     def __init__(self, database: Database) -> None:
         self._users = database["users"]
+        self._events = database["user_events"]
+
+    async def is_known(self, event_key: str) -> bool:
+        """Return whether an event was stored within the last 7 days."""
+        with translated():
+            return await self._events.find_one({"_id": event_key}, {"_id": 1}) is not None
+
+    async def note_event(self, event_key: str, now_ms: int) -> None:
+        """Remember an event for 7 days. Idempotent."""
+        expires = date(now_ms + KNOWN_FOR_MS)
+        with translated():
+            await self._events.update_one({"_id": event_key}, {"$set": {"expiresAt": expires}}, upsert=True)
 
     async def profiles(self, user_ids: Collection[str]) -> dict[str, StoredProfile]:
         """Return the profiles of these users, as far as events have set any."""

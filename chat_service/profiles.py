@@ -1,26 +1,28 @@
-"""Users' profiles: the token's claims, or the last `user.updated` event if it is newer than the token.
+"""How people are shown: the claims of their token, or the last `user.updated` event if it is newer than the token.
 
-One replica stores the event (`chat.users`). Every replica also receives it on a queue of its own and updates its
-memory.
+One replica stores an event, once per event id, and then beats the stored profile; every replica that remembers the user
+takes it over. A replica that lost its connection may have missed a beat and forgets all profiles.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from chat_service.profile_store import ProfileStore, StoredProfile
+from shared.bus.bus import Bus
 from shared.bus.consumer import Line
-from shared.bus.events import USER_UPDATED, decode_event, event_time_ms
-from shared.bus.topology import EVENTS, QueueSpec
+from shared.bus.events import USER_UPDATED, decode_event, event_key, event_time_ms
+from shared.bus.topology import BEATS
+from shared.commands.beats import ProfileBeat
 from shared.commands.command import Caller
+from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import Id, convert
 
 REMEMBERED_MAX = 50_000
-QUEUE_EXPIRES_MS = 60_000
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -37,20 +39,21 @@ class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
 class Profiles:
     """Profiles by user. Bound: 50,000 in memory."""
 
-    def __init__(self, store: ProfileStore, node_id: str, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: ProfileStore, bus: Bus, clock_ms: Callable[[], int]) -> None:
         self._store = store
+        self._bus = bus
         self._clock_ms = clock_ms
         self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
-        self.queue = QueueSpec(f"chat.users.{node_id}", {"x-expires": QUEUE_EXPIRES_MS}, ((EVENTS, USER_UPDATED),))
+        self._version = 0  # counts beats: a profile read before one may be older than it
+        bus.on_disconnected.append(self._remembered.clear)
 
     async def load(self, user_ids: Collection[str]) -> None:
         """Make the profiles of these users ready for `of`. Raises Unavailable."""
-        unknown = [user_id for user_id in user_ids if user_id not in self._remembered]
-        if not unknown:
-            return
-        found = await self._store.profiles(unknown)
-        for user_id in unknown:
-            self._remembered.setdefault(user_id, found.get(user_id))
+        while unknown := [user_id for user_id in user_ids if user_id not in self._remembered]:
+            version = self._version
+            found = await self._store.profiles(unknown)
+            if version == self._version:
+                self._remembered |= {user_id: found.get(user_id) for user_id in unknown}
         while len(self._remembered) > max(REMEMBERED_MAX, len(user_ids)):
             self._remembered.popitem(last=False)
 
@@ -65,23 +68,31 @@ class Profiles:
     async def write(self, lines: list[Line]) -> None:
         """Store updates: the handler of `chat.users`, which one replica consumes. Raises Unavailable."""
         for line in lines:
-            if (read := _read(line, self._clock_ms())) is not None:
-                user_id, update = read
-                before = (await self._store.profiles([user_id])).get(user_id, StoredProfile())
-                await self._store.put(user_id, before.updated(update))
+            update = _read(line, self._clock_ms())
+            if update is None or await self._store.is_known(update.event_key):
+                continue
+            before = (await self._store.profiles([update.user_id])).get(update.user_id, StoredProfile())
+            profile = before.updated(update.stored)
+            await self._store.put(update.user_id, profile)
+            await self._store.note_event(update.event_key, self._clock_ms())
+            beat = ProfileBeat(user_id=update.user_id, profile=msgspec.Raw(to_json(profile)))
+            self._bus.send(BEATS, "", to_json(beat))
 
-    async def learn(self, lines: list[Line]) -> None:
-        """Update the memory: the handler of this replica's own queue. Raises Unavailable."""
-        for line in lines:
-            if (read := _read(line, self._clock_ms())) is not None:
-                user_id, update = read
-                await self.load([user_id])
-                self._remembered[user_id] = (self._remembered[user_id] or StoredProfile()).updated(update)
-            line.rejected = None  # the handler of `chat.users` rejects it
+    def learn(self, beat: ProfileBeat) -> None:
+        """Take over a profile that a replica has stored."""
+        self._version += 1
+        if beat.user_id in self._remembered:
+            self._remembered[beat.user_id] = msgspec.json.decode(beat.profile, type=StoredProfile)
 
 
-def _read(line: Line, now_ms: int) -> tuple[str, StoredProfile] | None:
-    """Return the user and the update of a line; None for other events. Rejects a line without a valid event."""
+class _Update(NamedTuple):
+    event_key: str
+    user_id: str
+    stored: StoredProfile
+
+
+def _read(line: Line, now_ms: int) -> _Update | None:
+    """Return the update of a line; None for other events. Rejects a line without a valid event."""
     try:
         event = decode_event(line.body)
         if event.type != USER_UPDATED:
@@ -91,9 +102,10 @@ def _read(line: Line, now_ms: int) -> tuple[str, StoredProfile] | None:
     except (Malformed, Refusal) as error:
         line.reject(str(error))
         return None
-    return data.user_id, StoredProfile(
+    stored = StoredProfile(
         first_name=data.first_name,
         last_name=data.last_name,
         avatar=data.avatar,
         updated_at_ms=now_ms if at_ms is None else min(at_ms, now_ms),
     )
+    return _Update(event_key(event), data.user_id, stored)

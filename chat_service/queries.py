@@ -6,16 +6,20 @@ from typing import assert_never
 
 import msgspec
 
+from chat_service.entry_lines import controls_of, frame_of
+from chat_service.log import LogEntry
+from chat_service.log_store import LogStore
 from chat_service.messages import message_frame, message_view
 from chat_service.presence import Presence
 from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
 from chat_service.store import RoomStore
-from chat_service.write_behind import caught_up, may_lag
+from chat_service.write_behind import catch_up, may_be_behind
 from shared.commands.chat import (
     ChatQueries,
     DirectPost,
     DirectPosts,
     DirectRoom,
+    EntryLines,
     GetPresence,
     GetRoom,
     ListMembers,
@@ -24,6 +28,8 @@ from shared.commands.chat import (
     MemberPage,
     MessagePage,
     RecentDirects,
+    ReplayedEntries,
+    ReplayEntries,
     ReplayMessages,
     RoomPage,
     RoomView,
@@ -39,8 +45,9 @@ DIRECT_POSTS_MAX = 50_000
 class ChatQueryHandler:
     """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
-    def __init__(self, store: RoomStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: RoomStore, room_log: LogStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
         self._store = store
+        self._log = room_log
         self._presence = presence
         self._clock_ms = clock_ms
 
@@ -57,6 +64,8 @@ class ChatQueryHandler:
                 return await self._members(query)
             case ReplayMessages():
                 return await self._replay(query)
+            case ReplayEntries():
+                return await self._replay_entries(query)
             case RecentDirects():
                 return await self._recent_directs(query)
             case GetPresence():
@@ -100,9 +109,10 @@ class ChatQueryHandler:
     async def _catch_up(self, rooms: list[Room], members: dict[tuple[str, str], Member], user_id: str) -> None:
         """Add stored messages that the records do not know yet; see `write_behind`."""
         now_ms = self._clock_ms()
-        lately = [room for room in rooms if may_lag(room, now_ms)]
-        for room, beyond in zip(lately, await asyncio.gather(*map(self._store.posts_beyond, lately)), strict=True):
-            caught_up(room, members.get((room.id, user_id)), beyond)
+        lately = [room for room in rooms if may_be_behind(room, now_ms)]
+        reads = (self._log.posts_beyond(room.id, room.rev) for room in lately)
+        for room, beyond in zip(lately, await asyncio.gather(*reads), strict=True):
+            catch_up(room, members.get((room.id, user_id)), beyond)
 
     async def _visible(self, room_id: str, user_id: str) -> Room:
         room = (await self._store.rooms([room_id])).get(room_id)
@@ -130,8 +140,8 @@ class ChatQueryHandler:
             first = last - query.limit + 1
         if last < 1 or last < first:
             return MessagePage(items=(), total=room.last_seq)
-        found = await self._store.messages_between(room.id, max(first, 1), last)
-        return MessagePage(items=tuple(message_view(message) for message in reversed(found)), total=room.last_seq)
+        found = await self._log.messages_between(room.id, max(first, 1), last)
+        return MessagePage(items=tuple(message_view(message) for _, message in reversed(found)), total=room.last_seq)
 
     async def _members(self, query: ListMembers) -> MemberPage:
         await self._visible(query.room_id, query.caller.user_id)
@@ -143,16 +153,35 @@ class ChatQueryHandler:
 
     async def _replay(self, query: ReplayMessages) -> ReplayedFrames:
         last = min(query.through, query.after + REPLAY_MAX)
-        found = await self._store.messages_between(query.room_id, query.after + 1, last)
+        found = await self._log.messages_between(query.room_id, query.after + 1, last)
         frames: list[msgspec.Raw] = []
         size_bytes = 0
-        for message in found:
+        for _, message in found:
             frame = message_frame(message)
             size_bytes += len(frame)
             if frames and size_bytes > REPLAY_MAX_BYTES:
                 break
             frames.append(msgspec.Raw(frame))
-        return ReplayedFrames(first=query.after + 1, frames=tuple(frames))
+        revs = tuple(rev for rev, _ in found[: len(frames)])
+        return ReplayedFrames(first=query.after + 1, frames=tuple(frames), revs=revs)
+
+    async def _replay_entries(self, query: ReplayEntries) -> ReplayedEntries:
+        """Return what stands behind a hole, up to the first rev that a majority does not show yet."""
+        through = min(query.through, query.after + REPLAY_MAX)
+        found = await self._log.between(query.room_id, query.after, through)
+        lines: list[EntryLines] = []
+        size_bytes = 0
+        for rev, entry in enumerate(found, query.after + 1):
+            line = _lines_of(entry)
+            size_bytes += len(line.frame)
+            if entry.rev != rev or (lines and size_bytes > REPLAY_MAX_BYTES):
+                break
+            lines.append(line)
+        is_deleted = False
+        if not lines:
+            room = (await self._store.rooms([query.room_id])).get(query.room_id)
+            is_deleted = room is not None and room.deleted
+        return ReplayedEntries(entries=tuple(lines), is_deleted=is_deleted)
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
         rooms = await self._store.direct_rooms_since(query.user_ids, query.since_ms, DIRECT_ROOMS_MAX)
@@ -160,12 +189,17 @@ class ChatQueryHandler:
         left = DIRECT_POSTS_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
-            reads = (self._store.posts_since(room, query.since_ms, REPLAY_MAX) for room in some)
+            reads = (self._log.posts_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
             for room, posts in zip(some, await asyncio.gather(*reads), strict=True):
                 left -= len(posts)
                 if posts and room.direct is not None and left >= 0:
-                    places = (DirectPost(seq=post.seq, created_at_ms=post.created_at_ms) for post in posts)
+                    places = (DirectPost(rev=post.rev, created_at_ms=post.created_at_ms) for post in posts)
                     found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
             if left < 0:
                 break
         return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
+
+
+def _lines_of(entry: LogEntry) -> EntryLines:
+    controls = tuple((kind.value, data.decode()) for kind, data in controls_of(entry))
+    return EntryLines(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)

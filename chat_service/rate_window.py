@@ -1,41 +1,43 @@
-"""The rate limit of one user: messages per user per minute. Pure; time is injected."""
+"""Sliding-window rate limit of messages per user. Pure; time comes in."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 
 class SlidingWindow:
-    """At most `limit` messages of one user in any `window_ms`. Exact: it keeps the time of each message.
+    """At most `limit` messages of one user in any `window_ms`. Exact, and idempotent by command id.
 
-    Bound: `limit` times per user, and only users of the last window.
+    Bound: `limit` ids per user, and only users of the last window.
     """
 
     def __init__(self, limit: int, window_ms: int = 60_000) -> None:
         self._limit = limit
         self._window_ms = window_ms
-        self._sent: OrderedDict[str, deque[int]] = OrderedDict()  # the most recent sender last
+        self._sent: OrderedDict[str, dict[str, int]] = OrderedDict()  # by user, the last sender last: times by command
 
-    def take(self, user_id: str, now_ms: int) -> int:
-        """Count one message and return 0; if the window is full, return the milliseconds to wait instead."""
+    def take(self, user_id: str, command_id: str, now_ms: int) -> int:
+        """Count a message once, however often its command arrives.
+
+        Return 0, or the milliseconds to wait when the window is full; then the message is not counted.
+        """
         self._forget(now_ms)
-        sent = self._sent.get(user_id)
-        if sent is None:
-            sent = self._sent[user_id] = deque()
-        while sent and sent[0] <= now_ms - self._window_ms:
-            sent.popleft()
+        sent = self._sent.setdefault(user_id, {})
+        while sent and (oldest := next(iter(sent))) and sent[oldest] <= now_ms - self._window_ms:
+            del sent[oldest]
+        if command_id in sent:
+            return 0
         if len(sent) >= self._limit:
-            return sent[0] + self._window_ms - now_ms
-        sent.append(now_ms)
+            return next(iter(sent.values())) + self._window_ms - now_ms
+        sent[command_id] = now_ms
         self._sent.move_to_end(user_id)
         return 0
 
-    def give_back(self, user_id: str) -> None:
-        """Uncount the user's last message, which was a duplicate."""
-        if sent := self._sent.get(user_id):
-            sent.pop()
+    def give_back(self, user_id: str, command_id: str) -> None:
+        """Take back the count of a message that turned out to be a repeat."""
+        self._sent.get(user_id, {}).pop(command_id, None)
 
     def _forget(self, now_ms: int) -> None:
         while self._sent:
             user_id, sent = next(iter(self._sent.items()))
-            if sent and sent[-1] > now_ms - self._window_ms:
+            if sent and next(reversed(sent.values())) > now_ms - self._window_ms:
                 return
             del self._sent[user_id]

@@ -30,27 +30,27 @@ class Requirements(NamedTuple):
 
     `profile`: the caller's profile, which the outcome shows. `active_now`: the number of members online, which the
     answer shows. `presence`: the presence of the users that the command names, because it changes that number.
-    `writes_members`: the decision may begin or end memberships. `changes_type`: the room may stop being public.
+    `makes_entry`: the decision may append to the log. `changes_type`: the room may stop being public.
     `open_in_public`: no membership matters while the room is public, so none is loaded.
     """
 
     profile: bool = False
     active_now: bool = False
     presence: bool = False
-    writes_members: bool = False
+    makes_entry: bool = False
     changes_type: bool = False
     open_in_public: bool = False
 
 
-_SEND = Requirements(profile=True, writes_members=True)
-_MEMBERSHIP = Requirements(active_now=True, presence=True, writes_members=True)
+_SEND = Requirements(profile=True, makes_entry=True)
+_MEMBERSHIP = Requirements(active_now=True, presence=True, makes_entry=True)
 
 _TABLE: Mapping[type[RoomCommand], Requirements] = {
     SendMessage: _SEND,
     SendDirect: _SEND,
     CreateRoom: _MEMBERSHIP._replace(profile=True),
-    UpdateRoom: Requirements(active_now=True, presence=True, changes_type=True),
-    DeleteRoom: Requirements(),
+    UpdateRoom: Requirements(active_now=True, presence=True, makes_entry=True, changes_type=True),
+    DeleteRoom: Requirements(makes_entry=True),
     JoinRoom: _MEMBERSHIP._replace(profile=True),
     LeaveRoom: _MEMBERSHIP,
     AddMember: _MEMBERSHIP,

@@ -1,67 +1,68 @@
 """The rooms that a partition holds in memory, and their loading.
 
-Bound: 5,000 rooms, the least recently used leave first; a room with over 20,000 members in memory drops them.
+The state of a room is its record plus the entries of its log behind that record. An entry found behind a record was
+perhaps never delivered, because its owner died in between: `on_found` delivers it again, and repeats fall by their rev.
+
+Whoever reads a log in order to decide reads the term of the partition after it: with another owner in place, commands
+decided here could pass those decided there, and the order of a sender would be lost.
+
+Bound: 5,000 rooms, the least recently used leave first; a room's members are dropped when they exceed 20,000.
 """
 
 import asyncio
-import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NamedTuple
 
 from chat_service import metrics
 from chat_service.decision import RoomState
 from chat_service.group_read import GroupRead
+from chat_service.log import LogEntry, member_of
+from chat_service.log_store import LogStore
 from chat_service.messages import RecentMessages
 from chat_service.presence import presence_view
 from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profiles import Profiles
+from chat_service.repair import project
 from chat_service.requirements import requirements_of, users_of
-from chat_service.rooms import RoomType
+from chat_service.rooms import Room, RoomType
 from chat_service.store import RoomStore
-from chat_service.write_behind import Post
 from shared.commands.chat import RoomCommands, SendDirect, SendMessage
-from shared.errors import Unavailable
 
 ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
 
 
-class RoomCache:
-    """Loads the state that commands need, and keeps it until another replica may have written it.
+class Readers(NamedTuple):
+    """Where state is loaded from."""
 
-    `note_unwritten` receives the messages that are stored but missing from their room's record.
+    rooms: RoomStore
+    room_log: LogStore
+    presence: PresenceStore
+    profiles: Profiles
+    active_now: GroupRead[str, int]
+
+
+class RoomCache:
+    """Loads the state that commands need, and keeps it while this process owns the partition.
+
+    `check_term` raises StaleOwner when another process owns the partition by now.
     """
 
     def __init__(
         self,
-        store: RoomStore,
-        presence: PresenceStore,
-        profiles: Profiles,
-        active_now: GroupRead[str, int],
-        note_unwritten: Callable[[Post], None],
+        readers: Readers,
+        check_term: Callable[[], Awaitable[None]],
+        on_found: Callable[[LogEntry, Room], None],
     ) -> None:
-        self._store = store
-        self._presence = presence
-        self._profiles = profiles
-        self._active_now = active_now
-        self._note_unwritten = note_unwritten
+        self._readers = readers
+        self._check_term = check_term
+        self._on_found = on_found
         self._recent = RecentMessages()
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # most recently used last
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """Return a number that grows with every `forget`: what was read before that must not be remembered."""
-        return self._generation
-
-    def forget(self) -> None:
-        """Drop everything: another replica may write these rooms meanwhile."""
-        self._generation += 1
-        self._states.clear()
-        self._recent.clear()
 
     def drop(self, room_ids: Collection[str]) -> None:
-        """Drop these rooms, and all recent messages: memory and disk may differ after a failed commit."""
+        """Drop these rooms, and all recent messages: memory and log may differ after a refused commit."""
         for room_id in room_ids:
             self._states.pop(room_id, None)
         self._recent.clear()
@@ -78,15 +79,13 @@ class RoomCache:
                 state.members.clear()
         metrics.CACHED_ROOMS.set(len(self._states))
 
-    async def load(self, commands: list[RoomCommands], *, from_disk: bool) -> dict[str, RoomState]:
-        """Return the states of the commands' rooms, with all that the commands need. Raises Unavailable.
+    async def load(self, commands: list[RoomCommands], *, resent: Collection[str]) -> dict[str, RoomState]:
+        """Return the states of the commands' rooms, with all that the commands need.
 
-        `from_disk` reads the rooms and their stored messages anew: an earlier try may have taken effect.
+        `resent` are the ids of commands that may have made an entry before: their entries are loaded. Raises
+        Unavailable and StaleOwner.
         """
         room_ids = {command.room_id for command in commands}
-        if from_disk:
-            for room_id in room_ids:
-                self._states.pop(room_id, None)
         unknown = [room_id for room_id in room_ids if room_id not in self._states]
         if unknown:
             await self._load_rooms(unknown)
@@ -95,25 +94,30 @@ class RoomCache:
             self._states.move_to_end(room_id)
         callers = {command.caller.user_id for command in commands if requirements_of(command).profile}
         await asyncio.gather(
-            self._profiles.load(callers),
+            self._readers.profiles.load(callers),
             self._load_members(commands, states),
             self._load_active_now(commands, states),
         )
-        if from_disk:
-            await self._load_stored(commands, states)
+        if resent:
+            await self._load_stored([command for command in commands if command.id in resent], states)
         return states
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
-        generation = self._generation
-        rooms = await self._store.rooms(room_ids)
-        # Messages are ahead of their room's record until the write-behind; member counts may be wrong after a crash.
-        beyond = await asyncio.gather(*(self._store.recount(room) for room in rooms.values()))
-        for post in itertools.chain.from_iterable(beyond):
-            self._note_unwritten(post)
-        if generation != self._generation:
-            raise Unavailable("the connection was lost while loading")
-        for room_id in room_ids:
-            self._states[room_id] = RoomState(rooms.get(room_id), recent=self._recent)
+        records = await self._readers.rooms.rooms(room_ids)
+        behind = await asyncio.gather(
+            *(self._readers.room_log.behind(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
+        )
+        await self._check_term()
+        for room_id, entries in zip(room_ids, behind, strict=True):
+            room = records.get(room_id)
+            if entries:
+                room = await project(self._readers.rooms, room, entries)
+                for entry in entries:
+                    self._on_found(entry, room)
+            self._states[room_id] = RoomState(room, recent=self._recent)
+            self._states[room_id].members |= {
+                effect.user_id: member_of(room_id, effect) for entry in entries for effect in entry.members
+            }
 
     async def _load_members(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
         public = {
@@ -130,7 +134,7 @@ class RoomCache:
         }
         if not wanted:
             return
-        found = await self._store.members([key for key in wanted if states[key[0]].room is not None])
+        found = await self._readers.rooms.members([key for key in wanted if states[key[0]].room is not None])
         for room_id, user_id in wanted:
             states[room_id].members[user_id] = found.get((room_id, user_id))
 
@@ -141,7 +145,7 @@ class RoomCache:
             return
         naming = [command for command in commands if requirements_of(command).presence]
         named = {user_id for command in naming for user_id in users_of(command)}
-        counts, records = await asyncio.gather(self._active_now.get(shown), self._presence_of(named))
+        counts, records = await asyncio.gather(self._readers.active_now.get(shown), self._presence_of(named))
         for room_id in shown:
             states[room_id].active_now = counts.get(room_id, 0)
         for command in naming:
@@ -149,22 +153,24 @@ class RoomCache:
                 states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
 
     async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
-        return await self._presence.records(user_ids) if user_ids else {}
+        return await self._readers.presence.records(user_ids) if user_ids else {}
 
-    async def _load_stored(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
-        sends = [command for command in commands if isinstance(command, SendMessage | SendDirect)]
-        if not sends:
-            return
-        by_id, by_client_id = await asyncio.gather(
-            self._store.messages_by_id([send.message_id for send in sends]),
-            self._store.messages_by_client_id(
+    async def _load_stored(self, resent: list[RoomCommands], states: dict[str, RoomState]) -> None:
+        sends = [command for command in resent if isinstance(command, SendMessage | SendDirect)]
+        entries, repeats = await asyncio.gather(
+            self._readers.room_log.by_id([command.id for command in resent]),
+            self._readers.room_log.by_client_id(
                 (send.room_id, send.caller.user_id, send.client_message_id)
                 for send in sends
                 if send.client_message_id is not None
             ),
         )
-        for message in by_id:
-            if message.room_id in states:
-                states[message.room_id].stored[message.id] = message
-        for message in by_client_id:
+        for entry in entries:
+            if entry.room_id in states:
+                states[entry.room_id].stored[entry.id] = entry
+        for message in repeats:
             self._recent.remember(message)
+
+
+def _rev_of(room: Room | None) -> int:
+    return 0 if room is None else room.rev

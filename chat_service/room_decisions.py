@@ -1,18 +1,27 @@
-"""Decisions on rooms and their members: create, update, delete, join, leave, add, remove. Pure.
+"""Decisions on rooms and members: create, update, delete, join, leave, add, remove. Pure.
 
-Each function decides one command: it returns the reply and raises Refusal. All are idempotent.
+Each function decides one command: it returns the reply and raises Refusal.
 """
 
 from chat_service.decision import Decision
+from chat_service.log import EntryKind, LogEntry, member_of
 from chat_service.rooms import Room, RoomType, member_view
-from shared.bus.delivery import ControlKind
-from shared.commands.chat import AddMember, CreateRoom, Gone, MemberView, RemoveMember, RoomView, UpdateRoom
+from shared.commands.chat import (
+    AddMember,
+    CreateRoom,
+    DeleteRoom,
+    Gone,
+    MemberView,
+    RemoveMember,
+    RoomView,
+    UpdateRoom,
+)
 from shared.errors import ErrorCode, Refusal
-from shared.protocol.server_frames import ChatroomUpdatedData, UserProfile
+from shared.protocol.server_frames import UserProfile
 
 
 def create(decision: Decision, command: CreateRoom) -> RoomView:
-    """Make the room with its first members, unless an earlier try did."""
+    """Create the room with its first members."""
     if decision.state.room is None:
         caller = decision.caller.user_id
         room = decision.state.room = Room(
@@ -24,10 +33,12 @@ def create(decision: Decision, command: CreateRoom) -> RoomView:
             created_at_ms=decision.now_ms,
             active_at_ms=decision.now_ms,
         )
-        decision.add_member(room, caller, decision.pending.profile, announce=False)
+        decision.change_settings()
+        decision.add_member(room, caller, decision.pending.profile)
         for user_id in command.member_ids:
             if decision.active_member(user_id) is None:
-                decision.add_member(room, user_id, UserProfile(), announce=False)
+                decision.add_member(room, user_id, UserProfile())
+        decision.record(EntryKind.CREATED)
     return decision.view(decision.visible_room())
 
 
@@ -38,55 +49,45 @@ def update(decision: Decision, command: UpdateRoom) -> RoomView:
     room.name = room.name if command.name is None else command.name
     room.description = room.description if command.description is None else command.description
     room.type = room.type if command.type is None else RoomType(command.type)
-    decision.keep_room(room)
-    if room.type is not RoomType.PUBLIC and (was_public or decision.pending.redelivered):
-        decision.control(ControlKind.RECHECK)
-    decision.announce(
-        "chatroom:updated",
-        ChatroomUpdatedData(chatroom_id=room.id, name=room.name, description=room.description, type=room.type),
-    )
+    decision.change_settings(ends_public=was_public and room.type is not RoomType.PUBLIC)
+    decision.record(EntryKind.UPDATED)
     return decision.view(room)
 
 
 def delete(decision: Decision) -> Gone:
     """Turn the room into a tombstone, which the purge removes later."""
-    room = decision.state.room
-    if decision.pending.redelivered and room is not None and room.deleted:
-        decision.control(ControlKind.ROOM_DELETED)
-        return Gone(id=room.id)
     room = decision.managed_room()
     room.deleted = True
-    decision.keep_room(room)
-    decision.control(ControlKind.ROOM_DELETED)
+    decision.change_settings()
+    decision.record(EntryKind.DELETED)
     return Gone(id=room.id)
 
 
 def join(decision: Decision) -> RoomView:
-    """Make the caller a member of a public room, or of one that they were invited to, created or left."""
+    """Make the caller a member of a public room, or of one that they were invited to or created."""
     room = decision.state.room
     member = decision.state.members.get(decision.caller.user_id)
     invited = member is not None or decision.is_creator(room)
     if room is None or room.deleted or not (room.type is RoomType.PUBLIC or invited):
         raise Refusal.not_found("room")
     if member is None or not member.active:
-        decision.add_member(room, decision.caller.user_id, decision.pending.profile, announce=True)
+        decision.add_member(room, decision.caller.user_id, decision.pending.profile)
+        decision.record(EntryKind.JOINED)
     return decision.view(room)
 
 
 def leave(decision: Decision) -> RoomView:
-    """End the caller's membership; they stay invited."""
+    """End the caller's membership. Whoever leaves a private or group room may come back.
+
+    Leaving a public room leaves no invitation behind: should the room turn private later, they are strangers to it.
+    """
     room = decision.visible_or_left_room()
     if room.direct is not None:
         raise Refusal(ErrorCode.FORBIDDEN, "a direct room cannot be left")
     member = decision.active_member(decision.caller.user_id)
     if member is not None:
-        member.active = False
-        room.member_count -= 1
-        decision.state.active_now -= decision.is_online(member.user_id)
-        decision.keep_room(room)
-        decision.keep_member(member)
-    if member is not None or decision.pending.redelivered:
-        decision.announce_left(room, decision.caller.user_id, evict=room.type is not RoomType.PUBLIC)
+        decision.end_membership(room, member, stays_invited=room.type is not RoomType.PUBLIC)
+        decision.record(EntryKind.LEFT)
     return decision.view(room)
 
 
@@ -95,22 +96,38 @@ def add(decision: Decision, command: AddMember) -> MemberView:
     room = decision.managed_room()
     member = decision.active_member(command.user_id)
     if member is None:
-        member = decision.add_member(room, command.user_id, UserProfile(), announce=True)
+        member = decision.add_member(room, command.user_id, UserProfile())
+        decision.record(EntryKind.ADDED)
     return member_view(member, decision.state.seen[command.user_id])
 
 
 def remove(decision: Decision, command: RemoveMember) -> Gone:
-    """Remove another user's membership, including the invitation of one who left."""
+    """Remove another user's membership or invitation."""
     room = decision.managed_room()
     member = decision.state.members.get(command.user_id)
-    if member is None and not decision.pending.redelivered:
+    if member is None:
         raise Refusal.not_found("member")
-    if member is not None:
-        if member.active:
-            room.member_count -= 1
-            decision.state.active_now -= decision.is_online(member.user_id)
-        decision.keep_room(room)
-        decision.state.members[command.user_id] = None
-        decision.changes.members[room.id, command.user_id] = None
-    decision.announce_left(room, command.user_id, evict=True)
+    decision.end_membership(room, member, stays_invited=False)
+    decision.record(EntryKind.REMOVED)
     return Gone(id=command.user_id)
+
+
+# Answers to commands whose entry stands already ---------------------------------------------------------------------
+
+
+def view_after(decision: Decision) -> RoomView:
+    """Return the room as it is now. Raises NOT_FOUND where the caller may not see it any more."""
+    return decision.view(decision.visible_or_left_room())
+
+
+def member_after(decision: Decision, entry: LogEntry, command: AddMember) -> MemberView:
+    """Return the member that the entry added."""
+    member = decision.state.members.get(command.user_id) or member_of(entry.room_id, entry.members[0])
+    if member is None:
+        raise Refusal.not_found("member")
+    return member_view(member, decision.state.seen[command.user_id])
+
+
+def gone_after(command: DeleteRoom | RemoveMember) -> Gone:
+    """Return what the entry deleted or removed."""
+    return Gone(id=command.user_id if isinstance(command, RemoveMember) else command.room_id)

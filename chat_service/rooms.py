@@ -31,7 +31,7 @@ class Role(StrEnum):
 
 
 class Room(msgspec.Struct, kw_only=True):
-    """A stored room. `version` counts its writes, so that a stale writer's write is rejected.
+    """The state of a room after entry `rev` of its log.
 
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
     sorted by `active_at_ms`, the time of the creation or of the last message.
@@ -48,12 +48,12 @@ class Room(msgspec.Struct, kw_only=True):
     last_seq: int = 0
     last_message_at_ms: int | None = None
     member_count: int = 0
-    version: int = 0
+    rev: int = 0
     deleted: bool = False
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A user's membership. A user that left stays with `active` False: still invited."""
+    """A user in a room. A user who left a private or group room stays with `active` False: still invited."""
 
     room_id: str
     user_id: str

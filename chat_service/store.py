@@ -1,152 +1,86 @@
-"""Rooms and messages in MongoDB. `RoomStore` adds them to the memberships of `MemberStore`.
+"""Rooms in MongoDB: every query on the collection `room_records`, a projection of the log; memberships are inherited.
 
-Collections: `rooms` (`_id` room id), `messages` (`_id` message id; `sentAs` makes a clientMessageId unique),
-`partitions` (`_id` its number; `term` counts its owners), and `members` (see `member_store`). Times are integers,
-milliseconds since 1970. Only the `*store` modules of this service know the driver.
-
-MongoDB finds an index for most filters. SecantusDB, the embedded database of development, uses an index only if it
-holds every field of the filter, with equality on all but the last, or if the filter is a single `$in`. Queries and
-indexes suit both: see `narrowed`, and the indexes that begin with `_id`. tests/bench/history.py prints the plans.
+`_id` is the room id; `rev` is the entry through which the record is complete. A record is written where its `rev` is
+lower, and last of all that an entry changes: so the memberships are never behind it.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError
 
-from chat_service import member_store
-from chat_service.documents import from_message, from_room, progress_of, sent_as, to_message, to_post, to_room
-from chat_service.member_store import MemberStore
-from chat_service.messages import Message
+from chat_service import log_store, member_store
+from chat_service.documents import from_room, progress_of, to_room
+from chat_service.member_store import PURGE_BATCH, WRITES_MAX, MemberStore
 from chat_service.rooms import Room, RoomType
-from chat_service.write_behind import Post, caught_up
-from shared.errors import StaleOwner, WriteConflict
-from shared.mongo import Database, Document, Indexes, narrowed, only_duplicates, translated
+from chat_service.write_behind import Post
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
-_POST = {"_id": 0, "seq": 1, "userId": 1, "createdAtMs": 1}
-PURGE_AT_ONCE = 1000
 
 INDEXES: Indexes = {
+    **log_store.INDEXES,
     **member_store.INDEXES,
-    "rooms": [
+    "room_records": [
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("activeAtMs", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),
-        IndexModel([("_id", ASCENDING), ("version", ASCENDING)]),
-    ],
-    "messages": [
-        IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
-        IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
+        IndexModel([("purgeDueMs", ASCENDING)], sparse=True),
     ],
 }
 
 
-class InsertConflict(WriteConflict):
-    """A message, its seq or its clientMessageId is stored already; the `stored` messages before it are on disk now."""
-
-    def __init__(self, reason: str, stored: int = 0) -> None:
-        super().__init__(reason)
-        self.stored = stored
-
-
 class RoomStore(MemberStore):
-    """Reads and writes of rooms, members and messages.
+    """Reads and writes of rooms and memberships.
 
-    Every method raises Unavailable when the database is unavailable.
+    Every method raises Unavailable when the database cannot be reached in time.
     """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._rooms = database["rooms"]
-        self._messages = database["messages"]
-        self._partitions = database["partitions"]
+        self._rooms = database["room_records"]
 
     # For the writer -------------------------------------------------------------------------------------------------
 
-    async def take_over(self, partition: int) -> int:
-        """Return a term for a new owner of a partition, above all earlier ones. Raises StaleOwner."""
-        try:
-            with translated():
-                if await self._partitions.find_one({"_id": partition}) is None:
-                    await self.add_missing_terms()
-                document = await self._partitions.find_one_and_update(
-                    {"_id": partition}, {"$inc": {"term": 1}}, upsert=True, return_document=ReturnDocument.AFTER
-                )
-        except DuplicateKeyError as error:
-            raise StaleOwner("another replica was the first to take the partition over") from error
-        return int(document["term"])
-
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
-        """Return the rooms that exist, including deleted ones."""
+        """Return the rooms that have a record, deleted ones too."""
         with translated():
             found = await self._rooms.find({"_id": {"$in": list(room_ids)}}).to_list(None)
         return {document["_id"]: to_room(document) for document in found}
 
-    async def recount(self, room: Room) -> list[Post]:
-        """Set the fields that follow from messages and members, and return the messages beyond the record.
-
-        Reads only those: a room is never written before its messages.
-        """
-        beyond, count = await asyncio.gather(self.posts_beyond(room), self.count(room.id))
-        room.member_count = count
-        caught_up(room, None, beyond)
-        return beyond
-
-    async def messages_by_id(self, message_ids: Collection[str]) -> list[Message]:
-        """Return the messages that are stored."""
-        with translated():
-            found = await self._messages.find({"_id": {"$in": list(message_ids)}}).to_list(None)
-        return [to_message(document) for document in found]
-
-    async def messages_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
-        """Return the messages that are stored, by (room id, user id, clientMessageId)."""
-        wanted = [sent_as(*key) for key in keys]
-        if not wanted:
-            return []
-        with translated():
-            found = await self._messages.find({"sentAs": {"$in": wanted}}).to_list(None)
-        return [to_message(document) for document in found]
-
-    async def insert_messages(self, messages: Sequence[Message]) -> None:
-        """Insert in order, up to the first that is stored already, so that seqs have no gap.
-
-        Raises InsertConflict then: the messages before it are stored, the rest are not.
-        """
-        if not messages:
-            return
-        try:
-            with translated():
-                await self._messages.insert_many([from_message(message) for message in messages], ordered=True)
-        except BulkWriteError as error:
-            if only_duplicates(error):
-                reason = "a message, its seq or its clientMessageId is already stored"
-                raise InsertConflict(reason, error.details["writeErrors"][0]["index"]) from error
-            raise
+    async def put_rooms(self, rooms: Collection[Room]) -> None:
+        """Write the records of rooms, each unless a later entry has been written into it already."""
+        writes = [
+            UpdateOne({"_id": room.id, "rev": {"$lt": room.rev}}, {"$set": from_room(room)}, upsert=True)
+            for room in rooms
+        ]
+        for some in chunks(writes, WRITES_MAX):
+            try:
+                with translated():
+                    await self._rooms.bulk_write(some, ordered=False)
+            except BulkWriteError as error:
+                if not only_duplicates(error):  # the upsert of a write that lost fails on the `_id`
+                    raise
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:
-        """Move rooms forward to their newest messages, never back. Idempotent, by any process."""
-        if posts:
-            writes = [UpdateOne({"_id": post.room_id}, {"$max": progress_of(post)}) for post in posts]
+        """Move records forward to their newest messages, each unless a later entry is in it already."""
+        writes = [
+            UpdateOne({"_id": post.room_id, "rev": {"$lt": post.rev}}, {"$set": progress_of(post)}) for post in posts
+        ]
+        for some in chunks(writes, WRITES_MAX):
             with translated():
-                await self._rooms.bulk_write(writes, ordered=False)
+                await self._rooms.bulk_write(some, ordered=False)
 
     async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
-        """Move rooms to the top of the lists. Idempotent; harmless if the message is never stored."""
-        if room_ids:
-            writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
+        """Move rooms to the top of the lists. Idempotent, and harmless for a message that is not stored after all."""
+        writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
+        for some in chunks(writes, WRITES_MAX):
             with translated():
-                await self._rooms.bulk_write(writes, ordered=False)
-
-    async def posts_beyond(self, room: Room) -> list[Post]:
-        """Return the messages that the room's record does not know yet, oldest first."""
-        beyond = {"roomId": room.id, "seq": {"$gt": room.last_seq}}
-        with translated():
-            found = await self._messages.find(beyond, _POST).sort("seq", ASCENDING).to_list(None)
-        return [to_post(room, document) for document in found]
+                await self._rooms.bulk_write(some, ordered=False)
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
-        """Return the rooms whose records show a message since then."""
+        """Return the rooms that were posted to since then, as far as their records say so."""
         with translated():
             found = await asyncio.gather(
                 *(
@@ -158,44 +92,17 @@ class RoomStore(MemberStore):
             )
         return [to_room(document) for documents in found for document in documents]
 
-    async def put_rooms(self, rooms: Collection[Room]) -> None:
-        """Write rooms, each over the version that was read. Raises StaleOwner after another writer."""
-        if not rooms:
-            return
-        writes = []
-        for room in rooms:
-            document = from_room(room) | {"version": room.version + 1}
-            fresh = room.version == 0
-            writes.append(ReplaceOne({"_id": room.id, "version": room.version}, document, upsert=fresh))
-        try:
-            with translated():
-                result = await self._rooms.bulk_write(writes, ordered=False)
-        except (BulkWriteError, DuplicateKeyError) as error:
-            raise StaleOwner("another writer made the room") from error
-        if result.matched_count + len(result.upserted_ids or {}) < len(rooms):
-            raise StaleOwner("another writer has written the room")
-        for room in rooms:
-            room.version += 1
+    async def rooms_to_purge(self, now_ms: int) -> list[tuple[Room, bool]]:
+        """Return the deleted rooms whose next step of the purge is due, and whether their content is erased already."""
+        with translated():
+            found = await self._rooms.find({"purgeDueMs": {"$lte": now_ms}}).limit(PURGE_BATCH).to_list(None)
+        return [(to_room(document), document["purgeDueMs"] > 0) for document in found]
 
-    async def purge(self, room_id: str) -> None:
-        """Remove a deleted room's messages and members, a thousand at a time, then the room. Idempotent."""
-        room = (await self.rooms([room_id])).get(room_id)
-        if room is None or not room.deleted:
-            return
-        await self.recount(room)
+    async def set_purge_due(self, room_id: str, due_ms: int | None) -> None:
+        """Set when the next step of a room's purge is due; None ends it."""
+        change = {"$unset": {"purgeDueMs": ""}} if due_ms is None else {"$set": {"purgeDueMs": due_ms}}
         with translated():
-            for first in range(1, room.last_seq + 1, PURGE_AT_ONCE):
-                some = {"$gte": first, "$lt": first + PURGE_AT_ONCE}
-                await self._messages.delete_many({"roomId": room_id, "seq": some})
-        await self.purge_members(room_id)
-        with translated():
-            await self._rooms.delete_one({"_id": room_id, "version": room.version})
-
-    async def deleted_rooms(self) -> list[str]:
-        """Return the rooms that wait to be purged."""
-        with translated():
-            found = await self._rooms.find({"deleted": True}, {"_id": 1}).to_list(None)
-        return [document["_id"] for document in found]
+            await self._rooms.update_one({"_id": room_id}, change)
 
     # For the readers ------------------------------------------------------------------------------------------------
 
@@ -206,17 +113,6 @@ class RoomStore(MemberStore):
         with translated():
             found = await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None)
         return [to_room(document) for document in found]
-
-    async def posts_since(self, room: Room, at_ms: int, most: int) -> list[Post]:
-        """Return the posts since then among the room's last `most`, oldest first.
-
-        Posts beyond the room's record are always considered.
-        """
-        newest = {"roomId": room.id, "seq": {"$gt": room.last_seq - most}}
-        chosen = narrowed(newest, {"createdAtMs": {"$gte": at_ms}})
-        with translated():
-            found = await self._messages.aggregate([*chosen, {"$sort": {"seq": 1}}, {"$project": _POST}]).to_list(None)
-        return [to_post(room, document) for document in found]
 
     async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:
         """Return public rooms, most recently active first, from position `skip` on, and their total.
@@ -239,13 +135,6 @@ class RoomStore(MemberStore):
         with translated():
             found = await self._rooms.aggregate([*chosen, {"$sort": _NEWEST}]).to_list(None)
         return [to_room(document) for document in found]
-
-    async def messages_between(self, room_id: str, first: int, last: int) -> list[Message]:
-        """Return the messages with `first` ≤ seq ≤ `last`, oldest first."""
-        with translated():
-            cursor = self._messages.find({"roomId": room_id, "seq": {"$gte": first, "$lte": last}})
-            found = await cursor.sort("seq", ASCENDING).to_list(None)
-        return [to_message(document) for document in found]
 
 
 def _word_filter(words: Sequence[str]) -> Document:

@@ -20,6 +20,7 @@ from gateway.auth.jwks_schedule import JwksSchedule
 from gateway.auth.revocations import RevocationList, RevocationListSync
 from gateway.backend import Backend
 from gateway.background import Spawn, background
+from gateway.commands.router import CommandRouter
 from gateway.documents.routes import document_routes
 from gateway.fanout.fan_out import FanOut
 from gateway.http.acceptor import Acceptor, bind, probe
@@ -66,11 +67,15 @@ class GatewayParts:
         self.settings = settings
         self.pace = Pace()
         self.turns = AdmissionQueue(self.pace, time.monotonic)
-        self.backend = backend = Backend(bus)
+        queue = bus.own_queue("gateway", lambda body: self.fan_out.on_body(body))
+        self.router = CommandRouter(bus, queue)
+        self.backend = backend = Backend(bus, self.router)
         self.keys = _published_keys(settings, authenticator)
         revocations = RevocationList()
         self.guard = Guard(authenticator, revocations, None if self.keys is None else self.keys.refresh)
-        self.fan_out = FanOut(bus, backend, node_id, spawn)
+        self.fan_out = FanOut(
+            bus, backend, queue, spawn, lambda delivery: self.control.dispatch(delivery), self.router.on_answer
+        )
         hub, listeners, recovery = self.fan_out.hub, self.fan_out.listeners, self.fan_out.recovery
         self.connections = connections = Connections(tasks.create_task)
         self.connection_limit = limit = ConnectionLimit(connections, bus, node_id, settings.max_connections_per_user)
@@ -92,13 +97,15 @@ class GatewayParts:
             "deliveries": self.fan_out.readiness,
             "presence": self.reporter.readiness,
             "drain": self.endpoint.readiness,
+            "clock": self.router.readiness,
         }
         return checks if self.keys is None else checks | {"keys": self.keys.readiness}
 
     def background_work(self) -> list[Coroutine[Any, Any, None]]:
         """Return the work that runs from before the broker is connected until after the last socket is closed."""
         work = [
-            self.fan_out.run(self.control.dispatch),
+            self.fan_out.run(),
+            self.router.run(),
             self.connections.sweep_sessions(),
             self.connections.sweep_slow(),
             self.connection_limit.run(),

@@ -6,6 +6,7 @@ Every method raises Refusal with the service's answer, or Unavailable.
 import asyncio
 from typing import TypedDict, TypeVar
 
+from gateway.commands.router import CommandRouter
 from shared.bus.bus import Bus
 from shared.bus.pending_requests import read_reply
 from shared.bus.topology import (
@@ -13,8 +14,6 @@ from shared.bus.topology import (
     CHAT_QUERY,
     MARKET_QUERY,
     NOTIFIER_QUERY,
-    partition_of,
-    partition_queue,
 )
 from shared.commands import chat, market, notifier
 from shared.commands.command import Caller, Command, ReplayedFrames, Reply
@@ -43,12 +42,13 @@ def read_sent(reply: Reply) -> chat.Sent:
 class Backend:
     """Client for chat_service, market_feed and notifier over the bus."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, router: CommandRouter) -> None:
         self._bus = bus
+        self._router = router
 
     async def room(self, command: chat.RoomCommand, reply: type[R]) -> R:
-        """Send a command to the single writer of its room and return the answer."""
-        return await self._bus.request(_queue_of(command.room_id), command, reply, expires=False)
+        """Send a command to the owner of its room and return the answer."""
+        return read_reply(await self._router.ask(command), reply)
 
     async def chat_query(self, query: Command, reply: type[R]) -> R:
         """Send a query to any chat_service replica."""
@@ -71,7 +71,7 @@ class Backend:
         message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
             id=message_id,
-            deadline_ms=self._bus.deadline_ms(),
+            deadline_ms=self._router.deadline_ms(),
             caller=caller,
             request_id=correlation.current(),
             room_id=room_id,
@@ -79,7 +79,7 @@ class Backend:
             message=text,
             client_message_id=client_message_id,
         )
-        return self._bus.ask(_queue_of(room_id), command, expires=False)
+        return self._router.ask(command)
 
     def send_direct(
         self, caller: Caller, user_id: str, text: str, client_message_id: str | None
@@ -90,7 +90,7 @@ class Backend:
         message_id, room_id = new_id(Prefix.MESSAGE), direct_room_id(caller.user_id, user_id)
         command = chat.SendDirect(
             id=message_id,
-            deadline_ms=self._bus.deadline_ms(),
+            deadline_ms=self._router.deadline_ms(),
             caller=caller,
             request_id=correlation.current(),
             room_id=room_id,
@@ -99,26 +99,31 @@ class Backend:
             message=text,
             client_message_id=client_message_id,
         )
-        return self._bus.ask(_queue_of(room_id), command, expires=False)
+        return self._router.ask(command)
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
         """Return the head of a room that the caller may subscribe to. Raises Refusal otherwise."""
-        return await self.room(chat.SubscribeRoom(**self.head(caller), room_id=room_id), chat.RoomHead)
+        return await self.room(chat.SubscribeRoom(**self.room_head(caller), room_id=room_id), chat.RoomHead)
 
     async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> ReadMark:
         """Move the caller's read mark."""
-        command = chat.MarkRead(**self.head(caller), room_id=room_id, seq=seq, session_id=session_id)
+        command = chat.MarkRead(**self.room_head(caller), room_id=room_id, seq=seq, session_id=session_id)
         return await self.room(command, ReadMark)
 
     async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> TypingMark:
         """Show the room's other members that the caller is typing, or stopped."""
-        command = chat.SetTyping(**self.head(caller), room_id=room_id, is_typing=is_typing)
+        command = chat.SetTyping(**self.room_head(caller), room_id=room_id, is_typing=is_typing)
         return await self.room(command, TypingMark)
 
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Return the messages with `after` < seq ≤ `through`, as frames."""
         query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
         return await self.chat_query(query, ReplayedFrames)
+
+    async def replay_entries(self, caller: Caller, room_id: str, after: int, through: int) -> chat.ReplayedEntries:
+        """Return the entries with `after` < rev ≤ `through` of a room's log, as far as a majority shows them."""
+        query = chat.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
+        return await self.chat_query(query, chat.ReplayedEntries)
 
     async def recent_directs(self, caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> chat.DirectPosts:
         """Return the messages since `since_ms` in the direct rooms of these users."""
@@ -146,6 +151,10 @@ class Backend:
         query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
         return await self.notifier_query(query, ReplayedFrames)
 
+    def room_head(self, caller: Caller) -> CommandHead:
+        """Return the head of a room command that is sent now; its deadline is of this process's monotonic clock."""
+        return {**self.head(caller), "deadline_ms": self._router.deadline_ms()}
+
     def head(self, caller: Caller) -> CommandHead:
         """Return the head of a new command: id, deadline, caller and request id."""
         return {
@@ -154,7 +163,3 @@ class Backend:
             "caller": caller,
             "request_id": correlation.current(),
         }
-
-
-def _queue_of(room_id: str) -> str:
-    return partition_queue(partition_of(room_id))

@@ -104,12 +104,23 @@ class Mongo:
         """
 
         async def answer_if_writable(query: Q) -> R:
-            seen = cast(TopologyDescription, self._client.topology_description)  # the stub declares a method
-            if not seen.has_writable_server():
+            if self.is_unavailable():
                 raise Unavailable("the database is unavailable")
             return await answer(query)
 
         return answer_if_writable
+
+    def is_unavailable(self) -> bool:
+        """Return whether the driver knows no writable server; an operation would then wait until its deadline."""
+        seen = cast(TopologyDescription, self._client.topology_description)  # the stub declares a method
+        return not seen.has_writable_server()
+
+    async def server_time_ms(self) -> int:
+        """Return the time of the server's clock, in milliseconds since 1970. Raises Unavailable."""
+        with translated():
+            answer = await self.database.command("hello")
+        local_time: datetime = answer["localTime"]
+        return round(local_time.timestamp() * 1000)
 
     async def wait_ready(self, indexes: Indexes) -> None:
         """Wait until the server answers and the indexes exist; retry for ever, with backoff."""

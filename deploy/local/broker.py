@@ -41,6 +41,7 @@ class BrokerNode:
     amqp_port: int
     distribution_port: int
     epmd_port: int
+    name: str = NODE_NAME
 
     @classmethod
     def on_kept_ports(cls, directory: Path, ports: KeptPorts) -> "BrokerNode":
@@ -78,7 +79,7 @@ class BrokerNode:
         environment = self._erlang_environment() | {
             "RABBITMQ_ALLOW_INPUT": "1",  # makes the start script exec; -noinput below undoes its other effects
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {_schedulers()} -noinput +B i",
-            "RABBITMQ_NODENAME": NODE_NAME,
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
             "RABBITMQ_NODE_PORT": str(self.amqp_port),
             "RABBITMQ_DIST_PORT": str(self.distribution_port),
@@ -101,7 +102,7 @@ class BrokerNode:
     def control_command(self, *arguments: str) -> CommandLine:
         """Return the `rabbitmqctl` command for this node."""
         environment = self._erlang_environment() | {"RABBITMQ_CONF_ENV_FILE": "/dev/null"}
-        return CommandLine((str(CONTROL), "--node", NODE_NAME, "--quiet", *arguments), environment, self.directory)
+        return CommandLine((str(CONTROL), "--node", self.name, "--quiet", *arguments), environment, self.directory)
 
     def epmd_is_ready(self) -> bool:
         """Return True if the port mapper answers a names request. Blocks for up to 1 s."""

@@ -18,6 +18,7 @@ log = logs.get(__name__)
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 3.0
+SYSTEM = Caller(user_id="system:gateway")
 
 
 class RevocationList:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from gateway import metrics
-from shared.bus.bus import Bus
+from shared.bus.bus import Bus, OwnQueue
 from shared.bus.delivery import CONTROL_CHANNEL
 from shared.bus.topology import DELIVERIES, shard_key, shard_of
 from shared.errors import Unavailable
@@ -19,7 +19,7 @@ class ShardBindings:
     one future per bound shard, and one set entry per needed channel.
     """
 
-    def __init__(self, bus: Bus, queue: str) -> None:
+    def __init__(self, bus: Bus, queue: OwnQueue) -> None:
         self._bus = bus
         self._queue = queue
         self._needed: dict[int, set[str]] = {}  # channels by shard

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gateway.fanout.channel import Channel
 from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
-from gateway.fanout.wire import text_frame
+from gateway.fanout.wire import item_of
 from shared.bus.delivery import Delivery, room_channel, user_channel
 from shared.commands.chat import DirectPost
 
@@ -32,7 +32,7 @@ class DirectMessages:
 
     def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
         """Take a message from a user's channel: from now on the user's sockets listen to its room."""
-        name, data = room_channel(delivery.key), text_frame(delivery.frame)
+        name, data = room_channel(delivery.key), item_of(delivery.frame)
         fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.seq}
         if fresh and self._held is not None:
             self._keep(delivery, len(data))
@@ -48,6 +48,15 @@ class DirectMessages:
         room.deliver_ordered(delivery.seq, data, now_s)
         if not room.stream.late:
             room.stream.note_gap()
+
+    def note_head(self, users: Channel, delivery: Delivery) -> None:
+        """Take the head of a direct room: a socket that knows the room misses what it does not have of it.
+
+        A socket that does not know the room learns of it by its messages, or by the recheck after a lost connection.
+        """
+        room = self._registry.channels.get(room_channel(delivery.key))
+        if room is not None:
+            room.stream.note_head(delivery.seq)
 
     def hold(self) -> None:
         """Hold messages of rooms that are new to a socket, until `release`: lines may have been lost."""
@@ -65,11 +74,11 @@ class DirectMessages:
         name = room_channel(room_id)
         for sink in self._new_to(name, users):
             had = self._had(sink, name)
-            missed = (post.seq for post in posts if post.created_at_ms >= sink.opened_ms and post.seq > had)
+            missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > had)
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
                 room.catch_up_unasked(sink, first - 1, now_s)
-                room.stream.note_head(posts[-1].seq)
+                room.stream.note_head(posts[-1].rev)
 
     def release(self, now_s: float) -> None:
         """Deliver the held messages: all that can be known about lost ones is known."""

@@ -10,42 +10,51 @@ from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
 from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.recovery import Recovery
-from gateway.fanout.relay import OnControl, Relay
+from gateway.fanout.relay import OnAnswer, OnControl, Relay
 from gateway.fanout.retries import Retries
-from shared.bus.bus import Bus
+from shared.bus.bus import Bus, OwnQueue
 from shared.bus.delivery import CONTROL_CHANNEL
-from shared.bus.topology import gateway_queue
 
 SWEEP_INTERVAL_S = 0.5
 
 
 class FanOut:
-    """Delivers what arrives on this gateway's queue. `hub`, `listeners` and `recovery` serve the sockets."""
+    """Delivers what arrives on this gateway's queue: `on_body` takes it.
 
-    def __init__(self, bus: Bus, backend: Backend, node_id: str, spawn: Spawn) -> None:
+    `hub`, `listeners` and `recovery` serve the sockets.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        backend: Backend,
+        queue: OwnQueue,
+        spawn: Spawn,
+        on_control: OnControl,
+        on_answer: OnAnswer,
+    ) -> None:
         self._bus = bus
-        self._queue = gateway_queue(node_id)
         self._flusher = Flusher()
-        self._bindings = ShardBindings(bus, self._queue.name)
+        self._bindings = ShardBindings(bus, queue)
         self._retries = Retries()
         self._loop = asyncio.get_running_loop()
         self.hub = Hub(self._flusher.schedule)
         self.listeners = ChannelListeners(self.hub, self._bindings)
-        self._gaps = GapFiller(self.hub, backend, self._retries, spawn)
+        self._gaps = GapFiller(self.hub, backend, self._retries, spawn, on_control)
         self.recovery = Recovery(self.hub, backend, self.listeners, self._gaps, self._retries, spawn)
+        self._relay = Relay(self.hub, self._gaps, on_control, on_answer)
+        self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness
+        bus.on_disconnected.append(self.recovery.on_disconnected)  # before the next connection brings a line
+        bus.on_connected.append(self.recovery.on_connected)
 
-    async def run(self, on_control: OnControl) -> None:
-        """Relay until cancelled. `on_control` takes each CONTROL delivery."""
-        relay = Relay(self.hub, self._gaps, on_control)
-        self._bus.on_disconnected.append(self.recovery.on_disconnected)  # before the next connection brings a line
-        self._bus.on_connected.append(self.recovery.on_connected)
-        await self._bus.listen(self._queue, relay.on_body)
+    async def run(self) -> None:
+        """Do the regular work until cancelled."""
         await self._retries.run(lambda: self._bindings.require(CONTROL_CHANNEL))
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            relay.measure()
-            relay.end_typing()
+            self._relay.measure()
+            self._relay.end_typing()
             self._flusher.measure()
             self._sweep()
             await self._bindings.unbind_idle()

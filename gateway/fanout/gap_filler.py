@@ -1,6 +1,7 @@
 """Gap filling: fetches from history the lossless items that did not arrive."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from gateway import metrics
@@ -9,8 +10,9 @@ from gateway.background import Spawn
 from gateway.fanout.hub import Hub
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.retries import Retries
-from shared.bus.delivery import ChannelKind, ChannelName
-from shared.commands.command import GATEWAY, Caller, ReplayedFrames
+from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, DeliveryClass
+from shared.commands.command import GATEWAY, Caller
+from shared.errors import Unavailable
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -19,11 +21,14 @@ log = logs.get(__name__)
 class GapFiller:
     """Fills the gaps that the hub notes, one request per channel at a time."""
 
-    def __init__(self, hub: Hub, backend: Backend, retries: Retries, spawn: Spawn) -> None:
+    def __init__(
+        self, hub: Hub, backend: Backend, retries: Retries, spawn: Spawn, on_control: Callable[[Delivery], None]
+    ) -> None:
         self._hub = hub
         self._backend = backend
         self._retries = retries
         self._spawn = spawn
+        self._on_control = on_control
         self._filling: set[str] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -50,21 +55,39 @@ class GapFiller:
         self.fill_gaps()
 
     async def _fetch(self, gap: Gap) -> None:
-        replay = await self._replay(gap)
-        reached = gap._replace(through=min(gap.through, max(gap.after, replay.first + len(replay.frames) - 1)))
-        if not replay.frames:
-            self._note_lost(gap)
-            reached = gap
-        self._hub.fill(reached, replay.first, [bytes(item) for item in replay.frames], self._loop.time())
-
-    async def _replay(self, gap: Gap) -> ReplayedFrames:
         match ChannelName.parse(gap.channel):
             case ChannelName(ChannelKind.ROOM, room_id):
-                return await self._backend.replay_messages(GATEWAY, room_id, gap.after, gap.through)
+                await self._fetch_entries(gap, room_id)
             case ChannelName(ChannelKind.INBOX, user_id):
-                return await self._backend.replay_inbox(Caller(user_id=user_id), gap.after, gap.through)
+                replay = await self._backend.replay_inbox(Caller(user_id=user_id), gap.after, gap.through)
+                self._fill_frames(gap, replay.first, [bytes(item) for item in replay.frames])
             case _:  # no other channel has a history
-                return ReplayedFrames(first=gap.through + 1, frames=())
+                self._fill_frames(gap, gap.through + 1, [])
+
+    async def _fetch_entries(self, gap: Gap, room_id: str) -> None:
+        """Close a hole in a room's log. Raises Unavailable while a majority does not show the first missing entry.
+
+        A rev that was heard of is committed, so its hole is never given up: only its entry, or the end of the room,
+        closes it.
+        """
+        replay = await self._backend.replay_entries(GATEWAY, room_id, gap.after, gap.through)
+        if replay.is_deleted:
+            self._on_control(Delivery(gap.channel, DeliveryClass.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
+            return
+        if not replay.entries:
+            raise Unavailable("a majority does not show the entry yet")
+        for entry in replay.entries:
+            for kind, data in entry.controls:
+                self._on_control(Delivery(gap.channel, DeliveryClass.CONTROL, entry.rev, kind, data.encode()))
+        frames = [entry.frame.encode() for entry in replay.entries]
+        self._hub.fill(gap._replace(through=replay.entries[-1].rev), gap.after + 1, frames, self._loop.time())
+
+    def _fill_frames(self, gap: Gap, first: int, frames: list[bytes]) -> None:
+        reached = gap._replace(through=min(gap.through, max(gap.after, first + len(frames) - 1)))
+        if not frames:
+            self._note_lost(gap)
+            reached = gap
+        self._hub.fill(reached, first, frames, self._loop.time())
 
     def _note_lost(self, gap: Gap) -> None:
         log.error("gap_not_filled", after=gap.after, through=gap.through)

@@ -24,7 +24,7 @@ from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import Attention
-from gateway.fanout.wire import text_frame
+from gateway.fanout.wire import item_of, text_frame
 from shared.bus.delivery import Delivery, DeliveryClass
 
 SEEN_KEYS_MAX = 20_000
@@ -82,13 +82,22 @@ class Hub:
                 channel.prices.deliver(delivery, now_s)
             case DeliveryClass.TRANSIENT:
                 channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
+            case DeliveryClass.HEAD:
+                self._note_head(channel, delivery)
             case _ if not delivery.seq:
                 if not self._is_repeat(delivery):
                     channel.deliver_unordered(text_frame(delivery.frame), now_s)
             case _ if delivery.key:
                 self.directs.deliver(channel, delivery, now_s)
             case _:
-                channel.deliver_ordered(delivery.seq, text_frame(delivery.frame), now_s)
+                channel.deliver_ordered(delivery.seq, item_of(delivery.frame), now_s)
+
+    def _note_head(self, channel: Channel, delivery: Delivery) -> None:
+        """Take the head of a room, which comes on the channels of its users if it is a direct one."""
+        if delivery.key:
+            self.directs.note_head(channel, delivery)
+        else:
+            channel.stream.note_head(delivery.seq)
 
     def _is_repeat(self, delivery: Delivery) -> bool:
         """Deduplicate unordered items by key, over the last 20,000 keys."""
@@ -110,7 +119,7 @@ class Hub:
         if channel is None:
             return
         for seq, frame in enumerate(frames, first):
-            channel.deliver_ordered(seq, text_frame(frame), now_s)
+            channel.deliver_ordered(seq, item_of(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 
     def note_head(self, name: str, seq: int) -> None:

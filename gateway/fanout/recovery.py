@@ -140,8 +140,8 @@ class Recovery:
             return
         for sink in list(channel.sinks()):
             if sink.user_id == user_id:
-                channel.pass_check(sink, check, head.seq, self._loop.time())
-        channel.stream.note_head(head.seq)
+                channel.pass_check(sink, check, head.rev, self._loop.time())
+        channel.stream.note_head(head.rev)
         self._gaps.fill_gaps()
 
     async def _recheck_inbox(self, user_id: str) -> None:

@@ -8,22 +8,27 @@ from gateway.fanout.frame_peek import message_ids
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
 from gateway.fanout.typing_expiry import ShownTyping
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
 from shared.errors import Malformed
 from shared.telemetry import logs
 
 log = logs.get(__name__)
 
 OnControl = Callable[[Delivery], None]
+OnAnswer = Callable[[Delivery], None]
 
 
 class Relay:
-    """Feeds the hub of one gateway process. `on_control` takes each CONTROL delivery."""
+    """Feeds the hub of one gateway process.
 
-    def __init__(self, hub: Hub, gaps: GapFiller, on_control: OnControl) -> None:
+    `on_control` takes each CONTROL delivery, `on_answer` each that answers a command.
+    """
+
+    def __init__(self, hub: Hub, gaps: GapFiller, on_control: OnControl, on_answer: OnAnswer) -> None:
         self._hub = hub
         self._gaps = gaps
         self._on_control = on_control
+        self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
         self._typing = ShownTyping()
         self._lines = dict.fromkeys(DeliveryClass, 0)  # since they were last added to the metrics
@@ -42,7 +47,9 @@ class Relay:
                 log.error("bad_delivery_line", reason=str(error))
                 continue
             self._lines[delivery.kind] += 1
-            if delivery.kind is DeliveryClass.CONTROL:
+            if delivery.kind in ANSWERS:
+                self._on_answer(delivery)
+            elif delivery.kind is DeliveryClass.CONTROL:
                 self._control(delivery)
             else:
                 if delivery.kind is DeliveryClass.TRANSIENT and delivery.channel in self._hub.channels:

@@ -9,13 +9,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
-from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
+from shared.commands.command import ReplayedFrames
 from shared.errors import RealtimeError
 
 BLOCK = 100  # messages of at most 64 KB: under 8 MB, the largest answer of a service
 AT_ONCE = 4
 KEPT_S = 5.0
 KEPT_MAX_BYTES = 32 * 1024 * 1024
+REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 Fetch = Callable[[str, int, int], Awaitable[ReplayedFrames]]
 
@@ -37,10 +38,17 @@ def spans(after: int, through: int) -> list[Span]:
     ]
 
 
+class Replayed(NamedTuple):
+    """The frame of a message, and its place in the log of its room."""
+
+    rev: int
+    frame: bytes
+
+
 class _Block:
     """A read that is in flight or done."""
 
-    def __init__(self, reading: "asyncio.Future[list[bytes]]", now_s: float) -> None:
+    def __init__(self, reading: "asyncio.Future[list[Replayed]]", now_s: float) -> None:
         self.reading = reading
         self.begun_at_s = now_s
         self.size_bytes = 0
@@ -55,19 +63,19 @@ class Replays:
         self._blocks: OrderedDict[tuple[str, int], _Block] = OrderedDict()  # oldest first
         self.kept_bytes = 0
 
-    async def read(self, room_id: str, after: int, through: int) -> list[bytes]:
+    async def read(self, room_id: str, after: int, through: int) -> list[Replayed]:
         """Return the frames of the messages with `after` < seq ≤ `through`.
 
         There are fewer if they exceed 8 MB in total, or if some are missing. Raises Unavailable or Refusal.
         """
-        frames: list[bytes] = []
+        frames: list[Replayed] = []
         size_bytes = 0
         wanted = spans(after, through)
         for first in range(0, len(wanted), AT_ONCE):
             group = wanted[first : first + AT_ONCE]
             parts = await asyncio.gather(*(self._read_span(room_id, span) for span in group))
             for span, part in zip(group, parts, strict=True):
-                size_bytes += sum(map(len, part))
+                size_bytes += _size_of(part)
                 if size_bytes > REPLAY_MAX_BYTES:
                     return frames
                 frames += part
@@ -75,7 +83,7 @@ class Replays:
                     return frames
         return frames
 
-    async def _read_span(self, room_id: str, span: Span) -> list[bytes]:
+    async def _read_span(self, room_id: str, span: Span) -> list[Replayed]:
         key = (room_id, span.number)
         first, last = span.after - span.number * BLOCK, span.through - span.number * BLOCK
         block = self._known(key)
@@ -111,10 +119,10 @@ class Replays:
             self._blocks.pop(key, None)
             block.reading.cancel()
             raise
-        frames = [bytes(frame) for frame in replay.frames]
+        frames = [Replayed(rev, bytes(frame)) for rev, frame in zip(replay.revs, replay.frames, strict=True)]
         block.reading.set_result(frames)
         if self._blocks.get(key) is block:
-            block.size_bytes = sum(map(len, frames))
+            block.size_bytes = _size_of(frames)
             self.kept_bytes += block.size_bytes
 
     def _forget_old(self) -> None:
@@ -128,3 +136,7 @@ class Replays:
 
     def _forget(self, key: tuple[str, int]) -> None:
         self.kept_bytes -= self._blocks.pop(key).size_bytes
+
+
+def _size_of(frames: list[Replayed]) -> int:
+    return sum(len(item.frame) for item in frames)

@@ -105,9 +105,10 @@ class Stream:
 
     def send(self, sink: Sink, frames: Sequence[bytes]) -> None:
         """Write complete frames to one socket, lossless and in order."""
-        if frames:
-            send(sink, frames)
-            self._schedule.written.add(1, len(frames), sum(map(len, frames)))
+        shown = [data for data in frames if data]
+        if shown:
+            send(sink, shown)
+            self._schedule.written.add(1, len(shown), sum(map(len, shown)))
 
     def flush(self) -> None:
         """Write the waiting items now, before the lane's sockets change."""
@@ -117,7 +118,8 @@ class Stream:
         for seq, data in due:
             if self.late:
                 self._readmit_late(seq - 1, now_s)
-            self.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
+            if data:
+                self.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
         if self.late and self._order.last_seq is not None:
             self._readmit_late(self._order.last_seq, now_s)
 

@@ -11,6 +11,11 @@ _LEVEL = 3
 _TAIL = b"\x00\x00\xff\xff"  # omitted on the wire (RFC 7692, 7.2.1)
 
 
+def item_of(payload: bytes) -> bytes:
+    """Return `payload` as a complete frame, or nothing where an item of an order shows clients nothing."""
+    return text_frame(payload) if payload else b""
+
+
 def text_frame(payload: bytes) -> bytes:
     """Return a UTF-8 payload as a complete frame, to be written to any number of sockets."""
     return _framed(_TEXT, payload)

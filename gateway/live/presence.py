@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway import metrics
 from gateway.backend import Backend
 from shared.commands.chat import PresenceReported, ReportPresence
-from shared.commands.command import GATEWAY
+from shared.commands.command import Caller
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
 
@@ -20,6 +20,7 @@ GRACE_S = 5.0
 RENEW_INTERVAL_S = 5.0
 REPORT_INTERVAL_S = 0.05
 RETRY_S = 0.5
+REPORTER = Caller(user_id="system:gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Reporter:
 
     async def _report(self, report: Report, *, is_leaving: bool = False) -> bool:
         command = ReportPresence(
-            **self._backend.head(GATEWAY),
+            **self._backend.head(REPORTER),
             node_id=self._node_id,
             came=report.came,
             went=report.went,

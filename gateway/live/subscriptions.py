@@ -142,7 +142,7 @@ class Subscriptions:
             active_now=answer.head.active_now,
         )
         frames = [frame("subscribed", data, id), *answer.missed]
-        self._go_live(socket, channel, answer.head.seq, frames, replayed=answer.recovered)
+        self._go_live(socket, channel, answer.head.rev, frames, replayed=answer.recovered)
 
     async def _ask_room(self, socket: Socket, target: ChatroomTarget, channel: Channel) -> _RoomAnswer:
         """Ask the partition for access and the room's head, and history for what was missed. Raises Refusal."""
@@ -155,7 +155,7 @@ class Subscriptions:
         if len(replayed) != head.seq - target.since:  # they exceed 8 MB in total
             return _RoomAnswer(head, recovered=False, missed=[])
         shown = channel.shown_unasked(socket)
-        missed = [item for seq, item in enumerate(replayed, target.since + 1) if seq not in shown]
+        missed = [item.frame for item in replayed if item.rev not in shown]
         return _RoomAnswer(head, recovered=True, missed=missed)
 
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:

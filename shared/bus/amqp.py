@@ -1,20 +1,26 @@
 """One connection to RabbitMQ, as the bus uses it. The only module that knows aio-pika."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self, cast
 
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aiormq.abc import ChannelFrame
 
 from shared.bus.consumer import Consumer, Inbound, Line
+from shared.bus.publish_frame import publish_frames
 from shared.bus.topology import DEAD, QueueSpec
 
 CALL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
-HEARTBEAT_S = 5  # a frozen consumer loses its partitions after about twice that
+HEARTBEAT_S = 2  # a frozen consumer is replaced after two to three of them
+PROBE = b"\x00"
+PROBE_TIMEOUT_S = 0.2
+QUEUE_FULL_PAUSE_S = 0.002
 _TRANSIENT, _PERSISTENT = 1, 2
 
 # The exceptions of aio-pika on a dying connection, whichever call they interrupt.
@@ -66,6 +72,56 @@ class DeadLetter(NamedTuple):
     at_ms: int
 
 
+def hosts_of(url: str) -> list[str]:
+    """Return one URL for each host of `amqp://user:password@host1:5672,host2:5672/vhost`."""
+    head, separator, rest = url.rpartition("@")
+    if not separator:
+        head, separator, rest = url.partition("://")
+    hosts, slash, path = rest.partition("/")
+    return [f"{head}{separator}{host}{slash}{path}" for host in hosts.split(",") if host]
+
+
+class _RawChannel:
+    """Writes publishes of one channel straight into the library's queue of frames. HOT.
+
+    While one write waits for the socket the next ones gather, so a slow broker gets few, large writes. Everything else
+    of a channel, its opening, closing and errors, goes the library's own way.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._number: int = channel.number
+        self._frame_max: int = channel.connection.connection_tune.frame_max
+        self._queue: asyncio.Queue[ChannelFrame] = channel.connection.write_queue
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
+        self._is_writing = False
+        self.unsent_bytes = 0
+
+    def publish(self, exchange: str, key: str, body: bytes, cc: Sequence[str]) -> None:
+        data = publish_frames(self._number, self._frame_max, exchange, key, body, cc)
+        self._unsent.append(data)
+        self.unsent_bytes += len(data)
+        if not self._is_writing:
+            self._write()
+
+    def _write(self) -> None:
+        self._is_writing = True
+        written = self._loop.create_future()
+        written.add_done_callback(self._on_written)
+        try:
+            self._queue.put_nowait(ChannelFrame(b"".join(self._unsent), False, written))
+        except asyncio.QueueFull:
+            self._loop.call_later(QUEUE_FULL_PAUSE_S, self._write)
+            return
+        self._unsent.clear()
+        self.unsent_bytes = 0
+
+    def _on_written(self, written: "asyncio.Future[None]") -> None:
+        self._is_writing = False
+        if self._unsent and not written.cancelled():
+            self._write()
+
+
 class BrokerConnection:
     """A connection and the channel on which it publishes, declares and listens.
 
@@ -78,11 +134,13 @@ class BrokerConnection:
         self._connection = connection
         self._channel: AbstractChannel
         self._consumed: set[str] = set()
+        self._writer: _RawChannel
         connection.close_callbacks.add(self._on_close)
 
     @classmethod
     async def open(cls, url: str, name: str) -> Self:
-        """Connect; the broker lists the connection as `name`."""
+        """Connect to one of the hosts of `url`, chosen by chance; the broker lists the connection as `name`."""
+        url = random.choice(hosts_of(url))  # noqa: S311 - no secret
         link = cls(
             await aio_pika.connect(
                 url,
@@ -94,6 +152,7 @@ class BrokerConnection:
         )
         try:
             link._channel = await link._open_channel()
+            link._writer = _RawChannel(await (await link._open_channel(confirms=False)).get_underlay_channel())
         except BaseException:
             await link.close()
             raise
@@ -108,21 +167,26 @@ class BrokerConnection:
     def _on_close(self, *_: object) -> None:
         self.closed.set()
 
-    async def _open_channel(self, prefetch: int = 0) -> AbstractChannel:
-        """Open a channel whose end is the end of the connection."""
-        channel = await self._open_passing_channel()
+    async def _open_channel(self, prefetch: int = 0, *, confirms: bool = True) -> AbstractChannel:
+        """Open a channel whose end is the end of the connection.
+
+        A consumer that the broker cancels (its queue was deleted, or the node of its queue died) ends it as well.
+        """
+        channel = await self._open_passing_channel(confirms=confirms)
         channel.close_callbacks.add(self._on_close)
+        underlay = cast(aiormq.Channel, await channel.get_underlay_channel())
+        underlay.on_consumer_cancel_callbacks.add(self._on_close)
         if prefetch:
             await channel.set_qos(prefetch_count=prefetch)
         return channel
 
-    async def _open_passing_channel(self) -> AbstractChannel:
+    async def _open_passing_channel(self, *, confirms: bool = True) -> AbstractChannel:
         """Open a channel whose end concerns nobody else.
 
         aio-pika raises a bare RuntimeError for a connection that has just closed.
         """
         try:
-            channel = self._connection.channel()
+            channel = self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
             await channel.initialize(timeout=CALL_TIMEOUT_S)
         except RuntimeError as error:
             raise ConnectionError(str(error)) from error
@@ -139,6 +203,45 @@ class BrokerConnection:
         queue = await self._channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
         for exchange, key in spec.bindings:
             await queue.bind(exchange, key)
+
+    async def declare_own(self, name: str, arguments: dict[str, str | int | bool]) -> None:
+        """Declare a queue that lives and dies with this connection."""
+        await self._channel.declare_queue(name, durable=False, exclusive=True, arguments=dict(arguments))
+
+    async def exists(self, spec: QueueSpec) -> bool:
+        """Return whether a queue of this name exists, whatever its arguments."""
+        channel = await self._open_passing_channel()
+        try:
+            await channel.declare_queue(spec.name, passive=True, timeout=CALL_TIMEOUT_S)
+        except aiormq.exceptions.ChannelNotFoundEntity:
+            return False
+        await channel.close()
+        return True
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue with its contents; one that does not exist is no error."""
+        await self._channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
+
+    async def probe(self, queue: str) -> bool:
+        """Return False if the queue does not exist, and True if it does or if the broker does not say in time.
+
+        A mandatory message of one byte, already expired, comes back at once when nothing can take it. A passive declare
+        would tell the same, but blocks for a minute while any node of the cluster is frozen.
+        """
+        channel = await self._open_passing_channel()
+        underlay = cast(aiormq.Channel, await channel.get_underlay_channel())
+        properties = aiormq.spec.Basic.Properties(delivery_mode=_TRANSIENT, expiration="0")
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await underlay.basic_publish(PROBE, routing_key=queue, properties=properties, mandatory=True)
+        except aiormq.exceptions.PublishError:
+            return False
+        except (TimeoutError, aiormq.exceptions.DeliveryError):
+            return True
+        finally:
+            with suppress(*LOST):
+                await channel.close()
+        return True
 
     async def bind(self, queue: str, exchange: str, key: str) -> None:
         """Route what is published with `key` to `queue`."""
@@ -199,15 +302,24 @@ class BrokerConnection:
 
     # Receive----------------------------------------------------------------------------------------------------------
 
-    async def listen(self, queue: QueueSpec, on_body: Callable[[bytes], None]) -> None:
-        """Declare a queue and pass each of its bodies to `on_body`, without acknowledgements."""
-        await self.declare(queue)
+    def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
+        """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""
+        self._writer.publish(exchange, key, body, cc)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of `send` waits for the socket."""
+        return self._writer.unsent_bytes
+
+    async def listen(self, queue: str, on_body: Callable[[bytes], None]) -> None:
+        """Pass each body of a queue of this connection to `on_body`, without acknowledgements."""
         underlay = await self._channel.get_underlay_channel()
 
         async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            on_body(message.body)
+            if message.body != PROBE:
+                on_body(message.body)
 
-        await underlay.basic_consume(queue.name, on_message, no_ack=True, timeout=CALL_TIMEOUT_S)
+        await underlay.basic_consume(queue, on_message, no_ack=True, timeout=CALL_TIMEOUT_S)
 
     async def consume(self, consumer: Consumer) -> None:
         """Feed a consumer from its queue on a channel of its own. A second call for its queue does nothing."""

@@ -13,10 +13,10 @@ caused it; the redelivery repeats the publish.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -25,14 +25,15 @@ from shared.bus.amqp import LOST, BrokerConnection, DeadLetter
 from shared.bus.batching import Lanes, Parcel, split_lines
 from shared.bus.confirms import Confirm
 from shared.bus.consumer import Consumer, Handler
-from shared.bus.delivery import Delivery
+from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
 from shared.bus.pending_requests import PendingRequests, read_reply
 from shared.bus.topology import (
     COMMANDS,
     DEAD,
     DELIVERIES,
-    EVENTS,
-    QueueSpec,
+    EXCHANGES,
+    OWN_QUEUE,
+    Arguments,
     queue_label,
     queues,
     shard_key,
@@ -53,21 +54,42 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 1.0
 STALLED_S = 2.0  # no confirm for so long: the broker is blocked (memory, disk), frozen, or cut off
 GATHERED_MAX_BYTES = 64 * 1024 * 1024
-REPLY_QUEUE_EXPIRES_MS = 60_000
+ECHO_INTERVAL_S = 0.5
+ECHO_TIMEOUT_S = 1.5
+LINES_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.1
 MEASURE_INTERVAL_S = 5.0
 DEFAULT_EXCHANGE = "default"  # the label of the exchange without a name
 
 
-class _Listener(NamedTuple):
-    queue: QueueSpec
-    on_body: Callable[[bytes], None]
+class OwnQueue:
+    """A queue of this process: exclusive, transient, and with a new `name` for every connection.
+
+    What it held is gone with its connection, and so are its bindings, which the bus makes again under the new name.
+    """
+
+    def __init__(self, prefix: str, process: str, arguments: Arguments, on_body: Callable[[bytes], None]) -> None:
+        self.prefix = prefix
+        self.arguments = arguments
+        self.on_body = on_body
+        self.bindings: set[tuple[str, str]] = set()
+        self._process = process
+        self._connection = 0
+
+    @property
+    def name(self) -> str:
+        """Return the name under the present connection, or the last one."""
+        return f"{self.prefix}.{self._process}.{self._connection}"
+
+    def rename(self, connection: int) -> None:
+        """Take the name for a new connection."""
+        self._connection = connection
 
 
 class Bus:
     """One process's connection to RabbitMQ. Use it as an async context manager.
 
-    `name` appears in the broker's list of connections and in the reply queue's name, so it must be unique: a node id.
+    `name` appears in the broker's list of connections and in the names of own queues, so it must be unique: a node id.
     """
 
     def __init__(self, url: str, name: str, *, request_timeout_s: float = 5.0) -> None:
@@ -84,21 +106,23 @@ class Bus:
         self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
         self._unconfirmed: dict[Confirm, float] = {}  # since when, oldest first
+        self._waiting_since_s: dict[Lane, float] = {}  # by destination: since when its body waits for a confirm
         self._consumers: list[Consumer] = []
-        self._listeners: list[_Listener] = []
-        self._own_queues: list[QueueSpec] = []
-        self._bindings: set[tuple[str, str, str]] = set()
+        self._own_queues: list[OwnQueue] = []
+        self._connections = 0
         self._pending = PendingRequests()
         self._sent = 0
-        self._reply_queue = QueueSpec(f"reply.{name}", {"x-expires": REPLY_QUEUE_EXPIRES_MS}, ())
+        self._reply_queue = self.own_queue("reply", self._pending.take)
+        self._echoed_at_s = 0.0
+        self._echo_queue = self.own_queue("echo", self._on_echo)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._listeners.append(_Listener(self._reply_queue, self._pending.take))
         self._keepers = [
             self._tasks.create_task(self._keep_connected(), name="bus-keeper"),
             self._tasks.create_task(self._keep_deadlines(), name="bus-deadlines"),
             self._tasks.create_task(self._measure(), name="bus-measurer"),
+            self._tasks.create_task(self._watch_echo(), name="bus-echo"),
         ]
         return self
 
@@ -156,14 +180,15 @@ class Bus:
     async def _connect(self) -> BrokerConnection:
         """Connect, and restore queues, bindings and consumers."""
         self._link = link = await BrokerConnection.open(self._url, self.name)
-        for name, kind in ((COMMANDS, "direct"), (DELIVERIES, "direct"), (EVENTS, "topic")):
+        for name, kind in EXCHANGES:
             await link.declare_exchange(name, kind)
-        for spec in (*queues(), *self._own_queues):
-            await link.declare(spec)
-        for listener in self._listeners:
-            await link.listen(listener.queue, listener.on_body)
-        for queue, exchange, key in sorted(self._bindings):
-            await link.bind(queue, exchange, key)
+        for spec in queues():
+            if not (spec.keeps_existing and await link.exists(spec)):
+                await link.declare(spec)
+        self._connections += 1
+        for queue in self._own_queues:
+            await self._open_own(link, queue)
+        self._echoed_at_s = time.monotonic()
         self._connected.set()  # before the first consumer, whose replies need it
         metrics.BUS_CONNECTED.set(1)
         for consumer in list(self._consumers):
@@ -171,6 +196,36 @@ class Bus:
         for hook in self.on_connected:
             await hook()
         return link
+
+    async def _open_own(self, link: BrokerConnection, queue: OwnQueue) -> None:
+        queue.rename(self._connections)
+        await link.declare_own(queue.name, queue.arguments)
+        for exchange, key in sorted({*queue.bindings, (DELIVERIES, queue.name)}):  # its name: answers to this process
+            await link.bind(queue.name, exchange, key)
+        await link.listen(queue.name, queue.on_body)
+
+    def drop_connection(self, reason: str) -> None:
+        """Replace the connection: whatever its state, this process cannot rely on it any more."""
+        if self._link is not None and self.is_connected:
+            log.warning("broker_connection_dropped", reason=reason)
+            self._link.closed.set()
+
+    async def _watch_echo(self) -> None:
+        """Send a line through a queue of this process twice a second; without it the connection counts as lost.
+
+        This finds what no error tells: a frozen node, publishing that the broker blocks, a deaf consumer.
+        """
+        while not self._leaving:
+            await asyncio.sleep(ECHO_INTERVAL_S)
+            if self._link is None or not self.is_connected:
+                continue
+            if time.monotonic() - self._echoed_at_s > ECHO_TIMEOUT_S:
+                self.drop_connection("no echo through the broker")
+            else:
+                self._link.send("", self._echo_queue.name, b"echo")
+
+    def _on_echo(self, _: bytes) -> None:
+        self._echoed_at_s = time.monotonic()
 
     async def _disconnect(self) -> None:
         self._connected.clear()
@@ -194,11 +249,10 @@ class Bus:
                     with suppress(*LOST):
                         consumer.measure_depth(await self._link.depth(consumer.queue))
 
-    @property
-    def is_stalled(self) -> bool:
-        """Return whether the oldest unconfirmed body has waited for more than 2 s."""
-        oldest_s = next(iter(self._unconfirmed.values()), None)
-        return oldest_s is not None and time.monotonic() - oldest_s > STALLED_S
+    def _is_stalled(self, lane: Lane) -> bool:
+        """Return whether a destination has confirmed nothing for more than 2 s; others are not concerned."""
+        since_s = self._waiting_since_s.get(lane)
+        return since_s is not None and time.monotonic() - since_s > STALLED_S
 
     # Send -----------------------------------------------------------------------------------------------------------
 
@@ -222,6 +276,69 @@ class Bus:
         """Send a reply line. When that fails, the caller's deadline ends its wait."""
         self.publish("", reply_to, line)
 
+    # Send without a confirm ----------------------------------------------------------------------------------------
+
+    @property
+    def reply_queue(self) -> str:
+        """Return the queue that replies to this process go to, under the present connection."""
+        return self._reply_queue.name
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was sent without a confirm waits for the socket."""
+        return 0 if self._link is None else self._link.unsent_bytes
+
+    def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
+        """Send a body once, transiently; while disconnected, not at all. Whoever sends must be able to miss it. HOT."""
+        if self._link is not None and self.is_connected:
+            self._link.send(exchange, key, body, cc)
+            metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
+
+    def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
+        """Send deliveries and answers in order, unconfirmed: one body for all gateways concerned. HOT.
+
+        `queues` are the own queues of the gateways that are answered; they are bound under their names. A body holds at
+        most 1 MB; further ones follow in order. A CONTROL goes in the body of the line before it, which causes it.
+        """
+        lines: list[bytes] = []
+        keys: dict[str, None] = dict.fromkeys(queues)
+        size_bytes = 0
+        for delivery in deliveries:
+            line = delivery.to_line()
+            is_full = size_bytes + len(line) > LINES_MAX_BYTES
+            if lines and is_full and delivery.kind is not DeliveryClass.CONTROL:
+                self._send_lines(lines, keys)
+                lines, keys, size_bytes = [], dict.fromkeys(queues), 0
+            lines.append(line)
+            size_bytes += len(line)
+            if delivery.kind not in ANSWERS:
+                keys[shard_key(shard_of(delivery.channel))] = None
+        if lines:
+            self._send_lines(lines, keys)
+
+    def _send_lines(self, lines: list[bytes], keys: dict[str, None]) -> None:
+        key, *more_keys = keys
+        self.send(DELIVERIES, key, b"\n".join(lines), more_keys)
+        metrics.BUS_LINES_SENT.labels(DELIVERIES).inc(len(lines))
+
+    async def probe(self, queue: str) -> bool:
+        """Return False if the queue of another process does not exist, else True. Raises Unavailable."""
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            return await self._link.probe(queue)
+        except LOST as error:
+            raise Unavailable(f"could not probe: {error or type(error).__name__}") from error
+
+    async def delete_queue(self, queue: str) -> None:
+        """Delete a lasting queue of an earlier version with its contents. Raises Unavailable."""
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            await self._link.delete(queue)
+        except LOST as error:
+            raise Unavailable(f"could not delete: {error or type(error).__name__}") from error
+
     async def dead_letter(self, body: bytes, *, queue: str, reason: str) -> None:
         """Store an unprocessable body in `realtime.dead`, with the reason and its queue as headers.
 
@@ -236,8 +353,8 @@ class Bus:
     def _gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None) -> "Confirm":
         if not self.is_connected:
             return Confirm.failed("the broker is not connected")
-        if self._unconfirmed and self.is_stalled:
-            return Confirm.failed("the broker confirms nothing")
+        if self._waiting_since_s and self._is_stalled(lane):
+            return Confirm.failed("the broker confirms nothing for this destination")
         parcel = self._lanes.add(lane, key, line, self._new_confirm, expires_at_ms)
         if parcel is None:
             return Confirm.failed("too many lines wait for the broker")
@@ -260,6 +377,7 @@ class Bus:
         exchange, _, reply_to = parcel.lane
         key, *more_keys = parcel.keys
         self._sent += 1
+        self._waiting_since_s[parcel.lane] = time.monotonic()
         try:
             await self._send(
                 exchange,
@@ -279,6 +397,7 @@ class Bus:
             metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
         finally:
             del self._unconfirmed[parcel.waiter]
+            self._waiting_since_s.pop(parcel.lane, None)
             if self._lanes.arrived(parcel):
                 self._flush()
 
@@ -345,6 +464,15 @@ class Bus:
             confirm.command_ids.append(command.id)
         return arriving
 
+    async def request_transient(self, queue: str, command: Command, reply: type[R]) -> R:
+        """Send a command to the own queue of another process, unconfirmed, and return the reply.
+
+        The command must name `reply_queue`. Raises the other's Refusal, or Unavailable when no answer arrives in time.
+        """
+        arriving = self._pending.expect(command, None)
+        self.send("", queue, to_json(command))
+        return read_reply(await arriving, reply)
+
     async def _keep_deadlines(self) -> None:
         while True:
             await asyncio.sleep(DEADLINE_SWEEP_S)
@@ -358,7 +486,7 @@ class Bus:
 
     async def consume(
         self,
-        queue: str | QueueSpec,
+        queue: str,
         handle: Handler,
         *,
         prefetch: int = 200,
@@ -366,17 +494,9 @@ class Bus:
         concurrency: int = 1,
         split: Callable[[bytes], list[bytes]] = split_lines,
     ) -> Consumer:
-        """Hand the lines of a queue to `handle`, over every connection. With `concurrency` 1 their order is kept.
-
-        A `QueueSpec` is a queue of this process's own; it is declared at every connection.
-        """
-        if isinstance(queue, QueueSpec):
-            self._own_queues.append(queue)
-            if self._link is not None and self.is_connected:
-                with suppress(*LOST):
-                    await self._link.declare(queue)
+        """Hand the lines of a lasting queue to `handle`, over every connection. With `concurrency` 1 in their order."""
         consumer = Consumer(
-            queue if isinstance(queue, str) else queue.name,
+            queue,
             handle,
             self.dead_letter,
             prefetch=prefetch,
@@ -403,29 +523,28 @@ class Bus:
         with suppress(*LOST):
             await consumer.stop()
 
-    async def listen(self, queue: QueueSpec, on_body: Callable[[bytes], None]) -> None:
-        """Pass each body of a process's own queue to `on_body`, over every connection, without acknowledgements."""
-        self._listeners.append(_Listener(queue, on_body))
-        if self._link is not None and self.is_connected:
-            with suppress(*LOST):
-                await self._link.listen(queue, on_body)
+    def own_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Arguments | None = None) -> OwnQueue:
+        """Have a queue of this process over every later connection; `on_body` takes each body, unacknowledged."""
+        queue = OwnQueue(prefix, self.name, OWN_QUEUE if arguments is None else arguments, on_body)
+        self._own_queues.append(queue)
+        return queue
 
-    async def bind(self, queue: str, exchange: str, key: str) -> None:
-        """Bind a process's own queue, over every connection. Raises Unavailable; the next connection then binds it."""
-        self._bindings.add((queue, exchange, key))
+    async def bind(self, queue: OwnQueue, exchange: str, key: str) -> None:
+        """Bind an own queue, over every connection. Raises Unavailable; the next connection then binds it."""
+        queue.bindings.add((exchange, key))
         if self._link is None or not self.is_connected:
             raise Unavailable("the broker is not connected")
         try:
-            await self._link.bind(queue, exchange, key)
+            await self._link.bind(queue.name, exchange, key)
         except LOST as error:
             raise Unavailable(f"could not bind: {error}") from error
 
-    async def unbind(self, queue: str, exchange: str, key: str) -> None:
+    async def unbind(self, queue: OwnQueue, exchange: str, key: str) -> None:
         """Undo `bind`. Raises Unavailable."""
-        self._bindings.discard((queue, exchange, key))
+        queue.bindings.discard((exchange, key))
         if self._link is None or not self.is_connected:
             return
         try:
-            await self._link.unbind(queue, exchange, key)
+            await self._link.unbind(queue.name, exchange, key)
         except LOST as error:
             raise Unavailable(f"could not unbind: {error}") from error

@@ -15,13 +15,21 @@ class DeliveryClass(StrEnum):
     """The fate of a delivery under overload.
 
     A LOSSLESS item is never dropped silently. LATEST items are conflated: only the newest one of each key matters.
-    TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client.
+    TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client. A
+    HEAD item has no frame: it names the newest `seq` of its channel. REPLY and ANSWERED items answer commands; their
+    channel is the gateway process that sent the commands.
     """
 
     LOSSLESS = "l"
     LATEST = "n"
     TRANSIENT = "t"
     CONTROL = "c"
+    HEAD = "h"
+    REPLY = "r"
+    ANSWERED = "a"
+
+
+ANSWERS = frozenset({DeliveryClass.REPLY, DeliveryClass.ANSWERED})
 
 
 class ControlKind(StrEnum):

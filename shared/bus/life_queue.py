@@ -7,6 +7,7 @@ It has a connection of its own, because its end must not depend on what else a p
 """
 
 import asyncio
+import random
 from contextlib import suppress
 
 import aio_pika
@@ -14,7 +15,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import PublishError
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection, closed_is_lost
+from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection, closed_is_lost, hosts_of
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -56,7 +57,7 @@ class LifeQueue:
     async def _hold(self, backoff: Backoff) -> None:
         """Connect, declare the queue, and return or raise once the connection is lost."""
         connection = await aio_pika.connect(
-            self._url,
+            random.choice(hosts_of(self._url)),  # noqa: S311 - no secret
             timeout=CALL_TIMEOUT_S,
             heartbeat=HEARTBEAT_S,
             client_properties={"connection_name": f"{self._name} life"},

@@ -13,7 +13,6 @@ from shared.commands.command import Command, refusal_line, reply_line, request_i
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.validation import decode
 from shared.telemetry import correlation, logs, metrics, tracing
-from shared.times import now_ms
 
 log = logs.get(__name__)
 
@@ -35,7 +34,7 @@ def unavailable(error: Unavailable) -> Refusal:
 
 
 class QueryServer:
-    """Answers the lines of a query queue, each on its own. Drops late ones: their caller has given up."""
+    """Answers the lines of a query queue, each on its own. The broker drops late ones."""
 
     def __init__(self, bus: Publisher, commands: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._bus = bus
@@ -47,7 +46,7 @@ class QueryServer:
         async with asyncio.TaskGroup() as tasks:
             for line in lines:
                 command = decode_command(line, self._decoder)
-                if command is not None and command.deadline_ms > now_ms():
+                if command is not None:
                     tasks.create_task(self._reply(command, line.reply_to or ""))
 
     async def _reply(self, command: Command, reply_to: str) -> None:

@@ -10,15 +10,16 @@ from typing import NamedTuple
 PARTITIONS = 16
 SHARDS = 64
 
-COMMANDS = "realtime.commands"
-DELIVERIES = "realtime.deliveries"
+COMMANDS = "realtime.commands"  # queries and presence reports
+DELIVERIES = "realtime.lines"
+BEATS = "realtime.beats"
 EVENTS = "realtime.events"
 DEAD = "realtime.dead"
 
-CHAT_QUERY = "chat.query"
-CHAT_PRESENCE = "chat.presence"
-MARKET_QUERY = "market.query"
-NOTIFIER_QUERY = "notifier.query"
+CHAT_QUERY = "chat.queries"
+CHAT_PRESENCE = "chat.presences"
+MARKET_QUERY = "market.queries"
+NOTIFIER_QUERY = "notifier.queries"
 
 NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
@@ -27,46 +28,60 @@ MARKET_TICKS = "market.ticks"
 NOTIFIER_REVOCATIONS = "notifier.verdicts"  # a queue of their own, so that a ban does not wait behind other events
 CHAT_USERS = "chat.users"
 
-COMMAND_EXPIRY_MS = 600_000
+EXCHANGES = ((COMMANDS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (EVENTS, "topic"))
+
+# Of versions before the room log: commands waited in a durable queue per partition. Nothing in them was acknowledged.
+OLD_QUEUES = (*(f"chat.{partition}" for partition in range(PARTITIONS)), "chat.query", "chat.presence")
+OLD_QUEUES += ("market.query", "notifier.query")
+
+QUERY_LIFE_MS = 5_000  # the broker drops an older query: its caller has given up
 DEAD_MAX_BYTES = 512 * 1024 * 1024
 TICKS_MAX_BYTES = 128 * 1024 * 1024
-GATEWAY_QUEUE_EXPIRES_MS = 60_000
-GATEWAY_QUEUE_MAX_BYTES = 64 * 1024 * 1024
+OWN_QUEUE_MAX_BYTES = 64 * 1024 * 1024
+OWNER_QUEUE_MAX_BYTES = 32 * 1024 * 1024
+COMMAND_TTL_MS = 3_000  # the life of a command
+
+Arguments = dict[str, str | int | bool]
 
 
 class QueueSpec(NamedTuple):
-    """A queue, its arguments, and the (exchange, key) pairs that it is bound to."""
+    """A lasting queue, its arguments, and the (exchange, key) pairs that it is bound to.
+
+    `keeps_existing`: a queue of this name that exists already is taken as it is, whatever its arguments.
+    """
 
     name: str
-    arguments: dict[str, str | int | bool]
+    arguments: Arguments
     bindings: tuple[tuple[str, str], ...]
+    keeps_existing: bool = False
 
 
 # The broker's last resort against a message that crashes its consumer every time. A restart of broker or service counts
 # as a delivery too, so the limit is far above what faults cause.
-_POISON: dict[str, str | int | bool] = {
+_POISON: Arguments = {
     "x-delivery-limit": 100,
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD,
 }
-_QUORUM: dict[str, str | int | bool] = {"x-queue-type": "quorum", **_POISON}
-_SINGLE: dict[str, str | int | bool] = {**_QUORUM, "x-single-active-consumer": True}
+# Every lasting queue is a quorum queue: a classic one lies on one node of a cluster, and is gone while that node is.
+_REPLICATED: Arguments = {"x-queue-type": "quorum"}
+_QUORUM: Arguments = {**_REPLICATED, **_POISON}
+_SINGLE: Arguments = {**_QUORUM, "x-single-active-consumer": True}
 # When full, the broker drops the oldest; without a dead letter exchange, which would collect them.
-_BOUNDED_SINGLE: dict[str, str | int | bool] = {
-    "x-queue-type": "quorum",
-    "x-single-active-consumer": True,
-    "x-max-length-bytes": TICKS_MAX_BYTES,
+_BOUNDED_SINGLE: Arguments = {**_REPLICATED, "x-single-active-consumer": True, "x-max-length-bytes": TICKS_MAX_BYTES}
+
+# The queues of a process live and die with its connection. They are bounded: gateways see a lost line as a gap.
+OWN_QUEUE: Arguments = {"x-max-length-bytes": OWN_QUEUE_MAX_BYTES}
+OWNER_QUEUE: Arguments = {
+    "x-max-length-bytes": OWNER_QUEUE_MAX_BYTES,
+    "x-overflow": "reject-publish",
+    "x-message-ttl": COMMAND_TTL_MS,
 }
 
 
 def partition_of(room_id: str) -> int:
-    """Return the partition, 0 … 15, whose one consumer writes the room."""
+    """Return the partition, 0 … 15, whose owner decides the commands of the room."""
     return zlib.crc32(room_id.encode()) % PARTITIONS
-
-
-def partition_queue(partition: int) -> str:
-    """Return the queue and routing key of a partition on `realtime.commands`."""
-    return f"chat.{partition}"
 
 
 def shard_of(channel: str) -> int:
@@ -75,37 +90,25 @@ def shard_of(channel: str) -> int:
 
 
 def shard_key(shard: int) -> str:
-    """Return the routing key of a shard on `realtime.deliveries`."""
+    """Return the routing key of a shard on the exchange of deliveries."""
     return f"d.{shard}"
 
 
 def queues() -> Iterator[QueueSpec]:
-    """Yield every lasting queue of the system. A gateway's own queue is not here: see `gateway_queue`."""
-    for partition in range(PARTITIONS):
-        name = partition_queue(partition)
-        yield QueueSpec(name, {**_SINGLE, "x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
+    """Yield every lasting queue of the system."""
     for name in (CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY):
-        yield QueueSpec(name, {"x-message-ttl": COMMAND_EXPIRY_MS}, ((COMMANDS, name),))
-    presence: dict[str, str | int | bool] = {"x-message-ttl": COMMAND_EXPIRY_MS, "x-single-active-consumer": True}
+        yield QueueSpec(name, {**_REPLICATED, "x-message-ttl": QUERY_LIFE_MS}, ((COMMANDS, name),))
+    presence: Arguments = {**_REPLICATED, "x-message-ttl": QUERY_LIFE_MS, "x-single-active-consumer": True}
     yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
     yield QueueSpec(NOTIFIER_REVOCATIONS, _SINGLE, ((EVENTS, "user.revoked"), (EVENTS, "user.banned")))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
     yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS), (COMMANDS, NOTIFIER_ALERTS)))
     yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.updated"),))
-    yield QueueSpec(DEAD, {"x-max-length-bytes": DEAD_MAX_BYTES}, ())
+    yield QueueSpec(DEAD, {**_REPLICATED, "x-max-length-bytes": DEAD_MAX_BYTES}, (), keeps_existing=True)
 
 
 def queue_label(name: str) -> str:
     """Return a queue's metrics label: its name, or such as `rates.*` for a queue named after a process."""
     own, of_process, _ = name.partition(".node_")
     return f"{own}.*" if of_process else name
-
-
-def gateway_queue(node_id: str) -> QueueSpec:
-    """Return one gateway process's own queue; it expires 60 s after its process."""
-    arguments: dict[str, str | int | bool] = {
-        "x-expires": GATEWAY_QUEUE_EXPIRES_MS,
-        "x-max-length-bytes": GATEWAY_QUEUE_MAX_BYTES,
-    }
-    return QueueSpec(f"gateway.{node_id}", arguments, ())

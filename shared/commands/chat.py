@@ -117,9 +117,13 @@ RoomCommands = (
 
 
 class RoomHead(WireStruct, frozen=True, kw_only=True):
-    """The head of a room. An `is_direct` room delivers to its two users without a subscription."""
+    """The place in a room's log from which a subscriber listens: all up to entry `rev`, and so message `seq`, is known.
+
+    `is_direct` rooms deliver to the sockets of their two users without a subscription.
+    """
 
     seq: int
+    rev: int
     active_now: int
     is_direct: bool = False
 
@@ -230,6 +234,18 @@ class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
     through: int
 
 
+class ReplayEntries(Command, frozen=True, kw_only=True, tag="entries"):
+    """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
+
+    Sent by a gateway that has seen a hole. Every rev that was heard of is committed, so the hole is closed by its
+    entries; fewer than asked for come back beyond 1,000 entries or 8 MB, and while a majority does not show them yet.
+    """
+
+    room_id: str
+    after: int
+    through: int
+
+
 class GetPresence(Command, frozen=True, kw_only=True, tag="presence"):
     """Get the presence of users, in the given order; a user never seen is offline. Reply: `PresenceState`."""
 
@@ -246,7 +262,24 @@ class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
     since_ms: int
 
 
-ChatQueries = ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | RecentDirects | GetPresence
+ChatQueries = (
+    ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | ReplayEntries | RecentDirects | GetPresence
+)
+
+
+class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
+    """What an entry shows and asks of gateways: its client frame, empty if it has none, and its controls."""
+
+    rev: int
+    frame: str
+    controls: tuple[tuple[str, str], ...] = ()
+
+
+class ReplayedEntries(WireStruct, frozen=True, kw_only=True):
+    """Consecutive entries. `is_deleted`: the room is gone, and so are its entries."""
+
+    entries: tuple[EntryLines, ...]
+    is_deleted: bool = False
 
 
 class RoomPage(WireStruct, frozen=True, kw_only=True):
@@ -271,9 +304,9 @@ class MemberPage(WireStruct, frozen=True, kw_only=True):
 
 
 class DirectPost(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """The seq of a message and the time when it was stored."""
+    """The place of a message in the log of its room, and the time when it was stored."""
 
-    seq: int
+    rev: int
     created_at_ms: int
 
 

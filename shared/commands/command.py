@@ -55,10 +55,11 @@ class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaul
 
 
 class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
-    """`frames[i]` is the client frame of seq `first + i`."""
+    """`frames[i]` is the client frame of seq `first + i`; of a room, `revs[i]` is its place in the log."""
 
     first: int
     frames: tuple[msgspec.Raw, ...]
+    revs: tuple[int, ...] = ()
 
 
 class ReplyError(WireStruct, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,6 +16,10 @@ BUILD = Info("build", "Version of the process, in the labels `service`, `version
 READY = Gauge("ready", "1 if this check passed in the last probe of /readyz", ["check"])
 LOG_LINES = Counter("log_lines", "Log lines written", ["level"])
 
+CLOCK_SKEW_SECONDS = Gauge(
+    "clock_skew_seconds", "Time of the database server less that of this host; a process beyond 2 s is not ready"
+)
+
 BUS_CONNECTED = Gauge("bus_connected", "1 while connected to the broker")
 BUS_RECONNECTS = Counter("bus_reconnects", "Reconnections to the broker")
 BUS_BODIES_SENT = Counter("bus_bodies_sent", "AMQP messages sent", ["exchange"])

@@ -15,7 +15,7 @@ from tests.bench import report
 from tests.bench.fleet import LoadFailed
 from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
 from tests.bench.report import ScenarioOutcome
-from tests.bench.scenarios import connect, fanout, idle, latency, market, peers, rooms, slow
+from tests.bench.scenarios import connect, fanout, idle, latency, market, peers, quiet, rooms, slow
 
 Run = Callable[[Namespace], ScenarioOutcome]
 
@@ -27,6 +27,7 @@ SCENARIOS: Mapping[str, Run] = {
     "connect": connect.run,
     "latency": latency.run,
     "slow": slow.run,
+    "quiet": quiet.run,
 }
 ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "fanout": peers.fanout,
@@ -34,6 +35,7 @@ ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "connect": peers.connect,
 }
 WARMUP_S = 3.0
+SECONDS = 10.0
 SETTLE_S = 15.0  # until the presence of 10,000 simultaneous clients is stored and announced
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "fanout": {"sockets": 1000, "rate": 1500.0, "size": 200, "senders": 20, "listeners": 1},
@@ -43,6 +45,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "connect": {"sockets": 6000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2, "warmup": SETTLE_S},
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
+    "quiet": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 1, "seconds": 30.0, "warmup": 6.0},
 }
 
 
@@ -62,8 +65,12 @@ def parse(arguments: list[str]) -> Namespace:
         "--mode", choices=("lines", "chat", "resume"), default="lines", help="fanout: how messages enter"
     )
     parser.add_argument("--listeners", type=int, help="processes that share the sockets")
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured")
+    parser.add_argument("--seconds", type=float, help="measured")
     parser.add_argument("--warmup", type=float, help="s of the same load before it is measured")
+    parser.add_argument("--rates", default="10,100,500", help="quiet: messages a second, one run each")
+    parser.add_argument("--no-counts", dest="counts", action="store_false", help="quiet: count no frames and commands")
+    parser.add_argument("--saturation", action="store_true", help="quiet: search the highest rate of each side too")
+    parser.add_argument("--budget", type=float, default=300.0, help="quiet: s of each side's search")
     parser.add_argument("--timeout", type=float, default=300.0, help="of a run; then it has failed")
     parser.add_argument("--peers", action="store_true", help="fanout, idle and connect on other servers too")
     parser.add_argument("--peer", action="append", choices=PEERS_BY_NAME, help="of them only this one, or these")
@@ -78,7 +85,7 @@ def parse(arguments: list[str]) -> Namespace:
 def with_defaults(options: Namespace, scenario: str) -> Namespace:
     """Return the options of one scenario."""
     own = Namespace(**vars(options))
-    for name, value in {"warmup": WARMUP_S, **DEFAULTS[scenario]}.items():
+    for name, value in {"warmup": WARMUP_S, "seconds": SECONDS, **DEFAULTS[scenario]}.items():
         if getattr(own, name) is None:
             setattr(own, name, value)
     return own

@@ -125,7 +125,7 @@ async def drain() -> None:
 # The bench ---------------------------------------------------------------------------------------------------------
 
 
-class Probe:
+class PriceProbe:
     """Observes the queue, the service and the processes from outside."""
 
     def __init__(self, market: Process, amqp_url: str, processes: dict[str, int]) -> None:
@@ -187,7 +187,7 @@ async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
         "database": infrastructure.database.pid,
     }
     try:
-        probe = Probe(market, infrastructure.amqp_url, processes)
+        probe = PriceProbe(market, infrastructure.amqp_url, processes)
         grew = await watch(arguments, probe, producer)
         assert producer.stdout is not None
         ticks, elapsed_s, producer_cpu_s = (await producer.stdout.read()).split()
@@ -213,7 +213,7 @@ async def bench(arguments: Arguments, infrastructure: Infrastructure) -> bool:
         await market.end(signal.SIGKILL)
 
 
-async def watch(arguments: Arguments, probe: Probe, producer: asyncio.subprocess.Process) -> bool:
+async def watch(arguments: Arguments, probe: PriceProbe, producer: asyncio.subprocess.Process) -> bool:
     """Print a line every few seconds while the producer runs, and return True if the queue grew."""
     print("    s   ticks/s   queue  unjournalled  candles to write  mean journal write  CPU of market_feed")
     started_s = last_s = time.monotonic()
@@ -236,7 +236,7 @@ async def watch(arguments: Arguments, probe: Probe, producer: asyncio.subprocess
     return waiting * arguments.ticks_per_event > arguments.rate * GROWN_SECONDS
 
 
-async def wait_for_all(probe: Probe, ticks: int) -> float:
+async def wait_for_all(probe: PriceProbe, ticks: int) -> float:
     """Return the number of counted ticks once it is complete or the time is over."""
     deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
     while True:

@@ -1,6 +1,7 @@
 """How a client of each server subscribes and its publisher wraps a message. Pure except for writes to the client."""
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 
 import orjson
 
@@ -26,6 +27,12 @@ class Realtime:
         self._token = mint(user_id, secret=SECRET, ttl_s=TOKEN_TTL_S, **(claims or {}))
         self._waiting = 1 + len(subscriptions)
 
+    def first_seqs(self) -> dict[str, int]:
+        """Return the last seq of each room when the socket joined it."""
+        frames = (orjson.loads(answer) for answer in self.answers)
+        rooms = (frame["data"] for frame in frames if frame["type"] == "subscribed" and "chatroomId" in frame["data"])
+        return {room["chatroomId"]: room["seq"] for room in rooms}
+
     def opened(self, client: BenchSocket) -> None:
         """Authenticate and subscribe."""
         auth = {"type": "auth", "token": self._token, "subscriptions": list(self.subscriptions)}
@@ -40,6 +47,29 @@ class Realtime:
                 client.joined()
         elif frame.payload.startswith(b'{"type":"error"') and not client.ready.done():
             client.ready.set_exception(ConnectionError(frame.payload[:300].decode(errors="replace")))
+
+
+class ChatPeer:
+    """The chat server of peers/quiet.js: the token and the rooms are in the URL."""
+
+    protocol: str | None = None
+
+    def __init__(self, user_id: str, rooms: Sequence[str]) -> None:
+        self.user_id = user_id
+        token = mint(user_id, secret=SECRET, ttl_s=TOKEN_TTL_S)
+        self.path = f"/?{urlencode([('token', token), *(('room', room) for room in rooms)])}"
+
+    def first_seqs(self) -> dict[str, int]:
+        """Return nothing: every run uses new rooms."""
+        return {}
+
+    def opened(self, client: BenchSocket) -> None:
+        """Wait for the greeting."""
+
+    def take(self, client: BenchSocket, frame: BenchFrame) -> None:
+        """Join at the greeting."""
+        if frame.payload.startswith(b'{"type":"auth:ok"'):
+            client.joined()
 
 
 class Plain:

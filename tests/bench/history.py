@@ -14,7 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from chat_service import presence_store, store
 from chat_service.presence import Presence, PresenceTimes
 from chat_service.queries import ChatQueryHandler
 from shared.bus.delivery import Delivery
@@ -22,7 +21,7 @@ from shared.commands.chat import ListMessages, MessagePage
 from shared.commands.command import Caller
 from shared.mongo import Mongo
 from shared.times import now_ms
-from tests.bench.plans import Stores, calls_not_made, explained, fill
+from tests.bench.plans import INDEXES, Stores, calls_not_made, explained, fill
 from tests.support.infrastructure import Database
 from tests.support.publishing import PublisherStub
 
@@ -99,14 +98,14 @@ async def measure(queries: ChatQueryHandler, messages: int, rounds: int) -> int:
 async def run(uri: str, messages: int, rounds: int) -> int:
     """Fill, measure and explain; return the number of faults."""
     mongo = Mongo(uri, DATABASE, timeout_s=60.0)
-    await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
+    await mongo.wait_ready(INDEXES)
     stores = Stores.on(mongo.database)
     started_s = time.perf_counter()
-    await fill(stores, ROOM, messages, rooms=2_000, users=1_000)
+    await fill(mongo.database, ROOM, messages, rooms=2_000, users=1_000)
     took_s = time.perf_counter() - started_s
     print(f"filled in {took_s:.1f} s: {messages:,} messages in one room, 2,000 rooms, 6,000 members")
     presence = Presence(stores.presence, NoBus(), "node_1", now_ms, PresenceTimes())
-    faults = await measure(ChatQueryHandler(stores.rooms, presence, now_ms), messages, rounds)
+    faults = await measure(ChatQueryHandler(stores.rooms, stores.room_log, presence, now_ms), messages, rounds)
     mongo.close()
     plans, made = await explained(uri, DATABASE, ROOM, messages)
     print(f"\n{len(plans)} different plans of {len(made)} calls of chat_service's stores:")
@@ -115,8 +114,8 @@ async def run(uri: str, messages: int, rounds: int) -> int:
         for fault in plan.faults:
             print(f"    FAULT: {fault}")
         faults += len(plan.faults)
-    for reason in {plan.call.spare: None for plan in plans if plan.call.spare}:
-        names = {f"{plan.call.name} {plan.call.note}".strip(): None for plan in plans if plan.call.spare == reason}
+    for reason in {plan.call.reason: None for plan in plans if plan.call.reason}:
+        names = {f"{plan.call.name} {plan.call.note}".strip(): None for plan in plans if plan.call.reason == reason}
         print(f"  may examine more: {', '.join(names)}: {reason}")
     for name in sorted(calls_not_made(made)):
         print(f"  FAULT: {name} is not among the calls")

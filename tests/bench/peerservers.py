@@ -29,13 +29,19 @@ class Absent(Exception):
 
 
 @dataclass(frozen=True)
-class PeerServer:
-    """A kind of server. `command` takes its directory and port and returns the command to run."""
+class PeerProgram:
+    """A program and its packages. `command` takes its directory and port and returns the command to run."""
 
     name: str
     npm: tuple[str, ...]
     debian: tuple[str, ...]
     command: Callable[[Path, int], list[str]]
+
+
+@dataclass(frozen=True)
+class PeerServer(PeerProgram):
+    """A hub, and how its clients speak."""
+
     listener: Callable[[], Dialect]
     publisher: Callable[[], Dialect]
     wrap: Callable[[bytes], bytes]
@@ -46,7 +52,7 @@ class PeerServer:
 class RunningPeer:
     """A server that accepts connections."""
 
-    peer: PeerServer
+    peer: PeerProgram
     port: int
     process: ServerProcess
 
@@ -59,10 +65,12 @@ class RunningPeer:
         return {f"{self.peer.name}{'' if not number else f' {number}'}": pid for number, pid in enumerate(pids)}
 
 
-def _node(script: str) -> Callable[[Path, int], list[str]]:
+def node_command(script: str, *arguments: str) -> Callable[[Path, int], list[str]]:
+    """Return the command of a script of this package, which gets its port and then `arguments`."""
+
     def command(directory: Path, port: int) -> list[str]:
         shutil.copy(SCRIPTS / script, directory / script)  # node resolves packages beside the script
-        return ["node", script, str(port)]
+        return ["node", script, str(port), *arguments]
 
     return command
 
@@ -100,13 +108,13 @@ PEERS_BY_NAME = {
             "uwebsockets",
             ("uwebsockets",),
             (),
-            _node("uws.js"),
+            node_command("uws.js"),
             lambda: Plain("/sub"),
             lambda: Plain("/pub"),
             Plain.wrap,
         ),
-        PeerServer("ws", ("ws",), (), _node("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
-        PeerServer("socketio", ("socket.io",), (), _node("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
+        PeerServer("ws", ("ws",), (), node_command("ws.js"), lambda: Plain("/sub"), lambda: Plain("/pub"), Plain.wrap),
+        PeerServer("socketio", ("socket.io",), (), node_command("socketio.js"), SocketIo, SocketIo, SocketIo.wrap),
         PeerServer("nats", (), ("nats-server",), _nats, Nats, lambda: Nats(listens=False), Nats.wrap, counts=True),
         PeerServer(
             "nchan",
@@ -121,7 +129,7 @@ PEERS_BY_NAME = {
 }
 
 
-def install(peer: PeerServer) -> Path:
+def install(peer: PeerProgram) -> Path:
     """Install into the server's own directory unless done. Raises Absent."""
     directory = PEERS / peer.name
     done = directory / ".installed"
@@ -149,7 +157,7 @@ def _run(command: list[str], directory: Path) -> None:
 
 
 @contextmanager
-def serving(peer: PeerServer) -> Iterator[RunningPeer]:
+def serving(peer: PeerProgram) -> Iterator[RunningPeer]:
     """Yield the running server. Raises Absent."""
     directory = install(peer)
     port = free_port()

@@ -12,37 +12,59 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from chat_service import presence_store, profile_store, store
+from chat_service.log import EntryKind, LogEntry, MemberEffect, settings_of
+from chat_service.log_store import LogStore
 from chat_service.member_store import MemberStore
 from chat_service.messages import Message
-from chat_service.node_store import NodeStore
+from chat_service.owner_store import OwnerStore
+from chat_service.ownership import NOBODY, PartitionOwner
 from chat_service.presence_store import PresenceRecord, PresenceStore
 from chat_service.profile_store import ProfileStore, StoredProfile
-from chat_service.rooms import Member, Role, Room, RoomType
+from chat_service.rooms import Room, RoomType
 from chat_service.store import RoomStore
 from chat_service.write_behind import Post
-from shared.mongo import Database, Document
+from shared.bus.topology import PARTITIONS
+from shared.mongo import Database, Document, Indexes
 from shared.protocol.server_frames import UserProfile
+
+INDEXES: Indexes = {**store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
 
 NOW_MS = 1_800_000_000_000
 FILLED_AT_ONCE = 2_000
 DELETED_ROOM = "room_97"
+OLD_ROOM = "room_old"  # its messages were written by a version before the log
+OLD_MESSAGES = 100
 
 # Queries for which SecantusDB examines more than MongoDB, with the reason to accept that.
 UNSORTED = "SecantusDB reads no index in order and sorts all; MongoDB stops at the limit"
 PREFIXES = "SecantusDB finds no index for beginnings of words and filters the public rooms; MongoDB does"
 
 
+SMALL = "the collection has one document for each partition"
+
+
 @dataclass(frozen=True)
 class StoreCall:
-    """A call of a store's method; `spare` is the reason why it may examine far more than it returns."""
+    """A call of a store's method.
+
+    `spare` is the reason why it may examine far more than it returns, `whole` why it may even scan a collection.
+    """
 
     name: str
     run: Callable[[], Awaitable[Any]]
     spare: str = ""
     note: str = ""
+    whole: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Return why the call may examine more than it returns; empty if it may not."""
+        return self.spare or self.whole
 
 
 @dataclass(frozen=True)
@@ -59,6 +81,8 @@ class QueryPlan:
     @property
     def faults(self) -> list[str]:
         """Return the problems of the plan."""
+        if self.call.whole:
+            return []
         found = ["a collection scan"] if "COLLSCAN" in self.stages else []
         if not self.call.spare and self.docs_examined > 2 * self.returned + 10:
             found.append(f"examines {self.docs_examined} to return {self.returned}")
@@ -91,13 +115,20 @@ class Stores:
     """chat_service's stores on a database whose commands are recorded."""
 
     rooms: RoomStore
+    room_log: LogStore
     presence: PresenceStore
-    nodes: NodeStore
+    owners: OwnerStore
     profiles: ProfileStore
 
     @classmethod
     def on(cls, database: Database) -> "Stores":
-        return cls(RoomStore(database), PresenceStore(database), NodeStore(database), ProfileStore(database))
+        return cls(
+            RoomStore(database),
+            LogStore(database),
+            PresenceStore(database),
+            OwnerStore(database),
+            ProfileStore(database),
+        )
 
 
 def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
@@ -111,48 +142,88 @@ def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
         created_by="user_0",
         created_at_ms=NOW_MS - number,
         active_at_ms=NOW_MS - number,
+        direct=(f"user_{number % 50}", "user_0") if number % 20 == 1 else None,
+        rev=1,
     )
     for name, value in fields.items():
         setattr(room, name, value)
     return room
 
 
-def a_message(room_id: str, seq: int) -> Message:
-    """Return a message of one of a hundred users; every other one has a clientMessageId."""
-    return Message(
-        id=f"{room_id}_msg_{seq}",
+def an_entry(room_id: str, rev: int, kind: EntryKind = EntryKind.MESSAGE, **fields: Any) -> LogEntry:
+    """Return an entry of a room's log."""
+    return LogEntry(
+        id=f"{room_id}_entry_{rev}",
+        room_id=room_id,
+        rev=rev,
+        kind=kind,
+        term=1,
+        author_id=f"user_{rev % 100}",
+        at_ms=NOW_MS - 10_000_000 + rev,
+        last_seq=max(rev - 1, 0),
+        member_count=1,
+        **fields,
+    )
+
+
+def a_message(room_id: str, seq: int) -> LogEntry:
+    """Return a message of one of a hundred users; every other one has a clientMessageId. Its rev is seq + 1."""
+    entry = an_entry(room_id, seq + 1)
+    message = Message(
+        id=entry.id,
         room_id=room_id,
         seq=seq,
-        user_id=f"user_{seq % 100}",
+        user_id=entry.author_id,
         user=UserProfile(first_name="Ann", last_name="Trader"),
         text="EUR/USD looks strong above 1.0850 " + "x" * (seq % 100),
         client_message_id=f"client_{seq}" if seq % 2 else None,
-        created_at_ms=NOW_MS - 10_000_000 + seq,
+        created_at_ms=entry.at_ms,
     )
+    return msgspec.structs.replace(entry, message=message)
 
 
-def a_member(room_id: str, user_id: str) -> Member:
-    """Return an active member."""
-    return Member(
-        room_id=room_id, user_id=user_id, role=Role.MEMBER, joined_at_ms=NOW_MS, read_seq=0, profile=UserProfile()
+def an_old_message(seq: int) -> Document:
+    """Return a message as versions before the log stored it."""
+    return {
+        "_id": f"{OLD_ROOM}_msg_{seq}",
+        "roomId": OLD_ROOM,
+        "seq": seq,
+        "userId": "user_1",
+        "user": {"firstName": "Ann"},
+        "text": "EUR/USD",
+        "clientMessageId": f"client_{seq}",
+        "sentAs": f"{OLD_ROOM}/user_1/client_{seq}",
+        "createdAtMs": NOW_MS - 20_000_000 + seq,
+    }
+
+
+def membership(room_id: str, user_ids: list[str]) -> LogEntry:
+    """Return the entry that makes these users members."""
+    effects = tuple(
+        MemberEffect(user_id=user_id, is_active=True, is_invited=True, joined_at_ms=NOW_MS) for user_id in user_ids
     )
+    return an_entry(room_id, 1, EntryKind.CREATED, settings=settings_of(a_room(room_id)), members=effects)
 
 
-async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users: int) -> None:
+async def fill(database: Database, room_id: str, messages: int, *, rooms: int, users: int) -> None:
     """Create one room with many messages and every user, among many other rooms, users and gateways."""
+    stores = Stores.on(database)
     for first in range(1, messages + 1, FILLED_AT_ONCE):
         last = min(first + FILLED_AT_ONCE - 1, messages)
-        await stores.rooms.insert_messages([a_message(room_id, seq) for seq in range(first, last + 1)])
-    await stores.rooms.insert_messages([a_message(DELETED_ROOM, seq) for seq in range(1, 31)])
-    made = [a_room(room_id, last_seq=messages, last_message_at_ms=NOW_MS, member_count=users)]
-    made += [a_room(f"room_{number}", number, deleted=number % 97 == 0) for number in range(1, rooms)]
-    members: dict[tuple[str, str], Member | None] = {}
+        await stores.room_log.insert([a_message(room_id, seq) for seq in range(first, last + 1)])
+    await stores.room_log.insert([a_message(DELETED_ROOM, seq) for seq in range(1, 31)])
+    await database["messages"].insert_many([an_old_message(seq) for seq in range(1, OLD_MESSAGES + 1)])
+    made = [
+        a_room(room_id, last_seq=messages, rev=messages + 1, last_message_at_ms=NOW_MS, member_count=users),
+        a_room(OLD_ROOM, last_seq=OLD_MESSAGES, rev=OLD_MESSAGES),
+        *(a_room(f"room_{number}", number, deleted=number % 97 == 0) for number in range(1, rooms)),
+    ]
+    members: dict[str, list[str]] = {room_id: [f"user_{number}" for number in range(users)]}
     for number in range(users):
-        user_id = f"user_{number}"
-        for one in (room_id, *(f"room_{(number * 7 + step) % (rooms - 1) + 1}" for step in range(5))):
-            members[one, user_id] = a_member(one, user_id)
+        for step in range(5):
+            members.setdefault(f"room_{(number * 7 + step) % (rooms - 1) + 1}", []).append(f"user_{number}")
     await stores.rooms.put_rooms(made)
-    await stores.rooms.put_members(members, await stores.rooms.take_over(0))
+    await stores.rooms.put_members([membership(one, user_ids) for one, user_ids in members.items()])
     gateways = [f"gateway_{number}" for number in range(10)]
     for number, gateway in enumerate(gateways):
         here = [f"user_{index}" for index in range(number, users, 20)]
@@ -161,56 +232,90 @@ async def fill(stores: Stores, room_id: str, messages: int, *, rooms: int, users
         present = list((await stores.presence.records(here)).values())
         await stores.presence.mark_members(present)
         await stores.presence.settled(present[:-1])
-        await stores.nodes.renew(f"chat_{number}", NOW_MS - 100_000 * number)
+        await stores.owners.renew(f"chat_{number}")
+    for partition in range(PARTITIONS):
+        await stores.owners.replace(partition, NOBODY, "chat_0", "queue_0")
+    for number in range(50):
+        await stores.profiles.put(f"user_{number}", StoredProfile(first_name="Ann"))
+        await stores.profiles.note_event(f"event_{number}", NOW_MS)
 
 
 def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     """Yield a call of every method of every store on the data of `fill`."""
-    rooms, presence, nodes, profiles = stores.rooms, stores.presence, stores.nodes, stores.profiles
+    yield from _log_calls(stores.room_log, room_id, messages)
+    yield from _room_calls(stores.rooms, room_id, messages)
+    yield from _member_calls(stores.rooms, room_id)
+    yield from _presence_calls(stores.presence, room_id)
+    yield from _owner_calls(stores.owners)
+    users = [f"user_{number}" for number in range(20)]
+    yield StoreCall("put", lambda: stores.profiles.put("user_1", StoredProfile(first_name="Ann")))
+    yield StoreCall("profiles", lambda: stores.profiles.profiles(users))
+    yield StoreCall("is_known", lambda: stores.profiles.is_known("event_1"))
+    yield StoreCall("note_event", lambda: stores.profiles.note_event("event_1", NOW_MS))
+    yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
+    yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))
+    yield StoreCall("purge_members", lambda: stores.rooms.purge_members(DELETED_ROOM))
+
+
+def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[StoreCall]:
+    ids = [f"{room_id}_entry_{rev}" for rev in range(2, 22)]
+    keys = [
+        (room_id, f"user_{(seq + 1) % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)
+    ]
+    old_keys = [(OLD_ROOM, "user_1", f"client_{seq}") for seq in range(1, 21)]
+    yield StoreCall("insert", lambda: room_log.insert([a_message(room_id, messages + 1)]))
+    yield StoreCall("behind", lambda: room_log.behind(room_id, messages - 20))
+    yield StoreCall("between", lambda: room_log.between(room_id, messages // 2, messages // 2 + 50))
+    yield StoreCall("by_id", lambda: room_log.by_id(ids))
+    yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))
+    yield StoreCall("by_client_id", lambda: room_log.by_client_id(old_keys), note="of before the log")
+    yield StoreCall("posts_beyond", lambda: room_log.posts_beyond(room_id, messages - 20))
+    yield StoreCall("posts_since", lambda: room_log.posts_since(room_id, messages - 50, 0))
+    for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
+        yield StoreCall("messages_between", partial(room_log.messages_between, room_id, first, first + 49), note=note)
+    yield StoreCall("messages_between", lambda: room_log.messages_between(OLD_ROOM, 41, 90), note="of before the log")
+
+
+def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[StoreCall]:
     others = [f"room_{number}" for number in range(1, 21)]
     users = [f"user_{number}" for number in range(20)]
     private = [RoomType.PRIVATE.value, RoomType.GROUP.value]
-    behind = a_room(room_id, last_seq=messages - 20)
-    member = a_member(room_id, "user_1")
-
-    async def put_rooms() -> None:
-        await rooms.put_rooms(list((await rooms.rooms(others)).values()))
-
-    async def settled() -> None:
-        await presence.settled(await presence.unsettled(users))
-
+    later = [a_room(other, number, rev=2) for number, other in enumerate(others, 1)]
+    posts = [Post(other, 3, 1, "user_1", NOW_MS - number) for number, other in enumerate(others, 1)]
     yield StoreCall("rooms", lambda: rooms.rooms(others))
-    yield StoreCall("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
-    yield StoreCall("recount", lambda: rooms.recount(behind), UNSORTED)
-    yield StoreCall("messages_by_id", lambda: rooms.messages_by_id([f"{room_id}_msg_{seq}" for seq in range(1, 21)]))
-    keys = [(room_id, f"user_{seq % 100}", f"client_{seq}") for seq in range(1, messages, max(messages // 20, 2) | 1)]
-    yield StoreCall("messages_by_client_id", lambda: rooms.messages_by_client_id(keys))
-    yield StoreCall("take_over", lambda: rooms.take_over(0))
-    changed: dict[tuple[str, str], Member | None] = {(room_id, "user_1"): member, (room_id, "user_2"): None}
-    yield StoreCall("put_members", lambda: rooms.put_members(changed, 2))
-    yield StoreCall("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
-    yield StoreCall("insert_messages", lambda: rooms.insert_messages([a_message(room_id, messages + 1)]))
-    yield StoreCall("put_rooms", put_rooms)
-    yield StoreCall("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS))
-    yield StoreCall(
-        "advance_rooms", lambda: rooms.advance_rooms([Post(other, 1, "user_1", NOW_MS) for other in others])
-    )
-    yield StoreCall("posts_beyond", lambda: rooms.posts_beyond(behind), UNSORTED)
+    yield StoreCall("put_rooms", lambda: rooms.put_rooms(later))
+    yield StoreCall("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS - 30))
+    yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(posts))
     yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
+    yield StoreCall("rooms_to_purge", lambda: rooms.rooms_to_purge(NOW_MS))
+    yield StoreCall("set_purge_due", lambda: rooms.set_purge_due(DELETED_ROOM, NOW_MS + 1))
+    yield StoreCall("set_purge_due", lambda: rooms.set_purge_due(DELETED_ROOM, None), note="none")
     yield StoreCall("direct_rooms_since", lambda: rooms.direct_rooms_since(users, NOW_MS - 20, 5))
-    yield StoreCall("posts_since", lambda: rooms.posts_since(behind, 0, 50), UNSORTED)
-    yield StoreCall("deleted_rooms", rooms.deleted_rooms)
-    yield StoreCall("purge", lambda: rooms.purge(DELETED_ROOM))
-    yield StoreCall("active_now", lambda: rooms.active_now([room_id]), note="of one room")
-    yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
-    yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
     yield StoreCall("public_rooms", lambda: rooms.public_rooms([], 0, 20), UNSORTED)
     yield StoreCall("public_rooms", lambda: rooms.public_rooms(["w12", "tra"], 0, 20), PREFIXES, "by words")
     yield StoreCall("rooms_among", lambda: rooms.rooms_among(others, private, []))
     yield StoreCall("rooms_among", lambda: rooms.rooms_among(others, private, ["w1"]), note="by words")
-    for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
-        yield StoreCall("messages_between", partial(rooms.messages_between, room_id, first, first + 49), note=note)
+
+
+def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
+    others = [f"room_{number}" for number in range(1, 21)]
+    users = [f"user_{number}" for number in range(20)]
+    yield StoreCall("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
+    yield StoreCall("put_members", lambda: rooms.put_members([membership(room_id, ["user_1", "user_2", "user_new"])]))
+    yield StoreCall("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
+    yield StoreCall("active_now", lambda: rooms.active_now([room_id]), note="of one room")
+    yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
+    yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
     yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
+    yield StoreCall("count", lambda: rooms.count(room_id))
+
+
+def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall]:
+    users = [f"user_{number}" for number in range(20)]
+    records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
+
+    async def settled() -> None:
+        await presence.settled(await presence.unsettled(users))
 
     yield StoreCall("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
     yield StoreCall("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
@@ -219,7 +324,6 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("records", lambda: presence.records(users))
     yield StoreCall("unsettled", lambda: presence.unsettled(users))
     yield StoreCall("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
-    records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
     yield StoreCall("mark_members", lambda: presence.mark_members(records))
     yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
     yield StoreCall("channels_of", lambda: presence.channels_of(users))
@@ -228,11 +332,15 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
 
-    yield StoreCall("renew", lambda: nodes.renew("chat_0", NOW_MS + 5), note="replica")
-    yield StoreCall("alive", lambda: nodes.alive(NOW_MS))
-    yield StoreCall("release", lambda: nodes.release("chat_0"))
-    yield StoreCall("put", lambda: profiles.put("user_1", StoredProfile(first_name="Ann")))
-    yield StoreCall("profiles", lambda: profiles.profiles(users))
+
+def _owner_calls(owners: OwnerStore) -> Iterator[StoreCall]:
+    seen = PartitionOwner("chat_0", "queue_0", 1)
+    yield StoreCall("owners", owners.owners, whole=SMALL)
+    yield StoreCall("owner", lambda: owners.owner(3))
+    yield StoreCall("replace", lambda: owners.replace(3, seen, "chat_1", "queue_1"), whole=SMALL)
+    yield StoreCall("renew", lambda: owners.renew("chat_0"), note="replica")
+    yield StoreCall("lease_age_s", lambda: owners.lease_age_s("chat_0"))
+    yield StoreCall("end_lease", lambda: owners.end_lease("chat_0"))
 
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
@@ -243,15 +351,14 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
 
 def calls_not_made(made: list[StoreCall]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
-    stores = (RoomStore, MemberStore, PresenceStore, NodeStore, ProfileStore)
+    stores = (RoomStore, LogStore, MemberStore, PresenceStore, OwnerStore, ProfileStore)
     methods = {
         name
         for store in stores
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    # Made by calls of the other stores; or once, when an older version's database is taken over.
-    within = {"count", "mark_users", "memberships_of", "purge_members", "add_missing_terms"}
+    within = {"mark_users", "memberships_of"}  # made by calls of PresenceStore
     return methods - {call.name for call in made} - within
 
 

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -31,6 +33,45 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+class Wakeups(NamedTuple):
+    """Voluntary context switches: how often the main thread slept (an event loop: in its selector), and all others."""
+
+    main: int
+    others: int
+
+
+def wakeups(pid: int) -> Wakeups:
+    """Return a process's voluntary context switches since its start, or zeros if it is gone."""
+    main = others = 0
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            count = _voluntary_switches(task)
+            if task.name == str(pid):
+                main = count
+            else:
+                others += count
+    return Wakeups(main, others)
+
+
+def _voluntary_switches(task: Path) -> int:
+    with suppress(OSError):
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                return int(line.split()[1])
+    return 0
+
+
+def client_ports(pid: int) -> set[int]:
+    """Return the local ports of a process's IPv4 TCP sockets."""
+    sockets: set[str] = set()
+    with suppress(OSError):
+        for number in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(os.readlink(number))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].partition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in sockets}
 
 
 def system_pids(entries: Mapping[str, str]) -> dict[str, int]:

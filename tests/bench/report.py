@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class ScenarioOutcome:
     window: MeasureWindow | None = None
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)  # figures of this scenario alone
+    lines: Sequence[str] = ()  # its own table, which replaces the rows of `figures`
 
     def as_dict(self) -> dict[str, Any]:
         """Return every figure."""
@@ -87,6 +88,6 @@ def table(outcome: ScenarioOutcome) -> str:
         if used >= 0.01:
             each = f"   {per_million[name]:.3f} per million" if name in per_million else ""
             row(f"CPU s, {name}", f"{used:.2f}{each}")
-    for name, value in outcome.figures.items():
+    for name, value in ({} if outcome.lines else outcome.figures).items():
         row(name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else value)
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {line}".rstrip() for line in outcome.lines)])

@@ -1,7 +1,7 @@
 """The end of a run: wait until the system is quiet, and read what is stored."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 import aiohttp
@@ -9,7 +9,7 @@ import aiohttp
 from shared.ids import direct_room_id
 from tests.chaos.client import Clock, key_of_notification
 from tests.chaos.ledger import Ledger, LedgerItem
-from tests.chaos.system import Patient
+from tests.chaos.system import ReplicatedSystem
 from tests.chaos.traffic import Traffic
 from tests.support.events import cloud_event
 from tests.support.live_client import RestClient
@@ -17,16 +17,17 @@ from tests.support.live_client import RestClient
 PRESENCE_MAX_S = 30.0
 ACKS_TIMEOUT_S = 60.0
 DELIVERIES_TIMEOUT_S = 60.0
-QUEUES_TIMEOUT_S = 90.0  # a dead gateway's queues expire after 60 s
+QUEUES_TIMEOUT_S = 90.0
 QUIET_S = 2.0  # time for late duplicates to arrive
 ADMIN = "chaos-operator"
 FINAL_PRICE = 1_000_000.0
+OWN_QUEUE_MARK = ".node_"  # the queues of a process: such as reply.node_1.2 over its second connection
 
 
 class Settling:
     """The settling of one run. Unmet expectations are recorded in the ledger as failures."""
 
-    def __init__(self, patient: Patient, traffic: Traffic, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, patient: ReplicatedSystem, traffic: Traffic, ledger: Ledger, clock: Clock) -> None:
         self._patient = patient
         self._traffic = traffic
         self._clients = traffic.clients
@@ -112,15 +113,21 @@ class Settling:
         found: dict[str, int] = {}
 
         async def are_well() -> bool:
+            depths = await self._patient.queues()
             found.clear()
-            found.update(await self._patient.queues())
-            owned = [name for name in found if name.startswith(("gateway.", "reply.", "rates.", "profiles."))]
-            return not any(found.values()) and (not until_expired or len(owned) <= 2 * len(self._patient.names))
+            found.update(depths)
+            return not any(found.values()) and (not until_expired or self._are_of_living(found))
 
         if not await _becomes(are_well, QUEUES_TIMEOUT_S, pause_s=2.0):
             full = {name: count for name, count in found.items() if count}
-            self._ledger.note_failure(f"queues: {len(found)}, of which not empty: {full}")
+            self._ledger.note_failure(f"queues: {sorted(found)}, of which not empty: {full}")
         return found
+
+    def _are_of_living(self, queues: Iterable[str]) -> bool:
+        """Return True if every process has each of its queues once, and none is left of another process."""
+        owned = [name.rpartition(".")[0] for name in queues if OWN_QUEUE_MARK in name]  # without the connection
+        owners = {name.partition(OWN_QUEUE_MARK)[2] for name in owned}
+        return len(owned) == len(set(owned)) and len(owners) <= len(self._patient.names)
 
 
 async def history(rest: RestClient, room: str) -> list[LedgerItem]:

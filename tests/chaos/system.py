@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,12 +31,15 @@ SETTINGS = {
 MEBIBYTE = 1024 * 1024
 
 
-class Patient:
-    """The running system and its processes by name: `gateway-1`, `chat_service-2`, …"""
+class ReplicatedSystem:
+    """The running system and its processes by name: `gateway-1`, `chat_service-2`, …
 
-    def __init__(self, local: LocalSystem, infrastructure: Infrastructure) -> None:
-        self.infrastructure = infrastructure
+    `control` runs `rabbitmqctl` and returns its output.
+    """
+
+    def __init__(self, local: LocalSystem, control: Callable[..., str]) -> None:
         self.local = local
+        self._control = control
         self.url = local.entries()["GATEWAY_URL"]
         self.names = [f"{service}-{number}" for service in SERVICES for number in range(1, REPLICAS + 1)]
 
@@ -82,9 +85,17 @@ class Patient:
 
     async def queues(self) -> dict[str, int]:
         """Return the broker's queues and their depths."""
-        listed = await asyncio.to_thread(self.infrastructure.broker.control, "list_queues", "name", "messages")
+        listed = await asyncio.to_thread(self._control, "list_queues", "name", "messages")
         rows = [line.split("\t") for line in listed.splitlines() if "\t" in line]
         return {name: int(count) for name, count in rows if count.isdecimal()}
+
+
+class Patient(ReplicatedSystem):
+    """The system of a chaos run, with the broker and the database that it harms."""
+
+    def __init__(self, local: LocalSystem, infrastructure: Infrastructure) -> None:
+        super().__init__(local, infrastructure.broker.control)
+        self.infrastructure = infrastructure
 
 
 @contextmanager

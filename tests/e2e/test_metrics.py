@@ -128,11 +128,11 @@ async def test_traffic_is_counted_on_its_path(system: LocalSystem, used: dict[st
     assert total(chat, "chat_messages_stored_total") >= 1
     assert total(chat, "chat_partition_owned") == 16
     assert total(chat, "chat_replicas") == 1
-    assert 0 < total(chat, "chat_lease_seconds") <= 3
+    assert 0 < total(chat, "chat_lease_seconds") <= 5
     assert total(chat, "chat_presence_changes_total", status="online") >= 2
     assert total(chat, "chat_presence_reports_total", kind="full") >= 2
     assert total(chat, "bus_wait_seconds_count") >= 1
-    assert total(chat, "mongo_seconds_count", collection="messages", command="insert") >= 1
+    assert total(chat, "mongo_seconds_count", collection="room_log", command="insert") >= 1
 
     notifier = await samples(system, "NOTIFIER")
     assert total(notifier, "notifier_entries_stored_total") >= 1
@@ -153,9 +153,9 @@ async def test_opened_connections_equal_open_plus_closed(system: LocalSystem, us
 
 
 QUEUES = {
-    "CHAT_SERVICE": {*(f"chat.{partition}" for partition in range(16)), "chat.query", "chat.presence", "rates.*"},
-    "MARKET_FEED": {"market.query", "market.ticks"},
-    "NOTIFIER": {"notifier.query", "notifier.events", "notifier.ticks", "notifier.verdicts"},
+    "CHAT_SERVICE": {"chat.queries", "chat.presences", "chat.users"},
+    "MARKET_FEED": {"market.queries", "market.ticks"},
+    "NOTIFIER": {"notifier.queries", "notifier.events", "notifier.ticks", "notifier.verdicts"},
 }
 
 

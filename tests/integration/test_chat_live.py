@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
+from shared.bus.topology import CHAT_QUERY
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway
@@ -382,4 +383,4 @@ async def test_resumes_of_one_room_share_their_reads(gateways: tuple[str, str]) 
 
 
 def queries_taken() -> float:
-    return REGISTRY.get_sample_value("bus_lines_taken_total", {"queue": "chat.query"}) or 0.0
+    return REGISTRY.get_sample_value("bus_lines_taken_total", {"queue": CHAT_QUERY}) or 0.0

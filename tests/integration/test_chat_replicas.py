@@ -10,6 +10,7 @@ import pytest
 import structlog.testing
 from structlog.typing import EventDict
 
+from chat_service.rendezvous import share_of
 from shared.bus.bus import Bus
 from shared.bus.topology import EVENTS, PARTITIONS, partition_of
 from shared.encoding import to_json
@@ -25,7 +26,7 @@ SETTLE_TIMEOUT_S = 15.0
 
 @pytest.fixture
 def logged() -> Iterator[list[EventDict]]:
-    """Collect log events; `partitions_assigned` shows who consumes what."""
+    """Collect log events; `partition_owned` shows who owns what."""
     with structlog.testing.capture_logs() as entries:
         yield entries
 
@@ -45,21 +46,39 @@ async def two(
         yield first, second
 
 
+def owned_by_node(logged: list[EventDict]) -> dict[str, set[int]]:
+    """Return the partitions of each replica that has any, the older replica first."""
+    owners: dict[int, tuple[int, str]] = {}
+    owned: dict[str, set[int]] = {}
+    for entry in logged:
+        if entry["event"] == "partition_owned":
+            owned[entry["node"]] = set()
+            owners[entry["partition"]] = max(owners.get(entry["partition"], (0, "")), (entry["term"], entry["node"]))
+    for partition, (_, node) in owners.items():
+        owned[node].add(partition)
+    return {node: partitions for node, partitions in owned.items() if partitions}
+
+
 def assignments(logged: list[EventDict]) -> list[set[int]]:
-    return [set(entry["partitions"]) for entry in logged if entry["event"] == "partitions_assigned"]
+    return list(owned_by_node(logged).values())
 
 
 def are_shared_by_two(logged: list[EventDict]) -> bool:
-    """Return whether the last two assignments are two shares of the whole."""
-    last = assignments(logged)[-2:]
-    return len(last) == 2 and all(last) and not last[0] & last[1] and len(last[0] | last[1]) == PARTITIONS
+    """Return whether two replicas own all partitions between them, each its share."""
+    owned = owned_by_node(logged)
+    return len(owned) == 2 and owned == {node: share_of(node, range(PARTITIONS), list(owned)) for node in owned}
+
+
+def has_one_all(logged: list[EventDict]) -> bool:
+    """Return whether one replica owns all partitions."""
+    return assignments(logged) == [set(range(PARTITIONS))]
 
 
 async def rooms_apart(url: str, logged: list[EventDict]) -> list[str]:
     """Return rooms of which either replica owns some."""
     rooms: list[str] = []
     caller = RestClient(url, "operator")
-    first, second = assignments(logged)[-2:]
+    first, second = assignments(logged)
     while len(rooms) < ROOMS or not ({partition_of(room) for room in rooms} & first):
         rooms.append(await caller.create_room())
         if len(rooms) == ROOMS and {partition_of(room) for room in rooms} <= first:
@@ -72,10 +91,10 @@ async def test_replicas_share_partitions_and_last_one_has_all(
     amqp_url: str, mongodb_uri: str, database_name: str, logged: list[EventDict]
 ) -> None:
     async with chat_service(amqp_url, mongodb_uri, database_name):
-        await until(lambda: assignments(logged) == [set(range(PARTITIONS))], SETTLE_TIMEOUT_S)
+        await until(lambda: has_one_all(logged), SETTLE_TIMEOUT_S)
         async with chat_service(amqp_url, mongodb_uri, database_name):
             await until(lambda: are_shared_by_two(logged), SETTLE_TIMEOUT_S)
-        await until(lambda: assignments(logged)[-2:] == [set(), set(range(PARTITIONS))], SETTLE_TIMEOUT_S)
+        await until(lambda: has_one_all(logged), SETTLE_TIMEOUT_S)
 
 
 class Talker:
@@ -127,7 +146,7 @@ async def test_messages_survive_replica_changes(
                 await next_one.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name, **limits))
                 await until(lambda: are_shared_by_two(logged), SETTLE_TIMEOUT_S)
                 await remaining.aclose()
-                await until(lambda: assignments(logged)[-1] == set(range(PARTITIONS)), SETTLE_TIMEOUT_S)
+                await until(lambda: has_one_all(logged), SETTLE_TIMEOUT_S)
                 remaining = next_one
             stop.set()
         stack.push_async_exit(remaining)

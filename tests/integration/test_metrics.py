@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared.bus.bus import Bus
 from shared.bus.consumer import Line
-from shared.bus.topology import COMMANDS, NOTIFIER_QUERY, QueueSpec
+from shared.bus.topology import COMMANDS, NOTIFIER_QUERY
 from shared.commands.chat import GetRoom
 from shared.commands.command import Caller
 from shared.encoding import to_json
@@ -72,37 +72,44 @@ async def test_backlog_gauges_follow_consumer(bus: Bus) -> None:
     assert not exists("bus_oldest_seconds", queue=NOTIFIER_QUERY)
 
 
-async def test_label_of_process_queue_has_no_id(bus: Bus) -> None:
+async def expiring_queue(amqp_url: str, name: str) -> str:
+    """Declare a queue that expires after a minute without a consumer."""
+    async with await aio_pika.connect(amqp_url) as connection:
+        await (await connection.channel()).declare_queue(name, arguments={"x-expires": 60_000})
+    return name
+
+
+async def test_label_of_process_queue_has_no_id(bus: Bus, amqp_url: str) -> None:
     done = asyncio.Event()
 
     async def handle(_: list[Line]) -> None:
         done.set()
 
-    queue = QueueSpec(f"rates.{bus.name}", {"x-expires": 60_000}, ())
+    queue = await expiring_queue(amqp_url, f"rates.{bus.name}")
     taken = value("bus_lines_taken_total", queue="rates.*")
     await bus.consume(queue, handle)
-    await bus.publish("", queue.name, b"{}")
+    await bus.publish("", queue, b"{}")
     async with asyncio.timeout(TIMEOUT_S):
         await done.wait()
     assert value("bus_lines_taken_total", queue="rates.*") == taken + 1
     assert bus.name not in generate_latest().decode()
 
 
-async def test_missing_queue_loses_only_its_depth(bus: Bus, amqp_url: str) -> None:
-    """Asking for the queue closes a channel, which must not affect anything else."""
+async def test_deleted_queue_is_declared_and_consumed_again(bus: Bus, amqp_url: str) -> None:
+    arrived = asyncio.Event()
 
     async def handle(_: list[Line]) -> None:
-        pass
+        arrived.set()
 
-    link = bus._link
-    queue = QueueSpec(f"gone.{bus.name}", {"x-expires": 60_000}, ())
-    await bus.consume(queue, handle)
-    async with await aio_pika.connect(amqp_url) as connection:
-        await (await connection.channel()).queue_delete(queue.name)
     await bus.consume(NOTIFIER_QUERY, handle)
-    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)  # sampled after the missing one
-    assert bus.is_connected
-    assert bus._link is link
+    async with await aio_pika.connect(amqp_url) as connection:
+        await (await connection.channel()).queue_delete(NOTIFIER_QUERY)
+    reconnects = value("bus_reconnects_total")
+    await until(lambda: value("bus_reconnects_total") > reconnects and bus.is_connected, TIMEOUT_S)
+    await bus.publish(COMMANDS, NOTIFIER_QUERY, b"{}")
+    async with asyncio.timeout(TIMEOUT_S):
+        await arrived.wait()
+    await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)
 
 
 async def test_database_commands_are_timed_by_collection(mongodb_uri: str, database_name: str) -> None:

@@ -14,28 +14,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from chat_service import presence_store, store
+from chat_service.log import EntryKind, LogEntry, MemberEffect
 from chat_service.presence import Presence, PresenceTimes
 from chat_service.presence_store import PresenceRecord, PresenceStore
-from chat_service.rooms import Member, Role, Room, RoomType
+from chat_service.rooms import Room, RoomType
 from chat_service.store import RoomStore
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.backend import Backend
+from gateway.commands.router import CommandRouter
 from gateway.live.presence import Report, Roster
 from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
-from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, QueueSpec, shard_key
+from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, shard_key
 from shared.commands.chat import ReportPresence
 from shared.commands.command import GATEWAY
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
-from shared.protocol.server_frames import UserProfile
 from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.server_process import ServerProcess
 from tests.support.services import chat_service, free_port, gateway, wait_ready
@@ -136,7 +137,7 @@ class PresenceWorld:
     told: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
 
     def gateway(self) -> ReportingGateway:
-        return ReportingGateway(Backend(self.bus))
+        return ReportingGateway(Backend(self.bus, cast(CommandRouter, None)))
 
     def hear(self, body: bytes) -> None:
         for line in split_lines(body):
@@ -158,20 +159,23 @@ class PresenceWorld:
             created_at_ms=1,
             active_at_ms=1,
             direct=direct,
+            rev=1,
         )
-        members: dict[tuple[str, str], Member | None] = {
-            (room_id, user): Member(
-                room_id=room_id,
-                user_id=user,
-                role=Role.MEMBER,
-                joined_at_ms=1,
-                read_seq=0,
-                profile=UserProfile(),
-            )
-            for user in users
-        }
-        await self.rooms.put_members(members, 1)
-        await self.store.mark_new_members(list(members))
+        effects = tuple(MemberEffect(user_id=user, is_active=True, joined_at_ms=1) for user in users)
+        entry = LogEntry(
+            id=f"cmd_{room_id}",
+            room_id=room_id,
+            rev=1,
+            kind=EntryKind.CREATED,
+            term=1,
+            author_id=users[0],
+            at_ms=1,
+            last_seq=0,
+            member_count=len(users),
+            members=effects,
+        )
+        await self.rooms.put_members([entry])
+        await self.store.mark_new_members([(room_id, user) for user in users])
         await self.rooms.put_rooms([room])
 
     async def expect(self, *told: tuple[str, str, str]) -> None:
@@ -201,13 +205,14 @@ async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIte
     mongo = Mongo(mongodb_uri, database_name)
     await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
     clock = Clock()
-    async with Bus(amqp_url, new_id(Prefix.NODE)) as bus:
+    bus = Bus(amqp_url, new_id(Prefix.NODE))
+    present = ForgetfulStore(mongo.database)
+    presence = Presence(present, bus, "sweeper", clock, TIMES)
+    made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
+    queue = bus.own_queue("test", made.hear)
+    queue.bindings.update((DELIVERIES, shard_key(number)) for number in range(SHARDS))
+    async with bus:
         await bus.wait_connected()
-        present = ForgetfulStore(mongo.database)
-        presence = Presence(present, bus, "sweeper", clock, TIMES)
-        made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
-        shards = tuple((DELIVERIES, shard_key(number)) for number in range(SHARDS))
-        await bus.listen(QueueSpec(f"test.{bus.name}", {"x-expires": EXPIRES_MS}, shards), made.hear)
         await bus.consume(CHAT_PRESENCE, presence.handle)
         yield made
     mongo.close()

@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chat_service import presence_store, store
 from shared.mongo import Database, Mongo
-from tests.bench.plans import StoreCall, Stores, calls_not_made, explain, explained, fill
+from tests.bench.plans import INDEXES, StoreCall, calls_not_made, explain, explained, fill
 
 ROOM = "room_history"
 MESSAGES = 500
@@ -15,8 +14,8 @@ MESSAGES = 500
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
     mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
-    await fill(Stores.on(mongo.database), ROOM, MESSAGES, rooms=200, users=100)
+    await mongo.wait_ready(INDEXES)
+    await fill(mongo.database, ROOM, MESSAGES, rooms=200, users=100)
     yield mongo.database
     mongo.close()
 
@@ -33,7 +32,7 @@ async def test_query_without_index_is_detected(database: Database) -> None:
         pass
 
     plan = await explain(
-        database, StoreCall("bad", nothing), "find messages", {"find": "messages", "filter": {"text": "no such text"}}
+        database, StoreCall("bad", nothing), "find room_log", {"find": "room_log", "filter": {"text": "no such text"}}
     )
     assert plan.faults == ["a collection scan", f"examines {plan.docs_examined} to return 0"]
     assert plan.docs_examined >= MESSAGES

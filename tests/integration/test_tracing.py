@@ -42,7 +42,7 @@ def paths(exporter: InMemorySpanExporter, root: str) -> set[str]:
     return {found for span in spans.values() if (found := path(span)).startswith(root)}
 
 
-async def test_message_is_traced_from_frame_to_delivery(url: str, exported: InMemorySpanExporter) -> None:
+async def test_message_is_traced_from_frame_to_log(url: str, exported: InMemorySpanExporter) -> None:
     alice = people(url)("alice")
     room = await alice.create_room()
     async with await alice.live() as live:
@@ -51,7 +51,7 @@ async def test_message_is_traced_from_frame_to_delivery(url: str, exported: InMe
         await live.ask("chat:send", chatroomId=room, message="hello")
         await live.next("chat:message")
     commit = "chat:send > send > send > commit"
-    wanted = {commit, f"{commit} > mongo insert messages", f"{commit} > deliver"}
+    wanted = {commit, f"{commit} > mongo insert room_log"}
     await until(lambda: wanted <= paths(exported, "chat:send"))
 
 
@@ -62,7 +62,7 @@ async def test_rest_call_is_traced_into_worker(url: str, exported: InMemorySpanE
     reads = "GET /v1/chatrooms/{chatroomId} > room > room > mongo "
 
     def has_come() -> bool:
-        return any(path.endswith(" rooms") for path in paths(exported, reads))
+        return any(path.endswith(" room_records") for path in paths(exported, reads))
 
     await until(has_come)
 

@@ -28,7 +28,7 @@ QUEUE_NAMES_TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 30.0
 
 
-class _ManagedServer(ABC):
+class ManagedServer(ABC):
     """A server that keeps its data and ports over `stop`, `kill` and `restart`.
 
     As a context manager, it is started and stopped.
@@ -85,13 +85,13 @@ class _ManagedServer(ABC):
         self.stop()
 
 
-class Broker(_ManagedServer):
+class Broker(ManagedServer):
     """A private RabbitMQ node; it takes some 6 s to start."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, node: BrokerNode | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        self._node = BrokerNode.on_kept_ports(directory, KeptPorts(directory / "ports.json"))
+        self._node = node or BrokerNode.on_kept_ports(directory, KeptPorts(directory / "ports.json"))
         self._epmd = ServerProcess(self._node.epmd_command(), directory / "epmd.out")
         self.process = ServerProcess(self._node.server_command(), directory / "server.out")
 
@@ -151,7 +151,7 @@ class Broker(_ManagedServer):
         self._epmd.stop(STOP_TIMEOUT_S)
 
 
-class Database(_ManagedServer):
+class Database(ManagedServer):
     """A private database server; it takes less than 1 s to start."""
 
     def __init__(self, directory: Path) -> None:

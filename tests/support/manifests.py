@@ -57,4 +57,4 @@ def environment(overlay: str, name: str, secrets: dict[str, str]) -> dict[str, s
 def adapter_rules() -> list[Resource]:
     """Return the rules of prometheus-adapter that provide the autoscalers' metrics."""
     rules = yaml.safe_load((K8S / "monitoring" / "adapter-values.yaml").read_text())["rules"]
-    return [*rules["custom"], *rules["external"]]
+    return list(rules["custom"])

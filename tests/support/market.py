@@ -20,7 +20,6 @@ from shared.bus.topology import (
     MARKET_TICKS,
     NOTIFIER_TICKS,
     SHARDS,
-    gateway_queue,
     shard_key,
 )
 from shared.commands.command import Caller
@@ -131,15 +130,12 @@ class MarketClient:
 @asynccontextmanager
 async def market_client(amqp_url: str) -> AsyncIterator[MarketClient]:
     """Yield a client that records everything from now on."""
-    async with (
-        Bus(amqp_url, new_id(Prefix.NODE)) as bus,
-        await aio_pika.connect(amqp_url) as connection,
-    ):
-        await bus.wait_connected()
+    bus = Bus(amqp_url, new_id(Prefix.NODE))
+    async with await aio_pika.connect(amqp_url) as connection:
         client = MarketClient(bus, await connection.channel())
-        queue = gateway_queue(bus.name)
-        await bus.listen(queue, client.hear_deliveries)
-        for shard in range(SHARDS):
-            await bus.bind(queue.name, DELIVERIES, shard_key(shard))
-        await bus.consume(NOTIFIER_TICKS, client.hear_applied)
-        yield client
+        queue = bus.own_queue("gateway", client.hear_deliveries)
+        queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
+        async with bus:
+            await bus.wait_connected()
+            await bus.consume(NOTIFIER_TICKS, client.hear_applied)
+            yield client

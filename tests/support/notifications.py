@@ -19,7 +19,6 @@ from shared.bus.topology import (
     NOTIFIER_QUERY,
     NOTIFIER_TICKS,
     SHARDS,
-    gateway_queue,
     shard_key,
 )
 from shared.commands.command import Caller, Command
@@ -126,14 +125,11 @@ def frame_of(delivery: Delivery) -> Any:
 @asynccontextmanager
 async def desk_at(amqp_url: str) -> AsyncIterator[Desk]:
     """Yield a desk that records everything from now on."""
-    async with (
-        Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0) as bus,
-        await aio_pika.connect_robust(amqp_url) as connection,
-    ):
-        await bus.wait_connected()
+    bus = Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0)
+    async with await aio_pika.connect_robust(amqp_url) as connection:
         desk = Desk(bus, await connection.channel())
-        queue = gateway_queue(bus.name)
-        await bus.listen(queue, desk.hear)
-        for shard in range(SHARDS):
-            await bus.bind(queue.name, DELIVERIES, shard_key(shard))
-        yield desk
+        queue = bus.own_queue("gateway", desk.hear)
+        queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
+        async with bus:
+            await bus.wait_connected()
+            yield desk

@@ -26,6 +26,17 @@ class Process:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_started(self) -> bool:
+        """Return True if the process was ever started."""
+        return self._process is not None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal. No effect if the process has ended."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
     async def start(self, *, until_ready: bool = True) -> None:
         """Start and return once ready."""
         self._process = await asyncio.create_subprocess_exec(

@@ -15,16 +15,25 @@ PACKAGES = ("shared", *SERVICES)
 
 # A module whose docstring says "Pure" is pure. These modules must keep saying it.
 PURE = {
+    "chat_service.body_dedup",
+    "chat_service.command_age",
     "chat_service.decision",
     "chat_service.decisions",
+    "chat_service.entry_lines",
+    "chat_service.heads",
+    "chat_service.log",
     "chat_service.message_decisions",
     "chat_service.messages",
+    "chat_service.ownership",
     "chat_service.rate_window",
     "chat_service.rendezvous",
     "chat_service.requirements",
     "chat_service.room_decisions",
     "chat_service.rooms",
     "chat_service.typing_marks",
+    "chat_service.write_behind",
+    "gateway.commands.lanes",
+    "shared.bus.publish_frame",
     "gateway.admission.admission",
     "gateway.admission.pace",
     "gateway.auth.identity",
@@ -79,7 +88,7 @@ AIOHTTP = re.compile(
     r"gateway\.(http\.(app|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
-DATABASE = re.compile(r"shared\.mongo|(.*\.)?(store|\w+_store)")
+DATABASE = re.compile(r"shared\.mongo|chat_service\.migration|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus\.(amqp|life_queue)")
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.bench.client import BenchSocket
 from tests.bench.crowd import Crowd
-from tests.bench.dialects import Realtime, chat_send
+from tests.bench.dialects import ChatPeer, Realtime, chat_send
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import marked_text, now_us, read_mark
 from tests.bench.tally import MeasureWindow, Order, Tally
@@ -27,15 +27,22 @@ _SEQ = re.compile(rb'"seq":(\d+)')
 
 @dataclass(frozen=True)
 class User:
-    """`sends_to`: rooms taken in turn; `listens_to`: rooms; `more`: further subscriptions."""
+    """`sends_to`: rooms taken in turn; `listens_to`: rooms; `more`: further subscriptions.
+
+    Latencies count only deliveries to users that are `timed`. `on_peer`: the server is peers/quiet.js.
+    """
 
     user_id: str
     sends_to: tuple[str, ...] = ()
     listens_to: tuple[str, ...] = ()
     more: tuple[dict[str, object], ...] = ()
+    timed: bool = True
+    on_peer: bool = False
 
-    def dialect(self) -> Realtime:
+    def dialect(self) -> Realtime | ChatPeer:
         """Return how the user subscribes."""
+        if self.on_peer:
+            return ChatPeer(self.user_id, self.listens_to)
         rooms = [{"channel": "chatroom", "chatroomId": room} for room in self.listens_to]
         return Realtime(self.user_id, [*rooms, *self.more])
 
@@ -43,11 +50,12 @@ class User:
 class _Ear:
     """The frames that one socket receives."""
 
-    __slots__ = ("orders", "tally", "window")
+    __slots__ = ("orders", "tally", "timed", "window")
 
-    def __init__(self, user: User, tally: Tally) -> None:
-        self.orders = {room.encode(): Order() for room in user.listens_to}
+    def __init__(self, user: User, first_seqs: Mapping[str, int], tally: Tally) -> None:
+        self.orders = {room.encode(): Order(first_seqs.get(room, 0)) for room in user.listens_to}
         self.tally = tally
+        self.timed = user.timed
         self.window = MeasureWindow(0, 0, 0)
 
     def take(self, client: BenchSocket, frame: BenchFrame) -> None:
@@ -70,7 +78,7 @@ class _Ear:
         tally.received += 1
         if window.measure_us <= arrived_us < window.until_us:
             tally.delivered += 1
-        if window.measure_us <= mark.sent_us < window.until_us:
+        if self.timed and window.measure_us <= mark.sent_us < window.until_us:
             tally.latencies.add(arrived_us - mark.sent_us)
 
     def _ack(self, payload: bytes) -> None:
@@ -110,7 +118,10 @@ class ChatLoad:
             raise ConnectionError(f"{len(crowd.clients)} of {len(self.users)} joined: {dict(crowd.failed)}")
         link.counts["connected"] = len(crowd.clients)
         by_id = {user.user_id: user for user in self.users}
-        ears = {client: _Ear(by_id[_user_id(client)], self.tally) for client in crowd.clients}
+        ears = {
+            client: _Ear(by_id[_dialect(client).user_id], _dialect(client).first_seqs(), self.tally)
+            for client in crowd.clients
+        }
         for client, ear in ears.items():
             client.on_frame = ear.take
         beating = asyncio.create_task(crowd.keep_alive())
@@ -118,7 +129,7 @@ class ChatLoad:
         window = await link.window()
         for ear in ears.values():
             ear.window = window
-        senders = [(client, room) for client in crowd.clients for room in by_id[_user_id(client)].sends_to]
+        senders = [(client, room) for client in crowd.clients for room in by_id[_dialect(client).user_id].sends_to]
         await self._load(link, window, senders)
         last_seq = self.tally.last_seq if senders else (await link.finish()).last_seq
         await self._settle(ears, last_seq)
@@ -161,6 +172,6 @@ class ChatLoad:
             self.tally.disordered += order.disordered
 
 
-def _user_id(client: BenchSocket) -> str:
-    assert isinstance(client.dialect, Realtime)
-    return client.dialect.user_id
+def _dialect(client: BenchSocket) -> Realtime | ChatPeer:
+    assert isinstance(client.dialect, Realtime | ChatPeer)
+    return client.dialect

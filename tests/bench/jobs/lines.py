@@ -1,4 +1,4 @@
-"""Deliveries as a worker publishes them: finished lines on `realtime.deliveries`."""
+"""Deliveries as a worker publishes them: finished lines on `realtime.lines`."""
 
 import asyncio
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ ROOM = "room_00000000000000000000000000"  # as long as a real id
 def fanout(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
     """Run one publishing socket and n receiving sockets."""
     with serving(peer) as running:
-        jobs: list[Job] = list(_listeners(running, options))
+        jobs: list[Job] = list(_listeners(peer, running, options))
         jobs.append(
             Publish("publisher", HOST, running.port, peer.publisher(), peer.wrap, ROOM, options.rate, options.size)
         )
@@ -36,7 +36,7 @@ def idle(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
     """Run idle sockets."""
     with serving(peer) as running:
         before_bytes = total_memory(running.pids.values())
-        with Fleet(_listeners(running, options), options.timeout) as fleet:
+        with Fleet(_listeners(peer, running, options), options.timeout) as fleet:
             fleet.wait_ready()
             meter = CpuMeter(running.pids)
             window = fleet.run(options.seconds, options.warmup, meter)
@@ -67,15 +67,15 @@ def connect(peer: PeerServer, options: Namespace) -> ScenarioOutcome:
         return measure(jobs, options, peer.name, running.pids)
 
 
-def _listeners(running: RunningPeer, options: Namespace) -> list[Listen]:
+def _listeners(peer: PeerServer, running: RunningPeer, options: Namespace) -> list[Listen]:
     return [
         Listen(
             f"listen {process}",
             HOST,
             running.port,
-            [running.peer.listener() for _ in range(process, options.sockets, options.listeners)],
+            [peer.listener() for _ in range(process, options.sockets, options.listeners)],
             ROOM,
-            counts=running.peer.counts,
+            counts=peer.counts,
             first_address=2 + 10 * process,
         )
         for process in range(options.listeners)

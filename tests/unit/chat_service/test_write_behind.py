@@ -4,21 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_service.rooms import Member, Role, Room, RoomType
-from chat_service.write_behind import LAG_MS, Post, WriteBehind, caught_up
+from chat_service.write_behind import DELAY_MS, Post, WriteBehind, catch_up
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
 
 
 def post(seq: int, user_id: str = "ann", room_id: str = ROOM) -> Post:
-    return Post(room_id, seq, user_id, 1_000 + seq)
+    return Post(room_id, 2 * seq, seq, user_id, 1_000 + seq)
 
 
 def test_quiet_room_is_touched_at_once_and_busy_one_every_half_second() -> None:
     unwritten = WriteBehind()
     assert unwritten.touch([ROOM], 1_000) == {ROOM}
-    assert unwritten.touch([ROOM, "room_2"], 1_000 + LAG_MS - 1) == {"room_2"}
-    assert unwritten.touch([ROOM], 1_000 + LAG_MS) == {ROOM}
+    assert unwritten.touch([ROOM, "room_2"], 1_000 + DELAY_MS - 1) == {"room_2"}
+    assert unwritten.touch([ROOM], 1_000 + DELAY_MS) == {ROOM}
 
 
 def test_only_newest_post_and_read_marks_are_written() -> None:
@@ -71,9 +71,10 @@ def test_records_catch_up_with_messages_beyond_them() -> None:
         created_at_ms=1,
         active_at_ms=1,
         last_seq=4,
+        rev=8,
     )
     member = Member(
         room_id=ROOM, user_id="ben", role=Role.MEMBER, joined_at_ms=1, read_seq=2, profile=UserProfile(), active=True
     )
-    caught_up(room, member, [post(5), post(6, "ben"), post(7)])
-    assert (room.last_seq, room.last_message_at_ms, member.read_seq) == (7, 1_007, 6)
+    catch_up(room, member, [post(5), post(6, "ben"), post(7)])
+    assert (room.rev, room.last_seq, room.last_message_at_ms, member.read_seq) == (14, 7, 1_007, 6)

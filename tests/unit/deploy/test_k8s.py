@@ -115,7 +115,8 @@ def test_autoscalers_fit_services() -> None:
     sockets = int(wanted["gateway"]["pods"]["target"]["averageValue"])
     assert sockets <= 0.75 * int(manifests.environment("prod", "gateway", SECRETS)["MAX_CONNECTIONS"])
     made = {rule["name"]["as"] for rule in manifests.adapter_rules()}
-    assert {wanted["gateway"]["pods"]["metric"]["name"], wanted["chat-service"]["external"]["metric"]["name"]} == made
+    assert {wanted["gateway"]["pods"]["metric"]["name"]} == made
+    assert wanted["chat-service"]["resource"]["name"] == "cpu"
 
 
 def test_full_gateway_fits_memory_limit() -> None:

@@ -122,8 +122,8 @@ def test_abandoned_attempt_leaves_or_strands_if_direct_messages_wait() -> None:
     assert hub.give_up(20.0) == []
 
 
-def post(seq: int, created_at_ms: int = 1000) -> DirectPost:
-    return DirectPost(seq=seq, created_at_ms=created_at_ms)
+def post(rev: int, created_at_ms: int = 1000) -> DirectPost:
+    return DirectPost(rev=rev, created_at_ms=created_at_ms)
 
 
 def test_lost_direct_messages_of_a_new_room_are_gaps() -> None:

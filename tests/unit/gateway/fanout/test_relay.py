@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-import msgspec
 import pytest
 
 from gateway.backend import Backend
@@ -15,10 +14,10 @@ from gateway.fanout.batch import Batch
 from gateway.fanout.fan_out import FanOut
 from gateway.fanout.recovery import LOST_FOR_MS
 from gateway.fanout.retries import REFUSALS_MAX
-from shared.bus.bus import Bus
+from shared.bus.bus import Bus, OwnQueue
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
-from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, RoomHead
-from shared.commands.command import Caller, ReplayedFrames
+from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryLines, ReplayedEntries, RoomHead
+from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.server_frames import frame
 from shared.times import now_ms
@@ -55,10 +54,7 @@ class QuietBus:
         self.on_disconnected: list[Callable[[], Any]] = []
         self.on_body: Callable[[bytes], None] = lambda _: None
 
-    async def listen(self, _queue: object, on_body: Callable[[bytes], None]) -> None:
-        self.on_body = on_body
-
-    async def bind(self, *_: str) -> None:
+    async def bind(self, *_: object) -> None:
         pass
 
 
@@ -90,10 +86,9 @@ class ScriptedPartition:
         await self.may_answer.wait()
         return self.directs()
 
-    async def replay_messages(self, _caller: Caller, _room_id: str, after: int, through: int) -> ReplayedFrames:
-        return ReplayedFrames(
-            first=after + 1, frames=tuple(msgspec.Raw(b"%d" % seq) for seq in range(after + 1, through + 1))
-        )
+    async def replay_entries(self, _caller: Caller, _room_id: str, after: int, through: int) -> ReplayedEntries:
+        found = [EntryLines(rev=rev, frame=str(rev)) for rev in range(after + 1, through + 1)]
+        return ReplayedEntries(entries=tuple(found))
 
 
 def refuse(error: Exception) -> Callable[[], RoomHead]:
@@ -109,14 +104,20 @@ class RunningFanOut:
     def __init__(self, spawn: Spawn) -> None:
         self.bus, self.partition = QuietBus(), ScriptedPartition()
         self.controls: list[str] = []
-        self.parts = FanOut(cast(Bus, self.bus), cast(Backend, self.partition), "node_1", spawn)
+        queue = OwnQueue("gateway", "node_1", {}, lambda _: None)
+        self.answers: list[str] = []
+        self.parts = FanOut(cast(Bus, self.bus), cast(Backend, self.partition), queue, spawn, self.on, self.on_answer)
+        self.bus.on_body = self.parts.on_body
         self.hub, self.recovery = self.parts.hub, self.parts.recovery
-        spawn(self.parts.run(self.on))
+        spawn(self.parts.run())
 
     def on(self, control: Delivery) -> None:
         if control.key == "bad":
             raise ValueError(control.key)
         self.controls.append(control.key)
+
+    def on_answer(self, answer: Delivery) -> None:
+        self.answers.append(answer.channel)
 
     def listener(self, user_id: str) -> BodySink:
         sink = BodySink(user_id)
@@ -157,7 +158,7 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningFanOu
 async def test_recheck_shows_buffered_messages_only_to_users_with_access(fixture: RunningFanOut) -> None:
     member, stranger = fixture.listener("member"), fixture.listener("stranger")
     fixture.partition.answers = {
-        "member": lambda: RoomHead(seq=1, active_now=1),
+        "member": lambda: RoomHead(seq=1, rev=1, active_now=1),
         "stranger": refuse(Refusal.not_found("room")),
     }
     fixture.recovery.recheck("r")
@@ -176,7 +177,7 @@ async def test_unavailable_partition_is_asked_until_it_answers(
     fixture.bring(1)
     await until(lambda: len(fixture.partition.asked) > REFUSALS_MAX + 1)
     assert sink.got == []
-    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, rev=1, active_now=1)
     await until(lambda: sink.got == [b"1"])
 
 
@@ -208,7 +209,7 @@ async def test_only_the_newest_check_releases_a_room_after_reconnects(fixture: R
     fixture.bring(1)
     await until(lambda: len(fixture.partition.asked) >= 3)
     assert sink.got == []
-    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, active_now=1)
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, rev=1, active_now=1)
     await until(lambda: sink.got == [b"1"])
 
 
@@ -235,7 +236,7 @@ async def test_lost_direct_messages_arrive_before_later_ones(fixture: RunningFan
     await until(lambda: len(fixture.partition.directs_asked) > 2)
     assert sink.got == []
     await reconnect(fixture.bus)  # once more, before recovery from the first loss is complete
-    posts = tuple(DirectPost(seq=seq, created_at_ms=1000) for seq in (1, 2))
+    posts = tuple(DirectPost(rev=seq, created_at_ms=1000) for seq in (1, 2))
     found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
     fixture.partition.directs = lambda: found
     await until(lambda: sink.got == [b"1", b"2", b"3"])
@@ -258,7 +259,7 @@ async def test_answer_that_predates_another_loss_releases_nothing(fixture: Runni
     for _ in range(10):
         await asyncio.sleep(0)
     assert sink.got == []
-    posts = (DirectPost(seq=1, created_at_ms=1000),)
+    posts = (DirectPost(rev=1, created_at_ms=1000),)
     found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
     fixture.partition.directs = lambda: found
     for connected in fixture.bus.on_connected:

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, Replays, spans
-from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
+from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, REPLAY_MAX_BYTES, Replays, spans
+from shared.commands.command import ReplayedFrames
 from shared.errors import Unavailable
 
 
@@ -34,7 +34,8 @@ class History:
         if self.error is not None:
             raise self.error
         seqs = range(after + 1, min(through, self.length) + 1)
-        return ReplayedFrames(first=after + 1, frames=tuple(msgspec.Raw(frame_of(seq) + self.padding) for seq in seqs))
+        frames = tuple(msgspec.Raw(frame_of(seq) + self.padding) for seq in seqs)
+        return ReplayedFrames(first=after + 1, frames=frames, revs=tuple(2 * seq for seq in seqs))
 
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
@@ -42,7 +43,9 @@ class History:
         task.add_done_callback(self._tasks.discard)
 
     async def read(self, after: int, through: int) -> list[bytes]:
-        return await self.replays.read("r", after, through)
+        read = await self.replays.read("r", after, through)
+        assert [item.rev for item in read] == [2 * seq for seq in range(after + 1, after + 1 + len(read))]
+        return [item.frame for item in read]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 1000))

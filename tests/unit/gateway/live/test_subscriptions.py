@@ -91,7 +91,7 @@ async def test_room_that_turns_private_during_an_attempt_shows_nothing() -> None
     def answered_before_it_turned_private() -> RoomHead:
         hub.hold(ROOM, 1)
         hub.deliver(Delivery(ROOM, DeliveryClass.LOSSLESS, 1, "", b'{"type":"chat:message"}'), 0.0)
-        return RoomHead(seq=0, active_now=1)
+        return RoomHead(seq=0, rev=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(answered_before_it_turned_private, refused))
     with pytest.raises(Refusal) as caught:
@@ -108,9 +108,9 @@ async def test_member_asks_again_and_misses_nothing() -> None:
     def answered_before() -> RoomHead:
         hub.hold(ROOM, 1)
         hub.deliver(Delivery(ROOM, DeliveryClass.LOSSLESS, 1, "", b'{"type":"chat:message"}'), 0.0)
-        return RoomHead(seq=0, active_now=1)
+        return RoomHead(seq=0, rev=0, active_now=1)
 
-    made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, active_now=1)))
+    made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, rev=0, active_now=1)))
     await subscribe(made, asker)
     hub.schedule.flush(float("inf"))
     assert asker.got == ["subscribed", "chat:message"]
@@ -121,9 +121,9 @@ async def test_deletion_is_announced_to_listeners_only() -> None:
 
     def room_is_deleted() -> RoomHead:
         made.close_room("r")
-        return RoomHead(seq=0, active_now=1)
+        return RoomHead(seq=0, rev=0, active_now=1)
 
-    made = subscriptions(hub, SlowPartition(lambda: RoomHead(seq=0, active_now=1), room_is_deleted))
+    made = subscriptions(hub, SlowPartition(lambda: RoomHead(seq=0, rev=0, active_now=1), room_is_deleted))
     await subscribe(made, member)
     with pytest.raises(Refusal):
         await subscribe(made, stranger)

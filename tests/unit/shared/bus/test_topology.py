@@ -12,14 +12,13 @@ from shared.bus import delivery
 from shared.bus.batching import split_lines
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 from shared.bus.topology import (
-    COMMANDS,
     DEAD,
     EVENTS,
+    OWN_QUEUE,
+    OWNER_QUEUE,
     PARTITIONS,
     SHARDS,
-    gateway_queue,
     partition_of,
-    partition_queue,
     queues,
     shard_key,
     shard_of,
@@ -49,9 +48,7 @@ def test_rooms_spread_over_all_partitions_and_shards() -> None:
 
 
 def test_names_match_contract() -> None:
-    assert partition_queue(7) == "chat.7"
     assert shard_key(63) == "d.63"
-    assert gateway_queue("node_1").name == "gateway.node_1"
     assert delivery.room_channel("r") == "room:r"
     assert delivery.user_channel("u") == "user:u"
     assert delivery.inbox_channel("u") == "inbox:u"
@@ -63,24 +60,18 @@ def test_every_lasting_queue_is_declared_once() -> None:
     names = [spec.name for spec in queues()]
     assert len(names) == len(set(names))
     expected = {
-        *(f"chat.{partition}" for partition in range(16)),
-        *("chat.query", "market.query", "notifier.query", "chat.presence"),
+        *("chat.queries", "market.queries", "notifier.queries", "chat.presences"),
         *("notifier.events", "market.ticks", "chat.users", "realtime.dead"),
     }
     assert expected <= set(names)
 
 
-def test_partition_queues_have_single_active_consumer() -> None:
-    specs = {spec.name: spec for spec in queues()}
-    for partition in range(PARTITIONS):
-        spec = specs[partition_queue(partition)]
-        assert spec.arguments["x-queue-type"] == "quorum"
-        assert spec.arguments["x-single-active-consumer"] is True
-        assert spec.bindings == ((COMMANDS, spec.name),)
+def test_lasting_queues_are_on_a_majority_of_the_brokers() -> None:
+    assert {spec.arguments["x-queue-type"] for spec in queues()} == {"quorum"}
 
 
 def test_poison_message_is_dead_lettered() -> None:
-    for name in (*map(partition_queue, range(PARTITIONS)), "notifier.events", "market.ticks", "chat.users"):
+    for name in ("notifier.events", "market.ticks", "chat.users"):
         arguments = next(spec.arguments for spec in queues() if spec.name == name)
         assert (arguments["x-dead-letter-exchange"], arguments["x-dead-letter-routing-key"]) == ("", DEAD)
         assert isinstance(arguments["x-delivery-limit"], int)
@@ -93,10 +84,10 @@ def test_event_queues_bind_their_types() -> None:
     assert bindings["chat.users"] == ((EVENTS, "user.updated"),)
 
 
-def test_gateway_queue_is_bounded_and_expires() -> None:
-    arguments = gateway_queue("n").arguments
-    assert arguments["x-expires"] == 60_000
-    assert isinstance(arguments["x-max-length-bytes"], int)
+def test_queues_of_a_process_are_bounded() -> None:
+    for arguments in (OWN_QUEUE, OWNER_QUEUE):
+        assert isinstance(arguments["x-max-length-bytes"], int)
+    assert OWNER_QUEUE["x-overflow"] == "reject-publish", "a command is refused rather than lost"
 
 
 @given(deliveries)

@@ -1,0 +1,65 @@
+"""Deduplication of command bodies for one term of one partition. Pure.
+
+A gateway sends a body again when its answer is late, so the owner may hold the same body twice, or receive an old copy
+after a newer body. For each gateway it keeps the highest number and the whole answer to it:
+
+    lower number     → dropped: a newer body proves that the gateway has the answer
+    same, in hand    → noted: the answer will go to the queue that the newest copy names
+    same, answered   → the answer is sent again, to the queue that this copy names
+    higher           → decided
+"""
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from shared.commands.body import BodyHead
+
+GATEWAYS_MAX = 1_000
+
+
+class Copy(Enum):
+    """The relation of an arriving body to the bodies before it."""
+
+    NEW = auto()
+    STALE = auto()
+    IN_HAND = auto()
+    ANSWERED = auto()
+
+
+class _Last(NamedTuple):
+    number: int
+    reply_to: str
+    answer: tuple[bytes, ...] | None
+
+
+class BodyDedup:
+    """The last body of each gateway. Bound: 1,000 gateways with an answer of at most 1 MB; the longest silent leave."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, _Last] = {}  # the gateway that sent last stands last
+
+    def arrive(self, head: BodyHead) -> Copy:
+        """Take a body and return what it is. One that is NEW must be answered by `answer`."""
+        last = self._last.pop(head.gateway, None)
+        if last is None or head.number > last.number:
+            self._last[head.gateway] = _Last(head.number, head.reply_to, None)
+            while len(self._last) > GATEWAYS_MAX:
+                del self._last[next(iter(self._last))]
+            return Copy.NEW
+        if head.number < last.number:
+            self._last[head.gateway] = last
+            return Copy.STALE
+        self._last[head.gateway] = last._replace(reply_to=head.reply_to)
+        return Copy.IN_HAND if last.answer is None else Copy.ANSWERED
+
+    def answer(self, head: BodyHead, lines: tuple[bytes, ...]) -> str:
+        """Keep the answer to a body and return the queue that it goes to."""
+        last = self._last.get(head.gateway)
+        if last is None or last.number != head.number:
+            return head.reply_to
+        self._last[head.gateway] = last._replace(answer=lines)
+        return last.reply_to
+
+    def answer_of(self, head: BodyHead) -> tuple[bytes, ...]:
+        """Return the answer to a body that is ANSWERED."""
+        return self._last[head.gateway].answer or ()

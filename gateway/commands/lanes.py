@@ -1,0 +1,199 @@
+"""Room commands by partition: one body under way to each, the next ones gathering behind it. Pure.
+
+         add                   due                   answered
+    ──────────────> WAITING ─────────> UNDER WAY ───────────────> gone
+                      │  ^                │   │
+            expired   │  └── (a reply is matched by command id, not here)
+                      v                   │   └── lost, moved, silent: sent again, marked as resent
+                 UNAVAILABLE <────────────┘ expired, and one database call more
+
+Order: a body leaves only after the one before it was answered, so the commands of one socket reach the log in the order
+in which the socket sent them, whatever is lost, repeated or moved in between.
+
+Bound: 500 commands and 1 MB gather for each partition; beyond that `add` refuses, before anything was spent.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, encode_body
+
+SILENCE_MS = 1_500  # without an answer: the body or its answer was lost
+DATABASE_CALL_MS = 2_000  # how long a commit may still be under way when the life of its command ends
+RESEND_PAUSE_MS = 50
+
+
+class Route(NamedTuple):
+    """The process that decides the commands of a partition, its queue, and its fencing token."""
+
+    queue: str
+    term: int
+
+
+class Sending(NamedTuple):
+    """One AMQP message to send."""
+
+    queue: str
+    body: bytes
+
+
+class _Command(NamedTuple):
+    id: str
+    line: bytes
+    deadline_ms: int
+
+
+class _Unanswered:
+    """A body under way. `sent_at_ms` is None while it waits to be sent again."""
+
+    __slots__ = ("commands", "due_at_ms", "is_resent", "living", "number", "sent_at_ms", "term")
+
+    def __init__(self, number: int, commands: list[_Command]) -> None:
+        self.number = number
+        self.commands = commands
+        self.living = deque(commands)
+        self.term = 0
+        self.sent_at_ms: int | None = None
+        self.due_at_ms = 0
+        self.is_resent = False
+
+    def expire(self, ended_by_ms: int) -> list[str]:
+        """Remove the commands whose life ended by then from the living, and return their ids."""
+        expired: list[str] = []
+        while self.living and self.living[0].deadline_ms <= ended_by_ms:
+            expired.append(self.living.popleft().id)
+        return expired
+
+
+class _Lane:
+    __slots__ = ("owner", "size_bytes", "under_way", "waiting")
+
+    def __init__(self) -> None:
+        self.owner: Route | None = None
+        self.waiting: deque[_Command] = deque()
+        self.size_bytes = 0
+        self.under_way: _Unanswered | None = None
+
+
+class CommandLanes:
+    """The commands of one gateway process. Times are milliseconds of one monotonic clock."""
+
+    def __init__(self, gateway: str, partitions: int) -> None:
+        self._gateway = gateway
+        self._lanes = [_Lane() for _ in range(partitions)]
+        self._number = 0
+
+    def add(self, partition: int, command_id: str, line: bytes, deadline_ms: int) -> bool:
+        """Queue a command. Return False, and queue nothing, when the partition's bound is reached."""
+        lane = self._lanes[partition]
+        if len(lane.waiting) >= COMMANDS_MAX or lane.size_bytes + len(line) > BODY_MAX_BYTES:
+            return False
+        lane.waiting.append(_Command(command_id, line, deadline_ms))
+        lane.size_bytes += len(line)
+        return True
+
+    def owner_is(self, partition: int, owner: Route, now_ms: int) -> None:
+        """Take note of an owner; one with an older term than the known one is ignored.
+
+        A body under way to the old owner is sent to the new one at once: the old one may be gone.
+        """
+        lane = self._lanes[partition]
+        if lane.owner is not None and owner.term <= lane.owner.term:
+            return
+        lane.owner = owner
+        if lane.under_way is not None and lane.under_way.sent_at_ms is not None:
+            self._lose(lane.under_way, now_ms)
+
+    def due(self, reply_to: str, now_ms: int) -> list[Sending]:
+        """Return what is to be sent now; answers are asked for at the queue `reply_to`."""
+        parcels: list[Sending] = []
+        for partition, lane in enumerate(self._lanes):
+            if lane.owner is None:
+                continue
+            if lane.under_way is None and lane.waiting:
+                lane.under_way = self._next_body(lane)
+            body = lane.under_way
+            if body is not None and body.sent_at_ms is None and body.due_at_ms <= now_ms:
+                parcels.append(self._send(partition, lane.owner, body, reply_to, now_ms))
+        return parcels
+
+    def is_asked(self, partition: int, term: int) -> bool:
+        """Return whether the body under way was last sent to the owner of this term."""
+        body = self._lanes[partition].under_way
+        return body is not None and body.term == term
+
+    def answered(self, partition: int, number: int, term: int) -> list[str]:
+        """Take the end of the answer to a body, and return the ids of its commands; none for one not under way."""
+        lane = self._lanes[partition]
+        body = lane.under_way
+        if body is None or body.number != number or body.term != term:
+            return []
+        lane.under_way = None
+        return [command.id for command in body.commands]
+
+    def moved(self, partition: int, number: int, term: int, now_ms: int) -> None:
+        """Send a body again that an owner of `term` did not decide: at once to a newer owner, else after a pause."""
+        lane = self._lanes[partition]
+        body = lane.under_way
+        if body is None or body.number != number or body.term != term:
+            return
+        is_newer_known = lane.owner is not None and lane.owner.term > term
+        self._lose(body, now_ms if is_newer_known else now_ms + RESEND_PAUSE_MS)
+
+    def reconnected(self, now_ms: int) -> None:
+        """Send everything under way again: bodies and answers were lost with the connection."""
+        for lane in self._lanes:
+            if lane.under_way is not None:
+                self._lose(lane.under_way, now_ms)
+
+    def tick(self, now_ms: int) -> list[str]:
+        """Send silent bodies again, and return the ids of the commands that nobody will answer in time.
+
+        A command that was never sent ends with its life. One that was sent may still be committed until its life and
+        one database call are over; only then may its caller hear that it is unavailable.
+        """
+        expired: list[str] = []
+        for lane in self._lanes:
+            while lane.waiting and lane.waiting[0].deadline_ms <= now_ms:
+                command = lane.waiting.popleft()
+                lane.size_bytes -= len(command.line)
+                expired.append(command.id)
+            body = lane.under_way
+            if body is None:
+                continue
+            expired += body.expire(now_ms - DATABASE_CALL_MS)
+            if not body.living:
+                lane.under_way = None
+            elif body.sent_at_ms is not None and now_ms - body.sent_at_ms >= SILENCE_MS:
+                self._lose(body, now_ms)
+        return expired
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no command waits or is under way."""
+        return all(lane.under_way is None and not lane.waiting for lane in self._lanes)
+
+    def _next_body(self, lane: _Lane) -> _Unanswered:
+        self._number += 1
+        commands = list(lane.waiting)
+        lane.waiting.clear()
+        lane.size_bytes = 0
+        return _Unanswered(self._number, commands)
+
+    def _send(self, partition: int, owner: Route, body: _Unanswered, reply_to: str, now_ms: int) -> Sending:
+        body.term, body.sent_at_ms = owner.term, now_ms
+        head = BodyHead(
+            gateway=self._gateway,
+            number=body.number,
+            partition=partition,
+            term=owner.term,
+            reply_to=reply_to,
+            sent_at_ms=now_ms,
+            is_resent=body.is_resent,
+        )
+        return Sending(owner.queue, encode_body(head, [command.line for command in body.commands]))
+
+    def _lose(self, body: _Unanswered, due_at_ms: int) -> None:
+        body.sent_at_ms = None
+        body.due_at_ms = due_at_ms
+        body.is_resent = True

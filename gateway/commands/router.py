@@ -1,0 +1,209 @@
+"""The shell around `lanes`: sends bodies, receives answers, and resolves the futures of commands.
+
+Beats of chat_service replicas say which queue owns which partition. Answers arrive on this gateway's own queue, among
+the deliveries, so a message that its sender shows as sent and the message itself come in one body.
+"""
+
+import asyncio
+import time
+from collections import deque
+
+import msgspec
+from prometheus_client import Histogram
+
+from gateway.commands.lanes import CommandLanes, Route
+from shared.bus.bus import Bus, OwnQueue
+from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.topology import BEATS, PARTITIONS, partition_of
+from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
+from shared.commands.body import LIFE_MS, decode_answered
+from shared.commands.chat import RoomCommand
+from shared.commands.command import Reply, request_id_of
+from shared.encoding import to_json
+from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
+from shared.protocol.validation import decode
+from shared.telemetry import logs, metrics, tracing
+from shared.times import SKEW_MAX_MS, now_ms
+
+log = logs.get(__name__)
+
+TICK_S = 0.1
+BEAT_INTERVAL_S = 1.0
+SKEWS_KEPT = 20
+
+_reply_decoder = msgspec.json.Decoder(Reply)
+_seconds: dict[tuple[str, str], Histogram] = {}
+
+
+class _Waiting:
+    """A command whose reply has not arrived."""
+
+    __slots__ = ("arriving", "op", "partition", "request_id", "sent_at_s", "span")
+
+    def __init__(self, command: RoomCommand, span: tracing.PendingSpan | None) -> None:
+        self.arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.op = command.op
+        self.partition = partition_of(command.room_id)
+        self.request_id = request_id_of(command)
+        self.sent_at_s = time.perf_counter()
+        self.span = span
+
+    def refused(self, reason: str) -> "asyncio.Future[Reply]":
+        """Return the future of a command that was not taken."""
+        self.end(ErrorCode.UNAVAILABLE)
+        self.arriving.set_exception(Unavailable(reason))
+        return self.arriving
+
+    def end(self, outcome: str) -> None:
+        """Measure the command. HOT: the children of the histogram are kept, because `labels` takes 1 us to find one."""
+        child = _seconds.get((self.op, outcome))
+        if child is None:
+            child = _seconds[self.op, outcome] = metrics.REQUEST_SECONDS.labels(self.op, outcome)
+        took_s = time.perf_counter() - self.sent_at_s
+        child.observe(took_s)
+        if self.span is not None:
+            self.span.end(outcome)
+        if logs.details:
+            log.debug("command_answered", request_id=self.request_id, op=self.op, outcome=outcome, took_s=took_s)
+
+
+class CommandRouter:
+    """Room commands of one gateway process. Make it before the bus is entered.
+
+    `replies` is the own queue on which answers arrive. A command lives for 3 s at most; after that it is not begun.
+    """
+
+    def __init__(self, bus: Bus, replies: OwnQueue) -> None:
+        self._bus = bus
+        self._replies = replies
+        self._lanes = CommandLanes(bus.name, PARTITIONS)
+        self._life_ms = min(LIFE_MS, round(bus.request_timeout_s * 1000))
+        self._waiting: dict[str, _Waiting] = {}
+        self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)  # the largest is that of the beat with the shortest way
+        self._is_flush_due = False
+        self._loop = asyncio.get_running_loop()
+        self._beats = bus.own_queue("beats", self._on_beat)
+        self._beats.bindings.add((BEATS, ""))
+        bus.on_connected.append(self._resend)
+
+    async def readiness(self) -> str | None:
+        """Return None while the host's clock, by which tokens are judged, is right within 2 s, else the reason."""
+        skew_ms = max(self._skews_ms, default=0)
+        if abs(skew_ms) <= SKEW_MAX_MS:
+            return None
+        return f"clock: the host is {-skew_ms / 1000:+.1f} s off the database server"
+
+    # Commands out ---------------------------------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int:
+        """Return the end of life of a command that starts now, by this process's monotonic clock."""
+        return self._now_ms() + self._life_ms
+
+    def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
+        """Send a command to the owner of its room and return the future of its reply. HOT.
+
+        The future raises Unavailable when no reply arrived while the command could still be committed, and at once when
+        too many commands wait for the partition already.
+        """
+        if (span := tracing.ask(command.op)) is not None:
+            command = msgspec.structs.replace(command, trace=span.trace)
+        waiting = _Waiting(command, span)
+        if logs.details:
+            log.debug("command_asked", request_id=waiting.request_id, op=waiting.op, command_id=command.id)
+        if not self._bus.is_connected:
+            return waiting.refused("the broker is not connected")
+        if not self._lanes.add(waiting.partition, command.id, to_json(command), command.deadline_ms):
+            return waiting.refused("too many commands wait for this room")
+        self._waiting[command.id] = waiting
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+        return waiting.arriving
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if not self._bus.is_connected:
+            return
+        for parcel in self._lanes.due(self._replies.name, self._now_ms()):
+            self._bus.send("", parcel.queue, parcel.body)
+
+    # Answers and beats in -------------------------------------------------------------------------------------------
+
+    def on_answer(self, delivery: Delivery) -> None:
+        """Take a REPLY or ANSWERED line; those of other gateways are skipped. HOT."""
+        if delivery.channel != self._bus.name:
+            return
+        if delivery.kind is DeliveryClass.REPLY:
+            self._take_reply(delivery)
+            return
+        try:
+            answered = decode_answered(delivery.frame)
+        except Malformed as error:
+            log.error("bad_answer", reason=str(error))
+            return
+        if answered.is_moved:
+            self._lanes.moved(answered.partition, answered.number, answered.term, self._now_ms())
+        else:
+            for command_id in self._lanes.answered(answered.partition, answered.number, answered.term):
+                self._expire(command_id)  # its life was over: it has no reply
+        self._flush()
+
+    def _take_reply(self, delivery: Delivery) -> None:
+        """Take a reply, but not of an owner whose body was sent to another one since: that one decides."""
+        try:
+            reply = decode(delivery.frame, _reply_decoder)
+        except (Malformed, Refusal) as error:
+            log.error("bad_reply", reason=str(error))
+            return
+        waiting = self._waiting.get(reply.id)
+        if waiting is not None and self._lanes.is_asked(waiting.partition, delivery.seq):
+            del self._waiting[reply.id]
+            waiting.end("ok" if reply.error is None else reply.error.code)
+            if not waiting.arriving.done():
+                waiting.arriving.set_result(reply)
+
+    def _on_beat(self, body: bytes) -> None:
+        try:
+            beat = decode_beat(body)
+        except Malformed as error:
+            log.error("bad_beat", reason=str(error))
+            return
+        if not isinstance(beat, ReplicaBeat):
+            return
+        arrived_ms = self._now_ms()
+        for partition, term in beat.terms.items():
+            self._lanes.owner_is(partition, Route(beat.queue, term), arrived_ms)
+        for given in beat.given:
+            self._lanes.owner_is(given.partition, Route(given.queue, given.term), arrived_ms)
+        self._skews_ms.append(beat.wall_ms - now_ms())
+        metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
+        self._flush()
+
+    async def _resend(self) -> None:
+        self._lanes.reconnected(self._now_ms())
+        self._flush()
+
+    # Time -----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Beat, resend and expire until cancelled."""
+        beat_due_s = 0.0
+        while True:
+            tick_ms = self._now_ms()
+            if self._bus.is_connected and time.monotonic() >= beat_due_s:
+                beat_due_s = time.monotonic() + BEAT_INTERVAL_S
+                self._bus.send(BEATS, "", to_json(GatewayBeat(gateway=self._bus.name, sent_at_ms=tick_ms)))
+            for command_id in self._lanes.tick(tick_ms):
+                self._expire(command_id)
+            self._flush()
+            await asyncio.sleep(TICK_S)
+
+    def _expire(self, command_id: str) -> None:
+        waiting = self._waiting.pop(command_id, None)
+        if waiting is not None:
+            waiting.end(ErrorCode.UNAVAILABLE)
+            if not waiting.arriving.done():
+                waiting.arriving.set_exception(Unavailable("no answer in time"))
+
+    def _now_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,71 @@
+"""Bodies of room commands, from one gateway to the owner of one partition, and the lines that answer them. Pure.
+
+A gateway has at most one body under way to each partition, so neither side needs a window to keep order, and bodies
+grow with the load by themselves. The first line of a body is its `BodyHead`; every further line is one command.
+
+`deadline_ms` of a room command and `sent_at_ms` are read from one clock of the gateway: milliseconds of its monotonic
+clock. The owner never compares them with a clock of its own (see `chat_service.command_age`).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.encoding import to_json
+from shared.errors import Malformed
+from shared.protocol.wire_struct import WireStruct
+
+COMMANDS_MAX = 500
+BODY_MAX_BYTES = 1024 * 1024
+LIFE_MS = 3_000  # of a room command, from its arrival at the gateway; with the database call after it 5 s
+
+
+class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """`number` grows with every body of this `gateway` (the id of its process) to any partition.
+
+    The owner decides the body under `term` alone; under another it answers "moved". `is_resent`: an earlier copy may
+    have been decided, so each command is looked up by its id first. Answers go to the queue `reply_to`.
+    """
+
+    gateway: str
+    number: int
+    partition: int
+    term: int
+    reply_to: str
+    sent_at_ms: int
+    is_resent: bool = False
+
+
+class BodyAnswered(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last line that answers a body. `is_moved`: nothing of it was decided; send it to the present owner."""
+
+    number: int
+    partition: int
+    term: int
+    is_moved: bool = False
+
+
+_head_decoder = msgspec.json.Decoder(BodyHead)
+_answered_decoder = msgspec.json.Decoder(BodyAnswered)
+
+
+def encode_body(head: BodyHead, commands: Sequence[bytes]) -> bytes:
+    """Return the AMQP body that carries `commands`, JSON lines without line breaks."""
+    return b"\n".join((to_json(head), *commands))
+
+
+def decode_body(body: bytes) -> tuple[BodyHead, list[bytes]]:
+    """Return head and command lines of a body. Raises Malformed."""
+    first, *commands = body.split(b"\n")
+    try:
+        return _head_decoder.decode(first), commands
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Malformed(f"not a body of commands: {error}") from error
+
+
+def decode_answered(frame: bytes) -> BodyAnswered:
+    """Return the end of an answer. Raises Malformed."""
+    try:
+        return _answered_decoder.decode(frame)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Malformed(f"not the end of an answer: {error}") from error

@@ -1,0 +1,50 @@
+"""The clock of the database server, as one process knows it.
+
+Times that two processes compare (leases, expiry, presence) are read from here, so a wrong clock of a host harms nobody.
+The skew of the host is measured all the same: a process whose clock is off by more than 2 s says so in its readiness.
+"""
+
+import asyncio
+
+from shared.errors import Unavailable
+from shared.mongo import Mongo
+from shared.telemetry import logs, metrics
+from shared.times import SKEW_MAX_MS, now_ms
+
+log = logs.get(__name__)
+
+INTERVAL_S = 5.0
+
+
+class DatabaseClock:
+    """Local time corrected by the measured skew; the local time itself until the first measurement."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._skew_ms = 0
+
+    def now_ms(self) -> int:
+        """Return the server's time in milliseconds since 1970."""
+        return now_ms() + self._skew_ms
+
+    async def run(self) -> None:
+        """Measure every 5 s, until cancelled."""
+        while True:
+            try:
+                await self.measure()
+            except Unavailable as error:
+                log.warning("clock_not_measured", reason=str(error))
+            await asyncio.sleep(INTERVAL_S)
+
+    async def measure(self) -> None:
+        """Measure the skew once: server time less local time, both in the middle of one call. Raises Unavailable."""
+        before_ms = now_ms()
+        server_ms = await self._mongo.server_time_ms()
+        self._skew_ms = server_ms - (before_ms + now_ms()) // 2
+        metrics.CLOCK_SKEW_SECONDS.set(self._skew_ms / 1000)
+
+    async def readiness(self) -> str | None:
+        """Return None while the host's clock is right within 2 s, else the reason."""
+        if abs(self._skew_ms) <= SKEW_MAX_MS:
+            return None
+        return f"clock: the host is {-self._skew_ms / 1000:+.1f} s off the database server"

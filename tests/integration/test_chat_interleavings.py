@@ -1,0 +1,347 @@
+"""Interleavings of owners, writes and reads that chance does not find, forced from outside on real processes.
+
+Each chat_service reaches the database through a proxy of its own, which holds, fails or falsifies commands at the
+decisive moment. The tests know nothing of the services' inside: they find a room's commands by the room's id in them,
+and assert only what clients are promised.
+"""
+
+import asyncio
+import itertools
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.support.database_proxy import (
+    DatabaseProxy,
+    DelayReply,
+    FailWriteConcern,
+    FaultRule,
+    HoldCommand,
+    database_proxy,
+    hiding,
+)
+from tests.support.delivery_loss import LossyBroker, lossy_broker
+from tests.support.live_client import Frame, LiveClient, RestClient
+from tests.support.mongo_wire import WireCommand
+from tests.support.service_process import Process
+from tests.support.services import gateway
+from tests.support.waiting import until, until_async
+
+WRITES = ("insert", "update", "findAndModify", "delete")
+READS = ("find", "aggregate", "getMore")
+RATE = 1_000_000
+ROOMS = 8
+HELD_S = 2.0
+FROZEN_OWNER_S = 12.0  # until the rooms of a frozen owner have another one
+LIVING_OWNER_S = 3.0  # within the life of a command
+JOINING_S = 4.0
+ANSWER_MAX_S = 30.0
+ISOLATED_S = 9.0
+QUIET_S = 1.5
+
+
+@dataclass
+class Owners:
+    """Replicas of chat_service, each behind a database proxy of its own, and two gateways."""
+
+    urls: list[str]
+    proxies: list[DatabaseProxy]
+    processes: list[Process]
+    broker: LossyBroker
+    stack: AsyncExitStack = field(repr=False)
+
+    async def client(self, user: str, gateway_number: int = 0) -> LiveClient:
+        """Return an authenticated socket."""
+        return await self.stack.enter_async_context(await LiveClient.as_user(self.urls[gateway_number], user))
+
+    def rest(self, user: str) -> RestClient:
+        """Return REST calls as a user."""
+        return RestClient(self.urls[0], user)
+
+
+@pytest.fixture
+async def owners(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Owners]:
+    """One running replica, and one more to start. The second gateway can lose deliveries."""
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(lossy_broker(amqp_url))
+        proxies = [await stack.enter_async_context(database_proxy(mongodb_uri)) for _ in range(2)]
+        processes = [
+            Process(
+                "chat_service",
+                {
+                    "AMQP_URL": amqp_url,
+                    "MONGODB_URI": proxy.uri,
+                    "MONGODB_DATABASE": database_name,
+                    "ADMIN_HOST": "127.0.0.1",
+                    "RATE_LIMIT_MESSAGES_PER_MINUTE": str(RATE),
+                },
+            )
+            for proxy in proxies
+        ]
+        await processes[0].start()
+        stack.push_async_callback(_end, processes)
+        urls = [
+            await stack.enter_async_context(gateway(url, rate_limit_messages_per_minute=RATE))
+            for url in (amqp_url, broker.url)
+        ]
+        async with AsyncExitStack() as clients:
+            yield Owners(urls, proxies, processes, broker, clients)
+            for proxy in proxies:
+                proxy.clear()
+
+
+async def _end(processes: Sequence[Process]) -> None:
+    for process in processes:
+        if process.is_started:
+            process.send_signal(signal.SIGCONT)
+            await process.end(signal.SIGKILL)
+
+
+def concerns(rooms: Sequence[str], *words: str) -> Callable[[WireCommand], bool]:
+    """Return a predicate: the command names one of the rooms and all of the words."""
+
+    def predicate(command: WireCommand) -> bool:
+        text = str(command.document)
+        return any(room in text for room in rooms) and all(word in text for word in words)
+
+    return predicate
+
+
+def named(rooms: Sequence[str], rule: FaultRule) -> set[str]:
+    """Return the rooms that the commands taken by a rule name."""
+    text = str([command.document for command in rule.hits])
+    return {room for room in rooms if room in text}
+
+
+async def history(rest: RestClient, room: str) -> list[Frame]:
+    """Return a room's messages, oldest first."""
+    items: list[Frame] = []
+    while True:
+        after = items[-1]["seq"] if items else 0
+        page = await rest.data("GET", f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
+        if not page:
+            return items
+        items += sorted(page, key=lambda item: int(item["seq"]))
+
+
+def shown(client: LiveClient, room: str) -> list[Frame]:
+    """Return the messages of a room that a socket received so far."""
+    frames = [frame["data"] for frame in client.frames if frame["type"] == "chat:message"]
+    return [data for data in frames if data["chatroomId"] == room]
+
+
+# 01: a hand-over while writes are in hand --------------------------------------------------------------------------
+
+
+class OrderedTalker:
+    """A socket that sends numbered messages to two rooms in turn and waits for nothing."""
+
+    def __init__(self, client: LiveClient, name: str, rooms: Sequence[str]) -> None:
+        self._client = client
+        self._name = name
+        self._rooms = rooms
+        self.sent = 0
+
+    async def talk(self, stop: asyncio.Event) -> None:
+        """Send until stopped."""
+        for room in itertools.cycle(self._rooms):
+            if stop.is_set():
+                return
+            self.sent += 1
+            await self._client.send("chat:send", id=self.sent, chatroomId=room, message=f"{self._name} {self.sent}")
+            await asyncio.sleep(0.01)  # the rate of the load
+
+    async def answers(self) -> list[Frame]:
+        """Return the answer to every message."""
+        return [await self._client.take(lambda frame: "id" in frame, timeout_s=ANSWER_MAX_S) for _ in range(self.sent)]
+
+
+async def test_sends_of_one_socket_keep_their_order_over_handovers(owners: Owners) -> None:
+    """A replica joins and leaves while writes are slow, so that a batch is in hand at each hand-over."""
+    operator = owners.rest("operator")
+    rooms = [await operator.create_room() for _ in range(ROOMS)]
+    talkers = [
+        OrderedTalker(await owners.client(f"talker{number}", number % 2), f"talker{number}", rooms[number * 2 :][:2])
+        for number in range(ROOMS // 2)
+    ]
+    for proxy in owners.proxies:
+        proxy.inject(DelayReply(0.1), *WRITES, where=concerns(rooms))
+    stop = asyncio.Event()
+    talking = [asyncio.create_task(talker.talk(stop)) for talker in talkers]
+    for _ in range(2):
+        await owners.processes[1].start()
+        await asyncio.sleep(HELD_S)
+        await owners.processes[1].end(signal.SIGTERM)
+    stop.set()
+    await asyncio.gather(*talking)
+    answers = [answer for talker in talkers for answer in await talker.answers()]
+    acked = {answer["data"]["messageId"] for answer in answers if answer["type"] == "chat:ack"}
+    stored: list[Frame] = []
+    for room in rooms:
+        messages = await history(operator, room)
+        numbers = [int(message["message"].split()[1]) for message in messages]
+        assert numbers == sorted(numbers), f"{room}: {numbers}"
+        assert len(numbers) == len(set(numbers))
+        stored += messages
+    assert acked <= {message["id"] for message in stored}
+    assert len(acked) > len(answers) / 2
+
+
+# 02: a removal in hand while another owner sends for the removed member ---------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["joined", "frozen"])
+async def test_removed_member_neither_writes_nor_reads_after_the_answer(owners: Owners, frozen: bool) -> None:
+    """The first owner's write of the removal is held until a second owner has taken a message of the member."""
+    count = 1 if frozen else ROOMS
+    operator = owners.rest("operator")
+    rooms = [await operator.create_room("Secret", "private", memberIds=["mallory"]) for _ in range(count)]
+    mallory = await owners.client("mallory", 1)
+    for room in rooms:
+        assert (await mallory.ask("subscribe", channel="chatroom", chatroomId=room))["type"] == "subscribed"
+        assert (await mallory.ask("chat:send", chatroomId=room, message="before"))["type"] == "chat:ack"
+    joining = owners.proxies[1].inject(HoldCommand(), *WRITES)
+    if not frozen:  # the second replica is up to its first write, so that it takes rooms within the removal's life
+        await owners.processes[1].start(until_ready=False)
+        with suppress(TimeoutError):
+            await joining.hit(timeout_s=JOINING_S)
+    decided = owners.proxies[1].inject(DelayReply(0.0), *WRITES, where=concerns(rooms, "mallory"))
+    held = owners.proxies[0].inject(HoldCommand(), *WRITES, where=concerns(rooms, "mallory"))
+    removals = {room: asyncio.create_task(remove(operator, room, "mallory")) for room in rooms}
+    await held.hit()
+    joining.remove()
+    joining.release()
+    if frozen:
+        owners.processes[0].send_signal(signal.SIGSTOP)
+        await owners.processes[1].start(until_ready=False)
+    speaking = Speaking(mallory, rooms, removals)
+    talking = asyncio.create_task(speaking.run())
+    with suppress(TimeoutError):  # a replica may leave all rooms with their living owner
+        timeout_s = FROZEN_OWNER_S if frozen else LIVING_OWNER_S
+        await until(lambda: bool(named(rooms, held) & named(rooms, decided)), timeout_s)
+    held.remove()
+    held.release()
+    owners.processes[0].send_signal(signal.SIGCONT)
+    async with asyncio.timeout(ANSWER_MAX_S):
+        await asyncio.gather(*removals.values())
+    await asyncio.sleep(QUIET_S)
+    talking.cancel()
+    await asyncio.gather(talking, return_exceptions=True)
+    for room in rooms:
+        mallory.frames.clear()
+        refused = await mallory.ask("subscribe", channel="chatroom", chatroomId=room)
+        assert refused["type"] == "error", refused
+        await operator.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "for members"})
+    await asyncio.sleep(QUIET_S)
+    for room in rooms:
+        assert not shown(mallory, room)
+        texts = [message["message"] for message in await history(operator, room)]
+        assert not set(texts) & speaking.after[room], f"stored after the removal: {texts}"
+    assert all(speaking.after.values())
+
+
+async def remove(rest: RestClient, room: str, user: str) -> None:
+    """Remove a member, again and again until it is answered as done."""
+
+    async def answer() -> int:
+        return (await rest.call("DELETE", f"/v1/chatrooms/{room}/members/{user}"))[0]
+
+    await until_async(answer, lambda status: status in (200, 404), ANSWER_MAX_S)
+
+
+class Speaking:
+    """A member that goes on sending to all its rooms; `after` holds what it sent after each removal was answered."""
+
+    def __init__(self, client: LiveClient, rooms: Sequence[str], removals: Mapping[str, "asyncio.Task[None]"]) -> None:
+        self.after: dict[str, set[str]] = {room: set() for room in rooms}
+        self._client = client
+        self._removals = removals
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        for number in itertools.count():
+            for room, removal in self._removals.items():
+                text = f"mallory {number}"
+                if removal.done():
+                    self.after[room].add(text)
+                await self._client.send("chat:send", chatroomId=room, message=text)
+            await asyncio.sleep(0.05)  # the rate of the load
+
+
+# 04: a write that no majority confirmed ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", [WRITES, ("insert",)], ids=["all writes", "inserts"])
+async def test_message_without_majority_is_neither_acked_nor_shown(owners: Owners, writes: tuple[str, ...]) -> None:
+    """An isolated primary takes writes, confirms none, and answers majority reads as of before its isolation."""
+    room = await owners.rest("ann").create_room()
+    ann, ben = await owners.client("ann"), await owners.client("ben", 1)
+    await ben.ask("subscribe", channel="chatroom", chatroomId=room)
+    assert (await ann.ask("chat:send", chatroomId=room, message="before", clientMessageId="c0"))["type"] == "chat:ack"
+    await ben.next("chat:message")
+    proxy = owners.proxies[0]
+    unconfirmed: set[Any] = set()
+
+    def takes(command: WireCommand) -> bool:
+        unconfirmed.update(document["_id"] for document in command.document.get("documents", []))
+        return concerns([room])(command)
+
+    proxy.inject(FailWriteConcern(after_s=0.3), *writes, where=takes)
+    proxy.inject(hiding(lambda document: document.get("_id") in unconfirmed), *READS, where=reads_majority)
+    answers = await resend(ann, room, "c1", ISOLATED_S)
+    assert "chat:ack" not in answers, answers
+    assert shown(ben, room) == []
+    proxy.clear()
+    answers = await resend(ann, room, "c1", ANSWER_MAX_S)
+    assert answers[-1] == "chat:ack"
+    assert (await ben.data("chat:message"))["message"] == "sell"
+    await asyncio.sleep(QUIET_S)
+    assert shown(ben, room) == []
+    assert [message["message"] for message in await history(owners.rest("ann"), room)] == ["before", "sell"]
+
+
+def reads_majority(command: WireCommand) -> bool:
+    """Return True if a read asks for what a majority has."""
+    return bool(command.document.get("readConcern", {}).get("level") == "majority")
+
+
+async def resend(client: LiveClient, room: str, client_message_id: str, seconds: float) -> list[str]:
+    """Send one message until it is acked or the time is over, as the clients do, and return the types of answers."""
+    answers: list[str] = []
+    deadline_s = asyncio.get_running_loop().time() + seconds
+    while "chat:ack" not in answers and asyncio.get_running_loop().time() < deadline_s:
+        frame = await client.ask("chat:send", chatroomId=room, message="sell", clientMessageId=client_message_id)
+        answers.append(frame["type"])
+        await asyncio.sleep(0.2)
+    return answers
+
+
+# 16: a stale answer to the question for a gap ------------------------------------------------------------------------
+
+
+async def test_stale_answer_to_a_gap_does_not_skip_the_message(owners: Owners) -> None:
+    """A gateway loses one line, and a stale primary answers without that message while the gateway asks for it."""
+    room = await owners.rest("ann").create_room()
+    ann, ben = await owners.client("ann"), await owners.client("ben", 1)
+    await ben.ask("subscribe", channel="chatroom", chatroomId=room)
+
+    async def send(text: str) -> None:
+        assert (await ann.ask("chat:send", chatroomId=room, message=text))["type"] == "chat:ack"
+
+    await send("one")
+    assert (await ben.data("chat:message"))["message"] == "one"
+    stale = owners.proxies[0].inject(hiding(lambda document: "text-two" in str(document)), *READS)
+    owners.broker.loses = lambda body: b"text-two" in body
+    await send("text-two")
+    await until(lambda: owners.broker.lost > 0)
+    owners.broker.loses = lambda body: False
+    await send("three")
+    await asyncio.sleep(HELD_S)
+    stale.remove()
+    await send("four")
+    texts = [(await ben.data("chat:message", timeout_s=ANSWER_MAX_S))["message"] for _ in range(3)]
+    assert texts == ["text-two", "three", "four"]

@@ -1,0 +1,139 @@
+"""A TCP proxy in front of a broker that loses chosen deliveries, as a broker does that drops a full queue's head.
+
+    async with lossy_broker(amqp_url) as broker:
+        ...  # start a gateway with AMQP_URL=broker.url
+        broker.loses = lambda body: b"a text" in body
+
+A delivery is lost as a whole: its method, header and body frames. Everything else passes unchanged.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+from tests.support.connection_tasks import run_apart
+
+_HEAD_BYTES = 7
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_DELIVER = bytes([0, 60, 0, 60])
+
+
+class DeliveryFilter:
+    """The frames from the broker on one connection. `feed` returns what the client receives. Pure."""
+
+    def __init__(self, loses: Callable[[bytes], bool]) -> None:
+        self._loses = loses
+        self._waiting = b""
+        self._pending: dict[bytes, list[bytes]] = {}  # frames of an incomplete delivery, by channel
+        self._missing: dict[bytes, int] = {}  # bytes of its body
+        self.lost = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Process what was read."""
+        data = self._waiting + data
+        at, passed = 0, []
+        while len(data) - at >= _HEAD_BYTES:
+            end = at + _HEAD_BYTES + int.from_bytes(data[at + 3 : at + 7]) + 1
+            if end > len(data):
+                break
+            passed.append(self._frame(data[at:end]))
+            at = end
+        self._waiting = data[at:]
+        return b"".join(passed)
+
+    def _frame(self, frame: bytes) -> bytes:
+        kind, channel, payload = frame[0], frame[1:3], frame[_HEAD_BYTES:-1]
+        if kind == _METHOD and payload.startswith(_DELIVER):
+            self._pending[channel] = [frame]
+            return b""
+        if channel not in self._pending:
+            return frame
+        self._pending[channel].append(frame)
+        if kind == _HEADER:
+            self._missing[channel] = int.from_bytes(payload[4:12])
+        elif kind == _BODY:
+            self._missing[channel] -= len(payload)
+        return b"" if self._missing[channel] else self._whole(channel)
+
+    def _whole(self, channel: bytes) -> bytes:
+        frames = self._pending.pop(channel)
+        body = b"".join(frame[_HEAD_BYTES:-1] for frame in frames if frame[0] == _BODY)
+        if self._loses(body):
+            self.lost += 1
+            return b""
+        return b"".join(frames)
+
+
+class LossyBroker:
+    """The proxy. `url` is its address for AMQP clients; `loses` decides on the body of each delivery."""
+
+    def __init__(self, upstream_url: str) -> None:
+        self._upstream = urlsplit(upstream_url)
+        self.url = ""
+        self.loses: Callable[[bytes], bool] = lambda body: False
+        self._filters: list[DeliveryFilter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def lost(self) -> int:
+        """Return how many deliveries were lost."""
+        return sum(filtered.lost for filtered in self._filters)
+
+    def listen_on(self, port: int) -> None:
+        """Set the address."""
+        parts = self._upstream
+        self.url = f"amqp://{parts.username}:{parts.password}@127.0.0.1:{port}/"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection of a client."""
+        await run_apart(self._serve(reader, writer), self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back: asyncio.StreamWriter | None = None
+        try:
+            there, back = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
+            filtered = DeliveryFilter(lambda body: self.loses(body))
+            self._filters.append(filtered)
+            passing = {
+                asyncio.create_task(_copy(reader, back, lambda data: data)),
+                asyncio.create_task(_copy(there, writer, filtered.feed)),
+            }
+            try:
+                await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in passing:
+                    one.cancel()
+                await asyncio.gather(*passing, return_exceptions=True)
+        except OSError:
+            pass  # the broker is down, so the client loses its connection
+        finally:
+            for end in filter(None, (writer, back)):
+                end.transport.abort()
+
+    async def close(self) -> None:
+        """End every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, change: Callable[[bytes], bytes]) -> None:
+    with suppress(OSError):
+        while data := await source.read(65_536):
+            sink.write(change(data))
+            await sink.drain()
+
+
+@asynccontextmanager
+async def lossy_broker(upstream_url: str) -> AsyncIterator[LossyBroker]:
+    """Yield a proxy on a free port in front of a broker."""
+    broker = LossyBroker(upstream_url)
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    broker.listen_on(server.sockets[0].getsockname()[1])
+    try:
+        yield broker
+    finally:
+        server.close()
+        await broker.close()
+        await server.wait_closed()

@@ -1,0 +1,215 @@
+"""Command lanes by hand, and with the owner's deduplication under lost, repeated and moved bodies."""
+
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_service.body_dedup import BodyDedup, Copy
+from gateway.commands.lanes import DATABASE_CALL_MS, RESEND_PAUSE_MS, SILENCE_MS, CommandLanes, Route, Sending
+from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_body
+
+OWNER = Route("chat.node_1.1", 1)
+SUCCESSOR = Route("chat.node_2.1", 2)
+LIFE_MS = 3_000
+
+
+def lanes_with(*ids: str, owner: Route | None = OWNER) -> CommandLanes:
+    lanes = CommandLanes("gateway_1", partitions=2)
+    if owner is not None:
+        lanes.owner_is(0, owner, 0)
+    for command_id in ids:
+        assert lanes.add(0, command_id, command_id.encode(), LIFE_MS)
+    return lanes
+
+
+def read(parcel: Sending) -> tuple[BodyHead, list[str]]:
+    head, lines = decode_body(parcel.body)
+    return head, [line.decode() for line in lines]
+
+
+def test_waiting_commands_leave_in_one_body() -> None:
+    (parcel,) = lanes_with("a", "b").due("gateway.queue", 7)
+    head, commands = read(parcel)
+    assert (parcel.queue, head.term, head.reply_to, head.sent_at_ms) == (OWNER.queue, 1, "gateway.queue", 7)
+    assert (commands, head.is_resent) == (["a", "b"], False)
+
+
+def test_one_body_is_under_way_at_a_time() -> None:
+    lanes = lanes_with("a")
+    (first,) = lanes.due("q", 0)
+    lanes.add(0, "b", b"b", LIFE_MS)
+    assert lanes.due("q", 0) == []
+    assert lanes.answered(0, read(first)[0].number, read(first)[0].term) == ["a"]
+    (second,) = lanes.due("q", 0)
+    assert read(second)[1] == ["b"]
+
+
+def test_commands_wait_until_an_owner_is_known() -> None:
+    lanes = lanes_with("a", owner=None)
+    assert lanes.due("q", 0) == []
+    lanes.owner_is(0, OWNER, 0)
+    assert len(lanes.due("q", 0)) == 1
+
+
+def test_older_owner_is_ignored() -> None:
+    lanes = lanes_with("a", owner=SUCCESSOR)
+    lanes.owner_is(0, OWNER, 0)
+    (parcel,) = lanes.due("q", 0)
+    assert parcel.queue == SUCCESSOR.queue
+
+
+def test_body_under_way_follows_to_a_new_owner_marked_as_resent() -> None:
+    lanes = lanes_with("a")
+    (first,) = lanes.due("q", 0)
+    lanes.owner_is(0, SUCCESSOR, 1)
+    (again,) = lanes.due("q", 1)
+    assert again.queue == SUCCESSOR.queue
+    assert read(again)[0].is_resent
+    assert read(again)[0].number == read(first)[0].number
+
+
+def test_moved_body_is_sent_again_after_a_pause() -> None:
+    lanes = lanes_with("a")
+    (first,) = lanes.due("q", 0)
+    lanes.moved(0, read(first)[0].number, 1, 10)
+    assert lanes.due("q", 10) == []
+    assert len(lanes.due("q", 10 + RESEND_PAUSE_MS)) == 1
+
+
+def test_moved_answer_of_an_earlier_copy_is_ignored() -> None:
+    lanes = lanes_with("a")
+    (first,) = lanes.due("q", 0)
+    lanes.owner_is(0, SUCCESSOR, 1)
+    assert len(lanes.due("q", 1)) == 1
+    lanes.moved(0, read(first)[0].number, 1, 2)
+    assert lanes.due("q", 2 + RESEND_PAUSE_MS) == []
+
+
+def test_silent_and_disconnected_bodies_are_sent_again() -> None:
+    lanes = lanes_with("a")
+    lanes.due("q", 0)
+    assert lanes.tick(SILENCE_MS - 1) == []
+    assert lanes.due("q", SILENCE_MS - 1) == []
+    lanes.tick(SILENCE_MS)
+    assert len(lanes.due("q", SILENCE_MS)) == 1
+    lanes.reconnected(SILENCE_MS + 1)
+    assert len(lanes.due("r", SILENCE_MS + 1)) == 1
+
+
+def test_unsent_command_expires_with_its_life() -> None:
+    lanes = lanes_with("a", owner=None)
+    assert lanes.tick(LIFE_MS - 1) == []
+    assert lanes.tick(LIFE_MS) == ["a"]
+    assert lanes.is_idle
+
+
+def test_sent_command_expires_one_database_call_after_its_life() -> None:
+    lanes = lanes_with("a")
+    lanes.due("q", 0)
+    assert lanes.tick(LIFE_MS + DATABASE_CALL_MS - 1) == []
+    assert lanes.tick(LIFE_MS + DATABASE_CALL_MS) == ["a"]
+    assert lanes.is_idle
+
+
+def test_lane_is_bounded_in_number_and_bytes() -> None:
+    lanes = CommandLanes("g", 2)
+    assert all(lanes.add(0, str(number), b"x", LIFE_MS) for number in range(COMMANDS_MAX))
+    assert not lanes.add(0, "one more", b"x", LIFE_MS)
+    assert lanes.add(1, "large", b"x" * BODY_MAX_BYTES, LIFE_MS)
+    assert not lanes.add(1, "small", b"x", LIFE_MS)
+
+
+# With owners, a lossy network, and a log ------------------------------------------------------------------------------
+
+
+class SimulatedOwner:
+    """Decides bodies as a partition does: deduplicated by body, and by command id where a body was sent before."""
+
+    def __init__(self, term: int, log: list[str]) -> None:
+        self.term = term
+        self._log = log
+        self._dedup = BodyDedup()
+
+    def receive(self, body: bytes) -> tuple[str, int, int, int] | None:
+        head, lines = decode_body(body)
+        if head.term != self.term:
+            return ("moved", head.partition, head.number, head.term)
+        match self._dedup.arrive(head):
+            case Copy.NEW:
+                commands = [line.decode() for line in lines]
+                self._log += [one for one in commands if not (head.is_resent and one in self._log)]
+                self._dedup.answer(head, ())
+            case Copy.STALE | Copy.IN_HAND:
+                return None
+            case Copy.ANSWERED:
+                pass
+        return ("answered", head.partition, head.number, head.term)
+
+
+steps = st.lists(
+    st.sampled_from(["send", "send", "deliver", "deliver", "repeat", "lose", "answer", "answer", "lose answer"])
+    | st.sampled_from(["move", "silence", "reconnect"]),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
+    log: list[str] = []
+    owners = [SimulatedOwner(1, log)]
+    lanes = CommandLanes("gateway_1", 1)
+    lanes.owner_is(0, Route("owner 0", 1), 0)
+    bodies: deque[tuple[int, bytes]] = deque()
+    answers: deque[tuple[str, int, int, int]] = deque()
+    now_ms = sent = 0
+
+    def deliver() -> None:
+        index, body = bodies.popleft()
+        if (answer := owners[index].receive(body)) is not None:
+            answers.append(answer)
+
+    def take_answer() -> None:
+        what, partition, number, term = answers.popleft()
+        if what == "moved":
+            lanes.moved(partition, number, term, now_ms)
+        else:
+            lanes.answered(partition, number, term)
+
+    for step in [*script, *["silence", "deliver", "answer"] * 10]:
+        match step:
+            case "send":
+                lanes.add(0, f"{sent:03}", f"{sent:03}".encode(), 10**9)
+                sent += 1
+            case "deliver" if bodies:
+                deliver()
+            case "repeat" if bodies:
+                bodies.append(bodies[0])
+            case "lose" if bodies:
+                bodies.popleft()
+            case "answer" if answers:
+                take_answer()
+            case "lose answer" if answers:
+                answers.popleft()
+            case "move":
+                owners.append(SimulatedOwner(len(owners) + 1, log))
+                lanes.owner_is(0, Route(f"owner {len(owners) - 1}", len(owners)), now_ms)
+            case "silence":
+                now_ms += SILENCE_MS
+                lanes.tick(now_ms)
+            case "reconnect":
+                bodies.clear()
+                answers.clear()
+                lanes.reconnected(now_ms)
+            case _:
+                pass
+        bodies.extend((int(parcel.queue.split()[1]), parcel.body) for parcel in lanes.due("q", now_ms))
+    while not lanes.is_idle:
+        now_ms += SILENCE_MS
+        lanes.tick(now_ms)
+        bodies.extend((int(parcel.queue.split()[1]), parcel.body) for parcel in lanes.due("q", now_ms))
+        while bodies:
+            deliver()
+        while answers:
+            take_answer()
+    assert log == [f"{number:03}" for number in range(sent)]
