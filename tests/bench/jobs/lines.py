@@ -10,6 +10,8 @@ from tests.bench.marks import message_frame, now_us
 from tests.bench.tally import Tally
 from tests.bench.worker import JobPipe
 
+CREATED_REV = 1  # the entry that created the room; the messages follow it
+
 
 @dataclass
 class Lines:
@@ -39,7 +41,8 @@ class Lines:
                 for _ in range(count):
                     seq += 1
                     frame = message_frame(self.room, seq, self.size, now_us())
-                    future = bus.deliver(Delivery(room_channel(self.room), DeliveryClass.LOSSLESS, seq, "", frame))
+                    rev = CREATED_REV + seq
+                    future = bus.deliver(Delivery(room_channel(self.room), DeliveryClass.LOSSLESS, rev, "", frame))
                     if future not in unconfirmed:
                         unconfirmed.add(future)
                         future.add_done_callback(settled)
