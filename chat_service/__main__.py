@@ -21,6 +21,7 @@ from chat_service.purge import purge_deleted_rooms
 from chat_service.queries import ChatQueryHandler
 from chat_service.rate_limit import RateLimiter
 from chat_service.rate_window import SlidingWindow
+from chat_service.record_writer import RecordWriter
 from chat_service.repair import Repair
 from chat_service.room_cache import Readers
 from chat_service.settings import ChatSettings
@@ -61,6 +62,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         services = Services(
             Readers(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
+            RecordWriter(rooms, clock.now_ms),
             RateLimiter(window, bus, replicas, clock.now_ms, monotonic_ms),
             bus,
             clock.now_ms,

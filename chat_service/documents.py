@@ -119,8 +119,10 @@ def progress_of(post: Post) -> Document:
 def from_room(room: Room) -> Document:
     """Return the record of a room; that of a deleted one asks for its purge."""
     purge = {"purgeDueMs": 0} if room.deleted else {}
+    old = {"oldSeq": room.old_seq} if room.old_seq else {}
     return {
         **purge,
+        **old,
         "_id": room.id,
         "rev": room.rev,
         "name": room.name,
@@ -154,6 +156,7 @@ def to_room(document: Document) -> Room:
         last_seq=document["lastSeq"],
         last_message_at_ms=document["lastMessageAtMs"],
         member_count=document["memberCount"],
+        old_seq=document.get("oldSeq", 0),
         deleted=document["deleted"],
     )
 

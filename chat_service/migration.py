@@ -119,10 +119,11 @@ class Migration:
         with translated():
             beyond = await self._old_messages.find(newest).sort("seq", -1).limit(1).to_list(None)
         last = beyond[0] if beyond else None
+        last_seq = document["lastSeq"] if last is None else last["seq"]
         direct = document["direct"]
         return Room(
             id=document["_id"],
-            rev=document["lastSeq"] if last is None else last["seq"],
+            rev=last_seq,
             name=document["name"],
             description=document["description"],
             type=RoomType(document["type"]),
@@ -130,7 +131,8 @@ class Migration:
             created_at_ms=document["createdAtMs"],
             active_at_ms=document["activeAtMs"] if last is None else last["createdAtMs"],
             direct=(direct[0], direct[1]) if direct else None,
-            last_seq=document["lastSeq"] if last is None else last["seq"],
+            last_seq=last_seq,
+            old_seq=last_seq,
             last_message_at_ms=document["lastMessageAtMs"] if last is None else last["createdAtMs"],
             member_count=await self._count_members(document["_id"]),
             deleted=document["deleted"],

@@ -20,6 +20,7 @@ from chat_service.ownership import BEAT_MS, NOBODY, Claim, HandOver, PartitionOw
 from chat_service.partition import Partition, Services, moved_line
 from chat_service.repair import Repair
 from shared.bus.bus import Bus
+from shared.bus.delivery import Delivery
 from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
 from shared.commands.beats import GatewayBeat, Given, ProfileBeat, ReplicaBeat, decode_beat
 from shared.commands.body import decode_body
@@ -176,10 +177,12 @@ class Owner:
             return
         self._beat()
         is_unavailable = self._is_database_unavailable()
+        announcements: list[Delivery] = []
         for partition in self._partitions.values():
-            partition.announce()
+            announcements += partition.announcements()
             if is_unavailable:
                 partition.refuse_waiting()
+        self._bus.send_deliveries(announcements)  # of all partitions at once: gateways wake once
         for action in self.replicas.actions(self._now_ms()):
             match action:
                 case Claim(number, seen):
@@ -322,8 +325,7 @@ class Owner:
     async def _write_behind(self) -> None:
         while True:
             await asyncio.sleep(WRITE_BEHIND_S)
-            for partition in list(self._partitions.values()):
-                await partition.write_behind()
+            await self._services.records.write_due()
 
     async def _repair_claimed(self) -> None:
         while True:

@@ -14,7 +14,7 @@ answered from it. With another owner in place everything in hand is answered "mo
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -31,10 +31,10 @@ from chat_service.heads import Heads
 from chat_service.log import LogEntry
 from chat_service.log_store import LogConflict
 from chat_service.rate_limit import Charge, RateLimiter
+from chat_service.record_writer import RecordWriter
 from chat_service.room_cache import Readers, RoomCache
 from chat_service.rooms import Room
 from chat_service.typing_marks import TypingMarks, Typist
-from chat_service.write_behind import WriteBehind
 from shared.backoff import Backoff
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
@@ -67,6 +67,7 @@ class Services(NamedTuple):
 
     readers: Readers
     commits: GroupCommit
+    records: RecordWriter
     rates: RateLimiter
     outlet: Outlet
     clock_ms: Callable[[], int]
@@ -117,7 +118,6 @@ class Partition:
         self._idle.set()
         self._typing = TypingMarks()
         self._heads = Heads()
-        self._write_behind = WriteBehind()
         self._cache = RoomCache(services.readers, partial(check_term, number, term), self._deliver_found)
         self._is_over = False
 
@@ -167,7 +167,7 @@ class Partition:
         self._is_over = True
         self._arrived.set()
         await self._idle.wait()
-        await self.write_behind()
+        await self._services.records.write_partition(self.number)
         self._end(list(self._bodies))
         self._bodies.clear()
         for typist in self._typing.all_shown():
@@ -274,14 +274,13 @@ class Partition:
             )
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms())
-            touched = self._write_behind.touch(
-                {entry.room_id for entry in changes.entries if not entry.has_effects}, services.clock_ms()
-            )
             may_stand = bool(changes.entries)
+            spoke = {entry.room_id for entry in changes.entries if not entry.has_effects}
             await asyncio.gather(
-                services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs)), self._touch(touched)
+                services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs)),
+                services.records.touch(spoke),
             )
-            self._write_behind.note(changes.entries)
+            services.records.note(changes.entries)
             await self._project(changes, states)
         except BaseException:
             self._cache.drop(room_ids)
@@ -294,14 +293,6 @@ class Partition:
         self._heads.note(changes.entries, states, services.monotonic_ms())
         self._cache.release(states)
         return Outcome(changes.answers, deliveries)
-
-    async def _touch(self, room_ids: Collection[str]) -> None:
-        """Move rooms up in the lists. When that fails, the write-behind does so half a second later."""
-        services = self._services
-        try:
-            await services.readers.rooms.touch_rooms(room_ids, services.clock_ms())
-        except Unavailable as error:
-            log.warning("touch_postponed", partition=self.number, reason=str(error), rooms=len(room_ids))
 
     def _pending(self, job: _Job) -> PendingCommand:
         return PendingCommand(
@@ -331,8 +322,7 @@ class Partition:
         await rooms.put_read_marks(changes.read_marks)
         if with_effects:
             changed = {entry.room_id for entry in with_effects}
-            _, marks = self._write_behind.take(changed)
-            await rooms.put_read_marks(marks)
+            await self._services.records.write_marks(changed)
             await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
 
@@ -401,25 +391,12 @@ class Partition:
 
     # Now and then ---------------------------------------------------------------------------------------------------
 
-    def announce(self) -> None:
-        """Publish the heads of rooms that spoke a second ago, and the end of typing that nobody renewed."""
+    def announcements(self) -> list[Delivery]:
+        """Return the heads of rooms that spoke a second ago, and the end of typing that nobody renewed."""
         deliveries = self._heads.due(self._services.monotonic_ms())
         for typist in self._typing.ended(self._services.clock_ms()):
             deliveries += typing_deliveries(typist, is_typing=False)
-        if deliveries:
-            self._services.outlet.send_deliveries(deliveries)
-
-    async def write_behind(self) -> None:
-        """Write what plain messages changed. What cannot be written now is written later."""
-        posts, marks = self._write_behind.take(self._write_behind.rooms())
-        try:
-            await self._services.readers.rooms.put_read_marks(marks)
-            await self._services.readers.rooms.advance_rooms(posts)
-        except BaseException as error:
-            self._write_behind.put_back(posts, marks)
-            if not isinstance(error, Unavailable):
-                raise
-            log.warning("write_behind_postponed", reason=str(error), rooms=len(posts))
+        return deliveries
 
 
 def moved_line(head: BodyHead) -> Delivery:

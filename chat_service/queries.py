@@ -13,7 +13,7 @@ from chat_service.messages import message_frame, message_view
 from chat_service.presence import Presence
 from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
 from chat_service.store import RoomStore
-from chat_service.write_behind import catch_up, may_be_behind
+from chat_service.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat import (
     ChatQueries,
     DirectPost,
@@ -77,7 +77,8 @@ class ChatQueryHandler:
         """Return the public rooms and the caller's own others, merged by activity.
 
         Only a window of the public ones is read. The m rooms of the caller push a public room back by at most m places,
-        so position n of the merged list is between n - m and n in the list of public rooms.
+        so position n of the merged list is between n - m and n in the list of public rooms. Which rooms are on a page
+        is told by their records, which lag by seconds; the order on the page is exact.
         """
         words = words_of(query.q or "")
         if query.q and not words:
@@ -94,7 +95,7 @@ class ChatQueryHandler:
         if query.type in (None, RoomType.PUBLIC):
             public, count = await self._store.public_rooms(words, window_starts, query.limit + len(own))
             total += count
-        merged = sorted(own + public, key=lambda room: (room.active_at_ms, room.id), reverse=True)
+        merged = sorted(own + public, key=_activity, reverse=True)
         page = merged[skip - window_starts :][: query.limit] if skip < total else []
         return RoomPage(items=tuple(await self._views(query.caller.user_id, page)), total=total)
 
@@ -103,6 +104,7 @@ class ChatQueryHandler:
             return []
         members = await self._store.members([(room.id, user_id) for room in rooms])
         await self._catch_up(rooms, members, user_id)
+        rooms = sorted(rooms, key=_activity, reverse=True)
         counts = await self._store.active_now([room.id for room in rooms])
         return [room_view(room, members.get((room.id, user_id)), counts.get(room.id, 0)) for room in rooms]
 
@@ -184,7 +186,8 @@ class ChatQueryHandler:
         return ReplayedEntries(entries=tuple(lines), is_deleted=is_deleted)
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
-        rooms = await self._store.direct_rooms_since(query.user_ids, query.since_ms, DIRECT_ROOMS_MAX)
+        marked_since_ms = query.since_ms - BEHIND_MAX_MS
+        rooms = await self._store.direct_rooms_since(query.user_ids, marked_since_ms, DIRECT_ROOMS_MAX)
         found: list[DirectRoom] = []
         left = DIRECT_POSTS_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
@@ -198,6 +201,10 @@ class ChatQueryHandler:
             if left < 0:
                 break
         return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
+
+
+def _activity(room: Room) -> tuple[int, str]:
+    return room.active_at_ms, room.id
 
 
 def _lines_of(entry: LogEntry) -> EntryLines:

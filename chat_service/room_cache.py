@@ -98,8 +98,9 @@ class RoomCache:
             self._load_members(commands, states),
             self._load_active_now(commands, states),
         )
-        if resent:
-            await self._load_stored([command for command in commands if command.id in resent], states)
+        looked_up = [command for command in commands if command.id in resent or _may_repeat_old(command, states)]
+        if looked_up:
+            await self._load_stored(looked_up, states)
         return states
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
@@ -170,6 +171,14 @@ class RoomCache:
                 states[entry.room_id].stored[entry.id] = entry
         for message in repeats:
             self._recent.remember(message)
+
+
+def _may_repeat_old(command: RoomCommands, states: Mapping[str, RoomState]) -> bool:
+    """Return whether a send may repeat a message of before the log, whose clientMessageId no index of the log holds."""
+    if not isinstance(command, SendMessage | SendDirect) or command.client_message_id is None:
+        return False
+    room = states[command.room_id].room
+    return room is not None and room.old_seq > 0
 
 
 def _rev_of(room: Room | None) -> int:

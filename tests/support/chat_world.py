@@ -24,6 +24,7 @@ from chat_service.profile_store import ProfileStore
 from chat_service.profiles import Profiles
 from chat_service.rate_limit import RateLimiter
 from chat_service.rate_window import SlidingWindow
+from chat_service.record_writer import RecordWriter
 from chat_service.repair import Repair
 from chat_service.room_cache import Readers
 from chat_service.rooms import Room
@@ -243,7 +244,8 @@ class ChatWorld:
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")
         assert owned is not None
         outlet = FaultyOutlet(self.recorder, fuse)
-        services = Services(readers, GroupCommit(log), rates, outlet, self._clock_ms, self._clock_ms)
+        records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
+        services = Services(readers, GroupCommit(log), records, rates, outlet, self._clock_ms, self._clock_ms)
         partition = Partition(self.number, owned.term, services, self._check_term)
         self.owners.append(ChatOwner(partition, log, fuse, asyncio.create_task(partition.run())))
         return self.owners[-1]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_service.rooms import Member, Role, Room, RoomType
-from chat_service.write_behind import DELAY_MS, Post, WriteBehind, catch_up
+from chat_service.write_behind import DELAY_MS, ROOMS_MAX, TOUCHED_MS, Post, WriteBehind, catch_up
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
@@ -14,17 +14,36 @@ def post(seq: int, user_id: str = "ann", room_id: str = ROOM) -> Post:
     return Post(room_id, 2 * seq, seq, user_id, 1_000 + seq)
 
 
-def test_quiet_room_is_touched_at_once_and_busy_one_every_half_second() -> None:
+def test_quiet_room_is_marked_at_once_and_busy_one_every_half_minute() -> None:
     unwritten = WriteBehind()
     assert unwritten.touch([ROOM], 1_000) == {ROOM}
-    assert unwritten.touch([ROOM, "room_2"], 1_000 + DELAY_MS - 1) == {"room_2"}
-    assert unwritten.touch([ROOM], 1_000 + DELAY_MS) == {ROOM}
+    assert unwritten.touch([ROOM, "room_2"], 1_000 + TOUCHED_MS - 1) == {"room_2"}
+    assert unwritten.touch([ROOM], 1_000 + TOUCHED_MS) == {ROOM}
+
+
+def test_room_whose_mark_failed_is_marked_with_its_next_message() -> None:
+    unwritten = WriteBehind()
+    unwritten.touch([ROOM], 1_000)
+    unwritten.forget_touched([ROOM])
+    assert unwritten.touch([ROOM], 1_001) == {ROOM}
+
+
+def test_rooms_are_due_after_the_delay_in_order_and_few_at_once() -> None:
+    unwritten = WriteBehind()
+    for number in range(ROOMS_MAX + 1):
+        unwritten.add(post(1, room_id=f"room_{number}"), 1_000 + number)
+    assert unwritten.due(1_000 + DELAY_MS - 1) == []
+    assert unwritten.due(1_001 + DELAY_MS) == ["room_0", "room_1"]
+    due = unwritten.due(1_000 + DELAY_MS + ROOMS_MAX)
+    assert due == [f"room_{number}" for number in range(ROOMS_MAX)]
+    unwritten.take(due)
+    assert unwritten.due(1_000 + DELAY_MS + ROOMS_MAX) == [f"room_{ROOMS_MAX}"]
 
 
 def test_only_newest_post_and_read_marks_are_written() -> None:
     unwritten = WriteBehind()
     for one in (post(1), post(2, "ben"), post(3), post(4, "ben")):
-        unwritten.add(one)
+        unwritten.add(one, 1_000)
     assert unwritten.take([ROOM]) == ([post(4, "ben")], {(ROOM, "ann"): 3, (ROOM, "ben"): 4})
     assert unwritten.take([ROOM]) == ([], {})
 
@@ -46,11 +65,11 @@ def test_maxima_are_written_despite_failures(steps: list[tuple[list[Post], bool,
     marks: dict[tuple[str, str], int] = {}
     for fresh, fails, takes_all in [*steps, ([], False, True)]:
         for one in fresh:
-            unwritten.add(one)
+            unwritten.add(one, 1_000)
             told.append(one)
         taken, read = unwritten.take(unwritten.rooms() if takes_all else ["room_2"])
         if fails:
-            unwritten.put_back(taken, read)
+            unwritten.put_back(taken, read, 2_000)
             continue
         rooms |= {one.room_id: max(one.seq, rooms.get(one.room_id, 0)) for one in taken}
         marks |= {key: max(seq, marks.get(key, 0)) for key, seq in read.items()}
