@@ -7,6 +7,7 @@ the deliveries, so a message that its sender shows as sent and the message itsel
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 
 import msgspec
 from prometheus_client import Histogram
@@ -81,6 +82,7 @@ class CommandRouter:
         self._waiting: dict[str, _Waiting] = {}
         self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)  # the largest is that of the beat with the shortest way
         self._is_flush_due = False
+        self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._beats = bus.own_queue("beats", self._on_beat)
         self._beats.bindings.add((BEATS, ""))
@@ -122,6 +124,7 @@ class CommandRouter:
 
     def _flush(self) -> None:
         self._is_flush_due = False
+        self._asked.set()
         if not self._bus.is_connected:
             return
         for parcel in self._lanes.due(self._replies.name, self._now_ms()):
@@ -196,7 +199,17 @@ class CommandRouter:
             for command_id in self._lanes.tick(tick_ms):
                 self._expire(command_id)
             self._flush()
+            await self._wait(beat_due_s)
+
+    async def _wait(self, beat_due_s: float) -> None:
+        """Wait for the next tick; while no command is under way, for the next command or beat."""
+        if not self._lanes.is_idle:
             await asyncio.sleep(TICK_S)
+            return
+        self._asked.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(beat_due_s - time.monotonic(), TICK_S)):
+                await self._asked.wait()
 
     def _expire(self, command_id: str) -> None:
         waiting = self._waiting.pop(command_id, None)

@@ -64,15 +64,16 @@ class Acceptor:
         self._make_protocol = make_protocol
         self._loop = asyncio.get_running_loop()
         self._is_reading = False
+        self._paused = asyncio.Event()
         self._opening: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Accept until cancelled; then close the listener."""
         try:
             while True:
-                if not self._is_reading and self._pace.has_room(time.monotonic()):
-                    self._is_reading = True
-                    self._loop.add_reader(self._listener, self._accept)
+                if self._pace.has_room(time.monotonic()):
+                    self._read()
+                    await self._paused.wait()
                 await asyncio.sleep(LOOK_AGAIN_S)
         finally:
             self._pause()
@@ -80,7 +81,13 @@ class Acceptor:
             for task in self._opening:
                 task.cancel()
 
+    def _read(self) -> None:
+        self._is_reading = True
+        self._paused.clear()
+        self._loop.add_reader(self._listener, self._accept)
+
     def _pause(self) -> None:
+        self._paused.set()
         if self._is_reading:
             self._is_reading = False
             self._loop.remove_reader(self._listener)

@@ -23,6 +23,7 @@ class Connections:
         self.all_gone.set()
         self.by_user: dict[str, set[Socket]] = {}
         self._slow: set[Socket] = set()
+        self._any_slow = asyncio.Event()
         self._opening = 0
         self.answers = 0  # frames to one socket since the metrics last took them
         self.answer_bytes = 0
@@ -70,6 +71,7 @@ class Connections:
     def became_slow(self, socket: Socket) -> None:
         """Drain a socket that does not read fast enough from now on."""
         self._slow.add(socket)
+        self._any_slow.set()
         metrics.SLOW.set(len(self._slow))
 
     async def sweep_sessions(self) -> None:
@@ -82,10 +84,13 @@ class Connections:
     async def sweep_slow(self) -> None:
         """Write to slow sockets what they have room for, until cancelled."""
         while True:
+            await self._any_slow.wait()
             await asyncio.sleep(SLOW_SWEEP_S)
             for socket in [socket for socket in self._slow if socket.drain()]:
                 self._slow.discard(socket)
                 metrics.SLOW.set(len(self._slow))
+            if not self._slow:
+                self._any_slow.clear()
 
     def _measure(self) -> None:
         """Add to the metrics what was counted in plain integers."""

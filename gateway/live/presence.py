@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway import metrics
@@ -19,6 +20,7 @@ log = logs.get(__name__)
 GRACE_S = 5.0
 RENEW_INTERVAL_S = 5.0
 REPORT_INTERVAL_S = 0.05
+QUIET_INTERVAL_S = 0.25
 RETRY_S = 0.5
 REPORTER = Caller(user_id="system:gateway")
 
@@ -40,6 +42,7 @@ class Roster:
     """
 
     def __init__(self) -> None:
+        self.changed = asyncio.Event()
         self._sockets: dict[str, int] = {}
         self._reported: set[str] = set()
         self._unconfirmed: set[str] = set()  # in reports that may or may not have arrived
@@ -48,6 +51,7 @@ class Roster:
 
     def opened(self, user_id: str) -> None:
         """Count a socket of the user that has authenticated."""
+        self.changed.set()
         self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
         self._gone_at_s.pop(user_id, None)
 
@@ -119,7 +123,15 @@ class Reporter:
                     self._leased_until_s = now_s + 3 * RENEW_INTERVAL_S
                 else:
                     await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(REPORT_INTERVAL_S)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for a socket that came, or for the time to look for graces that have ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_INTERVAL_S):
+                await self._roster.changed.wait()
+        self._roster.changed.clear()
+        await asyncio.sleep(REPORT_INTERVAL_S)
 
     async def leave(self) -> None:
         """Report that the gateway stops: its users have the grace to reconnect elsewhere."""

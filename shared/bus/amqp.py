@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Self, cast
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aiormq.abc import ChannelFrame
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from shared.bus.consumer import Consumer, Inbound, Line
+from shared.bus.delivery_tap import DeliveryTap, TappedTransports
 from shared.bus.publish_frame import publish_frames
 from shared.bus.topology import DEAD, QueueSpec
 
@@ -20,7 +20,6 @@ CLOSE_TIMEOUT_S = 1.0
 HEARTBEAT_S = 2  # a frozen consumer is replaced after two to three of them
 PROBE = b"\x00"
 PROBE_TIMEOUT_S = 0.2
-QUEUE_FULL_PAUSE_S = 0.002
 _TRANSIENT, _PERSISTENT = 1, 2
 
 # The exceptions of aio-pika on a dying connection, whichever call they interrupt.
@@ -54,10 +53,15 @@ class Connection(aio_pika.Connection):
     def __del__(self) -> None:
         pass
 
+    tap: DeliveryTap
+
     async def connect(self, timeout: float | None = None) -> None:
         """Connect, or close and raise."""
+        transports = TappedTransports()
+        self.kwargs["transport_factory"] = transports
         try:
             await super().connect(timeout)
+            self.tap = transports.tap
         except BaseException:
             await self.close()
             raise
@@ -82,44 +86,26 @@ def hosts_of(url: str) -> list[str]:
 
 
 class _RawChannel:
-    """Writes publishes of one channel straight into the library's queue of frames. HOT.
+    """Writes publishes of one channel straight to the transport, and taps its consumers. HOT.
 
-    While one write waits for the socket the next ones gather, so a slow broker gets few, large writes. Everything else
-    of a channel, its opening, closing and errors, goes the library's own way.
+    Everything else of a channel, its opening, closing and errors, goes the library's own way.
     """
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, tap: DeliveryTap) -> None:
         self._number: int = channel.number
         self._frame_max: int = channel.connection.connection_tune.frame_max
-        self._queue: asyncio.Queue[ChannelFrame] = channel.connection.write_queue
-        self._loop = asyncio.get_running_loop()
-        self._unsent: list[bytes] = []
-        self._is_writing = False
-        self.unsent_bytes = 0
+        self._tap = tap
 
     def publish(self, exchange: str, key: str, body: bytes, cc: Sequence[str]) -> None:
-        data = publish_frames(self._number, self._frame_max, exchange, key, body, cc)
-        self._unsent.append(data)
-        self.unsent_bytes += len(data)
-        if not self._is_writing:
-            self._write()
+        if not self._tap.transport.is_closing():
+            self._tap.transport.write(publish_frames(self._number, self._frame_max, exchange, key, body, cc))
 
-    def _write(self) -> None:
-        self._is_writing = True
-        written = self._loop.create_future()
-        written.add_done_callback(self._on_written)
-        try:
-            self._queue.put_nowait(ChannelFrame(b"".join(self._unsent), False, written))
-        except asyncio.QueueFull:
-            self._loop.call_later(QUEUE_FULL_PAUSE_S, self._write)
-            return
-        self._unsent.clear()
-        self.unsent_bytes = 0
+    def tap(self, consumer_tag: str, on_body: Callable[[bytes], None]) -> None:
+        self._tap.splitter.tap(self._number, consumer_tag, on_body)
 
-    def _on_written(self, written: "asyncio.Future[None]") -> None:
-        self._is_writing = False
-        if self._unsent and not written.cancelled():
-            self._write()
+    @property
+    def unsent_bytes(self) -> int:
+        return self._tap.transport.get_write_buffer_size()
 
 
 class BrokerConnection:
@@ -129,12 +115,13 @@ class BrokerConnection:
     raises one of LOST.
     """
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.closed = asyncio.Event()
         self._connection = connection
         self._channel: AbstractChannel
+        self._unconfirmed: AbstractChannel
         self._consumed: set[str] = set()
-        self._writer: _RawChannel
+        self._raw: _RawChannel
         connection.close_callbacks.add(self._on_close)
 
     @classmethod
@@ -152,7 +139,7 @@ class BrokerConnection:
         )
         try:
             link._channel = await link._open_channel()
-            link._writer = _RawChannel(await (await link._open_channel(confirms=False)).get_underlay_channel())
+            link._raw = await link._open_raw_channel()
         except BaseException:
             await link.close()
             raise
@@ -179,6 +166,10 @@ class BrokerConnection:
         if prefetch:
             await channel.set_qos(prefetch_count=prefetch)
         return channel
+
+    async def _open_raw_channel(self) -> _RawChannel:
+        self._unconfirmed = await self._open_channel(confirms=False)
+        return _RawChannel(await self._unconfirmed.get_underlay_channel(), self._connection.tap)
 
     async def _open_passing_channel(self, *, confirms: bool = True) -> AbstractChannel:
         """Open a channel whose end concerns nobody else.
@@ -304,22 +295,26 @@ class BrokerConnection:
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
         """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""
-        self._writer.publish(exchange, key, body, cc)
+        self._raw.publish(exchange, key, body, cc)
 
     @property
     def unsent_bytes(self) -> int:
         """Return how much of `send` waits for the socket."""
-        return self._writer.unsent_bytes
+        return self._raw.unsent_bytes
 
     async def listen(self, queue: str, on_body: Callable[[bytes], None]) -> None:
         """Pass each body of a queue of this connection to `on_body`, without acknowledgements."""
-        underlay = await self._channel.get_underlay_channel()
+
+        def on_tapped(body: bytes) -> None:
+            if body != PROBE:
+                on_body(body)
 
         async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            if message.body != PROBE:
-                on_body(message.body)
+            on_tapped(message.body)
 
-        await underlay.basic_consume(queue, on_message, no_ack=True, timeout=CALL_TIMEOUT_S)
+        underlay = await self._unconfirmed.get_underlay_channel()
+        self._raw.tap(queue, on_tapped)
+        await underlay.basic_consume(queue, on_message, no_ack=True, consumer_tag=queue, timeout=CALL_TIMEOUT_S)
 
     async def consume(self, consumer: Consumer) -> None:
         """Feed a consumer from its queue on a channel of its own. A second call for its queue does nothing."""
