@@ -11,9 +11,8 @@ import asyncio
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import aiormq
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
@@ -111,7 +110,7 @@ class DeliverySplitter:
 class DeliveryTap(asyncio.Protocol):
     """Stands between a transport and the library's protocol."""
 
-    def __init__(self, inner: asyncio.Protocol, transport: asyncio.Transport) -> None:
+    def __init__(self, inner: asyncio.Protocol, transport: asyncio.WriteTransport) -> None:
         self.splitter = DeliverySplitter()
         self.transport = transport
         self._inner = inner
@@ -160,9 +159,6 @@ class TappedTransports(TransportFactory):
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
         transport = writer.transport
-        inner = transport.get_protocol()
-        if not isinstance(inner, asyncio.Protocol) or not isinstance(transport, asyncio.Transport):
-            raise aiormq.exceptions.AMQPConnectionError("the transport cannot be tapped")
-        self.tap = DeliveryTap(inner, transport)
+        self.tap = DeliveryTap(cast(asyncio.Protocol, transport.get_protocol()), transport)
         transport.set_protocol(self.tap)
         return reader, writer
