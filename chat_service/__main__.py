@@ -52,7 +52,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         clock = DatabaseClock(mongo)
         admin.checks["clock"] = clock.readiness
         rooms, room_log, present = RoomStore(mongo.database), LogStore(mongo.database), PresenceStore(mongo.database)
-        await lifecycle.until(stop, Migration(mongo.database, rooms, clock.now_ms).run())
+        await lifecycle.until(stop, Migration(mongo.database, rooms).run())
 
         bus = Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         admin.checks["broker"] = bus.readiness

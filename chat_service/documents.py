@@ -188,5 +188,21 @@ def to_member(document: Document) -> Member:
     )
 
 
+# What 0.2 stored ----------------------------------------------------------------------------------------------------
+
+
+def to_old_room(document: Document) -> Room:
+    """Return the room of a record in the collection `rooms`, which versions before the log wrote."""
+    return to_room({**document, "rev": 0})
+
+
+def from_old_member(document: Document) -> tuple[str, Document]:
+    """Return `_id` and document of a membership from the collection `members`, whose users may all come back."""
+    kept = ("roomId", "userId", "active", "role", "joinedAtMs", "readSeq", "profile")
+    fields = {name: document[name] for name in kept}
+    online = document.get("online", False)
+    return member_key(document["roomId"], document["userId"]), {**fields, "rev": 0, "invited": True, "online": online}
+
+
 def _to_profile(document: Document) -> UserProfile:
     return msgspec.convert(document, UserProfile)

@@ -10,11 +10,11 @@ MongoDB finds an index for most filters. SecantusDB does so only if one index ho
 of them with a range at most, or if the filter is a single `$in`: see `narrowed`.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Sequence
 
 import pymongo
-from pymongo import ASCENDING, IndexModel
+from motor.motor_asyncio import AsyncIOMotorCollection
+from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
@@ -23,11 +23,13 @@ from chat_service.log import LogEntry
 from chat_service.messages import Message
 from chat_service.write_behind import Post
 from shared.errors import WriteConflict
-from shared.mongo import Database, Document, Indexes, narrowed, only_duplicates, translated
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
 
 _POST = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
 _MAJORITY = ReadConcern("majority")
+_ERASURE: Document = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
 PURGE_BATCH = 1000
+WRITES_MAX = 500
 INSERT_TIMEOUT_S = 2.0  # gateways wait for that long after the life of a command
 
 INDEXES: Indexes = {
@@ -97,18 +99,12 @@ class LogStore:
         return [to_entry(document) for document in found]
 
     async def by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
-        """Return the messages stored under (room id, user id, clientMessageId), those of before the log included."""
-        wanted = list(keys)
-        if not wanted:
-            return []
-        digests = [sent_as(*key) for key in wanted]
-        old_keys = ["/".join(key) for key in wanted]
-        with translated():
-            found, old = await asyncio.gather(
-                self._log.find({"sentAs": {"$in": digests}}).to_list(None),
-                self._old.find({"sentAs": {"$in": old_keys}}).to_list(None),
-            )
-        return [*map(to_message, found), *map(to_old_message, old)]
+        """Return the messages that stand in logs under (room id, user id, clientMessageId)."""
+        return [to_message(document) for document in await _sent_as(self._log, [sent_as(*key) for key in keys])]
+
+    async def old_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
+        """Return the messages of before the log that stand under (room id, user id, clientMessageId)."""
+        return [to_old_message(document) for document in await _sent_as(self._old, ["/".join(key) for key in keys])]
 
     async def posts_beyond(self, room_id: str, rev: int) -> list[Post]:
         """Return what the messages after entry `rev` change of the room's record, oldest first."""
@@ -138,13 +134,27 @@ class LogStore:
         return older + [(document["rev"], to_message(document)) for document in found]
 
     async def erase_content(self, room_id: str, last_rev: int) -> None:
-        """Erase the texts and names in a room's log through `last_rev`, a thousand entries at a time. Idempotent."""
-        erasure = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
+        """Erase the texts and names in a room's log through `last_rev`, a thousand entries at a time. Idempotent.
+
+        The entries stay readable: a stale owner may still load them.
+        """
         with translated():
-            for first in range(1, last_rev + 1, PURGE_BATCH):  # no message has a seq above its rev
-                some = {"roomId": room_id, "seq": {"$gte": first, "$lt": first + PURGE_BATCH}}
-                await self._log.update_many(some, erasure)
-                await self._old.delete_many(some)
+            for first in range(1, last_rev + 1, PURGE_BATCH):
+                some = {"$gte": first, "$lt": first + PURGE_BATCH}
+                await self._erase_effects(room_id, some)
+                messages = {"roomId": room_id, "seq": some}  # no message has a seq above its rev
+                await self._log.update_many(messages, _ERASURE)
+                await self._old.delete_many(messages)
+
+    async def _erase_effects(self, room_id: str, revs: Document) -> None:
+        """Erase the names of members and of the room. Few entries have any, and the index finds them by rev alone."""
+        having = {"$or": [{"members": {"$exists": True}}, {"settings": {"$exists": True}}]}
+        fields = {"members.userId": 1, "settings.type": 1}
+        with translated():
+            stages = [*narrowed({"roomId": room_id, "rev": revs}, having), {"$project": fields}]
+            found = await self._log.aggregate(stages).to_list(None)
+            for some in chunks(found, WRITES_MAX):
+                await self._log.bulk_write([_effects_erasure(document) for document in some], ordered=False)
 
     async def remove_before(self, room_id: str, rev: int) -> None:
         """Remove the entries before `rev`, a thousand at a time. Idempotent.
@@ -156,3 +166,21 @@ class LogStore:
             for first in range(1, rev, PURGE_BATCH):
                 some = {"$gte": first, "$lt": min(first + PURGE_BATCH, rev)}
                 await self._log.delete_many({"roomId": room_id, "rev": some})
+
+
+async def _sent_as(
+    collection: AsyncIOMotorCollection[Document], wanted: Sequence[bytes] | Sequence[str]
+) -> list[Document]:
+    if not wanted:
+        return []
+    with translated():
+        return await collection.find({"sentAs": {"$in": list(wanted)}}).to_list(None)
+
+
+def _effects_erasure(document: Document) -> UpdateOne:
+    erasure: Document = {}
+    if "members" in document:
+        erasure["$unset"] = {"members.$[].profile": ""}
+    if "settings" in document:
+        erasure["$set"] = {"settings.name": "", "settings.description": ""}
+    return UpdateOne({"_id": document["_id"]}, erasure)

@@ -11,7 +11,7 @@ Bound: 5,000 rooms, the least recently used leave first; a room's members are dr
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from chat_service import metrics
@@ -157,24 +157,33 @@ class RoomCache:
         return await self._readers.presence.records(user_ids) if user_ids else {}
 
     async def _load_stored(self, resent: list[RoomCommands], states: dict[str, RoomState]) -> None:
-        sends = [command for command in resent if isinstance(command, SendMessage | SendDirect)]
-        entries, repeats = await asyncio.gather(
+        entries, repeats, old_repeats = await asyncio.gather(
             self._readers.room_log.by_id([command.id for command in resent]),
-            self._readers.room_log.by_client_id(
-                (send.room_id, send.caller.user_id, send.client_message_id)
-                for send in sends
-                if send.client_message_id is not None
+            self._readers.room_log.by_client_id(_client_keys(resent)),
+            self._readers.room_log.old_by_client_id(
+                _client_keys(command for command in resent if _may_repeat_old(command, states))
             ),
         )
         for entry in entries:
             if entry.room_id in states:
                 states[entry.room_id].stored[entry.id] = entry
-        for message in repeats:
+        for message in [*repeats, *old_repeats]:
             self._recent.remember(message)
 
 
+def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]:
+    return [
+        (command.room_id, command.caller.user_id, command.client_message_id)
+        for command in commands
+        if isinstance(command, SendMessage | SendDirect) and command.client_message_id is not None
+    ]
+
+
 def _may_repeat_old(command: RoomCommands, states: Mapping[str, RoomState]) -> bool:
-    """Return whether a send may repeat a message of before the log, whose clientMessageId no index of the log holds."""
+    """Return whether a send may repeat a message of before the log, whose clientMessageId no index of the log holds.
+
+    A room whose record 0.2 never stored has no old messages, even if a killed process left some: nobody knows them.
+    """
     if not isinstance(command, SendMessage | SendDirect) or command.client_message_id is None:
         return False
     room = states[command.room_id].room

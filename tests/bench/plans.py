@@ -212,6 +212,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         last = min(first + FILLED_AT_ONCE - 1, messages)
         await stores.room_log.insert([a_message(room_id, seq) for seq in range(first, last + 1)])
     await stores.room_log.insert([a_message(DELETED_ROOM, seq) for seq in range(1, 31)])
+    await stores.room_log.insert([membership(DELETED_ROOM, ["user_0", "user_1"])])
     await database["messages"].insert_many([an_old_message(seq) for seq in range(1, OLD_MESSAGES + 1)])
     made = [
         a_room(room_id, last_seq=messages, rev=messages + 1, last_message_at_ms=NOW_MS, member_count=users),
@@ -268,7 +269,7 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("between", lambda: room_log.between(room_id, messages // 2, messages // 2 + 50))
     yield StoreCall("by_id", lambda: room_log.by_id(ids))
     yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))
-    yield StoreCall("by_client_id", lambda: room_log.by_client_id(old_keys), note="of before the log")
+    yield StoreCall("old_by_client_id", lambda: room_log.old_by_client_id(old_keys))
     yield StoreCall("posts_beyond", lambda: room_log.posts_beyond(room_id, messages - 20))
     yield StoreCall("posts_since", lambda: room_log.posts_since(room_id, messages - 50, 0))
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):

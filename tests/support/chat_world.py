@@ -33,7 +33,17 @@ from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 from shared.bus.topology import PARTITIONS
 from shared.commands.body import BodyAnswered, BodyHead, decode_answered
-from shared.commands.chat import AddMember, CreateRoom, JoinRoom, LeaveRoom, MarkRead, RemoveMember, SendMessage, Sent
+from shared.commands.chat import (
+    AddMember,
+    CreateRoom,
+    DeleteRoom,
+    JoinRoom,
+    LeaveRoom,
+    MarkRead,
+    RemoveMember,
+    SendMessage,
+    Sent,
+)
 from shared.commands.command import Caller, Reply
 from shared.encoding import to_json
 from shared.errors import StaleOwner, Unavailable
@@ -285,6 +295,8 @@ class ChatWorld:
                 return to_json(AddMember(**by_ann, user_id=act.user))
             case "remove":
                 return to_json(RemoveMember(**by_ann, user_id=act.user))
+            case "delete":
+                return to_json(DeleteRoom(**by_ann))
             case "read":
                 return to_json(MarkRead(**head, seq=1))
             case _:
