@@ -13,8 +13,9 @@ import msgspec
 from prometheus_client import Histogram
 
 from gateway.commands.lanes import CommandLanes, Route
-from shared.bus.bus import Bus, OwnQueue
+from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.own_queue import OwnQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
 from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
 from shared.commands.body import LIFE_MS, decode_answered

@@ -4,8 +4,9 @@ import asyncio
 from contextlib import suppress
 
 from gateway import metrics
-from shared.bus.bus import Bus, OwnQueue
+from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL
+from shared.bus.own_queue import OwnQueue
 from shared.bus.topology import DELIVERIES, shard_key, shard_of
 from shared.errors import Unavailable
 

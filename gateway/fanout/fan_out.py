@@ -12,8 +12,9 @@ from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.recovery import Recovery
 from gateway.fanout.relay import OnAnswer, OnControl, Relay
 from gateway.fanout.retries import Retries
-from shared.bus.bus import Bus, OwnQueue
+from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL
+from shared.bus.own_queue import OwnQueue
 
 SWEEP_INTERVAL_S = 0.5
 

@@ -13,19 +13,20 @@ caused it; the redelivery repeats the publish.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
 from shared.backoff import Backoff
-from shared.bus.amqp import LOST, BrokerConnection, DeadLetter
-from shared.bus.batching import Lanes, Parcel, split_lines
-from shared.bus.confirms import Confirm
+from shared.bus.amqp import LOST, BrokerConnection, DeadLetter, closed_is_lost
+from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
+from shared.bus.line_sender import DEFAULT_EXCHANGE, LineSender
+from shared.bus.own_queue import OwnQueue
 from shared.bus.pending_requests import PendingRequests, read_reply
 from shared.bus.topology import (
     COMMANDS,
@@ -48,42 +49,13 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 R = TypeVar("R")
-Lane = tuple[str, str | None, str | None]  # exchange; routing key, if the lane has only one; reply queue
-
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 1.0
-STALLED_S = 2.0  # no confirm for so long: the broker is blocked (memory, disk), frozen, or cut off
-GATHERED_MAX_BYTES = 64 * 1024 * 1024
 ECHO_INTERVAL_S = 0.5
 ECHO_TIMEOUT_S = 1.5
 LINES_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.25
 MEASURE_INTERVAL_S = 5.0
-DEFAULT_EXCHANGE = "default"  # the label of the exchange without a name
-
-
-class OwnQueue:
-    """A queue of this process: exclusive, transient, and with a new `name` for every connection.
-
-    What it held is gone with its connection, and so are its bindings, which the bus makes again under the new name.
-    """
-
-    def __init__(self, prefix: str, process: str, arguments: Arguments, on_body: Callable[[bytes], None]) -> None:
-        self.prefix = prefix
-        self.arguments = arguments
-        self.on_body = on_body
-        self.bindings: set[tuple[str, str]] = set()
-        self._process = process
-        self._connection = 0
-
-    @property
-    def name(self) -> str:
-        """Return the name under the present connection, or the last one."""
-        return f"{self.prefix}.{self._process}.{self._connection}"
-
-    def rename(self, connection: int) -> None:
-        """Take the name for a new connection."""
-        self._connection = connection
 
 
 class Bus:
@@ -98,20 +70,16 @@ class Bus:
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
         self.on_disconnected: list[Callable[[], object]] = []  # run before the next connection
         self._url = url
-        self._lanes: Lanes[Lane, Confirm] = Lanes(GATHERED_MAX_BYTES)
-        self._flush_is_due = False
         self._tasks = asyncio.TaskGroup()
         self._keepers: list[asyncio.Task[None]] = []
         self._leaving = False
         self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
-        self._unconfirmed: dict[Confirm, float] = {}  # since when, oldest first
-        self._waiting_since_s: dict[Lane, float] = {}  # by destination: since when its body waits for a confirm
         self._consumers: list[Consumer] = []
         self._own_queues: list[OwnQueue] = []
         self._connections = 0
         self._pending = PendingRequests()
-        self._sent = 0
+        self._sender = LineSender(self._tasks, self._pending.fail)
         self._reply_queue = self.own_queue("reply", self._pending.take)
         self._echoed_at_s = 0.0
         self._echo_queue = self.own_queue("echo", self._on_echo)
@@ -160,7 +128,8 @@ class Bus:
         try:
             while True:
                 try:
-                    link = await self._connect()
+                    with closed_is_lost():
+                        link = await self._connect()
                 except LOST as error:
                     delay_s = backoff.next_s()
                     log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=delay_s)
@@ -189,6 +158,7 @@ class Bus:
         for queue in self._own_queues:
             await self._open_own(link, queue)
         self._echoed_at_s = time.monotonic()
+        self._sender.link = link
         self._connected.set()  # before the first consumer, whose replies need it
         metrics.BUS_CONNECTED.set(1)
         for consumer in list(self._consumers):
@@ -230,7 +200,7 @@ class Bus:
     async def _disconnect(self) -> None:
         self._connected.clear()
         metrics.BUS_CONNECTED.set(0)
-        link, self._link = self._link, None
+        link, self._link, self._sender.link = self._link, None, None
         for consumer in self._consumers:
             consumer.connection_lost()
         for forget in self.on_disconnected:
@@ -238,21 +208,26 @@ class Bus:
         if link is not None:
             await link.close()
 
+    @contextmanager
+    def _reaching(self, action: str) -> Iterator[BrokerConnection]:
+        """Yield the connection; raise Unavailable without one, and when it is lost."""
+        if self._link is None or not self.is_connected:
+            raise Unavailable("the broker is not connected")
+        try:
+            with closed_is_lost():
+                yield self._link
+        except LOST as error:
+            raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
+
     async def _measure(self) -> None:
         """Update the gauges of waiting lines, here and at the broker, until the bus closes."""
         while not self._leaving:  # aio-pika may swallow a cancellation
             await asyncio.sleep(MEASURE_INTERVAL_S)
-            metrics.BUS_GATHERED_BYTES.set(self._lanes.waiting_bytes)
+            metrics.BUS_GATHERED_BYTES.set(self._sender.waiting_bytes)
             for consumer in list(self._consumers):
                 consumer.measure(now_ms())
-                if self._link is not None and self.is_connected:
-                    with suppress(*LOST):
-                        consumer.measure_depth(await self._link.depth(consumer.queue))
-
-    def _is_stalled(self, lane: Lane) -> bool:
-        """Return whether a destination has confirmed nothing for more than 2 s; others are not concerned."""
-        since_s = self._waiting_since_s.get(lane)
-        return since_s is not None and time.monotonic() - since_s > STALLED_S
+                with suppress(Unavailable), self._reaching("measure") as link:
+                    consumer.measure_depth(await link.depth(consumer.queue))
 
     # Send -----------------------------------------------------------------------------------------------------------
 
@@ -260,7 +235,7 @@ class Bus:
         self, exchange: str, key: str, line: bytes, *, reply_to: str | None = None, expires_at_ms: int | None = None
     ) -> "asyncio.Future[None]":
         """Send a line. The future resolves on the broker's confirm, or raises Unavailable; it may be ignored."""
-        return self._gather((exchange, key, reply_to), key, line, expires_at_ms).done
+        return self._sender.gather((exchange, key, reply_to), key, line, expires_at_ms).done
 
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
         """Send a delivery to the gateways that listen to its shard.
@@ -270,7 +245,7 @@ class Bus:
         3,000 messages per second in 200 rooms this joins about thirty AMQP messages into one.
         """
         shard = shard_key(shard_of(delivery.channel))
-        return self._gather((DELIVERIES, None, None), shard, delivery.to_line(), None).done
+        return self._sender.gather((DELIVERIES, None, None), shard, delivery.to_line(), None).done
 
     def reply(self, reply_to: str, line: bytes) -> None:
         """Send a reply line. When that fails, the caller's deadline ends its wait."""
@@ -323,21 +298,13 @@ class Bus:
 
     async def probe(self, queue: str) -> bool:
         """Return False if the queue of another process does not exist, else True. Raises Unavailable."""
-        if self._link is None or not self.is_connected:
-            raise Unavailable("the broker is not connected")
-        try:
-            return await self._link.probe(queue)
-        except LOST as error:
-            raise Unavailable(f"could not probe: {error or type(error).__name__}") from error
+        with self._reaching("probe") as link:
+            return await link.probe(queue)
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a lasting queue of an earlier version with its contents. Raises Unavailable."""
-        if self._link is None or not self.is_connected:
-            raise Unavailable("the broker is not connected")
-        try:
-            await self._link.delete(queue)
-        except LOST as error:
-            raise Unavailable(f"could not delete: {error or type(error).__name__}") from error
+        with self._reaching("delete") as link:
+            await link.delete(queue)
 
     async def dead_letter(self, body: bytes, *, queue: str, reason: str) -> None:
         """Store an unprocessable body in `realtime.dead`, with the reason and its queue as headers.
@@ -345,85 +312,18 @@ class Bus:
         Raises Unavailable.
         """
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
-        await self._send("", DEAD, body, headers=headers, is_lasting=True)
+        await self._sender.send("", DEAD, body, headers=headers, is_lasting=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
-
-    def _gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None) -> "Confirm":
-        if not self.is_connected:
-            return Confirm.failed("the broker is not connected")
-        if self._waiting_since_s and self._is_stalled(lane):
-            return Confirm.failed("the broker confirms nothing for this destination")
-        parcel = self._lanes.add(lane, key, line, self._new_confirm, expires_at_ms)
-        if parcel is None:
-            return Confirm.failed("too many lines wait for the broker")
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
-        return parcel.waiter
-
-    def _new_confirm(self) -> "Confirm":
-        confirm = Confirm()
-        self._unconfirmed[confirm] = time.monotonic()
-        return confirm
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        for parcel in self._lanes.ready():
-            self._tasks.create_task(self._send_parcel(parcel))
-
-    async def _send_parcel(self, parcel: "Parcel[Lane, Confirm]") -> None:
-        exchange, _, reply_to = parcel.lane
-        key, *more_keys = parcel.keys
-        self._sent += 1
-        self._waiting_since_s[parcel.lane] = time.monotonic()
-        try:
-            await self._send(
-                exchange,
-                key,
-                parcel.body(),
-                message_id=str(self._sent),  # aiormq's random ones cost more
-                reply_to=reply_to,
-                expires_in_ms=None if parcel.expires_at_ms is None else max(parcel.expires_at_ms - now_ms(), 1),
-                headers={"CC": more_keys} if more_keys else None,  # https://www.rabbitmq.com/docs/sender-selected
-            )
-        except Unavailable as error:
-            parcel.waiter.fail(error)
-            self._pending.fail(parcel.waiter.command_ids, str(error))
-        else:
-            parcel.waiter.resolve()
-            metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
-            metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
-        finally:
-            del self._unconfirmed[parcel.waiter]
-            self._waiting_since_s.pop(parcel.lane, None)
-            if self._lanes.arrived(parcel):
-                self._flush()
-
-    async def _send(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
-        """Publish a body; `properties` as `BrokerConnection.publish` takes them. Raises Unavailable."""
-        if self._link is None or not self.is_connected:
-            raise Unavailable("the broker is not connected")
-        started_s = time.perf_counter()
-        try:
-            await self._link.publish(exchange, key, body, **properties)
-        except LOST as error:
-            metrics.BUS_SEND_FAILURES.labels(exchange or DEFAULT_EXCHANGE).inc()
-            raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
-        metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
 
     async def letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
         """Show each dead letter to `settle`, oldest first, and remove those for which it returns True.
 
         Returns the number of letters at the start; later ones are not shown. Raises Unavailable.
         """
-        if self._link is None or not self.is_connected:
-            raise Unavailable("the broker is not connected")
-        try:
-            return await self._link.letters(settle)
-        except LOST as error:
-            raise Unavailable(f"the broker was lost: {error or type(error).__name__}") from error
+        with self._reaching("read the dead letters") as link:
+            return await link.letters(settle)
 
     # Request and reply ----------------------------------------------------------------------------------------------
 
@@ -456,7 +356,7 @@ class Bus:
         if logs.details:
             log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
         expires_at_ms = command.deadline_ms if expires else None
-        confirm = self._gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
+        confirm = self._sender.gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
         arriving = self._pending.expect(command, span)
         if confirm.done.done():
             self._pending.fail([command.id], str(confirm.done.exception()))
@@ -477,10 +377,7 @@ class Bus:
         while True:
             await asyncio.sleep(DEADLINE_SWEEP_S)
             self._pending.end_late(now_ms())
-            for confirm, since_s in self._unconfirmed.items():
-                if time.monotonic() - since_s <= STALLED_S:
-                    break
-                self._pending.fail(confirm.command_ids, "the broker confirms nothing")
+            self._sender.fail_stalled()
 
     # Receive----------------------------------------------------------------------------------------------------------
 
@@ -508,7 +405,8 @@ class Bus:
         consumer.run(self._tasks)
         if self._link is not None and self.is_connected:
             try:
-                await self._link.consume(consumer)
+                with closed_is_lost():
+                    await self._link.consume(consumer)
             except LOST:
                 if self._link is not None:
                     self._link.closed.set()  # replace a connection that cannot consume
@@ -532,19 +430,12 @@ class Bus:
     async def bind(self, queue: OwnQueue, exchange: str, key: str) -> None:
         """Bind an own queue, over every connection. Raises Unavailable; the next connection then binds it."""
         queue.bindings.add((exchange, key))
-        if self._link is None or not self.is_connected:
-            raise Unavailable("the broker is not connected")
-        try:
-            await self._link.bind(queue.name, exchange, key)
-        except LOST as error:
-            raise Unavailable(f"could not bind: {error}") from error
+        with self._reaching("bind") as link:
+            await link.bind(queue.name, exchange, key)
 
     async def unbind(self, queue: OwnQueue, exchange: str, key: str) -> None:
         """Undo `bind`. Raises Unavailable."""
         queue.bindings.discard((exchange, key))
-        if self._link is None or not self.is_connected:
-            return
-        try:
-            await self._link.unbind(queue.name, exchange, key)
-        except LOST as error:
-            raise Unavailable(f"could not unbind: {error}") from error
+        if self.is_connected:
+            with self._reaching("unbind") as link:
+                await link.unbind(queue.name, exchange, key)

@@ -14,8 +14,9 @@ from gateway.fanout.batch import Batch
 from gateway.fanout.fan_out import FanOut
 from gateway.fanout.recovery import LOST_FOR_MS
 from gateway.fanout.retries import REFUSALS_MAX
-from shared.bus.bus import Bus, OwnQueue
+from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.own_queue import OwnQueue
 from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryLines, ReplayedEntries, RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable

@@ -1,0 +1,120 @@
+"""Sends lines with confirms: gathers them by destination, publishes their bodies, and reports each body's confirm.
+
+Health is per destination. One that confirms nothing for 2 s (its queue is full, or its node is frozen) refuses further
+lines; the others go on.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from shared.bus.amqp import LOST, BrokerConnection
+from shared.bus.batching import Lanes, Parcel
+from shared.bus.confirms import Confirm
+from shared.errors import Unavailable
+from shared.telemetry import metrics
+from shared.times import now_ms
+
+Lane = tuple[str, str | None, str | None]  # exchange; routing key, if the lane has only one; reply queue
+
+STALLED_S = 2.0  # no confirm for so long: the broker is blocked (memory, disk), frozen, or cut off
+GATHERED_MAX_BYTES = 64 * 1024 * 1024
+DEFAULT_EXCHANGE = "default"  # the label of the exchange without a name
+
+
+class LineSender:
+    """The confirmed sending of one bus. `link` is the connection while there is one.
+
+    `on_failed` takes the ids of commands that did not reach the broker, and the reason.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup, on_failed: Callable[[Iterable[str], str], None]) -> None:
+        self.link: BrokerConnection | None = None
+        self._tasks = tasks
+        self._on_failed = on_failed
+        self._lanes: Lanes[Lane, Confirm] = Lanes(GATHERED_MAX_BYTES)
+        self._flush_is_due = False
+        self._unconfirmed: dict[Confirm, float] = {}  # since when, oldest first
+        self._waiting_since_s: dict[Lane, float] = {}  # by destination: since when its body waits for a confirm
+        self._sent = 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of the lines that wait for the confirm of the body before theirs."""
+        return self._lanes.waiting_bytes
+
+    def gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None = None) -> Confirm:
+        """Take a line for the next body of its destination, and return the body's confirm."""
+        if self.link is None:
+            return Confirm.failed("the broker is not connected")
+        if self._waiting_since_s and self._is_stalled(lane):
+            return Confirm.failed("the broker confirms nothing for this destination")
+        parcel = self._lanes.add(lane, key, line, self._new_confirm, expires_at_ms)
+        if parcel is None:
+            return Confirm.failed("too many lines wait for the broker")
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        return parcel.waiter
+
+    def fail_stalled(self) -> None:
+        """Fail the commands in bodies that the broker has not confirmed for 2 s."""
+        for confirm, since_s in self._unconfirmed.items():
+            if time.monotonic() - since_s <= STALLED_S:
+                break
+            self._on_failed(confirm.command_ids, "the broker confirms nothing")
+
+    async def send(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
+        """Publish a body; `properties` as `BrokerConnection.publish` takes them. Raises Unavailable."""
+        if self.link is None:
+            raise Unavailable("the broker is not connected")
+        started_s = time.perf_counter()
+        try:
+            await self.link.publish(exchange, key, body, **properties)
+        except LOST as error:
+            metrics.BUS_SEND_FAILURES.labels(exchange or DEFAULT_EXCHANGE).inc()
+            raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
+        metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
+
+    def _is_stalled(self, lane: Lane) -> bool:
+        since_s = self._waiting_since_s.get(lane)
+        return since_s is not None and time.monotonic() - since_s > STALLED_S
+
+    def _new_confirm(self) -> Confirm:
+        confirm = Confirm()
+        self._unconfirmed[confirm] = time.monotonic()
+        return confirm
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        for parcel in self._lanes.ready():
+            self._tasks.create_task(self._send_parcel(parcel))
+
+    async def _send_parcel(self, parcel: Parcel[Lane, Confirm]) -> None:
+        exchange, _, reply_to = parcel.lane
+        key, *more_keys = parcel.keys
+        self._sent += 1
+        self._waiting_since_s[parcel.lane] = time.monotonic()
+        try:
+            await self.send(
+                exchange,
+                key,
+                parcel.body(),
+                message_id=str(self._sent),  # aiormq's random ones cost more
+                reply_to=reply_to,
+                expires_in_ms=None if parcel.expires_at_ms is None else max(parcel.expires_at_ms - now_ms(), 1),
+                headers={"CC": more_keys} if more_keys else None,  # https://www.rabbitmq.com/docs/sender-selected
+            )
+        except Unavailable as error:
+            parcel.waiter.fail(error)
+            self._on_failed(parcel.waiter.command_ids, str(error))
+        else:
+            parcel.waiter.resolve()
+            metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
+            metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
+        finally:
+            del self._unconfirmed[parcel.waiter]
+            self._waiting_since_s.pop(parcel.lane, None)
+            if self._lanes.arrived(parcel):
+                self._flush()
