@@ -72,9 +72,18 @@ class GatewayParts:
         self.backend = backend = Backend(bus, self.router)
         self.keys = _published_keys(settings, authenticator)
         revocations = RevocationList()
+        self.revocations = RevocationListSync(
+            revocations, backend, lambda revocation: authentication.enforce_revocation(revocation.user_id)
+        )
         self.guard = Guard(authenticator, revocations, None if self.keys is None else self.keys.refresh)
         self.fan_out = FanOut(
-            bus, backend, queue, spawn, lambda delivery: self.control.dispatch(delivery), self.router.on_answer
+            bus,
+            backend,
+            queue,
+            spawn,
+            lambda delivery: self.control.dispatch(delivery),
+            self.router.on_answer,
+            self.revocations,
         )
         hub, listeners, recovery = self.fan_out.hub, self.fan_out.listeners, self.fan_out.recovery
         self.connections = connections = Connections(tasks.create_task)
@@ -82,9 +91,6 @@ class GatewayParts:
         roster = Roster()
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
         authentication = Authentication(settings, self.guard, listeners, connections, limit, roster)
-        self.revocations = RevocationListSync(
-            revocations, backend, lambda revocation: authentication.enforce_revocation(revocation.user_id)
-        )
         subscriptions = Subscriptions(backend, hub, listeners, tasks.create_task)
         self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)

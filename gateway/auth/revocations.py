@@ -6,6 +6,7 @@ loaded, the list also applies to sockets that are already open.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from gateway.backend import Backend
 from shared.backoff import Backoff
@@ -18,6 +19,8 @@ log = logs.get(__name__)
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 3.0
+REFRESH_S = 5.0
+LOAD_TIMEOUT_S = 5.0
 SYSTEM = Caller(user_id="system:gateway")
 
 
@@ -48,7 +51,11 @@ class RevocationList:
 
 
 class RevocationListSync:
-    """Loads the list at every connection to the broker. Changes in between arrive as control deliveries."""
+    """Follows the list: changes arrive as control deliveries.
+
+    A lost delivery shows nowhere. So the list is loaded again from its highest version every 5 s, at once when other
+    lines were lost, and at every connection to the broker.
+    """
 
     def __init__(self, revocations: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
         self._revocations = revocations
@@ -56,10 +63,27 @@ class RevocationListSync:
         self._on_learned = on_learned
         self._due = asyncio.Event()
         self._due.set()
+        self._loaded = asyncio.Event()
 
     async def connected(self) -> None:
         """Schedule a load, since changes may have been missed. The hook for `Bus.on_connected`."""
+        self.lines_lost()
+
+    def lines_lost(self) -> None:
+        """Schedule a load: what was lost may have been a change."""
+        self._loaded.clear()
         self._due.set()
+
+    async def loaded(self) -> None:
+        """Wait until a load that was scheduled has succeeded, for 5 s at most.
+
+        Without an answer the gateway goes on with what it knows, as at its start.
+        """
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                await self._loaded.wait()
+        except TimeoutError:
+            log.error("revocations_not_compared", waited_s=LOAD_TIMEOUT_S)
 
     def learn(self, record: Revocation) -> None:
         """Store a record and report it to `on_learned` if it is new."""
@@ -70,10 +94,14 @@ class RevocationListSync:
         """Load the list when due, with backoff after a failure, until cancelled."""
         backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
-            await self._due.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._due.wait()
             self._due.clear()
             try:
                 await self._load()
+                if not self._due.is_set():
+                    self._loaded.set()
                 backoff.reset()
             except (Unavailable, Refusal) as error:
                 pause_s = backoff.next_s()

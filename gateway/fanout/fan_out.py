@@ -2,6 +2,7 @@
 
 import asyncio
 
+from gateway.auth.revocations import RevocationListSync
 from gateway.backend import Backend
 from gateway.background import Spawn
 from gateway.fanout.bindings import ShardBindings
@@ -12,6 +13,7 @@ from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.recovery import Recovery
 from gateway.fanout.relay import OnAnswer, OnControl, Relay
 from gateway.fanout.retries import Retries
+from gateway.fanout.stall import StallGuard
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL
 from shared.bus.own_queue import OwnQueue
@@ -33,6 +35,7 @@ class FanOut:
         spawn: Spawn,
         on_control: OnControl,
         on_answer: OnAnswer,
+        revocations: RevocationListSync,
     ) -> None:
         self._bus = bus
         self._flusher = Flusher()
@@ -41,11 +44,15 @@ class FanOut:
         self._loop = asyncio.get_running_loop()
         self.hub = Hub(self._flusher.schedule)
         self.listeners = ChannelListeners(self.hub, self._bindings)
-        self._gaps = GapFiller(self.hub, backend, self._retries, spawn, on_control)
-        self.recovery = Recovery(self.hub, backend, self.listeners, self._gaps, self._retries, spawn)
-        self._relay = Relay(self.hub, self._gaps, on_control, on_answer)
+        self._gaps = GapFiller(self.hub, backend, self._retries, spawn, on_control, revocations.lines_lost)
+        self.recovery = Recovery(
+            self.hub, backend, self.listeners, self._gaps, self._retries, spawn, revocations.loaded
+        )
+        self._stall = StallGuard(lambda: bus.drop_connection("the process stood still"), self._loop.time())
+        self._relay = Relay(self.hub, self._gaps, self._stall, on_control, on_answer)
         self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness
+        bus.on_disconnected.append(self._stall.disconnected)
         bus.on_disconnected.append(self.recovery.on_disconnected)  # before the next connection brings a line
         bus.on_connected.append(self.recovery.on_connected)
 
@@ -63,6 +70,7 @@ class FanOut:
     def _sweep(self) -> None:
         """Do what the hub's channels need after some time."""
         now_s = self._loop.time()
+        self._stall.tick(now_s)
         self.recovery.note_alive()
         self.hub.note_overdue(now_s)
         for sink, name in self.hub.give_up(now_s):

@@ -22,13 +22,20 @@ class GapFiller:
     """Fills the gaps that the hub notes, one request per channel at a time."""
 
     def __init__(
-        self, hub: Hub, backend: Backend, retries: Retries, spawn: Spawn, on_control: Callable[[Delivery], None]
+        self,
+        hub: Hub,
+        backend: Backend,
+        retries: Retries,
+        spawn: Spawn,
+        on_control: Callable[[Delivery], None],
+        on_lines_lost: Callable[[], None],
     ) -> None:
         self._hub = hub
         self._backend = backend
         self._retries = retries
         self._spawn = spawn
         self._on_control = on_control
+        self._on_lines_lost = on_lines_lost
         self._filling: set[str] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -41,6 +48,7 @@ class GapFiller:
             if gap is not None and name not in self._filling:
                 self._filling.add(name)
                 metrics.GAPS.inc()
+                self._on_lines_lost()
                 self._spawn(self._fill(gap))
 
     async def _fill(self, gap: Gap) -> None:

@@ -3,7 +3,8 @@
 Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. A lossless
 channel shows the loss as a gap in its seqs. After every reconnect, every channel is checked: rooms by asking the
 partition for each subscriber, which also notices memberships that ended meanwhile. Until the partition has answered for
-a subscriber, the hub buffers for it: nothing is shown without access, and nothing is lost.
+a subscriber, the hub buffers for it: nothing is shown without access, and nothing is lost. The
+revocations are compared before anything else.
 
     connected ── on_disconnected ──> hold every room and unknown direct rooms; cancel the recheck in flight
         ^                               │
@@ -12,6 +13,7 @@ a subscriber, the hub buffers for it: nothing is shown without access, and nothi
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gateway import metrics
@@ -37,7 +39,14 @@ class Recovery:
     """Repairs the hub of one gateway process. `on_disconnected` and `on_connected` are hooks of `Bus`."""
 
     def __init__(
-        self, hub: Hub, backend: Backend, listeners: ChannelListeners, gaps: GapFiller, retries: Retries, spawn: Spawn
+        self,
+        hub: Hub,
+        backend: Backend,
+        listeners: ChannelListeners,
+        gaps: GapFiller,
+        retries: Retries,
+        spawn: Spawn,
+        revocations_loaded: Callable[[], Awaitable[None]],
     ) -> None:
         self._hub = hub
         self._backend = backend
@@ -45,6 +54,7 @@ class Recovery:
         self._gaps = gaps
         self._retries = retries
         self._spawn = spawn
+        self._revocations_loaded = revocations_loaded
         self._loop = asyncio.get_running_loop()
         self._was_connected = False
         self._alive_at_ms = now_ms()
@@ -100,6 +110,7 @@ class Recovery:
 
     async def _recheck_all(self, checks: dict[str, int]) -> None:
         self._hub.forget_prices()
+        await self._revocations_loaded()
         log.info("rechecking_channels", channels=len(self._hub.channels))
         symbols, user_ids = self._keys(ChannelKind.MARKET), self._keys(ChannelKind.INBOX)
         async with asyncio.TaskGroup() as tasks:

@@ -7,6 +7,7 @@ from gateway import metrics
 from gateway.fanout.frame_peek import message_ids
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
+from gateway.fanout.stall import StallGuard
 from gateway.fanout.typing_expiry import ShownTyping
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
 from shared.errors import Malformed
@@ -24,9 +25,12 @@ class Relay:
     `on_control` takes each CONTROL delivery, `on_answer` each that answers a command.
     """
 
-    def __init__(self, hub: Hub, gaps: GapFiller, on_control: OnControl, on_answer: OnAnswer) -> None:
+    def __init__(
+        self, hub: Hub, gaps: GapFiller, stall: StallGuard, on_control: OnControl, on_answer: OnAnswer
+    ) -> None:
         self._hub = hub
         self._gaps = gaps
+        self._stall = stall
         self._on_control = on_control
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
@@ -37,6 +41,8 @@ class Relay:
     def on_body(self, body: bytes) -> None:
         """Take one AMQP message, in one pass over its lines. HOT."""
         now_s = self._loop.time()
+        if self._stall.refuses(now_s):
+            return
         self._bodies += 1
         if logs.details:
             self._log_messages(body)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne
+from pymongo.read_concern import ReadConcern
 
 from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.mongo import Database, Document, Indexes, conflicting, date, translated
@@ -23,7 +24,7 @@ class RevocationStore:
     """
 
     def __init__(self, database: Database, revocation_ttl_days: int) -> None:
-        self._revocations = database["standings"]
+        self._revocations = database.get_collection("standings", read_concern=ReadConcern("majority"))
         self._ttl_ms = revocation_ttl_days * MILLISECONDS_PER_DAY
 
     async def revocations(self, user_ids: Collection[str]) -> dict[str, Revocation]:

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.auth.revocations import RevocationListSync
 from gateway.backend import Backend
 from gateway.background import Spawn, background
-from gateway.fanout import retries, typing_expiry
+from gateway.fanout import retries, stall, typing_expiry
 from gateway.fanout.batch import Batch
 from gateway.fanout.fan_out import FanOut
 from gateway.fanout.recovery import LOST_FOR_MS
@@ -54,9 +55,13 @@ class QuietBus:
         self.on_connected: list[Callable[[], Any]] = []
         self.on_disconnected: list[Callable[[], Any]] = []
         self.on_body: Callable[[bytes], None] = lambda _: None
+        self.dropped: list[str] = []
 
     async def bind(self, *_: object) -> None:
         pass
+
+    def drop_connection(self, reason: str) -> None:
+        self.dropped.append(reason)
 
 
 async def reconnect(bus: QuietBus) -> None:
@@ -107,7 +112,18 @@ class RunningFanOut:
         self.controls: list[str] = []
         queue = OwnQueue("gateway", "node_1", {}, lambda _: None)
         self.answers: list[str] = []
-        self.parts = FanOut(cast(Bus, self.bus), cast(Backend, self.partition), queue, spawn, self.on, self.on_answer)
+        self.lines_lost_times = 0
+        self.revocations_known = asyncio.Event()
+        self.revocations_known.set()
+        self.parts = FanOut(
+            cast(Bus, self.bus),
+            cast(Backend, self.partition),
+            queue,
+            spawn,
+            self.on,
+            self.on_answer,
+            cast(RevocationListSync, self),
+        )
         self.bus.on_body = self.parts.on_body
         self.hub, self.recovery = self.parts.hub, self.parts.recovery
         spawn(self.parts.run())
@@ -116,6 +132,12 @@ class RunningFanOut:
         if control.key == "bad":
             raise ValueError(control.key)
         self.controls.append(control.key)
+
+    def lines_lost(self) -> None:
+        self.lines_lost_times += 1
+
+    async def loaded(self) -> None:
+        await self.revocations_known.wait()
 
     def on_answer(self, answer: Delivery) -> None:
         self.answers.append(answer.channel)
@@ -212,6 +234,40 @@ async def test_only_the_newest_check_releases_a_room_after_reconnects(fixture: R
     assert sink.got == []
     fixture.partition.answers["u"] = lambda: RoomHead(seq=1, rev=1, active_now=1)
     await until(lambda: sink.got == [b"1"])
+
+
+async def test_nothing_is_shown_after_reconnect_before_revocations_are_compared(fixture: RunningFanOut) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, rev=1, active_now=1)
+    fixture.revocations_known.clear()
+    await reconnect(fixture.bus)
+    fixture.bring(1)
+    await asyncio.sleep(0.05)
+    assert (fixture.partition.asked, sink.got) == ([], [])
+    fixture.revocations_known.set()
+    await until(lambda: sink.got == [b"1"])
+
+
+async def test_thawed_gateway_shows_nothing_of_its_old_connection(
+    fixture: RunningFanOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = lambda: RoomHead(seq=1, rev=1, active_now=1)
+    monkeypatch.setattr(stall, "STALL_S", -1.0)
+    fixture.bring(1)
+    monkeypatch.undo()
+    await asyncio.sleep(0.05)
+    assert (sink.got, fixture.bus.dropped) == ([], ["the process stood still"])
+    await reconnect(fixture.bus)
+    await until(lambda: sink.got == [b"1"])
+
+
+async def test_gap_makes_revocations_be_loaded_again(fixture: RunningFanOut) -> None:
+    sink = fixture.listener("u")
+    before = fixture.lines_lost_times
+    fixture.bring(2)
+    await until(lambda: sink.got == [b"1", b"2"])
+    assert fixture.lines_lost_times == before + 1
 
 
 async def test_typing_without_an_end_expires(fixture: RunningFanOut, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,37 @@
+"""Notices that this process stood still. Pure; the clock is an argument.
+
+A process that was frozen finds old bodies in its socket when it continues: messages of rooms that a user has been put
+out of meanwhile, perhaps. None of them is shown. The connection is replaced, and everything is checked as after a loss.
+"""
+
+from collections.abc import Callable
+
+STALL_S = 2.0
+
+
+class StallGuard:
+    """`tick` is called twice a second while the process runs; `on_stall` replaces the connection."""
+
+    def __init__(self, on_stall: Callable[[], None], now_s: float) -> None:
+        self._on_stall = on_stall
+        self._ticked_at_s = now_s
+        self._is_stalled = False
+
+    def tick(self, now_s: float) -> None:
+        """Record that the process runs."""
+        self._check(now_s)
+        self._ticked_at_s = now_s
+
+    def refuses(self, now_s: float) -> bool:
+        """Return whether a body must not be shown: the process stood still, and the connection is the old one. HOT."""
+        self._check(now_s)
+        return self._is_stalled
+
+    def disconnected(self) -> None:
+        """Record that the connection is gone; the bodies of the next one may be shown."""
+        self._is_stalled = False
+
+    def _check(self, now_s: float) -> None:
+        if now_s - self._ticked_at_s > STALL_S and not self._is_stalled:
+            self._is_stalled = True
+            self._on_stall()

@@ -1,0 +1,25 @@
+"""A process that stood still shows nothing of its old connection."""
+
+from gateway.fanout.stall import STALL_S, StallGuard
+
+
+def test_bodies_are_refused_from_stall_until_connection_is_gone() -> None:
+    stalls: list[str] = []
+    guard = StallGuard(lambda: stalls.append("stall"), 10.0)
+    guard.tick(10.5)
+    assert not guard.refuses(10.5 + STALL_S)
+    assert guard.refuses(10.6 + STALL_S)
+    assert guard.refuses(10.7 + STALL_S)
+    assert stalls == ["stall"]
+    guard.tick(10.8 + STALL_S)
+    assert guard.refuses(10.9 + STALL_S)
+    guard.disconnected()
+    assert not guard.refuses(11.0 + STALL_S)
+
+
+def test_late_tick_counts_as_stall() -> None:
+    stalls: list[str] = []
+    guard = StallGuard(lambda: stalls.append("stall"), 10.0)
+    guard.tick(10.1 + STALL_S)
+    assert stalls == ["stall"]
+    assert guard.refuses(10.2 + STALL_S)
