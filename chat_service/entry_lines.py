@@ -17,13 +17,13 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
     if direct is not None:
         frame_bytes = frame_of(entry)
         return [
-            Delivery(user_channel(user_id), DeliveryClass.LOSSLESS, entry.rev, entry.room_id, frame_bytes)
+            Delivery(user_channel(user_id), DeliveryClass.DIRECT, entry.rev, entry.room_id, frame_bytes)
             for user_id in direct
         ]
     channel = room_channel(entry.room_id)
     joined = _joined_frames(entry) if entry.kind is EntryKind.MESSAGE else []
     frames = [Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data) for data in joined]
-    frames.append(Delivery(channel, DeliveryClass.LOSSLESS, entry.rev, "", frame_of(entry)))
+    frames.append(Delivery(channel, DeliveryClass.ORDERED, entry.rev, "", frame_of(entry)))
     controls = [Delivery(channel, DeliveryClass.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
     if entry.ends_public:  # who may see the change is asked first; whoever is removed still sees that
         return controls + frames

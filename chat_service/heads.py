@@ -47,4 +47,4 @@ def head_lines(room_id: str, rev: int, direct: tuple[str, str] | None) -> list[D
     """Return the lines that tell gateways up to which rev a room has entries."""
     if direct is None:
         return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
-    return [Delivery(user_channel(user_id), DeliveryClass.HEAD, rev, room_id, b"") for user_id in direct]
+    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, b"") for user_id in direct]

@@ -1,20 +1,28 @@
 """Frames that leave together: joined once, compressed once, the same bytes for every socket. Pure."""
 
 from collections.abc import Iterable, Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 from gateway.fanout.wire import deflated_frame
-from shared.bus.delivery import DeliveryClass
+
+
+class DropPolicy(Enum):
+    """What may happen to an item on its way to a socket that does not read fast enough."""
+
+    NEVER = auto()
+    CONFLATE = auto()  # replaced by a later item of the same key
+    SHED = auto()  # dropped first
 
 
 class Item(NamedTuple):
     """A complete WebSocket frame and its fate under overload.
 
-    LATEST items of one `key` are conflated. A price that `marks_staleness` is conflated only with its like: a later
+    CONFLATE items of one `key` are conflated. A price that `marks_staleness` is conflated only with its like: a later
     ordinary price does not replace it.
     """
 
-    kind: DeliveryClass
+    policy: DropPolicy
     key: str
     data: bytes
     marks_staleness: bool = False
@@ -33,7 +41,7 @@ class Batch:
     @classmethod
     def lossless(cls, frames: Iterable[bytes]) -> "Batch":
         """Return a batch of frames that are never dropped."""
-        return cls([Item(DeliveryClass.LOSSLESS, "", frame) for frame in frames])
+        return cls([Item(DropPolicy.NEVER, "", frame) for frame in frames])
 
     @property
     def deflated(self) -> bytes:

@@ -6,14 +6,13 @@ LINGERING sockets are in `joining`, LATE and LIVE sockets in the stream.
 
 from collections.abc import Iterator, Sequence, Set
 
-from gateway.fanout.batch import Item
+from gateway.fanout.batch import DropPolicy, Item
 from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Sink
 from gateway.fanout.prices import SymbolPrices
 from gateway.fanout.resequencer import BACKLOG_MAX
 from gateway.fanout.stream import Attention, Stream
 from gateway.fanout.subscriber import Subscriber, SubscriberState
-from shared.bus.delivery import DeliveryClass
 
 
 class Channel:
@@ -250,4 +249,4 @@ class Channel:
         """Take a lossless item outside the order."""
         for subscriber in self.joining.values():
             subscriber.keep_unordered(data)
-        self.stream.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
+        self.stream.put(Item(DropPolicy.NEVER, "", data), now_s)

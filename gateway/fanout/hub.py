@@ -16,6 +16,7 @@ lookup, a flush one call per socket. Joining and leaving is O(1), except that le
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import assert_never
 
 from gateway.fanout.channel import Channel
 from gateway.fanout.direct_messages import DirectMessages
@@ -78,26 +79,25 @@ class Hub:
         if channel is None:
             return
         match delivery.kind:
+            case DeliveryClass.ORDERED:
+                channel.deliver_ordered(delivery.seq, item_of(delivery.frame), now_s)
+            case DeliveryClass.DIRECT:
+                self.directs.deliver(channel, delivery, now_s)
+            case DeliveryClass.UNORDERED:
+                if not self._is_repeat(delivery):
+                    channel.deliver_unordered(text_frame(delivery.frame), now_s)
             case DeliveryClass.LATEST:
                 channel.prices.deliver(delivery, now_s)
             case DeliveryClass.TRANSIENT:
                 channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
             case DeliveryClass.HEAD:
-                self._note_head(channel, delivery)
-            case _ if not delivery.seq:
-                if not self._is_repeat(delivery):
-                    channel.deliver_unordered(text_frame(delivery.frame), now_s)
-            case _ if delivery.key:
-                self.directs.deliver(channel, delivery, now_s)
+                channel.stream.note_head(delivery.seq)
+            case DeliveryClass.DIRECT_HEAD:
+                self.directs.note_head(channel, delivery)
+            case DeliveryClass.CONTROL | DeliveryClass.REPLY | DeliveryClass.ANSWERED:
+                raise ValueError("the relay keeps what is for the gateway itself")
             case _:
-                channel.deliver_ordered(delivery.seq, item_of(delivery.frame), now_s)
-
-    def _note_head(self, channel: Channel, delivery: Delivery) -> None:
-        """Take the head of a room, which comes on the channels of its users if it is a direct one."""
-        if delivery.key:
-            self.directs.note_head(channel, delivery)
-        else:
-            channel.stream.note_head(delivery.seq)
+                assert_never(delivery.kind)
 
     def _is_repeat(self, delivery: Delivery) -> bool:
         """Deduplicate unordered items by key, over the last 20,000 keys."""

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 
-from gateway.fanout.batch import Item
+from gateway.fanout.batch import DropPolicy, Item
 from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.frame_peek import marks_staleness
 from gateway.fanout.lane import Lane, Sink
 from gateway.fanout.wire import text_frame
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery
 
 PRICE_GRID_S = 1.0 / 50  # prices of all symbols leave together, so that a socket gets one write for all its symbols
 RATE_MAX = 50
@@ -72,7 +72,7 @@ class SymbolPrices:
         """Take a price; one that is not newer than the newest is dropped. HOT."""
         if delivery.seq <= self.newest_seq and self.newest is not None:
             return
-        item = Item(DeliveryClass.LATEST, delivery.channel, text_frame(delivery.frame), marks_staleness(delivery.frame))
+        item = Item(DropPolicy.CONFLATE, delivery.channel, text_frame(delivery.frame), marks_staleness(delivery.frame))
         self.newest, self.newest_seq = item, delivery.seq
         for lane in self.lanes.values():
             lane.keep(item)

@@ -7,11 +7,10 @@ the socket is. See `subscriber` for all states.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gateway.fanout.batch import Batch, Item
+from gateway.fanout.batch import Batch, DropPolicy, Item
 from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Lane, Sink, send
 from gateway.fanout.resequencer import Gap, Resequencer
-from shared.bus.delivery import DeliveryClass
 
 OVERDUE_S = 1.0
 
@@ -92,7 +91,7 @@ class Stream:
 
     def deliver_transient(self, data: bytes, without: str, now_s: float) -> None:
         """Take a transient item, for all LIVE sockets but those of the user or session `without`."""
-        item = Item(DeliveryClass.TRANSIENT, "", data)
+        item = Item(DropPolicy.SHED, "", data)
         if not without:
             self.put(item, now_s)
             return
@@ -119,7 +118,7 @@ class Stream:
             if self.late:
                 self._readmit_late(seq - 1, now_s)
             if data:
-                self.put(Item(DeliveryClass.LOSSLESS, "", data), now_s)
+                self.put(Item(DropPolicy.NEVER, "", data), now_s)
         if self.late and self._order.last_seq is not None:
             self._readmit_late(self._order.last_seq, now_s)
 

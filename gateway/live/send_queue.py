@@ -6,8 +6,7 @@ items are dropped (load shedding).
 
 from collections.abc import Iterable
 
-from gateway.fanout.batch import Item
-from shared.bus.delivery import DeliveryClass
+from gateway.fanout.batch import DropPolicy, Item
 
 OUTBOX_MAX_BYTES = 1024 * 1024
 
@@ -29,7 +28,7 @@ class Outbox:
     def add(self, items: Iterable[Item]) -> bool:
         """Queue what must not be dropped. Return False beyond the bound: the socket is then to be closed (4413)."""
         for item in items:
-            if item.kind is DeliveryClass.TRANSIENT:
+            if item.policy is DropPolicy.SHED:
                 self.dropped += 1
                 continue
             key = self._key_of(item)
@@ -56,7 +55,7 @@ class Outbox:
 
     def _key_of(self, item: Item) -> object:
         """Return what an item is conflated by: its key, apart from staleness marks; a number for lossless items."""
-        if item.kind is DeliveryClass.LATEST:
+        if item.policy is DropPolicy.CONFLATE:
             return (item.key, item.marks_staleness)
         self._number += 1
         return self._number

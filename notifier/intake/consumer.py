@@ -95,8 +95,8 @@ def _deliveries(pending: Iterable[Addressed], entries: Mapping[str, list[Entry]]
             case Users():
                 for entry in entries[notice.key]:
                     channel = inbox_channel(entry.user_id)
-                    yield Delivery(channel, DeliveryClass.LOSSLESS, entry.seq, "", entry_frame(notice, entry))
+                    yield Delivery(channel, DeliveryClass.ORDERED, entry.seq, "", entry_frame(notice, entry))
             case Listeners(channel):
-                yield Delivery(channel, DeliveryClass.LOSSLESS, 0, notice.key, listeners_frame(notice))
+                yield Delivery(channel, DeliveryClass.UNORDERED, 0, notice.key, listeners_frame(notice))
             case _:
                 assert_never(item.audience)

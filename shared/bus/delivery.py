@@ -12,19 +12,24 @@ from shared.errors import Malformed
 
 
 class DeliveryClass(StrEnum):
-    """The fate of a delivery under overload.
+    """What a gateway does with a delivery.
 
-    A LOSSLESS item is never dropped silently. LATEST items are conflated: only the newest one of each key matters.
-    TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never forwards it to a client. A
-    HEAD item has no frame: it names the newest `seq` of its channel. REPLY and ANSWERED items answer commands; their
-    channel is the gateway process that sent the commands.
+    ORDERED items of a channel are shown by `seq`, without a gap; DIRECT ones are those of a direct room, on the
+    channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `seq` of a room. UNORDERED items
+    are shown once, in any order. None of these is ever dropped silently. LATEST items are conflated: only the newest
+    one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never
+    forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent
+    the commands.
     """
 
-    LOSSLESS = "l"
+    ORDERED = "o"
+    DIRECT = "d"
+    UNORDERED = "u"
     LATEST = "n"
     TRANSIENT = "t"
     CONTROL = "c"
     HEAD = "h"
+    DIRECT_HEAD = "g"
     REPLY = "r"
     ANSWERED = "a"
 
@@ -87,10 +92,10 @@ _CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member
 class Delivery(NamedTuple):
     """One item for the subscribers of a channel.
 
-    `seq` counts the items of a lossless channel from 1 without gaps; 0 marks an item outside any order.
-    `key` identifies what a LATEST item replaces. For an unordered LOSSLESS item it is an id for deduplication. For a
-    message of a direct room, sent on the channels of its two users, it is the room's id. For a TRANSIENT item it is the
-    user or session that must not receive it. For a CONTROL item it is a `ControlKind`.
+    `seq` is the place of an ORDERED or DIRECT item, or of a head; otherwise 0, but in a price, whose newer one has a
+    higher one. `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the
+    room's id in a DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a
+    CONTROL item it is a `ControlKind`.
     `frame` is the complete client frame (JSON, so without raw tabs or line breaks).
     """
 

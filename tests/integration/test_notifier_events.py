@@ -60,7 +60,7 @@ async def test_notification_reaches_inbox_of_user(desk: Desk, user: str) -> None
     await desk.publish("notification.created", data, time="2025-10-21T12:00:00Z")
     await until(desk.has(inbox_channel(user), 1))
     [delivery] = desk.inbox(user)
-    assert (delivery.kind, delivery.seq) == (DeliveryClass.LOSSLESS, 1)
+    assert (delivery.kind, delivery.seq) == (DeliveryClass.ORDERED, 1)
     frame = frame_of(delivery)
     assert frame["type"] == "notification:new"
     assert frame["data"].pop("id").startswith("notif_")
@@ -89,7 +89,7 @@ async def test_listeners_receive_events_unchanged(
     name = channel.format(id=user)
     await until(lambda: any(frame_of(delivery) == wanted for delivery in desk.on(name)))
     [delivery] = [delivery for delivery in desk.on(name) if frame_of(delivery) == wanted]
-    assert (delivery.kind, delivery.seq, len(delivery.key)) == (DeliveryClass.LOSSLESS, 0, 32)
+    assert (delivery.kind, delivery.seq, len(delivery.key)) == (DeliveryClass.UNORDERED, 0, 32)
     assert {room_channel(user), community_channel(user), "all"} >= {name}
 
 

@@ -407,7 +407,7 @@ class ChatWorld:
         sent = {
             (delivery.channel, delivery.seq): delivery.frame
             for delivery in self.recorder.deliveries
-            if delivery.kind is DeliveryClass.LOSSLESS
+            if delivery.kind is DeliveryClass.ORDERED
         }
         assert {place: frame_of(entries[place]) for place in sent} == sent
         assert {place for place, entry in entries.items() if entry.kind is not EntryKind.VOID} <= sent.keys()

@@ -42,7 +42,7 @@ class Lines:
                     seq += 1
                     frame = message_frame(self.room, seq, self.size, now_us())
                     rev = CREATED_REV + seq
-                    future = bus.deliver(Delivery(room_channel(self.room), DeliveryClass.LOSSLESS, rev, "", frame))
+                    future = bus.deliver(Delivery(room_channel(self.room), DeliveryClass.ORDERED, rev, "", frame))
                     if future not in unconfirmed:
                         unconfirmed.add(future)
                         future.add_done_callback(settled)

@@ -47,7 +47,7 @@ NOW_MS = 1_761_048_000_000
 TERM = 7
 ROOM = "room_1"
 CREATOR, MEMBER, STRANGER, ADMIN = "creator", "member", "stranger", "admin"
-LOSSLESS, TRANSIENT, CONTROL = DeliveryClass.LOSSLESS, DeliveryClass.TRANSIENT, DeliveryClass.CONTROL
+ORDERED, TRANSIENT, CONTROL = DeliveryClass.ORDERED, DeliveryClass.TRANSIENT, DeliveryClass.CONTROL
 numbers = itertools.count(1)
 
 
@@ -312,7 +312,7 @@ def test_join_and_leave_change_count_once() -> None:
 def test_join_and_leave_are_announced_with_member_count() -> None:
     chat = ChatRoom()
     chat.ask(on_room(JoinRoom, STRANGER), profile=UserProfile(first_name="Jo"))
-    ((channel, _, frame),) = chat.deliveries(LOSSLESS)
+    ((channel, _, frame),) = chat.deliveries(ORDERED)
     assert (channel, frame["type"], frame["data"]["memberCount"]) == (room_channel(ROOM), "member:joined", 3)
     assert frame["data"]["user"]["firstName"] == "Jo"
     chat.ask(on_room(LeaveRoom, STRANGER))
@@ -389,7 +389,7 @@ def test_message_is_numbered_stored_delivered_and_answered() -> None:
     (stored,) = messages_of(chat.changes)
     assert (stored.seq, stored.text, stored.user, stored.client_message_id) == (1, "bullish", profile, "c1")
     (delivery,) = lines_of(chat.changes)
-    assert (delivery.channel, delivery.kind, delivery.seq, delivery.key) == (room_channel(ROOM), LOSSLESS, 2, "")
+    assert (delivery.channel, delivery.kind, delivery.seq, delivery.key) == (room_channel(ROOM), ORDERED, 2, "")
     frame = json.loads(delivery.frame)
     assert (frame["type"], frame["data"]["seq"], frame["data"]["message"]) == ("chat:message", 1, "bullish")
     assert (chat.room.last_seq, chat.room.last_message_at_ms) == (1, NOW_MS)
@@ -544,8 +544,8 @@ def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
     assert [(item.channel, item.kind, item.seq, item.key) for item in lines_of(changes, ("ann", "bob"))] == [
-        (user_channel("ann"), LOSSLESS, 1, DIRECT),
-        (user_channel("bob"), LOSSLESS, 1, DIRECT),
+        (user_channel("ann"), DeliveryClass.DIRECT, 1, DIRECT),
+        (user_channel("bob"), DeliveryClass.DIRECT, 1, DIRECT),
     ]
     second, changes = ask_direct(states, direct("bob", "ann"))
     assert (first.message.seq, second.message.seq) == (1, 2)
@@ -774,7 +774,7 @@ def check_room(log: MemoryLog, heard: list[Delivery], room_id: str) -> None:
     channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]
     frames: dict[tuple[str, int], set[bytes]] = {}
     for line in heard:
-        if line.kind is LOSSLESS and line.channel in channels and line.key in ("", room_id):
+        if line.kind in (ORDERED, DeliveryClass.DIRECT) and line.channel in channels and line.key in ("", room_id):
             frames.setdefault((line.channel, line.seq), set()).add(line.frame)
     assert frames.keys() <= {(channel, entry.rev) for channel in channels for entry in entries}
     assert all(len(same) == 1 for same in frames.values()), "two frames under one rev"

@@ -66,17 +66,17 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
-def test_exactly_one_lossless_line_carries_rev_and_frame(one: LogEntry) -> None:
+def test_exactly_one_ordered_line_carries_rev_and_frame(one: LogEntry) -> None:
     lines = deliveries_of(one, None)
-    lossless = [line for line in lines if line.kind is DeliveryClass.LOSSLESS]
-    assert lossless == [Delivery(room_channel(ROOM), DeliveryClass.LOSSLESS, 7, "", frame_of(one))]
+    ordered = [line for line in lines if line.kind is DeliveryClass.ORDERED]
+    assert ordered == [Delivery(room_channel(ROOM), DeliveryClass.ORDERED, 7, "", frame_of(one))]
     assert {line.channel for line in lines} == {room_channel(ROOM)}
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
 def test_direct_room_tells_its_two_users_alone(one: LogEntry) -> None:
     assert deliveries_of(one, ("ann", "ben")) == [
-        Delivery(user_channel(user_id), DeliveryClass.LOSSLESS, 7, ROOM, frame_of(one)) for user_id in ("ann", "ben")
+        Delivery(user_channel(user_id), DeliveryClass.DIRECT, 7, ROOM, frame_of(one)) for user_id in ("ann", "ben")
     ]
 
 
@@ -138,9 +138,9 @@ def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[C
 
 def test_removed_user_still_sees_the_removal() -> None:
     kinds = [line.kind for line in deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)]
-    assert kinds == [DeliveryClass.LOSSLESS, DeliveryClass.CONTROL]
+    assert kinds == [DeliveryClass.ORDERED, DeliveryClass.CONTROL]
 
 
 def test_access_is_checked_before_the_room_that_became_private_is_shown() -> None:
     kinds = [line.kind for line in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)]
-    assert kinds == [DeliveryClass.CONTROL, DeliveryClass.LOSSLESS]
+    assert kinds == [DeliveryClass.CONTROL, DeliveryClass.ORDERED]

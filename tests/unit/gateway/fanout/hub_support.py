@@ -8,7 +8,7 @@ from gateway.fanout.wire import text_frame
 from shared.bus.delivery import Delivery, DeliveryClass, market_channel, room_channel
 
 ROOM = room_channel("r")
-LOSSLESS, LATEST, TRANSIENT = DeliveryClass.LOSSLESS, DeliveryClass.LATEST, DeliveryClass.TRANSIENT
+UNORDERED, LATEST, TRANSIENT = DeliveryClass.UNORDERED, DeliveryClass.LATEST, DeliveryClass.TRANSIENT
 
 
 class RecordingSink:
@@ -44,7 +44,8 @@ class RecordingSink:
 
 
 def message(seq: int, channel: str = ROOM, key: str = "") -> Delivery:
-    return Delivery(channel, LOSSLESS, seq, key, b"%d" % seq)
+    """Return a message of a room, or with the room's id as `key` of a direct room."""
+    return Delivery(channel, DeliveryClass.DIRECT if key else DeliveryClass.ORDERED, seq, key, b"%d" % seq)
 
 
 def typing(text: str, without: str = "", channel: str = ROOM) -> Delivery:

@@ -11,8 +11,8 @@ from shared.bus.delivery import (
     DeliveryClass,
 )
 from tests.unit.gateway.fanout.hub_support import (
-    LOSSLESS,
     ROOM,
+    UNORDERED,
     RecordingSink,
     go_live,
     greeting,
@@ -29,7 +29,7 @@ def test_failed_attempt_leaves_a_listener_where_it_was() -> None:
     assert go_live(hub, sink, ROOM, 0, [], 0.0)
     hub.join(sink, ROOM)
     hub.join(stranger, ROOM)
-    hub.deliver(Delivery(ROOM, DeliveryClass.LOSSLESS, 1, "", b"one"), 0.0)
+    hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b"one"), 0.0)
     assert hub.channels[ROOM].resume(sink, 0.0)
     assert not hub.channels[ROOM].resume(stranger, 0.0)
     settle(hub, 1.0)
@@ -43,7 +43,7 @@ def test_held_socket_continues_only_after_its_check() -> None:
     hub.deliver(message(1), 0.0)
     hub.hold(ROOM, 1)
     hub.deliver(message(2), 0.0)
-    hub.deliver(Delivery(ROOM, LOSSLESS, 0, "evt_1", b"event"), 0.0)
+    hub.deliver(Delivery(ROOM, UNORDERED, 0, "evt_1", b"event"), 0.0)
     settle(hub, 0.0)
     assert stays.take() == goes.take() == ["1"]
     hub.channels[ROOM].pass_check(stays, 1, 2, 1.0)

@@ -14,8 +14,8 @@ from shared.bus.delivery import (
     market_channel,
 )
 from tests.unit.gateway.fanout.hub_support import (
-    LOSSLESS,
     ROOM,
+    UNORDERED,
     RecordingSink,
     go_live,
     go_live_prices,
@@ -276,7 +276,7 @@ def test_joining_socket_gets_no_transient_items() -> None:
 
 
 def community_event(text: str, key: str) -> Delivery:
-    return Delivery(community_channel("c"), LOSSLESS, 0, key, text.encode())
+    return Delivery(community_channel("c"), UNORDERED, 0, key, text.encode())
 
 
 def test_repeated_unordered_item_is_dropped() -> None:
@@ -297,7 +297,7 @@ def test_deduplication_is_per_channel_and_bounded() -> None:
         hub.join(sink, name)
         go_live_unordered(hub, sink, name)
     hub.deliver(community_event("a", "1"), 0.0)
-    hub.deliver(Delivery("all", LOSSLESS, 0, "1", b"b"), 0.0)
+    hub.deliver(Delivery("all", UNORDERED, 0, "1", b"b"), 0.0)
     for number in range(SEEN_KEYS_MAX):
         hub.deliver(community_event("x", f"x{number}"), 0.0)
     hub.deliver(community_event("a", "1"), 0.0)

@@ -155,10 +155,10 @@ class RunningFanOut:
 
     def bring_direct(self, seq: int) -> None:
         """Deliver a direct message to user u."""
-        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.LOSSLESS, seq, "r", b"%d" % seq).to_line())
+        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.DIRECT, seq, "r", b"%d" % seq).to_line())
 
     def bring(self, seq: int) -> None:
-        self.bus.on_body(Delivery(ROOM, DeliveryClass.LOSSLESS, seq, "", b"%d" % seq).to_line())
+        self.bus.on_body(Delivery(ROOM, DeliveryClass.ORDERED, seq, "", b"%d" % seq).to_line())
 
 
 @asynccontextmanager

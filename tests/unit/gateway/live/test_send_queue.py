@@ -3,19 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.batch import Item
+from gateway.fanout.batch import DropPolicy, Item
 from gateway.live.send_queue import OUTBOX_MAX_BYTES, Outbox
-from shared.bus.delivery import DeliveryClass
 
-LOSSLESS, LATEST, TRANSIENT = DeliveryClass.LOSSLESS, DeliveryClass.LATEST, DeliveryClass.TRANSIENT
+NEVER, CONFLATE, SHED = DropPolicy
 
 
 def lossless(data: bytes) -> Item:
-    return Item(LOSSLESS, "", data)
+    return Item(NEVER, "", data)
 
 
 def price(symbol: str, data: bytes) -> Item:
-    return Item(LATEST, symbol, data)
+    return Item(CONFLATE, symbol, data)
 
 
 def test_lossless_items_are_queued_in_order() -> None:
@@ -34,7 +33,7 @@ def test_only_the_newest_price_of_a_symbol_is_queued() -> None:
 
 def test_transient_items_are_dropped_and_counted() -> None:
     outbox = Outbox()
-    assert outbox.add([Item(TRANSIENT, "", b"typing")])
+    assert outbox.add([Item(SHED, "", b"typing")])
     assert (bool(outbox), outbox.dropped, outbox.size_bytes) == (False, 1, 0)
 
 
@@ -67,8 +66,8 @@ def test_taken_price_is_not_conflated_with_the_next() -> None:
     assert (outbox.take(1), outbox.conflated) == (b"2", 0)
 
 
-kinds = st.sampled_from([("l", ""), ("n", "EUR"), ("n", "GBP"), ("t", "")])
-items = st.tuples(kinds, st.integers(1, 40))
+policies = st.sampled_from([(NEVER, ""), (CONFLATE, "EUR"), (CONFLATE, "GBP"), (SHED, "")])
+items = st.tuples(policies, st.integers(1, 40))
 steps = st.lists(st.one_of(st.lists(items, max_size=5), st.integers(0, 100)), max_size=40)
 
 
@@ -86,13 +85,13 @@ def test_order_bound_and_conflation_hold_for_any_sequence(script: list[object], 
             continue
         batch = []
         assert isinstance(step, list)
-        for (kind, key), size in step:
+        for (policy, key), size in step:
             number += 1
-            data = f"{kind}{key}:{number}".encode().ljust(size, b".") + b"\n"
-            batch.append(Item(DeliveryClass(kind), key, data))
-            if kind == "l":
+            data = f"{policy.name}{key}:{number}".encode().ljust(size, b".") + b"\n"
+            batch.append(Item(policy, key, data))
+            if policy is NEVER:
                 expected_lossless.append(number)
-            elif kind == "n":
+            elif policy is CONFLATE:
                 newest[key] = number
         kept = outbox.add(batch)
         assert kept == (outbox.size_bytes <= max_bytes)
@@ -103,9 +102,9 @@ def test_order_bound_and_conflation_hold_for_any_sequence(script: list[object], 
     assert len(tail) == rest
     assert outbox.size_bytes == 0
     names = [(line.partition(b":")[0], int(line.partition(b":")[2].strip(b"."))) for line in (received + tail).split()]
-    assert [at for name, at in names if name == b"l"] == expected_lossless
+    assert [at for name, at in names if name == b"NEVER"] == expected_lossless
     for key, last in newest.items():
-        prices = [at for name, at in names if name == f"n{key}".encode()]
+        prices = [at for name, at in names if name == f"CONFLATE{key}".encode()]
         assert prices == sorted(prices)
         assert prices[-1] == last
-    assert not any(name == b"t" for name, _ in names)
+    assert not any(name == b"SHED" for name, _ in names)

@@ -113,17 +113,17 @@ def test_no_valid_id_or_text_breaks_delivery_line(name: str, field: str, data: b
     except Refusal:
         assert not re.fullmatch(r"[A-Za-z0-9]+", name) or len(name) > 32
         return
-    sent = [Delivery(room_channel(name), DeliveryClass.LOSSLESS, 1, name, data)] * 2
+    sent = [Delivery(room_channel(name), DeliveryClass.ORDERED, 1, name, data)] * 2
     assert [Delivery.from_line(line) for line in split_lines(b"\n".join(one.to_line() for one in sent))] == sent
 
 
 def test_frame_may_contain_tabs() -> None:
-    assert Delivery.from_line(b"c\tl\t1\tk\tone\ttwo").frame == b"one\ttwo"
+    assert Delivery.from_line(b"c\to\t1\tk\tone\ttwo").frame == b"one\ttwo"
 
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"room:1", b"room:1\tl\t1\tk", b"room:1\tx\t1\tk\t{}", b"room:1\tl\tone\tk\t{}", b"\xff\tl\t1\tk\t{}"],
+    [b"", b"room:1", b"room:1\to\t1\tk", b"room:1\tx\t1\tk\t{}", b"room:1\to\tone\tk\t{}", b"\xff\to\t1\tk\t{}"],
 )
 def test_invalid_delivery_line_is_malformed(line: bytes) -> None:
     with pytest.raises(Malformed):
