@@ -37,7 +37,7 @@ class Lease(msgspec.Struct, frozen=True):
     age_s: float | None = None
 
 
-class Standing(Enum):
+class LeaseState(Enum):
     """A stand-by's judgement of the lease."""
 
     HELD = auto()
@@ -56,18 +56,18 @@ class LeaseMonitor:
         self.owner_lives = False
         self.look_again_s = LOOK_S
 
-    def judge(self, lease: Lease, now_s: float) -> Standing:
+    def judge(self, lease: Lease, now_s: float) -> LeaseState:
         """Judge a lease that was just read."""
         age_s = self._age_s(lease, now_s)
         self.owner_lives = lease.holder is not None and age_s < self._length_s
         self.look_again_s = LOOK_S if age_s >= DOUBT_S else min(max(DOUBT_S - age_s, LOOK_S / 4), BEAT_S)
         if lease.holder is None:
-            return Standing.FREE
+            return LeaseState.FREE
         if self._trusted_from_s is None:  # nobody could beat either
             self._trusted_from_s = now_s + DOUBT_S
         if now_s < self._trusted_from_s or age_s < DOUBT_S:
-            return Standing.HELD
-        return Standing.FREE if age_s >= self._length_s else Standing.DOUBTED
+            return LeaseState.HELD
+        return LeaseState.FREE if age_s >= self._length_s else LeaseState.DOUBTED
 
     def unreadable(self) -> None:
         """Note that the database could not be read: give the owner time for a beat once it can."""

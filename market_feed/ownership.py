@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from market_feed import metrics
-from market_feed.lease import BEAT_S, LeaseMonitor, Standing
+from market_feed.lease import BEAT_S, LeaseMonitor, LeaseState
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -110,10 +110,10 @@ class Ownership:
         A process without the broker does not: it could not serve, and nobody could see its death.
         """
         seen = await self._store.lease()
-        standing = self._watch.judge(seen, self._clock_s())
-        if standing is Standing.HELD:
+        state = self._watch.judge(seen, self._clock_s())
+        if state is LeaseState.HELD:
             return None
-        if standing is Standing.DOUBTED and (seen.queue is None or not await self._lifeline.is_gone(seen.queue)):
+        if state is LeaseState.DOUBTED and (seen.queue is None or not await self._lifeline.is_gone(seen.queue)):
             return None
         if self._lifeline.queue is None:
             return None

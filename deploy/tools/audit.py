@@ -40,7 +40,7 @@ class AuditResult(NamedTuple):
     found: list[str]
 
 
-def verdict_of(report: bytes) -> AuditResult:
+def result_of(report: bytes) -> AuditResult:
     """Parse pip-audit's JSON. Raises msgspec.MsgspecError if it is malformed."""
     dependencies = msgspec.json.decode(report, type=_Report).dependencies
     found = [
@@ -78,7 +78,7 @@ def _ask() -> AuditResult | None:
         [str(tool / "bin" / "pip-audit"), "--path", str(site), "--format", "json", "--progress-spinner", "off"]
     )
     try:
-        return verdict_of(asked.stdout)
+        return result_of(asked.stdout)
     except msgspec.MsgspecError:
         return None
 

@@ -7,7 +7,7 @@ from gateway import metrics
 from gateway.fanout.frame_peek import message_ids
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
-from gateway.fanout.typing_expiry import ShownTyping
+from gateway.fanout.typing_expiry import TypingExpiry
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
 from shared.errors import Malformed
 from shared.telemetry import logs
@@ -30,7 +30,7 @@ class Relay:
         self._on_control = on_control
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
-        self._typing = ShownTyping()
+        self._typing = TypingExpiry()
         self._lines = dict.fromkeys(DeliveryClass, 0)  # since they were last added to the metrics
         self._bodies = 0
 

@@ -9,10 +9,10 @@ from gateway.fanout.frame_peek import typing_frame
 from shared.bus.delivery import Delivery
 
 OVERDUE_S = 8.5
-SHOWN_MAX = 20_000
+EXPECTED_MAX = 20_000
 
 
-class ShownTyping:
+class TypingExpiry:
     """The ends that are expected, the next to expire first.
 
     At most 20,000; beyond that the oldest are dropped, and only chat_service ends them.
@@ -30,7 +30,7 @@ class ShownTyping:
         self._overdue_at_s.pop(end, None)
         if shown.is_start:
             self._overdue_at_s[end] = now_s + OVERDUE_S
-            if len(self._overdue_at_s) > SHOWN_MAX:
+            if len(self._overdue_at_s) > EXPECTED_MAX:
                 del self._overdue_at_s[next(iter(self._overdue_at_s))]
 
     def overdue(self, now_s: float) -> list[Delivery]:

@@ -7,7 +7,7 @@ Read in this order:
 - `endpoint`: the upgrade and the read loop; it calls `authentication` and `requests`;
 - `subscriptions`: subscribe and unsubscribe;
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
-- `census`, `connection_limit`: a user's connections over all gateways;
+- `connection_counts`, `connection_limit`: a user's connections over all gateways;
 - `presence`: which users are connected here, reported to chat_service;
 - `drain`: closing all sockets without a stampede.
 """

@@ -59,7 +59,7 @@ class RevocationConsumer:
         deliveries = list(map(_delivery, changed))
         await confirmed(map(self._bus.deliver, deliveries))
         metrics.DELIVERIES.inc(len(deliveries))
-        metrics.STANDINGS_CHANGED.inc(len(changed))
+        metrics.REVOCATIONS_CHANGED.inc(len(changed))
 
 
 def _delivery(revocation: Revocation) -> Delivery:

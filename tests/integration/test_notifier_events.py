@@ -147,16 +147,16 @@ async def test_invalid_event_is_dead_lettered_alone(
     await desk.publish_body(body, key)
     await desk.notify(user)
     await until(desk.has(inbox_channel(user), 1))
-    letters: list[tuple[str, bytes]] = []
+    dead_letters: list[tuple[str, bytes]] = []
 
     async def arrived() -> bool:
-        letters.extend(await desk.dead_letters())
-        return bool(letters)
+        dead_letters.extend(await desk.dead_letters())
+        return bool(dead_letters)
 
     deadline_s = time.monotonic() + 10
     while not await arrived():
         assert time.monotonic() < deadline_s
-    [(reason, dead)] = letters
+    [(reason, dead)] = dead_letters
     assert expected in reason
     assert dead == body
 
@@ -214,20 +214,20 @@ async def test_event_for_10_000_users_reaches_all(desk: Desk, user: str) -> None
     started_s = time.monotonic()
     for number in range(2):
         await desk.publish("order.filled", {"n": number}, audience="users:" + ",".join(names))
-    heard: set[str] = set()
-    await until(lambda: _heard_twice(desk, heard, user) == 10_000, timeout_s=60)
+    received: set[str] = set()
+    await until(lambda: _count_second_deliveries(desk, received, user) == 10_000, timeout_s=60)
     assert time.monotonic() - started_s < 60
     last = await desk.ask(names[-1], OpenInbox, InboxHead, since=0)
     assert [json.loads(bytes(frame))["data"] for frame in last.frames] == [{"n": 0, "seq": 1}, {"n": 1, "seq": 2}]
 
 
-def _heard_twice(desk: Desk, heard: set[str], user: str) -> int:
-    heard.update(
+def _count_second_deliveries(desk: Desk, received: set[str], user: str) -> int:
+    received.update(
         delivery.channel
         for delivery in desk.deliveries
         if delivery.seq == 2 and delivery.channel.startswith(f"inbox:{user}-")
     )
-    return len(heard)
+    return len(received)
 
 
 # REST ---------------------------------------------------------------------------------------------------------------

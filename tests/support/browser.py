@@ -51,9 +51,9 @@ class Visitor:
         self.problems: list[str] = []
         page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: self.problems.append(f"thrown: {error}"))
-        page.on("console", lambda message: self._heard(message.type, message.text))
+        page.on("console", lambda message: self._note_console_message(message.type, message.text))
 
-    def _heard(self, kind: str, text: str) -> None:
+    def _note_console_message(self, kind: str, text: str) -> None:
         """Record a console message, except the browser's own about a lost connection."""
         if kind == "error" and "WebSocket connection to" not in text and "net::ERR_" not in text:
             self.problems.append(text)

@@ -87,7 +87,7 @@ class Desk:
 
     # Observations ---------------------------------------------------------------------------------------------------
 
-    def hear(self, body: bytes) -> None:
+    def record(self, body: bytes) -> None:
         """Record a body of deliveries."""
         self.deliveries += map(Delivery.from_line, split_lines(body))
 
@@ -128,7 +128,7 @@ async def desk_at(amqp_url: str) -> AsyncIterator[Desk]:
     bus = Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0)
     async with await aio_pika.connect_robust(amqp_url) as connection:
         desk = Desk(bus, await connection.channel())
-        queue = bus.own_queue("gateway", desk.hear)
+        queue = bus.own_queue("gateway", desk.record)
         queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
         async with bus:
             await bus.wait_connected()

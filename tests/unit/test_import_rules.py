@@ -52,7 +52,7 @@ PURE = {
     "gateway.fanout.subscriber",
     "gateway.fanout.typing_expiry",
     "gateway.fanout.wire",
-    "gateway.live.census",
+    "gateway.live.connection_counts",
     "gateway.live.send_queue",
     "gateway.live.session",
     "market_feed.candles",

@@ -22,7 +22,7 @@ async def desk(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
         yield desk
 
 
-def told(desk: Desk) -> list[Revocation]:
+def announced(desk: Desk) -> list[Revocation]:
     """Collect the revocations that gateways receive, in order."""
     deliveries = desk.on(CONTROL_CHANNEL)
     assert all((one.kind, one.key) == (DeliveryClass.CONTROL, "standing") for one in deliveries)
@@ -41,7 +41,7 @@ async def test_gateways_receive_changes_and_list_revocations(desk: Desk) -> None
     await until(desk.has(CONTROL_CHANNEL, 2))
     await desk.publish("user.banned", {"userId": "mallory", "until": "2100-01-01T00:00:00Z"})
     await until(desk.has(CONTROL_CHANNEL, 3))
-    revoked, eve, mallory = told(desk)
+    revoked, eve, mallory = announced(desk)
     assert (revoked.user_id, revoked.issued_before_ms, revoked.banned_until_ms) == ("mallory", from_iso(THEN), 0)
     assert (eve.user_id, eve.issued_before_ms, eve.banned_until_ms) == ("eve", 0, FOR_EVER_MS)
     until_ms = from_iso("2100-01-01T00:00:00Z")
@@ -57,7 +57,7 @@ async def test_past_ban_lifts_ban(desk: Desk) -> None:
     await until(desk.has(CONTROL_CHANNEL, 1))
     await desk.publish("user.banned", {"userId": "eve", "until": THEN})
     await until(desk.has(CONTROL_CHANNEL, 2))
-    banned, lifted = told(desk)
+    banned, lifted = announced(desk)
     assert (banned.is_banned(now_ms()), lifted.is_banned(now_ms())) == (True, False)
     assert (await listed(desk)).items == (lifted,)
 
@@ -66,8 +66,8 @@ async def test_duplicate_event_is_delivered_once(desk: Desk) -> None:
     for _ in range(3):
         await desk.publish("user.revoked", {"userId": "mallory"}, id_="evt_1")
     await desk.publish("user.revoked", {"userId": "last"})
-    await until(lambda: bool(told(desk)) and told(desk)[-1].user_id == "last")
-    assert [one.user_id for one in told(desk)] == ["mallory", "last"]
+    await until(lambda: bool(announced(desk)) and announced(desk)[-1].user_id == "last")
+    assert [one.user_id for one in announced(desk)] == ["mallory", "last"]
 
 
 async def test_revocations_are_listed_by_page(desk: Desk) -> None:
