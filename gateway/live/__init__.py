@@ -10,5 +10,5 @@ Read in this order:
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
 - `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;
 - `presence`: which users are connected here, reported to chat_service;
-- `drain`: closing all sockets without a stampede.
+- `drain`: a paced close of all sockets.
 """

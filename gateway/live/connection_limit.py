@@ -1,4 +1,4 @@
-"""The limit of a user's connections over all gateways: the shell around `ConnectionCounts`."""
+"""The limit on a user's connections across all gateways: the shell around `ConnectionCounts`."""
 
 import asyncio
 import time
@@ -36,9 +36,9 @@ class ConnectionLimit:
         self._announced: dict[str, int] = {}  # by local user: the count that was last announced
 
     async def query_others(self, user_id: str) -> bool:
-        """Near the limit, ask the other gateways for their counts, and wait 50 ms for replies.
+        """If the user is near the limit, query the other gateways and wait 50 ms for their counts.
 
-        A connection may have opened there this moment. Return whether it waited.
+        Connections may have opened there at the same moment. Return whether it queried.
         """
         here = self._open(user_id)
         if not self._counts.is_near_limit(user_id, len(here), time.monotonic()):
@@ -59,7 +59,7 @@ class ConnectionLimit:
 
     def note_closed(self, user_id: str) -> None:
         """Count a closed connection."""
-        if user_id not in self._announced:  # HOT when thousands close at once: few users were ever announced
+        if user_id not in self._announced:  # HOT when thousands close at once; most users were never announced
             return
         here = self._open(user_id)
         if self._announced[user_id] <= len(here):
@@ -106,6 +106,6 @@ class ConnectionLimit:
 
 
 def too_many_connections(id: FrameId | None) -> Close:
-    """Return how a connection beyond the limit is closed."""
+    """Return the close of a connection beyond the limit."""
     refusal = Refusal(ErrorCode.RATE_LIMITED, "too many connections of this user")
     return Close(CloseCode.OVERLOADED, "too many connections", error_frame(refusal, "auth", id))

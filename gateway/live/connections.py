@@ -1,4 +1,4 @@
-"""All open sockets of this process, and the sweeps over them that replace a timer for each."""
+"""All open sockets of this process, and periodic sweeps over them instead of a timer per socket."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ class Connections:
         self.by_user: dict[str, set[Socket]] = {}
         self._slow: set[Socket] = set()
         self._opening = 0
-        self.answers = 0  # frames to one socket since the metrics last took them
+        self.answers = 0  # frames to one socket since the last `_measure`
         self.answer_bytes = 0
         self.spawn = spawn
 
@@ -68,7 +68,7 @@ class Connections:
         metrics.SLOW.set(len(self._slow))
 
     def became_slow(self, socket: Socket) -> None:
-        """Drain a socket that does not read fast enough from now on."""
+        """Have `sweep_slow` drain a socket that does not read fast enough."""
         self._slow.add(socket)
         metrics.SLOW.set(len(self._slow))
 
@@ -80,7 +80,7 @@ class Connections:
             self._tick(list(self.sockets))
 
     async def sweep_slow(self) -> None:
-        """Write to slow sockets what they have room for, until cancelled."""
+        """Drain slow sockets as far as they read, until cancelled."""
         while True:
             await asyncio.sleep(SLOW_SWEEP_S)
             for socket in [socket for socket in self._slow if socket.drain()]:
@@ -88,7 +88,7 @@ class Connections:
                 metrics.SLOW.set(len(self._slow))
 
     def _measure(self) -> None:
-        """Add to the metrics what was counted in plain integers."""
+        """Add the plain integer counts to the metrics."""
         metrics.FRAMES_OUT.labels("answer").inc(self.answers)
         metrics.BYTES_OUT.labels("answer").inc(self.answer_bytes)
         self.answers = self.answer_bytes = 0

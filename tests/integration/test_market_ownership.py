@@ -261,10 +261,10 @@ async def test_repeated_append_of_own_batch_takes_effect_once(store: MarketStore
     assert [found.number async for found in store.batches_after(0)] == [batch.number]
 
 
-async def test_batches_continue_behind_those_of_release_0_2(database: Database, store: MarketStore, bus: Bus) -> None:
+async def test_batches_continue_after_those_of_release_0_2(database: Database, store: MarketStore, bus: Bus) -> None:
     """Release 0.2 numbered batches by term, without a field for it."""
     old = MarketOwner(store, bus, 1)
-    old.market.continue_behind(10_000_000_000)
+    old.market.continue_after(10_000_000_000)
     await old.commit(1.0)
     await database["market_ticks"].update_many({}, {"$unset": {"term": 1}})
     new = MarketOwner(store, bus, 2)
