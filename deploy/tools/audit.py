@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ask() -> AuditResult | None:
-    """Run the tool in its own environment, so that its dependencies are not audited."""
+    """Run pip-audit in its own environment, so that its dependencies are not audited."""
     tool = Path(sys.prefix) / "audit"
     if not (tool / "bin" / "pip-audit").exists():
         _run([sys.executable, "-m", "venv", str(tool)])

@@ -42,8 +42,8 @@ async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLette
     """Return the chosen dead letters to their queues and return their number.
 
     `is_chosen` gets the number of a dead letter, counted from 1 from the oldest. A dead letter is removed once its
-    queue has confirmed it; a message that fails again becomes a new dead letter. Raises Unavailable; the letters before
-    the failure are replayed by then, the last one perhaps twice.
+    queue has confirmed it; a message that fails again becomes a new dead letter. Raises Unavailable; then the dead
+    letters before the failure are replayed, the last one perhaps twice.
     """
     seen = replayed = 0
 

@@ -24,11 +24,11 @@ class RevocationEvent(msgspec.Struct, frozen=True):
     banned_until_ms: int | None
 
     def to_record(self) -> Record:
-        """Return what is stored of the event when it is begun."""
+        """Return the record of the event that is stored when its processing begins."""
         return Record(self.key, self.at_ms)
 
     def resumed(self, record: Record) -> "RevocationEvent":
-        """Return the event with the time of an earlier try."""
+        """Return the event with the time of an earlier attempt."""
         return msgspec.structs.replace(self, at_ms=record.created_at_ms)
 
 
