@@ -222,7 +222,7 @@ class Market:
         return batch
 
     def continue_after(self, number: int) -> None:
-        """Number the next batch after this one, which is on disk."""
+        """Assign a number after this one, which is on disk, to the next batch."""
         self._next_batch = max(self._next_batch, number + 1)
 
     def claim(self) -> JournalBatch:

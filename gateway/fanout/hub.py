@@ -66,7 +66,7 @@ class Hub:
         return deleted
 
     def sinks_of(self, name: str) -> list[Sink]:
-        """Return every socket on a channel, in whatever state."""
+        """Return every socket on a channel, in any state."""
         channel = self.channels.get(name)
         return [] if channel is None else list(channel.sinks())
 
