@@ -1,7 +1,8 @@
 """Deduplication of events. Pure.
 
 An event counts once within 7 days, even if the owner of the symbols changes. The keys are on disk: those of the last
-batches in the journal, older ones in the index (see journal.py). Two structures keep most events from being looked up there:
+batches in the journal, older ones in the index (see journal.py). Two structures keep most events from being looked up
+there:
 
 - `SeenWindow`: the newest keys, exact. A key in it is a duplicate.
 - `CountedFilter`: all keys of the index, inexact. A key that is not in it is new.

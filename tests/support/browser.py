@@ -1,4 +1,4 @@
-"""Visitors with a browser: Debian's Chromium, one for all tests, with a context per visitor.
+"""Visitors with a browser: one Chromium for all tests, with a context per visitor.
 
     async with chromium() as browser, Visitor.arrive(browser, url, "Ada Lovelace") as ada:
         await ada.create_room("EUR/USD")

@@ -1,4 +1,4 @@
-"""market_feed as seen by gateways and notifier, and an internal service that publishes ticks with plain aio-pika."""
+"""A client of market_feed: queries like a gateway, publishes ticks like an internal service with plain aio-pika."""
 
 import json
 from collections.abc import AsyncIterator, Callable
