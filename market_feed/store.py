@@ -118,7 +118,7 @@ class MarketStore:
             await self._check_own(batch)
 
     async def _check_own(self, batch: JournalBatch) -> None:
-        """Return if an earlier attempt took effect. Raises StaleOwner or Unavailable.
+        """Return if the stored entry is our own, from an earlier attempt. Raises StaleOwner or Unavailable.
 
         A majority read, because the conflicting entry may still be rolled back.
         """

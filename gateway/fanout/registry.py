@@ -13,7 +13,7 @@ class Registry:
         self.channels: dict[str, Channel] = {}
         self._schedule = schedule
         self._attention = attention
-        self._names: dict[Sink, dict[str, None]] = {}  # dicts as sets: a small set takes three times the memory
+        self._names: dict[Sink, dict[str, None]] = {}  # dicts used as sets: a small set needs three times the memory
 
     def open(self, name: str) -> Channel:
         """Return the channel of this name, created if need be. The counterpart is `discard_empty`."""

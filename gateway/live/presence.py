@@ -105,7 +105,7 @@ class Reporter:
         metrics.PRESENCE_LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - self._clock_s(), 0.0))
 
     async def readiness(self) -> str | None:
-        """Return None while the lease is valid, else the reason."""
+        """Return None while the lease is valid; otherwise the reason."""
         return None if self._clock_s() < self._leased_until_s else "presence: no lease"
 
     async def run(self) -> None:

@@ -13,7 +13,7 @@ OUTBOX_MAX_BYTES = 1024 * 1024
 
 
 class Outbox:
-    """Items for one slow socket, in order. A newer price takes the place of the older one."""
+    """Items for one slow socket, in order. A newer price replaces the older one in its place."""
 
     def __init__(self, max_bytes: int = OUTBOX_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
