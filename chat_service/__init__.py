@@ -1,8 +1,16 @@
 """Rooms, messages, members and presence: the one writer of each room, and its readers.
 
-Read `rooms` and `messages` (the records), then `decisions` (the functional core) with `decision`, `requirements`,
-`message_decisions` and `room_decisions`. `partition` carries decisions out: it loads through `room_cache`, commits
-through `group_insert` and `write_behind`, and `repair` puts right what a crash left. `nodes` shares the partitions out
-over the replicas (`rendezvous`). Beside them stand `queries`, `presence`, `profiles`, `rate_limit`, `typing_marks` and
-`purge`. The `*store` modules hold all database queries; `__main__` composes the service.
+Read in this order:
+
+- `rooms`, `messages`, `log`: the records, and the log of a room;
+- `decisions` (the functional core), with `decision`, `requirements`, `message_decisions` and `room_decisions`;
+- `partition`: carries decisions out; it loads through `room_cache` and `group_read`, commits through `group_commit`;
+- `entry_lines`, `heads`: what gateways receive;
+- `write_behind`, `record_writer`, `repair`: records that follow the log later;
+- `ownership`, `rendezvous`, `owner`: which replica owns which partition; `body_dedup`, `command_age`: repeated and late
+  commands;
+- `profiles`, `presence`, `typing_marks`, `rate_limit`, `rate_window`: people;
+- `queries`: reads by any replica; `purge`, `migration`: removal of deleted rooms, and the step from release 0.2;
+- `log_store`, `store`, `member_store`, `owner_store`, `presence_store`, `profile_store`: all database queries, with
+  `documents`; `settings`, `metrics`.
 """

@@ -4,7 +4,7 @@ A gateway sends a body again when its answer is late, so the owner may hold the 
 after a newer body. For each gateway it keeps the highest number and the whole answer to it:
 
     lower number     → dropped: a newer body proves that the gateway has the answer
-    same, in hand    → noted: the answer will go to the queue that the newest copy names
+    same, undecided  → noted: the answer will go to the queue that the newest copy names
     same, answered   → the answer is sent again, to the queue that this copy names
     higher           → decided
 """
@@ -33,13 +33,13 @@ class _Last(NamedTuple):
 
 
 class BodyDedup:
-    """The last body of each gateway. Bound: 1,000 gateways with an answer of at most 1 MB; the longest silent leave."""
+    """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the most silent are evicted."""
 
     def __init__(self) -> None:
-        self._last: dict[str, _Last] = {}  # the gateway that sent last stands last
+        self._last: dict[str, _Last] = {}  # in order of the last body
 
     def arrive(self, head: BodyHead) -> Copy:
-        """Take a body and return what it is. One that is NEW must be answered by `answer`."""
+        """Classify an arriving body. Call `answer` for one that is NEW."""
         last = self._last.pop(head.gateway, None)
         if last is None or head.number > last.number:
             self._last[head.gateway] = _Last(head.number, head.reply_to, None)

@@ -13,13 +13,13 @@ GATEWAYS_MAX = 10_000
 
 
 class CommandAges:
-    """Smallest clock differences by gateway. Bound: 10,000 gateways, six numbers each; the longest silent leave."""
+    """Smallest clock differences by gateway. Bound: 10,000 gateways, six numbers each; the most silent are evicted."""
 
     def __init__(self) -> None:
         self._minima: dict[str, dict[int, int]] = {}  # by gateway: smallest difference by bucket of arrival time
 
     def note(self, gateway: str, sent_at_ms: int, arrived_at_ms: int) -> None:
-        """Take a stamp that a gateway sends each second."""
+        """Note a stamp, which each gateway sends every second."""
         bucket = arrived_at_ms // BUCKET_MS
         minima = self._minima.pop(gateway, {})
         for old in [number for number in minima if number <= bucket - BUCKETS]:
@@ -30,7 +30,7 @@ class CommandAges:
             del self._minima[next(iter(self._minima))]
 
     def age_ms(self, gateway: str, sent_at_ms: int, arrived_at_ms: int) -> int | None:
-        """Return how long a body was on its way, in milliseconds; None without a stamp of the last minute."""
+        """Return the transit time of a body in milliseconds; None without a stamp from the last minute."""
         oldest = arrived_at_ms // BUCKET_MS - BUCKETS
         fresh = [least for number, least in self._minima.get(gateway, {}).items() if number > oldest]
         return max(arrived_at_ms - sent_at_ms - min(fresh), 0) if fresh else None

@@ -12,11 +12,11 @@ from shared.errors import Refusal
 from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
 
 ReplyData = Sent | RoomHead | RoomView | MemberView | Gone | ReadMark | TypingMark
-Answer = ReplyData | Refusal | None  # None: the caller has given up, so no line is sent
+Answer = ReplyData | Refusal | None  # None: the caller has given up, so no answer is sent
 
 
 class PendingCommand(NamedTuple):
-    """A command and the circumstances of its arrival.
+    """A command and the conditions under which it is decided.
 
     `is_resent`: an earlier copy may have been decided. `expired`: its life is over. `wait_ms` is above 0 for a message
     beyond its sender's rate limit. `profile` is the caller's current profile.
@@ -34,7 +34,7 @@ class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
     `recent` is shared by all rooms of the partition. `stored` holds the entries that the commands of this batch made
-    before, by id. `active_now` and `seen` (presence of the users that commands name) are loaded per batch.
+    before, by id. `active_now` and `seen` (presence of users named in commands) are loaded per batch.
     """
 
     room: Room | None
@@ -63,8 +63,8 @@ class Changes:
 class Decision:
     """One command being decided. Its methods are the steps that several commands share.
 
-    A decision that changes the room names the kind of its entry by `record`; every effect before and after belongs to
-    that one entry.
+    A decision that changes the room calls `record` with the kind of its entry, which contains all effects of the
+    decision.
     """
 
     def __init__(self, pending: PendingCommand, state: RoomState, changes: Changes, now_ms: int) -> None:
@@ -83,7 +83,7 @@ class Decision:
     # Reading --------------------------------------------------------------------------------------------------------
 
     def active_member(self, user_id: str) -> Member | None:
-        """Return the user's membership, or None for a non-member or one who left."""
+        """Return the user's membership; None for a non-member and for a member who has left."""
         member = self.state.members.get(user_id)
         return member if member is not None and member.active else None
 
@@ -134,12 +134,12 @@ class Decision:
     # Writing --------------------------------------------------------------------------------------------------------
 
     def record(self, kind: EntryKind, message: Message | None = None) -> None:
-        """Make an entry of this kind of all effects of this decision."""
+        """Record all effects of this decision as one entry of this kind."""
         self._kind = kind
         self._message = message
 
     def change_settings(self, *, ends_public: bool = False) -> None:
-        """Put the settings of the room, as they are at the end of the decision, into the entry."""
+        """Include the room's settings, as they are at the end of the decision, in the entry."""
         self._settings_changed = True
         self._ends_public = ends_public
 
@@ -177,7 +177,7 @@ class Decision:
         self.changes.deliveries.append(Delivery(channel, kind, 0, key, frame_bytes))
 
     def take_entry(self, term: int) -> LogEntry | None:
-        """Return the entry that the decision makes, or None, and advance the room to it."""
+        """Return the entry of the decision, or None, and advance the room to it."""
         room = self.state.room
         if self._kind is None or room is None:
             return None

@@ -3,9 +3,9 @@
 The partition loads what `requirements_of` names, calls `decide`, and carries `Changes` out. Commands are decided in the
 order of their arrival, each on the state that the ones before it left.
 
-A command that was sent before is answered from the entry that it made, and never decided anew: slow mode, a later mute
-or a removal that succeeded would refuse what is stored. One that made no entry leaves a void entry of this term in its
-room before it is answered: its first copy may still be with a stale owner, which can insert at that rev no more.
+A resent command is answered from its entry and never decided again: otherwise a later removal could refuse a message
+that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered. Its
+first copy may still be with a stale owner, which then can no longer insert at that rev.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def void_entry(room: Room, term: int, now_ms: int) -> LogEntry:
 
 
 def _last_stored(pending: list[PendingCommand], states: Mapping[str, RoomState]) -> dict[tuple[str, str], int]:
-    """Return the index of the last command of each user and room that has an entry already."""
+    """Return, by user and room, the index of the last command that has an entry already."""
     stored = (
         (_order_of(item), index)
         for index, item in enumerate(pending)
@@ -81,8 +81,8 @@ def _order_of(item: PendingCommand) -> tuple[str, str]:
 def _has_no_entry_yet(item: PendingCommand, state: RoomState) -> bool:
     """Return whether a resent command may make an entry and has none.
 
-    Entries are inserted in order. So if a later command of the same user has one, this one was refused or changed
-    nothing, and to decide it now would put it behind the later one.
+    Entries are inserted in order. If a later command of the same user has one, this one was refused or changed nothing;
+    deciding it now would order it after the later one.
     """
     makes_entry = requirements_of(item.command).makes_entry
     return item.is_resent and makes_entry and item.command.id not in state.stored

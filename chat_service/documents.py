@@ -31,7 +31,7 @@ def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
 
 
 def from_entry(entry: LogEntry) -> Document:
-    """Return the document of an entry. A message lies in it flat, so that it is found by `seq` and by `sentAs`."""
+    """Return the document of an entry. A message is stored flat in it, for the indexes on `seq` and `sentAs`."""
     document: Document = {
         "_id": entry.id,
         "roomId": entry.room_id,
@@ -99,7 +99,7 @@ def to_old_message(document: Document) -> Message:
 
 
 def to_post(document: Document) -> Post:
-    """Return what a message changes of its room's record."""
+    """Return the changes that a message makes to its room's record."""
     return Post(document["roomId"], document["rev"], document["seq"], document["userId"], document["atMs"])
 
 
@@ -117,7 +117,7 @@ def progress_of(post: Post) -> Document:
 
 
 def from_room(room: Room) -> Document:
-    """Return the record of a room; that of a deleted one asks for its purge."""
+    """Return the record of a room; a deleted room is marked for its purge."""
     purge = {"purgeDueMs": 0} if room.deleted else {}
     old = {"oldSeq": room.old_seq} if room.old_seq else {}
     return {
@@ -162,7 +162,7 @@ def to_room(document: Document) -> Room:
 
 
 def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
-    """Return the fields of a membership after entry `rev`, but for its read mark, which only ever grows."""
+    """Return the fields of a membership after entry `rev`, except the read mark, which only grows."""
     return {
         "rev": rev,
         "roomId": room_id,

@@ -1,8 +1,8 @@
 """The deliveries that an entry of a room's log causes, made from the entry alone. Pure.
 
-The owner that inserts an entry, an owner that finds one that was perhaps never delivered, and a gateway that fetches a
-gap thus show the same. Exactly one line of an entry carries its `rev` as a lossless delivery; a gateway drops repeats
-by it and sees a missing one as a gap. A line without a frame only advances the channel.
+So the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
+produce the same lines. Exactly one line of an entry carries its `rev` as a lossless delivery, by which a gateway drops
+repeats and detects gaps. A line without a frame only advances the channel.
 """
 
 from chat_service.log import EntryKind, LogEntry
@@ -25,13 +25,13 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
     frames = [Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data) for data in joined]
     frames.append(Delivery(channel, DeliveryClass.ORDERED, entry.rev, "", frame_of(entry)))
     controls = [Delivery(channel, DeliveryClass.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
-    if entry.ends_public:  # who may see the change is asked first; whoever is removed still sees that
+    if entry.ends_public:  # recheck before the change, evict after it: a removed user sees the removal
         return controls + frames
     return frames + controls
 
 
 def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
-    """Return what gateways have to do, beside showing the frame: each a kind and its JSON data."""
+    """Return the control deliveries of an entry: pairs of kind and JSON data."""
     match entry.kind:
         case EntryKind.DELETED:
             return [(ControlKind.ROOM_DELETED, b"{}")]
@@ -39,7 +39,7 @@ def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
             return [(ControlKind.RECHECK, b"{}")]
         case EntryKind.REMOVED:
             evicted = [effect.user_id for effect in entry.members]
-        case EntryKind.LEFT:  # whoever leaves a public room may go on listening, as anybody may
+        case EntryKind.LEFT:  # after leaving a public room, a user may still listen, as anybody may
             evicted = [effect.user_id for effect in entry.members if effect.is_invited]
         case _:
             return []

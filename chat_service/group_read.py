@@ -1,4 +1,4 @@
-"""One read for all partitions of a replica. Questions that arrive during a read share the next."""
+"""One read for all partitions of a replica. Requests that arrive during a read share the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -11,14 +11,14 @@ V = TypeVar("V")
 
 @dataclass(slots=True, eq=False)
 class _Question(Generic[K, V]):
-    """The keys of one caller, and the answer."""
+    """The keys of one caller, and the result."""
 
     keys: Collection[K]
     answer: Mapping[K, V] | None = None
 
 
 class GroupRead(Generic[K, V]):
-    """Gathers reads of one kind. An answer is never older than its question.
+    """Gathers reads of one kind. A result is never older than its request.
 
     When a read fails, each of its callers retries alone.
     """
@@ -33,7 +33,7 @@ class GroupRead(Generic[K, V]):
         question: _Question[K, V] = _Question(keys)
         self._waiting.append(question)
         try:
-            async with self._turn:  # the holder reads for everybody who waits
+            async with self._turn:  # the lock holder reads for all waiting callers
                 if question.answer is None:
                     await self._answer_all()
         finally:

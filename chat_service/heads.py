@@ -1,7 +1,7 @@
-"""Heads of rooms that spoke, announced a second later. Pure.
+"""Heads of active rooms, announced a second after their last entry. Pure.
 
-The loss of a delivery shows as a gap, once the next one arrives; the loss of the last one would show never. So each
-room that spoke is followed by one conflated line with its head, on the channel of the room or of its two direct users.
+The loss of a delivery shows as a gap once the next one arrives, so the loss of the last one would go unnoticed.
+Therefore a conflated line with the room's head follows, on the channel of the room or of its two direct users.
 
 Bound: the rooms of the last second.
 """
@@ -16,15 +16,15 @@ DELAY_MS = 1_000
 
 
 class Heads:
-    """The newest rev of each room that spoke within the last second."""
+    """The newest rev of each room with an entry within the last second."""
 
     def __init__(self) -> None:
         self._directs: dict[str, tuple[str, str]] = {}
         self._revs: dict[str, int] = {}
-        self._due_at_ms: dict[str, int] = {}  # first to become due first
+        self._due_at_ms: dict[str, int] = {}  # the first to become due comes first
 
     def note(self, entries: Iterable[LogEntry], states: Mapping[str, RoomState], now_ms: int) -> None:
-        """Take the entries that were appended."""
+        """Note the appended entries."""
         for entry in entries:
             self._revs[entry.room_id] = entry.rev
             self._due_at_ms.setdefault(entry.room_id, now_ms + DELAY_MS)
@@ -44,7 +44,7 @@ class Heads:
 
 
 def head_lines(room_id: str, rev: int, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return the lines that tell gateways up to which rev a room has entries."""
+    """Return the lines with the head of a room, its newest rev."""
     if direct is None:
         return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
     return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, b"") for user_id in direct]

@@ -1,12 +1,11 @@
 """The log of a room: every change of the room is one entry, and an entry holds all its effects. Pure.
 
 An entry takes the next `rev` of its room, and a message also the next `seq`. The unique key (room, rev) is the lock of
-the whole design: an owner that has not seen entry k cannot insert at k + 1, because what it knows ends before k. Two
-owners at once are therefore safe, merely slow, and ownership only routes.
+the whole design: an owner that has not seen entry k cannot insert at k + 1, because it would insert at k. Two owners
+at once are therefore safe, only slow, and ownership only routes.
 
-Effects are after-images: the settings of the room and the memberships as they are once the entry stands. The state of a
-room is its records (written by the partition, and by `repair.project`) plus the effects of the entries behind them
-(`apply`).
+Effects are after-images: the settings of the room and the memberships after the entry. The state of a room is its
+records (written by the partition, and by `repair.project`) plus the effects of later entries (`apply`).
 """
 
 from enum import StrEnum
@@ -33,7 +32,7 @@ class EntryKind(StrEnum):
 
 
 class RoomSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What a room is, apart from its members and messages."""
+    """The properties of a room, apart from its members and messages."""
 
     name: str
     description: str
@@ -45,7 +44,7 @@ class RoomSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
 
 class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A membership as an entry leaves it.
+    """A membership after an entry.
 
     Without `is_active` the user is no member; with `is_invited` they may come back to a private or group room.
     `read_seq` is where the read mark of a new member starts.
@@ -63,7 +62,7 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `last_seq` and `member_count` are those of the room once the entry stands (0 in a void entry). `ends_public`: the
+    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: the
     room was public before.
     """
 

@@ -1,7 +1,7 @@
 """Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
 
 `_id` is room id/user id. Each write carries the `rev` of its entry and loses against a later one, so any owner may
-write any projection any number of times. A user who is no member any more stays as a stub with that rev. `online`
+write any projection any number of times. The record of a former member stays, with that rev. `online`
 follows the user's presence, so that an index counts the members online.
 """
 
@@ -88,7 +88,7 @@ class MemberStore:
     async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
         """Return the number of members online by room; rooms without any are absent."""
         present = {"active": True, "online": True}
-        if len(room_ids) == 1:  # the usual case, fully indexed on every database
+        if len(room_ids) == 1:  # the usual case, served by an index on every database
             chosen: list[Document] = [{"$match": {"roomId": next(iter(room_ids)), **present}}]
         else:
             chosen = narrowed({"roomId": {"$in": list(room_ids)}}, present)

@@ -17,7 +17,7 @@ DIRECT_ROOM_NAME = "Direct message"
 
 
 def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
-    """Append a message, once per clientMessageId. The sender joins if need be."""
+    """Append a message, once per clientMessageId. A sender who is no member joins."""
     room = decision.visible_room()
     user_id, key = decision.caller.user_id, command.client_message_id
     if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
@@ -71,7 +71,7 @@ def sent_before(entry: LogEntry) -> Sent:
 
 
 def subscribe(decision: Decision) -> RoomHead:
-    """Return the place in the log from which the caller may listen."""
+    """Return the head of the log, after which the caller may listen."""
     room = decision.visible_room()
     return RoomHead(
         seq=room.last_seq, rev=room.rev, active_now=decision.state.active_now, is_direct=room.direct is not None
@@ -79,7 +79,7 @@ def subscribe(decision: Decision) -> RoomHead:
 
 
 def mark_read(decision: Decision, command: MarkRead) -> ReadMark:
-    """Move the caller's read mark forward, and tell the others if the room is small enough."""
+    """Move the caller's read mark forward, and deliver it to the others if the room is small enough."""
     room = decision.visible_room()
     member = decision.active_member(decision.caller.user_id)
     if member is None:

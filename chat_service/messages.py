@@ -54,9 +54,9 @@ def message_view(message: Message) -> MessageView:
 
 
 class RecentMessages:
-    """The last messages with a clientMessageId: detects duplicates without the disk, which knows them all.
+    """The last messages with a clientMessageId: detects most duplicates without a database query.
 
-    Bound: number of messages and bytes of text; the oldest leave first.
+    Bound: number of messages and bytes of text; the oldest are evicted.
     """
 
     def __init__(self, max_count: int = 10_000, max_bytes: int = 8 * 1024 * 1024) -> None:

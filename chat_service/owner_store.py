@@ -27,13 +27,13 @@ class OwnerStore:
         return {document["_id"]: _to_ownership(document) for document in found}
 
     async def owner(self, partition: int) -> PartitionOwner:
-        """Return the owner of a partition as a majority knows it."""
+        """Return the owner of a partition, by a majority read."""
         with translated():
             document = await self._owners.find_one({"_id": partition})
         return NOBODY if document is None else _to_ownership(document)
 
     async def replace(self, partition: int, seen: PartitionOwner, node: str, queue: str) -> PartitionOwner | None:
-        """Make another owner under the next term, if the record still has the term of `seen`; None if it has not."""
+        """Replace the owner, under the next term, if the term is still that of `seen`; None if it has changed."""
         change = {"$set": {"node": node, "queue": queue, "term": seen.term + 1}}
         chosen: Document = {"_id": partition, "term": seen.term}
         try:

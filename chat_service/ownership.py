@@ -1,13 +1,13 @@
-"""Who owns which partition: what one chat_service replica concludes from the beats of all. Pure.
+"""Ownership of partitions: the conclusions of one chat_service replica from the beats of all. Pure.
 
-Ownership only routes: two owners of a partition at once are safe (see `log`), so every conclusion here may be wrong and
-costs a refused commit at worst. `partition_owners` holds the truth, changed by compare-and-set alone.
+Ownership only routes: two owners of a partition at once are safe (see `log`), so a wrong conclusion here costs a
+refused commit at worst. `partition_owners` holds the truth, changed by compare-and-set alone.
 
     silent for 3 beats ──> its queue is probed ──> gone: claimed at once (exclusive queues die with their connection)
                                                └─> there: frozen or slow; claimed once its lease is over
     another replica fits better (rendezvous hashing over the living) ──> handed over in an orderly way
 
-The first living replica by rendezvous hash acts for a partition, so that one claims it and the others need not.
+The first live replica by rendezvous hash acts for a partition, so that only one replica claims it.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from chat_service.rendezvous import owner_of, share_of
 
 BEAT_MS = 200
 SILENT_MS = 3 * BEAT_MS
-SETTLED_MS = 1_000  # a replica that came just now may vanish again: partitions move to it after that
+SETTLED_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
 PROBE_AGAIN_MS = 500
 
 
 class PartitionOwner(NamedTuple):
-    """The record of a partition. Without `node` it never had an owner."""
+    """The owner record of a partition. Without `node` the partition never had an owner."""
 
     node: str
     queue: str
@@ -41,14 +41,14 @@ class Claim(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """Find out whether a silent replica's queue still exists, and else whether its lease is over."""
+    """Check whether a silent replica's queue still exists; if so, whether its lease is over."""
 
     node: str
     queue: str
 
 
 class HandOver(NamedTuple):
-    """Finish with a partition and make another living replica its owner."""
+    """Give up a partition and make another live replica its owner."""
 
     partition: int
     node: str
@@ -71,8 +71,8 @@ class _Peer:
 class Replicas:
     """The view of one replica, `node`, whose queue is `queue`. Times are milliseconds of its own monotonic clock.
 
-    A record that names a queue which no living replica has is orphaned, whoever its node is: after a lost connection a
-    process has a new queue and none of its old partitions.
+    A partition is orphaned if no live replica has the queue in its record, even if the node is live: after a lost
+    connection a process has a new queue and none of its old partitions.
     """
 
     node: str
@@ -83,7 +83,7 @@ class Replicas:
     _peers: dict[str, _Peer] = field(default_factory=dict)
 
     def beat(self, node: str, queue: str, terms: Mapping[int, int], now_ms: int) -> None:
-        """Take the beat of another replica: its queue, and its terms by partition."""
+        """Process the beat of another replica: its queue, and its terms by partition."""
         peer = self._peers.get(node)
         if peer is None or peer.queue != queue:
             peer = self._peers[node] = _Peer(queue, now_ms, now_ms)
@@ -92,17 +92,17 @@ class Replicas:
             self.learn(partition, PartitionOwner(node, queue, term))
 
     def learn(self, partition: int, ownership: PartitionOwner) -> None:
-        """Take note of an owner, unless one with a newer term is known."""
+        """Note an owner, unless one with a newer term is known."""
         if ownership.term > self.owners.get(partition, NOBODY).term:
             self.owners[partition] = ownership
 
     def left(self, node: str) -> None:
-        """Take note that a replica stops in an orderly way."""
+        """Note that a replica stops in an orderly way."""
         if (peer := self._peers.get(node)) is not None:
             peer.is_gone = True
 
     def gone(self, queue: str) -> None:
-        """Take note that a queue does not exist any more, or that the lease of its replica is over."""
+        """Note that a queue no longer exists, or that the lease of its replica is over."""
         for peer in self._peers.values():
             if peer.queue == queue:
                 peer.is_gone = True
@@ -111,27 +111,27 @@ class Replicas:
                 self.owners[partition] = ownership._replace(queue="")
 
     def living(self, now_ms: int) -> list[str]:
-        """Return the replicas that beat, this one included, in the order of their ids."""
+        """Return the live replicas, this one included, in the order of their ids."""
         others = (node for node, peer in self._peers.items() if self._lives(peer, now_ms))
         return sorted([self.node, *others])
 
     def queue_of(self, node: str) -> str | None:
-        """Return the queue of another living replica."""
+        """Return the queue of another live replica."""
         peer = self._peers.get(node)
         return None if peer is None or peer.is_gone else peer.queue
 
     def share(self, now_ms: int) -> set[int]:
-        """Return the partitions that this replica is to own among the living."""
+        """Return the partitions that this replica should own among the live replicas."""
         return share_of(self.node, range(self.partitions), self.living(now_ms))
 
     def successor_of(self, partition: int, now_ms: int) -> str | None:
-        """Return the living replica that fits a partition best without this one; None if there is no other."""
+        """Return the best live replica for a partition other than this one; None if there is no other."""
         return owner_of(str(partition), [node for node in self.living(now_ms) if node != self.node])
 
     def actions(self, now_ms: int) -> list[Action]:
-        """Return what is to be done now."""
+        """Return the actions that are due now."""
         if now_ms - self.started_ms < SILENT_MS:
-            return []  # others may live that were not heard yet
+            return []  # other replicas may be live whose first beat has not arrived
         living = self.living(now_ms)
         queues = {self.queue, *(self._peers[node].queue for node in living if node != self.node)}
         actions: list[Action] = []

@@ -2,8 +2,8 @@
 
 Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in batches, one
 report at a time; a report also renews the lease. The queue has one active consumer, so one process decides at a time.
-The state is written first, marked as unsettled; settling notifies the rooms and clears the mark. A crash in between
-leaves the mark, and the sweep settles it, so no change is lost. When a gateway's lease expires, the sweep takes its
+The state is written first, marked as unsettled; settling notifies the rooms and clears the mark. After a crash in
+between the sweep settles it, so no change is lost. When a gateway's lease expires, the sweep takes its
 users offline.
 """
 
@@ -36,9 +36,9 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` bounds the time of a sweep, and is the age at which the next sweep settles what an earlier one left over.
-    So a sweeper that dies delays its changes by that. When no gateway reports at all, the reports may be stuck (their
-    one consumer is frozen until the broker replaces it); leases then expire only `silence_ms` later.
+    `claim_ms` bounds the duration of a sweep; after that time another sweep settles what it left, so the death of a
+    sweeper delays changes by that. If no gateway reports at all, the reports may be stuck, because their one consumer
+    is frozen until the broker replaces it; then leases expire `silence_ms` later.
     """
 
     lease_ms: int = 15_000

@@ -28,7 +28,7 @@ INDEXES: Indexes = {
 
 
 class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's presence. `announced_online` is what the rooms know; `unsettled_at_ms` is 0 when that is current."""
+    """A user's presence. `announced_online` was last sent to the rooms; `unsettled_at_ms` is 0 if it is current."""
 
     user_id: str
     is_online: bool
@@ -47,7 +47,7 @@ class PresenceStore:
         self._rooms = database["room_records"]
 
     async def renew(self, node_id: str, expires_at_ms: int, *, is_new: bool) -> bool:
-        """Renew a gateway's lease; with `is_new` begin one. Returns False if there is none, or none any more."""
+        """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease."""
         try:
             with translated():
                 result = await self._nodes.update_one(
@@ -66,7 +66,7 @@ class PresenceStore:
         return {document["_id"] for document in found}
 
     async def change(self, node_id: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
-        """Write who came to and went from a gateway, all of them as unsettled."""
+        """Write the users that came online or went offline on a gateway, as unsettled."""
         mark: Document = {"unsettledAtMs": now_ms}
         writes = [
             UpdateOne(
@@ -110,9 +110,9 @@ class PresenceStore:
                 await self._members.mark_users(users, is_online=is_online)
 
     async def mark_new_members(self, members: Collection[tuple[str, str]]) -> None:
-        """Mark fresh memberships, (room id, user id), as their users are.
+        """Mark new memberships, (room id, user id), with their users' presence.
 
-        Repeats the marks if a user's presence changes in the meantime.
+        Repeats this if a user's presence changes in the meantime.
         """
         marked: dict[str, bool] | None = None
         users = {user_id for _, user_id in members}
@@ -159,7 +159,7 @@ class PresenceStore:
         return any(not document.get("isClaimed") for document in found)
 
     async def claim_expired(self, expired_before_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
-        """Claim one gateway whose lease, or whose claim, has expired, for one replica to sweep."""
+        """Claim one gateway whose lease or claim has expired, so that this replica sweeps it."""
         with translated():
             found = await self._nodes.find_one_and_update(
                 {"kind": "gateway", "expiresAtMs": {"$lt": expired_before_ms}},

@@ -26,7 +26,7 @@ class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
     updated_at_ms: int = 0
 
     def over(self, claims: UserProfile) -> UserProfile:
-        """Return the profile: these fields where they are set, else those of `claims`."""
+        """Return the profile: these fields where set, otherwise those of `claims`."""
         return UserProfile(
             first_name=claims.first_name if self.first_name is None else self.first_name,
             last_name=claims.last_name if self.last_name is None else self.last_name,
@@ -34,7 +34,7 @@ class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def updated(self, later: "StoredProfile") -> "StoredProfile":
-        """Return this with the fields of `later`; unchanged if `later` is older."""
+        """Return this profile with the fields of `later`, or unchanged if `later` is older."""
         if later.updated_at_ms < self.updated_at_ms:
             return self
         known = {name: value for name, value in msgspec.structs.asdict(later).items() if value is not None}

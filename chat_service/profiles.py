@@ -1,7 +1,7 @@
-"""How people are shown: the claims of their token, or the last `user.updated` event if it is newer than the token.
+"""Profiles shown with messages: the claims of a token, or the last `user.updated` event if it is newer than the token.
 
-One replica stores an event, once per event id, and then beats the stored profile; every replica that remembers the user
-takes it over. A replica that lost its connection may have missed a beat and forgets all profiles.
+One replica stores an event, once per event id, and then sends the profile as a beat; every replica that caches the user
+updates its cache. A replica that lost its connection may have missed a beat and clears its cache.
 """
 
 from collections import OrderedDict
@@ -44,11 +44,11 @@ class Profiles:
         self._bus = bus
         self._clock_ms = clock_ms
         self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
-        self._version = 0  # counts beats: a profile read before one may be older than it
+        self._version = 0  # counts beats: a profile read before a beat may be outdated
         bus.on_disconnected.append(self._remembered.clear)
 
     async def load(self, user_ids: Collection[str]) -> None:
-        """Make the profiles of these users ready for `of`. Raises Unavailable."""
+        """Load the profiles of these users for `of`. Raises Unavailable."""
         while unknown := [user_id for user_id in user_ids if user_id not in self._remembered]:
             version = self._version
             found = await self._store.profiles(unknown)
@@ -79,7 +79,7 @@ class Profiles:
             self._bus.send(BEATS, "", to_json(beat))
 
     def learn(self, beat: ProfileBeat) -> None:
-        """Take over a profile that a replica has stored."""
+        """Update the cache with a profile that a replica has stored."""
         self._version += 1
         if beat.user_id in self._remembered:
             self._remembered[beat.user_id] = msgspec.json.decode(beat.profile, type=StoredProfile)

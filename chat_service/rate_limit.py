@@ -1,7 +1,7 @@
 """The rate limit over all replicas: one of them, the user's home, counts all messages of a user.
 
-A replica counts its own users at once and asks the homes of the others once per batch. When a home does not answer in
-time, the message is counted here instead: chat goes on, and the limit holds within this replica.
+A replica counts its own users in memory and queries the homes of the others once per batch. If a home does not answer
+in time, the message is counted here instead: availability first, and the limit still applies within this replica.
 """
 
 import asyncio
@@ -121,12 +121,12 @@ class RateLimiter:
                 self._window.give_back(command.charge.user_id, command.charge.command_id)
 
     def _home_of(self, user_id: str) -> str | None:
-        """Return the home of a user; None stands for this replica."""
+        """Return the home of a user; None means this replica."""
         home = owner_of(user_id, self._replicas.living(self._monotonic_ms()))
         return None if home == self._replicas.node else home
 
     def _queue_of(self, home: str | None) -> str | None:
-        """Return the queue on which another replica counts; None for this replica, and for one that is gone."""
+        """Return the queue of another replica's counts; None for this replica and for one that is gone."""
         queue = None if home is None else self._replicas.queue_of(home)
         return None if queue is None else f"{QUEUE_PREFIX}.{queue.partition('.')[2]}"
 

@@ -1,4 +1,4 @@
-"""Sliding-window rate limit of messages per user. Pure; time comes in."""
+"""Sliding-window rate limit of messages per user. Pure; the clock is an argument."""
 
 from collections import OrderedDict
 
@@ -12,7 +12,7 @@ class SlidingWindow:
     def __init__(self, limit: int, window_ms: int = 60_000) -> None:
         self._limit = limit
         self._window_ms = window_ms
-        self._sent: OrderedDict[str, dict[str, int]] = OrderedDict()  # by user, the last sender last: times by command
+        self._sent: OrderedDict[str, dict[str, int]] = OrderedDict()  # by user: times by command
 
     def take(self, user_id: str, command_id: str, now_ms: int) -> int:
         """Count a message once, however often its command arrives.

@@ -1,6 +1,6 @@
-"""Repair of what a killed owner left behind: records that are behind their logs, and entries never delivered.
+"""Repair after an owner was killed: records older than their logs, and entries that were never delivered.
 
-Runs as a task of its own, in small paced steps: neither beats nor commits wait for it, however many rooms were active.
+Runs as a separate task in small paced steps, so that neither beats nor commits wait for it.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ class Repair:
         self._clock_ms = clock_ms
 
     async def run(self, partitions: Collection[int], announce: Callable[[list[Delivery]], None]) -> int:
-        """Repair the recently active rooms of these partitions; return how many were behind. Raises Unavailable.
+        """Repair the recently active rooms of these partitions; return how many were outdated. Raises Unavailable.
 
-        `announce` is given the heads of those that spoke last: their entries may be stored and delivered to nobody.
+        `announce` receives the heads of the most recent ones, whose entries may be stored and not delivered.
         """
         now_ms = self._clock_ms()
         lately = await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)
@@ -54,10 +54,9 @@ class Repair:
 
 
 async def project(rooms: RoomStore, room: Room | None, behind: Sequence[LogEntry]) -> Room:
-    """Write what the entries behind a record change, and return the room after them.
+    """Write the changes of the entries after a record, and return the room after them.
 
-    The record comes last. Whoever reads it therefore finds the memberships and read marks of all entries before its
-    rev.
+    The record is written last, so memberships and read marks are never older than the rev of the record.
     """
     marks: dict[tuple[str, str], int] = {}
     for entry in behind:

@@ -26,10 +26,10 @@ from shared.commands.chat import (
 
 
 class Requirements(NamedTuple):
-    """The needs of one command beyond the room and the memberships of its users.
+    """The data of one command beyond the room and the memberships of its users.
 
-    `profile`: the caller's profile, which the outcome shows. `active_now`: the number of members online, which the
-    answer shows. `presence`: the presence of the users that the command names, because it changes that number.
+    `profile`: the caller's profile, which deliveries show. `active_now`: the number of members online, which the answer
+    shows. `presence`: the presence of the users that the command names, because it changes that number.
     `makes_entry`: the decision may append to the log. `changes_type`: the room may stop being public.
     `open_in_public`: no membership matters while the room is public, so none is loaded.
     """

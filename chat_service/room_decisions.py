@@ -77,9 +77,9 @@ def join(decision: Decision) -> RoomView:
 
 
 def leave(decision: Decision) -> RoomView:
-    """End the caller's membership. Whoever leaves a private or group room may come back.
+    """End the caller's membership. A user who leaves a private or group room may come back.
 
-    Leaving a public room leaves no invitation behind: should the room turn private later, they are strangers to it.
+    Leaving a public room keeps no invitation: if the room becomes private later, the user has no access.
     """
     room = decision.visible_or_left_room()
     if room.direct is not None:
@@ -112,7 +112,7 @@ def remove(decision: Decision, command: RemoveMember) -> Gone:
     return Gone(id=command.user_id)
 
 
-# Answers to commands whose entry stands already ---------------------------------------------------------------------
+# Answers to commands that have an entry already ---------------------------------------------------------------------
 
 
 def view_after(decision: Decision) -> RoomView:

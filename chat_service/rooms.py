@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 class RoomType(StrEnum):
-    """Who sees a room: everybody, or its members."""
+    """The type of a room: a public one is visible to everybody, others to their members."""
 
     PUBLIC = "public"
     PRIVATE = "private"

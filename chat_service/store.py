@@ -1,7 +1,7 @@
-"""Rooms in MongoDB: every query on the collection `room_records`, a projection of the log; memberships are inherited.
+"""Rooms in MongoDB: every query on the collection `room_records`, a projection of the log.
 
-`_id` is the room id; `rev` is the entry through which the record is complete. A record is written where its `rev` is
-lower, and last of all that an entry changes: so the memberships are never behind it.
+`_id` is the room id; `rev` is the entry through which the record is complete. A record is written only if its `rev` is
+lower, and after everything else that the entry changes, so the memberships are never older than it.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ INDEXES: Indexes = {
 
 
 class RoomStore(MemberStore):
-    """Reads and writes of rooms and memberships.
+    """Reads and writes of rooms and (inherited) memberships.
 
     Every method raises Unavailable when the database cannot be reached in time.
     """
@@ -80,7 +80,7 @@ class RoomStore(MemberStore):
                 await self._rooms.bulk_write(some, ordered=False)
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
-        """Return the rooms that were posted to since then, as far as their records say so."""
+        """Return the rooms whose records show a message since then."""
         with translated():
             found = await asyncio.gather(
                 *(

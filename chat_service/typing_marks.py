@@ -1,4 +1,4 @@
-"""Typing marks: a start is passed on at most every 2 s, and expires 6 s after the last one. Pure."""
+"""Typing marks: a start is forwarded at most every 2 s, and expires 6 s after the last one. Pure."""
 
 from itertools import takewhile
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class TypingMarks:
         return True
 
     def ended(self, now_ms: int) -> list[Typist]:
-        """Remove and return the shown typists that did not renew in time."""
+        """Remove and return the typists that did not renew in time."""
         over = _until(self._ends_at_ms, now_ms)
         for typist in over:
             del self._ends_at_ms[typist]
@@ -49,7 +49,7 @@ class TypingMarks:
         return [typist for typist in over if self._hide(typist)]
 
     def all_shown(self) -> list[Typist]:
-        """Return everybody shown as typing, for a partition that gives its marks up."""
+        """Return all users shown as typing, for a partition that is given up."""
         return list(self._shown)
 
     def _hide(self, typist: Typist) -> bool:

@@ -2,10 +2,11 @@
 
 It stores nothing. Read in this order:
 
-- `__main__`: how the parts are put together; `settings`, `metrics`, `backend` (requests to the services);
-- `http`: connections, requests and routes; `admission`: who may connect now, and how many at a time;
+- `__main__`: the composition root; `settings`, `metrics`; `background`: tasks that end with a context;
+- `http`: connections, requests and routes; `admission`: which connections may open, and how many at a time;
 - `auth`: tokens, keys and revocations;
 - `live`: the WebSocket endpoint; `rest`: the REST calls;
+- `backend`: typed requests to the services; `commands`: room commands on their way to the owner of their partition;
 - `fanout`: deliveries from the broker to the sockets;
 - `documents`: openapi.json and asyncapi.json; `cli`, `client`, `web`: clients of the gateway.
 """

@@ -52,7 +52,7 @@ DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is fo
 class GatewayParts:
     """The parts of one gateway process, in the order of their dependencies.
 
-    Tasks of `spawn` end before the connections drain is over; tasks of `tasks` serve requests until they are answered.
+    `spawn` starts tasks that end before the drain is over, `tasks` those that serve requests until they are answered.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class GatewayParts:
     ) -> None:
         self.settings = settings
         self.pace = Pace()
-        self.turns = AdmissionQueue(self.pace, time.monotonic)
+        self.admission_queue = AdmissionQueue(self.pace, time.monotonic)
         queue = bus.own_queue("gateway", lambda body: self.fan_out.on_body(body))
         self.router = CommandRouter(bus, queue)
         self.backend = backend = Backend(bus, self.router)
@@ -95,7 +95,7 @@ class GatewayParts:
         self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
-        self.endpoint = LiveEndpoint(settings, admission, self.turns, connections, authentication, requests)
+        self.endpoint = LiveEndpoint(settings, admission, self.admission_queue, connections, authentication, requests)
 
     def checks(self) -> dict[str, Readiness]:
         """Return the readiness checks, by name."""
@@ -150,7 +150,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
                 gateway.endpoint.stop_admitting()
                 stop_listening()  # clients that reconnect reach another gateway
                 await drain(gateway.connections, settings.drain_timeout_s * DRAIN_SHARE)
-            reporting.cancel()  # a report after `leave` would revoke it
+            reporting.cancel()  # a report after `leave` would undo it
             await asyncio.wait([reporting])
             await gateway.reporter.leave()
 
@@ -173,7 +173,8 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
     try:
         listeners = await bind(settings.gateway_host, settings.gateway_port)
         accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
-        running += [tasks.create_task(work) for work in (*accepting, runner.sweep(), probe(pace, gateway.turns))]
+        work = (*accepting, runner.sweep(), probe(pace, gateway.admission_queue))
+        running += [tasks.create_task(one) for one in work]
         log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])
         yield stop
     finally:

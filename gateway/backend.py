@@ -102,7 +102,7 @@ class Backend:
         return self._router.ask(command)
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
-        """Return the head of a room that the caller may subscribe to. Raises Refusal otherwise."""
+        """Return the room's head if the caller may subscribe to it. Raises Refusal otherwise."""
         return await self.room(chat.SubscribeRoom(**self.room_head(caller), room_id=room_id), chat.RoomHead)
 
     async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> ReadMark:
@@ -111,7 +111,7 @@ class Backend:
         return await self.room(command, ReadMark)
 
     async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> TypingMark:
-        """Show the room's other members that the caller is typing, or stopped."""
+        """Announce to the room's other members that the caller started or stopped typing."""
         command = chat.SetTyping(**self.room_head(caller), room_id=room_id, is_typing=is_typing)
         return await self.room(command, TypingMark)
 
@@ -121,7 +121,7 @@ class Backend:
         return await self.chat_query(query, ReplayedFrames)
 
     async def replay_entries(self, caller: Caller, room_id: str, after: int, through: int) -> chat.ReplayedEntries:
-        """Return the entries with `after` < rev ≤ `through` of a room's log, as far as a majority shows them."""
+        """Return the entries of a room's log with `after` < rev ≤ `through` that a majority has."""
         query = chat.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
         return await self.chat_query(query, chat.ReplayedEntries)
 
@@ -152,7 +152,7 @@ class Backend:
         return await self.notifier_query(query, ReplayedFrames)
 
     def room_head(self, caller: Caller) -> CommandHead:
-        """Return the head of a room command that is sent now; its deadline is of this process's monotonic clock."""
+        """Return the head of a room command sent now. Its deadline is in time of this process's monotonic clock."""
         return {**self.head(caller), "deadline_ms": self._router.deadline_ms()}
 
     def head(self, caller: Caller) -> CommandHead:

@@ -1,4 +1,4 @@
-"""Tasks that end with a context, while other tasks of the same group continue."""
+"""Tasks that are cancelled when a context ends, while other tasks of the same group continue."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator

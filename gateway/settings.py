@@ -62,7 +62,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
         return found
 
     def _jwks_problems(self, url: str) -> list[str]:
-        """Check the key set's URL. It must use TLS unless it is local: control of the response forges any token."""
+        """Check the key set's URL. It must use TLS unless it is local: its response decides which tokens are valid."""
         found = url_problems("JWT_JWKS_URL", url, {"http", "https"})
         if not found:
             parts = urlsplit(url)

@@ -1,7 +1,7 @@
-"""Prices: takes ticks from sources, keeps the latest price and the candles of each symbol, and hands them on.
+"""Prices: takes ticks from sources, keeps the latest price and the candles of each symbol, and delivers them.
 
-Read `quotes` and `candles` (pure), then `market`, the whole state in memory. `feed` connects the sources with it and
-with `announcer` (every tick to notifier), `price_publisher` (prices to gateways) and `staleness`. `journal` brings the
-state to disk through `store`. `ownership` and `lease` elect the one process that serves. `sources` hold the origins of
-ticks.
+Read `quotes` and `candles` (pure), then `market`, the whole state in memory. `feed` connects it to the `sources` and
+to `announcer` (every tick to notifier), `price_publisher` (prices to gateways) and `staleness`. `journal` writes the
+state to disk through `store`; `dedup` recognises repeated events. `ownership` and `lease` elect the one process that
+serves. `queries` answers gateways; `settings`, `metrics`.
 """

@@ -37,13 +37,13 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 RECOVER_RETRY_S = 0.5
-# While one journal write is in flight, the ticks that arrive are applied and delivered; the next write takes them all.
+# Ticks that arrive during a journal write are applied and delivered; the next write contains them all.
 TICK_BATCHES_AT_ONCE = 8
 TICK_MESSAGES_AT_ONCE = 1000
 
 
 async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> None:
-    """Run until `stop` is set: stand by, and serve while this process owns the symbols."""
+    """Stand by until `stop` is set, and serve while this process owns the symbols."""
     admin = Admin()
     admin.checks["start"] = starting
     async with AsyncExitStack() as stack:
@@ -78,7 +78,7 @@ class _Recovered(NamedTuple):
 
 
 class _Terms:
-    """Everything that runs while this process owns the symbols: one call of `serve` per term."""
+    """Runs the service while this process owns the symbols: one call of `serve` per term."""
 
     def __init__(
         self, settings: MarketSettings, bus: Bus, store: MarketStore, ownership: Ownership, stop: asyncio.Event
@@ -90,7 +90,7 @@ class _Terms:
         self._ownership = ownership
 
     async def serve(self, term: int, ended: asyncio.Event) -> None:
-        """Recover, run everything until `ended` is set, and write what is pending."""
+        """Recover, run the service until `ended` is set, and write what is pending."""
         await lifecycle.until(ended, self._bus.wait_connected())
         recovered = await self._recover(term, ended)
         if recovered is not None:

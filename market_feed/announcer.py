@@ -1,4 +1,4 @@
-"""Every tick out to notifier, before any conflation: an alert must see the spike between two deliveries."""
+"""Sends every tick to notifier, before any conflation: alerts must see a spike between two deliveries."""
 
 import asyncio
 from collections import deque
@@ -27,10 +27,10 @@ class _Sent(NamedTuple):
 
 
 class Announcer:
-    """Lines of ticks, each kept until the broker has confirmed it.
+    """Announces ticks to notifier, at least once. Keeps each line until the broker has confirmed it.
 
-    A tick may be acknowledged to its source earlier: then it is in the journal, and a crash announces again what the
-    journal holds behind the last cut. A cut waits for `confirmed`, so none is left out, and some arrive twice.
+    A tick may be acknowledged to its source before that, because the journal then holds it: after a crash, the ticks
+    after the last cut are announced again. A cut waits for `confirmed`, so no tick is missed and some arrive twice.
 
     Bound: 32 MB, some 700,000 ticks; beyond that the oldest are dropped and counted.
     """

@@ -1,10 +1,10 @@
-"""Candles of 1m, 5m, 1h and 1d, made from ticks in any order. Pure.
+"""Candles of 1m, 5m, 1h and 1d, built from ticks in any order. Pure.
 
-The newest candle of each series (a symbol and an interval) stays here until a newer one begins; then it waits to be
-written, and is forgotten afterwards. A late tick for a candle that is not here is deferred until the candle has been
-read back: `missing` names the candles to read, `give_back` applies the ticks.
+The newest candle of each series (a symbol and an interval) stays in memory until a newer one begins; then it is written
+and dropped. A late tick for a candle that is not in memory is deferred until the candle has been read from the
+database: `missing` names the candles to read, `give_back` applies the ticks.
 
-A candle keeps the times of the ticks that made its open and its close, so that a late tick corrects exactly the right
+A candle keeps the times of the ticks that made its open and its close, so that a late tick corrects the right
 one, and the seq of its last tick, so that ticks replayed after a crash do not count twice.
 """
 
@@ -59,7 +59,7 @@ class Candle(msgspec.Struct, gc=False):
 
 
 class CandleKey(NamedTuple):
-    """The name of one candle."""
+    """The key of one candle."""
 
     symbol: str
     interval: Interval
@@ -67,20 +67,20 @@ class CandleKey(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A candle and its name."""
+    """A candle and its key."""
 
     key: CandleKey
     candle: Candle
 
 
 def candle_of(tick: Tick, seq: int, interval_ms: int) -> Candle:
-    """Return a candle with its first tick."""
+    """Return a new candle that holds one tick."""
     price, at_ms = tick.price, tick.at_ms
     return Candle(at_ms - at_ms % interval_ms, price, price, price, price, tick.volume or 0.0, at_ms, at_ms, seq)
 
 
 class _Series:
-    """The candles of one symbol and interval that differ from the database."""
+    """The candles of one symbol and interval that are not yet written as they are."""
 
     __slots__ = ("end_ms", "interval", "interval_ms", "newest", "newest_ms", "symbol", "unwritten", "writing")
 
@@ -95,14 +95,14 @@ class _Series:
         self.writing: dict[int, Candle] = {}
 
     def begin(self, candle: Candle) -> None:
-        """Make this the newest candle; the previous one waits to be written."""
+        """Make this the newest candle, and mark the previous one to be written."""
         if self.newest is not None:
             self.unwritten[self.newest_ms] = self.newest
         self.newest, self.newest_ms = candle, candle.open_ms
         self.end_ms = candle.open_ms + self.interval_ms
 
     def held(self) -> dict[int, Candle]:
-        """Return all candles held here, by opening time."""
+        """Return all candles in memory, by opening time."""
         candles = {**self.writing, **self.unwritten}
         if self.newest is not None:
             candles[self.newest_ms] = self.newest
@@ -119,7 +119,7 @@ class _Deferred(NamedTuple):
 
 
 class CandleBook:
-    """The series of all symbols. Unbounded by itself: the feed watches `backlog`."""
+    """The series of all symbols. It has no bound of its own: the feed limits `backlog`."""
 
     def __init__(self) -> None:
         self._series: dict[str, tuple[_Series, ...]] = {}
@@ -134,7 +134,7 @@ class CandleBook:
 
     @property
     def has_deferred(self) -> bool:
-        """Return whether ticks wait for candles to be read back."""
+        """Return whether any tick waits for its candle to be read."""
         return bool(self._deferred)
 
     def apply(self, tick: Tick, seq: int) -> None:
@@ -180,7 +180,7 @@ class CandleBook:
         return list(keys)
 
     def give_back(self, asked: Iterable[CandleKey], found: Mapping[CandleKey, Candle]) -> None:
-        """Apply deferred ticks to candles that were read; a candle that was not found begins now."""
+        """Apply deferred ticks to the candles that were read. A tick without a stored candle begins a new one."""
         absent = set(asked)
         deferred, self._deferred = self._deferred, []
         for late in deferred:
@@ -202,7 +202,7 @@ class CandleBook:
     # Writing --------------------------------------------------------------------------------------------------------
 
     def take_unwritten(self) -> list[Kept]:
-        """Take the candles to write. `written` or `not_written` must follow before the next call."""
+        """Return the candles to write. Call `written` or `not_written` before the next call."""
         taking: list[Kept] = []
         for series in self._waiting:
             series.writing, series.unwritten = series.unwritten, {}
@@ -212,13 +212,13 @@ class CandleBook:
         return taking
 
     def written(self) -> None:
-        """Forget the candles taken: they are on disk."""
+        """Drop the candles of `take_unwritten`: they are on disk."""
         for series in self._waiting:
             series.writing = {}
         self._waiting = {series: None for series in self._waiting if series.unwritten}
 
     def not_written(self) -> None:
-        """Keep the candles taken: they are not on disk."""
+        """Keep the candles of `take_unwritten`: they are not on disk."""
         for series in self._waiting:
             self._unwritten += len(series.writing)
             series.unwritten = {**series.writing, **series.unwritten}
@@ -231,7 +231,7 @@ class CandleBook:
         return {series.interval: series.newest for series in self._series.get(symbol, ()) if series.newest is not None}
 
     def restore(self, symbol: str, newest: Mapping[Interval, Candle]) -> None:
-        """Continue from the newest candles that were kept."""
+        """Continue from the newest candles that were stored."""
         for series in self._add(symbol):
             if series.interval in newest:
                 series.begin(newest[series.interval])

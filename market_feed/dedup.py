@@ -1,9 +1,10 @@
 """Deduplication of events. Pure.
 
-An event counts once within 7 days, whoever owns the symbols. The truth is on disk: the journal holds the keys of the
-last batches, the index those before (see journal.py). Two structures keep most events from being looked up there:
+An event counts once within 7 days, even if the owner of the symbols changes. The keys are on disk: those of the last
+batches in the journal, older ones in the index (see journal.py). Two structures keep most events from being looked up
+there:
 
-- `SeenWindow`: the newest keys, exact. A key in it is a repetition.
+- `SeenWindow`: the newest keys, exact. A key in it is a duplicate.
 - `CountedFilter`: all keys of the index, inexact. A key that is not in it is new.
 """
 
@@ -17,9 +18,9 @@ _MASK = FILTER_BITS_DAY - 1
 
 
 class SeenWindow:
-    """The keys of the events seen last.
+    """The keys of the most recent events.
 
-    Bound: `size` keys, and those that may not be forgotten yet; the feed takes no event while these are too many.
+    Bound: `size` keys, and those that may not be forgotten yet; while these are too many, the feed accepts no event.
     """
 
     def __init__(self, size: int) -> None:
@@ -27,7 +28,7 @@ class SeenWindow:
         self._keys: set[bytes] = set()
         self._order: deque[bytes] = deque()
         self._forgettable = 0
-        self.added = 0  # keys so far: the number of the newest one
+        self.added = 0  # keys added so far: the number of the newest one
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._keys
@@ -51,7 +52,7 @@ class SeenWindow:
         return True
 
     def may_forget(self, number: int) -> None:
-        """Let the keys through this number be forgotten: they are on disk."""
+        """Allow the keys through this number to be forgotten, because they are on disk."""
         self._forgettable = max(self._forgettable, number)
         self._trim()
 
@@ -66,12 +67,12 @@ class SeenWindow:
 
 
 class CountedFilter:
-    """A Bloom filter for each day, of 8-byte keys that are hashes already.
+    """A Bloom filter for each day, of 8-byte keys that are already hashes.
 
-    Bound: 9 filters of 8 MB, each made at the first event of its day: 72 MB. A new key is looked up in vain with a
-    probability of 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 % at 8.6
-    million (100 a second, as 20,000 ticks in arrays of 200 are), 88 % at 20 million. It takes 2 µs of CPU to add a key
-    and 5 µs to look for one in 9 filters.
+    Bound: 9 filters of 8 MB, each created at the first event of its day: 72 MB. The probability that a new key is
+    looked up in vain is 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 % at
+    8.6 million (100 a second, for example 20,000 ticks in arrays of 200), 88 % at 20 million. Adding a key takes 2 µs
+    of CPU, a look-up in 9 filters 5 µs.
     """
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ class CountedFilter:
             place += step
 
     def may_hold(self, key: bytes) -> bool:
-        """Return False if the key is surely not in the index."""
+        """Return False if the key is certainly not in the index."""
         if not self.is_complete:
             return True
         first, step = _hashes(key)
@@ -110,5 +111,5 @@ class CountedFilter:
 
 
 def _hashes(key: bytes) -> tuple[int, int]:
-    """Return the first place and the odd step between the places of a key."""
+    """Return the first bit of a key and the odd step between its bits."""
     return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little") | 1

@@ -1,4 +1,4 @@
-"""The centre of the service: ticks in from every source, prices out to gateways, every tick out to notifier."""
+"""The feed: applies ticks of every source, delivers prices to gateways, announces every tick to notifier."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,10 +19,10 @@ SWEEP_INTERVAL_S = 0.5
 
 
 class Feed:
-    """One term of ownership, as its sources see it: the `TickSink` of all of them.
+    """The service during one term of ownership: the `TickSink` of all sources.
 
-    Bound: 200,000 ticks wait for the journal, 400,000 candles wait to be written, the keys of 400,000 events are in
-    memory; beyond that no tick is taken.
+    Bounds: 200,000 ticks that wait for the journal, 400,000 candles to be written, the keys of 400,000 events. Beyond
+    any of them no tick is accepted.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Feed:
         metrics.SYMBOLS.set(len(market.quotes))
 
     def check_open(self) -> None:
-        """Raise Unavailable when no tick can be taken: ownership is in doubt, or too much waits for the database."""
+        """Raise Unavailable if no tick can be accepted: ownership is in doubt, or a bound is reached."""
         if not self._owns():
             raise Unavailable("ownership of the symbols is in doubt: the lease could not be renewed")
         market = self._market
@@ -57,14 +57,14 @@ class Feed:
         return self._market.has_room_for(symbol)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Look up which of these events were counted in the last 7 days. `is_new` holds until the next `await`.
+        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """
         await self._journal.look_up(event_keys)
 
     def is_new(self, event_key: bytes) -> bool:
-        """Note an event as seen, and return whether it was not seen before."""
+        """Mark an event as seen, and return whether it was new."""
         return self._market.seen.add(event_key)
 
     def price_of(self, symbol: str) -> float | None:
@@ -73,11 +73,11 @@ class Feed:
         return None if quote is None else quote.price
 
     def position_of(self, source: str) -> int:
-        """Return the number of the last tick taken from a source that can be read again; 0 at its beginning."""
+        """Return the number of the last tick read from a source that can be re-read; 0 at its beginning."""
         return self._market.positions.get(source, 0)
 
     def is_led_by_another(self, source: Source, symbol: str) -> bool:
-        """Return whether another source moved the symbol last and its price is not stale."""
+        """Return whether another source sent the symbol's last price, and it is not stale."""
         return self._staleness.is_led_by_another(source, symbol)
 
     def take(
@@ -114,15 +114,15 @@ class Feed:
             metrics.TICKS_SKIPPED.labels(source.name).inc(len(ticks))
 
     async def commit(self) -> None:
-        """Return once everything taken is in the journal. Raises Unavailable."""
+        """Return once every accepted tick is in the journal. Raises Unavailable."""
         await self._journal.commit()
 
     async def keep_up(self) -> None:
-        """Commit, and write candles when many wait: the pace of a source that can wait. Raises Unavailable."""
+        """Commit, and write candles if many are pending. Paces a source that can wait. Raises Unavailable."""
         await self._journal.keep_up()
 
     async def sweep(self) -> None:
-        """Mark prices as stale whose source has fallen silent, and send again what failed; until cancelled."""
+        """Mark the prices of silent sources as stale, and resend what failed, until cancelled."""
         while True:
             if self._owns():
                 self._prices.became_stale(self._staleness.sweep())

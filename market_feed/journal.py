@@ -1,9 +1,9 @@
-"""The memory's way to disk and back: the journal at once, the rest rarely. See market.py for the order.
+"""Persistence of the market: every batch goes to the journal, the state is written by occasional cuts.
 
 The journal is the lock of the symbols. Batches are numbered without gaps, and a number is taken once (`_id`). A new
-owner reads the journal to its end and claims the next number; only then it serves. So for an earlier owner that still
-lives, thawed or cut off from the lease, there is no place left: its next write fails, its ticks are not acknowledged,
-and the broker delivers them to the new owner. Each interleaving of the two:
+owner reads the journal to its end and claims the next number before it serves. The next write of an earlier owner that
+is still alive (thawed, or cut off from the lease) therefore fails: its ticks are not acknowledged, and the broker
+redelivers them to the new owner. The interleavings of the two:
 
     old writes n, new reads n, new claims n + 1       n counts; the next of old fails
     new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
@@ -11,9 +11,9 @@ and the broker delivers them to the new owner. Each interleaving of the two:
     old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
                                                       else it would claim the next number and fence the new owner off
 
-An event counts once in 7 days. Its key is in the journal, in the same document as its ticks; a cut adds it to the index
-before it moves the head of the state, so a key is in the journal behind the head, in the index, or in both. Only a key
-that is in the index may be forgotten here.
+An event counts once in 7 days. Its key is in the journal document of its ticks; a cut adds it to the index
+before it moves the head of the state, so a key is in the journal after the head, in the index, or in both. Memory may
+forget a key only once it is in the index.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ log = logs.get(__name__)
 
 FILL_PAUSES = 4
 FILL_RETRY_S = 1.0
-BACKLOG_HURRY = 20_000  # unwritten candles at which a cut does not wait for its interval
+BACKLOG_HURRY = 20_000  # unwritten candles that cause an early cut
 
 
 class Journal:
@@ -58,12 +58,12 @@ class Journal:
         self._cutting = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._hurry = asyncio.Event()
-        self._batch: JournalBatch | None = None  # taken from the market, not yet on disk
+        self._batch: JournalBatch | None = None  # a batch that is not yet on disk
         self._batch_ticket = 0
         self._committed = 0
 
     async def recover(self) -> None:
-        """Restore the market of the last owner, and close the journal to it.
+        """Restore the market of the last owner, and fence that owner off.
 
         Raises Unavailable; then start again with a new market.
         """
@@ -73,7 +73,7 @@ class Journal:
         recent = await self._store.recent_keys()
         self._market.load_unindexed(recent.unindexed)
         self._market.load_seen(recent.seen)
-        self._market.continue_behind(head.through)
+        self._market.continue_after(head.through)
         replayed = await self._replay(head.through)
         while not await self._claimed():
             if not self._owns():
@@ -96,17 +96,17 @@ class Journal:
         return replayed
 
     async def _claimed(self) -> bool:
-        """Take the next number of the journal, and return whether no earlier owner was faster. Raises Unavailable."""
+        """Claim the next number of the journal. Return False if an earlier owner has taken it. Raises Unavailable."""
         claim = self._market.claim()
         try:
             await self._store.append(claim)
         except StaleOwner:
             return False
-        self._market.continue_behind(claim.number)
+        self._market.continue_after(claim.number)
         return True
 
     async def commit(self) -> None:
-        """Return once everything that the market has taken is in the journal. Raises Unavailable; nothing is lost.
+        """Return once every tick applied to the market is in the journal. Raises Unavailable; nothing is lost.
 
         Callers that arrive during a write share the next one.
         """
@@ -143,10 +143,10 @@ class Journal:
             metrics.CUT_SECONDS.observe(time.perf_counter() - started_s)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Note those of the events as seen that are in the index. Raises Unavailable.
+        """Mark the events that are in the index as seen. Raises Unavailable.
 
-        Another batch may count one of them during the read; then it is seen. If it was also indexed and evicted from
-        the seen ones meanwhile, the read may have missed it, so this reads again.
+        During the read another batch may count one of them, which marks it as seen. If it was also indexed and evicted
+        from the window meanwhile, the read may have missed it; then this reads again.
         """
         seen, counted = self._market.seen, self._market.counted
         while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
@@ -158,7 +158,7 @@ class Journal:
                 return
 
     async def keep_up(self) -> None:
-        """Commit, and cut when many candles wait: the pace of a source that can wait.
+        """Commit, and cut if many candles are pending. Paces a source that can wait.
 
         Raises Unavailable.
         """
@@ -167,7 +167,7 @@ class Journal:
             await self.cut()
 
     async def settle(self) -> None:
-        """Read the candles back that late ticks wait for. Raises Unavailable."""
+        """Read the candles that late ticks wait for. Raises Unavailable."""
         async with self._reading:
             while missing := self._market.book.missing():
                 self._market.book.give_back(missing, await self._store.candles_by_key(missing))
@@ -180,7 +180,7 @@ class Journal:
             tasks.create_task(self._fill_filter())
 
     def look(self) -> None:
-        """Cut early when many candles wait."""
+        """Request an early cut if many candles are pending."""
         backlog = self._market.book.backlog
         metrics.BACKLOG.set(backlog)
         metrics.PENDING_TICKS.set(self._market.pending)
@@ -193,9 +193,9 @@ class Journal:
             self._market.counted.add(key, day)
 
     async def _fill_filter(self) -> None:
-        """Read the index into the filter, with a fifth of a core. Until then every event is looked up on disk.
+        """Read the index into the filter, using a fifth of a core. Until then every event is looked up on disk.
 
-        Keys that a cut adds meanwhile enter the filter there. A million keys take 2 s of CPU, so 10 s.
+        Cuts meanwhile add their keys to the filter themselves. A million keys take 2 s of CPU, hence 10 s.
         """
         counted = self._market.counted
         while not counted.is_complete:
@@ -251,7 +251,7 @@ class Journal:
 
     @contextmanager
     def _ending_if_stale(self) -> Iterator[None]:
-        """End the term when a newer owner has written. Raises Unavailable then, so the ticks are redelivered."""
+        """End the term if a newer owner has written; then raise Unavailable, so that the ticks are redelivered."""
         try:
             yield
         except StaleOwner as error:

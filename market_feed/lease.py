@@ -1,17 +1,17 @@
 """The lease of the symbols: one process at a time owns them. Pure.
 
-Ownership is only routing: two owners at once are safe, because the journal is the lock (see journal.py), and merely
-cost a repeated batch. So a stand-by may judge early and wrongly.
+Ownership is only routing. Two owners at once are safe, because the journal is the lock (see journal.py); the cost is a
+repeated batch. So a stand-by may take over early, even if the owner is alive.
 
 The owner increments `beat` every half second, and the database stamps each beat with its own time. A stand-by reads the
-stamp's age by the same clock, so no host's clock counts.
+stamp's age by the same clock, so host clocks do not matter.
 
     a beat within 1 s             HELD
     none for 1 s                  DOUBTED: killed, if the broker has dropped the owner's queue with its connection
     none for the lease's length   FREE: the owner is frozen or cut off
 
-The owner counts the length from before it sent a beat, and so stops before a stand-by that trusts the stamp takes over.
-`term` counts the takeovers: seqs begin with it, so gateways drop a stale owner's prices.
+The owner measures the length from before it sends a beat, so it stops before a stand-by takes over by the stamp.
+`term` counts takeovers and is the leading part of every seq, so gateways drop a stale owner's prices.
 """
 
 from enum import Enum, auto
@@ -24,9 +24,9 @@ LOOK_S = 0.2
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The lease in the database. It is free without `holder`.
+    """The lease in the database. Without `holder` it is free.
 
-    `age_s` is the age of the last beat by the database's clock, None for the beats of release 0.2, which have no stamp.
+    `age_s` is the age of the last beat by the database's clock, None for beats of release 0.2, which have no stamp.
     `queue` is the holder's queue at the broker, None while the holder is not connected.
     """
 
@@ -37,8 +37,8 @@ class Lease(msgspec.Struct, frozen=True):
     age_s: float | None = None
 
 
-class Standing(Enum):
-    """A stand-by's judgement of the lease."""
+class LeaseState(Enum):
+    """The lease as a stand-by sees it."""
 
     HELD = auto()
     DOUBTED = auto()
@@ -46,7 +46,7 @@ class Standing(Enum):
 
 
 class LeaseMonitor:
-    """A stand-by's view of the lease."""
+    """Derives the state of the lease for a stand-by."""
 
     def __init__(self, length_s: float) -> None:
         self._length_s = length_s
@@ -56,26 +56,26 @@ class LeaseMonitor:
         self.owner_lives = False
         self.look_again_s = LOOK_S
 
-    def judge(self, lease: Lease, now_s: float) -> Standing:
-        """Judge a lease that was just read."""
+    def judge(self, lease: Lease, now_s: float) -> LeaseState:
+        """Return the state of a lease that was just read."""
         age_s = self._age_s(lease, now_s)
         self.owner_lives = lease.holder is not None and age_s < self._length_s
         self.look_again_s = LOOK_S if age_s >= DOUBT_S else min(max(DOUBT_S - age_s, LOOK_S / 4), BEAT_S)
         if lease.holder is None:
-            return Standing.FREE
-        if self._trusted_from_s is None:  # nobody could beat either
+            return LeaseState.FREE
+        if self._trusted_from_s is None:  # the owner could not beat either
             self._trusted_from_s = now_s + DOUBT_S
         if now_s < self._trusted_from_s or age_s < DOUBT_S:
-            return Standing.HELD
-        return Standing.FREE if age_s >= self._length_s else Standing.DOUBTED
+            return LeaseState.HELD
+        return LeaseState.FREE if age_s >= self._length_s else LeaseState.DOUBTED
 
     def unreadable(self) -> None:
-        """Note that the database could not be read: give the owner time for a beat once it can."""
+        """Note that the database is unavailable; afterwards the owner gets time for a beat."""
         self._trusted_from_s = None
         self.look_again_s = LOOK_S
 
     def _age_s(self, lease: Lease, now_s: float) -> float:
-        """Return the age of the last beat; one without a stamp counts from when it was first seen."""
+        """Return the age of the last beat. The age of a beat without a stamp runs from when it was first seen."""
         beat = lease.term, lease.beat, lease.holder
         if beat != self._beat:
             self._beat, self._since_s = beat, now_s

@@ -1,12 +1,13 @@
 """The whole state of the service in memory, and the order in which it is written. Pure.
 
 Ticks are in the journal before they are acknowledged: `take_batch` numbers the ticks since the last batch, and a batch
-is one document. Everything else follows from the journal, so it is written rarely: `cut` returns the changes since the
-last cut, and the batch up to which it is complete. After a crash `restore` loads the last cut and `replay` the batches
-behind it. Both may repeat ticks, because quotes and candles keep the seq of their last one.
+is one document. All other state follows from the journal and is written only every few seconds, by a cut (checkpoint):
+`cut` returns the changes since the last one, and the batch through which they are complete. After a crash, `restore`
+loads the last cut and `replay` the batches after it. Both may repeat ticks, because quotes and candles keep the seq of
+their last one.
 
-The numbers of batches continue over terms, so that a batch of a stale owner finds its number taken. A new owner claims
-the first number that is free before it serves.
+Batch numbers continue across terms, so a stale owner's batch finds its number taken. A new owner claims the first free
+number before it serves.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +34,7 @@ class Source(NamedTuple):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a source that can be read again was read: through this tick."""
+    """The position in a source that can be re-read: the number of the last tick read."""
 
     source: str
     number: int
@@ -66,11 +67,11 @@ class SymbolState(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """The changes since the last cut. It is complete through batch `through` and holds nothing behind the taken ticks.
+    """The changes since the last cut (checkpoint), complete through batch `through`.
 
-    `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` are those of
-    the events since the last cut, 8 bytes each, all in the journal through batch `number`; `seen` is the number of the
-    newest key that was seen then.
+    `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` holds the
+    8-byte keys of the events since the last cut, all in the journal through batch `number`; `seen` is the number of the
+    newest key at that time.
     """
 
     number: int
@@ -116,7 +117,7 @@ class Market:
         self.seen = SeenWindow(seen_max)
         self.counted = CountedFilter()
         self.positions: dict[str, int] = {}
-        self.taken = 0  # calls of `take` so far; a commit waits for this number
+        self.taken = 0  # number of calls of `take`; a commit waits for it
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
         self.term = term
@@ -125,12 +126,12 @@ class Market:
         self._ticks: list[Tick] = []
         self._seqs: list[int] = []
         self._event_keys: list[bytes] = []
-        self._unindexed: list[bytes] = []  # keys of events that count for 7 days, and are not in the index yet
+        self._unindexed: list[bytes] = []  # keys of counted events that are not in the index yet
         self._moved_positions: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}  # of symbols, in the order of their coming: they make the groups
+        self._numbers: dict[str, int] = {}  # of symbols, in order of arrival; they determine the groups
         self._members: dict[int, list[str]] = {}
         self._changed: set[int] = set()
-        self._deferred_since: int | None = None  # the batch of the oldest tick whose candle is not read back yet
+        self._deferred_since: int | None = None  # the batch of the oldest tick that waits for its candle
 
     @property
     def pending(self) -> int:
@@ -138,7 +139,7 @@ class Market:
         return len(self._ticks)
 
     def has_room_for(self, symbol: str) -> bool:
-        """Return whether the symbol is known or may be added: garbage must not fill the memory."""
+        """Return whether the symbol is known or may be added. The limit keeps garbage from filling memory."""
         return symbol in self.quotes or len(self.quotes) < self._symbols_max
 
     # Ticks ----------------------------------------------------------------------------------------------------------
@@ -154,7 +155,8 @@ class Market:
     ) -> Ingested:
         """Apply ticks in order. A new symbol shows at least `digits` decimal places.
 
-        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only for a while.
+        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
+        displace them.
         """
         late = 0
         seqs: list[int] = []
@@ -210,7 +212,7 @@ class Market:
     # Journal --------------------------------------------------------------------------------------------------------
 
     def take_batch(self) -> JournalBatch | None:
-        """Take what arrived since the last batch; None for nothing. Batches must be written in order."""
+        """Return what arrived since the last batch, or None. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
         keys = b"".join(self._event_keys)
@@ -219,17 +221,17 @@ class Market:
         self._ticks, self._seqs, self._event_keys, self._moved_positions = [], [], [], {}
         return batch
 
-    def continue_behind(self, number: int) -> None:
-        """Give the next batch a number behind this one, which is on disk."""
+    def continue_after(self, number: int) -> None:
+        """Assign a number after this one, which is on disk, to the next batch."""
         self._next_batch = max(self._next_batch, number + 1)
 
     def claim(self) -> JournalBatch:
-        """Return an empty batch with the next number: the entry that keeps earlier owners out of the journal."""
+        """Return an empty batch with the next number, which fences earlier owners off the journal."""
         return JournalBatch(self._next_batch, self.term, [], [])
 
     def replay(self, batch: JournalBatch) -> None:
         """Apply a batch from the journal. Idempotent."""
-        self.continue_behind(batch.number)
+        self.continue_after(batch.number)
         for tick, seq in zip(batch.ticks, batch.seqs, strict=True):
             quote = self.quotes.get(tick.symbol)
             if quote is None:
@@ -239,19 +241,19 @@ class Market:
             self.book.apply(tick, seq)
             self._changed.add(self._group_of(tick.symbol))
         self.load_seen(batch.event_keys)
-        self._unindexed.extend(split_keys(batch.event_keys))  # those of feeds too: they are not told apart
+        self._unindexed.extend(split_keys(batch.event_keys))  # and those of feeds
         for source, number in batch.positions.items():
             self.positions[source] = max(number, self.positions.get(source, 0))
         if self._deferred_since is None and self.book.has_deferred:
             self._deferred_since = batch.number
 
     def load_unindexed(self, event_keys: bytes) -> None:
-        """Note events that were counted by a release without an index."""
+        """Load events that were counted by a release without an index."""
         self.load_seen(event_keys)
         self._unindexed.extend(split_keys(event_keys))
 
     def load_seen(self, event_keys: bytes) -> None:
-        """Note events as seen, oldest first, 8 bytes each."""
+        """Mark events as seen; 8-byte keys, oldest first."""
         self.seen.load(split_keys(event_keys))
 
     # Cuts -----------------------------------------------------------------------------------------------------------
@@ -259,9 +261,9 @@ class Market:
     def cut(self) -> Cut:
         """Return the changes since the last cut.
 
-        The cut is complete through the last batch taken, or, while ticks wait for candles, through the last batch
-        before theirs. `cut_kept` or `cut_lost` must follow before the next. Take a batch first, without waiting in
-        between.
+        The cut is complete through the last batch, or, while ticks wait for candles, through the last batch before
+        theirs. Call `take_batch` first, without an `await` in between, and `cut_kept` or `cut_lost` before the next
+        cut.
         """
         if not self.book.has_deferred:
             self._deferred_since = None
@@ -274,18 +276,18 @@ class Market:
         return Cut(number, through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
 
     def cut_kept(self, cut: Cut) -> None:
-        """Forget the changes of the cut: it is on disk."""
+        """Drop the changes of the cut, because it is on disk."""
         self.book.written()
         self.seen.may_forget(cut.seen)
 
     def cut_lost(self, cut: Cut) -> None:
-        """Keep the changes of the cut for the next one: it is not on disk, or only in part."""
+        """Keep the changes of the cut for the next one, because it is not completely on disk."""
         self.book.not_written()
         self._changed.update(cut.groups)
         self._unindexed[:0] = split_keys(cut.event_keys)
 
     def restore(self, states: Iterable[SymbolState]) -> None:
-        """Continue from a cut. Of a symbol in several groups the state with the higher seq counts."""
+        """Continue from a cut. If a symbol is in several groups, the state with the highest seq wins."""
         newest: dict[str, SymbolState] = {}
         for state in states:
             other = newest.get(state.quote.symbol)
@@ -298,7 +300,7 @@ class Market:
     def renumber(self) -> None:
         """Give every quote a seq of this term.
 
-        Ticks that were delivered and not on disk when their owner died are lost; the current prices must sort after
+        Prices that the dead owner delivered from ticks not yet on disk are lost; the current prices must sort after
         them.
         """
         for quote in self.quotes.values():

@@ -1,7 +1,7 @@
-"""The ownership of the symbols: one process serves, and a stand-by takes over.
+"""Ownership of the symbols: one process serves, and a stand-by takes over.
 
-A process that cannot renew its lease in time stops taking ticks. If it still holds the lease when the database is back,
-it continues; otherwise it drops everything and stands by.
+A process that cannot renew its lease in time stops accepting ticks. If it still holds the lease when the database is
+available again, it continues; otherwise it drops its state and stands by.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from market_feed import metrics
-from market_feed.lease import BEAT_S, LeaseMonitor, Standing
+from market_feed.lease import BEAT_S, LeaseMonitor, LeaseState
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
 
 log = logs.get(__name__)
 
-BEATS_PER_LENGTH = 5  # at least
+BEATS_PER_LENGTH = 5  # at least so many beats during the length of the lease
 
 Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 
@@ -56,11 +56,11 @@ class Ownership:
         self.is_serving = False  # set by `serve` once it answers queries
 
     def owns(self) -> bool:
-        """Return whether the lease is held. Until it ends, nobody takes over from a frozen owner."""
+        """Return whether this process holds the lease."""
         return self._clock_s() < self._held_until_s
 
     async def readiness(self) -> str | None:
-        """Return None when this process serves, or stands by for a live owner; else the reason."""
+        """Return None if this process serves or stands by for a live owner; otherwise the reason."""
         if self.is_serving or self._watch.owner_lives:
             return None
         return "market: no process serves the symbols yet"
@@ -93,7 +93,7 @@ class Ownership:
                 helper.cancel()
 
     async def _take(self, stop: asyncio.Event) -> int | None:
-        """Wait for the lease and return its term; None when stopped before."""
+        """Wait for the lease and return its term; None if stopped first."""
         while not stop.is_set():
             try:
                 if (taken := await self._try_take()) is not None:
@@ -107,13 +107,13 @@ class Ownership:
     async def _try_take(self) -> int | None:
         """Take the lease if it is free or its holder is dead, and return its term. Raises Unavailable.
 
-        A process without the broker does not: it could not serve, and nobody could see its death.
+        A process without a broker connection does not take it: it could not serve, and its death would go unnoticed.
         """
         seen = await self._store.lease()
-        standing = self._watch.judge(seen, self._clock_s())
-        if standing is Standing.HELD:
+        state = self._watch.judge(seen, self._clock_s())
+        if state is LeaseState.HELD:
             return None
-        if standing is Standing.DOUBTED and (seen.queue is None or not await self._lifeline.is_gone(seen.queue)):
+        if state is LeaseState.DOUBTED and (seen.queue is None or not await self._lifeline.is_gone(seen.queue)):
             return None
         if self._lifeline.queue is None:
             return None

@@ -1,4 +1,4 @@
-"""Prices out to the gateways: the newest of each symbol, conflated."""
+"""Delivers prices to gateways: the newest of each symbol, conflated."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,9 @@ from shared.bus.delivery import Delivery, DeliveryClass, market_channel
 from shared.bus.publisher import Publisher
 from shared.protocol.server_frames import PriceData
 
-# After a busy moment prices gather before the next flush, for longer the more symbols move at once: a flush costs up to
-# 64 AMQP messages, one per shard, whatever it carries. At 20,000 ticks per second of 500 symbols this lowers the load
-# of the service from 75 % of a core to 52 %.
+# The more symbols a flush contains, the longer prices are gathered before the next one, because a flush costs up to 64
+# AMQP messages (one per shard) whatever its size. At 20,000 ticks per second of 500 symbols this lowers the CPU of the
+# service from 75 % of a core to 52 %.
 GATHER_PER_SYMBOL_S = 0.0004
 GATHER_MAX_S = 0.04
 
@@ -24,7 +24,7 @@ class _PriceFrame(msgspec.Struct, frozen=True):
 
 
 class PricePublisher:
-    """Delivers each symbol's newest price, and again when the broker did not confirm it.
+    """Delivers each symbol's newest price, and repeats a delivery that the broker did not confirm.
 
     Bound: one entry per symbol. An idle publisher sends at once.
     """
@@ -33,13 +33,13 @@ class PricePublisher:
         self._bus = bus
         self._quotes = quotes
         self._encode = msgspec.json.Encoder().encode
-        self._outgoing: dict[str, bool] = {}  # symbols to deliver, and whether the price was stale before
-        self._undelivered = set(quotes)  # symbols that the broker did not confirm; at first, all that were recovered
+        self._outgoing: dict[str, bool] = {}  # symbols to deliver, and whether the price was stale
+        self._undelivered = set(quotes)  # unconfirmed symbols; at first, all recovered ones
         self._next_flush_s = 0.0
         self._is_scheduled = False
 
     def moved(self, quotes: Iterable[Quote]) -> None:
-        """Deliver these prices soon. Call it before `Quote.stale` is cleared, which the frame reports."""
+        """Deliver these new prices soon. Call it before `Quote.stale` is cleared, which the frame reports."""
         for quote in quotes:
             self._outgoing[quote.symbol] = self._outgoing.get(quote.symbol) or quote.stale
         self._schedule()
@@ -51,7 +51,7 @@ class PricePublisher:
             self._schedule()
 
     def retry(self) -> None:
-        """Deliver again what the broker did not confirm, if it can be reached."""
+        """Repeat unconfirmed deliveries if the broker is connected."""
         if self._undelivered and self._bus.is_connected:
             for symbol in self._undelivered:
                 self._outgoing.setdefault(symbol, False)

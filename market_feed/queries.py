@@ -1,4 +1,4 @@
-"""The answers to gateways' queries: from memory, and for older candles from the database."""
+"""Answers to gateways' queries, from memory or, for older candles, from the database."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -71,7 +71,7 @@ class MarketQueryHandler:
         from_ms = max(query.from_ms or 0, 0)
         to_ms = min(TIME_MAX_MS if query.to_ms is None else query.to_ms, TIME_MAX_MS)
         newest = query.from_ms is None
-        before = self._market.book.held(query.symbol, query.interval)  # some may be written during the read
+        before = self._market.book.held(query.symbol, query.interval)  # before some are written
         stored = await self._store.candles(query.symbol, query.interval, from_ms, to_ms, query.limit, newest=newest)
         found = {**before, **{candle.open_ms: candle for candle in stored}}
         found |= self._market.book.held(query.symbol, query.interval)

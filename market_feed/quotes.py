@@ -1,8 +1,8 @@
-"""The latest price of a symbol, and the prices that it is compared with. Pure.
+"""The latest price of a symbol, and the reference price of its change. Pure.
 
 A tick is one price at one time. A quote is the state of a symbol: the newest tick by its own time, the change against
-the close of the previous UTC day (or the first price seen), the volume of the UTC day so far. A late tick corrects the
-past and leaves the price alone.
+the close of the previous UTC day (or the first price seen), the volume of the UTC day so far. A late tick corrects
+earlier values but not the price.
 """
 
 from decimal import Decimal
@@ -13,10 +13,10 @@ from shared.protocol.server_frames import PriceData
 from shared.times import MILLISECONDS_PER_DAY, to_iso
 
 SEQS_PER_TERM = 10**10
-SIGNIFICANT_DIGITS = 12  # further ones are noise in a float: 1.0875000000000001
+SIGNIFICANT_DIGITS = 12  # more digits would be float noise: 1.0875000000000001
 DIGITS_MAX = 12
 PERCENT_DIGITS = 2
-VOLUME_DIGITS = 8  # further ones come from adding floats
+VOLUME_DIGITS = 8  # more digits would come from adding floats
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -34,7 +34,8 @@ class Quote(msgspec.Struct, gc=False):
     """The state of a symbol.
 
     `seq` grows with every tick, late ones included, and over every restart. `reference` is the close of the last UTC
-    day before `day` that had a price, from `reference_at_ms`; or the first price seen, and then that time is -1.
+    day before `day` that had a price, from `reference_at_ms`; without one it is the first price seen, and
+    `reference_at_ms` is -1.
     """
 
     symbol: str
@@ -68,7 +69,7 @@ def first_quote(tick: Tick, seq: int, digits: int = 0) -> Quote:
 
 
 def advance(quote: Quote, tick: Tick, seq: int) -> bool:
-    """Apply the symbol's next tick, and return whether it is the newest by its time, and so the price."""
+    """Apply the symbol's next tick, and return whether it is the newest by its time and so sets the price."""
     quote.seq = seq
     if tick.at_ms < quote.at_ms:
         _correct(quote, tick)
@@ -102,7 +103,7 @@ def digits_of(price: float) -> int:
 
 
 def first_seq(term: int) -> int:
-    """Return the first seq of a term of ownership, above all earlier terms, so that no restart repeats one."""
+    """Return the first seq of a term, above those of all earlier terms, so that no restart repeats a seq."""
     return term * SEQS_PER_TERM + 1
 
 

@@ -29,28 +29,28 @@ class ReplayFile(NamedTuple):
 
 
 class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
-    """`market_source` names the sources that run beside the ticks of `realtime.events`.
+    """Settings of market_feed. `market_source` lists the sources besides the ticks of `realtime.events`.
 
-    Those are taken whatever it says: the contract knows no condition for `market.tick`, and a queue without a consumer
-    only grows. So `amqp` alone means that no other source runs.
+    Those ticks are always consumed: the contract promises it, and a queue without a consumer would only grow. So `amqp`
+    alone means that no other source runs.
     """
 
     admin_port: Port = 9102
     market_source: tuple[SourceKind, ...] = (SourceKind.SIM,)
-    market_symbols: tuple[str, ...] = ()  # the symbols of `sim`; empty: all that it knows
+    market_symbols: tuple[str, ...] = ()  # the symbols of `sim`; empty: all built-in ones
     market_sim_seed: int = 1
     market_sim_ticks_per_s: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 4.0  # per symbol
     market_websocket_file: str = ""  # TOML; see docs/market-sources.md
     market_replay_files: tuple[str, ...] = ()  # `path`, or `symbol=path`
     market_replay_speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | Literal["full"] = "full"  # 1: real time
-    market_stale_s: Seconds = 60.0  # a price without a tick for so long is stale; a websocket feed sets its own
+    market_stale_s: Seconds = 60.0  # time without a tick; a websocket feed has its own
     market_commit_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5  # for sources without acks
     market_cut_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0  # for candles and state
     market_tick_ttl_s: Annotated[float, msgspec.Meta(ge=3600)] = 21_600.0
     market_lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 5.0
 
     def problems(self) -> list[str]:
-        """Return the wrong symbols, feeds and files too."""
+        """Return the base problems, and the invalid symbols, feeds and files."""
         found = super().problems()
         found += [
             f"MARKET_SYMBOLS: {symbol!r} is not a symbol" for symbol in self.market_symbols if not is_symbol(symbol)

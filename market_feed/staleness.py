@@ -1,4 +1,4 @@
-"""Stale prices: which symbols have gone without a tick for too long, and which source leads each symbol. Pure."""
+"""Stale prices: the symbols without a tick for too long, and the source that leads each symbol. Pure."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,7 +14,7 @@ class Staleness:
         self._clock_s = clock_s
         recovered_s = clock_s()
         self._stale_at_s = {symbol: recovered_s + stale_s for symbol in market.quotes}
-        self._leaders: dict[str, str] = {}  # the source that moved each symbol last
+        self._leaders: dict[str, str] = {}  # the source of each symbol's last price
 
     @property
     def stale_count(self) -> int:
@@ -22,7 +22,7 @@ class Staleness:
         return len(self._market.quotes) - len(self._stale_at_s)
 
     def moved(self, quotes: Iterable[Quote], source: Source) -> None:
-        """Note that a source moved these prices, and clear their stale mark."""
+        """Record the source of these new prices, and clear their stale mark."""
         stale_at_s = self._clock_s() + source.stale_s
         for quote in quotes:
             self._stale_at_s[quote.symbol] = stale_at_s
@@ -30,7 +30,7 @@ class Staleness:
             quote.stale = False
 
     def is_led_by_another(self, source: Source, symbol: str) -> bool:
-        """Return whether another source moved the symbol last and its price is not stale."""
+        """Return whether another source sent the symbol's last price, and it is not stale."""
         return self._leaders.get(symbol, source.name) != source.name and not self._market.quotes[symbol].stale
 
     def sweep(self) -> list[str]:

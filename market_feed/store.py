@@ -1,9 +1,9 @@
-"""All database queries of market_feed. Its only module that knows the driver.
+"""All database queries of market_feed. No other module of it uses the driver.
 
 Collections:
 
 - `market_ticks`: the journal, one document per batch of ticks, `_id` its number, `term` its owner's; the server removes
-  it at `expiresAt`. Numbers have no gaps within a term and over terms, so the unique `_id` is the lock of the journal.
+  it at `expiresAt`. Numbers continue without gaps across terms, so the unique `_id` is the lock of the journal.
 - `market_events`: the index of counted events. A document holds up to 5,000 keys of one cut, signed 64-bit integers
   with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key to write,
   8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
@@ -66,7 +66,7 @@ class JournalHead(msgspec.Struct, frozen=True):
 
 
 class RecentKeys(NamedTuple):
-    """Keys of the events of the last batches, oldest first, and of those that no release has put into the index."""
+    """Keys of the events of the last batches, oldest first, and of events missing from the index."""
 
     seen: bytes
     unindexed: bytes
@@ -84,12 +84,12 @@ _ticks_decoder = msgspec.msgpack.Decoder(_Ticks)
 
 
 class MarketStore:
-    """Reads and writes. Every method raises Unavailable when the database is unavailable."""
+    """The database of market_feed. Every method raises Unavailable if the database is unavailable."""
 
     def __init__(self, database: Database, tick_ttl_s: float, clock_ms: Callable[[], int]) -> None:
         self._ticks = database["market_ticks"]
-        # What is not on a majority may be rolled back, and its events were not acknowledged then: a new owner must not
-        # count them as counted.
+        # Majority reads: an entry that is not on a majority may be rolled back. Its events were not acknowledged, so a
+        # new owner must not treat them as counted.
         self._journal = database.get_collection("market_ticks", read_concern=ReadConcern("majority"))
         self._events = database["market_events"]
         self._candles = database["market_candles"]
@@ -118,9 +118,9 @@ class MarketStore:
             await self._check_own(batch)
 
     async def _check_own(self, batch: JournalBatch) -> None:
-        """Return if an earlier try took effect. Raises StaleOwner or Unavailable.
+        """Return if the stored entry is our own, from an earlier attempt. Raises StaleOwner or Unavailable.
 
-        A majority read, because the entry in the way may still be rolled back.
+        A majority read, because the conflicting entry may still be rolled back.
         """
         with translated():
             document = await self._journal.find_one({"_id": batch.number}, {"term": 1})
@@ -130,7 +130,7 @@ class MarketStore:
             raise StaleOwner("another process has written the journal")
 
     async def batches_after(self, number: int) -> AsyncIterator[JournalBatch]:
-        """Yield the batches behind this one, in order."""
+        """Yield the batches after this one, in order."""
         with translated():
             async for document in self._journal.find({"_id": {"$gt": number}}).sort("_id", ASCENDING):
                 yield _to_batch(document)
@@ -153,7 +153,7 @@ class MarketStore:
     # Events ---------------------------------------------------------------------------------------------------------
 
     async def counted(self, event_keys: Sequence[bytes]) -> set[bytes]:
-        """Return those of the events that are in the index."""
+        """Return the events that are in the index."""
         found: set[bytes] = set()
         for some in chunks(event_keys, KEYS_AT_ONCE):
             wanted = {_number_of(key): key for key in some}
@@ -208,13 +208,13 @@ class MarketStore:
             raise StaleOwner("another process has written a later state") from error
 
     async def states(self) -> list[SymbolState]:
-        """Return every symbol as it was last written."""
+        """Return the stored state of every symbol."""
         with translated():
             found = await self._state.find({"_id": {"$ne": HEAD_ID}}).to_list(None)
         return [state for document in found for state in decode_states(document["symbols"])]
 
     async def head(self) -> JournalHead:
-        """Return how far the stored state goes."""
+        """Return the head of the stored state."""
         with translated():
             document = await self._state.find_one({"_id": HEAD_ID})
         if document is None:
@@ -241,7 +241,7 @@ class MarketStore:
             await self._candles.bulk_write(writes, ordered=False)
 
     async def candles_by_key(self, keys: Collection[CandleKey]) -> dict[CandleKey, Candle]:
-        """Return those of the candles that are stored."""
+        """Return the candles that are stored."""
         by_id = {_candle_id(key): key for key in keys}
         ids = list(by_id)
         found: dict[CandleKey, Candle] = {}
@@ -275,7 +275,7 @@ class MarketStore:
         return _to_lease(found[0]) if found else Lease()
 
     async def take_lease(self, seen: Lease, holder: str, queue: str | None) -> Lease | None:
-        """Take the lease over as it was read, and return the new one; None if another process or a beat was faster."""
+        """Take over the lease if it is unchanged since it was read, and return the new one; None if it changed."""
         chosen = {"_id": LEASE_ID, "term": seen.term, "beat": seen.beat, "holder": seen.holder}
         term = seen.term + 1
         taken = {"term": term, "beat": 0, "holder": holder, "queue": queue, "stamped": [term, 0]}
@@ -292,7 +292,7 @@ class MarketStore:
         return _to_lease(document) if document else None
 
     async def beat(self, term: int, beat: int, holder: str, queue: str | None) -> bool:
-        """Renew the lease, and return whether it is still ours."""
+        """Renew the lease, and return whether this process still holds it."""
         change = {"beat": beat, "queue": queue, "stamped": [term, beat]}
         with translated():
             result = await self._lease.update_one(
@@ -301,7 +301,7 @@ class MarketStore:
         return bool(result.matched_count)
 
     async def release_lease(self, term: int, holder: str) -> None:
-        """Release the lease, if it is still ours."""
+        """Release the lease, if this process still holds it."""
         with translated():
             await self._lease.update_one({"_id": LEASE_ID, "term": term, "holder": holder}, {"$set": {"holder": None}})
 

@@ -1,4 +1,4 @@
-"""All queries of gateways, dispatched to the handler of their subject."""
+"""Dispatch of all queries to the handler of their subject."""
 
 import msgspec
 

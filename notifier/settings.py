@@ -10,7 +10,7 @@ Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 
 
 class NotifierSettings(WorkerSettings, frozen=True, kw_only=True):
-    """`notification_ttl_days`: retention of inbox entries and fired alerts.
+    """Settings of notifier. `notification_ttl_days`: retention of inbox entries and fired alerts.
 
     `revocation_ttl_days`: retention of revocations, longer than any token lives. `alerts_max_per_user`: the limit of a
     user's active alerts.

@@ -1,6 +1,7 @@
 """The code that all services share: the contract (pure modules) and the shells around broker, database and process.
 
 Read in this order: `errors`, then `protocol` (frames between clients and gateways), `commands` (requests between
-gateways and workers), `bus` (the broker), `mongo` (the database), `process` (start, settings, probes) and `telemetry`
-(logs, metrics, traces). `ids`, `times`, `encoding`, `tokens` and `backoff` are small tools.
+gateways and workers), `bus` (the broker), `mongo` and `database_clock` (the database), `process` (start, settings,
+probes) and `telemetry` (logs, metrics, traces). `ids`, `times`, `encoding`, `tokens`, `backoff` and `version` are small
+tools.
 """

@@ -1,7 +1,7 @@
-"""The clock of the database server, as one process knows it.
+"""The database server's clock, as estimated by a process.
 
-Times that two processes compare (leases, expiry, presence) are read from here, so a wrong clock of a host harms nobody.
-The skew of the host is measured all the same: a process whose clock is off by more than 2 s says so in its readiness.
+Times that several processes compare (leases, expiry, presence) are read from here, so a wrong host clock does no harm.
+A process whose host clock is off by more than 2 s reports that it is not ready.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ class DatabaseClock:
             await asyncio.sleep(INTERVAL_S)
 
     async def measure(self) -> None:
-        """Measure the skew once: server time less local time, both in the middle of one call. Raises Unavailable."""
+        """Measure the skew once: server time minus local time at the middle of one call. Raises Unavailable."""
         before_ms = now_ms()
         server_ms = await self._mongo.server_time_ms()
         self._skew_ms = server_ms - (before_ms + now_ms()) // 2
         metrics.CLOCK_SKEW_SECONDS.set(self._skew_ms / 1000)
 
     async def readiness(self) -> str | None:
-        """Return None while the host's clock is right within 2 s, else the reason."""
+        """Return None while the host clock is right within 2 s; otherwise the reason."""
         if abs(self._skew_ms) <= SKEW_MAX_MS:
             return None
         return f"clock: the host is {-self._skew_ms / 1000:+.1f} s off the database server"

@@ -1,4 +1,4 @@
-"""The one JSON encoder: orjson, with our structs under their wire names."""
+"""The one JSON encoder: orjson, and structs under their wire names."""
 
 from typing import Any
 

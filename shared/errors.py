@@ -1,14 +1,15 @@
-"""The tree of our own errors. A foreign exception is translated into one of them once, where it enters.
+"""The errors of this project. A foreign exception is translated into one of them once, where it enters.
 
 RealtimeError
 ├── Refusal           the answer to the caller: an error code, a message, details
 ├── Unavailable       a broker, database or peer is unreachable or past its deadline; a retry may succeed
-├── Malformed         bytes that are not what their queue or socket carries
-├── WriteConflict     the database holds something else than was loaded; load again and decide again
+├── Malformed         bytes that are invalid for their queue or socket
+├── WriteConflict     the database has changed since it was read; read and decide again
 │   └── StaleOwner    the fencing token of a newer owner rejected the write
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Two leaves stand elsewhere: `chat_service.store.InsertConflict` and `shared.protocol.client_frames.FrameRefused`.
+Two subclasses are defined elsewhere: `chat_service.store.InsertConflict` and
+`shared.protocol.client_frames.FrameRefused`.
 """
 
 from collections.abc import Sequence
@@ -60,11 +61,11 @@ class Detail(msgspec.Struct, frozen=True):
 
 
 class RealtimeError(Exception):
-    """The root of our errors."""
+    """The root of this project's errors."""
 
 
 class Refusal(RealtimeError):
-    """A negative answer that reaches the caller as it stands."""
+    """A refusal that is passed to the caller unchanged."""
 
     def __init__(
         self,
@@ -87,20 +88,20 @@ class Refusal(RealtimeError):
 
     @classmethod
     def not_found(cls, what: str) -> "Refusal":
-        """Return a NOT_FOUND refusal: the thing does not exist, or the caller may not know that it does."""
+        """Return a NOT_FOUND refusal: the object does not exist, or the caller may not know that it does."""
         return cls(ErrorCode.NOT_FOUND, f"no such {what}")
 
 
 class Unavailable(RealtimeError):
-    """Something remote is unreachable or past its deadline. The attempt may have taken effect."""
+    """A broker, database or peer is unreachable or past its deadline. The attempt may have taken effect."""
 
 
 class Malformed(RealtimeError):
-    """Bytes that are not what their queue or socket carries; the message gives the reason."""
+    """Bytes that are invalid for their queue or socket. The message states the reason."""
 
 
 class WriteConflict(RealtimeError):
-    """The database holds something else than was loaded: another writer, or an earlier try. Load and decide again."""
+    """The database has changed since it was read, by another writer or an earlier attempt. Read and decide again."""
 
 
 class StaleOwner(WriteConflict):

@@ -8,11 +8,11 @@ from hashlib import blake2b
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _RANDOM_BITS = 80
-_TO_BASE_32 = str.maketrans(_ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # as `int` reads it
+_TO_BASE_32 = str.maketrans(_ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # the same digits as `int` reads them
 
 
 class Prefix(StrEnum):
-    """The kind of thing that an id names."""
+    """The kind of object that an id names."""
 
     ROOM = "room"
     MESSAGE = "msg"
@@ -26,7 +26,7 @@ class Prefix(StrEnum):
 
 
 class _Clock:
-    """The last id made. The ids of one process never go backwards, even within a millisecond."""
+    """Creates increasing ids: those of one process never go backwards, even within a millisecond."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -55,7 +55,7 @@ def new_id(prefix: Prefix) -> str:
 
 
 def made_at_ms(id_: str) -> int:
-    """Return when `new_id` made an id, in ms since 1970. Raises ValueError for other ids."""
+    """Return the creation time of an id of `new_id`, in ms since 1970. Raises ValueError for other ids."""
     time_part = id_.partition("_")[2][:10].translate(_TO_BASE_32)
     if len(time_part) < 10:
         raise ValueError(f"not an id with a time: {id_[:40]!r}")

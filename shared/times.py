@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 MILLISECONDS_PER_DAY = 86_400_000
-SKEW_MAX_MS = 2_000  # a process whose host is further off the database server is not ready
+SKEW_MAX_MS = 2_000  # a process whose host clock differs more from the database server's is not ready
 
 
 def now_ms() -> int:

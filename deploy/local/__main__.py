@@ -1,6 +1,6 @@
 """Entry point: `python -m deploy.local run` runs the system here, `python -m deploy.local token` prints a token.
 
-`run` exits with 0 after an orderly stop, with 1 if a program did not become ready, with 2 if it could not begin.
+`run` exits with 0 after an orderly stop, with 1 if a program did not become ready, with 2 if the set-up failed.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
     try:
         return asyncio.run(supervise(settings, plan, run_file, console))
     finally:
-        guard.communicate()  # ends remaining processes, then itself
+        guard.communicate()  # the guard kills remaining processes, then exits
         run_file.remove()
         console.close()
 
@@ -115,7 +115,7 @@ async def supervise(settings: LocalSettings, plan: Plan, run_file: RunFile, cons
 
 
 def jwt_secret(settings: LocalSettings, environment: Mapping[str, str]) -> str | None:
-    """Return the secret for tokens: the environment's, "" if it configures public keys, otherwise the kept one."""
+    """Return the token secret: from the environment, "" if that configures public keys, otherwise the stored one."""
     if environment.get("JWT_SECRET"):
         return environment["JWT_SECRET"]
     if environment.get("JWT_PUBLIC_KEY_FILE") or environment.get("JWT_JWKS_URL"):
@@ -124,7 +124,7 @@ def jwt_secret(settings: LocalSettings, environment: Mapping[str, str]) -> str |
 
 
 def limit_open_files() -> None:
-    """Raise the limit of open files for children, but not without bound: Erlang allocates memory per possible file."""
+    """Raise the limit of open files for children, up to a bound: Erlang allocates memory per possible file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

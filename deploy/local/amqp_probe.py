@@ -1,7 +1,7 @@
 """A login probe for a broker over a bare socket: one complete AMQP 0-9-1 handshake.
 
-A shorter probe (a bare connect, or only a protocol header) proves little or leaves a warning in the broker's log each
-time. Method numbers and layouts: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
+A shorter probe (only a TCP connect, or only a protocol header) proves less, or logs a warning in the broker each time.
+Method numbers and layouts: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
 """
 
 import socket

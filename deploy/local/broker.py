@@ -45,7 +45,7 @@ class BrokerNode:
 
     @classmethod
     def on_kept_ports(cls, directory: Path, ports: KeptPorts) -> "BrokerNode":
-        """Return the node in `directory` on its previous ports, where they are free."""
+        """Return the node in `directory`, on its previous ports if they are free."""
         return cls(directory, ports.take("amqp"), ports.take("erlang-distribution"), ports.take("epmd"))
 
     @property
@@ -77,7 +77,7 @@ class BrokerNode:
         The process is the Erlang VM itself, so that a signal does not end a shell in between.
         """
         environment = self._erlang_environment() | {
-            "RABBITMQ_ALLOW_INPUT": "1",  # makes the start script exec; -noinput below undoes its other effects
+            "RABBITMQ_ALLOW_INPUT": "1",  # makes the start script exec; -noinput below reverts its side effects
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {_schedulers()} -noinput +B i",
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,

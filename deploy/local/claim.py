@@ -1,4 +1,4 @@
-"""Exclusive use of a directory and of the gateways' port by one run."""
+"""Exclusive use of the directory and of the gateways' port by one run."""
 
 import errno
 import fcntl
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 class AlreadyInUse(Exception):
-    """Another process holds the resource; the text names it or the remedy.
+    """Another process uses the resource. The message names the process or a remedy.
 
-    `is_in_use` is True for a port that is taken, and not inaccessible for another reason.
+    `is_in_use` distinguishes a port that is in use from one that is inaccessible for another reason.
     """
 
     def __init__(self, hint: str, *, is_in_use: bool = False) -> None:
@@ -19,7 +19,7 @@ class AlreadyInUse(Exception):
 
 
 def claim_directory(directory: Path) -> int:
-    """Create `directory` and hold its lock until this process ends, however it ends. Returns the lock's descriptor."""
+    """Create `directory` and lock it until this process ends, even by SIGKILL. Return the lock's descriptor."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -39,10 +39,9 @@ def claim_directory(directory: Path) -> int:
 
 
 def claim_port(host: str, port: int) -> socket.socket:
-    """Hold host:port (0: a free one) against all processes except those that share it with SO_REUSEPORT.
+    """Reserve host:port (0: a free port) for this run, so that it stays reserved while the gateways restart.
 
-    The gateways share it. The socket does not listen, so it takes no connections. It reserves the port while the
-    gateways restart.
+    The gateways share the port by SO_REUSEPORT. The returned socket does not listen, so it gets no connections.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

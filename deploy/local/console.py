@@ -23,7 +23,7 @@ class Output(Protocol):
 class Console:
     """Writes from its own thread, so that a blocked terminal (Ctrl-S, a pager) blocks nothing else.
 
-    Buffers 10,000 lines. Lines beyond that are dropped and counted. After the reader is gone, everything is dropped.
+    Buffers 10,000 lines. Lines beyond that are dropped and counted. Once the reader has gone, all output is dropped.
     """
 
     def __init__(self, names: Collection[str], output: Output, coloured: bool) -> None:
@@ -43,7 +43,7 @@ class Console:
         self._put(f"{text}\n")
 
     def close(self) -> None:
-        """Write what is buffered, for at most 2 s."""
+        """Write the buffered lines, for at most 2 s."""
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=_CLOSE_TIMEOUT_S)
         self._writer.join(_CLOSE_TIMEOUT_S)

@@ -4,7 +4,7 @@ Every child inherits its run's mark in the environment. The mark is read from /p
 and a recycled id cannot be mistaken for a child.
 
 Run as a program, this is the guard: it waits for the end of its standard input, which its owner's death causes even
-under SIGKILL, and then ends everything that the owner left behind.
+under SIGKILL, and then kills all processes that the owner left running.
 """
 
 import contextlib

@@ -17,7 +17,7 @@ _QUOTED_LINES = 15
 _END_TIMEOUT_S = 5.0
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 5.0
-_STEADY_AFTER_S = 30.0  # a program that ran this long restarts after the first delay again
+_STEADY_AFTER_S = 30.0  # after running this long, a program restarts with the first delay again
 
 
 class ManagedProcess:
@@ -51,7 +51,7 @@ class ManagedProcess:
                 if loop.time() - started_s >= _STEADY_AFTER_S:
                     backoff.reset()
                 delay_s = backoff.next_s()
-                self._tell(f"{cause}; restarting in {delay_s:.1f} s")
+                self._report(f"{cause}; restarting in {delay_s:.1f} s")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._retired.wait(), delay_s)
         finally:
@@ -68,7 +68,7 @@ class ManagedProcess:
         try:
             await asyncio.wait_for(self._ended.wait(), self.program.stop_timeout_s)
         except TimeoutError:
-            self._tell(f"still running {self.program.stop_timeout_s:.0f} s after SIGTERM; killed")
+            self._report(f"still running {self.program.stop_timeout_s:.0f} s after SIGTERM; killed")
             self.kill()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), _END_TIMEOUT_S)
@@ -124,7 +124,7 @@ class ManagedProcess:
         if self.program.shows(line):
             self._console.show(self.program.name, line)
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         self._console.show(self.program.name, f"[supervisor] {text}")
 
     def _signal(self, number: signal.Signals) -> None:

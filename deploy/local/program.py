@@ -13,7 +13,7 @@ _QUOTED_BYTES = 500
 
 
 class Rank(IntEnum):
-    """The stop order: the highest rank first, equal ranks together."""
+    """The stop order: the highest rank is stopped first, equal ranks together."""
 
     EPMD = 0
     BROKER = 1

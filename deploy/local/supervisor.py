@@ -24,7 +24,7 @@ class Supervisor:
     def __init__(
         self, stages: Sequence[Sequence[Program]], mark: str, console: Console, on_start: Callable[[str, int], None]
     ) -> None:
-        self._stages = [[self._keeper(program, mark, console, on_start) for program in stage] for stage in stages]
+        self._stages = [[self._process(program, mark, console, on_start) for program in stage] for stage in stages]
         self._interrupted = asyncio.Event()
 
     async def run(self, start_timeout_s: float, on_ready: Callable[[], None]) -> None:
@@ -48,14 +48,14 @@ class Supervisor:
         if not self._interrupted.is_set():
             self._interrupted.set()
             return True
-        for keeper in self._keepers():
-            keeper.kill()
+        for process in self._processes():
+            process.kill()
         return False
 
     async def _start(self, tasks: asyncio.TaskGroup, timeout_s: float) -> StartFailure | None:
         for stage in self._stages:
-            for keeper in stage:
-                tasks.create_task(keeper.keep())
+            for process in stage:
+                tasks.create_task(process.keep())
             failure = await self._wait_until_ready(stage, timeout_s)
             if failure is not None or self._interrupted.is_set():
                 return failure
@@ -65,14 +65,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         while not self._interrupted.is_set():
-            waiting = [keeper for keeper in stage if not keeper.was_ready]
-            reasons = await asyncio.gather(*(asyncio.to_thread(keeper.program.why_not_ready) for keeper in waiting))
-            missing = {keeper: reason for keeper, reason in zip(waiting, reasons, strict=True) if reason is not None}
-            for keeper in waiting:
-                keeper.was_ready = keeper not in missing
+            waiting = [process for process in stage if not process.was_ready]
+            reasons = await asyncio.gather(*(asyncio.to_thread(process.program.why_not_ready) for process in waiting))
+            missing = {process: reason for process, reason in zip(waiting, reasons, strict=True) if reason is not None}
+            for process in waiting:
+                process.was_ready = process not in missing
             if not missing:
                 return None
-            failing = {keeper: reason for keeper, reason in missing.items() if keeper.failures >= _MAX_FAILURES}
+            failing = {process: reason for process, reason in missing.items() if process.failures >= _MAX_FAILURES}
             if failing:
                 return _failure(f"ended {_MAX_FAILURES} times before it was ready", failing)
             if loop.time() > deadline_s:
@@ -81,23 +81,23 @@ class Supervisor:
         return None
 
     async def _stop(self) -> None:
-        keepers = self._keepers()
-        for keeper in keepers:
-            keeper.retire()
-        for rank in sorted({keeper.program.rank for keeper in keepers}, reverse=True):
-            await asyncio.gather(*(keeper.stop() for keeper in keepers if keeper.program.rank == rank))
+        processes = self._processes()
+        for process in processes:
+            process.retire()
+        for rank in sorted({process.program.rank for process in processes}, reverse=True):
+            await asyncio.gather(*(process.stop() for process in processes if process.program.rank == rank))
 
-    def _keepers(self) -> list[ManagedProcess]:
-        return [keeper for stage in self._stages for keeper in stage]
+    def _processes(self) -> list[ManagedProcess]:
+        return [process for stage in self._stages for process in stage]
 
     @staticmethod
-    def _keeper(program: Program, mark: str, console: Console, on_start: Callable[[str, int], None]) -> ManagedProcess:
+    def _process(program: Program, mark: str, console: Console, on_start: Callable[[str, int], None]) -> ManagedProcess:
         return ManagedProcess(program, mark, console, lambda pid: on_start(program.name, pid))
 
 
 def _failure(what: str, reasons: dict[ManagedProcess, str]) -> StartFailure:
     lines = []
-    for keeper, reason in reasons.items():
-        lines.append(f"{keeper.program.name}: {what}: {reason}")
-        lines += [f"    {line}" for line in keeper.last_lines()]
+    for process, reason in reasons.items():
+        lines.append(f"{process.program.name}: {what}: {reason}")
+        lines += [f"    {line}" for line in process.last_lines()]
     return StartFailure("\n".join(lines))

@@ -56,7 +56,7 @@ def find_signing_rules(environment: Mapping[str, str], directory: Path) -> dict[
 
 
 def keep_secret(directory: Path, new_secret: str) -> str:
-    """Return the secret kept in `directory`, or keep and return `new_secret` if there is none."""
+    """Return the secret stored in `directory`; without one, store and return `new_secret`."""
     path = directory / _SECRET_FILE
     try:
         kept = path.read_text().strip()

@@ -40,7 +40,7 @@ class AuditResult(NamedTuple):
     found: list[str]
 
 
-def verdict_of(report: bytes) -> AuditResult:
+def result_of(report: bytes) -> AuditResult:
     """Parse pip-audit's JSON. Raises msgspec.MsgspecError if it is malformed."""
     dependencies = msgspec.json.decode(report, type=_Report).dependencies
     found = [
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ask() -> AuditResult | None:
-    """Run the tool in its own environment, so that its dependencies are not audited."""
+    """Run pip-audit in its own environment, so that its dependencies are not audited."""
     tool = Path(sys.prefix) / "audit"
     if not (tool / "bin" / "pip-audit").exists():
         _run([sys.executable, "-m", "venv", str(tool)])
@@ -78,7 +78,7 @@ def _ask() -> AuditResult | None:
         [str(tool / "bin" / "pip-audit"), "--path", str(site), "--format", "json", "--progress-spinner", "off"]
     )
     try:
-        return verdict_of(asked.stdout)
+        return result_of(asked.stdout)
     except msgspec.MsgspecError:
         return None
 

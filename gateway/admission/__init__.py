@@ -1,5 +1,5 @@
 """Admission control: which sockets may open, and how fast.
 
 Reading order: `pace` (adaptive limit on connection set-up), `admission` (every check at the WebSocket upgrade),
-`admission_queue` (FIFO queue of clients that wait to be set up).
+`admission_queue` (FIFO queue of clients that wait for set-up).
 """

@@ -29,7 +29,7 @@ class Refused(Refusal):
 
 
 class Admission:
-    """Counts open sockets, in total and by address. Every `enter` that returns is followed by one `left`."""
+    """Counts open sockets, in total and by address. The caller pairs each successful `enter` with one `left`."""
 
     def __init__(self, settings: GatewaySettings, pace: Pace, chance: random.Random) -> None:
         self._settings = settings
@@ -82,7 +82,7 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Return the client's address: the peer's, or the rightmost untrusted hop behind trusted proxies.
+    """Return the client's address: the peer's, or the rightmost untrusted hop if the peer is a trusted proxy.
 
     Hops to the left of the first untrusted address were written by that client and are ignored.
     """
@@ -99,7 +99,7 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
 def counted_address(address: str) -> str:
     """Return the key that an address is counted under: an IPv4 address, or the /64 of an IPv6 address.
 
-    A /64 is what one IPv6 customer is given.
+    One IPv6 customer usually has a /64.
     """
     try:
         parsed = ip_address(address)

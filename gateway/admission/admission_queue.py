@@ -9,7 +9,7 @@ from gateway.admission.pace import Pace
 
 
 class AdmissionQueue:
-    """Hands out turns in order of arrival. A waiter is one future: no task, no timer."""
+    """Grants set-up slots in order of arrival. A waiter is one future: no task, no timer."""
 
     def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
         self._pace = pace
@@ -17,25 +17,25 @@ class AdmissionQueue:
         self._waiting: deque[asyncio.Future[float]] = deque()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn and hold it for the duration of the block."""
-        place: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        self.call()
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and hold it for the duration of the block."""
+        slot: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
+        self.grant()
         try:
-            await place
+            await slot
             yield
         finally:
-            if not place.cancelled():
-                self._pace.ended(place, self._clock() - place.result())
-            self.call()
+            if not slot.cancelled():
+                self._pace.ended(slot, self._clock() - slot.result())
+            self.grant()
 
-    def call(self) -> None:
-        """Start as many waiters as the limit allows. Call it regularly: a turn that takes too long stops counting."""
+    def grant(self) -> None:
+        """Grant slots up to the limit. Call it regularly, because a slot held for too long stops counting."""
         now_s = self._clock()
         while self._waiting and (self._waiting[0].done() or self._pace.may_serve(now_s)):
-            place = self._waiting.popleft()
-            if not place.done():  # done: cancelled while waiting
-                self._pace.began(place, now_s)
-                place.set_result(now_s)
+            slot = self._waiting.popleft()
+            if not slot.done():  # done: cancelled while waiting
+                self._pace.began(slot, now_s)
+                slot.set_result(now_s)
         self._pace.waiting = len(self._waiting)

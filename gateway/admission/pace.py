@@ -4,14 +4,14 @@
 
 A connection between arrived and settled, or between began and ended, is work in progress. `Pace` limits it. Above the
 limit no client is set up and no connection is accepted, so the backlog waits in the kernel at no cost. The limit
-follows the lag of the event loop and the time that set-up takes. An idle client is no work, however far away it is.
+follows the lag of the event loop and the time that set-up takes. A client that sends nothing yet costs no work.
 """
 
 from collections.abc import Hashable
 
 AT_ONCE_MIN = 32
 AT_ONCE_FIRST = 48
-AT_ONCE_MAX = 64  # more only delay each other and everybody's messages; no client is ready sooner
+AT_ONCE_MAX = 64  # above this, clients only delay each other and all messages; none is ready sooner
 AT_ONCE_STEP = 8
 ARRIVAL_GRACE_S = (
     0.05  # a request follows its connection at once, so some hundred idle connections per second delay nobody
@@ -24,14 +24,14 @@ BUSY_AFTER = 20  # measurements in a row
 
 
 class Pace:
-    """The number of clients that may be set up at a time.
+    """The limit on clients that are set up at a time.
 
     A connection that sends no request within ARRIVAL_GRACE_S waits for its client, and a client that is not set up
-    within SERVICE_GRACE_S waits for a service. Neither is work of this event loop, so neither counts any longer.
+    within SERVICE_GRACE_S waits for a service. Neither loads this event loop, so neither counts any longer.
     """
 
     def __init__(self) -> None:
-        self.waiting = 0  # clients in line, set by `AdmissionQueue`
+        self.waiting = 0  # clients in the queue, set by `AdmissionQueue`
         self._arrived_at_s: dict[Hashable, float] = {}  # oldest first, like `_began_at_s`
         self._began_at_s: dict[Hashable, float] = {}
         self._most = float(AT_ONCE_FIRST)
@@ -41,7 +41,7 @@ class Pace:
 
     @property
     def is_busy(self) -> bool:
-        """Return True if the event loop stays far behind although the limit is at its minimum."""
+        """Return True if the event loop keeps lagging although the limit is at its minimum."""
         return self._too_late >= BUSY_AFTER
 
     @property

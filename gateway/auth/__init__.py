@@ -2,5 +2,5 @@
 
 Reading order: `identity` (the result), `authenticator` (token verification), `keys` (which key may serve which
 algorithm), `jwks` and `jwks_schedule` (keys published by an issuer), `revocations` (revoked tokens and bans), `guard`
-(the one entrance for REST and WebSocket).
+(authenticates every REST call and WebSocket).
 """

@@ -64,7 +64,7 @@ class Authenticator:
             raise SettingsInvalid(problems)
 
     def _narrow(self, algorithms: tuple[str, ...]) -> list[str]:
-        """Keep only these algorithms and return the problems with them."""
+        """Keep only these algorithms; return the invalid ones as problems."""
         if self._settings.jwt_secret is not None:
             self._keys.update(dict.fromkeys(SECRET_ALGORITHMS, self._settings.jwt_secret))
         unfit = [name for name in algorithms if name not in self._keys and name not in self._published_algorithms]

@@ -1,4 +1,4 @@
-"""The entrance for REST and WebSocket: verifies a token and checks it against revocations and bans."""
+"""Authentication for REST and WebSocket: verifies a token and checks it against revocations and bans."""
 
 from collections.abc import Awaitable, Callable
 
@@ -43,5 +43,5 @@ class Guard:
         return identity
 
     def check(self, identity: Identity) -> None:
-        """Raise UNAUTHORIZED if the token has been revoked since, FORBIDDEN if the user is banned."""
+        """Raise UNAUTHORIZED if a verified token is revoked by now, FORBIDDEN if the user is banned."""
         self._revocations.check(identity.caller, now_ms())

@@ -1,4 +1,4 @@
-"""The identity behind a verified token. Pure; `gateway.auth.authenticator` creates it."""
+"""The identity that a verified token proves. Pure; `gateway.auth.authenticator` creates it."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from shared.commands.command import Caller
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """The content of a verified token. `communities` is None for a token that may join any community."""
+    """The claims of a verified token. `communities` is None for a token that may join any community."""
 
     caller: Caller
     expires_at_ms: int

@@ -32,7 +32,7 @@ class RevocationList:
         self.version = 0
 
     def learn(self, record: Revocation) -> bool:
-        """Store a record and return True; return False if a record of this or a later version is known."""
+        """Store a record. Return False if a record of this or a later version is known already."""
         known = self._by_user.get(record.user_id)
         if known is not None and known.version >= record.version:
             return False

@@ -140,17 +140,19 @@ def _publish(asked: argparse.Namespace, settings: CliSettings) -> None:
 def _dead(asked: argparse.Namespace, settings: CliSettings) -> None:
     if asked.action == "replay":
         numbers = set(asked.number or ())
-        replayed = asyncio.run(bus.replay_letters(settings.amqp_url, lambda number, _: asked.all or number in numbers))
+        replayed = asyncio.run(
+            bus.replay_dead_letters(settings.amqp_url, lambda number, _: asked.all or number in numbers)
+        )
         if numbers and not replayed:
             raise Refusal.not_found("dead letter")
         print(show.as_json({"replayed": replayed}) if asked.json else f"{replayed} replayed")
         return
-    found = asyncio.run(bus.list_letters(settings.amqp_url))
+    found = asyncio.run(bus.list_dead_letters(settings.amqp_url))
     records = [
-        show.letter(number, letter.body, letter.reason, letter.queue, letter.at_ms)
+        show.dead_letter(number, letter.body, letter.reason, letter.queue, letter.at_ms)
         for number, letter in enumerate(found, 1)
     ]
-    _print(asked, records, show.letters)
+    _print(asked, records, show.dead_letters)
 
 
 def _print(

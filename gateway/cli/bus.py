@@ -26,7 +26,7 @@ async def publish(amqp_url: str, body: bytes) -> None:
     await _on_bus(amqp_url, work)
 
 
-async def list_letters(amqp_url: str) -> list[DeadLetter]:
+async def list_dead_letters(amqp_url: str) -> list[DeadLetter]:
     """Return all dead letters, oldest first, and leave them in place. Raises Unavailable."""
     found: list[DeadLetter] = []
 
@@ -38,12 +38,12 @@ async def list_letters(amqp_url: str) -> list[DeadLetter]:
     return found
 
 
-async def replay_letters(amqp_url: str, is_chosen: Callable[[int, DeadLetter], bool]) -> int:
+async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLetter], bool]) -> int:
     """Return the chosen dead letters to their queues and return their number.
 
     `is_chosen` gets the number of a dead letter, counted from 1 from the oldest. A dead letter is removed once its
-    queue has confirmed it; a message that fails again becomes a new dead letter. Raises Unavailable; the letters before
-    the failure are replayed by then, the last one perhaps twice.
+    queue has confirmed it; a message that fails again becomes a new dead letter. Raises Unavailable; then the dead
+    letters before the failure are replayed, the last one perhaps twice.
     """
     seen = replayed = 0
 

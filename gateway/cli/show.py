@@ -59,7 +59,7 @@ def event(type_: str, data: Record) -> str:
             return printable(f"{type_}  {json.dumps(data, ensure_ascii=False)}")
 
 
-def letters(items: Sequence[Record]) -> str:
+def dead_letters(items: Sequence[Record]) -> str:
     """Return a table of dead letters."""
     rows = [
         [item["number"], item["at"] or "-", item["queue"], item["reason"], item["body"][:BODY_SHOWN]] for item in items
@@ -67,7 +67,7 @@ def letters(items: Sequence[Record]) -> str:
     return table(("NUMBER", "SINCE", "QUEUE", "REASON", "BODY"), rows)
 
 
-def letter(number: int, body: bytes, reason: str, queue: str, at_ms: int) -> Record:
+def dead_letter(number: int, body: bytes, reason: str, queue: str, at_ms: int) -> Record:
     """Return a dead letter as `--json` shows it. Bytes that are not UTF-8 become U+FFFD."""
     at = to_iso(at_ms) if at_ms else None
     return {"number": number, "at": at, "queue": queue, "reason": reason, "body": body.decode(errors="replace")}

@@ -11,7 +11,7 @@ from shared.errors import ErrorCode, RealtimeError, Refusal, Unavailable
 CONNECT_TIMEOUT_S = 10.0
 PRICES_PER_S = 10.0
 
-_OWN = frozenset({"state", "missed", "subscription:lost"})  # produced by the client library, not the server
+_OWN = frozenset({"state", "missed", "subscription:lost"})  # events of the client library, not of the server
 _ANSWERS = frozenset({"auth:ok", "subscribed", "unsubscribed", "pong"})
 
 

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document of the WebSocket and of the events that internal services publish."""
+"""The AsyncAPI 3.0 document of the WebSocket and of internal events."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -87,7 +87,7 @@ def asyncapi() -> dict[str, Any]:
             **{_key("receive", name): _receive(name) for name in ANSWERS},
             "sendEvents": {
                 "action": "send",
-                "summary": "Frames that the server sends unasked",
+                "summary": "Frames that the server sends on its own",
                 "channel": _ref("channels", "live"),
                 "messages": _refs(
                     [

@@ -1,4 +1,4 @@
-"""JSON schemas of structs as they appear on the wire: msgspec's schemas plus what msgspec cannot know. Pure.
+"""JSON schemas of structs as they appear on the wire: msgspec's schemas, with additions. Pure.
 
 The schema of a sent struct differs from that of a received one. In a sent struct every field is present, unless the
 struct omits defaults: then a field is present or absent, and never null.
@@ -22,7 +22,7 @@ REF = "#/components/schemas/{name}"
 
 
 def schemas_of(received: Iterable[Any], sent: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
-    """Return a schema for each type in order, received types first, and the components that they refer to."""
+    """Return the schemas of the types in order, received types first, and the components that they refer to."""
     received, sent = list(received), list(sent)
     found, components = msgspec.json.schema_components([*received, *sent], ref_template=REF)
     outgoing = {kind.__name__: kind for kind in _structs(sent)}
@@ -36,7 +36,7 @@ def schemas_of(received: Iterable[Any], sent: Iterable[Any]) -> tuple[list[Schem
 
 
 def _structs(kinds: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
-    """Yield every struct that the types consist of."""
+    """Yield every struct that the types contain."""
     seen: set[type] = set()
     waiting: list[Any] = list(msgspec.inspect.multi_type_info(kinds))
     while waiting:

@@ -68,7 +68,7 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _type(schema: Schema) -> str:
-    """Return the TypeScript type of a schema. Raises KeyError for a schema that none of our structs produces."""
+    """Return the TypeScript type of a schema. Raises KeyError for a schema that no struct produces."""
     if "$ref" in schema:
         return _name(schema["$ref"].rpartition("/")[2])
     if "const" in schema:

@@ -2,13 +2,13 @@
 
 Read in this order:
 
-- `wire`, `batch`, `frame_peek`: WebSocket frames, frames joined into one write, the few looks inside a frame;
-- `resequencer`, `lane`, `flush_schedule`, `prices`: items in order, sockets that receive the same bytes, and when;
+- `wire`, `batch`, `frame_peek`: WebSocket frames, frames joined into one write, fields read from a frame;
+- `resequencer`, `lane`, `flush_schedule`, `prices`: order, sockets that receive the same bytes, write schedule, prices;
 - `subscriber`, `stream`, `channel`: the states of a subscriber (with a diagram), and one channel;
 - `registry`, `direct_messages`, `hub`: all channels of the process;
-- `flusher`, `bindings`, `listeners`: the shells for time, for the broker's shards and for joining and leaving;
+- `flusher`, `bindings`, `listeners`: flush timer, bindings to shards, joining and leaving;
 - `retries`, `price_snapshot`, `gap_filler`, `recovery`: repairs after lost lines;
-- `typing_expiry`, `relay`, `fan_out`: the entrance of every delivery line, and all parts put together;
+- `typing_expiry`, `relay`, `fan_out`: overdue typing marks, dispatch of delivery lines, composition of the parts;
 - `replays`: history that resuming clients missed.
 
 The modules up to `hub` are pure: the clock is an argument.

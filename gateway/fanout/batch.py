@@ -1,4 +1,4 @@
-"""Frames that leave together: joined once, compressed once, the same bytes for every socket. Pure."""
+"""Frames written together: joined once, compressed once, the same bytes for every socket. Pure."""
 
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
@@ -16,7 +16,7 @@ class DropPolicy(Enum):
 
 
 class Item(NamedTuple):
-    """A complete WebSocket frame and its fate under overload.
+    """A complete WebSocket frame, and whether it may be dropped or conflated under overload.
 
     CONFLATE items of one `key` are conflated. A price that `marks_staleness` is conflated only with its like: a later
     ordinary price does not replace it.
@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
 
 class Batch:
-    """One write. `data` is the frames of `items` joined."""
+    """One write. `data` joins the frames of `items`."""
 
     __slots__ = ("_deflated", "data", "items")
 
@@ -45,7 +45,7 @@ class Batch:
 
     @property
     def deflated(self) -> bytes:
-        """The same frames for sockets that negotiated compression; computed when the first of them needs it."""
+        """Return the compressed frames for sockets that negotiated compression. Computed on first use."""
         if self._deflated is None:
             self._deflated = b"".join([deflated_frame(item.data) for item in self.items])
         return self._deflated

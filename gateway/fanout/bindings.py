@@ -1,4 +1,4 @@
-"""Bindings of this gateway's queue: which shards of the delivery exchange reach it."""
+"""Bindings of this gateway's queue to the shards of the delivery exchange."""
 
 import asyncio
 from contextlib import suppress
@@ -14,10 +14,10 @@ UNBIND_LINGER_S = 30.0
 
 
 class ShardBindings:
-    """The shards bound for the channels that sockets here need.
+    """The shards that are bound because sockets here need their channels.
 
-    A shard is unbound when none of its channels has been needed for 30 s: bindings follow shards, not clients. There is
-    one future per bound shard, and one set entry per needed channel.
+    A shard is unbound when none of its channels has been needed for 30 s, so clients that come and go do not rebind.
+    Memory: one future per bound shard, one set entry per needed channel.
     """
 
     def __init__(self, bus: Bus, queue: OwnQueue) -> None:
@@ -29,13 +29,13 @@ class ShardBindings:
         self._loop = asyncio.get_running_loop()
 
     async def readiness(self) -> str | None:
-        """Return None once this gateway receives control deliveries, such as revocations; else the reason."""
+        """Return None once this gateway receives control deliveries, such as revocations; otherwise the reason."""
         binding = self._bound.get(shard_of(CONTROL_CHANNEL))
         is_bound = binding is not None and binding.done() and binding.exception() is None
         return None if is_bound else "deliveries: the queue of this gateway is not bound yet"
 
     async def require(self, channel: str) -> None:
-        """Return once the channel's shard reaches this gateway. Raises Unavailable; then nothing is required."""
+        """Return once the channel's shard is bound. Raises Unavailable; then the channel is not required."""
         shard = shard_of(channel)
         self._needed.setdefault(shard, set()).add(channel)
         self._idle_since_s.pop(shard, None)

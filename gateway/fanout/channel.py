@@ -16,7 +16,7 @@ from gateway.fanout.subscriber import Subscriber, SubscriberState
 
 
 class Channel:
-    """One channel. A method about a sink that is not on the channel does nothing and returns a false value."""
+    """One channel. A method called with a sink that is not on the channel does nothing and returns a false value."""
 
     __slots__ = ("_attention", "direct", "joining", "name", "prices", "stream")
 
@@ -26,28 +26,28 @@ class Channel:
         self.prices = SymbolPrices(schedule)
         self.stream = Stream(name, schedule, attention)
         self.joining: dict[Sink, Subscriber] = {}
-        self.direct: dict[Sink, int] = {}  # sockets that receive a direct room unasked, and after which seq
+        self.direct: dict[Sink, int] = {}  # implicit subscribers of a direct room, and the seq after which each began
 
     # Queries --------------------------------------------------------------------------------------------------------
 
     @property
     def live(self) -> set[Sink]:
-        """The LIVE sockets."""
+        """Return the LIVE sockets."""
         return self.stream.lane.sinks
 
     @property
     def is_empty(self) -> bool:
-        """Whether no socket needs the channel."""
+        """Return whether no socket needs the channel."""
         return next(self.sinks(), None) is None
 
     def sinks(self) -> Iterator[Sink]:
-        """Yield every socket that has anything to do with the channel; one that resubscribes may occur twice."""
+        """Yield every socket in any state on the channel. A socket that resubscribes may occur twice."""
         yield from self.stream.sinks()
         yield from self.joining
         yield from self.prices.sinks()
 
     def listeners(self) -> list[Sink]:
-        """Return the sockets that have gone live, and not those that only asked and may not know the channel."""
+        """Return the sockets that have gone live. Those in their first attempt are left out: they may lack access."""
         newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.at_seq is None}
         return [sink for sink in self.sinks() if sink not in newcomers]
 
@@ -60,7 +60,7 @@ class Channel:
         return SubscriberState.LIVE if sink in self.live else None
 
     def position(self, sink: Sink) -> int | None:
-        """Return up to where `sink` has everything; None if it has never listened."""
+        """Return the seq through which `sink` has received everything; None if it has never listened."""
         subscriber = self.joining.get(sink)
         return self.stream.position(sink) if subscriber is None else subscriber.at_seq
 
@@ -70,7 +70,7 @@ class Channel:
         """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live."""
         if (subscriber := self.joining.get(sink)) is not None:
             subscriber.retry()
-        elif sink in self.live and self.stream.last_seq is None:  # without an order it can stay live meanwhile
+        elif sink in self.live and self.stream.last_seq is None:  # an unordered channel: it stays live meanwhile
             self.joining[sink] = Subscriber(None)
         else:
             self._begin(sink)
@@ -88,25 +88,25 @@ class Channel:
         subscriber = self.joining.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
 
-    def shown_unasked(self, sink: Sink) -> range:
-        """Return the seqs of a direct room that a joining socket has received without having subscribed."""
+    def received_implicitly(self, sink: Sink) -> range:
+        """Return the seqs of a direct room that a joining socket has received by an implicit subscription."""
         subscriber = self.joining.get(sink)
         if subscriber is None or subscriber.direct_from is None or subscriber.at_seq is None:
             return range(0)
         return range(subscriber.direct_from + 1, subscriber.at_seq + 1)
 
     def go_live(self, sink: Sink, seq: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False) -> bool:
-        """Write `greeting` (frames: the answer, then the missed items up to `seq`), then everything after `seq`.
+        """Write `greeting` (frames: the answer, then the missed items through `seq`), then everything after `seq`.
 
-        A socket that listened before and is not `replayed` continues from where it stood. Return False, and write
-        nothing, if `sink` has left in the meantime.
+        A socket that listened before and is not `replayed` continues at its previous position. If `sink` has left in
+        the meantime, write nothing and return False.
         """
         subscriber = self.joining.get(sink)
         if subscriber is None:
             return False
         self.stream.flush()
         del self.joining[sink]
-        if subscriber.direct_from is not None and not greeting:  # it has not subscribed by itself
+        if subscriber.direct_from is not None and not greeting:  # still an implicit subscription
             self.direct[sink] = subscriber.direct_from
         self.stream.send(sink, greeting)
         self.stream.raise_head(seq)
@@ -129,7 +129,7 @@ class Channel:
         missed = None if last_seq is None else subscriber.all_between(seq, last_seq)
         if missed is not None:
             stream.send(sink, missed)
-        elif last_seq is not None:  # it started after `seq` for another socket; items in between are in transit
+        elif last_seq is not None:  # the stream began after `seq` for another socket; items in between are in transit
             stream.rewind(seq, now_s)
         stream.start(seq)
         stream.lane.sinks.add(sink)
@@ -138,7 +138,7 @@ class Channel:
         stream.note_gap()
 
     def go_live_unordered(self, sink: Sink, greeting: Sequence[bytes] = ()) -> bool:
-        """Go live on a channel whose items have no common order; see `go_live`."""
+        """Go live on a channel without a common order of items; see `go_live`."""
         if self.joining.pop(sink, None) is None:
             return False
         self.stream.flush()
@@ -154,7 +154,7 @@ class Channel:
         return self.prices.newest
 
     def resume(self, sink: Sink, now_s: float) -> bool:
-        """End an attempt that failed: a socket that listened before continues. Return False if it did not."""
+        """End an attempt that failed: a socket that listened before continues. Return False for any other socket."""
         subscriber = self.joining.get(sink)
         if subscriber is None or subscriber.at_seq is None:
             return False
@@ -175,8 +175,8 @@ class Channel:
     def give_up(self, now_s: float) -> list[Sink]:
         """Return the sockets that did not retry within 10 s; the caller unsubscribes them.
 
-        Sockets for which direct messages wait are stranded instead: shown without the missed ones before them, these
-        messages would hide the gap.
+        Sockets with buffered direct messages are stranded instead: to deliver these without the missed ones would hide
+        the gap.
         """
         leaving: list[Sink] = []
         lingering = [item for item in self.joining.items() if item[1].state is SubscriberState.LINGERING]
@@ -192,7 +192,7 @@ class Channel:
         return leaving
 
     def remove(self, sink: Sink) -> None:
-        """Forget a socket."""
+        """Take a socket off the channel."""
         self.joining.pop(sink, None)
         self.direct.pop(sink, None)
         self.prices.remove(sink)
@@ -201,9 +201,9 @@ class Channel:
     # Checks ---------------------------------------------------------------------------------------------------------
 
     def hold(self, check: int) -> None:
-        """Hold every listener until `pass_check`, or until it leaves. `check` is greater than in every hold before.
+        """Hold every listener until it passes the check or leaves. `check` is greater than in every earlier hold.
 
-        A socket that is joining for the first time is not held, but has to ask again: see `must_ask_again`.
+        A socket that is joining for the first time is not held, but must ask again: see `must_ask_again`.
         """
         for sink in list(self.stream.sinks()):
             self.join(sink)
@@ -212,7 +212,7 @@ class Channel:
             subscriber.note_check(check)
 
     def pass_check(self, sink: Sink, check: int, head_seq: int, now_s: float) -> None:
-        """Let `sink` continue from where it stood, unless a later check holds it. The channel's head is `head_seq`."""
+        """Let `sink` continue at its position, unless a later check holds it. `head_seq` is the channel's head."""
         subscriber = self.joining.get(sink)
         if subscriber is None or subscriber.check != check:
             return
@@ -220,10 +220,10 @@ class Channel:
         if subscriber.state is SubscriberState.HELD:
             self.go_live(sink, max(head_seq, subscriber.at_seq or 0), (), now_s)
 
-    # Direct rooms, which sockets join without asking ----------------------------------------------------------------
+    # Implicit subscriptions to direct rooms -------------------------------------------------------------------------
 
-    def go_live_unasked(self, sinks: Set[Sink], seq: int, now_s: float) -> None:
-        """Make sockets that are not on the channel LIVE, from the direct message `seq` on."""
+    def go_live_implicitly(self, sinks: Set[Sink], seq: int, now_s: float) -> None:
+        """Make new sockets LIVE from the direct message `seq` on."""
         self.stream.start(seq - 1)
         self.stream.flush()
         if sinks and seq <= (self.stream.last_seq or 0):
@@ -231,22 +231,22 @@ class Channel:
         self.stream.lane.sinks |= sinks
         self.direct.update(dict.fromkeys(sinks, self.stream.last_seq or 0))
 
-    def catch_up_unasked(self, sink: Sink, after: int, now_s: float) -> None:
-        """Make a socket that is not on the channel LIVE after seq `after`, from which on it missed direct messages."""
+    def catch_up_implicitly(self, sink: Sink, after: int, now_s: float) -> None:
+        """Make a new socket LIVE after seq `after`. The direct messages that follow are a gap to be filled."""
         self._begin(sink).direct_from = after
         self.go_live(sink, after, (), now_s)
 
     # Items ----------------------------------------------------------------------------------------------------------
 
     def deliver_ordered(self, seq: int, data: bytes, now_s: float) -> None:
-        """Take an item of the channel's order. HOT."""
+        """Deliver an ordered item. HOT."""
         for subscriber in self.joining.values():
             if len(subscriber.buffered) < BACKLOG_MAX:
                 subscriber.buffered[seq] = data
         self.stream.offer(seq, data, now_s)
 
     def deliver_unordered(self, data: bytes, now_s: float) -> None:
-        """Take a lossless item outside the order."""
+        """Deliver a lossless item without a place in the order."""
         for subscriber in self.joining.values():
             subscriber.keep_unordered(data)
         self.stream.put(Item(DropPolicy.NEVER, "", data), now_s)

@@ -1,10 +1,10 @@
-"""Direct messages: rooms that a user's sockets join without having subscribed. Pure.
+"""Direct messages: each of a user's sockets subscribes implicitly to the room of a direct message. Pure.
 
 A direct message arrives on the channels of its two users. On each of these channels the messages are in order, but one
-may run ahead of the other. If the room has already passed a message on for one user, and that message is the first one
-that the other user's sockets must see, the room's stream is rewound to just before it (`Stream.rewind`).
+may run ahead of the other. The room may thus have delivered a message to one user's sockets before the other user's
+sockets join; then the room's stream is rewound to just before that message (`Stream.rewind`).
 
-After a loss of lines, the seqs of a room show the gap only to sockets that know the room. For all others, messages wait
+After a loss of lines, a gap in the seqs shows only on rooms that a socket has joined. Messages of other rooms are held
 (`hold`) until the lost ones are known (`catch_up`, `release`).
 """
 
@@ -22,23 +22,23 @@ LEFT_MAX = 64
 
 
 class DirectMessages:
-    """Delivers direct messages. At most 16 MB wait during a loss; beyond that, sockets new to the room are stranded."""
+    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are stranded."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._held: list[Delivery] | None = None  # None unless lines may have been lost
         self._held_bytes = 0
-        self._left: dict[Sink, dict[str, int]] = {}  # by channel that a socket has left: the last seq that it received
+        self._left: dict[Sink, dict[str, int]] = {}  # by channel that a socket has left: its position
 
     def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
-        """Take a message from a user's channel: from now on the user's sockets listen to its room."""
+        """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), item_of(delivery.frame)
         fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.seq}
         if fresh and self._held is not None:
             self._keep(delivery, len(data))
             return
         room = self._registry.open(name)
-        room.go_live_unasked(fresh, delivery.seq, now_s)
+        room.go_live_implicitly(fresh, delivery.seq, now_s)
         for sink in users.live & room.joining.keys():
             room.joining[sink].note_direct(delivery.seq)
         for sink in fresh:
@@ -50,23 +50,23 @@ class DirectMessages:
             room.stream.note_gap()
 
     def note_head(self, users: Channel, delivery: Delivery) -> None:
-        """Take the head of a direct room: a socket that knows the room misses what it does not have of it.
+        """Note the head of a direct room, which reveals a gap to sockets that have joined the room.
 
-        A socket that does not know the room learns of it by its messages, or by the recheck after a lost connection.
+        Other sockets join by the room's messages, or by the recheck after a lost connection.
         """
         room = self._registry.channels.get(room_channel(delivery.key))
         if room is not None:
             room.stream.note_head(delivery.seq)
 
     def hold(self) -> None:
-        """Hold messages of rooms that are new to a socket, until `release`: lines may have been lost."""
+        """Hold messages of rooms that are new to a socket until `release`, since lines may have been lost."""
         if self._held is None:
             self._held, self._held_bytes = [], 0
 
     def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
-        """Take the recent messages of a user's direct room, the newest last.
+        """Apply the recent messages of a user's direct room, the newest last.
 
-        They become gaps for those sockets that were connected at the time and do not know the room.
+        They become gaps for sockets that were connected at the time and have not joined the room.
         """
         users = self._registry.channels.get(user_channel(user_id))
         if users is None:
@@ -77,11 +77,11 @@ class DirectMessages:
             missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > had)
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
-                room.catch_up_unasked(sink, first - 1, now_s)
+                room.catch_up_implicitly(sink, first - 1, now_s)
                 room.stream.note_head(posts[-1].rev)
 
     def release(self, now_s: float) -> None:
-        """Deliver the held messages: all that can be known about lost ones is known."""
+        """Deliver the held messages, after every lost one that could be found is noted as a gap."""
         held, self._held = self._held or [], None
         for delivery in held:
             users = self._registry.channels.get(delivery.channel)
@@ -89,7 +89,7 @@ class DirectMessages:
                 self.deliver(users, delivery, now_s)
 
     def note_left(self, sink: Sink, channel: Channel) -> None:
-        """Remember the position of a socket that leaves a channel: at most 64 channels a socket, the oldest evicted."""
+        """Remember the position of a socket that leaves a channel. Bound: the last 64 channels per socket."""
         seq = channel.position(sink)
         if seq is not None:
             left = self._left.setdefault(sink, {})
@@ -103,12 +103,12 @@ class DirectMessages:
         self._left.pop(sink, None)
 
     def _new_to(self, name: str, users: Channel) -> set[Sink]:
-        """Return those of a user's sockets that are not on a room."""
+        """Return the user's sockets that have not joined the room."""
         room = self._registry.channels.get(name)
         return set(users.live) if room is None else users.live - set(room.sinks())
 
     def _had(self, sink: Sink, name: str) -> int:
-        """Return the last seq that a socket received on a channel it has left; 0 if it was never on it."""
+        """Return the position of a socket on a channel that it left; 0 if it was never on it."""
         return self._left.get(sink, {}).get(name, 0)
 
     def _keep(self, delivery: Delivery, size_bytes: int) -> None:
@@ -119,7 +119,7 @@ class DirectMessages:
             self._strand(delivery)
 
     def _strand(self, delivery: Delivery) -> None:
-        """Strand the sockets that do not know the room of a message; to the others the message is a gap."""
+        """Strand the sockets that have not joined the room of a message; to the others the message is a gap."""
         name = room_channel(delivery.key)
         users, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
         if users is not None:

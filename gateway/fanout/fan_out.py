@@ -1,4 +1,4 @@
-"""The fan-out of one gateway process: its parts put together, and what they need regularly."""
+"""The fan-out of one gateway process: composition of its parts, and their periodic work."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ SWEEP_INTERVAL_S = 0.5
 
 
 class FanOut:
-    """Delivers what arrives on this gateway's queue: `on_body` takes it.
+    """Delivers the lines of this gateway's queue. `on_body` receives each AMQP message.
 
     `hub`, `listeners` and `recovery` serve the sockets.
     """
@@ -53,11 +53,11 @@ class FanOut:
         self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness
         bus.on_disconnected.append(self._stall.disconnected)
-        bus.on_disconnected.append(self.recovery.on_disconnected)  # before the next connection brings a line
+        bus.on_disconnected.append(self.recovery.on_disconnected)  # before a line of the next connection arrives
         bus.on_connected.append(self.recovery.on_connected)
 
     async def run(self) -> None:
-        """Do the regular work until cancelled."""
+        """Run the periodic work until cancelled."""
         await self._retries.run(lambda: self._bindings.require(CONTROL_CHANNEL))
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
@@ -68,7 +68,7 @@ class FanOut:
             await self._bindings.unbind_idle()
 
     def _sweep(self) -> None:
-        """Do what the hub's channels need after some time."""
+        """Apply the time limits of the hub's channels."""
         now_s = self._loop.time()
         self._stall.tick(now_s)
         self.recovery.note_alive()

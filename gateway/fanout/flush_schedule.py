@@ -8,7 +8,7 @@ from gateway.fanout.lane import Lane, Written
 
 GATHER_MIN_S = 0.005
 GATHER_MAX_S = 0.030
-GATHER_TURNS = 2.0  # a lane gathers for twice the duration of a flush, which leaves half of the time for other work
+GATHER_FLUSHES = 2.0  # a lane gathers for twice the duration of a flush, which leaves half of the time for other work
 
 
 def _ignore(_: float) -> None:
@@ -18,8 +18,8 @@ def _ignore(_: float) -> None:
 class FlushSchedule:
     """A heap of the lanes that are due, and the pace of all lanes.
 
-    `on_due(due_s)` reports that a lane is due earlier than all others: the owner must call `flush` then. O(log lanes)
-    for each lane and flush, nothing for each item.
+    `on_due(due_s)` reports that a lane is due earlier than all others; the owner must call `flush` at that time. Cost:
+    O(log lanes) per lane and flush, nothing per item.
     """
 
     def __init__(self, on_due: Callable[[float], None] = _ignore) -> None:
@@ -27,10 +27,10 @@ class FlushSchedule:
         self.gather_s = GATHER_MIN_S
         self._on_due = on_due
         self._due: list[tuple[float, int, Lane]] = []
-        self._numbers = itertools.count()  # breaks ties: lanes have no order
+        self._numbers = itertools.count()  # breaks ties: lanes are not comparable
 
     def add(self, lane: Lane, now_s: float) -> None:
-        """Schedule the flush of a lane that has received an item; not for one that is `due` already."""
+        """Schedule the flush of a lane that received an item. Do not call it for a lane that is `due` already."""
         lane.due = True
         due_s = lane.due_at_s(now_s, self.gather_s)
         is_first = not self._due or due_s < self._due[0][0]
@@ -46,19 +46,19 @@ class FlushSchedule:
             lane.flush(now_s, self.written)
 
     def flush_early(self, lane: Lane) -> None:
-        """Write a lane before its sockets change. Its pace stays as it is."""
+        """Write a lane before its sockets change. The pace is unchanged."""
         if lane.items:
             lane.flush(lane.flushed_at_s, self.written)
 
     def pace(self, flush_s: float) -> None:
-        """Set the time to gather, at most 30 ms, from the duration of the last flush (`flush_s`, up to its last write).
+        """Set the gathering time, at most 30 ms, from the duration of the last flush.
 
         The pace recovers slowly, so that one quick flush among slow ones changes little.
         """
-        wanted_s = min(max(GATHER_TURNS * flush_s, GATHER_MIN_S), GATHER_MAX_S)
+        wanted_s = min(max(GATHER_FLUSHES * flush_s, GATHER_MIN_S), GATHER_MAX_S)
         self.gather_s = max(wanted_s, (wanted_s + 3 * self.gather_s) / 4)
 
     @property
     def next_due_s(self) -> float | None:
-        """When `flush` has work next; None while no lane is due."""
+        """Return when the next flush is due; None if no lane holds items."""
         return self._due[0][0] if self._due else None

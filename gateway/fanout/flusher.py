@@ -1,4 +1,4 @@
-"""The shell around `FlushSchedule`: one timer, the pace, and the metrics of what was written."""
+"""The shell around `FlushSchedule`: one timer, the pace, and the metrics of writes."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ class Flusher:
         self._timer_at_s = 0.0
 
     def measure(self) -> None:
-        """Add to the metrics what was counted in plain integers."""
+        """Add the plain integer counts to the metrics."""
         written, self.schedule.written = self.schedule.written, Written(self.schedule.written.sample)
         metrics.WRITES.inc(written.writes)
         metrics.FRAMES_OUT.labels("fanout").inc(written.frames)
@@ -43,7 +43,7 @@ class Flusher:
             self._wake_at(due_s)
 
     def _flushed(self, started_s: float) -> None:
-        """Take the duration of a flush, one loop turn later: uvloop writes to the kernel at the end of a turn."""
+        """Measure the flush one loop iteration later: uvloop writes to the kernel at the end of an iteration."""
         self.schedule.pace(time.perf_counter() - started_s)
         if (sample := self.schedule.written.sample) is not None:
             self.schedule.written.sample = None

@@ -1,9 +1,9 @@
-"""The only looks inside a delivered frame. Pure.
+"""Fields read from delivered frames without parsing them. Pure.
 
-A gateway relays frames without parsing them. Five tab-separated fields are all that the line format carries, and it
-cannot change while services and gateways of two releases run side by side. So what a line does not say is read from the
-bytes of its frame here, by a search for a fixed token, and nowhere else. The tokens are safe: they contain quotation
-marks, which JSON escapes inside strings, and our own encoder writes the fields in a fixed order.
+A gateway relays frames as bytes. A delivery line has five tab-separated fields, and their number cannot change while
+two releases run side by side. The few further facts that a gateway needs are found here, and nowhere else, by a search
+for a fixed token in the frame. The search is safe: tokens contain quotation marks, which JSON escapes inside strings,
+and our own encoder writes the fields in a fixed order.
 """
 
 import re
@@ -29,7 +29,7 @@ class TypingFrame(NamedTuple):
 
 
 def typing_frame(frame: bytes) -> TypingFrame | None:
-    """Return what a `chat:typing` frame shows; None for any other frame."""
+    """Return the content of a `chat:typing` frame; None for any other frame."""
     if not frame.startswith(_TYPING):
         return None
     if frame.endswith(_TYPING_START):
@@ -38,12 +38,12 @@ def typing_frame(frame: bytes) -> TypingFrame | None:
 
 
 def marks_staleness(frame: bytes) -> bool:
-    """Return whether a price announces that its symbol turned stale or moves again. Other prices lack the field."""
+    """Return whether a price marks its symbol as stale or no longer stale. Other prices lack the field."""
     return _STALE in frame
 
 
 def sent_at_ms(frames: bytes) -> int | None:
-    """Return when the first `chat:message` of some frames was sent, read from its id; None without a message."""
+    """Return the send time of the first `chat:message` in `frames`, read from its id; None without a message."""
     begins = frames.find(_MESSAGE_ID)
     if begins < 0:
         return None

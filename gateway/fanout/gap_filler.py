@@ -1,4 +1,4 @@
-"""Gap filling: fetches from history the lossless items that did not arrive."""
+"""Gap filling: fetches lossless items that did not arrive from history."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class GapFiller:
         self._loop = asyncio.get_running_loop()
 
     def fill_gaps(self) -> None:
-        """Begin to fetch what is missing."""
+        """Start to fetch the missing items."""
         for name in list(self._hub.gaps):
             self._hub.gaps.discard(name)
             channel = self._hub.channels.get(name)
@@ -59,7 +59,7 @@ class GapFiller:
                 self._hub.fill(gap, gap.through + 1, (), self._loop.time())
         finally:
             self._filling.discard(gap.channel)
-        self._hub.note_head(gap.channel, 0)  # a gap noted meanwhile was passed over, and is noted again
+        self._hub.note_head(gap.channel, 0)  # `fill_gaps` skipped gaps noted during this fetch: note them again
         self.fill_gaps()
 
     async def _fetch(self, gap: Gap) -> None:
@@ -73,10 +73,10 @@ class GapFiller:
                 self._fill_frames(gap, gap.through + 1, [])
 
     async def _fetch_entries(self, gap: Gap, room_id: str) -> None:
-        """Close a hole in a room's log. Raises Unavailable while a majority does not show the first missing entry.
+        """Close a gap in a room's log. Raises Unavailable while a majority does not have the first missing entry.
 
-        A rev that was heard of is committed, so its hole is never given up: only its entry, or the end of the room,
-        closes it.
+        Every rev seen by a gateway is committed, so the gap is never given up: only the entries, or the deletion of the
+        room, close it.
         """
         replay = await self._backend.replay_entries(GATEWAY, room_id, gap.after, gap.through)
         if replay.is_deleted:

@@ -1,14 +1,14 @@
 """The hub: all channels of one gateway process, and the entrance of every delivery. Pure; the clock is an argument.
 
-A delivery's way: `deliver` hands it to its channel, which puts it in order and on a lane; `schedule.flush` writes each
-lane that is due as one buffer, the same bytes to every socket. A lane is flushed in the next turn of the event loop
-after an idle moment. Under load it gathers for 5 ms, and longer where writing to its sockets takes longer, so the cost
-of a socket does not grow with the rate. A market channel has one lane for each rate that its subscribers chose.
+The path of a delivery: `deliver` passes it to its channel, which orders it and puts it on a lane; `schedule.flush`
+writes each due lane as one buffer, the same bytes to every socket. An idle lane is flushed in the next iteration of the
+event loop. Under load a lane gathers items for 5 ms, or longer if its writes take longer, so the cost per socket does
+not grow with the rate. A market channel has one lane for each rate that its subscribers chose.
 
-A subscriber's way: `join`, before the worker is asked, so that the channel buffers for it; then `Channel.go_live` with
-the worker's answer. Between the two nothing is lost, and after the answer nothing is repeated. A check whether the
-listeners still have access works in the same way: `Channel.hold`, ask, then `Channel.pass_check` or `leave`. The states
-are in `subscriber`.
+The path of a subscriber: `join` before the query to the worker, so that the channel buffers for the socket; then
+`Channel.go_live` with the worker's answer. Nothing is lost in between, and nothing is repeated afterwards. A check of
+the listeners' access works in the same way: `Channel.hold`, the query, then `Channel.pass_check` or `leave`. See
+`subscriber` for the states.
 
 Channels by name, and the LIVE sockets of each, are plain dicts and sets of strings and sockets: a delivery costs one
 lookup, a flush one call per socket. Joining and leaving is O(1), except that leaving a market channel visits its lanes.
@@ -32,7 +32,7 @@ SEEN_KEYS_MAX = 20_000
 
 
 class Hub:
-    """All channels. `gaps` holds the names of channels with a gap to be filled; the caller removes them."""
+    """All channels. `gaps` names the channels with a gap to be filled; the caller removes the names."""
 
     def __init__(self, schedule: FlushSchedule | None = None) -> None:
         self.schedule = FlushSchedule() if schedule is None else schedule
@@ -52,7 +52,7 @@ class Hub:
         return channel
 
     def leave(self, sink: Sink, name: str) -> bool:
-        """Take a socket off a channel. Return whether this was its last socket and the channel is deleted."""
+        """Take a socket off a channel. Return whether it was the last one and the channel is deleted."""
         channel = self.channels.get(name)
         if channel is None:
             return False
@@ -67,14 +67,14 @@ class Hub:
         return deleted
 
     def sinks_of(self, name: str) -> list[Sink]:
-        """Return every socket on a channel, in whatever state."""
+        """Return every socket on a channel, in any state."""
         channel = self.channels.get(name)
         return [] if channel is None else list(channel.sinks())
 
     # Deliveries -----------------------------------------------------------------------------------------------------
 
     def deliver(self, delivery: Delivery, now_s: float) -> None:
-        """Take one item from the bus; one for a channel without sockets is dropped. HOT."""
+        """Deliver one item from the bus; drop it if its channel has no sockets. HOT."""
         channel = self.channels.get(delivery.channel)
         if channel is None:
             return
@@ -114,7 +114,7 @@ class Hub:
     # Losses ---------------------------------------------------------------------------------------------------------
 
     def fill(self, gap: Gap, first: int, frames: Sequence[bytes], now_s: float) -> None:
-        """Take the frames of a gap, from seq `first` on. Skip the items that no store has any more."""
+        """Deliver the frames that fill a gap, from seq `first` on. Skip items that are in no store any more."""
         channel = self.channels.get(gap.channel)
         if channel is None:
             return
@@ -123,7 +123,7 @@ class Hub:
         channel.stream.skip_to(gap.through, now_s)
 
     def note_head(self, name: str, seq: int) -> None:
-        """Record that a channel has an item `seq`; items up to there that have not arrived are a gap."""
+        """Record that a channel has an item `seq`. Earlier items that have not arrived are a gap."""
         if (channel := self.channels.get(name)) is not None:
             channel.stream.note_head(seq)
 
@@ -140,7 +140,7 @@ class Hub:
     # Time -----------------------------------------------------------------------------------------------------------
 
     def note_overdue(self, now_s: float) -> None:
-        """Note as gaps the items that LATE sockets have awaited for more than a second."""
+        """Note a gap for items that LATE sockets have awaited for more than a second."""
         for name in list(self._attention.late):
             channel = self.channels.get(name)
             if channel is None:

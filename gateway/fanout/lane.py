@@ -7,7 +7,7 @@ from gateway.fanout.batch import Batch, Item
 
 
 class Sink(Protocol):
-    """A socket, as the fan-out sees it. No method raises, and none calls back into the fan-out."""
+    """A socket as seen by the fan-out. No method raises or calls back into the fan-out."""
 
     user_id: str
     session_id: str
@@ -20,11 +20,11 @@ class Sink(Protocol):
         """Record that the server has ended the socket's subscription."""
 
     def strand(self) -> None:
-        """Close the socket, which cannot be brought up to date, so that its client resumes."""
+        """Close a socket that cannot be brought up to date, so that its client resumes."""
 
 
 class Written:
-    """Counts of writes since the metrics last took them. `sample` is the first buffer of a flush."""
+    """Counts of writes since the last `measure`. `sample` is the first buffer of a flush."""
 
     __slots__ = ("frames", "sample", "size_bytes", "writes")
 
@@ -42,7 +42,7 @@ class Written:
 
 
 class Lane:
-    """A set of sockets and the items that wait for their next common write."""
+    """A set of sockets and the items buffered for their next common write."""
 
     __slots__ = ("due", "flushed_at_s", "items", "sinks")
 
@@ -55,11 +55,11 @@ class Lane:
         self.due = False
 
     def due_at_s(self, now_s: float, gather_s: float) -> float:
-        """Return when the lane is to be flushed: at once after an idle moment, else `gather_s` after the last flush."""
+        """Return when to flush the lane: at once if it was idle, otherwise `gather_s` after the last flush."""
         return max(self.flushed_at_s + gather_s, now_s)
 
     def flush(self, now_s: float, written: Written) -> None:
-        """Write the waiting items. HOT: one call per socket and nothing else."""
+        """Write the buffered items. HOT: one call per socket."""
         items, self.items = self.items, []
         self.flushed_at_s = now_s
         if not items:

@@ -1,4 +1,4 @@
-"""Joining and leaving channels: in the hub, and in the bindings that feed it."""
+"""Joining and leaving channels: updates the hub and the bindings together."""
 
 import asyncio
 
@@ -16,9 +16,9 @@ class ChannelListeners:
         self._bindings = bindings
 
     async def join(self, sink: Sink, name: str) -> Channel:
-        """Begin an attempt to subscribe; return the channel once its shard reaches this gateway.
+        """Begin an attempt to subscribe; return the channel once its shard is bound.
 
-        Raises Unavailable; the attempt is then still to be ended by the caller.
+        Raises Unavailable; the caller must then still end the attempt.
         """
         channel = self._hub.join(sink, name)
         await self._bindings.require(name)
@@ -26,7 +26,7 @@ class ChannelListeners:
 
     async def join_all(self, sink: Sink, names: list[str]) -> list[Channel]:
         """Begin an attempt on each channel; see `join`."""
-        if len(names) <= 2:  # a room, or an inbox and ALL_CHANNEL: usually bound, so that tasks would be the main cost
+        if len(names) <= 2:  # usually bound already, so tasks would be the main cost
             return [await self.join(sink, name) for name in names]
         return await asyncio.gather(*(self.join(sink, name) for name in names))
 

@@ -1,4 +1,4 @@
-"""The prices of one symbol: the newest one, at the rate that each subscriber chose. Pure."""
+"""The newest price of one symbol, at the rate that each subscriber chose. Pure."""
 
 import math
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from gateway.fanout.lane import Lane, Sink
 from gateway.fanout.wire import text_frame
 from shared.bus.delivery import Delivery
 
-PRICE_GRID_S = 1.0 / 50  # prices of all symbols leave together, so that a socket gets one write for all its symbols
+PRICE_GRID_S = 1.0 / 50  # all symbols are written together, so a socket gets one write for all of its symbols
 RATE_MAX = 50
 
 
 class PriceLane(Lane):
-    """A lane that conflates: it keeps the newest price, and the newest staleness mark before it."""
+    """A conflating lane: it buffers the newest price, and the newest staleness mark before it."""
 
     __slots__ = ("interval_s",)
 
@@ -26,12 +26,12 @@ class PriceLane(Lane):
         self.interval_s = interval_s
 
     def due_at_s(self, now_s: float, gather_s: float) -> float:
-        """Return when the lane is to be flushed: at its rate, on the grid that all symbols share."""
+        """Return when to flush the lane: at its rate, on a time grid common to all symbols."""
         due_s = self.flushed_at_s + self.interval_s
         return now_s if due_s <= now_s else math.ceil(due_s / PRICE_GRID_S) * PRICE_GRID_S
 
     def keep(self, item: Item) -> None:
-        """Replace the waiting price. A staleness mark is announced once, so ordinary prices do not replace it."""
+        """Replace the buffered price. A staleness mark is sent only once, so an ordinary price does not replace it."""
         marks = [] if item.marks_staleness else [waiting for waiting in self.items if waiting.marks_staleness]
         self.items = [*marks, item]
 
@@ -69,7 +69,7 @@ class SymbolPrices:
             yield from lane.sinks
 
     def deliver(self, delivery: Delivery, now_s: float) -> None:
-        """Take a price; one that is not newer than the newest is dropped. HOT."""
+        """Deliver a price; drop one that is not newer than the newest. HOT."""
         if delivery.seq <= self.newest_seq and self.newest is not None:
             return
         item = Item(DropPolicy.CONFLATE, delivery.channel, text_frame(delivery.frame), marks_staleness(delivery.frame))

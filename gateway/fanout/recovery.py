@@ -1,10 +1,10 @@
 """Recovery after lost lines, and checks whether subscribers still have access.
 
 Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. A lossless
-channel shows the loss as a gap in its seqs. After every reconnect, every channel is checked: rooms by asking the
-partition for each subscriber, which also notices memberships that ended meanwhile. Until the partition has answered for
-a subscriber, the hub buffers for it: nothing is shown without access, and nothing is lost. The
-revocations are compared before anything else.
+channel shows the loss as a gap in its seqs. After every reconnect, every channel is checked. For a room, the gateway
+queries the partition for each subscriber, which also reveals memberships that ended meanwhile. Until the answer
+arrives, the hub buffers for the subscriber: it receives nothing without access, and nothing is lost. The revocations
+are compared before anything else.
 
     connected ── on_disconnected ──> hold every room and unknown direct rooms; cancel the recheck in flight
         ^                               │
@@ -32,7 +32,7 @@ from shared.times import now_ms
 
 log = logs.get(__name__)
 
-LOST_FOR_MS = 30_000  # a broken connection may have been silent for so long before it was noticed
+LOST_FOR_MS = 30_000  # the longest silence of a broken connection before it is noticed
 
 
 class Recovery:
@@ -64,14 +64,13 @@ class Recovery:
         self._rechecking: asyncio.Task[None] | None = None
 
     def note_alive(self) -> None:
-        """Record that the process runs: a frozen one does not, and may have lost lines since its last call."""
+        """Record that the process runs. After a gap between calls it was frozen and may have lost lines."""
         self._alive_at_ms = now_ms()
 
     def recheck(self, room_id: str) -> None:
-        """Ask again whether each subscriber of a room still has access.
+        """Query again whether each subscriber of a room still has access.
 
-        Nothing more is shown to a subscriber until its answer is there. Then it continues from where it stood, or is
-        unsubscribed.
+        Until its answer arrives, a subscriber receives nothing. Then it continues at its position, or is unsubscribed.
         """
         self._spawn(self._recheck_room(room_id, self._hold(room_id)))
 
@@ -92,7 +91,7 @@ class Recovery:
         self._was_connected = True
 
     def _hold_all(self) -> dict[str, int]:
-        """Hold all rooms, and the direct rooms that are new to a socket. Return the number of each room's check."""
+        """Hold all rooms, and messages of direct rooms that are new to a socket. Return each room's check number."""
         self._hub.directs.hold()
         if self._directs_lost_since_ms is None:
             self._directs_lost_since_ms = self._alive_at_ms - LOST_FOR_MS
@@ -167,11 +166,11 @@ class Recovery:
     # Direct messages ------------------------------------------------------------------------------------------------
 
     async def _recheck_directs(self) -> None:
-        """Fetch recent direct messages: no seq shows a loss in a room that a socket does not know yet."""
+        """Fetch recent direct messages: no seq reveals a loss in a room that a socket has not joined yet."""
         losses = self._losses
         is_known = await self._retries.run(self._ask_directs)
         if losses != self._losses:
-            return  # another loss happened meanwhile, and its recheck begins anew
+            return  # another loss meanwhile began a new recheck
         if not is_known:
             metrics.GAPS_LOST.inc()
         self._directs_lost_since_ms = None

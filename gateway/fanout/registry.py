@@ -1,4 +1,4 @@
-"""All channels of one gateway process, and which channels each socket is on. Pure."""
+"""All channels of one gateway process, and the channels of each socket. Pure."""
 
 from gateway.fanout.channel import Channel
 from gateway.fanout.flush_schedule import FlushSchedule
@@ -13,10 +13,10 @@ class Registry:
         self.channels: dict[str, Channel] = {}
         self._schedule = schedule
         self._attention = attention
-        self._names: dict[Sink, dict[str, None]] = {}  # dicts as sets: a small set takes three times the memory
+        self._names: dict[Sink, dict[str, None]] = {}  # dicts used as sets: a small set needs three times the memory
 
     def open(self, name: str) -> Channel:
-        """Return a channel; create it if there is none of that name. `discard_empty` is the counterpart."""
+        """Return the channel of this name, created if need be. The counterpart is `discard_empty`."""
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name, self._schedule, self._attention)
@@ -28,7 +28,7 @@ class Registry:
         return self.open(name)
 
     def remove(self, sink: Sink, channel: Channel) -> bool:
-        """Take a socket off a channel. Return whether this was its last socket and the channel is deleted."""
+        """Take a socket off a channel. Return whether it was the last one and the channel is deleted."""
         channel.stream.flush()
         channel.remove(sink)
         if (names := self._names.get(sink)) is not None:

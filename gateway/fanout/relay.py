@@ -1,4 +1,4 @@
-"""The relay: takes delivery lines from this gateway's queue, and hands each to the hub or to the control dispatcher."""
+"""The relay: reads delivery lines from this gateway's queue and dispatches each to the hub, control or a command."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from gateway.fanout.frame_peek import message_ids
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
 from gateway.fanout.stall import StallGuard
-from gateway.fanout.typing_expiry import ShownTyping
+from gateway.fanout.typing_expiry import TypingExpiry
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
 from shared.errors import Malformed
 from shared.telemetry import logs
@@ -22,7 +22,7 @@ OnAnswer = Callable[[Delivery], None]
 class Relay:
     """Feeds the hub of one gateway process.
 
-    `on_control` takes each CONTROL delivery, `on_answer` each that answers a command.
+    `on_control` receives each CONTROL delivery, `on_answer` each answer to a command.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Relay:
         self._on_control = on_control
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
-        self._typing = ShownTyping()
-        self._lines = dict.fromkeys(DeliveryClass, 0)  # since they were last added to the metrics
+        self._typing = TypingExpiry()
+        self._lines = dict.fromkeys(DeliveryClass, 0)  # counts since the last `measure`
         self._bodies = 0
 
     def on_body(self, body: bytes) -> None:
-        """Take one AMQP message, in one pass over its lines. HOT."""
+        """Process one AMQP message, in one pass over its lines. HOT."""
         now_s = self._loop.time()
         if self._stall.refuses(now_s):
             return
@@ -65,13 +65,13 @@ class Relay:
             self._gaps.fill_gaps()
 
     def end_typing(self) -> None:
-        """Deliver the ends of typing that did not arrive in time."""
+        """Deliver the end of each typing mark whose own end did not arrive in time."""
         now_s = self._loop.time()
         for end in self._typing.overdue(now_s):
             self._hub.deliver(end, now_s)
 
     def measure(self) -> None:
-        """Add to the metrics what was counted in plain integers."""
+        """Add the plain integer counts to the metrics."""
         for kind, lines in self._lines.items():
             metrics.DELIVERIES_IN.labels(kind.name.lower()).inc(lines)
         metrics.BODIES_IN.inc(self._bodies)
@@ -81,7 +81,7 @@ class Relay:
     def _control(self, delivery: Delivery) -> None:
         try:
             self._on_control(delivery)
-        except Exception:  # the wall around one delivery: the rest of the body is not lost with it
+        except Exception:  # a bug costs this delivery, not the rest of the body
             log.exception("control_failed", key=delivery.key)
 
     def _log_messages(self, body: bytes) -> None:

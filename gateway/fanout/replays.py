@@ -1,7 +1,7 @@
 """History for resuming clients: single-flight reads in blocks.
 
 When a gateway dies, every client of a room reconnects with nearly the same `since`. History never changes, so it is
-read in blocks of seqs, each of them once: readers share a block that is being read, or was read a moment ago.
+read in blocks of seqs, each of them once: readers share a block while it is being read and for 5 s afterwards.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class _Block:
 
 
 class Replays:
-    """The reads of one gateway. Completed ones are kept for 5 s, and up to 32 MB: then the oldest are evicted first."""
+    """The reads of one gateway. Completed reads are kept for 5 s; beyond 32 MB the oldest are evicted."""
 
     def __init__(self, fetch: Fetch, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._fetch = fetch
@@ -91,7 +91,7 @@ class Replays:
             frames = await asyncio.shield(block.reading)
             if len(frames) >= last:
                 return frames[first:last]
-            if self._blocks.get(key) is block:  # the room had fewer messages when it was read
+            if self._blocks.get(key) is block:  # the room had fewer messages when the block was read
                 self._forget(key)
         block = self._known(key) or self._begin(key)
         return (await asyncio.shield(block.reading))[first:last]
@@ -113,7 +113,7 @@ class Replays:
         except RealtimeError as error:
             self._blocks.pop(key, None)
             block.reading.set_exception(error)
-            block.reading.exception()  # mark it retrieved: its readers may have been cancelled
+            block.reading.exception()  # mark the exception retrieved: all readers may have been cancelled
             return
         except BaseException:
             self._blocks.pop(key, None)

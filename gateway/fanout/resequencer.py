@@ -1,4 +1,4 @@
-"""Resequencer: the items of one lossless source in order, without gaps or repeats. Pure."""
+"""Resequencer: puts the items of one lossless source in order, without gaps or repeats. Pure."""
 
 from typing import NamedTuple
 
@@ -14,10 +14,9 @@ class Gap(NamedTuple):
 
 
 class Resequencer:
-    """Orders items by seq. `last_seq` is the last one passed on.
+    """Orders items by seq. `last_seq` is the last one passed on; without listeners it is None and no item is kept.
 
-    It is None without listeners; then no item is kept. At most 10,000 early items wait. Beyond that they are
-    dropped, which makes them part of the gap to be filled.
+    Bound: 10,000 early items. Items beyond that are dropped and become part of the gap to be filled.
     """
 
     __slots__ = ("_early", "head_seq", "last_seq")
@@ -38,7 +37,7 @@ class Resequencer:
             self.head_seq = seq
 
     def rewind(self, seq: int) -> None:
-        """Go back to `seq`, which is less than `last_seq`: the items in between are missing again."""
+        """Go back to `seq`, below `last_seq`: the items in between count as missing again."""
         self.last_seq = seq
 
     def stop(self) -> None:
@@ -48,7 +47,7 @@ class Resequencer:
         self._early.clear()
 
     def offer(self, seq: int, frame: bytes) -> list[tuple[int, bytes]]:
-        """Take an item and return the items that are now due, in order. HOT."""
+        """Accept an item and return the items that are now due, in order. HOT."""
         if seq > self.head_seq:
             self.head_seq = seq
         if self.last_seq is None or seq <= self.last_seq:
@@ -65,7 +64,7 @@ class Resequencer:
         return due
 
     def skip_to(self, seq: int) -> list[tuple[int, bytes]]:
-        """Give up the items missing up to `seq`, which no store has. Return the items that are now due."""
+        """Give up the missing items through `seq`, which are in no store. Return the items that are now due."""
         if self.last_seq is None or seq <= self.last_seq:
             return []
         waiting = sorted((early, frame) for early, frame in self._early.items() if early <= seq)
@@ -76,11 +75,11 @@ class Resequencer:
         return waiting + ([] if following is None else self.offer(seq + 1, following))
 
     def early(self) -> dict[int, bytes]:
-        """Return the items that arrived and cannot be passed on yet, by seq."""
+        """Return the items that arrived before missing ones, by seq."""
         return dict(self._early)
 
     def missing(self, channel: str) -> Gap | None:
-        """Return the gap to be filled before anything more can be passed on; None without one."""
+        """Return the gap that must be filled before the next item is due; None without one."""
         if self.last_seq is None or self.head_seq <= self.last_seq:
             return None
         through = min(self._early) - 1 if self._early else self.head_seq

@@ -1,4 +1,4 @@
-"""Requests that are repeated until they succeed, because lossless items depend on their answers."""
+"""Requests that are repeated until they succeed, since lossless items depend on their answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,16 +12,16 @@ log = logs.get(__name__)
 ATTEMPTS_AT_ONCE = 200
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
-REFUSALS_MAX = 5  # in a row; the refusal is then final
+REFUSALS_MAX = 5  # in a row: then a refusal is final
 
 
 def _always() -> bool:
-    """Return that a request is wanted."""
+    """Return True: the request is always wanted."""
     return True
 
 
 class Retries:
-    """Repeats requests with backoff; at most 200 are in flight at a time, the others wait."""
+    """Repeats requests with backoff. At most 200 are in flight at a time; the others wait."""
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(ATTEMPTS_AT_ONCE)

@@ -1,8 +1,8 @@
 """The items of one channel, in order, on their way to its LIVE and LATE sockets. Pure.
 
-The lane's sinks are LIVE. A LATE socket already has the items that the stream passes on next: it went live on an answer
-that was ahead of the stream, or the stream went back for another socket. It rejoins the lane when the stream is where
-the socket is. See `subscriber` for all states.
+The lane's sinks are LIVE. A LATE socket is ahead of the stream: it went live with an answer that was ahead, or the
+stream was rewound for another socket. It rejoins the lane when the stream reaches its position. See `subscriber` for
+all states.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ OVERDUE_S = 1.0
 
 
 class Attention:
-    """The names of the channels that need care from outside: `gaps` to be filled, and states that end with time."""
+    """The names of channels that need attention: `gaps` to be filled, and states that end after some time."""
 
     __slots__ = ("gaps", "late", "lingering")
 
@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.lane = Lane()
-        self.late: dict[Sink, int] = {}  # up to which seq each LATE socket has everything
+        self.late: dict[Sink, int] = {}  # the position of each LATE socket
         self._name = name
         self._schedule = schedule
         self._attention = attention
@@ -42,7 +42,7 @@ class Stream:
 
     @property
     def last_seq(self) -> int | None:
-        """The last seq passed on; None without listeners."""
+        """Return the last seq passed on; None without listeners."""
         return self._order.last_seq
 
     def sinks(self) -> Iterator[Sink]:
@@ -51,11 +51,11 @@ class Stream:
         yield from self.late
 
     def position(self, sink: Sink) -> int | None:
-        """Return up to where a LIVE or LATE socket has everything."""
+        """Return the seq through which a LIVE or LATE socket has received everything."""
         return self._order.last_seq if sink in self.lane.sinks else self.late.get(sink)
 
     def early(self) -> dict[int, bytes]:
-        """Return the items that arrived and cannot be passed on yet, by seq."""
+        """Return the items that arrived before missing ones, by seq."""
         return self._order.early()
 
     def missing(self) -> Gap | None:
@@ -65,7 +65,7 @@ class Stream:
     # Items ----------------------------------------------------------------------------------------------------------
 
     def offer(self, seq: int, data: bytes, now_s: float) -> None:
-        """Take an item, and put the items that are now due on the lane. HOT."""
+        """Accept an item, and put the items that are now due on the lane. HOT."""
         due = self._order.offer(seq, data)
         if due:
             self._pass_on(due, now_s)
@@ -73,12 +73,12 @@ class Stream:
             self.note_gap()
 
     def offer_again(self, items: Mapping[int, bytes], now_s: float) -> None:
-        """Take items that were buffered for one socket. The stream drops those that it has passed on."""
+        """Accept items that were buffered for one socket; drop those already passed on."""
         for seq, data in sorted(items.items()):
             self._pass_on(self._order.offer(seq, data), now_s)
 
     def skip_to(self, seq: int, now_s: float) -> None:
-        """Give up the items missing up to `seq`."""
+        """Give up the missing items through `seq`."""
         self._pass_on(self._order.skip_to(seq), now_s)
         self.note_gap()
 
@@ -90,7 +90,7 @@ class Stream:
             self._schedule.add(lane, now_s)
 
     def deliver_transient(self, data: bytes, without: str, now_s: float) -> None:
-        """Take a transient item, for all LIVE sockets but those of the user or session `without`."""
+        """Deliver a transient item to all LIVE sockets except those of the user or session `without`."""
         item = Item(DropPolicy.SHED, "", data)
         if not without:
             self.put(item, now_s)
@@ -110,7 +110,7 @@ class Stream:
             self._schedule.written.add(1, len(shown), sum(map(len, shown)))
 
     def flush(self) -> None:
-        """Write the waiting items now, before the lane's sockets change."""
+        """Write the buffered items now, before the lane's sockets change."""
         self._schedule.flush_early(self.lane)
 
     def _pass_on(self, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
@@ -123,10 +123,10 @@ class Stream:
             self._readmit_late(self._order.last_seq, now_s)
 
     def _readmit_late(self, seq: int, now_s: float) -> None:
-        """Make the LATE sockets LIVE that have everything up to `seq` and no more."""
+        """Make the LATE sockets whose position is `seq` LIVE."""
         arrived = [sink for sink, at_seq in self.late.items() if at_seq <= seq]
         if arrived:
-            self.lane.flush(now_s, self._schedule.written)  # items up to and with `seq`, which these sockets have
+            self.lane.flush(now_s, self._schedule.written)  # items through `seq`, which these sockets have received
             for sink in arrived:
                 del self.late[sink]
                 self.lane.sinks.add(sink)
@@ -139,14 +139,14 @@ class Stream:
             self._order.start(seq)
 
     def rewind(self, seq: int, now_s: float) -> None:
-        """Go back to `seq` for a new socket. The others are LATE until the stream is again where they are."""
+        """Go back to `seq` for a new socket. The others are LATE until the stream reaches their positions again."""
         if (last_seq := self._order.last_seq) is not None:
             self.make_late(dict.fromkeys(self.lane.sinks, last_seq), now_s)
             self.lane.sinks.clear()
         self._order.rewind(seq)
 
     def make_late(self, positions: dict[Sink, int], now_s: float) -> None:
-        """Make sockets LATE that have everything up to their positions, which are ahead of the stream."""
+        """Make sockets LATE at these positions, which are ahead of the stream."""
         if not self.late:
             self._late_since_s = now_s
         self.late.update(positions)
@@ -166,12 +166,12 @@ class Stream:
         self._order.note_head(seq)
 
     def note_head(self, seq: int) -> None:
-        """Record that the channel has an item `seq`; items up to there that have not arrived are a gap."""
+        """Record that the channel has an item `seq`. Earlier items that have not arrived are a gap."""
         self._order.note_head(seq)
         self.note_gap()
 
     def note_gap(self) -> None:
-        """Ask for the channel's gap to be filled, if there is one."""
+        """Request that the channel's gap is filled, if there is one."""
         if self._order.missing(self._name) is not None:
             self._attention.gaps.add(self._name)
 

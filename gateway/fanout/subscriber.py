@@ -14,9 +14,9 @@
     LIVE ── rewind (another socket needs older items) ──> LATE
     absent ── a direct message ──> LIVE
 
-LIVE sockets receive the channel's writes. LATE sockets already have what the channel passes on next and rejoin it after
-that. JOINING, HELD and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is
-lost before they go live, and nothing is repeated after it.
+LIVE sockets receive the channel's writes. LATE sockets are ahead of the channel and rejoin it once it has caught up.
+JOINING, HELD and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is lost
+before they go live, and nothing is repeated afterwards.
 
 LIVE and LATE have no object of their own: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a dict.
 """
@@ -30,7 +30,7 @@ LINGER_S = 10.0
 
 
 class SubscriberState(Enum):
-    """Where a socket stands on a channel."""
+    """The state of a socket on a channel."""
 
     JOINING = auto()
     HELD = auto()
@@ -40,10 +40,10 @@ class SubscriberState(Enum):
 
 
 class Subscriber:
-    """A socket that is JOINING, HELD or LINGERING, and the items that wait for it.
+    """A socket that is JOINING, HELD or LINGERING, and the items buffered for it.
 
-    `at_seq` is where it stood if it listened before: it has everything up to there. At most 10,000 ordered items wait,
-    and as many unordered ones; ordered items beyond that become a gap to be filled.
+    `at_seq` is its position if it listened before: the seq through which it has received everything. Bound: 10,000
+    ordered items, and as many unordered ones; ordered items beyond that become a gap to be filled.
     """
 
     __slots__ = (
@@ -60,15 +60,15 @@ class Subscriber:
     def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
         self.state = SubscriberState.JOINING
         self.at_seq = at_seq
-        self.direct_from = direct_from  # it receives a direct room without having subscribed, after this seq
+        self.direct_from = direct_from  # its implicit subscription to a direct room began after this seq
         self.buffered: dict[int, bytes] = {}
-        self.unordered: list[bytes] = []  # kept during a check of access only, not while subscribing
-        self.check = 0  # the number of the check that it waits for; 0 without one
+        self.unordered: list[bytes] = []  # kept only during a check of access, not while subscribing
+        self.check = 0  # the number of the check that holds it; 0 without one
         self.lingers_until_s = 0.0
-        self.is_overtaken = False  # a check began during its attempt: the answer may predate the cause of the check
+        self.is_overtaken = False  # a check began during its attempt, so the answer may be outdated
 
     def retry(self) -> None:
-        """Enter JOINING, from any state: the socket subscribes by itself."""
+        """Enter JOINING from any state, because the client subscribes."""
         self.state = SubscriberState.JOINING
 
     def hold(self, check: int) -> None:
@@ -79,15 +79,15 @@ class Subscriber:
     def note_check(self, check: int) -> None:
         """Note that a check of all subscribers begins.
 
-        A socket that listened before waits for this one instead of an earlier one. A socket that is JOINING keeps its
-        state, but has to ask once more.
+        It replaces an earlier check of a socket that listened before. A JOINING socket keeps its state, but must ask
+        again.
         """
         self.is_overtaken = self.state is SubscriberState.JOINING
         if self.check or self.at_seq is not None:
             self.check = check
 
     def take_overtaken(self) -> bool:
-        """Return whether a check began since the socket asked, once for each time."""
+        """Return whether a check began since the socket asked, and reset the mark."""
         is_overtaken, self.is_overtaken = self.is_overtaken, False
         return is_overtaken
 
@@ -97,12 +97,12 @@ class Subscriber:
         self.lingers_until_s = now_s + LINGER_S
 
     def note_direct(self, seq: int) -> None:
-        """Note that direct messages from `seq` on wait for a socket that lingers."""
+        """Note that direct messages from `seq` on are buffered for a LINGERING socket."""
         if self.state is SubscriberState.LINGERING and self.direct_from is None:
             self.direct_from = seq - 1
 
     def keep_unordered(self, data: bytes) -> None:
-        """Buffer an item without an order, if a check holds the socket."""
+        """Buffer an unordered item if a check holds the socket."""
         if self.check and len(self.unordered) < BACKLOG_MAX:
             self.unordered.append(data)
 

@@ -1,28 +1,28 @@
-"""Expiry of typing that this gateway's sockets are shown: every start gets an end. Pure; the clock is an argument.
+"""Expiry of typing marks: the gateway ends a mark whose end does not arrive. Pure; the clock is an argument.
 
-chat_service ends typing 6 s after the last start, and passes on one start in 2 s. So 8 s after the last start that
-arrived here, the end is overdue. It never arrives if the replica was killed, or if the line was lost with the broker;
-then it is made here.
+chat_service ends typing 6 s after the last start, and forwards at most one start every 2 s. So the end is overdue 8 s
+after the last start that arrived here. It never arrives if the replica was killed or the line was lost; then the
+gateway creates it.
 """
 
 from gateway.fanout.frame_peek import typing_frame
 from shared.bus.delivery import Delivery
 
 OVERDUE_S = 8.5
-SHOWN_MAX = 20_000
+EXPECTED_MAX = 20_000
 
 
-class ShownTyping:
-    """The ends that are expected, the next to expire first.
+class TypingExpiry:
+    """The expected end of each typing mark, the next to expire first.
 
-    At most 20,000; beyond that the oldest are dropped, and only chat_service ends them.
+    Bound: 20,000 ends. Beyond that the oldest are dropped, and only chat_service ends their marks.
     """
 
     def __init__(self) -> None:
         self._overdue_at_s: dict[Delivery, float] = {}
 
     def note(self, delivery: Delivery, now_s: float) -> None:
-        """Take a transient delivery. One that is not about typing changes nothing."""
+        """Note the start or end of typing that a transient delivery shows; ignore any other."""
         shown = typing_frame(delivery.frame)
         if shown is None:
             return
@@ -30,11 +30,11 @@ class ShownTyping:
         self._overdue_at_s.pop(end, None)
         if shown.is_start:
             self._overdue_at_s[end] = now_s + OVERDUE_S
-            if len(self._overdue_at_s) > SHOWN_MAX:
+            if len(self._overdue_at_s) > EXPECTED_MAX:
                 del self._overdue_at_s[next(iter(self._overdue_at_s))]
 
     def overdue(self, now_s: float) -> list[Delivery]:
-        """Remove and return the ends that did not arrive in time; the caller delivers them."""
+        """Remove and return the overdue ends; the caller delivers them."""
         ends: list[Delivery] = []
         for end, at_s in self._overdue_at_s.items():
             if at_s > now_s:

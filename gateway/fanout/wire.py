@@ -6,13 +6,13 @@ _TEXT = 0x81
 _DEFLATED_TEXT = 0xC1  # RSV1 (RFC 7692, 6)
 _SHORT_MAX = 125
 _MEDIUM_MAX = 0xFFFF
-DEFLATED_MIN_BYTES = 256  # a shorter frame saves less than the packet's own headers
+DEFLATED_MIN_BYTES = 256  # compressing a shorter frame saves less than the packet's headers
 _LEVEL = 3
 _TAIL = b"\x00\x00\xff\xff"  # omitted on the wire (RFC 7692, 7.2.1)
 
 
 def item_of(payload: bytes) -> bytes:
-    """Return `payload` as a complete frame, or nothing where an item of an order shows clients nothing."""
+    """Return `payload` as a complete frame, or b"" for an item that clients are not shown."""
     return text_frame(payload) if payload else b""
 
 

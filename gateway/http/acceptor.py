@@ -1,7 +1,7 @@
 """Accepts connections at the rate that `Pace` allows; the others wait in the kernel's queue.
 
-uvloop and asyncio accept all pending connections in one turn of the loop: 5,000 clients at once would delay every
-delivery.
+uvloop and asyncio accept all pending connections in one iteration of the loop, so 5,000 clients at once would
+delay every delivery.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from shared.telemetry import logs
 log = logs.get(__name__)
 
 BACKLOG = 4096
-TURN_MAX = 16  # connections accepted in one turn of the loop
+ACCEPTS_MAX = 16  # connections accepted in one iteration of the loop
 PROBE_INTERVAL_S = 0.05
 LOOK_AGAIN_S = 0.02
 
@@ -44,19 +44,19 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-async def probe(pace: Pace, turns: AdmissionQueue) -> None:
-    """Measure the lag of the event loop, and admit clients that wait for their turn, until cancelled."""
+async def probe(pace: Pace, queue: AdmissionQueue) -> None:
+    """Measure the lag of the event loop, and grant slots to clients that wait for set-up, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due_s = loop.time() + PROBE_INTERVAL_S
         await asyncio.sleep(PROBE_INTERVAL_S)
         pace.measured(max(loop.time() - due_s, 0.0))
-        turns.call()
+        queue.grant()
         metrics.ARRIVING_MAX.set(pace.most)
 
 
 class Acceptor:
-    """Accepts connections of one listening socket, each for a new protocol of `make_protocol`."""
+    """Accepts connections of one listening socket, each with a new protocol from `make_protocol`."""
 
     def __init__(self, listener: socket.socket, pace: Pace, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         self._listener = listener
@@ -94,7 +94,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         now_s = time.monotonic()
-        for _ in range(TURN_MAX):
+        for _ in range(ACCEPTS_MAX):
             if not self._pace.has_room(now_s):
                 self._pause()
                 return

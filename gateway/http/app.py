@@ -64,7 +64,7 @@ async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
 
 @web.middleware
 async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every failure into the failure envelope. Time REST calls, and give each answer its `X-Request-Id`."""
+    """Answer every failure with the failure envelope. Measure REST calls, and set `X-Request-Id` on each answer."""
     started_s = time.perf_counter()
     resource = request.match_info.route.resource
     if resource is not None and resource.canonical == "/v1/live":
@@ -90,7 +90,7 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return from_http(error)
     except ConnectionError:  # the client disconnected before its answer; aiohttp handles it
         raise
-    except Exception:  # the wall around one request
+    except Exception:  # a bug in one handler must not reach aiohttp, which would answer in plain text
         log.exception("request_failed", method=request.method)
         return failure(Refusal(ErrorCode.INTERNAL, "internal server error"), 500)
 

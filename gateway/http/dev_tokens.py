@@ -29,7 +29,7 @@ class DevToken(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def can_sign(settings: GatewaySettings) -> bool:
-    """Return whether the gateway has a secret of its own, and accepts tokens signed with it."""
+    """Return whether the gateway has a secret and accepts tokens signed with it."""
     return settings.jwt_secret is not None and (not settings.jwt_algorithms or ALGORITHM in settings.jwt_algorithms)
 
 
@@ -51,7 +51,7 @@ def sign(name: str, settings: GatewaySettings, now_ms: int) -> DevToken:
 
 
 def user_id_of(name: str) -> str:
-    """Return the user id of a name: `Ada Lovelace` is `user_ada_lovelace`. A hash stands for other characters."""
+    """Return the user id of a name: `user_ada_lovelace` for `Ada Lovelace`. A hash replaces non-Latin characters."""
     plain = " ".join(name.split()).casefold()
     letters = unicodedata.normalize("NFKD", plain)
     slug = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")

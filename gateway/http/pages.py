@@ -17,7 +17,7 @@ from shared.times import now_ms
 log = logs.get(__name__)
 
 PAGE_FILES = Path(__file__).parents[1] / "web"
-CLIENT_FILES = Path(__file__).parents[1] / "client" / "javascript"  # the page imports the client like any application
+CLIENT_FILES = Path(__file__).parents[1] / "client" / "javascript"  # the published client
 PAGES = {"/": "index.html", "/docs": "docs.html"}  # path and file; scripts and styles are served under /web/
 TYPES = {
     ".css": "text/css",
@@ -83,7 +83,7 @@ class Pages:
         return _answer(request, request.match_info["name"])
 
     async def token(self, request: web.Request) -> web.Response:
-        """Return a token for a name; the same name is the same user."""
+        """Return a token for a name. The same name always gives the same user."""
         body = await body_of(request, NewToken)
         response = success(dev_tokens.sign(body.name, self._settings, now_ms()), status=201)
         response.headers.update(HEADERS | {"Cache-Control": "no-store"})

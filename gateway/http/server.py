@@ -1,6 +1,6 @@
 """The HTTP server under the application: limits and time-outs before a request is complete, and RFC 6455 masking.
 
-It adapts aiohttp's server where that answers broken requests in plain text, or does not check what it should.
+It overrides aiohttp's server, which answers malformed requests in plain text and lacks some of these checks.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Runner(web.AppRunner):
 
 
 class Newcomers:
-    """The connections of the last HEAD_TIMEOUT_S, the oldest first: one sweep replaces a timer for each."""
+    """The connections of the last HEAD_TIMEOUT_S, the oldest first, so that one sweep replaces a timer each."""
 
     def __init__(self) -> None:
         self._opened_at_s: dict[_Connection, float] = {}
@@ -93,7 +93,7 @@ class Newcomers:
         self._opened_at_s.pop(connection, None)
 
     def drop_late(self, now_s: float) -> None:
-        """Forget the connections of HEAD_TIMEOUT_S ago, and drop those that have sent no request since."""
+        """Forget connections older than HEAD_TIMEOUT_S; drop those that have sent no request."""
         late = [connection for connection, at_s in self._opened_at_s.items() if now_s - at_s >= HEAD_TIMEOUT_S]
         for connection in late:
             del self._opened_at_s[connection]
@@ -120,7 +120,8 @@ class _Server(web.Server):
 class _MaskCheck:
     """Checks that a client masks its first frame (RFC 6455, 5.1), which aiohttp's parser does not.
 
-    Then it steps aside. To the parser, an unmasked frame is presented as a protocol error: reserved bits that are set.
+    After the first frame it removes itself. It turns an unmasked frame into a protocol error that the parser rejects:
+    a frame with reserved bits set.
     """
 
     __slots__ = ("_begun", "_parser", "feed_data", "feed_eof")
@@ -141,7 +142,7 @@ class _MaskCheck:
 
 
 class _Connection(web.RequestHandler):
-    """A connection that answers broken HTTP with the failure envelope.
+    """A connection that answers malformed HTTP with the failure envelope.
 
     aiohttp would answer in plain text, and log the bytes that it could not parse, which may contain a token.
     """

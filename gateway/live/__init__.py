@@ -1,13 +1,14 @@
-"""The WebSocket endpoint: one connection's protocol, and what its frames ask for.
+"""The WebSocket endpoint: the protocol of a connection, and the requests that it carries.
 
 Read in this order:
 
 - `session`: the protocol of one connection as a pure state machine (with a diagram);
-- `in_flight`, `send_queue`, `socket`, `connections`: bounded requests, a slow socket's queue, one socket, all of them;
+- `in_flight`, `send_queue`: the limit on concurrent requests, the send queue of a slow socket;
+- `socket`, `connections`: one socket, and all sockets of the process;
 - `endpoint`: the upgrade and the read loop; it calls `authentication` and `requests`;
 - `subscriptions`: subscribe and unsubscribe;
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
-- `census`, `connection_limit`: a user's connections over all gateways;
+- `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;
 - `presence`: which users are connected here, reported to chat_service;
-- `drain`: closing all sockets without a stampede.
+- `drain`: a paced close of all sockets.
 """

@@ -21,7 +21,7 @@ SUBSCRIPTIONS_IN_AUTH_MAX = 200
 
 
 class Authentication:
-    """Verifies tokens and lets users in. The first token opens a socket's session, later ones renew it."""
+    """Authenticates sockets. The first token opens a socket's session, later ones renew it."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class Authentication:
     async def authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> bool:
         """Handle an `auth` frame and answer it. Return whether the socket is authenticated by it.
 
-        Close the socket if the token is refused. If the token cannot be verified now, an open session continues with
-        its earlier token.
+        Close the socket if the token is refused. If it cannot be verified now, an open session continues with its
+        earlier token.
         """
         session = socket.session
         try:
@@ -66,7 +66,7 @@ class Authentication:
         return True
 
     async def _verify(self, socket: Socket, request: Auth) -> Identity | None:
-        """Return the token's identity, or None if the socket closes meanwhile. Raises Refusal or Unavailable."""
+        """Return the token's identity; None if the socket closed meanwhile. Raises Refusal or Unavailable."""
         await self._guard.refresh_keys_for(request.token)
         if socket.closing:
             return None
@@ -80,7 +80,7 @@ class Authentication:
         return identity
 
     async def _let_in(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
-        """Count the socket as the user's, and join the user's own channel, which needs no subscription."""
+        """Count the socket for its user, and join the user's own channel, which needs no subscription."""
         if not self._connection_limit.may_open(user_id):
             socket.close(too_many_connections(id))
             return False
@@ -112,7 +112,7 @@ class Authentication:
         )
 
     def _refuse_for_now(self, socket: Socket, error: Unavailable, id: FrameId | None) -> None:
-        """Answer UNAVAILABLE. Close the socket unless it is authenticated: then its earlier token is still valid."""
+        """Answer UNAVAILABLE. Close the socket unless it has an earlier, still valid token."""
         answer = error_frame(Refusal(ErrorCode.UNAVAILABLE, str(error)), "auth", id)
         if socket.is_present:
             socket.send(answer)

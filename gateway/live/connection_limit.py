@@ -1,11 +1,11 @@
-"""The limit of a user's connections over all gateways: the shell around `Census`."""
+"""The limit on a user's connections across all gateways: the shell around `ConnectionCounts`."""
 
 import asyncio
 import time
 
 import msgspec
 
-from gateway.live.census import REFRESH_S, Census, SocketCount
+from gateway.live.connection_counts import REFRESH_S, ConnectionCount, ConnectionCounts
 from gateway.live.connections import Connections
 from gateway.live.session import Close
 from gateway.live.socket import Socket
@@ -19,7 +19,7 @@ from shared.protocol.validation import FrameId
 
 REPLIES_WITHIN_S = 0.05
 
-_decoder = msgspec.json.Decoder(SocketCount)
+_decoder = msgspec.json.Decoder(ConnectionCount)
 
 
 class ConnectionLimit:
@@ -31,17 +31,17 @@ class ConnectionLimit:
     def __init__(self, connections: Connections, bus: Publisher, node_id: str, limit: int) -> None:
         self._connections = connections
         self._bus = bus
-        self._census = Census(node_id, limit)
+        self._counts = ConnectionCounts(node_id, limit)
         self._node_id = node_id
         self._announced: dict[str, int] = {}  # by local user: the count that was last announced
 
     async def query_others(self, user_id: str) -> bool:
-        """Near the limit, ask the other gateways for their counts, and wait 50 ms for replies.
+        """If the user is near the limit, query the other gateways and wait 50 ms for their counts.
 
-        A connection may have opened there this moment. Return whether it waited.
+        Connections may have opened there at the same moment. Return whether it queried.
         """
         here = self._open(user_id)
-        if not self._census.is_near_limit(user_id, len(here), time.monotonic()):
+        if not self._counts.is_near_limit(user_id, len(here), time.monotonic()):
             return False
         self._announce(user_id, here, asks=True)
         await asyncio.sleep(REPLIES_WITHIN_S)
@@ -49,33 +49,33 @@ class ConnectionLimit:
 
     def may_open(self, user_id: str) -> bool:
         """Return whether the user may have one more connection."""
-        return len(self._open(user_id)) + self._census.elsewhere(user_id, time.monotonic()) < self._census.limit
+        return len(self._open(user_id)) + self._counts.elsewhere(user_id, time.monotonic()) < self._counts.limit
 
     def note_opened(self, user_id: str) -> None:
         """Count a connection that has authenticated."""
         here = self._open(user_id)
-        if self._census.is_worth_announcing(user_id, len(here), time.monotonic()):
+        if self._counts.is_worth_announcing(user_id, len(here), time.monotonic()):
             self._announce(user_id, here, asks=True)
 
     def note_closed(self, user_id: str) -> None:
         """Count a closed connection."""
-        if user_id not in self._announced:  # HOT when thousands close at once: few users were ever announced
+        if user_id not in self._announced:  # HOT when thousands close at once; most users were never announced
             return
         here = self._open(user_id)
         if self._announced[user_id] <= len(here):
             return
-        if not here or self._census.is_near_limit(user_id, len(here), time.monotonic()):
+        if not here or self._counts.is_near_limit(user_id, len(here), time.monotonic()):
             self._announce(user_id, here)
 
     def observe(self, user_id: str, frame: bytes) -> None:
-        """Take the announcement of another gateway. Raises msgspec.DecodeError."""
+        """Process the announcement of another gateway. Raises msgspec.DecodeError."""
         now_s = time.monotonic()
         count = _decoder.decode(frame)
-        if not self._census.observe(user_id, count, now_s):
+        if not self._counts.observe(user_id, count, now_s):
             return
         here = self._open(user_id)
         before = len(here)
-        while here and self._census.must_close(user_id, len(here), here[-1].opened_ms, now_s):
+        while here and self._counts.must_close(user_id, len(here), here[-1].opened_ms, now_s):
             here.pop().close(too_many_connections(None))
         if here and (count.asks or len(here) < before):
             self._announce(user_id, here)
@@ -85,9 +85,9 @@ class ConnectionLimit:
         while True:
             await asyncio.sleep(REFRESH_S)
             now_s = time.monotonic()
-            self._census.expire(now_s)
+            self._counts.expire(now_s)
             for user_id, sockets in list(self._connections.by_user.items()):
-                if self._census.is_near_limit(user_id, len(sockets), now_s):
+                if self._counts.is_near_limit(user_id, len(sockets), now_s):
                     self._announce(user_id, self._open(user_id))
 
     def _open(self, user_id: str) -> list[Socket]:
@@ -101,11 +101,11 @@ class ConnectionLimit:
         else:
             self._announced.pop(user_id, None)
         newest_ms = here[-1].opened_ms if here else 0
-        data = to_json(SocketCount(self._node_id, len(here), newest_ms, asks))
+        data = to_json(ConnectionCount(self._node_id, len(here), newest_ms, asks))
         self._bus.deliver(Delivery(user_channel(user_id), DeliveryClass.CONTROL, 0, ControlKind.CONNECTION_COUNT, data))
 
 
 def too_many_connections(id: FrameId | None) -> Close:
-    """Return how a connection beyond the limit is closed."""
+    """Return the close of a connection beyond the limit."""
     refusal = Refusal(ErrorCode.RATE_LIMITED, "too many connections of this user")
     return Close(CloseCode.OVERLOADED, "too many connections", error_frame(refusal, "auth", id))

@@ -1,4 +1,4 @@
-"""All open sockets of this process, and the sweeps over them that replace a timer for each."""
+"""All open sockets of this process, and periodic sweeps over them instead of a timer per socket."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ class Connections:
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
         self._opening = 0
-        self.answers = 0  # frames to one socket since the metrics last took them
+        self.answers = 0  # frames to one socket since the last `_measure`
         self.answer_bytes = 0
         self.spawn = spawn
 
@@ -69,7 +69,7 @@ class Connections:
         metrics.SLOW.set(len(self._slow))
 
     def became_slow(self, socket: Socket) -> None:
-        """Drain a socket that does not read fast enough from now on."""
+        """Have `sweep_slow` drain a socket that does not read fast enough."""
         self._slow.add(socket)
         self._any_slow.set()
         metrics.SLOW.set(len(self._slow))
@@ -82,7 +82,7 @@ class Connections:
             self._tick(list(self.sockets))
 
     async def sweep_slow(self) -> None:
-        """Write to slow sockets what they have room for, until cancelled."""
+        """Drain slow sockets as far as they read, until cancelled."""
         while True:
             await self._any_slow.wait()
             await asyncio.sleep(SLOW_SWEEP_S)
@@ -93,7 +93,7 @@ class Connections:
                 self._any_slow.clear()
 
     def _measure(self) -> None:
-        """Add to the metrics what was counted in plain integers."""
+        """Add the plain integer counts to the metrics."""
         metrics.FRAMES_OUT.labels("answer").inc(self.answers)
         metrics.BYTES_OUT.labels("answer").inc(self.answer_bytes)
         self.answers = self.answer_bytes = 0

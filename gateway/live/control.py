@@ -1,4 +1,4 @@
-"""Control deliveries: what chat_service, notifier and other gateways ask of this gateway itself."""
+"""Control deliveries: instructions of chat_service, notifier and other gateways to this gateway."""
 
 import msgspec
 
@@ -36,9 +36,9 @@ class ControlDispatcher:
         self._revocations = revocations
 
     def dispatch(self, delivery: Delivery) -> None:
-        """Take one control delivery. Raises msgspec.DecodeError for a frame that it cannot read.
+        """Dispatch one control delivery. Raises msgspec.DecodeError for a malformed frame.
 
-        A delivery of a kind that this release does not know is logged and passed over.
+        A kind that this release does not know is logged and ignored.
         """
         try:
             kind, channel = ControlKind(delivery.key), ChannelName.parse(delivery.channel)

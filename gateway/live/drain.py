@@ -1,4 +1,4 @@
-"""Draining without a stampede: every client learns when to reconnect and is then closed, in paced batches."""
+"""Paced drain: every client receives its own reconnect delay and is then closed, in batches."""
 
 import asyncio
 import random

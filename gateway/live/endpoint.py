@@ -41,14 +41,14 @@ class LiveEndpoint:
         self,
         settings: GatewaySettings,
         admission: Admission,
-        turns: AdmissionQueue,
+        admission_queue: AdmissionQueue,
         connections: Connections,
         authentication: Authentication,
         requests: LiveRequests,
     ) -> None:
         self._settings = settings
         self._admission = admission
-        self._turns = turns
+        self._admission_queue = admission_queue
         self._connections = connections
         self._authentication = authentication
         self._requests = requests
@@ -59,7 +59,7 @@ class LiveEndpoint:
         self._admission.draining = True
 
     async def readiness(self) -> str | None:
-        """Return None, or that the gateway is draining."""
+        """Return None unless the gateway is draining; then the reason."""
         return "draining" if self._admission.draining else None
 
     # Connections ----------------------------------------------------------------------------------------------------
@@ -85,11 +85,11 @@ class LiveEndpoint:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         ws, socket = await self._upgrade(request)
-        if self._admission.draining:  # since the upgrade was requested
+        if self._admission.draining:  # draining began during the upgrade
             socket.close(farewell(LATE_SPREAD_MS))
         try:
             await self._read(ws, socket)
-        except Exception:  # the wall around one socket
+        except Exception:  # a bug costs this connection and no other
             log.exception("connection_failed")
             socket.close(Close(CloseCode.INTERNAL, "internal server error"))
         finally:
@@ -102,8 +102,8 @@ class LiveEndpoint:
 
     async def _upgrade(self, request: web.Request) -> tuple[web.WebSocketResponse, Socket]:
         ws = web.WebSocketResponse(
-            max_msg_size=self._settings.max_message_bytes + 1,  # aiohttp accepts less than this
-            autoping=False,  # a ping is a sign of life, which aiohttp would not report
+            max_msg_size=self._settings.max_message_bytes + 1,  # aiohttp accepts messages below this size
+            autoping=False,  # report pings, which count as activity
             compress=self._settings.compression,
             timeout=CLOSE_TIMEOUT_S,
         )
@@ -114,7 +114,7 @@ class LiveEndpoint:
                 raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake") from error
             session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
             socket = Socket(self._connections, ws, cast(asyncio.Transport, request.transport), session)
-            socket.deflates = ws.compress == zlib.MAX_WBITS  # a client that wants a smaller window gets plain frames
+            socket.deflates = ws.compress == zlib.MAX_WBITS  # no compression for a client that wants a smaller window
             self._connections.add(socket)
         return ws, socket
 
@@ -125,7 +125,7 @@ class LiveEndpoint:
             message = await ws.receive()
             frames += 1
             if not frames % FRAMES_PER_TURN:
-                await asyncio.sleep(0)  # received frames are read without waiting: give other sockets a turn
+                await asyncio.sleep(0)  # `receive` does not yield while frames are buffered: let other sockets run
             if message.type not in _COUNTED:
                 if message.type is not WSMsgType.BINARY:
                     return
@@ -138,7 +138,7 @@ class LiveEndpoint:
                 await self._take(ws, socket, message)
 
     async def _take(self, ws: web.WebSocketResponse, socket: Socket, message: WSMessage) -> None:
-        """Take a text frame, a ping or a pong. A socket that is not authenticated waits for its turn."""
+        """Process a text frame, a ping or a pong. An unauthenticated socket waits in the admission queue."""
         if message.type is WSMsgType.PING:
             with suppress(ConnectionError):  # the client disconnected; the next read reports it
                 await ws.pong(message.data)
@@ -147,7 +147,7 @@ class LiveEndpoint:
         elif socket.is_present:
             await self._act(socket, message.data)
         else:
-            async with self._turns.turn():
+            async with self._admission_queue.slot():
                 if not socket.is_gone:  # since it began to wait
                     await self._act(socket, message.data)
 
@@ -177,5 +177,5 @@ class LiveEndpoint:
 
 
 def _client_code(code: int | None) -> str:
-    """Return a label for the client's close code, which may be any number. 1006: it vanished without one."""
+    """Return a metric label for the client's close code, which may be any number. 1006: no close frame arrived."""
     return str(code) if code in _COMMON_CLIENT_CODES else "other"

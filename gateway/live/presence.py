@@ -1,4 +1,4 @@
-"""Presence: which users have a socket here, reported to chat_service in batches under a lease.
+"""Presence: the users with a socket here, reported to chat_service in batches under a lease.
 
 `Roster` decides what to report, without I/O; `Reporter` sends the reports.
 """
@@ -37,8 +37,8 @@ class Report:
 class Roster:
     """Sockets by user. A user's first socket is reported at once, the end of the last one after a grace of 5 s.
 
-    `next_report` returns a report, and `confirm` records that it arrived. Until then the next report repeats its
-    changes, brought up to date: reports are at-least-once and idempotent.
+    `next_report` returns a report, and `confirm` records that it arrived. Until then every report repeats the
+    unconfirmed changes in their latest state: reports are at-least-once and idempotent.
     """
 
     def __init__(self) -> None:
@@ -65,11 +65,11 @@ class Roster:
             self._gone_at_s[user_id] = now_s
 
     def lease_lost(self) -> None:
-        """Report everything again: chat_service has forgotten all reports."""
+        """Schedule a full report: the lease had expired, so chat_service dropped earlier ones."""
         self._full = True
 
     def has_news(self, now_s: float) -> bool:
-        """Return whether a report would contain anything. O(1), for 20 calls per second."""
+        """Return whether a report would contain anything. O(1), since it is called 20 times per second."""
         if self._full or self._unconfirmed or len(self._reported) != len(self._sockets) + len(self._gone_at_s):
             return True
         oldest = next(iter(self._gone_at_s.values()), now_s)
@@ -109,7 +109,7 @@ class Reporter:
         metrics.PRESENCE_LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - self._clock_s(), 0.0))
 
     async def readiness(self) -> str | None:
-        """Return None while the lease is valid, else the reason."""
+        """Return None while the lease is valid; otherwise the reason."""
         return None if self._clock_s() < self._leased_until_s else "presence: no lease"
 
     async def run(self) -> None:

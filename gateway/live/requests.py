@@ -1,4 +1,4 @@
-"""What the frames of an authenticated socket ask for: chat, typing, read marks, presence, subscriptions."""
+"""Requests of an authenticated socket: chat, typing, read marks, presence, subscriptions."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -51,10 +51,10 @@ class LiveRequests:
         self._spawn = spawn
 
     async def perform(self, socket: Socket, incoming: Incoming) -> None:
-        """Do what a frame asks for and answer it.
+        """Perform the request of one frame and answer it.
 
         Sends, read marks and typing are pipelined: they leave in the order of the frames, and are answered when their
-        replies arrive. All else is done before the socket's next frame is read.
+        replies arrive. Every other request completes before the socket's next frame is read.
         """
         match incoming.request:
             case Subscribe(target):
@@ -75,7 +75,7 @@ class LiveRequests:
                 assert_never(other)
 
     async def restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
-        """Handle each entry of `auth.subscriptions` as the subscribe frame that it is.
+        """Handle each entry of `auth.subscriptions` like a subscribe frame.
 
         Entries for the same channel are handled in order, different channels concurrently. Communities that a renewed
         token no longer names are unsubscribed first.
@@ -101,7 +101,7 @@ class LiveRequests:
         self._subscriptions.forget(socket)
 
     async def _pipeline(self, socket: Socket, incoming: Incoming, work: Coroutine[Any, Any, None]) -> None:
-        """Begin `work` without awaiting it. At most 64 requests of a socket are in flight; then its reader waits."""
+        """Start `work` without awaiting it. Wait first while 64 requests of the socket are in flight (backpressure)."""
         await socket.in_flight.begin()
         if socket.closing:  # the client sends the frame again to another gateway
             work.close()
@@ -114,7 +114,7 @@ class LiveRequests:
         """Await `work`, and answer any failure with an error frame."""
         try:
             await work
-        except Exception as error:  # the wall around one socket
+        except Exception as error:  # a bug costs this request and no other
             self._answer_error(socket, incoming, error)
 
     def _answer_error(self, socket: Socket, incoming: Incoming, error: Exception) -> None:
@@ -132,7 +132,7 @@ class LiveRequests:
     # Chat -----------------------------------------------------------------------------------------------------------
 
     async def _send(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
-        """Send a message as `_pipeline` would. HOT: a callback replaces the task."""
+        """Send a message; pipelined like `_pipeline`. HOT: a callback instead of a task."""
         await socket.in_flight.begin()
         if socket.closing:
             socket.in_flight.end()
@@ -153,7 +153,7 @@ class LiveRequests:
         socket.in_flight.end()
         try:
             answer = frame("chat:ack", _ack(read_sent(reply.result())), incoming.id)
-        except Exception as error:  # the wall around one socket
+        except Exception as error:  # a callback has no caller to raise to
             self._answer_error(socket, incoming, error)
         else:
             socket.send(answer)
@@ -174,7 +174,7 @@ class LiveRequests:
 
 
 def _channel_key(request: Request) -> str:
-    """Return a key: subscriptions with the same key are handled in order."""
+    """Return the key of a channel: subscriptions with the same key are handled in order."""
     match request:
         case Subscribe(ChatroomTarget() as target):
             return room_channel(target.chatroom_id)

@@ -1,6 +1,6 @@
-"""The send queue of a socket that does not read fast enough. Pure; bounded in bytes.
+"""The send queue of a slow socket. Pure; bounded in bytes.
 
-Lossless items are queued, up to `max_bytes`. Of prices only the newest of each symbol is queued (conflation). Transient
+Lossless items are queued, up to `max_bytes`. Only the newest price of each symbol is queued (conflation). Transient
 items are dropped (load shedding).
 """
 
@@ -12,7 +12,7 @@ OUTBOX_MAX_BYTES = 1024 * 1024
 
 
 class Outbox:
-    """Items for one slow socket, in order. A newer price takes the place of the older one."""
+    """Items for one slow socket, in order. A newer price replaces the older one in its place."""
 
     def __init__(self, max_bytes: int = OUTBOX_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -26,7 +26,7 @@ class Outbox:
         return bool(self._waiting)
 
     def add(self, items: Iterable[Item]) -> bool:
-        """Queue what must not be dropped. Return False beyond the bound: the socket is then to be closed (4413)."""
+        """Queue items by their delivery class. Return False beyond the bound: the caller closes the socket (4413)."""
         for item in items:
             if item.policy is DropPolicy.SHED:
                 self.dropped += 1
@@ -54,7 +54,7 @@ class Outbox:
         return b"".join(taken)
 
     def _key_of(self, item: Item) -> object:
-        """Return what an item is conflated by: its key, apart from staleness marks; a number for lossless items."""
+        """Return the conflation key of an item. Staleness marks have one of their own; lossless items get a number."""
         if item.policy is DropPolicy.CONFLATE:
             return (item.key, item.marks_staleness)
         self._number += 1

@@ -27,10 +27,10 @@ from shared.protocol.server_frames import error_frame, pong_frame
 from shared.protocol.validation import FrameId
 
 BAD_FRAMES_MAX = 10
-TICK_MAX_S = 10.0  # between two ticks of a session, since the wall clock may be set
+TICK_MAX_S = 10.0  # longest time between two ticks of a session, since the wall clock may be set
 ABUSE_FACTOR = 10
 ABUSE_WINDOW_S = 60.0
-FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; more where RATE_LIMIT_MESSAGES_PER_MINUTE asks for it
+FRAMES_PER_WINDOW_MAX = 6_000  # of any kind; raised for a higher RATE_LIMIT_MESSAGES_PER_MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Do what the client asks for, and answer it."""
+    """Perform the client's request, and answer it."""
 
     incoming: Incoming
 
@@ -69,7 +69,7 @@ Action = Answer | Close | Authenticate | Perform
 
 
 class Window:
-    """Counts frames in a window of ABUSE_WINDOW_S, which begins with the first frame after the window before."""
+    """Counts frames in windows of ABUSE_WINDOW_S. A window begins with the first frame after the previous one."""
 
     __slots__ = ("_began_at_s", "_count")
 
@@ -78,7 +78,7 @@ class Window:
         self._count = 0
 
     def count(self, now_s: float) -> int:
-        """Count one more, and return the count."""
+        """Count one more frame, and return the count."""
         if now_s - self._began_at_s > ABUSE_WINDOW_S:
             self._began_at_s, self._count = now_s, 0
         self._count += 1
@@ -86,7 +86,7 @@ class Window:
 
 
 class Session:
-    """The state of one connection. Times in seconds are of one monotonic clock, those in ms of the wall clock."""
+    """The state of one connection. Times in seconds are monotonic, times in ms are wall clock."""
 
     __slots__ = (
         "_bad_frames",
@@ -122,7 +122,7 @@ class Session:
         self._frames_max = max(FRAMES_PER_WINDOW_MAX, 2 * self._sent_max)
 
     def frame_received(self, now_s: float) -> Close | None:
-        """Count a frame of any kind: it is a sign of life, and work."""
+        """Count a frame of any kind towards the silence timeout and the abuse limit."""
         self._received_at_s = now_s
         if self._frames.count(now_s) > self._frames_max:
             refusal = Refusal(ErrorCode.RATE_LIMITED, "too many frames")
@@ -130,7 +130,7 @@ class Session:
         return None
 
     def share_rate(self, other: "Session") -> None:
-        """Count messages together with another session: the abuse limit is for all sockets of the user here."""
+        """Share the message count with another session: the abuse limit covers all sockets of the user here."""
         self._sent = other._sent
 
     def receive(self, text: str, now_s: float) -> Action:
@@ -157,7 +157,7 @@ class Session:
                 return Perform(incoming)
 
     def authenticated(self, identity: Identity, id: FrameId | None = None) -> Close | None:
-        """Take a verified token: the first opens the session, a later one renews it, one of another user closes it."""
+        """Apply a verified token: the first opens the session, later ones renew it, another user's closes it."""
         if self.identity is not None and self.identity.user_id != identity.user_id:
             refusal = Refusal(ErrorCode.FORBIDDEN, "the token belongs to another user")
             return Close(CloseCode.FORBIDDEN, "another user's token", error_frame(refusal, "auth", id))
@@ -166,12 +166,12 @@ class Session:
         return None
 
     def auth_failed(self, refusal: Refusal, request: str | None = None, id: FrameId | None = None) -> Close:
-        """Return how to close: the token was refused (`request` is "auth"), or has been revoked."""
+        """Return the close after a token was refused (`request` is "auth") or revoked."""
         code = CloseCode.FORBIDDEN if refusal.code is ErrorCode.FORBIDDEN else CloseCode.UNAUTHORIZED
         return Close(code, refusal.message, error_frame(refusal, request, id))
 
     def tick(self, now_s: float, now_ms: int) -> Close | None:
-        """Return how to close after silence, without auth in time, or with an expired token. None before `due_s`."""
+        """Return the close after silence, a missing `auth` or an expired token. None before `due_s`."""
         if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
             return Close(CloseCode.SILENT, "no auth in time")
         if now_s - self._received_at_s > self._settings.connection_timeout_s:
@@ -199,11 +199,11 @@ class Session:
         self._reserved[channel] = None
 
     def release(self, channel: str) -> None:
-        """End the reservation of a subscription that was answered, with success or not."""
+        """End the reservation of a subscription once it is answered, successfully or not."""
         self._reserved.pop(channel, None)
 
     def communities_lost(self) -> list[str]:
-        """Return the subscribed communities that the token, renewed since, does not name."""
+        """Return the subscribed communities that the renewed token no longer names."""
         allowed = None if self.identity is None else self.identity.communities
         if allowed is None:
             return []
@@ -227,7 +227,7 @@ class Session:
         return Close(CloseCode.UNAUTHORIZED, "not authenticated", error_frame(refusal, name, id))
 
     def _abuses_the_rate(self, now_s: float) -> bool:
-        """Count a message. Return whether the user's sockets here send more than ten times the allowed rate."""
+        """Count a message. Return whether the user's sockets here exceed ten times the allowed rate."""
         return self._sent.count(now_s) > self._sent_max
 
 

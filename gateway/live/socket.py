@@ -24,7 +24,7 @@ FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 
 
 class SocketOwner(Protocol):
-    """What a socket needs from `Connections`, which holds it."""
+    """The part of `Connections` that a socket uses."""
 
     answers: int
     answer_bytes: int
@@ -72,14 +72,14 @@ class Socket:
 
     @property
     def caller(self) -> Caller:
-        """The user of an authenticated socket."""
+        """Return the user of an authenticated socket."""
         identity = self.session.identity
         assert identity is not None  # noqa: S101 - the session refuses everything before authentication
         return identity.caller
 
     @property
     def is_gone(self) -> bool:
-        """Whether nothing can reach the client any more."""
+        """Return whether nothing can reach the client any more."""
         return self.closing or self._transport.is_closing()
 
     # Writing --------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Socket:
                 if self._transport.get_write_buffer_size() <= SLOW_BYTES:
                     self._transport.write(batch.deflated if self.deflates else batch.data)
                     return
-            except Exception:  # the wall around one socket: a dead one must not break the flush of the others
+            except Exception:  # a dead socket must not break the flush of the others
                 self._lose()
                 return
             self.outbox = Outbox()
@@ -110,7 +110,7 @@ class Socket:
             self.close(Close(CloseCode.SLOW, "reading too slowly"))
 
     def drain(self) -> bool:
-        """Write queued items as far as the transport takes them. Return whether none is left."""
+        """Write as many queued items as the transport accepts. Return whether the queue is empty."""
         outbox = self.outbox
         if self.closing or outbox is None:
             return True
@@ -118,7 +118,7 @@ class Socket:
             if self._transport.get_write_buffer_size() > DRAINED_BYTES:
                 return False
             self._transport.write(outbox.take(SLOW_BYTES))
-        except Exception:  # the wall around one socket
+        except Exception:  # the transport may fail in any way once the client is gone
             self._lose()
             return True
         if outbox:
@@ -133,7 +133,7 @@ class Socket:
         self._drop_outbox()
 
     def _drop_outbox(self) -> None:
-        """Discard the send queue, and count what it shed."""
+        """Discard the send queue, and count the items that it dropped."""
         if self.outbox is not None:
             metrics.SHED.inc(self.outbox.dropped)
             metrics.CONFLATED.inc(self.outbox.conflated)
@@ -171,7 +171,7 @@ class Socket:
         self.close(Close(CloseCode.OVERLOADED, "could not be brought up to date"))
 
     async def finish(self, close: Close, within_s: float) -> None:
-        """Close once the requests in flight are answered, or after `within_s`. Meanwhile no request begins."""
+        """Stop admitting requests, and close once those in flight are answered, or after `within_s`."""
         self.in_flight.shut()
         try:
             with suppress(TimeoutError):
@@ -184,13 +184,13 @@ class Socket:
     def close(self, close: Close) -> None:
         """Send the last frame and close; nothing is written after it.
 
-        The frame overtakes what is queued for a slow socket. It is lost only if 1 MB is in the transport before it.
+        The frame overtakes the send queue of a slow socket. It is lost only if the transport already holds 1 MB.
         """
         if self.closing:
             return
         self.closing = True
         if close.frame is not None:
-            with suppress(Exception):  # the wall around one socket
+            with suppress(Exception):  # the close below must run even if the transport fails
                 if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
                     self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code, "server").inc()

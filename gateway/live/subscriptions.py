@@ -1,4 +1,4 @@
-"""Subscriptions of sockets: ask whether the user has access, answer, replay missed items, and unsubscribe."""
+"""Subscriptions of sockets: check access, answer, replay missed items, unsubscribe."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -40,7 +40,7 @@ from shared.protocol.validation import FrameId
 
 
 class _RoomAnswer(NamedTuple):
-    """Where a room stands, and the frames that the client missed. `recovered`: these are all that it missed."""
+    """The head of a room, and the frames that the client missed; `recovered` if they are complete."""
 
     head: RoomHead
     recovered: bool
@@ -63,13 +63,13 @@ class Subscriptions:
         self._replays = Replays(self._read_history, spawn)
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
-        """Read history on behalf of all readers: the partition has granted access to each of them up to its head."""
+        """Read history once for all readers: the partition has granted each of them access up to the room's head."""
         return await self._backend.replay_messages(GATEWAY, room_id, after, through)
 
     # Subscribe ------------------------------------------------------------------------------------------------------
 
     async def subscribe(self, socket: Socket, target: Target, id: FrameId | None) -> None:
-        """Subscribe and answer. Raises Refusal, or Unavailable; then the subscription is as it was before."""
+        """Subscribe and answer. Raises Refusal or Unavailable; then an earlier subscription is unchanged."""
         match target:
             case ChatroomTarget():
                 await self._subscribe_room(socket, target, id)
@@ -84,7 +84,7 @@ class Subscriptions:
 
     @asynccontextmanager
     async def _attempt(self, socket: Socket, target: Target, names: list[str]) -> AsyncIterator[list[Channel]]:
-        """Reserve a subscription and join its channels, the first of which counts. Undo both on failure."""
+        """Reserve a subscription, counted by its first channel, and join its channels. Undo both on failure."""
         counted = "" if isinstance(target, MarketTarget) else names[0]
         socket.session.reserve(target, counted)
         try:
@@ -132,7 +132,7 @@ class Subscriptions:
         name = room_channel(target.chatroom_id)
         async with self._attempt(socket, target, [name]) as [channel]:
             answer = await self._ask_room(socket, target, channel)
-            while channel.must_ask_again(socket):  # the room turned private meanwhile, or the broker was unavailable
+            while channel.must_ask_again(socket):  # the room may have become private, or lines may be lost
                 answer = await self._ask_room(socket, target, channel)
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
@@ -145,16 +145,16 @@ class Subscriptions:
         self._go_live(socket, channel, answer.head.rev, frames, replayed=answer.recovered)
 
     async def _ask_room(self, socket: Socket, target: ChatroomTarget, channel: Channel) -> _RoomAnswer:
-        """Ask the partition for access and the room's head, and history for what was missed. Raises Refusal."""
+        """Query the partition for access and the room's head, and read the missed messages. Raises Refusal."""
         head = await self._backend.subscribe_room(socket.caller, target.chatroom_id)
         if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
             return _RoomAnswer(head, recovered=False, missed=[])
         if head.seq == target.since:
             return _RoomAnswer(head, recovered=True, missed=[])
         replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
-        if len(replayed) != head.seq - target.since:  # they exceed 8 MB in total
+        if len(replayed) != head.seq - target.since:  # the missed messages exceed 8 MB
             return _RoomAnswer(head, recovered=False, missed=[])
-        shown = channel.shown_unasked(socket)
+        shown = channel.received_implicitly(socket)
         missed = [item.frame for item in replayed if item.rev not in shown]
         return _RoomAnswer(head, recovered=True, missed=missed)
 
@@ -243,7 +243,7 @@ class Subscriptions:
     def close_room(self, room_id: str) -> None:
         """Announce to the subscribers of a room that it is deleted, and unsubscribe them.
 
-        Sockets that only asked for it get NOT_FOUND as their answer instead.
+        Sockets that are still subscribing get NOT_FOUND as their answer instead.
         """
         name = room_channel(room_id)
         channel = self._hub.channels.get(name)

@@ -27,7 +27,7 @@ Handle = Callable[..., Awaitable[Any]]
 
 
 class NoSuch(NamedTuple):
-    """Marker of a path segment: a malformed id names nothing, so the answer is NOT_FOUND instead of VALIDATION."""
+    """Marker of a path segment whose malformed ids are answered with NOT_FOUND instead of VALIDATION."""
 
     what: str
 

@@ -21,9 +21,9 @@ export class Conversation extends Changing {
   #older = null;
   #catchingUp = null;
 
-  constructor(id, { api, link, people, rooms, me }) {
+  constructor(id, { api, connection, people, rooms, me }) {
     super();
-    Object.assign(this, { id, api, link, people, rooms, me });
+    Object.assign(this, { id, api, connection, people, rooms, me });
     this.timeline.onChange(() => this.changed());
   }
 
@@ -141,7 +141,7 @@ export class Conversation extends Changing {
     this.timeline.sending(clientMessageId, text);
     this.#typingSentMs = 0;
     try {
-      await this.link.send(this.id, text, clientMessageId);
+      await this.connection.send(this.id, text, clientMessageId);
       this.timeline.sent(clientMessageId);
       this.rooms.change(this.id, { isMember: true }); // posting in a public room joins it
     } catch (error) {
@@ -159,20 +159,20 @@ export class Conversation extends Changing {
     const nowMs = Date.now();
     if (nowMs - this.#typingSentMs < TYPING_RENEWED_MS) return;
     this.#typingSentMs = nowMs;
-    this.link.type(this.id, true);
+    this.connection.type(this.id, true);
   }
 
   /** Announce that the user stopped typing without sending. */
   stopTyping() {
     if (this.#typingSentMs === 0) return;
     this.#typingSentMs = 0;
-    this.link.type(this.id, false);
+    this.connection.type(this.id, false);
   }
 
   /** Mark all loaded messages as read. */
   markRead() {
     const { lastSeq } = this.timeline;
     if (this.room?.isMember && this.timeline.isLoaded && this.rooms.read(this.id, lastSeq))
-      this.link.read(this.id, lastSeq);
+      this.connection.read(this.id, lastSeq);
   }
 }

@@ -16,7 +16,7 @@ const clock = new Intl.DateTimeFormat(undefined, {
 const millis = (value) => (value === undefined ? '–' : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
 
 /** Open the inspector. While it is open, pings are sent more often. */
-export function openInspector(link) {
+export function openInspector(connection) {
   const rows = new Map();
   const list = h('dl', { class: 'facts' });
   const fact = (name, text) => {
@@ -29,12 +29,12 @@ export function openInspector(link) {
   const course = new Sparkline({ wide: true });
   const log = h('ol', { class: 'frame-log numbers', tabindex: '0', 'aria-label': 'Frames, newest first' });
   const render = () => {
-    for (const [name, text] of factsOf(link)) fact(name, text);
-    if (link.latencies.length > 1) course.draw(link.latencies);
-    log.replaceChildren(...link.log.map(entryOf));
+    for (const [name, text] of factsOf(connection)) fact(name, text);
+    if (connection.latencies.length > 1) course.draw(connection.latencies);
+    log.replaceChildren(...connection.log.map(entryOf));
   };
-  const ending = [link.onChange(render)];
-  const timers = [setInterval(() => link.isOpen && link.hurry(), PING_EVERY_MS), setInterval(render, REFRESH_EVERY_MS)];
+  const ending = [connection.onChange(render)];
+  const timers = [setInterval(() => connection.isOpen && connection.hurry(), PING_EVERY_MS), setInterval(render, REFRESH_EVERY_MS)];
   render();
   openDialog({
     title: 'Connection',
@@ -51,7 +51,7 @@ export function openInspector(link) {
       timers.forEach(clearInterval);
     },
   });
-  if (link.isOpen) link.hurry();
+  if (connection.isOpen) connection.hurry();
 }
 
 function entryOf({ type, atMs, count }) {
@@ -59,19 +59,19 @@ function entryOf({ type, atMs, count }) {
   return h('li', {}, h('time', { class: 'muted' }, clock.format(atMs)), ` ${type}`, times);
 }
 
-function factsOf(link) {
-  const { framesIn, framesOut, repeats, reconnects } = link.stats;
-  const sorted = [...link.latencies].sort((a, b) => a - b);
-  const lived = link.isOpen && link.openedAtMs ? `, for ${Math.round((Date.now() - link.openedAtMs) / 1000)} s` : '';
+function factsOf(connection) {
+  const { framesIn, framesOut, repeats, reconnects } = connection.stats;
+  const sorted = [...connection.latencies].sort((a, b) => a - b);
+  const lived = connection.isOpen && connection.openedAtMs ? `, for ${Math.round((Date.now() - connection.openedAtMs) / 1000)} s` : '';
   const facts = [
-    ['State', link.state + lived],
-    ['Gateway', link.url],
-    ['Session', link.welcome?.sessionId ?? '–'],
-    ['Latency', `${millis(link.latencies.at(-1))} now, ${millis(sorted[Math.floor(sorted.length / 2)])} at the median`],
+    ['State', connection.state + lived],
+    ['Gateway', connection.url],
+    ['Session', connection.welcome?.sessionId ?? '–'],
+    ['Latency', `${millis(connection.latencies.at(-1))} now, ${millis(sorted[Math.floor(sorted.length / 2)])} at the median`],
     ['Frames', `${framesIn} in, ${framesOut} out`],
     ['Repeats', `${repeats} dropped`],
     ['Reconnects', String(reconnects)],
   ];
-  if (link.lastClose) facts.push(['Last close', `${link.lastClose.code ?? 'no code'} ${link.lastClose.reason}`.trim()]);
+  if (connection.lastClose) facts.push(['Last close', `${connection.lastClose.code ?? 'no code'} ${connection.lastClose.reason}`.trim()]);
   return facts;
 }

@@ -2,11 +2,11 @@
 
 import { Bell } from './bell.js';
 import { ChatView } from './chat_view.js';
-import { watchConnection } from './connection.js';
+import { Connection } from './connection.js';
+import { watchConnection } from './connection_status.js';
 import { openDialog } from './dialogs.js';
 import { byId, h } from './dom.js';
 import { icon } from './icons.js';
-import { Link } from './link.js';
 import { MarketBoard } from './market_board.js';
 import { RoomList } from './room_list.js';
 import { Session } from './session.js';
@@ -19,18 +19,18 @@ const TAB_ICONS = { rooms: 'group', chat: 'chat', market: 'chart' };
 async function main() {
   themeButton(byId('theme'));
   let identity = remembered() ?? (await signIn());
-  const link = new Link(async (reason) => {
+  const connection = new Connection(async (reason) => {
     if (reason !== 'connect') identity = await renew(identity);
     return identity.token;
   });
-  const session = new Session(identity, () => identity.token, link, toast);
+  const session = new Session(identity, () => identity.token, connection, toast);
   byId('app').hidden = false;
   const show = panes();
   const rooms = new RoomList(byId('rooms'), session, show);
   new ChatView(byId('chat'), session, show);
   new MarketBoard(byId('market'), session);
   new Bell(byId('bell'), session);
-  watchConnection(link, signOut);
+  watchConnection(connection, signOut);
   account(byId('account'), session);
   shortcuts(rooms, show);
   await session.start();

@@ -21,11 +21,11 @@ export class Session extends Changing {
   /** Recipient of a first direct message, while no room exists yet. */
   draftTo = null;
 
-  /** `me`: `{userId, firstName, lastName}`; `link`: the live connection; `tell(text)` shows a note to the user. */
-  constructor(me, token, link, tell) {
+  /** `me`: `{userId, firstName, lastName}`; `tell(text)` shows a note to the user. */
+  constructor(me, token, connection, tell) {
     super();
     this.me = me;
-    this.link = link;
+    this.connection = connection;
     this.tell = tell;
     this.api = new Api(token);
     this.people = new People(this.api);
@@ -41,8 +41,8 @@ export class Session extends Changing {
 
   /** Load all state and connect. Failures are shown, and retried after a reconnect. */
   async start() {
-    this.link.open();
-    this.link.subscribe('notifications');
+    this.connection.open();
+    this.connection.subscribe('notifications');
     await this.#load();
     this.#refreshing = setInterval(this.rooms.refreshSoon, REFRESH_EVERY_MS);
     document.addEventListener(
@@ -53,7 +53,7 @@ export class Session extends Changing {
 
   stop() {
     clearInterval(this.#refreshing);
-    this.link.close();
+    this.connection.close();
   }
 
   async #load() {
@@ -66,7 +66,7 @@ export class Session extends Changing {
   /** Subscribe to all rooms of the user, open or not: the unread counts depend on them. */
   #follow() {
     for (const room of this.rooms.joined()) {
-      this.link.follow(room.id, room.lastSeq);
+      this.connection.follow(room.id, room.lastSeq);
       if (room.directUserIds && !this.#met.has(room.id)) this.#meet(room.id);
     }
   }
@@ -86,7 +86,7 @@ export class Session extends Changing {
 
   #quote() {
     if (this.market.symbols.length)
-      this.link.subscribe('market', { symbols: this.market.symbols, maxRate: PRICES_PER_S });
+      this.connection.subscribe('market', { symbols: this.market.symbols, maxRate: PRICES_PER_S });
   }
 
   // Rooms ------------------------------------------------------------------------------------------------------------
@@ -97,7 +97,8 @@ export class Session extends Changing {
 
   #conversationOf(id) {
     if (!this.#conversations.has(id)) {
-      const parts = { api: this.api, link: this.link, people: this.people, rooms: this.rooms, me: this.me.userId };
+      const { api, connection, people, rooms } = this;
+      const parts = { api, connection, people, rooms, me: this.me.userId };
       this.#conversations.set(id, new Conversation(id, parts));
     }
     return this.#conversations.get(id);
@@ -112,7 +113,7 @@ export class Session extends Changing {
     this.changed();
     try {
       const room = this.rooms.get(id) ?? this.rooms.take(await this.api.room(id));
-      this.link.follow(id, room.lastSeq);
+      this.connection.follow(id, room.lastSeq);
       await conversation.load();
     } catch (error) {
       this.tell(error.message, 'error');
@@ -126,7 +127,7 @@ export class Session extends Changing {
     if (!open) return;
     this.conversation.stopTyping();
     this.conversation.timeline.trim();
-    if (!open.isMember) this.link.unfollow(open.id);
+    if (!open.isMember) this.connection.unfollow(open.id);
   }
 
   /** Close the open room. */
@@ -152,7 +153,7 @@ export class Session extends Changing {
 
   /** Send the first message of a direct room. Throws the server's error. */
   async sendFirst(text) {
-    const sent = await this.link.sendDirect(this.draftTo, text, uid());
+    const sent = await this.connection.sendDirect(this.draftTo, text, uid());
     this.rooms.take(await this.api.room(sent.chatroomId));
     await this.open(sent.chatroomId);
   }
@@ -170,7 +171,7 @@ export class Session extends Changing {
   async leave(id) {
     this.#leaving.add(id);
     const room = await this.api.leave(id).finally(() => this.#leaving.delete(id));
-    this.link.unfollow(id);
+    this.connection.unfollow(id);
     if (room.type === 'public') this.rooms.change(id, { isMember: false, memberCount: room.memberCount });
     else this.#drop(id);
     if (this.rooms.openId === id) this.closeRoom();
@@ -182,7 +183,7 @@ export class Session extends Changing {
   }
 
   #drop(id) {
-    this.link.unfollow(id);
+    this.connection.unfollow(id);
     this.#conversations.delete(id);
     this.rooms.drop(id);
     this.changed();
@@ -191,24 +192,24 @@ export class Session extends Changing {
   // Events -----------------------------------------------------------------------------------------------------------
 
   #listen() {
-    const { link, people, rooms } = this;
+    const { connection, people, rooms } = this;
     const membersSoon = soon(() => this.conversation?.loadMembers().catch(() => {}), 500);
     const inRoom = (data, act) =>
       this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
-    link.on('chat:message', (data) => this.#message(data));
-    link.on('chat:typing', (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
-    link.on('chat:read', (data) => {
+    connection.on('chat:message', (data) => this.#message(data));
+    connection.on('chat:typing', (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
+    connection.on('chat:read', (data) => {
       if (data.userId === this.me.userId) rooms.read(data.chatroomId, data.seq);
       inRoom(data, (conversation) => conversation.takeRead(data));
     });
     for (const type of ['user:online', 'user:offline']) {
-      link.on(type, (data) => {
+      connection.on(type, (data) => {
         people.seen(data);
         rooms.refreshSoon();
       });
     }
     for (const type of ['member:joined', 'member:left']) {
-      link.on(type, ({ chatroomId, userId, user, memberCount }) => {
+      connection.on(type, ({ chatroomId, userId, user, memberCount }) => {
         people.learn(userId, user);
         rooms.change(chatroomId, { memberCount });
         rooms.refreshSoon();
@@ -216,18 +217,20 @@ export class Session extends Changing {
         if (type === 'member:left' && userId === this.me.userId) this.#removed(chatroomId);
       });
     }
-    link.on('chatroom:updated', ({ chatroomId, name, description, type }) =>
+    connection.on('chatroom:updated', ({ chatroomId, name, description, type }) =>
       rooms.change(chatroomId, { name, description, type }),
     );
-    link.on('chatroom:deleted', ({ chatroomId }) => this.#gone(chatroomId, 'was deleted'));
-    link.on('market:price', (price) => this.market.take(price));
-    link.on('notification:new', (data) => this.#notified(data));
-    link.on('trade:created', (trade) => this.tell(`Trade: ${trade.direction} ${trade.symbol} at ${trade.entryPrice}`));
-    link.on('session:started', (session) => this.tell(`Live now: ${session.title}`));
-    link.on('auth:ok', () => rooms.refreshSoon()); // the counts now include this user
-    link.onMissed((missed) => this.#missed(missed));
-    link.onLost((id) => this.#gone(id, 'is no longer accessible to you'));
-    link.onRestored(() => this.#restored());
+    connection.on('chatroom:deleted', ({ chatroomId }) => this.#gone(chatroomId, 'was deleted'));
+    connection.on('market:price', (price) => this.market.take(price));
+    connection.on('notification:new', (data) => this.#notified(data));
+    connection.on('trade:created', ({ direction, symbol, entryPrice }) =>
+      this.tell(`Trade: ${direction} ${symbol} at ${entryPrice}`),
+    );
+    connection.on('session:started', (session) => this.tell(`Live now: ${session.title}`));
+    connection.on('auth:ok', () => rooms.refreshSoon()); // the counts now include this user
+    connection.onMissed((missed) => this.#missed(missed));
+    connection.onLost((id) => this.#gone(id, 'is no longer accessible to you'));
+    connection.onRestored(() => this.#restored());
   }
 
   #message(data) {

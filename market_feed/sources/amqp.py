@@ -36,14 +36,14 @@ class TickEvents:
     async def handle(self, lines: list[Line]) -> None:
         """Apply a batch, and return once it is in the journal: the handler of `Bus.consume`.
 
-        An event with some bad ticks goes to realtime.dead once, with their numbers; its good ticks count. A duplicate
-        event does not count again.
+        An event with some bad ticks is dead-lettered once, with their numbers; its good ticks count. A duplicate event
+        does not count again.
         """
         self._sink.check_open()
         received_ms = self._clock_ms()
         events = [event for line in lines if (event := _read(line, received_ms)) is not None]
         await self._sink.look_up([event.key for event in events])
-        # From here to `take` nothing is awaited: another batch, or another process, could count the same events.
+        # No `await` from here to `take`: another batch could count the same events meanwhile.
         self._sink.check_open()
         ticks: list[Tick] = []
         keys: list[bytes] = []
@@ -59,7 +59,7 @@ class TickEvents:
         await self._sink.commit()
 
     def _accept(self, event: _Received) -> list[Tick]:
-        """Return the good ticks of an event; reject its line if it has others."""
+        """Return the good ticks of an event; reject its line if it has bad ones."""
         good = [tick for tick in event.ticks if self._sink.has_room_for(tick.symbol)]
         problems = list(event.problems)
         if len(good) < len(event.ticks):

@@ -1,8 +1,8 @@
 """Rows of a CSV file as ticks: one tick per row, or the four of a candle. Pure.
 
-The header decides, in any order and case: a time (`time`, `timestamp`, `date`, `datetime`, or a column without a name),
-then `price`, or `open`, `high`, `low` and `close`; `symbol`, `bid`, `ask` and `volume` are optional. Times are ISO 8601
-(UTC without an offset), or seconds or milliseconds since 1970.
+The header names the columns, in any order and case: a time (`time`, `timestamp`, `date`, `datetime`, or a column
+without a name), then `price`, or `open`, `high`, `low` and `close`; `symbol`, `bid`, `ask` and `volume` are optional.
+Times are ISO 8601 (UTC without an offset), or seconds or milliseconds since 1970.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from shared.times import MILLISECONDS_PER_DAY
 
 TIME_NAMES = ("time", "timestamp", "date", "datetime", "")
 CANDLE_NAMES = ("open", "high", "low", "close")
-MILLISECONDS_FROM = 10**11  # as seconds this would be the year 5138
+MILLISECONDS_FROM = 10**11  # larger numbers are milliseconds: as seconds, this is the year 5138
 CANDLE_MS_MIN = 4
 
 
@@ -100,7 +100,7 @@ def read_row(layout: Layout, row: Sequence[str], symbol: str | None, lasts_ms: i
 
 
 def _path(values: list[float], at_ms: int, lasts_ms: int) -> list[tuple[float, int]]:
-    """Return open, the nearer extreme first, and close: four prices that make exactly this candle."""
+    """Return four prices that produce exactly this candle: open, the extremes, the nearer one first, and close."""
     first, high, low, last = values
     if not low <= min(first, last) <= max(first, last) <= high:
         raise Malformed("open and close do not lie between low and high")

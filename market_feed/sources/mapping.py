@@ -1,4 +1,4 @@
-"""An upstream feed's own JSON, read as ticks through a mapping from a TOML file. Pure.
+"""Mapping of an upstream feed's JSON to ticks, configured by a TOML file. Pure.
 
 docs/market-sources.md describes the file. A path is names separated by points, with numbers for list elements:
 `data.0.p`. The empty path is the frame itself.
@@ -24,7 +24,7 @@ Scalar = str | int | float | bool
 
 
 class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The paths of a tick's fields in the feed's JSON. Without `price` it is the middle of `bid` and `ask`.
+    """The paths of a tick's fields in the feed's JSON. Without `price`, the midpoint of `bid` and `ask` is used.
 
     `id` identifies a tick among those of its symbol: a tick repeated after a reconnect does not count twice.
     """
@@ -41,8 +41,8 @@ class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class FeedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One upstream feed: a `[[feed]]` of the file.
 
-    `ticks` leads to a tick or a list of them; elements that do not `match` are skipped. `symbols` renames; others keep
-    theirs.
+    `ticks` is the path to a tick or a list of ticks; elements that do not `match` are skipped. `symbols` maps upstream
+    names to local ones; other symbols keep their names.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
@@ -77,7 +77,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 def parse_feeds(text: str) -> tuple[FeedSpec, ...]:
-    """Parse the file. Raises SettingsInvalid, which names every wrong place."""
+    """Parse the file. Raises SettingsInvalid with every problem."""
     try:
         feeds = msgspec.convert(tomllib.loads(text), _File).feed
     except tomllib.TOMLDecodeError as error:

@@ -1,9 +1,9 @@
-"""The checks of incoming ticks: fields in, a tick or the reason against it out. Pure.
+"""Validation of incoming ticks: fields in, a tick or a refusal out. Pure.
 
 A tick is refused when its price is not a finite number above zero and below 10^12, when a field has the wrong type, or
-when its time is more than a minute ahead. A time that is less ahead comes from a fast clock and counts as now;
-otherwise the following ticks would count as late for up to a minute. A tick without a time has its event's, unless that
-is more than an hour old: then it is the time of something else (or of an example), and the tick counts as now.
+when its time is more than a minute ahead. A time that is less far ahead comes from a fast clock and counts as now;
+otherwise the following ticks would count as late for up to a minute. A tick without a time has its event's. If that is
+more than an hour old, it is not the time of the tick, and the tick counts as now.
 """
 
 import json
@@ -48,13 +48,13 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class _TypedEvent(_Envelope, frozen=True, kw_only=True):
-    """The form of nearly all events: decoded in one step, 20 times as fast as step by step."""
+    """A valid event, decoded in one step: 20 times as fast as step by step."""
 
     data: TickFields | list[TickFields]
 
 
 class _LooseEvent(_Envelope, frozen=True, kw_only=True):
-    """The form of an event with something wrong in it."""
+    """An event with an invalid part, decoded step by step."""
 
     data: dict[str, Any] | list[Any]
 
@@ -138,7 +138,7 @@ def _problem(place: str, refusal: Refusal) -> str:
 
 
 def _decode_leniently(body: bytes) -> _LooseEvent:
-    """Decode with Python's JSON reader, which accepts NaN and Infinity: then only those ticks are bad."""
+    """Decode with Python's JSON reader, which accepts NaN and Infinity, so that only those ticks are bad."""
     try:
         return msgspec.convert(json.loads(body), _LooseEvent)
     except msgspec.ValidationError as error:

@@ -1,7 +1,7 @@
 """Ticks from CSV files: in real time, n times as fast, or as fast as they can be stored.
 
-Ticks keep the times of the file. The position in a file is stored together with its ticks: a restart continues behind
-the last tick that counts, and a finished file is not replayed again. A changed file is another file.
+Ticks keep the times of the file. The position in a file is stored together with its ticks: a restart continues after
+the last stored tick, and a finished file is not replayed again. A file whose contents change counts as a new file.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class CsvReplay:
             await self._take(due)
 
     async def _take(self, chunk: list[Numbered]) -> None:
-        """Apply ticks and wait for the disk, which sets the pace. Retries until it succeeds."""
+        """Apply ticks and wait until they are stored, which sets the pace. Retries until it succeeds."""
         position = Position(self._name, chunk[-1].number)
         ticks = [numbered.tick for numbered in chunk]
         while True:
@@ -163,7 +163,7 @@ class CsvReplay:
 def _rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the columns of each row.
 
-    A quote does not span lines, so a stray one costs one row.
+    A quoted field cannot span lines, so a stray quote costs one row.
     """
     for line, row in enumerate(csv.reader(file, quoting=csv.QUOTE_NONE), 1):
         if row:

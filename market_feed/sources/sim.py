@@ -1,7 +1,8 @@
 """A simulated market: seeded random walks at realistic levels. For development, demonstrations and tests.
 
-The walk is geometric with a gentle pull back to its level, so that prices stay plausible for years. Ticks arrive at
-random moments, at the set average rate. A symbol that another source moves is left alone until its price is stale.
+The walk is geometric with a weak pull back to its level (mean reversion), so that prices stay plausible for years.
+Ticks arrive at random times at the configured average rate. A symbol with another source is not simulated until its
+price is stale.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class Walk:
         self._price = start
 
     def step(self, elapsed_s: float, rate_per_s: float, at_ms: int) -> list[Tick]:
-        """Return the ticks of the elapsed time; all carry `at_ms`."""
+        """Return the ticks of the elapsed time, all with the time `at_ms`."""
         count = int(elapsed_s * rate_per_s + self._random.random())
         return [self._tick(1 / rate_per_s, at_ms) for _ in range(count)]
 
@@ -107,7 +108,7 @@ class Simulation:
         ]
 
     async def run(self) -> None:
-        """Make ticks until cancelled."""
+        """Generate ticks until cancelled."""
         before_s = time.monotonic()
         while True:
             await asyncio.sleep(STEP_S)

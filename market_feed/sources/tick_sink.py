@@ -1,4 +1,4 @@
-"""The seam between sources and the feed. A source knows no more of the service than this."""
+"""The interface between sources and the feed: all that a source knows of the service."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
@@ -8,31 +8,31 @@ from market_feed.quotes import Tick
 
 
 class TickSink(Protocol):
-    """Takes ticks. `market_feed.feed.Feed` is the implementation."""
+    """Receives ticks. The implementation is `market_feed.feed.Feed`."""
 
     def check_open(self) -> None:
-        """Raise Unavailable when no tick can be taken now."""
+        """Raise Unavailable if no tick can be accepted now."""
 
     def has_room_for(self, symbol: str) -> bool:
         """Return whether the symbol is known or may be added."""
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Find out which of the events counted in the last 7 days: `is_new` is right for them until the next wait.
+        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """
 
     def is_new(self, event_key: bytes) -> bool:
-        """Note an event as seen, and return whether it was not seen before."""
+        """Mark an event as seen, and return whether it was new."""
 
     def price_of(self, symbol: str) -> float | None:
         """Return the symbol's latest price, or None for an unknown symbol."""
 
     def position_of(self, source: str) -> int:
-        """Return the number of the last tick taken from a source that can be read again; 0 at its beginning."""
+        """Return the number of the last tick read from a source that can be re-read; 0 at its beginning."""
 
     def is_led_by_another(self, source: Source, symbol: str) -> bool:
-        """Return whether another source moved the symbol last and its price is not stale."""
+        """Return whether another source sent the symbol's last price, and it is not stale."""
 
     def take(
         self,
@@ -46,14 +46,15 @@ class TickSink(Protocol):
     ) -> None:
         """Apply ticks in order. Raises Unavailable; then none of them is applied.
 
-        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only for a while.
+        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
+        displace them.
         """
 
     def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
         """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
 
     async def commit(self) -> None:
-        """Return once everything taken is in the journal. Raises Unavailable."""
+        """Return once every accepted tick is in the journal. Raises Unavailable."""
 
     async def keep_up(self) -> None:
-        """Commit, and write candles when many wait: the pace of a source that can wait. Raises Unavailable."""
+        """Commit, and write candles if many are pending. Paces a source that can wait. Raises Unavailable."""

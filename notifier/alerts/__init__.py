@@ -1,4 +1,4 @@
 """Price alerts.
 
-Read `book` (which alerts a tick fires), then `watcher` (the consumer of ticks) and `store`; `queries` answers REST.
+Read `book` (which alerts a tick fires), then `watcher` (the consumer of ticks) and `store`; `queries` serves REST.
 """

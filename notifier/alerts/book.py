@@ -1,4 +1,4 @@
-"""Price alerts: the ones that a tick fires, and the event that reports it. Pure.
+"""Price alerts: finds those that a tick fires, and creates their events. Pure.
 
 An alert fires at the first tick at its price or beyond. The book keeps two heaps per symbol: a tick that fires nothing
 costs two comparisons, and each alert fired costs O(log n), however many are open.
@@ -38,7 +38,7 @@ class Hit(NamedTuple):
 
 
 class Fired(NamedTuple):
-    """A hit on disk, and its time."""
+    """A hit that is stored, and its time."""
 
     hit: Hit
     at_ms: int
@@ -52,7 +52,7 @@ class _Side(NamedTuple):
 
 
 class AlertBook:
-    """All open alerts. A removed alert leaves its heap later, when its price is reached or garbage prevails."""
+    """All open alerts. A removed alert stays in its heap until its price is reached or the heaps are rebuilt."""
 
     def __init__(self) -> None:
         self._open: dict[str, OpenAlert] = {}
@@ -124,7 +124,7 @@ class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
 
 
 class AlertsReload(msgspec.Struct, frozen=True, tag="reload"):
-    """Load all alerts from disk: an earlier line may be lost."""
+    """Reload all alerts from disk, since an earlier line may be lost."""
 
 
 Change = AlertOpened | AlertClosed | AlertsReload

@@ -1,4 +1,4 @@
-"""Alerts as REST makes, lists and deletes them. Any replica answers, and notifies the one that watches."""
+"""REST queries on alerts: create, list, delete. Any replica answers, and informs the watcher."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -44,7 +44,7 @@ class AlertQueryHandler:
                 assert_never(query)
 
     async def _create(self, query: CreateAlert) -> AlertView:
-        """Store the alert, then notify the watcher: after the reply every tick counts."""
+        """Store the alert, then send it to the watcher, so that every tick after the reply counts."""
         user_id = query.caller.user_id
         if await self._store.count_active(user_id) >= self._active_max:
             raise Refusal(ErrorCode.VALIDATION, f"at most {self._active_max} active alerts are allowed")
@@ -61,7 +61,7 @@ class AlertQueryHandler:
         return AlertPage(items=tuple(map(_view, alerts)), total=total)
 
     async def _delete(self, query: DeleteAlert) -> AlertView:
-        """Delete on disk, which decides: the alert does not fire even if the watcher misses the change."""
+        """Delete the alert on disk, so that it cannot fire even if the watcher misses the change."""
         deleted = await self._store.delete(query.caller.user_id, query.alert_id)
         if deleted is None:
             raise Refusal.not_found("alert")

@@ -47,7 +47,7 @@ class AlertStore:
     # For their users ------------------------------------------------------------------------------------------------
 
     async def insert(self, alert: Alert) -> Alert | None:
-        """Store a new alert, and return the stored one: perhaps an earlier try's.
+        """Store a new alert, and return the stored one, which an earlier attempt may have stored.
 
         Returns None when the id belongs to another user.
         """
@@ -116,7 +116,7 @@ class AlertStore:
         return [fired for document in found if (fired := _to_alert(document).fired) is not None]
 
     async def mark_announced(self, alert_ids: Collection[str]) -> None:
-        """Note that the users of these alerts have been notified."""
+        """Mark these alerts as announced to their users."""
         with translated():
             await self._alerts.update_many({"_id": {"$in": list(alert_ids)}}, {"$unset": {"unannounced": ""}})
 

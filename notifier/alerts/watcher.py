@@ -1,13 +1,13 @@
-"""The consumer of `notifier.ticks`: compares every tick with the open alerts, and reports those that fire.
+"""The consumer of `notifier.ticks`: compares every tick with the open alerts, and announces those that fire.
 
-    ticks → fired on disk, with the tick → an event of ours on `realtime.events` → marked as announced → acks
+    ticks → fired on disk, with the tick → event on `realtime.events` → marked as announced → acks
 
 Crash or failure between any two steps: nothing was acknowledged, so the ticks are redelivered. A fired alert does not
 fire again, and one whose user was not notified is found on disk and announced. The event's id is the alert's, so a
-second announcement is dropped as a duplicate. It takes the path of all events, so that inboxes keep their one writer.
+second announcement is dropped as a duplicate. The event is published like any other, so inboxes keep their one writer.
 
-Changes of alerts share the queue of the ticks, so both have one order. A change is on disk before it is sent. The book
-is loaded anew whenever another replica may have watched, or a change may be lost.
+Changes of alerts use the same queue as the ticks, so both have one order. A change is on disk before it is sent. The
+book is reloaded whenever another replica may have been the watcher, or a change may be lost.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _change_decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
 
 
 def announce_change(bus: Publisher, change: Change) -> "asyncio.Future[None]":
-    """Send a change to the watcher, behind all ticks on their way to it."""
+    """Send a change to the watcher, after all ticks that are queued for it."""
     return bus.publish(COMMANDS, NOTIFIER_ALERTS, to_json(change))
 
 
@@ -54,12 +54,12 @@ class AlertWatcher:
         self._forgotten = 0
 
     def forget(self) -> None:
-        """Drop the book: another replica may watch, and fire, until the next batch arrives here."""
+        """Drop the book, because another replica may be the watcher until the next batch arrives here."""
         self._book = None
         self._forgotten += 1
 
     async def reconnected(self) -> None:
-        """Ask for a reload: a change of ours may be lost with the last connection or process."""
+        """Request a reload: a change sent by this process may be lost with the last connection."""
         announce_change(self._bus, AlertsReload())
 
     async def handle(self, lines: list[Line]) -> None:
@@ -76,13 +76,13 @@ class AlertWatcher:
             await self._fire(hits)
             metrics.ALERTS_OPEN.set(len(book))
         except BaseException:
-            self.forget()  # the hits are out of the book, and may not be stored as fired
+            self.forget()  # the hits are no longer in the book, and possibly not stored as fired
             raise
 
     async def _load(self) -> AlertBook:
-        """Announce what has fired, then return the book from disk."""
+        """Announce the alerts that have fired, then load the book from disk."""
         forgotten = self._forgotten
-        await self._tell()
+        await self._announce()
         book = AlertBook()
         async for alerts in self._store.active():
             for alert in alerts:
@@ -96,15 +96,15 @@ class AlertWatcher:
         """Store the hits as fired, announce them, and clear the list."""
         if hits:
             await self._store.mark_fired(hits, self._clock_ms())
-            await self._tell()
+            await self._announce()
             hits.clear()
 
-    async def _tell(self) -> None:
-        while untold := await self._store.unannounced():
-            confirms = [self._bus.publish(EVENTS, NOTIFICATION_CREATED, fired_event(fired)) for fired in untold]
+    async def _announce(self) -> None:
+        while unannounced := await self._store.unannounced():
+            confirms = [self._bus.publish(EVENTS, NOTIFICATION_CREATED, fired_event(fired)) for fired in unannounced]
             await confirmed(confirms)
-            await self._store.mark_announced([fired.hit.alert.id for fired in untold])
-            metrics.ALERTS_FIRED.inc(len(untold))
+            await self._store.mark_announced([fired.hit.alert.id for fired in unannounced])
+            metrics.ALERTS_FIRED.inc(len(unannounced))
 
 
 def _hold(line: Line, book: AlertBook, hits: list[Hit]) -> None:
@@ -117,7 +117,7 @@ def _hold(line: Line, book: AlertBook, hits: list[Hit]) -> None:
 
 
 def _change(line: Line, book: AlertBook) -> bool:
-    """Apply a change, and return whether the book must be loaded anew."""
+    """Apply a change, and return whether the book must be reloaded."""
     change = _read(line, _change_decoder)
     match change:
         case None:

@@ -1,5 +1,5 @@
-"""An internal event as clients see it.
+"""Internal events, as they are shown to clients.
 
-Read `audience` (its recipients) and `notifications` (its content and frames), then `store` (the events that are known)
-and `commit` (the group commit that both consumers of events share).
+Read `audience` (recipients) and `notifications` (content and frames), then `store` (known events) and `commit` (the
+group commit of both consumers of events).
 """

@@ -23,7 +23,7 @@ _id = re.compile(ID_PATTERN)
 
 
 class Users(msgspec.Struct, frozen=True):
-    """The inboxes of these users. No user is named twice."""
+    """The inboxes of these users, each named once."""
 
     ids: tuple[str, ...]
 
@@ -38,7 +38,7 @@ Audience = Users | Listeners
 
 
 def audience_of(event: CloudEvent) -> Audience:
-    """Return the audience that the event names, or else the default of its type. Raises Malformed."""
+    """Return the audience that the event names, otherwise the default of its type. Raises Malformed."""
     return parse_audience(event.audience if event.audience is not None else _default(event.type, event.data))
 
 

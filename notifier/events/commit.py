@@ -1,9 +1,9 @@
-"""The commit that the consumers of events share: note the new events, do the work, note them as done.
+"""The group commit of both consumers of events: record new events, do the work, mark the events as done.
 
     known events? → insert records of the new ones → the consumer's own work → mark as done → acks
 
 Crash or failure between any two steps: nothing was acknowledged, so the events are delivered again. Events that are
-done are skipped; the others take the time of their first try, and the work is idempotent.
+done are skipped; the others keep the time of their first attempt, and the work is idempotent.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ Work = Callable[[list[E], Mapping[str, Record], int], Awaitable[None]]
 class EventCommit:
     """Runs a consumer's work on the events that are not done yet. One writer at a time is expected.
 
-    A second writer shows as WriteConflict: then the commit starts again, 10 times at most.
+    A second writer causes a WriteConflict; then the commit starts again, at most 10 times.
     """
 
     def __init__(self, events: EventStore, clock_ms: Callable[[], int]) -> None:

@@ -1,8 +1,8 @@
-"""An event as clients see it: checked, and framed. Pure.
+"""Validation of events, and their client frames. Pure.
 
-A notice is the same for its whole audience. The fields of an inbox entry (`seq`, a notification's `id`) are put in
-front of its data in each frame, so that 10,000 frames cost 10,000 joins and no encoding. Live and replayed frames come
-from the same functions, and so are equal.
+A notice is the same for its whole audience. Each frame of an inbox entry puts the fields of the entry (`seq`, a
+notification's `id`) in front of the encoded data, so that 10,000 frames cost 10,000 joins and no encoding. Live and
+replayed frames come from the same functions, so they are equal.
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A known event. It keeps the `notice` if that goes to inboxes."""
+    """A known event, with its `notice` if that goes to inboxes."""
 
     key: str
     created_at_ms: int
@@ -70,17 +70,17 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class TrackedEvent(Protocol):
-    """An event in the shape that its consumer works on."""
+    """An event in the form that its consumer processes."""
 
     @property
     def key(self) -> str:
         """Return the key of the event."""
 
     def to_record(self) -> Record:
-        """Return what is stored of the event when it is begun."""
+        """Return the record of the event that is stored when its processing begins."""
 
     def resumed(self, record: Record) -> Self:
-        """Return the event as an earlier try began it."""
+        """Return the event as an earlier attempt recorded it."""
 
 
 E = TypeVar("E", bound=TrackedEvent)
@@ -98,18 +98,18 @@ class Addressed(msgspec.Struct, frozen=True):
         return self.notice.key
 
     def to_record(self) -> Record:
-        """Return what is stored of the event when it is begun: its notice too, if it goes to inboxes."""
+        """Return the record of the event, with its notice if that goes to inboxes."""
         notice = self.notice
         return Record(notice.key, notice.created_at_ms, notice if isinstance(self.audience, Users) else None)
 
     def resumed(self, record: Record) -> "Addressed":
-        """Return the event with the notice of an earlier try, or else with its time."""
+        """Return the event with the notice of an earlier attempt, or at least with its time."""
         notice = record.notice or msgspec.structs.replace(self.notice, created_at_ms=record.created_at_ms)
         return Addressed(notice, self.audience)
 
 
 def pending_of(events: Iterable[E], records: Mapping[str, Record]) -> list[E]:
-    """Return the events that are not done, those of an earlier try as it began them."""
+    """Return the events that are not done, as an earlier attempt recorded them if there was one."""
     pending: list[E] = []
     for event in events:
         record = records.get(event.key)
@@ -141,7 +141,7 @@ def address(event: CloudEvent, now_ms: int) -> Addressed:
 
 
 def happened_at_ms(event: CloudEvent, now_ms: int) -> int:
-    """Return the event's time, but none in the future; `now_ms` if it has none. Raises Malformed."""
+    """Return the event's time, at most `now_ms`, which is also the default. Raises Malformed."""
     at_ms = event_time_ms(event)
     return now_ms if at_ms is None or at_ms < 0 else min(at_ms, now_ms)
 
@@ -165,7 +165,7 @@ def _malformed(refusal: Refusal) -> Malformed:
 
 
 def notification_id(notice: Notice, user_id: str) -> str:
-    """Return the id of a user's copy, the same in every try."""
+    """Return the id of a user's copy, the same in every attempt."""
     return dated_id(Prefix.NOTIFICATION, notice.created_at_ms, notice.key, user_id)
 
 
@@ -209,7 +209,7 @@ def listeners_frame(notice: Notice) -> bytes:
 
 
 def _joined(head: bytes, data: bytes) -> bytes:
-    """Return one JSON object made of an open one and a closed one."""
+    """Join the unclosed beginning of a JSON object with a complete object."""
     return head + (data[1:] if data == b"{}" else b"," + data[1:])
 
 

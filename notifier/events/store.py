@@ -1,7 +1,7 @@
 """Events in MongoDB: the collection `events`, `_id` the event key.
 
-A document holds whether the event is `done`, and for inboxes its notice, once for all users. An event is known for 7
-days, and its notice for as long as it stands in inboxes.
+A document states whether the event is `done`, and holds the notice of an event for inboxes, once for all users. It is
+kept for 7 days, with a notice for as long as inboxes refer to it.
 
 Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one. Every
 operation of notifier's stores is bounded (`shared.mongo.AT_ONCE`). Only the `store` modules know the driver.
@@ -16,7 +16,7 @@ from shared.mongo import Database, Document, Indexes, conflicting, date, transla
 from shared.times import MILLISECONDS_PER_DAY
 
 IDEMPOTENT_FOR_DAYS = 7
-NOTICE_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written and swept later
+NOTICE_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written later and are swept late
 
 INDEXES: Indexes = {"events": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
 
@@ -29,19 +29,19 @@ class EventStore:
         self._ttl_ms = notification_ttl_days * MILLISECONDS_PER_DAY
 
     async def records(self, keys: Collection[str]) -> dict[str, Record]:
-        """Return what is known of these events."""
+        """Return the records of these events."""
         with translated():
             found = await self._events.find({"_id": {"$in": list(keys)}}).to_list(None)
         return {document["_id"]: _to_record(document) for document in found}
 
     async def insert_records(self, records: Sequence[Record], now_ms: int) -> None:
-        """Note that these events are begun. Raises WriteConflict if one is known already."""
+        """Record that processing of these events has begun. Raises WriteConflict if one is known already."""
         if records:
             with conflicting("an event is known already"), translated():
                 await self._events.insert_many([self._from_record(record, now_ms) for record in records], ordered=False)
 
     async def mark_done(self, keys: Collection[str]) -> None:
-        """Note that these events are delivered, so that they are skipped from now on."""
+        """Mark these events as done, so that they are skipped from now on."""
         if keys:
             with translated():
                 await self._events.update_many({"_id": {"$in": list(keys)}}, {"$set": {"done": True}})

@@ -1,5 +1,5 @@
-"""Each user's inbox.
+"""Users' inboxes.
 
-Read `sequencing` (which entry gets which seq), `inbox` (the one writer) and `store`; `queries` answers gateways and
+Read `sequencing` (the seq of each entry), `inbox` (the one writer) and `store`; `queries` answers gateways and
 REST, `expiry` removes old entries.
 """

@@ -1,4 +1,4 @@
-"""The removal of expired inbox entries. Idempotent, so every replica does it."""
+"""Removal of expired inbox entries. Idempotent, so every replica runs it."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""The writer of inboxes: a notice gets its place in each user's inbox, on disk, before it is delivered.
+"""The writer of inboxes: a notice gets its seq in each user's inbox, on disk, before it is delivered.
 
-Only the active consumer of `notifier.events` writes here, so the last seqs in memory are right. If they are wrong after
-all (a consumer was cut off and continued), a unique index raises WriteConflict.
+Only the active consumer of `notifier.events` writes here, so the last seqs can be cached. If a cached seq is wrong (a
+consumer was cut off and continued), a unique index raises WriteConflict.
 """
 
 from collections import OrderedDict
@@ -16,21 +16,21 @@ HEADS_MAX = 200_000
 
 
 class Inboxes:
-    """The writer of all inboxes. Bound: the last seqs of the 200,000 inboxes used last."""
+    """The writer of all inboxes. Bound: the cached seqs of the 200,000 most recently used inboxes."""
 
     def __init__(self, store: InboxStore) -> None:
         self._store = store
         self._heads: OrderedDict[str, int] = OrderedDict()
 
     def forget(self) -> None:
-        """Drop the memory: another replica may have written."""
+        """Drop the cache, since another replica may have written."""
         self._heads.clear()
 
     async def keep(self, postings: Sequence[Posting], begun: Collection[str], now_ms: int) -> dict[str, list[Entry]]:
         """Store the postings' entries, and return all of them by event key, in the order of the users.
 
-        Keys in `begun` may have entries already, which stay unchanged. Raises WriteConflict and Unavailable; then any
-        part of the entries may be stored, but none out of its inbox's order.
+        Events in `begun` may have entries already, which stay unchanged. Raises WriteConflict and Unavailable; then
+        some of the entries may be stored, in the order of each inbox.
         """
         if not postings:
             return {}

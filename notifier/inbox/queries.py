@@ -1,4 +1,4 @@
-"""Inboxes as gateways replay them, and as REST lists and marks them. Any replica answers, from the database."""
+"""Queries on inboxes: replay for gateways, list and mark for REST. Any replica answers, from the database."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -54,7 +54,7 @@ class InboxQueryHandler:
     async def _open(self, query: OpenInbox) -> InboxHead:
         """Return the head and the missed frames.
 
-        Not recovered: too much was missed, some of it has expired, or `since` is beyond the head.
+        `recovered` is False if too much was missed, some of it has expired, or `since` is beyond the head.
         """
         user_id = query.caller.user_id
         head = await self._store.head(user_id)
@@ -75,7 +75,7 @@ class InboxQueryHandler:
     async def _frames(self, user_id: str, first: int, last: int) -> tuple[int, list[msgspec.Raw]]:
         """Return the first seq and the frames of the first gapless run between `first` and `last`.
 
-        At most 8 MB.
+        The frames have at most 8 MB in total.
         """
         if last < first:
             return first, []

@@ -1,7 +1,7 @@
 """The seq of each recipient's entry. Pure.
 
-A stored entry keeps its seq; a new one gets the next of its inbox. So a batch that is repeated, wholly or in part,
-gives every user the same seqs, without gaps.
+A stored entry keeps its seq; a new one gets the next seq of its inbox. A batch that is repeated, wholly or in part,
+thus gives every user the same seqs, without gaps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Posting(msgspec.Struct, frozen=True):
 class Assigned(msgspec.Struct, frozen=True):
     """The entries of a batch by event key, in the order of the users.
 
-    `fresh` are those to be stored, in this order; `heads` are the last seqs of all inboxes concerned.
+    `fresh` are the entries to be stored, in this order; `heads` are the last seqs of all inboxes concerned.
     """
 
     entries: dict[str, list[Entry]]

@@ -1,8 +1,8 @@
-"""Inboxes in MongoDB. Lookups by `_id` use it alone: with further fields, SecantusDB scans the collection.
+"""Inboxes in MongoDB. Look-ups by `_id` use no further fields, with which SecantusDB scans the collection.
 
-- `notifications`: `_id` notification id; a user's entry: its event, its `seq`, read or not.
-- `inboxes`: `_id` user id; the last `seq` that was removed. Entries expire, but a seq is never reused, so `sweep`
-  removes them instead of the server.
+- `notifications`: `_id` notification id; one entry of a user: event, `seq`, time of reading.
+- `inboxes`: `_id` user id; the last `seq` that was removed. `sweep` removes expired entries, not the server, because it
+  must record that seq: a seq is never reused.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class InboxStore:
     # For the writer --------------------------------------------------------------------------------------------
 
     async def entries_of(self, key: str, user_ids: Collection[str]) -> list[Entry]:
-        """Return the entries that these users have of an event already."""
+        """Return the stored entries of these users for an event."""
         entries: list[Entry] = []
         for some in chunks(list(user_ids), AT_ONCE):
             with translated():
@@ -89,9 +89,9 @@ class InboxStore:
         return {document["_id"]: document["seq"] for document in found}
 
     async def insert_entries(self, entries: Sequence[Entry], now_ms: int) -> None:
-        """Insert in order, up to the first that is stored already, so that seqs have no gap.
+        """Insert in order up to the first entry that is stored already, so that seqs have no gap.
 
-        Raises WriteConflict then: the entries before it are stored, the rest are not.
+        Raises WriteConflict if there is one: the entries before it are stored, the rest are not.
         """
         expires_at_ms = now_ms + self._ttl_ms
         for some in chunks(entries, AT_ONCE):
@@ -143,12 +143,12 @@ class InboxStore:
             return await self._entries.count_documents(_unread(user_id))
 
     async def mark_read(self, user_id: str, entry_id: str, now_ms: int) -> Entry | None:
-        """Mark an entry as read unless it is, and return it; None if it is not the user's."""
+        """Mark an entry as read, if it is unread, and return it; None if it is not the user's."""
         with translated():
             found = await self._entries.find_one({"_id": entry_id})
             if found is None or found["userId"] != user_id:
                 return None
-            # Of two concurrent calls the earlier time stands.
+            # The first of two concurrent calls determines the time.
             change = {"$set": {"read": True}, "$min": {"readAtMs": now_ms}}
             await self._entries.update_one({"_id": entry_id}, change)
             found = await self._entries.find_one({"_id": entry_id})

@@ -1,1 +1,1 @@
-"""The way in: `consumer` handles the batches of `notifier.events`, `batching` cuts them into bounded pieces."""
+"""Events of internal services, consumed: `consumer` delivers `notifier.events`, `batching` bounds its commits."""

@@ -36,7 +36,7 @@ def _parts(item: Addressed, recipients_max: int) -> Iterator[tuple[Addressed, in
 
 
 def by_size(deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
-    """Yield the deliveries in order, in groups of some 4 MB, which bounds what waits for the broker."""
+    """Yield the deliveries in order, in groups of some 4 MB, which bounds unconfirmed deliveries."""
     some: list[Delivery] = []
     size_bytes = 0
     for delivery in deliveries:

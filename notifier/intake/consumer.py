@@ -1,10 +1,10 @@
-"""The consumer of `notifier.events`: inboxes written, then deliveries sent. A batch becomes group commits.
+"""The consumer of `notifier.events`: writes inboxes, then sends deliveries. A batch becomes group commits.
 
     known events? → insert records → inboxes → deliveries, confirmed → mark as done → acks
 
 Crash or failure between any two steps: nothing was acknowledged, so the events are delivered again. Events that are
-done are skipped; the others find their entries on disk and are delivered again with the same seqs and keys, by which
-gateways drop duplicates.
+done are skipped; the others are delivered again with the seqs and keys of their stored entries, and gateways drop the
+duplicates.
 """
 
 import time
@@ -34,9 +34,9 @@ from shared.bus.publisher import Publisher
 from shared.errors import Malformed
 
 COMMIT_RECIPIENTS = USERS_MAX
-SLICE_RECIPIENTS = 1_000  # stored and delivered before the next: the first of 10,000 do not wait for the last
+SLICE_RECIPIENTS = 1_000  # recipients per commit, so that the first of 10,000 need not wait for the last
 
-# Types with a queue of their own, whose consumer dead-letters the malformed ones.
+# Types with a queue of their own, whose consumer rejects malformed events.
 _HANDLED_ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED, USER_REVOKED, USER_BANNED})
 
 

@@ -1,8 +1,8 @@
-"""The consumer of `notifier.verdicts`: revocations and bans stored, then sent to every gateway.
+"""The consumer of `notifier.verdicts`: stores revocations and bans, then sends them to every gateway.
 
     known events? → insert records → put revocations → deliveries, confirmed → mark as done → acks
 
-Work that is repeated after a crash does no harm: it puts the same revocations, with higher versions.
+Work repeated after a crash is harmless: it writes the same revocations with higher versions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ class RevocationConsumer:
         if not events:
             return
         revocations = await self._store.revocations({event.user_id for event in events})
-        # The clock keeps versions growing when the highest one has expired; the highest, when the clock was set back.
+        # Versions grow even if the highest one has expired (by the clock) or the clock was set back (by the + 1).
         version = max(now_ms, await self._store.highest_version() + 1)
         for offset, event in enumerate(events):
             revocations[event.user_id] = apply(event, revocations.get(event.user_id), version + offset)
@@ -59,7 +59,7 @@ class RevocationConsumer:
         deliveries = list(map(_delivery, changed))
         await confirmed(map(self._bus.deliver, deliveries))
         metrics.DELIVERIES.inc(len(deliveries))
-        metrics.STANDINGS_CHANGED.inc(len(changed))
+        metrics.REVOCATIONS_CHANGED.inc(len(changed))
 
 
 def _delivery(revocation: Revocation) -> Delivery:

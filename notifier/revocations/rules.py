@@ -24,11 +24,11 @@ class RevocationEvent(msgspec.Struct, frozen=True):
     banned_until_ms: int | None
 
     def to_record(self) -> Record:
-        """Return what is stored of the event when it is begun."""
+        """Return the record of the event that is stored when its processing begins."""
         return Record(self.key, self.at_ms)
 
     def resumed(self, record: Record) -> "RevocationEvent":
-        """Return the event with the time of an earlier try."""
+        """Return the event with the time of an earlier attempt."""
         return msgspec.structs.replace(self, at_ms=record.created_at_ms)
 
 
@@ -50,13 +50,13 @@ def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
     return RevocationEvent(event_key(event), happened_at_ms(event, now_ms), data.user_id, until_ms)
 
 
-def apply(verdict: RevocationEvent, standing: Revocation | None, version: int) -> Revocation:
+def apply(event: RevocationEvent, stored: Revocation | None, version: int) -> Revocation:
     """Return the user's revocation after the event. Idempotent but for the version."""
-    before = standing or Revocation(user_id=verdict.user_id, version=0)
-    if verdict.banned_until_ms is None:
-        issued_before_ms = max(before.issued_before_ms, verdict.at_ms)
+    before = stored or Revocation(user_id=event.user_id, version=0)
+    if event.banned_until_ms is None:
+        issued_before_ms = max(before.issued_before_ms, event.at_ms)
         return msgspec.structs.replace(before, version=version, issued_before_ms=issued_before_ms)
-    return msgspec.structs.replace(before, version=version, banned_until_ms=verdict.banned_until_ms)
+    return msgspec.structs.replace(before, version=version, banned_until_ms=event.banned_until_ms)
 
 
 def _until_ms(until: str | None) -> int:

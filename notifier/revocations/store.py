@@ -1,4 +1,4 @@
-"""Revocations in MongoDB: the collection `standings`, `_id` the user id. The server removes those without effect."""
+"""Revocations in MongoDB: the collection `standings`, `_id` the user id. The server removes expired ones."""
 
 from collections.abc import Collection, Sequence
 
@@ -40,7 +40,7 @@ class RevocationStore:
         return newest["version"] if newest else 0
 
     async def put(self, revocations: Sequence[Revocation], now_ms: int) -> None:
-        """Write revocations as they are now. Raises WriteConflict when another writer used their versions."""
+        """Replace these revocations. Raises WriteConflict if another writer used their versions."""
         writes = [
             ReplaceOne({"_id": one.user_id}, self._from_revocation(one, now_ms), upsert=True) for one in revocations
         ]

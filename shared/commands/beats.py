@@ -1,7 +1,8 @@
 """Beats on the exchange `realtime.beats`, which every gateway and every chat_service replica receives. Pure.
 
-A replica beats five times a second: gateways learn from it where to send commands, replicas learn who lives. A gateway
-beats once a second: owners learn from it how its clock relates to theirs (see `chat_service.command_age`).
+A replica sends a beat five times a second: gateways learn from it where to send commands, replicas which replicas are
+alive. A gateway sends a beat once a second: owners learn from it the offset of its clock (see
+`chat_service.command_age`).
 """
 
 import msgspec
@@ -20,10 +21,10 @@ class Given(WireStruct, frozen=True, kw_only=True, array_like=True):
 
 
 class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag_field="beat", tag="replica"):
-    """A living chat_service replica: its queue, and the fencing token (term) of each partition that it owns.
+    """A live chat_service replica: its queue, and the fencing token (term) of each partition that it owns.
 
-    `given` are the partitions that it handed over lately. `is_leaving`: it stops, and owns nothing any more. `wall_ms`
-    is the time of the database server as the replica knows it: gateways measure the skew of their own clocks by it.
+    `given` lists the partitions that it handed over recently. With `is_leaving` it is stopping and owns nothing any
+    more. `wall_ms` is the database server's time as known to the replica; gateways measure their clock skew by it.
     """
 
     node: str
@@ -35,14 +36,14 @@ class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class GatewayBeat(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="gateway"):
-    """A living gateway process, and the time of its monotonic clock in milliseconds."""
+    """A live gateway process, and the time of its monotonic clock in milliseconds."""
 
     gateway: str
     sent_at_ms: int
 
 
 class ProfileBeat(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="profile"):
-    """A profile that was stored: replicas that remember the user take it over. `profile` as stored."""
+    """A stored profile: replicas that cache the user's profile replace it. `profile` is as stored."""
 
     user_id: str
     profile: msgspec.Raw

@@ -1,10 +1,10 @@
-"""Bodies of room commands, from one gateway to the owner of one partition, and the lines that answer them. Pure.
+"""Bodies of room commands, from one gateway to the owner of one partition, and their answers. Pure.
 
-A gateway has at most one body under way to each partition, so neither side needs a window to keep order, and bodies
-grow with the load by themselves. The first line of a body is its `BodyHead`; every further line is one command.
+A gateway has at most one body in flight to each partition, so neither side needs a window to keep order, and bodies
+grow with the load. The first line of a body is its `BodyHead`; every further line is one command.
 
-`deadline_ms` of a room command and `sent_at_ms` are read from one clock of the gateway: milliseconds of its monotonic
-clock. The owner never compares them with a clock of its own (see `chat_service.command_age`).
+`deadline_ms` of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
+compares them with its own clock (see `chat_service.command_age`).
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from shared.protocol.wire_struct import WireStruct
 
 COMMANDS_MAX = 500
 BODY_MAX_BYTES = 1024 * 1024
-LIFE_MS = 3_000  # of a room command, from its arrival at the gateway; with the database call after it 5 s
+LIFE_MS = 3_000  # from arrival at the gateway to the deadline; with a database call after that, 5 s
 
 
 class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """`number` grows with every body of this `gateway` (the id of its process) to any partition.
+    """The first line of a body. `number` grows with every body of this `gateway` (a process id) to any partition.
 
-    The owner decides the body under `term` alone; under another it answers "moved". `is_resent`: an earlier copy may
-    have been decided, so each command is looked up by its id first. Answers go to the queue `reply_to`.
+    The owner decides the body only under `term`; under another term it answers "moved". `is_resent`: an earlier copy
+    may have been decided, so each command is first looked up by its id. Answers go to the queue `reply_to`.
     """
 
     gateway: str
@@ -37,7 +37,7 @@ class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BodyAnswered(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """The last line that answers a body. `is_moved`: nothing of it was decided; send it to the present owner."""
+    """The last line of an answer. `is_moved`: no command was decided; send the body to the present owner."""
 
     number: int
     partition: int
@@ -55,7 +55,7 @@ def encode_body(head: BodyHead, commands: Sequence[bytes]) -> bytes:
 
 
 def decode_body(body: bytes) -> tuple[BodyHead, list[bytes]]:
-    """Return head and command lines of a body. Raises Malformed."""
+    """Return the head and the command lines of a body. Raises Malformed."""
     first, *commands = body.split(b"\n")
     try:
         return _head_decoder.decode(first), commands
@@ -64,7 +64,7 @@ def decode_body(body: bytes) -> tuple[BodyHead, list[bytes]]:
 
 
 def decode_answered(frame: bytes) -> BodyAnswered:
-    """Return the end of an answer. Raises Malformed."""
+    """Return the last line of an answer, decoded. Raises Malformed."""
     try:
         return _answered_decoder.decode(frame)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -17,7 +17,7 @@ class RoomCommand(Command, frozen=True, kw_only=True):
 
 
 class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
-    """Store a message and deliver it. Reply: `Sent`. The caller makes `message_id`, once."""
+    """Store a message and deliver it. Reply: `Sent`. The caller creates `message_id`."""
 
     message_id: str
     message: str
@@ -25,9 +25,9 @@ class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
 
 
 class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
-    """Like `SendMessage`, into the one room of two users, which is made if need be.
+    """Like `SendMessage`, to the direct room of two users, which is created if needed.
 
-    `room_id` is the `direct_room_id` of the two.
+    `room_id` is their `direct_room_id`.
     """
 
     message_id: str
@@ -46,7 +46,7 @@ class CreateRoom(RoomCommand, frozen=True, kw_only=True, tag="create"):
 
 
 class UpdateRoom(RoomCommand, frozen=True, kw_only=True, tag="update"):
-    """Change the given fields. For the creator or an admin. Reply: `RoomView`."""
+    """Change the given fields. Requires the creator or an admin. Reply: `RoomView`."""
 
     name: str | None = None
     description: str | None = None
@@ -54,7 +54,7 @@ class UpdateRoom(RoomCommand, frozen=True, kw_only=True, tag="update"):
 
 
 class DeleteRoom(RoomCommand, frozen=True, kw_only=True, tag="delete"):
-    """Delete a room. For the creator or an admin. Reply: `Gone`."""
+    """Delete a room. Requires the creator or an admin. Reply: `Gone`."""
 
 
 class JoinRoom(RoomCommand, frozen=True, kw_only=True, tag="join"):
@@ -66,13 +66,13 @@ class LeaveRoom(RoomCommand, frozen=True, kw_only=True, tag="leave"):
 
 
 class AddMember(RoomCommand, frozen=True, kw_only=True, tag="member.add"):
-    """Add a member. For the creator or an admin. Idempotent. Reply: `MemberView`."""
+    """Add a member. Requires the creator or an admin. Idempotent. Reply: `MemberView`."""
 
     user_id: str
 
 
 class RemoveMember(RoomCommand, frozen=True, kw_only=True, tag="member.remove"):
-    """Remove a member. For the creator or an admin. Reply: `Gone`."""
+    """Remove a member. Requires the creator or an admin. Reply: `Gone`."""
 
     user_id: str
 
@@ -94,7 +94,7 @@ class SetTyping(RoomCommand, frozen=True, kw_only=True, tag="typing"):
 
 
 class SubscribeRoom(RoomCommand, frozen=True, kw_only=True, tag="subscribe"):
-    """Ask whether the caller may listen, and from which seq on. Reply: `RoomHead`.
+    """Check the caller's access to a room, and get its head. Reply: `RoomHead`.
 
     The partition answers, so that subscriptions share one order with sends and removals.
     """
@@ -117,7 +117,7 @@ RoomCommands = (
 
 
 class RoomHead(WireStruct, frozen=True, kw_only=True):
-    """The place in a room's log from which a subscriber listens: all up to entry `rev`, and so message `seq`, is known.
+    """The head of a room's log: its last entry `rev` and last message `seq`, after which a subscriber listens.
 
     `is_direct` rooms deliver to the sockets of their two users without a subscription.
     """
@@ -129,7 +129,7 @@ class RoomHead(WireStruct, frozen=True, kw_only=True):
 
 
 class Sent(WireStruct, frozen=True, kw_only=True):
-    """The stored message. `repeated`: it was stored before, found by its clientMessageId or after a redelivery."""
+    """The stored message. `repeated`: it had been stored before, by an earlier send or an earlier copy."""
 
     message: "MessageView"
     repeated: bool
@@ -237,8 +237,8 @@ class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
 class ReplayEntries(Command, frozen=True, kw_only=True, tag="entries"):
     """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
 
-    Sent by a gateway that has seen a hole. Every rev that was heard of is committed, so the hole is closed by its
-    entries; fewer than asked for come back beyond 1,000 entries or 8 MB, and while a majority does not show them yet.
+    Sent by a gateway that has seen a gap. Every rev seen by a gateway is committed, so the entries exist. The reply is
+    shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
     """
 
     room_id: str
@@ -268,7 +268,7 @@ ChatQueries = (
 
 
 class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """What an entry shows and asks of gateways: its client frame, empty if it has none, and its controls."""
+    """The deliveries of an entry: its client frame, empty if it has none, and its control kinds."""
 
     rev: int
     frame: str
@@ -276,7 +276,7 @@ class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
 
 
 class ReplayedEntries(WireStruct, frozen=True, kw_only=True):
-    """Consecutive entries. `is_deleted`: the room is gone, and so are its entries."""
+    """Consecutive entries. `is_deleted`: the room and its entries are deleted."""
 
     entries: tuple[EntryLines, ...]
     is_deleted: bool = False
@@ -319,7 +319,7 @@ class DirectRoom(WireStruct, frozen=True, kw_only=True):
 
 
 class DirectPosts(WireStruct, frozen=True, kw_only=True):
-    """Recent messages by room. `is_whole` False: there were more than one reply can hold."""
+    """Recent messages by room. `is_whole` is False if there were more than one reply can hold."""
 
     rooms: tuple[DirectRoom, ...]
     is_whole: bool = True
@@ -329,10 +329,10 @@ class DirectPosts(WireStruct, frozen=True, kw_only=True):
 
 
 class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):
-    """Renew a gateway's lease, and report the users that came online or went offline there since its last report.
+    """Renew a gateway's lease, and report the users that came online or went offline there since the last report.
 
-    With `is_full`, `came` lists everybody who is online there. With `is_leaving` the gateway is stopping, and its users
-    have a grace period to reconnect elsewhere. Reply: `PresenceReported`.
+    With `is_full`, `came` lists all users online there. With `is_leaving` the gateway is stopping, and its users have a
+    grace period to reconnect elsewhere. Reply: `PresenceReported`.
     """
 
     node_id: str
@@ -343,6 +343,6 @@ class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):
 
 
 class PresenceReported(WireStruct, frozen=True, kw_only=True):
-    """`lease_is_known` False: the lease had expired and its users are offline; send a full report."""
+    """The reply. `lease_is_known` is False if the lease had expired: its users are offline; send a full report."""
 
     lease_is_known: bool

@@ -17,7 +17,7 @@ from shared.ids import made_at_ms
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.wire_struct import WireStruct
 
-REPLAY_MAX = 1000  # frames that a resume may have missed
+REPLAY_MAX = 1000  # the most frames that a resume replays
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -33,11 +33,11 @@ class Caller(WireStruct, frozen=True, kw_only=True):
     issued_at_ms: int = 0
 
 
-GATEWAY = Caller(user_id="system:gateway")  # the caller of what a gateway asks for itself
+GATEWAY = Caller(user_id="system:gateway")  # the caller of a gateway's own requests
 
 
 class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    """The head of every command. At `deadline_ms` (since 1970) its caller gives up.
+    """The head of every command. At `deadline_ms` (since 1970) the caller gives up.
 
     `request_id` is the id of the REST call, for logs; `trace` is the caller's span, if tracing is on.
     """
@@ -55,7 +55,7 @@ class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaul
 
 
 class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
-    """`frames[i]` is the client frame of seq `first + i`; of a room, `revs[i]` is its place in the log."""
+    """Client frames: `frames[i]` has seq `first + i`; in a room, `revs[i]` is its rev in the log."""
 
     first: int
     frames: tuple[msgspec.Raw, ...]
@@ -92,7 +92,7 @@ _HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"((?:cmd|msg)_[0-9A-Z]{26})"')
 
 
 def asked_at_ms(line: bytes) -> int | None:
-    """Return when a line's command was made, by its caller's clock, or None for other lines. Does not decode."""
+    """Return the creation time of a line's command by its caller's clock; None for other lines. Does not decode."""
     head = _HEAD.match(line)
     return None if head is None else made_at_ms(head[1].decode())
 

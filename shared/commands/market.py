@@ -58,8 +58,8 @@ class Symbols(WireStruct, frozen=True, kw_only=True):
 class GetCandles(Command, frozen=True, kw_only=True, tag="candles"):
     """Get the candles of a symbol that open from `from_ms` through `to_ms`, both inclusive. Reply: `Candles`.
 
-    Beyond `limit` the reply holds the oldest when `from_ms` is given, else the newest. Raises NOT_FOUND for an unknown
-    symbol.
+    Beyond `limit` the reply holds the oldest if `from_ms` is given, otherwise the newest. Raises NOT_FOUND for an
+    unknown symbol.
     """
 
     symbol: str

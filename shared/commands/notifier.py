@@ -53,7 +53,7 @@ class CountUnread(Command, frozen=True, kw_only=True, tag="inbox.unread"):
 
 
 class MarkNotificationRead(Command, frozen=True, kw_only=True, tag="inbox.read"):
-    """Mark an entry as read; the first time stands. Reply: `NotificationView`.
+    """Mark an entry as read; a repeated call keeps the first time. Reply: `NotificationView`.
 
     Raises NOT_FOUND for an entry of another user.
     """
@@ -66,9 +66,9 @@ class MarkAllRead(Command, frozen=True, kw_only=True, tag="inbox.read_all"):
 
 
 class NotificationView(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """An entry of an inbox as REST shows it. `data` is that of the client frame of `type`.
+    """An entry of an inbox as REST shows it. `data` is the `data` of the client frame.
 
-    `title`, `message` and `priority` are those of a `notification:new`; other types have none.
+    Only entries of type `notification:new` have `title`, `message` and `priority`.
     """
 
     id: str
@@ -102,7 +102,7 @@ AlertPrice = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 
 
 class AlertDirection(StrEnum):
-    """The side of its price at which an alert fires: at or above it, at or below it."""
+    """The direction of an alert: it fires at or above its price, or at or below it."""
 
     ABOVE = "above"
     BELOW = "below"
@@ -116,9 +116,9 @@ class AlertStatus(StrEnum):
 
 
 class CreateAlert(Command, frozen=True, kw_only=True, tag="alerts.create"):
-    """Watch a price for the caller. Every tick that market_feed applies after the reply counts. Reply: `AlertView`.
+    """Create a price alert. Every tick that market_feed applies after the reply counts. Reply: `AlertView`.
 
-    The caller makes `alert_id`, once. Raises VALIDATION when the caller has too many active alerts.
+    The caller creates `alert_id`. Raises VALIDATION when the caller has too many active alerts.
     """
 
     alert_id: str
@@ -168,9 +168,9 @@ REVOCATIONS_PAGE_MAX = 1000
 class Revocation(WireStruct, frozen=True, kw_only=True):
     """The bans and revoked tokens of one user. `version` grows with every change of any revocation.
 
-    A gateway keeps all of them. It binds CONTROL_CHANNEL, lists them after every connect (`ListRevocations`, from the
-    highest version that it knows), and applies each change: a CONTROL delivery with key `standing` and a Revocation as
-    JSON. A duplicate or late change has no higher version than the known one.
+    A gateway holds the records of all users. It binds CONTROL_CHANNEL, lists the records after every connect
+    (`ListRevocations`, from the highest version that it has), and applies each change: a CONTROL delivery with the key
+    `standing` and a Revocation as JSON. The version identifies duplicate and late changes.
     """
 
     user_id: str
@@ -183,7 +183,7 @@ class Revocation(WireStruct, frozen=True, kw_only=True):
         return now_ms < self.banned_until_ms
 
     def has_revoked(self, issued_at_ms: int) -> bool:
-        """Return whether a token issued then is revoked. A token without a time (0) counts as revoked after any.
+        """Return whether a token issued then is revoked. Any revocation revokes a token without a time (0).
 
         JWTs carry whole seconds, rounded down: a token issued in the second of its revocation counts as older.
         """
@@ -197,7 +197,7 @@ class ListRevocations(Command, frozen=True, kw_only=True, tag="standings.list"):
 
 
 class RevocationPage(WireStruct, frozen=True, kw_only=True):
-    """A page of revocations. `more`: ask again from the last version of this page."""
+    """A page of revocations. `more`: query again from the last version of this page."""
 
     items: tuple[Revocation, ...]
     more: bool

@@ -1,4 +1,4 @@
-"""The frame of every process.
+"""What every process needs around its service.
 
 Read `lifecycle` first (start, signals, stop), then `settings` (the environment, typed) and `admin` (probes and
 metrics).

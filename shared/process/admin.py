@@ -19,7 +19,7 @@ Readiness = Callable[[], Awaitable[str | None]]
 
 
 class Admin:
-    """Answers probes. A check returns None when ready, else the reason; the answer lists it under its name."""
+    """Answers probes. A check returns None if ready, otherwise the reason, which the answer lists by check name."""
 
     def __init__(self) -> None:
         self.checks: dict[str, Readiness] = {}
@@ -49,7 +49,7 @@ class Admin:
             await runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        """Answer: only a process whose loop hangs fails. An unavailable dependency is no reason for a restart."""
+        """Answer 200. Only a hung event loop fails this probe: an unavailable dependency is no reason for a restart."""
         return web.json_response({"status": "ok", "uptimeS": round(time.monotonic() - self._began_at_s)})
 
     async def _readyz(self, _: web.Request) -> web.Response:
@@ -79,5 +79,5 @@ async def _answer(check: Readiness) -> str | None:
 
 
 async def starting() -> str:
-    """Return the reason of a process that is not composed yet. Its root removes this check at the end."""
+    """Return that the process is starting. The composition root removes this check at its end."""
     return "waiting for broker or database"

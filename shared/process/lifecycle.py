@@ -1,10 +1,10 @@
-"""The start and the stop of a process: settings, logs, uvloop, signals, one deadline.
+"""Start and stop of a process: settings, logs, uvloop, signals, deadlines.
 
 SIGTERM or SIGINT asks the service to stop; after `DRAIN_TIMEOUT_S` it is cancelled; a second signal exits at once.
 
 A process that cannot run ends. Structured concurrency alone does not guarantee that: a failed TaskGroup waits for its
 other tasks, and a task never ends if a library swallows its cancellation (aiormq does, while it connects). Such a
-process would go on answering `/healthz` and ignore SIGTERM. So a failure sets `stop` where it is raised
+process would still answer `/healthz` and ignore SIGTERM. So a failure sets `stop` where it is raised
 (`stopping_on_failure`), and every wait for the end has a deadline, after which the process exits by force:
 
     running ──signal──▶ stopping ──returned──────────────────▶ exit 0
@@ -38,15 +38,15 @@ log = logs.get(__name__)
 S = TypeVar("S", bound=Settings)
 Serve = Callable[[S, str, asyncio.Event], Awaitable[None]]
 
-COLLECT_AFTER = (50_000, 20, 50)  # new objects; young collections; middle collections
+COLLECT_AFTER = (50_000, 20, 50)  # thresholds: new objects, young collections, middle collections
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
 FAIL_TIMEOUT_S = 3.0  # from a failure to the cancellation: time to release leases and queues
 END_TIMEOUT_S = 2.0  # from the cancellation, or from the end of the service, to the end of the process
-TASKS_NAMED = 10  # in the log of a forced exit
+TASKS_NAMED = 10  # tasks named in the log of a forced exit
 LOOP_LAG_INTERVAL_S = 0.5
 LOOP_LAGS_KEPT = 120
-COUNT_TASKS_EVERY = 20  # samples of the lag: with 10,000 sockets counting takes milliseconds
+COUNT_TASKS_EVERY = 20  # lag samples per count of tasks: with 10,000 sockets counting takes milliseconds
 
 
 def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
@@ -73,7 +73,7 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
 
 
 def _calm_the_collector() -> None:
-    """Make garbage collection rare, and exempt the objects of the code itself.
+    """Make garbage collection rare, and exempt the objects that exist after start-up.
 
     With 10,000 sockets a full collection stops the process for a fifth of a second.
     """
@@ -125,16 +125,16 @@ async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:
 
 
 def _exit_by_force() -> None:
-    """Exit: the service does not end, because one of its tasks ignores its cancellation."""
+    """Exit although the service has not ended, because a task ignores its cancellation."""
     names = sorted(task.get_name() for task in asyncio.all_tasks() if task.cancelling())
     log.error("exit_forced", tasks=names[:TASKS_NAMED])
     os._exit(EXIT_FAILED)
 
 
 def _ending(code: int) -> int:
-    """Return the exit code, which the process exits with after `END_TIMEOUT_S` even if something still runs.
+    """Return the exit code, and exit with it after `END_TIMEOUT_S` even if something still runs.
 
-    The event loop waits for tasks that nobody owns, and the interpreter for threads, without a deadline.
+    Without that, the event loop would wait for stray tasks, and the interpreter for threads, without a deadline.
     """
     last_resort = threading.Timer(END_TIMEOUT_S, os._exit, (code,))
     last_resort.daemon = True
@@ -146,8 +146,8 @@ def _ending(code: int) -> int:
 def stopping_on_failure(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` when the block raises. Wrap the innermost block of a service.
 
-    The contexts around it close only after it has raised, and may wait for a task that ignores its cancellation. `stop`
-    starts the deadline of the whole process before that.
+    Outer contexts close later, and may wait for a task that ignores its cancellation. `stop` starts the deadline of the
+    process before that.
     """
     try:
         yield

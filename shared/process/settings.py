@@ -1,7 +1,7 @@
-"""Settings: read from the environment once, typed; every wrong one is named at once.
+"""Settings: typed, read from the environment once; every invalid one is reported.
 
 A service's settings are a frozen `msgspec.Struct`: the field `gateway_port` is the variable `GATEWAY_PORT`. An empty
-variable counts as absent. Ranges stand in the field's `Annotated[..., msgspec.Meta(...)]`.
+variable counts as absent. A field's range is in its `Annotated[..., msgspec.Meta(...)]`.
 """
 
 import os
@@ -30,12 +30,12 @@ class FromEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """A struct that `load` can fill."""
 
     def problems(self) -> list[str]:
-        """Return what is wrong across fields; a subclass adds its own problems."""
+        """Return the problems across fields. Subclasses add their own."""
         return []
 
 
 class Settings(FromEnvironment, frozen=True, kw_only=True):
-    """The settings of every service. The upper-case names are the contract of docs/settings.md."""
+    """The settings of every service. docs/settings.md documents the upper-case names."""
 
     amqp_url: str
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -46,7 +46,7 @@ class Settings(FromEnvironment, frozen=True, kw_only=True):
     otel_exporter_otlp_endpoint: str = ""  # such as http://collector:4318; empty: no traces
 
     def problems(self) -> list[str]:
-        """Return the wrong URLs too."""
+        """Return the invalid URLs."""
         problems = url_problems("AMQP_URL", self.amqp_url, {"amqp", "amqps"})
         if self.otel_exporter_otlp_endpoint:
             collector = self.otel_exporter_otlp_endpoint
@@ -55,18 +55,18 @@ class Settings(FromEnvironment, frozen=True, kw_only=True):
 
 
 class WorkerSettings(Settings, frozen=True, kw_only=True):
-    """The further settings of the services with a database."""
+    """Additional settings of the services with a database."""
 
     mongodb_uri: str
     mongodb_database: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "realtime"
 
     def problems(self) -> list[str]:
-        """Return a wrong database URL too."""
+        """Return also an invalid database URL."""
         return super().problems() + url_problems("MONGODB_URI", self.mongodb_uri, {"mongodb", "mongodb+srv"})
 
 
 def url_problems(name: str, url: str, schemes: set[str]) -> list[str]:
-    """Return what is wrong with a URL, without quoting it: it may hold a password."""
+    """Return the problems of a URL, without quoting it, since it may hold a password."""
     try:
         parts = urlsplit(url)
         if parts.scheme in schemes and parts.hostname:
@@ -88,7 +88,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath: Mapping[str, str] = _NOTHING) -> T:
     """Read `settings` from the environment, or from `beneath` where the environment sets nothing.
 
-    Raises SettingsInvalid with one line per wrong variable.
+    Raises SettingsInvalid with one line per invalid variable.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -104,7 +104,7 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath:
         except (msgspec.ValidationError, ValueError) as error:
             shown = "" if field.name in SECRET_FIELDS else f" (got {text!r})"
             problems.append(f"{name}: {error}{shown}")
-    # Wrong fields get their default, or an empty text, so that the checks across fields run in any case.
+    # Invalid fields get their default or an empty text, so that the checks across fields always run.
     named = {problem.partition(":")[0] for problem in problems}
     unset: dict[str, Any] = {
         field.name: "" for field in msgspec.structs.fields(settings) if field.required and field.name not in values

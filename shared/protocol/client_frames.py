@@ -118,7 +118,7 @@ class Incoming(msgspec.Struct, frozen=True):
 
 
 class FrameRefused(Refusal):
-    """The refusal of a frame; `name` and `id` are the frame's, as far as they could be read."""
+    """The refusal of a frame, with the frame's `name` and `id` if they could be read."""
 
     def __init__(self, refusal: Refusal, name: str | None = None, id: FrameId | None = None) -> None:
         super().__init__(refusal.code, refusal.message, details=refusal.details, retry_after_ms=refusal.retry_after_ms)
@@ -210,7 +210,7 @@ def _parse_header(text: str | bytes) -> _Header:
 
 
 def _id_of(text: str | bytes) -> FrameId | None:
-    """Return the id of a frame that is malformed otherwise, so that its sender can match the error."""
+    """Return the id of an otherwise malformed frame, so that its sender can match the error."""
     try:
         return decode(text, _id_alone).id
     except (Malformed, Refusal):

@@ -1,6 +1,6 @@
 """Frames that carry events of internal services. Pure.
 
-The data are those of the service, passed on unchanged: they may have fields beyond the declared ones.
+The service's data are passed on unchanged and may have more fields than are declared here.
 """
 
 from typing import Annotated

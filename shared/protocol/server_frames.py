@@ -18,7 +18,7 @@ from shared.times import now_ms, to_iso
 
 
 class UserProfile(WireStruct, frozen=True, kw_only=True):
-    """How a person is shown beside a message: the token's claims, or the last `user.updated`."""
+    """The profile shown with a message: the token's claims, or the last `user.updated` event."""
 
     first_name: str = ""
     last_name: str = ""
@@ -26,7 +26,7 @@ class UserProfile(WireStruct, frozen=True, kw_only=True):
 
 
 class AuthOkData(WireStruct, frozen=True, kw_only=True):
-    """The socket belongs to the user now. The two intervals are in milliseconds."""
+    """The socket is authenticated. The two intervals are in milliseconds."""
 
     user_id: str
     session_id: str
@@ -38,7 +38,7 @@ class AuthOkData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`recovered` is False when more than 1,000 messages were missed: then none is replayed."""
+    """`recovered` is False if more than 1,000 messages were missed; then none is replayed."""
 
     channel: Literal["chatroom"] = "chatroom"
     chatroom_id: str
@@ -49,7 +49,7 @@ class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
 
 
 class NotificationsSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`seq` is the inbox's last; `recovered` is False when the missed entries are not replayed."""
+    """`seq` is the inbox's last one. `recovered` is False if the missed entries are not replayed."""
 
     channel: Literal["notifications"] = "notifications"
     user_id: str

@@ -1,4 +1,4 @@
-"""JSON in, a typed struct out, or a Refusal that names the field and the reason. Also the shared field types."""
+"""Validation: JSON in, a typed struct or a Refusal (field and reason) out. Also the shared field types."""
 
 import re
 from typing import Annotated, Any, TypeVar
@@ -9,8 +9,8 @@ from shared.errors import Detail, ErrorCode, Malformed, Refusal
 
 T = TypeVar("T")
 
-# The syntax of ids at every edge: enough for ours and for the subjects of other token issuers. No white space, comma
-# (lists of ids), slash (paths) or tab (delivery lines).
+# The syntax of ids everywhere: our own, and the subjects of other token issuers. No white space, comma (lists of ids),
+# slash (paths) or tab (delivery lines).
 ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
 
 # The syntax of symbols: no white space, comma (lists of symbols) or control character either.
@@ -25,11 +25,11 @@ FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float 
 
 
 def one_of(*words: str) -> msgspec.Meta:
-    """Return the list of values that a text of ours may have, for the API documents only."""
+    """Return the allowed values of an outgoing text, for the API documents only."""
     return msgspec.Meta(extra_json_schema={"enum": list(words)})
 
 
-# Outgoing fields are described, not checked.
+# Outgoing fields are documented but not validated.
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]  # UTC, milliseconds, Z
 OnlineStatus = Annotated[str, one_of("online", "offline")]
 

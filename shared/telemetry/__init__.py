@@ -1,1 +1,1 @@
-"""Observation of a process: `logs`, `metrics`, `tracing`, and the request id that joins them (`correlation`)."""
+"""Observability of a process: `logs`, `metrics`, `tracing`, and the request id that joins them (`correlation`)."""

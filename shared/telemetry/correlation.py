@@ -27,7 +27,7 @@ def choose(given: str | None) -> str:
 
 @contextmanager
 def request(request_id: str) -> Iterator[None]:
-    """Work on a request, in this task and in those that it starts."""
+    """Set the request id for the block, and for tasks started in it."""
     token = _current.set(request_id)
     try:
         yield

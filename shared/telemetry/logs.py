@@ -12,13 +12,13 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 Logger = structlog.stdlib.BoundLogger
 
-details = False  # whether debug lines are logged; hot code checks it before it makes one
+details = False  # whether debug lines are logged; hot code checks it before it creates one
 
 
 def configure(
     service: str, node_id: str, level: Literal["debug", "info", "warning", "error"], format_: Literal["json", "console"]
 ) -> None:
-    """Send all logs of this process, ours and the libraries', to standard output, with service and node."""
+    """Send all logs of this process, including those of libraries, to standard output, with service and node."""
     global details
     details = level == "debug"
     shared: list[structlog.typing.Processor] = [
@@ -69,7 +69,7 @@ def _count(record: logging.LogRecord) -> bool:
 
 
 def silence() -> None:
-    """Drop all logs of this process: for programs with output for people, which report errors another way."""
+    """Drop all logs of this process, for programs that report errors to people in another way."""
     logging.disable()
     structlog.configure(processors=[_drop])
 

@@ -1,4 +1,4 @@
-"""The metrics that every service has. Those of one service stand in its `metrics.py`; docs/metrics.md lists all.
+"""Metrics of every service. Those of a single service are in its `metrics.py`; docs/metrics.md lists all.
 
 Labels have closed sets of values: never a user, a room, a message or a process. Hot code keeps the child of `labels`,
 or counts in plain integers that reach the metric once a second.

@@ -42,19 +42,19 @@ def export_to(endpoint: str, service: str, node_id: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({"service.name": service, "service.instance.id": node_id})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # an unreachable collector delays no exit
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # or it could delay the exit
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
     turn_on(provider)
 
 
 def turn_on(provider: "TracerProvider") -> None:
-    """Make spans from now on."""
+    """Start creating spans."""
     global is_on, _provider, _tracer
     is_on, _provider, _tracer = True, provider, provider.get_tracer("realtime")
 
 
 def turn_off() -> None:
-    """Stop making spans, and send those that were made, for 2 s at most. Blocks."""
+    """Stop creating spans, and export the pending ones for at most 2 s. Blocks."""
     global is_on, _provider, _tracer
     provider, is_on, _provider, _tracer = _provider, False, None, None
     if provider is not None:
@@ -75,7 +75,7 @@ def _current_span(tracer: "Tracer", name: str, parent: str | None) -> Iterator[N
 
 
 def ask(name: str) -> PendingSpan | None:
-    """Return the span of a command about to be sent; None while tracing is off."""
+    """Return a span for a command about to be sent; None while tracing is off."""
     if _tracer is None:
         return None
     from opentelemetry.trace import SpanKind, format_span_id, format_trace_id

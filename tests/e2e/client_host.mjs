@@ -1,4 +1,4 @@
-// Many JavaScript clients in one Node process, told by JSON lines what to do: each line is {call, client, do, args}, and
+// Many JavaScript clients in one Node process, driven by JSON lines: each line is {call, client, do, args}, and
 // is answered by {"type": "result", "call", "data"} or {…, "error"}. What the clients' handlers get is printed as
 // {"type": "event", "client", "event", "data"}.
 //

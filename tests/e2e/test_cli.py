@@ -136,7 +136,7 @@ async def test_dead_letters_are_listed_and_replayed(system: LocalSystem) -> None
 
 async def test_error_prints_one_line_and_sets_exit_code(system: LocalSystem) -> None:
     nowhere = {"GATEWAY_URL": "http://127.0.0.1:9", "AMQP_URL": "amqp://127.0.0.1:9/"}
-    for code, told, arguments, environment in (
+    for code, expected, arguments, environment in (
         (1, "no such room", ("send", "room_none", "hello"), {}),
         (1, "no such room", ("tail", "room_none"), {}),
         (1, "unknown symbol: NOPE", ("tail", "NOPE"), {}),
@@ -151,7 +151,7 @@ async def test_error_prints_one_line_and_sets_exit_code(system: LocalSystem) -> 
         found, out, err = run(system, *arguments, **environment)
         assert (found, out, err.count("\n")) == (code, "", 1), (arguments, err)
         assert err.startswith("realtime: ")
-        assert told in err
+        assert expected in err
 
 
 def test_closed_output_pipe_is_no_error(system: LocalSystem) -> None:

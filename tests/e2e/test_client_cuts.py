@@ -125,9 +125,9 @@ async def test_cut_connection_loses_and_repeats_nothing(system: LocalSystem, con
     meet = people(entries["GATEWAY_URL"])
     scenario, places, cuts_expected = CASES[case]
     whoever = [(place, meet("alice"), meet("bob")) for place in places]
-    told = {"title": "t", "message": "m", "priority": "low"}
+    notification = {"title": "t", "message": "m", "priority": "low"}
     audience = "users:" + ",".join(alice.id for _, alice, _ in whoever)
-    event = cloud_event(new_id(Prefix.COMMAND), "notification.created", told, audience=audience)
+    event = cloud_event(new_id(Prefix.COMMAND), "notification.created", notification, audience=audience)
     await publish(entries["AMQP_URL"], "notification.created", event)
     slots = asyncio.Semaphore(AT_ONCE)
     failures: dict[str, str] = {}

@@ -73,8 +73,10 @@ async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: s
         for type_, data in EVENTS:
             await publish(amqp_url, type_, cloud_event(new_id(Prefix.EVENT), type_, data))
             await seeing.next(type_.replace(".", ":"))
-        told = {"userId": bob.id, "title": "t", "message": "m"}
-        await publish(amqp_url, "notification.created", cloud_event(new_id(Prefix.EVENT), "notification.created", told))
+        notification = {"userId": bob.id, "title": "t", "message": "m"}
+        await publish(
+            amqp_url, "notification.created", cloud_event(new_id(Prefix.EVENT), "notification.created", notification)
+        )
         await seeing.next("notification:new")
         await alice.data("PUT", f"/v1/chatrooms/{room}/members/carol")
         await seeing.next("member:joined")

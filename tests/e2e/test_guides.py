@@ -50,13 +50,13 @@ async def test_readme_tour_works(system: LocalSystem, tmp_path: Path) -> None:
     assert len(steps) == 6
     out = in_shell(system, "\n".join(steps), tmp_path)
     assert out.count('"message":"EUR/USD looking bullish on the 4H chart"') == 3  # once each: created, repeated, listed
-    for told in (
+    for expected in (
         '"symbol":"XAU/USD"',
         '"interval":"1m"',
         '"status":"active"',
         "EUR/USD Trading Room",
     ):
-        assert told in out, told
+        assert expected in out, expected
     assert len(re.findall(r"^\S+Z  EUR/USD  ", out, re.MULTILINE)) >= 3
     # The last step's events may arrive a moment later.
     john = Person(system.entries()["GATEWAY_URL"], "user_456", SECRET, {})

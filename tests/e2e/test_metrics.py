@@ -161,7 +161,7 @@ QUEUES = {
 
 @pytest.mark.parametrize("service", QUEUES)
 async def test_worker_exports_queue_depth(system: LocalSystem, service: str) -> None:
-    def all_are_told(found: list[Sample]) -> bool:
+    def all_are_exported(found: list[Sample]) -> bool:
         return QUEUES[service] <= {sample.labels["queue"] for sample in found if sample.name == "bus_queue_depth"}
 
-    await until_async(lambda: samples(system, service), all_are_told, TIMEOUT_S)
+    await until_async(lambda: samples(system, service), all_are_exported, TIMEOUT_S)

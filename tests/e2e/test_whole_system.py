@@ -122,8 +122,8 @@ async def test_clients_on_two_gateways_share_chat_prices_and_events(system: Loca
         await publish(entries["AMQP_URL"], "notification.created", notification(bob.id, "For bob"))
         for client in clients:
             assert await client.data("post:created") == {"postId": "post_123"}
-        told = await clients[1].data("notification:new")
-        assert (told["title"], told["priority"], told["seq"]) == ("For bob", "medium", 1)
+        entry = await clients[1].data("notification:new")
+        assert (entry["title"], entry["priority"], entry["seq"]) == ("For bob", "medium", 1)
         await clients[0].barrier()
         assert [frame for frame in clients[0].frames if frame["type"] == "notification:new"] == []
     for person in (alice, bob):

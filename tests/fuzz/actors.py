@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.fuzz.checks import GatewayMisbehaved, check_close, check_frame, check_response, check_status
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import GatewayMisbehaved, check_close, check_frame, check_response, check_status
 
 ANSWER_TIMEOUT_S = 20.0
 FRAMES_MAX = 60
@@ -126,7 +126,7 @@ class Control:
         self._room = room
         self._tokens = tokens
         self.said = 0
-        self.heard = 0
+        self.answered = 0
         self.slowest_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -140,8 +140,8 @@ class Control:
                 for ws in (speaker, listener):
                     message = await self._next_message(ws)
                     if message != str(self.said):
-                        raise GatewayMisbehaved(f"the control client heard {message!r} instead of {self.said}")
-                self.heard += 1
+                        raise GatewayMisbehaved(f"the control client received {message!r} instead of {self.said}")
+                self.answered += 1
                 self.slowest_s = max(self.slowest_s, clock_s() - began_s)
                 if not self.said % PING_EVERY:  # a silent listener would be closed after 60 s
                     await listener.send_json({"type": "ping"})

@@ -108,10 +108,12 @@ async def fuzz(system: LocalSystem, seconds: float, seed: int) -> FuzzReport:
             await asyncio.wait(running, timeout=seconds * (1 - WARM_UP_SHARE), return_when=asyncio.FIRST_EXCEPTION)
         stop.set()
         results = await asyncio.gather(*running, return_exceptions=True)
-    report.problems += [problem for result in results if isinstance(result, BaseException) for problem in told(result)]
+    report.problems += [
+        problem for result in results if isinstance(result, BaseException) for problem in problems_of(result)
+    ]
     for one in fuzzers:
         report.sent[type(one).__name__] = report.sent.get(type(one).__name__, 0) + one.sent
-    report.messages, report.slowest_s = control.heard, control.slowest_s
+    report.messages, report.slowest_s = control.answered, control.slowest_s
     try:
         await until_async(lambda: asyncio.to_thread(gateway.sockets), lambda now: now <= before, BASELINE_TIMEOUT_S)
     except TimeoutError:
@@ -126,10 +128,10 @@ async def fuzz(system: LocalSystem, seconds: float, seed: int) -> FuzzReport:
     return report
 
 
-def told(error: BaseException) -> list[str]:
+def problems_of(error: BaseException) -> list[str]:
     """Return the text of an error, or of each error in a group."""
     if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in told(inner)]
+        return [line for inner in error.exceptions for line in problems_of(inner)]
     return [f"{type(error).__name__}: {error}"]
 
 

@@ -8,8 +8,8 @@ import struct
 from random import Random
 from urllib.parse import urlsplit
 
+from tests.fuzz.checks import GatewayMisbehaved, check_close, check_frame, check_response
 from tests.fuzz.material import Material
-from tests.fuzz.verdicts import GatewayMisbehaved, check_close, check_frame, check_response
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 ANSWER_TIMEOUT_S = 20.0

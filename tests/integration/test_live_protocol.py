@@ -240,13 +240,13 @@ async def test_binary_frame_closes_with_1003(meet: Meet) -> None:
         assert await client.close_code() == 1003
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "📈"])
-async def test_frame_of_64_kb_is_accepted_and_one_byte_more_closes_with_1009(meet: Meet, letter: str) -> None:
+@pytest.mark.parametrize("character", ["x", "é", "📈"])
+async def test_frame_of_64_kb_is_accepted_and_one_byte_more_closes_with_1009(meet: Meet, character: str) -> None:
     async with await meet("alice").live() as client:
         frame = json.dumps({"type": "ping", "id": "full", "pad": ""})
         room_bytes = FRAME_MAX_BYTES - len(frame)
-        count, rest = divmod(room_bytes, len(letter.encode()))
-        full = frame[:-2] + letter * count + "x" * rest + frame[-2:]
+        count, rest = divmod(room_bytes, len(character.encode()))
+        full = frame[:-2] + character * count + "x" * rest + frame[-2:]
         assert len(full.encode()) == FRAME_MAX_BYTES
         await client.send_text(full)
         assert (await client.next("pong"))["id"] == "full"
@@ -475,14 +475,14 @@ async def test_notifications_of_another_user_are_forbidden(meet: Meet) -> None:
 
 async def test_notification_reaches_its_user_and_is_replayed_with_since(system: LiveSystem, meet: Meet) -> None:
     alice, bob = meet("alice"), meet("bob")
-    told = {"title": "New Comment on Your Post", "message": "John commented", "priority": "medium"}
+    content = {"title": "New Comment on Your Post", "message": "John commented", "priority": "medium"}
     async with await alice.live() as client, await bob.live() as other:
         for each in (client, other):
             await each.ask("subscribe", channel="notifications")
-        body = cloud_event(new_id(Prefix.COMMAND), "notification.created", {"userId": alice.id, **told})
+        body = cloud_event(new_id(Prefix.COMMAND), "notification.created", {"userId": alice.id, **content})
         await publish(system.amqp_url, "notification.created", body, body)
         data = await client.data("notification:new")
-        assert {name: data[name] for name in told} == told
+        assert {name: data[name] for name in content} == content
         assert (data["id"].startswith("notif_"), data["seq"]) == (True, 1)
         last = cloud_event(new_id(Prefix.COMMAND), "session.started", {"sessionId": "s"}, audience="all")
         await publish(system.amqp_url, "session.started", last)

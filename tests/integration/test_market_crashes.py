@@ -106,7 +106,7 @@ async def test_stand_by_takes_symbols_over(client: MarketClient, environment: di
     async with service_processes("market_feed", simulating, simulating) as processes:
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             owner = await owner_of(processes)
-            await until(client.has_heard(len(client.frames) + 20), timeout_s=20)
+            await until(client.has_received(len(client.frames) + 20), timeout_s=20)
             await owner.end(number)
             (other,) = (process for process in processes if process is not owner)
             assert await owner_of([other]) is other

@@ -89,15 +89,15 @@ async def test_bad_ticks_are_dead_lettered_and_others_count(client: MarketClient
         await client.publish({"symbol": "MIXED", "price": 8, "timestamp": now_ms() + 120_000})
         await client.publish({"symbol": "DONE", "price": 1})
         await until(lambda: bool(client.of("DONE")))
-        letters: list[tuple[str, bytes]] = []
+        dead_letters: list[tuple[str, bytes]] = []
         async with asyncio.timeout(10):
-            while len(letters) < 5:
-                letters += await client.dead_letters()
-        assert [body for _, body in letters[:3]] == bodies
-        assert "data[0].price" in letters[3][0]
-        assert "data[2].price" in letters[3][0]
-        assert "data[3].symbol" in letters[3][0]
-        assert "ahead" in letters[4][0]
+            while len(dead_letters) < 5:
+                dead_letters += await client.dead_letters()
+        assert [body for _, body in dead_letters[:3]] == bodies
+        assert "data[0].price" in dead_letters[3][0]
+        assert "data[2].price" in dead_letters[3][0]
+        assert "data[3].symbol" in dead_letters[3][0]
+        assert "ahead" in dead_letters[4][0]
         assert [price.price for price in (await client.prices("MIXED", "A B")).prices] == [7.0]
 
 

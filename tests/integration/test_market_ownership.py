@@ -99,11 +99,11 @@ async def test_prices_continue_before_lease_of_killed_owner_ends(
             await process.ready()
         for _ in range(2):
             owner = await owner_of(processes)
-            await until(client.has_heard(len(client.frames) + 5))
+            await until(client.has_received(len(client.frames) + 5))
             killed_s = time.monotonic()
             await owner.end(signal.SIGKILL)
-            heard = len(client.frames)  # nothing of the dead one is on its way any more
-            await until(client.has_heard(heard + 5))
+            received = len(client.frames)  # nothing of the dead one is on its way any more
+            await until(client.has_received(received + 5))
             assert time.monotonic() - killed_s < LEASE_S - 1
             await owner.start()
 
@@ -151,7 +151,7 @@ async def test_frozen_owner_is_replaced_and_thawed_one_writes_nothing(
 # Two owners at once ---------------------------------------------------------------------------------------------------
 
 
-class FeedOwner:
+class MarketOwner:
     """One owner with a lease that never ends by itself: only the journal can stop it."""
 
     def __init__(self, store: MarketStore, bus: Bus, term: int) -> None:
@@ -186,11 +186,11 @@ class ReadGate(MarketStore):
 async def test_batch_written_after_new_owner_has_read_is_counted(
     database: Database, store: MarketStore, bus: Bus
 ) -> None:
-    old = FeedOwner(store, bus, 1)
+    old = MarketOwner(store, bus, 1)
     await old.journal.recover()
     await old.commit(1.0)
     gate = ReadGate(database)
-    new = FeedOwner(gate, bus, 2)
+    new = MarketOwner(gate, bus, 2)
     recovering = asyncio.create_task(new.journal.recover())
     await gate.read.wait()
     await old.commit(2.0, 3.0)  # acknowledged: the new owner must count it
@@ -201,7 +201,7 @@ async def test_batch_written_after_new_owner_has_read_is_counted(
 
 
 async def test_old_owner_cannot_write_after_claim(store: MarketStore, bus: Bus) -> None:
-    old, new = FeedOwner(store, bus, 1), FeedOwner(store, bus, 2)
+    old, new = MarketOwner(store, bus, 1), MarketOwner(store, bus, 2)
     await old.journal.recover()
     await old.commit(1.0)
     await new.journal.recover()
@@ -212,7 +212,7 @@ async def test_old_owner_cannot_write_after_claim(store: MarketStore, bus: Bus) 
     with pytest.raises(Unavailable):
         await old.journal.cut()
     await new.journal.cut()
-    third = FeedOwner(store, bus, 3)
+    third = MarketOwner(store, bus, 3)
     await third.journal.recover()
     assert third.volume == new.volume == 2.0
     assert third.market.quotes["X"].price == 4.0
@@ -220,7 +220,7 @@ async def test_old_owner_cannot_write_after_claim(store: MarketStore, bus: Bus) 
 
 async def test_stale_cut_does_not_overwrite_newer_one(store: MarketStore, bus: Bus) -> None:
     """The old owner is frozen between its last batch and the cut behind it."""
-    old, new = FeedOwner(store, bus, 1), FeedOwner(store, bus, 2)
+    old, new = MarketOwner(store, bus, 1), MarketOwner(store, bus, 2)
     await old.journal.recover()
     await old.commit(1.0)
     await new.journal.recover()
@@ -229,7 +229,7 @@ async def test_stale_cut_does_not_overwrite_newer_one(store: MarketStore, bus: B
     with pytest.raises(Unavailable):
         await old.journal.cut()
     assert old.ended.is_set()
-    third = FeedOwner(store, bus, 3)
+    third = MarketOwner(store, bus, 3)
     await third.journal.recover()
     assert third.volume == 2.0
 
@@ -238,10 +238,10 @@ async def test_owner_that_froze_before_its_claim_leaves_newer_owner_alone(
     database: Database, store: MarketStore, bus: Bus
 ) -> None:
     gate = ReadGate(database)
-    frozen = FeedOwner(gate, bus, 1)
+    frozen = MarketOwner(gate, bus, 1)
     recovering = asyncio.create_task(frozen.journal.recover())
     await gate.read.wait()
-    new = FeedOwner(store, bus, 2)
+    new = MarketOwner(store, bus, 2)
     await new.journal.recover()
     gate.go_on.set()
     with pytest.raises(Unavailable):
@@ -261,13 +261,13 @@ async def test_repeated_append_of_own_batch_takes_effect_once(store: MarketStore
     assert [found.number async for found in store.batches_after(0)] == [batch.number]
 
 
-async def test_batches_continue_behind_those_of_release_0_2(database: Database, store: MarketStore, bus: Bus) -> None:
+async def test_batches_continue_after_those_of_release_0_2(database: Database, store: MarketStore, bus: Bus) -> None:
     """Release 0.2 numbered batches by term, without a field for it."""
-    old = FeedOwner(store, bus, 1)
-    old.market.continue_behind(10_000_000_000)
+    old = MarketOwner(store, bus, 1)
+    old.market.continue_after(10_000_000_000)
     await old.commit(1.0)
     await database["market_ticks"].update_many({}, {"$unset": {"term": 1}})
-    new = FeedOwner(store, bus, 2)
+    new = MarketOwner(store, bus, 2)
     await new.journal.recover()
     assert new.volume == 1.0
     with pytest.raises(Unavailable):

@@ -282,11 +282,11 @@ async def test_paced_replay_keeps_intervals(client: MarketClient, start: Start, 
     path = tmp_path / "ticks.csv"
     rows = "".join(f"{1_700_000_000 + 10 * n},{1 + n}\n" for n in range(6))
     path.write_text(f"time,price\n{rows}", encoding="utf-8")
-    heard_s: list[float] = []
+    received_s: list[float] = []
     loop = asyncio.get_running_loop()
     async with start(SourceKind.REPLAY, market_replay_files=(f"PACED={path}",), market_replay_speed=50.0):
         for count in range(1, 7):
-            await until(client.has_heard(count))
-            heard_s.append(loop.time())
-    assert 0.7 < heard_s[-1] - heard_s[0] < 3.0
+            await until(client.has_received(count))
+            received_s.append(loop.time())
+    assert 0.7 < received_s[-1] - received_s[0] < 3.0
     assert [data["price"] for data in client.of("PACED")] == [1, 2, 3, 4, 5, 6]

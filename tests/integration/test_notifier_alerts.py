@@ -19,7 +19,7 @@ from shared.commands.notifier import (
 from shared.errors import ErrorCode, Refusal
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
-from tests.support.notifications import Desk, desk_at, frame_of
+from tests.support.notifications import NotifierClient, frame_of, notifier_client
 from tests.support.queues import empty_queues
 from tests.support.services import notifier
 from tests.support.waiting import until
@@ -28,14 +28,14 @@ ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
 
 
 @pytest.fixture(scope="module")
-async def desk(infrastructure: Infrastructure) -> AsyncIterator[Desk]:
+async def client(infrastructure: Infrastructure) -> AsyncIterator[NotifierClient]:
     """One notifier, shared by all tests here; each test has a user and a symbol of its own."""
     await empty_queues(infrastructure.amqp_url)
     async with (
         notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND), alerts_max_per_user=3),
-        desk_at(infrastructure.amqp_url) as desk,
+        notifier_client(infrastructure.amqp_url) as client,
     ):
-        yield desk
+        yield client
 
 
 @pytest.fixture
@@ -50,103 +50,107 @@ def symbol(user: str) -> str:
     return user[-20:]
 
 
-async def create(desk: Desk, user: str, symbol: str, price: float, direction: AlertDirection = ABOVE) -> AlertView:
+async def create(
+    client: NotifierClient, user: str, symbol: str, price: float, direction: AlertDirection = ABOVE
+) -> AlertView:
     alert: dict[str, Any] = {"alert_id": new_id(Prefix.ALERT), "symbol": symbol, "direction": direction, "price": price}
-    return await desk.ask(user, CreateAlert, AlertView, **alert)
+    return await client.ask(user, CreateAlert, AlertView, **alert)
 
 
-async def alerts_of(desk: Desk, user: str) -> list[AlertView]:
-    return list((await desk.ask(user, ListAlerts, AlertPage)).items)
+async def alerts_of(client: NotifierClient, user: str) -> list[AlertView]:
+    return list((await client.ask(user, ListAlerts, AlertPage)).items)
 
 
-async def settled(desk: Desk) -> None:
+async def settled(client: NotifierClient) -> None:
     """Wait until all announced ticks and their consequences have been handled."""
     marker = new_id(Prefix.SESSION)
-    await create(desk, marker, marker[-20:], 1.0)
-    await desk.tick(marker[-20:], 1.0)
-    await until(desk.has(inbox_channel(marker), 1))
+    await create(client, marker, marker[-20:], 1.0)
+    await client.tick(marker[-20:], 1.0)
+    await until(client.has(inbox_channel(marker), 1))
 
 
-async def test_alert_fires_once_on_spike_with_its_tick(desk: Desk, user: str, symbol: str) -> None:
-    alert = await create(desk, user, symbol, 1.10)
+async def test_alert_fires_once_on_spike_with_its_tick(client: NotifierClient, user: str, symbol: str) -> None:
+    alert = await create(client, user, symbol, 1.10)
     assert (alert.status, alert.fired_at) == (AlertStatus.ACTIVE, None)
-    await desk.tick(symbol, 1.08, 1.12, 1.09, 1.13, first_seq=41)
-    await until(desk.has(inbox_channel(user), 1))
-    await desk.tick(symbol, 1.14, first_seq=45)
-    await settled(desk)
-    [delivery] = desk.inbox(user)
+    await client.tick(symbol, 1.08, 1.12, 1.09, 1.13, first_seq=41)
+    await until(client.has(inbox_channel(user), 1))
+    await client.tick(symbol, 1.14, first_seq=45)
+    await settled(client)
+    [delivery] = client.inbox(user)
     frame = frame_of(delivery)
     assert frame["type"] == "notification:new"
     assert frame["data"]["tick"] == {"price": 1.12, "seq": 42, "timestamp": "2025-10-21T12:00:00.000Z"}
     assert frame["data"]["alert"] == {"id": alert.id, "symbol": symbol, "direction": "above", "price": 1.1}
     assert (frame["data"]["title"], frame["data"]["priority"]) == (f"{symbol} above 1.1", "high")
-    [listed] = await alerts_of(desk, user)
+    [listed] = await alerts_of(client, user)
     assert (listed.id, listed.status, listed.created_at) == (alert.id, AlertStatus.FIRED, alert.created_at)
     assert listed.fired_at is not None
 
 
-async def test_only_reached_alerts_fire(desk: Desk, user: str, symbol: str) -> None:
-    await create(desk, user, symbol, 2.0)
-    low = await create(desk, user, symbol, 1.0, BELOW)
-    await desk.tick(symbol, 1.5, 1.0, 1.5)
-    await desk.tick(f"{symbol}x", 9.0)
-    await settled(desk)
-    [delivery] = desk.inbox(user)
+async def test_only_reached_alerts_fire(client: NotifierClient, user: str, symbol: str) -> None:
+    await create(client, user, symbol, 2.0)
+    low = await create(client, user, symbol, 1.0, BELOW)
+    await client.tick(symbol, 1.5, 1.0, 1.5)
+    await client.tick(f"{symbol}x", 9.0)
+    await settled(client)
+    [delivery] = client.inbox(user)
     assert frame_of(delivery)["data"]["alert"]["id"] == low.id
-    assert {alert.status for alert in await alerts_of(desk, user) if alert.id != low.id} == {AlertStatus.ACTIVE}
+    assert {alert.status for alert in await alerts_of(client, user) if alert.id != low.id} == {AlertStatus.ACTIVE}
 
 
-async def test_earlier_ticks_do_not_fire_alert(desk: Desk, user: str, symbol: str) -> None:
-    await desk.tick(symbol, 5.0)
-    await create(desk, user, symbol, 2.0)
-    await settled(desk)
-    assert desk.inbox(user) == []
+async def test_earlier_ticks_do_not_fire_alert(client: NotifierClient, user: str, symbol: str) -> None:
+    await client.tick(symbol, 5.0)
+    await create(client, user, symbol, 2.0)
+    await settled(client)
+    assert client.inbox(user) == []
 
 
-async def test_deleted_alert_does_not_fire(desk: Desk, user: str, symbol: str) -> None:
-    alert = await create(desk, user, symbol, 2.0)
-    assert (await desk.ask(user, DeleteAlert, AlertView, alert_id=alert.id)).id == alert.id
-    await desk.tick(symbol, 5.0)
-    await settled(desk)
-    assert desk.inbox(user) == []
-    assert await alerts_of(desk, user) == []
+async def test_deleted_alert_does_not_fire(client: NotifierClient, user: str, symbol: str) -> None:
+    alert = await create(client, user, symbol, 2.0)
+    assert (await client.ask(user, DeleteAlert, AlertView, alert_id=alert.id)).id == alert.id
+    await client.tick(symbol, 5.0)
+    await settled(client)
+    assert client.inbox(user) == []
+    assert await alerts_of(client, user) == []
 
 
-async def test_alert_of_other_user_is_not_found(desk: Desk, user: str, symbol: str) -> None:
-    alert = await create(desk, user, symbol, 2.0)
+async def test_alert_of_other_user_is_not_found(client: NotifierClient, user: str, symbol: str) -> None:
+    alert = await create(client, user, symbol, 2.0)
     for caller, id_ in ((f"{user}x", alert.id), (user, "alert_of_nobody")):
         with pytest.raises(Refusal) as refusal:
-            await desk.ask(caller, DeleteAlert, AlertView, alert_id=id_)
+            await client.ask(caller, DeleteAlert, AlertView, alert_id=id_)
         assert refusal.value.code is ErrorCode.NOT_FOUND
-    assert await alerts_of(desk, f"{user}x") == []
-    assert [one.id for one in await alerts_of(desk, user)] == [alert.id]
+    assert await alerts_of(client, f"{user}x") == []
+    assert [one.id for one in await alerts_of(client, user)] == [alert.id]
 
 
-async def test_duplicate_command_makes_one_alert(desk: Desk, user: str, symbol: str) -> None:
+async def test_duplicate_command_makes_one_alert(client: NotifierClient, user: str, symbol: str) -> None:
     alert: dict[str, Any] = {"alert_id": new_id(Prefix.ALERT), "symbol": symbol, "direction": ABOVE, "price": 2.0}
-    once = await desk.ask(user, CreateAlert, AlertView, **alert)
-    again = await desk.ask(user, CreateAlert, AlertView, **alert)
+    once = await client.ask(user, CreateAlert, AlertView, **alert)
+    again = await client.ask(user, CreateAlert, AlertView, **alert)
     assert (once.id, once.created_at) == (again.id, again.created_at)
-    assert len(await alerts_of(desk, user)) == 1
+    assert len(await alerts_of(client, user)) == 1
 
 
-async def test_active_alerts_are_limited_per_user(desk: Desk, user: str, symbol: str) -> None:
+async def test_active_alerts_are_limited_per_user(client: NotifierClient, user: str, symbol: str) -> None:
     for price in (1.0, 2.0, 3.0):
-        await create(desk, user, symbol, price)
+        await create(client, user, symbol, price)
     with pytest.raises(Refusal, match="at most 3 active alerts") as refusal:
-        await create(desk, user, symbol, 4.0)
+        await create(client, user, symbol, 4.0)
     assert refusal.value.code is ErrorCode.VALIDATION
-    await desk.tick(symbol, 1.0)
-    await settled(desk)
-    await create(desk, user, symbol, 4.0)
-    assert [alert.price for alert in await alerts_of(desk, user)] == [4.0, 3.0, 2.0, 1.0]
+    await client.tick(symbol, 1.0)
+    await settled(client)
+    await create(client, user, symbol, 4.0)
+    assert [alert.price for alert in await alerts_of(client, user)] == [4.0, 3.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("key", [NOTIFIER_TICKS, NOTIFIER_ALERTS])
-async def test_garbled_line_is_dead_lettered_and_next_counts(desk: Desk, user: str, symbol: str, key: str) -> None:
-    await desk.dead_letters()
-    await create(desk, user, symbol, 2.0)
-    await desk.command(key, b'{"garbled')
-    await desk.tick(symbol, 5.0)
-    await until(desk.has(inbox_channel(user), 1))
-    assert [body for _, body in await desk.dead_letters()] == [b'{"garbled']
+async def test_garbled_line_is_dead_lettered_and_next_counts(
+    client: NotifierClient, user: str, symbol: str, key: str
+) -> None:
+    await client.dead_letters()
+    await create(client, user, symbol, 2.0)
+    await client.command(key, b'{"garbled')
+    await client.tick(symbol, 5.0)
+    await until(client.has(inbox_channel(user), 1))
+    assert [body for _, body in await client.dead_letters()] == [b'{"garbled']

@@ -23,7 +23,7 @@ from shared.commands.notifier import (
 )
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
-from tests.support.notifications import Desk, desk_at
+from tests.support.notifications import NotifierClient, notifier_client
 from tests.support.service_process import Process, service_processes
 from tests.support.services import notifier
 from tests.support.waiting import until
@@ -32,32 +32,32 @@ USERS = ("ann", "bob", "cid")
 
 
 @pytest.fixture
-async def desk(amqp_url: str) -> AsyncIterator[Desk]:
-    async with desk_at(amqp_url) as desk:
-        yield desk
+async def client(amqp_url: str) -> AsyncIterator[NotifierClient]:
+    async with notifier_client(amqp_url) as client:
+        yield client
 
 
-async def create(desk: Desk, user: str, symbol: str) -> None:
+async def create(client: NotifierClient, user: str, symbol: str) -> None:
     alert: dict[str, Any] = {
         "alert_id": new_id(Prefix.ALERT),
         "symbol": symbol,
         "direction": AlertDirection.ABOVE,
         "price": 2.0,
     }
-    await desk.ask(user, CreateAlert, AlertView, **alert)
+    await client.ask(user, CreateAlert, AlertView, **alert)
 
 
-def assert_lossless(desk: Desk, user: str, titles: list[str]) -> None:
+def assert_lossless(client: NotifierClient, user: str, titles: list[str]) -> None:
     """Check that seqs start at 1 without gaps, that duplicates are equal, and that each title is there once."""
     by_seq: dict[int, bytes] = {}
-    for delivery in desk.inbox(user):
+    for delivery in client.inbox(user):
         assert by_seq.setdefault(delivery.seq, delivery.frame) == delivery.frame
     assert sorted(by_seq) == list(range(1, len(titles) + 1))
-    assert sorted(desk.titles(user)) == sorted(titles)
+    assert sorted(client.titles(user)) == sorted(titles)
 
 
-def _has_all(desk: Desk, user: str, titles: list[str]) -> bool:
-    return set(desk.titles(user)) == set(titles)
+def _has_all(client: NotifierClient, user: str, titles: list[str]) -> bool:
+    return set(client.titles(user)) == set(titles)
 
 
 @asynccontextmanager
@@ -71,109 +71,113 @@ async def notifiers(amqp_url: str, mongodb_uri: str, database: str, count: int =
 
 
 async def test_events_during_downtime_are_delivered_after_start(
-    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     async with notifier(amqp_url, mongodb_uri, database_name):
-        await desk.notify("ann", "before")
-        await until(desk.has(inbox_channel("ann"), 1))
-    await desk.notify("ann", "meanwhile")
-    await desk.publish("post.created", {"communityId": "c"})
+        await client.notify("ann", "before")
+        await until(client.has(inbox_channel("ann"), 1))
+    await client.notify("ann", "meanwhile")
+    await client.publish("post.created", {"communityId": "c"})
     async with notifier(amqp_url, mongodb_uri, database_name):
-        await until(desk.has(inbox_channel("ann"), 2))
-        await until(desk.has(community_channel("c"), 1))
-        assert (await desk.ask("ann", OpenInbox, InboxHead, since=0)).seq == 2
-    assert_lossless(desk, "ann", ["before", "meanwhile"])
+        await until(client.has(inbox_channel("ann"), 2))
+        await until(client.has(community_channel("c"), 1))
+        assert (await client.ask("ann", OpenInbox, InboxHead, since=0)).seq == 2
+    assert_lossless(client, "ann", ["before", "meanwhile"])
 
 
 async def test_kills_lose_nothing_and_leave_no_gaps(
-    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     titles = [f"t{number}" for number in range(600)]
 
     async def publish() -> None:
         for number, title in enumerate(titles):
             data = {"title": title, "message": "m"}
-            await desk.publish("notification.created", data, audience=f"users:{','.join(USERS)}")
+            await client.publish("notification.created", data, audience=f"users:{','.join(USERS)}")
             if number % 10 == 0:
-                await desk.publish("post.created", {"communityId": "c", "n": number})
+                await client.publish("post.created", {"communityId": "c", "n": number})
 
     async with notifiers(amqp_url, mongodb_uri, database_name) as (process,):
         publishing = asyncio.create_task(publish())
         for kill in range(1, 5):
-            await until(desk.has(inbox_channel("ann"), kill * len(titles) // 6), timeout_s=30)
+            await until(client.has(inbox_channel("ann"), kill * len(titles) // 6), timeout_s=30)
             await process.restart_killed()
         await publishing
         for user in USERS:
-            await until(partial(_has_all, desk, user, titles), timeout_s=30)
-        await until(lambda: len({delivery.key for delivery in desk.on(community_channel("c"))}) == 60, timeout_s=30)
-        page = await desk.ask("bob", ListNotifications, NotificationPage, page=1, limit=1)
+            await until(partial(_has_all, client, user, titles), timeout_s=30)
+        await until(lambda: len({delivery.key for delivery in client.on(community_channel("c"))}) == 60, timeout_s=30)
+        page = await client.ask("bob", ListNotifications, NotificationPage, page=1, limit=1)
         assert await process.end(signal.SIGTERM) == 0
     for user in USERS:
-        assert_lossless(desk, user, titles)
+        assert_lossless(client, user, titles)
     assert page.total == len(titles)
-    assert await desk.dead_letters() == []
+    assert await client.dead_letters() == []
 
 
-async def test_alerts_fire_once_despite_kills(desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+async def test_alerts_fire_once_despite_kills(
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
     symbols = [f"S{number}" for number in range(120)]
     async with notifiers(amqp_url, mongodb_uri, database_name) as (process,):
-        await asyncio.gather(*(create(desk, "ann", symbol) for symbol in symbols))
+        await asyncio.gather(*(create(client, "ann", symbol) for symbol in symbols))
 
         async def announce() -> None:
             for symbol in symbols:
                 for price in (1.0, 5.0, 6.0):
-                    await desk.tick(symbol, price)
+                    await client.tick(symbol, price)
 
         announcing = asyncio.create_task(announce())
         for kill in range(1, 4):
-            await until(desk.has(inbox_channel("ann"), kill * len(symbols) // 5), timeout_s=30)
+            await until(client.has(inbox_channel("ann"), kill * len(symbols) // 5), timeout_s=30)
             await process.restart_killed()
         await announcing
-        await until(lambda: len(set(desk.titles("ann"))) == len(symbols), timeout_s=30)
-        await desk.tick("S0", 7.0)
-        await desk.notify("ann", "last")
-        await until(lambda: "last" in desk.titles("ann"), timeout_s=30)
-    assert_lossless(desk, "ann", [*(f"{symbol} above 2" for symbol in symbols), "last"])
+        await until(lambda: len(set(client.titles("ann"))) == len(symbols), timeout_s=30)
+        await client.tick("S0", 7.0)
+        await client.notify("ann", "last")
+        await until(lambda: "last" in client.titles("ann"), timeout_s=30)
+    assert_lossless(client, "ann", [*(f"{symbol} above 2" for symbol in symbols), "last"])
 
 
-async def test_alerts_fire_after_a_restart(desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str) -> None:
+async def test_alerts_fire_after_a_restart(
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
     async with notifier(amqp_url, mongodb_uri, database_name):
         for number in range(3):
-            await create(desk, "ann", f"S{number}")
-    await desk.tick("S0", 5.0)
+            await create(client, "ann", f"S{number}")
+    await client.tick("S0", 5.0)
     async with notifier(amqp_url, mongodb_uri, database_name):
-        await desk.tick("S1", 5.0)
-        await until(desk.has(inbox_channel("ann"), 2))
-    assert_lossless(desk, "ann", ["S0 above 2", "S1 above 2"])
+        await client.tick("S1", 5.0)
+        await until(client.has(inbox_channel("ann"), 2))
+    assert_lossless(client, "ann", ["S0 above 2", "S1 above 2"])
 
 
 async def test_alerts_fire_once_with_two_replicas(
-    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     async with notifier(amqp_url, mongodb_uri, database_name):
         async with notifier(amqp_url, mongodb_uri, database_name):
             for number in range(20):
-                await create(desk, "ann", f"S{number}")
+                await create(client, "ann", f"S{number}")
             for number in range(0, 20, 2):
-                await desk.tick(f"S{number}", 5.0)
+                await client.tick(f"S{number}", 5.0)
         for number in range(20):
-            await desk.tick(f"S{number}", 6.0)
-        await until(desk.has(inbox_channel("ann"), 20))
-    assert_lossless(desk, "ann", [f"S{number} above 2" for number in range(20)])
+            await client.tick(f"S{number}", 6.0)
+        await until(client.has(inbox_channel("ann"), 20))
+    assert_lossless(client, "ann", [f"S{number} above 2" for number in range(20)])
 
 
 async def test_other_replica_takes_over_after_kill(
-    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     titles: list[str] = []
     async with notifiers(amqp_url, mongodb_uri, database_name, count=2) as processes:
         for process in processes * 2:
             for _ in range(100):
                 titles.append(f"t{len(titles)}")
-                await desk.notify("ann", titles[-1])
+                await client.notify("ann", titles[-1])
             await process.restart_killed()
-        await until(lambda: len(desk.titles("ann")) == len(titles), timeout_s=30)
-    assert_lossless(desk, "ann", titles)
+        await until(lambda: len(client.titles("ann")) == len(titles), timeout_s=30)
+    assert_lossless(client, "ann", titles)
 
 
 @pytest.mark.parametrize("what", ["broker", "database"])
@@ -182,26 +186,26 @@ async def test_work_continues_after_broker_or_database_outage(
 ) -> None:
     server = infrastructure.broker if what == "broker" else infrastructure.database
     async with notifier(amqp_url, mongodb_uri, database_name, request_timeout_s=1.0):
-        async with desk_at(amqp_url) as desk:
-            await create(desk, "ann", "A")
-            await desk.notify("ann", "before")
-            await until(desk.has(inbox_channel("ann"), 1))
+        async with notifier_client(amqp_url) as client:
+            await create(client, "ann", "A")
+            await client.notify("ann", "before")
+            await until(client.has(inbox_channel("ann"), 1))
             if what == "database":
                 await asyncio.to_thread(server.kill)
-                await desk.notify("ann", "meanwhile")
-                await desk.tick("A", 5.0)
+                await client.notify("ann", "meanwhile")
+                await client.tick("A", 5.0)
                 await asyncio.to_thread(server.start)
-                await until(desk.has(inbox_channel("ann"), 3), timeout_s=30)
-                assert_lossless(desk, "ann", ["before", "meanwhile", "A above 2"])
+                await until(client.has(inbox_channel("ann"), 3), timeout_s=30)
+                assert_lossless(client, "ann", ["before", "meanwhile", "A above 2"])
                 return
         await asyncio.to_thread(server.restart)
-        async with desk_at(amqp_url) as desk:
-            await desk.notify("ann", "after")
-            await desk.tick("A", 5.0)
-            await until(desk.has(inbox_channel("ann"), 2), timeout_s=30)
-            head = await desk.ask("ann", OpenInbox, InboxHead, since=0)
+        async with notifier_client(amqp_url) as client:
+            await client.notify("ann", "after")
+            await client.tick("A", 5.0)
+            await until(client.has(inbox_channel("ann"), 2), timeout_s=30)
+            head = await client.ask("ann", OpenInbox, InboxHead, since=0)
             assert (head.seq, head.recovered) == (3, True)
-            assert sorted(desk.titles("ann")) == ["A above 2", "after"]
+            assert sorted(client.titles("ann")) == ["A above 2", "after"]
 
 
 FAILOVER_S = 1.0
@@ -215,22 +219,22 @@ async def is_active(process: Process) -> bool:
 
 
 async def test_killed_replica_is_replaced_within_a_second(
-    desk: Desk, amqp_url: str, mongodb_uri: str, database_name: str
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
     """Events, alerts and revocations are published right after the kill, while the broker still sees both replicas."""
     async with notifiers(amqp_url, mongodb_uri, database_name, count=2) as processes:
-        await create(desk, "ann", "A")
-        await desk.notify("ann", "before")
-        await until(desk.has(inbox_channel("ann"), 1))
+        await create(client, "ann", "A")
+        await client.notify("ann", "before")
+        await until(client.has(inbox_channel("ann"), 1))
         active = [process for process in processes if await is_active(process)]
         assert len(active) == 1
         ended = asyncio.create_task(active[0].end(signal.SIGKILL))
         killed_s = time.monotonic()
-        await desk.notify("ann", "after")
-        await desk.tick("A", 5.0)
-        await desk.publish("user.banned", {"userId": "bob"})
-        await until(desk.has(inbox_channel("ann"), 3), timeout_s=30)
-        await until(desk.has(CONTROL_CHANNEL, 1), timeout_s=30)
+        await client.notify("ann", "after")
+        await client.tick("A", 5.0)
+        await client.publish("user.banned", {"userId": "bob"})
+        await until(client.has(inbox_channel("ann"), 3), timeout_s=30)
+        await until(client.has(CONTROL_CHANNEL, 1), timeout_s=30)
         assert time.monotonic() - killed_s < FAILOVER_S + SLOW_MACHINE_S
         await ended
-    assert_lossless(desk, "ann", ["before", "after", "A above 2"])
+    assert_lossless(client, "ann", ["before", "after", "A above 2"])

@@ -143,14 +143,14 @@ async def test_events_survive_failure_of_each_step(database: Database, *, after:
         else:
             assert faults.steps < number
             break
-        assert await _all_told(broker, entries, users) == [], f"step {number}"
-        told = len(broker.deliveries)
+        assert await _delivery_errors(broker, entries, users) == [], f"step {number}"
+        received = len(broker.deliveries)
         await intake.handle(lines(*bodies))
-        assert len(broker.deliveries) == told
+        assert len(broker.deliveries) == received
     assert failed > 10
 
 
-async def _all_told(broker: StepBroker, store: InboxStore, users: dict[str, str]) -> list[str]:
+async def _delivery_errors(broker: StepBroker, store: InboxStore, users: dict[str, str]) -> list[str]:
     """Return what is wrong with the deliveries and the stored entries."""
     wrong: list[str] = []
     wanted: dict[str, list[int | None]] = {"ann": [None, 2, 4], "bob": [2, 4], "cid": [2]}
@@ -162,14 +162,14 @@ async def _all_told(broker: StepBroker, store: InboxStore, users: dict[str, str]
                 and frames.setdefault(delivery.seq, delivery.frame) != delivery.frame
             ):
                 wrong.append(f"{name}: another frame with the same seq")
-        told = [json.loads(frames[seq])["data"].get("n") for seq in sorted(frames)]
-        if told != expected or sorted(frames) != list(range(1, len(expected) + 1)):
-            wrong.append(f"{name}: told {told}")
+        received = [json.loads(frames[seq])["data"].get("n") for seq in sorted(frames)]
+        if received != expected or sorted(frames) != list(range(1, len(expected) + 1)):
+            wrong.append(f"{name}: received {received}")
         kept = [entry.seq for entry in await store.entries_between(users[name], 0, 100)]
         if kept != list(range(1, len(expected) + 1)):
             wrong.append(f"{name}: kept {kept}")
     if len({delivery.key for delivery in broker.deliveries if delivery.channel == "all"}) != 1:
-        wrong.append("all: not told, or not by one key")
+        wrong.append("all: not delivered, or not by one key")
     return wrong
 
 
@@ -188,14 +188,14 @@ async def test_revocations_survive_failure_of_each_step(database: Database, *, a
         faults = StepFaults(number, after=after)
         broker = StepBroker(faults)
         store = RevocationStore(database, DAYS)
-        standings = RevocationConsumer(
+        consumer = RevocationConsumer(
             faults.around(EventStore(database, DAYS)), faults.around(store), broker, lambda: NOW_MS
         )
         try:
-            await standings.handle(lines(*bodies, key="user.banned"))
+            await consumer.handle(lines(*bodies, key="user.banned"))
         except Unavailable:
             failed += 1
-            await standings.handle(lines(*bodies, key="user.banned"))
+            await consumer.handle(lines(*bodies, key="user.banned"))
         else:
             assert faults.steps < number
             break
@@ -205,7 +205,7 @@ async def test_revocations_survive_failure_of_each_step(database: Database, *, a
         assert last == kept
         assert broker.deliveries[-1].channel == "control"
     assert failed > 5
-    versions = [standing.version for standing in await RevocationStore(database, DAYS).after(0, 1000)]
+    versions = [revocation.version for revocation in await RevocationStore(database, DAYS).after(0, 1000)]
     assert len(versions) == failed + 1
     assert versions == sorted(set(versions))
 
@@ -213,12 +213,12 @@ async def test_revocations_survive_failure_of_each_step(database: Database, *, a
 async def test_repeated_revocation_keeps_time_of_first_try(database: Database) -> None:
     clock = [NOW_MS]
     store, broker = RevocationStore(database, DAYS), StepBroker(StepFaults(1, after=False))
-    standings = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
+    consumer = RevocationConsumer(EventStore(database, DAYS), store, broker, lambda: clock[0])
     body = cloud_event("1", "user.revoked", {"userId": "mallory"})
     with pytest.raises(Unavailable):
-        await standings.handle(lines(body, key="user.revoked"))
+        await consumer.handle(lines(body, key="user.revoked"))
     clock[0] += 60_000
-    await standings.handle(lines(body, key="user.revoked"))
+    await consumer.handle(lines(body, key="user.revoked"))
     assert (await store.revocations(["mallory"]))["mallory"].issued_before_ms == NOW_MS
 
 
@@ -245,9 +245,9 @@ async def test_alerts_survive_failure_of_each_step(database: Database, *, after:
         else:
             assert faults.steps < number
             break
-        told = [json.loads(event) for event in broker.events]
-        assert {event["id"] for event in told} == set(ids)
-        assert {event["data"]["tick"]["price"] for event in told} == {5}
+        received = [json.loads(event) for event in broker.events]
+        assert {event["id"] for event in received} == set(ids)
+        assert {event["data"]["tick"]["price"] for event in received} == {5}
         assert await store.unannounced() == []
         for id_ in ids:
             kept = await store.find("ann", id_)

@@ -155,8 +155,8 @@ async def test_outage_is_reported_in_time_and_service_resumes(
         assert len(stored) == len(set(stored))
         assert set(seen.acked) <= set(stored)
         await until(lambda: sum(frame["type"] == "chat:message" for frame in listener.frames) >= len(stored), 20.0)
-        heard = [frame["data"]["seq"] for frame in listener.frames if frame["type"] == "chat:message"]
-        assert heard == list(range(1, len(stored) + 1))
+        received = [frame["data"]["seq"] for frame in listener.frames if frame["type"] == "chat:message"]
+        assert received == list(range(1, len(stored) + 1))
 
 
 def take_away(infrastructure: Infrastructure, what: str) -> None:

@@ -134,16 +134,16 @@ class PresenceWorld:
     store: ForgetfulStore
     presence: Presence
     clock: Clock
-    told: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
+    announced: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
 
     def gateway(self) -> ReportingGateway:
         return ReportingGateway(Backend(self.bus, cast(CommandRouter, None)))
 
-    def hear(self, body: bytes) -> None:
+    def record(self, body: bytes) -> None:
         for line in split_lines(body):
             delivery = Delivery.from_line(line)
             frame = json.loads(delivery.frame)
-            self.told.append((delivery.channel, frame["type"], frame["data"]["userId"]))
+            self.announced.append((delivery.channel, frame["type"], frame["data"]["userId"]))
 
     async def status(self, user: str) -> str:
         return (await self.presence.state((user,))).users[0].status
@@ -178,19 +178,19 @@ class PresenceWorld:
         await self.store.mark_new_members([(room_id, user) for user in users])
         await self.rooms.put_rooms([room])
 
-    async def expect(self, *told: tuple[str, str, str]) -> None:
+    async def expect(self, *announced: tuple[str, str, str]) -> None:
         """Check that exactly this was announced since the last check."""
         await self._barrier()
-        assert sorted(self.told) == sorted(told)
-        self.told.clear()
+        assert sorted(self.announced) == sorted(announced)
+        self.announced.clear()
 
     async def _barrier(self) -> None:
         """Wait until everything delivered on any shard before this has arrived."""
         marks = [Delivery(f"mark:{number}", _TRANSIENT, 0, "", _mark(number)) for number in range(SHARDS)]
         for number, mark in enumerate(marks):
             self.bus.publish(DELIVERIES, shard_key(number), mark.to_line())
-        await until(lambda: sum(event == "mark" for _, event, _ in self.told) == SHARDS)
-        self.told = [entry for entry in self.told if entry[1] != "mark"]
+        await until(lambda: sum(event == "mark" for _, event, _ in self.announced) == SHARDS)
+        self.announced = [entry for entry in self.announced if entry[1] != "mark"]
 
 
 _TRANSIENT = Delivery.from_line(b"x\tt\t0\t\t{}").kind
@@ -209,7 +209,7 @@ async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIte
     present = ForgetfulStore(mongo.database)
     presence = Presence(present, bus, "sweeper", clock, TIMES)
     made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
-    queue = bus.own_queue("test", made.hear)
+    queue = bus.own_queue("test", made.record)
     queue.bindings.update((DELIVERIES, shard_key(number)) for number in range(SHARDS))
     async with bus:
         await bus.wait_connected()
@@ -301,7 +301,7 @@ async def test_users_of_dead_gateway_go_offline(world: PresenceWorld) -> None:
         assert await living.report()
         world.clock.pass_ms(1_001)
         await eventually(lambda: world.status("ann"), "offline")
-        await until(lambda: bool(world.told))
+        await until(lambda: bool(world.announced))
     assert await world.status("ben") == "online"
     await world.expect(("room:room_1", "user:offline", "ann"))
     seen = (await world.store.records(["ann"]))["ann"].last_seen_at_ms
@@ -366,7 +366,7 @@ async def test_users_of_leaving_gateway_have_grace_period(world: PresenceWorld) 
         await next_.opened("ann")
         world.clock.pass_ms(TIMES.leaving_grace_ms + 1)
         await eventually(lambda: world.status("ben"), "offline")
-        await until(lambda: len(world.told) == 3)
+        await until(lambda: len(world.announced) == 3)
     assert await world.status("ann") == "online"
     await world.expect(
         ("room:room_1", "user:online", "ann"),
@@ -386,7 +386,7 @@ async def test_sweep_announces_unsettled_change(world: PresenceWorld) -> None:
     assert await world.rooms.active_now(["room_1"]) == {}
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)
-        await until(lambda: bool(world.told))
+        await until(lambda: bool(world.announced))
     await world.expect(("room:room_1", "user:online", "ann"))
     assert await world.rooms.active_now(["room_1"]) == {"room_1": 1}
 
@@ -405,7 +405,7 @@ async def test_another_sweeper_finishes_after_crash(world: PresenceWorld) -> Non
     await world.expect()
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)
-        await until(lambda: bool(world.told))
+        await until(lambda: bool(world.announced))
         await eventually(lambda: _has_lease(world, gateway_), False)
     await world.expect(("room:room_1", "user:offline", "ann"))
 

@@ -250,7 +250,7 @@ async def test_calls_and_frames_answer_as_the_table_says(world: IsolationWorld, 
     scene = Scene(world, people(world.url), kind, who)
     async with aiohttp.ClientSession() as http:
         found = await scene.answers(http, list(expected))
-        assert {call: answer.verdict for call, answer in found.items()} == expected
+        assert {call: answer.outcome for call, answer in found.items()} == expected
         hidden = [call for call in expected if expected[call] in HIDDEN]
         scene.kind = "never"
         never = await scene.answers(http, hidden)

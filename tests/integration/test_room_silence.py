@@ -80,10 +80,10 @@ async def everything_happens(
 ) -> set[str]:
     """Make every kind of event happen in a room; return the types of the frames that a member received."""
     path = f"/v1/chatrooms/{room}"
-    heard = []
+    received = []
     await alice.data("PUT", f"{path}/members/{guest.id}")
     async with await guest.live() as visitor:
-        heard.append(await listener.take(lambda frame: frame["type"] == "user:online" and guest.id in str(frame)))
+        received.append(await listener.take(lambda frame: frame["type"] == "user:online" and guest.id in str(frame)))
         first = await alice.data("POST", f"{path}/messages", json={"message": "more"})
         await visitor.ask("chat:read", chatroomId=room, seq=first["seq"])
     async with await alice.live() as speaker:
@@ -91,12 +91,14 @@ async def everything_happens(
         await speaker.ask("chat:send", chatroomId=room, message="secret")
         await alice.data("PUT", path, json={"description": "secret"})
         await world.publish("session.started", {"sessionId": "s"}, audience=f"room:{room}")
-        heard.append(await listener.next("session:started"))
-        heard.append(await listener.next("user:offline", timeout_s=OFFLINE_TIMEOUT_S))  # 5 s after the guest has gone
+        received.append(await listener.next("session:started"))
+        received.append(
+            await listener.next("user:offline", timeout_s=OFFLINE_TIMEOUT_S)
+        )  # 5 s after the guest has gone
         await alice.data("DELETE", f"{path}/members/{guest.id}")
         await alice.data("DELETE", path)
-        heard.append(await listener.next("chatroom:deleted"))
-    return {frame["type"] for frame in [*heard, *listener.frames]}
+        received.append(await listener.next("chatroom:deleted"))
+    return {frame["type"] for frame in [*received, *listener.frames]}
 
 
 async def test_room_events_do_not_reach_outsiders(world: SilentWorld) -> None:
@@ -178,14 +180,14 @@ async def test_items_of_another_user_answer_like_missing_ones(world: SilentWorld
             ("POST", "/v1/notifications/%s/read", notification, new_id(Prefix.NOTIFICATION)),
         ):
             answers = [await rest(http, token, method, world.url + path % id_, None) for id_ in (own, never)]
-            assert answers[0].verdict == "404"
+            assert answers[0].outcome == "404"
             assert answers[0].without(own) == answers[1].without(never)
         ws = await RecordingSocket.open(http, world.url, token)
         asked = [
             (await ws.ask({"type": "subscribe", "channel": "notifications", "userId": id_})).without(id_)
             for id_ in (alice.id, "nobody-at-all")
         ]
-        assert asked[0].verdict == "FORBIDDEN"
+        assert asked[0].outcome == "FORBIDDEN"
         assert asked[0] == asked[1]
     assert await bob.data("GET", "/v1/alerts") == []
     assert await bob.data("GET", "/v1/notifications") == []

@@ -40,7 +40,7 @@ needs_haproxy = pytest.mark.skipif(
 
 
 class Balancer:
-    """HAProxy and its name server. As a context manager: started, stopped."""
+    """HAProxy and its name server. A context manager starts and stops both."""
 
     def __init__(self, directory: Path) -> None:
         ports = KeptPorts(directory / "balancer-ports.json")
@@ -61,7 +61,7 @@ class Balancer:
         self.process = ServerProcess(command, directory / "haproxy.out")
 
     def announce(self, *gateways: "BalancedGateway") -> None:
-        """Let the name resolve to these gateways only."""
+        """Make the name resolve to exactly these gateways."""
         self._names.addresses = [gateway.host for gateway in gateways]
 
     def gateways_up(self) -> int:
@@ -109,7 +109,7 @@ class BalancedGateway(ServerProcess):
         super().__init__(command, directory / f"{self.name}.out")
 
     def is_ready(self) -> bool:
-        """Return True if it reports ready."""
+        """Return True if the gateway reports ready."""
         try:
             with urllib.request.urlopen(f"{self.admin_url}/readyz", timeout=PROBE_TIMEOUT_S) as response:
                 return bool(response.status == 200)
@@ -117,5 +117,5 @@ class BalancedGateway(ServerProcess):
             return False
 
     def connections(self) -> int:
-        """Return its number of sockets."""
+        """Return the gateway's number of sockets."""
         return int(value(f"{self.admin_url}/metrics", "gateway_connections"))

@@ -6,13 +6,13 @@
         cluster.members[0].start()
         cluster.members[1].freeze()     # SIGSTOP, until `thaw`
         cluster.rolling_restart()
-        cluster.heal()                  # start, thaw or restart what it takes until the cluster is whole
+        cluster.heal()                  # start, thaw or restart nodes until the cluster is whole
 
-A partition pauses the minority, and nodes give each other up after `net_ticktime` of 5 s, as in production. Everything
-ends with the block, and with the test process even if that is killed. All calls block.
+On a partition the minority pauses, and a node drops silent peers after `net_ticktime` of 5 s, as in production.
+Everything ends with the block, and with the test process even if that is killed. All calls block.
 
-A node that was frozen for longer than that sees its peers again at once when it continues, so RabbitMQ 3.10 does not
-pause it: it stays ready, but alone in its cluster, until it is restarted. `heal` does what an operator has to do.
+A node that was frozen for longer sees its peers as soon as it continues, so RabbitMQ 3.10 does not pause it: it reports
+ready but is isolated from its cluster until it is restarted. `heal` does that, as an operator would.
 """
 
 import json
@@ -34,7 +34,7 @@ NODES = 3
 NET_TICKTIME_S = 5
 WHOLE_TIMEOUT_S = 90.0
 HEAL_TIMEOUT_S = 15.0
-LOOK_INTERVAL_S = 0.5  # each look starts an Erlang VM
+LOOK_INTERVAL_S = 0.5  # each poll starts an Erlang VM
 EPMD_TIMEOUT_S = 10.0
 
 _CONFIGURATION = f"""\
@@ -94,7 +94,7 @@ class ClusterMember(Broker):
             self.is_frozen = False
 
     def peers_running(self) -> int:
-        """Return how many nodes of the cluster run as this one sees it, itself included, or 0 without an answer."""
+        """Return how many running nodes this one sees, itself included; 0 without an answer."""
         try:
             return int(self.control("eval", "length(rabbit_nodes:all_running())."))
         except (CalledProcessError, TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Visitors with a browser: Debian's Chromium, one for all tests, with a context per visitor.
+"""Visitors with a browser: one Chromium for all tests, with a context per visitor.
 
     async with chromium() as browser, Visitor.arrive(browser, url, "Ada Lovelace") as ada:
         await ada.create_room("EUR/USD")
@@ -51,9 +51,9 @@ class Visitor:
         self.problems: list[str] = []
         page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: self.problems.append(f"thrown: {error}"))
-        page.on("console", lambda message: self._heard(message.type, message.text))
+        page.on("console", lambda message: self._note_console_message(message.type, message.text))
 
-    def _heard(self, kind: str, text: str) -> None:
+    def _note_console_message(self, kind: str, text: str) -> None:
         """Record a console message, except the browser's own about a lost connection."""
         if kind == "error" and "WebSocket connection to" not in text and "net::ERR_" not in text:
             self.problems.append(text)

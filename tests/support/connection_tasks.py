@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 
 
 async def run_apart(work: Coroutine[None, None, None], tasks: set[asyncio.Task[None]]) -> None:
-    """Run `work` as a task that is in `tasks` meanwhile, and return once it ended or was cancelled.
+    """Run `work` as a task, listed in `tasks` meanwhile, and return once it ended or was cancelled.
 
     Python 3.11 logs an error for a connection handler of `asyncio.start_server` that is cancelled itself.
     """

@@ -34,7 +34,7 @@ class Units:
         self.count = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the number of complete units."""
+        """Process received bytes, and return the number of complete units."""
         self._waiting += data
         units = []
         while (size := self._size()) is not None and len(self._waiting) >= size:

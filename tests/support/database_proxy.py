@@ -3,7 +3,7 @@
     async with database_proxy(infrastructure.mongodb_uri) as proxy:
         ...  # start the service with MONGODB_URI=proxy.uri
         held = proxy.inject(HoldCommand(), "insert", collection="room_log", times=1)
-        await held.hit()          # the command arrived and waits in the proxy
+        await held.hit()          # the command has arrived and waits in the proxy
         ...                       # freeze a process, let its lease expire, start another owner
         held.release()            # the command lands late, even if its client disconnected meanwhile
         await held.done()         # the database has answered it
@@ -235,7 +235,7 @@ class DatabaseProxy:
         self._rules.clear()
 
     def cut_all(self) -> None:
-        """CutReply every client connection now. Commands that the database has received still take effect."""
+        """Cut every client connection now. Commands that the database has received still take effect."""
         for link in list(self._links):
             link.cut()
 
@@ -304,7 +304,7 @@ class _ProxiedConnection:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """CutReply the client's connection."""
+        """Cut the client's connection."""
         self._to_client.transport.abort()
         self._from_client.feed_eof()
 

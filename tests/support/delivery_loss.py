@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a broker that loses chosen deliveries, as a broker does that drops a full queue's head.
+"""A TCP proxy in front of a broker that drops chosen deliveries, like a broker that drops the head of a full queue.
 
     async with lossy_broker(amqp_url) as broker:
         ...  # start a gateway with AMQP_URL=broker.url

@@ -1,4 +1,4 @@
-"""The API documents as a reader uses them: the schema of a frame or an answer, and validation against it."""
+"""The API documents: the schema of a frame or an answer, and validation against it."""
 
 import functools
 from collections.abc import Iterator

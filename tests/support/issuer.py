@@ -1,4 +1,4 @@
-"""An identity service as a gateway sees it: its keys, and an HTTP server that publishes them."""
+"""An identity service: its keys, and an HTTP server that publishes them."""
 
 import json
 import time

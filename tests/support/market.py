@@ -1,4 +1,4 @@
-"""market_feed as seen by gateways and notifier, and an internal service that publishes ticks with plain aio-pika."""
+"""A client of market_feed: queries like a gateway, publishes ticks like an internal service with plain aio-pika."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -104,7 +104,7 @@ class MarketClient:
                 found.append((str(message.headers["reason"]), message.body))
         return found
 
-    def has_heard(self, frames: int) -> Callable[[], bool]:
+    def has_received(self, frames: int) -> Callable[[], bool]:
         """Return a condition: `count` frames in total have arrived."""
         return lambda: len(self.frames) >= frames
 
@@ -112,7 +112,7 @@ class MarketClient:
         """Return a condition: `count` ticks in total were announced."""
         return lambda: len(self.applied) >= ticks
 
-    def hear_deliveries(self, body: bytes) -> None:
+    def record_deliveries(self, body: bytes) -> None:
         """Record a body of deliveries."""
         for line in split_lines(body):
             delivery = Delivery.from_line(line)
@@ -121,7 +121,7 @@ class MarketClient:
                 assert (delivery.key, delivery.seq) == (frame["data"]["symbol"], frame["data"]["seq"])
                 self.frames.append(frame)
 
-    async def hear_applied(self, lines: list[Line]) -> None:
+    async def record_applied(self, lines: list[Line]) -> None:
         """Record lines of `notifier.ticks`."""
         for line in lines:
             self.applied.extend(msgspec.json.decode(line.body, type=AppliedTicks).ticks)
@@ -133,9 +133,9 @@ async def market_client(amqp_url: str) -> AsyncIterator[MarketClient]:
     bus = Bus(amqp_url, new_id(Prefix.NODE))
     async with await aio_pika.connect(amqp_url) as connection:
         client = MarketClient(bus, await connection.channel())
-        queue = bus.own_queue("gateway", client.hear_deliveries)
+        queue = bus.own_queue("gateway", client.record_deliveries)
         queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
         async with bus:
             await bus.wait_connected()
-            await bus.consume(NOTIFIER_TICKS, client.hear_applied)
+            await bus.consume(NOTIFIER_TICKS, client.record_applied)
             yield client

@@ -1,4 +1,4 @@
-"""notifier as seen by gateways and internal services: plain aio-pika in, deliveries and queries out."""
+"""A client of notifier: publishes events with plain aio-pika, records deliveries, sends queries."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ ANSWER_TIMEOUT_S = 30.0
 TICK_AT_MS = 1_761_048_000_000
 
 
-class Desk:
+class NotifierClient:
     """Records every delivery; publishes events and ticks; queries as any user."""
 
     def __init__(self, bus: Bus, channel: aio_pika.abc.AbstractChannel) -> None:
@@ -87,7 +87,7 @@ class Desk:
 
     # Observations ---------------------------------------------------------------------------------------------------
 
-    def hear(self, body: bytes) -> None:
+    def record(self, body: bytes) -> None:
         """Record a body of deliveries."""
         self.deliveries += map(Delivery.from_line, split_lines(body))
 
@@ -123,13 +123,13 @@ def frame_of(delivery: Delivery) -> Any:
 
 
 @asynccontextmanager
-async def desk_at(amqp_url: str) -> AsyncIterator[Desk]:
-    """Yield a desk that records everything from now on."""
+async def notifier_client(amqp_url: str) -> AsyncIterator[NotifierClient]:
+    """Yield a client that records everything from now on."""
     bus = Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0)
     async with await aio_pika.connect_robust(amqp_url) as connection:
-        desk = Desk(bus, await connection.channel())
-        queue = bus.own_queue("gateway", desk.hear)
+        client = NotifierClient(bus, await connection.channel())
+        queue = bus.own_queue("gateway", client.record)
         queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
         async with bus:
             await bus.wait_connected()
-            yield desk
+            yield client

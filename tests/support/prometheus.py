@@ -41,7 +41,7 @@ def native_configuration(targets: Mapping[str, list[str]]) -> dict[str, Any]:
 
 
 class Prometheus:
-    """The server. As a context manager: started, stopped."""
+    """The server. A context manager starts and stops it."""
 
     def __init__(self, directory: Path, targets: Mapping[str, list[str]]) -> None:
         file = directory / "prometheus.yml"

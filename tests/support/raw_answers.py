@@ -13,12 +13,12 @@ CHANGING_HEADERS = {"date", "x-request-id"}
 class RawAnswer(NamedTuple):
     """An HTTP status, a frame's type or error code, or a close code, with all of the answer's bytes."""
 
-    verdict: str
+    outcome: str
     content: tuple[tuple[str, str], ...]
 
     def without(self, id_: str) -> "RawAnswer":
         """Return the same answer with this id masked."""
-        return RawAnswer(self.verdict, tuple((name, value.replace(id_, "<id>")) for name, value in self.content))
+        return RawAnswer(self.outcome, tuple((name, value.replace(id_, "<id>")) for name, value in self.content))
 
 
 async def rest(http: aiohttp.ClientSession, token: str | None, method: str, url: str, body: Any) -> RawAnswer:

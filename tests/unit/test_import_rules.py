@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ PURE = {
     "gateway.fanout.subscriber",
     "gateway.fanout.typing_expiry",
     "gateway.fanout.wire",
-    "gateway.live.census",
+    "gateway.live.connection_counts",
     "gateway.live.send_queue",
     "gateway.live.session",
     "market_feed.candles",
@@ -211,6 +212,23 @@ def test_python_client_needs_aiohttp_and_msgspec_alone() -> None:
 def test_only_the_command_line_uses_the_python_client() -> None:
     using = [module for module, names in IMPORTS.items() if any(within(name, "realtime_client") for name in names)]
     assert using == ["gateway.cli.tail"]
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "deploy"])
+def test_packages_of_a_service_form_no_cycle(package: str) -> None:
+    """Imports point downwards only: an order of the sub-packages exists in which each imports only those before it."""
+    needs: dict[str, set[str]] = {}
+    for path in sorted((PROJECT / package).rglob("*.py")):
+        module = module_name(path)
+        if path.is_relative_to(CLIENT) or module == package or module == f"{package}.__main__":
+            continue
+        own = ".".join(module.split(".")[:2])
+        used = {".".join(name.split(".")[:2]) for name in imports(tree_of(path), module, set(PATHS))}
+        needs.setdefault(own, set()).update(name for name in used - {own} if within(name, package))
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(f"an import cycle: {' -> '.join(error.args[1])}")
 
 
 # 3 ------------------------------------------------------------------------------------------------------------------

@@ -245,12 +245,12 @@ export class Core {
 
   #process(frame, nowMs) {
     const { type, data } = frame;
-    const verdict = this.#interest.accept(type, data);
-    if (verdict === null) {
+    const fresh = this.#interest.accept(type, data);
+    if (fresh === null) {
       this.#link.stats.repeats += 1;
       return;
     }
-    this.#reportMissed(verdict.missed);
+    this.#reportMissed(fresh.missed);
     if (type === 'unsubscribed') {
       this.#interest.unsubscribed(data);
     }

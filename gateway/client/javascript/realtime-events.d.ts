@@ -1,6 +1,6 @@
 /** Data of every server frame. Generated from docs/asyncapi.json by `make docs`: do not edit. */
 
-/** The socket belongs to the user now. The two intervals are in milliseconds. */
+/** The socket is authenticated. The two intervals are in milliseconds. */
 export interface AuthOk {
   userId: string;
   sessionId: string;
@@ -37,7 +37,7 @@ export interface ChatroomDeleted {
   chatroomId: string;
 }
 
-/** `recovered` is False when more than 1,000 messages were missed: then none is replayed. */
+/** `recovered` is False if more than 1,000 messages were missed; then none is replayed. */
 export interface ChatroomSubscribed {
   channel: 'chatroom';
   chatroomId: string;
@@ -115,7 +115,7 @@ export interface Notification {
   [field: string]: unknown;
 }
 
-/** `seq` is the inbox's last; `recovered` is False when the missed entries are not replayed. */
+/** `seq` is the inbox's last one. `recovered` is False if the missed entries are not replayed. */
 export interface NotificationsSubscribed {
   channel: 'notifications';
   userId: string;
@@ -224,7 +224,7 @@ export interface Unsubscribed {
   communityId?: string;
 }
 
-/** How a person is shown beside a message: the token's claims, or the last `user.updated`. */
+/** The profile shown with a message: the token's claims, or the last `user.updated` event. */
 export interface Profile {
   firstName: string;
   lastName: string;

@@ -179,8 +179,8 @@ export class Interest {
       if (this.#unsubscribing.has(data.chatroomId) && !this.#rooms.has(data.chatroomId)) {
         return null;
       }
-      const verdict = this.#track(data.chatroomId, data.seq).advance(data.seq);
-      return named(verdict, { channel: 'chatroom', chatroomId: data.chatroomId });
+      const fresh = this.#track(data.chatroomId, data.seq).advance(data.seq);
+      return named(fresh, { channel: 'chatroom', chatroomId: data.chatroomId });
     }
     if (this.#inbox === null || OUTSIDE_INBOX.has(type)) {
       return { missed: null };
@@ -234,4 +234,4 @@ export class Interest {
 /** Return a key that is equal for subscriptions of the same channel. */
 const keyOf = ({ since, id, ...target }) => JSON.stringify(Object.entries(target).sort());
 
-const named = (verdict, where) => (verdict?.missed ? { missed: { ...where, ...verdict.missed } } : verdict);
+const named = (fresh, where) => (fresh?.missed ? { missed: { ...where, ...fresh.missed } } : fresh);

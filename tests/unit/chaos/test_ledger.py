@@ -171,5 +171,5 @@ def test_history_lists_events_of_item_by_time() -> None:
     repeat(ledger)
     (violation,) = ledger.check()
     assert (violation.kind, violation.key, violation.listener) == (ViolationKind.REPEATED, "k5", "ann")
-    told = [line.split("s  ", 1)[1].split(" ")[0] for line in ledger.history(violation)]
-    assert told == ["sent", "acked", "delivered", "delivered", "stored"]
+    steps = [line.split("s  ", 1)[1].split(" ")[0] for line in ledger.history(violation)]
+    assert steps == ["sent", "acked", "delivered", "delivered", "stored"]

@@ -665,9 +665,9 @@ class MemoryLog:
 class Writer:
     """One owner: it keeps what it knows, decides, appends, delivers, and may die before any single step."""
 
-    def __init__(self, log: MemoryLog, heard: list[Delivery]) -> None:
+    def __init__(self, log: MemoryLog, delivered: list[Delivery]) -> None:
         self.log = log
-        self.heard = heard
+        self.delivered = delivered
         self.states: dict[str, RoomState] = {}
         self.steps_left: int | None = None
 
@@ -706,7 +706,7 @@ class Writer:
                 room = states[entry.room_id].room
                 for line in deliveries_of(entry, None if room is None else room.direct):
                     self.step()
-                    self.heard.append(line)
+                    self.delivered.append(line)
             return changes.answers
         raise AssertionError("only one other writer exists")
 
@@ -757,7 +757,7 @@ def build(drawn: tuple[str, Any, Any]) -> Any:
             return on_room(UpdateRoom, user, type=detail)
 
 
-def check_room(log: MemoryLog, heard: list[Delivery], room_id: str) -> None:
+def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
     """Check for gaps, repeats and order in the log and on the wire, and the member count."""
     entries = log.entries.get(room_id, [])
     assert [entry.rev for entry in entries] == list(range(1, len(entries) + 1))
@@ -773,7 +773,7 @@ def check_room(log: MemoryLog, heard: list[Delivery], room_id: str) -> None:
     room = state.room
     channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]
     frames: dict[tuple[str, int], set[bytes]] = {}
-    for line in heard:
+    for line in delivered:
         if line.kind in (ORDERED, DeliveryClass.DIRECT) and line.channel in channels and line.key in ("", room_id):
             frames.setdefault((line.channel, line.seq), set()).add(line.frame)
     assert frames.keys() <= {(channel, entry.rev) for channel in channels for entry in entries}
@@ -784,8 +784,8 @@ def check_room(log: MemoryLog, heard: list[Delivery], room_id: str) -> None:
 def test_crashes_and_resent_commands_keep_room_consistent(
     drawn: list[tuple[list[tuple[str, Any, Any]], int | None, str]],
 ) -> None:
-    log, heard = MemoryLog(), list[Delivery]()
-    writer = Writer(log, heard)
+    log, delivered = MemoryLog(), list[Delivery]()
+    writer = Writer(log, delivered)
     writer.commit([build(("create", "creator", None))], is_resent=False, limited=set())
     acked: dict[str, tuple[str, int]] = {}
     by_key: dict[tuple[str, str, str], str] = {}
@@ -798,13 +798,13 @@ def test_crashes_and_resent_commands_keep_room_consistent(
         try:
             answers = writer.commit(commands, is_resent=False, limited=limited)
         except DecisionCrash:
-            stale = Writer(log, heard)
-            writer = Writer(log, heard)
+            stale = Writer(log, delivered)
+            writer = Writer(log, delivered)
             answers = writer.commit(commands, is_resent=True, limited=limited)
         writer.steps_left = None
         if repeat != "no repeat":  # answered, but the answers were lost
             if repeat == "again by another writer":
-                writer = Writer(log, heard)
+                writer = Writer(log, delivered)
             writer.commit(commands, is_resent=True, limited=limited)
         if repeat == "again by another writer":
             stale.commit([build(("join", "bob", None))], is_resent=False, limited=set())  # it does not know yet
@@ -822,7 +822,7 @@ def test_crashes_and_resent_commands_keep_room_consistent(
             ):
                 refused.add(command.message_id)
         for room_id in (ROOM, DIRECT):
-            check_room(log, heard, room_id)
+            check_room(log, delivered, room_id)
     entries = [entry for room in log.entries.values() for entry in room]
     stored = {entry.message.id: (entry.room_id, entry.message.seq) for entry in entries if entry.message is not None}
     assert acked.items() <= stored.items(), "acked, and not in the history"

@@ -132,8 +132,8 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
 )
 def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
     assert controls_of(one) == controls
-    told = [line for line in deliveries_of(one, None) if line.kind is DeliveryClass.CONTROL]
-    assert told == [Delivery(room_channel(ROOM), DeliveryClass.CONTROL, 7, *control) for control in controls]
+    lines = [line for line in deliveries_of(one, None) if line.kind is DeliveryClass.CONTROL]
+    assert lines == [Delivery(room_channel(ROOM), DeliveryClass.CONTROL, 7, *control) for control in controls]
 
 
 def test_removed_user_still_sees_the_removal() -> None:

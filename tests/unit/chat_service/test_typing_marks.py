@@ -12,8 +12,8 @@ ANN_ELSEWHERE = Typist("room_2", "ann")
 
 def test_renewals_are_passed_on_every_two_seconds() -> None:
     marks = TypingMarks()
-    told = [now_ms for now_ms in range(0, 6_001, 500) if marks.set(ANN, True, now_ms)]
-    assert told == [0, PASS_ON_MS, 2 * PASS_ON_MS, 3 * PASS_ON_MS]
+    passed_on = [now_ms for now_ms in range(0, 6_001, 500) if marks.set(ANN, True, now_ms)]
+    assert passed_on == [0, PASS_ON_MS, 2 * PASS_ON_MS, 3 * PASS_ON_MS]
 
 
 def test_end_is_passed_on_once() -> None:
@@ -99,8 +99,8 @@ def test_starts_are_paced_and_each_end_is_shown_once(steps: list[tuple[Typist, s
         match what:
             case "sweep":
                 over = {one for one, at_ms in ends_ms.items() if at_ms <= now_ms}
-                told = marks.ended(now_ms)
-                assert sorted(told) == sorted(over & shown)
+                ended = marks.ended(now_ms)
+                assert sorted(ended) == sorted(over & shown)
                 ends_ms = {one: at_ms for one, at_ms in ends_ms.items() if one not in over}
                 shown -= over
             case "start":

@@ -60,23 +60,23 @@ posts = st.lists(
 @given(st.lists(st.tuples(posts, st.booleans(), st.booleans()), max_size=20))
 def test_maxima_are_written_despite_failures(steps: list[tuple[list[Post], bool, bool]]) -> None:
     unwritten = WriteBehind()
-    told: list[Post] = []
+    noted: list[Post] = []
     rooms: dict[str, int] = {}
     marks: dict[tuple[str, str], int] = {}
     for fresh, fails, takes_all in [*steps, ([], False, True)]:
         for one in fresh:
             unwritten.add(one, 1_000)
-            told.append(one)
+            noted.append(one)
         taken, read = unwritten.take(unwritten.rooms() if takes_all else ["room_2"])
         if fails:
             unwritten.put_back(taken, read, 2_000)
             continue
         rooms |= {one.room_id: max(one.seq, rooms.get(one.room_id, 0)) for one in taken}
         marks |= {key: max(seq, marks.get(key, 0)) for key, seq in read.items()}
-    for one in told:
+    for one in noted:
         assert rooms[one.room_id] >= one.seq
         assert marks[one.room_id, one.user_id] >= one.seq
-    assert set(rooms.values()) <= {one.seq for one in told}
+    assert set(rooms.values()) <= {one.seq for one in noted}
     assert not unwritten.rooms()
 
 

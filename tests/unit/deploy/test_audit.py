@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.tools.audit import verdict_of
+from deploy.tools.audit import result_of
 
 
 def report(*dependencies: dict[str, Any]) -> bytes:
@@ -14,21 +14,21 @@ def report(*dependencies: dict[str, Any]) -> bytes:
 
 
 def test_vulnerabilities_are_listed_with_fixed_versions() -> None:
-    verdict = verdict_of(
+    result = result_of(
         report(
             {"name": "good", "version": "1", "vulns": []},
             {"name": "bad", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["2.1"], "aliases": []}]},
             {"name": "worse", "version": "3", "vulns": [{"id": "CVE-2", "fix_versions": []}]},
         )
     )
-    assert verdict == (3, 0, ["bad 2: CVE-1, fixed in 2.1", "worse 3: CVE-2, fixed in no version"])
+    assert result == (3, 0, ["bad 2: CVE-1, fixed in 2.1", "worse 3: CVE-2, fixed in no version"])
 
 
 def test_unknown_package_counts_as_not_audited() -> None:
-    assert verdict_of(report({"name": "x", "skip_reason": "not found"})) == (0, 1, [])
+    assert result_of(report({"name": "x", "skip_reason": "not found"})) == (0, 1, [])
 
 
 @pytest.mark.parametrize("answer", [b"", b"Traceback", b"{}"])
 def test_malformed_report_is_error(answer: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        verdict_of(answer)
+        result_of(answer)

@@ -65,7 +65,7 @@ def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> 
     market.restore(state for body in disk.groups.values() for state in decode_states(body))
     market.positions.update(disk.positions)
     market.load_seen(b"".join(batch.event_keys for batch in disk.journal[-1:]))
-    market.continue_behind(disk.through)
+    market.continue_after(disk.through)
     for batch in disk.journal:
         if batch.number > disk.through:
             market.replay(batch)

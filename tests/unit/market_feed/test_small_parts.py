@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_feed.dedup import CountedFilter, SeenWindow
-from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, Lease, LeaseMonitor, Standing
+from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, Lease, LeaseMonitor, LeaseState
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
 from shared.bus.events import short_event_key
@@ -65,24 +65,24 @@ def held(age_s: float | None, *, beat: int = 4, queue: str | None = "life.1") ->
 
 
 def test_lease_without_holder_is_free() -> None:
-    assert LeaseMonitor(5.0).judge(Lease(), 0.0) is Standing.FREE
-    assert LeaseMonitor(5.0).judge(Lease(term=3, beat=9, age_s=0.1), 0.0) is Standing.FREE
+    assert LeaseMonitor(5.0).judge(Lease(), 0.0) is LeaseState.FREE
+    assert LeaseMonitor(5.0).judge(Lease(term=3, beat=9, age_s=0.1), 0.0) is LeaseState.FREE
 
 
 @pytest.mark.parametrize(
-    ("age_s", "standing"),
+    ("age_s", "state"),
     [
-        (0.0, Standing.HELD),
-        (0.99, Standing.HELD),
-        (1.0, Standing.DOUBTED),
-        (4.99, Standing.DOUBTED),
-        (5.0, Standing.FREE),
+        (0.0, LeaseState.HELD),
+        (0.99, LeaseState.HELD),
+        (1.0, LeaseState.DOUBTED),
+        (4.99, LeaseState.DOUBTED),
+        (5.0, LeaseState.FREE),
     ],
 )
-def test_first_look_judges_by_stamp(age_s: float, standing: Standing) -> None:
+def test_first_look_judges_by_stamp(age_s: float, state: LeaseState) -> None:
     watch = LeaseMonitor(5.0)
-    assert watch.judge(held(age_s), 1000.0) is standing
-    assert watch.owner_lives is (standing is not Standing.FREE)
+    assert watch.judge(held(age_s), 1000.0) is state
+    assert watch.owner_lives is (state is not LeaseState.FREE)
 
 
 @given(st.floats(0, 20), st.floats(0, 1e6))
@@ -95,22 +95,22 @@ def test_next_look_comes_when_doubt_would_begin(age_s: float, now_s: float) -> N
 
 def test_beat_without_stamp_counts_from_when_it_was_seen() -> None:
     watch = LeaseMonitor(5.0)
-    assert watch.judge(held(None, queue=None), 100.0) is Standing.HELD
-    assert watch.judge(held(None, queue=None), 104.9) is Standing.DOUBTED
-    assert watch.judge(held(None, beat=5, queue=None), 104.9) is Standing.HELD
-    assert watch.judge(held(None, beat=5, queue=None), 109.9) is Standing.FREE
+    assert watch.judge(held(None, queue=None), 100.0) is LeaseState.HELD
+    assert watch.judge(held(None, queue=None), 104.9) is LeaseState.DOUBTED
+    assert watch.judge(held(None, beat=5, queue=None), 104.9) is LeaseState.HELD
+    assert watch.judge(held(None, beat=5, queue=None), 109.9) is LeaseState.FREE
 
 
 def test_owner_has_time_for_a_beat_after_outage_of_database() -> None:
     watch = LeaseMonitor(5.0)
     watch.unreadable()
-    assert watch.judge(held(60.0), 100.0) is Standing.HELD
-    assert watch.judge(held(60.9), 100.9) is Standing.HELD
-    assert watch.judge(held(61.0), 101.0) is Standing.FREE
+    assert watch.judge(held(60.0), 100.0) is LeaseState.HELD
+    assert watch.judge(held(60.9), 100.9) is LeaseState.HELD
+    assert watch.judge(held(61.0), 101.0) is LeaseState.FREE
     watch.unreadable()
-    assert watch.judge(held(70.0), 110.0) is Standing.HELD
-    assert watch.judge(held(0.2, beat=5), 110.5) is Standing.HELD
-    assert watch.judge(Lease(term=1, beat=5, age_s=0.5), 110.6) is Standing.FREE
+    assert watch.judge(held(70.0), 110.0) is LeaseState.HELD
+    assert watch.judge(held(0.2, beat=5), 110.5) is LeaseState.HELD
+    assert watch.judge(Lease(term=1, beat=5, age_s=0.5), 110.6) is LeaseState.FREE
 
 
 def test_walk_is_deterministic_per_seed() -> None:

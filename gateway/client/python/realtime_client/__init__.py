@@ -17,7 +17,7 @@ The client
 - delivers each message and each notification once and in order,
 - resends unacknowledged messages under the same clientMessageId, in order per room,
 - honours the server's rate limits,
-- detects a dead link,
+- detects a dead connection,
 - renews the token before it expires, if `token` is a coroutine function.
 
 Events have the types and the data of the server's frames. The client adds `state` ({state, previous, code?, reason?,
@@ -25,8 +25,9 @@ retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: a gap to l
 ({channel, …, code, message}). Requests raise RequestFailed, whose `code` is a code of the protocol. See
 docs/client-guide.md.
 
-Read `client` (the shell), `core` (requests and frames), `link` (the connection) with `credentials`, `heartbeat` and
-`reconnect`, then `interest` (subscriptions, deduplication) and `requests`. `transport` alone uses aiohttp.
+Read `client` (the shell) with `options`, `events` and `status`, then `core` (requests and frames) and its `actions`,
+`link` (the connection) with `credentials`, `heartbeat` and `reconnect`, `interest` (subscriptions, deduplication) and
+`requests`. `protocol` holds frames and close codes. `transport` alone uses aiohttp.
 """
 
 from realtime_client.actions import TokenReason

@@ -1,4 +1,4 @@
-"""Conversation of one client with the server: subscriptions, requests and deduplication across connections. Pure.
+"""Core of one client: subscriptions, requests and deduplication across connections. Pure.
 
 Frames, times (seconds of one monotonic clock) and random numbers are inputs; actions are the output, and the shell in
 `client` carries them out.
@@ -229,7 +229,7 @@ class Core:
             self._actions.append(Settle(request.id, frame.data))
 
     def _direct_acked(self, request: Request, ack: Ack) -> None:
-        """Resume an unknown room after a resent message: the server may have delivered it before this connection."""
+        """Resume an unknown room after a resent message, which may have been delivered before this connection."""
         if self._interest.acked(ack) and request.attempts > 1:
             self._requests.add({}, target=RoomSubscription(ack.chatroom_id), is_internal=True)
 

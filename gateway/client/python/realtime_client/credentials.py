@@ -72,7 +72,7 @@ class Credentials:
         return True
 
     def forgive(self) -> None:
-        """Reset the count of refusals, since the application asks for a new attempt."""
+        """Reset the count of refusals, because the application starts a new attempt."""
         self._refusals = 0
 
     def disconnected(self) -> None:

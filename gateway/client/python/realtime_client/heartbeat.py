@@ -1,4 +1,4 @@
-"""Detection of a dead link. Pure.
+"""Detection of a dead connection. Pure.
 
 Times are seconds of one monotonic clock.
 """
@@ -9,7 +9,7 @@ import math
 class Heartbeat:
     """Schedule of pings, and the deadline by which the server must send a frame.
 
-    Any frame meets the deadline, not only the answer: a slow answer behind a long replay is no dead link.
+    Any frame meets the deadline, since the answer may follow a long replay.
     """
 
     def __init__(self, interval_s: float, answer_timeout_s: float) -> None:

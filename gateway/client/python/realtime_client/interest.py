@@ -32,7 +32,7 @@ class Missed(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Fresh(msgspec.Struct, frozen=True):
-    """Verdict on a frame that the application has not seen, with the gap before it, if any."""
+    """A frame that the application has not seen, and the gap before it, if any."""
 
     missed: Missed | None = None
 
@@ -210,7 +210,7 @@ class Interest:
         return missed_of(target, since, answer.seq)
 
     def accept(self, type_: str, data: Any) -> Fresh | None:
-        """Return the verdict on a frame, or None if the application has already seen it."""
+        """Return whether a frame is new, and the gap before it; None if the application has already seen it."""
         try:
             placement = msgspec.convert(data, _Placement)
         except msgspec.ValidationError:  # a custom event that uses these names for other types

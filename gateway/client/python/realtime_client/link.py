@@ -1,4 +1,4 @@
-"""Link to the server: token, socket, authentication, heartbeat and recovery, without rooms and messages. Pure.
+"""Connection to the server: token, socket, authentication, heartbeat and recovery; no rooms or messages. Pure.
 
 Frames, times (seconds of one monotonic clock) and random numbers are inputs; actions are the output.
 
@@ -38,7 +38,7 @@ DEFAULT_MESSAGE_MAX_BYTES = 65_536
 
 
 class LinkObserver(Protocol):
-    """Owner of the conversation that runs over a link."""
+    """The part of `Core` that a link calls."""
 
     def restore(self) -> Sequence[dict[str, Any]]:
         """Return the subscribe frames for a new connection."""

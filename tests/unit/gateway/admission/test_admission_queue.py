@@ -10,15 +10,15 @@ from gateway.admission.pace import AT_ONCE_FIRST, SERVICE_GRACE_S, Pace
 
 
 class Entrant:
-    """Waits for a turn and keeps it until `done` is set."""
+    """Waits for a slot and holds it until `done` is set."""
 
-    def __init__(self, turns: AdmissionQueue, served: list["Entrant"]) -> None:
+    def __init__(self, queue: AdmissionQueue, served: list["Entrant"]) -> None:
         self._served = served
         self.done = asyncio.Event()
-        self.task = asyncio.create_task(self._enter(turns))
+        self.task = asyncio.create_task(self._enter(queue))
 
-    async def _enter(self, turns: AdmissionQueue) -> None:
-        async with turns.turn():
+    async def _enter(self, queue: AdmissionQueue) -> None:
+        async with queue.slot():
             self._served.append(self)
             await self.done.wait()
 
@@ -30,8 +30,8 @@ async def settle() -> None:
 
 async def test_clients_are_served_in_order_up_to_limit() -> None:
     pace, served = Pace(), list[Entrant]()
-    turns = AdmissionQueue(pace, lambda: 100.0)
-    clients = [Entrant(turns, served) for _ in range(AT_ONCE_FIRST + 10)]
+    queue = AdmissionQueue(pace, lambda: 100.0)
+    clients = [Entrant(queue, served) for _ in range(AT_ONCE_FIRST + 10)]
     await settle()
     assert served == clients[:AT_ONCE_FIRST]
     assert pace.waiting == 10
@@ -46,8 +46,8 @@ async def test_clients_are_served_in_order_up_to_limit() -> None:
 @pytest.mark.parametrize("cancelled", [0, AT_ONCE_FIRST], ids=["while served", "while waiting"])
 async def test_cancelled_client_yields_its_place(cancelled: int) -> None:
     pace, served = Pace(), list[Entrant]()
-    turns = AdmissionQueue(pace, lambda: 100.0)
-    clients = [Entrant(turns, served) for _ in range(AT_ONCE_FIRST + 2)]
+    queue = AdmissionQueue(pace, lambda: 100.0)
+    clients = [Entrant(queue, served) for _ in range(AT_ONCE_FIRST + 2)]
     await settle()
     clients[cancelled].task.cancel()
     clients[1].done.set()
@@ -63,12 +63,12 @@ async def test_cancelled_client_yields_its_place(cancelled: int) -> None:
 async def test_waiter_is_served_when_others_exceed_grace() -> None:
     now_s = 100.0
     pace, served = Pace(), list[Entrant]()
-    turns = AdmissionQueue(pace, lambda: now_s)
-    clients = [Entrant(turns, served) for _ in range(AT_ONCE_FIRST + 1)]
+    queue = AdmissionQueue(pace, lambda: now_s)
+    clients = [Entrant(queue, served) for _ in range(AT_ONCE_FIRST + 1)]
     await settle()
     assert served == clients[:-1]
     now_s += SERVICE_GRACE_S
-    turns.call()
+    queue.grant()
     await settle()
     assert served == clients
     for client in clients:

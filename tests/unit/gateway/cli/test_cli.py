@@ -14,7 +14,7 @@ from shared.process.settings import load, read_env_file
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ([], "COMMAND"),
         (["dance"], "dance"),
@@ -26,7 +26,7 @@ from shared.process.settings import load, read_env_file
     ],
 )
 def test_invalid_usage_prints_one_line_and_exits_with_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse(arguments)
@@ -34,7 +34,7 @@ def test_invalid_usage_prints_one_line_and_exits_with_2(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("realtime: ")
-    assert told in err
+    assert expected in err
 
 
 def test_targets_are_rooms_or_symbols() -> None:

@@ -64,7 +64,7 @@ def test_subscriber_gets_a_direct_message_once() -> None:
     assert other.got == ["1", "2"]
 
 
-def test_resume_knows_the_direct_messages_shown_unasked() -> None:
+def test_resume_knows_the_direct_messages_received_implicitly() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     hub.deliver(direct(3, "a"), 0.0)
@@ -73,13 +73,13 @@ def test_resume_knows_the_direct_messages_shown_unasked() -> None:
     hub.channels[ROOM].pass_check(sink, 1, 4, 0.0)
     hub.join(sink, ROOM)
     hub.deliver(direct(5, "a"), 0.0)  # waits for the answer
-    assert hub.channels[ROOM].shown_unasked(sink) == range(3, 5)
+    assert hub.channels[ROOM].received_implicitly(sink) == range(3, 5)
     hub.channels[ROOM].resume(sink, 0.0)  # the attempt failed
     hub.join(sink, ROOM)
-    assert hub.channels[ROOM].shown_unasked(sink) == range(3, 6)
+    assert hub.channels[ROOM].received_implicitly(sink) == range(3, 6)
     go_live(hub, sink, ROOM, 5, greeting(), 0.0, replayed=True)
     hub.join(sink, ROOM)
-    assert hub.channels[ROOM].shown_unasked(sink) == range(0)  # an explicit resubscription is replayed in full
+    assert hub.channels[ROOM].received_implicitly(sink) == range(0)  # an explicit resubscription is replayed in full
     settle(hub, 0.0)
     assert sink.got == ["3", "4", "5", "subscribed"]
 
@@ -95,7 +95,7 @@ def test_direct_message_waits_for_a_retried_resume() -> None:
     settle(hub, 0.0)
     assert (sink.got, other.got) == ([], ["5"])
     hub.join(sink, ROOM)
-    assert hub.channels[ROOM].shown_unasked(sink) == range(0)
+    assert hub.channels[ROOM].received_implicitly(sink) == range(0)
     assert hub.give_up(100.0) == []  # the retry is in progress
     go_live(hub, sink, ROOM, 5, [*greeting(), *greeting("4"), *greeting("5")], 0.0, replayed=True)
     hub.deliver(direct(6, "a"), 0.0)

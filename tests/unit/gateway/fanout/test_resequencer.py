@@ -89,35 +89,35 @@ def test_items_beyond_the_backlog_are_part_of_the_gap() -> None:
 
 
 seqs = st.integers(1, 25)
-steps = st.lists(st.tuples(st.sampled_from(["offer", "offer", "offer", "skip", "hear"]), seqs), max_size=60)
+steps = st.lists(st.tuples(st.sampled_from(["offer", "offer", "offer", "skip", "note_head"]), seqs), max_size=60)
 
 
 @given(st.integers(0, 10), steps)
 def test_items_pass_in_order_once_and_only_skips_leave_holes(start: int, script: list[tuple[str, int]]) -> None:
     resequencer = started(start)
     offered: set[int] = set()
-    skipped = heard = start
+    skipped = head = start
     passed: list[int] = []
     for kind, seq in script:
         match kind:
             case "offer":
                 offered.add(seq)
-                heard = max(heard, seq)
+                head = max(head, seq)
                 passed += offer(resequencer, seq)
             case "skip":
                 skipped = max(skipped, seq)
                 passed += [at for at, _ in resequencer.skip_to(seq)]
             case _:
                 resequencer.note_head(seq)
-                heard = max(heard, seq)
+                head = max(head, seq)
         assert resequencer.last_seq is not None
         assert resequencer.last_seq + 1 not in resequencer.early(), "what is due has not passed"
         gap = resequencer.missing("c")
-        if heard <= resequencer.last_seq:
+        if head <= resequencer.last_seq:
             assert gap is None
         else:
             assert gap is not None
-            assert gap.after == resequencer.last_seq < gap.through <= heard
+            assert gap.after == resequencer.last_seq < gap.through <= head
             assert not set(range(gap.after + 1, gap.through + 1)) & resequencer.early().keys()
     assert passed == sorted(set(passed))
     assert set(passed) <= offered

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chat_service.partition import typing_deliveries
 from chat_service.typing_marks import END_AFTER_MS, PASS_ON_MS, Typist
 from gateway.fanout import typing_expiry
-from gateway.fanout.typing_expiry import OVERDUE_S, ShownTyping
+from gateway.fanout.typing_expiry import OVERDUE_S, TypingExpiry
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 
 ANN, BOB = Typist("room_1", "ann"), Typist("room_1", "bob")
@@ -21,7 +21,7 @@ def line(typist: Typist, *, is_typing: bool) -> Delivery:
 
 @pytest.mark.parametrize("typist", [ANN, DIRECT])
 def test_missing_end_is_made_as_chat_service_would_make_it(typist: Typist) -> None:
-    shown = ShownTyping()
+    shown = TypingExpiry()
     shown.note(line(typist, is_typing=True), 0.0)
     assert shown.overdue(OVERDUE_S - 0.1) == []
     assert shown.overdue(OVERDUE_S) == [line(typist, is_typing=False)]
@@ -33,7 +33,7 @@ def test_end_is_overdue_only_after_chat_service_must_have_sent_it() -> None:
 
 
 def test_received_end_is_not_repeated_and_a_start_renews() -> None:
-    shown = ShownTyping()
+    shown = TypingExpiry()
     for typist in (ANN, BOB):
         shown.note(line(typist, is_typing=True), 0.0)
     shown.note(line(ANN, is_typing=False), 1.0)
@@ -43,15 +43,15 @@ def test_received_end_is_not_repeated_and_a_start_renews() -> None:
 
 
 def test_other_deliveries_are_ignored() -> None:
-    shown = ShownTyping()
+    shown = TypingExpiry()
     for frame in (b'{"type":"chat:read","data":{"isTyping":true}}', b"", b'{"type":"user:online","data":{}}'):
         shown.note(Delivery(room_channel("r"), DeliveryClass.TRANSIENT, 0, "", frame), 0.0)
     assert shown.overdue(100.0) == []
 
 
 def test_oldest_ends_are_dropped_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typing_expiry, "SHOWN_MAX", 2)
-    shown = ShownTyping()
+    monkeypatch.setattr(typing_expiry, "EXPECTED_MAX", 2)
+    shown = TypingExpiry()
     for number in range(3):
         shown.note(line(Typist("room_1", f"u{number}"), is_typing=True), float(number))
     assert [end.key for end in shown.overdue(100.0)] == ["u1", "u2"]
@@ -59,7 +59,7 @@ def test_oldest_ends_are_dropped_beyond_the_bound(monkeypatch: pytest.MonkeyPatc
 
 @given(st.lists(st.tuples(st.sampled_from([ANN, BOB, DIRECT]), st.booleans(), st.floats(0, 5)), max_size=30))
 def test_every_shown_typist_is_ended_once(script: list[tuple[Typist, bool, float]]) -> None:
-    shown, now_s = ShownTyping(), 0.0
+    shown, now_s = TypingExpiry(), 0.0
     typing: set[Typist] = set()
     ended: list[Delivery] = []
     for typist, is_typing, pause_s in script:

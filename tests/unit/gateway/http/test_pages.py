@@ -114,9 +114,9 @@ async def test_name_gets_a_token_that_the_gateway_accepts(serve: Serve) -> None:
         body = await response.json()
         assert (response.status, response.headers["Cache-Control"]) == (201, "no-store")
         assert "Content-Security-Policy" in response.headers
-    told = body["data"]
-    identity = Authenticator(settings(**wanted)).verify(told["token"])
-    assert identity.user_id == told["userId"] == "user_ada_king_lovelace"
+    issued = body["data"]
+    identity = Authenticator(settings(**wanted)).verify(issued["token"])
+    assert identity.user_id == issued["userId"] == "user_ada_king_lovelace"
     assert (identity.caller.profile.first_name, identity.caller.profile.last_name) == ("Ada", "King Lovelace")
     assert not identity.caller.is_admin
 

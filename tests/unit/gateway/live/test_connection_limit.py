@@ -6,7 +6,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.live.census import EXPIRES_AFTER_S, Census, SocketCount
+from gateway.live.connection_counts import EXPIRES_AFTER_S, ConnectionCount, ConnectionCounts
 from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.connections import Connections
 from gateway.live.session import Close
@@ -137,18 +137,18 @@ def test_users_with_one_socket_are_not_announced() -> None:
 
 
 def test_counts_of_a_vanished_gateway_expire() -> None:
-    census = Census("here", MOST)
-    assert census.observe("u", SocketCount("there", 4, 1), 100.0)
-    assert not census.observe("u", SocketCount("here", 4, 1), 100.0)
-    assert census.elsewhere("u", 100.0 + EXPIRES_AFTER_S - 0.1) == 4
-    assert census.elsewhere("u", 100.0 + EXPIRES_AFTER_S) == 0
-    census.expire(100.0 + EXPIRES_AFTER_S)
-    assert census._counts == {}
+    counts = ConnectionCounts("here", MOST)
+    assert counts.observe("u", ConnectionCount("there", 4, 1), 100.0)
+    assert not counts.observe("u", ConnectionCount("here", 4, 1), 100.0)
+    assert counts.elsewhere("u", 100.0 + EXPIRES_AFTER_S - 0.1) == 4
+    assert counts.elsewhere("u", 100.0 + EXPIRES_AFTER_S) == 0
+    counts.expire(100.0 + EXPIRES_AFTER_S)
+    assert counts._counts == {}
 
 
 def test_latest_count_replaces_earlier_ones() -> None:
-    census = Census("here", MOST)
-    census.observe("u", SocketCount("there", 4, 1), 100.0)
-    census.observe("u", SocketCount("there", 0, 0), 101.0)
-    assert census.elsewhere("u", 101.0) == 0
-    assert census._counts == {}
+    counts = ConnectionCounts("here", MOST)
+    counts.observe("u", ConnectionCount("there", 4, 1), 100.0)
+    counts.observe("u", ConnectionCount("there", 0, 0), 101.0)
+    assert counts.elsewhere("u", 101.0) == 0
+    assert counts._counts == {}

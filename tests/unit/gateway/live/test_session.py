@@ -329,7 +329,12 @@ def test_renewed_token_ends_communities_that_it_does_not_name(named: set[str] | 
 
 @given(
     st.lists(
-        st.tuples(st.floats(0.0, 40.0), st.sampled_from(["look", "ping", "auth"]), st.integers(1, 200)), max_size=30
+        st.tuples(
+            st.integers(0, 320).map(lambda eighths: eighths / 8),  # exact in seconds and in milliseconds
+            st.sampled_from(["look", "ping", "auth"]),
+            st.integers(1, 200),
+        ),
+        max_size=30,
     )
 )
 def test_ticks_before_due_time_can_be_skipped(steps: list[tuple[float, str, int]]) -> None:

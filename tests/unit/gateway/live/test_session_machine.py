@@ -54,7 +54,7 @@ class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = Session("sess_1", SETTINGS, BEGAN_S)
-        self.now_s = self.heard_s = self.window_s = BEGAN_S
+        self.now_s = self.last_frame_s = self.window_s = BEGAN_S
         self.user: str | None = None
         self.expires_s = 0.0
         self.bad = self.sent = 0
@@ -70,7 +70,7 @@ class SessionMachine(RuleBasedStateMachine):
         if isinstance(frame, dict) and id_ is not None:
             frame = {**frame, "id": id_}
         action = self.session.receive(frame if isinstance(frame, str) else json.dumps(frame), self.now_s)
-        self.heard_s = self.now_s
+        self.last_frame_s = self.now_s
         if isinstance(action, Close):
             self.closed = action.code
         if isinstance(action, Answer | Close) and action.frame is not None:
@@ -90,7 +90,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.now_s += seconds
         close = self.session.tick(self.now_s, round(self.now_s * 1000))
         is_late = self.user is None and self.now_s - BEGAN_S > SETTINGS.auth_timeout_s
-        if is_late or self.now_s - self.heard_s > SETTINGS.connection_timeout_s:
+        if is_late or self.now_s - self.last_frame_s > SETTINGS.connection_timeout_s:
             expected = 4408
         elif self.user is not None and self.expires_s <= self.now_s:
             expected = 4401
@@ -110,7 +110,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def pings_below_the_protocol(self) -> None:
         assert self.session.frame_received(self.now_s) is None  # far below the limit of frames
-        self.heard_s = self.now_s
+        self.last_frame_s = self.now_s
 
     @precondition(is_open)
     @rule(id_=ids)

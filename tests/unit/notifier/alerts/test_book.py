@@ -143,7 +143,7 @@ def test_tick_that_fires_nothing_reads_two_alerts() -> None:
     assert 0 < Counted.comparisons <= 4
 
 
-# What is told -------------------------------------------------------------------------------------------------------
+# The event -------------------------------------------------------------------------------------------------------
 
 
 def test_fired_event_has_price_seq_and_time() -> None:
@@ -162,6 +162,6 @@ def test_fired_event_has_price_seq_and_time() -> None:
 
 @given(st.floats(1e-9, 1e12))
 def test_prices_are_shown_with_all_digits(price: float) -> None:
-    told = json.loads(fired_event(Fired(Hit(alert("a", price=price), tick(price)), 0)))["data"]["title"]
-    assert float(told.removeprefix("A above ")) == price
-    assert "e" not in told.removeprefix("A above ")
+    title = json.loads(fired_event(Fired(Hit(alert("a", price=price), tick(price)), 0)))["data"]["title"]
+    assert float(title.removeprefix("A above ")) == price
+    assert "e" not in title.removeprefix("A above ")

@@ -23,7 +23,7 @@ from shared.errors import Malformed
 from shared.times import to_iso
 
 NOW_MS = 1_800_000_000_000
-TOLD = {"userId": "u", "title": "New Comment", "message": "John commented"}
+DATA = {"userId": "u", "title": "New Comment", "message": "John commented"}
 
 json_objects = st.dictionaries(
     st.text(max_size=8),
@@ -53,10 +53,10 @@ def shown(frame: bytes) -> dict[str, Any]:
 
 
 def test_notification_matches_published_example() -> None:
-    told = notice("notification.created", TOLD | {"link": "/posts/1"})
-    assert shown(entry_frame(told, entry(told))) == {
+    made = notice("notification.created", DATA | {"link": "/posts/1"})
+    assert shown(entry_frame(made, entry(made))) == {
         "_type": "notification:new",
-        "id": notification_id(told, "u"),
+        "id": notification_id(made, "u"),
         "title": "New Comment",
         "message": "John commented",
         "priority": "medium",
@@ -68,9 +68,9 @@ def test_notification_matches_published_example() -> None:
 
 
 def test_inbox_fields_of_event_are_dropped() -> None:
-    told = notice("notification.created", TOLD | {"id": "mine", "seq": 99, "createdAt": "then"})
-    data = shown(entry_frame(told, entry(told)))
-    assert (data["id"], data["seq"], data["createdAt"]) == (notification_id(told, "u"), 5, to_iso(NOW_MS))
+    made = notice("notification.created", DATA | {"id": "mine", "seq": 99, "createdAt": "then"})
+    data = shown(entry_frame(made, entry(made)))
+    assert (data["id"], data["seq"], data["createdAt"]) == (notification_id(made, "u"), 5, to_iso(NOW_MS))
     passed_on = notice("order.filled", {"id": "order_1", "seq": 99})
     assert shown(entry_frame(passed_on, entry(passed_on))) == {"_type": "order:filled", "id": "order_1", "seq": 5}
 
@@ -86,20 +86,20 @@ def test_inbox_fields_of_event_are_dropped() -> None:
 )
 def test_wrong_notification_names_field(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(Malformed) as malformed:
-        notice("notification.created", TOLD | changes)
+        notice("notification.created", DATA | changes)
     assert str(malformed.value).startswith(field)
 
 
 @pytest.mark.parametrize("field", ["title", "message"])
 def test_notification_without_title_is_refused(field: str) -> None:
     with pytest.raises(Malformed, match=f"^data.{field}: is missing"):
-        notice("notification.created", {name: value for name, value in TOLD.items() if name != field})
+        notice("notification.created", {name: value for name, value in DATA.items() if name != field})
 
 
 @pytest.mark.parametrize("priority", ["low", "medium", "high", "urgent"])
 def test_all_priorities_are_accepted(priority: str) -> None:
-    told = notice("notification.created", TOLD | {"priority": priority})
-    assert shown(entry_frame(told, entry(told)))["priority"] == priority
+    made = notice("notification.created", DATA | {"priority": priority})
+    assert shown(entry_frame(made, entry(made)))["priority"] == priority
 
 
 def test_oversized_data_is_refused() -> None:
@@ -116,8 +116,8 @@ def test_listeners_receive_data_unchanged() -> None:
 
 
 def test_notification_to_listeners_has_own_id() -> None:
-    told = address(event("notification.created", {"title": "t", "message": "m"}, audience="all"), NOW_MS).notice
-    data = shown(listeners_frame(told))
+    made = address(event("notification.created", {"title": "t", "message": "m"}, audience="all"), NOW_MS).notice
+    data = shown(listeners_frame(made))
     assert data.pop("id").startswith("notif_")
     expected = {"title": "t", "message": "m", "priority": "medium", "createdAt": to_iso(NOW_MS)}
     assert data == expected | {"_type": "notification:new"}
@@ -149,12 +149,12 @@ def test_every_frame_is_json_with_event_data(data: dict[str, Any], seq: int) -> 
 
 
 def test_rest_view_has_same_data_and_read_state() -> None:
-    told = notice("notification.created", TOLD)
-    unread = entry_view(told, entry(told))
-    assert json.loads(bytes(unread.data)) == json.loads(entry_frame(told, entry(told)))["data"]
+    made = notice("notification.created", DATA)
+    unread = entry_view(made, entry(made))
+    assert json.loads(bytes(unread.data)) == json.loads(entry_frame(made, entry(made)))["data"]
     assert (unread.title, unread.message, unread.priority) == ("New Comment", "John commented", "medium")
     assert (unread.type, unread.seq, unread.read, unread.read_at) == ("notification:new", 5, False, None)
-    read = entry_view(told, entry(told, read_at_ms=NOW_MS))
+    read = entry_view(made, entry(made, read_at_ms=NOW_MS))
     assert (read.id, read.read, read.read_at) == (unread.id, True, to_iso(NOW_MS))
 
 
@@ -166,4 +166,4 @@ def test_rest_view_of_other_events_has_no_title() -> None:
 
 
 def test_event_to_users_is_addressed() -> None:
-    assert address(event("notification.created", TOLD), NOW_MS).audience == Users(("u",))
+    assert address(event("notification.created", DATA), NOW_MS).audience == Users(("u",))

@@ -13,12 +13,12 @@ from notifier.intake.batching import (
 from shared.bus.delivery import Delivery, DeliveryClass
 
 
-def told(key: str, created_at_ms: int = 0) -> Notice:
+def notice(key: str, created_at_ms: int = 0) -> Notice:
     return Notice(key, "a:b", created_at_ms, b"{}")
 
 
 def to_users(key: str, count: int) -> Addressed:
-    return Addressed(told(key), Users(tuple(f"u{number}" for number in range(count))))
+    return Addressed(notice(key), Users(tuple(f"u{number}" for number in range(count))))
 
 
 def recipients(some: list[Addressed]) -> int:
@@ -31,7 +31,7 @@ counts = st.lists(st.integers(0, 25), max_size=12)  # 0 stands for listeners
 @given(counts, st.integers(1, 10))
 def test_pieces_are_bounded_and_complete(sizes: list[int], recipients_max: int) -> None:
     items = [
-        to_users(str(key), count) if count else Addressed(told(str(key)), Listeners("all"))
+        to_users(str(key), count) if count else Addressed(notice(str(key)), Listeners("all"))
         for key, count in enumerate(sizes)
     ]
     pieces = list(by_recipients(items, recipients_max))
@@ -64,8 +64,8 @@ def test_deliveries_are_split_by_size_in_order() -> None:
 def test_done_events_are_skipped_and_begun_ones_resumed() -> None:
     fresh, done, begun, begun_for_listeners = (to_users(key, 1) for key in ("fresh", "done", "begun", "listeners"))
     records = {
-        "done": Record("done", 7, told("done", 7), is_done=True),
-        "begun": Record("begun", 7, told("begun", 7)),
+        "done": Record("done", 7, notice("done", 7), is_done=True),
+        "begun": Record("begun", 7, notice("begun", 7)),
         "listeners": Record("listeners", 7),
     }
     pending = pending_of([fresh, done, begun, begun_for_listeners], records)
@@ -77,5 +77,5 @@ def test_done_events_are_skipped_and_begun_ones_resumed() -> None:
 
 
 def test_only_notices_for_inboxes_are_stored() -> None:
-    assert to_users("a", 2).to_record() == Record("a", 0, told("a"))
-    assert Addressed(told("a", 3), Listeners("all")).to_record() == Record("a", 3)
+    assert to_users("a", 2).to_record() == Record("a", 0, notice("a"))
+    assert Addressed(notice("a", 3), Listeners("all")).to_record() == Record("a", 3)

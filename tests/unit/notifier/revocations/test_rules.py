@@ -17,7 +17,7 @@ THEN = "2025-10-21T12:00:00Z"
 THEN_MS = from_iso(THEN)
 
 
-def verdict(type_: str, data: dict[str, Any], **more: Any) -> RevocationEvent:
+def event(type_: str, data: dict[str, Any], **more: Any) -> RevocationEvent:
     return read_revocation_event(
         CloudEvent(specversion="1.0", id="e", source="/s", type=type_, data=data, **more), NOW_MS
     )
@@ -32,20 +32,20 @@ def banned(until_ms: int) -> RevocationEvent:
 
 
 def test_revocation_applies_from_its_time() -> None:
-    assert verdict("user.revoked", {"userId": "u"}, time=THEN).at_ms == THEN_MS
-    assert verdict("user.revoked", {"userId": "u"}).at_ms == NOW_MS
-    assert verdict("user.revoked", {"userId": "u", "until": THEN}).banned_until_ms is None
+    assert event("user.revoked", {"userId": "u"}, time=THEN).at_ms == THEN_MS
+    assert event("user.revoked", {"userId": "u"}).at_ms == NOW_MS
+    assert event("user.revoked", {"userId": "u", "until": THEN}).banned_until_ms is None
 
 
 def test_revocation_from_future_keeps_current_tokens() -> None:
-    assert verdict("user.revoked", {"userId": "u"}, time="2099-01-01T00:00:00Z").at_ms == NOW_MS
+    assert event("user.revoked", {"userId": "u"}, time="2099-01-01T00:00:00Z").at_ms == NOW_MS
 
 
 def test_ban_ends_at_its_time_or_never() -> None:
-    assert verdict("user.banned", {"userId": "u", "until": THEN}).banned_until_ms == THEN_MS
-    assert verdict("user.banned", {"userId": "u"}).banned_until_ms == FOR_EVER_MS
-    assert verdict("user.banned", {"userId": "u", "until": None}).banned_until_ms == FOR_EVER_MS
-    assert verdict("user.banned", {"userId": "u", "until": "0001-01-01T00:00:00Z"}).banned_until_ms == 0
+    assert event("user.banned", {"userId": "u", "until": THEN}).banned_until_ms == THEN_MS
+    assert event("user.banned", {"userId": "u"}).banned_until_ms == FOR_EVER_MS
+    assert event("user.banned", {"userId": "u", "until": None}).banned_until_ms == FOR_EVER_MS
+    assert event("user.banned", {"userId": "u", "until": "0001-01-01T00:00:00Z"}).banned_until_ms == 0
 
 
 @pytest.mark.parametrize(
@@ -60,44 +60,44 @@ def test_ban_ends_at_its_time_or_never() -> None:
 )
 def test_malformed_revocation_event_is_refused_with_reason(type_: str, data: dict[str, Any], expected: str) -> None:
     with pytest.raises(Malformed) as malformed:
-        verdict(type_, data)
+        event(type_, data)
     assert str(malformed.value).startswith(expected)
 
 
 def test_revocation_refuses_older_tokens_only() -> None:
-    standing = apply(revoked(NOW_MS), None, 1)
-    assert standing == Revocation(user_id="u", version=1, issued_before_ms=NOW_MS)
-    assert standing.has_revoked(NOW_MS - 1)
-    assert standing.has_revoked(0)
-    assert not standing.has_revoked(NOW_MS)
-    assert not standing.is_banned(NOW_MS)
+    revocation = apply(revoked(NOW_MS), None, 1)
+    assert revocation == Revocation(user_id="u", version=1, issued_before_ms=NOW_MS)
+    assert revocation.has_revoked(NOW_MS - 1)
+    assert revocation.has_revoked(0)
+    assert not revocation.has_revoked(NOW_MS)
+    assert not revocation.is_banned(NOW_MS)
 
 
 def test_ban_refuses_until_its_end() -> None:
-    standing = apply(banned(NOW_MS + 1000), None, 1)
-    assert standing.is_banned(NOW_MS + 999)
-    assert not standing.is_banned(NOW_MS + 1000)
-    assert not standing.has_revoked(1)
-    assert apply(banned(FOR_EVER_MS), standing, 2).is_banned(NOW_MS * 2)
-    assert not apply(banned(NOW_MS - 1), standing, 2).is_banned(NOW_MS)
+    revocation = apply(banned(NOW_MS + 1000), None, 1)
+    assert revocation.is_banned(NOW_MS + 999)
+    assert not revocation.is_banned(NOW_MS + 1000)
+    assert not revocation.has_revoked(1)
+    assert apply(banned(FOR_EVER_MS), revocation, 2).is_banned(NOW_MS * 2)
+    assert not apply(banned(NOW_MS - 1), revocation, 2).is_banned(NOW_MS)
 
 
 def test_ban_and_revocation_are_independent() -> None:
-    standing = apply(revoked(NOW_MS), apply(banned(NOW_MS + 1000), None, 1), 2)
-    assert standing.is_banned(NOW_MS)
-    assert standing.has_revoked(NOW_MS - 1)
+    revocation = apply(revoked(NOW_MS), apply(banned(NOW_MS + 1000), None, 1), 2)
+    assert revocation.is_banned(NOW_MS)
+    assert revocation.has_revoked(NOW_MS - 1)
 
 
-verdicts = st.lists(st.integers(0, 10).map(revoked) | st.integers(0, 10).map(banned), min_size=1, max_size=6)
+revocation_events = st.lists(st.integers(0, 10).map(revoked) | st.integers(0, 10).map(banned), min_size=1, max_size=6)
 
 
-@given(verdicts)
-def test_repeated_events_give_same_revocation(given_verdicts: list[RevocationEvent]) -> None:
-    standing: Revocation | None = None
-    for version, one in enumerate([*given_verdicts, *given_verdicts], 1):
-        standing = apply(one, standing, version)
-        if version == len(given_verdicts):
-            once = standing
-    assert standing is not None
-    assert standing.version == 2 * len(given_verdicts)
-    assert (standing.issued_before_ms, standing.banned_until_ms) == (once.issued_before_ms, once.banned_until_ms)
+@given(revocation_events)
+def test_repeated_events_give_same_revocation(given_events: list[RevocationEvent]) -> None:
+    revocation: Revocation | None = None
+    for version, one in enumerate([*given_events, *given_events], 1):
+        revocation = apply(one, revocation, version)
+        if version == len(given_events):
+            once = revocation
+    assert revocation is not None
+    assert revocation.version == 2 * len(given_events)
+    assert (revocation.issued_before_ms, revocation.banned_until_ms) == (once.issued_before_ms, once.banned_until_ms)

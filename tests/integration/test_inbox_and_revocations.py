@@ -65,9 +65,9 @@ async def test_alert_fires_once_on_a_spike_between_two_deliveries(gateways: tupl
         await alice.ask("subscribe", channel="notifications")
         ticks = [{"symbol": "SPIKE", "price": price} for price in (11.0, 25.0, 12.0, 26.0)]
         await announce(amqp_url, "market.tick", ticks)
-        told = await alice.data("notification:new")
-        assert "SPIKE" in told["title"] + told["message"]
-        assert told["tick"]["price"] == 25.0
+        notification = await alice.data("notification:new")
+        assert "SPIKE" in notification["title"] + notification["message"]
+        assert notification["tick"]["price"] == 25.0
         await announce(amqp_url, "notification.created", {"userId": "alice", "title": "last", "message": "m"})
         assert (await alice.data("notification:new"))["title"] == "last"
     [fired] = await rest.data("GET", "/v1/alerts")

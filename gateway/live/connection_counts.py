@@ -1,11 +1,13 @@
-"""Census: how many connections users have on other gateways, as far as these have announced. Pure; time is an argument.
+"""Users' connection counts on other gateways, as announced by these gateways. Pure; time is an argument.
 
-A user's connections are counted over all gateways without a request on the common path. A gateway announces a user's
-count when a connection opens beside others that it knows of, here or elsewhere; gateways with connections of that user
-reply with their own counts. So users with one connection, nearly all, cost nothing, and when the next one opens each
-gateway knows all counts. Near the limit it queries the others once more and waits 50 ms. Counts near the limit are
-announced again every 5 s. A count that was not repeated for 15 s expires: its gateway has ended.
-Connections that open at the same moment can exceed the limit; then the newest ones are closed.
+A user's connections are counted across gateways without a request on the common path. A gateway announces a user's
+count when it opens a connection and knows of another one, here or elsewhere. Gateways with connections of that user
+reply with their own counts. Most users have one connection and so cost nothing; when a second one opens, each gateway
+learns all counts.
+
+Near the limit, a gateway queries the others again and waits 50 ms. Counts near the limit are announced every 5 s. A
+count expires if it is not repeated for 15 s, because its gateway has ended. Connections that open at the same moment
+can exceed the limit; then the newest ones are closed.
 """
 
 import msgspec
@@ -15,10 +17,10 @@ EXPIRES_AFTER_S = 15.0
 FEW = 4
 
 
-class SocketCount(msgspec.Struct, frozen=True):
-    """What one gateway announces about a user, the frame of a CONNECTION_COUNT delivery.
+class ConnectionCount(msgspec.Struct, frozen=True):
+    """A gateway's announcement of one user's connection count: the frame of a CONNECTION_COUNT delivery.
 
-    `newest_ms`: when the newest of the sockets opened. `asks`: the others shall reply with their counts.
+    `newest_ms` is when the newest of the connections opened. `asks` requests the other gateways' counts.
     """
 
     node_id: str
@@ -27,15 +29,15 @@ class SocketCount(msgspec.Struct, frozen=True):
     asks: bool = False
 
 
-class Census:
-    """The counts of other gateways. Bounded by what they announce in 15 s."""
+class ConnectionCounts:
+    """The counts of other gateways. Bound: the counts announced in the last 15 s."""
 
     def __init__(self, node_id: str, limit: int) -> None:
         self.limit = limit
         self._node_id = node_id
-        self._counts: dict[str, dict[str, tuple[SocketCount, float]]] = {}  # by user and node: a count, and when
+        self._counts: dict[str, dict[str, tuple[ConnectionCount, float]]] = {}  # by user and node: a count, and when
 
-    def observe(self, user_id: str, count: SocketCount, now_s: float) -> bool:
+    def observe(self, user_id: str, count: ConnectionCount, now_s: float) -> bool:
         """Record an announced count. Return whether it is from another gateway."""
         if count.node_id == self._node_id:
             return False
@@ -52,11 +54,11 @@ class Census:
         return sum(count.count for count in self._valid(user_id, now_s))
 
     def is_near_limit(self, user_id: str, here: int, now_s: float) -> bool:
-        """Return whether the other gateways should know every change."""
+        """Return whether the user is so near the limit that every change is announced."""
         return here + self.elsewhere(user_id, now_s) >= max(self.limit / 2, 2)
 
     def is_worth_announcing(self, user_id: str, here: int, now_s: float) -> bool:
-        """Return whether to announce a new connection: if the user has others, or always where few are allowed."""
+        """Return whether to announce a new connection: if the user has others, or if the limit is very low."""
         return here > 1 or self.limit < FEW or self.elsewhere(user_id, now_s) > 0
 
     def must_close(self, user_id: str, here: int, newest_ms: int, now_s: float) -> bool:
@@ -76,6 +78,6 @@ class Census:
             if not counts:
                 del self._counts[user_id]
 
-    def _valid(self, user_id: str, now_s: float) -> list[SocketCount]:
+    def _valid(self, user_id: str, now_s: float) -> list[ConnectionCount]:
         counts = self._counts.get(user_id)
         return [] if counts is None else [count for count, at_s in counts.values() if now_s - at_s < EXPIRES_AFTER_S]
