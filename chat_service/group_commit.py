@@ -8,7 +8,7 @@
 
 Sixteen partitions that each waited for a disk sync of their own would make the disk sync sixteen times. An insert is
 one command of at most 500 entries and 8 MB; it is ordered, so that it stops at the first refused entry and leaves none
-behind a hole. No room is in two inserts at once, because a partition waits for its own.
+after a hole. No room is in two inserts at once, because a partition waits for its own.
 """
 
 import asyncio

@@ -80,7 +80,7 @@ class LogStore:
                 raise LogConflict("the log holds another entry", error.details["writeErrors"][0]["index"]) from error
             raise
 
-    async def behind(self, room_id: str, rev: int) -> list[LogEntry]:
+    async def after(self, room_id: str, rev: int) -> list[LogEntry]:
         """Return the entries after `rev`, oldest first."""
         with translated():
             cursor = self._log.find({"roomId": room_id, "rev": {"$gt": rev}})

@@ -149,7 +149,7 @@ class Owner:
     def _has_stalled(self) -> bool:
         return self._now_ms() - self._ticked_at_ms > STALL_MS
 
-    # The clockwork --------------------------------------------------------------------------------------------------
+    # Regular work ---------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat, claim and hand over until `stop` is set, then give everything to the others."""

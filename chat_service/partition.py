@@ -4,7 +4,7 @@
                                                                                  │
         answers and deliveries in one publish <── records that effects change <──┘
                         │
-        a second later: the heads of the rooms that spoke; every half second: the write-behind
+        a second later: the heads of the rooms that spoke; five seconds later: the write-behind
 
 Whatever fails, the log decides. A refused commit, or one whose outcome was unknown, drops the rooms from memory, reads
 the log and the term by majority, and decides again with every command taken for resent: one whose entry stands is
@@ -56,7 +56,7 @@ _decoder = msgspec.json.Decoder(RoomCommands)
 
 
 class Outlet(Protocol):
-    """The way out of a partition: the sending half of the bus."""
+    """What a partition sends through: the bus, or a recorder in tests."""
 
     def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
         """Send deliveries, and the answers among them to these queues, in order and without a confirm."""
@@ -89,7 +89,7 @@ class _Job:
     command: RoomCommands
     expires_at_ms: int
     is_resent: bool
-    wait_ms: int | None = None  # the verdict of the rate limit, once it is known
+    wait_ms: int | None = None  # what the rate limit says, once it was asked
 
 
 class Outcome(NamedTuple):
@@ -163,7 +163,7 @@ class Partition:
                 self._idle.set()
 
     async def stop(self) -> None:
-        """Finish the commit in hand, write what is behind, and answer the rest "moved"."""
+        """Finish the commit in hand, write the records that are due later, and answer the rest "moved"."""
         self._is_over = True
         self._arrived.set()
         await self._idle.wait()
@@ -229,7 +229,7 @@ class Partition:
                     return Outcome([Refusal(ErrorCode.UNAVAILABLE, str(error))] * len(jobs), [])
                 if not self._is_any_alive(jobs):
                     return Outcome([None] * len(jobs), [])
-            except Exception:  # the wall around one bus delivery
+            except Exception:  # one failing command must not stop the partition
                 failures += 1
                 log.exception("commit_failed", partition=self.number, commands=len(jobs), failures=failures)
                 if len(jobs) > 1:

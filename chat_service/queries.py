@@ -168,7 +168,7 @@ class ChatQueryHandler:
         return ReplayedFrames(first=query.after + 1, frames=tuple(frames), revs=revs)
 
     async def _replay_entries(self, query: ReplayEntries) -> ReplayedEntries:
-        """Return what stands behind a hole, up to the first rev that a majority does not show yet."""
+        """Return the entries after a gap begins, up to the first rev that a majority does not show yet."""
         through = min(query.through, query.after + REPLAY_MAX)
         found = await self._log.between(query.room_id, query.after, through)
         lines: list[EntryLines] = []

@@ -49,7 +49,7 @@ class Repair:
         return repaired
 
     async def _repair_room(self, room: Room) -> Room:
-        behind = await self._log.behind(room.id, room.rev)
+        behind = await self._log.after(room.id, room.rev)
         return await project(self._rooms, msgspec.structs.replace(room), behind) if behind else room
 
 

@@ -1,6 +1,6 @@
 """The rooms that a partition holds in memory, and their loading.
 
-The state of a room is its record plus the entries of its log behind that record. An entry found behind a record was
+The state of a room is its record plus the entries of its log after that record. An entry found there was
 perhaps never delivered, because its owner died in between: `on_found` delivers it again, and repeats fall by their rev.
 
 Whoever reads a log in order to decide reads the term of the partition after it: with another owner in place, commands
@@ -106,7 +106,7 @@ class RoomCache:
     async def _load_rooms(self, room_ids: list[str]) -> None:
         records = await self._readers.rooms.rooms(room_ids)
         behind = await asyncio.gather(
-            *(self._readers.room_log.behind(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
+            *(self._readers.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
         )
         await self._check_term()
         for room_id, entries in zip(room_ids, behind, strict=True):

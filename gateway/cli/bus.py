@@ -34,7 +34,7 @@ async def list_dead_letters(amqp_url: str) -> list[DeadLetter]:
         found.append(letter)
         return False
 
-    await _on_bus(amqp_url, lambda bus: bus.letters(look))
+    await _on_bus(amqp_url, lambda bus: bus.dead_letters(look))
     return found
 
 
@@ -57,7 +57,7 @@ async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLette
             replayed += 1
             return True
 
-        await bus.letters(settle)
+        await bus.dead_letters(settle)
 
     await _on_bus(amqp_url, work)
     return replayed

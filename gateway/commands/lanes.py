@@ -1,4 +1,4 @@
-"""Room commands by partition: one body under way to each, the next ones gathering behind it. Pure.
+"""Room commands by partition: one body in flight to each, while the next commands gather. Pure.
 
          add                   due                   answered
     ──────────────> WAITING ─────────> UNDER WAY ───────────────> gone

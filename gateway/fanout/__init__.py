@@ -7,7 +7,7 @@ Read in this order:
 - `subscriber`, `stream`, `channel`: the states of a subscriber (with a diagram), and one channel;
 - `registry`, `direct_messages`, `hub`: all channels of the process;
 - `flusher`, `bindings`, `listeners`: flush timer, bindings to shards, joining and leaving;
-- `retries`, `price_snapshot`, `gap_filler`, `recovery`: repairs after lost lines;
+- `stall`, `retries`, `price_snapshot`, `gap_filler`, `recovery`: repairs after lost lines, and after a frozen process;
 - `typing_expiry`, `relay`, `fan_out`: overdue typing marks, dispatch of delivery lines, composition of the parts;
 - `replays`: history that resuming clients missed.
 

@@ -1,6 +1,13 @@
 """The message bus on RabbitMQ.
 
-Read `topology` first (exchanges, queues, shards), then the lines that travel: `delivery` (to gateways) and `events`
-(from internal services). `bus` is the connection; it is made of `amqp`, `batching`, `confirms`, `pending_requests` and
-`consumer`, where the ack policy stands. Handlers see the bus as a `publisher`; `query_server` answers queries.
+Read in this order:
+
+- `topology`: exchanges, queues, shards;
+- `delivery`, `events`: the lines for gateways, and the events of internal services;
+- `amqp`, `publish_frame`, `delivery_tap`: one connection to RabbitMQ, and its hot path in both directions;
+- `batching`, `confirms`, `line_sender`: sending with confirms;
+- `pending_requests`, `query_server`: requests and their replies;
+- `consumer`: a consumer with the ack policy;
+- `own_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;
+- `life_queue`: a queue that shows whether its process lives.
 """

@@ -337,8 +337,8 @@ class BrokerConnection:
         """Let another consumer take the queue: the last one has stopped."""
         self._consumed.discard(queue)
 
-    async def letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
-        """Show the dead letters; see `Bus.letters`."""
+    async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
+        """Show the dead letters; see `Bus.dead_letters`."""
         channel = await self._open_passing_channel()
         try:
             queue = await channel.declare_queue(DEAD, passive=True)

@@ -71,7 +71,7 @@ class Bus:
         self.on_disconnected: list[Callable[[], object]] = []  # run before the next connection
         self._url = url
         self._tasks = asyncio.TaskGroup()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
         self._leaving = False
         self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
@@ -86,8 +86,8 @@ class Bus:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._keepers = [
-            self._tasks.create_task(self._keep_connected(), name="bus-keeper"),
+        self._background = [
+            self._tasks.create_task(self._keep_connected(), name="bus-connection"),
             self._tasks.create_task(self._keep_deadlines(), name="bus-deadlines"),
             self._tasks.create_task(self._measure(), name="bus-measurer"),
             self._tasks.create_task(self._watch_echo(), name="bus-echo"),
@@ -100,8 +100,8 @@ class Bus:
         for consumer in list(self._consumers):
             await self.stop(consumer)
         self._leaving = True
-        for keeper in self._keepers:
-            keeper.cancel()
+        for task in self._background:
+            task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     # Connection -----------------------------------------------------------------------------------------------------
@@ -317,13 +317,13 @@ class Bus:
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
 
-    async def letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
+    async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
         """Show each dead letter to `settle`, oldest first, and remove those for which it returns True.
 
-        Returns the number of letters at the start; later ones are not shown. Raises Unavailable.
+        Returns the number of dead letters at the start; later ones are not shown. Raises Unavailable.
         """
         with self._reaching("read the dead letters") as link:
-            return await link.letters(settle)
+            return await link.dead_letters(settle)
 
     # Request and reply ----------------------------------------------------------------------------------------------
 
@@ -391,7 +391,7 @@ class Bus:
         concurrency: int = 1,
         split: Callable[[bytes], list[bytes]] = split_lines,
     ) -> Consumer:
-        """Hand the lines of a lasting queue to `handle`, over every connection. With `concurrency` 1 in their order."""
+        """Hand the lines of a lasting queue to `handle`, also after reconnects; with `concurrency` 1 in their order."""
         consumer = Consumer(
             queue,
             handle,
@@ -422,13 +422,13 @@ class Bus:
             await consumer.stop()
 
     def own_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Arguments | None = None) -> OwnQueue:
-        """Have a queue of this process over every later connection; `on_body` takes each body, unacknowledged."""
+        """Return a queue of this process, declared at every later connection; `on_body` takes its bodies, unacknowledged."""
         queue = OwnQueue(prefix, self.name, OWN_QUEUE if arguments is None else arguments, on_body)
         self._own_queues.append(queue)
         return queue
 
     async def bind(self, queue: OwnQueue, exchange: str, key: str) -> None:
-        """Bind an own queue, over every connection. Raises Unavailable; the next connection then binds it."""
+        """Bind an own queue, at later connections too. Raises Unavailable; the next connection then binds it."""
         queue.bindings.add((exchange, key))
         with self._reaching("bind") as link:
             await link.bind(queue.name, exchange, key)

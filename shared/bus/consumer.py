@@ -240,7 +240,7 @@ class Consumer:
                     self._connection += 1
                     return True
                 await asyncio.sleep(delay_s)
-            except Exception:  # the wall around one bus delivery
+            except Exception:  # one failing message must not stop the consumer
                 failures += 1
                 log.exception("batch_failed", queue=self.queue, failures=failures, **_whose(lines))
                 metrics.BUS_RETRIES.labels(self._label, "failure").inc()

@@ -64,7 +64,7 @@ class QueryServer:
         except Unavailable as error:
             outcome = ErrorCode.UNAVAILABLE
             answer = refusal_line(command.id, unavailable(error))
-        except Exception:  # the wall around one bus delivery
+        except Exception:  # one failing query must not stop the server
             outcome = ErrorCode.INTERNAL
             log.exception("query_failed", op=command.op)
             answer = refusal_line(command.id, Refusal(ErrorCode.INTERNAL, "internal server error"))

@@ -265,7 +265,7 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     ]
     old_keys = [(OLD_ROOM, "user_1", f"client_{seq}") for seq in range(1, 21)]
     yield StoreCall("insert", lambda: room_log.insert([a_message(room_id, messages + 1)]))
-    yield StoreCall("behind", lambda: room_log.behind(room_id, messages - 20))
+    yield StoreCall("after", lambda: room_log.after(room_id, messages - 20))
     yield StoreCall("between", lambda: room_log.between(room_id, messages // 2, messages // 2 + 50))
     yield StoreCall("by_id", lambda: room_log.by_id(ids))
     yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))

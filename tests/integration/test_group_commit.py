@@ -109,7 +109,7 @@ async def test_stored_message_is_acknowledged_although_its_sender_was_removed_si
     ack = ack_in(world.recorder.replies[world.asked[2]])
     assert ack is not None
     assert (ack.message.seq, ack.repeated) == (1, True)
-    log = await world.room_log.behind(world.rooms[PRIVATE], 0)
+    log = await world.room_log.after(world.rooms[PRIVATE], 0)
     assert [entry.kind for entry in log] == [EntryKind.CREATED, EntryKind.MESSAGE, EntryKind.REMOVED]
     await world.end()
 
@@ -131,7 +131,7 @@ async def test_refused_copy_keeps_the_first_one_out_of_the_log(database: Databas
     assert await world.answered(body, second)
     first.log.thawed.set()
     await asyncio.wait_for(first.running, WAIT_S)  # a refusal, and then a newer term
-    log = await world.room_log.behind(world.rooms[PRIVATE], 0)
+    log = await world.room_log.after(world.rooms[PRIVATE], 0)
     assert [entry.kind for entry in log] == [
         EntryKind.CREATED,
         EntryKind.MESSAGE,
@@ -220,14 +220,14 @@ async def test_log_refuses_second_entry_and_stops_there(database: Database, refu
     with pytest.raises(LogConflict) as conflict:
         await room_log.insert([before, refused, after])
     assert conflict.value.stored == 1
-    assert await room_log.behind("r", 0) == [first, before]
+    assert await room_log.after("r", 0) == [first, before]
 
 
 async def test_entries_without_message_or_client_id_do_not_exclude_each_other(database: Database) -> None:
     room_log = LogStore(database)
     entries = [void_at("r", rev, 1, 1) for rev in (1, 2)] + [message_at(3, "a"), message_at(4, "b")]
     await room_log.insert(entries)
-    assert await room_log.behind("r", 0) == entries
+    assert await room_log.after("r", 0) == entries
     assert await room_log.by_client_id([("r", "ann", "key")]) == []
 
 
@@ -238,7 +238,7 @@ async def test_first_copy_that_lands_after_its_settlement_is_refused(database: D
     fuse.left, fuse.dies = 0, False
     with pytest.raises(LogConflict):
         await GroupCommit(room_log).commit(batch, lambda: False)
-    assert [(entry.rev, entry.kind) for entry in await room_log.behind("r", 0)] == [(5, EntryKind.VOID)]
+    assert [(entry.rev, entry.kind) for entry in await room_log.after("r", 0)] == [(5, EntryKind.VOID)]
     with pytest.raises(LogConflict):
         await room_log.insert(batch)
-    assert len(await room_log.behind("r", 0)) == 1
+    assert len(await room_log.after("r", 0)) == 1

@@ -182,7 +182,7 @@ async def test_members_of_deleted_and_lost_rooms_are_left_out(migrated: Chat) ->
 async def test_log_continues_after_the_last_old_message(migrated: Chat) -> None:
     sends = (Act("send", PUBLIC, "ann", "new"), Act("join", PUBLIC, "eve"), Act("send", PUBLIC, "dan"))
     await migrated.world.take(Turn(sends))
-    entries = await migrated.world.room_log.behind(migrated.old.public, 0)
+    entries = await migrated.world.room_log.after(migrated.old.public, 0)
     last = PUBLIC_MESSAGES
     assert [(entry.rev, entry.last_seq) for entry in entries] == [(last + 1, 13), (last + 2, 13), (last + 3, 14)]
     assert entries[-1].member_count == 4
@@ -197,7 +197,7 @@ async def test_log_continues_after_the_last_old_message(migrated: Chat) -> None:
 async def test_quiet_room_begins_at_one(migrated: Chat) -> None:
     migrated.world.rooms = ("room_quiet_1", migrated.old.private)
     assert await migrated.error_of(Act("send", PUBLIC, "eve")) is None
-    assert [entry.rev for entry in await migrated.world.room_log.behind("room_quiet_1", 0)] == [1]
+    assert [entry.rev for entry in await migrated.world.room_log.after("room_quiet_1", 0)] == [1]
     assert (await migrated.room("ann", "room_quiet_1")).member_count == 2
 
 
@@ -206,7 +206,7 @@ async def test_old_client_message_id_is_used_up_for_its_sender(migrated: Chat, u
     await migrated.world.take(Turn((Act("send", PUBLIC, user_id, "old10"),)))
     ack = ack_in(migrated.world.recorder.replies[migrated.world.asked[-1]])
     assert ack is not None
-    log = await migrated.world.room_log.behind(migrated.old.public, 0)
+    log = await migrated.world.room_log.after(migrated.old.public, 0)
     if user_id == "ann":
         assert (ack.repeated, ack.message.seq, ack.message.message) == (True, 10, "old text 10")
         assert log == []
@@ -256,7 +256,7 @@ async def test_purge_erases_old_messages(migrated: Chat) -> None:
     assert await messages.count_documents({"roomId": gone}) == 0
     assert await messages.count_documents({"roomId": migrated.old.public}) == PUBLIC_MESSAGES
     assert await migrated.database["room_members"].count_documents({"roomId": gone}) == 0
-    entries = await world.room_log.behind(migrated.old.private, 0)
+    entries = await world.room_log.after(migrated.old.private, 0)
     assert [(entry.rev, entry.kind) for entry in entries] == [(6, EntryKind.MESSAGE), (7, EntryKind.DELETED)]
     assert entries[0].message is not None
     assert entries[0].message.text == ""

@@ -36,7 +36,7 @@ async def purged(world: ChatWorld, step: int) -> list[LogEntry]:
     purge = asyncio.create_task(purge_deleted_rooms(world.store, world.room_log, lambda: world.now_ms))
     await until_async(lambda: world.database["room_records"].count_documents(due), lambda count: count == 0)
     purge.cancel()
-    return await world.room_log.behind(world.rooms[PRIVATE], 0)
+    return await world.room_log.after(world.rooms[PRIVATE], 0)
 
 
 async def test_purge_erases_names_and_texts_and_later_all_but_the_last_entry(database: Database) -> None:
@@ -46,7 +46,7 @@ async def test_purge_erases_names_and_texts_and_later_all_but_the_last_entry(dat
     await world.take(Turn((*acts, Act("delete", PRIVATE, "ann"))))
     await world.end()
     private, public = world.rooms[PRIVATE], world.rooms[PUBLIC]
-    before = await world.room_log.behind(private, 0)
+    before = await world.room_log.after(private, 0)
     others = await raw_log(database, public)
     assert {name for name in NAMES if name in await raw_log(database, private)} == {"Ben", "Room", "text of"}
 

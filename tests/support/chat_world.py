@@ -136,9 +136,9 @@ class FaultyLog(LogStore):
             await self.thawed.wait()
         await self._fuse.around(super().insert, entries)
 
-    async def behind(self, room_id: str, rev: int) -> list[LogEntry]:
+    async def after(self, room_id: str, rev: int) -> list[LogEntry]:
         self._fuse.step()
-        return await super().behind(room_id, rev)
+        return await super().after(room_id, rev)
 
 
 class FaultyRooms(RoomStore):
@@ -372,7 +372,7 @@ class ChatWorld:
     async def check(self) -> dict[str, list[LogEntry]]:
         """Check logs, answers, deliveries and records. Returns the logs."""
         await self.end()
-        logs = {room_id: await self.room_log.behind(room_id, 0) for room_id in self.rooms}
+        logs = {room_id: await self.room_log.after(room_id, 0) for room_id in self.rooms}
         for log in logs.values():
             assert [entry.rev for entry in log] == list(range(1, len(log) + 1))
             said = [entry.message for entry in log if entry.message is not None]
