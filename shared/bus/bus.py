@@ -422,7 +422,7 @@ class Bus:
             await consumer.stop()
 
     def own_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Arguments | None = None) -> OwnQueue:
-        """Return a queue of this process, declared at every later connection; `on_body` takes its bodies, unacknowledged."""
+        """Return a queue of this process, declared at each connection; `on_body` takes its bodies, unacknowledged."""
         queue = OwnQueue(prefix, self.name, OWN_QUEUE if arguments is None else arguments, on_body)
         self._own_queues.append(queue)
         return queue
