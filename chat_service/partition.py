@@ -143,7 +143,7 @@ class Partition:
             except (Malformed, Refusal) as error:
                 log.error("bad_command_line", gateway=head.gateway, reason=str(error))
                 continue
-            life_ms = command.deadline_ms - head.sent_at_ms - age_ms
+            life_ms = command.life_ends_ms - head.sent_at_ms - age_ms
             jobs.append(_Job(command, now_ms + life_ms, head.is_resent))
         return jobs
 

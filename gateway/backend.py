@@ -25,13 +25,24 @@ from shared.telemetry import correlation
 R = TypeVar("R")
 
 
-class CommandHead(TypedDict):
+class HeadBase(TypedDict):
     """The fields that start every command."""
 
     id: str
-    deadline_ms: int
     caller: Caller
     request_id: str | None
+
+
+class CommandHead(HeadBase):
+    """The fields that start a `Command`."""
+
+    deadline_ms: int
+
+
+class RoomCommandHead(HeadBase):
+    """The fields that start a `RoomCommand`."""
+
+    life_ends_ms: int
 
 
 def read_sent(reply: Reply) -> chat.Sent:
@@ -71,7 +82,7 @@ class Backend:
         message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
             id=message_id,
-            deadline_ms=self._router.deadline_ms(),
+            life_ends_ms=self._router.life_ends_ms(),
             caller=caller,
             request_id=correlation.current(),
             room_id=room_id,
@@ -90,7 +101,7 @@ class Backend:
         message_id, room_id = new_id(Prefix.MESSAGE), direct_room_id(caller.user_id, user_id)
         command = chat.SendDirect(
             id=message_id,
-            deadline_ms=self._router.deadline_ms(),
+            life_ends_ms=self._router.life_ends_ms(),
             caller=caller,
             request_id=correlation.current(),
             room_id=room_id,
@@ -151,15 +162,14 @@ class Backend:
         query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
         return await self.notifier_query(query, ReplayedFrames)
 
-    def room_head(self, caller: Caller) -> CommandHead:
-        """Return the head of a room command sent now. Its deadline is in time of this process's monotonic clock."""
-        return {**self.head(caller), "deadline_ms": self._router.deadline_ms()}
+    def room_head(self, caller: Caller) -> RoomCommandHead:
+        """Return the head of a new room command."""
+        return {**_head(caller), "life_ends_ms": self._router.life_ends_ms()}
 
     def head(self, caller: Caller) -> CommandHead:
-        """Return the head of a new command: id, deadline, caller and request id."""
-        return {
-            "id": new_id(Prefix.COMMAND),
-            "deadline_ms": self._bus.deadline_ms(),
-            "caller": caller,
-            "request_id": correlation.current(),
-        }
+        """Return the head of a new command to any process of a service."""
+        return {**_head(caller), "deadline_ms": self._bus.deadline_ms()}
+
+
+def _head(caller: Caller) -> HeadBase:
+    return {"id": new_id(Prefix.COMMAND), "caller": caller, "request_id": correlation.current()}

@@ -98,7 +98,7 @@ class CommandRouter:
 
     # Commands out ---------------------------------------------------------------------------------------------------
 
-    def deadline_ms(self) -> int:
+    def life_ends_ms(self) -> int:
         """Return the end of life of a command that starts now, by this process's monotonic clock."""
         return self._now_ms() + self._life_ms
 
@@ -115,7 +115,7 @@ class CommandRouter:
             log.debug("command_asked", request_id=waiting.request_id, op=waiting.op, command_id=command.id)
         if not self._bus.is_connected:
             return waiting.refused("the broker is not connected")
-        if not self._lanes.add(waiting.partition, command.id, to_json(command), command.deadline_ms):
+        if not self._lanes.add(waiting.partition, command.id, to_json(command), command.life_ends_ms):
             return waiting.refused("too many commands wait for this room")
         self._waiting[command.id] = waiting
         if not self._is_flush_due:

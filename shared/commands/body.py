@@ -3,7 +3,7 @@
 A gateway has at most one body in flight to each partition, so neither side needs a window to keep order, and bodies
 grow with the load. The first line of a body is its `BodyHead`; every further line is one command.
 
-`deadline_ms` of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
+`life_ends_ms` of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
 compares them with its own clock (see `chat_service.command_age`).
 """
 

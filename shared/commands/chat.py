@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from shared.commands.command import Command
+from shared.commands.command import Command, CommandBase
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
@@ -10,9 +10,13 @@ from shared.protocol.wire_struct import WireStruct
 # Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
 
 
-class RoomCommand(Command, frozen=True, kw_only=True):
-    """A command to the one writer of a room."""
+class RoomCommand(CommandBase, frozen=True, kw_only=True):
+    """A command to the one writer of a room, which does not begin it after `life_ends_ms`.
 
+    That is a time of the monotonic clock of the gateway that sends the command.
+    """
+
+    life_ends_ms: int
     room_id: str
 
 

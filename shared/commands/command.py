@@ -36,14 +36,13 @@ class Caller(WireStruct, frozen=True, kw_only=True):
 GATEWAY = Caller(user_id="system:gateway")  # the caller of a gateway's own requests
 
 
-class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    """The head of every command. At `deadline_ms` (since 1970) the caller gives up.
+class CommandBase(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    """What every command says of itself.
 
     `request_id` is the id of the REST call, for logs; `trace` is the caller's span, if tracing is on.
     """
 
     id: str
-    deadline_ms: int
     caller: Caller
     request_id: str | None = None
     trace: str | None = None
@@ -52,6 +51,12 @@ class Command(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaul
     def op(self) -> str:
         """Return the name of the command on the wire: the `op` field, which is the tag of its struct."""
         return str(self.__struct_config__.tag)
+
+
+class Command(CommandBase, frozen=True, kw_only=True):
+    """A command that any process of a service may answer. At `deadline_ms` (since 1970) the caller gives up."""
+
+    deadline_ms: int
 
 
 class ReplayedFrames(WireStruct, frozen=True, kw_only=True):
@@ -83,7 +88,7 @@ class Reply(WireStruct, frozen=True, kw_only=True):
     error: ReplyError | None = None
 
 
-def request_id_of(command: Command) -> str:
+def request_id_of(command: CommandBase) -> str:
     """Return the request id of a command for logs."""
     return command.request_id or command.id
 

@@ -275,7 +275,7 @@ class ChatWorld:
             self.hasty.add(id_)
         head: dict[str, Any] = {
             "id": id_,
-            "deadline_ms": self.now_ms + (TICK_MS + TICK_MS // 2 if act.is_hasty else LIFE_MS),
+            "life_ends_ms": self.now_ms + (TICK_MS + TICK_MS // 2 if act.is_hasty else LIFE_MS),
             "caller": Caller(user_id=act.user, profile=UserProfile(first_name=act.user.title())),
             "room_id": self.rooms[act.room],
         }
