@@ -231,20 +231,28 @@ class Owner:
     def _adopt(self) -> None:
         """Begin with every partition that is this process's under its present queue, unless it is leaving.
 
-        The records of what a leaving process has stopped still name it until they are given away.
+        The records of what a leaving process has stopped still name it until they are given away, and without a
+        connection they still name a queue that is gone.
         """
-        if self._is_leaving:
+        if self._is_leaving or not self._bus.is_connected:
             return
         for number, owned in self.replicas.owners.items():
-            if owned.queue != self._queue.name or owned.node != self._bus.name or number in self._partitions:
-                continue
-            log.info("partition_owned", node=owned.node, partition=number, term=owned.term)
-            partition = Partition(number, owned.term, self._services, self._check_term)
-            self._partitions[number] = partition
-            self._tasks.create_task(partition.run())
-            self._unrepaired.add(number)
-            self._beat()
+            if owned.queue == self._queue.name and owned.node == self._bus.name:
+                self._begin(number, owned.term)
         self._measure()
+
+    def _begin(self, number: int, term: int) -> None:
+        """Begin with a partition, unless it has begun under this term."""
+        before = self._partitions.get(number)
+        if before is not None and before.term >= term:
+            return
+        if before is not None:
+            before.abandon()
+        log.info("partition_owned", node=self._bus.name, partition=number, term=term)
+        self._partitions[number] = partition = Partition(number, term, self._services, self._check_term)
+        self._tasks.create_task(partition.run())
+        self._unrepaired.add(number)
+        self._beat()
 
     async def _check_term(self, number: int, term: int) -> None:
         """Raise StaleOwner if a majority knows a newer owner. Raises Unavailable."""

@@ -106,7 +106,9 @@ class RevocationListSync:
             except (Unavailable, Refusal) as error:
                 pause_s = backoff.next_s()
                 log.warning("revocations_load_failed", reason=str(error), retry_in_s=pause_s)
-                await asyncio.sleep(pause_s)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):  # a new connection ends the pause
+                        await self._due.wait()
                 self._due.set()
 
     async def _load(self) -> None:
