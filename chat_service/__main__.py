@@ -4,28 +4,29 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
-from chat_service import presence_store, profile_store, store
-from chat_service.group_commit import GroupCommit
-from chat_service.group_read import GroupRead
-from chat_service.log_store import LogStore
-from chat_service.migration import Migration, delete_old_queues
-from chat_service.owner import Owner
-from chat_service.owner_store import OwnerStore
-from chat_service.ownership import Replicas
-from chat_service.partition import Services
-from chat_service.presence import Presence, PresenceTimes
-from chat_service.presence_store import PresenceStore
-from chat_service.profile_store import ProfileStore
-from chat_service.profiles import Profiles
-from chat_service.purge import purge_deleted_rooms
+from chat_service.partitions.owner import Owner
+from chat_service.partitions.owner_store import OwnerStore
+from chat_service.partitions.ownership import Replicas
+from chat_service.partitions.partition import Services
+from chat_service.partitions.rate_limit import RateLimiter
+from chat_service.partitions.rate_window import SlidingWindow
+from chat_service.partitions.room_cache import Readers
+from chat_service.people import presence_store, profile_store
+from chat_service.people.presence import Presence, PresenceTimes
+from chat_service.people.presence_store import PresenceStore
+from chat_service.people.profile_store import ProfileStore
+from chat_service.people.profiles import Profiles
 from chat_service.queries import ChatQueryHandler
-from chat_service.rate_limit import RateLimiter
-from chat_service.rate_window import SlidingWindow
-from chat_service.record_writer import RecordWriter
-from chat_service.repair import Repair
-from chat_service.room_cache import Readers
 from chat_service.settings import ChatSettings
-from chat_service.store import RoomStore
+from chat_service.storage import room_store
+from chat_service.storage.group_commit import GroupCommit
+from chat_service.storage.group_read import GroupRead
+from chat_service.storage.log_store import LogStore
+from chat_service.storage.migration import Migration, delete_old_queues
+from chat_service.storage.purge import purge_deleted_rooms
+from chat_service.storage.record_writer import RecordWriter
+from chat_service.storage.repair import Repair
+from chat_service.storage.room_store import RoomStore
 from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
@@ -36,7 +37,7 @@ from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, starting
 
-INDEXES = {**store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
+INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
 
 
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:

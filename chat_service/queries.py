@@ -6,14 +6,14 @@ from typing import assert_never
 
 import msgspec
 
-from chat_service.entry_lines import controls_of, frame_of
-from chat_service.log import LogEntry
-from chat_service.log_store import LogStore
-from chat_service.messages import message_frame, message_view
-from chat_service.presence import Presence
-from chat_service.rooms import Member, Room, RoomType, may_see, member_view, room_view, words_of
-from chat_service.store import RoomStore
-from chat_service.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
+from chat_service.people.presence import Presence
+from chat_service.rooms.entry_lines import controls_of, frame_of
+from chat_service.rooms.log import LogEntry
+from chat_service.rooms.message import message_frame, message_view
+from chat_service.rooms.room import Member, Room, RoomType, may_see, member_view, room_view, words_of
+from chat_service.storage.log_store import LogStore
+from chat_service.storage.room_store import RoomStore
+from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat import (
     ChatQueries,
     DirectPost,

@@ -2,7 +2,7 @@
 
 A replica sends a beat five times a second: gateways learn from it where to send commands, replicas which replicas are
 alive. A gateway sends a beat once a second: owners learn from it the offset of its clock (see
-`chat_service.command_age`).
+`chat_service.partitions.command_age`).
 """
 
 import msgspec

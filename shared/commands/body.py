@@ -4,7 +4,7 @@ A gateway has at most one body in flight to each partition, so neither side need
 grow with the load. The first line of a body is its `BodyHead`; every further line is one command.
 
 `life_ends_ms` of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
-compares them with its own clock (see `chat_service.command_age`).
+compares them with its own clock (see `chat_service.partitions.command_age`).
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chat_service.presence import Presence, PresenceTimes
+from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.queries import ChatQueryHandler
 from shared.bus.delivery import Delivery
 from shared.commands.chat import ListMessages, MessagePage

@@ -16,23 +16,24 @@ import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from chat_service import presence_store, profile_store, store
-from chat_service.log import EntryKind, LogEntry, MemberEffect, settings_of
-from chat_service.log_store import LogStore
-from chat_service.member_store import MemberStore
-from chat_service.messages import Message
-from chat_service.owner_store import OwnerStore
-from chat_service.ownership import NOBODY, PartitionOwner
-from chat_service.presence_store import PresenceRecord, PresenceStore
-from chat_service.profile_store import ProfileStore, StoredProfile
-from chat_service.rooms import Room, RoomType
-from chat_service.store import RoomStore
-from chat_service.write_behind import Post
+from chat_service.partitions.owner_store import OwnerStore
+from chat_service.partitions.ownership import NOBODY, PartitionOwner
+from chat_service.people import presence_store, profile_store
+from chat_service.people.presence_store import PresenceRecord, PresenceStore
+from chat_service.people.profile_store import ProfileStore, StoredProfile
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, settings_of
+from chat_service.rooms.message import Message
+from chat_service.rooms.room import Room, RoomType
+from chat_service.storage import room_store
+from chat_service.storage.log_store import LogStore
+from chat_service.storage.member_store import MemberStore
+from chat_service.storage.room_store import RoomStore
+from chat_service.storage.write_behind import Post
 from shared.bus.topology import PARTITIONS
 from shared.mongo import Database, Document, Indexes
 from shared.protocol.server_frames import UserProfile
 
-INDEXES: Indexes = {**store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
+INDEXES: Indexes = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
 
 NOW_MS = 1_800_000_000_000
 FILLED_AT_ONCE = 2_000

@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 from structlog.typing import EventDict
 
-from chat_service.rendezvous import share_of
+from chat_service.partitions.rendezvous import share_of
 from shared.bus.bus import Bus
 from shared.bus.topology import EVENTS, PARTITIONS, partition_of
 from shared.encoding import to_json

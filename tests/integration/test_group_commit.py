@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat_service import group_commit, partition
-from chat_service.group_commit import GroupCommit
-from chat_service.log import EntryKind, LogEntry, void_at
-from chat_service.log_store import LogConflict, LogStore
-from chat_service.messages import Message
+from chat_service.partitions import partition
+from chat_service.rooms.log import EntryKind, LogEntry, void_at
+from chat_service.rooms.message import Message
+from chat_service.storage import group_commit
+from chat_service.storage.group_commit import GroupCommit
+from chat_service.storage.log_store import LogConflict, LogStore
 from shared.errors import ErrorCode
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile

@@ -16,14 +16,14 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import BulkWriteError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from chat_service import migration
-from chat_service.log import EntryKind
-from chat_service.migration import Migration
-from chat_service.presence import Presence, PresenceTimes
-from chat_service.presence_store import PresenceStore
-from chat_service.purge import purge_deleted_rooms
+from chat_service.people.presence import Presence, PresenceTimes
+from chat_service.people.presence_store import PresenceStore
 from chat_service.queries import ChatQueryHandler
-from chat_service.store import RoomStore
+from chat_service.rooms.log import EntryKind
+from chat_service.storage import migration
+from chat_service.storage.migration import Migration
+from chat_service.storage.purge import purge_deleted_rooms
+from chat_service.storage.room_store import RoomStore
 from shared.bus.bus import Bus
 from shared.commands.chat import GetRoom, ListMembers, ListMessages, MemberPage, MessagePage, RoomView
 from shared.commands.command import Caller

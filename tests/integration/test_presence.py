@@ -18,12 +18,13 @@ from typing import Any, cast
 
 import pytest
 
-from chat_service import presence_store, store
-from chat_service.log import EntryKind, LogEntry, MemberEffect
-from chat_service.presence import Presence, PresenceTimes
-from chat_service.presence_store import PresenceRecord, PresenceStore
-from chat_service.rooms import Room, RoomType
-from chat_service.store import RoomStore
+from chat_service.people import presence_store
+from chat_service.people.presence import Presence, PresenceTimes
+from chat_service.people.presence_store import PresenceRecord, PresenceStore
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect
+from chat_service.rooms.room import Room, RoomType
+from chat_service.storage import room_store
+from chat_service.storage.room_store import RoomStore
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.backend import Backend
@@ -203,7 +204,7 @@ def _mark(number: int) -> bytes:
 @pytest.fixture
 async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[PresenceWorld]:
     mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready({**store.INDEXES, **presence_store.INDEXES})
+    await mongo.wait_ready({**room_store.INDEXES, **presence_store.INDEXES})
     clock = Clock()
     bus = Bus(amqp_url, new_id(Prefix.NODE))
     present = ForgetfulStore(mongo.database)

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chat_service.log import EntryKind, LogEntry
-from chat_service.purge import purge_deleted_rooms
+from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.storage.purge import purge_deleted_rooms
 from shared.mongo import Database, Mongo
 from shared.protocol.server_frames import UserProfile
 from shared.times import MILLISECONDS_PER_DAY

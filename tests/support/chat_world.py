@@ -11,24 +11,24 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chat_service.entry_lines import frame_of
-from chat_service.group_commit import GroupCommit
-from chat_service.group_read import GroupRead
-from chat_service.log import EntryKind, LogEntry, apply
-from chat_service.log_store import LogStore
-from chat_service.owner_store import OwnerStore
-from chat_service.ownership import Replicas
-from chat_service.partition import Partition, Services
-from chat_service.presence_store import PresenceStore
-from chat_service.profile_store import ProfileStore
-from chat_service.profiles import Profiles
-from chat_service.rate_limit import RateLimiter
-from chat_service.rate_window import SlidingWindow
-from chat_service.record_writer import RecordWriter
-from chat_service.repair import Repair
-from chat_service.room_cache import Readers
-from chat_service.rooms import Room
-from chat_service.store import RoomStore
+from chat_service.partitions.owner_store import OwnerStore
+from chat_service.partitions.ownership import Replicas
+from chat_service.partitions.partition import Partition, Services
+from chat_service.partitions.rate_limit import RateLimiter
+from chat_service.partitions.rate_window import SlidingWindow
+from chat_service.partitions.room_cache import Readers
+from chat_service.people.presence_store import PresenceStore
+from chat_service.people.profile_store import ProfileStore
+from chat_service.people.profiles import Profiles
+from chat_service.rooms.entry_lines import frame_of
+from chat_service.rooms.log import EntryKind, LogEntry, apply
+from chat_service.rooms.room import Room
+from chat_service.storage.group_commit import GroupCommit
+from chat_service.storage.group_read import GroupRead
+from chat_service.storage.log_store import LogStore
+from chat_service.storage.record_writer import RecordWriter
+from chat_service.storage.repair import Repair
+from chat_service.storage.room_store import RoomStore
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 from shared.bus.topology import PARTITIONS

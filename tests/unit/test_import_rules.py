@@ -16,23 +16,23 @@ PACKAGES = ("shared", *SERVICES)
 
 # A module whose docstring says "Pure" is pure. These modules must keep saying it.
 PURE = {
-    "chat_service.body_dedup",
-    "chat_service.command_age",
-    "chat_service.decision",
-    "chat_service.decisions",
-    "chat_service.entry_lines",
-    "chat_service.heads",
-    "chat_service.log",
-    "chat_service.message_decisions",
-    "chat_service.messages",
-    "chat_service.ownership",
-    "chat_service.rate_window",
-    "chat_service.rendezvous",
-    "chat_service.requirements",
-    "chat_service.room_decisions",
-    "chat_service.rooms",
-    "chat_service.typing_marks",
-    "chat_service.write_behind",
+    "chat_service.partitions.body_dedup",
+    "chat_service.partitions.command_age",
+    "chat_service.rooms.decision",
+    "chat_service.rooms.decisions",
+    "chat_service.rooms.entry_lines",
+    "chat_service.rooms.heads",
+    "chat_service.rooms.log",
+    "chat_service.rooms.message_decisions",
+    "chat_service.rooms.message",
+    "chat_service.partitions.ownership",
+    "chat_service.partitions.rate_window",
+    "chat_service.partitions.rendezvous",
+    "chat_service.rooms.requirements",
+    "chat_service.rooms.room_decisions",
+    "chat_service.rooms.room",
+    "chat_service.rooms.typing_marks",
+    "chat_service.storage.write_behind",
     "gateway.commands.lanes",
     "shared.bus.publish_frame",
     "gateway.admission.admission",
@@ -89,7 +89,7 @@ AIOHTTP = re.compile(
     r"gateway\.(http\.(app|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
-DATABASE = re.compile(r"shared\.mongo|chat_service\.migration|(.*\.)?(store|\w+_store)")
+DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.migration|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus\.(amqp|delivery_tap|life_queue)")
 
 

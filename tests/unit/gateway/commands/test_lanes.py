@@ -5,7 +5,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.body_dedup import BodyDedup, Copy
+from chat_service.partitions.body_dedup import BodyDedup, Copy
 from gateway.commands.lanes import DATABASE_CALL_MS, RESEND_PAUSE_MS, SILENCE_MS, CommandLanes, Route, Sending
 from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_body
 

@@ -1,0 +1,372 @@
+"""The shell of ownership: beats, claims, hand-overs, and the way of a body to its partition.
+
+Order of a claim: compare-and-set in `partition_owners`, then the partition, then the first beat under the new term. No
+body is decided under a term that is not this process's, and nothing is bound or declared at a claim, because with a
+frozen broker node that would take a minute.
+
+A process that stood still for over a second cannot know what it missed. It looks at its own clock before each body,
+drops its connection then, and its queue and partitions with it, and begins anew.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from chat_service import metrics
+from chat_service.partitions.command_age import CommandAges
+from chat_service.partitions.owner_store import OwnerStore
+from chat_service.partitions.ownership import BEAT_MS, NOBODY, Claim, HandOver, PartitionOwner, Probe, Replicas
+from chat_service.partitions.partition import Partition, Services, moved_line
+from chat_service.storage.repair import Repair
+from shared.bus.bus import Bus
+from shared.bus.delivery import Delivery
+from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
+from shared.commands.beats import GatewayBeat, Given, ProfileBeat, ReplicaBeat, decode_beat
+from shared.commands.body import decode_body
+from shared.encoding import to_json
+from shared.errors import Malformed, StaleOwner, Unavailable
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+LEASE_S = 5.0
+RENEW_INTERVAL_S = 1.0
+STALL_MS = 1_000
+TICK_S = BEAT_MS / 1000
+GIVEN_FOR_MS = 5_000
+WRITE_BEHIND_S = 0.5
+REFRESH_S = 5.0
+
+
+class Owner:
+    """The partitions of this replica. Make it before the bus is entered: it declares two own queues."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: OwnerStore,
+        replicas: Replicas,
+        repair: Repair,
+        services: Services,
+        is_database_unavailable: Callable[[], bool],
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._repair = repair
+        self._services = services
+        self._is_database_unavailable = is_database_unavailable
+        self._queue = bus.own_queue("chat", self._on_body, OWNER_QUEUE)
+        self._beats = bus.own_queue("beats", self._on_beat)
+        self._beats.bindings.add((BEATS, ""))
+        self.replicas = replicas
+        self._ages = CommandAges()
+        self._partitions: dict[int, Partition] = {}
+        self._given: dict[int, tuple[Given, int]] = {}
+        self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
+        self._unrepaired: set[int] = set()
+        self._ticked_at_ms = self._now_ms()
+        self._leased_until_s = 0.0
+        metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
+        self._is_leaving = False
+        self._tasks = asyncio.TaskGroup()
+        bus.on_disconnected.append(self._forget)
+        bus.on_connected.append(self._begin_anew)
+
+    # Connection -----------------------------------------------------------------------------------------------------
+
+    async def _begin_anew(self) -> None:
+        """Start with the new queue and no partition; learn who owns what."""
+        self.replicas.queue = self._queue.name
+        self.replicas.started_ms = self._now_ms()
+        await self._refresh()
+
+    def _forget(self) -> None:
+        """Give up everything in hand: queue and answers are gone with the connection. The log is the truth."""
+        for partition in self._partitions.values():
+            partition.abandon()
+        self._partitions.clear()
+        self._given.clear()
+        self._measure()
+
+    async def _refresh(self) -> None:
+        try:
+            for partition, ownership in (await self._store.owners()).items():
+                self.replicas.learn(partition, ownership)
+        except Unavailable as error:
+            log.warning("owners_not_read", reason=str(error))
+
+    # Bodies and beats in --------------------------------------------------------------------------------------------
+
+    def _on_body(self, body: bytes) -> None:
+        if self._has_stalled():
+            self._bus.drop_connection("the process stood still")
+            return
+        try:
+            head, commands = decode_body(body)
+        except Malformed as error:
+            log.error("bad_body", reason=str(error))
+            return
+        now_ms = self._now_ms()
+        age_ms = self._ages.age_ms(head.gateway, head.sent_at_ms, now_ms)
+        partition = self._partitions.get(head.partition)
+        if partition is None or partition.term != head.term or age_ms is None or self._is_leaving:
+            self._bus.send_deliveries([moved_line(head)], [head.reply_to])
+            return
+        partition.accept(head, commands, age_ms)
+
+    def _on_beat(self, body: bytes) -> None:
+        try:
+            beat = decode_beat(body)
+        except Malformed as error:
+            log.error("bad_beat", reason=str(error))
+            return
+        match beat:
+            case GatewayBeat(gateway=gateway, sent_at_ms=sent_at_ms):
+                self._ages.note(gateway, sent_at_ms, self._now_ms())
+            case ProfileBeat():
+                self._services.readers.profiles.learn(beat)
+            case ReplicaBeat(node=node) if node != self._bus.name:
+                self._learn(beat)
+            case _:
+                pass
+
+    def _learn(self, beat: ReplicaBeat) -> None:
+        now_ms = self._now_ms()
+        if beat.is_leaving:
+            self.replicas.left(beat.node)
+        else:
+            self.replicas.beat(beat.node, beat.queue, beat.terms, now_ms)
+        for given in beat.given:
+            self.replicas.learn(given.partition, PartitionOwner(given.node, given.queue, given.term))
+        for number, partition in list(self._partitions.items()):
+            if self.replicas.owners.get(number, NOBODY).term > partition.term:
+                log.info("partition_lost", partition=number)
+                partition.abandon()
+                del self._partitions[number]
+        self._adopt()
+
+    def _has_stalled(self) -> bool:
+        return self._now_ms() - self._ticked_at_ms > STALL_MS
+
+    # Regular work ---------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beat, claim and hand over until `stop` is set, then give everything to the others."""
+        async with self._tasks:
+            background = [
+                self._tasks.create_task(work())
+                for work in (self._renew_lease, self._write_behind, self._repair_claimed, self._refresh_now_and_then)
+            ]
+            while not stop.is_set():
+                if self._has_stalled():
+                    self._bus.drop_connection("the process stood still")
+                self._ticked_at_ms = self._now_ms()
+                self._tick()
+                try:
+                    async with asyncio.timeout(TICK_S):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+            await self._leave()
+            for task in background:
+                task.cancel()
+
+    def _tick(self) -> None:
+        if not self._bus.is_connected or self._is_leaving:
+            return
+        self._beat()
+        is_unavailable = self._is_database_unavailable()
+        announcements: list[Delivery] = []
+        for partition in self._partitions.values():
+            announcements += partition.announcements()
+            if is_unavailable:
+                partition.refuse_waiting()
+        self._bus.send_deliveries(announcements)  # of all partitions at once: gateways wake once
+        for action in self.replicas.actions(self._now_ms()):
+            match action:
+                case Claim(number, seen):
+                    self._start(number, self._claim(number, seen))
+                case HandOver(number, node, queue):
+                    self._start(number, self._hand_over(number, node, queue))
+                case Probe(node, queue):
+                    self._start(queue, self._probe(node, queue))
+        metrics.REPLICAS.set(len(self.replicas.living(self._now_ms())))
+
+    def _start(self, key: int | str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` unless the same is under way."""
+        if key in self._busy:
+            work.close()
+            return
+        self._busy.add(key)
+        self._tasks.create_task(work).add_done_callback(lambda _: self._busy.discard(key))
+
+    def _beat(self) -> None:
+        now_ms = self._now_ms()
+        self._given = {number: kept for number, kept in self._given.items() if kept[1] > now_ms}
+        beat = ReplicaBeat(
+            node=self._bus.name,
+            queue=self._queue.name,
+            terms={number: partition.term for number, partition in self._partitions.items()},
+            given=tuple(given for given, _ in self._given.values()),
+            is_leaving=self._is_leaving,
+            wall_ms=self._services.clock_ms(),
+        )
+        self._bus.send(BEATS, "", to_json(beat))
+
+    # Claims and hand-overs ------------------------------------------------------------------------------------------
+
+    async def _claim(self, partition: int, seen: PartitionOwner) -> None:
+        queue = self._queue.name
+        try:
+            owned = await self._store.replace(partition, seen, self._bus.name, queue)
+            if owned is None:
+                owned = await self._store.owner(partition)
+        except Unavailable as error:
+            log.warning("partition_not_claimed", partition=partition, reason=str(error))
+            return
+        self.replicas.learn(partition, owned)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Begin with every partition that is this process's under its present queue, unless it is leaving.
+
+        The records of what a leaving process has stopped still name it until they are given away, and without a
+        connection they still name a queue that is gone.
+        """
+        if self._is_leaving or not self._bus.is_connected:
+            return
+        for number, owned in self.replicas.owners.items():
+            if owned.queue == self._queue.name and owned.node == self._bus.name:
+                self._begin(number, owned.term)
+        self._measure()
+
+    def _begin(self, number: int, term: int) -> None:
+        """Begin with a partition, unless it has begun under this term."""
+        before = self._partitions.get(number)
+        if before is not None and before.term >= term:
+            return
+        if before is not None:
+            before.abandon()
+        log.info("partition_owned", node=self._bus.name, partition=number, term=term)
+        self._partitions[number] = partition = Partition(number, term, self._services, self._check_term)
+        self._tasks.create_task(partition.run())
+        self._unrepaired.add(number)
+        self._beat()
+
+    async def _check_term(self, number: int, term: int) -> None:
+        """Raise StaleOwner if a majority knows a newer owner. Raises Unavailable."""
+        owner = await self._store.owner(number)
+        if owner.term > term:
+            self.replicas.learn(number, owner)
+            raise StaleOwner(f"partition {number} has an owner of a newer term")
+
+    async def _hand_over(self, number: int, node: str, queue: str) -> None:
+        partition = self._partitions.pop(number, None)
+        if partition is None:
+            return
+        await partition.stop()
+        await self._give(number, partition.term, node, queue)
+        self._measure()
+
+    async def _give(self, number: int, term: int, node: str, queue: str) -> None:
+        """Record the next owner and announce it. When that fails, the record names this process, which claims anew."""
+        seen = PartitionOwner(self._bus.name, self._queue.name, term)
+        try:
+            given = await self._store.replace(number, seen, node, queue)
+        except Unavailable as error:
+            log.warning("partition_not_given", partition=number, reason=str(error))
+            return
+        if given is None:
+            return
+        self.replicas.learn(number, given)
+        if node:
+            notice = Given(partition=number, node=node, queue=queue, term=given.term)
+            self._given[number] = (notice, self._now_ms() + GIVEN_FOR_MS)
+            self._beat()
+
+    async def _probe(self, node: str, queue: str) -> None:
+        """Declare a silent replica's queue gone if the broker does not have it, or if its lease is over."""
+        try:
+            exists = await self._bus.probe(queue)
+            if exists:
+                age_s = await self._store.lease_age_s(node)
+                exists = age_s is not None and age_s <= LEASE_S
+        except Unavailable as error:
+            log.warning("replica_not_probed", replica=node, reason=str(error))
+            return
+        if not exists:
+            log.warning("replica_gone", replica=node)
+            self.replicas.gone(queue)
+            self._tick()
+
+    async def _leave(self) -> None:
+        """Finish what is in hand and give every partition to the living replica that fits best."""
+        self._is_leaving = True
+        self._beat()
+        leaving = list(self._partitions.items())
+        self._partitions.clear()
+        await asyncio.gather(*(partition.stop() for _, partition in leaving))
+        for number, partition in leaving:
+            node = self.replicas.successor_of(number, self._now_ms())
+            queue = None if node is None else self.replicas.queue_of(node)
+            await self._give(number, partition.term, node or "", queue or "")
+        self._beat()
+        try:
+            await self._store.end_lease(self._bus.name)
+        except Unavailable as error:
+            log.warning("lease_not_ended", reason=str(error))
+
+    # In the background ----------------------------------------------------------------------------------------------
+
+    async def _renew_lease(self) -> None:
+        """Renew the lease each second. This task awaits nothing else, so only a frozen process lets it run out."""
+        while True:
+            asked_at_s = time.monotonic()
+            try:
+                await self._store.renew(self._bus.name)
+                self._leased_until_s = asked_at_s + LEASE_S
+            except Unavailable as error:
+                log.warning("lease_not_renewed", reason=str(error))
+            await asyncio.sleep(RENEW_INTERVAL_S)
+
+    async def _write_behind(self) -> None:
+        while True:
+            await asyncio.sleep(WRITE_BEHIND_S)
+            await self._services.records.write_due()
+
+    async def _repair_claimed(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            if not self._unrepaired:
+                continue
+            partitions, self._unrepaired = self._unrepaired, set()
+            try:
+                repaired = await self._repair.run(partitions, self._bus.send_deliveries)
+                log.info("records_repaired", rooms=repaired)
+            except Unavailable as error:
+                log.warning("records_not_repaired", reason=str(error))
+                self._unrepaired |= partitions
+
+    async def _refresh_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self._refresh()
+            self._adopt()
+
+    # Readiness and metrics ------------------------------------------------------------------------------------------
+
+    async def readiness(self) -> str | None:
+        """Return None while every partition of this replica's share is owned by it, else the reason."""
+        if not self._bus.is_connected:
+            return "partitions: the broker is not connected"
+        missing = sorted(self.replicas.share(self._now_ms()) - self._partitions.keys())
+        return f"partitions: not owned yet: {', '.join(map(str, missing))}" if missing else None
+
+    def _measure(self) -> None:
+        metrics.PARTITIONS.set(len(self._partitions))
+        for number in range(PARTITIONS):
+            metrics.PARTITION_OWNED.labels(str(number)).set(number in self._partitions)
+
+    def _now_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,164 @@
+"""Ownership of partitions: the conclusions of one chat_service replica from the beats of all. Pure.
+
+Ownership only routes: two owners of a partition at once are safe (see `log`), so a wrong conclusion here costs a
+refused commit at worst. `partition_owners` holds the truth, changed by compare-and-set alone.
+
+    silent for 3 beats ──> its queue is probed ──> gone: claimed at once (exclusive queues die with their connection)
+                                               └─> there: frozen or slow; claimed once its lease is over
+    another replica fits better (rendezvous hashing over the living) ──> handed over in an orderly way
+
+The first live replica by rendezvous hash acts for a partition, so that only one replica claims it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chat_service.partitions.rendezvous import owner_of, share_of
+
+BEAT_MS = 200
+SILENT_MS = 3 * BEAT_MS
+SETTLED_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
+PROBE_AGAIN_MS = 500
+
+
+class PartitionOwner(NamedTuple):
+    """The owner record of a partition. Without `node` the partition never had an owner."""
+
+    node: str
+    queue: str
+    term: int
+
+
+NOBODY = PartitionOwner("", "", 0)
+
+
+class Claim(NamedTuple):
+    """Try to become the owner of a partition that `seen` shows."""
+
+    partition: int
+    seen: PartitionOwner
+
+
+class Probe(NamedTuple):
+    """Check whether a silent replica's queue still exists; if so, whether its lease is over."""
+
+    node: str
+    queue: str
+
+
+class HandOver(NamedTuple):
+    """Give up a partition and make another live replica its owner."""
+
+    partition: int
+    node: str
+    queue: str
+
+
+Action = Claim | Probe | HandOver
+
+
+@dataclass(slots=True)
+class _Peer:
+    queue: str
+    first_heard_ms: int
+    heard_ms: int
+    is_gone: bool = False
+    probed_ms: int = -PROBE_AGAIN_MS
+
+
+@dataclass(slots=True)
+class Replicas:
+    """The view of one replica, `node`, whose queue is `queue`. Times are milliseconds of its own monotonic clock.
+
+    A partition is orphaned if no live replica has the queue in its record, even if the node is live: after a lost
+    connection a process has a new queue and none of its old partitions.
+    """
+
+    node: str
+    queue: str
+    partitions: int
+    started_ms: int
+    owners: dict[int, PartitionOwner] = field(default_factory=dict)
+    _peers: dict[str, _Peer] = field(default_factory=dict)
+
+    def beat(self, node: str, queue: str, terms: Mapping[int, int], now_ms: int) -> None:
+        """Process the beat of another replica: its queue, and its terms by partition."""
+        peer = self._peers.get(node)
+        if peer is None or peer.queue != queue:
+            peer = self._peers[node] = _Peer(queue, now_ms, now_ms)
+        peer.heard_ms, peer.is_gone = now_ms, False
+        for partition, term in terms.items():
+            self.learn(partition, PartitionOwner(node, queue, term))
+
+    def learn(self, partition: int, ownership: PartitionOwner) -> None:
+        """Note an owner, unless one with a newer term is known."""
+        if ownership.term > self.owners.get(partition, NOBODY).term:
+            self.owners[partition] = ownership
+
+    def left(self, node: str) -> None:
+        """Note that a replica stops in an orderly way."""
+        if (peer := self._peers.get(node)) is not None:
+            peer.is_gone = True
+
+    def gone(self, queue: str) -> None:
+        """Note that a queue no longer exists, or that the lease of its replica is over."""
+        for peer in self._peers.values():
+            if peer.queue == queue:
+                peer.is_gone = True
+        for partition, ownership in self.owners.items():
+            if ownership.queue == queue:
+                self.owners[partition] = ownership._replace(queue="")
+
+    def living(self, now_ms: int) -> list[str]:
+        """Return the live replicas, this one included, in the order of their ids."""
+        others = (node for node, peer in self._peers.items() if self._lives(peer, now_ms))
+        return sorted([self.node, *others])
+
+    def queue_of(self, node: str) -> str | None:
+        """Return the queue of another live replica."""
+        peer = self._peers.get(node)
+        return None if peer is None or peer.is_gone else peer.queue
+
+    def share(self, now_ms: int) -> set[int]:
+        """Return the partitions that this replica should own among the live replicas."""
+        return share_of(self.node, range(self.partitions), self.living(now_ms))
+
+    def successor_of(self, partition: int, now_ms: int) -> str | None:
+        """Return the best live replica for a partition other than this one; None if there is no other."""
+        return owner_of(str(partition), [node for node in self.living(now_ms) if node != self.node])
+
+    def actions(self, now_ms: int) -> list[Action]:
+        """Return the actions that are due now."""
+        if now_ms - self.started_ms < SILENT_MS:
+            return []  # other replicas may be live whose first beat has not arrived
+        living = self.living(now_ms)
+        queues = {self.queue, *(self._peers[node].queue for node in living if node != self.node)}
+        actions: list[Action] = []
+        for partition in range(self.partitions):
+            seen = self.owners.get(partition, NOBODY)
+            first = owner_of(str(partition), living)
+            if first == self.node and seen.queue not in queues:
+                is_surely_gone = not seen.queue or seen.node in living
+                actions.append(Claim(partition, seen) if is_surely_gone else Probe(seen.node, seen.queue))
+            elif seen.queue == self.queue and first is not None and self._is_settled_peer(first, now_ms):
+                actions.append(HandOver(partition, first, self._peers[first].queue))
+        return self._without_repeats(actions, now_ms)
+
+    def _without_repeats(self, actions: list[Action], now_ms: int) -> list[Action]:
+        """Probe each queue once, and not again for half a second."""
+        kept: list[Action] = []
+        for action in actions:
+            if isinstance(action, Probe):
+                peer = self._peers.setdefault(action.node, _Peer(action.queue, now_ms, now_ms - SILENT_MS))
+                if now_ms - peer.probed_ms < PROBE_AGAIN_MS:
+                    continue
+                peer.probed_ms = now_ms
+            kept.append(action)
+        return kept
+
+    def _lives(self, peer: _Peer, now_ms: int) -> bool:
+        return not peer.is_gone and now_ms - peer.heard_ms < SILENT_MS
+
+    def _is_settled_peer(self, node: str, now_ms: int) -> bool:
+        return node != self.node and now_ms - self._peers[node].first_heard_ms >= SETTLED_MS

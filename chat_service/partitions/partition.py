@@ -1,0 +1,434 @@
+"""One partition under one term: decides the commands of its rooms and commits them. A batch is one group commit.
+
+    body ──> dedup ──> batch ──> charge rates ──> load ──> decide (pure) ──> commit to the log
+                                                                                 │
+        answers and deliveries in one publish <── records that effects change <──┘
+                        │
+        a second later: the heads of the rooms that spoke; five seconds later: the write-behind
+
+Whatever fails, the log decides. A refused commit, or one whose outcome was unknown, drops the rooms from memory, reads
+the log and the term by majority, and decides again with every command taken for resent: one whose entry stands is
+answered from it. With another owner in place everything in hand is answered "moved" and nothing is decided again.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from chat_service import metrics
+from chat_service.partitions.body_dedup import BodyDedup, Copy
+from chat_service.partitions.rate_limit import Charge, RateLimiter
+from chat_service.partitions.room_cache import Readers, RoomCache
+from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
+from chat_service.rooms.decisions import decide
+from chat_service.rooms.entry_lines import deliveries_of
+from chat_service.rooms.heads import Heads
+from chat_service.rooms.log import LogEntry
+from chat_service.rooms.room import Room
+from chat_service.rooms.typing_marks import TypingMarks, Typist
+from chat_service.storage.group_commit import GroupCommit
+from chat_service.storage.log_store import LogConflict
+from chat_service.storage.record_writer import RecordWriter
+from shared.backoff import Backoff
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
+from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
+from shared.commands.command import refusal_line, reply_line, request_id_of
+from shared.encoding import to_json
+from shared.errors import ErrorCode, Malformed, Refusal, StaleOwner, Unavailable
+from shared.protocol.server_frames import TypingMark, frame
+from shared.protocol.validation import decode
+from shared.telemetry import logs, tracing
+
+log = logs.get(__name__)
+
+RETRY_BACKOFF_FIRST_S = 0.02
+RETRY_BACKOFF_MAX_S = 0.5
+FAILURES_MAX = 3
+
+_decoder = msgspec.json.Decoder(RoomCommands)
+
+
+class Outlet(Protocol):
+    """What a partition sends through: the bus, or a recorder in tests."""
+
+    def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
+        """Send deliveries, and the answers among them to these queues, in order and without a confirm."""
+
+
+class Services(NamedTuple):
+    """What the partitions of a process share."""
+
+    readers: Readers
+    commits: GroupCommit
+    records: RecordWriter
+    rates: RateLimiter
+    outlet: Outlet
+    clock_ms: Callable[[], int]
+    monotonic_ms: Callable[[], int]
+
+
+@dataclass(slots=True, eq=False)
+class _Body:
+    """A body in hand. `expires_at_ms` of its commands are of this process's monotonic clock."""
+
+    head: BodyHead
+    jobs: "list[_Job]"
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One command of a body."""
+
+    command: RoomCommands
+    expires_at_ms: int
+    is_resent: bool
+    wait_ms: int | None = None  # what the rate limit says, once it was asked
+
+
+class Outcome(NamedTuple):
+    """The answers to the commands of a batch, in order, and the deliveries that it causes."""
+
+    answers: list[Answer]
+    deliveries: list[Delivery]
+
+
+class Partition:
+    """The rooms of one partition under one term.
+
+    `check_term(number, term)` raises StaleOwner once a newer term stands.
+    """
+
+    def __init__(
+        self, number: int, term: int, services: Services, check_term: Callable[[int, int], Awaitable[None]]
+    ) -> None:
+        self.number = number
+        self.term = term
+        self._services = services
+        self._dedup = BodyDedup()
+        self._bodies: deque[_Body] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._typing = TypingMarks()
+        self._heads = Heads()
+        self._cache = RoomCache(services.readers, partial(check_term, number, term), self._deliver_found)
+        self._is_over = False
+
+    # Bodies in ------------------------------------------------------------------------------------------------------
+
+    def accept(self, head: BodyHead, lines: list[bytes], age_ms: int) -> None:
+        """Take a body that arrived, `age_ms` after it was sent. Answers repeats by themselves."""
+        match self._dedup.arrive(head):
+            case Copy.NEW:
+                self._bodies.append(_Body(head, self._read(head, lines, age_ms)))
+                self._arrived.set()
+            case Copy.ANSWERED:
+                self._send_answer(head, self._dedup.answer_of(head), head.reply_to)
+            case Copy.IN_HAND | Copy.STALE:
+                pass
+
+    def _read(self, head: BodyHead, lines: list[bytes], age_ms: int) -> list[_Job]:
+        now_ms = self._services.monotonic_ms()
+        jobs: list[_Job] = []
+        for line in lines:
+            try:
+                command: RoomCommands = decode(line, _decoder)
+            except (Malformed, Refusal) as error:
+                log.error("bad_command_line", gateway=head.gateway, reason=str(error))
+                continue
+            life_ms = command.life_ends_ms - head.sent_at_ms - age_ms
+            jobs.append(_Job(command, now_ms + life_ms, head.is_resent))
+        return jobs
+
+    # The loop -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit batches, one after another, until cancelled while idle (see `stop`) or until another term is seen."""
+        while not self._is_over:
+            await self._arrived.wait()
+            batch = [] if self._is_over else self._take()
+            if not batch:
+                continue
+            self._idle.clear()
+            try:
+                await self._attend(batch)
+            finally:
+                self._idle.set()
+
+    async def stop(self) -> None:
+        """Finish the commit in hand, write the records that are due later, and answer the rest "moved"."""
+        self._is_over = True
+        self._arrived.set()
+        await self._idle.wait()
+        await self._services.records.write_partition(self.number)
+        self._end(list(self._bodies))
+        self._bodies.clear()
+        for typist in self._typing.all_shown():
+            self._services.outlet.send_deliveries(typing_deliveries(typist, is_typing=False))
+
+    def abandon(self) -> None:
+        """End at once: this process lost its queue or its term, and nobody waits for its answers."""
+        self._is_over = True
+        self._bodies.clear()
+        self._arrived.set()
+
+    def _take(self) -> list[_Body]:
+        """Remove and return the bodies of the next batch: all that wait, up to 500 commands."""
+        batch: list[_Body] = []
+        commands = 0
+        while self._bodies and (not batch or commands + len(self._bodies[0].jobs) <= COMMANDS_MAX):
+            body = self._bodies.popleft()
+            commands += len(body.jobs)
+            batch.append(body)
+        if not self._bodies:
+            self._arrived.clear()
+        return batch
+
+    async def _attend(self, batch: list[_Body]) -> None:
+        """Commit and answer a batch; with another owner in place, end this term."""
+        started_s = time.perf_counter()
+        jobs = [job for body in batch for job in body.jobs]
+        try:
+            with tracing.batch("commit", ((job.command.op, job.command.trace) for job in jobs)):
+                outcome = await self._commit_in_the_end(jobs)
+        except StaleOwner:
+            self._is_over = True
+            self._end([*batch, *self._bodies])
+            self._bodies.clear()
+            return
+        self._answer(batch, outcome)
+        metrics.COMMIT_COMMANDS.observe(len(jobs))
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
+
+    async def _commit_in_the_end(self, jobs: list[_Job]) -> Outcome:
+        """Commit, however often it takes. Raises StaleOwner.
+
+        Commands that never reached the log are refused at once while the database is unavailable. Others have to be
+        looked up first, so they are kept until their life is over.
+        """
+        backoff = Backoff(RETRY_BACKOFF_FIRST_S, RETRY_BACKOFF_MAX_S)
+        failures = 0
+        while True:
+            try:
+                return await self._commit(jobs)
+            except StaleOwner:
+                raise
+            except LogConflict as conflict:
+                log.info("commit_refused", partition=self.number, reason=str(conflict), commands=len(jobs))
+                metrics.CONFLICTS.inc()
+            except Unavailable as error:
+                log.warning("commit_postponed", partition=self.number, reason=str(error), commands=len(jobs))
+                if not any(job.is_resent for job in jobs):
+                    return Outcome([Refusal(ErrorCode.UNAVAILABLE, str(error))] * len(jobs), [])
+                if not self._is_any_alive(jobs):
+                    return Outcome([None] * len(jobs), [])
+            except Exception:  # one failing command must not stop the partition
+                failures += 1
+                log.exception("commit_failed", partition=self.number, commands=len(jobs), failures=failures)
+                if len(jobs) > 1:
+                    return await self._commit_one_by_one(jobs)
+                if failures == FAILURES_MAX:
+                    return Outcome([Refusal(ErrorCode.INTERNAL, "internal server error")], [])
+            for job in jobs:
+                job.is_resent = True
+            await asyncio.sleep(backoff.next_s())
+
+    async def _commit_one_by_one(self, jobs: list[_Job]) -> Outcome:
+        """Keep a command that fails by itself from failing others."""
+        answers: list[Answer] = []
+        deliveries: list[Delivery] = []
+        for job in jobs:
+            job.is_resent = True
+            outcome = await self._commit_in_the_end([job])
+            answers += outcome.answers
+            deliveries += outcome.deliveries
+        return Outcome(answers, deliveries)
+
+    def refuse_waiting(self) -> None:
+        """Refuse the bodies that wait, but for resent ones, while the database is unavailable."""
+        refusal = Refusal(ErrorCode.UNAVAILABLE, "the database is unavailable")
+        fresh = [body for body in self._bodies if not body.head.is_resent]
+        self._bodies = deque(body for body in self._bodies if body.head.is_resent)
+        if fresh:
+            self._answer(fresh, Outcome([refusal for body in fresh for _ in body.jobs], []))
+
+    async def _commit(self, jobs: list[_Job]) -> Outcome:
+        """Load, decide, append, project. The commit path: everything a message waits for is on this page.
+
+        Raises LogConflict, StaleOwner and Unavailable; then memory holds nothing of these rooms any more.
+        """
+        services = self._services
+        await self._charge(jobs)
+        room_ids = {job.command.room_id for job in jobs}
+        may_stand = False
+        try:
+            states = await self._cache.load(
+                [job.command for job in jobs], resent={job.command.id for job in jobs if job.is_resent or job.wait_ms}
+            )
+            pending = [self._pending(job) for job in jobs]
+            changes = decide(pending, states, self.term, services.clock_ms())
+            may_stand = bool(changes.entries)
+            spoke = {entry.room_id for entry in changes.entries if not entry.has_effects}
+            await asyncio.gather(
+                services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs)),
+                services.records.touch(spoke),
+            )
+            services.records.note(changes.entries)
+            await self._project(changes, states)
+        except BaseException:
+            self._cache.drop(room_ids)
+            if may_stand:  # an entry that stands must not be answered by a refusal
+                for job in jobs:
+                    job.is_resent = True
+            raise
+        deliveries = _lines_of([*changes.found, *changes.entries], states) + changes.deliveries
+        deliveries += self._typing_deliveries(jobs, changes.answers, states)
+        self._heads.note(changes.entries, states, services.monotonic_ms())
+        self._cache.release(states)
+        return Outcome(changes.answers, deliveries)
+
+    def _pending(self, job: _Job) -> PendingCommand:
+        return PendingCommand(
+            job.command,
+            job.is_resent,
+            not self._is_alive(job),
+            job.wait_ms or 0,
+            self._services.readers.profiles.of(job.command.caller),
+        )
+
+    async def _charge(self, jobs: list[_Job]) -> None:
+        """Count messages towards their senders' rate limits, each command once, however often it is sent."""
+        due = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and job.wait_ms is None]
+        if due:
+            waits = await self._services.rates.take([Charge(job.command.caller.user_id, job.command.id) for job in due])
+            for job, wait_ms in zip(due, waits, strict=True):
+                job.wait_ms = wait_ms
+
+    async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
+        """Write the records that effects change: a read after the answer must find them. The room's record is last."""
+        rooms = self._services.readers.rooms
+        with_effects = [entry for entry in changes.entries if entry.has_effects]
+        if with_effects:
+            await rooms.put_members(with_effects)
+            active = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
+            await self._services.readers.presence.mark_new_members(active)
+        await rooms.put_read_marks(changes.read_marks)
+        if with_effects:
+            changed = {entry.room_id for entry in with_effects}
+            await self._services.records.write_marks(changed)
+            await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
+        metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
+
+    def _is_alive(self, job: _Job) -> bool:
+        return job.expires_at_ms > self._services.monotonic_ms()
+
+    def _is_any_alive(self, jobs: list[_Job]) -> bool:
+        return any(map(self._is_alive, jobs))
+
+    # Answers and deliveries out -------------------------------------------------------------------------------------
+
+    def _answer(self, batch: list[_Body], outcome: Outcome) -> None:
+        """Send everything that a batch causes in one publish: deliveries first, then each body's answer."""
+        lines = outcome.deliveries
+        queues: list[str] = []
+        position = 0
+        for body in batch:
+            own = outcome.answers[position : position + len(body.jobs)]
+            position += len(body.jobs)
+            replies = tuple(
+                _reply(job, answer) for job, answer in zip(body.jobs, own, strict=True) if answer is not None
+            )
+            for job, answer in zip(body.jobs, own, strict=True):
+                self._count(job, answer)
+            queues.append(self._dedup.answer(body.head, replies))
+            lines += self._answer_lines(body.head, replies)
+        self._services.outlet.send_deliveries(lines, queues)
+
+    def _send_answer(self, head: BodyHead, replies: Sequence[bytes], reply_to: str) -> None:
+        self._services.outlet.send_deliveries(self._answer_lines(head, replies), [reply_to])
+
+    def _answer_lines(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
+        end = to_json(BodyAnswered(number=head.number, partition=head.partition, term=self.term))
+        lines = [Delivery(head.gateway, DeliveryClass.REPLY, self.term, "", reply) for reply in replies]
+        return [*lines, Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", end)]
+
+    def _end(self, bodies: list[_Body]) -> None:
+        for body in bodies:
+            self._services.outlet.send_deliveries([moved_line(body.head)], [body.head.reply_to])
+
+    def _count(self, job: _Job, answer: Answer) -> None:
+        if isinstance(answer, Sent) and answer.repeated:
+            metrics.MESSAGES_REPEATED.inc()
+            if not job.is_resent and not job.wait_ms:
+                self._services.rates.give_back(Charge(job.command.caller.user_id, job.command.id))
+        metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
+        if logs.details:
+            request_id = request_id_of(job.command)
+            log.debug("command_done", request_id=request_id, op=job.command.op, command_id=job.command.id)
+
+    def _deliver_found(self, entry: LogEntry, room: Room) -> None:
+        self._services.outlet.send_deliveries(deliveries_of(entry, room.direct))
+
+    def _typing_deliveries(
+        self, jobs: list[_Job], answers: list[Answer], states: dict[str, RoomState]
+    ) -> list[Delivery]:
+        """Return the typing marks that the other users of a room are shown."""
+        deliveries: list[Delivery] = []
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, TypingMark):
+                room = states[job.command.room_id].room
+                typist = Typist(answer.chatroom_id, answer.user_id, None if room is None else room.direct)
+                if self._typing.set(typist, answer.is_typing, self._services.clock_ms()):
+                    deliveries += typing_deliveries(typist, is_typing=answer.is_typing)
+        return deliveries
+
+    # Now and then ---------------------------------------------------------------------------------------------------
+
+    def announcements(self) -> list[Delivery]:
+        """Return the heads of rooms that spoke a second ago, and the end of typing that nobody renewed."""
+        deliveries = self._heads.due(self._services.monotonic_ms())
+        for typist in self._typing.ended(self._services.clock_ms()):
+            deliveries += typing_deliveries(typist, is_typing=False)
+        return deliveries
+
+
+def moved_line(head: BodyHead) -> Delivery:
+    """Return the answer to a body of which nothing was decided here."""
+    end = BodyAnswered(number=head.number, partition=head.partition, term=head.term, is_moved=True)
+    return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
+
+
+def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
+    """Return `chat:typing` for the others: on the room's channel, or straight to the other user of a direct room."""
+    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
+    data = frame("chat:typing", mark)
+    if typist.direct is None:
+        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
+    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
+    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
+
+
+def _lines_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
+    rooms = (states[entry.room_id].room for entry in entries)
+    return [
+        line
+        for entry, room in zip(entries, rooms, strict=True)
+        for line in deliveries_of(entry, None if room is None else room.direct)
+    ]
+
+
+def _reply(job: _Job, answer: Answer) -> bytes:
+    return refusal_line(job.command.id, answer) if isinstance(answer, Refusal) else reply_line(job.command.id, answer)
+
+
+def _outcome(answer: Answer) -> str:
+    if answer is None:
+        return "expired"
+    return answer.code if isinstance(answer, Refusal) else "ok"

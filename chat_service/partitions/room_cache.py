@@ -1,0 +1,194 @@
+"""The rooms that a partition holds in memory, and their loading.
+
+The state of a room is its record plus the entries of its log after that record. An entry found there was
+perhaps never delivered, because its owner died in between: `on_found` delivers it again, and repeats fall by their rev.
+
+Whoever reads a log in order to decide reads the term of the partition after it: with another owner in place, commands
+decided here could pass those decided there, and the order of a sender would be lost.
+
+Bound: 5,000 rooms, the least recently used leave first; a room's members are dropped when they exceed 20,000.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from chat_service import metrics
+from chat_service.people.presence import presence_view
+from chat_service.people.presence_store import PresenceRecord, PresenceStore
+from chat_service.people.profiles import Profiles
+from chat_service.rooms.decision import RoomState
+from chat_service.rooms.log import LogEntry, member_of
+from chat_service.rooms.message import RecentMessages
+from chat_service.rooms.requirements import requirements_of, users_of
+from chat_service.rooms.room import Room, RoomType
+from chat_service.storage.group_read import GroupRead
+from chat_service.storage.log_store import LogStore
+from chat_service.storage.repair import project
+from chat_service.storage.room_store import RoomStore
+from shared.commands.chat import RoomCommands, SendDirect, SendMessage
+
+ROOMS_MAX = 5_000
+MEMBERS_PER_ROOM_MAX = 20_000
+
+
+class Readers(NamedTuple):
+    """Where state is loaded from."""
+
+    rooms: RoomStore
+    room_log: LogStore
+    presence: PresenceStore
+    profiles: Profiles
+    active_now: GroupRead[str, int]
+
+
+class RoomCache:
+    """Loads the state that commands need, and keeps it while this process owns the partition.
+
+    `check_term` raises StaleOwner when another process owns the partition by now.
+    """
+
+    def __init__(
+        self,
+        readers: Readers,
+        check_term: Callable[[], Awaitable[None]],
+        on_found: Callable[[LogEntry, Room], None],
+    ) -> None:
+        self._readers = readers
+        self._check_term = check_term
+        self._on_found = on_found
+        self._recent = RecentMessages()
+        self._states: OrderedDict[str, RoomState] = OrderedDict()  # most recently used last
+
+    def drop(self, room_ids: Collection[str]) -> None:
+        """Drop these rooms, and all recent messages: memory and log may differ after a refused commit."""
+        for room_id in room_ids:
+            self._states.pop(room_id, None)
+        self._recent.clear()
+
+    def release(self, states: Mapping[str, RoomState]) -> None:
+        """Clear what was loaded for one batch only, and shrink to the bounds."""
+        for state in states.values():
+            state.stored.clear()
+            state.seen.clear()
+        while len(self._states) > ROOMS_MAX:
+            self._states.popitem(last=False)
+        for state in states.values():
+            if len(state.members) > MEMBERS_PER_ROOM_MAX:
+                state.members.clear()
+        metrics.CACHED_ROOMS.set(len(self._states))
+
+    async def load(self, commands: list[RoomCommands], *, resent: Collection[str]) -> dict[str, RoomState]:
+        """Return the states of the commands' rooms, with all that the commands need.
+
+        `resent` are the ids of commands that may have made an entry before: their entries are loaded. Raises
+        Unavailable and StaleOwner.
+        """
+        room_ids = {command.room_id for command in commands}
+        unknown = [room_id for room_id in room_ids if room_id not in self._states]
+        if unknown:
+            await self._load_rooms(unknown)
+        states = {room_id: self._states[room_id] for room_id in room_ids}
+        for room_id in room_ids:
+            self._states.move_to_end(room_id)
+        callers = {command.caller.user_id for command in commands if requirements_of(command).profile}
+        await asyncio.gather(
+            self._readers.profiles.load(callers),
+            self._load_members(commands, states),
+            self._load_active_now(commands, states),
+        )
+        looked_up = [command for command in commands if command.id in resent or _may_repeat_old(command, states)]
+        if looked_up:
+            await self._load_stored(looked_up, states)
+        return states
+
+    async def _load_rooms(self, room_ids: list[str]) -> None:
+        records = await self._readers.rooms.rooms(room_ids)
+        behind = await asyncio.gather(
+            *(self._readers.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
+        )
+        await self._check_term()
+        for room_id, entries in zip(room_ids, behind, strict=True):
+            room = records.get(room_id)
+            if entries:
+                room = await project(self._readers.rooms, room, entries)
+                for entry in entries:
+                    self._on_found(entry, room)
+            self._states[room_id] = RoomState(room, recent=self._recent)
+            self._states[room_id].members |= {
+                effect.user_id: member_of(room_id, effect) for entry in entries for effect in entry.members
+            }
+
+    async def _load_members(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+        public = {
+            room_id
+            for room_id, state in states.items()
+            if state.room is not None and state.room.type is RoomType.PUBLIC
+        } - {command.room_id for command in commands if requirements_of(command).changes_type}
+        wanted = {
+            (command.room_id, user_id)
+            for command in commands
+            if not (requirements_of(command).open_in_public and command.room_id in public)
+            for user_id in users_of(command)
+            if user_id not in states[command.room_id].members
+        }
+        if not wanted:
+            return
+        found = await self._readers.rooms.members([key for key in wanted if states[key[0]].room is not None])
+        for room_id, user_id in wanted:
+            states[room_id].members[user_id] = found.get((room_id, user_id))
+
+    async def _load_active_now(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+        """Load how many members are online, and the presence of the users that commands name."""
+        shown = {command.room_id for command in commands if requirements_of(command).active_now}
+        if not shown:
+            return
+        naming = [command for command in commands if requirements_of(command).presence]
+        named = {user_id for command in naming for user_id in users_of(command)}
+        counts, records = await asyncio.gather(self._readers.active_now.get(shown), self._presence_of(named))
+        for room_id in shown:
+            states[room_id].active_now = counts.get(room_id, 0)
+        for command in naming:
+            for user_id in users_of(command):
+                states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
+
+    async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
+        return await self._readers.presence.records(user_ids) if user_ids else {}
+
+    async def _load_stored(self, resent: list[RoomCommands], states: dict[str, RoomState]) -> None:
+        entries, repeats, old_repeats = await asyncio.gather(
+            self._readers.room_log.by_id([command.id for command in resent]),
+            self._readers.room_log.by_client_id(_client_keys(resent)),
+            self._readers.room_log.old_by_client_id(
+                _client_keys(command for command in resent if _may_repeat_old(command, states))
+            ),
+        )
+        for entry in entries:
+            if entry.room_id in states:
+                states[entry.room_id].stored[entry.id] = entry
+        for message in [*repeats, *old_repeats]:
+            self._recent.remember(message)
+
+
+def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]:
+    return [
+        (command.room_id, command.caller.user_id, command.client_message_id)
+        for command in commands
+        if isinstance(command, SendMessage | SendDirect) and command.client_message_id is not None
+    ]
+
+
+def _may_repeat_old(command: RoomCommands, states: Mapping[str, RoomState]) -> bool:
+    """Return whether a send may repeat a message of before the log, whose clientMessageId no index of the log holds.
+
+    A room whose record 0.2 never stored has no old messages, even if a killed process left some: nobody knows them.
+    """
+    if not isinstance(command, SendMessage | SendDirect) or command.client_message_id is None:
+        return False
+    room = states[command.room_id].room
+    return room is not None and room.old_seq > 0
+
+
+def _rev_of(room: Room | None) -> int:
+    return 0 if room is None else room.rev

@@ -1,0 +1,111 @@
+"""Profiles shown with messages: the claims of a token, or the last `user.updated` event if it is newer than the token.
+
+One replica stores an event, once per event id, and then sends the profile as a beat; every replica that caches the user
+updates its cache. A replica that lost its connection may have missed a beat and clears its cache.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from chat_service.people.profile_store import ProfileStore, StoredProfile
+from shared.bus.bus import Bus
+from shared.bus.consumer import Line
+from shared.bus.events import USER_UPDATED, decode_event, event_key, event_time_ms
+from shared.bus.topology import BEATS
+from shared.commands.beats import ProfileBeat
+from shared.commands.command import Caller
+from shared.encoding import to_json
+from shared.errors import Malformed, Refusal
+from shared.protocol.server_frames import UserProfile
+from shared.protocol.validation import Id, convert
+
+REMEMBERED_MAX = 50_000
+
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
+    """The data of `user.updated`; absent fields stay unchanged."""
+
+    user_id: Id
+    first_name: Name | None = None
+    last_name: Name | None = None
+    avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+
+
+class Profiles:
+    """Profiles by user. Bound: 50,000 in memory."""
+
+    def __init__(self, store: ProfileStore, bus: Bus, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock_ms = clock_ms
+        self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
+        self._version = 0  # counts beats: a profile read before a beat may be outdated
+        bus.on_disconnected.append(self._remembered.clear)
+
+    async def load(self, user_ids: Collection[str]) -> None:
+        """Load the profiles of these users for `of`. Raises Unavailable."""
+        while unknown := [user_id for user_id in user_ids if user_id not in self._remembered]:
+            version = self._version
+            found = await self._store.profiles(unknown)
+            if version == self._version:
+                self._remembered |= {user_id: found.get(user_id) for user_id in unknown}
+        while len(self._remembered) > max(REMEMBERED_MAX, len(user_ids)):
+            self._remembered.popitem(last=False)
+
+    def of(self, caller: Caller) -> UserProfile:
+        """Return the profile to show for a caller."""
+        stored = self._remembered.get(caller.user_id)
+        claims = caller.profile
+        if stored is None or (claims != UserProfile() and caller.issued_at_ms > stored.updated_at_ms):
+            return claims
+        return stored.over(claims)
+
+    async def write(self, lines: list[Line]) -> None:
+        """Store updates: the handler of `chat.users`, which one replica consumes. Raises Unavailable."""
+        for line in lines:
+            update = _read(line, self._clock_ms())
+            if update is None or await self._store.is_known(update.event_key):
+                continue
+            before = (await self._store.profiles([update.user_id])).get(update.user_id, StoredProfile())
+            profile = before.updated(update.stored)
+            await self._store.put(update.user_id, profile)
+            await self._store.note_event(update.event_key, self._clock_ms())
+            beat = ProfileBeat(user_id=update.user_id, profile=msgspec.Raw(to_json(profile)))
+            self._bus.send(BEATS, "", to_json(beat))
+
+    def learn(self, beat: ProfileBeat) -> None:
+        """Update the cache with a profile that a replica has stored."""
+        self._version += 1
+        if beat.user_id in self._remembered:
+            self._remembered[beat.user_id] = msgspec.json.decode(beat.profile, type=StoredProfile)
+
+
+class _Update(NamedTuple):
+    event_key: str
+    user_id: str
+    stored: StoredProfile
+
+
+def _read(line: Line, now_ms: int) -> _Update | None:
+    """Return the update of a line; None for other events. Rejects a line without a valid event."""
+    try:
+        event = decode_event(line.body)
+        if event.type != USER_UPDATED:
+            return None
+        data = convert(event.data, UserUpdate)
+        at_ms = event_time_ms(event)
+    except (Malformed, Refusal) as error:
+        line.reject(str(error))
+        return None
+    stored = StoredProfile(
+        first_name=data.first_name,
+        last_name=data.last_name,
+        avatar=data.avatar,
+        updated_at_ms=now_ms if at_ms is None else min(at_ms, now_ms),
+    )
+    return _Update(event_key(event), data.user_id, stored)

@@ -1,0 +1,199 @@
+"""One room command on one room: the state it reads, the entry it makes, and the steps that decisions share. Pure."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chat_service.rooms.log import EntryKind, LogEntry, effect_of, settings_of
+from chat_service.rooms.message import Message, RecentMessages
+from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
+from shared.bus.delivery import Delivery, DeliveryClass
+from shared.commands.chat import Gone, MemberView, RoomCommands, RoomHead, RoomView, Sent
+from shared.errors import Refusal
+from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
+
+ReplyData = Sent | RoomHead | RoomView | MemberView | Gone | ReadMark | TypingMark
+Answer = ReplyData | Refusal | None  # None: the caller has given up, so no answer is sent
+
+
+class PendingCommand(NamedTuple):
+    """A command and the conditions under which it is decided.
+
+    `is_resent`: an earlier copy may have been decided. `expired`: its life is over. `wait_ms` is above 0 for a message
+    beyond its sender's rate limit. `profile` is the caller's current profile.
+    """
+
+    command: RoomCommands
+    is_resent: bool = False
+    expired: bool = False
+    wait_ms: int = 0
+    profile: UserProfile = UserProfile()
+
+
+@dataclass(slots=True)
+class RoomState:
+    """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
+
+    `recent` is shared by all rooms of the partition. `stored` holds the entries that the commands of this batch made
+    before, by id. `active_now` and `seen` (presence of users named in commands) are loaded per batch.
+    """
+
+    room: Room | None
+    members: dict[str, Member | None] = field(default_factory=dict)
+    recent: RecentMessages = field(default_factory=RecentMessages)
+    stored: dict[str, LogEntry] = field(default_factory=dict)
+    active_now: int = 0
+    seen: dict[str, PresenceView] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Changes:
+    """The outcome of a batch: the entries to insert, in order; then read marks, deliveries and answers.
+
+    `found` are entries that earlier copies of these commands made: their deliveries are sent again. `deliveries` are
+    those that no entry causes. `answers[i]` belongs to command i.
+    """
+
+    entries: list[LogEntry] = field(default_factory=list)
+    found: list[LogEntry] = field(default_factory=list)
+    read_marks: dict[tuple[str, str], int] = field(default_factory=dict)
+    deliveries: list[Delivery] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+
+class Decision:
+    """One command being decided. Its methods are the steps that several commands share.
+
+    A decision that changes the room calls `record` with the kind of its entry, which contains all effects of the
+    decision.
+    """
+
+    def __init__(self, pending: PendingCommand, state: RoomState, changes: Changes, now_ms: int) -> None:
+        self.pending = pending
+        self.state = state
+        self.changes = changes
+        self.now_ms = now_ms
+        self.caller = pending.command.caller
+        self.room_id = pending.command.room_id
+        self._kind: EntryKind | None = None
+        self._message: Message | None = None
+        self._settings_changed = False
+        self._ends_public = False
+        self._members: dict[str, Member | None] = {}
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    def active_member(self, user_id: str) -> Member | None:
+        """Return the user's membership; None for a non-member and for a member who has left."""
+        member = self.state.members.get(user_id)
+        return member if member is not None and member.active else None
+
+    def is_online(self, user_id: str) -> bool:
+        """Return whether the user is online, as far as presence was loaded."""
+        seen = self.state.seen.get(user_id)
+        return seen is not None and seen.status == "online"
+
+    def is_creator(self, room: Room | None) -> bool:
+        """Return whether the caller created the room."""
+        return room is not None and room.created_by == self.caller.user_id
+
+    def visible_room(self) -> Room:
+        """Return the room. Raises NOT_FOUND unless the caller may see it."""
+        room = self.state.room
+        if room is None or not may_see(room, self.active_member(self.caller.user_id)):
+            raise Refusal.not_found("room")
+        return room
+
+    def visible_or_left_room(self) -> Room:
+        """Return the room. Raises NOT_FOUND unless the caller may see it or has left it."""
+        room = self.state.room
+        if room is None or room.deleted:
+            raise Refusal.not_found("room")
+        if room.type is not RoomType.PUBLIC and self.state.members.get(self.caller.user_id) is None:
+            raise Refusal.not_found("room")
+        return room
+
+    def managed_room(self) -> Room:
+        """Return the room for its creator or an admin, neither of whom needs to be a member.
+
+        Raises FORBIDDEN for other users who see it, NOT_FOUND for the rest. An admin is no manager of a direct room,
+        and does not see it either: its id would reveal its two users.
+        """
+        room = self.state.room
+        if room is None or room.deleted:
+            raise Refusal.not_found("room")
+        manages = room.direct is None and (self.caller.is_admin or self.is_creator(room))
+        if not (manages or may_see(room, self.active_member(self.caller.user_id))):
+            raise Refusal.not_found("room")
+        check_may_manage(room, self.caller)
+        return room
+
+    def view(self, room: Room) -> RoomView:
+        """Return the room as the caller sees it."""
+        return room_view(room, self.active_member(self.caller.user_id), self.state.active_now)
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    def record(self, kind: EntryKind, message: Message | None = None) -> None:
+        """Record all effects of this decision as one entry of this kind."""
+        self._kind = kind
+        self._message = message
+
+    def change_settings(self, *, ends_public: bool = False) -> None:
+        """Include the room's settings, as they are at the end of the decision, in the entry."""
+        self._settings_changed = True
+        self._ends_public = ends_public
+
+    def add_member(self, room: Room, user_id: str, profile: UserProfile) -> Member:
+        """Make the user a member."""
+        member = Member(
+            room_id=room.id,
+            user_id=user_id,
+            role=Role.CREATOR if user_id == room.created_by else Role.MEMBER,
+            joined_at_ms=self.now_ms,
+            read_seq=room.last_seq,
+            profile=profile,
+        )
+        self.state.members[user_id] = self._members[user_id] = member
+        room.member_count += 1
+        self.state.active_now += self.is_online(user_id)
+        return member
+
+    def end_membership(self, room: Room, member: Member, *, stays_invited: bool) -> None:
+        """End a membership or an invitation; a member who stays invited may come back to a private room."""
+        if member.active:
+            room.member_count -= 1
+            self.state.active_now -= self.is_online(member.user_id)
+        member.active = False
+        left = member if stays_invited else None
+        self.state.members[member.user_id] = self._members[member.user_id] = left
+
+    def mark_read(self, member: Member, seq: int) -> None:
+        """Move the member's read mark to `seq`."""
+        member.read_seq = seq
+        self.changes.read_marks[member.room_id, member.user_id] = seq
+
+    def deliver(self, channel: str, kind: DeliveryClass, frame_bytes: bytes, key: str = "") -> None:
+        """Add a delivery that no entry causes."""
+        self.changes.deliveries.append(Delivery(channel, kind, 0, key, frame_bytes))
+
+    def take_entry(self, term: int) -> LogEntry | None:
+        """Return the entry of the decision, or None, and advance the room to it."""
+        room = self.state.room
+        if self._kind is None or room is None:
+            return None
+        room.rev += 1
+        return LogEntry(
+            id=self.pending.command.id,
+            room_id=room.id,
+            rev=room.rev,
+            kind=self._kind,
+            term=term,
+            author_id=self.caller.user_id,
+            at_ms=self.now_ms,
+            last_seq=room.last_seq,
+            member_count=room.member_count,
+            message=self._message,
+            settings=settings_of(room) if self._settings_changed else None,
+            members=tuple(effect_of(user_id, member) for user_id, member in self._members.items()),
+            ends_public=self._ends_public,
+        )

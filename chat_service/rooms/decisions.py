@@ -1,0 +1,154 @@
+"""The functional core of the chat writer: commands and known state in, entries and answers out. Pure.
+
+The partition loads what `requirements_of` names, calls `decide`, and carries `Changes` out. Commands are decided in the
+order of their arrival, each on the state that the ones before it left.
+
+A resent command is answered from its entry and never decided again: otherwise a later removal could refuse a message
+that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered. Its
+first copy may still be with a stale owner, which then can no longer insert at that rev.
+"""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from chat_service.rooms import message_decisions, room_decisions
+from chat_service.rooms.decision import Answer, Changes, Decision, PendingCommand, ReplyData, RoomState
+from chat_service.rooms.log import LogEntry, void_at
+from chat_service.rooms.requirements import requirements_of
+from chat_service.rooms.room import Room
+from shared.commands.chat import (
+    AddMember,
+    CreateRoom,
+    DeleteRoom,
+    JoinRoom,
+    LeaveRoom,
+    MarkRead,
+    RemoveMember,
+    SendDirect,
+    SendMessage,
+    SetTyping,
+    SubscribeRoom,
+    UpdateRoom,
+)
+from shared.errors import ErrorCode, Refusal
+
+
+def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], term: int, now_ms: int) -> Changes:
+    """Decide a batch and return its changes.
+
+    `states` holds every room and member that the commands name; it is updated to the state after the batch.
+    """
+    changes = Changes()
+    voided: set[str] = set()
+    last_stored = _last_stored(pending, states)
+    for index, item in enumerate(pending):
+        state = states[item.command.room_id]
+        decision = Decision(item, state, changes, now_ms)
+        if _has_no_entry_yet(item, state) and index < last_stored.get(_order_of(item), 0):
+            changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, "decided before; the answer was lost"))
+            continue
+        answer = _answer(decision)
+        changes.answers.append(answer)
+        entry = decision.take_entry(term)
+        if entry is not None:
+            changes.entries.append(entry)
+        elif _needs_void(item, state, voided) and state.room is not None:
+            voided.add(state.room.id)
+            changes.entries.append(void_entry(state.room, term, now_ms))
+    return changes
+
+
+def void_entry(room: Room, term: int, now_ms: int) -> LogEntry:
+    """Return an entry that takes the next rev of the room and changes nothing else; advances the room to it."""
+    room.rev += 1
+    return void_at(room.id, room.rev, term, now_ms)
+
+
+def _last_stored(pending: list[PendingCommand], states: Mapping[str, RoomState]) -> dict[tuple[str, str], int]:
+    """Return, by user and room, the index of the last command that has an entry already."""
+    stored = (
+        (_order_of(item), index)
+        for index, item in enumerate(pending)
+        if item.command.id in states[item.command.room_id].stored
+    )
+    return dict(stored)
+
+
+def _order_of(item: PendingCommand) -> tuple[str, str]:
+    return item.command.room_id, item.command.caller.user_id
+
+
+def _has_no_entry_yet(item: PendingCommand, state: RoomState) -> bool:
+    """Return whether a resent command may make an entry and has none.
+
+    Entries are inserted in order. If a later command of the same user has one, this one was refused or changed nothing;
+    deciding it now would order it after the later one.
+    """
+    makes_entry = requirements_of(item.command).makes_entry
+    return item.is_resent and makes_entry and item.command.id not in state.stored
+
+
+def _needs_void(item: PendingCommand, state: RoomState, voided: set[str]) -> bool:
+    return _has_no_entry_yet(item, state) and item.command.room_id not in voided
+
+
+def _answer(decision: Decision) -> Answer:
+    pending = decision.pending
+    stored = decision.state.stored.get(pending.command.id)
+    if pending.expired and stored is None:
+        return None
+    try:
+        if stored is not None:
+            decision.changes.found.append(stored)
+            return _answer_stored(decision, stored)
+        return _decide_one(decision)
+    except Refusal as refusal:
+        return refusal
+
+
+def _decide_one(decision: Decision) -> ReplyData:
+    command = decision.pending.command
+    match command:
+        case SendMessage():
+            return message_decisions.send(decision, command)
+        case SendDirect():
+            return message_decisions.send_direct(decision, command)
+        case SubscribeRoom():
+            return message_decisions.subscribe(decision)
+        case MarkRead():
+            return message_decisions.mark_read(decision, command)
+        case SetTyping():
+            return message_decisions.set_typing(decision, command)
+        case CreateRoom():
+            return room_decisions.create(decision, command)
+        case UpdateRoom():
+            return room_decisions.update(decision, command)
+        case DeleteRoom():
+            return room_decisions.delete(decision)
+        case JoinRoom():
+            return room_decisions.join(decision)
+        case LeaveRoom():
+            return room_decisions.leave(decision)
+        case AddMember():
+            return room_decisions.add(decision, command)
+        case RemoveMember():
+            return room_decisions.remove(decision, command)
+        case _:
+            assert_never(command)
+
+
+def _answer_stored(decision: Decision, entry: LogEntry) -> ReplyData:
+    command = decision.pending.command
+    match command:
+        case SendMessage() | SendDirect():
+            return message_decisions.sent_before(entry)
+        case CreateRoom() | UpdateRoom() | JoinRoom() | LeaveRoom():
+            return room_decisions.view_after(decision)
+        case AddMember():
+            return room_decisions.member_after(decision, entry, command)
+        case DeleteRoom() | RemoveMember():
+            return room_decisions.gone_after(command)
+        case MarkRead() | SetTyping() | SubscribeRoom():
+            return _decide_one(decision)
+        case _:
+            assert_never(command)

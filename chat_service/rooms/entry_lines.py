@@ -1,0 +1,83 @@
+"""The deliveries that an entry of a room's log causes, made from the entry alone. Pure.
+
+So the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
+produce the same lines. Exactly one line of an entry carries its `rev` as a lossless delivery, by which a gateway drops
+repeats and detects gaps. A line without a frame only advances the channel.
+"""
+
+from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.rooms.message import message_frame
+from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_channel, user_channel
+from shared.encoding import to_json
+from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData, MemberLeftData, frame
+
+
+def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
+    """Return the lines of an entry in order. `direct` are the two users of a direct room, who need no subscription."""
+    if direct is not None:
+        frame_bytes = frame_of(entry)
+        return [
+            Delivery(user_channel(user_id), DeliveryClass.DIRECT, entry.rev, entry.room_id, frame_bytes)
+            for user_id in direct
+        ]
+    channel = room_channel(entry.room_id)
+    joined = _joined_frames(entry) if entry.kind is EntryKind.MESSAGE else []
+    frames = [Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data) for data in joined]
+    frames.append(Delivery(channel, DeliveryClass.ORDERED, entry.rev, "", frame_of(entry)))
+    controls = [Delivery(channel, DeliveryClass.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
+    if entry.ends_public:  # recheck before the change, evict after it: a removed user sees the removal
+        return controls + frames
+    return frames + controls
+
+
+def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
+    """Return the control deliveries of an entry: pairs of kind and JSON data."""
+    match entry.kind:
+        case EntryKind.DELETED:
+            return [(ControlKind.ROOM_DELETED, b"{}")]
+        case EntryKind.UPDATED if entry.ends_public:
+            return [(ControlKind.RECHECK, b"{}")]
+        case EntryKind.REMOVED:
+            evicted = [effect.user_id for effect in entry.members]
+        case EntryKind.LEFT:  # after leaving a public room, a user may still listen, as anybody may
+            evicted = [effect.user_id for effect in entry.members if effect.is_invited]
+        case _:
+            return []
+    return [(ControlKind.EVICT, to_json({"userId": user_id})) for user_id in evicted]
+
+
+def frame_of(entry: LogEntry) -> bytes:
+    """Return the client frame of an entry; empty for one that clients are not shown."""
+    match entry.kind:
+        case EntryKind.MESSAGE if entry.message is not None:
+            return message_frame(entry.message)
+        case EntryKind.JOINED | EntryKind.ADDED:
+            return next(iter(_joined_frames(entry)), b"")
+        case EntryKind.LEFT | EntryKind.REMOVED:
+            user_id = entry.members[0].user_id
+            data = MemberLeftData(chatroom_id=entry.room_id, user_id=user_id, member_count=entry.member_count)
+            return frame("member:left", data)
+        case EntryKind.UPDATED if entry.settings is not None:
+            settings = entry.settings
+            changed = ChatroomUpdatedData(
+                chatroom_id=entry.room_id, name=settings.name, description=settings.description, type=settings.type
+            )
+            return frame("chatroom:updated", changed)
+        case _:
+            return b""
+
+
+def _joined_frames(entry: LogEntry) -> list[bytes]:
+    joined = (effect for effect in entry.members if effect.is_active)
+    return [
+        frame(
+            "member:joined",
+            MemberJoinedData(
+                chatroom_id=entry.room_id,
+                user_id=effect.user_id,
+                user=effect.profile,
+                member_count=entry.member_count,
+            ),
+        )
+        for effect in joined
+    ]

@@ -1,0 +1,50 @@
+"""Heads of active rooms, announced a second after their last entry. Pure.
+
+The loss of a delivery shows as a gap once the next one arrives, so the loss of the last one would go unnoticed.
+Therefore a conflated line with the room's head follows, on the channel of the room or of its two direct users.
+
+Bound: the rooms of the last second.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from chat_service.rooms.decision import RoomState
+from chat_service.rooms.log import LogEntry
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+
+DELAY_MS = 1_000
+
+
+class Heads:
+    """The newest rev of each room with an entry within the last second."""
+
+    def __init__(self) -> None:
+        self._directs: dict[str, tuple[str, str]] = {}
+        self._revs: dict[str, int] = {}
+        self._due_at_ms: dict[str, int] = {}  # the first to become due comes first
+
+    def note(self, entries: Iterable[LogEntry], states: Mapping[str, RoomState], now_ms: int) -> None:
+        """Note the appended entries."""
+        for entry in entries:
+            self._revs[entry.room_id] = entry.rev
+            self._due_at_ms.setdefault(entry.room_id, now_ms + DELAY_MS)
+            room = states[entry.room_id].room
+            if room is not None and room.direct is not None:
+                self._directs[entry.room_id] = room.direct
+
+    def due(self, now_ms: int) -> list[Delivery]:
+        """Return the lines to send now."""
+        lines: list[Delivery] = []
+        for room_id, due_at_ms in list(self._due_at_ms.items()):
+            if due_at_ms > now_ms:
+                break
+            del self._due_at_ms[room_id]
+            lines += head_lines(room_id, self._revs.pop(room_id), self._directs.pop(room_id, None))
+        return lines
+
+
+def head_lines(room_id: str, rev: int, direct: tuple[str, str] | None) -> list[Delivery]:
+    """Return the lines with the head of a room, its newest rev."""
+    if direct is None:
+        return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
+    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, b"") for user_id in direct]

@@ -1,0 +1,178 @@
+"""The log of a room: every change of the room is one entry, and an entry holds all its effects. Pure.
+
+An entry takes the next `rev` of its room, and a message also the next `seq`. The unique key (room, rev) is the lock of
+the whole design: an owner that has not seen entry k cannot insert at k + 1, because it would insert at k. Two owners
+at once are therefore safe, only slow, and ownership only routes.
+
+Effects are after-images: the settings of the room and the memberships after the entry. The state of a room is its
+records (written by the partition, and by `repair.project`) plus the effects of later entries (`apply`).
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from chat_service.rooms.message import Message
+from chat_service.rooms.room import Member, Role, Room, RoomType
+from shared.protocol.server_frames import UserProfile
+
+
+class EntryKind(StrEnum):
+    """The kinds of entries. VOID changes nothing: it takes a rev that a late insert might take otherwise."""
+
+    MESSAGE = "message"
+    CREATED = "room.created"
+    UPDATED = "room.updated"
+    DELETED = "room.deleted"
+    JOINED = "member.joined"
+    LEFT = "member.left"
+    ADDED = "member.added"
+    REMOVED = "member.removed"
+    VOID = "void"
+
+
+class RoomSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The properties of a room, apart from its members and messages."""
+
+    name: str
+    description: str
+    type: RoomType
+    created_by: str
+    created_at_ms: int
+    direct: tuple[str, str] | None = None
+    deleted: bool = False
+
+
+class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A membership after an entry.
+
+    Without `is_active` the user is no member; with `is_invited` they may come back to a private or group room.
+    `read_seq` is where the read mark of a new member starts.
+    """
+
+    user_id: str
+    is_active: bool = False
+    is_invited: bool = False
+    role: Role = Role.MEMBER
+    joined_at_ms: int = 0
+    read_seq: int = 0
+    profile: UserProfile = UserProfile()
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a room. `id` is that of the command, and so of its message.
+
+    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: the
+    room was public before.
+    """
+
+    id: str
+    room_id: str
+    rev: int
+    kind: EntryKind
+    term: int
+    author_id: str
+    at_ms: int
+    last_seq: int
+    member_count: int
+    message: Message | None = None
+    settings: RoomSettings | None = None
+    members: tuple[MemberEffect, ...] = ()
+    ends_public: bool = False
+
+    @property
+    def has_effects(self) -> bool:
+        """Return whether the entry changes more than the last message of the room."""
+        return self.settings is not None or bool(self.members)
+
+
+def void_at(room_id: str, rev: int, term: int, at_ms: int) -> LogEntry:
+    """Return the entry that takes a rev and changes nothing."""
+    return LogEntry(
+        id=f"void_{room_id}_{rev}",
+        room_id=room_id,
+        rev=rev,
+        kind=EntryKind.VOID,
+        term=term,
+        author_id="",
+        at_ms=at_ms,
+        last_seq=0,
+        member_count=0,
+    )
+
+
+def settings_of(room: Room) -> RoomSettings:
+    """Return the settings of a room as an effect."""
+    return RoomSettings(
+        name=room.name,
+        description=room.description,
+        type=room.type,
+        created_by=room.created_by,
+        created_at_ms=room.created_at_ms,
+        direct=room.direct,
+        deleted=room.deleted,
+    )
+
+
+def effect_of(user_id: str, member: Member | None) -> MemberEffect:
+    """Return a membership as an effect; None stands for a user who is neither member nor invited."""
+    if member is None:
+        return MemberEffect(user_id=user_id)
+    return MemberEffect(
+        user_id=user_id,
+        is_active=member.active,
+        is_invited=True,
+        role=member.role,
+        joined_at_ms=member.joined_at_ms,
+        read_seq=member.read_seq,
+        profile=member.profile,
+    )
+
+
+def member_of(room_id: str, effect: MemberEffect) -> Member | None:
+    """Return the membership that an effect describes."""
+    if not (effect.is_active or effect.is_invited):
+        return None
+    return Member(
+        room_id=room_id,
+        user_id=effect.user_id,
+        role=effect.role,
+        joined_at_ms=effect.joined_at_ms,
+        read_seq=effect.read_seq,
+        profile=effect.profile,
+        active=effect.is_active,
+    )
+
+
+def apply(entry: LogEntry, room: Room | None) -> Room:
+    """Return the room after the next entry of its log. Changes `room`; memberships are the caller's to apply."""
+    if entry.settings is not None:
+        room = _with_settings(entry, entry.settings, room)
+    assert room is not None, "the first entry of a log carries the settings of the room"  # noqa: S101
+    room.rev = entry.rev
+    if entry.kind is EntryKind.VOID:
+        return room
+    room.last_seq = entry.last_seq
+    room.member_count = entry.member_count
+    if entry.message is not None:
+        room.last_message_at_ms = room.active_at_ms = entry.at_ms
+    return room
+
+
+def _with_settings(entry: LogEntry, settings: RoomSettings, room: Room | None) -> Room:
+    if room is None:
+        room = Room(
+            id=entry.room_id,
+            name="",
+            description="",
+            type=settings.type,
+            created_by=settings.created_by,
+            created_at_ms=settings.created_at_ms,
+            active_at_ms=settings.created_at_ms,
+            direct=settings.direct,
+        )
+    room.name = settings.name
+    room.description = settings.description
+    room.type = settings.type
+    room.deleted = settings.deleted
+    return room

@@ -1,0 +1,114 @@
+"""Decisions on messages: send, direct message, subscribe, read mark, typing. Pure.
+
+Each function decides one command: it returns the reply and raises Refusal.
+"""
+
+from chat_service.rooms.decision import Decision
+from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.rooms.message import Message, message_view
+from chat_service.rooms.room import Room, RoomType
+from shared.bus.delivery import DeliveryClass, room_channel, user_channel
+from shared.commands.chat import MarkRead, RoomHead, SendDirect, SendMessage, Sent, SetTyping
+from shared.errors import ErrorCode, Refusal
+from shared.protocol.server_frames import ReadMark, TypingMark, UserProfile, frame
+
+READ_BROADCAST_MEMBERS_MAX = 100
+DIRECT_ROOM_NAME = "Direct message"
+
+
+def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
+    """Append a message, once per clientMessageId. A sender who is no member joins."""
+    room = decision.visible_room()
+    user_id, key = decision.caller.user_id, command.client_message_id
+    if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
+        return Sent(message=message_view(repeated), repeated=True)
+    _check_rate(decision)
+    profile = decision.pending.profile
+    member = decision.active_member(user_id) or decision.add_member(room, user_id, profile)
+    room.last_seq += 1
+    room.last_message_at_ms = room.active_at_ms = decision.now_ms
+    message = Message(
+        id=command.message_id,
+        room_id=room.id,
+        seq=room.last_seq,
+        user_id=user_id,
+        user=profile,
+        text=command.message,
+        client_message_id=key,
+        created_at_ms=decision.now_ms,
+    )
+    member.read_seq = message.seq
+    decision.record(EntryKind.MESSAGE, message)
+    decision.state.recent.remember(message)
+    return Sent(message=message_view(message), repeated=False)
+
+
+def send_direct(decision: Decision, command: SendDirect) -> Sent:
+    """Append a message to the room of two users, which the first one creates in the same entry."""
+    if decision.state.room is None:
+        _check_rate(decision)
+        caller = decision.caller.user_id
+        room = decision.state.room = Room(
+            id=decision.room_id,
+            name=DIRECT_ROOM_NAME,
+            description="",
+            type=RoomType.PRIVATE,
+            created_by=caller,
+            created_at_ms=decision.now_ms,
+            active_at_ms=decision.now_ms,
+            direct=(caller, command.to_user_id),
+        )
+        decision.change_settings()
+        decision.add_member(room, caller, decision.pending.profile)
+        decision.add_member(room, command.to_user_id, UserProfile())
+    return send(decision, command)
+
+
+def sent_before(entry: LogEntry) -> Sent:
+    """Return the message that an earlier copy of the command appended."""
+    assert entry.message is not None, "the entry of a send carries its message"  # noqa: S101
+    return Sent(message=message_view(entry.message), repeated=True)
+
+
+def subscribe(decision: Decision) -> RoomHead:
+    """Return the head of the log, after which the caller may listen."""
+    room = decision.visible_room()
+    return RoomHead(
+        seq=room.last_seq, rev=room.rev, active_now=decision.state.active_now, is_direct=room.direct is not None
+    )
+
+
+def mark_read(decision: Decision, command: MarkRead) -> ReadMark:
+    """Move the caller's read mark forward, and deliver it to the others if the room is small enough."""
+    room = decision.visible_room()
+    member = decision.active_member(decision.caller.user_id)
+    if member is None:
+        raise Refusal(ErrorCode.FORBIDDEN, "only members of the room have a read mark")
+    if command.seq > room.last_seq:
+        raise Refusal.invalid("seq", f"is beyond the last message of the room, {room.last_seq}")
+    if command.seq > member.read_seq or decision.pending.is_resent:
+        decision.mark_read(member, max(command.seq, member.read_seq))
+        mark = ReadMark(chatroom_id=room.id, user_id=member.user_id, seq=member.read_seq)
+        _deliver_read_mark(decision, room, mark, command.session_id)
+    return ReadMark(chatroom_id=room.id, user_id=member.user_id, seq=member.read_seq)
+
+
+def set_typing(decision: Decision, command: SetTyping) -> TypingMark:
+    """Return the mark if the caller may type here; the partition paces and ends it (see `typing_marks`)."""
+    room = decision.visible_room()
+    return TypingMark(chatroom_id=room.id, user_id=decision.caller.user_id, is_typing=command.is_typing)
+
+
+def _check_rate(decision: Decision) -> None:
+    if decision.pending.wait_ms:
+        raise Refusal(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms=decision.pending.wait_ms)
+
+
+def _deliver_read_mark(decision: Decision, room: Room, mark: ReadMark, session_id: str) -> None:
+    frame_bytes = frame("chat:read", mark)
+    decision.deliver(user_channel(mark.user_id), DeliveryClass.TRANSIENT, frame_bytes, key=session_id)
+    if room.direct is not None:
+        for user_id in set(room.direct) - {mark.user_id}:
+            decision.deliver(user_channel(user_id), DeliveryClass.TRANSIENT, frame_bytes)
+    elif room.member_count <= READ_BROADCAST_MEMBERS_MAX:
+        decision.deliver(room_channel(room.id), DeliveryClass.TRANSIENT, frame_bytes, key=mark.user_id)

@@ -1,0 +1,8 @@
+"""Rooms in MongoDB: the log, which is the truth, and the records that follow it.
+
+- `log_store`, `room_store`, `member_store`: every query on them, with `documents`;
+- `group_commit`, `group_read`: one insert, one read for all partitions of the process;
+- `write_behind` (pure), `record_writer`: what plain messages change in records, written seconds later;
+- `repair`: records that a killed owner left out of date;
+- `purge`, `migration`: removal of deleted rooms, and the step from release 0.2.
+"""

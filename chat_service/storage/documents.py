@@ -1,0 +1,208 @@
+"""Log entries, room records and memberships as MongoDB documents, and back. Pure.
+
+Knows the fields of the collections, not the driver. Times are integers, milliseconds since 1970.
+"""
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings
+from chat_service.rooms.message import Message
+from chat_service.rooms.room import Member, Role, Room, RoomType, words_of
+from chat_service.storage.write_behind import Post
+from shared.protocol.server_frames import UserProfile
+
+Document = dict[str, Any]
+
+
+def member_key(room_id: str, user_id: str) -> str:
+    """Return the `_id` of a membership; ids contain no slash."""
+    return f"{room_id}/{user_id}"
+
+
+def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
+    """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes, whatever its length."""
+    return blake2b(f"{room_id}/{user_id}/{client_message_id}".encode(), digest_size=16).digest()
+
+
+# The log ------------------------------------------------------------------------------------------------------------
+
+
+def from_entry(entry: LogEntry) -> Document:
+    """Return the document of an entry. A message is stored flat in it, for the indexes on `seq` and `sentAs`."""
+    document: Document = {
+        "_id": entry.id,
+        "roomId": entry.room_id,
+        "rev": entry.rev,
+        "kind": entry.kind.value,
+        "term": entry.term,
+        "userId": entry.author_id,
+        "atMs": entry.at_ms,
+        "lastSeq": entry.last_seq,
+        "memberCount": entry.member_count,
+    }
+    if (message := entry.message) is not None:
+        document["seq"] = message.seq
+        document["user"] = msgspec.to_builtins(message.user)
+        document["text"] = message.text
+        if message.client_message_id is not None:
+            document["clientMessageId"] = message.client_message_id
+            document["sentAs"] = sent_as(entry.room_id, message.user_id, message.client_message_id)
+    if entry.settings is not None:
+        document["settings"] = msgspec.to_builtins(entry.settings)
+    if entry.members:
+        document["members"] = [msgspec.to_builtins(effect) for effect in entry.members]
+    if entry.ends_public:
+        document["endsPublic"] = True
+    return document
+
+
+def to_entry(document: Document) -> LogEntry:
+    """Return the entry of a document."""
+    settings = document.get("settings")
+    return LogEntry(
+        id=document["_id"],
+        room_id=document["roomId"],
+        rev=document["rev"],
+        kind=EntryKind(document["kind"]),
+        term=document["term"],
+        author_id=document["userId"],
+        at_ms=document["atMs"],
+        last_seq=document["lastSeq"],
+        member_count=document["memberCount"],
+        message=to_message(document) if "seq" in document else None,
+        settings=None if settings is None else msgspec.convert(settings, RoomSettings),
+        members=tuple(msgspec.convert(effect, MemberEffect) for effect in document.get("members", ())),
+        ends_public=document.get("endsPublic", False),
+    )
+
+
+def to_message(document: Document) -> Message:
+    """Return the message in the document of an entry."""
+    return Message(
+        id=document["_id"],
+        room_id=document["roomId"],
+        seq=document["seq"],
+        user_id=document["userId"],
+        user=_to_profile(document["user"]),
+        text=document["text"],
+        client_message_id=document.get("clientMessageId"),
+        created_at_ms=document["atMs"],
+    )
+
+
+def to_old_message(document: Document) -> Message:
+    """Return a message of the collection `messages`, which versions before the log wrote."""
+    return to_message({**document, "atMs": document["createdAtMs"]})
+
+
+def to_post(document: Document) -> Post:
+    """Return the changes that a message makes to its room's record."""
+    return Post(document["roomId"], document["rev"], document["seq"], document["userId"], document["atMs"])
+
+
+# Projections --------------------------------------------------------------------------------------------------------
+
+
+def progress_of(post: Post) -> Document:
+    """Return the fields of a room's record that a message changes."""
+    return {
+        "rev": post.rev,
+        "lastSeq": post.seq,
+        "lastMessageAtMs": post.created_at_ms,
+        "activeAtMs": post.created_at_ms,
+    }
+
+
+def from_room(room: Room) -> Document:
+    """Return the record of a room; a deleted room is marked for its purge."""
+    purge = {"purgeDueMs": 0} if room.deleted else {}
+    old = {"oldSeq": room.old_seq} if room.old_seq else {}
+    return {
+        **purge,
+        **old,
+        "_id": room.id,
+        "rev": room.rev,
+        "name": room.name,
+        "words": words_of(room.name),
+        "description": room.description,
+        "type": room.type.value,
+        "createdBy": room.created_by,
+        "createdAtMs": room.created_at_ms,
+        "direct": list(room.direct) if room.direct else None,
+        "lastSeq": room.last_seq,
+        "lastMessageAtMs": room.last_message_at_ms,
+        "activeAtMs": room.active_at_ms,
+        "memberCount": room.member_count,
+        "deleted": room.deleted,
+    }
+
+
+def to_room(document: Document) -> Room:
+    """Return the room of a record."""
+    direct = document["direct"]
+    return Room(
+        id=document["_id"],
+        rev=document["rev"],
+        name=document["name"],
+        description=document["description"],
+        type=RoomType(document["type"]),
+        created_by=document["createdBy"],
+        created_at_ms=document["createdAtMs"],
+        active_at_ms=document["activeAtMs"],
+        direct=(direct[0], direct[1]) if direct else None,
+        last_seq=document["lastSeq"],
+        last_message_at_ms=document["lastMessageAtMs"],
+        member_count=document["memberCount"],
+        old_seq=document.get("oldSeq", 0),
+        deleted=document["deleted"],
+    )
+
+
+def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
+    """Return the fields of a membership after entry `rev`, except the read mark, which only grows."""
+    return {
+        "rev": rev,
+        "roomId": room_id,
+        "userId": effect.user_id,
+        "active": effect.is_active,
+        "invited": effect.is_invited,
+        "role": effect.role.value,
+        "joinedAtMs": effect.joined_at_ms,
+        "profile": msgspec.to_builtins(effect.profile),
+    }
+
+
+def to_member(document: Document) -> Member:
+    """Return the member of a membership's document."""
+    return Member(
+        room_id=document["roomId"],
+        user_id=document["userId"],
+        role=Role(document["role"]),
+        joined_at_ms=document["joinedAtMs"],
+        read_seq=document["readSeq"],
+        profile=_to_profile(document["profile"]),
+        active=document["active"],
+    )
+
+
+# What 0.2 stored ----------------------------------------------------------------------------------------------------
+
+
+def to_old_room(document: Document) -> Room:
+    """Return the room of a record in the collection `rooms`, which versions before the log wrote."""
+    return to_room({**document, "rev": 0})
+
+
+def from_old_member(document: Document) -> tuple[str, Document]:
+    """Return `_id` and document of a membership from the collection `members`, whose users may all come back."""
+    kept = ("roomId", "userId", "active", "role", "joinedAtMs", "readSeq", "profile")
+    fields = {name: document[name] for name in kept}
+    online = document.get("online", False)
+    return member_key(document["roomId"], document["userId"]), {**fields, "rev": 0, "invited": True, "online": online}
+
+
+def _to_profile(document: Document) -> UserProfile:
+    return msgspec.convert(document, UserProfile)

@@ -1,0 +1,156 @@
+"""Group commit: one ordered insert for the entries of all partitions of this process. The hot path of every message.
+
+    entries of a partition ──> gather while the insert before is under way ──> insert_many ──> done
+                                                                                 │
+                              refused: LogConflict, its owner reads and decides again
+                                                                                 │
+                              outcome unknown: settled here first, then LogConflict
+
+Sixteen partitions that each waited for a disk sync of their own would make the disk sync sixteen times. An insert is
+one command of at most 500 entries and 8 MB; it is ordered, so that it stops at the first refused entry and leaves none
+after a hole. No room is in two inserts at once, because a partition waits for its own.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby
+from typing import Protocol
+
+from chat_service.rooms.log import LogEntry, void_at
+from chat_service.storage.log_store import LogConflict
+from shared.backoff import Backoff
+from shared.errors import Unavailable
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+ENTRIES_MAX = 500
+TEXT_MAX_BYTES = 8 * 1024 * 1024
+SETTLE_BACKOFF_FIRST_S = 0.1
+SETTLE_BACKOFF_MAX_S = 2.0
+
+
+class Appends(Protocol):
+    """The part of the log store that a commit needs."""
+
+    async def insert(self, entries: Sequence[LogEntry]) -> None:
+        """Append in order. Raises LogConflict, or Unavailable when the outcome is unknown."""
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """The entries of one partition."""
+
+    entries: Sequence[LogEntry]
+    done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(entry.message.text) for entry in self.entries if entry.message is not None)
+
+
+class GroupCommit:
+    """Gathers the entries of all partitions. Bound: one batch of each partition."""
+
+    def __init__(self, store: Appends) -> None:
+        self._store = store
+        self._waiting: list[_Group] = []
+        self._turn = asyncio.Lock()
+
+    async def commit(self, entries: Sequence[LogEntry], is_alive: Callable[[], bool]) -> None:
+        """Return once the entries are on a majority.
+
+        Raises LogConflict when an entry was refused, or when the outcome was unknown and is settled by now: each entry
+        then either stands in the log or never will, so the log tells which. `is_alive` says whether the commands still
+        have time left; past their life their revs are taken by void entries instead.
+        """
+        if not entries:
+            return
+        try:
+            await self._insert(entries)
+        except Unavailable as error:
+            log.warning("commit_outcome_unknown", reason=str(error), entries=len(entries))
+            for _, of_room in groupby(sorted(entries, key=lambda entry: entry.room_id), lambda entry: entry.room_id):
+                await self._settle(list(of_room), is_alive)
+            raise LogConflict("the outcome of the insert was unknown") from error
+
+    async def _insert(self, entries: Sequence[LogEntry]) -> None:
+        group = _Group(entries)
+        self._waiting.append(group)
+        async with self._turn:  # the first to get its turn inserts for everybody who waits
+            while not group.done.done():
+                await self._insert_next()
+        group.done.result()
+
+    async def _insert_next(self) -> None:
+        groups = self._take()
+        try:
+            await self._store.insert([entry for group in groups for entry in group.entries])
+        except LogConflict as conflict:
+            self._share_out(groups, conflict)
+        except Exception as error:
+            for group in groups:
+                _fail(group, error)
+        except BaseException:  # only this partition is cancelled; the others have to settle their entries
+            for group in groups:
+                _fail(group, Unavailable("the insert was interrupted"))
+                group.done.exception()  # that of the cancelled partition itself is retrieved by nobody
+            raise
+        else:
+            for group in groups:
+                group.done.set_result(None)
+
+    def _take(self) -> list[_Group]:
+        """Remove and return the groups of the next insert: at most 500 entries and 8 MB, or one larger group."""
+        taken: list[_Group] = []
+        entries = size_bytes = 0
+        for group in self._waiting:
+            entries += len(group.entries)
+            size_bytes += group.size_bytes
+            if taken and (entries > ENTRIES_MAX or size_bytes > TEXT_MAX_BYTES):
+                break
+            taken.append(group)
+        del self._waiting[: len(taken)]
+        return taken
+
+    def _share_out(self, groups: list[_Group], conflict: LogConflict) -> None:
+        """Complete the groups before the place where the insert stopped, refuse the one there, and queue the rest."""
+        for index, end in enumerate(accumulate(len(group.entries) for group in groups)):
+            if end <= conflict.stored:
+                groups[index].done.set_result(None)
+                continue
+            begin = end - len(groups[index].entries)
+            refused = LogConflict(str(conflict), conflict.stored - begin)
+            refused.__cause__ = conflict
+            _fail(groups[index], refused)
+            self._waiting[:0] = groups[index + 1 :]
+            return
+
+    async def _settle(self, entries: list[LogEntry], is_alive: Callable[[], bool]) -> None:
+        """Make sure that entries of one room, whose insert may still land, stand now or never will.
+
+        Inserting the same documents again does so whatever happens to it: it passes, and they stand; or it is refused,
+        because something stands at the first of their revs, they or another's. While nothing of that is known, nothing
+        else of the room may be decided.
+        """
+        backoff = Backoff(SETTLE_BACKOFF_FIRST_S, SETTLE_BACKOFF_MAX_S)
+        while True:
+            await asyncio.sleep(backoff.next_s())
+            first = entries[0]
+            again = entries
+            if not is_alive() and first.rev > 1:  # no log begins with a void
+                again = [void_at(first.room_id, first.rev, first.term, first.at_ms)]
+            try:
+                await self._store.insert(again)
+            except LogConflict:
+                return
+            except Unavailable as error:
+                log.warning("commit_not_settled", reason=str(error), entries=len(entries))
+            else:
+                return
+
+
+def _fail(group: _Group, error: BaseException) -> None:
+    if not group.done.done():
+        group.done.set_exception(error)

@@ -1,0 +1,188 @@
+"""The log in MongoDB: every query on `room_log`, on the messages of before the log, and on `partition_owners`.
+
+`room_log`: `_id` command id; unique (roomId, rev) is the lock; unique `sentAs` makes a clientMessageId idempotent;
+(roomId, seq) finds messages, and is not unique, because entries without a message have no seq.
+`messages`: written by versions before the log, only read here; a message there has rev = seq by definition.
+`partition_owners`: `_id` number; `node`, `queue` and fencing token `term` of the owner.
+
+All reads that lead to a decision or close a gap use read concern majority: what they return cannot be rolled back.
+MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
+of them with a range at most, or if the filter is a single `$in`: see `narrowed`.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import pymongo
+from motor.motor_asyncio import AsyncIOMotorCollection
+from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError
+from pymongo.read_concern import ReadConcern
+
+from chat_service.rooms.log import LogEntry
+from chat_service.rooms.message import Message
+from chat_service.storage.documents import from_entry, sent_as, to_entry, to_message, to_old_message, to_post
+from chat_service.storage.write_behind import Post
+from shared.errors import Unavailable, WriteConflict
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
+
+_POST = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
+_MAJORITY = ReadConcern("majority")
+_ERASURE: Document = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
+PURGE_BATCH = 1000
+WRITES_MAX = 500
+INSERT_TIMEOUT_S = 2.0  # gateways wait for that long after the life of a command
+
+INDEXES: Indexes = {
+    "room_log": [
+        IndexModel([("roomId", ASCENDING), ("rev", ASCENDING)], unique=True),
+        IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)]),
+        IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
+    ],
+    "messages": [
+        IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
+        IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
+    ],
+}
+
+
+class LogConflict(WriteConflict):
+    """An entry was refused by a unique index; the `stored` entries before it are on a majority.
+
+    Which index the server names proves nothing: a document equal in several keys is reported under one of them.
+    """
+
+    def __init__(self, reason: str, stored: int = 0) -> None:
+        super().__init__(reason)
+        self.stored = stored
+
+
+class LogStore:
+    """Reads and writes of room logs. Every method raises Unavailable when the database cannot be reached in time."""
+
+    def __init__(self, database: Database) -> None:
+        self._log = database.get_collection("room_log", read_concern=_MAJORITY)
+        self._old = database.get_collection("messages", read_concern=_MAJORITY)
+
+    async def insert(self, entries: Sequence[LogEntry]) -> None:
+        """Append entries in order, on a majority and journalled. Stops at the first that is refused.
+
+        Raises LogConflict then. Raises Unavailable when the outcome is unknown: a part may be stored, or still land.
+        An error of the write concern counts as unknown too: entries that were inserted may yet be rolled back.
+        """
+        documents = [from_entry(entry) for entry in entries]
+        try:
+            with translated(), pymongo.timeout(INSERT_TIMEOUT_S):
+                await self._log.insert_many(documents, ordered=True)
+        except BulkWriteError as error:
+            if error.details.get("writeConcernErrors"):
+                raise Unavailable("a majority did not confirm the insert") from error
+            if only_duplicates(error):
+                raise LogConflict("the log holds another entry", error.details["writeErrors"][0]["index"]) from error
+            raise
+
+    async def after(self, room_id: str, rev: int) -> list[LogEntry]:
+        """Return the entries after `rev`, oldest first."""
+        with translated():
+            cursor = self._log.find({"roomId": room_id, "rev": {"$gt": rev}})
+            found = await cursor.sort("rev", ASCENDING).to_list(None)
+        return [to_entry(document) for document in found]
+
+    async def between(self, room_id: str, after: int, through: int) -> list[LogEntry]:
+        """Return the entries with `after` < rev ≤ `through`, oldest first."""
+        with translated():
+            cursor = self._log.find({"roomId": room_id, "rev": {"$gt": after, "$lte": through}})
+            found = await cursor.sort("rev", ASCENDING).to_list(None)
+        return [to_entry(document) for document in found]
+
+    async def by_id(self, entry_ids: Collection[str]) -> list[LogEntry]:
+        """Return the entries that stand under these ids."""
+        with translated():
+            found = await self._log.find({"_id": {"$in": list(entry_ids)}}).to_list(None)
+        return [to_entry(document) for document in found]
+
+    async def by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
+        """Return the messages that stand in logs under (room id, user id, clientMessageId)."""
+        return [to_message(document) for document in await _sent_as(self._log, [sent_as(*key) for key in keys])]
+
+    async def old_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
+        """Return the messages of before the log that stand under (room id, user id, clientMessageId)."""
+        return [to_old_message(document) for document in await _sent_as(self._old, ["/".join(key) for key in keys])]
+
+    async def posts_beyond(self, room_id: str, rev: int) -> list[Post]:
+        """Return what the messages after entry `rev` change of the room's record, oldest first."""
+        with translated():
+            found = await self._log.find({"roomId": room_id, "rev": {"$gt": rev}}).sort("rev", ASCENDING).to_list(None)
+        return [to_post(document) for document in found if "seq" in document]
+
+    async def posts_since(self, room_id: str, after_rev: int, at_ms: int) -> list[Post]:
+        """Return the messages after entry `after_rev` that were sent since `at_ms`, oldest first."""
+        chosen = narrowed({"roomId": room_id, "rev": {"$gt": after_rev}}, {"atMs": {"$gte": at_ms}})
+        stages: list[Document] = [*chosen, {"$sort": {"rev": 1}}, {"$project": _POST}]
+        with translated():
+            found = await self._log.aggregate(stages).to_list(None)
+        return [to_post(document) for document in found if "seq" in document]
+
+    async def messages_between(self, room_id: str, first: int, last: int) -> list[tuple[int, Message]]:
+        """Return (rev, message) with `first` ≤ seq ≤ `last`, oldest first; those of before the log have rev = seq."""
+        wanted = {"roomId": room_id, "seq": {"$gte": first, "$lte": last}}
+        with translated():
+            found = await self._log.find(wanted).sort("seq", ASCENDING).to_list(None)
+            missing = found[0]["seq"] - first if found else last - first + 1
+            old = []
+            if missing > 0:
+                before = {"roomId": room_id, "seq": {"$gte": first, "$lt": first + missing}}
+                old = await self._old.find(before).sort("seq", ASCENDING).to_list(None)
+        older = [(document["seq"], to_old_message(document)) for document in old]
+        return older + [(document["rev"], to_message(document)) for document in found]
+
+    async def erase_content(self, room_id: str, last_rev: int) -> None:
+        """Erase the texts and names in a room's log through `last_rev`, a thousand entries at a time. Idempotent.
+
+        The entries stay readable: a stale owner may still load them.
+        """
+        with translated():
+            for first in range(1, last_rev + 1, PURGE_BATCH):
+                some = {"$gte": first, "$lt": first + PURGE_BATCH}
+                await self._erase_effects(room_id, some)
+                messages = {"roomId": room_id, "seq": some}  # no message has a seq above its rev
+                await self._log.update_many(messages, _ERASURE)
+                await self._old.delete_many(messages)
+
+    async def _erase_effects(self, room_id: str, revs: Document) -> None:
+        """Erase the names of members and of the room. Few entries have any, and the index finds them by rev alone."""
+        having = {"$or": [{"members": {"$exists": True}}, {"settings": {"$exists": True}}]}
+        fields = {"members.userId": 1, "settings.type": 1}
+        with translated():
+            stages = [*narrowed({"roomId": room_id, "rev": revs}, having), {"$project": fields}]
+            found = await self._log.aggregate(stages).to_list(None)
+            for some in chunks(found, WRITES_MAX):
+                await self._log.bulk_write([_effects_erasure(document) for document in some], ordered=False)
+
+    async def remove_before(self, room_id: str, rev: int) -> None:
+        """Remove the entries before `rev`, a thousand at a time. Idempotent.
+
+        The newest entry of a log always stays, and all entries do for a day: a stale owner that knows the room up to an
+        entry could otherwise insert where its successors had stood.
+        """
+        with translated():
+            for first in range(1, rev, PURGE_BATCH):
+                some = {"$gte": first, "$lt": min(first + PURGE_BATCH, rev)}
+                await self._log.delete_many({"roomId": room_id, "rev": some})
+
+
+async def _sent_as(
+    collection: AsyncIOMotorCollection[Document], wanted: Sequence[bytes] | Sequence[str]
+) -> list[Document]:
+    if not wanted:
+        return []
+    with translated():
+        return await collection.find({"sentAs": {"$in": list(wanted)}}).to_list(None)
+
+
+def _effects_erasure(document: Document) -> UpdateOne:
+    erasure: Document = {}
+    if "members" in document:
+        erasure["$unset"] = {"members.$[].profile": ""}
+    if "settings" in document:
+        erasure["$set"] = {"settings.name": "", "settings.description": ""}
+    return UpdateOne({"_id": document["_id"]}, erasure)

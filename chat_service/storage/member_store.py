@@ -1,0 +1,129 @@
+"""Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
+
+`_id` is room id/user id. Each write carries the `rev` of its entry and loses against a later one, so any owner may
+write any projection any number of times. The record of a former member stays, with that rev. `online`
+follows the user's presence, so that an index counts the members online.
+"""
+
+import asyncio
+from collections.abc import Collection
+
+from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from chat_service.rooms.log import LogEntry, MemberEffect
+from chat_service.rooms.room import Member
+from chat_service.storage.documents import from_effect, member_key, to_member
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
+
+INDEXES: Indexes = {
+    "room_members": [
+        IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("joinedAtMs", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("online", ASCENDING)]),
+        IndexModel([("userId", ASCENDING), ("active", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
+    ],
+}
+
+PURGE_BATCH = 1000
+WRITES_MAX = 500
+
+
+class MemberStore:
+    """Reads and writes of memberships. Every method raises Unavailable when the database is unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._members = database["room_members"]
+
+    # For the writer -------------------------------------------------------------------------------------------------
+
+    async def members(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Member]:
+        """Return the memberships that exist, active or not, by (room id, user id)."""
+        ids = [member_key(room_id, user_id) for room_id, user_id in keys]
+        with translated():
+            found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
+        kept = (document for document in found if document["active"] or document["invited"])
+        return {(document["roomId"], document["userId"]): to_member(document) for document in kept}
+
+    async def put_members(self, entries: Collection[LogEntry]) -> None:
+        """Write the memberships that entries changed, each unless a later entry has written it already."""
+        writes = [_member_write(entry, effect) for entry in entries for effect in entry.members]
+        for some in chunks(writes, WRITES_MAX):
+            try:
+                with translated():
+                    await self._members.bulk_write(some, ordered=False)
+            except BulkWriteError as error:
+                if not only_duplicates(error):  # the upsert of a write that lost fails on the `_id`
+                    raise
+
+    async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
+        """Move read marks forward, never back."""
+        if marks:
+            writes = [UpdateOne({"_id": member_key(*key)}, {"$max": {"readSeq": seq}}) for key, seq in marks.items()]
+            with translated():
+                await self._members.bulk_write(writes, ordered=False)
+
+    # For presence ---------------------------------------------------------------------------------------------------
+
+    async def mark_users(self, user_ids: Collection[str], *, is_online: bool) -> None:
+        """Mark all memberships of these users online or offline."""
+        with translated():
+            await self._members.update_many({"userId": {"$in": list(user_ids)}}, {"$set": {"online": is_online}})
+
+    async def mark_members(self, keys: Collection[tuple[str, str]], *, is_online: bool) -> None:
+        """Mark these memberships, given by (room id, user id), online or offline."""
+        ids = [member_key(room_id, user_id) for room_id, user_id in keys]
+        with translated():
+            await self._members.update_many({"_id": {"$in": ids}}, {"$set": {"online": is_online}})
+
+    async def memberships_of(self, user_ids: Collection[str]) -> list[tuple[str, str]]:
+        """Return the active memberships of these users as (room id, user id)."""
+        chosen = narrowed({"userId": {"$in": list(user_ids)}}, {"active": True})
+        with translated():
+            found = await self._members.aggregate([*chosen, {"$project": {"userId": 1, "roomId": 1}}]).to_list(None)
+        return [(document["roomId"], document["userId"]) for document in found]
+
+    # For the readers ------------------------------------------------------------------------------------------------
+
+    async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
+        """Return the number of members online by room; rooms without any are absent."""
+        present = {"active": True, "online": True}
+        if len(room_ids) == 1:  # the usual case, served by an index on every database
+            chosen: list[Document] = [{"$match": {"roomId": next(iter(room_ids)), **present}}]
+        else:
+            chosen = narrowed({"roomId": {"$in": list(room_ids)}}, present)
+        with translated():
+            counting = self._members.aggregate([*chosen, {"$group": {"_id": "$roomId", "n": {"$sum": 1}}}])
+            counts = await counting.to_list(None)
+        return {document["_id"]: document["n"] for document in counts}
+
+    async def room_ids_of(self, user_id: str) -> list[str]:
+        """Return the rooms that a user is a member of."""
+        with translated():
+            found = await self._members.find({"userId": user_id, "active": True}, {"roomId": 1}).to_list(None)
+        return [document["roomId"] for document in found]
+
+    async def member_page(self, room_id: str, skip: int, limit: int) -> tuple[list[Member], int]:
+        """Return active members, the longest-standing first, and their total."""
+        chosen = {"roomId": room_id, "active": True}
+        with translated():
+            cursor = self._members.find(chosen).sort([("joinedAtMs", 1), ("_id", 1)]).skip(skip).limit(limit)
+            found, total = await asyncio.gather(cursor.to_list(None), self._members.count_documents(chosen))
+        return [to_member(document) for document in found], total
+
+    async def count(self, room_id: str) -> int:
+        """Return the number of active members."""
+        with translated():
+            return await self._members.count_documents({"roomId": room_id, "active": True})
+
+    async def purge_members(self, room_id: str) -> None:
+        """Remove all memberships of a room, a thousand at a time."""
+        with translated():
+            while found := await self._members.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_BATCH).to_list(None):
+                await self._members.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+
+
+def _member_write(entry: LogEntry, effect: MemberEffect) -> UpdateOne:
+    chosen = {"_id": member_key(entry.room_id, effect.user_id), "rev": {"$lt": entry.rev}}
+    fields = from_effect(entry.room_id, effect, entry.rev)
+    return UpdateOne(chosen, {"$set": fields, "$max": {"readSeq": effect.read_seq}}, upsert=True)

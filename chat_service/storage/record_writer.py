@@ -1,0 +1,72 @@
+"""The shell around `write_behind`: writes what plain messages changed in the records of rooms and members."""
+
+from collections.abc import Callable, Collection, Iterable
+
+from chat_service.rooms.log import LogEntry
+from chat_service.storage.room_store import RoomStore
+from chat_service.storage.write_behind import ROOMS_MAX, WriteBehind
+from shared.bus import topology
+from shared.errors import Unavailable
+from shared.mongo import chunks
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+
+class RecordWriter:
+    """Shared by all partitions of a process, so that one call of the database writes the records of all of them."""
+
+    def __init__(
+        self,
+        rooms: RoomStore,
+        clock_ms: Callable[[], int],
+        partition_of: Callable[[str], int] = topology.partition_of,
+    ) -> None:
+        self._rooms = rooms
+        self._clock_ms = clock_ms
+        self._partition_of = partition_of
+        self._behind = WriteBehind()
+
+    def note(self, entries: Iterable[LogEntry]) -> None:
+        """Take entries that have been stored."""
+        self._behind.note(entries, self._clock_ms())
+
+    async def touch(self, room_ids: Collection[str]) -> None:
+        """Mark the records of rooms that were quiet. A mark that fails comes with the record some seconds later."""
+        now_ms = self._clock_ms()
+        quiet = self._behind.touch(room_ids, now_ms)
+        try:
+            await self._rooms.touch_rooms(quiet, now_ms)
+        except Unavailable as error:
+            self._behind.forget_touched(quiet)
+            log.warning("touch_postponed", reason=str(error), rooms=len(quiet))
+
+    async def write_due(self) -> None:
+        """Write what was posted 5 s ago or earlier. What cannot be written now is written later."""
+        while due := self._behind.due(self._clock_ms()):
+            if not await self._write(due):
+                return
+
+    async def write_partition(self, number: int) -> None:
+        """Write everything about the rooms of a partition, and what cannot be written now later."""
+        mine = [room_id for room_id in self._behind.rooms() if self._partition_of(room_id) == number]
+        for some in chunks(mine, ROOMS_MAX):
+            await self._write(some)
+
+    async def write_marks(self, room_ids: Collection[str]) -> None:
+        """Write the read marks of rooms whose records the caller writes next. Raises Unavailable."""
+        _, marks = self._behind.take(room_ids)
+        await self._rooms.put_read_marks(marks)
+
+    async def _write(self, room_ids: Collection[str]) -> bool:
+        posts, marks = self._behind.take(room_ids)
+        try:
+            await self._rooms.put_read_marks(marks)
+            await self._rooms.advance_rooms(posts)
+        except BaseException as error:
+            self._behind.put_back(posts, marks, self._clock_ms())
+            if not isinstance(error, Unavailable):
+                raise
+            log.warning("write_behind_postponed", reason=str(error), rooms=len(posts))
+            return False
+        return True

@@ -1,0 +1,70 @@
+"""Repair after an owner was killed: records older than their logs, and entries that were never delivered.
+
+Runs as a separate task in small paced steps, so that neither beats nor commits wait for it.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from chat_service.rooms.heads import head_lines
+from chat_service.rooms.log import LogEntry, apply
+from chat_service.rooms.room import Room
+from chat_service.storage.log_store import LogStore
+from chat_service.storage.room_store import RoomStore
+from shared.bus.delivery import Delivery
+from shared.bus.topology import partition_of
+from shared.mongo import chunks
+
+LOOK_BACK_MS = 600_000
+ANNOUNCED_MS = 10_000
+ROOMS_PER_STEP = 20
+STEP_PAUSE_S = 0.02
+
+
+class Repair:
+    """Brings the records of rooms up to date with their logs."""
+
+    def __init__(self, rooms: RoomStore, room_log: LogStore, clock_ms: Callable[[], int]) -> None:
+        self._rooms = rooms
+        self._log = room_log
+        self._clock_ms = clock_ms
+
+    async def run(self, partitions: Collection[int], announce: Callable[[list[Delivery]], None]) -> int:
+        """Repair the recently active rooms of these partitions; return how many were outdated. Raises Unavailable.
+
+        `announce` receives the heads of the most recent ones, whose entries may be stored and not delivered.
+        """
+        now_ms = self._clock_ms()
+        lately = await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)
+        mine = [room for room in lately if partition_of(room.id) in partitions]
+        repaired = 0
+        for some in chunks(mine, ROOMS_PER_STEP):
+            for behind, room in zip(some, await asyncio.gather(*map(self._repair_room, some)), strict=True):
+                repaired += room.rev > behind.rev
+                if room.active_at_ms > now_ms - ANNOUNCED_MS:
+                    announce(head_lines(room.id, room.rev, room.direct))
+            await asyncio.sleep(STEP_PAUSE_S)
+        return repaired
+
+    async def _repair_room(self, room: Room) -> Room:
+        behind = await self._log.after(room.id, room.rev)
+        return await project(self._rooms, msgspec.structs.replace(room), behind) if behind else room
+
+
+async def project(rooms: RoomStore, room: Room | None, behind: Sequence[LogEntry]) -> Room:
+    """Write the changes of the entries after a record, and return the room after them.
+
+    The record is written last, so memberships and read marks are never older than the rev of the record.
+    """
+    marks: dict[tuple[str, str], int] = {}
+    for entry in behind:
+        room = apply(entry, room)
+        if (message := entry.message) is not None:
+            marks[room.id, message.user_id] = message.seq
+    assert room is not None, "a log that is behind nothing has a first entry"  # noqa: S101
+    await rooms.put_members([entry for entry in behind if entry.members])
+    await rooms.put_read_marks(marks)
+    await rooms.put_rooms([room])
+    return room

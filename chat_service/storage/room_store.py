@@ -1,0 +1,142 @@
+"""Rooms in MongoDB: every query on the collection `room_records`, a projection of the log.
+
+`_id` is the room id; `rev` is the entry through which the record is complete. A record is written only if its `rev` is
+lower, and after everything else that the entry changes, so the memberships are never older than it.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from chat_service.rooms.room import Room, RoomType
+from chat_service.storage import log_store, member_store
+from chat_service.storage.documents import from_room, progress_of, to_room
+from chat_service.storage.member_store import PURGE_BATCH, WRITES_MAX, MemberStore
+from chat_service.storage.write_behind import Post
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
+
+_NEWEST = {"activeAtMs": -1, "_id": -1}
+
+INDEXES: Indexes = {
+    **log_store.INDEXES,
+    **member_store.INDEXES,
+    "room_records": [
+        IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("activeAtMs", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
+        IndexModel([("purgeDueMs", ASCENDING)], sparse=True),
+    ],
+}
+
+
+class RoomStore(MemberStore):
+    """Reads and writes of rooms and (inherited) memberships.
+
+    Every method raises Unavailable when the database cannot be reached in time.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._rooms = database["room_records"]
+
+    # For the writer -------------------------------------------------------------------------------------------------
+
+    async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
+        """Return the rooms that have a record, deleted ones too."""
+        with translated():
+            found = await self._rooms.find({"_id": {"$in": list(room_ids)}}).to_list(None)
+        return {document["_id"]: to_room(document) for document in found}
+
+    async def put_rooms(self, rooms: Collection[Room]) -> None:
+        """Write the records of rooms, each unless a later entry has been written into it already."""
+        writes = [
+            UpdateOne({"_id": room.id, "rev": {"$lt": room.rev}}, {"$set": from_room(room)}, upsert=True)
+            for room in rooms
+        ]
+        for some in chunks(writes, WRITES_MAX):
+            try:
+                with translated():
+                    await self._rooms.bulk_write(some, ordered=False)
+            except BulkWriteError as error:
+                if not only_duplicates(error):  # the upsert of a write that lost fails on the `_id`
+                    raise
+
+    async def advance_rooms(self, posts: Collection[Post]) -> None:
+        """Move records forward to their newest messages, each unless a later entry is in it already."""
+        writes = [
+            UpdateOne({"_id": post.room_id, "rev": {"$lt": post.rev}}, {"$set": progress_of(post)}) for post in posts
+        ]
+        for some in chunks(writes, WRITES_MAX):
+            with translated():
+                await self._rooms.bulk_write(some, ordered=False)
+
+    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
+        """Move rooms to the top of the lists. Idempotent, and harmless for a message that is not stored after all."""
+        writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
+        for some in chunks(writes, WRITES_MAX):
+            with translated():
+                await self._rooms.bulk_write(some, ordered=False)
+
+    async def rooms_active_since(self, at_ms: int) -> list[Room]:
+        """Return the rooms whose records show a message since then."""
+        with translated():
+            found = await asyncio.gather(
+                *(
+                    self._rooms.find({"deleted": False, "type": kind.value, "activeAtMs": {"$gte": at_ms}}).to_list(
+                        None
+                    )
+                    for kind in RoomType
+                )
+            )
+        return [to_room(document) for documents in found for document in documents]
+
+    async def rooms_to_purge(self, now_ms: int) -> list[tuple[Room, bool]]:
+        """Return the deleted rooms whose next step of the purge is due, and whether their content is erased already."""
+        with translated():
+            found = await self._rooms.find({"purgeDueMs": {"$lte": now_ms}}).limit(PURGE_BATCH).to_list(None)
+        return [(to_room(document), document["purgeDueMs"] > 0) for document in found]
+
+    async def set_purge_due(self, room_id: str, due_ms: int | None) -> None:
+        """Set when the next step of a room's purge is due; None ends it."""
+        change = {"$unset": {"purgeDueMs": ""}} if due_ms is None else {"$set": {"purgeDueMs": due_ms}}
+        with translated():
+            await self._rooms.update_one({"_id": room_id}, change)
+
+    # For the readers ------------------------------------------------------------------------------------------------
+
+    async def direct_rooms_since(self, user_ids: Collection[str], at_ms: int, limit: int) -> list[Room]:
+        """Return at most `limit` direct rooms of these users whose records show a message since then."""
+        indexed = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
+        chosen = narrowed(indexed, {"direct": {"$in": list(user_ids)}})
+        with translated():
+            found = await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None)
+        return [to_room(document) for document in found]
+
+    async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:
+        """Return public rooms, most recently active first, from position `skip` on, and their total.
+
+        With `words`, only rooms whose name has for each of them a word with that prefix.
+        """
+        chosen = narrowed({"deleted": False, "type": RoomType.PUBLIC.value}, _word_filter(words))
+        page: list[Document] = [{"$sort": _NEWEST}, {"$skip": skip}, {"$limit": limit}]
+        with translated():
+            found, counted = await asyncio.gather(
+                self._rooms.aggregate([*chosen, *page]).to_list(None),
+                self._rooms.aggregate([*chosen, {"$count": "n"}]).to_list(None),
+            )
+        return [to_room(document) for document in found], counted[0]["n"] if counted else 0
+
+    async def rooms_among(self, room_ids: Collection[str], types: Collection[str], words: Sequence[str]) -> list[Room]:
+        """Return those of the rooms that have one of the types, most recently active first."""
+        further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
+        chosen = narrowed({"_id": {"$in": list(room_ids)}}, further)
+        with translated():
+            found = await self._rooms.aggregate([*chosen, {"$sort": _NEWEST}]).to_list(None)
+        return [to_room(document) for document in found]
+
+
+def _word_filter(words: Sequence[str]) -> Document:
+    # Words hold word characters only (rooms.words_of), so none of them is special in a pattern.
+    return {"$and": [{"words": {"$regex": f"^{word}"}} for word in words]} if words else {}

@@ -1,0 +1,123 @@
+"""Which partitions a replica works on, over lost connections and newer terms."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
+
+from chat_service.partitions.owner import Owner
+from chat_service.partitions.owner_store import OwnerStore
+from chat_service.partitions.ownership import PartitionOwner, Replicas
+from chat_service.partitions.partition import Services
+from chat_service.storage.repair import Repair
+from shared.bus.bus import Bus
+from shared.bus.delivery import Delivery
+from shared.bus.own_queue import OwnQueue
+from tests.support.waiting import until
+
+NODE = "node_1"
+
+
+class OwnersBus:
+    """The bus as an owner sees it. Each connection gives own queues a new name."""
+
+    def __init__(self) -> None:
+        self.name = NODE
+        self.is_connected = False
+        self.on_connected: list[Callable[[], Awaitable[None]]] = []
+        self.on_disconnected: list[Callable[[], object]] = []
+        self._queues: list[OwnQueue] = []
+        self._connections = 0
+
+    def own_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Any = None) -> OwnQueue:
+        self._queues.append(OwnQueue(prefix, self.name, arguments or {}, on_body))
+        return self._queues[-1]
+
+    def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
+        pass
+
+    def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
+        pass
+
+    async def connect(self) -> None:
+        self._connections += 1
+        for queue in self._queues:
+            queue.rename(self._connections)
+        self.is_connected = True
+        for hook in self.on_connected:
+            await hook()
+
+    def disconnect(self) -> None:
+        self.is_connected = False
+        for hook in self.on_disconnected:
+            hook()
+
+
+class Records:
+    """`partition_owners`."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, PartitionOwner] = {}
+
+    async def owners(self) -> dict[int, PartitionOwner]:
+        return self.found
+
+
+class RunningOwner:
+    """An owner whose records the test writes, without its regular work."""
+
+    def __init__(self) -> None:
+        self.broker, self.records = OwnersBus(), Records()
+        services: Any = Mock()
+        replicas = Replicas(NODE, "", 2, 0)
+        self.owner = Owner(
+            cast(Bus, self.broker),
+            cast(OwnerStore, self.records),
+            replicas,
+            cast(Repair, None),
+            cast(Services, services),
+            lambda: False,
+        )
+
+    async def refresh(self) -> dict[int, int]:
+        """Read the records, as the owner does now and then; return its partitions and their terms."""
+        await self.owner._refresh()
+        self.owner._adopt()
+        return {number: partition.term for number, partition in self.owner._partitions.items()}
+
+
+@pytest.fixture
+async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningOwner]:
+    running = RunningOwner()
+    monkeypatch.setattr(running.owner, "_beat", lambda: None)
+    async with running.owner._tasks:
+        yield running
+        running.broker.disconnect()
+
+
+async def test_partition_is_begun_only_under_present_queue(running: RunningOwner) -> None:
+    await running.broker.connect()
+    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 1), 1: PartitionOwner(NODE, "chat.node_1.0", 1)}
+    assert await running.refresh() == {0: 1}
+
+
+async def test_nothing_is_begun_without_connection(running: RunningOwner) -> None:
+    await running.broker.connect()
+    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 1)}
+    await running.refresh()
+    running.broker.disconnect()
+    assert await running.refresh() == {}  # its record still names the queue that is gone
+    await running.broker.connect()
+    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.2", 2)}
+    assert await running.refresh() == {0: 2}
+
+
+async def test_newer_term_replaces_older_one(running: RunningOwner) -> None:
+    await running.broker.connect()
+    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 1)}
+    await running.refresh()
+    old = running.owner._partitions[0]
+    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 3)}
+    assert await running.refresh() == {0: 3}
+    await until(lambda: old._is_over)

@@ -1,0 +1,146 @@
+"""The deliveries of an entry: one lossless line under its rev, and what gateways have to do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chat_service.rooms.entry_lines import controls_of, deliveries_of, frame_of
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings, void_at
+from chat_service.rooms.message import Message, message_frame
+from chat_service.rooms.room import RoomType
+from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_channel, user_channel
+from shared.protocol.server_frames import UserProfile
+
+ROOM = "room_1"
+BEN = MemberEffect(user_id="ben", is_active=True, is_invited=True, profile=UserProfile(first_name="Ben"))
+CAT = MemberEffect(user_id="cat", is_active=True, is_invited=True)
+STRANGER = MemberEffect(user_id="ben")
+INVITED = MemberEffect(user_id="ben", is_invited=True)
+SETTINGS = RoomSettings(name="Gold", description="", type=RoomType.PRIVATE, created_by="ann", created_at_ms=1)
+MESSAGE = Message(
+    id="cmd_1",
+    room_id=ROOM,
+    seq=4,
+    user_id="ben",
+    user=UserProfile(),
+    text="hi",
+    client_message_id=None,
+    created_at_ms=1,
+)
+
+
+def entry(kind: EntryKind, **fields: Any) -> LogEntry:
+    return LogEntry(
+        id="cmd_1",
+        room_id=ROOM,
+        rev=7,
+        kind=kind,
+        term=1,
+        author_id="ann",
+        at_ms=1,
+        last_seq=4,
+        member_count=3,
+        **fields,
+    )
+
+
+def shown(frame_bytes: bytes) -> tuple[str, dict[str, Any]]:
+    decoded = json.loads(frame_bytes)
+    return decoded["type"], decoded["data"]
+
+
+ENTRIES = [
+    entry(EntryKind.MESSAGE, message=MESSAGE),
+    entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)),
+    entry(EntryKind.CREATED, settings=SETTINGS, members=(BEN, CAT)),
+    entry(EntryKind.UPDATED, settings=SETTINGS),
+    entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True),
+    entry(EntryKind.DELETED, settings=SETTINGS),
+    entry(EntryKind.JOINED, members=(BEN,)),
+    entry(EntryKind.ADDED, members=(BEN,)),
+    entry(EntryKind.LEFT, members=(INVITED,)),
+    entry(EntryKind.REMOVED, members=(STRANGER,)),
+    void_at(ROOM, 7, 1, 1),
+]
+
+
+@pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
+def test_exactly_one_ordered_line_carries_rev_and_frame(one: LogEntry) -> None:
+    lines = deliveries_of(one, None)
+    ordered = [line for line in lines if line.kind is DeliveryClass.ORDERED]
+    assert ordered == [Delivery(room_channel(ROOM), DeliveryClass.ORDERED, 7, "", frame_of(one))]
+    assert {line.channel for line in lines} == {room_channel(ROOM)}
+
+
+@pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
+def test_direct_room_tells_its_two_users_alone(one: LogEntry) -> None:
+    assert deliveries_of(one, ("ann", "ben")) == [
+        Delivery(user_channel(user_id), DeliveryClass.DIRECT, 7, ROOM, frame_of(one)) for user_id in ("ann", "ben")
+    ]
+
+
+def test_message_that_joins_its_sender_shows_the_member_first() -> None:
+    first, message = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), None)
+    assert (first.kind, first.seq) == (DeliveryClass.TRANSIENT, 0)
+    assert shown(first.frame)[0] == "member:joined"
+    assert message.frame == message_frame(MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("one", "name", "some"),
+    [
+        (entry(EntryKind.JOINED, members=(BEN,)), "member:joined", {"userId": "ben", "memberCount": 3}),
+        (entry(EntryKind.ADDED, members=(BEN,)), "member:joined", {"userId": "ben", "memberCount": 3}),
+        (entry(EntryKind.LEFT, members=(INVITED,)), "member:left", {"userId": "ben", "memberCount": 3}),
+        (entry(EntryKind.REMOVED, members=(STRANGER,)), "member:left", {"userId": "ben", "memberCount": 3}),
+        (entry(EntryKind.UPDATED, settings=SETTINGS), "chatroom:updated", {"name": "Gold", "type": "private"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_change_of_the_room_is_shown_to_clients(one: LogEntry, name: str, some: dict[str, Any]) -> None:
+    kind, data = shown(frame_of(one))
+    assert kind == name
+    assert data["chatroomId"] == ROOM
+    assert some.items() <= data.items()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        void_at(ROOM, 7, 1, 1),
+        entry(EntryKind.CREATED, settings=SETTINGS, members=(BEN,)),
+        entry(EntryKind.DELETED, settings=SETTINGS),
+    ],
+    ids=lambda one: one.kind.value,
+)
+def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
+    assert frame_of(one) == b""
+
+
+@pytest.mark.parametrize(
+    ("one", "controls"),
+    [
+        (entry(EntryKind.REMOVED, members=(STRANGER,)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
+        (entry(EntryKind.LEFT, members=(INVITED,)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
+        (entry(EntryKind.LEFT, members=(STRANGER,)), []),  # of a public room: anybody may listen
+        (entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), [(ControlKind.RECHECK, b"{}")]),
+        (entry(EntryKind.UPDATED, settings=SETTINGS), []),
+        (entry(EntryKind.DELETED, settings=SETTINGS), [(ControlKind.ROOM_DELETED, b"{}")]),
+        (entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), []),
+    ],
+)
+def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
+    assert controls_of(one) == controls
+    lines = [line for line in deliveries_of(one, None) if line.kind is DeliveryClass.CONTROL]
+    assert lines == [Delivery(room_channel(ROOM), DeliveryClass.CONTROL, 7, *control) for control in controls]
+
+
+def test_removed_user_still_sees_the_removal() -> None:
+    kinds = [line.kind for line in deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)]
+    assert kinds == [DeliveryClass.ORDERED, DeliveryClass.CONTROL]
+
+
+def test_access_is_checked_before_the_room_that_became_private_is_shown() -> None:
+    kinds = [line.kind for line in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)]
+    assert kinds == [DeliveryClass.CONTROL, DeliveryClass.ORDERED]

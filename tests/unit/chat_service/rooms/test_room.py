@@ -1,0 +1,131 @@
+"""Rooms and members: visibility, management, views, search words."""
+
+from typing import Literal
+from unicodedata import normalize
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_service.rooms.room import (
+    Member,
+    Role,
+    Room,
+    RoomType,
+    check_may_manage,
+    may_see,
+    member_view,
+    room_view,
+    unread_count,
+    words_of,
+)
+from shared.commands.command import Caller
+from shared.errors import ErrorCode, Refusal
+from shared.protocol.server_frames import PresenceView, UserProfile
+
+ANN, BEN = Caller(user_id="ann"), Caller(user_id="ben")
+ADMIN = Caller(user_id="root", is_admin=True)
+
+
+def room(type_: RoomType = RoomType.PUBLIC, **fields: object) -> Room:
+    given_: dict[str, object] = {
+        "id": "room_1",
+        "name": "EUR/USD",
+        "description": "",
+        "type": type_,
+        "created_by": "ann",
+        "created_at_ms": 1_000,
+        "active_at_ms": 1_000,
+        **fields,
+    }
+    return Room(**given_)  # type: ignore[arg-type]
+
+
+def member(*, active: bool = True, read_seq: int = 0) -> Member:
+    return Member(
+        room_id="room_1",
+        user_id="ben",
+        role=Role.MEMBER,
+        joined_at_ms=2_000,
+        read_seq=read_seq,
+        profile=UserProfile(first_name="Ben"),
+        active=active,
+    )
+
+
+@pytest.mark.parametrize("type_", [RoomType.PRIVATE, RoomType.GROUP])
+def test_private_and_group_rooms_exist_only_for_members(type_: RoomType) -> None:
+    assert may_see(room(type_), member())
+    assert not may_see(room(type_), None)
+    assert not may_see(room(type_), member(active=False))
+
+
+def test_public_room_exists_for_everybody() -> None:
+    assert may_see(room(), None)
+    assert may_see(room(), member(active=False))
+
+
+def test_deleted_and_unknown_rooms_exist_for_nobody() -> None:
+    assert not may_see(None, None)
+    assert not may_see(room(deleted=True), member())
+
+
+def test_only_creator_and_admin_manage_room() -> None:
+    check_may_manage(room(), ANN)
+    check_may_manage(room(), ADMIN)
+    with pytest.raises(Refusal) as refused:
+        check_may_manage(room(), BEN)
+    assert refused.value.code is ErrorCode.FORBIDDEN
+
+
+@pytest.mark.parametrize("caller", [ANN, ADMIN])
+def test_nobody_manages_direct_room(caller: Caller) -> None:
+    with pytest.raises(Refusal) as refused:
+        check_may_manage(room(RoomType.PRIVATE, direct=("ann", "ben")), caller)
+    assert refused.value.code is ErrorCode.FORBIDDEN
+
+
+def test_unread_count_starts_at_read_mark_of_active_member() -> None:
+    assert unread_count(room(last_seq=10), member(read_seq=4)) == 6
+    assert unread_count(room(last_seq=10), member(read_seq=10)) == 0
+    assert unread_count(room(last_seq=10), None) == 0
+    assert unread_count(room(last_seq=10), member(active=False)) == 0
+
+
+def test_room_view_has_times_counts_and_membership() -> None:
+    view = room_view(room(last_seq=3, last_message_at_ms=5_000, member_count=2), member(read_seq=1), active_now=1)
+    assert (view.created_at, view.last_message_at) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:05.000Z")
+    assert (view.member_count, view.active_now, view.unread_count, view.is_member) == (2, 1, 2, True)
+    stranger = room_view(room(last_seq=3), None, active_now=1)
+    assert (stranger.last_message_at, stranger.unread_count, stranger.is_member) == (None, 0, False)
+
+
+def test_member_view_has_profile_role_and_presence() -> None:
+    seen = PresenceView(user_id="ben", status="offline", last_seen_at="1970-01-01T00:00:09.000Z")
+    view = member_view(member(), seen)
+    assert (view.user_id, view.user.first_name, view.role) == ("ben", "Ben", "member")
+    assert (view.joined_at, view.status, view.last_seen_at) == (
+        "1970-01-01T00:00:02.000Z",
+        "offline",
+        seen.last_seen_at,
+    )
+
+
+def test_words_are_unique_and_case_insensitive() -> None:
+    assert words_of("EUR/USD traders, EUR: Größe") == ["eur", "grösse", "traders", "usd"]
+    assert words_of("— !?") == []
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_words_are_equal_in_every_unicode_form(form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> None:
+    name = "Caf\u00e9 \ufb01nance \uff25\uff35\uff32 \u0130stanbul"
+    assert words_of(normalize(form, name)) == words_of("caf\u00e9 FINANCE eur i\u0307stanbul")
+    assert words_of(normalize(form, "CAF\u00c9")) == ["caf\u00e9"]
+
+
+@given(st.text(max_size=100))
+def test_words_are_not_special_in_patterns(name: str) -> None:
+    """Words are put into a regular expression unescaped."""
+    for word in words_of(name):
+        assert word
+        assert not set(word) & set(r".^$*+?{}[]\|()/ ")

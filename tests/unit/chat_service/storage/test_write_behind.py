@@ -1,0 +1,99 @@
+"""Write-behind: maxima that follow from messages reach the records despite failures."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_service.rooms.room import Member, Role, Room, RoomType
+from chat_service.storage.write_behind import DELAY_MS, ROOMS_MAX, TOUCHED_MS, Post, WriteBehind, catch_up
+from shared.protocol.server_frames import UserProfile
+
+ROOM = "room_1"
+
+
+def post(seq: int, user_id: str = "ann", room_id: str = ROOM) -> Post:
+    return Post(room_id, 2 * seq, seq, user_id, 1_000 + seq)
+
+
+def test_quiet_room_is_marked_at_once_and_busy_one_every_half_minute() -> None:
+    unwritten = WriteBehind()
+    assert unwritten.touch([ROOM], 1_000) == {ROOM}
+    assert unwritten.touch([ROOM, "room_2"], 1_000 + TOUCHED_MS - 1) == {"room_2"}
+    assert unwritten.touch([ROOM], 1_000 + TOUCHED_MS) == {ROOM}
+
+
+def test_room_whose_mark_failed_is_marked_with_its_next_message() -> None:
+    unwritten = WriteBehind()
+    unwritten.touch([ROOM], 1_000)
+    unwritten.forget_touched([ROOM])
+    assert unwritten.touch([ROOM], 1_001) == {ROOM}
+
+
+def test_rooms_are_due_after_the_delay_in_order_and_few_at_once() -> None:
+    unwritten = WriteBehind()
+    for number in range(ROOMS_MAX + 1):
+        unwritten.add(post(1, room_id=f"room_{number}"), 1_000 + number)
+    assert unwritten.due(1_000 + DELAY_MS - 1) == []
+    assert unwritten.due(1_001 + DELAY_MS) == ["room_0", "room_1"]
+    due = unwritten.due(1_000 + DELAY_MS + ROOMS_MAX)
+    assert due == [f"room_{number}" for number in range(ROOMS_MAX)]
+    unwritten.take(due)
+    assert unwritten.due(1_000 + DELAY_MS + ROOMS_MAX) == [f"room_{ROOMS_MAX}"]
+
+
+def test_only_newest_post_and_read_marks_are_written() -> None:
+    unwritten = WriteBehind()
+    for one in (post(1), post(2, "ben"), post(3), post(4, "ben")):
+        unwritten.add(one, 1_000)
+    assert unwritten.take([ROOM]) == ([post(4, "ben")], {(ROOM, "ann"): 3, (ROOM, "ben"): 4})
+    assert unwritten.take([ROOM]) == ([], {})
+
+
+def test_unknown_room_has_nothing_to_write() -> None:
+    assert WriteBehind().take(["room_2"]) == ([], {})
+
+
+posts = st.lists(
+    st.builds(post, st.integers(1, 50), st.sampled_from(["ann", "ben"]), st.sampled_from(["room_1", "room_2"]))
+)
+
+
+@given(st.lists(st.tuples(posts, st.booleans(), st.booleans()), max_size=20))
+def test_maxima_are_written_despite_failures(steps: list[tuple[list[Post], bool, bool]]) -> None:
+    unwritten = WriteBehind()
+    noted: list[Post] = []
+    rooms: dict[str, int] = {}
+    marks: dict[tuple[str, str], int] = {}
+    for fresh, fails, takes_all in [*steps, ([], False, True)]:
+        for one in fresh:
+            unwritten.add(one, 1_000)
+            noted.append(one)
+        taken, read = unwritten.take(unwritten.rooms() if takes_all else ["room_2"])
+        if fails:
+            unwritten.put_back(taken, read, 2_000)
+            continue
+        rooms |= {one.room_id: max(one.seq, rooms.get(one.room_id, 0)) for one in taken}
+        marks |= {key: max(seq, marks.get(key, 0)) for key, seq in read.items()}
+    for one in noted:
+        assert rooms[one.room_id] >= one.seq
+        assert marks[one.room_id, one.user_id] >= one.seq
+    assert set(rooms.values()) <= {one.seq for one in noted}
+    assert not unwritten.rooms()
+
+
+def test_records_catch_up_with_messages_beyond_them() -> None:
+    room = Room(
+        id=ROOM,
+        name="Gold",
+        description="",
+        type=RoomType.PUBLIC,
+        created_by="ann",
+        created_at_ms=1,
+        active_at_ms=1,
+        last_seq=4,
+        rev=8,
+    )
+    member = Member(
+        room_id=ROOM, user_id="ben", role=Role.MEMBER, joined_at_ms=1, read_seq=2, profile=UserProfile(), active=True
+    )
+    catch_up(room, member, [post(5), post(6, "ben"), post(7)])
+    assert (room.rev, room.last_seq, room.last_message_at_ms, member.read_seq) == (14, 7, 1_007, 6)
