@@ -17,22 +17,31 @@ log = logs.get(__name__)
 
 OnControl = Callable[[Delivery], None]
 OnAnswer = Callable[[Delivery], None]
+OnMissed = Callable[[], None]
 
 
 class Relay:
     """Feeds the hub of one gateway process.
 
-    `on_control` takes each CONTROL delivery, `on_answer` each that answers a command.
+    `on_control` takes each CONTROL delivery, `on_answer` each that answers a command. `on_missed` is called when direct
+    messages of rooms that a socket does not know were lost.
     """
 
     def __init__(
-        self, hub: Hub, gaps: GapFiller, stall: StallGuard, on_control: OnControl, on_answer: OnAnswer
+        self,
+        hub: Hub,
+        gaps: GapFiller,
+        stall: StallGuard,
+        on_control: OnControl,
+        on_answer: OnAnswer,
+        on_missed: OnMissed,
     ) -> None:
         self._hub = hub
         self._gaps = gaps
         self._stall = stall
         self._on_control = on_control
         self._on_answer = on_answer
+        self._on_missed = on_missed
         self._loop = asyncio.get_running_loop()
         self._typing = ShownTyping()
         self._lines = dict.fromkeys(DeliveryClass, 0)  # since they were last added to the metrics
@@ -63,6 +72,9 @@ class Relay:
                 self._hub.deliver(delivery, now_s)
         if self._hub.gaps:
             self._gaps.fill_gaps()
+        if self._hub.directs.has_missed:
+            self._hub.directs.has_missed = False
+            self._on_missed()
 
     def end_typing(self) -> None:
         """Deliver the ends of typing that did not arrive in time."""

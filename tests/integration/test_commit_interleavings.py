@@ -1,6 +1,6 @@
 """Commits interrupted at a chosen point, on the real database: two owners, unknown outcomes, lost majorities.
 
-One owner reaches the database through a proxy, which holds or falsifies the insert; the other owner reaches it directly.
+One owner reaches the database through a proxy, which holds or falsifies the insert; the other reaches it directly.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ from tests.support.database_proxy import (
     RefuseCommand,
     database_proxy,
 )
-from tests.support.mongo_wire import WireCommand
 
 COMMIT_STEPS = 6  # the insert; the touch of the room's record; one read of the log
 INSERT_TIMEOUT_S = 0.5
@@ -263,9 +262,7 @@ async def test_message_rolled_back_after_insert_is_not_acknowledged_before_it_st
 
 
 @concerns
-async def test_entries_of_two_rooms_are_answered_truly_when_majority_is_lost_amid_them(
-    ways: TwoWays, name: str
-) -> None:
+async def test_majority_lost_between_two_entries_leaves_answers_true(ways: TwoWays, name: str) -> None:
     """Another owner has taken the second entry's rev, so that the reply names a duplicate key as well."""
     world = await ways.world()
     first = world.owners[0]
