@@ -108,6 +108,7 @@ class CommandRouter:
         The future raises Unavailable when no reply arrived while the command could still be committed, and at once when
         too many commands wait for the partition already.
         """
+        command = self._within_life(command)
         if (span := tracing.ask(command.op)) is not None:
             command = msgspec.structs.replace(command, trace=span.trace)
         waiting = _Waiting(command, span)
@@ -122,6 +123,14 @@ class CommandRouter:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
         return waiting.arriving
+
+    def _within_life(self, command: RoomCommand) -> RoomCommand:
+        """Return the command with a deadline within the longest life.
+
+        One that never expired would keep its caller waiting for ever, and could be decided long after it was sent.
+        """
+        latest_ms = self.deadline_ms()
+        return command if command.deadline_ms <= latest_ms else msgspec.structs.replace(command, deadline_ms=latest_ms)
 
     def _flush(self) -> None:
         self._is_flush_due = False
