@@ -29,7 +29,7 @@ class LinkStub:
         self.bodies.append((key, body))
 
 
-class Sending:
+class StubbedSender:
     """A sender and its broker; `failed` holds the ids of commands that were given up."""
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
@@ -43,15 +43,15 @@ class Sending:
 
 
 @pytest.fixture
-async def sending(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sending]:
+async def sending(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StubbedSender]:
     monkeypatch.setattr(line_sender, "STALLED_S", 0.05)
     async with asyncio.TaskGroup() as tasks:
-        sending = Sending(tasks)
+        sending = StubbedSender(tasks)
         yield sending
         sending.link.unstuck.set()
 
 
-async def test_stuck_destination_delays_and_refuses_no_other(sending: Sending) -> None:
+async def test_stuck_destination_delays_and_refuses_no_other(sending: StubbedSender) -> None:
     stuck = sending.send(STUCK, b"first")
     await asyncio.sleep(0.1)
     for lane in (HEALTHY, BROADCAST):
@@ -62,7 +62,7 @@ async def test_stuck_destination_delays_and_refuses_no_other(sending: Sending) -
     await asyncio.wait_for(sending.send(HEALTHY, b"passes again"), 1)
 
 
-async def test_destination_that_confirms_again_is_healthy_at_once(sending: Sending) -> None:
+async def test_destination_that_confirms_again_is_healthy_at_once(sending: StubbedSender) -> None:
     stuck = sending.send(STUCK, b"first")
     await asyncio.sleep(0.1)
     sending.link.unstuck.set()
@@ -71,7 +71,7 @@ async def test_destination_that_confirms_again_is_healthy_at_once(sending: Sendi
     assert sending.link.bodies == [("stuck", b"first"), ("stuck", b"second")]
 
 
-async def test_only_commands_of_stuck_destination_fail(sending: Sending) -> None:
+async def test_only_commands_of_stuck_destination_fail(sending: StubbedSender) -> None:
     for lane, id_ in ((STUCK, "waits"), (HEALTHY, "passes")):
         sending.sender.gather(lane, lane[1] or "", b"command").command_ids.append(id_)
     await asyncio.sleep(0.1)
