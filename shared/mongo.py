@@ -206,13 +206,16 @@ def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
 
 
 def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
-    """Return whether a code says shutting down, stepping down, interrupted or too late.
+    """Return whether a code says shutting down, stepping down, interrupted or too late, or the majority is unsure.
 
-    A bulk write has such codes in its details.
+    A bulk write has such codes in its details. What any write concern error leaves behind may yet be rolled back.
     """
+    if isinstance(error, pymongo.errors.WriteConcernError):
+        return True
     codes = {error.code} if isinstance(error, pymongo.errors.OperationFailure) else set()
     if isinstance(error, pymongo.errors.BulkWriteError):
         details = error.details or {}
-        failures = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
-        codes |= {failure.get("code") for failure in failures}
+        if details.get("writeConcernErrors"):
+            return True
+        codes |= {failure.get("code") for failure in details.get("writeErrors", [])}
     return bool(codes & _TRANSIENT_CODES)

@@ -20,13 +20,13 @@ class Heads:
 
     def __init__(self) -> None:
         self._directs: dict[str, tuple[str, str]] = {}
-        self._revs: dict[str, int] = {}
+        self._newest: dict[str, tuple[int, int]] = {}  # rev and time
         self._due_at_ms: dict[str, int] = {}  # the first to become due comes first
 
     def note(self, entries: Iterable[LogEntry], states: Mapping[str, RoomState], now_ms: int) -> None:
         """Note the appended entries."""
         for entry in entries:
-            self._revs[entry.room_id] = entry.rev
+            self._newest[entry.room_id] = entry.rev, entry.at_ms
             self._due_at_ms.setdefault(entry.room_id, now_ms + DELAY_MS)
             room = states[entry.room_id].room
             if room is not None and room.direct is not None:
@@ -39,12 +39,18 @@ class Heads:
             if due_at_ms > now_ms:
                 break
             del self._due_at_ms[room_id]
-            lines += head_lines(room_id, self._revs.pop(room_id), self._directs.pop(room_id, None))
+            rev, at_ms = self._newest.pop(room_id)
+            lines += head_lines(room_id, rev, at_ms, self._directs.pop(room_id, None))
         return lines
 
 
-def head_lines(room_id: str, rev: int, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return the lines with the head of a room, its newest rev."""
+def head_lines(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
+    """Return the lines with the head of a room, its newest rev.
+
+    That of a direct room has the time of the newest entry: a socket that does not know the room and was open by then
+    has missed it.
+    """
     if direct is None:
         return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
-    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, b"") for user_id in direct]
+    time = b"%d" % at_ms
+    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, time) for user_id in direct]

@@ -22,7 +22,7 @@ from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message
 from chat_service.storage.documents import from_entry, sent_as, to_entry, to_message, to_old_message, to_post
 from chat_service.storage.write_behind import Post
-from shared.errors import Unavailable, WriteConflict
+from shared.errors import WriteConflict
 from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
 
 _POST = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
@@ -74,8 +74,6 @@ class LogStore:
             with translated(), pymongo.timeout(INSERT_TIMEOUT_S):
                 await self._log.insert_many(documents, ordered=True)
         except BulkWriteError as error:
-            if error.details.get("writeConcernErrors"):
-                raise Unavailable("a majority did not confirm the insert") from error
             if only_duplicates(error):
                 raise LogConflict("the log holds another entry", error.details["writeErrors"][0]["index"]) from error
             raise

@@ -44,7 +44,7 @@ class Repair:
             for behind, room in zip(some, await asyncio.gather(*map(self._repair_room, some)), strict=True):
                 repaired += room.rev > behind.rev
                 if room.active_at_ms > now_ms - ANNOUNCED_MS:
-                    announce(head_lines(room.id, room.rev, room.direct))
+                    announce(head_lines(room.id, room.rev, room.active_at_ms, room.direct))
             await asyncio.sleep(STEP_PAUSE_S)
         return repaired
 

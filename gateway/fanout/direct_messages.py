@@ -22,9 +22,14 @@ LEFT_MAX = 64
 
 
 class DirectMessages:
-    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are stranded."""
+    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are stranded.
+
+    `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined; the
+    caller fetches recent messages then, and clears it.
+    """
 
     def __init__(self, registry: Registry) -> None:
+        self.has_missed = False
         self._registry = registry
         self._held: list[Delivery] | None = None  # None unless lines may have been lost
         self._held_bytes = 0
@@ -52,11 +57,20 @@ class DirectMessages:
     def note_head(self, users: Channel, delivery: Delivery) -> None:
         """Note the head of a direct room, which reveals a gap to sockets that have joined the room.
 
-        Other sockets join by the room's messages, or by the recheck after a lost connection.
+        A socket that has not joined the room, and was open when the entry was made, has missed its message.
         """
-        room = self._registry.channels.get(room_channel(delivery.key))
+        name = room_channel(delivery.key)
+        room = self._registry.channels.get(name)
         if room is not None:
             room.stream.note_head(delivery.seq)
+        at_ms = int(delivery.frame or 0)
+        if any(sink.opened_ms <= at_ms and self._had(sink, name) < delivery.seq for sink in self._new_to(name, users)):
+            self.has_missed = True
+
+    @property
+    def is_held(self) -> bool:
+        """Whether messages of rooms that are new to a socket wait."""
+        return self._held is not None
 
     def hold(self) -> None:
         """Hold messages of rooms that are new to a socket until `release`, since lines may have been lost."""

@@ -49,7 +49,7 @@ class FanOut:
             self.hub, backend, self.listeners, self._gaps, self._retries, spawn, revocations.loaded
         )
         self._stall = StallGuard(lambda: bus.drop_connection("the process stood still"), self._loop.time())
-        self._relay = Relay(self.hub, self._gaps, self._stall, on_control, on_answer)
+        self._relay = Relay(self.hub, self._gaps, self._stall, on_control, on_answer, self.recovery.directs_missed)
         self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness
         bus.on_disconnected.append(self._stall.disconnected)

@@ -59,6 +59,7 @@ class Recovery:
         self._was_connected = False
         self._alive_at_ms = now_ms()
         self._directs_lost_since_ms: int | None = None  # None unless direct messages may be missing
+        self._is_direct_missed = False
         self._losses = 0
         self._checks = itertools.count(1)
         self._rechecking: asyncio.Task[None] | None = None
@@ -73,6 +74,13 @@ class Recovery:
         Until its answer arrives, a subscriber receives nothing. Then it continues at its position, or is unsubscribed.
         """
         self._spawn(self._recheck_room(room_id, self._hold(room_id)))
+
+    def directs_missed(self) -> None:
+        """Fetch recent direct messages: one is missing in a room that a socket does not know, so no seq shows a gap."""
+        self._is_direct_missed = True
+        if not self._hub.directs.is_held:  # else a recheck is under way or follows the connection, and asks again
+            self._hold_directs()
+            self._spawn(self._recheck_directs())
 
     # The connection -------------------------------------------------------------------------------------------------
 
@@ -92,10 +100,13 @@ class Recovery:
 
     def _hold_all(self) -> dict[str, int]:
         """Hold all rooms, and messages of direct rooms that are new to a socket. Return each room's check number."""
+        self._hold_directs()
+        return {room_id: self._hold(room_id) for room_id in self._keys(ChannelKind.ROOM)}
+
+    def _hold_directs(self) -> None:
         self._hub.directs.hold()
         if self._directs_lost_since_ms is None:
             self._directs_lost_since_ms = self._alive_at_ms - LOST_FOR_MS
-        return {room_id: self._hold(room_id) for room_id in self._keys(ChannelKind.ROOM)}
 
     def _hold(self, room_id: str) -> int:
         check = next(self._checks)
@@ -168,9 +179,12 @@ class Recovery:
     async def _recheck_directs(self) -> None:
         """Fetch recent direct messages: no seq reveals a loss in a room that a socket has not joined yet."""
         losses = self._losses
-        is_known = await self._retries.run(self._ask_directs)
-        if losses != self._losses:
-            return  # another loss meanwhile began a new recheck
+        self._is_direct_missed = is_known = True
+        while self._is_direct_missed:
+            self._is_direct_missed = False
+            is_known = await self._retries.run(self._ask_directs)
+            if losses != self._losses:
+                return  # another loss meanwhile began a new recheck
         if not is_known:
             metrics.GAPS_LOST.inc()
         self._directs_lost_since_ms = None

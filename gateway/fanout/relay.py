@@ -17,22 +17,31 @@ log = logs.get(__name__)
 
 OnControl = Callable[[Delivery], None]
 OnAnswer = Callable[[Delivery], None]
+OnMissed = Callable[[], None]
 
 
 class Relay:
     """Feeds the hub of one gateway process.
 
-    `on_control` receives each CONTROL delivery, `on_answer` each answer to a command.
+    `on_control` receives each CONTROL delivery, `on_answer` each answer to a command. `on_missed` is called when direct
+    messages were lost in rooms that a socket has not joined.
     """
 
     def __init__(
-        self, hub: Hub, gaps: GapFiller, stall: StallGuard, on_control: OnControl, on_answer: OnAnswer
+        self,
+        hub: Hub,
+        gaps: GapFiller,
+        stall: StallGuard,
+        on_control: OnControl,
+        on_answer: OnAnswer,
+        on_missed: OnMissed,
     ) -> None:
         self._hub = hub
         self._gaps = gaps
         self._stall = stall
         self._on_control = on_control
         self._on_answer = on_answer
+        self._on_missed = on_missed
         self._loop = asyncio.get_running_loop()
         self._typing = TypingExpiry()
         self._lines = dict.fromkeys(DeliveryClass, 0)  # counts since the last `measure`
@@ -63,6 +72,9 @@ class Relay:
                 self._hub.deliver(delivery, now_s)
         if self._hub.gaps:
             self._gaps.fill_gaps()
+        if self._hub.directs.has_missed:
+            self._hub.directs.has_missed = False
+            self._on_missed()
 
     def end_typing(self) -> None:
         """Deliver the end of each typing mark whose own end did not arrive in time."""

@@ -95,11 +95,16 @@ CREATE_BOTH = (Act("create", PUBLIC, "ann"), Act("create", PRIVATE, "ann"))
 
 
 class Fuse:
-    """Counts the steps of an owner and fails at one: the owner dies, or the database does not answer it."""
+    """Counts the steps of an owner and fails at one: the owner dies, or the database does not answer it.
+
+    With `freezes_at` the owner stands still at that step, with `frozen` set, until `thawed` is set.
+    """
 
     def __init__(self) -> None:
         self.left: int | None = None
         self.dies = True
+        self.freezes_at: int | None = None
+        self.frozen, self.thawed = asyncio.Event(), asyncio.Event()
 
     def step(self) -> None:
         if self.left is None:
@@ -109,16 +114,26 @@ class Fuse:
             self.left = None
             raise asyncio.CancelledError if self.dies else Unavailable("no answer")
 
-    async def around(self, write: Callable[[Sequence[T]], Awaitable[None]], what: Sequence[T]) -> None:
-        """Write, with a failure before, halfway or after."""
+    async def reach(self) -> None:
+        """Freeze or fail if it is time."""
+        if self.freezes_at is not None:
+            self.freezes_at -= 1
+            if self.freezes_at < 0:
+                self.freezes_at = None
+                self.frozen.set()
+                await self.thawed.wait()
         self.step()
+
+    async def around(self, write: Callable[[Sequence[T]], Awaitable[None]], what: Sequence[T]) -> None:
+        """Write, with a freeze or failure before, halfway or after."""
+        await self.reach()
         try:
             self.step()
         except (asyncio.CancelledError, Unavailable):
             await write(what[: len(what) // 2])
             raise
         await write(what)
-        self.step()
+        await self.reach()
 
 
 class FaultyLog(LogStore):
@@ -137,7 +152,7 @@ class FaultyLog(LogStore):
         await self._fuse.around(super().insert, entries)
 
     async def after(self, room_id: str, rev: int) -> list[LogEntry]:
-        self._fuse.step()
+        await self._fuse.reach()
         return await super().after(room_id, rev)
 
 

@@ -50,6 +50,7 @@ from tests.support.mongo_wire import HEADER_BYTES, WireCommand, WireHeader, comm
 
 EMPTY_BATCH: Mapping[str, Any] = {"ok": 1.0, "cursor": {"id": Int64(0), "ns": "proxy.stale", "firstBatch": []}}
 WAIT_TIMEOUT_S = 10.0
+WRITE_CONCERN_FAILED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class HoldCommand:
 class FailWriteConcern:
     """The write is made, but the reply reports, after `after_s`, that no majority confirmed it."""
 
-    code: int = 64
+    code: int = WRITE_CONCERN_FAILED
     name: str = "WriteConcernFailed"
     after_s: float = 0.0
 
@@ -373,12 +374,9 @@ class _ProxiedConnection:
             case EditReply(edit):
                 self._to_client.write(reply_to(request_id, edit(reply_document(message))))
             case FailWriteConcern(code, name, after_s):
-                error = {
-                    "code": code,
-                    "codeName": name,
-                    "errmsg": "waiting for replication timed out",
-                    "errInfo": {"wtimeout": True},
-                }
+                error: dict[str, Any] = {"code": code, "codeName": name, "errmsg": "a majority did not confirm"}
+                if code == WRITE_CONCERN_FAILED:
+                    error["errInfo"] = {"wtimeout": True}
                 changed = reply_to(request_id, reply_document(message) | {"writeConcernError": error})
                 self._later(self._reply_after(after_s, changed))
             case _:

@@ -5,9 +5,13 @@
         broker.loses = lambda body: b"a text" in body
 
 A delivery is lost as a whole: its method, header and body frames. Everything else passes unchanged.
+
+After `hold` nothing is read from the broker until `resume`, so that the client's queues fill. The broker keeps some 200
+messages and what the sockets take out of the queue.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
@@ -17,6 +21,7 @@ from tests.support.connection_tasks import run_apart
 _HEAD_BYTES = 7
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _DELIVER = bytes([0, 60, 0, 60])
+_RECEIVE_BUFFER_BYTES = 64 * 1024
 
 
 class DeliveryFilter:
@@ -73,12 +78,27 @@ class LossyBroker:
         self.url = ""
         self.loses: Callable[[bytes], bool] = lambda body: False
         self._filters: list[DeliveryFilter] = []
+        self._reads = asyncio.Event()
+        self._reads.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def lost(self) -> int:
         """Return how many deliveries were lost."""
         return sum(filtered.lost for filtered in self._filters)
+
+    @property
+    def connections(self) -> int:
+        """Return how many connections there were."""
+        return len(self._filters)
+
+    def hold(self) -> None:
+        """Read nothing from the broker until `resume`."""
+        self._reads.clear()
+
+    def resume(self) -> None:
+        """Pass on what the broker sends."""
+        self._reads.set()
 
     def listen_on(self, port: int) -> None:
         """Set the address."""
@@ -92,12 +112,12 @@ class LossyBroker:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back: asyncio.StreamWriter | None = None
         try:
-            there, back = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
+            there, back = await self._connect()
             filtered = DeliveryFilter(lambda body: self.loses(body))
             self._filters.append(filtered)
             passing = {
-                asyncio.create_task(_copy(reader, back, lambda data: data)),
-                asyncio.create_task(_copy(there, writer, filtered.feed)),
+                asyncio.create_task(_copy(reader, back, lambda data: data, _always())),
+                asyncio.create_task(_copy(there, writer, filtered.feed, self._reads)),
             }
             try:
                 await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
@@ -111,6 +131,15 @@ class LossyBroker:
             for end in filter(None, (writer, back)):
                 end.transport.abort()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the broker with a small receive buffer."""
+        connected = socket.socket()
+        connected.setblocking(False)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        address = self._upstream.hostname, self._upstream.port
+        await asyncio.get_running_loop().sock_connect(connected, address)
+        return await asyncio.open_connection(sock=connected)
+
     async def close(self) -> None:
         """End every connection."""
         for task in self._tasks:
@@ -118,9 +147,18 @@ class LossyBroker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, change: Callable[[bytes], bytes]) -> None:
+def _always() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+async def _copy(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, change: Callable[[bytes], bytes], may_read: asyncio.Event
+) -> None:
     with suppress(OSError):
         while data := await source.read(65_536):
+            await may_read.wait()
             sink.write(change(data))
             await sink.drain()
 

@@ -31,6 +31,12 @@ class Process:
         """Return True if the process was ever started."""
         return self._process is not None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Return the exit code; None while the process runs."""
+        assert self._process is not None
+        return self._process.returncode
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal. No effect if the process has ended."""
         assert self._process is not None

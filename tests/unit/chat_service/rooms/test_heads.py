@@ -69,5 +69,5 @@ def test_head_of_direct_room_goes_to_its_two_users() -> None:
     heads = Heads()
     heads.note([entry("d", 3)], STATES, NOW_MS)
     assert heads.due(NOW_MS + DELAY_MS) == [
-        Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, 3, "d", b"") for user_id in ("ann", "ben")
+        Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, 3, "d", b"1") for user_id in ("ann", "ben")
     ]

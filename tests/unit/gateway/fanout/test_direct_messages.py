@@ -10,6 +10,7 @@ from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import OVERDUE_S
 from shared.bus.delivery import (
     Delivery,
+    DeliveryClass,
     user_channel,
 )
 from shared.commands.chat import DirectPost
@@ -340,3 +341,21 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
         must = set(range(opened_at[number] + 1, head + 1))
         assert must <= set(seqs), f"lost: {must - set(seqs)}"
         assert not seqs or seqs == list(range(seqs[0], head + 1)), "a hole"
+
+
+@pytest.mark.parametrize(("at_ms", "is_missed"), [(5, True), (3, False)], ids=["open by then", "opened since"])
+def test_head_of_unknown_direct_room_reveals_a_lost_message(at_ms: int, is_missed: bool) -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    sink.opened_ms = 4
+    hub.deliver(Delivery(user_channel("a"), DeliveryClass.HEAD, 7, "r", b"%d" % at_ms), 0.0)
+    assert hub.directs.has_missed is is_missed
+
+
+def test_head_of_direct_room_that_a_socket_has_seen_reveals_nothing() -> None:
+    hub = Hub()
+    user_socket(hub, "a")
+    hub.deliver(direct(7, "a"), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryClass.HEAD, 7, "r", b"5"), 0.0)
+    assert not hub.directs.has_missed
+    assert not hub.gaps

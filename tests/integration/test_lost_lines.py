@@ -1,0 +1,235 @@
+"""Lines that the broker loses between two healthy connections: the last of a room, and whatever a full queue drops.
+
+The far gateway (or chat_service) reaches the broker through a proxy that loses chosen deliveries, or holds all of them
+until a bounded queue of the real broker is full.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import aio_pika
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+
+from chat_service.partitions import owner
+from chat_service.storage import repair
+from shared.bus import amqp, bus
+from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.topology import DELIVERIES, OWNER_QUEUE, shard_key, shard_of
+from shared.commands.body import decode_body
+from tests.support.delivery_loss import LossyBroker, lossy_broker
+from tests.support.live_client import Frame, LiveClient, RestClient
+from tests.support.notifications import notifier_client
+from tests.support.services import chat_service, gateway, notifier
+from tests.support.waiting import until
+
+QUEUE_MAX_BYTES = 200_000
+FILLER_BYTES = 64_000
+FILLERS = 500  # beyond what broker and sockets keep outside the queue
+FILLERS_LAST = 10  # as many bytes as the queue holds, and more
+SILENT_S = 60.0  # longer than a test: the connection stays, however long nothing is read from it
+HEAD_S = 1.6
+HELD_S = 1.0  # within a command's life
+
+
+@dataclass
+class Loss:
+    """chat_service, notifier and two gateways; `broker` is in front of the far gateway, `worker` of chat_service."""
+
+    near: str
+    far: str
+    broker: LossyBroker
+    worker: LossyBroker
+    amqp_url: str
+    database_url: str
+    database_name: str
+    stack: AsyncExitStack = field(repr=False)
+
+    async def client(self, url: str, user: str) -> LiveClient:
+        """Return an authenticated socket."""
+        return await self.stack.enter_async_context(await LiveClient.as_user(url, user))
+
+    async def reader(self, user: str, room: str) -> LiveClient:
+        """Return a socket of the far gateway that is subscribed to a room."""
+        client = await self.client(self.far, user)
+        assert (await client.ask("subscribe", channel="chatroom", chatroomId=room))["type"] == "subscribed"
+        return client
+
+    async def owner_queue(self) -> str:
+        """Return the queue of chat_service."""
+        client: AsyncIOMotorClient[Frame] = AsyncIOMotorClient(self.database_url)
+        found = await client[self.database_name]["partition_owners"].find_one()
+        client.close()
+        assert found is not None
+        return str(found["queue"])
+
+    async def fill(self, exchange: str, key: str, count: int, size_bytes: int = FILLER_BYTES) -> None:
+        """Publish lines that nobody needs."""
+        line = Delivery(room_channel("nobody"), DeliveryClass.TRANSIENT, 0, "", b"x" * size_bytes).to_line()
+        async with await aio_pika.connect(self.amqp_url) as connection:
+            channel = await connection.channel(publisher_confirms=False)
+            target = channel.default_exchange if not exchange else await channel.get_exchange(exchange, ensure=False)
+            for _ in range(count):
+                await target.publish(aio_pika.Message(line), key)
+
+
+@pytest.fixture
+async def loss(
+    amqp_url: str, mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Loss]:
+    bound = {"x-max-length-bytes": QUEUE_MAX_BYTES}
+    monkeypatch.setattr(bus, "OWN_QUEUE", bound)
+    monkeypatch.setattr(owner, "OWNER_QUEUE", OWNER_QUEUE | bound)
+    monkeypatch.setattr(repair, "ANNOUNCED_MS", 0)  # else a claim at the start announces heads too
+    monkeypatch.setattr(bus, "ECHO_TIMEOUT_S", SILENT_S)
+    monkeypatch.setattr(amqp, "HEARTBEAT_S", round(SILENT_S))
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(lossy_broker(amqp_url))
+        worker = await stack.enter_async_context(lossy_broker(amqp_url))
+        await stack.enter_async_context(chat_service(worker.url, mongodb_uri, database_name))
+        await stack.enter_async_context(notifier(amqp_url, mongodb_uri, database_name))
+        near, far = [await stack.enter_async_context(gateway(url)) for url in (amqp_url, broker.url)]
+        async with AsyncExitStack() as clients:
+            yield Loss(near, far, broker, worker, amqp_url, mongodb_uri, database_name, clients)
+
+
+def loses(*words: str) -> Callable[[bytes], bool]:
+    """Return a predicate: a delivery holds one of the words."""
+    return lambda body: any(word.encode() in body for word in words)
+
+
+def noting(bodies: list[bytes]) -> Callable[[bytes], bool]:
+    """Return a predicate that loses nothing and keeps the bodies."""
+
+    def note(body: bytes) -> bool:
+        bodies.append(body)
+        return False
+
+    return note
+
+
+async def send(client: LiveClient, room: str, text: str) -> None:
+    """Send a message and wait for its ack."""
+    assert (await client.ask("chat:send", chatroomId=room, message=text))["type"] == "chat:ack"
+
+
+async def say(client: LiveClient, user: str, text: str) -> str:
+    """Send a direct message, wait for its ack, and return its room."""
+    ack = await client.ask("chat:direct", userId=user, message=text)
+    assert ack["type"] == "chat:ack"
+    return str(ack["data"]["chatroomId"])
+
+
+# The last line --------------------------------------------------------------------------------------------------------
+
+
+async def test_lost_last_line_of_room_arrives_with_its_head(loss: Loss) -> None:
+    ann = await loss.client(loss.near, "ann")
+    room = await RestClient(loss.near, "ann").create_room()
+    ben = await loss.reader("ben", room)
+    loss.broker.loses = loses("text-last")
+    await send(ann, room, "text-last")
+    await until(lambda: loss.broker.lost == 1)
+    loss.broker.loses = loses()
+    assert (await ben.data("chat:message", timeout_s=5))["message"] == "text-last"
+
+
+@pytest.mark.parametrize("before", [1, 0], ids=["known room", "room new to the socket"])
+async def test_lost_last_line_of_direct_room_arrives_with_its_head(loss: Loss, before: int) -> None:
+    ann, ben = await loss.client(loss.near, "ann"), await loss.client(loss.far, "ben")
+    for number in range(before):
+        await say(ann, "ben", f"before {number}")
+        await ben.data("chat:message")
+    loss.broker.loses = loses("text-last")
+    await say(ann, "ben", "text-last")
+    await until(lambda: loss.broker.lost == 1)
+    loss.broker.loses = loses()
+    assert (await ben.data("chat:message", timeout_s=5))["message"] == "text-last"
+    await say(ann, "ben", "after")
+    assert (await ben.data("chat:message"))["message"] == "after"
+    assert [frame for frame in ben.frames if frame["type"] == "chat:message"] == []
+
+
+# A full queue of a gateway --------------------------------------------------------------------------------------------
+
+
+async def test_room_is_complete_and_revoked_user_gone_after_queue_lost_lines(loss: Loss) -> None:
+    """A room line, its head, and a revocation are lost, while the connection stays."""
+    ann = await loss.client(loss.near, "ann")
+    room = await RestClient(loss.near, "ann").create_room()
+    ben, eve = await loss.reader("ben", room), await loss.reader("eve", room)
+    connections = loss.broker.connections
+    lost: set[str] = set()
+
+    def drops(body: bytes) -> bool:
+        lost.update(line.split(b"\t")[1].decode() for line in body.split(b"\n") if line.count(b"\t") >= 4)
+        return room.encode() in body or b"\tstanding\t" in body
+
+    loss.broker.loses = drops
+    await send(ann, room, "one")
+    async with notifier_client(loss.amqp_url) as desk:
+        await desk.publish("user.banned", {"userId": "eve"})
+    await until(lambda: lost >= {DeliveryClass.ORDERED, DeliveryClass.HEAD, DeliveryClass.CONTROL})
+    loss.broker.loses = loses()
+    await send(ann, room, "two")
+    assert [(await ben.data("chat:message"))["message"] for _ in range(2)] == ["one", "two"]
+    assert await eve.close_code() == 4403
+    assert loss.broker.connections == connections
+
+
+async def test_gateway_whose_queue_overflowed_shows_all_and_bans(loss: Loss) -> None:
+    """The real broker drops the head of the gateway's queue, which nobody reads."""
+    ann = await loss.client(loss.near, "ann")
+    room = await RestClient(loss.near, "ann").create_room()
+    ben, eve = await loss.reader("ben", room), await loss.reader("eve", room)
+    connections = loss.broker.connections
+    passed: list[bytes] = []
+    loss.broker.loses = noting(passed)
+    key = shard_key(shard_of(room_channel(room)))
+    loss.broker.hold()
+    await loss.fill(DELIVERIES, key, FILLERS)
+    await send(ann, room, "text-lost")
+    async with notifier_client(loss.amqp_url) as desk:
+        await desk.publish("user.banned", {"userId": "eve"})
+    await asyncio.sleep(HEAD_S)  # its head is in the queue too
+    await loss.fill(DELIVERIES, key, FILLERS_LAST)
+    loss.broker.resume()
+    assert await eve.close_code() == 4403
+    await send(ann, room, "next")
+    assert [(await ben.data("chat:message"))["message"] for _ in range(2)] == ["text-lost", "next"]
+    lines = [line for body in passed for line in body.split(b"\n") if line.startswith(room_channel(room).encode())]
+    assert lines and b"text-lost" not in b"".join(lines), "the queue lost nothing"
+    assert loss.broker.connections == connections
+
+
+# A full queue of an owner ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held_s", [HELD_S, 7.0], ids=["within a command's life", "beyond it"])
+async def test_command_rejected_by_full_queue_is_stored_once(loss: Loss, held_s: float) -> None:
+    ann = await loss.client(loss.near, "ann")
+    room = await RestClient(loss.near, "ann").create_room()
+    arrived: list[bytes] = []
+
+    def note(body: bytes) -> bool:
+        if b"text-once" in body:
+            arrived.append(body)
+        return False
+
+    loss.worker.loses = note
+    loss.worker.hold()
+    for size_bytes in (FILLER_BYTES, 1_000, 50):  # until no command fits
+        await loss.fill("", await loss.owner_queue(), FILLERS, size_bytes)
+    frame = {"chatroomId": room, "message": "text-once", "clientMessageId": "c-1"}
+    first = asyncio.create_task(ann.ask("chat:send", **frame))
+    await asyncio.sleep(held_s)
+    loss.worker.resume()
+    answer = await first
+    assert answer["type"] == ("chat:ack" if held_s == HELD_S else "error"), answer
+    assert (await ann.ask("chat:send", **frame))["type"] == "chat:ack"
+    history = await RestClient(loss.near, "ann").data("GET", f"/v1/chatrooms/{room}/messages")
+    assert [message["message"] for message in history] == ["text-once"]
+    if held_s == HELD_S:
+        assert decode_body(arrived[0])[0].is_resent, "the queue rejected nothing"

@@ -1,0 +1,79 @@
+"""Confirmed sending: a destination that confirms nothing stops no other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from shared.bus import line_sender
+from shared.bus.amqp import BrokerConnection
+from shared.bus.line_sender import Lane, LineSender
+from shared.errors import Unavailable
+
+STUCK: Lane = ("", "stuck", None)
+HEALTHY: Lane = ("", "healthy", None)
+BROADCAST: Lane = ("realtime.lines", None, None)
+
+
+class LinkStub:
+    """A broker that confirms every body at once, but those for the queue `stuck`, which wait for `unstuck`."""
+
+    def __init__(self) -> None:
+        self.unstuck = asyncio.Event()
+        self.bodies: list[tuple[str, bytes]] = []
+
+    async def publish(self, _exchange: str, key: str, body: bytes, **_: Any) -> None:
+        if key == "stuck":
+            await self.unstuck.wait()
+        self.bodies.append((key, body))
+
+
+class StubbedSender:
+    """A sender and its broker; `failed` holds the ids of commands that were given up."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.link = LinkStub()
+        self.failed: list[str] = []
+        self.sender = LineSender(tasks, lambda ids, _: self.failed.extend(ids))
+        self.sender.link = cast(BrokerConnection, self.link)
+
+    def send(self, lane: Lane, line: bytes) -> "asyncio.Future[None]":
+        return self.sender.gather(lane, lane[1] or "d.1", line).done
+
+
+@pytest.fixture
+async def sending(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StubbedSender]:
+    monkeypatch.setattr(line_sender, "STALLED_S", 0.05)
+    async with asyncio.TaskGroup() as tasks:
+        sending = StubbedSender(tasks)
+        yield sending
+        sending.link.unstuck.set()
+
+
+async def test_stuck_destination_delays_and_refuses_no_other(sending: StubbedSender) -> None:
+    stuck = sending.send(STUCK, b"first")
+    await asyncio.sleep(0.1)
+    for lane in (HEALTHY, BROADCAST):
+        await asyncio.wait_for(sending.send(lane, b"passes"), 1)
+    assert not stuck.done()
+    with pytest.raises(Unavailable):
+        await sending.send(STUCK, b"refused")
+    await asyncio.wait_for(sending.send(HEALTHY, b"passes again"), 1)
+
+
+async def test_destination_that_confirms_again_is_healthy_at_once(sending: StubbedSender) -> None:
+    stuck = sending.send(STUCK, b"first")
+    await asyncio.sleep(0.1)
+    sending.link.unstuck.set()
+    await stuck
+    await asyncio.wait_for(sending.send(STUCK, b"second"), 1)
+    assert sending.link.bodies == [("stuck", b"first"), ("stuck", b"second")]
+
+
+async def test_only_commands_of_stuck_destination_fail(sending: StubbedSender) -> None:
+    for lane, id_ in ((STUCK, "waits"), (HEALTHY, "passes")):
+        sending.sender.gather(lane, lane[1] or "", b"command").command_ids.append(id_)
+    await asyncio.sleep(0.1)
+    sending.sender.fail_stalled()
+    assert sending.failed == ["waits"]
