@@ -348,7 +348,7 @@ def test_head_of_unknown_direct_room_reveals_a_lost_message(at_ms: int, is_misse
     hub = Hub()
     sink = user_socket(hub, "a")
     sink.opened_ms = 4
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.HEAD, 7, "r", b"%d" % at_ms), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"%d" % at_ms), 0.0)
     assert hub.directs.has_missed is is_missed
 
 
@@ -356,6 +356,6 @@ def test_head_of_direct_room_that_a_socket_has_seen_reveals_nothing() -> None:
     hub = Hub()
     user_socket(hub, "a")
     hub.deliver(direct(7, "a"), 0.0)
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.HEAD, 7, "r", b"5"), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"5"), 0.0)
     assert not hub.directs.has_missed
     assert not hub.gaps
