@@ -54,6 +54,7 @@ class FanOut:
         self.readiness = self._bindings.readiness
         bus.on_disconnected.append(self._stall.disconnected)
         bus.on_disconnected.append(self.recovery.on_disconnected)  # before the next connection brings a line
+        bus.on_connected.append(self._stall.connected)
         bus.on_connected.append(self.recovery.on_connected)
 
     async def run(self) -> None:
