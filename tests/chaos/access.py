@@ -6,6 +6,7 @@ The victims chat before and after, and connect again and again. `ledger` judges 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from http import HTTPStatus
 from random import Random
 
 from tests.chaos.client import Clock
@@ -18,7 +19,9 @@ from tests.support.live_client import RestClient
 REMOVED = (200, 404)  # 404: an earlier request, whose answer was lost, has removed the member
 UNANSWERED = (0, 503)
 HIDDEN = (403, 404)
+TRIES = 6
 WAITING_MAX = 8
+ONCE_SHARE = 0.5
 RETRY_S = 0.5
 # From the confirmed event to the last gateway: notifier's active replica may be frozen (and is replaced after 5 s), the
 # database and the broker may be away for 6 s each, and a gateway may be frozen for 12 s.
@@ -61,14 +64,13 @@ class AccessTraffic:
         return [victim for victim in self.victims if not victim.is_banned]
 
     async def admitted(self) -> list[str]:
-        """Return the banned users whom a gateway still serves. Each is tried several times: a try reaches one gateway."""
-        banned = [victim for victim in self.victims if victim.is_banned]
-        tries = [
-            call_rest(RestClient(self._url, one.user_id), "GET", "/v1/chatrooms") for one in banned for _ in range(6)
-        ]
+        """Return the banned users whom a gateway still serves. One try reaches one gateway."""
+        users = [victim.user_id for victim in self.victims if victim.is_banned for _ in range(TRIES)]
+        tries = [call_rest(RestClient(self._url, user), "GET", "/v1/chatrooms") for user in users]
         answers = await asyncio.gather(*tries)
-        users = [victim.user_id for victim in banned for _ in range(6)]
-        return sorted({user for user, (status, _) in zip(users, answers, strict=True) if status != 403})
+        return sorted(
+            {user for user, (status, _) in zip(users, answers, strict=True) if status != HTTPStatus.FORBIDDEN}
+        )
 
     async def _chat(self) -> None:
         able = [victim for victim in self.victims if victim.waiting < WAITING_MAX]
@@ -78,7 +80,7 @@ class AccessTraffic:
         room = self._random.choice(victim.rooms)
         self.counts["messages of victims"] += 1
         key = f"v{self.counts['messages of victims']}"
-        await (victim.send_once(key, room) if self._random.random() < 0.5 else victim.send(key, room, key))
+        await (victim.send_once(key, room) if self._random.random() < ONCE_SHARE else victim.send(key, room, key))
 
     async def _remove(self) -> None:
         if not self._removals:

@@ -36,7 +36,7 @@ class InjectedFault(NamedTuple):
 
 
 class FaultInjector:
-    """Injects faults one after another. Lasting ones overlap, except two of the broker or two outages of the database."""
+    """Injects faults one after another. Lasting ones overlap, except two of the broker or two database outages."""
 
     def __init__(
         self,

@@ -107,8 +107,8 @@ class TrafficRates:
         self.fidgets = 2.0 * scale
         self.comings = 0.4 * scale
         self.victim_messages = 4.0 * scale
-        self.removals = 0.15
-        self.bans = 0.05
+        self.removals = 0.25
+        self.bans = 0.1
 
 
 class Traffic:
