@@ -31,8 +31,9 @@ class StallGuard:
         """Record that the connection is gone; the bodies of the next one may be shown."""
         self._is_stalled = False
 
-    async def connected(self) -> None:
-        """Forget a stall that was noticed between two connections, which replaced none. A hook of `Bus`."""
+    def connected(self, now_s: float) -> None:
+        """Forget a stall between two connections: it replaced none, and the next one is new."""
+        self._ticked_at_s = now_s
         self._is_stalled = False
 
     def _check(self, now_s: float) -> None:
