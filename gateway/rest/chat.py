@@ -106,7 +106,7 @@ class ChatCalls(Calls):
     async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat.RoomView]:
         """Create a room. The caller becomes its creator and first member; `memberIds` become members too."""
         command = chat.CreateRoom(
-            **self._backend.head(caller),
+            **self._backend.room_head(caller),
             room_id=new_id(Prefix.ROOM),
             name=body.name.strip(),
             description=body.description,
@@ -125,7 +125,7 @@ class ChatCalls(Calls):
     async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat.RoomView:
         """Change a room. Requires the creator or an admin."""
         command = chat.UpdateRoom(
-            **self._backend.head(caller),
+            **self._backend.room_head(caller),
             room_id=chatroom_id,
             name=None if body.name is None else body.name.strip(),
             description=body.description,
@@ -139,19 +139,19 @@ class ChatCalls(Calls):
 
         Subscribed sockets receive `chatroom:deleted` and are unsubscribed.
         """
-        command = chat.DeleteRoom(**self._backend.head(caller), room_id=chatroom_id)
+        command = chat.DeleteRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room(command, chat.Gone)
 
     @post("/v1/chatrooms/{chatroomId}/join")
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Join a room. Idempotent. Private and group rooms admit only invited users."""
-        command = chat.JoinRoom(**self._backend.head(caller), room_id=chatroom_id)
+        command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room(command, chat.RoomView)
 
     @post("/v1/chatrooms/{chatroomId}/leave")
     async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Leave a room. Idempotent. A direct room cannot be left."""
-        command = chat.LeaveRoom(**self._backend.head(caller), room_id=chatroom_id)
+        command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room(command, chat.RoomView)
 
     # Messages -------------------------------------------------------------------------------------------------------
@@ -203,13 +203,13 @@ class ChatCalls(Calls):
     @put("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.MemberView:
         """Add a user to a room. Requires the creator or an admin. Idempotent."""
-        command = chat.AddMember(**self._backend.head(caller), room_id=chatroom_id, user_id=user_id)
+        command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
         return await self._backend.room(command, chat.MemberView)
 
     @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:
         """Remove a member, whose sockets stop receiving at once. Requires the creator or an admin."""
-        command = chat.RemoveMember(**self._backend.head(caller), room_id=chatroom_id, user_id=user_id)
+        command = chat.RemoveMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
         return await self._backend.room(command, chat.Gone)
 
     @get("/v1/users/{userId}/presence")
