@@ -14,6 +14,7 @@ SEED = 6
 KINDS = (
     *("kill:gateway", "kill:chat_service", "kill:notifier", "kill:market_feed"),
     *("broker-cut", "database-kill", "cut-clients", "repeat-deliveries", "repeat-events", "broker-kill"),
+    *("database-slow", "skew:chat_service"),
 )
 
 
