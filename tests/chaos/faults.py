@@ -101,20 +101,9 @@ class FaultInjector:
                 async with self._broker:
                     await self._control("close_all_connections", "chaos")
             case Kind.BROKER_ALARM:
-                async with self._broker:
-                    await self._control("set_vm_memory_high_watermark", "absolute", "1")
-                    await asyncio.sleep(fault.hold_s)
-                    await self._control("set_vm_memory_high_watermark", "absolute", BROKER_WATERMARK)
+                await self._broker_alarm(fault)
             case Kind.DATABASE_KILL | Kind.DATABASE_RESTART:
                 await self._database_away(fault)
-            case (
-                Kind.DATABASE_SLOW
-                | Kind.DATABASE_UNCONFIRMED
-                | Kind.DATABASE_CUT
-                | Kind.DATABASE_REFUSE
-                | Kind.DATABASE_LATE
-            ):
-                await self._database_fails(fault)
             case Kind.SKEW:
                 self._patient.skew_clock(fault.target, SKEW_MS if fault.number % 2 else -SKEW_MS)
                 self._patient.signal(fault.target, signal.SIGKILL)
@@ -122,6 +111,8 @@ class FaultInjector:
                 await self._hand_over(fault)
             case Kind.NODE_KILL | Kind.NODE_FREEZE | Kind.NODE_RESTART:
                 await self._node_away(fault)
+            case kind if kind in DATABASE_FAULTS:
+                await self._database_fails(fault)
             case _:
                 await self._harm_clients(fault)
 
@@ -158,6 +149,12 @@ class FaultInjector:
             await asyncio.to_thread(broker.kill if fault.kind is Kind.BROKER_KILL else broker.stop)
             await asyncio.sleep(fault.hold_s)
             await asyncio.to_thread(broker.start)
+
+    async def _broker_alarm(self, fault: Fault) -> None:
+        async with self._broker:
+            await self._control("set_vm_memory_high_watermark", "absolute", "1")
+            await asyncio.sleep(fault.hold_s)
+            await self._control("set_vm_memory_high_watermark", "absolute", BROKER_WATERMARK)
 
     async def _database_away(self, fault: Fault) -> None:
         database = self._patient.infrastructure.database
