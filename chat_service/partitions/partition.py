@@ -14,7 +14,7 @@ answered from it. With another owner in place everything in hand is answered "mo
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -319,9 +319,9 @@ class Partition:
             await rooms.put_members(with_effects)
             active = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
             await self._services.readers.presence.mark_new_members(active)
-        await rooms.put_read_marks(changes.read_marks)
+        changed = {entry.room_id for entry in with_effects}
+        await rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:
-            changed = {entry.room_id for entry in with_effects}
             await self._services.records.write_marks(changed)
             await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
@@ -413,6 +413,16 @@ def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
         return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
     others = (user_id for user_id in typist.direct if user_id != typist.user_id)
     return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
+
+
+def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[str, str], int]:
+    """Return the read marks to write now: those asked for, and those of posts whose rooms skip the write-behind."""
+    marks = dict(changes.read_marks)
+    for entry in changes.entries:
+        if (message := entry.message) is not None and entry.room_id in written_whole:
+            key = (entry.room_id, message.user_id)
+            marks[key] = max(message.seq, marks.get(key, 0))
+    return marks
 
 
 def _lines_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:

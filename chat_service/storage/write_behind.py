@@ -58,9 +58,15 @@ class WriteBehind:
         self._touched_at_ms: OrderedDict[str, int] = OrderedDict()  # oldest first
 
     def note(self, entries: Iterable[LogEntry], now_ms: int) -> None:
-        """Take entries that have been stored."""
+        """Take entries that have been stored, but none of a room in which one of them has effects.
+
+        The record of that room is written whole. If its newest message went first, the record would be at the rev of
+        the effects without them, and the whole record would lose against it.
+        """
+        entries = list(entries)
+        whole = {entry.room_id for entry in entries if entry.has_effects}
         for entry in entries:
-            if (message := entry.message) is not None:
+            if (message := entry.message) is not None and entry.room_id not in whole:
                 self.add(Post(entry.room_id, entry.rev, message.seq, message.user_id, entry.at_ms), now_ms)
 
     def add(self, post: Post, now_ms: int) -> None:

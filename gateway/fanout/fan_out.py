@@ -54,7 +54,7 @@ class FanOut:
         self.readiness = self._bindings.readiness
         bus.on_disconnected.append(self._stall.disconnected)
         bus.on_disconnected.append(self.recovery.on_disconnected)  # before a line of the next connection arrives
-        bus.on_connected.append(self.recovery.on_connected)
+        bus.on_connected.append(self._on_connected)
 
     async def run(self) -> None:
         """Run the periodic work until cancelled."""
@@ -66,6 +66,10 @@ class FanOut:
             self._flusher.measure()
             self._sweep()
             await self._bindings.unbind_idle()
+
+    async def _on_connected(self) -> None:
+        self._stall.connected(self._loop.time())
+        await self.recovery.on_connected()
 
     def _sweep(self) -> None:
         """Apply the time limits of the hub's channels."""

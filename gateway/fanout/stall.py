@@ -31,7 +31,13 @@ class StallGuard:
         """Record that the connection is gone; the bodies of the next one may be shown."""
         self._is_stalled = False
 
+    def connected(self, now_s: float) -> None:
+        """Forget a stall between two connections: it replaced none, and the next one is new."""
+        self._ticked_at_s = now_s
+        self._is_stalled = False
+
     def _check(self, now_s: float) -> None:
         if now_s - self._ticked_at_s > STALL_S and not self._is_stalled:
+            self._ticked_at_s = now_s  # so that the next tick does not report the same stall again
             self._is_stalled = True
             self._on_stall()

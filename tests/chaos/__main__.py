@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.plan import EVERYTHING, Choice, make_plan
+from tests.chaos.plan import EVERYTHING, EVERYTHING_ON_CLUSTER, Choice, make_plan
 from tests.chaos.report import report
 from tests.chaos.run import ChaosOutcome, run
-from tests.chaos.system import Patient, patient
+from tests.chaos.system import ClusterInfrastructure, Patient, patient
 from tests.chaos.traffic import TrafficRates, quiet_connections
 from tests.support.infrastructure import Infrastructure
 
@@ -28,9 +28,12 @@ def main() -> None:
     parser.add_argument("--kinds", default="", help="separated by commas; all if empty")
     parser.add_argument("--pause", default="1.5,5", help="seconds between two faults, from and to")
     parser.add_argument("--load", type=float, default=1.0, help="1 is 30 messages a second")
+    parser.add_argument("--cluster", action="store_true", help="on three broker nodes, with faults of single nodes")
     parser.add_argument("--logs", type=Path, help="keep the system's logs here")
     arguments = parser.parse_args()
-    choices = [Choice.parse(text) for text in arguments.kinds.split(",") if text] or EVERYTHING
+    choices = [Choice.parse(text) for text in arguments.kinds.split(",") if text]
+    choices = choices or list(EVERYTHING_ON_CLUSTER if arguments.cluster else EVERYTHING)
+    servers = ClusterInfrastructure if arguments.cluster else Infrastructure
     least_s, most_s = map(float, arguments.pause.split(","))
     plan = None if arguments.rolling else make_plan(arguments.seed, arguments.faults, choices, (least_s, most_s))
 
@@ -42,7 +45,7 @@ def main() -> None:
     with quiet_connections(), tempfile.TemporaryDirectory(prefix="realtime-chaos-") as name:
         directory = Path(name)
         try:
-            with Infrastructure(directory) as infrastructure, patient(directory / "system", infrastructure) as system:
+            with servers(directory) as infrastructure, patient(directory / "system", infrastructure) as system:
                 violations = report(asyncio.run(go(system)), arguments.seed)
         finally:
             if arguments.logs is not None:

@@ -1,6 +1,7 @@
 """A client that follows the protocol: reconnects, resumes with `since`, and resends messages without an ack.
 
-One `ChaosClient` is one device of a user and lives through any number of connections. It records what it sends and
+One `ChaosClient` is one device of a user and lives through any number of connections. A message without a
+`clientMessageId` it sends once and never again, whatever the answer. It records what it sends and
 receives in order of arrival. It neither reorders nor deduplicates: checking is the ledger's job.
 """
 
@@ -72,6 +73,7 @@ class ChaosClient:
         self._pending: dict[str, float] = {}  # unanswered subscriptions: time of the next attempt
         self._price_seqs: dict[str, int] = {}
         self._posts: set[str] = set()
+        self._once: set[str] = set()  # keys of messages without an id that this connection has not answered
         self._heard_s = 0.0
         self._stuck_until_s = 0.0
         self._slow_until_s = 0.0
@@ -90,6 +92,11 @@ class ChaosClient:
         return self._ws is not None and not self._pending
 
     @property
+    def waiting(self) -> int:
+        """Return how many messages wait for an answer."""
+        return len(self.unacked) + len(self._once)
+
+    @property
     def channels(self) -> list[str]:
         """Return the ordered channels that it subscribes to."""
         return [*(f"room:{room}" for room in self.rooms), f"inbox:{self.user_id}"]
@@ -106,6 +113,16 @@ class ChaosClient:
         """Send a direct message and resend it until it is acknowledged."""
         channel = f"room:{direct_room_id(self.user_id, user_id)}"
         await self._begin(key, channel, {"type": "chat:direct", "userId": user_id, "message": text})
+
+    async def send_once(self, key: str, room_id: str) -> None:
+        """Send a message without a `clientMessageId`; its text is its key. Does nothing without a connection."""
+        if self._ws is None or self._ws.closed:
+            return
+        channel = f"room:{room_id}"
+        self._once.add(key)
+        self._ledger.note_sent(key, self.name, [channel], self._clock())
+        frame = {"type": "chat:send", "chatroomId": room_id, "message": key, "id": f"{channel} {key}"}
+        await self._write_message(key, frame)
 
     def pause(self) -> None:
         """Close the device as its user would."""
@@ -150,7 +167,11 @@ class ChaosClient:
         async with aiohttp.ClientSession(connector=connector) as http:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 ws = await http.ws_connect(f"{self._url}/v1/live", max_msg_size=0, timeout=_CLOSE_TIMEOUT)
-            self._forget_connection(ws)
+            self._forget_connection()
+            subscriptions = list(self._subscriptions().values())
+            auth = {"type": "auth", "token": mint(self.user_id), "subscriptions": subscriptions}
+            await ws.send_str(orjson.dumps(auth).decode())
+            self._ws = ws
             tending = asyncio.create_task(self._tend())
             try:
                 await self._read(ws)
@@ -158,8 +179,11 @@ class ChaosClient:
                 tending.cancel()
                 await asyncio.gather(tending, return_exceptions=True)
                 self.closes[str(ws.close_code)] += 1
-                if ws.close_code not in EXPECTED_CLOSES:
+                if not self._is_expected(ws.close_code):
                     self._ledger.note_failure(f"closed with {ws.close_code}", listener=self.name)
+
+    def _is_expected(self, close_code: int | None) -> bool:
+        return close_code in EXPECTED_CLOSES
 
     def _make_socket(self, address: Any) -> socket.socket:
         made = socket.socket(address[0], address[1], address[2])
@@ -168,14 +192,14 @@ class ChaosClient:
         self._socket = made
         return made
 
-    def _forget_connection(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+    def _forget_connection(self) -> None:
         now_s = self._clock()
         self._connections += 1
-        self._ws = ws
         self._pending = dict.fromkeys(self._subscriptions(), now_s + RESEND_AFTER_S)
         self._due = dict.fromkeys(self.unacked, now_s)
         self._price_seqs.clear()
         self._posts.clear()
+        self._once.clear()
         self._heard_s = now_s
 
     def _subscriptions(self) -> dict[str, Frame]:
@@ -204,9 +228,7 @@ class ChaosClient:
                 await asyncio.sleep(SLOW_PAUSE_S)
 
     async def _tend(self) -> None:
-        """Authenticate, ping, resend what is due, and give up a silent connection."""
-        subscriptions = list(self._subscriptions().values())
-        await self._write({"type": "auth", "token": mint(self.user_id), "subscriptions": subscriptions})
+        """Ping, resend what is due, and give up a silent connection."""
         pinged_s = self._clock()
         while True:
             now_s = self._clock()
@@ -228,17 +250,23 @@ class ChaosClient:
         self.unacked[key] = frame | {"clientMessageId": key, "id": f"{channel} {key}"}
         self._due[key] = now_s + RESEND_AFTER_S
         self._ledger.note_sent(key, self.name, [channel], now_s)
-        await self._write(self.unacked[key])
+        await self._write_message(key, self.unacked[key])
 
     async def _send_due(self, now_s: float) -> None:
         for key in [key for key, due_s in self._due.items() if due_s <= now_s]:
             self._due[key] = now_s + RESEND_AFTER_S
             self.resent += 1
             self._ledger.note_sent(key, self.name, [self.unacked[key]["id"].split(" ")[0]], now_s)
-            await self._write(self.unacked[key])
+            await self._write_message(key, self.unacked[key])
         for channel in [channel for channel, due_s in self._pending.items() if due_s <= now_s]:
             self._pending[channel] = now_s + RESEND_AFTER_S
             await self._write(self._subscriptions()[channel])
+
+    async def _write_message(self, key: str, frame: Frame) -> None:
+        """Write a message to the connection, if any, and record its place there."""
+        if self._ws is not None and not self._ws.closed:
+            self._ledger.note_written(key, self.name, self._connections)
+            await self._write(frame)
 
     async def _write(self, frame: Frame) -> None:
         if self._ws is not None and not self._ws.closed:
@@ -251,13 +279,13 @@ class ChaosClient:
         data = frame["data"]
         match frame["type"]:
             case "chat:message":
-                item = LedgerItem(data["seq"], data["messageId"], str(data.get("clientMessageId")))
+                item = LedgerItem(data["seq"], data["messageId"], key_of_message(data))
                 self._delivered(f"room:{data['chatroomId']}", item, now_s)
             case "notification:new":
                 item = LedgerItem(data["seq"], data["id"], key_of_notification(data))
                 self._delivered(f"inbox:{self.user_id}", item, now_s)
             case "chat:ack":
-                self._acked(data, now_s)
+                self._acked(frame["id"], data, now_s)
             case "subscribed":
                 self._subscribed(frame["id"], data, now_s)
             case "error":
@@ -275,10 +303,11 @@ class ChaosClient:
         self._ledger.note_delivered(self.name, channel, item, now_s, self._connections)
         self._seqs[channel] = max(self._seqs.get(channel, 0), item.seq)
 
-    def _acked(self, data: Frame, now_s: float) -> None:
-        key = data["clientMessageId"]
+    def _acked(self, id_: str, data: Frame, now_s: float) -> None:
+        key = data["clientMessageId"] or id_.partition(" ")[2]
         item = LedgerItem(data["seq"], data["messageId"], key)
         self._ledger.note_acked(key, f"room:{data['chatroomId']}", now_s, item)
+        self._once.discard(key)
         if self.unacked.pop(key, None) is not None:
             del self._due[key]
             self.ack_times.append((self._sent_s.pop(key), now_s))
@@ -299,6 +328,7 @@ class ChaosClient:
         channel, _, key = id_.partition(" ")
         if not data["retryable"]:
             self._ledger.note_failure(f"refused: {data}", channel=channel, listener=self.name)
+        self._once.discard(key)
         if key in self._due:
             self._due[key] = now_s + RETRY_AFTER_S
         elif channel in self._pending:
@@ -315,6 +345,11 @@ class ChaosClient:
 
 
 _CLOSE_TIMEOUT = aiohttp.ClientWSTimeout(ws_close=1.0)
+
+
+def key_of_message(data: Frame) -> str:
+    """Return the key of a message: its `clientMessageId`, otherwise its text."""
+    return str(data.get("clientMessageId") or data["message"])
 
 
 def key_of_notification(data: Frame) -> str:

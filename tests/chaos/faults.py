@@ -1,15 +1,16 @@
-"""Fault injection by plan: signals, broker, database, clients, repeats. Every fault is healed again."""
+"""Fault injection by plan: signals, broker, database, clients, repeats. All are healed but clocks."""
 
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 import aio_pika
 
 from shared.bus.amqp import Connection
 from shared.bus.topology import DELIVERIES, SHARDS, shard_key
 from tests.chaos.client import ChaosClient, Clock
+from tests.chaos.database import DATABASE_FAULTS
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.system import Patient
 from tests.chaos.traffic import BROKER_FAILURES, EventPublisher
@@ -20,6 +21,8 @@ ROLL_TIMEOUT_S = 90.0
 TAPPED_S = 1.5
 TAPPED_BODIES = 50
 BROKER_WATERMARK = "1GiB"
+SKEW_MS = 1_500  # a process whose clock is off by 2 s is not ready
+STOP_TIMEOUT_S = 40.0
 WITNESSES = 4  # clients that are never harmed directly
 HARMED_CLIENTS = 3  # one in three of the others
 
@@ -33,7 +36,7 @@ class InjectedFault(NamedTuple):
 
 
 class FaultInjector:
-    """Injects faults one after another. Lasting faults overlap, except two on the broker or two on the database."""
+    """Injects faults one after another. Lasting ones overlap, except two of the broker or two database outages."""
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class FaultInjector:
         async with asyncio.TaskGroup() as tasks:
             for fault in plan:
                 await asyncio.sleep(fault.pause_s)
-                if fault.kind.startswith("broker"):
+                if fault.kind.startswith(("broker", "node")):
                     async with self._broker:  # one at a time, so that each takes effect
                         pass
                 begun = asyncio.Event()
@@ -98,12 +101,23 @@ class FaultInjector:
                 async with self._broker:
                     await self._control("close_all_connections", "chaos")
             case Kind.BROKER_ALARM:
-                async with self._broker:
-                    await self._control("set_vm_memory_high_watermark", "absolute", "1")
-                    await asyncio.sleep(fault.hold_s)
-                    await self._control("set_vm_memory_high_watermark", "absolute", BROKER_WATERMARK)
+                await self._broker_alarm(fault)
             case Kind.DATABASE_KILL | Kind.DATABASE_RESTART:
                 await self._database_away(fault)
+            case Kind.SKEW:
+                self._patient.skew_clock(fault.target, SKEW_MS if fault.number % 2 else -SKEW_MS)
+                self._patient.signal(fault.target, signal.SIGKILL)
+            case Kind.HAND_OVER:
+                await self._hand_over(fault)
+            case Kind.NODE_KILL | Kind.NODE_FREEZE | Kind.NODE_RESTART:
+                await self._node_away(fault)
+            case kind if kind in DATABASE_FAULTS:
+                await self._database_fails(fault)
+            case _:
+                await self._harm_clients(fault)
+
+    async def _harm_clients(self, fault: Fault) -> None:
+        match fault.kind:
             case Kind.CUT_CLIENTS:
                 for client in self._harmed(fault):
                     client.cut()
@@ -118,7 +132,7 @@ class FaultInjector:
             case Kind.REPEAT_EVENTS:
                 await self._publisher.repeat()
             case _:
-                assert_never(fault.kind)
+                raise ValueError(f"{fault.kind}: unknown")
 
     def _harmed(self, fault: Fault) -> list[ChaosClient]:
         return self._clients[WITNESSES + fault.number % HARMED_CLIENTS :: HARMED_CLIENTS]
@@ -136,6 +150,12 @@ class FaultInjector:
             await asyncio.sleep(fault.hold_s)
             await asyncio.to_thread(broker.start)
 
+    async def _broker_alarm(self, fault: Fault) -> None:
+        async with self._broker:
+            await self._control("set_vm_memory_high_watermark", "absolute", "1")
+            await asyncio.sleep(fault.hold_s)
+            await self._control("set_vm_memory_high_watermark", "absolute", BROKER_WATERMARK)
+
     async def _database_away(self, fault: Fault) -> None:
         database = self._patient.infrastructure.database
         async with self._database:
@@ -143,13 +163,44 @@ class FaultInjector:
             await asyncio.sleep(fault.hold_s)
             await asyncio.to_thread(database.start)
 
+    async def _database_fails(self, fault: Fault) -> None:
+        rule = await self._patient.database_front.inject(DATABASE_FAULTS[fault.kind])
+        try:
+            await asyncio.sleep(fault.hold_s)
+        finally:
+            await self._patient.database_front.end(rule)
+
+    async def _hand_over(self, fault: Fault) -> None:
+        further = self._patient.further_chat_service()
+        further.start()
+        try:
+            await asyncio.sleep(fault.hold_s)
+        finally:
+            await asyncio.to_thread(further.stop, STOP_TIMEOUT_S)
+
+    async def _node_away(self, fault: Fault) -> None:
+        cluster = self._patient.cluster
+        if cluster is None:
+            raise ValueError("faults of nodes need --cluster")
+        member = cluster.members[int(fault.target.rpartition("-")[2]) - 1]
+        async with self._broker:
+            match fault.kind:
+                case Kind.NODE_KILL:
+                    await asyncio.to_thread(member.kill)
+                case Kind.NODE_FREEZE:
+                    member.freeze()
+                case _:
+                    await asyncio.to_thread(member.stop)
+            await asyncio.sleep(fault.hold_s)
+            await asyncio.to_thread(cluster.heal)
+
     async def _control(self, *arguments: str) -> None:
-        await asyncio.to_thread(self._patient.infrastructure.broker.control, *arguments)
+        await asyncio.to_thread(self._patient.control, *arguments)
 
     async def _repeat_deliveries(self) -> None:
         """Listen to all shards for a moment and republish what arrived. Does nothing if the broker is unavailable."""
         try:
-            url = self._patient.infrastructure.amqp_url
+            url = self._patient.broker_urls[0]
             async with await aio_pika.connect(url, timeout=2.0, connection_class=Connection) as connection:
                 channel = await connection.channel()
                 exchange = await channel.get_exchange(DELIVERIES, ensure=False)

@@ -5,16 +5,22 @@ Rooms and inboxes are both channels whose items are numbered from 1 without gaps
 - an acknowledged item is stored once, as the ack stated;
 - the stored items of a channel have the seqs 1 … n and distinct keys;
 - a listener receives exactly the items after the seq at which its subscription began, each once, in order, as stored;
-- nothing is stored or delivered that nobody sent.
+- nothing is stored or delivered that nobody sent;
+- what one client sent over one connection stands in a channel in the order in which it was sent;
+- after the answer to a removal, or some time after a ban, no item that its user sends enters the channel, and the user
+  receives no item that anybody sent.
 
-A key names an item before it has a seq: a `clientMessageId`, an event id, an alert id.
+A key names an item before it has a seq: a `clientMessageId`, the text of a message without one, an event id, an alert
+id.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
+
+LATE_MAX_S = 30.0  # a process may be frozen for 12 s, then reconnect, and fetch what stands before the removal
 
 
 class ViolationKind(StrEnum):
@@ -29,6 +35,9 @@ class ViolationKind(StrEnum):
     ACKED_TWICE = "acknowledged as two different items"
     GAP = "a seq of the channel is missing or duplicate"
     UNKNOWN = "stored or delivered, but never sent"
+    MISORDERED = "stored in another order than sent over one connection"
+    ENTERED = "stored, but sent after its sender was removed or banned"
+    EXPOSED = "delivered to a user after its removal or ban"
     FAILED = "another failure"
 
 
@@ -64,6 +73,21 @@ class DeliveredItem(NamedTuple):
     connection: int
 
 
+class Transmission(NamedTuple):
+    """The first and the last time that a key was written to a connection, as positions in the run's order."""
+
+    first: int
+    last: int
+    key: str
+
+
+class Bar(NamedTuple):
+    """The end of a listener's access. Items sent within `grace_s` may still enter or be delivered."""
+
+    at_s: float
+    grace_s: float
+
+
 class Ledger:
     """The record of a run; `check` judges it at the end."""
 
@@ -74,6 +98,9 @@ class Ledger:
         self.delivered: dict[tuple[str, str], list[DeliveredItem]] = {}  # by channel and listener
         self.begun: dict[tuple[str, str], int] = {}
         self.stored: dict[str, list[LedgerItem]] = {}
+        self.written: dict[str, dict[tuple[str, int], Transmission]] = {}  # by key; sender and connection
+        self.bars: dict[tuple[str, str], Bar] = {}  # by channel and listener
+        self._writes = 0
         self.failures: list[Violation] = []
 
     # Recording ------------------------------------------------------------------------------------------------------
@@ -82,6 +109,17 @@ class Ledger:
         """Record that an item was sent or resent."""
         self.sent.setdefault(key, []).append((at_s, by, " ".join(channels)))
         self.channels_of.setdefault(key, set()).update(channels)
+
+    def note_written(self, key: str, by: str, connection: int) -> None:
+        """Record that a client wrote an item to its connection, at the first time or again."""
+        self._writes += 1
+        over = self.written.setdefault(key, {})
+        first = over[by, connection].first if (by, connection) in over else self._writes
+        over[by, connection] = Transmission(first, self._writes, key)
+
+    def note_barred(self, listener: str, channel: str, at_s: float, grace_s: float = 0.0) -> None:
+        """Record that the end of a listener's access was confirmed; the first time stands."""
+        self.bars.setdefault((channel, listener), Bar(at_s, grace_s))
 
     def note_acked(self, key: str, channel: str, at_s: float, item: LedgerItem | None = None) -> None:
         """Record an acknowledgement, with the `item` that it names if any."""
@@ -111,8 +149,11 @@ class Ledger:
         for channel in sorted(self.stored.keys() | self.acked.keys()):
             found += self._check_stored(channel)
             found += self._check_acked(channel)
+            found += self._check_order(channel)
         for (channel, listener), seq in sorted(self.begun.items()):
             found += self._check_listener(channel, listener, seq)
+        for (channel, listener), bar in sorted(self.bars.items()):
+            found += self._check_bar(channel, listener, bar)
         for channel, listener in sorted(self.delivered.keys() - self.begun.keys()):
             got = self.delivered[channel, listener][0].item
             found.append(
@@ -143,12 +184,42 @@ class Ledger:
                 what = f"acked as {sorted(told)}, stored is {stored.get(key)}"
                 yield Violation(ViolationKind.NOT_STORED, channel, key, next(iter(told)).seq if told else 0, "", what)
 
+    def _check_order(self, channel: str) -> Iterator[Violation]:
+        """Compare the log with the order of writes, of items that were written to one connection only.
+
+        Of an item that was repeated over another connection, nobody knows which copy was stored.
+        """
+        seqs = {item.key: item.seq for item in self.stored.get(channel, [])}
+        streams: dict[tuple[str, int], list[Transmission]] = {}
+        for key in seqs:
+            if len(over := self.written.get(key, {})) == 1:
+                ((stream, written),) = over.items()
+                streams.setdefault(stream, []).append(written)
+        for (by, connection), transmissions in sorted(streams.items()):
+            for earlier, later in _misordered(sorted(transmissions), seqs):
+                what = f"connection {connection}, behind key {earlier.key}, which is seq {seqs[earlier.key]}"
+                yield Violation(ViolationKind.MISORDERED, channel, later.key, seqs[later.key], by, what)
+
+    def _check_bar(self, channel: str, listener: str, bar: Bar) -> Iterator[Violation]:
+        limit_s = bar.at_s + bar.grace_s
+        for item in self.stored.get(channel, []):
+            at_s, by, _ = self.sent.get(item.key, [(0.0, "", "")])[0]
+            if by == listener and at_s > limit_s:
+                what = f"sent at {at_s:.3f} s, barred at {bar.at_s:.3f} s"
+                yield Violation(ViolationKind.ENTERED, channel, item.key, item.seq, listener, what)
+        for item, delivered_s, _ in self.delivered.get((channel, listener), []):
+            at_s = self.sent.get(item.key, [(0.0, "", "")])[0][0]
+            if at_s > limit_s or delivered_s > limit_s + LATE_MAX_S:
+                what = f"sent at {at_s:.3f} s, delivered at {delivered_s:.3f} s, barred at {bar.at_s:.3f} s"
+                yield Violation(ViolationKind.EXPOSED, channel, item.key, item.seq, listener, what)
+
     def _check_listener(self, channel: str, listener: str, begun: int) -> Iterator[Violation]:
         got = [delivered.item for delivered in self.delivered.get((channel, listener), [])]
         stored = {item.seq: item for item in self.stored.get(channel, [])}
         times = Counter(item.seq for item in got)
+        ends = max(times if (channel, listener) in self.bars else stored, default=0)  # access may end anywhere
         for seq, item in stored.items():
-            if seq > begun and not times[seq]:
+            if begun < seq <= ends and not times[seq]:
                 yield Violation(ViolationKind.LOST, channel, item.key, seq, listener)
         for earlier, later in pairwise(got):
             if later.seq < earlier.seq:
@@ -185,3 +256,14 @@ class Ledger:
             if (seq and item.seq == seq) or (key and item.key == key):
                 events.append((float("inf"), f"stored as {item}"))
         return [f"{at_s:9.3f} s  {what}" for at_s, what in sorted(events)]
+
+
+def _misordered(
+    transmissions: Sequence[Transmission], seqs: Mapping[str, int]
+) -> Iterator[tuple[Transmission, Transmission]]:
+    """Return, for each item that is stored before one written entirely earlier, such a pair: earlier, later."""
+    for number, later in enumerate(transmissions):
+        for earlier in transmissions[:number]:
+            if earlier.last < later.first and seqs[earlier.key] > seqs[later.key]:
+                yield earlier, later
+                break

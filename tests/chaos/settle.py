@@ -7,7 +7,8 @@ from contextlib import suppress
 import aiohttp
 
 from shared.ids import direct_room_id
-from tests.chaos.client import Clock, key_of_notification
+from tests.chaos.access import AccessTraffic
+from tests.chaos.client import ChaosClient, Clock, key_of_message, key_of_notification
 from tests.chaos.ledger import Ledger, LedgerItem
 from tests.chaos.system import ReplicatedSystem
 from tests.chaos.traffic import Traffic
@@ -17,6 +18,7 @@ from tests.support.live_client import RestClient
 PRESENCE_MAX_S = 30.0
 ACKS_TIMEOUT_S = 60.0
 DELIVERIES_TIMEOUT_S = 60.0
+BANS_TIMEOUT_S = 20.0
 QUEUES_TIMEOUT_S = 90.0
 QUIET_S = 2.0  # time for late duplicates to arrive
 ADMIN = "chaos-operator"
@@ -27,10 +29,18 @@ OWN_QUEUE_MARK = ".node_"  # the queues of a process: such as reply.node_1.2 ove
 class Settling:
     """The settling of one run. Unmet expectations are recorded in the ledger as failures."""
 
-    def __init__(self, patient: ReplicatedSystem, traffic: Traffic, ledger: Ledger, clock: Clock) -> None:
+    def __init__(
+        self,
+        patient: ReplicatedSystem,
+        traffic: Traffic,
+        ledger: Ledger,
+        clock: Clock,
+        access: AccessTraffic | None = None,
+    ) -> None:
         self._patient = patient
         self._traffic = traffic
         self._clients = traffic.clients
+        self._access = access
         self._ledger = ledger
         self._clock = clock
         self._admin = RestClient(patient.url, ADMIN, role="admin")
@@ -53,16 +63,34 @@ class Settling:
 
     async def acks(self) -> None:
         """Reconnect every device and wait until all its messages are acknowledged."""
-        for client in self._clients:
+        clients = self._all_clients()
+        for client in clients:
             client.resume()
 
         async def are_there() -> bool:
-            return all(client.is_ready and not client.unacked for client in self._clients)
+            return all(client.is_ready and not client.unacked for client in clients)
 
         if not await _becomes(are_there, ACKS_TIMEOUT_S):
-            missing = {client.name: list(client.unacked) for client in self._clients if client.unacked}
-            waiting = [client.name for client in self._clients if not client.is_ready]
+            missing = {client.name: len(client.unacked) for client in clients if client.unacked}
+            waiting = [client.name for client in clients if not client.is_ready]
             self._ledger.note_failure(f"not acked in the end: {missing}; not connected: {waiting}")
+
+    def _all_clients(self) -> list[ChaosClient]:
+        """Return all devices that may connect."""
+        return [*self._clients, *(self._access.not_banned if self._access is not None else ())]
+
+    async def bans(self) -> None:
+        """Wait until every gateway refuses every banned user."""
+        if self._access is None:
+            return
+        access, admitted = self._access, list[str]()
+
+        async def hold() -> bool:
+            admitted[:] = await access.admitted()
+            return not admitted
+
+        if not await _becomes(hold, BANS_TIMEOUT_S):
+            self._ledger.note_failure(f"banned users are served: {admitted}")
 
     async def prices(self) -> None:
         """Wait until everybody has the latest price of each symbol."""
@@ -84,7 +112,7 @@ class Settling:
         for here, there in pairs:
             room = direct_room_id(here, there)
             self._ledger.note_stored(f"room:{room}", await history(RestClient(self._patient.url, here), room))
-        for user in sorted({client.user_id for client in self._clients}):
+        for user in sorted({client.user_id for client in self._all_clients()}):
             self._ledger.note_stored(f"inbox:{user}", await inbox(RestClient(self._patient.url, user)))
 
     async def deliveries(self) -> None:
@@ -93,7 +121,7 @@ class Settling:
         async def are_there() -> bool:
             return all(
                 client.position(channel) >= len(self._ledger.stored[channel])
-                for client in self._clients
+                for client in self._all_clients()
                 for channel in client.channels
             )
 
@@ -136,7 +164,7 @@ async def history(rest: RestClient, room: str) -> list[LedgerItem]:
     while True:
         after = items[-1].seq if items else 0
         page = await rest.data("GET", f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
-        found = [LedgerItem(one["seq"], one["id"], str(one.get("clientMessageId"))) for one in page]
+        found = [LedgerItem(one["seq"], one["id"], key_of_message(one)) for one in page]
         if not found:
             return items
         items += sorted(found)

@@ -1,19 +1,29 @@
-"""The system under test: two of each service, with a broker and a database that can be killed."""
+"""The system under test: two of each service, with a broker, or a cluster of them, and a database that can be killed.
+
+The services reach the database through a proxy (`database`), and read their wall clocks through `skewed_clock`.
+"""
 
 import asyncio
 import os
 import signal
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
+from deploy.local.command import CommandLine
 from deploy.local.leftovers import MARK_VARIABLE
+from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
 from tests.bench.processes import memory_bytes
+from tests.chaos.database import DatabaseFront
 from tests.chaos.plan import REPLICAS, SERVICES
-from tests.support.infrastructure import Infrastructure
+from tests.support.broker_cluster import BrokerCluster
+from tests.support.infrastructure import Database, Infrastructure
 from tests.support.local_system import LocalSystem
+from tests.support.server_process import ServerProcess
 from tests.support.services import free_port
 from tests.support.tokens import SECRET
 
@@ -29,6 +39,36 @@ SETTINGS = {
     "MARKET_SOURCE": "amqp",
 }
 MEBIBYTE = 1024 * 1024
+SKEWED_CLOCK = PROJECT / "tests" / "support" / "skewed_clock"
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+class ClusterInfrastructure(Infrastructure):
+    """A three-node broker cluster and a database. `broker` is the first node."""
+
+    def __init__(self, directory: Path) -> None:
+        self.cluster = BrokerCluster(directory / "rabbitmq")
+        self.broker = self.cluster.members[0]
+        self.database = Database(directory / "database")
+
+    @property
+    def amqp_url(self) -> str:
+        """Return the address with all hosts, for our services."""
+        return self.cluster.amqp_url
+
+    def __enter__(self) -> Self:
+        try:
+            self.cluster.start()
+            self.database.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.database.stop()
+        self.cluster.stop()
 
 
 class ReplicatedSystem:
@@ -93,9 +133,36 @@ class ReplicatedSystem:
 class Patient(ReplicatedSystem):
     """The system of a chaos run, with the broker and the database that it harms."""
 
-    def __init__(self, local: LocalSystem, infrastructure: Infrastructure) -> None:
-        super().__init__(local, infrastructure.broker.control)
+    def __init__(
+        self,
+        local: LocalSystem,
+        infrastructure: Infrastructure,
+        database_front: DatabaseFront,
+        environment: Mapping[str, str],
+    ) -> None:
         self.infrastructure = infrastructure
+        self.cluster = infrastructure.cluster if isinstance(infrastructure, ClusterInfrastructure) else None
+        self.control = infrastructure.broker.control if self.cluster is None else self.cluster.control
+        super().__init__(local, self.control)
+        self.database_front = database_front
+        self._environment = environment
+
+    @property
+    def broker_urls(self) -> list[str]:
+        """Return the address of each node of the broker."""
+        return [self.infrastructure.broker.url] if self.cluster is None else [one.url for one in self.cluster.members]
+
+    def skew_clock(self, name: str, skew_ms: int) -> None:
+        """Set how far a process's wall clock is ahead, from its next start on."""
+        admin_port = self.admin_url(name).rpartition(":")[2]
+        (Path(self._environment["SKEW_DIR"]) / admin_port).write_text(str(skew_ms))
+
+    def further_chat_service(self) -> ServerProcess:
+        """Return one more replica, which is not started and which no supervisor restarts."""
+        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment = {**passed_on, **self._environment, "ADMIN_PORT": str(free_port()), "LOG_FORMAT": "console"}
+        command = CommandLine((sys.executable, "-m", "chat_service"), environment, PROJECT)
+        return ServerProcess(command, self.local.directory / "further.out")
 
 
 @contextmanager
@@ -103,17 +170,22 @@ def patient(
     directory: Path, infrastructure: Infrastructure, settings: Mapping[str, str] | None = None
 ) -> Iterator[Patient]:
     """Yield the whole system on this broker and database."""
-    environment = {
-        **SETTINGS,
-        "GATEWAY_PORT": str(free_port()),
-        "AMQP_URL": infrastructure.amqp_url,
-        "MONGODB_URI": infrastructure.mongodb_uri,
-        "MONGODB_DATABASE": new_id(Prefix.COMMAND),
-        **(settings or {}),
-    }
-    with LocalSystem(directory, environment) as local:
-        running = Patient(local, infrastructure)
-        try:
-            yield running
-        finally:
-            running.thaw()
+    skew_directory = directory / "skew"
+    skew_directory.mkdir(parents=True)
+    with DatabaseFront(infrastructure.mongodb_uri) as database_front:
+        environment = {
+            **SETTINGS,
+            "GATEWAY_PORT": str(free_port()),
+            "AMQP_URL": infrastructure.amqp_url,
+            "MONGODB_URI": database_front.uri,
+            "MONGODB_DATABASE": new_id(Prefix.COMMAND),
+            "PYTHONPATH": str(SKEWED_CLOCK),
+            "SKEW_DIR": str(skew_directory),
+            **(settings or {}),
+        }
+        with LocalSystem(directory, environment) as local:
+            running = Patient(local, infrastructure, database_front, environment)
+            try:
+                yield running
+            finally:
+                running.thaw()

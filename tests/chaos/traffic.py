@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
@@ -26,8 +26,12 @@ LATE_COMMAND_S = 6.0  # after this time a failed command either took effect or n
 REMEMBERED_EVENTS = 40
 HEAVY_BYTES = 6_000
 PRICE_START = 100.0
+WAITING_MAX = 50
+ONCE_SHARE = 0.2  # of messages go without `clientMessageId`
 BROKER_FAILURES = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError, TimeoutError)
 REST_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+
+Activity = tuple[Callable[[], Coroutine[Any, Any, None]], float]  # what to do, and how often a second
 
 
 @contextmanager
@@ -43,12 +47,12 @@ def quiet_connections() -> Iterator[None]:
 
 
 class EventPublisher:
-    """An internal service: publishes events one after another, each until it is confirmed."""
+    """An internal service: publishes events one after another, each until a node of the broker has confirmed it."""
 
-    def __init__(self, amqp_url: str) -> None:
+    def __init__(self, *amqp_urls: str) -> None:
         self.confirmed: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED_EVENTS)
         self.resent = 0
-        self._url = amqp_url
+        self._urls = itertools.cycle(amqp_urls)
         self._connection: aio_pika.abc.AbstractConnection | None = None
         self._exchange: aio_pika.abc.AbstractExchange | None = None
         self._turn = asyncio.Lock()
@@ -84,7 +88,9 @@ class EventPublisher:
 
     async def _publish_once(self, routing_key: str, body: bytes) -> None:
         if self._exchange is None:
-            self._connection = await aio_pika.connect(self._url, timeout=CONFIRM_TIMEOUT_S, connection_class=Connection)
+            self._connection = await aio_pika.connect(
+                next(self._urls), timeout=CONFIRM_TIMEOUT_S, connection_class=Connection
+            )
             self._exchange = await (await self._connection.channel()).get_exchange(EXCHANGE, ensure=False)
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await self._exchange.publish(message, routing_key, timeout=CONFIRM_TIMEOUT_S)
@@ -100,6 +106,9 @@ class TrafficRates:
         self.alerts = 0.5 * scale
         self.fidgets = 2.0 * scale
         self.comings = 0.4 * scale
+        self.victim_messages = 4.0 * scale
+        self.removals = 0.25
+        self.bans = 0.1
 
 
 class Traffic:
@@ -116,7 +125,7 @@ class Traffic:
     ) -> None:
         self.clients = list(clients)
         self.publisher = publisher
-        self.counts: dict[str, int] = {"messages": 0, "direct messages": 0, "notifications": 0, "alerts": 0, "ticks": 0}
+        self.counts: Counter[str] = Counter()
         self.visitors: list[ChaosClient] = []  # clients that come and go
         self._url = url
         self._ledger = ledger
@@ -129,9 +138,17 @@ class Traffic:
         self._stop.set()
 
     async def run(
-        self, rates: TrafficRates, rooms: Sequence[str], pairs: Sequence[tuple[str, str]], heavy: str
+        self,
+        rates: TrafficRates,
+        rooms: Sequence[str],
+        pairs: Sequence[tuple[str, str]],
+        heavy: str,
+        further: Sequence[Activity] = (),
     ) -> None:
-        """Return once stopped and every activity is finished. Unacknowledged messages stay with their clients."""
+        """Return once stopped and every activity is finished, the `further` ones included.
+
+        Unacknowledged messages stay with their clients.
+        """
         self._rooms, self._pairs, self._heavy = list(rooms), list(pairs), heavy
         async with asyncio.TaskGroup() as tasks:
             for act, rate in (
@@ -141,6 +158,7 @@ class Traffic:
                 (self._alert, rates.alerts),
                 (self._fidget, rates.fidgets),
                 (self._come_or_go, rates.comings),
+                *further,
             ):
                 tasks.create_task(self._often(act, rate, tasks))
 
@@ -155,7 +173,7 @@ class Traffic:
         return self.counts[what]
 
     async def _chat(self) -> None:
-        online = [client for client in self.clients if client.is_online and len(client.unacked) < 50]
+        online = [client for client in self.clients if client.is_online and client.waiting < WAITING_MAX]
         if not online:
             return
         client = self._random.choice(online)
@@ -164,8 +182,11 @@ class Traffic:
             key = f"d{self._number('direct messages')}"
             await client.send_direct(key, self._random.choice(partners), key)
             return
-        key = f"m{self._number('messages')}"
         room = self._random.choice([room for room in client.rooms if room in self._rooms])
+        if room != self._heavy and self._random.random() < ONCE_SHARE:
+            await client.send_once(f"o{self._number('messages without an id')}", room)
+            return
+        key = f"m{self._number('messages')}"
         await client.send(key, room, key * (HEAVY_BYTES // len(key)) if room == self._heavy else key)
 
     async def _notify(self) -> None:
@@ -213,11 +234,11 @@ class Traffic:
 
     async def _create_alert(self, rest: RestClient, symbol: str) -> bool:
         alert = {"symbol": symbol, "direction": "above", "price": 2.0}
-        if (await _call(rest, "POST", "/v1/alerts", json=alert))[0] == 201:
+        if (await call_rest(rest, "POST", "/v1/alerts", json=alert))[0] == 201:
             return True
         await asyncio.sleep(LATE_COMMAND_S)
         while True:
-            status, body = await _call(rest, "GET", "/v1/alerts?limit=100")
+            status, body = await call_rest(rest, "GET", "/v1/alerts?limit=100")
             if status == 200:
                 return any(alert["symbol"] == symbol for alert in body["data"])
             await asyncio.sleep(0.5)
@@ -229,11 +250,11 @@ class Traffic:
         match self._random.randrange(3):
             case 0:
                 seq = {"seq": client.position(f"room:{room}")}
-                await _call(RestClient(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
+                await call_rest(RestClient(self._url, client.user_id), "POST", f"/v1/chatrooms/{room}/read", json=seq)
             case 1:
-                await _call(someone, "POST", f"/v1/chatrooms/{room}/join")
+                await call_rest(someone, "POST", f"/v1/chatrooms/{room}/join")
             case _:
-                await _call(someone, "POST", f"/v1/chatrooms/{room}/leave")
+                await call_rest(someone, "POST", f"/v1/chatrooms/{room}/leave")
 
     async def _come_or_go(self) -> None:
         if self.visitors:
@@ -244,7 +265,7 @@ class Traffic:
                 visitor.resume()
 
 
-async def _call(rest: RestClient, method: str, path: str, **options: Any) -> tuple[int, Any]:
+async def call_rest(rest: RestClient, method: str, path: str, **options: Any) -> tuple[int, Any]:
     """Return the status and the body; status 0 if there was no answer."""
     try:
         async with asyncio.timeout(REST_TIMEOUT_S):

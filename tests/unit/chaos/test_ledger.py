@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.ledger import Ledger, LedgerItem, ViolationKind
+from tests.chaos.ledger import LATE_MAX_S, Ledger, LedgerItem, ViolationKind
 
 ROOM = "room:r"
 ITEMS = [LedgerItem(number, f"msg_{number}", f"k{number}") for number in range(1, 6)]
@@ -19,6 +19,7 @@ def good_run() -> Ledger:
     ledger = Ledger()
     for item in ITEMS:
         ledger.note_sent(item.key, "ann", [ROOM], item.seq)
+        ledger.note_written(item.key, "ann", 1)
         ledger.note_acked(item.key, ROOM, item.seq + 0.1, item)
     for listener, begun in (("ann", 0), ("bob", 2)):
         ledger.note_listening(listener, ROOM, begun)
@@ -173,3 +174,137 @@ def test_history_lists_events_of_item_by_time() -> None:
     assert (violation.kind, violation.key, violation.listener) == (ViolationKind.REPEATED, "k5", "ann")
     steps = [line.split("s  ", 1)[1].split(" ")[0] for line in ledger.history(violation)]
     assert steps == ["sent", "acked", "delivered", "delivered", "stored"]
+
+
+# Order of each sender -----------------------------------------------------------------------------------------------
+
+
+def stored_in_order(*keys: str) -> Ledger:
+    ledger = Ledger()
+    for key in keys:
+        ledger.note_sent(key, "ann", [ROOM], 1.0)
+    ledger.note_stored(ROOM, [LedgerItem(seq, f"msg_{key}", key) for seq, key in enumerate(keys, 1)])
+    return ledger
+
+
+@given(st.permutations(["k1", "k2", "k3", "k4"]))
+def test_order_over_one_connection_is_checked(order: list[str]) -> None:
+    ledger = stored_in_order(*order)
+    for key in sorted(order):
+        ledger.note_written(key, "ann", 1)
+    assert kinds(ledger) == ({ViolationKind.MISORDERED} if order != sorted(order) else set())
+
+
+def test_misordered_item_is_named_with_its_sender() -> None:
+    ledger = stored_in_order("k2", "k1", "k3")
+    for key in ("k1", "k2", "k3"):
+        ledger.note_written(key, "ann", 1)
+    (violation,) = ledger.check()
+    assert (violation.key, violation.listener, violation.channel) == ("k2", "ann", ROOM)
+    assert violation.detail == "connection 1, behind key k1, which is seq 2"
+
+
+def test_items_of_different_senders_or_connections_have_no_order() -> None:
+    ledger = stored_in_order("k3", "k2", "k1")
+    ledger.note_written("k1", "ann", 1)
+    ledger.note_written("k2", "ann", 2)
+    ledger.note_written("k3", "bob", 2)
+    assert ledger.check() == []
+
+
+def test_item_that_was_repeated_behind_another_may_stand_behind_it() -> None:
+    ledger = stored_in_order("k2", "k1")
+    for key in ("k1", "k2", "k1"):
+        ledger.note_written(key, "ann", 1)
+    assert ledger.check() == []
+
+
+def test_item_that_was_repeated_before_another_stands_before_it() -> None:
+    ledger = stored_in_order("k2", "k1")
+    for key in ("k1", "k1", "k2"):
+        ledger.note_written(key, "ann", 1)
+    assert kinds(ledger) == {ViolationKind.MISORDERED}
+
+
+def test_item_that_was_repeated_over_another_connection_has_no_order() -> None:
+    ledger = stored_in_order("k2", "k1")
+    ledger.note_written("k1", "ann", 1)
+    ledger.note_written("k2", "ann", 1)
+    ledger.note_written("k1", "ann", 2)
+    assert ledger.check() == []
+
+
+def test_item_that_was_never_stored_breaks_no_order() -> None:
+    ledger = stored_in_order("k2")
+    ledger.note_written("k1", "ann", 1)
+    ledger.note_written("k2", "ann", 1)
+    assert ledger.check() == []
+
+
+# Access -------------------------------------------------------------------------------------------------------------
+
+
+def run_with_removal(barred_s: float, grace_s: float = 0.0) -> Ledger:
+    """Return a run in which bob, who receives items 3 and 4 only, loses access; ann sends item n at n s."""
+    ledger = good_run()
+    ledger.note_barred("bob", ROOM, barred_s, grace_s)
+    ledger.delivered[ROOM, "bob"].pop()
+    return ledger
+
+
+def test_removed_user_misses_what_comes_later() -> None:
+    assert run_with_removal(4.5).check() == []
+
+
+def test_removed_user_misses_nothing_before_what_it_received() -> None:
+    ledger = run_with_removal(4.5)
+    del ledger.delivered[ROOM, "bob"][0]
+    assert kinds(ledger) == {ViolationKind.LOST}
+
+
+def test_item_sent_after_removal_is_not_delivered() -> None:
+    (violation,) = run_with_removal(3.5).check()
+    assert (violation.kind, violation.key, violation.listener) == (ViolationKind.EXPOSED, "k4", "bob")
+
+
+def test_item_sent_within_the_grace_of_a_ban_may_be_delivered() -> None:
+    assert run_with_removal(2.5, 1.5).check() == []
+    assert kinds(run_with_removal(2.5, 1.4)) == {ViolationKind.EXPOSED}
+
+
+def test_earlier_item_may_be_delivered_late_but_not_for_ever() -> None:
+    for late_s, found in ((LATE_MAX_S - 0.1, set()), (LATE_MAX_S + 0.1, {ViolationKind.EXPOSED})):
+        ledger = run_with_removal(4.5)
+        ledger.note_delivered("bob", ROOM, ITEMS[4], 4.5 + late_s, 1)
+        ledger.sent["k5"] = [(4.4, "ann", ROOM)]
+        assert kinds(ledger) == found
+
+
+def test_item_of_removed_sender_does_not_enter() -> None:
+    ledger = good_run()
+    ledger.note_barred("ann", ROOM, 4.5)
+    assert {(one.kind, one.key) for one in ledger.check()} == {
+        (ViolationKind.ENTERED, "k5"),
+        (ViolationKind.EXPOSED, "k5"),
+    }
+
+
+def test_item_that_was_first_sent_before_removal_may_enter() -> None:
+    ledger = good_run()
+    ledger.note_barred("ann", ROOM, 5.05)
+    ledger.note_sent("k5", "ann", [ROOM], 6.0)
+    assert ledger.check() == []
+
+
+def test_first_confirmation_of_removal_stands() -> None:
+    ledger = run_with_removal(3.5)
+    ledger.note_barred("bob", ROOM, 99.0)
+    assert kinds(ledger) == {ViolationKind.EXPOSED}
+
+
+def test_unacked_message_without_id_is_stored_once_or_not_at_all() -> None:
+    ledger = stored_in_order("o1")
+    ledger.note_sent("o2", "ann", [ROOM], 1.0)
+    assert ledger.check() == []
+    ledger.note_stored(ROOM, [LedgerItem(1, "msg_1", "o1"), LedgerItem(2, "msg_2", "o1")])
+    assert kinds(ledger) == {ViolationKind.STORED_TWICE}

@@ -1,8 +1,11 @@
 """Write-behind: maxima that follow from messages reach the records despite failures."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_service.rooms.log import LogEntry, MemberEffect, void_at
+from chat_service.rooms.message import Message
 from chat_service.rooms.room import Member, Role, Room, RoomType
 from chat_service.storage.write_behind import DELAY_MS, ROOMS_MAX, TOUCHED_MS, Post, WriteBehind, catch_up
 from shared.protocol.server_frames import UserProfile
@@ -46,6 +49,27 @@ def test_only_newest_post_and_read_marks_are_written() -> None:
         unwritten.add(one, 1_000)
     assert unwritten.take([ROOM]) == ([post(4, "ben")], {(ROOM, "ann"): 3, (ROOM, "ben"): 4})
     assert unwritten.take([ROOM]) == ([], {})
+
+
+def entry(rev: int, room_id: str, *effects: MemberEffect) -> LogEntry:
+    sent = Message(
+        id=f"msg_{rev}",
+        room_id=room_id,
+        seq=rev,
+        user_id="ann",
+        user=UserProfile(),
+        text="",
+        client_message_id=None,
+        created_at_ms=1_000,
+    )
+    return msgspec.structs.replace(void_at(room_id, rev, 1, 1_000), message=sent, members=effects)
+
+
+def test_room_with_effects_is_left_to_its_whole_record() -> None:
+    unwritten = WriteBehind()
+    joined = MemberEffect(user_id="ann", is_active=True)
+    unwritten.note([entry(7, ROOM, joined), entry(8, ROOM), entry(3, "room_2")], 1_000)
+    assert unwritten.rooms() == {"room_2"}
 
 
 def test_unknown_room_has_nothing_to_write() -> None:

@@ -23,3 +23,30 @@ def test_late_tick_counts_as_stall() -> None:
     guard.tick(10.1 + STALL_S)
     assert stalls == ["stall"]
     assert guard.refuses(10.2 + STALL_S)
+
+
+def test_one_stall_is_reported_once() -> None:
+    stalls: list[str] = []
+    guard = StallGuard(lambda: stalls.append("stall"), 10.0)
+    assert guard.refuses(10.1 + STALL_S)
+    guard.disconnected()
+    guard.tick(10.2 + STALL_S)
+    assert stalls == ["stall"]
+
+
+def test_stall_between_two_connections_refuses_nothing_of_the_next() -> None:
+    guard = StallGuard(lambda: None, 10.0)
+    guard.disconnected()
+    guard.tick(10.1 + STALL_S)
+    assert guard.refuses(10.1 + STALL_S)
+    guard.connected(10.2 + STALL_S)
+    assert not guard.refuses(10.2 + STALL_S)
+
+
+def test_wait_for_first_connection_is_no_stall() -> None:
+    stalls: list[str] = []
+    guard = StallGuard(lambda: stalls.append("stall"), 10.0)
+    guard.connected(30.0)
+    assert not guard.refuses(30.1)
+    guard.tick(30.5)
+    assert stalls == []
