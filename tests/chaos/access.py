@@ -12,7 +12,7 @@ from random import Random
 from tests.chaos.client import Clock
 from tests.chaos.ledger import Ledger
 from tests.chaos.traffic import Activity, EventPublisher, TrafficRates, call_rest
-from tests.chaos.victim import Victim
+from tests.chaos.victim import ExcludedClient
 from tests.support.events import cloud_event
 from tests.support.live_client import RestClient
 
@@ -35,8 +35,8 @@ class AccessTraffic:
         self,
         url: str,
         admin: RestClient,
-        removed: Sequence[Victim],
-        banned: Sequence[Victim],
+        removed: Sequence[ExcludedClient],
+        banned: Sequence[ExcludedClient],
         publisher: EventPublisher,
         ledger: Ledger,
         clock: Clock,
@@ -59,7 +59,7 @@ class AccessTraffic:
         return [(self._chat, rates.victim_messages), (self._remove, rates.removals), (self._ban, rates.bans)]
 
     @property
-    def not_banned(self) -> list[Victim]:
+    def not_banned(self) -> list[ExcludedClient]:
         """Return the victims whose connections remain."""
         return [victim for victim in self.victims if not victim.is_banned]
 
@@ -98,7 +98,7 @@ class AccessTraffic:
         self.counts["removals"] += 1
         await self._peek(victim, room)
 
-    async def _peek(self, victim: Victim, room: str) -> None:
+    async def _peek(self, victim: ExcludedClient, room: str) -> None:
         """Read the history as the removed user."""
         status, _ = await call_rest(RestClient(self._url, victim.user_id), "GET", f"/v1/chatrooms/{room}/messages")
         if status not in (*HIDDEN, *UNANSWERED):

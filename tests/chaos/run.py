@@ -14,7 +14,7 @@ from tests.chaos.plan import Fault
 from tests.chaos.settle import ADMIN, Settling
 from tests.chaos.system import Patient
 from tests.chaos.traffic import EventPublisher, Traffic, TrafficRates
-from tests.chaos.victim import Victim
+from tests.chaos.victim import ExcludedClient
 from tests.support.live_client import RestClient
 from tests.support.waiting import until
 
@@ -105,7 +105,10 @@ def make_access(
 ) -> AccessTraffic:
     """Return the users who lose access, each with one device."""
     removed, banned = (
-        [Victim(f"{user}/a", user, patient.url, ledger, clock, people.guarded) for user in victim_names(fate, count)]
+        [
+            ExcludedClient(f"{user}/a", user, patient.url, ledger, clock, people.guarded)
+            for user in victim_names(fate, count)
+        ]
         for fate, count in (("removed", REMOVED_USERS), ("banned", BANNED_USERS))
     )
     admin = RestClient(patient.url, ADMIN, role="admin")

@@ -8,7 +8,7 @@ BANNED_CLOSE = 4403
 RETRY_BANNED_S = 1.0
 
 
-class Victim(ChaosClient):
+class ExcludedClient(ChaosClient):
     """Expects refusals in a room from the moment that its removal is requested, and everywhere from its ban on."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -14,11 +14,11 @@ CALLER = Caller(user_id="ann")
 WALL_MS, MONOTONIC_MS = 1_790_000_000_000, 5_000
 
 
-class Sent(Exception):
+class CommandSent(Exception):
     pass
 
 
-class Clocks:
+class RecordingClocks:
     """A bus and a router that only know times; `ask` keeps the command and refuses it."""
 
     request_timeout_s = 5.0
@@ -32,7 +32,7 @@ class Clocks:
 
     def ask(self, command: RoomCommand) -> "asyncio.Future[Any]":
         self.asked.append(command)
-        raise Sent
+        raise CommandSent
 
 
 ROOM = {"chatroom_id": "room_1"}
@@ -50,9 +50,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 async def test_deadline_is_of_monotonic_clock(name: str) -> None:
-    router = Clocks(MONOTONIC_MS)
-    backend = Backend(cast(Any, Clocks(WALL_MS)), cast(Any, router))
+    router = RecordingClocks(MONOTONIC_MS)
+    backend = Backend(cast(Any, RecordingClocks(WALL_MS)), cast(Any, router))
     (call,) = [call for call in ChatCalls.calls() if call.name == name]
-    with pytest.raises(Sent):
+    with pytest.raises(CommandSent):
         await call.handle(ChatCalls(cast(Any, None), backend), CALLER, **ARGUMENTS[name])
     assert [command.life_ends_ms for command in router.asked] == [MONOTONIC_MS]
