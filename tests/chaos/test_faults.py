@@ -1,4 +1,4 @@
-"""A short run of `make chaos`: some kinds of faults, all kinds of traffic, one seed, the same verdict over every item."""
+"""A short run of `make chaos`: some kinds of faults, all traffic, one seed, the same verdict over every item."""
 
 from pathlib import Path
 
