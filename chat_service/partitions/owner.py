@@ -32,6 +32,7 @@ log = logs.get(__name__)
 
 LEASE_S = 5.0
 RENEW_INTERVAL_S = 1.0
+PROBE_LIMIT_S = 2.0
 STALL_MS = 1_000
 TICK_S = BEAT_MS / 1000
 GIVEN_FOR_MS = 5_000
@@ -288,12 +289,13 @@ class Owner:
     async def _probe(self, node: str, queue: str) -> None:
         """Declare a silent replica's queue gone if the broker does not have it, or if its lease is over."""
         try:
-            exists = await self._bus.probe(queue)
+            async with asyncio.timeout(PROBE_LIMIT_S):  # a blocked broker answers neither open nor close of its channel
+                exists = await self._bus.probe(queue)
             if exists:
                 age_s = await self._store.lease_age_s(node)
                 exists = age_s is not None and age_s <= LEASE_S
-        except Unavailable as error:
-            log.warning("replica_not_probed", replica=node, reason=str(error))
+        except (Unavailable, TimeoutError) as error:
+            log.warning("replica_not_probed", replica=node, reason=str(error) or "no answer in time")
             return
         if not exists:
             log.warning("replica_gone", replica=node)
