@@ -18,7 +18,7 @@ from shared.commands.notifier import (
     DeleteAlert,
     ListAlerts,
 )
-from shared.errors import ErrorCode, Refusal
+from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.times import to_iso
 
 
@@ -49,7 +49,11 @@ class AlertQueryHandler:
         if await self._store.count_active(user_id) >= self._active_max:
             raise Refusal(ErrorCode.VALIDATION, f"at most {self._active_max} active alerts are allowed")
         fresh = OpenAlert(query.alert_id, user_id, query.symbol, query.direction, query.price)
-        stored = await self._store.insert(Alert(fresh, self._clock_ms()))
+        try:
+            stored = await self._store.insert(Alert(fresh, self._clock_ms()))
+        except Unavailable:
+            announce_change(self._bus, AlertOpened(fresh))  # it may be stored; firing looks at the disk
+            raise
         if stored is None:
             raise Refusal.not_found("alert")
         await announce_change(self._bus, AlertOpened(stored.alert))

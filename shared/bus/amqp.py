@@ -34,11 +34,19 @@ LOST = (
 
 @contextmanager
 def closed_is_lost() -> Iterator[None]:
-    """Raise ConnectionError for the bare Exception that aiormq gives to whoever waits while a channel closes."""
+    """Raise ConnectionError for what aiormq raises in callers that wait while a channel closes.
+
+    That is a bare Exception, or a CancelledError although nobody cancelled the caller.
+    """
     try:
         yield
     except Exception as error:
         if type(error) is Exception:
+            raise ConnectionError("the channel was closed") from error
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
             raise ConnectionError("the channel was closed") from error
         raise
 
@@ -363,11 +371,14 @@ class _ConsumerChannel:
         self._tag = tag
 
     async def cancel(self) -> None:
-        await self._queue.cancel(self._tag, timeout=CALL_TIMEOUT_S)
+        with closed_is_lost():
+            await self._queue.cancel(self._tag, timeout=CALL_TIMEOUT_S)
 
     async def close(self) -> None:
         self._channel.close_callbacks.clear()  # this channel closes on purpose, so the connection stays
-        await self._channel.close()
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            with closed_is_lost():
+                await self._channel.close()
 
 
 def _letter(message: AbstractIncomingMessage) -> DeadLetter:
@@ -387,7 +398,7 @@ def _inbound(message: AbstractIncomingMessage, split: Callable[[bytes], list[byt
     lines = [Line(body, message.reply_to, key, redelivered) for body in split(message.body)]
 
     async def acknowledge(multiple: bool) -> None:
-        with suppress(*LOST):  # the broker then delivers the message again
+        with suppress(*LOST), closed_is_lost():  # the broker then delivers the message again
             await message.ack(multiple=multiple)
 
     return Inbound(lines, acknowledge)

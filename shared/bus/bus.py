@@ -13,15 +13,15 @@ caused it; the redelivery repeats the publish.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
 import msgspec
 
 from shared.backoff import Backoff
-from shared.bus.amqp import LOST, BrokerConnection, DeadLetter, closed_is_lost
+from shared.bus.amqp import CALL_TIMEOUT_S, LOST, BrokerConnection, DeadLetter, closed_is_lost
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
@@ -51,6 +51,7 @@ log = logs.get(__name__)
 R = TypeVar("R")
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 1.0
+CONNECT_TIMEOUT_S = 30.0  # queues, bindings and consumers included
 ECHO_INTERVAL_S = 0.5
 ECHO_TIMEOUT_S = 2.5
 LINES_MAX_BYTES = 1024 * 1024
@@ -128,8 +129,9 @@ class Bus:
         try:
             while True:
                 try:
-                    with closed_is_lost():
-                        link = await self._connect()
+                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                        with closed_is_lost():
+                            link = await self._connect()
                 except LOST as error:
                     delay_s = backoff.next_s()
                     log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=delay_s)
@@ -208,14 +210,15 @@ class Bus:
         if link is not None:
             await link.close()
 
-    @contextmanager
-    def _reaching(self, action: str) -> Iterator[BrokerConnection]:
+    @asynccontextmanager
+    async def _reaching(self, action: str, timeout_s: float | None = CALL_TIMEOUT_S) -> AsyncIterator[BrokerConnection]:
         """Yield the connection; raise Unavailable without one, and when it is lost."""
         if self._link is None or not self.is_connected:
             raise Unavailable("the broker is not connected")
         try:
-            with closed_is_lost():
-                yield self._link
+            async with asyncio.timeout(timeout_s):
+                with closed_is_lost():
+                    yield self._link
         except LOST as error:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
 
@@ -226,8 +229,9 @@ class Bus:
             metrics.BUS_GATHERED_BYTES.set(self._sender.waiting_bytes)
             for consumer in list(self._consumers):
                 consumer.measure(now_ms())
-                with suppress(Unavailable), self._reaching("measure") as link:
-                    consumer.measure_depth(await link.depth(consumer.queue))
+                with suppress(Unavailable):
+                    async with self._reaching("measure") as link:
+                        consumer.measure_depth(await link.depth(consumer.queue))
 
     # Send -----------------------------------------------------------------------------------------------------------
 
@@ -298,12 +302,12 @@ class Bus:
 
     async def probe(self, queue: str) -> bool:
         """Return False if the queue of another process does not exist, else True. Raises Unavailable."""
-        with self._reaching("probe") as link:
+        async with self._reaching("probe") as link:
             return await link.probe(queue)
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a lasting queue of an earlier version with its contents. Raises Unavailable."""
-        with self._reaching("delete") as link:
+        async with self._reaching("delete") as link:
             await link.delete(queue)
 
     async def dead_letter(self, body: bytes, *, queue: str, reason: str) -> None:
@@ -322,7 +326,7 @@ class Bus:
 
         Returns the number of dead letters at the start; later ones are not shown. Raises Unavailable.
         """
-        with self._reaching("read the dead letters") as link:
+        async with self._reaching("read the dead letters", None) as link:
             return await link.dead_letters(settle)
 
     # Request and reply ----------------------------------------------------------------------------------------------
@@ -430,12 +434,12 @@ class Bus:
     async def bind(self, queue: OwnQueue, exchange: str, key: str) -> None:
         """Bind an own queue, at later connections too. Raises Unavailable; the next connection then binds it."""
         queue.bindings.add((exchange, key))
-        with self._reaching("bind") as link:
+        async with self._reaching("bind") as link:
             await link.bind(queue.name, exchange, key)
 
     async def unbind(self, queue: OwnQueue, exchange: str, key: str) -> None:
         """Undo `bind`. Raises Unavailable."""
         queue.bindings.discard((exchange, key))
         if self.is_connected:
-            with self._reaching("unbind") as link:
+            async with self._reaching("unbind") as link:
                 await link.unbind(queue.name, exchange, key)

@@ -43,7 +43,8 @@ class LifeQueue:
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while not self._leaving:  # aio-pika may swallow a cancellation
             try:
-                await self._hold(backoff)
+                with closed_is_lost():
+                    await self._hold(backoff)
             except LOST as error:
                 log.warning("life_queue_lost", reason=str(error) or type(error).__name__)
             finally:

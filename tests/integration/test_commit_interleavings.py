@@ -293,7 +293,9 @@ def stepped_down(reply: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "effect", [EditReply(stepped_down), RefuseCommand(), RefuseCommand(91, "ShutdownInProgress")], ids=str
+    "effect",
+    [EditReply(stepped_down), RefuseCommand(), RefuseCommand(91, "ShutdownInProgress")],
+    ids=["interrupted", "not primary", "shutting down"],
 )
 async def test_primary_that_steps_down_during_insert_loses_and_repeats_nothing(
     ways: TwoWays, effect: EditReply | RefuseCommand

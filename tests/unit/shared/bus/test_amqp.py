@@ -1,25 +1,41 @@
-"""Failures of the broker's client, as the bus sees them."""
+"""What aiormq raises in callers that wait while a channel closes."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+import asyncio
 
 import pytest
 
-from shared.bus.amqp import LOST, BrokerConnection
+from shared.bus.amqp import closed_is_lost
 
 
-class ClosingChannel:
-    """A channel that closes while a publish waits for its confirm: aiormq then raises a bare Exception."""
-
-    async def get_underlay_channel(self) -> "ClosingChannel":
-        return self
-
-    async def basic_publish(self, *_: Any, **__: Any) -> None:
-        raise Exception
+async def wait_for(future: "asyncio.Future[None]") -> None:
+    with closed_is_lost():
+        await future
 
 
-async def test_publish_on_closing_channel_counts_as_lost() -> None:
-    link = BrokerConnection(cast(Any, SimpleNamespace(close_callbacks=set())))
-    link._channel = cast(Any, ClosingChannel())
-    with pytest.raises(LOST, match="the channel was closed"):
-        await link.publish("exchange", "key", b"{}")
+async def test_cancellation_that_nobody_asked_for_is_lost_connection() -> None:
+    confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(wait_for(confirm))
+    await asyncio.sleep(0)
+    confirm.cancel()
+    with pytest.raises(ConnectionError):
+        await waiting
+
+
+async def test_cancelled_caller_stays_cancelled() -> None:
+    waiting = asyncio.create_task(wait_for(asyncio.get_running_loop().create_future()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_timeout_stays_a_timeout() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await wait_for(asyncio.get_running_loop().create_future())
+
+
+@pytest.mark.parametrize(("raised", "seen"), [(Exception(), ConnectionError), (ValueError(), ValueError)])
+def test_only_bare_exception_is_lost_connection(raised: Exception, seen: type[Exception]) -> None:
+    with pytest.raises(seen), closed_is_lost():
+        raise raised
