@@ -67,7 +67,7 @@ class GatewayParts:
         self.settings = settings
         self.pace = Pace()
         self.admission_queue = AdmissionQueue(self.pace, time.monotonic)
-        queue = bus.own_queue("gateway", lambda body: self.fan_out.on_body(body))
+        queue = bus.private_queue("gateway", lambda body: self.fan_out.on_body(body))
         self.router = CommandRouter(bus, queue)
         self.backend = backend = Backend(bus, self.router)
         self.keys = _published_keys(settings, authenticator)

@@ -33,7 +33,7 @@ class _Last(NamedTuple):
 
 
 class BodyDedup:
-    """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the most silent are evicted."""
+    """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the longest silent leave."""
 
     def __init__(self) -> None:
         self._last: dict[str, _Last] = {}  # in order of the last body

@@ -13,7 +13,7 @@ GATEWAYS_MAX = 10_000
 
 
 class CommandAges:
-    """Smallest clock differences by gateway. Bound: 10,000 gateways, six numbers each; the most silent are evicted."""
+    """Smallest clock differences by gateway. Bound: 10,000 gateways, six numbers each; the longest silent leave."""
 
     def __init__(self) -> None:
         self._minima: dict[str, dict[int, int]] = {}  # by gateway: smallest difference by bucket of arrival time

@@ -1,11 +1,11 @@
 """The shell of ownership: beats, claims, hand-overs, and the way of a body to its partition.
 
-Order of a claim: compare-and-set in `partition_owners`, then the partition, then the first beat under the new term. No
-body is decided under a term that is not this process's, and nothing is bound or declared at a claim, because with a
-frozen broker node that would take a minute.
+Order of a claim: compare-and-set in `partition_owners`, create the partition, send the first beat under the new term.
+No body is decided under a term that this process does not hold. A claim binds and declares nothing at the broker: with
+a frozen broker node, that would take a minute.
 
-A process that stood still for over a second cannot know what it missed. It looks at its own clock before each body,
-drops its connection then, and its queue and partitions with it, and begins anew.
+A process that has stalled for over a second cannot know what it missed. It checks its own clock before each body; after
+a stall it drops its connection, and with it its queue and its partitions, and starts over.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ REFRESH_S = 5.0
 
 
 class Owner:
-    """The partitions of this replica. Make it before the bus is entered: it declares two own queues."""
+    """The partitions of this replica. Make it before the bus is entered: it declares two private queues."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Owner:
         self._repair = repair
         self._services = services
         self._is_database_unavailable = is_database_unavailable
-        self._queue = bus.own_queue("chat", self._on_body, OWNER_QUEUE)
-        self._beats = bus.own_queue("beats", self._on_beat)
+        self._queue = bus.private_queue("chat", self._on_body, OWNER_QUEUE)
+        self._beats = bus.private_queue("beats", self._on_beat)
         self._beats.bindings.add((BEATS, ""))
         self.replicas = replicas
         self._ages = CommandAges()
@@ -71,18 +71,18 @@ class Owner:
         metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
         self._is_leaving = False
         self._tasks = asyncio.TaskGroup()
-        bus.on_disconnected.append(self._forget)
-        bus.on_connected.append(self._begin_anew)
+        bus.on_disconnected.append(self._on_disconnected)
+        bus.on_connected.append(self._on_connected)
 
     # Connection -----------------------------------------------------------------------------------------------------
 
-    async def _begin_anew(self) -> None:
+    async def _on_connected(self) -> None:
         """Start with the new queue and no partition; learn who owns what."""
         self.replicas.queue = self._queue.name
         self.replicas.started_ms = self._now_ms()
         await self._refresh()
 
-    def _forget(self) -> None:
+    def _on_disconnected(self) -> None:
         """Give up everything in hand: queue and answers are gone with the connection. The log is the truth."""
         for partition in self._partitions.values():
             partition.abandon()
@@ -101,7 +101,7 @@ class Owner:
 
     def _on_body(self, body: bytes) -> None:
         if self._has_stalled():
-            self._bus.drop_connection("the process stood still")
+            self._bus.drop_connection("the process stalled")
             return
         try:
             head, commands = decode_body(body)
@@ -157,11 +157,11 @@ class Owner:
         async with self._tasks:
             background = [
                 self._tasks.create_task(work())
-                for work in (self._renew_lease, self._write_behind, self._repair_claimed, self._refresh_now_and_then)
+                for work in (self._renew_lease, self._write_behind, self._repair_claimed, self._refresh_periodically)
             ]
             while not stop.is_set():
                 if self._has_stalled():
-                    self._bus.drop_connection("the process stood still")
+                    self._bus.drop_connection("the process stalled")
                 self._ticked_at_ms = self._now_ms()
                 self._tick()
                 try:
@@ -230,10 +230,10 @@ class Owner:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Begin with every partition that is this process's under its present queue, unless it is leaving.
+        """Start every partition whose record names this process and its present queue.
 
-        The records of what a leaving process has stopped still name it until they are given away, and without a
-        connection they still name a queue that is gone.
+        Not while leaving: a stopped partition's record names this process until it is handed over. Not while
+        disconnected: the records then name a queue that is gone.
         """
         if self._is_leaving or not self._bus.is_connected:
             return
@@ -243,7 +243,7 @@ class Owner:
         self._measure()
 
     def _begin(self, number: int, term: int) -> None:
-        """Begin with a partition, unless it has begun under this term."""
+        """Start a partition, unless it runs under this term already."""
         before = self._partitions.get(number)
         if before is not None and before.term >= term:
             return
@@ -271,7 +271,7 @@ class Owner:
         self._measure()
 
     async def _give(self, number: int, term: int, node: str, queue: str) -> None:
-        """Record the next owner and announce it. When that fails, the record names this process, which claims anew."""
+        """Record the next owner and announce it. If that fails, the record still names this process, which resumes."""
         seen = PartitionOwner(self._bus.name, self._queue.name, term)
         try:
             given = await self._store.replace(number, seen, node, queue)
@@ -350,7 +350,7 @@ class Owner:
                 log.warning("records_not_repaired", reason=str(error))
                 self._unrepaired |= partitions
 
-    async def _refresh_now_and_then(self) -> None:
+    async def _refresh_periodically(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
             await self._refresh()

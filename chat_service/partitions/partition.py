@@ -4,11 +4,11 @@
                                                                                  │
         answers and deliveries in one publish <── records that effects change <──┘
                         │
-        a second later: the heads of the rooms that spoke; five seconds later: the write-behind
+        a second later: the heads of the active rooms; five seconds later: the write-behind
 
-Whatever fails, the log decides. A refused commit, or one whose outcome was unknown, drops the rooms from memory, reads
-the log and the term by majority, and decides again with every command taken for resent: one whose entry stands is
-answered from it. With another owner in place everything in hand is answered "moved" and nothing is decided again.
+Whatever fails, the log decides. After a refused commit, or one with an unknown outcome, the partition drops the rooms
+from memory, reads the log and the term by majority, and decides again, treating every command as resent: one that has
+an entry is answered from it. If there is a newer owner, every pending command is answered "moved" instead.
 """
 
 import asyncio
@@ -150,7 +150,7 @@ class Partition:
     # The loop -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Commit batches, one after another, until cancelled while idle (see `stop`) or until another term is seen."""
+        """Commit one batch after another, until `stop` or `abandon`, or until a newer term is seen."""
         while not self._is_over:
             await self._arrived.wait()
             batch = [] if self._is_over else self._take()
@@ -158,7 +158,7 @@ class Partition:
                 continue
             self._idle.clear()
             try:
-                await self._attend(batch)
+                await self._process_batch(batch)
             finally:
                 self._idle.set()
 
@@ -168,7 +168,7 @@ class Partition:
         self._arrived.set()
         await self._idle.wait()
         await self._services.records.write_partition(self.number)
-        self._end(list(self._bodies))
+        self._answer_moved(list(self._bodies))
         self._bodies.clear()
         for typist in self._typing.all_shown():
             self._services.outlet.send_deliveries(typing_deliveries(typist, is_typing=False))
@@ -191,23 +191,23 @@ class Partition:
             self._arrived.clear()
         return batch
 
-    async def _attend(self, batch: list[_Body]) -> None:
+    async def _process_batch(self, batch: list[_Body]) -> None:
         """Commit and answer a batch; with another owner in place, end this term."""
         started_s = time.perf_counter()
         jobs = [job for body in batch for job in body.jobs]
         try:
             with tracing.batch("commit", ((job.command.op, job.command.trace) for job in jobs)):
-                outcome = await self._commit_in_the_end(jobs)
+                outcome = await self._commit_with_retries(jobs)
         except StaleOwner:
             self._is_over = True
-            self._end([*batch, *self._bodies])
+            self._answer_moved([*batch, *self._bodies])
             self._bodies.clear()
             return
         self._answer(batch, outcome)
         metrics.COMMIT_COMMANDS.observe(len(jobs))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
-    async def _commit_in_the_end(self, jobs: list[_Job]) -> Outcome:
+    async def _commit_with_retries(self, jobs: list[_Job]) -> Outcome:
         """Commit, however often it takes. Raises StaleOwner.
 
         Commands that never reached the log are refused at once while the database is unavailable. Others have to be
@@ -246,7 +246,7 @@ class Partition:
         deliveries: list[Delivery] = []
         for job in jobs:
             job.is_resent = True
-            outcome = await self._commit_in_the_end([job])
+            outcome = await self._commit_with_retries([job])
             answers += outcome.answers
             deliveries += outcome.deliveries
         return Outcome(answers, deliveries)
@@ -267,24 +267,24 @@ class Partition:
         services = self._services
         await self._charge(jobs)
         room_ids = {job.command.room_id for job in jobs}
-        may_stand = False
+        may_be_stored = False
         try:
             states = await self._cache.load(
                 [job.command for job in jobs], resent={job.command.id for job in jobs if job.is_resent or job.wait_ms}
             )
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms())
-            may_stand = bool(changes.entries)
-            spoke = {entry.room_id for entry in changes.entries if not entry.has_effects}
+            may_be_stored = bool(changes.entries)
+            with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
             await asyncio.gather(
                 services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs)),
-                services.records.touch(spoke),
+                services.records.touch(with_messages),
             )
             services.records.note(changes.entries)
             await self._project(changes, states)
         except BaseException:
             self._cache.drop(room_ids)
-            if may_stand:  # an entry that stands must not be answered by a refusal
+            if may_be_stored:  # an entry may be in the log, and must then not be answered by a refusal
                 for job in jobs:
                     job.is_resent = True
             raise
@@ -359,7 +359,7 @@ class Partition:
         lines = [Delivery(head.gateway, DeliveryClass.REPLY, self.term, "", reply) for reply in replies]
         return [*lines, Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", end)]
 
-    def _end(self, bodies: list[_Body]) -> None:
+    def _answer_moved(self, bodies: list[_Body]) -> None:
         for body in bodies:
             self._services.outlet.send_deliveries([moved_line(body.head)], [body.head.reply_to])
 
@@ -389,10 +389,10 @@ class Partition:
                     deliveries += typing_deliveries(typist, is_typing=answer.is_typing)
         return deliveries
 
-    # Now and then ---------------------------------------------------------------------------------------------------
+    # Periodic work --------------------------------------------------------------------------------------------------
 
     def announcements(self) -> list[Delivery]:
-        """Return the heads of rooms that spoke a second ago, and the end of typing that nobody renewed."""
+        """Return the heads of active rooms a second ago, and the end of typing that nobody renewed."""
         deliveries = self._heads.due(self._services.monotonic_ms())
         for typist in self._typing.ended(self._services.clock_ms()):
             deliveries += typing_deliveries(typist, is_typing=False)

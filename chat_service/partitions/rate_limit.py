@@ -76,7 +76,7 @@ class RateLimiter:
         self._replicas = replicas
         self._clock_ms = clock_ms
         self._monotonic_ms = monotonic_ms
-        bus.own_queue(QUEUE_PREFIX, self._on_body)
+        bus.private_queue(QUEUE_PREFIX, self._on_body)
 
     async def take(self, charges: list[Charge]) -> list[int]:
         """Count messages, in order; return the milliseconds to wait, 0 for those within the limit."""
@@ -107,7 +107,7 @@ class RateLimiter:
         self._bus.send("", queue, to_json(command))
 
     def _on_body(self, body: bytes) -> None:
-        """Count for another replica. The handler of this replica's own queue."""
+        """Count for another replica. The handler of this replica's private queue."""
         try:
             command = decode(body, _decoder)
         except (Malformed, Refusal) as error:

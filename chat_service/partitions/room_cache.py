@@ -1,10 +1,10 @@
 """The rooms that a partition holds in memory, and their loading.
 
-The state of a room is its record plus the entries of its log after that record. An entry found there was
-perhaps never delivered, because its owner died in between: `on_found` delivers it again, and repeats fall by their rev.
+A room's state is its record plus the later entries of its log. Such an entry may never have been delivered, because
+its owner died first: `on_found` delivers it again, and gateways drop repeats by their rev.
 
-Whoever reads a log in order to decide reads the term of the partition after it: with another owner in place, commands
-decided here could pass those decided there, and the order of a sender would be lost.
+After reading a log in order to decide, check the partition's term. If there is a newer owner, a command decided here
+could overtake one decided there, and the order of a sender would be lost.
 
 Bound: 5,000 rooms, the least recently used leave first; a room's members are dropped when they exceed 20,000.
 """

@@ -61,7 +61,7 @@ class Presence:
         self._clock_ms = clock_ms
 
     async def handle(self, lines: list[Line]) -> None:
-        """Handle a batch of reports: the handler of `Bus.consume` on `chat.presence`. Raises Unavailable."""
+        """Handle a batch of reports: the handler of `Bus.consume` on `chat.presences`. Raises Unavailable."""
         for line in lines:
             report = decode_command(line, _decoder)
             if report is not None:

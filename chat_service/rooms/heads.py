@@ -1,4 +1,4 @@
-"""Heads of active rooms, announced a second after their last entry. Pure.
+"""Heads of active rooms, announced a second after the first entry that is not announced yet. Pure.
 
 The loss of a delivery shows as a gap once the next one arrives, so the loss of the last one would go unnoticed.
 Therefore a conflated line with the room's head follows, on the channel of the room or of its two direct users.

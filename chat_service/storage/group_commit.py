@@ -6,9 +6,9 @@
                                                                                  │
                               outcome unknown: settled here first, then LogConflict
 
-Sixteen partitions that each waited for a disk sync of their own would make the disk sync sixteen times. An insert is
-one command of at most 500 entries and 8 MB; it is ordered, so that it stops at the first refused entry and leaves none
-after a hole. No room is in two inserts at once, because a partition waits for its own.
+If each of the sixteen partitions waited for a disk sync of its own, the disk would sync sixteen times. An insert is one
+command of at most 500 entries and 8 MB; it is ordered, so it stops at the first refused entry and never leaves an entry
+beyond a gap. No room is in two inserts at once, because a partition waits for its insert to end.
 """
 
 import asyncio
@@ -61,9 +61,9 @@ class GroupCommit:
     async def commit(self, entries: Sequence[LogEntry], is_alive: Callable[[], bool]) -> None:
         """Return once the entries are on a majority.
 
-        Raises LogConflict when an entry was refused, or when the outcome was unknown and is settled by now: each entry
-        then either stands in the log or never will, so the log tells which. `is_alive` says whether the commands still
-        have time left; past their life their revs are taken by void entries instead.
+        Raises LogConflict when an entry was refused, or when the outcome was unknown and has been settled: each entry
+        then is in the log or never will be, and reading the log tells which. `is_alive` returns whether any command
+        has time left. If none has, a void entry takes the first rev instead.
         """
         if not entries:
             return
@@ -95,7 +95,7 @@ class GroupCommit:
         except BaseException:  # only this partition is cancelled; the others have to settle their entries
             for group in groups:
                 _fail(group, Unavailable("the insert was interrupted"))
-                group.done.exception()  # that of the cancelled partition itself is retrieved by nobody
+                group.done.exception()  # nobody awaits that of the cancelled partition
             raise
         else:
             for group in groups:
@@ -128,11 +128,11 @@ class GroupCommit:
             return
 
     async def _settle(self, entries: list[LogEntry], is_alive: Callable[[], bool]) -> None:
-        """Make sure that entries of one room, whose insert may still land, stand now or never will.
+        """Make sure that each of these entries of one room, whose insert may still land, is in the log or never can be.
 
-        Inserting the same documents again does so whatever happens to it: it passes, and they stand; or it is refused,
-        because something stands at the first of their revs, they or another's. While nothing of that is known, nothing
-        else of the room may be decided.
+        Inserting the same documents again settles it. If that succeeds, they are in the log. If it is refused, the
+        first of their revs is taken, by them or by another entry, so the earlier insert cannot land any more. Until
+        one of the two is known, nothing else may be decided in the room.
         """
         backoff = Backoff(SETTLE_BACKOFF_FIRST_S, SETTLE_BACKOFF_MAX_S)
         while True:

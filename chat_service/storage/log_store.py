@@ -1,9 +1,8 @@
-"""The log in MongoDB: every query on `room_log`, on the messages of before the log, and on `partition_owners`.
+"""The log in MongoDB: every query on `room_log`, and on `messages`, where releases before the log stored messages.
 
 `room_log`: `_id` command id; unique (roomId, rev) is the lock; unique `sentAs` makes a clientMessageId idempotent;
 (roomId, seq) finds messages, and is not unique, because entries without a message have no seq.
 `messages`: written by versions before the log, only read here; a message there has rev = seq by definition.
-`partition_owners`: `_id` number; `node`, `queue` and fencing token `term` of the owner.
 
 All reads that lead to a decision or close a gap use read concern majority: what they return cannot be rolled back.
 MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
@@ -93,7 +92,7 @@ class LogStore:
         return [to_entry(document) for document in found]
 
     async def by_id(self, entry_ids: Collection[str]) -> list[LogEntry]:
-        """Return the entries that stand under these ids."""
+        """Return the entries with these ids."""
         with translated():
             found = await self._log.find({"_id": {"$in": list(entry_ids)}}).to_list(None)
         return [to_entry(document) for document in found]
@@ -121,7 +120,7 @@ class LogStore:
         return [to_post(document) for document in found if "seq" in document]
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[tuple[int, Message]]:
-        """Return (rev, message) with `first` ≤ seq ≤ `last`, oldest first; those of before the log have rev = seq."""
+        """Return (rev, message) with `first` ≤ seq ≤ `last`, oldest first; before the log, rev was seq."""
         wanted = {"roomId": room_id, "seq": {"$gte": first, "$lte": last}}
         with translated():
             found = await self._log.find(wanted).sort("seq", ASCENDING).to_list(None)

@@ -53,7 +53,7 @@ class MemberStore:
                 with translated():
                     await self._members.bulk_write(some, ordered=False)
             except BulkWriteError as error:
-                if not only_duplicates(error):  # the upsert of a write that lost fails on the `_id`
+                if not only_duplicates(error):  # the upsert of an outdated write fails on the _id
                     raise
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:

@@ -60,7 +60,7 @@ class RoomStore(MemberStore):
                 with translated():
                     await self._rooms.bulk_write(some, ordered=False)
             except BulkWriteError as error:
-                if not only_duplicates(error):  # the upsert of a write that lost fails on the `_id`
+                if not only_duplicates(error):  # the upsert of an outdated write fails on the _id
                     raise
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:

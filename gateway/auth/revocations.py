@@ -53,7 +53,7 @@ class RevocationList:
 class RevocationListSync:
     """Follows the list: changes arrive as control deliveries.
 
-    A lost delivery shows nowhere. So the list is loaded again from its highest version every 5 s, at once when other
+    A lost delivery leaves no trace. So the list is loaded again from its highest version every 5 s, at once when other
     lines were lost, and at every connection to the broker.
     """
 

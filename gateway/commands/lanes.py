@@ -1,16 +1,16 @@
 """Room commands by partition: one body in flight to each, while the next commands gather. Pure.
 
-         add                   due                   answered
-    ──────────────> WAITING ─────────> UNDER WAY ───────────────> gone
-                      │  ^                │   │
-            expired   │  └── (a reply is matched by command id, not here)
-                      v                   │   └── lost, moved, silent: sent again, marked as resent
-                 UNAVAILABLE <────────────┘ expired, and one database call more
+         add                due                  answered
+    ───────────> WAITING ─────────> IN FLIGHT ─────────────> gone
+                    │                 │   ^
+            expired │                 │   └── lost, moved or unanswered: sent again, marked as resent
+                    v                 │
+               UNAVAILABLE <──────────┘ expired, and the time limit of one database call has passed
 
 Order: a body leaves only after the one before it was answered, so the commands of one socket reach the log in the order
 in which the socket sent them, whatever is lost, repeated or moved in between.
 
-Bound: 500 commands and 1 MB gather for each partition; beyond that `add` refuses, before anything was spent.
+Bound: 500 commands and 1 MB wait for each partition; beyond that `add` returns False and nothing has been sent.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, encode_body
 
 SILENCE_MS = 1_500  # without an answer: the body or its answer was lost
-DATABASE_CALL_MS = 2_000  # how long a commit may still be under way when the life of its command ends
+DATABASE_CALL_MS = 2_000  # a commit may go on for this long after its command has expired
 RESEND_PAUSE_MS = 50
 
 
@@ -44,7 +44,7 @@ class _Command(NamedTuple):
 
 
 class _Unanswered:
-    """A body under way. `sent_at_ms` is None while it waits to be sent again."""
+    """A body in flight. `sent_at_ms` is None while it waits to be sent again."""
 
     __slots__ = ("commands", "due_at_ms", "is_resent", "living", "number", "sent_at_ms", "term")
 
@@ -66,13 +66,13 @@ class _Unanswered:
 
 
 class _Lane:
-    __slots__ = ("owner", "size_bytes", "under_way", "waiting")
+    __slots__ = ("in_flight", "owner", "size_bytes", "waiting")
 
     def __init__(self) -> None:
         self.owner: Route | None = None
         self.waiting: deque[_Command] = deque()
         self.size_bytes = 0
-        self.under_way: _Unanswered | None = None
+        self.in_flight: _Unanswered | None = None
 
 
 class CommandLanes:
@@ -92,65 +92,65 @@ class CommandLanes:
         lane.size_bytes += len(line)
         return True
 
-    def owner_is(self, partition: int, owner: Route, now_ms: int) -> None:
+    def learn_owner(self, partition: int, owner: Route, now_ms: int) -> None:
         """Take note of an owner; one with an older term than the known one is ignored.
 
-        A body under way to the old owner is sent to the new one at once: the old one may be gone.
+        A body in flight to the old owner is sent to the new one at once: the old one may be gone.
         """
         lane = self._lanes[partition]
         if lane.owner is not None and owner.term <= lane.owner.term:
             return
         lane.owner = owner
-        if lane.under_way is not None and lane.under_way.sent_at_ms is not None:
-            self._lose(lane.under_way, now_ms)
+        if lane.in_flight is not None and lane.in_flight.sent_at_ms is not None:
+            self._schedule_resend(lane.in_flight, now_ms)
 
     def due(self, reply_to: str, now_ms: int) -> list[Sending]:
-        """Return what is to be sent now; answers are asked for at the queue `reply_to`."""
-        parcels: list[Sending] = []
+        """Return what to send now, with `reply_to` as the queue for the answers."""
+        sendings: list[Sending] = []
         for partition, lane in enumerate(self._lanes):
             if lane.owner is None:
                 continue
-            if lane.under_way is None and lane.waiting:
-                lane.under_way = self._next_body(lane)
-            body = lane.under_way
+            if lane.in_flight is None and lane.waiting:
+                lane.in_flight = self._next_body(lane)
+            body = lane.in_flight
             if body is not None and body.sent_at_ms is None and body.due_at_ms <= now_ms:
-                parcels.append(self._send(partition, lane.owner, body, reply_to, now_ms))
-        return parcels
+                sendings.append(self._send(partition, lane.owner, body, reply_to, now_ms))
+        return sendings
 
-    def is_asked(self, partition: int, term: int) -> bool:
-        """Return whether the body under way was last sent to the owner of this term."""
-        body = self._lanes[partition].under_way
+    def is_in_flight_to(self, partition: int, term: int) -> bool:
+        """Return whether the body in flight was last sent to the owner of this term."""
+        body = self._lanes[partition].in_flight
         return body is not None and body.term == term
 
     def answered(self, partition: int, number: int, term: int) -> list[str]:
-        """Take the end of the answer to a body, and return the ids of its commands; none for one not under way."""
+        """Finish the body that was answered and return its commands' ids; none if it is not the one in flight."""
         lane = self._lanes[partition]
-        body = lane.under_way
+        body = lane.in_flight
         if body is None or body.number != number or body.term != term:
             return []
-        lane.under_way = None
+        lane.in_flight = None
         return [command.id for command in body.commands]
 
     def moved(self, partition: int, number: int, term: int, now_ms: int) -> None:
         """Send a body again that an owner of `term` did not decide: at once to a newer owner, else after a pause."""
         lane = self._lanes[partition]
-        body = lane.under_way
+        body = lane.in_flight
         if body is None or body.number != number or body.term != term:
             return
         is_newer_known = lane.owner is not None and lane.owner.term > term
-        self._lose(body, now_ms if is_newer_known else now_ms + RESEND_PAUSE_MS)
+        self._schedule_resend(body, now_ms if is_newer_known else now_ms + RESEND_PAUSE_MS)
 
     def reconnected(self, now_ms: int) -> None:
-        """Send everything under way again: bodies and answers were lost with the connection."""
+        """Send everything in flight again: bodies and answers were lost with the connection."""
         for lane in self._lanes:
-            if lane.under_way is not None:
-                self._lose(lane.under_way, now_ms)
+            if lane.in_flight is not None:
+                self._schedule_resend(lane.in_flight, now_ms)
 
     def tick(self, now_ms: int) -> list[str]:
-        """Send silent bodies again, and return the ids of the commands that nobody will answer in time.
+        """Schedule unanswered bodies to be sent again, and return the ids of the commands that have failed.
 
-        A command that was never sent ends with its life. One that was sent may still be committed until its life and
-        one database call are over; only then may its caller hear that it is unavailable.
+        A command that was never sent fails when it expires. One that was sent may still be committed by a database
+        call in progress, so its caller is told UNAVAILABLE only after the time limit of that call.
         """
         expired: list[str] = []
         for lane in self._lanes:
@@ -158,20 +158,20 @@ class CommandLanes:
                 command = lane.waiting.popleft()
                 lane.size_bytes -= len(command.line)
                 expired.append(command.id)
-            body = lane.under_way
+            body = lane.in_flight
             if body is None:
                 continue
             expired += body.expire(now_ms - DATABASE_CALL_MS)
             if not body.living:
-                lane.under_way = None
+                lane.in_flight = None
             elif body.sent_at_ms is not None and now_ms - body.sent_at_ms >= SILENCE_MS:
-                self._lose(body, now_ms)
+                self._schedule_resend(body, now_ms)
         return expired
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no command waits or is under way."""
-        return all(lane.under_way is None and not lane.waiting for lane in self._lanes)
+        """Return whether no command waits or is in flight."""
+        return all(lane.in_flight is None and not lane.waiting for lane in self._lanes)
 
     def _next_body(self, lane: _Lane) -> _Unanswered:
         self._number += 1
@@ -193,7 +193,7 @@ class CommandLanes:
         )
         return Sending(owner.queue, encode_body(head, [command.line for command in body.commands]))
 
-    def _lose(self, body: _Unanswered, due_at_ms: int) -> None:
+    def _schedule_resend(self, body: _Unanswered, due_at_ms: int) -> None:
         body.sent_at_ms = None
         body.due_at_ms = due_at_ms
         body.is_resent = True

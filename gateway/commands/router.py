@@ -1,7 +1,7 @@
 """The shell around `lanes`: sends bodies, receives answers, and resolves the futures of commands.
 
-Beats of chat_service replicas say which queue owns which partition. Answers arrive on this gateway's own queue, among
-the deliveries, so a message that its sender shows as sent and the message itself come in one body.
+Beats of chat_service replicas say which queue owns which partition. Answers arrive on this gateway's private queue,
+among the deliveries, so a message that its sender shows as sent and the message itself come in one body.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from prometheus_client import Histogram
 from gateway.commands.lanes import CommandLanes, Route
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryClass
-from shared.bus.own_queue import OwnQueue
+from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
 from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
 from shared.commands.body import LIFE_MS, decode_answered
@@ -72,20 +72,22 @@ class _Waiting:
 class CommandRouter:
     """Room commands of one gateway process. Make it before the bus is entered.
 
-    `replies` is the own queue on which answers arrive. A command lives for 3 s at most; after that it is not begun.
+    `replies` is the private queue on which answers arrive. A command lives for 3 s at most; after that it is not begun.
     """
 
-    def __init__(self, bus: Bus, replies: OwnQueue) -> None:
+    def __init__(self, bus: Bus, replies: PrivateQueue) -> None:
         self._bus = bus
         self._replies = replies
         self._lanes = CommandLanes(bus.name, PARTITIONS)
         self._life_ms = min(LIFE_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _Waiting] = {}
-        self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)  # the largest is that of the beat with the shortest way
+        self._skews_ms: deque[int] = deque(
+            maxlen=SKEWS_KEPT
+        )  # the largest belongs to the beat with the shortest transit
         self._is_flush_due = False
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._beats = bus.own_queue("beats", self._on_beat)
+        self._beats = bus.private_queue("beats", self._on_beat)
         self._beats.bindings.add((BEATS, ""))
         bus.on_connected.append(self._resend)
 
@@ -128,8 +130,8 @@ class CommandRouter:
         self._asked.set()
         if not self._bus.is_connected:
             return
-        for parcel in self._lanes.due(self._replies.name, self._now_ms()):
-            self._bus.send("", parcel.queue, parcel.body)
+        for sending in self._lanes.due(self._replies.name, self._now_ms()):
+            self._bus.send("", sending.queue, sending.body)
 
     # Answers and beats in -------------------------------------------------------------------------------------------
 
@@ -149,18 +151,18 @@ class CommandRouter:
             self._lanes.moved(answered.partition, answered.number, answered.term, self._now_ms())
         else:
             for command_id in self._lanes.answered(answered.partition, answered.number, answered.term):
-                self._expire(command_id)  # its life was over: it has no reply
+                self._expire(command_id)  # expired before it was decided: it has no reply
         self._flush()
 
     def _take_reply(self, delivery: Delivery) -> None:
-        """Take a reply, but not of an owner whose body was sent to another one since: that one decides."""
+        """Resolve a command with its reply, unless its body has been sent to a newer owner since: that one decides."""
         try:
             reply = decode(delivery.frame, _reply_decoder)
         except (Malformed, Refusal) as error:
             log.error("bad_reply", reason=str(error))
             return
         waiting = self._waiting.get(reply.id)
-        if waiting is not None and self._lanes.is_asked(waiting.partition, delivery.seq):
+        if waiting is not None and self._lanes.is_in_flight_to(waiting.partition, delivery.seq):
             del self._waiting[reply.id]
             waiting.end("ok" if reply.error is None else reply.error.code)
             if not waiting.arriving.done():
@@ -176,9 +178,9 @@ class CommandRouter:
             return
         arrived_ms = self._now_ms()
         for partition, term in beat.terms.items():
-            self._lanes.owner_is(partition, Route(beat.queue, term), arrived_ms)
+            self._lanes.learn_owner(partition, Route(beat.queue, term), arrived_ms)
         for given in beat.given:
-            self._lanes.owner_is(given.partition, Route(given.queue, given.term), arrived_ms)
+            self._lanes.learn_owner(given.partition, Route(given.queue, given.term), arrived_ms)
         self._skews_ms.append(beat.wall_ms - now_ms())
         metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
         self._flush()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from gateway import metrics
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL
-from shared.bus.own_queue import OwnQueue
+from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import DELIVERIES, shard_key, shard_of
 from shared.errors import Unavailable
 
@@ -20,7 +20,7 @@ class ShardBindings:
     Memory: one future per bound shard, one set entry per needed channel.
     """
 
-    def __init__(self, bus: Bus, queue: OwnQueue) -> None:
+    def __init__(self, bus: Bus, queue: PrivateQueue) -> None:
         self._bus = bus
         self._queue = queue
         self._needed: dict[int, set[str]] = {}  # channels by shard

@@ -16,7 +16,7 @@ from gateway.fanout.retries import Retries
 from gateway.fanout.stall import StallGuard
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL
-from shared.bus.own_queue import OwnQueue
+from shared.bus.private_queue import PrivateQueue
 
 SWEEP_INTERVAL_S = 0.5
 
@@ -31,7 +31,7 @@ class FanOut:
         self,
         bus: Bus,
         backend: Backend,
-        queue: OwnQueue,
+        queue: PrivateQueue,
         spawn: Spawn,
         on_control: OnControl,
         on_answer: OnAnswer,
@@ -48,7 +48,7 @@ class FanOut:
         self.recovery = Recovery(
             self.hub, backend, self.listeners, self._gaps, self._retries, spawn, revocations.loaded
         )
-        self._stall = StallGuard(lambda: bus.drop_connection("the process stood still"), self._loop.time())
+        self._stall = StallGuard(lambda: bus.drop_connection("the process stalled"), self._loop.time())
         self._relay = Relay(self.hub, self._gaps, self._stall, on_control, on_answer, self.recovery.directs_missed)
         self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness

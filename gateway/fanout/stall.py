@@ -1,7 +1,8 @@
-"""Notices that this process stood still. Pure; the clock is an argument.
+"""Detects that this process has stalled. Pure; the clock is an argument.
 
-A process that was frozen finds old bodies in its socket when it continues: messages of rooms that a user has been put
-out of meanwhile, perhaps. None of them is shown. The connection is replaced, and everything is checked as after a loss.
+When a frozen process resumes, its socket still holds old bodies, which may contain messages of rooms that a user has
+been removed from meanwhile. None of them is shown: the connection is replaced, and everything is rechecked as after a
+loss.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ class StallGuard:
         self._ticked_at_s = now_s
 
     def refuses(self, now_s: float) -> bool:
-        """Return whether a body must not be shown: the process stood still, and the connection is the old one. HOT."""
+        """Return whether a body must not be shown: the process stalled, and the connection is the old one. HOT."""
         self._check(now_s)
         return self._is_stalled
 

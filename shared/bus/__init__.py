@@ -8,6 +8,6 @@ Read in this order:
 - `batching`, `confirms`, `line_sender`: sending with confirms;
 - `pending_requests`, `query_server`: requests and their replies;
 - `consumer`: a consumer with the ack policy;
-- `own_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;
+- `private_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;
 - `life_queue`: a queue that shows whether its process lives.
 """

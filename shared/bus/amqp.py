@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, as the bus uses it. The only module that knows aio-pika."""
+"""One connection to RabbitMQ, as the bus uses it. Only this module and `life_queue` use aio-pika."""
 
 import asyncio
 import random
@@ -119,7 +119,7 @@ class _RawChannel:
 class BrokerConnection:
     """A connection and the channel on which it publishes, declares and listens.
 
-    `closed` is set when the connection or one of its lasting channels is gone. From then on every method but `close`
+    `closed` is set when the connection or one of its long-lived channels is gone. From then on every method but `close`
     raises one of LOST.
     """
 
@@ -274,19 +274,19 @@ class BrokerConnection:
         reply_to: str | None = None,
         expires_in_ms: int | None = None,
         headers: dict[str, Any] | None = None,
-        is_lasting: bool = False,
+        is_persistent: bool = False,
     ) -> None:
         """Publish, and return once the broker has confirmed.
 
         Pass a `message_id`: aiormq spends time on making one.
         """
         properties = aiormq.spec.Basic.Properties(
-            content_type="application/json" if is_lasting else None,
+            content_type="application/json" if is_persistent else None,
             message_id=message_id,
             reply_to=reply_to,
             expiration=None if expires_in_ms is None else str(expires_in_ms),
             headers=headers,
-            delivery_mode=_PERSISTENT if is_lasting else _TRANSIENT,
+            delivery_mode=_PERSISTENT if is_persistent else _TRANSIENT,
         )
         underlay = await self._channel.get_underlay_channel()
         with closed_is_lost():
@@ -299,7 +299,7 @@ class BrokerConnection:
                 wait=False,  # aiormq then waits for the confirm only
             )
 
-    # Receive----------------------------------------------------------------------------------------------------------
+    # Receive ---------------------------------------------------------------------------------------------------------
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
         """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""

@@ -1,9 +1,10 @@
-"""The bus: one broker connection per process, lines batched out with confirms, bodies split into lines in.
+"""The bus: one broker connection per process. It batches outgoing lines into bodies and splits incoming ones.
 
 - `publish` gathers lines by destination and resolves when the broker has confirmed their body.
 - `ask` sends a command; its future is the reply, until the command's deadline. `request` awaits and reads it.
 - `consume` hands batches of lines to a handler, in order, and settles them (see `shared.bus.consumer`).
-- `listen` hands every body of a process's own queue to a plain function, unacknowledged: the gateway's fast path.
+- `private_queue` declares a queue of this process and hands its bodies to a plain function, unacknowledged.
+- `send`, `send_deliveries` publish without a confirm: the hot path.
 
 The bus reconnects for ever, with backoff. Each time it restores queues, bindings and consumers, and then runs the
 `on_connected` hooks, since only they know what was missed. Publishing fails at once with Unavailable while the bus is
@@ -26,14 +27,14 @@ from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
 from shared.bus.line_sender import DEFAULT_EXCHANGE, LineSender
-from shared.bus.own_queue import OwnQueue
 from shared.bus.pending_requests import PendingRequests, read_reply
+from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import (
     COMMANDS,
     DEAD,
     DELIVERIES,
     EXCHANGES,
-    OWN_QUEUE,
+    PRIVATE_QUEUE,
     Arguments,
     queue_label,
     queues,
@@ -62,7 +63,7 @@ MEASURE_INTERVAL_S = 5.0
 class Bus:
     """One process's connection to RabbitMQ. Use it as an async context manager.
 
-    `name` appears in the broker's list of connections and in the names of own queues, so it must be unique: a node id.
+    `name` appears in the broker's list of connections and in the names of private queues. It must be unique: a node id.
     """
 
     def __init__(self, url: str, name: str, *, request_timeout_s: float = 5.0) -> None:
@@ -77,13 +78,13 @@ class Bus:
         self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
         self._consumers: list[Consumer] = []
-        self._own_queues: list[OwnQueue] = []
+        self._own_queues: list[PrivateQueue] = []
         self._connections = 0
         self._pending = PendingRequests()
         self._sender = LineSender(self._tasks, self._pending.fail)
-        self._reply_queue = self.own_queue("reply", self._pending.take)
+        self._reply_queue = self.private_queue("reply", self._pending.take)
         self._echoed_at_s = 0.0
-        self._echo_queue = self.own_queue("echo", self._on_echo)
+        self._echo_queue = self.private_queue("echo", self._on_echo)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -169,7 +170,7 @@ class Bus:
             await hook()
         return link
 
-    async def _open_own(self, link: BrokerConnection, queue: OwnQueue) -> None:
+    async def _open_own(self, link: BrokerConnection, queue: PrivateQueue) -> None:
         queue.rename(self._connections)
         await link.declare_own(queue.name, queue.arguments)
         for exchange, key in sorted({*queue.bindings, (DELIVERIES, queue.name)}):  # its name: answers to this process
@@ -183,9 +184,9 @@ class Bus:
             self._link.closed.set()
 
     async def _watch_echo(self) -> None:
-        """Send a line through a queue of this process twice a second; without it the connection counts as lost.
+        """Send a line to a queue of this process twice a second; replace the connection if none comes back in time.
 
-        This finds what no error tells: a frozen node, publishing that the broker blocks, a deaf consumer.
+        This detects failures that raise no error: a frozen node, a broker that blocks publishers, a stalled consumer.
         """
         while not self._leaving:
             await asyncio.sleep(ECHO_INTERVAL_S)
@@ -268,16 +269,16 @@ class Bus:
         return 0 if self._link is None else self._link.unsent_bytes
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
-        """Send a body once, transiently; while disconnected, not at all. Whoever sends must be able to miss it. HOT."""
+        """Publish a body once, transiently, or drop it while disconnected. Only for what may be lost. HOT."""
         if self._link is not None and self.is_connected:
             self._link.send(exchange, key, body, cc)
             metrics.BUS_BODIES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc()
 
     def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
-        """Send deliveries and answers in order, unconfirmed: one body for all gateways concerned. HOT.
+        """Publish deliveries and answers in order, unconfirmed, in one body for all gateways concerned. HOT.
 
-        `queues` are the own queues of the gateways that are answered; they are bound under their names. A body holds at
-        most 1 MB; further ones follow in order. A CONTROL goes in the body of the line before it, which causes it.
+        `queues` are the private queues of the gateways to be answered; each is bound to the exchange by its own name.
+        Beyond 1 MB, further bodies follow in order. A CONTROL line is never split from the line before it.
         """
         lines: list[bytes] = []
         keys: dict[str, None] = dict.fromkeys(queues)
@@ -306,7 +307,7 @@ class Bus:
             return await link.probe(queue)
 
     async def delete_queue(self, queue: str) -> None:
-        """Delete a lasting queue of an earlier version with its contents. Raises Unavailable."""
+        """Delete a durable queue of an earlier version with its contents. Raises Unavailable."""
         async with self._reaching("delete") as link:
             await link.delete(queue)
 
@@ -316,7 +317,7 @@ class Bus:
         Raises Unavailable.
         """
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
-        await self._sender.send("", DEAD, body, headers=headers, is_lasting=True)
+        await self._sender.send("", DEAD, body, headers=headers, is_persistent=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
@@ -369,7 +370,7 @@ class Bus:
         return arriving
 
     async def request_transient(self, queue: str, command: Command, reply: type[R]) -> R:
-        """Send a command to the own queue of another process, unconfirmed, and return the reply.
+        """Send a command to the private queue of another process, unconfirmed, and return the reply.
 
         The command must name `reply_queue`. Raises the other's Refusal, or Unavailable when no answer arrives in time.
         """
@@ -383,7 +384,7 @@ class Bus:
             self._pending.end_late(now_ms())
             self._sender.fail_stalled()
 
-    # Receive----------------------------------------------------------------------------------------------------------
+    # Receive ---------------------------------------------------------------------------------------------------------
 
     async def consume(
         self,
@@ -395,7 +396,7 @@ class Bus:
         concurrency: int = 1,
         split: Callable[[bytes], list[bytes]] = split_lines,
     ) -> Consumer:
-        """Hand the lines of a lasting queue to `handle`, also after reconnects; with `concurrency` 1 in their order."""
+        """Hand the lines of a durable queue to `handle`, also after reconnects; with `concurrency` 1 in their order."""
         consumer = Consumer(
             queue,
             handle,
@@ -425,19 +426,21 @@ class Bus:
         with suppress(*LOST):
             await consumer.stop()
 
-    def own_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Arguments | None = None) -> OwnQueue:
+    def private_queue(
+        self, prefix: str, on_body: Callable[[bytes], None], arguments: Arguments | None = None
+    ) -> PrivateQueue:
         """Return a queue of this process, declared at each connection; `on_body` takes its bodies, unacknowledged."""
-        queue = OwnQueue(prefix, self.name, OWN_QUEUE if arguments is None else arguments, on_body)
+        queue = PrivateQueue(prefix, self.name, PRIVATE_QUEUE if arguments is None else arguments, on_body)
         self._own_queues.append(queue)
         return queue
 
-    async def bind(self, queue: OwnQueue, exchange: str, key: str) -> None:
-        """Bind an own queue, at later connections too. Raises Unavailable; the next connection then binds it."""
+    async def bind(self, queue: PrivateQueue, exchange: str, key: str) -> None:
+        """Bind a private queue, at later connections too. Raises Unavailable; the next connection then binds it."""
         queue.bindings.add((exchange, key))
         async with self._reaching("bind") as link:
             await link.bind(queue.name, exchange, key)
 
-    async def unbind(self, queue: OwnQueue, exchange: str, key: str) -> None:
+    async def unbind(self, queue: PrivateQueue, exchange: str, key: str) -> None:
         """Undo `bind`. Raises Unavailable."""
         queue.bindings.discard((exchange, key))
         if self.is_connected:

@@ -15,11 +15,11 @@ class DeliveryClass(StrEnum):
     """What a gateway does with a delivery.
 
     ORDERED items of a channel are shown by `seq`, without a gap; DIRECT ones are those of a direct room, on the
-    channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `seq` of a room. UNORDERED items
-    are shown once, in any order. None of these is ever dropped silently. LATEST items are conflated: only the newest
-    one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never
-    forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent
-    the commands.
+    channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `rev` of a room's log.
+    UNORDERED items are shown once, in any order. None of these is ever dropped silently. LATEST items are conflated:
+    only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself,
+    which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process
+    that sent the commands.
     """
 
     ORDERED = "o"
@@ -92,10 +92,11 @@ _CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member
 class Delivery(NamedTuple):
     """One item for the subscribers of a channel.
 
-    `seq` is the place of an ORDERED or DIRECT item, or of a head; otherwise 0, but in a price, whose newer one has a
-    higher one. `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the
-    room's id in a DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a
-    CONTROL item it is a `ControlKind`.
+    `seq` is the position on the channel: in a room the log's `rev` (ORDERED, DIRECT, heads, controls), in an inbox the
+    entry's `seq`, in a price a number that grows. In a REPLY it is the owner's term. Otherwise 0.
+    `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
+    DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
+    `ControlKind`.
     `frame` is the complete client frame (JSON, so without raw tabs or line breaks).
     """
 
@@ -120,7 +121,7 @@ class Delivery(NamedTuple):
 
 
 def room_channel(room_id: str) -> str:
-    """Return the channel of a room's messages and events; `seq` is the room's."""
+    """Return the channel of a room's log entries; positions on it are revs, not the `seq` of messages."""
     return f"room:{room_id}"
 
 

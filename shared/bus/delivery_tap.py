@@ -1,10 +1,11 @@
-"""The deliveries of own queues, taken from the socket before the library reads them. HOT.
+"""The deliveries of private queues, taken from the socket before the library reads them. HOT.
 
     socket ──> DeliveryTap ──> body of a tapped consumer ──> its function
                    └─────────> everything else ───────────> aiormq
 
 aiormq reads a delivery with nine awaits, three queue items, three frame objects and a task: 0.30 ms of CPU. A tapped
-one costs 0.02 ms. Whoever is not tapped, and every reply, error and heartbeat, goes the library's own way.
+one costs 0.02 ms. Deliveries of other consumers, and every reply, error and heartbeat, reach
+the library unchanged.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ _body_size = struct.Struct(">Q")
 
 
 class _Delivery:
-    """A delivery of which frames are missing."""
+    """A delivery whose frames have not all arrived."""
 
     __slots__ = ("missing", "on_body", "parts")
 
@@ -68,7 +69,7 @@ class DeliverySplitter:
             data = self._unread + data
         others: list[bytes] = []
         bodies: list[tuple[OnBody, bytes]] = []
-        position = begin = 0  # `begin`: of the frames for the library that precede `position`
+        position = begin = 0  # data[begin:position] are frames for the library
         while len(data) - position >= _HEAD_SIZE:
             kind, channel, size = _frame_head.unpack_from(data, position)
             end = position + _HEAD_SIZE + size + _END_SIZE
@@ -117,7 +118,7 @@ class DeliveryTap(asyncio.Protocol):
         self._passed_at_s = time.monotonic()
 
     def data_received(self, data: bytes) -> None:
-        """Split what arrived. The library must hear something now and then, or takes the connection for stuck."""
+        """Split what arrived. Without input for a while the library drops the connection, so it gets a heartbeat."""
         others, bodies = self.splitter.feed(data)
         if others:
             self._passed_at_s = time.monotonic()

@@ -25,19 +25,19 @@ NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
 NOTIFIER_ALERTS = "notifier.alerts"  # only a routing key: changes of alerts share the order of the ticks
 MARKET_TICKS = "market.ticks"
-NOTIFIER_REVOCATIONS = "notifier.verdicts"  # a queue of their own, so that a ban does not wait behind other events
+NOTIFIER_REVOCATIONS = "notifier.verdicts"  # older name of revocations; apart, so that a ban waits for nothing else
 CHAT_USERS = "chat.users"
 
 EXCHANGES = ((COMMANDS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (EVENTS, "topic"))
 
-# Of versions before the room log: commands waited in a durable queue per partition. Nothing in them was acknowledged.
+# Queues of releases before the room log: nothing in them was acknowledged to a client.
 OLD_QUEUES = (*(f"chat.{partition}" for partition in range(PARTITIONS)), "chat.query", "chat.presence")
 OLD_QUEUES += ("market.query", "notifier.query")
 
 QUERY_LIFE_MS = 5_000  # the broker drops an older query: its caller has given up
 DEAD_MAX_BYTES = 512 * 1024 * 1024
 TICKS_MAX_BYTES = 128 * 1024 * 1024
-OWN_QUEUE_MAX_BYTES = 64 * 1024 * 1024
+PRIVATE_QUEUE_MAX_BYTES = 64 * 1024 * 1024
 OWNER_QUEUE_MAX_BYTES = 32 * 1024 * 1024
 COMMAND_TTL_MS = 3_000  # the life of a command
 
@@ -45,7 +45,7 @@ Arguments = dict[str, str | int | bool]
 
 
 class QueueSpec(NamedTuple):
-    """A lasting queue, its arguments, and the (exchange, key) pairs that it is bound to.
+    """A durable queue, its arguments, and the (exchange, key) pairs that it is bound to.
 
     `keeps_existing`: a queue of this name that exists already is taken as it is, whatever its arguments.
     """
@@ -63,7 +63,7 @@ _POISON: Arguments = {
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD,
 }
-# Every lasting queue is a quorum queue: a classic one lies on one node of a cluster, and is gone while that node is.
+# Every durable queue is a quorum queue: a classic one lies on one node of a cluster, and is gone while that node is.
 _REPLICATED: Arguments = {"x-queue-type": "quorum"}
 _QUORUM: Arguments = {**_REPLICATED, **_POISON}
 _SINGLE: Arguments = {**_QUORUM, "x-single-active-consumer": True}
@@ -71,7 +71,7 @@ _SINGLE: Arguments = {**_QUORUM, "x-single-active-consumer": True}
 _BOUNDED_SINGLE: Arguments = {**_REPLICATED, "x-single-active-consumer": True, "x-max-length-bytes": TICKS_MAX_BYTES}
 
 # The queues of a process live and die with its connection. They are bounded: gateways see a lost line as a gap.
-OWN_QUEUE: Arguments = {"x-max-length-bytes": OWN_QUEUE_MAX_BYTES}
+PRIVATE_QUEUE: Arguments = {"x-max-length-bytes": PRIVATE_QUEUE_MAX_BYTES}
 OWNER_QUEUE: Arguments = {
     "x-max-length-bytes": OWNER_QUEUE_MAX_BYTES,
     "x-overflow": "reject-publish",
@@ -95,7 +95,7 @@ def shard_key(shard: int) -> str:
 
 
 def queues() -> Iterator[QueueSpec]:
-    """Yield every lasting queue of the system."""
+    """Yield every durable queue of the system."""
     for name in (CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY):
         yield QueueSpec(name, {**_REPLICATED, "x-message-ttl": QUERY_LIFE_MS}, ((COMMANDS, name),))
     presence: Arguments = {**_REPLICATED, "x-message-ttl": QUERY_LIFE_MS, "x-single-active-consumer": True}

@@ -21,7 +21,7 @@ LIFE_MS = 3_000  # from arrival at the gateway to the deadline; with a database 
 
 
 class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """The first line of a body. `number` grows with every body of this `gateway` (a process id) to any partition.
+    """The first line of a body. `number` grows with every body of this `gateway` (a node id) to any partition.
 
     The owner decides the body only under `term`; under another term it answers "moved". `is_resent`: an earlier copy
     may have been decided, so each command is first looked up by its id. Answers go to the queue `reply_to`.

@@ -190,7 +190,7 @@ class MemberView(WireStruct, frozen=True, kw_only=True):
     last_seen_at: Time | None
 
 
-# Queries, on `chat.query` -------------------------------------------------------------------------------------------
+# Queries, on `chat.queries` -------------------------------------------------------------------------------------------
 
 
 class ListRooms(Command, frozen=True, kw_only=True, tag="rooms"):
@@ -329,7 +329,7 @@ class DirectPosts(WireStruct, frozen=True, kw_only=True):
     is_whole: bool = True
 
 
-# Presence reports, on `chat.presence` -------------------------------------------------------------------------------
+# Presence reports, on `chat.presences` -------------------------------------------------------------------------------
 
 
 class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):

@@ -1,4 +1,4 @@
-"""Queries for market_feed on `market.query`, and the ticks that market_feed sends to notifier. Pure."""
+"""Queries for market_feed on `market.queries`, and the ticks that market_feed sends to notifier. Pure."""
 
 from enum import StrEnum
 from typing import Annotated

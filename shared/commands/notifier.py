@@ -1,4 +1,4 @@
-"""Queries for notifier on `notifier.query`, and the revocations that gateways enforce. Pure."""
+"""Queries for notifier on `notifier.queries`, and the revocations that gateways enforce. Pure."""
 
 from enum import StrEnum
 from typing import Annotated

@@ -80,7 +80,7 @@ async def loss(
     amqp_url: str, mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Loss]:
     bound = {"x-max-length-bytes": QUEUE_MAX_BYTES}
-    monkeypatch.setattr(bus, "OWN_QUEUE", bound)
+    monkeypatch.setattr(bus, "PRIVATE_QUEUE", bound)
     monkeypatch.setattr(owner, "OWNER_QUEUE", OWNER_QUEUE | bound)
     monkeypatch.setattr(repair, "ANNOUNCED_MS", 0)  # else a claim at the start announces heads too
     monkeypatch.setattr(bus, "ECHO_TIMEOUT_S", SILENT_S)

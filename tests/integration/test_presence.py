@@ -210,7 +210,7 @@ async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIte
     present = ForgetfulStore(mongo.database)
     presence = Presence(present, bus, "sweeper", clock, TIMES)
     made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
-    queue = bus.own_queue("test", made.record)
+    queue = bus.private_queue("test", made.record)
     queue.bindings.update((DELIVERIES, shard_key(number)) for number in range(SHARDS))
     async with bus:
         await bus.wait_connected()

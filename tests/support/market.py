@@ -133,7 +133,7 @@ async def market_client(amqp_url: str) -> AsyncIterator[MarketClient]:
     bus = Bus(amqp_url, new_id(Prefix.NODE))
     async with await aio_pika.connect(amqp_url) as connection:
         client = MarketClient(bus, await connection.channel())
-        queue = bus.own_queue("gateway", client.record_deliveries)
+        queue = bus.private_queue("gateway", client.record_deliveries)
         queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
         async with bus:
             await bus.wait_connected()

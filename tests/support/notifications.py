@@ -128,7 +128,7 @@ async def notifier_client(amqp_url: str) -> AsyncIterator[NotifierClient]:
     bus = Bus(amqp_url, new_id(Prefix.NODE), request_timeout_s=2.0)
     async with await aio_pika.connect_robust(amqp_url) as connection:
         client = NotifierClient(bus, await connection.channel())
-        queue = bus.own_queue("gateway", client.record)
+        queue = bus.private_queue("gateway", client.record)
         queue.bindings.update((DELIVERIES, shard_key(shard)) for shard in range(SHARDS))
         async with bus:
             await bus.wait_connected()

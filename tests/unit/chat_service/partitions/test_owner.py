@@ -13,25 +13,25 @@ from chat_service.partitions.partition import Services
 from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
-from shared.bus.own_queue import OwnQueue
+from shared.bus.private_queue import PrivateQueue
 from tests.support.waiting import until
 
 NODE = "node_1"
 
 
 class OwnersBus:
-    """The bus as an owner sees it. Each connection gives own queues a new name."""
+    """The bus as an owner sees it. Each connection gives private queues a new name."""
 
     def __init__(self) -> None:
         self.name = NODE
         self.is_connected = False
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
         self.on_disconnected: list[Callable[[], object]] = []
-        self._queues: list[OwnQueue] = []
+        self._queues: list[PrivateQueue] = []
         self._connections = 0
 
-    def own_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Any = None) -> OwnQueue:
-        self._queues.append(OwnQueue(prefix, self.name, arguments or {}, on_body))
+    def private_queue(self, prefix: str, on_body: Callable[[bytes], None], arguments: Any = None) -> PrivateQueue:
+        self._queues.append(PrivateQueue(prefix, self.name, arguments or {}, on_body))
         return self._queues[-1]
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:

@@ -17,7 +17,7 @@ LIFE_MS = 3_000
 def lanes_with(*ids: str, owner: Route | None = OWNER) -> CommandLanes:
     lanes = CommandLanes("gateway_1", partitions=2)
     if owner is not None:
-        lanes.owner_is(0, owner, 0)
+        lanes.learn_owner(0, owner, 0)
     for command_id in ids:
         assert lanes.add(0, command_id, command_id.encode(), LIFE_MS)
     return lanes
@@ -48,13 +48,13 @@ def test_one_body_is_under_way_at_a_time() -> None:
 def test_commands_wait_until_an_owner_is_known() -> None:
     lanes = lanes_with("a", owner=None)
     assert lanes.due("q", 0) == []
-    lanes.owner_is(0, OWNER, 0)
+    lanes.learn_owner(0, OWNER, 0)
     assert len(lanes.due("q", 0)) == 1
 
 
 def test_older_owner_is_ignored() -> None:
     lanes = lanes_with("a", owner=SUCCESSOR)
-    lanes.owner_is(0, OWNER, 0)
+    lanes.learn_owner(0, OWNER, 0)
     (parcel,) = lanes.due("q", 0)
     assert parcel.queue == SUCCESSOR.queue
 
@@ -62,7 +62,7 @@ def test_older_owner_is_ignored() -> None:
 def test_body_under_way_follows_to_a_new_owner_marked_as_resent() -> None:
     lanes = lanes_with("a")
     (first,) = lanes.due("q", 0)
-    lanes.owner_is(0, SUCCESSOR, 1)
+    lanes.learn_owner(0, SUCCESSOR, 1)
     (again,) = lanes.due("q", 1)
     assert again.queue == SUCCESSOR.queue
     assert read(again)[0].is_resent
@@ -80,7 +80,7 @@ def test_moved_body_is_sent_again_after_a_pause() -> None:
 def test_moved_answer_of_an_earlier_copy_is_ignored() -> None:
     lanes = lanes_with("a")
     (first,) = lanes.due("q", 0)
-    lanes.owner_is(0, SUCCESSOR, 1)
+    lanes.learn_owner(0, SUCCESSOR, 1)
     assert len(lanes.due("q", 1)) == 1
     lanes.moved(0, read(first)[0].number, 1, 2)
     assert lanes.due("q", 2 + RESEND_PAUSE_MS) == []
@@ -159,7 +159,7 @@ def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
     log: list[str] = []
     owners = [SimulatedOwner(1, log)]
     lanes = CommandLanes("gateway_1", 1)
-    lanes.owner_is(0, Route("owner 0", 1), 0)
+    lanes.learn_owner(0, Route("owner 0", 1), 0)
     bodies: deque[tuple[int, bytes]] = deque()
     answers: deque[tuple[str, int, int, int]] = deque()
     now_ms = sent = 0
@@ -193,7 +193,7 @@ def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
                 answers.popleft()
             case "move":
                 owners.append(SimulatedOwner(len(owners) + 1, log))
-                lanes.owner_is(0, Route(f"owner {len(owners) - 1}", len(owners)), now_ms)
+                lanes.learn_owner(0, Route(f"owner {len(owners) - 1}", len(owners)), now_ms)
             case "silence":
                 now_ms += SILENCE_MS
                 lanes.tick(now_ms)

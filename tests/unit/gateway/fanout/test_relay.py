@@ -17,7 +17,7 @@ from gateway.fanout.recovery import LOST_FOR_MS
 from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
-from shared.bus.own_queue import OwnQueue
+from shared.bus.private_queue import PrivateQueue
 from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryLines, ReplayedEntries, RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable
@@ -110,7 +110,7 @@ class RunningFanOut:
     def __init__(self, spawn: Spawn) -> None:
         self.bus, self.partition = QuietBus(), ScriptedPartition()
         self.controls: list[str] = []
-        queue = OwnQueue("gateway", "node_1", {}, lambda _: None)
+        queue = PrivateQueue("gateway", "node_1", {}, lambda _: None)
         self.answers: list[str] = []
         self.lines_lost_times = 0
         self.revocations_known = asyncio.Event()
@@ -257,7 +257,7 @@ async def test_thawed_gateway_shows_nothing_of_its_old_connection(
     fixture.bring(1)
     monkeypatch.undo()
     await asyncio.sleep(0.05)
-    assert (sink.got, fixture.bus.dropped) == ([], ["the process stood still"])
+    assert (sink.got, fixture.bus.dropped) == ([], ["the process stalled"])
     await reconnect(fixture.bus)
     await until(lambda: sink.got == [b"1"])
 

@@ -14,9 +14,9 @@ from shared.bus.delivery import Delivery, DeliveryClass, room_channel
 from shared.bus.topology import (
     DEAD,
     EVENTS,
-    OWN_QUEUE,
     OWNER_QUEUE,
     PARTITIONS,
+    PRIVATE_QUEUE,
     SHARDS,
     partition_of,
     queues,
@@ -85,7 +85,7 @@ def test_event_queues_bind_their_types() -> None:
 
 
 def test_queues_of_a_process_are_bounded() -> None:
-    for arguments in (OWN_QUEUE, OWNER_QUEUE):
+    for arguments in (PRIVATE_QUEUE, OWNER_QUEUE):
         assert isinstance(arguments["x-max-length-bytes"], int)
     assert OWNER_QUEUE["x-overflow"] == "reject-publish", "a command is refused rather than lost"
 

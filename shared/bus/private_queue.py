@@ -5,7 +5,7 @@ from collections.abc import Callable
 from shared.bus.topology import Arguments
 
 
-class OwnQueue:
+class PrivateQueue:
     """A queue of this process: exclusive, transient, and with a new `name` for every connection.
 
     What it held is gone with its connection, and so are its bindings, which the bus makes again under the new name.
