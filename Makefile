@@ -128,7 +128,10 @@ history: $(VENV)/.installed broker ## page through a room of 100,000 messages an
 screenshots: $(VENV)/.installed broker tools ## take screenshots of the web page at 360 and 1280 px, light and dark: build/screenshots/*.png
 	@exec $(BIN)/python -m tests.browser.screenshots $(ARGS)
 
-.PHONY: scale-demo monitoring-demo
+.PHONY: scale-demo monitoring-demo failover
+failover: $(VENV)/.installed broker tools ## kill and freeze one of two chat_service replicas under load and print the pauses of its rooms
+	@exec $(BIN)/python -m tests.operations.failover $(ARGS)
+
 scale-demo: $(VENV)/.installed broker tools ## add and remove gateways behind HAProxy under load and count losses
 	@exec $(BIN)/python -m tests.operations.scale_demo $(ARGS)
 
