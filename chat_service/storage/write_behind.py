@@ -80,7 +80,7 @@ class WriteBehind:
         """Return the rooms among these that were quiet: their records are marked before the answer."""
         while self._touched_at_ms and next(iter(self._touched_at_ms.values())) <= now_ms - TOUCHED_MS:
             self._touched_at_ms.popitem(last=False)
-        touched = set(room_ids) - self._touched_at_ms.keys()
+        touched = {room_id for room_id in room_ids if room_id not in self._touched_at_ms}
         for room_id in touched:
             self._touched_at_ms[room_id] = now_ms
         return touched
