@@ -165,7 +165,7 @@ class Owner:
                 self._ticked_at_ms = self._now_ms()
                 self._tick()
                 try:
-                    async with asyncio.timeout(TICK_S):
+                    async with asyncio.timeout(min(TICK_S, self.replicas.silence_in_ms(self._now_ms()) / 1000)):
                         await stop.wait()
                 except TimeoutError:
                     continue

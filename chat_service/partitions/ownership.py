@@ -3,7 +3,7 @@
 Ownership only routes: two owners of a partition at once are safe (see `log`), so a wrong conclusion here costs a
 refused commit at worst. `partition_owners` holds the truth, changed by compare-and-set alone.
 
-    silent for 3 beats ──> its queue is probed ──> gone: claimed at once (exclusive queues die with their connection)
+    silent for 0.5 s ────> its queue is probed ──> gone: claimed at once (exclusive queues die with their connection)
                                                └─> there: frozen or slow; claimed once its lease is over
     another replica fits better (rendezvous hashing over the living) ──> handed over in an orderly way
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from chat_service.partitions.rendezvous import owner_of, share_of
 
 BEAT_MS = 200
-SILENT_MS = 3 * BEAT_MS
+SILENT_MS = 500  # two beats are missing, and half an interval has passed
 SETTLED_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
 PROBE_AGAIN_MS = 500
 
@@ -127,6 +127,11 @@ class Replicas:
     def successor_of(self, partition: int, now_ms: int) -> str | None:
         """Return the best live replica for a partition other than this one; None if there is no other."""
         return owner_of(str(partition), [node for node in self.living(now_ms) if node != self.node])
+
+    def silence_in_ms(self, now_ms: int) -> int:
+        """Return how long it takes until the first living replica counts as silent, if it does not beat before."""
+        heard = (peer.heard_ms for peer in self._peers.values() if self._lives(peer, now_ms))
+        return min((heard_ms + SILENT_MS - now_ms for heard_ms in heard), default=SILENT_MS)
 
     def actions(self, now_ms: int) -> list[Action]:
         """Return the actions that are due now."""

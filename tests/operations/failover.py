@@ -123,6 +123,7 @@ async def run(arguments: argparse.Namespace, system: LocalSystem) -> int:
             exceeded += statistics.median(pauses) > limit_s
         for task in work:
             task.cancel()
+    await asyncio.gather(*(client.close() for client in clients))
     return exceeded
 
 

@@ -111,3 +111,14 @@ def test_replica_that_leaves_is_not_waited_for() -> None:
     view.left(OTHER)
     assert view.living(1_000) == [ME]
     assert view.successor_of(0, 1_000) is None
+
+
+def test_silence_of_a_replica_is_foreseen() -> None:
+    replicas = Replicas("a", "chat.a.1", 2, 0)
+    assert replicas.silence_in_ms(0) == SILENT_MS
+    replicas.beat("b", "chat.b.1", {}, 100)
+    replicas.beat("c", "chat.c.1", {}, 200)
+    assert replicas.silence_in_ms(300) == SILENT_MS - 200
+    replicas.left("b")
+    assert replicas.silence_in_ms(300) == SILENT_MS - 100
+    assert replicas.silence_in_ms(200 + SILENT_MS) == SILENT_MS  # it counts as silent by now
