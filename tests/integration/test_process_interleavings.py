@@ -16,6 +16,8 @@ from tests.support.services import chat_service, free_port, gateway, notifier
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.long
+
 FROZEN_S = 5.0
 DROPPED_S = 8.0  # frozen for so long, a process has lost its connection to the broker: two to three heartbeats of 2 s
 QUIET_S = 1.0
