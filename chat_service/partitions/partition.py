@@ -51,12 +51,18 @@ log = logs.get(__name__)
 RETRY_BACKOFF_FIRST_S = 0.02
 RETRY_BACKOFF_MAX_S = 0.5
 FAILURES_MAX = 3
+UNSENT_MAX_BYTES = 8 * 1024 * 1024
+UNSENT_PAUSE_S = 0.01
 
 _decoder = msgspec.json.Decoder(RoomCommands)
 
 
 class Outlet(Protocol):
     """What a partition sends through: the bus, or a recorder in tests."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was sent waits for the socket."""
 
     def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
         """Send deliveries, and the answers among them to these queues, in order and without a confirm."""
@@ -153,6 +159,7 @@ class Partition:
         """Commit one batch after another, until `stop` or `abandon`, or until a newer term is seen."""
         while not self._is_over:
             await self._arrived.wait()
+            await self._wait_for_socket()
             batch = [] if self._is_over else self._take()
             if not batch:
                 continue
@@ -161,6 +168,11 @@ class Partition:
                 await self._process_batch(batch)
             finally:
                 self._idle.set()
+
+    async def _wait_for_socket(self) -> None:
+        """Commit nothing while over 8 MB wait for the socket to the broker: the answers would come too late."""
+        while not self._is_over and self._services.outlet.unsent_bytes > UNSENT_MAX_BYTES:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(UNSENT_PAUSE_S)
 
     async def stop(self) -> None:
         """Finish the commit in hand, write the records that are due later, and answer the rest "moved"."""

@@ -92,6 +92,20 @@ async def test_message_is_stored_once_over_restarts(database: Database) -> None:
     assert [ack is not None and ack.repeated for ack in acks] == [False, True, True]
 
 
+async def test_nothing_is_committed_while_socket_to_broker_is_full(database: Database) -> None:
+    world = ChatWorld(database)
+    owner = await world.claim()
+    created = world.body(*CREATE_BOTH)
+    owner.outlet.unsent_bytes = partition.UNSENT_MAX_BYTES + 1
+    world.send(created, owner)
+    await asyncio.sleep(0.1)
+    assert await world.room_log.after(world.rooms[PUBLIC], 0) == []
+    owner.outlet.unsent_bytes = 0
+    assert await world.answered(created, owner)
+    assert len(await world.room_log.after(world.rooms[PUBLIC], 0)) == 1
+    await world.end()
+
+
 async def test_stored_message_is_acknowledged_although_its_sender_was_removed_since(database: Database) -> None:
     """Its owner died between the commit and the answer; its copy arrives at the next owner after the removal."""
     world = ChatWorld(database)

@@ -204,6 +204,7 @@ class FaultyOutlet:
     """The outlet of one owner. One that dies in front of it sends nothing."""
 
     def __init__(self, recorder: DeliveryRecorder, fuse: Fuse) -> None:
+        self.unsent_bytes = 0
         self._recorder = recorder
         self._fuse = fuse
 
@@ -220,6 +221,7 @@ class ChatOwner:
     partition: Partition
     log: FaultyLog
     fuse: Fuse
+    outlet: FaultyOutlet
     running: "asyncio.Task[None]"
 
 
@@ -272,7 +274,7 @@ class ChatWorld:
         records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
         services = Services(readers, GroupCommit(log), records, rates, outlet, self._clock_ms, self._clock_ms)
         partition = Partition(self.number, owned.term, services, self._check_term)
-        self.owners.append(ChatOwner(partition, log, fuse, asyncio.create_task(partition.run())))
+        self.owners.append(ChatOwner(partition, log, fuse, outlet, asyncio.create_task(partition.run())))
         return self.owners[-1]
 
     def _clock_ms(self) -> int:
