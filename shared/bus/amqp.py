@@ -20,6 +20,7 @@ CLOSE_TIMEOUT_S = 1.0
 HEARTBEAT_S = 2  # a frozen consumer is replaced after two to three of them
 PROBE = b"\x00"
 PROBE_TIMEOUT_S = 0.2
+NO_ROUTE = 312  # AMQP 0-9-1: the reply code of a returned message
 _TRANSIENT, _PERSISTENT = 1, 2
 
 # The exceptions of aio-pika on a dying connection, whichever call they interrupt.
@@ -49,6 +50,25 @@ def closed_is_lost() -> Iterator[None]:
         if task is not None and not task.cancelling():
             raise ConnectionError("the channel was closed") from error
         raise
+
+
+async def is_gone(channel: AbstractChannel, queue: str, timeout_s: float) -> bool:
+    """Return whether the broker has no such queue; False if it does not answer in time. Raises one of LOST.
+
+    A mandatory message of one byte comes back from a queue that is gone, and expires at once in one that is there. A
+    passive declaration would close the channel, and waits for a minute while a node of the cluster is frozen. The
+    channel needs publisher confirms.
+    """
+    message = aio_pika.Message(PROBE, expiration=0, message_id=queue)
+    try:
+        async with asyncio.timeout(timeout_s):
+            with closed_is_lost():
+                await channel.default_exchange.publish(message, queue, mandatory=True)
+    except aiormq.exceptions.PublishError as returned:
+        return getattr(returned.frame, "reply_code", None) == NO_ROUTE
+    except (TimeoutError, aiormq.exceptions.DeliveryError):
+        return False
+    return False
 
 
 class Connection(aio_pika.Connection):
@@ -203,7 +223,7 @@ class BrokerConnection:
         for exchange, key in spec.bindings:
             await queue.bind(exchange, key)
 
-    async def declare_own(self, name: str, arguments: dict[str, str | int | bool]) -> None:
+    async def declare_private(self, name: str, arguments: dict[str, str | int | bool]) -> None:
         """Declare a queue that lives and dies with this connection."""
         await self._channel.declare_queue(name, durable=False, exclusive=True, arguments=dict(arguments))
 
@@ -222,25 +242,13 @@ class BrokerConnection:
         await self._channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
 
     async def probe(self, queue: str) -> bool:
-        """Return False if the queue does not exist, and True if it does or if the broker does not say in time.
-
-        A mandatory message of one byte, already expired, comes back at once when nothing can take it. A passive declare
-        would tell the same, but blocks for a minute while any node of the cluster is frozen.
-        """
+        """Return False if the queue does not exist, and True if it does or if the broker does not say in time."""
         channel = await self._open_passing_channel()
-        underlay = cast(aiormq.Channel, await channel.get_underlay_channel())
-        properties = aiormq.spec.Basic.Properties(delivery_mode=_TRANSIENT, expiration="0")
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await underlay.basic_publish(PROBE, routing_key=queue, properties=properties, mandatory=True)
-        except aiormq.exceptions.PublishError:
-            return False
-        except (TimeoutError, aiormq.exceptions.DeliveryError):
-            return True
+            return not await is_gone(channel, queue, PROBE_TIMEOUT_S)
         finally:
             with suppress(*LOST):
                 await channel.close()
-        return True
 
     async def bind(self, queue: str, exchange: str, key: str) -> None:
         """Route what is published with `key` to `queue`."""
@@ -299,8 +307,6 @@ class BrokerConnection:
                 wait=False,  # aiormq then waits for the confirm only
             )
 
-    # Receive ---------------------------------------------------------------------------------------------------------
-
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
         """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""
         self._raw.publish(exchange, key, body, cc)
@@ -309,6 +315,8 @@ class BrokerConnection:
     def unsent_bytes(self) -> int:
         """Return how much of `send` waits for the socket."""
         return self._raw.unsent_bytes
+
+    # Receive --------------------------------------------------------------------------------------------------------
 
     async def listen(self, queue: str, on_body: Callable[[bytes], None]) -> None:
         """Pass each body of a queue of this connection to `on_body`, without acknowledgements."""

@@ -78,7 +78,7 @@ class Bus:
         self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
         self._consumers: list[Consumer] = []
-        self._own_queues: list[PrivateQueue] = []
+        self._private_queues: list[PrivateQueue] = []
         self._connections = 0
         self._pending = PendingRequests()
         self._sender = LineSender(self._tasks, self._pending.fail)
@@ -158,8 +158,8 @@ class Bus:
             if not (spec.keeps_existing and await link.exists(spec)):
                 await link.declare(spec)
         self._connections += 1
-        for queue in self._own_queues:
-            await self._open_own(link, queue)
+        for queue in self._private_queues:
+            await self._open_private(link, queue)
         self._echoed_at_s = time.monotonic()
         self._sender.link = link
         self._connected.set()  # before the first consumer, whose replies need it
@@ -170,9 +170,9 @@ class Bus:
             await hook()
         return link
 
-    async def _open_own(self, link: BrokerConnection, queue: PrivateQueue) -> None:
+    async def _open_private(self, link: BrokerConnection, queue: PrivateQueue) -> None:
         queue.rename(self._connections)
-        await link.declare_own(queue.name, queue.arguments)
+        await link.declare_private(queue.name, queue.arguments)
         for exchange, key in sorted({*queue.bindings, (DELIVERIES, queue.name)}):  # its name: answers to this process
             await link.bind(queue.name, exchange, key)
         await link.listen(queue.name, queue.on_body)
@@ -231,8 +231,11 @@ class Bus:
             for consumer in list(self._consumers):
                 consumer.measure(now_ms())
                 with suppress(Unavailable):
-                    async with self._reaching("measure") as link:
-                        consumer.measure_depth(await link.depth(consumer.queue))
+                    consumer.measure_depth(await self._depth(consumer.queue))
+
+    async def _depth(self, queue: str) -> int:
+        async with self._reaching("measure") as link:
+            return await link.depth(queue)
 
     # Send -----------------------------------------------------------------------------------------------------------
 
@@ -431,7 +434,7 @@ class Bus:
     ) -> PrivateQueue:
         """Return a queue of this process, declared at each connection; `on_body` takes its bodies, unacknowledged."""
         queue = PrivateQueue(prefix, self.name, PRIVATE_QUEUE if arguments is None else arguments, on_body)
-        self._own_queues.append(queue)
+        self._private_queues.append(queue)
         return queue
 
     async def bind(self, queue: PrivateQueue, exchange: str, key: str) -> None:

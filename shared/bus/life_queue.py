@@ -12,10 +12,9 @@ from contextlib import suppress
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
-from aiormq.exceptions import PublishError
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection, closed_is_lost, hosts_of
+from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection, closed_is_lost, hosts_of, is_gone
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -24,7 +23,6 @@ HEARTBEAT_S = 5
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 1.0
 ANSWER_TIMEOUT_S = 0.3  # measured: the broker answers within 14 ms
-NO_ROUTE = 312
 
 
 class LifeQueue:
@@ -86,20 +84,10 @@ class LifeQueue:
                     await connection.close()
 
     async def is_gone(self, queue: str) -> bool:
-        """Return whether the broker has no such queue; False if it does not answer within 0.3 s.
-
-        A mandatory message of one byte comes back from a queue that is gone, and expires at once in one that is there.
-        A passive declaration would close the channel, and waits for minutes while a node of the cluster is frozen.
-        """
+        """Return whether the broker has no such queue; False if it does not answer within 0.3 s."""
         if self._channel is None:
             return False
-        message = aio_pika.Message(b"?", expiration=0, message_id=self._name)
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                with closed_is_lost():
-                    await self._channel.default_exchange.publish(message, queue, mandatory=True)
-        except PublishError as returned:
-            return getattr(returned.frame, "reply_code", None) == NO_ROUTE
+            return await is_gone(self._channel, queue, ANSWER_TIMEOUT_S)
         except LOST:
             return False
-        return False
