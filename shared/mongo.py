@@ -13,7 +13,7 @@ import pymongo
 import pymongo.errors
 from bson.codec_options import TypeDecoder, TypeRegistry
 from bson.int64 import Int64
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pymongo.topology_description import TopologyDescription
 
@@ -25,6 +25,7 @@ log = logs.get(__name__)
 
 Document = dict[str, Any]
 Database = AsyncIOMotorDatabase[Document]
+Documents = AsyncIOMotorCollection[Document]
 Indexes = Mapping[str, Sequence[pymongo.IndexModel]]
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ follows the user's presence, so that an index counts the members online.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 from chat_service.rooms.log import LogEntry, MemberEffect
 from chat_service.rooms.room import Member
 from chat_service.storage.documents import from_effect, member_key, to_member
-from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
+from shared.mongo import Database, Document, Documents, Indexes, chunks, narrowed, only_duplicates, translated
 
 INDEXES: Indexes = {
     "room_members": [
@@ -48,20 +48,12 @@ class MemberStore:
     async def put_members(self, entries: Collection[LogEntry]) -> None:
         """Write the memberships that entries changed, each unless a later entry has written it already."""
         writes = [_member_write(entry, effect) for entry in entries for effect in entry.members]
-        for some in chunks(writes, WRITES_MAX):
-            try:
-                with translated():
-                    await self._members.bulk_write(some, ordered=False)
-            except BulkWriteError as error:
-                if not only_duplicates(error):  # the upsert of an outdated write fails on the _id
-                    raise
+        await upsert_newer(self._members, writes)
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
         """Move read marks forward, never back."""
-        if marks:
-            writes = [UpdateOne({"_id": member_key(*key)}, {"$max": {"readSeq": seq}}) for key, seq in marks.items()]
-            with translated():
-                await self._members.bulk_write(writes, ordered=False)
+        writes = [UpdateOne({"_id": member_key(*key)}, {"$max": {"readSeq": seq}}) for key, seq in marks.items()]
+        await update_each(self._members, writes)
 
     # For presence ---------------------------------------------------------------------------------------------------
 
@@ -121,6 +113,23 @@ class MemberStore:
         with translated():
             while found := await self._members.find({"roomId": room_id}, {"_id": 1}).limit(PURGE_BATCH).to_list(None):
                 await self._members.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+
+
+async def update_each(collection: Documents, writes: Sequence[UpdateOne]) -> None:
+    """Carry out updates that are independent of each other, 500 a call. Raises Unavailable."""
+    for some in chunks(writes, WRITES_MAX):
+        with translated():
+            await collection.bulk_write(some, ordered=False)
+
+
+async def upsert_newer(collection: Documents, writes: Sequence[UpdateOne]) -> None:
+    """Carry out upserts of documents whose `rev` is lower, 500 a call. Raises Unavailable."""
+    for some in chunks(writes, WRITES_MAX):
+        try:
+            await update_each(collection, some)
+        except BulkWriteError as error:
+            if not only_duplicates(error):  # the upsert of an outdated write fails on the _id
+                raise
 
 
 def _member_write(entry: LogEntry, effect: MemberEffect) -> UpdateOne:

@@ -8,14 +8,13 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError
 
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage import log_store, member_store
 from chat_service.storage.documents import from_room, progress_of, to_room
-from chat_service.storage.member_store import PURGE_BATCH, WRITES_MAX, MemberStore
+from chat_service.storage.member_store import PURGE_BATCH, MemberStore, update_each, upsert_newer
 from chat_service.storage.write_behind import Post
-from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
+from shared.mongo import Database, Document, Indexes, narrowed, translated
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
 
@@ -55,29 +54,19 @@ class RoomStore(MemberStore):
             UpdateOne({"_id": room.id, "rev": {"$lt": room.rev}}, {"$set": from_room(room)}, upsert=True)
             for room in rooms
         ]
-        for some in chunks(writes, WRITES_MAX):
-            try:
-                with translated():
-                    await self._rooms.bulk_write(some, ordered=False)
-            except BulkWriteError as error:
-                if not only_duplicates(error):  # the upsert of an outdated write fails on the _id
-                    raise
+        await upsert_newer(self._rooms, writes)
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:
         """Move records forward to their newest messages, each unless a later entry is in it already."""
         writes = [
             UpdateOne({"_id": post.room_id, "rev": {"$lt": post.rev}}, {"$set": progress_of(post)}) for post in posts
         ]
-        for some in chunks(writes, WRITES_MAX):
-            with translated():
-                await self._rooms.bulk_write(some, ordered=False)
+        await update_each(self._rooms, writes)
 
     async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
         """Move rooms to the top of the lists. Idempotent, and harmless for a message that is not stored after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
-        for some in chunks(writes, WRITES_MAX):
-            with translated():
-                await self._rooms.bulk_write(some, ordered=False)
+        await update_each(self._rooms, writes)
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
         """Return the rooms whose records show a message since then."""
