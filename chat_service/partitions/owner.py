@@ -27,6 +27,7 @@ from shared.commands.body import decode_body
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
 from shared.telemetry import logs
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -164,11 +165,7 @@ class Owner:
                     self._bus.drop_connection("the process stalled")
                 self._ticked_at_ms = self._now_ms()
                 self._tick()
-                try:
-                    async with asyncio.timeout(min(TICK_S, self.replicas.silence_in_ms(self._now_ms()) / 1000)):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
+                await is_set_within(stop, min(TICK_S, self.replicas.silence_in_ms(self._now_ms()) / 1000))
             await self._leave()
             for task in background:
                 task.cancel()

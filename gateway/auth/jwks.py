@@ -16,6 +16,7 @@ from gateway.auth.jwks_schedule import FETCH_TIMEOUT_S, JwksSchedule
 from gateway.auth.keys import KeySet, parse_key_set
 from shared.errors import Malformed, Unavailable
 from shared.telemetry import logs
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -64,9 +65,7 @@ class PublishedKeys:
 
     async def _until_due(self) -> None:
         """Wait until a fetch is due or requested."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._schedule.due_in_s(time.monotonic())):
-                await self._wanted.wait()
+        await is_set_within(self._wanted, self._schedule.due_in_s(time.monotonic()))
 
     async def _fetch(self, http: aiohttp.ClientSession) -> None:
         try:

@@ -6,7 +6,6 @@ loaded, the list also applies to sockets that are already open.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 from gateway.backend import Backend
 from shared.backoff import Backoff
@@ -14,6 +13,7 @@ from shared.commands.command import GATEWAY, Caller
 from shared.commands.notifier import ListRevocations, Revocation, RevocationPage
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.telemetry import logs
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -79,10 +79,7 @@ class RevocationListSync:
 
         Without an answer the gateway goes on with what it knows, as at its start.
         """
-        try:
-            async with asyncio.timeout(LOAD_TIMEOUT_S):
-                await self._loaded.wait()
-        except TimeoutError:
+        if not await is_set_within(self._loaded, LOAD_TIMEOUT_S):
             log.error("revocations_not_compared", waited_s=LOAD_TIMEOUT_S)
 
     def learn(self, record: Revocation) -> None:
@@ -94,9 +91,7 @@ class RevocationListSync:
         """Load the list when due, with backoff after a failure, until cancelled."""
         backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_S):
-                    await self._due.wait()
+            await is_set_within(self._due, REFRESH_S)
             self._due.clear()
             try:
                 await self._load()
@@ -106,9 +101,7 @@ class RevocationListSync:
             except (Unavailable, Refusal) as error:
                 pause_s = backoff.next_s()
                 log.warning("revocations_load_failed", reason=str(error), retry_in_s=pause_s)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):  # a new connection ends the pause
-                        await self._due.wait()
+                await is_set_within(self._due, pause_s)  # a new connection ends the pause
                 self._due.set()
 
     async def _load(self) -> None:

@@ -7,7 +7,6 @@ among the deliveries, so a message that its sender shows as sent and the message
 import asyncio
 import time
 from collections import deque
-from contextlib import suppress
 
 import msgspec
 from prometheus_client import Histogram
@@ -26,6 +25,7 @@ from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.validation import decode
 from shared.telemetry import logs, metrics, tracing
 from shared.times import SKEW_MAX_MS, now_ms
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -210,9 +210,7 @@ class CommandRouter:
             await asyncio.sleep(TICK_S)
             return
         self._asked.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(beat_due_s - time.monotonic(), TICK_S)):
-                await self._asked.wait()
+        await is_set_within(self._asked, max(beat_due_s - time.monotonic(), TICK_S))
 
     def _expire(self, command_id: str) -> None:
         waiting = self._waiting.pop(command_id, None)

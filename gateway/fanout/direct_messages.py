@@ -69,7 +69,7 @@ class DirectMessages:
 
     @property
     def is_held(self) -> bool:
-        """Whether messages of rooms that are new to a socket wait."""
+        """True while messages of rooms that are new to a socket are held."""
         return self._held is not None
 
     def hold(self) -> None:

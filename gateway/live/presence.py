@@ -5,7 +5,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway import metrics
@@ -14,6 +13,7 @@ from shared.commands.chat import PresenceReported, ReportPresence
 from shared.commands.command import Caller
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -127,9 +127,7 @@ class Reporter:
 
     async def _wait(self) -> None:
         """Wait for a socket that came, or for the time to look for graces that have ended."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_INTERVAL_S):
-                await self._roster.changed.wait()
+        await is_set_within(self._roster.changed, QUIET_INTERVAL_S)
         self._roster.changed.clear()
         await asyncio.sleep(REPORT_INTERVAL_S)
 
