@@ -13,13 +13,11 @@ import pytest
 
 from chat_service.partitions import partition
 from chat_service.rooms.log import EntryKind, LogEntry
-from chat_service.rooms.message import Message
 from chat_service.storage import group_commit, log_store
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict, LogStore
 from shared.errors import Unavailable
 from shared.mongo import Database, Mongo
-from shared.protocol.server_frames import UserProfile
 from tests.bench.plans import INDEXES
 from tests.support.chat_world import CREATE_BOTH, PRIVATE, PUBLIC, WAIT_S, Act, ChatWorld, Turn, ack_in
 from tests.support.database_proxy import (
@@ -31,6 +29,7 @@ from tests.support.database_proxy import (
     RefuseCommand,
     database_proxy,
 )
+from tests.support.log_entries import message_at
 
 COMMIT_STEPS = 6  # the insert; the touch of the room's record; one read of the log
 INSERT_TIMEOUT_S = 0.5
@@ -183,32 +182,6 @@ async def test_message_that_successor_stored_stands_before_removal_of_its_sender
 
 
 # No majority ----------------------------------------------------------------------------------------------------------
-
-
-def message_at(rev: int, id_: str) -> LogEntry:
-    """Return a message of ann in the room `r`."""
-    message = Message(
-        id=id_,
-        room_id="r",
-        seq=rev,
-        user_id="ann",
-        user=UserProfile(),
-        text="text",
-        client_message_id=None,
-        created_at_ms=1,
-    )
-    return LogEntry(
-        id=id_,
-        room_id="r",
-        rev=rev,
-        kind=EntryKind.MESSAGE,
-        term=1,
-        author_id="ann",
-        at_ms=1,
-        last_seq=rev,
-        member_count=1,
-        message=message,
-    )
 
 
 concerns = pytest.mark.parametrize("name", WRITE_CONCERN_CODES)

@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 
 from chat_service.partitions import partition
 from chat_service.rooms.log import EntryKind, LogEntry, void_at
-from chat_service.rooms.message import Message
 from chat_service.storage import group_commit
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict, LogStore
 from shared.errors import ErrorCode
 from shared.mongo import Database, Mongo
-from shared.protocol.server_frames import UserProfile
 from tests.bench.plans import INDEXES
 from tests.support.chat_world import (
     CREATE_BOTH,
@@ -31,6 +29,7 @@ from tests.support.chat_world import (
     Turn,
     ack_in,
 )
+from tests.support.log_entries import message_at
 
 users, rooms = st.sampled_from(USERS), st.sampled_from((PUBLIC, PUBLIC, PRIVATE))
 keys = st.sampled_from((None, "k1", "k2"))
@@ -194,32 +193,6 @@ async def test_projection_that_fails_does_not_refuse_what_stands_in_the_log(data
 
 
 # The unique keys ------------------------------------------------------------------------------------------------------
-
-
-def message_at(rev: int, id_: str, key: str | None = None, seq: int | None = None) -> LogEntry:
-    """Return a message of ann in the room `r`."""
-    message = Message(
-        id=id_,
-        room_id="r",
-        seq=seq or rev,
-        user_id="ann",
-        user=UserProfile(),
-        text="text",
-        client_message_id=key,
-        created_at_ms=1,
-    )
-    return LogEntry(
-        id=id_,
-        room_id="r",
-        rev=rev,
-        kind=EntryKind.MESSAGE,
-        term=1,
-        author_id="ann",
-        at_ms=1,
-        last_seq=seq or rev,
-        member_count=1,
-        message=message,
-    )
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CalledProcessError, TimeoutExpired
-from types import TracebackType
-from typing import Self
 
 from deploy.local.broker import BrokerNode
 from deploy.local.ports import LOOPBACK, KeptPorts
 from tests.support.infrastructure import START_TIMEOUT_S, STOP_TIMEOUT_S, Broker
 from tests.support.server_process import ServerProcess
+from tests.support.startable import Startable
 
 NODES = 3
 NET_TICKTIME_S = 5
@@ -109,7 +108,7 @@ class ClusterMember(Broker):
             cookie.write_text(self._cookie)
 
 
-class BrokerCluster:
+class BrokerCluster(Startable):
     """Three nodes and their epmd."""
 
     def __init__(self, directory: Path) -> None:
@@ -207,16 +206,3 @@ class BrokerCluster:
         if len(self.living()) < NODES or not all(member.is_ready() for member in self.members):
             return False
         return self.members[0].peers_running() == NODES
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -11,7 +11,7 @@ AMQP_URL and MONGODB_URI are ignored. Everything ends with the block, and with t
 import os
 import struct
 import subprocess
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from deploy.local.broker import BrokerNode
 from deploy.local.database import DatabaseServer, find_mongod
 from deploy.local.ports import KeptPorts
 from tests.support.server_process import ServerProcess
+from tests.support.startable import Startable
 from tests.support.waiting import block_until
 
 START_TIMEOUT_S = 150.0
@@ -28,7 +29,7 @@ QUEUE_NAMES_TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 30.0
 
 
-class ManagedServer(ABC):
+class ManagedServer(Startable):
     """A server that keeps its data and ports over `stop`, `kill` and `restart`.
 
     As a context manager, it is started and stopped.
@@ -70,19 +71,6 @@ class ManagedServer(ABC):
         """Stop the server in order and start it again."""
         self.stop()
         self.start()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class Broker(ManagedServer):

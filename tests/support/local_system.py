@@ -12,8 +12,6 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from deploy.local.command import CommandLine
 from deploy.local.run_file import read_run_file
@@ -21,6 +19,7 @@ from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.server_process import ServerProcess
+from tests.support.startable import Startable
 from tests.support.tokens import SECRET
 
 START_TIMEOUT_S = 120.0
@@ -40,7 +39,7 @@ def settings_on(infrastructure: Infrastructure) -> dict[str, str]:
     }
 
 
-class LocalSystem:
+class LocalSystem(Startable):
     """`python -m deploy.local run` with `settings` as its environment. All calls block; stopping is orderly."""
 
     def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
@@ -71,16 +70,3 @@ class LocalSystem:
     def _is_ready(self) -> bool:
         """Return True if `run.env` exists and belongs to this run; a killed run leaves its own behind."""
         return self.entries().get("SUPERVISOR_PID") == str(self.process.pid)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
