@@ -4,8 +4,8 @@ Read in this order:
 
 - `topology`: exchanges, queues, shards;
 - `delivery`, `events`: the lines for gateways, and the events of internal services;
-- `amqp`, `publish_frame`, `delivery_tap`: one connection to RabbitMQ, and its hot path in both directions;
-- `batching`, `confirms`, `line_sender`: sending with confirms;
+- `hosts`, `amqp`, `publish_frame`, `delivery_tap`: one connection to RabbitMQ, and its hot path in both directions;
+- `batching`, `confirms`, `confirm_channel`, `line_sender`: sending with confirms;
 - `pending_requests`, `query_server`: requests and their replies;
 - `consumer`: a consumer with the ack policy;
 - `private_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;

@@ -1,7 +1,6 @@
 """One connection to RabbitMQ, as the bus uses it. Only this module and `life_queue` use aio-pika."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self, cast
@@ -10,8 +9,10 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
+from shared.bus.confirm_channel import ConfirmChannel
 from shared.bus.consumer import Consumer, Inbound, Line
 from shared.bus.delivery_tap import DeliveryTap, TappedTransports
+from shared.bus.hosts import BrokerHosts
 from shared.bus.publish_frame import publish_frames
 from shared.bus.topology import DEAD, QueueSpec
 
@@ -104,13 +105,15 @@ class DeadLetter(NamedTuple):
     at_ms: int
 
 
-def hosts_of(url: str) -> list[str]:
-    """Return one URL for each host of `amqp://user:password@host1:5672,host2:5672/vhost`."""
-    head, separator, rest = url.rpartition("@")
-    if not separator:
-        head, separator, rest = url.partition("://")
-    hosts, slash, path = rest.partition("/")
-    return [f"{head}{separator}{host}{slash}{path}" for host in hosts.split(",") if host]
+async def connect(hosts: BrokerHosts, name: str, heartbeat_s: int) -> Connection:
+    """Connect to the next of the hosts; the broker lists the connection as `name`. Raises one of LOST."""
+    return await aio_pika.connect(
+        hosts.next_url(),
+        timeout=hosts.connect_timeout_s,
+        heartbeat=heartbeat_s,
+        client_properties={"connection_name": name},
+        connection_class=Connection,
+    )
 
 
 class _RawChannel:
@@ -137,7 +140,7 @@ class _RawChannel:
 
 
 class BrokerConnection:
-    """A connection and the channel on which it publishes, declares and listens.
+    """A connection and the channels on which it publishes, declares and listens.
 
     `closed` is set when the connection or one of its long-lived channels is gone. From then on every method but `close`
     raises one of LOST.
@@ -147,26 +150,19 @@ class BrokerConnection:
         self.closed = asyncio.Event()
         self._connection = connection
         self._channel: AbstractChannel
+        self._confirmed: ConfirmChannel
         self._unconfirmed: AbstractChannel
         self._consumed: set[str] = set()
         self._raw: _RawChannel
         connection.close_callbacks.add(self._on_close)
 
     @classmethod
-    async def open(cls, url: str, name: str) -> Self:
-        """Connect to one of the hosts of `url`, chosen by chance; the broker lists the connection as `name`."""
-        url = random.choice(hosts_of(url))  # noqa: S311 - no secret
-        link = cls(
-            await aio_pika.connect(
-                url,
-                timeout=CALL_TIMEOUT_S,
-                heartbeat=HEARTBEAT_S,
-                client_properties={"connection_name": name},
-                connection_class=Connection,
-            )
-        )
+    async def open(cls, hosts: BrokerHosts, name: str) -> Self:
+        """Connect to the next of the hosts; the broker lists the connection as `name`."""
+        link = cls(await connect(hosts, name, HEARTBEAT_S))
         try:
-            link._channel = await link._open_channel()
+            link._channel = await link._open_channel(confirms=False)
+            link._confirmed = ConfirmChannel(await link._open_publish_channel(), link._open_publish_channel)
             link._raw = await link._open_raw_channel()
         except BaseException:
             await link.close()
@@ -194,6 +190,10 @@ class BrokerConnection:
         if prefetch:
             await channel.set_qos(prefetch_count=prefetch)
         return channel
+
+    async def _open_publish_channel(self) -> "_PublishChannel":
+        channel = await self._open_channel()
+        return _PublishChannel(channel, cast(aiormq.Channel, await channel.get_underlay_channel()))
 
     async def _open_raw_channel(self) -> _RawChannel:
         self._unconfirmed = await self._open_channel(confirms=False)
@@ -296,16 +296,8 @@ class BrokerConnection:
             headers=headers,
             delivery_mode=_PERSISTENT if is_persistent else _TRANSIENT,
         )
-        underlay = await self._channel.get_underlay_channel()
         with closed_is_lost():
-            await cast(aiormq.Channel, underlay).basic_publish(
-                body,
-                exchange=exchange,
-                routing_key=key,
-                properties=properties,
-                timeout=CALL_TIMEOUT_S,
-                wait=False,  # aiormq then waits for the confirm only
-            )
+            await self._confirmed.publish(exchange, key, body, properties)
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
         """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""
@@ -370,6 +362,36 @@ class BrokerConnection:
             await channel.close()  # which returns the unsettled ones to the queue
 
 
+async def _close_alone(channel: AbstractChannel) -> None:
+    """Close a channel on purpose: its connection stays."""
+    channel.close_callbacks.clear()
+    async with asyncio.timeout(CALL_TIMEOUT_S):
+        with closed_is_lost():
+            await channel.close()
+
+
+class _PublishChannel:
+    """A channel with publisher confirms."""
+
+    def __init__(self, channel: AbstractChannel, underlay: aiormq.Channel) -> None:
+        self._channel = channel
+        self._underlay = underlay
+
+    async def publish(self, exchange: str, key: str, body: bytes, properties: aiormq.spec.Basic.Properties) -> None:
+        await self._underlay.basic_publish(
+            body,
+            exchange=exchange,
+            routing_key=key,
+            properties=properties,
+            timeout=CALL_TIMEOUT_S,
+            wait=False,  # aiormq then waits for the confirm only
+        )
+
+    async def close(self) -> None:
+        with suppress(*LOST):
+            await _close_alone(self._channel)
+
+
 class _ConsumerChannel:
     """The channel of one consumer."""
 
@@ -383,10 +405,7 @@ class _ConsumerChannel:
             await self._queue.cancel(self._tag, timeout=CALL_TIMEOUT_S)
 
     async def close(self) -> None:
-        self._channel.close_callbacks.clear()  # this channel closes on purpose, so the connection stays
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            with closed_is_lost():
-                await self._channel.close()
+        await _close_alone(self._channel)
 
 
 def _letter(message: AbstractIncomingMessage) -> DeadLetter:

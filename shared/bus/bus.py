@@ -26,6 +26,7 @@ from shared.bus.amqp import CALL_TIMEOUT_S, LOST, BrokerConnection, DeadLetter, 
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
+from shared.bus.hosts import BrokerHosts
 from shared.bus.line_sender import DEFAULT_EXCHANGE, LineSender
 from shared.bus.pending_requests import PendingRequests, read_reply
 from shared.bus.private_queue import PrivateQueue
@@ -71,7 +72,7 @@ class Bus:
         self.request_timeout_s = request_timeout_s
         self.on_connected: list[Callable[[], Awaitable[None]]] = []
         self.on_disconnected: list[Callable[[], object]] = []  # run before the next connection
-        self._url = url
+        self._hosts = BrokerHosts(url)
         self._tasks = asyncio.TaskGroup()
         self._background: list[asyncio.Task[None]] = []
         self._leaving = False
@@ -151,7 +152,7 @@ class Bus:
 
     async def _connect(self) -> BrokerConnection:
         """Connect, and restore queues, bindings and consumers."""
-        self._link = link = await BrokerConnection.open(self._url, self.name)
+        self._link = link = await BrokerConnection.open(self._hosts, self.name)
         for name, kind in EXCHANGES:
             await link.declare_exchange(name, kind)
         for spec in queues():
@@ -206,6 +207,7 @@ class Bus:
         link, self._link, self._sender.link = self._link, None, None
         for consumer in self._consumers:
             consumer.connection_lost()
+        self._pending.fail_all("the connection to the broker was lost")
         for forget in self.on_disconnected:
             forget()
         if link is not None:

@@ -7,14 +7,13 @@ It has a connection of its own, because its end must not depend on what else a p
 """
 
 import asyncio
-import random
 from contextlib import suppress
 
-import aio_pika
 from aio_pika.abc import AbstractChannel
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, Connection, closed_is_lost, hosts_of, is_gone
+from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, closed_is_lost, connect, is_gone
+from shared.bus.hosts import BrokerHosts
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -29,7 +28,7 @@ class LifeQueue:
     """The queue of one process, under a new name at each connection: an old name may stay in use for seconds."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._url = url
+        self._hosts = BrokerHosts(url)
         self._name = name
         self._number = 0
         self._leaving = False
@@ -55,13 +54,7 @@ class LifeQueue:
 
     async def _hold(self, backoff: Backoff) -> None:
         """Connect, declare the queue, and return or raise once the connection is lost."""
-        connection = await aio_pika.connect(
-            random.choice(hosts_of(self._url)),  # noqa: S311 - no secret
-            timeout=CALL_TIMEOUT_S,
-            heartbeat=HEARTBEAT_S,
-            client_properties={"connection_name": f"{self._name} life"},
-            connection_class=Connection,
-        )
+        connection = await connect(self._hosts, f"{self._name} life", HEARTBEAT_S)
         closed = asyncio.Event()
         try:
             connection.close_callbacks.add(lambda *_: closed.set())

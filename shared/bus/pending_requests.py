@@ -82,6 +82,10 @@ class PendingRequests:
             late.append(heapq.heappop(self._deadlines)[1])
         self.fail(late, "no answer in time")
 
+    def fail_all(self, reason: str) -> None:
+        """Fail every unanswered command: its reply would go to a queue that is gone."""
+        self.fail(list(self._waiting), reason)
+
     def fail(self, command_ids: Iterable[str], reason: str) -> None:
         """Fail these commands, as far as they are unanswered."""
         failed: list[str] = []

@@ -1,0 +1,76 @@
+"""The channel for confirmed publishes, replaced when the broker refuses one.
+
+A channel looks up the leader of a quorum queue at its first publish to it, and keeps that server for life. If the
+leader's node is just dying, RabbitMQ 3.10 refuses (basic.nack) everything the channel publishes to the queue until the
+node is back, although the other nodes have elected a new leader within milliseconds. A new channel finds that one.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from aiormq.exceptions import DeliveryError
+
+REPLACE_INTERVAL_S = 0.25  # a queue without a majority refuses on every channel
+
+
+class PublishChannel(Protocol):
+    """An open channel with publisher confirms."""
+
+    async def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
+        """Publish, and return once the broker has confirmed. Raises DeliveryError when it refuses."""
+
+    async def close(self) -> None:
+        """Close the channel alone; its connection stays."""
+
+
+class ConfirmChannel:
+    """Publishes with confirms on one channel at a time."""
+
+    def __init__(
+        self,
+        first: PublishChannel,
+        open_channel: Callable[[], Awaitable[PublishChannel]],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._channel = first
+        self._open_channel = open_channel
+        self._clock_s = clock_s
+        self._replaceable_at_s = clock_s()
+        self._replacing = asyncio.Lock()
+        self._publishing: dict[PublishChannel, int] = {}  # the number of publishes under way
+
+    async def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
+        """Publish, once more on a new channel if the broker refuses it. Raises DeliveryError if it still does."""
+        channel = self._channel
+        try:
+            await self._publish(channel, exchange, key, body, properties)
+        except DeliveryError:
+            if not await self._replace(channel):
+                raise
+            await self._publish(self._channel, exchange, key, body, properties)
+
+    async def _replace(self, refused: PublishChannel) -> bool:
+        """Return whether another channel than `refused` is in use now. One replaces it for all that were refused."""
+        async with self._replacing:
+            if self._channel is refused and self._clock_s() >= self._replaceable_at_s:
+                self._replaceable_at_s = self._clock_s() + REPLACE_INTERVAL_S
+                self._channel = await self._open_channel()
+                await self._close_idle(refused)
+        return self._channel is not refused
+
+    async def _publish(self, channel: PublishChannel, exchange: str, key: str, body: bytes, properties: Any) -> None:
+        self._publishing[channel] = self._publishing.get(channel, 0) + 1
+        try:
+            await channel.publish(exchange, key, body, properties)
+        finally:
+            self._publishing[channel] -= 1
+            if channel is not self._channel:
+                await self._close_idle(channel)
+
+    async def _close_idle(self, replaced: PublishChannel) -> None:
+        """Close a channel that was replaced once nothing waits for a confirm on it."""
+        if self._publishing.get(replaced) == 0:
+            del self._publishing[replaced]
+            await replaced.close()

@@ -1,0 +1,95 @@
+"""A channel that the broker refuses on is replaced, and closed once nothing waits on it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiormq.exceptions import DeliveryError
+from pamqp.commands import Basic
+
+from shared.bus.confirm_channel import REPLACE_INTERVAL_S, ConfirmChannel
+
+
+def refused() -> DeliveryError:
+    return DeliveryError(None, Basic.Nack(delivery_tag=1))
+
+
+@dataclass(eq=False)
+class FakeChannel:
+    """A channel that refuses, confirms, or waits for `confirm`."""
+
+    refuses: bool = False
+    confirm: asyncio.Event | None = None
+    published: list[bytes] = field(default_factory=list)
+    is_closed: bool = False
+
+    async def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
+        await asyncio.sleep(0)
+        if body != b"refused" and self.confirm is not None:
+            await self.confirm.wait()
+        elif self.refuses:
+            raise refused()
+        self.published.append(body)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class Stage:
+    """A ConfirmChannel on `channels`, each opened once, and its clock."""
+
+    def __init__(self, *channels: FakeChannel) -> None:
+        self.now_s = 0.0
+        self.unopened = list(channels[1:])
+        self.confirmed = ConfirmChannel(channels[0], self.open, lambda: self.now_s)
+
+    async def open(self) -> FakeChannel:
+        await asyncio.sleep(0)
+        return self.unopened.pop(0)
+
+    async def publish(self, body: bytes) -> None:
+        await self.confirmed.publish("", "queue", body, None)
+
+
+async def test_refused_body_is_published_on_new_channel() -> None:
+    stale, fresh = FakeChannel(refuses=True), FakeChannel()
+    stage = Stage(stale, fresh)
+    await stage.publish(b"one")
+    await stage.publish(b"two")
+    assert fresh.published == [b"one", b"two"]
+    assert stale.is_closed
+
+
+async def test_bodies_refused_together_open_one_channel() -> None:
+    fresh = FakeChannel()
+    stage = Stage(FakeChannel(refuses=True), fresh)
+    await asyncio.gather(*(stage.publish(b"%d" % number) for number in range(5)))
+    assert sorted(fresh.published) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_replaced_channel_closes_after_its_last_confirm() -> None:
+    stale, fresh = FakeChannel(refuses=True, confirm=asyncio.Event()), FakeChannel()
+    stage = Stage(stale, fresh)
+    waiting = asyncio.create_task(stage.publish(b"accepted"))
+    await asyncio.sleep(0)
+    await stage.publish(b"refused")
+    assert not stale.is_closed
+    assert stale.confirm is not None
+    stale.confirm.set()
+    await waiting
+    assert stale.is_closed
+    assert (stale.published, fresh.published) == ([b"accepted"], [b"refused"])
+
+
+async def test_queue_that_refuses_everything_costs_few_channels() -> None:
+    channels = [FakeChannel(refuses=True) for _ in range(3)]
+    stage = Stage(*channels)
+    for _ in range(10):
+        with pytest.raises(DeliveryError):
+            await stage.publish(b"one")
+    assert len(stage.unopened) == 1
+    stage.now_s += REPLACE_INTERVAL_S
+    with pytest.raises(DeliveryError):
+        await stage.publish(b"one")
+    assert not stage.unopened
