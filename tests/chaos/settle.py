@@ -96,7 +96,8 @@ class Settling:
         """Wait until everybody has the latest price of each symbol."""
         symbols = self._clients[0].symbols
         for symbol in symbols:
-            body = cloud_event(f"final_{symbol}", "market.tick", {"symbol": symbol, "price": FINAL_PRICE})
+            id_ = self._traffic.event_id(f"final_{symbol}")
+            body = cloud_event(id_, "market.tick", {"symbol": symbol, "price": FINAL_PRICE})
             await self._traffic.publisher.publish("market.tick", body)
 
         async def are_there() -> bool:

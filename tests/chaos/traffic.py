@@ -14,6 +14,7 @@ import aiohttp
 import aiormq
 
 from shared.bus.amqp import Connection
+from shared.ids import Prefix, new_id
 from shared.times import now_ms, to_iso
 from tests.chaos.client import COMMUNITY, ChaosClient, Clock
 from tests.chaos.ledger import Ledger
@@ -132,6 +133,11 @@ class Traffic:
         self._clock = clock
         self._random = Random(seed)
         self._stop = asyncio.Event()
+        self._run = new_id(Prefix.EVENT)
+
+    def event_id(self, name: str) -> str:
+        """Return the id of this run's event of that name: ids of earlier runs on the same system are duplicates."""
+        return f"{self._run}_{name}"
 
     def stop(self) -> None:
         """Start no further activity."""
@@ -195,12 +201,13 @@ class Traffic:
         users = sorted({client.user_id for client in self.clients})
         chosen = self._random.sample(users, 1 if number % 4 else min(5, len(users)))
         if number % 10 == 0:
-            post = cloud_event(f"post_{number}", "post.created", {"postId": key, "communityId": COMMUNITY})
-            await self.publisher.publish("post.created", post)
+            post = {"postId": key, "communityId": COMMUNITY}
+            event = cloud_event(self.event_id(f"post_{number}"), "post.created", post)
+            await self.publisher.publish("post.created", event)
         inboxes = [f"inbox:{user}" for user in chosen]
         self._ledger.note_sent(key, "publisher", inboxes, self._clock())
         data = {"title": key, "message": "m", "priority": "low"}
-        body = cloud_event(key, "notification.created", data, audience=f"users:{','.join(chosen)}")
+        body = cloud_event(self.event_id(key), "notification.created", data, audience=f"users:{','.join(chosen)}")
         await self.publisher.publish("notification.created", body)
         for inbox in inboxes:
             self._ledger.note_acked(key, inbox, self._clock())
@@ -216,9 +223,9 @@ class Traffic:
         for symbol in symbols:
             await self._move(symbol, PRICE_START, f"first_{symbol}")
 
-    async def _move(self, symbol: str, price: float, id_: str) -> None:
+    async def _move(self, symbol: str, price: float, name: str) -> None:
         data = {"symbol": symbol, "price": price, "timestamp": to_iso(now_ms())}
-        await self.publisher.publish("market.tick", cloud_event(id_, "market.tick", data))
+        await self.publisher.publish("market.tick", cloud_event(self.event_id(name), "market.tick", data))
 
     async def _alert(self) -> None:
         """Set an alert on its own symbol, then publish prices on either side and one more beyond."""
