@@ -8,7 +8,9 @@ It has a connection of its own, because its end must not depend on what else a p
 
 import asyncio
 from contextlib import suppress
+from typing import cast
 
+import aiormq
 from aio_pika.abc import AbstractChannel
 
 from shared.backoff import Backoff
@@ -66,6 +68,9 @@ class LifeQueue:
             await channel.declare_queue(
                 name, exclusive=True, durable=False, arguments={"x-max-length": 1}, timeout=CALL_TIMEOUT_S
             )
+            underlay = cast(aiormq.Channel, await channel.get_underlay_channel())
+            underlay.on_consumer_cancel_callbacks.add(lambda *_: closed.set())  # somebody deleted the queue
+            await underlay.basic_consume(name, _drop, no_ack=True, timeout=CALL_TIMEOUT_S)
             self.queue, self._channel = name, channel
             backoff.reset()
             await closed.wait()
@@ -84,3 +89,7 @@ class LifeQueue:
             return await is_gone(self._channel, queue, ANSWER_TIMEOUT_S)
         except LOST:
             return False
+
+
+async def _drop(_: aiormq.abc.DeliveredMessage) -> None:
+    """Take a probe. The queue has a consumer only because the broker tells consumers when a queue is deleted."""
