@@ -288,10 +288,11 @@ class Partition:
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
-            await asyncio.gather(
-                services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs)),
-                services.records.touch(with_messages),
-            )
+            commit = services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs))
+            if quiet := services.records.quiet(with_messages):
+                await asyncio.gather(commit, services.records.touch(quiet))
+            else:
+                await commit
             services.records.note(changes.entries)
             await self._project(changes, states)
         except BaseException:

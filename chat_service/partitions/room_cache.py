@@ -93,11 +93,9 @@ class RoomCache:
         for room_id in room_ids:
             self._states.move_to_end(room_id)
         callers = {command.caller.user_id for command in commands if requirements_of(command).profile}
-        await asyncio.gather(
-            self._readers.profiles.load(callers),
-            self._load_members(commands, states),
-            self._load_active_now(commands, states),
-        )
+        await self._readers.profiles.load(callers)
+        await self._load_members(commands, states)
+        await self._load_active_now(commands, states)
         looked_up = [command for command in commands if command.id in resent or _may_repeat_old(command, states)]
         if looked_up:
             await self._load_stored(looked_up, states)

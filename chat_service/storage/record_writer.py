@@ -31,12 +31,14 @@ class RecordWriter:
         """Take entries that have been stored."""
         self._behind.note(entries, self._clock_ms())
 
-    async def touch(self, room_ids: Collection[str]) -> None:
-        """Mark the records of rooms that were quiet. A mark that fails comes with the record some seconds later."""
-        now_ms = self._clock_ms()
-        quiet = self._behind.touch(room_ids, now_ms)
+    def quiet(self, room_ids: Collection[str]) -> set[str]:
+        """Return those of the rooms whose records show no activity so far. Pass them to `touch`."""
+        return self._behind.touch(room_ids, self._clock_ms())
+
+    async def touch(self, quiet: set[str]) -> None:
+        """Mark rooms as active. A mark that fails comes with the record some seconds later."""
         try:
-            await self._rooms.touch_rooms(quiet, now_ms)
+            await self._rooms.touch_rooms(quiet, self._clock_ms())
         except Unavailable as error:
             self._behind.forget_touched(quiet)
             log.warning("touch_postponed", reason=str(error), rooms=len(quiet))
