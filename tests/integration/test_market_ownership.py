@@ -22,6 +22,7 @@ from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
 from shared.times import now_ms
+from tests.support.infrastructure import Infrastructure
 from tests.support.market import MarketClient, market_client
 from tests.support.service_process import Process, service_processes
 from tests.support.waiting import until, until_async
@@ -333,6 +334,14 @@ async def test_queue_is_gone_with_its_connection_only(amqp_url: str) -> None:
         await until_async(lambda: looking.is_gone(queue), bool)
         assert looking.queue is not None
         assert not await looking.is_gone(looking.queue)
+
+
+async def test_deleted_queue_returns_under_another_name(amqp_url: str, infrastructure: Infrastructure) -> None:
+    async with living(amqp_url, new_id(Prefix.NODE)) as life:
+        deleted = life.queue
+        assert deleted is not None
+        await asyncio.to_thread(infrastructure.broker.control, "delete_queue", deleted)
+        await until(lambda: life.queue not in {None, deleted})
 
 
 async def test_nothing_is_gone_without_connection(amqp_url: str) -> None:
