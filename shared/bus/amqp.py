@@ -9,7 +9,7 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from shared.bus.confirm_channel import ConfirmChannel
+from shared.bus.confirm_channel import ConfirmChannel, Outgoing
 from shared.bus.consumer import Consumer, Inbound, Line
 from shared.bus.delivery_tap import DeliveryTap, TappedTransports
 from shared.bus.hosts import BrokerHosts
@@ -219,6 +219,8 @@ class BrokerConnection:
 
     async def declare(self, spec: QueueSpec) -> None:
         """Declare a durable queue and its bindings."""
+        if spec.keeps_existing and await self._exists(spec):
+            return
         queue = await self._channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
         for exchange, key in spec.bindings:
             await queue.bind(exchange, key)
@@ -227,7 +229,7 @@ class BrokerConnection:
         """Declare a queue that lives and dies with this connection."""
         await self._channel.declare_queue(name, durable=False, exclusive=True, arguments=dict(arguments))
 
-    async def exists(self, spec: QueueSpec) -> bool:
+    async def _exists(self, spec: QueueSpec) -> bool:
         """Return whether a queue of this name exists, whatever its arguments."""
         channel = await self._open_passing_channel()
         try:
@@ -283,8 +285,9 @@ class BrokerConnection:
         expires_in_ms: int | None = None,
         headers: dict[str, Any] | None = None,
         is_persistent: bool = False,
+        is_mandatory: bool = False,
     ) -> None:
-        """Publish, and return once the broker has confirmed.
+        """Publish, and return once the broker has confirmed. With `is_mandatory`, raise if no queue takes the body.
 
         Pass a `message_id`: aiormq spends time on making one.
         """
@@ -297,7 +300,7 @@ class BrokerConnection:
             delivery_mode=_PERSISTENT if is_persistent else _TRANSIENT,
         )
         with closed_is_lost():
-            await self._confirmed.publish(exchange, key, body, properties)
+            await self._confirmed.publish(Outgoing(exchange, key, body, properties, is_mandatory))
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
         """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""
@@ -377,12 +380,13 @@ class _PublishChannel:
         self._channel = channel
         self._underlay = underlay
 
-    async def publish(self, exchange: str, key: str, body: bytes, properties: aiormq.spec.Basic.Properties) -> None:
+    async def publish(self, message: Outgoing) -> None:
         await self._underlay.basic_publish(
-            body,
-            exchange=exchange,
-            routing_key=key,
-            properties=properties,
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.key,
+            properties=message.properties,
+            mandatory=message.is_mandatory,
             timeout=CALL_TIMEOUT_S,
             wait=False,  # aiormq then waits for the confirm only
         )

@@ -33,6 +33,7 @@ from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import (
     COMMANDS,
     DEAD,
+    DEAD_LETTERS,
     DELIVERIES,
     EXCHANGES,
     PRIVATE_QUEUE,
@@ -156,8 +157,7 @@ class Bus:
         for name, kind in EXCHANGES:
             await link.declare_exchange(name, kind)
         for spec in queues():
-            if not (spec.keeps_existing and await link.exists(spec)):
-                await link.declare(spec)
+            await link.declare(spec)
         self._connections += 1
         for queue in self._private_queues:
             await self._open_private(link, queue)
@@ -226,9 +226,15 @@ class Bus:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
 
     async def _measure(self) -> None:
-        """Update the gauges of waiting lines, here and at the broker, until the bus closes."""
+        """Update the gauges of waiting lines, here and at the broker, until the bus closes.
+
+        A deleted `realtime.dead` is declared again: it has no consumer, whom the broker would tell.
+        """
         while not self._leaving:  # aio-pika may swallow a cancellation
             await asyncio.sleep(MEASURE_INTERVAL_S)
+            with suppress(Unavailable):
+                async with self._reaching("declare") as link:
+                    await link.declare(DEAD_LETTERS)
             metrics.BUS_GATHERED_BYTES.set(self._sender.waiting_bytes)
             for consumer in list(self._consumers):
                 consumer.measure(now_ms())
@@ -319,10 +325,10 @@ class Bus:
     async def dead_letter(self, body: bytes, *, queue: str, reason: str) -> None:
         """Store an unprocessable body in `realtime.dead`, with the reason and its queue as headers.
 
-        Raises Unavailable.
+        Raises Unavailable, also while there is no such queue.
         """
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
-        await self._sender.send("", DEAD, body, headers=headers, is_persistent=True)
+        await self._sender.send("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)

@@ -8,18 +8,31 @@ node is back, although the other nodes have elected a new leader within millisec
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from aiormq.exceptions import DeliveryError
+from aiormq.exceptions import DeliveryError, PublishError
 
 REPLACE_INTERVAL_S = 0.25  # a queue without a majority refuses on every channel
+
+
+class Outgoing(NamedTuple):
+    """One AMQP message. A mandatory one comes back if no queue takes it."""
+
+    exchange: str
+    key: str
+    body: bytes
+    properties: Any  # as aiormq has them
+    is_mandatory: bool = False
 
 
 class PublishChannel(Protocol):
     """An open channel with publisher confirms."""
 
-    async def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
-        """Publish, and return once the broker has confirmed. Raises DeliveryError when it refuses."""
+    async def publish(self, message: Outgoing) -> None:
+        """Publish, and return once the broker has confirmed.
+
+        Raises DeliveryError when it refuses, and its subclass PublishError when a mandatory message comes back.
+        """
 
     async def close(self) -> None:
         """Close the channel alone; its connection stays."""
@@ -41,15 +54,20 @@ class ConfirmChannel:
         self._replacing = asyncio.Lock()
         self._publishing: dict[PublishChannel, int] = {}  # the number of publishes under way
 
-    async def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
-        """Publish, once more on a new channel if the broker refuses it. Raises DeliveryError if it still does."""
+    async def publish(self, message: Outgoing) -> None:
+        """Publish, once more on a new channel if the broker refuses it. Raises DeliveryError if it still does.
+
+        Raises PublishError when a mandatory message comes back.
+        """
         channel = self._channel
         try:
-            await self._publish(channel, exchange, key, body, properties)
+            await self._publish_on(channel, message)
+        except PublishError:
+            raise
         except DeliveryError:
             if not await self._replace(channel):
                 raise
-            await self._publish(self._channel, exchange, key, body, properties)
+            await self._publish_on(self._channel, message)
 
     async def _replace(self, refused: PublishChannel) -> bool:
         """Return whether another channel than `refused` is in use now. One replaces it for all that were refused."""
@@ -60,10 +78,10 @@ class ConfirmChannel:
                 await self._close_idle(refused)
         return self._channel is not refused
 
-    async def _publish(self, channel: PublishChannel, exchange: str, key: str, body: bytes, properties: Any) -> None:
+    async def _publish_on(self, channel: PublishChannel, message: Outgoing) -> None:
         self._publishing[channel] = self._publishing.get(channel, 0) + 1
         try:
-            await channel.publish(exchange, key, body, properties)
+            await channel.publish(message)
         finally:
             self._publishing[channel] -= 1
             if channel is not self._channel:

@@ -78,6 +78,8 @@ OWNER_QUEUE: Arguments = {
     "x-message-ttl": COMMAND_TTL_MS,
 }
 
+DEAD_LETTERS = QueueSpec(DEAD, {**_REPLICATED, "x-max-length-bytes": DEAD_MAX_BYTES}, (), keeps_existing=True)
+
 
 def partition_of(room_id: str) -> int:
     """Return the partition, 0 … 15, whose owner decides the commands of the room."""
@@ -105,7 +107,7 @@ def queues() -> Iterator[QueueSpec]:
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
     yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS), (COMMANDS, NOTIFIER_ALERTS)))
     yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.updated"),))
-    yield QueueSpec(DEAD, {**_REPLICATED, "x-max-length-bytes": DEAD_MAX_BYTES}, (), keeps_existing=True)
+    yield DEAD_LETTERS
 
 
 def queue_label(name: str) -> str:

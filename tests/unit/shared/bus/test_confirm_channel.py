@@ -2,17 +2,26 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from aiormq.exceptions import DeliveryError
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import DeliveryError, PublishError
 from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
-from shared.bus.confirm_channel import REPLACE_INTERVAL_S, ConfirmChannel
+from shared.bus.confirm_channel import REPLACE_INTERVAL_S, ConfirmChannel, Outgoing
 
 
 def refused() -> DeliveryError:
     return DeliveryError(None, Basic.Nack(delivery_tag=1))
+
+
+def returned(body: bytes) -> PublishError:
+    frame = Basic.Return()
+    return PublishError(
+        DeliveredMessage(delivery=frame, header=ContentHeader(), body=body, channel=cast(Any, None)), frame
+    )
 
 
 @dataclass(eq=False)
@@ -24,8 +33,11 @@ class FakeChannel:
     published: list[bytes] = field(default_factory=list)
     is_closed: bool = False
 
-    async def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
+    async def publish(self, message: Outgoing) -> None:
         await asyncio.sleep(0)
+        body = message.body
+        if message.is_mandatory:
+            raise returned(body)
         if body != b"refused" and self.confirm is not None:
             await self.confirm.wait()
         elif self.refuses:
@@ -49,7 +61,7 @@ class Stage:
         return self.unopened.pop(0)
 
     async def publish(self, body: bytes) -> None:
-        await self.confirmed.publish("", "queue", body, None)
+        await self.confirmed.publish(Outgoing("", "queue", body, None))
 
 
 async def test_refused_body_is_published_on_new_channel() -> None:
@@ -93,3 +105,12 @@ async def test_queue_that_refuses_everything_costs_few_channels() -> None:
     with pytest.raises(DeliveryError):
         await stage.publish(b"one")
     assert not stage.unopened
+
+
+async def test_mandatory_message_that_comes_back_keeps_its_channel() -> None:
+    first = FakeChannel()
+    stage = Stage(first, FakeChannel())
+    with pytest.raises(PublishError):
+        await stage.confirmed.publish(Outgoing("", "missing", b"one", None, is_mandatory=True))
+    assert not first.is_closed
+    assert len(stage.unopened) == 1
