@@ -369,7 +369,7 @@ class Partition:
 
     def _answer_lines(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
         end = to_json(BodyAnswered(number=head.number, partition=head.partition, term=self.term))
-        lines = [Delivery(head.gateway, DeliveryClass.REPLY, self.term, "", reply) for reply in replies]
+        lines = [Delivery.reply(head.gateway, self.term, reply) for reply in replies]
         return [*lines, Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", end)]
 
     def _answer_moved(self, bodies: list[_Body]) -> None:

@@ -162,7 +162,7 @@ class CommandRouter:
             log.error("bad_reply", reason=str(error))
             return
         waiting = self._waiting.get(reply.id)
-        if waiting is not None and self._lanes.is_in_flight_to(waiting.partition, delivery.seq):
+        if waiting is not None and self._lanes.is_in_flight_to(waiting.partition, delivery.term):
             del self._waiting[reply.id]
             waiting.end("ok" if reply.error is None else reply.error.code)
             if not waiting.arriving.done():

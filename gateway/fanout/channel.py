@@ -26,7 +26,7 @@ class Channel:
         self.prices = SymbolPrices(schedule)
         self.stream = Stream(name, schedule, attention)
         self.joining: dict[Sink, Subscriber] = {}
-        self.direct: dict[Sink, int] = {}  # implicit subscribers of a direct room, and the seq after which each began
+        self.direct: dict[Sink, int] = {}  # implicit subscribers of a direct room: the position after which each began
 
     # Queries --------------------------------------------------------------------------------------------------------
 
@@ -48,7 +48,7 @@ class Channel:
 
     def listeners(self) -> list[Sink]:
         """Return the sockets that have gone live. Those in their first attempt are left out: they may lack access."""
-        newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.at_seq is None}
+        newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.position is None}
         return [sink for sink in self.sinks() if sink not in newcomers]
 
     def state_of(self, sink: Sink) -> SubscriberState | None:
@@ -59,10 +59,10 @@ class Channel:
             return SubscriberState.LATE
         return SubscriberState.LIVE if sink in self.live else None
 
-    def position(self, sink: Sink) -> int | None:
-        """Return the seq through which `sink` has received everything; None if it has never listened."""
+    def position_of(self, sink: Sink) -> int | None:
+        """Return the position through which `sink` has received everything; None if it has never listened."""
         subscriber = self.joining.get(sink)
-        return self.stream.position(sink) if subscriber is None else subscriber.at_seq
+        return self.stream.position_of(sink) if subscriber is None else subscriber.position
 
     # Attempts to subscribe ------------------------------------------------------------------------------------------
 
@@ -70,14 +70,14 @@ class Channel:
         """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live."""
         if (subscriber := self.joining.get(sink)) is not None:
             subscriber.retry()
-        elif sink in self.live and self.stream.last_seq is None:  # an unordered channel: it stays live meanwhile
+        elif sink in self.live and self.stream.last_position is None:  # an unordered channel: it stays live meanwhile
             self.joining[sink] = Subscriber(None)
         else:
             self._begin(sink)
 
     def _begin(self, sink: Sink) -> Subscriber:
         self.stream.flush()
-        subscriber = Subscriber(self.position(sink), self.direct.get(sink))
+        subscriber = Subscriber(self.position_of(sink), self.direct.get(sink))
         subscriber.buffered.update(self.stream.early())
         self.remove(sink)
         self.joining[sink] = subscriber
@@ -89,14 +89,16 @@ class Channel:
         return subscriber is not None and subscriber.take_overtaken()
 
     def received_implicitly(self, sink: Sink) -> range:
-        """Return the seqs of a direct room that a joining socket has received by an implicit subscription."""
+        """Return the positions of a direct room that a joining socket has received by an implicit subscription."""
         subscriber = self.joining.get(sink)
-        if subscriber is None or subscriber.direct_from is None or subscriber.at_seq is None:
+        if subscriber is None or subscriber.direct_from is None or subscriber.position is None:
             return range(0)
-        return range(subscriber.direct_from + 1, subscriber.at_seq + 1)
+        return range(subscriber.direct_from + 1, subscriber.position + 1)
 
-    def go_live(self, sink: Sink, seq: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False) -> bool:
-        """Write `greeting` (frames: the answer, then the missed items through `seq`), then everything after `seq`.
+    def go_live(
+        self, sink: Sink, position: int, greeting: Sequence[bytes], now_s: float, *, replayed: bool = False
+    ) -> bool:
+        """Write `greeting` (the answer, then the missed items through `position`), then everything after `position`.
 
         A socket that listened before and is not `replayed` continues at its previous position. If `sink` has left in
         the meantime, write nothing and return False.
@@ -109,29 +111,29 @@ class Channel:
         if subscriber.direct_from is not None and not greeting:  # still an implicit subscription
             self.direct[sink] = subscriber.direct_from
         self.stream.send(sink, greeting)
-        self.stream.raise_head(seq)
-        if subscriber.at_seq is not None and not replayed:
-            seq = min(seq, subscriber.at_seq)
-        last_seq = self.stream.last_seq
-        if last_seq is not None and seq > last_seq:
-            self.stream.make_late({sink: seq}, now_s)
+        self.stream.raise_head(position)
+        if subscriber.position is not None and not replayed:
+            position = min(position, subscriber.position)
+        last_position = self.stream.last_position
+        if last_position is not None and position > last_position:
+            self.stream.make_late({sink: position}, now_s)
         else:
-            self._enter_lane(sink, subscriber, seq, now_s)
+            self._enter_lane(sink, subscriber, position, now_s)
         if subscriber.unordered:
             self.stream.flush()
             self.stream.send(sink, subscriber.unordered)
         return True
 
-    def _enter_lane(self, sink: Sink, subscriber: Subscriber, seq: int, now_s: float) -> None:
-        """Make `sink` LIVE after `seq`, which is not ahead of the stream."""
+    def _enter_lane(self, sink: Sink, subscriber: Subscriber, position: int, now_s: float) -> None:
+        """Make `sink` LIVE after `position`, which is not ahead of the stream."""
         stream = self.stream
-        last_seq = stream.last_seq
-        missed = None if last_seq is None else subscriber.all_between(seq, last_seq)
+        last_position = stream.last_position
+        missed = None if last_position is None else subscriber.all_between(position, last_position)
         if missed is not None:
             stream.send(sink, missed)
-        elif last_seq is not None:  # the stream began after `seq` for another socket; items in between are in transit
-            stream.rewind(seq, now_s)
-        stream.start(seq)
+        elif last_position is not None:  # another socket's stream began later: items in between are in transit
+            stream.rewind(position, now_s)
+        stream.start(position)
         stream.lane.sinks.add(sink)
         if missed is None:
             stream.offer_again(subscriber.buffered, now_s)
@@ -156,12 +158,12 @@ class Channel:
     def resume(self, sink: Sink, now_s: float) -> bool:
         """End an attempt that failed: a socket that listened before continues. Return False for any other socket."""
         subscriber = self.joining.get(sink)
-        if subscriber is None or subscriber.at_seq is None:
+        if subscriber is None or subscriber.position is None:
             return False
         if subscriber.check:
             subscriber.hold(subscriber.check)
             return True
-        return self.go_live(sink, subscriber.at_seq, (), now_s)
+        return self.go_live(sink, subscriber.position, (), now_s)
 
     def linger(self, sink: Sink, now_s: float) -> None:
         """End an attempt that failed but may be retried: keep buffering until then.
@@ -211,39 +213,39 @@ class Channel:
         for subscriber in self.joining.values():
             subscriber.note_check(check)
 
-    def pass_check(self, sink: Sink, check: int, head_seq: int, now_s: float) -> None:
-        """Let `sink` continue at its position, unless a later check holds it. `head_seq` is the channel's head."""
+    def pass_check(self, sink: Sink, check: int, head: int, now_s: float) -> None:
+        """Let `sink` continue at its position, unless a later check holds it. `head` is the channel's last position."""
         subscriber = self.joining.get(sink)
         if subscriber is None or subscriber.check != check:
             return
         subscriber.check = 0
         if subscriber.state is SubscriberState.HELD:
-            self.go_live(sink, max(head_seq, subscriber.at_seq or 0), (), now_s)
+            self.go_live(sink, max(head, subscriber.position or 0), (), now_s)
 
     # Implicit subscriptions to direct rooms -------------------------------------------------------------------------
 
-    def go_live_implicitly(self, sinks: Set[Sink], seq: int, now_s: float) -> None:
-        """Make new sockets LIVE from the direct message `seq` on."""
-        self.stream.start(seq - 1)
+    def go_live_implicitly(self, sinks: Set[Sink], position: int, now_s: float) -> None:
+        """Make new sockets LIVE from the direct message `position` on."""
+        self.stream.start(position - 1)
         self.stream.flush()
-        if sinks and seq <= (self.stream.last_seq or 0):
-            self.stream.rewind(seq - 1, now_s)
+        if sinks and position <= (self.stream.last_position or 0):
+            self.stream.rewind(position - 1, now_s)
         self.stream.lane.sinks |= sinks
-        self.direct.update(dict.fromkeys(sinks, self.stream.last_seq or 0))
+        self.direct.update(dict.fromkeys(sinks, self.stream.last_position or 0))
 
     def catch_up_implicitly(self, sink: Sink, after: int, now_s: float) -> None:
-        """Make a new socket LIVE after seq `after`. The direct messages that follow are a gap to be filled."""
+        """Make a new socket LIVE after position `after`. The direct messages that follow are a gap to be filled."""
         self._begin(sink).direct_from = after
         self.go_live(sink, after, (), now_s)
 
     # Items ----------------------------------------------------------------------------------------------------------
 
-    def deliver_ordered(self, seq: int, data: bytes, now_s: float) -> None:
+    def deliver_ordered(self, position: int, data: bytes, now_s: float) -> None:
         """Deliver an ordered item. HOT."""
         for subscriber in self.joining.values():
             if len(subscriber.buffered) < BACKLOG_MAX:
-                subscriber.buffered[seq] = data
-        self.stream.offer(seq, data, now_s)
+                subscriber.buffered[position] = data
+        self.stream.offer(position, data, now_s)
 
     def deliver_unordered(self, data: bytes, now_s: float) -> None:
         """Deliver a lossless item without a place in the order."""

@@ -4,8 +4,8 @@ A direct message arrives on the channels of its two users. On each of these chan
 may run ahead of the other. The room may thus have delivered a message to one user's sockets before the other user's
 sockets join; then the room's stream is rewound to just before that message (`Stream.rewind`).
 
-After a loss of lines, a gap in the seqs shows only on rooms that a socket has joined. Messages of other rooms are held
-(`hold`) until the lost ones are known (`catch_up`, `release`).
+After a loss of lines, a gap in the positions shows only on rooms that a socket has joined. Messages of other rooms are
+held (`hold`) until the lost ones are known (`catch_up`, `release`).
 """
 
 from collections.abc import Sequence
@@ -38,19 +38,19 @@ class DirectMessages:
     def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), item_of(delivery.frame)
-        fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.seq}
+        fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.position}
         if fresh and self._held is not None:
             self._keep(delivery, len(data))
             return
         room = self._registry.open(name)
-        room.go_live_implicitly(fresh, delivery.seq, now_s)
+        room.go_live_implicitly(fresh, delivery.position, now_s)
         for sink in users.live & room.joining.keys():
-            room.joining[sink].note_direct(delivery.seq)
+            room.joining[sink].note_direct(delivery.position)
         for sink in fresh:
             self._registry.add(sink, name)
         if self._registry.discard_empty(room):
             return
-        room.deliver_ordered(delivery.seq, data, now_s)
+        room.deliver_ordered(delivery.position, data, now_s)
         if not room.stream.late:
             room.stream.note_gap()
 
@@ -62,9 +62,10 @@ class DirectMessages:
         name = room_channel(delivery.key)
         room = self._registry.channels.get(name)
         if room is not None:
-            room.stream.note_head(delivery.seq)
+            room.stream.note_head(delivery.position)
         at_ms = int(delivery.frame or 0)
-        if any(sink.opened_ms <= at_ms and self._had(sink, name) < delivery.seq for sink in self._new_to(name, users)):
+        missed = (sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.position)
+        if any(sink.opened_ms <= at_ms for sink in missed):
             self.has_missed = True
 
     @property
@@ -104,11 +105,11 @@ class DirectMessages:
 
     def note_left(self, sink: Sink, channel: Channel) -> None:
         """Remember the position of a socket that leaves a channel. Bound: the last 64 channels per socket."""
-        seq = channel.position(sink)
-        if seq is not None:
+        position = channel.position_of(sink)
+        if position is not None:
             left = self._left.setdefault(sink, {})
             left.pop(channel.name, None)
-            left[channel.name] = seq
+            left[channel.name] = position
             if len(left) > LEFT_MAX:
                 del left[next(iter(left))]
 
@@ -140,4 +141,4 @@ class DirectMessages:
             for sink in self._new_to(name, users):
                 sink.strand()
         if room is not None:
-            room.stream.note_head(delivery.seq)
+            room.stream.note_head(delivery.position)

@@ -59,7 +59,7 @@ class GapFiller:
                 self._hub.fill(gap, gap.through + 1, (), self._loop.time())
         finally:
             self._filling.discard(gap.channel)
-        self._hub.note_head(gap.channel, 0)  # `fill_gaps` skipped gaps noted during this fetch: note them again
+        self._hub.note_gap(gap.channel)  # `fill_gaps` skipped gaps noted during this fetch
         self.fill_gaps()
 
     async def _fetch(self, gap: Gap) -> None:

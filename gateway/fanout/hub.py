@@ -80,7 +80,7 @@ class Hub:
             return
         match delivery.kind:
             case DeliveryClass.ORDERED:
-                channel.deliver_ordered(delivery.seq, item_of(delivery.frame), now_s)
+                channel.deliver_ordered(delivery.position, item_of(delivery.frame), now_s)
             case DeliveryClass.DIRECT:
                 self.directs.deliver(channel, delivery, now_s)
             case DeliveryClass.UNORDERED:
@@ -91,7 +91,7 @@ class Hub:
             case DeliveryClass.TRANSIENT:
                 channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
             case DeliveryClass.HEAD:
-                channel.stream.note_head(delivery.seq)
+                channel.stream.note_head(delivery.position)
             case DeliveryClass.DIRECT_HEAD:
                 self.directs.note_head(channel, delivery)
             case DeliveryClass.CONTROL | DeliveryClass.REPLY | DeliveryClass.ANSWERED:
@@ -114,18 +114,23 @@ class Hub:
     # Losses ---------------------------------------------------------------------------------------------------------
 
     def fill(self, gap: Gap, first: int, frames: Sequence[bytes], now_s: float) -> None:
-        """Deliver the frames that fill a gap, from seq `first` on. Skip items that are in no store any more."""
+        """Deliver the frames that fill a gap, from position `first` on. Skip items that are in no store any more."""
         channel = self.channels.get(gap.channel)
         if channel is None:
             return
-        for seq, frame in enumerate(frames, first):
-            channel.deliver_ordered(seq, item_of(frame), now_s)
+        for position, frame in enumerate(frames, first):
+            channel.deliver_ordered(position, item_of(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 
-    def note_head(self, name: str, seq: int) -> None:
-        """Record that a channel has an item `seq`. Earlier items that have not arrived are a gap."""
+    def note_head(self, name: str, position: int) -> None:
+        """Record that a channel has an item `position`. Earlier items that have not arrived are a gap."""
         if (channel := self.channels.get(name)) is not None:
-            channel.stream.note_head(seq)
+            channel.stream.note_head(position)
+
+    def note_gap(self, name: str) -> None:
+        """Request that a channel's gap is filled, if there is one."""
+        if (channel := self.channels.get(name)) is not None:
+            channel.stream.note_gap()
 
     def hold(self, name: str, check: int) -> None:
         """Hold every listener of a channel; see `Channel.hold`."""

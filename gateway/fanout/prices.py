@@ -39,13 +39,13 @@ class PriceLane(Lane):
 class SymbolPrices:
     """The subscribers of one symbol, in at most 50 lanes, one for each rate."""
 
-    __slots__ = ("_schedule", "lanes", "newest", "newest_seq")
+    __slots__ = ("_schedule", "lanes", "newest", "newest_position")
 
     def __init__(self, schedule: FlushSchedule) -> None:
         self._schedule = schedule
         self.lanes: dict[float, PriceLane] = {}
         self.newest: Item | None = None
-        self.newest_seq = 0
+        self.newest_position = 0
 
     def add(self, sink: Sink, max_rate: float, now_s: float) -> None:
         """Send `sink` at most `max_rate` prices per second. Rates are rounded to whole numbers from 1 to 50."""
@@ -70,10 +70,10 @@ class SymbolPrices:
 
     def deliver(self, delivery: Delivery, now_s: float) -> None:
         """Deliver a price; drop one that is not newer than the newest. HOT."""
-        if delivery.seq <= self.newest_seq and self.newest is not None:
+        if delivery.position <= self.newest_position and self.newest is not None:
             return
         item = Item(DropPolicy.CONFLATE, delivery.channel, text_frame(delivery.frame), marks_staleness(delivery.frame))
-        self.newest, self.newest_seq = item, delivery.seq
+        self.newest, self.newest_position = item, delivery.position
         for lane in self.lanes.values():
             lane.keep(item)
             if not lane.due:

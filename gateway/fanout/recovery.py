@@ -1,8 +1,8 @@
 """Recovery after lost lines, and checks whether subscribers still have access.
 
 Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. A lossless
-channel shows the loss as a gap in its seqs. After every reconnect, every channel is checked. For a room, the gateway
-queries the partition for each subscriber, which also reveals memberships that ended meanwhile. Until the answer
+channel shows the loss as a gap in its positions. After every reconnect, every channel is checked. For a room, the
+gateway queries the partition for each subscriber, which also reveals memberships that ended meanwhile. Until the answer
 arrives, the hub buffers for the subscriber: it receives nothing without access, and nothing is lost. The revocations
 are compared before anything else.
 
@@ -76,7 +76,7 @@ class Recovery:
         self._spawn(self._recheck_room(room_id, self._hold(room_id)))
 
     def directs_missed(self) -> None:
-        """Fetch recent direct messages: one is missing in a room that a socket does not know, so no seq shows a gap."""
+        """Fetch recent direct messages: one is missing in a room that a socket does not know, where no gap shows."""
         self._is_direct_missed = True
         if not self._hub.directs.is_held:  # else a recheck is under way or follows the connection, and asks again
             self._hold_directs()
@@ -177,7 +177,7 @@ class Recovery:
     # Direct messages ------------------------------------------------------------------------------------------------
 
     async def _recheck_directs(self) -> None:
-        """Fetch recent direct messages: no seq reveals a loss in a room that a socket has not joined yet."""
+        """Fetch recent direct messages: no position reveals a loss in a room that a socket has not joined yet."""
         losses = self._losses
         self._is_direct_missed = is_known = True
         while self._is_direct_missed:

@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.lane = Lane()
-        self.late: dict[Sink, int] = {}  # the position of each LATE socket
+        self.late: dict[Sink, int] = {}  # by LATE socket: its position
         self._name = name
         self._schedule = schedule
         self._attention = attention
@@ -41,21 +41,21 @@ class Stream:
         self._late_since_s = 0.0
 
     @property
-    def last_seq(self) -> int | None:
-        """Return the last seq passed on; None without listeners."""
-        return self._order.last_seq
+    def last_position(self) -> int | None:
+        """Return the last position passed on; None without listeners."""
+        return self._order.last_position
 
     def sinks(self) -> Iterator[Sink]:
         """Yield every LIVE and LATE socket."""
         yield from self.lane.sinks
         yield from self.late
 
-    def position(self, sink: Sink) -> int | None:
-        """Return the seq through which a LIVE or LATE socket has received everything."""
-        return self._order.last_seq if sink in self.lane.sinks else self.late.get(sink)
+    def position_of(self, sink: Sink) -> int | None:
+        """Return the position through which a LIVE or LATE socket has received everything."""
+        return self._order.last_position if sink in self.lane.sinks else self.late.get(sink)
 
     def early(self) -> dict[int, bytes]:
-        """Return the items that arrived before missing ones, by seq."""
+        """Return the items that arrived before missing ones, by position."""
         return self._order.early()
 
     def missing(self) -> Gap | None:
@@ -64,22 +64,22 @@ class Stream:
 
     # Items ----------------------------------------------------------------------------------------------------------
 
-    def offer(self, seq: int, data: bytes, now_s: float) -> None:
+    def offer(self, position: int, data: bytes, now_s: float) -> None:
         """Accept an item, and put the items that are now due on the lane. HOT."""
-        due = self._order.offer(seq, data)
+        due = self._order.offer(position, data)
         if due:
             self._pass_on(due, now_s)
-        elif self._order.head_seq > (self._order.last_seq or 0):
+        elif self._order.head_position > (self._order.last_position or 0):
             self.note_gap()
 
     def offer_again(self, items: Mapping[int, bytes], now_s: float) -> None:
         """Accept items that were buffered for one socket; drop those already passed on."""
-        for seq, data in sorted(items.items()):
-            self._pass_on(self._order.offer(seq, data), now_s)
+        for position, data in sorted(items.items()):
+            self._pass_on(self._order.offer(position, data), now_s)
 
-    def skip_to(self, seq: int, now_s: float) -> None:
-        """Give up the missing items through `seq`."""
-        self._pass_on(self._order.skip_to(seq), now_s)
+    def skip_to(self, position: int, now_s: float) -> None:
+        """Give up the missing items through `position`."""
+        self._pass_on(self._order.skip_to(position), now_s)
         self.note_gap()
 
     def put(self, item: Item, now_s: float) -> None:
@@ -114,36 +114,36 @@ class Stream:
         self._schedule.flush_early(self.lane)
 
     def _pass_on(self, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
-        for seq, data in due:
+        for position, data in due:
             if self.late:
-                self._readmit_late(seq - 1, now_s)
+                self._readmit_late(position - 1, now_s)
             if data:
                 self.put(Item(DropPolicy.NEVER, "", data), now_s)
-        if self.late and self._order.last_seq is not None:
-            self._readmit_late(self._order.last_seq, now_s)
+        if self.late and self._order.last_position is not None:
+            self._readmit_late(self._order.last_position, now_s)
 
-    def _readmit_late(self, seq: int, now_s: float) -> None:
-        """Make the LATE sockets whose position is `seq` LIVE."""
-        arrived = [sink for sink, at_seq in self.late.items() if at_seq <= seq]
+    def _readmit_late(self, position: int, now_s: float) -> None:
+        """Make the LATE sockets that have received everything through `position` LIVE."""
+        arrived = [sink for sink, reached in self.late.items() if reached <= position]
         if arrived:
-            self.lane.flush(now_s, self._schedule.written)  # items through `seq`, which these sockets have received
+            self.lane.flush(now_s, self._schedule.written)  # these sockets have received the items in the lane
             for sink in arrived:
                 del self.late[sink]
                 self.lane.sinks.add(sink)
 
     # Positions ------------------------------------------------------------------------------------------------------
 
-    def start(self, seq: int) -> None:
-        """Pass on the items after `seq` from now on, unless the stream has started."""
-        if self._order.last_seq is None:
-            self._order.start(seq)
+    def start(self, position: int) -> None:
+        """Pass on the items after `position` from now on, unless the stream has started."""
+        if self._order.last_position is None:
+            self._order.start(position)
 
-    def rewind(self, seq: int, now_s: float) -> None:
-        """Go back to `seq` for a new socket. The others are LATE until the stream reaches their positions again."""
-        if (last_seq := self._order.last_seq) is not None:
-            self.make_late(dict.fromkeys(self.lane.sinks, last_seq), now_s)
+    def rewind(self, position: int, now_s: float) -> None:
+        """Go back to `position` for a new socket. The others are LATE until the stream catches up with them."""
+        if (last_position := self._order.last_position) is not None:
+            self.make_late(dict.fromkeys(self.lane.sinks, last_position), now_s)
             self.lane.sinks.clear()
-        self._order.rewind(seq)
+        self._order.rewind(position)
 
     def make_late(self, positions: dict[Sink, int], now_s: float) -> None:
         """Make sockets LATE at these positions, which are ahead of the stream."""
@@ -161,13 +161,13 @@ class Stream:
 
     # Gaps -----------------------------------------------------------------------------------------------------------
 
-    def raise_head(self, seq: int) -> None:
-        """Record that the channel has an item `seq`."""
-        self._order.note_head(seq)
+    def raise_head(self, position: int) -> None:
+        """Record that the channel has an item `position`."""
+        self._order.note_head(position)
 
-    def note_head(self, seq: int) -> None:
-        """Record that the channel has an item `seq`. Earlier items that have not arrived are a gap."""
-        self._order.note_head(seq)
+    def note_head(self, position: int) -> None:
+        """Record that the channel has an item `position`. Earlier items that have not arrived are a gap."""
+        self._order.note_head(position)
         self.note_gap()
 
     def note_gap(self) -> None:

@@ -42,25 +42,25 @@ class SubscriberState(Enum):
 class Subscriber:
     """A socket that is JOINING, HELD or LINGERING, and the items buffered for it.
 
-    `at_seq` is its position if it listened before: the seq through which it has received everything. Bound: 10,000
-    ordered items, and as many unordered ones; ordered items beyond that become a gap to be filled.
+    `position` is that through which it has received everything, if it listened before. Bound: 10,000 ordered items, and
+    as many unordered ones; ordered items beyond that become a gap to be filled.
     """
 
     __slots__ = (
-        "at_seq",
         "buffered",
         "check",
         "direct_from",
         "is_overtaken",
         "lingers_until_s",
+        "position",
         "state",
         "unordered",
     )
 
-    def __init__(self, at_seq: int | None, direct_from: int | None = None) -> None:
+    def __init__(self, position: int | None, direct_from: int | None = None) -> None:
         self.state = SubscriberState.JOINING
-        self.at_seq = at_seq
-        self.direct_from = direct_from  # its implicit subscription to a direct room began after this seq
+        self.position = position
+        self.direct_from = direct_from  # its implicit subscription to a direct room began after this position
         self.buffered: dict[int, bytes] = {}
         self.unordered: list[bytes] = []  # kept only during a check of access, not while subscribing
         self.check = 0  # the number of the check that holds it; 0 without one
@@ -83,7 +83,7 @@ class Subscriber:
         again.
         """
         self.is_overtaken = self.state is SubscriberState.JOINING
-        if self.check or self.at_seq is not None:
+        if self.check or self.position is not None:
             self.check = check
 
     def take_overtaken(self) -> bool:
@@ -96,10 +96,10 @@ class Subscriber:
         self.state = SubscriberState.LINGERING
         self.lingers_until_s = now_s + LINGER_S
 
-    def note_direct(self, seq: int) -> None:
-        """Note that direct messages from `seq` on are buffered for a LINGERING socket."""
+    def note_direct(self, position: int) -> None:
+        """Note that direct messages from `position` on are buffered for a LINGERING socket."""
         if self.state is SubscriberState.LINGERING and self.direct_from is None:
-            self.direct_from = seq - 1
+            self.direct_from = position - 1
 
     def keep_unordered(self, data: bytes) -> None:
         """Buffer an unordered item if a check holds the socket."""
@@ -107,6 +107,6 @@ class Subscriber:
             self.unordered.append(data)
 
     def all_between(self, after: int, through: int) -> Sequence[bytes] | None:
-        """Return the items with `after` < seq ≤ `through`, in order; None unless all of them are buffered."""
-        items = [data for seq, data in sorted(self.buffered.items()) if after < seq <= through]
+        """Return the items with `after` < position ≤ `through`, in order; None unless all of them are buffered."""
+        items = [data for position, data in sorted(self.buffered.items()) if after < position <= through]
         return items if len(items) == through - after else None

@@ -1,6 +1,6 @@
 """Delivery lines, which a gateway relays without parsing their frames, and channel names. Pure.
 
-A line holds five fields, separated by tabs: channel, class, sequence number, key, client frame.
+A line holds five fields, separated by tabs: channel, class, position, key, client frame.
 """
 
 from enum import StrEnum
@@ -14,12 +14,12 @@ from shared.errors import Malformed
 class DeliveryClass(StrEnum):
     """What a gateway does with a delivery.
 
-    ORDERED items of a channel are shown by `seq`, without a gap; DIRECT ones are those of a direct room, on the
-    channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `rev` of a room's log.
-    UNORDERED items are shown once, in any order. None of these is ever dropped silently. LATEST items are conflated:
-    only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself,
-    which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process
-    that sent the commands.
+    ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct
+    room, on the channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `rev` of a room's
+    log. UNORDERED items are delivered once, in any order. None of these is ever dropped silently. LATEST items are
+    conflated: only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the
+    gateway itself, which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the
+    gateway process that sent the commands.
     """
 
     ORDERED = "o"
@@ -92,8 +92,9 @@ _CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member
 class Delivery(NamedTuple):
     """One item for the subscribers of a channel.
 
-    `seq` is the position on the channel: in a room the log's `rev` (ORDERED, DIRECT, heads, controls), in an inbox the
-    entry's `seq`, in a price a number that grows. In a REPLY it is the owner's term. Otherwise 0.
+    `position` is its place on the channel: the log's `rev` in a room (ORDERED, DIRECT, heads, controls), the entry's
+    `seq` in an inbox, the price's `seq` on a market channel. A REPLY holds the owner's `term` in its place. It is 0
+    elsewhere.
     `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
     DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
     `ControlKind`.
@@ -102,20 +103,30 @@ class Delivery(NamedTuple):
 
     channel: str
     kind: DeliveryClass
-    seq: int
+    position: int
     key: str
     frame: bytes
 
+    @classmethod
+    def reply(cls, gateway: str, term: int, frame: bytes) -> "Delivery":
+        """Return the answer to a command of `gateway`, decided under `term`."""
+        return cls(gateway, DeliveryClass.REPLY, term, "", frame)
+
+    @property
+    def term(self) -> int:
+        """Return the term under which the owner decided; only in a REPLY."""
+        return self.position
+
     def to_line(self) -> bytes:
         """Return the five fields, separated by tabs."""
-        return f"{self.channel}\t{self.kind.value}\t{self.seq}\t{self.key}\t".encode() + self.frame
+        return f"{self.channel}\t{self.kind.value}\t{self.position}\t{self.key}\t".encode() + self.frame
 
     @classmethod
     def from_line(cls, line: bytes) -> "Delivery":
         """Parse a line. Raises Malformed."""
         try:
-            channel, kind, seq, key, frame = line.split(b"\t", 4)
-            return cls(channel.decode(), _CLASSES[kind], int(seq), key.decode(), frame)
+            channel, kind, position, key, frame = line.split(b"\t", 4)
+            return cls(channel.decode(), _CLASSES[kind], int(position), key.decode(), frame)
         except (ValueError, KeyError) as error:
             raise Malformed(f"not a delivery line: {error}") from error
 
@@ -131,7 +142,7 @@ def user_channel(user_id: str) -> str:
 
 
 def inbox_channel(user_id: str) -> str:
-    """Return the channel of a user's notifications; `seq` is the inbox's."""
+    """Return the channel of a user's notifications; positions on it are the seqs of the inbox."""
     return f"inbox:{user_id}"
 
 

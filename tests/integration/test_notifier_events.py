@@ -60,7 +60,7 @@ async def test_notification_reaches_inbox_of_user(client: NotifierClient, user: 
     await client.publish("notification.created", data, time="2025-10-21T12:00:00Z")
     await until(client.has(inbox_channel(user), 1))
     [delivery] = client.inbox(user)
-    assert (delivery.kind, delivery.seq) == (DeliveryClass.ORDERED, 1)
+    assert (delivery.kind, delivery.position) == (DeliveryClass.ORDERED, 1)
     frame = frame_of(delivery)
     assert frame["type"] == "notification:new"
     assert frame["data"].pop("id").startswith("notif_")
@@ -89,7 +89,7 @@ async def test_listeners_receive_events_unchanged(
     name = channel.format(id=user)
     await until(lambda: any(frame_of(delivery) == wanted for delivery in client.on(name)))
     [delivery] = [delivery for delivery in client.on(name) if frame_of(delivery) == wanted]
-    assert (delivery.kind, delivery.seq, len(delivery.key)) == (DeliveryClass.UNORDERED, 0, 32)
+    assert (delivery.kind, delivery.position, len(delivery.key)) == (DeliveryClass.UNORDERED, 0, 32)
     assert {room_channel(user), community_channel(user), "all"} >= {name}
 
 
@@ -200,7 +200,7 @@ async def test_client_ahead_or_too_far_behind_is_not_recovered(client: NotifierC
     ]
     await client.publish_body(b"\n".join(lines), "notification.created")
     await until(client.has(inbox_channel(user), 1001))
-    assert [delivery.seq for delivery in client.inbox(user)] == list(range(1, 1002))
+    assert [delivery.position for delivery in client.inbox(user)] == list(range(1, 1002))
     far_behind = await client.ask(user, OpenInbox, InboxHead, since=0)
     assert (far_behind.seq, far_behind.recovered, far_behind.frames) == (1001, False, ())
     just_in_reach = await client.ask(user, OpenInbox, InboxHead, since=1)
@@ -225,7 +225,7 @@ def _count_second_deliveries(client: NotifierClient, received: set[str], user: s
     received.update(
         delivery.channel
         for delivery in client.deliveries
-        if delivery.seq == 2 and delivery.channel.startswith(f"inbox:{user}-")
+        if delivery.position == 2 and delivery.channel.startswith(f"inbox:{user}-")
     )
     return len(received)
 

@@ -51,7 +51,7 @@ def assert_lossless(client: NotifierClient, user: str, titles: list[str]) -> Non
     """Check that seqs start at 1 without gaps, that duplicates are equal, and that each title is there once."""
     by_seq: dict[int, bytes] = {}
     for delivery in client.inbox(user):
-        assert by_seq.setdefault(delivery.seq, delivery.frame) == delivery.frame
+        assert by_seq.setdefault(delivery.position, delivery.frame) == delivery.frame
     assert sorted(by_seq) == list(range(1, len(titles) + 1))
     assert sorted(client.titles(user)) == sorted(titles)
 

@@ -159,7 +159,7 @@ async def _delivery_errors(broker: StepBroker, store: InboxStore, users: dict[st
         for delivery in broker.deliveries:
             if (
                 delivery.channel == f"inbox:{users[name]}"
-                and frames.setdefault(delivery.seq, delivery.frame) != delivery.frame
+                and frames.setdefault(delivery.position, delivery.frame) != delivery.frame
             ):
                 wrong.append(f"{name}: another frame with the same seq")
         received = [json.loads(frames[seq])["data"].get("n") for seq in sorted(frames)]

@@ -422,7 +422,7 @@ class ChatWorld:
         """Check that nothing was delivered that is not in the log, and no message was left out."""
         entries = {(room_channel(room_id), entry.rev): entry for room_id, log in logs.items() for entry in log}
         sent = {
-            (delivery.channel, delivery.seq): delivery.frame
+            (delivery.channel, delivery.position): delivery.frame
             for delivery in self.recorder.deliveries
             if delivery.kind is DeliveryClass.ORDERED
         }

@@ -118,7 +118,7 @@ class MarketClient:
             delivery = Delivery.from_line(line)
             if delivery.channel.startswith("market:"):
                 frame = json.loads(delivery.frame)
-                assert (delivery.key, delivery.seq) == (frame["data"]["symbol"], frame["data"]["seq"])
+                assert (delivery.key, delivery.position) == (frame["data"]["symbol"], frame["data"]["seq"])
                 self.frames.append(frame)
 
     async def record_applied(self, lines: list[Line]) -> None:

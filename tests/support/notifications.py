@@ -101,7 +101,7 @@ class NotifierClient:
 
     def titles(self, user_id: str) -> list[str]:
         """Return the titles that a gateway would deliver to a user: in seq order, each once."""
-        by_seq = {delivery.seq: frame_of(delivery)["data"]["title"] for delivery in self.inbox(user_id)}
+        by_seq = {delivery.position: frame_of(delivery)["data"]["title"] for delivery in self.inbox(user_id)}
         return [by_seq[seq] for seq in sorted(by_seq)]
 
     def has(self, channel: str, count: int) -> Callable[[], bool]:

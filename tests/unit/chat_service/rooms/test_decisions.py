@@ -389,7 +389,7 @@ def test_message_is_numbered_stored_delivered_and_answered() -> None:
     (stored,) = messages_of(chat.changes)
     assert (stored.seq, stored.text, stored.user, stored.client_message_id) == (1, "bullish", profile, "c1")
     (delivery,) = lines_of(chat.changes)
-    assert (delivery.channel, delivery.kind, delivery.seq, delivery.key) == (room_channel(ROOM), ORDERED, 2, "")
+    assert (delivery.channel, delivery.kind, delivery.position, delivery.key) == (room_channel(ROOM), ORDERED, 2, "")
     frame = json.loads(delivery.frame)
     assert (frame["type"], frame["data"]["seq"], frame["data"]["message"]) == ("chat:message", 1, "bullish")
     assert (chat.room.last_seq, chat.room.last_message_at_ms) == (1, NOW_MS)
@@ -543,7 +543,7 @@ def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstan
 def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
-    assert [(item.channel, item.kind, item.seq, item.key) for item in lines_of(changes, ("ann", "bob"))] == [
+    assert [(item.channel, item.kind, item.position, item.key) for item in lines_of(changes, ("ann", "bob"))] == [
         (user_channel("ann"), DeliveryClass.DIRECT, 1, DIRECT),
         (user_channel("bob"), DeliveryClass.DIRECT, 1, DIRECT),
     ]
@@ -775,7 +775,7 @@ def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
     frames: dict[tuple[str, int], set[bytes]] = {}
     for line in delivered:
         if line.kind in (ORDERED, DeliveryClass.DIRECT) and line.channel in channels and line.key in ("", room_id):
-            frames.setdefault((line.channel, line.seq), set()).add(line.frame)
+            frames.setdefault((line.channel, line.position), set()).add(line.frame)
     assert frames.keys() <= {(channel, entry.rev) for channel in channels for entry in entries}
     assert all(len(same) == 1 for same in frames.values()), "two frames under one rev"
 

@@ -82,7 +82,7 @@ def test_direct_room_tells_its_two_users_alone(one: LogEntry) -> None:
 
 def test_message_that_joins_its_sender_shows_the_member_first() -> None:
     first, message = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), None)
-    assert (first.kind, first.seq) == (DeliveryClass.TRANSIENT, 0)
+    assert (first.kind, first.position) == (DeliveryClass.TRANSIENT, 0)
     assert shown(first.frame)[0] == "member:joined"
     assert message.frame == message_frame(MESSAGE)
 

@@ -310,7 +310,7 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
                 heads.pop(number, None)
             case "join", int(number) if number in sinks and number not in heads:
                 room = hub.channels.get(ROOM)
-                if room is None or room.position(sinks[number]) is None:
+                if room is None or room.position_of(sinks[number]) is None:
                     opened_at[number] = head  # the answer's seq includes earlier messages
                 hub.join(sinks[number], ROOM)
                 heads[number] = head

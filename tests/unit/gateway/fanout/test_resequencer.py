@@ -25,7 +25,7 @@ def offer(resequencer: Resequencer, *seqs: int) -> list[int]:
 def test_nothing_passes_before_the_start() -> None:
     resequencer = Resequencer()
     assert offer(resequencer, 1, 2, 3) == []
-    assert resequencer.last_seq is None
+    assert resequencer.last_position is None
     assert resequencer.missing("c") is None
 
 
@@ -65,7 +65,7 @@ def test_skip_passes_the_waiting_items() -> None:
     resequencer = started()
     offer(resequencer, 2, 4, 6, 7)
     assert [seq for seq, _ in resequencer.skip_to(5)] == [2, 4, 6, 7]
-    assert resequencer.last_seq == 7
+    assert resequencer.last_position == 7
     assert resequencer.missing("c") is None
     assert resequencer.skip_to(7) == []
     assert offer(resequencer, 5, 8) == [8]
@@ -110,18 +110,18 @@ def test_items_pass_in_order_once_and_only_skips_leave_holes(start: int, script:
             case _:
                 resequencer.note_head(seq)
                 head = max(head, seq)
-        assert resequencer.last_seq is not None
-        assert resequencer.last_seq + 1 not in resequencer.early(), "what is due has not passed"
+        assert resequencer.last_position is not None
+        assert resequencer.last_position + 1 not in resequencer.early(), "what is due has not passed"
         gap = resequencer.missing("c")
-        if head <= resequencer.last_seq:
+        if head <= resequencer.last_position:
             assert gap is None
         else:
             assert gap is not None
-            assert gap.after == resequencer.last_seq < gap.through <= head
+            assert gap.after == resequencer.last_position < gap.through <= head
             assert not set(range(gap.after + 1, gap.through + 1)) & resequencer.early().keys()
     assert passed == sorted(set(passed))
     assert set(passed) <= offered
-    last = resequencer.last_seq or 0
+    last = resequencer.last_position or 0
     holes = set(range(start + 1, last + 1)) - set(passed)
     assert all(hole <= skipped for hole in holes)
 
