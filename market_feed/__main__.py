@@ -23,7 +23,7 @@ from market_feed.staleness import Staleness
 from market_feed.store import INDEXES, MarketStore
 from shared.bus.bus import Bus
 from shared.bus.events import split_events
-from shared.bus.life_queue import LifeQueue
+from shared.bus.liveness_queue import LivenessQueue
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import MARKET_QUERY, MARKET_TICKS
 from shared.commands.market import MarketQueries
@@ -57,16 +57,16 @@ async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> 
         )
         admin.checks["broker"] = bus.readiness
         store = MarketStore(mongo.database, settings.market_tick_ttl_s, now_ms)
-        life = LifeQueue(settings.amqp_url, node_id)
-        ownership = Ownership(store, life, node_id, settings.market_lease_s)
+        liveness = LivenessQueue(settings.amqp_url, node_id)
+        ownership = Ownership(store, liveness, node_id, settings.market_lease_s)
         admin.checks["market"] = ownership.readiness
         del admin.checks["start"]
         async with asyncio.TaskGroup() as tasks:
-            living = tasks.create_task(life.run(), name="life")
+            keeping = tasks.create_task(liveness.run(), name="liveness")
             with lifecycle.stopping_on_failure(stop):
                 await ownership.run(stop, _Terms(settings, bus, store, ownership, stop).serve)
-            life.leave()
-            living.cancel()
+            liveness.leave()
+            keeping.cancel()
 
 
 class _Recovered(NamedTuple):

@@ -23,7 +23,7 @@ Serve = Callable[[int, asyncio.Event], Awaitable[None]]
 
 
 class Lifeline(Protocol):
-    """The proof that a process is connected to the broker. `shared.bus.life_queue.LifeQueue` is the implementation."""
+    """The proof that a process is connected to the broker; `shared.bus.liveness_queue.LivenessQueue` implements it."""
 
     @property
     def queue(self) -> str | None:

@@ -9,5 +9,5 @@ Read in this order:
 - `pending_requests`, `query_server`: requests and their replies;
 - `consumer`: a consumer with the ack policy;
 - `private_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;
-- `life_queue`: a queue that shows whether its process lives.
+- `liveness_queue`: a queue whose disappearance proves that its process is dead.
 """

@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ, as the bus uses it. Only this module and `life_queue` use aio-pika."""
+"""One connection to RabbitMQ, as the bus uses it. Only this module and `liveness_queue` use aio-pika."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence

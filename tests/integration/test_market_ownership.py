@@ -17,7 +17,7 @@ from market_feed.market import JournalBatch, Market
 from market_feed.quotes import Tick
 from market_feed.store import INDEXES, MarketStore
 from shared.bus.bus import Bus
-from shared.bus.life_queue import LifeQueue
+from shared.bus.liveness_queue import LivenessQueue
 from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
@@ -311,22 +311,22 @@ async def test_beat_of_release_0_2_has_no_age(database: Database, store: MarketS
 
 
 @asynccontextmanager
-async def living(amqp_url: str, name: str) -> AsyncIterator[LifeQueue]:
-    life = LifeQueue(amqp_url, name)
-    running = asyncio.create_task(life.run())
+async def connected(amqp_url: str, name: str) -> AsyncIterator[LivenessQueue]:
+    liveness = LivenessQueue(amqp_url, name)
+    running = asyncio.create_task(liveness.run())
     try:
-        await until(lambda: life.queue is not None)
-        yield life
+        await until(lambda: liveness.queue is not None)
+        yield liveness
     finally:
-        life.leave()
+        liveness.leave()
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
 
 
 async def test_queue_is_gone_with_its_connection_only(amqp_url: str) -> None:
-    async with living(amqp_url, new_id(Prefix.NODE)) as looking:
-        async with living(amqp_url, new_id(Prefix.NODE)) as other:
+    async with connected(amqp_url, new_id(Prefix.NODE)) as looking:
+        async with connected(amqp_url, new_id(Prefix.NODE)) as other:
             queue = other.queue
             assert queue is not None
             for _ in range(3):
@@ -345,4 +345,4 @@ async def test_deleted_queue_returns_under_another_name(amqp_url: str, infrastru
 
 
 async def test_nothing_is_gone_without_connection(amqp_url: str) -> None:
-    assert not await LifeQueue(amqp_url, new_id(Prefix.NODE)).is_gone("life.none")
+    assert not await LivenessQueue(amqp_url, new_id(Prefix.NODE)).is_gone("life.none")

@@ -1,9 +1,9 @@
 """A queue that ends with its process, and the check whether another process's queue still exists.
 
 The queue is exclusive: the broker deletes it with the connection, which a killed process loses at once and a frozen one
-keeps. So "gone" is a proof that the process is dead or cut off from the broker, and "there" a proof of nothing.
+keeps. So a missing queue proves that the process is dead or cut off from the broker; an existing one proves nothing.
 
-It has a connection of its own, because its end must not depend on what else a process does at the broker.
+It has a connection of its own, so that nothing else that the process does at the broker can close it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ BACKOFF_MAX_S = 1.0
 ANSWER_TIMEOUT_S = 0.3  # measured: the broker answers within 14 ms
 
 
-class LifeQueue:
+class LivenessQueue:
     """The queue of one process, under a new name at each connection: an old name may stay in use for seconds."""
 
     def __init__(self, url: str, name: str) -> None:
@@ -38,14 +38,14 @@ class LifeQueue:
         self.queue: str | None = None  # None while not connected
 
     async def run(self) -> None:
-        """Stay connected until `leave` or cancelled."""
+        """Stay connected until `leave` or cancellation."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while not self._leaving:  # aio-pika may swallow a cancellation
             try:
                 with closed_is_lost():
                     await self._hold(backoff)
             except LOST as error:
-                log.warning("life_queue_lost", reason=str(error) or type(error).__name__)
+                log.warning("liveness_queue_lost", reason=str(error) or type(error).__name__)
             finally:
                 self.queue = self._channel = None
             await asyncio.sleep(backoff.next_s())
@@ -74,7 +74,7 @@ class LifeQueue:
             self.queue, self._channel = name, channel
             backoff.reset()
             await closed.wait()
-        except RuntimeError as error:  # aio-pika's for a connection that has just closed
+        except RuntimeError as error:  # aio-pika raises it for a connection that has just closed
             raise ConnectionError(str(error)) from error
         finally:
             with suppress(*LOST):

@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
-from shared.bus.life_queue import LifeQueue
+from shared.bus.liveness_queue import LivenessQueue
 
 
 async def test_closing_channel_proves_nothing() -> None:
     async def publish(*_: Any, **__: Any) -> None:
         raise Exception  # as aiormq does to whoever waits for a confirm
 
-    life = LifeQueue("amqp://unused", "node_1")
-    life._channel = cast(Any, SimpleNamespace(default_exchange=SimpleNamespace(publish=publish)))
-    assert not await life.is_gone("life.node_2.1")
+    liveness = LivenessQueue("amqp://unused", "node_1")
+    liveness._channel = cast(Any, SimpleNamespace(default_exchange=SimpleNamespace(publish=publish)))
+    assert not await liveness.is_gone("life.node_2.1")
