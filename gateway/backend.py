@@ -42,7 +42,7 @@ class CommandHead(HeadBase):
 class RoomCommandHead(HeadBase):
     """The fields that start a `RoomCommand`."""
 
-    life_ends_ms: int
+    expires_at_monotonic_ms: int
 
 
 def read_sent(reply: Reply) -> chat.Sent:
@@ -82,7 +82,7 @@ class Backend:
         message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
             id=message_id,
-            life_ends_ms=self._router.life_ends_ms(),
+            expires_at_monotonic_ms=self._router.expires_at_monotonic_ms(),
             caller=caller,
             request_id=correlation.current(),
             room_id=room_id,
@@ -101,7 +101,7 @@ class Backend:
         message_id, room_id = new_id(Prefix.MESSAGE), direct_room_id(caller.user_id, user_id)
         command = chat.SendDirect(
             id=message_id,
-            life_ends_ms=self._router.life_ends_ms(),
+            expires_at_monotonic_ms=self._router.expires_at_monotonic_ms(),
             caller=caller,
             request_id=correlation.current(),
             room_id=room_id,
@@ -164,7 +164,7 @@ class Backend:
 
     def room_head(self, caller: Caller) -> RoomCommandHead:
         """Return the head of a new room command."""
-        return {**_head(caller), "life_ends_ms": self._router.life_ends_ms()}
+        return {**_head(caller), "expires_at_monotonic_ms": self._router.expires_at_monotonic_ms()}
 
     def head(self, caller: Caller) -> CommandHead:
         """Return the head of a new command to any process of a service."""

@@ -82,7 +82,7 @@ class Services(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Body:
-    """A body in hand. `expires_at_ms` of its commands are of this process's monotonic clock."""
+    """A body in hand."""
 
     head: BodyHead
     jobs: "list[_Job]"
@@ -90,7 +90,7 @@ class _Body:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One command of a body."""
+    """One command of a body. It expires by this process's monotonic clock."""
 
     command: RoomCommands
     expires_at_ms: int
@@ -149,8 +149,8 @@ class Partition:
             except (Malformed, Refusal) as error:
                 log.error("bad_command_line", gateway=head.gateway, reason=str(error))
                 continue
-            life_ms = command.life_ends_ms - head.sent_at_ms - age_ms
-            jobs.append(_Job(command, now_ms + life_ms, head.is_resent))
+            ttl_ms = command.expires_at_monotonic_ms - head.sent_at_ms - age_ms
+            jobs.append(_Job(command, now_ms + ttl_ms, head.is_resent))
         return jobs
 
     # The loop -------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Partition:
         """Commit, however often it takes. Raises StaleOwner.
 
         Commands that never reached the log are refused at once while the database is unavailable. Others have to be
-        looked up first, so they are kept until their life is over.
+        looked up first, so they are kept until they expire.
         """
         backoff = Backoff(RETRY_BACKOFF_FIRST_S, RETRY_BACKOFF_MAX_S)
         failures = 0
@@ -239,7 +239,7 @@ class Partition:
                 log.warning("commit_postponed", partition=self.number, reason=str(error), commands=len(jobs))
                 if not any(job.is_resent for job in jobs):
                     return Outcome([Refusal(ErrorCode.UNAVAILABLE, str(error))] * len(jobs), [])
-                if not self._is_any_alive(jobs):
+                if not self._is_any_unexpired(jobs):
                     return Outcome([None] * len(jobs), [])
             except Exception:  # one failing command must not stop the partition
                 failures += 1
@@ -288,7 +288,7 @@ class Partition:
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
-            commit = services.commits.commit(changes.entries, lambda: self._is_any_alive(jobs))
+            commit = services.commits.commit(changes.entries, lambda: self._is_any_unexpired(jobs))
             if quiet := services.records.quiet(with_messages):
                 await asyncio.gather(commit, services.records.touch(quiet))
             else:
@@ -311,7 +311,7 @@ class Partition:
         return PendingCommand(
             job.command,
             job.is_resent,
-            not self._is_alive(job),
+            not self._is_unexpired(job),
             job.wait_ms or 0,
             self._services.readers.profiles.of(job.command.caller),
         )
@@ -339,11 +339,11 @@ class Partition:
             await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
 
-    def _is_alive(self, job: _Job) -> bool:
+    def _is_unexpired(self, job: _Job) -> bool:
         return job.expires_at_ms > self._services.monotonic_ms()
 
-    def _is_any_alive(self, jobs: list[_Job]) -> bool:
-        return any(map(self._is_alive, jobs))
+    def _is_any_unexpired(self, jobs: list[_Job]) -> bool:
+        return any(map(self._is_unexpired, jobs))
 
     # Answers and deliveries out -------------------------------------------------------------------------------------
 

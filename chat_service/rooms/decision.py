@@ -18,7 +18,7 @@ Answer = ReplyData | Refusal | None  # None: the caller has given up, so no answ
 class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
-    `is_resent`: an earlier copy may have been decided. `expired`: its life is over. `wait_ms` is above 0 for a message
+    `is_resent`: an earlier copy may have been decided. `wait_ms` is above 0 for a message
     beyond its sender's rate limit. `profile` is the caller's current profile.
     """
 

@@ -30,7 +30,7 @@ _ON_MAJORITY: Document = {"w": "majority", "j": True}
 _ERASURE: Document = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
 PURGE_BATCH = 1000
 WRITES_MAX = 500
-INSERT_TIMEOUT_S = 2.0  # gateways wait for that long after the life of a command
+INSERT_TIMEOUT_S = 2.0  # gateways wait for that long after a command has expired
 
 INDEXES: Indexes = {
     "room_log": [

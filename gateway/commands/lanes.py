@@ -40,28 +40,28 @@ class Sending(NamedTuple):
 class _Command(NamedTuple):
     id: str
     line: bytes
-    deadline_ms: int
+    expires_at_ms: int
 
 
 class _Unanswered:
     """A body in flight. `sent_at_ms` is None while it waits to be sent again."""
 
-    __slots__ = ("commands", "due_at_ms", "is_resent", "living", "number", "sent_at_ms", "term")
+    __slots__ = ("commands", "due_at_ms", "is_resent", "number", "sent_at_ms", "term", "unexpired")
 
     def __init__(self, number: int, commands: list[_Command]) -> None:
         self.number = number
         self.commands = commands
-        self.living = deque(commands)
+        self.unexpired = deque(commands)
         self.term = 0
         self.sent_at_ms: int | None = None
         self.due_at_ms = 0
         self.is_resent = False
 
-    def expire(self, ended_by_ms: int) -> list[str]:
-        """Remove the commands whose life ended by then from the living, and return their ids."""
+    def expire(self, by_ms: int) -> list[str]:
+        """Remove the commands that expired by then from `unexpired`, and return their ids."""
         expired: list[str] = []
-        while self.living and self.living[0].deadline_ms <= ended_by_ms:
-            expired.append(self.living.popleft().id)
+        while self.unexpired and self.unexpired[0].expires_at_ms <= by_ms:
+            expired.append(self.unexpired.popleft().id)
         return expired
 
 
@@ -83,12 +83,12 @@ class CommandLanes:
         self._lanes = [_Lane() for _ in range(partitions)]
         self._number = 0
 
-    def add(self, partition: int, command_id: str, line: bytes, deadline_ms: int) -> bool:
+    def add(self, partition: int, command_id: str, line: bytes, expires_at_ms: int) -> bool:
         """Queue a command. Return False, and queue nothing, when the partition's bound is reached."""
         lane = self._lanes[partition]
         if len(lane.waiting) >= COMMANDS_MAX or lane.size_bytes + len(line) > BODY_MAX_BYTES:
             return False
-        lane.waiting.append(_Command(command_id, line, deadline_ms))
+        lane.waiting.append(_Command(command_id, line, expires_at_ms))
         lane.size_bytes += len(line)
         return True
 
@@ -154,7 +154,7 @@ class CommandLanes:
         """
         expired: list[str] = []
         for lane in self._lanes:
-            while lane.waiting and lane.waiting[0].deadline_ms <= now_ms:
+            while lane.waiting and lane.waiting[0].expires_at_ms <= now_ms:
                 command = lane.waiting.popleft()
                 lane.size_bytes -= len(command.line)
                 expired.append(command.id)
@@ -162,7 +162,7 @@ class CommandLanes:
             if body is None:
                 continue
             expired += body.expire(now_ms - DATABASE_CALL_MS)
-            if not body.living:
+            if not body.unexpired:
                 lane.in_flight = None
             elif body.sent_at_ms is not None and now_ms - body.sent_at_ms >= SILENCE_MS:
                 self._schedule_resend(body, now_ms)

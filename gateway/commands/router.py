@@ -17,7 +17,7 @@ from shared.bus.delivery import Delivery, DeliveryClass
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
 from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
-from shared.commands.body import LIFE_MS, decode_answered
+from shared.commands.body import COMMAND_TTL_MS, decode_answered
 from shared.commands.chat import RoomCommand
 from shared.commands.command import Reply, request_id_of
 from shared.encoding import to_json
@@ -72,14 +72,15 @@ class _Waiting:
 class CommandRouter:
     """Room commands of one gateway process. Make it before the bus is entered.
 
-    `replies` is the private queue on which answers arrive. A command lives for 3 s at most; after that it is not begun.
+    `replies` is the private queue on which answers arrive. A command expires after at most 3 s; the owner does
+    not begin an expired one.
     """
 
     def __init__(self, bus: Bus, replies: PrivateQueue) -> None:
         self._bus = bus
         self._replies = replies
         self._lanes = CommandLanes(bus.name, PARTITIONS)
-        self._life_ms = min(LIFE_MS, round(bus.request_timeout_s * 1000))
+        self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _Waiting] = {}
         self._skews_ms: deque[int] = deque(
             maxlen=SKEWS_KEPT
@@ -100,9 +101,9 @@ class CommandRouter:
 
     # Commands out ---------------------------------------------------------------------------------------------------
 
-    def life_ends_ms(self) -> int:
-        """Return the end of life of a command that starts now, by this process's monotonic clock."""
-        return self._now_ms() + self._life_ms
+    def expires_at_monotonic_ms(self) -> int:
+        """Return the expiry of a command that starts now, by this process's monotonic clock."""
+        return self._now_ms() + self._ttl_ms
 
     def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
         """Send a command to the owner of its room and return the future of its reply. HOT.
@@ -117,7 +118,7 @@ class CommandRouter:
             log.debug("command_asked", request_id=waiting.request_id, op=waiting.op, command_id=command.id)
         if not self._bus.is_connected:
             return waiting.refused("the broker is not connected")
-        if not self._lanes.add(waiting.partition, command.id, to_json(command), command.life_ends_ms):
+        if not self._lanes.add(waiting.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
             return waiting.refused("too many commands wait for this room")
         self._waiting[command.id] = waiting
         if not self._is_flush_due:

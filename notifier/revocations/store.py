@@ -20,7 +20,7 @@ INDEXES: Indexes = {
 class RevocationStore:
     """Reads and writes of revocations. Every method raises Unavailable when the database is unavailable.
 
-    A revocation is kept for `revocation_ttl_days`, which must exceed the life of any token; a ban is kept longer.
+    A revocation is kept for `revocation_ttl_days`, which must exceed the lifetime of any token; a ban is kept longer.
     """
 
     def __init__(self, database: Database, revocation_ttl_days: int) -> None:

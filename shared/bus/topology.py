@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from shared.commands.body import COMMAND_TTL_MS
+
 PARTITIONS = 16
 SHARDS = 64
 
@@ -34,12 +36,11 @@ EXCHANGES = ((COMMANDS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (E
 OLD_QUEUES = (*(f"chat.{partition}" for partition in range(PARTITIONS)), "chat.query", "chat.presence")
 OLD_QUEUES += ("market.query", "notifier.query")
 
-QUERY_LIFE_MS = 5_000  # the broker drops an older query: its caller has given up
+QUERY_TTL_MS = 5_000  # the broker drops an older query: its caller has given up
 DEAD_MAX_BYTES = 512 * 1024 * 1024
 TICKS_MAX_BYTES = 128 * 1024 * 1024
 PRIVATE_QUEUE_MAX_BYTES = 64 * 1024 * 1024
 OWNER_QUEUE_MAX_BYTES = 32 * 1024 * 1024
-COMMAND_TTL_MS = 3_000  # the life of a command
 
 Arguments = dict[str, str | int | bool]
 
@@ -99,8 +100,8 @@ def shard_key(shard: int) -> str:
 def queues() -> Iterator[QueueSpec]:
     """Yield every durable queue of the system."""
     for name in (CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY):
-        yield QueueSpec(name, {**_REPLICATED, "x-message-ttl": QUERY_LIFE_MS}, ((COMMANDS, name),))
-    presence: Arguments = {**_REPLICATED, "x-message-ttl": QUERY_LIFE_MS, "x-single-active-consumer": True}
+        yield QueueSpec(name, {**_REPLICATED, "x-message-ttl": QUERY_TTL_MS}, ((COMMANDS, name),))
+    presence: Arguments = {**_REPLICATED, "x-message-ttl": QUERY_TTL_MS, "x-single-active-consumer": True}
     yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
     yield QueueSpec(NOTIFIER_REVOCATIONS, _SINGLE, ((EVENTS, "user.revoked"), (EVENTS, "user.banned")))

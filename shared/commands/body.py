@@ -3,7 +3,7 @@
 A gateway has at most one body in flight to each partition, so neither side needs a window to keep order, and bodies
 grow with the load. The first line of a body is its `BodyHead`; every further line is one command.
 
-`life_ends_ms` of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
+The expiry of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
 compares them with its own clock (see `chat_service.partitions.command_age`).
 """
 
@@ -17,7 +17,7 @@ from shared.protocol.wire_struct import WireStruct
 
 COMMANDS_MAX = 500
 BODY_MAX_BYTES = 1024 * 1024
-LIFE_MS = 3_000  # from arrival at the gateway to the deadline; with a database call after that, 5 s
+COMMAND_TTL_MS = 3_000  # from arrival at the gateway to expiry; a database call may follow, so its answer takes 5 s
 
 
 class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import msgspec
+
 from shared.commands.command import Command, CommandBase
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
@@ -11,12 +13,13 @@ from shared.protocol.wire_struct import WireStruct
 
 
 class RoomCommand(CommandBase, frozen=True, kw_only=True):
-    """A command to the one writer of a room, which does not begin it after `life_ends_ms`.
+    """A command to the one writer of a room, which does not begin it after `expires_at_monotonic_ms`.
 
-    That is a time of the monotonic clock of the gateway that sends the command.
+    That is a time of the monotonic clock of the gateway that sends the command; the `deadline_ms` of a query is a time
+    of the wall clock.
     """
 
-    life_ends_ms: int
+    expires_at_monotonic_ms: int = msgspec.field(name="lifeEndsMs")
     room_id: str
 
 

@@ -54,7 +54,7 @@ class CommandBase(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_de
 
 
 class Command(CommandBase, frozen=True, kw_only=True):
-    """A command that any process of a service may answer. At `deadline_ms` (since 1970) the caller gives up."""
+    """A command that any process of a service may answer. The caller gives up at `deadline_ms` of the wall clock."""
 
     deadline_ms: int
 

@@ -23,7 +23,7 @@ from tests.support.tokens import mint
 CONNECT_TIMEOUT_S = 4.0
 PING_INTERVAL_S = 2.5
 SILENCE_MAX_S = 8.0
-RESEND_AFTER_S = 12.0  # without an answer; longer than the life of a command and one database call after it
+RESEND_AFTER_S = 12.0  # without an answer; longer than the TTL of a command and one database call
 RETRY_AFTER_S = 0.5  # after a retryable refusal
 SLOW_PAUSE_S = 0.4
 SMALL_BUFFER_BYTES = 4096  # so that the server notices a client that does not read

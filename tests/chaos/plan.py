@@ -75,7 +75,7 @@ _HOLD_MAX_S = {
     Kind.DATABASE_UNCONFIRMED: 6.0,
     Kind.DATABASE_CUT: 3.0,
     Kind.DATABASE_REFUSE: 5.0,
-    Kind.DATABASE_LATE: 12.0,  # longer than a command's life and the driver's time-out
+    Kind.DATABASE_LATE: 12.0,  # longer than a command's TTL and the driver's time-out
     Kind.HAND_OVER: 12.0,
     Kind.NODE_KILL: 6.0,
     Kind.NODE_FREEZE: 10.0,  # longer than net_ticktime

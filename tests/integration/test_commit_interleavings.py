@@ -286,14 +286,14 @@ async def test_primary_that_steps_down_during_insert_loses_and_repeats_nothing(
 
 
 async def test_insert_that_lands_after_its_command_expired_stores_nothing(ways: TwoWays) -> None:
-    """The insert times out; its life ends; a void takes its rev; then it arrives at the database."""
+    """The insert times out; it expires; a void takes its rev; then it arrives at the database."""
     world = await ways.world()
     first = world.owners[0]
     held = ways.proxy.inject(HoldCommand(), "insert", collection="room_log", times=1)
     body = world.body(Act("send", PUBLIC, "ben", is_hasty=True))
     world.send(body, first)
     await held.hit()
-    world.now_ms += 10_000  # beyond the command's life
+    world.now_ms += 10_000  # beyond the command's expiry
     assert await world.answered(body, first)
     held.release()
     await held.done()

@@ -31,7 +31,7 @@ FILLERS = 500  # beyond what broker and sockets keep outside the queue
 FILLERS_LAST = 10  # as many bytes as the queue holds, and more
 SILENT_S = 60.0  # longer than a test: the connection stays, however long nothing is read from it
 HEAD_S = 1.6
-HELD_S = 1.0  # within a command's life
+HELD_S = 1.0  # within a command's TTL
 
 
 @dataclass
@@ -207,7 +207,7 @@ async def test_gateway_whose_queue_overflowed_shows_all_and_bans(loss: Loss) -> 
 # A full queue of an owner ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("held_s", [HELD_S, 7.0], ids=["within a command's life", "beyond it"])
+@pytest.mark.parametrize("held_s", [HELD_S, 7.0], ids=["within a command's TTL", "beyond it"])
 async def test_command_rejected_by_full_queue_is_stored_once(loss: Loss, held_s: float) -> None:
     ann = await loss.client(loss.near, "ann")
     room = await RestClient(loss.near, "ann").create_room()

@@ -52,7 +52,7 @@ from shared.protocol.server_frames import UserProfile
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1
-LIFE_MS, TICK_MS = 600_000, 1_000
+TTL_MS, TICK_MS = 600_000, 1_000
 STEPS_MAX = 30
 WAIT_S = 20.0
 
@@ -64,7 +64,7 @@ _examples = itertools.count(1)
 
 @dataclass(frozen=True)
 class Act:
-    """A future command: `what` on `room` by or on `user`. `is_hasty`: its life is over before it is sent again."""
+    """A future command: `what` on `room` by or on `user`. `is_hasty`: it expires before it is sent again."""
 
     what: str
     room: int
@@ -292,7 +292,7 @@ class ChatWorld:
             self.hasty.add(id_)
         head: dict[str, Any] = {
             "id": id_,
-            "life_ends_ms": self.now_ms + (TICK_MS + TICK_MS // 2 if act.is_hasty else LIFE_MS),
+            "expires_at_monotonic_ms": self.now_ms + (TICK_MS + TICK_MS // 2 if act.is_hasty else TTL_MS),
             "caller": Caller(user_id=act.user, profile=UserProfile(first_name=act.user.title())),
             "room_id": self.rooms[act.room],
         }

@@ -54,7 +54,7 @@ numbers = itertools.count(1)
 def head(user_id: str) -> dict[str, Any]:
     return {
         "id": f"cmd_{next(numbers)}",
-        "life_ends_ms": NOW_MS + 5000,
+        "expires_at_monotonic_ms": NOW_MS + 5000,
         "caller": Caller(user_id=user_id, is_admin=user_id == ADMIN),
     }
 

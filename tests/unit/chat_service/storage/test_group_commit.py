@@ -111,11 +111,11 @@ def entries(*ids: str) -> list[LogEntry]:
     return [entry(id_) for id_ in ids]
 
 
-def alive() -> bool:
+def unexpired() -> bool:
     return True
 
 
-def dead() -> bool:
+def expired() -> bool:
     return False
 
 
@@ -138,7 +138,7 @@ def _settles_at_once() -> Iterator[None]:
 async def outcomes(room_log: RoomLogStub, *groups: list[LogEntry]) -> list[BaseException | None]:
     """Commit the first group, and the others while its insert is under way; return what each is told."""
     commits = GroupCommit(room_log)
-    tasks = [asyncio.ensure_future(commits.commit(group, alive)) for group in groups]
+    tasks = [asyncio.ensure_future(commits.commit(group, unexpired)) for group in groups]
     await asyncio.sleep(0)  # the first insert is under way, the others wait
     for _ in range(10 * len(groups) + 10):
         room_log.gate.release()
@@ -156,7 +156,7 @@ async def test_entries_that_arrive_during_insert_share_the_next() -> None:
 
 async def test_commit_of_nothing_inserts_nothing() -> None:
     room_log = RoomLogStub()
-    await GroupCommit(room_log).commit([], alive)
+    await GroupCommit(room_log).commit([], unexpired)
     assert room_log.inserts == []
 
 
@@ -186,9 +186,9 @@ async def test_group_beyond_the_bound_is_inserted_alone() -> None:
 async def test_cancelled_commit_leaves_waiting_groups_committed() -> None:
     room_log = RoomLogStub(is_gated=True)
     commits = GroupCommit(room_log)
-    first = asyncio.ensure_future(commits.commit(entries("a"), alive))
+    first = asyncio.ensure_future(commits.commit(entries("a"), unexpired))
     await asyncio.sleep(0)
-    second = asyncio.ensure_future(commits.commit(entries("b"), alive))
+    second = asyncio.ensure_future(commits.commit(entries("b"), unexpired))
     await asyncio.sleep(0)
     first.cancel()
     room_log.gate.release()
@@ -201,7 +201,7 @@ async def test_cancelled_commit_leaves_waiting_groups_committed() -> None:
 async def test_cancelled_commit_does_not_cancel_those_in_its_insert() -> None:
     room_log = RoomLogStub(is_gated=True)
     commits = GroupCommit(room_log)
-    tasks = [asyncio.ensure_future(commits.commit(entries(id_), alive)) for id_ in "abc"]
+    tasks = [asyncio.ensure_future(commits.commit(entries(id_), unexpired)) for id_ in "abc"]
     await asyncio.sleep(0)
     room_log.gate.release()
     await tasks[0]
@@ -239,7 +239,7 @@ async def test_conflict_counts_from_the_begin_of_its_own_group() -> None:
 async def test_conflict_at_first_entry_stores_nothing_of_its_group() -> None:
     room_log = RoomLogStub(entry("x", rev=5, room_id="r"))
     with pytest.raises(LogConflict) as refused:
-        await GroupCommit(room_log).commit([entry("a", 5, "r"), entry("b", 6, "r")], alive)
+        await GroupCommit(room_log).commit([entry("a", 5, "r"), entry("b", 6, "r")], unexpired)
     assert refused.value.stored == 0
     assert room_log.ids == ["x"]
 
@@ -267,7 +267,7 @@ async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault)
     room_log = RoomLogStub(faults=[fault])
     batch = [entry("a", 3, "r"), entry("b", 4, "r")]
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, alive)
+        await GroupCommit(room_log).commit(batch, unexpired)
     assert room_log.inserts == [["a", "b"], ["a", "b"]]
     assert room_log.ids == (["a"] if fault is InsertFault.HALF_STORED else ["a", "b"])
     with pytest.raises(LogConflict):
@@ -278,23 +278,23 @@ async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault)
 async def test_settlement_ends_where_another_entry_stands() -> None:
     room_log = RoomLogStub(entry("x", 3, "r"), faults=[InsertFault.NOT_STORED])
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 3, "r")], alive)
+        await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)
     assert room_log.ids == ["x"]
 
 
 async def test_settlement_repeats_until_its_outcome_is_known() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED] * 4)
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 3, "r")], alive)
+        await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)
     assert room_log.inserts == [["a"]] * 5
     assert room_log.ids == ["a"]
 
 
-async def test_commands_past_their_life_leave_a_void_at_their_first_rev() -> None:
+async def test_expired_commands_leave_a_void_at_their_first_rev() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED])
     batch = [entry("a", 3, "r"), entry("b", 4, "r")]
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, dead)
+        await GroupCommit(room_log).commit(batch, expired)
     assert [(one.kind, one.rev, one.term) for one in room_log.entries] == [(EntryKind.VOID, 3, 1)]
     with pytest.raises(LogConflict):
         room_log.land(batch)  # the first copy, late
@@ -304,11 +304,11 @@ async def test_commands_past_their_life_leave_a_void_at_their_first_rev() -> Non
 async def test_void_is_refused_where_the_first_copy_landed() -> None:
     room_log = RoomLogStub(faults=[InsertFault.STORED])
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 3, "r")], dead)
+        await GroupCommit(room_log).commit([entry("a", 3, "r")], expired)
     assert room_log.ids == ["a"]
 
 
-async def test_life_that_ends_during_settlement_turns_to_a_void() -> None:
+async def test_expiry_during_settlement_turns_to_a_void() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED] * 3)
     verdicts = iter([True, True, False])
     with pytest.raises(LogConflict):
@@ -319,7 +319,7 @@ async def test_life_that_ends_during_settlement_turns_to_a_void() -> None:
 async def test_log_never_begins_with_a_void() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED])
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 1, "r")], dead)
+        await GroupCommit(room_log).commit([entry("a", 1, "r")], expired)
     assert room_log.ids == ["a"]
 
 
@@ -327,14 +327,14 @@ async def test_each_room_is_settled_by_itself() -> None:
     room_log = RoomLogStub(faults=[InsertFault.HALF_STORED])
     batch = [entry("a", 3, "r"), entry("b", 7, "s"), entry("c", 4, "r"), entry("d", 8, "s")]
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, dead)
+        await GroupCommit(room_log).commit(batch, expired)
     assert room_log.inserts[1:] == [["void_r_3"], ["void_s_7"]]
     assert room_log.ids == ["a", "b"]
 
 
 async def test_commit_is_not_over_while_its_outcome_is_unknown() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED, InsertFault.NOT_STORED], is_gated=True)
-    task = asyncio.ensure_future(GroupCommit(room_log).commit(entries("a"), alive))
+    task = asyncio.ensure_future(GroupCommit(room_log).commit(entries("a"), unexpired))
     for insert in (1, 2, 3):
         await begun(room_log, insert)
         assert not task.done()
@@ -346,11 +346,11 @@ async def test_commit_is_not_over_while_its_outcome_is_unknown() -> None:
 async def test_settlement_of_one_partition_delays_no_other() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED], is_gated=True)
     commits = GroupCommit(room_log)
-    unknown = asyncio.ensure_future(commits.commit([entry("a", 3, "r")], alive))
+    unknown = asyncio.ensure_future(commits.commit([entry("a", 3, "r")], unexpired))
     await asyncio.sleep(0)
     room_log.gate.release()
     await begun(room_log, 2)  # settling, and held
-    other = asyncio.ensure_future(commits.commit(entries("b"), alive))
+    other = asyncio.ensure_future(commits.commit(entries("b"), unexpired))
     await begun(room_log, 3)
     room_log.gate.release()
     room_log.gate.release()
@@ -368,7 +368,7 @@ fates = st.lists(st.sampled_from(InsertFault), max_size=10)
 
 @given(batches, fates, st.booleans(), st.sets(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=4))
 def test_logs_have_no_holes_and_outcomes_are_true(
-    drawn: list[list[int]], faults: list[InsertFault], is_alive: bool, foreign: set[tuple[int, int]]
+    drawn: list[list[int]], faults: list[InsertFault], is_unexpired: bool, foreign: set[tuple[int, int]]
 ) -> None:
     """Each number of a batch is a room of its partition, which gets one more entry; `foreign` owners came first."""
 
@@ -385,7 +385,7 @@ def test_logs_have_no_holes_and_outcomes_are_true(
                 ]
             )
         commits = GroupCommit(room_log)
-        commands = (commits.commit(group, lambda: is_alive) for group in groups)
+        commands = (commits.commit(group, lambda: is_unexpired) for group in groups)
         told = await asyncio.gather(*commands, return_exceptions=True)
         tried = [list(group) for group in groups]
         for group, outcome in zip(groups, told, strict=True):

@@ -11,7 +11,7 @@ from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_
 
 OWNER = Route("chat.node_1.1", 1)
 SUCCESSOR = Route("chat.node_2.1", 2)
-LIFE_MS = 3_000
+TTL_MS = 3_000
 
 
 def lanes_with(*ids: str, owner: Route | None = OWNER) -> CommandLanes:
@@ -19,7 +19,7 @@ def lanes_with(*ids: str, owner: Route | None = OWNER) -> CommandLanes:
     if owner is not None:
         lanes.learn_owner(0, owner, 0)
     for command_id in ids:
-        assert lanes.add(0, command_id, command_id.encode(), LIFE_MS)
+        assert lanes.add(0, command_id, command_id.encode(), TTL_MS)
     return lanes
 
 
@@ -38,7 +38,7 @@ def test_waiting_commands_leave_in_one_body() -> None:
 def test_one_body_is_under_way_at_a_time() -> None:
     lanes = lanes_with("a")
     (first,) = lanes.due("q", 0)
-    lanes.add(0, "b", b"b", LIFE_MS)
+    lanes.add(0, "b", b"b", TTL_MS)
     assert lanes.due("q", 0) == []
     assert lanes.answered(0, read(first)[0].number, read(first)[0].term) == ["a"]
     (second,) = lanes.due("q", 0)
@@ -97,27 +97,27 @@ def test_silent_and_disconnected_bodies_are_sent_again() -> None:
     assert len(lanes.due("r", SILENCE_MS + 1)) == 1
 
 
-def test_unsent_command_expires_with_its_life() -> None:
+def test_unsent_command_fails_when_it_expires() -> None:
     lanes = lanes_with("a", owner=None)
-    assert lanes.tick(LIFE_MS - 1) == []
-    assert lanes.tick(LIFE_MS) == ["a"]
+    assert lanes.tick(TTL_MS - 1) == []
+    assert lanes.tick(TTL_MS) == ["a"]
     assert lanes.is_idle
 
 
-def test_sent_command_expires_one_database_call_after_its_life() -> None:
+def test_sent_command_fails_one_database_call_after_it_expires() -> None:
     lanes = lanes_with("a")
     lanes.due("q", 0)
-    assert lanes.tick(LIFE_MS + DATABASE_CALL_MS - 1) == []
-    assert lanes.tick(LIFE_MS + DATABASE_CALL_MS) == ["a"]
+    assert lanes.tick(TTL_MS + DATABASE_CALL_MS - 1) == []
+    assert lanes.tick(TTL_MS + DATABASE_CALL_MS) == ["a"]
     assert lanes.is_idle
 
 
 def test_lane_is_bounded_in_number_and_bytes() -> None:
     lanes = CommandLanes("g", 2)
-    assert all(lanes.add(0, str(number), b"x", LIFE_MS) for number in range(COMMANDS_MAX))
-    assert not lanes.add(0, "one more", b"x", LIFE_MS)
-    assert lanes.add(1, "large", b"x" * BODY_MAX_BYTES, LIFE_MS)
-    assert not lanes.add(1, "small", b"x", LIFE_MS)
+    assert all(lanes.add(0, str(number), b"x", TTL_MS) for number in range(COMMANDS_MAX))
+    assert not lanes.add(0, "one more", b"x", TTL_MS)
+    assert lanes.add(1, "large", b"x" * BODY_MAX_BYTES, TTL_MS)
+    assert not lanes.add(1, "small", b"x", TTL_MS)
 
 
 # With owners, a lossy network, and a log ------------------------------------------------------------------------------

@@ -23,12 +23,12 @@ class RecordingClocks:
 
     request_timeout_s = 5.0
 
-    def __init__(self, deadline_ms: int) -> None:
+    def __init__(self, expires_at_ms: int) -> None:
         self.asked: list[RoomCommand] = []
-        self._deadline_ms = deadline_ms
+        self._expires_at_ms = expires_at_ms
 
-    def life_ends_ms(self) -> int:
-        return self._deadline_ms
+    def expires_at_monotonic_ms(self) -> int:
+        return self._expires_at_ms
 
     def ask(self, command: RoomCommand) -> "asyncio.Future[Any]":
         self.asked.append(command)
@@ -55,4 +55,4 @@ async def test_deadline_is_of_monotonic_clock(name: str) -> None:
     (call,) = [call for call in ChatCalls.calls() if call.name == name]
     with pytest.raises(CommandSent):
         await call.handle(ChatCalls(cast(Any, None), backend), CALLER, **ARGUMENTS[name])
-    assert [command.life_ends_ms for command in router.asked] == [MONOTONIC_MS]
+    assert [command.expires_at_monotonic_ms for command in router.asked] == [MONOTONIC_MS]

@@ -19,7 +19,9 @@ def room_query(request_id: str | None = None) -> GetRoom:
 
 def message() -> SendMessage:
     id_ = new_id(Prefix.MESSAGE)
-    return SendMessage(id=id_, life_ends_ms=1, caller=CALLER, room_id="r", message_id=id_, message='"id":"cmd_')
+    return SendMessage(
+        id=id_, expires_at_monotonic_ms=1, caller=CALLER, room_id="r", message_id=id_, message='"id":"cmd_'
+    )
 
 
 @pytest.mark.parametrize("given", ["a", "7", "checkout-42", "7d1c0d3e-9c1e-4d7e-b0f5-0a7f1d4b3b0a", "A.b_c", "x" * 64])
