@@ -144,7 +144,7 @@ class _Terms:
 
     async def _write_rest(self, journal: Journal) -> None:
         try:
-            await journal.cut()
+            await journal.checkpoint()
         except Unavailable as error:
             log.warning("state_not_written", reason=str(error))
 

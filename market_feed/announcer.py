@@ -30,7 +30,8 @@ class Announcer:
     """Announces ticks to notifier, at least once. Keeps each line until the broker has confirmed it.
 
     A tick may be acknowledged to its source before that, because the journal then holds it: after a crash, the ticks
-    after the last cut are announced again. A cut waits for `confirmed`, so no tick is missed and some arrive twice.
+    after the last checkpoint are announced again. A checkpoint waits for `confirmed`, so no tick is missed and some
+    arrive twice.
 
     Bound: 32 MB, some 700,000 ticks; beyond that the oldest are dropped and counted.
     """

@@ -1,4 +1,4 @@
-"""Persistence of the market: every batch goes to the journal, the state is written by occasional cuts.
+"""Persistence of the market: every batch goes to the journal, the state is written by periodic checkpoints.
 
 The journal is the lock of the symbols. Batches are numbered without gaps, and a number is taken once (`_id`). A new
 owner reads the journal to its end and claims the next number before it serves. The next write of an earlier owner that
@@ -11,7 +11,7 @@ redelivers them to the new owner. The interleavings of the two:
     old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
                                                       else it would claim the next number and fence the new owner off
 
-An event counts once in 7 days. Its key is in the journal document of its ticks; a cut adds it to the index
+An event counts once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
 before it moves the head of the state, so a key is in the journal after the head, in the index, or in both. Memory may
 forget a key only once it is in the index.
 """
@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
-from market_feed.market import Cut, JournalBatch, Market, split_keys
+from market_feed.market import Checkpoint, JournalBatch, Market, split_keys
 from market_feed.store import MarketStore
 from shared.errors import StaleOwner, Unavailable
 from shared.telemetry import logs
@@ -33,11 +33,11 @@ log = logs.get(__name__)
 
 FILL_PAUSES = 4
 FILL_RETRY_S = 1.0
-BACKLOG_HURRY = 20_000  # unwritten candles that cause an early cut
+BACKLOG_HURRY = 20_000  # unwritten candles that cause an early checkpoint
 
 
 class Journal:
-    """Writes one market, with at most one journal write and one cut in flight."""
+    """Writes one market, with at most one journal write and one checkpoint in flight."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Journal:
         self._clock_ms = clock_ms
         self._ended = ended  # set when a newer owner has written
         self._journal = asyncio.Lock()
-        self._cutting = asyncio.Lock()
+        self._checkpointing = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._hurry = asyncio.Event()
         self._batch: JournalBatch | None = None  # a batch that is not yet on disk
@@ -84,7 +84,7 @@ class Journal:
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
     async def _replay(self, through: int) -> int:
-        """Apply the batches after the last cut, and return the number of their ticks. Raises Unavailable."""
+        """Apply the batches after the last checkpoint, and return the number of their ticks. Raises Unavailable."""
         replayed = 0
         async for batch in self._store.batches_after(through):
             if batch.term > self._market.term:
@@ -116,31 +116,31 @@ class Journal:
                 self._take_batch()
                 await self._append()
 
-    async def cut(self) -> None:
-        """Write the changes since the last cut. Raises Unavailable."""
+    async def checkpoint(self) -> None:
+        """Write the changes since the last checkpoint. Raises Unavailable."""
         await self.settle()
-        async with self._cutting:
+        async with self._checkpointing:
             async with self._journal:
                 await self._append()
                 self._take_batch()
-                cut = self._market.cut()
+                checkpoint = self._market.checkpoint()
                 try:
                     await self._append()
                 except BaseException:
-                    self._market.cut_lost(cut)
+                    self._market.checkpoint_failed(checkpoint)
                     raise
             started_s = time.perf_counter()
             try:
                 await self._announcer.confirmed()
-                if cut.groups or cut.candles or cut.event_keys:
+                if checkpoint.groups or checkpoint.candles or checkpoint.event_keys:
                     with self._ending_if_stale():
-                        await self._store.put_cut(cut)
+                        await self._store.put_checkpoint(checkpoint)
             except BaseException:
-                self._market.cut_lost(cut)
+                self._market.checkpoint_failed(checkpoint)
                 raise
-            self._note_counted(cut)
-            self._market.cut_kept(cut)
-            metrics.CUT_SECONDS.observe(time.perf_counter() - started_s)
+            self._note_counted(checkpoint)
+            self._market.checkpoint_written(checkpoint)
+            metrics.CHECKPOINT_SECONDS.observe(time.perf_counter() - started_s)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
         """Mark the events that are in the index as seen. Raises Unavailable.
@@ -158,13 +158,13 @@ class Journal:
                 return
 
     async def keep_up(self) -> None:
-        """Commit, and cut if many candles are pending. Paces a source that can wait.
+        """Commit, and write a checkpoint if many candles are pending. Paces a source that can wait.
 
         Raises Unavailable.
         """
         await self.commit()
         if self._market.book.backlog > BACKLOG_HURRY:
-            await self.cut()
+            await self.checkpoint()
 
     async def settle(self) -> None:
         """Read the candles that late ticks wait for. Raises Unavailable."""
@@ -172,30 +172,30 @@ class Journal:
             while missing := self._market.book.missing():
                 self._market.book.give_back(missing, await self._store.candles_by_key(missing))
 
-    async def run(self, commit_interval_s: float, cut_interval_s: float) -> None:
-        """Commit and cut at these intervals, until cancelled."""
+    async def run(self, commit_interval_s: float, checkpoint_interval_s: float) -> None:
+        """Commit and write checkpoints at these intervals, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._commit_often(commit_interval_s))
-            tasks.create_task(self._cut_often(cut_interval_s))
+            tasks.create_task(self._checkpoint_often(checkpoint_interval_s))
             tasks.create_task(self._fill_filter())
 
     def look(self) -> None:
-        """Request an early cut if many candles are pending."""
+        """Request an early checkpoint if many candles are pending."""
         backlog = self._market.book.backlog
         metrics.BACKLOG.set(backlog)
         metrics.PENDING_TICKS.set(self._market.pending)
         if backlog > BACKLOG_HURRY:
             self._hurry.set()
 
-    def _note_counted(self, cut: Cut) -> None:
+    def _note_counted(self, checkpoint: Checkpoint) -> None:
         day = self._clock_ms() // MILLISECONDS_PER_DAY
-        for key in split_keys(cut.event_keys):
+        for key in split_keys(checkpoint.event_keys):
             self._market.counted.add(key, day)
 
     async def _fill_filter(self) -> None:
         """Read the index into the filter, using a fifth of a core. Until then every event is looked up on disk.
 
-        Cuts meanwhile add their keys to the filter themselves. A million keys take 2 s of CPU, hence 10 s.
+        Checkpoints meanwhile add their keys to the filter themselves. A million keys take 2 s of CPU, hence 10 s.
         """
         counted = self._market.counted
         while not counted.is_complete:
@@ -222,15 +222,15 @@ class Journal:
                     log.warning("journal_delayed", reason=str(error), ticks=self._market.pending)
                 failing = True
 
-    async def _cut_often(self, interval_s: float) -> None:
+    async def _checkpoint_often(self, interval_s: float) -> None:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), interval_s)
             self._hurry.clear()
             try:
-                await self.cut()
+                await self.checkpoint()
             except Unavailable as error:
-                log.warning("cut_delayed", reason=str(error), candles=self._market.book.backlog)
+                log.warning("checkpoint_delayed", reason=str(error), candles=self._market.book.backlog)
                 await asyncio.sleep(min(interval_s, 1.0))
 
     def _take_batch(self) -> None:

@@ -1,10 +1,10 @@
 """The whole state of the service in memory, and the order in which it is written. Pure.
 
 Ticks are in the journal before they are acknowledged: `take_batch` numbers the ticks since the last batch, and a batch
-is one document. All other state follows from the journal and is written only every few seconds, by a cut (checkpoint):
-`cut` returns the changes since the last one, and the batch through which they are complete. After a crash, `restore`
-loads the last cut and `replay` the batches after it. Both may repeat ticks, because quotes and candles keep the seq of
-their last one.
+is one document. All other state follows from the journal and is written only every few seconds, by a checkpoint:
+`checkpoint` returns the changes since the last one, and the batch through which they are complete. After a crash,
+`restore` loads the last checkpoint and `replay` the batches after it. Both may repeat ticks, because quotes and candles
+keep the seq of their last one.
 
 Batch numbers continue across terms, so a stale owner's batch finds its number taken. A new owner claims the first free
 number before it serves.
@@ -66,12 +66,12 @@ class SymbolState(msgspec.Struct, frozen=True):
     candles: dict[Interval, Candle]
 
 
-class Cut(msgspec.Struct, frozen=True):
-    """The changes since the last cut (checkpoint), complete through batch `through`.
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The changes since the last checkpoint, complete through batch `through`.
 
     `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` holds the
-    8-byte keys of the events since the last cut, all in the journal through batch `number`; `seen` is the number of the
-    newest key at that time.
+    8-byte keys of the events since the last checkpoint, all in the journal through batch `number`; `seen` is the number
+    of the newest key at that time.
     """
 
     number: int
@@ -94,7 +94,7 @@ def split_keys(event_keys: bytes) -> Iterator[bytes]:
 
 
 def decode_states(body: bytes) -> list[SymbolState]:
-    """Return the symbols of a group of a cut."""
+    """Return the symbols of a group of a checkpoint."""
     return _states_decoder.decode(body)
 
 
@@ -256,14 +256,14 @@ class Market:
         """Mark events as seen; 8-byte keys, oldest first."""
         self.seen.load(split_keys(event_keys))
 
-    # Cuts -----------------------------------------------------------------------------------------------------------
+    # Checkpoints ----------------------------------------------------------------------------------------------------
 
-    def cut(self) -> Cut:
-        """Return the changes since the last cut.
+    def checkpoint(self) -> Checkpoint:
+        """Return the changes since the last checkpoint.
 
-        The cut is complete through the last batch, or, while ticks wait for candles, through the last batch before
-        theirs. Call `take_batch` first, without an `await` in between, and `cut_kept` or `cut_lost` before the next
-        cut.
+        The checkpoint is complete through the last batch, or, while ticks wait for candles, through the last batch
+        before theirs. Call `take_batch` first, without an `await` in between, and `checkpoint_written` or
+        `checkpoint_failed` before the next checkpoint.
         """
         if not self.book.has_deferred:
             self._deferred_since = None
@@ -273,21 +273,21 @@ class Market:
         self._changed = set()
         keys, self._unindexed = b"".join(self._unindexed), []
         positions = dict(self.positions)
-        return Cut(number, through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
+        return Checkpoint(number, through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
 
-    def cut_kept(self, cut: Cut) -> None:
-        """Drop the changes of the cut, because it is on disk."""
+    def checkpoint_written(self, checkpoint: Checkpoint) -> None:
+        """Drop the changes of the checkpoint, because it is on disk."""
         self.book.written()
-        self.seen.may_forget(cut.seen)
+        self.seen.may_forget(checkpoint.seen)
 
-    def cut_lost(self, cut: Cut) -> None:
-        """Keep the changes of the cut for the next one, because it is not completely on disk."""
+    def checkpoint_failed(self, checkpoint: Checkpoint) -> None:
+        """Keep the changes of the checkpoint for the next one, because it is not completely on disk."""
         self.book.not_written()
-        self._changed.update(cut.groups)
-        self._unindexed[:0] = split_keys(cut.event_keys)
+        self._changed.update(checkpoint.groups)
+        self._unindexed[:0] = split_keys(checkpoint.event_keys)
 
     def restore(self, states: Iterable[SymbolState]) -> None:
-        """Continue from a cut. If a symbol is in several groups, the state with the highest seq wins."""
+        """Continue from a checkpoint. If a symbol is in several groups, the state with the highest seq wins."""
         newest: dict[str, SymbolState] = {}
         for state in states:
             other = newest.get(state.quote.symbol)

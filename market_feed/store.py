@@ -4,9 +4,9 @@ Collections:
 
 - `market_ticks`: the journal, one document per batch of ticks, `_id` its number, `term` its owner's; the server removes
   it at `expiresAt`. Numbers continue without gaps across terms, so the unique `_id` is the lock of the journal.
-- `market_events`: the index of counted events. A document holds up to 5,000 keys of one cut, signed 64-bit integers
-  with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key to write,
-  8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
+- `market_events`: the index of counted events. A document holds up to 5,000 keys of one checkpoint, signed 64-bit
+  integers with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key
+  to write, 8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
   one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
@@ -27,7 +27,7 @@ from pymongo.read_concern import ReadConcern
 
 from market_feed.candles import Candle, CandleKey, Kept
 from market_feed.lease import Lease
-from market_feed.market import Cut, JournalBatch, SymbolState, decode_states, split_keys
+from market_feed.market import Checkpoint, JournalBatch, SymbolState, decode_states, split_keys
 from market_feed.quotes import Tick
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
@@ -168,13 +168,13 @@ class MarketStore:
             async for document in self._events.find({}, {"keys": 1, "day": 1}).batch_size(DOCUMENTS_AT_ONCE):
                 yield DayKeys(document["day"], [_key_of(number) for number in document["keys"]])
 
-    async def _put_events(self, cut: Cut) -> None:
-        """Add the events of a cut to the index. Idempotent: ids hold the cut's number, new with every event."""
+    async def _put_events(self, checkpoint: Checkpoint) -> None:
+        """Add the events of a checkpoint to the index. Idempotent: ids hold its number, new with every event."""
         now_ms = self._clock_ms()
-        numbers = [_number_of(key) for key in split_keys(cut.event_keys)]
+        numbers = [_number_of(key) for key in split_keys(checkpoint.event_keys)]
         documents: list[Document] = [
             {
-                "_id": f"{cut.number}.{place}",
+                "_id": f"{checkpoint.number}.{place}",
                 "day": now_ms // MILLISECONDS_PER_DAY,
                 "keys": list(some),
                 "expiresAt": date(now_ms + COUNTED_FOR_MS),
@@ -190,19 +190,20 @@ class MarketStore:
 
     # State ----------------------------------------------------------------------------------------------------------
 
-    async def put_cut(self, cut: Cut) -> None:
-        """Write a cut, its head last. Idempotent. Raises StaleOwner."""
-        await self._put_events(cut)
-        await self._put_candles(cut.candles)
+    async def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, its head last. Idempotent. Raises StaleOwner."""
+        await self._put_events(checkpoint)
+        await self._put_candles(checkpoint.candles)
         documents: list[Document] = [
-            {"_id": f"group {number}", "through": cut.through, "symbols": body} for number, body in cut.groups.items()
+            {"_id": f"group {number}", "through": checkpoint.through, "symbols": body}
+            for number, body in checkpoint.groups.items()
         ]
-        positions = [[source, row] for source, row in cut.positions.items()]
-        documents.append({"_id": HEAD_ID, "through": cut.through, "positions": positions})
+        positions = [[source, row] for source, row in checkpoint.positions.items()]
+        documents.append({"_id": HEAD_ID, "through": checkpoint.through, "positions": positions})
         try:
             with translated():
                 for document in documents:
-                    chosen = {"_id": document["_id"], "through": {"$lte": cut.through}}
+                    chosen = {"_id": document["_id"], "through": {"$lte": checkpoint.through}}
                     await self._state.replace_one(chosen, document, upsert=True)
         except DuplicateKeyError as error:
             raise StaleOwner("another process has written a later state") from error

@@ -107,7 +107,7 @@ async def test_event_counts_once_over_change_of_owner(database: Database, store:
     await second.journal.recover()
     await second.take(KEY)
     await second.take(OTHER)
-    await second.journal.cut()
+    await second.journal.checkpoint()
     await journal_expired(database)
     third = Counting(store, bus, 3)
     await third.journal.recover()
@@ -120,13 +120,13 @@ async def test_crash_between_index_and_head_counts_event_once(database: Database
     first = Counting(store, bus, 1)
     await first.journal.recover()
     await first.take(KEY)
-    await first.journal.cut()
-    await database["market_state"].delete_many({})  # the cut reached only the index
+    await first.journal.checkpoint()
+    await database["market_state"].delete_many({})  # the checkpoint reached only the index
     second = Counting(store, bus, 2)
     await second.journal.recover()
     assert second.volume == 5.0
     await second.take(KEY)
-    await second.journal.cut()
+    await second.journal.checkpoint()
     assert second.volume == 5.0
 
 
@@ -156,9 +156,9 @@ async def test_event_indexed_and_forgotten_during_look_counts_once(database: Dat
     late = asyncio.create_task(owner.take(KEY))
     await index.looked.wait()
     await owner.take(KEY)
-    await owner.journal.cut()
+    await owner.journal.checkpoint()
     await owner.take(OTHER)
-    await owner.journal.cut()
+    await owner.journal.checkpoint()
     assert KEY not in owner.market.seen
     index.answer.set()
     await late
@@ -170,7 +170,7 @@ async def test_filter_is_filled_from_index_and_spares_looks(database: Database, 
     await first.journal.recover()
     for number in range(20):
         await first.take(short_event_key("/old", str(number)))
-    await first.journal.cut()
+    await first.journal.checkpoint()
     await journal_expired(database)
 
     index = SlowIndex(database)
@@ -195,12 +195,12 @@ async def test_events_of_release_0_2_count_once(database: Database, store: Marke
     await old.journal.recover()
     for number in range(3):
         await old.take(short_event_key("/old", str(number)))
-    await old.journal.cut()
+    await old.journal.checkpoint()
     await database["market_events"].delete_many({})
     await database["market_ticks"].update_many({}, {"$unset": {"term": 1}})
     new = Counting(store, bus, 2)
     await new.journal.recover()
-    await new.journal.cut()
+    await new.journal.checkpoint()
     await journal_expired(database)
     for number in range(3):
         await new.take(short_event_key("/old", str(number)))

@@ -211,8 +211,8 @@ async def test_old_owner_cannot_write_after_claim(store: MarketStore, bus: Bus) 
     assert old.ended.is_set()
     await new.commit(4.0)
     with pytest.raises(Unavailable):
-        await old.journal.cut()
-    await new.journal.cut()
+        await old.journal.checkpoint()
+    await new.journal.checkpoint()
     third = MarketOwner(store, bus, 3)
     await third.journal.recover()
     assert third.volume == new.volume == 2.0
@@ -220,15 +220,15 @@ async def test_old_owner_cannot_write_after_claim(store: MarketStore, bus: Bus) 
 
 
 async def test_stale_cut_does_not_overwrite_newer_one(store: MarketStore, bus: Bus) -> None:
-    """The old owner is frozen between its last batch and the cut behind it."""
+    """The old owner is frozen between its last batch and the checkpoint after it."""
     old, new = MarketOwner(store, bus, 1), MarketOwner(store, bus, 2)
     await old.journal.recover()
     await old.commit(1.0)
     await new.journal.recover()
     await new.commit(2.0)
-    await new.journal.cut()
+    await new.journal.checkpoint()
     with pytest.raises(Unavailable):
-        await old.journal.cut()
+        await old.journal.checkpoint()
     assert old.ended.is_set()
     third = MarketOwner(store, bus, 3)
     await third.journal.recover()

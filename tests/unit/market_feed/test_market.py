@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_feed.candles import Candle, CandleKey
-from market_feed.market import GROUP_SYMBOLS, Cut, JournalBatch, Market, Position, decode_states, split_keys
+from market_feed.market import GROUP_SYMBOLS, Checkpoint, JournalBatch, Market, Position, decode_states, split_keys
 from market_feed.quotes import Tick, first_seq
 from shared.bus.events import short_event_key
 from shared.times import MILLISECONDS_PER_DAY
@@ -17,7 +17,7 @@ SEEN_MAX = 2  # so that most repetitions are found in the index
 
 
 class MarketDisk:
-    """The disk as plain values. A cut may reach it in part: one candle, all candles and one group, or all."""
+    """The disk as plain values. A checkpoint may reach it in part: one candle, all candles and one group, or all."""
 
     def __init__(self) -> None:
         self.journal: list[JournalBatch] = []
@@ -27,17 +27,17 @@ class MarketDisk:
         self.through = 0
         self.positions: dict[str, int] = {}
 
-    def put(self, cut: Cut, parts: int) -> None:
+    def put(self, checkpoint: Checkpoint, parts: int) -> None:
         if parts:
-            self.index.update(split_keys(cut.event_keys))
-        for kept in cut.candles if parts >= 2 else cut.candles[:parts]:
+            self.index.update(split_keys(checkpoint.event_keys))
+        for kept in checkpoint.candles if parts >= 2 else checkpoint.candles[:parts]:
             before = self.candles.get(kept.key)
             if before is None or before.seq <= kept.candle.seq:
                 self.candles[kept.key] = copy_of(kept.candle)
         if parts >= 2:
-            self.groups.update(list(cut.groups.items())[: None if parts > 2 else 1])
+            self.groups.update(list(checkpoint.groups.items())[: None if parts > 2 else 1])
         if parts > 2:
-            self.through, self.positions = cut.through, cut.positions
+            self.through, self.positions = checkpoint.through, checkpoint.positions
 
 
 def settle(market: Market, disk: MarketDisk) -> None:
@@ -50,14 +50,14 @@ def commit(market: Market, disk: MarketDisk) -> None:
         disk.journal.append(batch)
 
 
-def cut(market: Market, disk: MarketDisk, parts: int) -> None:
+def checkpoint(market: Market, disk: MarketDisk, parts: int) -> None:
     commit(market, disk)
-    taken = market.cut()
+    taken = market.checkpoint()
     disk.put(taken, parts)
     if parts > 2:
-        market.cut_kept(taken)
+        market.checkpoint_written(taken)
     else:
-        market.cut_lost(taken)
+        market.checkpoint_failed(taken)
 
 
 def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> Market:
@@ -74,8 +74,8 @@ def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> 
     return market
 
 
-class CutStep(NamedTuple):
-    """A cut, and how much of it reaches the disk."""
+class CheckpointStep(NamedTuple):
+    """A checkpoint, and how much of it reaches the disk."""
 
     parts: int
 
@@ -86,7 +86,7 @@ class DeliveredQuote(NamedTuple):
 
 
 def take(market: Market, disk: MarketDisk, event: DeliveredQuote) -> None:
-    if event.key not in market.seen and event.key in disk.index:  # the look into the index
+    if event.key not in market.seen and event.key in disk.index:  # the look-up in the index
         market.seen.add(event.key)
     if market.seen.add(event.key):
         market.take(event.ticks, event_keys=[event.key])
@@ -107,7 +107,7 @@ def test_restart_restores_state() -> None:
     disk = MarketDisk()
     market = Market(1)
     market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     again = recover(disk, 2)
     quote = again.quotes["X"]
     assert quote.seq == first_seq(2)
@@ -135,7 +135,7 @@ def test_source_position_is_stored_with_ticks() -> None:
     commit(market, disk)
     market.take([Tick("X", 1.0, 2000)], position=Position("file", 8))  # never on disk
     assert recover(disk, 2).positions == {"file": 7}
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     assert recover(disk, 2).positions == {"file": 8}
 
 
@@ -145,30 +145,30 @@ def test_stale_mark_survives_a_restart() -> None:
     market.take([Tick("X", 1.0, 1000)])
     seq = market.quotes["X"].seq
     assert market.mark_stale("X").seq == seq + 1
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     assert recover(disk, 2).quotes["X"].stale
 
 
 def test_cut_holds_only_changed_groups() -> None:
     market, disk = Market(1), MarketDisk()
     market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     assert set(disk.groups) == {0, 1}
     market.take([Tick("S500", 2.0, 2000)])
     market.take_batch()
-    assert set(market.cut().groups) == {1}
+    assert set(market.checkpoint().groups) == {1}
 
 
 def test_cut_is_complete_before_deferred_ticks() -> None:
     market, disk = Market(1), MarketDisk()
     market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     through = disk.through
     market.take([Tick("X", 9.0, 2000)])
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     assert disk.through == through
     settle(market, disk)
-    cut(market, disk, parts=3)
+    checkpoint(market, disk, parts=3)
     assert disk.through == through + 1
 
 
@@ -189,10 +189,10 @@ ticks = st.builds(
 operations = st.lists(
     st.lists(ticks, min_size=1, max_size=4)
     | st.sampled_from(["commit", "settle", "crash"])
-    | st.builds(CutStep, st.integers(0, 3)),
+    | st.builds(CheckpointStep, st.integers(0, 3)),
     max_size=60,
 )
-Operation = list[Tick] | Literal["commit", "settle", "crash"] | CutStep
+Operation = list[Tick] | Literal["commit", "settle", "crash"] | CheckpointStep
 
 
 @settings(max_examples=300)
@@ -225,8 +225,8 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
             case "crash":
                 term += 1
                 market = crash()
-            case CutStep(parts):
-                cut(market, disk, parts)
+            case CheckpointStep(parts):
+                checkpoint(market, disk, parts)
             case list():
                 fresh = [t for t in operation if (t.symbol, t.at_ms) not in times]
                 fresh = list({(t.symbol, t.at_ms): t for t in fresh}.values())
