@@ -1,4 +1,4 @@
-"""Room commands on their way to the owner of their partition: `lanes` decides (pure), `router` sends and receives.
+"""Room commands on their way to the owner of their partition: `outbox` decides (pure), `router` sends and receives.
 
-Read `lanes` first; the format of a body is in `shared.commands.body`.
+Read `outbox` first; the format of a body is in `shared.commands.body`.
 """

@@ -1,4 +1,4 @@
-"""The shell around `lanes`: sends bodies, receives answers, and resolves the futures of commands.
+"""The shell around `outbox`: sends bodies, receives answers, and resolves the futures of commands.
 
 Beats of chat_service replicas say which queue owns which partition. Answers arrive on this gateway's private queue,
 among the deliveries, so a message that its sender shows as sent and the message itself come in one body.
@@ -11,7 +11,7 @@ from collections import deque
 import msgspec
 from prometheus_client import Histogram
 
-from gateway.commands.lanes import CommandLanes, Route
+from gateway.commands.outbox import CommandOutbox, Route
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryClass
 from shared.bus.private_queue import PrivateQueue
@@ -79,7 +79,7 @@ class CommandRouter:
     def __init__(self, bus: Bus, replies: PrivateQueue) -> None:
         self._bus = bus
         self._replies = replies
-        self._lanes = CommandLanes(bus.name, PARTITIONS)
+        self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _Waiting] = {}
         self._skews_ms: deque[int] = deque(
@@ -118,7 +118,7 @@ class CommandRouter:
             log.debug("command_asked", request_id=waiting.request_id, op=waiting.op, command_id=command.id)
         if not self._bus.is_connected:
             return waiting.refused("the broker is not connected")
-        if not self._lanes.add(waiting.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
+        if not self._outbox.add(waiting.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
             return waiting.refused("too many commands wait for this room")
         self._waiting[command.id] = waiting
         if not self._is_flush_due:
@@ -131,7 +131,7 @@ class CommandRouter:
         self._asked.set()
         if not self._bus.is_connected:
             return
-        for sending in self._lanes.due(self._replies.name, self._now_ms()):
+        for sending in self._outbox.due(self._replies.name, self._now_ms()):
             self._bus.send("", sending.queue, sending.body)
 
     # Answers and beats in -------------------------------------------------------------------------------------------
@@ -149,9 +149,9 @@ class CommandRouter:
             log.error("bad_answer", reason=str(error))
             return
         if answered.is_moved:
-            self._lanes.moved(answered.partition, answered.number, answered.term, self._now_ms())
+            self._outbox.moved(answered.partition, answered.number, answered.term, self._now_ms())
         else:
-            for command_id in self._lanes.answered(answered.partition, answered.number, answered.term):
+            for command_id in self._outbox.answered(answered.partition, answered.number, answered.term):
                 self._expire(command_id)  # expired before it was decided: it has no reply
         self._flush()
 
@@ -163,7 +163,7 @@ class CommandRouter:
             log.error("bad_reply", reason=str(error))
             return
         waiting = self._waiting.get(reply.id)
-        if waiting is not None and self._lanes.is_in_flight_to(waiting.partition, delivery.term):
+        if waiting is not None and self._outbox.is_in_flight_to(waiting.partition, delivery.term):
             del self._waiting[reply.id]
             waiting.end("ok" if reply.error is None else reply.error.code)
             if not waiting.arriving.done():
@@ -179,15 +179,15 @@ class CommandRouter:
             return
         arrived_ms = self._now_ms()
         for partition, term in beat.terms.items():
-            self._lanes.learn_owner(partition, Route(beat.queue, term), arrived_ms)
+            self._outbox.learn_owner(partition, Route(beat.queue, term), arrived_ms)
         for given in beat.given:
-            self._lanes.learn_owner(given.partition, Route(given.queue, given.term), arrived_ms)
+            self._outbox.learn_owner(given.partition, Route(given.queue, given.term), arrived_ms)
         self._skews_ms.append(beat.wall_ms - now_ms())
         metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
         self._flush()
 
     async def _resend(self) -> None:
-        self._lanes.reconnected(self._now_ms())
+        self._outbox.reconnected(self._now_ms())
         self._flush()
 
     # Time -----------------------------------------------------------------------------------------------------------
@@ -200,14 +200,14 @@ class CommandRouter:
             if self._bus.is_connected and time.monotonic() >= beat_due_s:
                 beat_due_s = time.monotonic() + BEAT_INTERVAL_S
                 self._bus.send(BEATS, "", to_json(GatewayBeat(gateway=self._bus.name, sent_at_ms=tick_ms)))
-            for command_id in self._lanes.tick(tick_ms):
+            for command_id in self._outbox.tick(tick_ms):
                 self._expire(command_id)
             self._flush()
             await self._wait(beat_due_s)
 
     async def _wait(self, beat_due_s: float) -> None:
         """Wait for the next tick; while no command is under way, for the next command or beat."""
-        if not self._lanes.is_idle:
+        if not self._outbox.is_idle:
             await asyncio.sleep(TICK_S)
             return
         self._asked.clear()

@@ -1,7 +1,7 @@
 """Batching of lines into AMQP bodies, and the split back into lines. Pure.
 
-A lane is one destination: exchange, key and reply queue. While one body of a lane is in flight, the next lines gather.
-So an idle lane sends at once, and a busy one sends few large bodies, at the pace of the broker.
+A destination is an exchange, a key and a reply queue. While one body to it is in flight, the next lines gather. So a
+line to an idle destination leaves at once, and a busy one receives few large bodies, at the pace of the broker.
 """
 
 from collections import deque
@@ -17,10 +17,10 @@ W = TypeVar("W")
 class Parcel(Generic[K, W]):
     """The lines of one future AMQP body, their routing keys, and the waiter for its confirm."""
 
-    __slots__ = ("expires_at_ms", "keys", "lane", "lines", "size_bytes", "waiter")
+    __slots__ = ("destination", "expires_at_ms", "keys", "lines", "size_bytes", "waiter")
 
-    def __init__(self, lane: K, waiter: W) -> None:
-        self.lane = lane
+    def __init__(self, destination: K, waiter: W) -> None:
+        self.destination = destination
         self.waiter = waiter
         self.lines: list[bytes] = []
         self.keys: dict[str, None] = {}
@@ -40,8 +40,8 @@ class Parcel(Generic[K, W]):
             self.expires_at_ms = expires_at_ms
 
 
-class Lanes(Generic[K, W]):
-    """Lines gathered by lane. The order within a lane is kept.
+class LineBatcher(Generic[K, W]):
+    """Gathers lines by destination, and keeps their order within it.
 
     Bound: the lines that are gathered and not sent have at most `max_bytes`; beyond that `add` returns None.
     """
@@ -53,42 +53,42 @@ class Lanes(Generic[K, W]):
         self._under_way: dict[K, int] = {}
 
     def add(
-        self, lane: K, key: str, line: bytes, new_waiter: Callable[[], W], expires_at_ms: int | None = None
+        self, destination: K, key: str, line: bytes, new_waiter: Callable[[], W], expires_at_ms: int | None = None
     ) -> Parcel[K, W] | None:
         """Gather a line for a routing key, and return its parcel, or None when the bound is reached."""
         size_bytes = len(line) + 1
         if self.waiting_bytes + size_bytes > self.max_bytes:
             return None
         self.waiting_bytes += size_bytes
-        parcels = self._waiting.get(lane)
+        parcels = self._waiting.get(destination)
         if parcels is None:
-            parcels = self._waiting[lane] = deque()
+            parcels = self._waiting[destination] = deque()
         if not parcels or parcels[-1].size_bytes + size_bytes > BODY_MAX_BYTES:
-            parcels.append(Parcel(lane, new_waiter()))
+            parcels.append(Parcel(destination, new_waiter()))
         parcels[-1].add(line, key, expires_at_ms)
         return parcels[-1]
 
     def ready(self) -> list[Parcel[K, W]]:
-        """Take the parcels that may leave now: each lane's full ones, and its last one if none is in flight."""
+        """Take the parcels that may leave now: of each destination the full ones, and the last if none is in flight."""
         leaving: list[Parcel[K, W]] = []
-        for lane, parcels in list(self._waiting.items()):
-            while len(parcels) > 1 or (parcels and not self._under_way.get(lane)):
+        for destination, parcels in list(self._waiting.items()):
+            while len(parcels) > 1 or (parcels and not self._under_way.get(destination)):
                 parcel = parcels.popleft()
                 self.waiting_bytes -= parcel.size_bytes
-                self._under_way[lane] = self._under_way.get(lane, 0) + 1
+                self._under_way[destination] = self._under_way.get(destination, 0) + 1
                 leaving.append(parcel)
             if not parcels:
-                del self._waiting[lane]
+                del self._waiting[destination]
         return leaving
 
     def arrived(self, parcel: Parcel[K, W]) -> bool:
-        """Note that the broker has answered for `parcel`, and return whether its lane has more to send."""
-        left = self._under_way[parcel.lane] - 1
+        """Note that the broker has answered for `parcel`, and return whether more wait for its destination."""
+        left = self._under_way[parcel.destination] - 1
         if left:
-            self._under_way[parcel.lane] = left
+            self._under_way[parcel.destination] = left
         else:
-            del self._under_way[parcel.lane]
-        return parcel.lane in self._waiting
+            del self._under_way[parcel.destination]
+        return parcel.destination in self._waiting
 
 
 def split_lines(body: bytes) -> list[bytes]:

@@ -256,7 +256,7 @@ class Bus:
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
         """Send a delivery to the gateways that listen to its shard.
 
-        Deliveries to all shards share one lane, and a body goes to every shard that it has a line for (`_send_parcel`).
+        Deliveries to all shards share one destination, and a body goes to every shard that it has a line for.
         A gateway with many sockets listens to most shards anyway, and skips lines of channels that it does not know. At
         3,000 messages per second in 200 rooms this joins about thirty AMQP messages into one.
         """

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from shared.bus.amqp import LOST, BrokerConnection
-from shared.bus.batching import Lanes, Parcel
+from shared.bus.batching import LineBatcher, Parcel
 from shared.bus.confirms import Confirm
 from shared.errors import Unavailable
 from shared.telemetry import metrics
 from shared.times import now_ms
 
-Lane = tuple[str, str | None, str | None]  # exchange; routing key, if the lane has only one; reply queue
+Destination = tuple[str, str | None, str | None]  # exchange; routing key, if it has only one; reply queue
 
 STALLED_S = 2.0  # no confirm for so long: the broker is blocked (memory, disk), frozen, or cut off
 GATHERED_MAX_BYTES = 64 * 1024 * 1024
@@ -33,24 +33,24 @@ class LineSender:
         self.link: BrokerConnection | None = None
         self._tasks = tasks
         self._on_failed = on_failed
-        self._lanes: Lanes[Lane, Confirm] = Lanes(GATHERED_MAX_BYTES)
+        self._batcher: LineBatcher[Destination, Confirm] = LineBatcher(GATHERED_MAX_BYTES)
         self._flush_is_due = False
         self._unconfirmed: dict[Confirm, float] = {}  # since when, oldest first
-        self._waiting_since_s: dict[Lane, float] = {}  # by destination: since when its body waits for a confirm
+        self._waiting_since_s: dict[Destination, float] = {}  # by destination: since when its body waits for a confirm
         self._sent = 0
 
     @property
     def waiting_bytes(self) -> int:
         """The size of the lines that wait for the confirm of the body before theirs."""
-        return self._lanes.waiting_bytes
+        return self._batcher.waiting_bytes
 
-    def gather(self, lane: Lane, key: str, line: bytes, expires_at_ms: int | None = None) -> Confirm:
+    def gather(self, destination: Destination, key: str, line: bytes, expires_at_ms: int | None = None) -> Confirm:
         """Take a line for the next body of its destination, and return the body's confirm."""
         if self.link is None:
             return Confirm.failed("the broker is not connected")
-        if self._waiting_since_s and self._is_stalled(lane):
+        if self._waiting_since_s and self._is_stalled(destination):
             return Confirm.failed("the broker confirms nothing for this destination")
-        parcel = self._lanes.add(lane, key, line, self._new_confirm, expires_at_ms)
+        parcel = self._batcher.add(destination, key, line, self._new_confirm, expires_at_ms)
         if parcel is None:
             return Confirm.failed("too many lines wait for the broker")
         if not self._flush_is_due:
@@ -77,8 +77,8 @@ class LineSender:
             raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
         metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
 
-    def _is_stalled(self, lane: Lane) -> bool:
-        since_s = self._waiting_since_s.get(lane)
+    def _is_stalled(self, destination: Destination) -> bool:
+        since_s = self._waiting_since_s.get(destination)
         return since_s is not None and time.monotonic() - since_s > STALLED_S
 
     def _new_confirm(self) -> Confirm:
@@ -88,14 +88,14 @@ class LineSender:
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        for parcel in self._lanes.ready():
+        for parcel in self._batcher.ready():
             self._tasks.create_task(self._send_parcel(parcel))
 
-    async def _send_parcel(self, parcel: Parcel[Lane, Confirm]) -> None:
-        exchange, _, reply_to = parcel.lane
+    async def _send_parcel(self, parcel: Parcel[Destination, Confirm]) -> None:
+        exchange, _, reply_to = parcel.destination
         key, *more_keys = parcel.keys
         self._sent += 1
-        self._waiting_since_s[parcel.lane] = time.monotonic()
+        self._waiting_since_s[parcel.destination] = time.monotonic()
         try:
             await self.send(
                 exchange,
@@ -115,6 +115,6 @@ class LineSender:
             metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
         finally:
             del self._unconfirmed[parcel.waiter]
-            self._waiting_since_s.pop(parcel.lane, None)
-            if self._lanes.arrived(parcel):
+            self._waiting_since_s.pop(parcel.destination, None)
+            if self._batcher.arrived(parcel):
                 self._flush()

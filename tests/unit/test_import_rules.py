@@ -33,7 +33,7 @@ PURE = {
     "chat_service.rooms.room",
     "chat_service.rooms.typing_marks",
     "chat_service.storage.write_behind",
-    "gateway.commands.lanes",
+    "gateway.commands.outbox",
     "shared.bus.publish_frame",
     "gateway.admission.admission",
     "gateway.admission.pace",

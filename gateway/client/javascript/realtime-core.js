@@ -101,9 +101,9 @@ export class Core {
     return id;
   }
 
-  /** Send a chat:send or chat:direct in the order of its `lane`, and resend it until it is acknowledged. */
-  sendMessage(frame, lane, nowMs) {
-    return this.#ask(frame, { lane, deadlineMs: this.#deadlineOf(nowMs) }, nowMs);
+  /** Send a chat:send or chat:direct, in order by `orderingKey`, and resend it until it is acknowledged. */
+  sendMessage(frame, orderingKey, nowMs) {
+    return this.#ask(frame, { orderingKey, deadlineMs: this.#deadlineOf(nowMs) }, nowMs);
   }
 
   /** Send any other frame that the server answers. */

@@ -1,4 +1,4 @@
-// Unanswered requests: ordered per lane, resent until answered, each with a deadline. Pure. Times are milliseconds of
+// Unanswered requests: ordered by key, resent until answered, each with a deadline. Pure. Times are milliseconds of
 // one monotonic clock. Used by realtime-core.js.
 
 /** Failure of a request. `code` is a code of the protocol, or one that the client adds. */
@@ -16,10 +16,10 @@ export class RealtimeError extends Error {
   }
 }
 
-/** One unanswered request. At most one request per `lane` is in flight, which keeps the requests of a lane in order. */
+/** One unanswered request. At most one request of each `orderingKey` is in flight, so they stay in order. */
 class Request {
-  constructor(id, frame, { lane = null, target = null, deadlineMs = Infinity, isInternal = false }) {
-    Object.assign(this, { id, frame, lane, target, deadlineMs, isInternal });
+  constructor(id, frame, { orderingKey = null, target = null, deadlineMs = Infinity, isInternal = false }) {
+    Object.assign(this, { id, frame, orderingKey, target, deadlineMs, isInternal });
     this.since = null; // position sent in the subscribe frame
     this.sentOn = 0; // connection number; 0: unsent
     this.attempts = 0;
@@ -27,7 +27,7 @@ class Request {
   }
 
   get isMessage() {
-    return this.lane !== null;
+    return this.orderingKey !== null;
   }
 }
 
@@ -74,10 +74,10 @@ export class Requests {
   due(connection, nowMs) {
     const busy = new Set();
     return this.all().filter((request) => {
-      if (request.lane !== null && busy.has(request.lane)) {
+      if (request.orderingKey !== null && busy.has(request.orderingKey)) {
         return false;
       }
-      busy.add(request.lane);
+      busy.add(request.orderingKey);
       return request.sentOn !== connection && this.#sendableAtMs(request) <= nowMs;
     });
   }

@@ -167,9 +167,9 @@ class RealtimeClient:
         frame = {"type": "chat:typing", "chatroomId": chatroom_id, "isTyping": is_typing}
         return self._step(lambda _: self._core.send_now(frame))
 
-    async def _send(self, frame: dict[str, Any], lane: str, client_message_id: str | None) -> Any:
+    async def _send(self, frame: dict[str, Any], ordering_key: str, client_message_id: str | None) -> Any:
         frame["clientMessageId"] = client_message_id or secrets.token_hex(16)
-        return await self._ask(lambda now_s: self._core.send_message(frame, lane, now_s))
+        return await self._ask(lambda now_s: self._core.send_message(frame, ordering_key, now_s))
 
     async def _ask(self, ask: Callable[[float], int]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -94,9 +94,9 @@ class Core:
         self._actions.append(Settle(id_, fields_of(target)))
         return id_
 
-    def send_message(self, frame: dict[str, Any], lane: str, now_s: float) -> int:
-        """Send a chat:send or chat:direct in the order of its `lane`, and resend it until it is acknowledged."""
-        return self._ask(frame, now_s, lane=lane, deadline_s=now_s + self._options.request_timeout_s)
+    def send_message(self, frame: dict[str, Any], ordering_key: str, now_s: float) -> int:
+        """Send a chat:send or chat:direct, in order by `ordering_key`, and resend it until it is acknowledged."""
+        return self._ask(frame, now_s, ordering_key=ordering_key, deadline_s=now_s + self._options.request_timeout_s)
 
     def request(self, frame: dict[str, Any], now_s: float) -> int:
         """Send any other frame that the server answers."""
@@ -159,7 +159,7 @@ class Core:
         frame: dict[str, Any],
         now_s: float,
         *,
-        lane: str | None = None,
+        ordering_key: str | None = None,
         target: Subscription | None = None,
         deadline_s: float = math.inf,
     ) -> int:
@@ -167,7 +167,7 @@ class Core:
             id_ = self._requests.new_id()
             self._actions.append(Fail(id_, error))
             return id_
-        request = self._requests.add(frame, lane=lane, target=target, deadline_s=deadline_s)
+        request = self._requests.add(frame, ordering_key=ordering_key, target=target, deadline_s=deadline_s)
         self._send_due(now_s)
         return request.id
 

@@ -1,4 +1,4 @@
-"""Unanswered requests: ordered per lane, resent until answered, each with a deadline. Pure.
+"""Unanswered requests: ordered by key, resent until answered, each with a deadline. Pure.
 
 Times are seconds of one monotonic clock.
 """
@@ -41,7 +41,7 @@ class RequestFailed(Exception):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One unanswered request. At most one request per `lane` is in flight, which keeps the requests of a lane in order.
+    """One unanswered request. At most one request of each `ordering_key` is in flight, so they stay in order.
 
     `target` is the subscription of a subscribe request, whose frame is built when it is sent. `is_internal` marks a
     request of the client itself: no caller waits for the answer.
@@ -49,7 +49,7 @@ class Request:
 
     id: int
     frame: dict[str, Any]
-    lane: str | None = None
+    ordering_key: str | None = None
     target: Subscription | None = None
     deadline_s: float = math.inf
     is_internal: bool = False
@@ -81,14 +81,14 @@ class Requests:
         self,
         frame: dict[str, Any],
         *,
-        lane: str | None = None,
+        ordering_key: str | None = None,
         target: Subscription | None = None,
         deadline_s: float = math.inf,
         is_internal: bool = False,
     ) -> Request:
         """Store a request until `remove`, and return it."""
         id_ = self.new_id()
-        request = Request(id_, frame | {"id": id_}, lane, target, deadline_s, is_internal)
+        request = Request(id_, frame | {"id": id_}, ordering_key, target, deadline_s, is_internal)
         self._pending[id_] = request
         return request
 
@@ -106,13 +106,13 @@ class Requests:
 
     def due(self, connection: int, now_s: float) -> list[Request]:
         """Return the requests to send on `connection` now, in order."""
-        busy_lanes: set[str] = set()
+        busy: set[str] = set()
         due: list[Request] = []
         for request in self._pending.values():
-            if request.lane is not None:
-                if request.lane in busy_lanes:
+            if request.ordering_key is not None:
+                if request.ordering_key in busy:
                     continue
-                busy_lanes.add(request.lane)
+                busy.add(request.ordering_key)
             if request.sent_on != connection and self._sendable_at_s(request) <= now_s:
                 due.append(request)
         return due
@@ -136,12 +136,12 @@ class Requests:
     def retry(self, request: Request, at_s: float, *, limits_messages: bool) -> None:
         """Send a request again, not before `at_s`. A rate limit pauses all messages until then."""
         request.sent_on = 0
-        if limits_messages and request.lane is not None:
+        if limits_messages and request.ordering_key is not None:
             self._messages_paused_until_s = max(self._messages_paused_until_s, at_s)
         else:
             request.not_before_s = at_s
 
     def _sendable_at_s(self, request: Request) -> float:
-        if request.lane is None:
+        if request.ordering_key is None:
             return request.not_before_s
         return max(request.not_before_s, self._messages_paused_until_s)

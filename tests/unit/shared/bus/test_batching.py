@@ -3,37 +3,39 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bus.batching import BODY_MAX_BYTES, Lanes, Parcel, split_lines
+from shared.bus.batching import BODY_MAX_BYTES, LineBatcher, Parcel, split_lines
 
 MAX_BYTES = 4 * BODY_MAX_BYTES
 Parcels = list[Parcel[str, list[int]]]
 
 
-def lanes(max_bytes: int = MAX_BYTES) -> Lanes[str, list[int]]:
-    return Lanes(max_bytes)
+def batcher(max_bytes: int = MAX_BYTES) -> LineBatcher[str, list[int]]:
+    return LineBatcher(max_bytes)
 
 
-def add(to: Lanes[str, list[int]], lane: str, line: bytes, expires_at_ms: int | None = None) -> Parcel[str, list[int]]:
-    parcel = to.add(lane, lane, line, list, expires_at_ms)
+def add(
+    to: LineBatcher[str, list[int]], destination: str, line: bytes, expires_at_ms: int | None = None
+) -> Parcel[str, list[int]]:
+    parcel = to.add(destination, destination, line, list, expires_at_ms)
     assert parcel is not None
     return parcel
 
 
-def test_idle_lane_sends_at_once() -> None:
-    gathering = lanes()
+def test_idle_destination_sends_at_once() -> None:
+    gathering = batcher()
     parcel = add(gathering, "a", b"one")
     assert gathering.ready() == [parcel]
     assert parcel.body() == b"one"
 
 
 def test_lines_of_one_turn_share_body() -> None:
-    gathering = lanes()
+    gathering = batcher()
     assert add(gathering, "a", b"one") is add(gathering, "a", b"two")
     assert [parcel.body() for parcel in gathering.ready()] == [b"one\ntwo"]
 
 
-def test_busy_lane_gathers_until_confirm() -> None:
-    gathering = lanes()
+def test_busy_destination_gathers_until_confirm() -> None:
+    gathering = batcher()
     add(gathering, "a", b"one")
     (first,) = gathering.ready()
     add(gathering, "a", b"two")
@@ -43,16 +45,16 @@ def test_busy_lane_gathers_until_confirm() -> None:
     assert [parcel.body() for parcel in gathering.ready()] == [b"two\nthree"]
 
 
-def test_lanes_do_not_wait_for_each_other() -> None:
-    gathering = lanes()
+def test_destinations_do_not_wait_for_each_other() -> None:
+    gathering = batcher()
     add(gathering, "a", b"one")
     gathering.ready()
     other = add(gathering, "b", b"two")
     assert gathering.ready() == [other]
 
 
-def test_full_parcels_of_busy_lane_leave_and_last_waits() -> None:
-    gathering = lanes()
+def test_full_parcels_of_busy_destination_leave_and_last_waits() -> None:
+    gathering = batcher()
     add(gathering, "a", b"x")
     gathering.ready()
     half = b"y" * (BODY_MAX_BYTES // 2)
@@ -61,8 +63,8 @@ def test_full_parcels_of_busy_lane_leave_and_last_waits() -> None:
     assert full is not last
 
 
-def test_arrived_reports_empty_lane() -> None:
-    gathering = lanes()
+def test_arrived_reports_empty_destination() -> None:
+    gathering = batcher()
     add(gathering, "a", b"one")
     (parcel,) = gathering.ready()
     assert not gathering.arrived(parcel)
@@ -70,7 +72,7 @@ def test_arrived_reports_empty_lane() -> None:
 
 
 def test_line_beyond_bound_is_rejected() -> None:
-    gathering = lanes(max_bytes=10)
+    gathering = batcher(max_bytes=10)
     add(gathering, "a", b"12345678")
     assert gathering.add("b", "b", b"1", list) is None
     gathering.ready()
@@ -78,7 +80,7 @@ def test_line_beyond_bound_is_rejected() -> None:
 
 
 def test_oversized_line_has_own_body() -> None:
-    gathering = lanes()
+    gathering = batcher()
     small = add(gathering, "a", b"s")
     big = add(gathering, "a", b"b" * (BODY_MAX_BYTES + 1))
     last = add(gathering, "a", b"n")
@@ -90,7 +92,7 @@ def test_oversized_line_has_own_body() -> None:
 
 
 def test_parcel_lists_each_key_once() -> None:
-    gathering = lanes()
+    gathering = batcher()
     for key in ("d.3", "d.1", "d.3"):
         parcel = gathering.add("deliveries", key, b"line", list)
     assert parcel is not None
@@ -98,7 +100,7 @@ def test_parcel_lists_each_key_once() -> None:
 
 
 def test_body_expires_with_its_longest_lived_line() -> None:
-    gathering = lanes()
+    gathering = batcher()
     add(gathering, "a", b"one", 500)
     add(gathering, "a", b"two", 900)
     assert add(gathering, "a", b"three", 700).expires_at_ms == 900
@@ -118,7 +120,7 @@ steps = st.lists(
 
 @given(steps)
 def test_lines_keep_order_and_bounds_hold(script: list[tuple[object, ...]]) -> None:
-    gathering = lanes()
+    gathering = batcher()
     taken: dict[str, list[bytes]] = {"a": [], "b": [], "c": []}
     sent: dict[str, list[bytes]] = {"a": [], "b": [], "c": []}
     under_way: Parcels = []
@@ -126,21 +128,23 @@ def test_lines_keep_order_and_bounds_hold(script: list[tuple[object, ...]]) -> N
 
     def send() -> None:
         for parcel in gathering.ready():
-            sent[parcel.lane] += split_lines(parcel.body())
+            sent[parcel.destination] += split_lines(parcel.body())
             assert [int(line.strip(b".")) for line in parcel.lines] == parcel.waiter
             assert len(parcel.lines) == 1 or len(parcel.body()) <= BODY_MAX_BYTES
             under_way.append(parcel)
-        busy = {parcel.lane for parcel in under_way}
-        assert {lane for lane in taken if taken[lane] != sent[lane]} <= busy, "an idle lane holds lines back"
+        busy = {parcel.destination for parcel in under_way}
+        assert {destination for destination in taken if taken[destination] != sent[destination]} <= busy, (
+            "an idle destination holds lines back"
+        )
 
     for step in script:
         match step:
-            case ("add", str(lane), int(size)):
+            case ("add", str(destination), int(size)):
                 number += 1
                 line = str(number).encode().ljust(size, b".")
-                parcel = gathering.add(lane, lane, line, list)
+                parcel = gathering.add(destination, destination, line, list)
                 if parcel is not None:
-                    taken[lane].append(line)
+                    taken[destination].append(line)
                     parcel.waiter.append(number)
                 else:
                     assert gathering.waiting_bytes + len(line) + 1 > MAX_BYTES

@@ -8,12 +8,12 @@ import pytest
 
 from shared.bus import line_sender
 from shared.bus.amqp import BrokerConnection
-from shared.bus.line_sender import Lane, LineSender
+from shared.bus.line_sender import Destination, LineSender
 from shared.errors import Unavailable
 
-STUCK: Lane = ("", "stuck", None)
-HEALTHY: Lane = ("", "healthy", None)
-BROADCAST: Lane = ("realtime.lines", None, None)
+STUCK: Destination = ("", "stuck", None)
+HEALTHY: Destination = ("", "healthy", None)
+BROADCAST: Destination = ("realtime.lines", None, None)
 
 
 class LinkStub:
@@ -38,8 +38,8 @@ class StubbedSender:
         self.sender = LineSender(tasks, lambda ids, _: self.failed.extend(ids))
         self.sender.link = cast(BrokerConnection, self.link)
 
-    def send(self, lane: Lane, line: bytes) -> "asyncio.Future[None]":
-        return self.sender.gather(lane, lane[1] or "d.1", line).done
+    def send(self, destination: Destination, line: bytes) -> "asyncio.Future[None]":
+        return self.sender.gather(destination, destination[1] or "d.1", line).done
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ async def sending(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StubbedSende
 async def test_stuck_destination_delays_and_refuses_no_other(sending: StubbedSender) -> None:
     stuck = sending.send(STUCK, b"first")
     await asyncio.sleep(0.1)
-    for lane in (HEALTHY, BROADCAST):
-        await asyncio.wait_for(sending.send(lane, b"passes"), 1)
+    for destination in (HEALTHY, BROADCAST):
+        await asyncio.wait_for(sending.send(destination, b"passes"), 1)
     assert not stuck.done()
     with pytest.raises(Unavailable):
         await sending.send(STUCK, b"refused")
@@ -72,8 +72,8 @@ async def test_destination_that_confirms_again_is_healthy_at_once(sending: Stubb
 
 
 async def test_only_commands_of_stuck_destination_fail(sending: StubbedSender) -> None:
-    for lane, id_ in ((STUCK, "waits"), (HEALTHY, "passes")):
-        sending.sender.gather(lane, lane[1] or "", b"command").command_ids.append(id_)
+    for destination, id_ in ((STUCK, "waits"), (HEALTHY, "passes")):
+        sending.sender.gather(destination, destination[1] or "", b"command").command_ids.append(id_)
     await asyncio.sleep(0.1)
     sending.sender.fail_stalled()
     assert sending.failed == ["waits"]

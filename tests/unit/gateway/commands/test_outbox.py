@@ -1,4 +1,4 @@
-"""Command lanes by hand, and with the owner's deduplication under lost, repeated and moved bodies."""
+"""Command outbox by hand, and with the owner's deduplication under lost, repeated and moved bodies."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_service.partitions.body_dedup import BodyDedup, Copy
-from gateway.commands.lanes import DATABASE_CALL_MS, RESEND_PAUSE_MS, SILENCE_MS, CommandLanes, Route, Sending
+from gateway.commands.outbox import DATABASE_CALL_MS, RESEND_PAUSE_MS, SILENCE_MS, CommandOutbox, Route, Sending
 from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_body
 
 OWNER = Route("chat.node_1.1", 1)
@@ -14,13 +14,13 @@ SUCCESSOR = Route("chat.node_2.1", 2)
 TTL_MS = 3_000
 
 
-def lanes_with(*ids: str, owner: Route | None = OWNER) -> CommandLanes:
-    lanes = CommandLanes("gateway_1", partitions=2)
+def outbox_with(*ids: str, owner: Route | None = OWNER) -> CommandOutbox:
+    outbox = CommandOutbox("gateway_1", partitions=2)
     if owner is not None:
-        lanes.learn_owner(0, owner, 0)
+        outbox.learn_owner(0, owner, 0)
     for command_id in ids:
-        assert lanes.add(0, command_id, command_id.encode(), TTL_MS)
-    return lanes
+        assert outbox.add(0, command_id, command_id.encode(), TTL_MS)
+    return outbox
 
 
 def read(parcel: Sending) -> tuple[BodyHead, list[str]]:
@@ -29,95 +29,95 @@ def read(parcel: Sending) -> tuple[BodyHead, list[str]]:
 
 
 def test_waiting_commands_leave_in_one_body() -> None:
-    (parcel,) = lanes_with("a", "b").due("gateway.queue", 7)
+    (parcel,) = outbox_with("a", "b").due("gateway.queue", 7)
     head, commands = read(parcel)
     assert (parcel.queue, head.term, head.reply_to, head.sent_at_ms) == (OWNER.queue, 1, "gateway.queue", 7)
     assert (commands, head.is_resent) == (["a", "b"], False)
 
 
 def test_one_body_is_under_way_at_a_time() -> None:
-    lanes = lanes_with("a")
-    (first,) = lanes.due("q", 0)
-    lanes.add(0, "b", b"b", TTL_MS)
-    assert lanes.due("q", 0) == []
-    assert lanes.answered(0, read(first)[0].number, read(first)[0].term) == ["a"]
-    (second,) = lanes.due("q", 0)
+    outbox = outbox_with("a")
+    (first,) = outbox.due("q", 0)
+    outbox.add(0, "b", b"b", TTL_MS)
+    assert outbox.due("q", 0) == []
+    assert outbox.answered(0, read(first)[0].number, read(first)[0].term) == ["a"]
+    (second,) = outbox.due("q", 0)
     assert read(second)[1] == ["b"]
 
 
 def test_commands_wait_until_an_owner_is_known() -> None:
-    lanes = lanes_with("a", owner=None)
-    assert lanes.due("q", 0) == []
-    lanes.learn_owner(0, OWNER, 0)
-    assert len(lanes.due("q", 0)) == 1
+    outbox = outbox_with("a", owner=None)
+    assert outbox.due("q", 0) == []
+    outbox.learn_owner(0, OWNER, 0)
+    assert len(outbox.due("q", 0)) == 1
 
 
 def test_older_owner_is_ignored() -> None:
-    lanes = lanes_with("a", owner=SUCCESSOR)
-    lanes.learn_owner(0, OWNER, 0)
-    (parcel,) = lanes.due("q", 0)
+    outbox = outbox_with("a", owner=SUCCESSOR)
+    outbox.learn_owner(0, OWNER, 0)
+    (parcel,) = outbox.due("q", 0)
     assert parcel.queue == SUCCESSOR.queue
 
 
 def test_body_under_way_follows_to_a_new_owner_marked_as_resent() -> None:
-    lanes = lanes_with("a")
-    (first,) = lanes.due("q", 0)
-    lanes.learn_owner(0, SUCCESSOR, 1)
-    (again,) = lanes.due("q", 1)
+    outbox = outbox_with("a")
+    (first,) = outbox.due("q", 0)
+    outbox.learn_owner(0, SUCCESSOR, 1)
+    (again,) = outbox.due("q", 1)
     assert again.queue == SUCCESSOR.queue
     assert read(again)[0].is_resent
     assert read(again)[0].number == read(first)[0].number
 
 
 def test_moved_body_is_sent_again_after_a_pause() -> None:
-    lanes = lanes_with("a")
-    (first,) = lanes.due("q", 0)
-    lanes.moved(0, read(first)[0].number, 1, 10)
-    assert lanes.due("q", 10) == []
-    assert len(lanes.due("q", 10 + RESEND_PAUSE_MS)) == 1
+    outbox = outbox_with("a")
+    (first,) = outbox.due("q", 0)
+    outbox.moved(0, read(first)[0].number, 1, 10)
+    assert outbox.due("q", 10) == []
+    assert len(outbox.due("q", 10 + RESEND_PAUSE_MS)) == 1
 
 
 def test_moved_answer_of_an_earlier_copy_is_ignored() -> None:
-    lanes = lanes_with("a")
-    (first,) = lanes.due("q", 0)
-    lanes.learn_owner(0, SUCCESSOR, 1)
-    assert len(lanes.due("q", 1)) == 1
-    lanes.moved(0, read(first)[0].number, 1, 2)
-    assert lanes.due("q", 2 + RESEND_PAUSE_MS) == []
+    outbox = outbox_with("a")
+    (first,) = outbox.due("q", 0)
+    outbox.learn_owner(0, SUCCESSOR, 1)
+    assert len(outbox.due("q", 1)) == 1
+    outbox.moved(0, read(first)[0].number, 1, 2)
+    assert outbox.due("q", 2 + RESEND_PAUSE_MS) == []
 
 
 def test_silent_and_disconnected_bodies_are_sent_again() -> None:
-    lanes = lanes_with("a")
-    lanes.due("q", 0)
-    assert lanes.tick(SILENCE_MS - 1) == []
-    assert lanes.due("q", SILENCE_MS - 1) == []
-    lanes.tick(SILENCE_MS)
-    assert len(lanes.due("q", SILENCE_MS)) == 1
-    lanes.reconnected(SILENCE_MS + 1)
-    assert len(lanes.due("r", SILENCE_MS + 1)) == 1
+    outbox = outbox_with("a")
+    outbox.due("q", 0)
+    assert outbox.tick(SILENCE_MS - 1) == []
+    assert outbox.due("q", SILENCE_MS - 1) == []
+    outbox.tick(SILENCE_MS)
+    assert len(outbox.due("q", SILENCE_MS)) == 1
+    outbox.reconnected(SILENCE_MS + 1)
+    assert len(outbox.due("r", SILENCE_MS + 1)) == 1
 
 
 def test_unsent_command_fails_when_it_expires() -> None:
-    lanes = lanes_with("a", owner=None)
-    assert lanes.tick(TTL_MS - 1) == []
-    assert lanes.tick(TTL_MS) == ["a"]
-    assert lanes.is_idle
+    outbox = outbox_with("a", owner=None)
+    assert outbox.tick(TTL_MS - 1) == []
+    assert outbox.tick(TTL_MS) == ["a"]
+    assert outbox.is_idle
 
 
 def test_sent_command_fails_one_database_call_after_it_expires() -> None:
-    lanes = lanes_with("a")
-    lanes.due("q", 0)
-    assert lanes.tick(TTL_MS + DATABASE_CALL_MS - 1) == []
-    assert lanes.tick(TTL_MS + DATABASE_CALL_MS) == ["a"]
-    assert lanes.is_idle
+    outbox = outbox_with("a")
+    outbox.due("q", 0)
+    assert outbox.tick(TTL_MS + DATABASE_CALL_MS - 1) == []
+    assert outbox.tick(TTL_MS + DATABASE_CALL_MS) == ["a"]
+    assert outbox.is_idle
 
 
-def test_lane_is_bounded_in_number_and_bytes() -> None:
-    lanes = CommandLanes("g", 2)
-    assert all(lanes.add(0, str(number), b"x", TTL_MS) for number in range(COMMANDS_MAX))
-    assert not lanes.add(0, "one more", b"x", TTL_MS)
-    assert lanes.add(1, "large", b"x" * BODY_MAX_BYTES, TTL_MS)
-    assert not lanes.add(1, "small", b"x", TTL_MS)
+def test_outbox_is_bounded_in_number_and_bytes() -> None:
+    outbox = CommandOutbox("g", 2)
+    assert all(outbox.add(0, str(number), b"x", TTL_MS) for number in range(COMMANDS_MAX))
+    assert not outbox.add(0, "one more", b"x", TTL_MS)
+    assert outbox.add(1, "large", b"x" * BODY_MAX_BYTES, TTL_MS)
+    assert not outbox.add(1, "small", b"x", TTL_MS)
 
 
 # With owners, a lossy network, and a log ------------------------------------------------------------------------------
@@ -165,8 +165,8 @@ steps = st.lists(
 def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
     log: list[str] = []
     owners = [SimulatedOwner(1, log)]
-    lanes = CommandLanes("gateway_1", 1)
-    lanes.learn_owner(0, Route("owner 0", 1), 0)
+    outbox = CommandOutbox("gateway_1", 1)
+    outbox.learn_owner(0, Route("owner 0", 1), 0)
     bodies: deque[tuple[int, bytes]] = deque()
     answers: deque[tuple[str, int, int, int]] = deque()
     now_ms = sent = 0
@@ -179,14 +179,14 @@ def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
     def take_answer() -> None:
         what, partition, number, term = answers.popleft()
         if what == "moved":
-            lanes.moved(partition, number, term, now_ms)
+            outbox.moved(partition, number, term, now_ms)
         else:
-            lanes.answered(partition, number, term)
+            outbox.answered(partition, number, term)
 
     for step in [*script, *["silence", "deliver", "answer"] * 10]:
         match step:
             case "send":
-                lanes.add(0, f"{sent:03}", f"{sent:03}".encode(), 10**9)
+                outbox.add(0, f"{sent:03}", f"{sent:03}".encode(), 10**9)
                 sent += 1
             case "deliver" if bodies:
                 deliver()
@@ -200,21 +200,21 @@ def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
                 answers.popleft()
             case "move":
                 owners.append(SimulatedOwner(len(owners) + 1, log))
-                lanes.learn_owner(0, Route(f"owner {len(owners) - 1}", len(owners)), now_ms)
+                outbox.learn_owner(0, Route(f"owner {len(owners) - 1}", len(owners)), now_ms)
             case "silence":
                 now_ms += SILENCE_MS
-                lanes.tick(now_ms)
+                outbox.tick(now_ms)
             case "reconnect":
                 bodies.clear()
                 answers.clear()
-                lanes.reconnected(now_ms)
+                outbox.reconnected(now_ms)
             case _:
                 pass
-        bodies.extend((int(parcel.queue.split()[1]), parcel.body) for parcel in lanes.due("q", now_ms))
-    while not lanes.is_idle:
+        bodies.extend((int(parcel.queue.split()[1]), parcel.body) for parcel in outbox.due("q", now_ms))
+    while not outbox.is_idle:
         now_ms += SILENCE_MS
-        lanes.tick(now_ms)
-        bodies.extend((int(parcel.queue.split()[1]), parcel.body) for parcel in lanes.due("q", now_ms))
+        outbox.tick(now_ms)
+        bodies.extend((int(parcel.queue.split()[1]), parcel.body) for parcel in outbox.due("q", now_ms))
         while bodies:
             deliver()
         while answers:

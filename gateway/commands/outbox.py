@@ -65,7 +65,7 @@ class _Unanswered:
         return expired
 
 
-class _Lane:
+class _PartitionOutbox:
     __slots__ = ("in_flight", "owner", "size_bytes", "waiting")
 
     def __init__(self) -> None:
@@ -75,21 +75,21 @@ class _Lane:
         self.in_flight: _Unanswered | None = None
 
 
-class CommandLanes:
+class CommandOutbox:
     """The commands of one gateway process. Times are milliseconds of one monotonic clock."""
 
     def __init__(self, gateway: str, partitions: int) -> None:
         self._gateway = gateway
-        self._lanes = [_Lane() for _ in range(partitions)]
+        self._partitions = [_PartitionOutbox() for _ in range(partitions)]
         self._number = 0
 
     def add(self, partition: int, command_id: str, line: bytes, expires_at_ms: int) -> bool:
         """Queue a command. Return False, and queue nothing, when the partition's bound is reached."""
-        lane = self._lanes[partition]
-        if len(lane.waiting) >= COMMANDS_MAX or lane.size_bytes + len(line) > BODY_MAX_BYTES:
+        outbox = self._partitions[partition]
+        if len(outbox.waiting) >= COMMANDS_MAX or outbox.size_bytes + len(line) > BODY_MAX_BYTES:
             return False
-        lane.waiting.append(_Command(command_id, line, expires_at_ms))
-        lane.size_bytes += len(line)
+        outbox.waiting.append(_Command(command_id, line, expires_at_ms))
+        outbox.size_bytes += len(line)
         return True
 
     def learn_owner(self, partition: int, owner: Route, now_ms: int) -> None:
@@ -97,73 +97,73 @@ class CommandLanes:
 
         A body in flight to the old owner is sent to the new one at once: the old one may be gone.
         """
-        lane = self._lanes[partition]
-        if lane.owner is not None and owner.term <= lane.owner.term:
+        outbox = self._partitions[partition]
+        if outbox.owner is not None and owner.term <= outbox.owner.term:
             return
-        lane.owner = owner
-        if lane.in_flight is not None and lane.in_flight.sent_at_ms is not None:
-            self._schedule_resend(lane.in_flight, now_ms)
+        outbox.owner = owner
+        if outbox.in_flight is not None and outbox.in_flight.sent_at_ms is not None:
+            self._schedule_resend(outbox.in_flight, now_ms)
 
     def due(self, reply_to: str, now_ms: int) -> list[Sending]:
         """Return what to send now, with `reply_to` as the queue for the answers."""
         sendings: list[Sending] = []
-        for partition, lane in enumerate(self._lanes):
-            if lane.owner is None:
+        for partition, outbox in enumerate(self._partitions):
+            if outbox.owner is None:
                 continue
-            if lane.in_flight is None and lane.waiting:
-                lane.in_flight = self._next_body(lane)
-            body = lane.in_flight
+            if outbox.in_flight is None and outbox.waiting:
+                outbox.in_flight = self._next_body(outbox)
+            body = outbox.in_flight
             if body is not None and body.sent_at_ms is None and body.due_at_ms <= now_ms:
-                sendings.append(self._send(partition, lane.owner, body, reply_to, now_ms))
+                sendings.append(self._send(partition, outbox.owner, body, reply_to, now_ms))
         return sendings
 
     def is_in_flight_to(self, partition: int, term: int) -> bool:
         """Return whether the body in flight was last sent to the owner of this term."""
-        body = self._lanes[partition].in_flight
+        body = self._partitions[partition].in_flight
         return body is not None and body.term == term
 
     def answered(self, partition: int, number: int, term: int) -> list[str]:
         """Finish the body that was answered and return its commands' ids; none if it is not the one in flight."""
-        lane = self._lanes[partition]
-        body = lane.in_flight
+        outbox = self._partitions[partition]
+        body = outbox.in_flight
         if body is None or body.number != number or body.term != term:
             return []
-        lane.in_flight = None
+        outbox.in_flight = None
         return [command.id for command in body.commands]
 
     def moved(self, partition: int, number: int, term: int, now_ms: int) -> None:
         """Send a body again that an owner of `term` did not decide: at once to a newer owner, else after a pause."""
-        lane = self._lanes[partition]
-        body = lane.in_flight
+        outbox = self._partitions[partition]
+        body = outbox.in_flight
         if body is None or body.number != number or body.term != term:
             return
-        is_newer_known = lane.owner is not None and lane.owner.term > term
+        is_newer_known = outbox.owner is not None and outbox.owner.term > term
         self._schedule_resend(body, now_ms if is_newer_known else now_ms + RESEND_PAUSE_MS)
 
     def reconnected(self, now_ms: int) -> None:
         """Send everything in flight again: bodies and answers were lost with the connection."""
-        for lane in self._lanes:
-            if lane.in_flight is not None:
-                self._schedule_resend(lane.in_flight, now_ms)
+        for outbox in self._partitions:
+            if outbox.in_flight is not None:
+                self._schedule_resend(outbox.in_flight, now_ms)
 
     def tick(self, now_ms: int) -> list[str]:
         """Schedule unanswered bodies to be sent again, and return the ids of the commands that have failed.
 
         A command that was never sent fails when it expires. One that was sent may still be committed by a database
-        call in progress, so its caller is told UNAVAILABLE only after the time limit of that call.
+        call in progress, so its caller receives UNAVAILABLE only after the time limit of that call.
         """
         expired: list[str] = []
-        for lane in self._lanes:
-            while lane.waiting and lane.waiting[0].expires_at_ms <= now_ms:
-                command = lane.waiting.popleft()
-                lane.size_bytes -= len(command.line)
+        for outbox in self._partitions:
+            while outbox.waiting and outbox.waiting[0].expires_at_ms <= now_ms:
+                command = outbox.waiting.popleft()
+                outbox.size_bytes -= len(command.line)
                 expired.append(command.id)
-            body = lane.in_flight
+            body = outbox.in_flight
             if body is None:
                 continue
             expired += body.expire(now_ms - DATABASE_CALL_MS)
             if not body.unexpired:
-                lane.in_flight = None
+                outbox.in_flight = None
             elif body.sent_at_ms is not None and now_ms - body.sent_at_ms >= SILENCE_MS:
                 self._schedule_resend(body, now_ms)
         return expired
@@ -171,13 +171,13 @@ class CommandLanes:
     @property
     def is_idle(self) -> bool:
         """Return whether no command waits or is in flight."""
-        return all(lane.in_flight is None and not lane.waiting for lane in self._lanes)
+        return all(outbox.in_flight is None and not outbox.waiting for outbox in self._partitions)
 
-    def _next_body(self, lane: _Lane) -> _Unanswered:
+    def _next_body(self, outbox: _PartitionOutbox) -> _Unanswered:
         self._number += 1
-        commands = list(lane.waiting)
-        lane.waiting.clear()
-        lane.size_bytes = 0
+        commands = list(outbox.waiting)
+        outbox.waiting.clear()
+        outbox.size_bytes = 0
         return _Unanswered(self._number, commands)
 
     def _send(self, partition: int, owner: Route, body: _Unanswered, reply_to: str, now_ms: int) -> Sending:
