@@ -4,9 +4,9 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
-from chat_service.partitions.owner import Owner
+from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
-from chat_service.partitions.ownership import Replicas
+from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rate_window import SlidingWindow
@@ -58,7 +58,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         bus = Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         admin.checks["broker"] = bus.readiness
         profiles = Profiles(ProfileStore(mongo.database), bus, clock.now_ms)
-        replicas = Replicas(node_id, "", PARTITIONS, monotonic_ms())
+        replicas = ReplicaView(node_id, "", PARTITIONS, monotonic_ms())
         window = SlidingWindow(settings.rate_limit_messages_per_minute)
         services = Services(
             Readers(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
@@ -70,8 +70,8 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             monotonic_ms,
         )
         repair = Repair(rooms, room_log, clock.now_ms)
-        owner = Owner(bus, OwnerStore(mongo.database), replicas, repair, services, mongo.is_unavailable)
-        admin.checks["partitions"] = owner.readiness
+        owned = OwnedPartitions(bus, OwnerStore(mongo.database), replicas, repair, services, mongo.is_unavailable)
+        admin.checks["partitions"] = owned.readiness
         await stack.enter_async_context(bus)
         stack.enter_context(lifecycle.stopping_on_failure(stop))
 
@@ -82,7 +82,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         await bus.consume(CHAT_QUERY, server.handle, concurrency=8)
         await bus.consume(CHAT_PRESENCE, presence.handle)
         async with asyncio.TaskGroup() as tasks:
-            owning = tasks.create_task(owner.run(stop))
+            owning = tasks.create_task(owned.run(stop))
             running = [
                 tasks.create_task(work)
                 for work in (

@@ -1,6 +1,6 @@
 """Partitions: the rooms of one partition have one owner among the replicas, which carries out their commands.
 
-- `rendezvous`, `ownership` (pure), `owner_store`, `owner`: which replica owns which partition;
+- `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: which replica owns which partition;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;
 - `rate_window`, `rate_limit`: the rate limit of a user, across replicas;
 - `room_cache`: the rooms in memory, and their loading;

@@ -9,7 +9,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from chat_service.partitions.ownership import NOBODY, PartitionOwner
+from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from shared.mongo import Database, Document, translated
 
 
@@ -20,19 +20,19 @@ class OwnerStore:
         self._owners = database.get_collection("partition_owners", read_concern=ReadConcern("majority"))
         self._leases = database["chat_leases"]
 
-    async def owners(self) -> dict[int, PartitionOwner]:
+    async def owners(self) -> dict[int, OwnerRecord]:
         """Return the owner of every partition that ever had one."""
         with translated():
             found = await self._owners.find({}).to_list(None)
         return {document["_id"]: _to_ownership(document) for document in found}
 
-    async def owner(self, partition: int) -> PartitionOwner:
+    async def owner(self, partition: int) -> OwnerRecord:
         """Return the owner of a partition, by a majority read."""
         with translated():
             document = await self._owners.find_one({"_id": partition})
-        return NOBODY if document is None else _to_ownership(document)
+        return NO_OWNER if document is None else _to_ownership(document)
 
-    async def replace(self, partition: int, seen: PartitionOwner, node: str, queue: str) -> PartitionOwner | None:
+    async def replace(self, partition: int, seen: OwnerRecord, node: str, queue: str) -> OwnerRecord | None:
         """Replace the owner, under the next term, if the term is still that of `seen`; None if it has changed."""
         change = {"$set": {"node": node, "queue": queue, "term": seen.term + 1}}
         chosen: Document = {"_id": partition, "term": seen.term}
@@ -63,5 +63,5 @@ class OwnerStore:
             await self._leases.delete_one({"_id": node})
 
 
-def _to_ownership(document: Document) -> PartitionOwner:
-    return PartitionOwner(document["node"], document["queue"], document["term"])
+def _to_ownership(document: Document) -> OwnerRecord:
+    return OwnerRecord(document["node"], document["queue"], document["term"])

@@ -1,18 +1,18 @@
 """Ownership of partitions: the conclusions of one chat_service replica from the beats of all. Pure.
 
-Ownership only routes: two owners of a partition at once are safe (see `log`), so a wrong conclusion here costs a
-refused commit at worst. `partition_owners` holds the truth, changed by compare-and-set alone.
+Ownership only routes: two owners of a partition at once are safe (see `log`), so a wrong conclusion costs at worst a
+refused commit. `partition_owners` holds the truth, changed by compare-and-set alone.
 
     silent for 0.5 s ────> its queue is probed ──> gone: claimed at once (exclusive queues die with their connection)
-                                               └─> there: frozen or slow; claimed once its lease is over
-    another replica fits better (rendezvous hashing over the living) ──> handed over in an orderly way
+                                               └─> exists: frozen or slow; claimed once its lease is over
+    another replica fits better (rendezvous hashing over the live ones) ──> handed over
 
 The first live replica by rendezvous hash acts for a partition, so that only one replica claims it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from chat_service.partitions.rendezvous import owner_of, share_of
 
@@ -22,22 +22,26 @@ SETTLED_MS = 1_000  # partitions move to a new replica only after this time, sin
 PROBE_AGAIN_MS = 500
 
 
-class PartitionOwner(NamedTuple):
-    """The owner record of a partition. Without `node` the partition never had an owner."""
+class OwnerRecord(NamedTuple):
+    """The record of a partition's owner. Without `node` the partition never had one; without `queue` it is orphaned."""
 
     node: str
     queue: str
     term: int
 
+    def orphaned(self) -> Self:
+        """Return the record of an owner whose queue is gone: any replica may claim the partition."""
+        return self._replace(queue="")
 
-NOBODY = PartitionOwner("", "", 0)
+
+NO_OWNER = OwnerRecord("", "", 0)
 
 
 class Claim(NamedTuple):
     """Try to become the owner of a partition that `seen` shows."""
 
     partition: int
-    seen: PartitionOwner
+    seen: OwnerRecord
 
 
 class Probe(NamedTuple):
@@ -68,7 +72,7 @@ class _Peer:
 
 
 @dataclass(slots=True)
-class Replicas:
+class ReplicaView:
     """The view of one replica, `node`, whose queue is `queue`. Times are milliseconds of its own monotonic clock.
 
     A partition is orphaned if no live replica has the queue in its record, even if the node is live: after a lost
@@ -79,7 +83,7 @@ class Replicas:
     queue: str
     partitions: int
     started_ms: int
-    owners: dict[int, PartitionOwner] = field(default_factory=dict)
+    owners: dict[int, OwnerRecord] = field(default_factory=dict)
     _peers: dict[str, _Peer] = field(default_factory=dict)
 
     def beat(self, node: str, queue: str, terms: Mapping[int, int], now_ms: int) -> None:
@@ -89,30 +93,30 @@ class Replicas:
             peer = self._peers[node] = _Peer(queue, now_ms, now_ms)
         peer.heard_ms, peer.is_gone = now_ms, False
         for partition, term in terms.items():
-            self.learn(partition, PartitionOwner(node, queue, term))
+            self.learn(partition, OwnerRecord(node, queue, term))
 
-    def learn(self, partition: int, ownership: PartitionOwner) -> None:
+    def learn(self, partition: int, ownership: OwnerRecord) -> None:
         """Note an owner, unless one with a newer term is known."""
-        if ownership.term > self.owners.get(partition, NOBODY).term:
+        if ownership.term > self.owners.get(partition, NO_OWNER).term:
             self.owners[partition] = ownership
 
-    def left(self, node: str) -> None:
-        """Note that a replica stops in an orderly way."""
+    def note_leaving(self, node: str) -> None:
+        """Note that a replica is stopping."""
         if (peer := self._peers.get(node)) is not None:
             peer.is_gone = True
 
-    def gone(self, queue: str) -> None:
-        """Note that a queue no longer exists, or that the lease of its replica is over."""
+    def note_queue_gone(self, queue: str) -> None:
+        """Note that a queue no longer exists, or that the lease of its replica is over: its partitions are orphaned."""
         for peer in self._peers.values():
             if peer.queue == queue:
                 peer.is_gone = True
         for partition, ownership in self.owners.items():
             if ownership.queue == queue:
-                self.owners[partition] = ownership._replace(queue="")
+                self.owners[partition] = ownership.orphaned()
 
-    def living(self, now_ms: int) -> list[str]:
+    def live_nodes(self, now_ms: int) -> list[str]:
         """Return the live replicas, this one included, in the order of their ids."""
-        others = (node for node, peer in self._peers.items() if self._lives(peer, now_ms))
+        others = (node for node, peer in self._peers.items() if self._is_live(peer, now_ms))
         return sorted([self.node, *others])
 
     def queue_of(self, node: str) -> str | None:
@@ -122,30 +126,30 @@ class Replicas:
 
     def share(self, now_ms: int) -> set[int]:
         """Return the partitions that this replica should own among the live replicas."""
-        return share_of(self.node, range(self.partitions), self.living(now_ms))
+        return share_of(self.node, range(self.partitions), self.live_nodes(now_ms))
 
     def successor_of(self, partition: int, now_ms: int) -> str | None:
         """Return the best live replica for a partition other than this one; None if there is no other."""
-        return owner_of(str(partition), [node for node in self.living(now_ms) if node != self.node])
+        return owner_of(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
 
     def silence_in_ms(self, now_ms: int) -> int:
-        """Return how long it takes until the first living replica counts as silent, if it does not beat before."""
-        heard = (peer.heard_ms for peer in self._peers.values() if self._lives(peer, now_ms))
+        """Return the time until the first live replica counts as silent, unless it sends a beat."""
+        heard = (peer.heard_ms for peer in self._peers.values() if self._is_live(peer, now_ms))
         return min((heard_ms + SILENT_MS - now_ms for heard_ms in heard), default=SILENT_MS)
 
     def actions(self, now_ms: int) -> list[Action]:
         """Return the actions that are due now."""
         if now_ms - self.started_ms < SILENT_MS:
             return []  # other replicas may be live whose first beat has not arrived
-        living = self.living(now_ms)
-        queues = {self.queue, *(self._peers[node].queue for node in living if node != self.node)}
+        live = self.live_nodes(now_ms)
+        queues = {self.queue, *(self._peers[node].queue for node in live if node != self.node)}
         actions: list[Action] = []
         for partition in range(self.partitions):
-            seen = self.owners.get(partition, NOBODY)
-            first = owner_of(str(partition), living)
+            seen = self.owners.get(partition, NO_OWNER)
+            first = owner_of(str(partition), live)
             if first == self.node and seen.queue not in queues:
-                is_surely_gone = not seen.queue or seen.node in living
-                actions.append(Claim(partition, seen) if is_surely_gone else Probe(seen.node, seen.queue))
+                is_surely_orphaned = not seen.queue or seen.node in live
+                actions.append(Claim(partition, seen) if is_surely_orphaned else Probe(seen.node, seen.queue))
             elif seen.queue == self.queue and first is not None and self._is_settled_peer(first, now_ms):
                 actions.append(HandOver(partition, first, self._peers[first].queue))
         return self._without_repeats(actions, now_ms)
@@ -162,7 +166,7 @@ class Replicas:
             kept.append(action)
         return kept
 
-    def _lives(self, peer: _Peer, now_ms: int) -> bool:
+    def _is_live(self, peer: _Peer, now_ms: int) -> bool:
         return not peer.is_gone and now_ms - peer.heard_ms < SILENT_MS
 
     def _is_settled_peer(self, node: str, now_ms: int) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from chat_service import metrics
-from chat_service.partitions.ownership import Replicas
+from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.rate_window import SlidingWindow
 from chat_service.partitions.rendezvous import owner_of
 from shared.bus.bus import Bus
@@ -67,7 +67,7 @@ class RateLimiter:
         self,
         window: SlidingWindow,
         bus: Bus,
-        replicas: Replicas,
+        replicas: ReplicaView,
         clock_ms: Callable[[], int],
         monotonic_ms: Callable[[], int],
     ) -> None:
@@ -122,7 +122,7 @@ class RateLimiter:
 
     def _home_of(self, user_id: str) -> str | None:
         """Return the home of a user; None means this replica."""
-        home = owner_of(user_id, self._replicas.living(self._monotonic_ms()))
+        home = owner_of(user_id, self._replicas.live_nodes(self._monotonic_ms()))
         return None if home == self._replicas.node else home
 
     def _queue_of(self, home: str | None) -> str | None:

@@ -15,7 +15,7 @@ from shared.bus.bus import Bus
 from shared.bus.consumer import Line
 from shared.bus.events import USER_UPDATED, decode_event, event_key, event_time_ms
 from shared.bus.topology import BEATS
-from shared.commands.beats import ProfileBeat
+from shared.commands.beats import ProfileUpdated
 from shared.commands.command import Caller
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
@@ -75,14 +75,14 @@ class Profiles:
             profile = before.updated(update.stored)
             await self._store.put(update.user_id, profile)
             await self._store.note_event(update.event_key, self._clock_ms())
-            beat = ProfileBeat(user_id=update.user_id, profile=msgspec.Raw(to_json(profile)))
-            self._bus.send(BEATS, "", to_json(beat))
+            updated = ProfileUpdated(user_id=update.user_id, profile=msgspec.Raw(to_json(profile)))
+            self._bus.send(BEATS, "", to_json(updated))
 
-    def learn(self, beat: ProfileBeat) -> None:
+    def learn(self, updated: ProfileUpdated) -> None:
         """Update the cache with a profile that a replica has stored."""
         self._version += 1
-        if beat.user_id in self._remembered:
-            self._remembered[beat.user_id] = msgspec.json.decode(beat.profile, type=StoredProfile)
+        if updated.user_id in self._remembered:
+            self._remembered[updated.user_id] = msgspec.json.decode(updated.profile, type=StoredProfile)
 
 
 class _Update(NamedTuple):

@@ -180,8 +180,8 @@ class CommandRouter:
         arrived_ms = self._now_ms()
         for partition, term in beat.terms.items():
             self._outbox.learn_owner(partition, Route(beat.queue, term), arrived_ms)
-        for given in beat.given:
-            self._outbox.learn_owner(given.partition, Route(given.queue, given.term), arrived_ms)
+        for moved in beat.handed_over:
+            self._outbox.learn_owner(moved.partition, Route(moved.queue, moved.term), arrived_ms)
         self._skews_ms.append(beat.wall_ms - now_ms())
         metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
         self._flush()

@@ -1,4 +1,4 @@
-"""Beats on the exchange `realtime.beats`, which every gateway and every chat_service replica receives. Pure.
+"""Beats and stored profiles on the exchange `realtime.beats`, which gateways and chat_service replicas receive. Pure.
 
 A replica sends a beat five times a second: gateways learn from it where to send commands, replicas which replicas are
 alive. A gateway sends a beat once a second: owners learn from it the offset of its clock (see
@@ -11,7 +11,7 @@ from shared.errors import Malformed
 from shared.protocol.wire_struct import WireStruct
 
 
-class Given(WireStruct, frozen=True, kw_only=True, array_like=True):
+class HandedOver(WireStruct, frozen=True, kw_only=True, array_like=True):
     """A partition that was handed over to another replica."""
 
     partition: int
@@ -23,14 +23,14 @@ class Given(WireStruct, frozen=True, kw_only=True, array_like=True):
 class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag_field="beat", tag="replica"):
     """A live chat_service replica: its queue, and the fencing token (term) of each partition that it owns.
 
-    `given` lists the partitions that it handed over recently. With `is_leaving` it is stopping and owns nothing any
-    more. `wall_ms` is the database server's time as known to the replica; gateways measure their clock skew by it.
+    `handed_over` lists the partitions that it handed over recently. With `is_leaving` it is stopping and owns nothing
+    any more. `wall_ms` is the database server's time as known to the replica; gateways measure their clock skew by it.
     """
 
     node: str
     queue: str
     terms: dict[int, int] = msgspec.field(default_factory=dict)
-    given: tuple[Given, ...] = ()
+    handed_over: tuple[HandedOver, ...] = msgspec.field(default=(), name="given")
     is_leaving: bool = False
     wall_ms: int = 0
 
@@ -42,14 +42,14 @@ class GatewayBeat(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="
     sent_at_ms: int
 
 
-class ProfileBeat(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="profile"):
-    """A stored profile: replicas that cache the user's profile replace it. `profile` is as stored."""
+class ProfileUpdated(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="profile"):
+    """A profile was stored: replicas replace their cached copy. `profile` is as stored."""
 
     user_id: str
     profile: msgspec.Raw
 
 
-Beat = ReplicaBeat | GatewayBeat | ProfileBeat
+Beat = ReplicaBeat | GatewayBeat | ProfileUpdated
 
 _decoder: "msgspec.json.Decoder[Beat]" = msgspec.json.Decoder(Beat)
 

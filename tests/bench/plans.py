@@ -17,7 +17,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from chat_service.partitions.owner_store import OwnerStore
-from chat_service.partitions.ownership import NOBODY, PartitionOwner
+from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from chat_service.people import presence_store, profile_store
 from chat_service.people.presence_store import PresenceRecord, PresenceStore
 from chat_service.people.profile_store import ProfileStore, StoredProfile
@@ -236,7 +236,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         await stores.presence.settled(present[:-1])
         await stores.owners.renew(f"chat_{number}")
     for partition in range(PARTITIONS):
-        await stores.owners.replace(partition, NOBODY, "chat_0", "queue_0")
+        await stores.owners.replace(partition, NO_OWNER, "chat_0", "queue_0")
     for number in range(50):
         await stores.profiles.put(f"user_{number}", StoredProfile(first_name="Ann"))
         await stores.profiles.note_event(f"event_{number}", NOW_MS)
@@ -336,7 +336,7 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
 
 
 def _owner_calls(owners: OwnerStore) -> Iterator[StoreCall]:
-    seen = PartitionOwner("chat_0", "queue_0", 1)
+    seen = OwnerRecord("chat_0", "queue_0", 1)
     yield StoreCall("owners", owners.owners, whole=SMALL)
     yield StoreCall("owner", lambda: owners.owner(3))
     yield StoreCall("replace", lambda: owners.replace(3, seen, "chat_1", "queue_1"), whole=SMALL)

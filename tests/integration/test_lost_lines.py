@@ -13,7 +13,7 @@ import aio_pika
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from chat_service.partitions import owner
+from chat_service.partitions import owned_partitions
 from chat_service.storage import repair
 from shared.bus import amqp, bus
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
@@ -81,7 +81,7 @@ async def loss(
 ) -> AsyncIterator[Loss]:
     bound = {"x-max-length-bytes": QUEUE_MAX_BYTES}
     monkeypatch.setattr(bus, "PRIVATE_QUEUE", bound)
-    monkeypatch.setattr(owner, "OWNER_QUEUE", OWNER_QUEUE | bound)
+    monkeypatch.setattr(owned_partitions, "OWNER_QUEUE", OWNER_QUEUE | bound)
     monkeypatch.setattr(repair, "ANNOUNCED_MS", 0)  # else a claim at the start announces heads too
     monkeypatch.setattr(bus, "ECHO_TIMEOUT_S", SILENT_S)
     monkeypatch.setattr(amqp, "HEARTBEAT_S", round(SILENT_S))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chat_service.partitions.owner_store import OwnerStore
-from chat_service.partitions.ownership import Replicas
+from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Partition, Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rate_window import SlidingWindow
@@ -264,7 +264,7 @@ class ChatWorld:
         fuse, bus = Fuse(), Bus("amqp://nobody.invalid", "node")
         log, rooms = FaultyLog(self.database, fuse), FaultyRooms(self.database, fuse)
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
-        replicas = Replicas("node", "", PARTITIONS, 0)
+        replicas = ReplicaView("node", "", PARTITIONS, 0)
         rates = RateLimiter(SlidingWindow(10_000), bus, replicas, self._clock_ms, self._clock_ms)
         readers = Readers(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)

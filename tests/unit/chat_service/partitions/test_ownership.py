@@ -2,15 +2,15 @@
 
 from chat_service.partitions.ownership import (
     BEAT_MS,
-    NOBODY,
+    NO_OWNER,
     PROBE_AGAIN_MS,
     SETTLED_MS,
     SILENT_MS,
     Claim,
     HandOver,
-    PartitionOwner,
+    OwnerRecord,
     Probe,
-    Replicas,
+    ReplicaView,
 )
 from chat_service.partitions.rendezvous import share_of
 
@@ -18,14 +18,14 @@ PARTITIONS = 16
 ME, OTHER, THIRD = "node_me", "node_other", "node_third"
 
 
-def replicas(queue: str = "chat.me.1") -> Replicas:
-    return Replicas(ME, queue, PARTITIONS, 0)
+def replicas(queue: str = "chat.me.1") -> ReplicaView:
+    return ReplicaView(ME, queue, PARTITIONS, 0)
 
 
-def owning(view: Replicas, term: int = 1) -> Replicas:
+def owning(view: ReplicaView, term: int = 1) -> ReplicaView:
     """Own every partition."""
     for partition in range(PARTITIONS):
-        view.learn(partition, PartitionOwner(ME, view.queue, term))
+        view.learn(partition, OwnerRecord(ME, view.queue, term))
     return view
 
 
@@ -34,7 +34,7 @@ def test_nothing_is_claimed_before_others_could_be_heard() -> None:
 
 
 def test_single_replica_claims_what_nobody_owned() -> None:
-    assert replicas().actions(SILENT_MS) == [Claim(partition, NOBODY) for partition in range(PARTITIONS)]
+    assert replicas().actions(SILENT_MS) == [Claim(partition, NO_OWNER) for partition in range(PARTITIONS)]
 
 
 def test_owner_claims_nothing_again() -> None:
@@ -63,17 +63,17 @@ def test_silent_owner_is_probed_once_and_claimed_when_its_queue_is_gone() -> Non
     assert view.actions(silent_ms) == [Probe(OTHER, "chat.other.1")]
     assert view.actions(silent_ms + 1) == []
     assert view.actions(silent_ms + PROBE_AGAIN_MS) == [Probe(OTHER, "chat.other.1")]
-    view.gone("chat.other.1")
+    view.note_queue_gone("chat.other.1")
     assert view.actions(silent_ms + PROBE_AGAIN_MS) == [
-        Claim(partition, PartitionOwner(OTHER, "", 3)) for partition in range(PARTITIONS)
+        Claim(partition, OwnerRecord(OTHER, "", 3)) for partition in range(PARTITIONS)
     ]
 
 
 def test_only_the_first_living_replica_acts_for_a_silent_one() -> None:
-    views = [Replicas(node, f"chat.{node}", PARTITIONS, 0) for node in (ME, THIRD)]
+    views = [ReplicaView(node, f"chat.{node}", PARTITIONS, 0) for node in (ME, THIRD)]
     for view, peer in zip(views, (THIRD, ME), strict=True):
         view.beat(OTHER, "chat.other.1", dict.fromkeys(range(PARTITIONS), 1), 0)
-        view.gone("chat.other.1")
+        view.note_queue_gone("chat.other.1")
         view.beat(peer, f"chat.{peer}", {}, 10_000)
     claimed = [{action.partition for action in view.actions(10_000) if isinstance(action, Claim)} for view in views]
     assert claimed[0] | claimed[1] == set(range(PARTITIONS))
@@ -84,7 +84,7 @@ def test_process_with_a_new_queue_claims_its_old_partitions_anew() -> None:
     view = owning(replicas("chat.me.1"))
     view.queue = "chat.me.2"
     assert view.actions(SILENT_MS) == [
-        Claim(partition, PartitionOwner(ME, "chat.me.1", 1)) for partition in range(PARTITIONS)
+        Claim(partition, OwnerRecord(ME, "chat.me.1", 1)) for partition in range(PARTITIONS)
     ]
 
 
@@ -107,18 +107,18 @@ def test_older_term_changes_nothing() -> None:
 def test_replica_that_leaves_is_not_waited_for() -> None:
     view = replicas()
     view.beat(OTHER, "chat.other.1", {}, 1_000)
-    assert view.living(1_000) == [ME, OTHER]
-    view.left(OTHER)
-    assert view.living(1_000) == [ME]
+    assert view.live_nodes(1_000) == [ME, OTHER]
+    view.note_leaving(OTHER)
+    assert view.live_nodes(1_000) == [ME]
     assert view.successor_of(0, 1_000) is None
 
 
 def test_silence_of_a_replica_is_foreseen() -> None:
-    replicas = Replicas("a", "chat.a.1", 2, 0)
+    replicas = ReplicaView("a", "chat.a.1", 2, 0)
     assert replicas.silence_in_ms(0) == SILENT_MS
     replicas.beat("b", "chat.b.1", {}, 100)
     replicas.beat("c", "chat.c.1", {}, 200)
     assert replicas.silence_in_ms(300) == SILENT_MS - 200
-    replicas.left("b")
+    replicas.note_leaving("b")
     assert replicas.silence_in_ms(300) == SILENT_MS - 100
     assert replicas.silence_in_ms(200 + SILENT_MS) == SILENT_MS  # it counts as silent by now

@@ -6,9 +6,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from chat_service.partitions.owner import Owner
+from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
-from chat_service.partitions.ownership import PartitionOwner, Replicas
+from chat_service.partitions.ownership import OwnerRecord, ReplicaView
 from chat_service.partitions.partition import Services
 from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
@@ -58,9 +58,9 @@ class Records:
     """`partition_owners`."""
 
     def __init__(self) -> None:
-        self.found: dict[int, PartitionOwner] = {}
+        self.found: dict[int, OwnerRecord] = {}
 
-    async def owners(self) -> dict[int, PartitionOwner]:
+    async def owners(self) -> dict[int, OwnerRecord]:
         return self.found
 
 
@@ -70,8 +70,8 @@ class RunningOwner:
     def __init__(self) -> None:
         self.broker, self.records = OwnersBus(), Records()
         services: Any = Mock()
-        replicas = Replicas(NODE, "", 2, 0)
-        self.owner = Owner(
+        replicas = ReplicaView(NODE, "", 2, 0)
+        self.owner = OwnedPartitions(
             cast(Bus, self.broker),
             cast(OwnerStore, self.records),
             replicas,
@@ -81,7 +81,7 @@ class RunningOwner:
         )
 
     async def refresh(self) -> dict[int, int]:
-        """Read the records, as the owner does now and then; return its partitions and their terms."""
+        """Read the records, as the owner does periodically; return its partitions and their terms."""
         await self.owner._refresh()
         self.owner._adopt()
         return {number: partition.term for number, partition in self.owner._partitions.items()}
@@ -98,26 +98,26 @@ async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningOwner
 
 async def test_partition_is_begun_only_under_present_queue(running: RunningOwner) -> None:
     await running.broker.connect()
-    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 1), 1: PartitionOwner(NODE, "chat.node_1.0", 1)}
+    running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 1), 1: OwnerRecord(NODE, "chat.node_1.0", 1)}
     assert await running.refresh() == {0: 1}
 
 
 async def test_nothing_is_begun_without_connection(running: RunningOwner) -> None:
     await running.broker.connect()
-    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 1)}
+    running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 1)}
     await running.refresh()
     running.broker.disconnect()
     assert await running.refresh() == {}  # its record still names the queue that is gone
     await running.broker.connect()
-    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.2", 2)}
+    running.records.found = {0: OwnerRecord(NODE, "chat.node_1.2", 2)}
     assert await running.refresh() == {0: 2}
 
 
 async def test_newer_term_replaces_older_one(running: RunningOwner) -> None:
     await running.broker.connect()
-    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 1)}
+    running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 1)}
     await running.refresh()
     old = running.owner._partitions[0]
-    running.records.found = {0: PartitionOwner(NODE, "chat.node_1.1", 3)}
+    running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 3)}
     assert await running.refresh() == {0: 3}
     await until(lambda: old._is_over)

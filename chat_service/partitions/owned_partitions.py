@@ -1,4 +1,4 @@
-"""The shell of ownership: beats, claims, hand-overs, and the way of a body to its partition.
+"""The shell of ownership: beats, claims, hand-overs, and the dispatch of bodies to their partitions.
 
 Order of a claim: compare-and-set in `partition_owners`, create the partition, send the first beat under the new term.
 No body is decided under a term that this process does not hold. A claim binds and declares nothing at the broker: with
@@ -16,13 +16,13 @@ from typing import Any
 from chat_service import metrics
 from chat_service.partitions.command_age import CommandAges
 from chat_service.partitions.owner_store import OwnerStore
-from chat_service.partitions.ownership import BEAT_MS, NOBODY, Claim, HandOver, PartitionOwner, Probe, Replicas
+from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
 from chat_service.partitions.partition import Partition, Services, moved_line
 from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
-from shared.commands.beats import GatewayBeat, Given, ProfileBeat, ReplicaBeat, decode_beat
+from shared.commands.beats import GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat, decode_beat
 from shared.commands.body import decode_body
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
@@ -36,19 +36,19 @@ RENEW_INTERVAL_S = 1.0
 PROBE_LIMIT_S = 2.0
 STALL_MS = 1_000
 TICK_S = BEAT_MS / 1000
-GIVEN_FOR_MS = 5_000
+ANNOUNCED_FOR_MS = 5_000  # how long beats repeat a hand-over
 WRITE_BEHIND_S = 0.5
 REFRESH_S = 5.0
 
 
-class Owner:
+class OwnedPartitions:
     """The partitions of this replica. Make it before the bus is entered: it declares two private queues."""
 
     def __init__(
         self,
         bus: Bus,
         store: OwnerStore,
-        replicas: Replicas,
+        replicas: ReplicaView,
         repair: Repair,
         services: Services,
         is_database_unavailable: Callable[[], bool],
@@ -64,7 +64,7 @@ class Owner:
         self.replicas = replicas
         self._ages = CommandAges()
         self._partitions: dict[int, Partition] = {}
-        self._given: dict[int, tuple[Given, int]] = {}
+        self._handed_over: dict[int, tuple[HandedOver, int]] = {}
         self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
         self._unrepaired: set[int] = set()
         self._ticked_at_ms = self._now_ms()
@@ -88,7 +88,7 @@ class Owner:
         for partition in self._partitions.values():
             partition.abandon()
         self._partitions.clear()
-        self._given.clear()
+        self._handed_over.clear()
         self._measure()
 
     async def _refresh(self) -> None:
@@ -126,7 +126,7 @@ class Owner:
         match beat:
             case GatewayBeat(gateway=gateway, sent_at_ms=sent_at_ms):
                 self._ages.note(gateway, sent_at_ms, self._now_ms())
-            case ProfileBeat():
+            case ProfileUpdated():
                 self._services.readers.profiles.learn(beat)
             case ReplicaBeat(node=node) if node != self._bus.name:
                 self._learn(beat)
@@ -136,13 +136,13 @@ class Owner:
     def _learn(self, beat: ReplicaBeat) -> None:
         now_ms = self._now_ms()
         if beat.is_leaving:
-            self.replicas.left(beat.node)
+            self.replicas.note_leaving(beat.node)
         else:
             self.replicas.beat(beat.node, beat.queue, beat.terms, now_ms)
-        for given in beat.given:
-            self.replicas.learn(given.partition, PartitionOwner(given.node, given.queue, given.term))
+        for moved in beat.handed_over:
+            self.replicas.learn(moved.partition, OwnerRecord(moved.node, moved.queue, moved.term))
         for number, partition in list(self._partitions.items()):
-            if self.replicas.owners.get(number, NOBODY).term > partition.term:
+            if self.replicas.owners.get(number, NO_OWNER).term > partition.term:
                 log.info("partition_lost", partition=number)
                 partition.abandon()
                 del self._partitions[number]
@@ -154,7 +154,7 @@ class Owner:
     # Regular work ---------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat, claim and hand over until `stop` is set, then give everything to the others."""
+        """Beat, claim and hand over until `stop` is set, then hand everything over."""
         async with self._tasks:
             background = [
                 self._tasks.create_task(work())
@@ -189,7 +189,7 @@ class Owner:
                     self._start(number, self._hand_over(number, node, queue))
                 case Probe(node, queue):
                     self._start(queue, self._probe(node, queue))
-        metrics.REPLICAS.set(len(self.replicas.living(self._now_ms())))
+        metrics.REPLICAS.set(len(self.replicas.live_nodes(self._now_ms())))
 
     def _start(self, key: int | str, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` unless the same is under way."""
@@ -201,12 +201,12 @@ class Owner:
 
     def _beat(self) -> None:
         now_ms = self._now_ms()
-        self._given = {number: kept for number, kept in self._given.items() if kept[1] > now_ms}
+        self._handed_over = {number: kept for number, kept in self._handed_over.items() if kept[1] > now_ms}
         beat = ReplicaBeat(
             node=self._bus.name,
             queue=self._queue.name,
             terms={number: partition.term for number, partition in self._partitions.items()},
-            given=tuple(given for given, _ in self._given.values()),
+            handed_over=tuple(moved for moved, _ in self._handed_over.values()),
             is_leaving=self._is_leaving,
             wall_ms=self._services.clock_ms(),
         )
@@ -214,12 +214,12 @@ class Owner:
 
     # Claims and hand-overs ------------------------------------------------------------------------------------------
 
-    async def _claim(self, partition: int, seen: PartitionOwner) -> None:
+    async def _claim(self, partition: int, seen: OwnerRecord) -> None:
         queue = self._queue.name
         try:
             owned = await self._store.replace(partition, seen, self._bus.name, queue)
             if owned is None:
-                owned = await self._store.owner(partition)
+                owned = await self._store.owner(partition)  # another replica was faster
         except Unavailable as error:
             log.warning("partition_not_claimed", partition=partition, reason=str(error))
             return
@@ -227,7 +227,7 @@ class Owner:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Start every partition whose record names this process and its present queue.
+        """Start every partition whose record names this process and its current queue.
 
         Not while leaving: a stopped partition's record names this process until it is handed over. Not while
         disconnected: the records then name a queue that is gone.
@@ -240,7 +240,7 @@ class Owner:
         self._measure()
 
     def _begin(self, number: int, term: int) -> None:
-        """Start a partition, unless it runs under this term already."""
+        """Start a partition, unless it already runs under this term."""
         before = self._partitions.get(number)
         if before is not None and before.term >= term:
             return
@@ -264,23 +264,23 @@ class Owner:
         if partition is None:
             return
         await partition.stop()
-        await self._give(number, partition.term, node, queue)
+        await self._transfer(number, partition.term, node, queue)
         self._measure()
 
-    async def _give(self, number: int, term: int, node: str, queue: str) -> None:
+    async def _transfer(self, number: int, term: int, node: str, queue: str) -> None:
         """Record the next owner and announce it. If that fails, the record still names this process, which resumes."""
-        seen = PartitionOwner(self._bus.name, self._queue.name, term)
+        seen = OwnerRecord(self._bus.name, self._queue.name, term)
         try:
-            given = await self._store.replace(number, seen, node, queue)
+            successor = await self._store.replace(number, seen, node, queue)
         except Unavailable as error:
-            log.warning("partition_not_given", partition=number, reason=str(error))
+            log.warning("partition_not_handed_over", partition=number, reason=str(error))
             return
-        if given is None:
+        if successor is None:
             return
-        self.replicas.learn(number, given)
+        self.replicas.learn(number, successor)
         if node:
-            notice = Given(partition=number, node=node, queue=queue, term=given.term)
-            self._given[number] = (notice, self._now_ms() + GIVEN_FOR_MS)
+            moved = HandedOver(partition=number, node=node, queue=queue, term=successor.term)
+            self._handed_over[number] = (moved, self._now_ms() + ANNOUNCED_FOR_MS)
             self._beat()
 
     async def _probe(self, node: str, queue: str) -> None:
@@ -296,11 +296,11 @@ class Owner:
             return
         if not exists:
             log.warning("replica_gone", replica=node)
-            self.replicas.gone(queue)
+            self.replicas.note_queue_gone(queue)
             self._tick()
 
     async def _leave(self) -> None:
-        """Finish what is in hand and give every partition to the living replica that fits best."""
+        """Finish what is in hand and hand every partition over to its best live replica."""
         self._is_leaving = True
         self._beat()
         leaving = list(self._partitions.items())
@@ -309,7 +309,7 @@ class Owner:
         for number, partition in leaving:
             node = self.replicas.successor_of(number, self._now_ms())
             queue = None if node is None else self.replicas.queue_of(node)
-            await self._give(number, partition.term, node or "", queue or "")
+            await self._transfer(number, partition.term, node or "", queue or "")
         self._beat()
         try:
             await self._store.end_lease(self._bus.name)
@@ -319,7 +319,7 @@ class Owner:
     # In the background ----------------------------------------------------------------------------------------------
 
     async def _renew_lease(self) -> None:
-        """Renew the lease each second. This task awaits nothing else, so only a frozen process lets it run out."""
+        """Renew the lease each second. This task awaits nothing else, so only a frozen process lets it expire."""
         while True:
             asked_at_s = time.monotonic()
             try:
