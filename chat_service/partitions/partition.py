@@ -95,7 +95,7 @@ class _Job:
     command: RoomCommands
     expires_at_ms: int
     is_resent: bool
-    wait_ms: int | None = None  # what the rate limit says, once it was asked
+    wait_ms: int | None = None  # by the rate limit; None until the message is charged
 
 
 class Outcome(NamedTuple):
@@ -317,10 +317,12 @@ class Partition:
         )
 
     async def _charge(self, jobs: list[_Job]) -> None:
-        """Count messages towards their senders' rate limits, each command once, however often it is sent."""
+        """Charge messages to their senders' rate limits, each command once, however often it is sent."""
         due = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and job.wait_ms is None]
         if due:
-            waits = await self._services.rates.take([Charge(job.command.caller.user_id, job.command.id) for job in due])
+            waits = await self._services.rates.charge(
+                [Charge(job.command.caller.user_id, job.command.id) for job in due]
+            )
             for job, wait_ms in zip(due, waits, strict=True):
                 job.wait_ms = wait_ms
 
@@ -380,7 +382,7 @@ class Partition:
         if isinstance(answer, Sent) and answer.repeated:
             metrics.MESSAGES_REPEATED.inc()
             if not job.is_resent and not job.wait_ms:
-                self._services.rates.give_back(Charge(job.command.caller.user_id, job.command.id))
+                self._services.rates.refund(Charge(job.command.caller.user_id, job.command.id))
         metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
         if logs.details:
             request_id = request_id_of(job.command)

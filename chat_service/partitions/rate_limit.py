@@ -15,6 +15,7 @@ from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.rate_window import SlidingWindow
 from chat_service.partitions.rendezvous import owner_of
 from shared.bus.bus import Bus
+from shared.bus.private_queue import sibling_queue
 from shared.commands.command import Caller, Command, reply_line
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal, Unavailable
@@ -32,32 +33,32 @@ SYSTEM = Caller(user_id="system:chat")
 
 
 class Charge(NamedTuple):
-    """One message to count: its sender, and the id of its command, under which it counts once."""
+    """One message to charge to its sender. The id of its command makes the charge idempotent."""
 
     user_id: str
     command_id: str
 
 
-class TakeRate(Command, frozen=True, kw_only=True, tag="rate.take"):
-    """Count these messages. Reply: `RateTaken`, to the queue `reply_to`."""
+class ChargeMessages(Command, frozen=True, kw_only=True, tag="rate.take"):
+    """Charge messages to their senders. Reply: `MessagesCharged`, to the queue `reply_to`."""
 
     charges: tuple[Charge, ...]
     reply_to: str
 
 
-class GiveBackRate(Command, frozen=True, kw_only=True, tag="rate.give_back"):
-    """A message was a repeat and does not count. No reply."""
+class RefundMessage(Command, frozen=True, kw_only=True, tag="rate.give_back"):
+    """Undo the charge of a message that was a repeat. No reply."""
 
     charge: Charge
 
 
-class RateTaken(WireStruct, frozen=True, kw_only=True):
-    """For each charge the milliseconds to wait; 0 where the message was within the limit."""
+class MessagesCharged(WireStruct, frozen=True, kw_only=True):
+    """For each charge the milliseconds to wait; 0 for a message within the limit."""
 
     wait_ms: tuple[int, ...]
 
 
-_decoder: "msgspec.json.Decoder[TakeRate | GiveBackRate]" = msgspec.json.Decoder(TakeRate | GiveBackRate)
+_decoder: "msgspec.json.Decoder[ChargeMessages | RefundMessage]" = msgspec.json.Decoder(ChargeMessages | RefundMessage)
 
 
 class RateLimiter:
@@ -78,47 +79,47 @@ class RateLimiter:
         self._monotonic_ms = monotonic_ms
         bus.private_queue(QUEUE_PREFIX, self._on_body)
 
-    async def take(self, charges: list[Charge]) -> list[int]:
-        """Count messages, in order; return the milliseconds to wait, 0 for those within the limit."""
+    async def charge(self, charges: list[Charge]) -> list[int]:
+        """Charge messages, in order; return the milliseconds to wait, 0 for those within the limit."""
         waits = [0] * len(charges)
         by_home: dict[str | None, list[int]] = {}
         for index, charge in enumerate(charges):
             by_home.setdefault(self._home_of(charge.user_id), []).append(index)
 
         async def ask(home: str | None, indexes: list[int]) -> None:
-            answers = await self._take_at(home, [charges[index] for index in indexes])
+            answers = await self._charge_at(home, [charges[index] for index in indexes])
             for index, wait_ms in zip(indexes, answers, strict=True):
                 waits[index] = wait_ms
 
         if by_home.keys() == {None}:
-            return self._take_here(charges)
+            return self._charge_here(charges)
         await asyncio.gather(*(ask(home, indexes) for home, indexes in by_home.items()))
         return waits
 
-    def give_back(self, charge: Charge) -> None:
-        """Take back the count of a message that turned out to be a repeat."""
+    def refund(self, charge: Charge) -> None:
+        """Undo the charge of a message that was a repeat."""
         queue = self._queue_of(self._home_of(charge.user_id))
         if queue is None:
-            self._window.give_back(charge.user_id, charge.command_id)
+            self._window.refund(charge.user_id, charge.command_id)
             return
-        command = GiveBackRate(
+        command = RefundMessage(
             id=new_id(Prefix.COMMAND), deadline_ms=now_ms() + ASK_TIMEOUT_MS, caller=SYSTEM, charge=charge
         )
         self._bus.send("", queue, to_json(command))
 
     def _on_body(self, body: bytes) -> None:
-        """Count for another replica. The handler of this replica's private queue."""
+        """Charge for another replica. The handler of this replica's private queue."""
         try:
             command = decode(body, _decoder)
         except (Malformed, Refusal) as error:
             log.error("bad_rate_command", reason=str(error))
             return
         match command:
-            case TakeRate():
-                taken = RateTaken(wait_ms=tuple(self._take_here(command.charges)))
-                self._bus.send("", command.reply_to, reply_line(command.id, taken))
-            case GiveBackRate():
-                self._window.give_back(command.charge.user_id, command.charge.command_id)
+            case ChargeMessages():
+                charged = MessagesCharged(wait_ms=tuple(self._charge_here(command.charges)))
+                self._bus.send("", command.reply_to, reply_line(command.id, charged))
+            case RefundMessage():
+                self._window.refund(command.charge.user_id, command.charge.command_id)
 
     def _home_of(self, user_id: str) -> str | None:
         """Return the home of a user; None means this replica."""
@@ -126,19 +127,19 @@ class RateLimiter:
         return None if home == self._replicas.node else home
 
     def _queue_of(self, home: str | None) -> str | None:
-        """Return the queue of another replica's counts; None for this replica and for one that is gone."""
+        """Return the queue of another replica's rate limiter; None for this replica and for one that is gone."""
         queue = None if home is None else self._replicas.queue_of(home)
-        return None if queue is None else f"{QUEUE_PREFIX}.{queue.partition('.')[2]}"
+        return None if queue is None else sibling_queue(queue, QUEUE_PREFIX)
 
-    def _take_here(self, charges: Collection[Charge]) -> list[int]:
+    def _charge_here(self, charges: Collection[Charge]) -> list[int]:
         at_ms = self._clock_ms()
-        return [self._window.take(charge.user_id, charge.command_id, at_ms) for charge in charges]
+        return [self._window.charge(charge.user_id, charge.command_id, at_ms) for charge in charges]
 
-    async def _take_at(self, home: str | None, charges: list[Charge]) -> list[int]:
+    async def _charge_at(self, home: str | None, charges: list[Charge]) -> list[int]:
         queue = self._queue_of(home)
         if queue is None:
-            return self._take_here(charges)
-        command = TakeRate(
+            return self._charge_here(charges)
+        command = ChargeMessages(
             id=new_id(Prefix.COMMAND),
             deadline_ms=now_ms() + ASK_TIMEOUT_MS,
             caller=SYSTEM,
@@ -146,9 +147,9 @@ class RateLimiter:
             reply_to=self._bus.reply_queue,
         )
         try:
-            taken = await self._bus.request_transient(queue, command, RateTaken)
+            charged = await self._bus.request_transient(queue, command, MessagesCharged)
         except Unavailable as error:
             log.warning("rate_counted_here", reason=str(error))
             metrics.RATES_UNASKED.inc(len(charges))
-            return self._take_here(charges)
-        return list(taken.wait_ms)
+            return self._charge_here(charges)
+        return list(charged.wait_ms)

@@ -14,10 +14,10 @@ class SlidingWindow:
         self._window_ms = window_ms
         self._sent: OrderedDict[str, dict[str, int]] = OrderedDict()  # by user: times by command
 
-    def take(self, user_id: str, command_id: str, now_ms: int) -> int:
-        """Count a message once, however often its command arrives.
+    def charge(self, user_id: str, command_id: str, now_ms: int) -> int:
+        """Charge a message once, however often its command arrives.
 
-        Return 0, or the milliseconds to wait when the window is full; then the message is not counted.
+        Return 0, or the milliseconds to wait when the window is full; then the message is not charged.
         """
         self._forget(now_ms)
         sent = self._sent.setdefault(user_id, {})
@@ -31,8 +31,8 @@ class SlidingWindow:
         self._sent.move_to_end(user_id)
         return 0
 
-    def give_back(self, user_id: str, command_id: str) -> None:
-        """Take back the count of a message that turned out to be a repeat."""
+    def refund(self, user_id: str, command_id: str) -> None:
+        """Undo the charge of a message that was a repeat."""
         self._sent.get(user_id, {}).pop(command_id, None)
 
     def _forget(self, now_ms: int) -> None:

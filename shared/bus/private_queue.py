@@ -5,10 +5,15 @@ from collections.abc import Callable
 from shared.bus.topology import Arguments
 
 
+def sibling_queue(name: str, prefix: str) -> str:
+    """Return the name of the queue with another prefix that the same process has on the same connection."""
+    return f"{prefix}.{name.partition('.')[2]}"
+
+
 class PrivateQueue:
     """A queue of this process: exclusive, transient, and with a new `name` for every connection.
 
-    What it held is gone with its connection, and so are its bindings, which the bus makes again under the new name.
+    Its contents and bindings are lost with the connection; the bus binds it again under its new name.
     """
 
     def __init__(self, prefix: str, process: str, arguments: Arguments, on_body: Callable[[bytes], None]) -> None:

@@ -12,55 +12,55 @@ MINUTE_MS = 60_000
 numbers = itertools.count(1)
 
 
-def take_all(window: SlidingWindow, user: str, times_ms: Iterable[int]) -> list[int]:
-    """Take a message of a command of its own at each of these times."""
-    return [window.take(user, f"cmd_{next(numbers)}", at_ms) for at_ms in times_ms]
+def charge_all(window: SlidingWindow, user: str, times_ms: Iterable[int]) -> list[int]:
+    """Charge a message of a new command at each of these times."""
+    return [window.charge(user, f"cmd_{next(numbers)}", at_ms) for at_ms in times_ms]
 
 
 def test_message_above_limit_waits_until_oldest_leaves_window() -> None:
     window = SlidingWindow(3)
-    assert take_all(window, "u", (0, 10, 20)) == [0, 0, 0]
-    assert take_all(window, "u", (30, MINUTE_MS - 1)) == [MINUTE_MS - 30, 1]
-    assert take_all(window, "u", (MINUTE_MS, MINUTE_MS)) == [0, 10]
+    assert charge_all(window, "u", (0, 10, 20)) == [0, 0, 0]
+    assert charge_all(window, "u", (30, MINUTE_MS - 1)) == [MINUTE_MS - 30, 1]
+    assert charge_all(window, "u", (MINUTE_MS, MINUTE_MS)) == [0, 10]
 
 
 def test_refused_message_does_not_count() -> None:
     window = SlidingWindow(1)
-    take_all(window, "u", (0,))
-    assert all(take_all(window, "u", range(1, 1000)))
-    assert take_all(window, "u", (MINUTE_MS,)) == [0]
+    charge_all(window, "u", (0,))
+    assert all(charge_all(window, "u", range(1, 1000)))
+    assert charge_all(window, "u", (MINUTE_MS,)) == [0]
 
 
 def test_users_are_counted_separately() -> None:
     window = SlidingWindow(1)
-    assert (window.take("u", "1", 0), window.take("v", "2", 0)) == (0, 0)
-    assert window.take("u", "3", 1) > 0
+    assert (window.charge("u", "1", 0), window.charge("v", "2", 0)) == (0, 0)
+    assert window.charge("u", "3", 1) > 0
 
 
 def test_command_that_arrives_again_counts_once() -> None:
     window = SlidingWindow(2)
-    assert [window.take("u", "same", at_ms) for at_ms in range(5)] == [0] * 5
-    assert take_all(window, "u", (6, 7)) == [0, MINUTE_MS - 7]
-    assert window.take("u", "same", 8) == 0, "it is counted already"
+    assert [window.charge("u", "same", at_ms) for at_ms in range(5)] == [0] * 5
+    assert charge_all(window, "u", (6, 7)) == [0, MINUTE_MS - 7]
+    assert window.charge("u", "same", 8) == 0, "it is counted already"
 
 
-def test_repeat_is_given_back() -> None:
+def test_repeat_is_refunded() -> None:
     window = SlidingWindow(1)
-    window.take("u", "1", 0)
-    window.give_back("u", "1")
-    assert take_all(window, "u", (1, 2)) == [0, MINUTE_MS - 1]
+    window.charge("u", "1", 0)
+    window.refund("u", "1")
+    assert charge_all(window, "u", (1, 2)) == [0, MINUTE_MS - 1]
 
 
-def test_giving_back_without_count_does_nothing() -> None:
+def test_refund_without_charge_does_nothing() -> None:
     window = SlidingWindow(1)
-    window.give_back("u", "1")
-    assert window.take("u", "2", 0) == 0
-    window.give_back("u", "1")
-    assert window.take("u", "3", 1) == MINUTE_MS - 1
+    window.refund("u", "1")
+    assert window.charge("u", "2", 0) == 0
+    window.refund("u", "1")
+    assert window.charge("u", "3", 1) == MINUTE_MS - 1
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from("uvw"), st.integers(0, 400), st.sampled_from(["take", "take", "again", "give back"])),
+    st.tuples(st.sampled_from("uvw"), st.integers(0, 400), st.sampled_from(["charge", "charge", "again", "refund"])),
     max_size=80,
 )
 
@@ -74,14 +74,14 @@ def test_window_admits_exactly_limit(script: list[tuple[str, int, str]], limit: 
         now_ms += pause_ms
         in_window = {id_: at_ms for id_, at_ms in sent[user].items() if at_ms > now_ms - 1000}
         newest = next(reversed(in_window), None)
-        if action == "give back":
+        if action == "refund":
             if newest is not None:
                 del in_window[newest]
-                window.give_back(user, newest)
+                window.refund(user, newest)
         elif action == "again" and newest is not None:
-            assert window.take(user, newest, now_ms) == 0
+            assert window.charge(user, newest, now_ms) == 0
         else:
-            wait_ms = window.take(user, f"cmd_{number}", now_ms)
+            wait_ms = window.charge(user, f"cmd_{number}", now_ms)
             assert (wait_ms == 0) == (len(in_window) < limit)
             if wait_ms:
                 assert wait_ms == next(iter(in_window.values())) + 1000 - now_ms
