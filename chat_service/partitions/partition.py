@@ -245,11 +245,11 @@ class Partition:
                 failures += 1
                 log.exception("commit_failed", partition=self.number, commands=len(jobs), failures=failures)
                 if len(jobs) > 1:
+                    _treat_as_resent(jobs)
                     return await self._commit_one_by_one(jobs)
                 if failures == FAILURES_MAX:
                     return Outcome([Refusal(ErrorCode.INTERNAL, "internal server error")], [])
-            for job in jobs:
-                job.is_resent = True
+            _treat_as_resent(jobs)
             await asyncio.sleep(backoff.next_s())
 
     async def _commit_one_by_one(self, jobs: list[_Job]) -> Outcome:
@@ -257,7 +257,6 @@ class Partition:
         answers: list[Answer] = []
         deliveries: list[Delivery] = []
         for job in jobs:
-            job.is_resent = True
             outcome = await self._commit_with_retries([job])
             answers += outcome.answers
             deliveries += outcome.deliveries
@@ -298,8 +297,7 @@ class Partition:
         except BaseException:
             self._cache.drop(room_ids)
             if may_be_stored:  # an entry may be in the log, and must then not be answered by a refusal
-                for job in jobs:
-                    job.is_resent = True
+                _treat_as_resent(jobs)
             raise
         deliveries = _lines_of([*changes.found, *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
@@ -447,6 +445,12 @@ def _lines_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Del
         for entry, room in zip(entries, rooms, strict=True)
         for line in deliveries_of(entry, None if room is None else room.direct)
     ]
+
+
+def _treat_as_resent(jobs: list[_Job]) -> None:
+    """Look the commands up in the log before they are decided again."""
+    for job in jobs:
+        job.is_resent = True
 
 
 def _reply(job: _Job, answer: Answer) -> bytes:
