@@ -116,8 +116,13 @@ def progress_of(post: Post) -> Document:
     }
 
 
+def is_content_erased(document: Document) -> bool:
+    """Return whether the first step of a deleted room's purge is done; only the second has a due time above 0."""
+    return bool(document["purgeDueMs"] > 0)
+
+
 def from_room(room: Room) -> Document:
-    """Return the record of a room; a deleted room is marked for its purge."""
+    """Return the record of a room; the first step of a deleted room's purge is due at once."""
     purge = {"purgeDueMs": 0} if room.deleted else {}
     old = {"oldSeq": room.old_seq} if room.old_seq else {}
     return {

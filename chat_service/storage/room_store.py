@@ -11,7 +11,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage import log_store, member_store
-from chat_service.storage.documents import from_room, progress_of, to_room
+from chat_service.storage.documents import from_room, is_content_erased, progress_of, to_room
 from chat_service.storage.member_store import PURGE_BATCH, MemberStore, update_each, upsert_newer
 from chat_service.storage.write_behind import Post
 from shared.mongo import Database, Document, Indexes, narrowed, translated
@@ -85,7 +85,7 @@ class RoomStore(MemberStore):
         """Return the deleted rooms whose next step of the purge is due, and whether their content is erased already."""
         with translated():
             found = await self._rooms.find({"purgeDueMs": {"$lte": now_ms}}).limit(PURGE_BATCH).to_list(None)
-        return [(to_room(document), document["purgeDueMs"] > 0) for document in found]
+        return [(to_room(document), is_content_erased(document)) for document in found]
 
     async def set_purge_due(self, room_id: str, due_ms: int | None) -> None:
         """Set when the next step of a room's purge is due; None ends it."""
