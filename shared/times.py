@@ -1,7 +1,7 @@
 """Times on the wire: ISO 8601, UTC, milliseconds, `Z`. In the code: integer milliseconds since 1970."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 
 MILLISECONDS_PER_DAY = 86_400_000
@@ -24,9 +24,11 @@ def _iso_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def from_iso(text: str) -> int:
-    """Parse ISO 8601 with `Z` or an offset, in any precision. Raises ValueError."""
+def from_iso(text: str, *, default_zone: tzinfo | None = None) -> int:
+    """Parse ISO 8601, in any precision, with `Z` or an offset unless there is a default. Raises ValueError."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
-        raise ValueError("a time needs Z or an offset")
+        if default_zone is None:
+            raise ValueError("a time needs Z or an offset")
+        at = at.replace(tzinfo=default_zone)
     return round(at.timestamp() * 1000)

@@ -6,7 +6,7 @@ Times are ISO 8601 (UTC without an offset), or seconds or milliseconds since 197
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import pairwise
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from market_feed.quotes import Tick
 from market_feed.sources.parsing import TickFields, read_fields, to_tick
 from shared.errors import Malformed, Refusal
-from shared.times import MILLISECONDS_PER_DAY
+from shared.times import MILLISECONDS_PER_DAY, from_iso
 
 TIME_NAMES = ("time", "timestamp", "date", "datetime", "")
 CANDLE_NAMES = ("open", "high", "low", "close")
@@ -66,8 +66,7 @@ def read_time_ms(text: str) -> int:
         if text.isdecimal():
             number = int(text)
             return number if number >= MILLISECONDS_FROM else number * 1000
-        at = datetime.fromisoformat(text)
-        return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return from_iso(text, default_zone=UTC)
     except (ValueError, OverflowError) as error:
         raise Malformed(f"{text[:40]!r} is not a time") from error
 
