@@ -7,11 +7,13 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from tests.support.connection_tasks import run_apart
 from tests.support.mongo_wire import HEADER_BYTES, WireHeader, command_label
+from tests.support.tcp_relay import Streams, relay
 
 TO_SERVER, FROM_SERVER = "→", "←"
 START_TIMEOUT_S = 10.0
@@ -164,25 +166,14 @@ class CountingProxy:
         await run_apart(self._relay(reader, writer), self._tasks)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client_port = writer.get_extra_info("peername")[1]
-        back: asyncio.StreamWriter | None = None
-        try:
-            there, back = await asyncio.open_connection(*self._upstream)
-            passing = {
-                asyncio.create_task(self._pass(reader, back, client_port, TO_SERVER)),
-                asyncio.create_task(self._pass(there, writer, client_port, FROM_SERVER)),
-            }
-            try:
-                await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in passing:
-                    one.cancel()
-                await asyncio.gather(*passing, return_exceptions=True)
-        except OSError:
-            pass  # the server is down, so the client loses its connection
-        finally:
-            for end in filter(None, (writer, back)):
-                end.transport.abort()
+        to_server, to_client = (
+            partial(self._pass, client_port=writer.get_extra_info("peername")[1], direction=direction)
+            for direction in (TO_SERVER, FROM_SERVER)
+        )
+        await relay(Streams(reader, writer), self._connect(), to_server, to_client)
+
+    async def _connect(self) -> Streams:
+        return Streams(*await asyncio.open_connection(*self._upstream))
 
     async def _pass(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, client_port: int, direction: str

@@ -7,8 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
+
+from tests.support.tcp_relay import Streams, relay
 
 Side = Literal["client", "server"]
 _READ_BYTES = 65_536
@@ -34,7 +37,7 @@ class Units:
         self.count = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Process received bytes, and return the number of complete units."""
+        """Process received bytes, and return the units that are complete."""
         self._waiting += data
         units = []
         while (size := self._size()) is not None and len(self._waiting) >= size:
@@ -98,27 +101,22 @@ class CuttingProxy:
             writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: LinkCut | None) -> None:
-        there, back = await asyncio.open_connection(*self._upstream)
-        links = {writer.transport, back.transport}
-        self._links |= links
+        links = {writer.transport}
+
+        async def connect() -> Streams:
+            server = Streams(*await asyncio.open_connection(*self._upstream))
+            links.add(server.writer.transport)
+            self._links |= links
+            return server
+
+        to_server, to_client = partial(self._pass, side="client", cut=cut), partial(self._pass, side="server", cut=cut)
         try:
-            done, pending = await asyncio.wait(
-                {
-                    asyncio.create_task(self._pass("client", reader, back, cut)),
-                    asyncio.create_task(self._pass("server", there, writer, cut)),
-                },
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*done, *pending, return_exceptions=True)
+            await relay(Streams(reader, writer), connect(), to_server, to_client)
         finally:
             self._links -= links
-            for transport in links:
-                transport.abort()
 
     async def _pass(
-        self, side: Side, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: LinkCut | None
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, side: Side, cut: LinkCut | None
     ) -> None:
         """Forward data until the side ends or the cut."""
         if cut is not None and cut.side != side:

@@ -14,9 +14,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from tests.support.connection_tasks import run_apart
+from tests.support.tcp_relay import Streams, relay
 
 _HEAD_BYTES = 7
 _METHOD, _HEADER, _BODY = 1, 2, 3
@@ -110,35 +112,21 @@ class LossyBroker:
         await run_apart(self._serve(reader, writer), self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back: asyncio.StreamWriter | None = None
-        try:
-            there, back = await self._connect()
-            filtered = DeliveryFilter(lambda body: self.loses(body))
-            self._filters.append(filtered)
-            passing = {
-                asyncio.create_task(_copy(reader, back, lambda data: data, _always())),
-                asyncio.create_task(_copy(there, writer, filtered.feed, self._reads)),
-            }
-            try:
-                await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in passing:
-                    one.cancel()
-                await asyncio.gather(*passing, return_exceptions=True)
-        except OSError:
-            pass  # the broker is down, so the client loses its connection
-        finally:
-            for end in filter(None, (writer, back)):
-                end.transport.abort()
+        filtered = DeliveryFilter(lambda body: self.loses(body))
+        to_server = partial(_copy, change=lambda data: data, may_read=_always())
+        to_client = partial(_copy, change=filtered.feed, may_read=self._reads)
+        await relay(Streams(reader, writer), self._connect(filtered), to_server, to_client)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, filtered: DeliveryFilter) -> Streams:
         """Connect to the broker with a small receive buffer."""
         connected = socket.socket()
         connected.setblocking(False)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         address = self._upstream.hostname, self._upstream.port
         await asyncio.get_running_loop().sock_connect(connected, address)
-        return await asyncio.open_connection(sock=connected)
+        streams = Streams(*await asyncio.open_connection(sock=connected))
+        self._filters.append(filtered)
+        return streams
 
     async def close(self) -> None:
         """End every connection."""
