@@ -31,18 +31,18 @@ from chat_service.rooms.entry_lines import deliveries_of
 from chat_service.rooms.heads import Heads
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.room import Room
-from chat_service.rooms.typing_marks import TypingMarks, Typist
+from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveries
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict
 from chat_service.storage.record_writer import RecordWriter
 from shared.backoff import Backoff
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery, DeliveryClass
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
 from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Malformed, Refusal, StaleOwner, Unavailable
-from shared.protocol.server_frames import TypingMark, frame
+from shared.protocol.server_frames import TypingMark
 from shared.protocol.validation import decode
 from shared.telemetry import logs, tracing
 
@@ -416,16 +416,6 @@ def moved_line(head: BodyHead) -> Delivery:
     """Return the answer to a body of which nothing was decided here."""
     end = BodyAnswered(number=head.number, partition=head.partition, term=head.term, is_moved=True)
     return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
-
-
-def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
-    """Return `chat:typing` for the others: on the room's channel, or straight to the other user of a direct room."""
-    mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
-    data = frame("chat:typing", mark)
-    if typist.direct is None:
-        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
-    others = (user_id for user_id in typist.direct if user_id != typist.user_id)
-    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
 
 
 def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[str, str], int]:

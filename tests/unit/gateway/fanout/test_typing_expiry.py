@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.partitions.partition import typing_deliveries
-from chat_service.rooms.typing_marks import END_AFTER_MS, PASS_ON_MS, Typist
+from chat_service.rooms.typing_marks import END_AFTER_MS, PASS_ON_MS, Typist, typing_deliveries
 from gateway.fanout import typing_expiry
 from gateway.fanout.typing_expiry import OVERDUE_S, TypingExpiry
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel
