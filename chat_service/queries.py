@@ -77,8 +77,8 @@ class ChatQueryHandler:
         """Return the public rooms and the caller's own others, merged by activity.
 
         Only a window of the public ones is read. The m rooms of the caller push a public room back by at most m places,
-        so position n of the merged list is between n - m and n in the list of public rooms. Which rooms are on a page
-        is told by their records, which lag by seconds; the order on the page is exact.
+        so position n of the merged list is between n - m and n in the list of public rooms. The records,
+        which lag by seconds, determine which rooms are on a page; the order on the page is exact.
         """
         words = words_of(query.q or "")
         if query.q and not words:
@@ -109,11 +109,11 @@ class ChatQueryHandler:
         return [room_view(room, members.get((room.id, user_id)), counts.get(room.id, 0)) for room in rooms]
 
     async def _catch_up(self, rooms: list[Room], members: dict[tuple[str, str], Member], user_id: str) -> None:
-        """Add stored messages that the records do not know yet; see `write_behind`."""
+        """Add stored messages that the records lack; see `write_behind`."""
         now_ms = self._clock_ms()
-        lately = [room for room in rooms if may_be_behind(room, now_ms)]
-        reads = (self._log.posts_beyond(room.id, room.rev) for room in lately)
-        for room, beyond in zip(lately, await asyncio.gather(*reads), strict=True):
+        recent = [room for room in rooms if may_be_behind(room, now_ms)]
+        reads = (self._log.posts_beyond(room.id, room.rev) for room in recent)
+        for room, beyond in zip(recent, await asyncio.gather(*reads), strict=True):
             catch_up(room, members.get((room.id, user_id)), beyond)
 
     async def _visible(self, room_id: str, user_id: str) -> Room:
@@ -168,7 +168,7 @@ class ChatQueryHandler:
         return ReplayedFrames(first=query.after + 1, frames=tuple(frames), revs=revs)
 
     async def _replay_entries(self, query: ReplayEntries) -> ReplayedEntries:
-        """Return the entries after a gap begins, up to the first rev that a majority does not show yet."""
+        """Return the entries of a gap, up to the first rev that a majority does not have yet."""
         through = min(query.through, query.after + REPLAY_MAX)
         found = await self._log.between(query.room_id, query.after, through)
         lines: list[EntryLines] = []

@@ -8,7 +8,7 @@ RealtimeError
 │   └── StaleOwner    the fencing token of a newer owner rejected the write
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Two subclasses are defined elsewhere: `chat_service.storage.room_store.LogConflict` and
+Two subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict` and
 `shared.protocol.client_frames.FrameRefused`.
 """
 

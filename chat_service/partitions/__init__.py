@@ -1,4 +1,4 @@
-"""Partitions: the rooms of one partition have one owner among the replicas, which carries out their commands.
+"""Partitions: one replica owns the rooms of a partition and carries out their commands.
 
 - `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: which replica owns which partition;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;

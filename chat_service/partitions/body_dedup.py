@@ -4,8 +4,8 @@ A gateway sends a body again when its answer is late, so the owner may hold the 
 after a newer body. For each gateway it keeps the highest number and the whole answer to it:
 
     lower number     → dropped: a newer body proves that the gateway has the answer
-    same, undecided  → noted: the answer will go to the queue that the newest copy names
-    same, answered   → the answer is sent again, to the queue that this copy names
+    same, undecided  → noted: the answer will go to the newest copy's queue
+    same, answered   → the answer is sent again, to this copy's queue
     higher           → decided
 """
 
@@ -33,7 +33,7 @@ class _Last(NamedTuple):
 
 
 class BodyDedup:
-    """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the longest silent leave."""
+    """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the longest silent goes first."""
 
     def __init__(self) -> None:
         self._last: dict[str, _Last] = {}  # in order of the last body

@@ -3,8 +3,8 @@
 A gateway stamps what it sends with its own monotonic clock. `arrived - sent` is then the offset of the two clocks plus
 the transit time; the smallest such difference of the last minute comes closest to the offset alone. The age of a body
 is its own difference less that minimum. Every gateway sends a stamp each second, so that a body delayed by a full queue
-or a frozen process is not taken for a young one. Without a stamp in the last minute the age is unknown, and the body is
-answered "moved".
+or a frozen process does not pass for a young one. Without a stamp in the last minute the age is unknown, and the body
+is answered "moved".
 """
 
 BUCKET_MS = 10_000
@@ -13,7 +13,7 @@ GATEWAYS_MAX = 10_000
 
 
 class CommandAges:
-    """Smallest clock differences by gateway. Bound: 10,000 gateways, six numbers each; the longest silent leave."""
+    """Smallest clock differences by gateway. Bound: 10,000 gateways of six numbers; the longest silent goes first."""
 
     def __init__(self) -> None:
         self._minima: dict[str, dict[int, int]] = {}  # by gateway: smallest difference by bucket of arrival time

@@ -4,8 +4,8 @@ Order of a claim: compare-and-set in `partition_owners`, create the partition, s
 No body is decided under a term that this process does not hold. A claim binds and declares nothing at the broker: with
 a frozen broker node, that would take a minute.
 
-A process that has stalled for over a second cannot know what it missed. It checks its own clock before each body; after
-a stall it drops its connection, and with it its queue and its partitions, and starts over.
+A process that has stalled for over a second may have lost its partitions. It checks its own clock before each body;
+after a stall it drops its connection, and with it its queue and its partitions, and starts over.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class OwnedPartitions:
         await self._refresh()
 
     def _on_disconnected(self) -> None:
-        """Give up everything in hand: queue and answers are gone with the connection. The log is the truth."""
+        """Abandon all partitions: queue and answers are lost with the connection. The log is the truth."""
         for partition in self._partitions.values():
             partition.abandon()
         self._partitions.clear()
@@ -192,7 +192,7 @@ class OwnedPartitions:
         metrics.REPLICAS.set(len(self.replicas.live_nodes(self._now_ms())))
 
     def _start(self, key: int | str, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` unless the same is under way."""
+        """Run `work` unless work with the same key is running."""
         if key in self._busy:
             work.close()
             return

@@ -58,18 +58,18 @@ _decoder = msgspec.json.Decoder(RoomCommands)
 
 
 class Outlet(Protocol):
-    """What a partition sends through: the bus, or a recorder in tests."""
+    """The sending half of the bus, as a partition sees it; tests put a recorder in its place."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Return how much of what was sent waits for the socket."""
+        """Return the number of bytes sent but not yet written to the socket."""
 
     def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
         """Send deliveries, and the answers among them to these queues, in order and without a confirm."""
 
 
 class Services(NamedTuple):
-    """What the partitions of a process share."""
+    """The dependencies that all partitions of a process share."""
 
     readers: Readers
     commits: GroupCommit
@@ -108,7 +108,7 @@ class Outcome(NamedTuple):
 class Partition:
     """The rooms of one partition under one term.
 
-    `check_term(number, term)` raises StaleOwner once a newer term stands.
+    `check_term(number, term)` raises StaleOwner once there is a newer term.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Partition:
     # Bodies in ------------------------------------------------------------------------------------------------------
 
     def accept(self, head: BodyHead, lines: list[bytes], age_ms: int) -> None:
-        """Take a body that arrived, `age_ms` after it was sent. Answers repeats by themselves."""
+        """Take a body that arrived, `age_ms` after it was sent. Answer a repeat from memory."""
         match self._dedup.arrive(head):
             case Copy.NEW:
                 self._bodies.append(_Body(head, self._read(head, lines, age_ms)))
@@ -156,7 +156,7 @@ class Partition:
     # The loop -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Commit one batch after another, until `stop` or `abandon`, or until a newer term is seen."""
+        """Commit batch after batch, until `stop`, `abandon` or a newer term."""
         while not self._is_over:
             await self._arrived.wait()
             await self._wait_for_socket()
@@ -175,7 +175,7 @@ class Partition:
             await asyncio.sleep(UNSENT_PAUSE_S)
 
     async def stop(self) -> None:
-        """Finish the commit in hand, write the records that are due later, and answer the rest "moved"."""
+        """Finish the commit in progress, write the deferred records, and answer the rest "moved"."""
         self._is_over = True
         self._arrived.set()
         await self._idle.wait()
@@ -186,7 +186,7 @@ class Partition:
             self._services.outlet.send_deliveries(typing_deliveries(typist, is_typing=False))
 
     def abandon(self) -> None:
-        """End at once: this process lost its queue or its term, and nobody waits for its answers."""
+        """End at once: this process lost its queue or its term, so its answers would be ignored."""
         self._is_over = True
         self._bodies.clear()
         self._arrived.set()
@@ -204,7 +204,7 @@ class Partition:
         return batch
 
     async def _process_batch(self, batch: list[_Body]) -> None:
-        """Commit and answer a batch; with another owner in place, end this term."""
+        """Commit and answer a batch; end this term if there is a newer owner."""
         started_s = time.perf_counter()
         jobs = [job for body in batch for job in body.jobs]
         try:
@@ -220,7 +220,7 @@ class Partition:
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started_s)
 
     async def _commit_with_retries(self, jobs: list[_Job]) -> Outcome:
-        """Commit, however often it takes. Raises StaleOwner.
+        """Commit, and retry as often as needed. Raises StaleOwner.
 
         Commands that never reached the log are refused at once while the database is unavailable. Others have to be
         looked up first, so they are kept until they expire.
@@ -253,7 +253,7 @@ class Partition:
             await asyncio.sleep(backoff.next_s())
 
     async def _commit_one_by_one(self, jobs: list[_Job]) -> Outcome:
-        """Keep a command that fails by itself from failing others."""
+        """Commit each command alone, so that a failing one does not fail the others."""
         answers: list[Answer] = []
         deliveries: list[Delivery] = []
         for job in jobs:
@@ -263,7 +263,7 @@ class Partition:
         return Outcome(answers, deliveries)
 
     def refuse_waiting(self) -> None:
-        """Refuse the bodies that wait, but for resent ones, while the database is unavailable."""
+        """Refuse the waiting bodies, except resent ones, while the database is unavailable."""
         refusal = Refusal(ErrorCode.UNAVAILABLE, "the database is unavailable")
         fresh = [body for body in self._bodies if not body.head.is_resent]
         self._bodies = deque(body for body in self._bodies if body.head.is_resent)
@@ -271,9 +271,9 @@ class Partition:
             self._answer(fresh, Outcome([refusal for body in fresh for _ in body.jobs], []))
 
     async def _commit(self, jobs: list[_Job]) -> Outcome:
-        """Load, decide, append, project. The commit path: everything a message waits for is on this page.
+        """Load, decide, append, project. The commit path: every step that a message waits for.
 
-        Raises LogConflict, StaleOwner and Unavailable; then memory holds nothing of these rooms any more.
+        Raises LogConflict, StaleOwner and Unavailable; then these rooms have been dropped from memory.
         """
         services = self._services
         await self._charge(jobs)
@@ -325,7 +325,7 @@ class Partition:
                 job.wait_ms = wait_ms
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
-        """Write the records that effects change: a read after the answer must find them. The room's record is last."""
+        """Write the records that effects change, the room's last: a read after the answer must find them."""
         rooms = self._services.readers.rooms
         with_effects = [entry for entry in changes.entries if entry.has_effects]
         if with_effects:
@@ -348,7 +348,7 @@ class Partition:
     # Answers and deliveries out -------------------------------------------------------------------------------------
 
     def _answer(self, batch: list[_Body], outcome: Outcome) -> None:
-        """Send everything that a batch causes in one publish: deliveries first, then each body's answer."""
+        """Send all results of a batch in one publish: deliveries first, then each body's answer."""
         lines = outcome.deliveries
         queues: list[str] = []
         position = 0
@@ -392,7 +392,7 @@ class Partition:
     def _typing_deliveries(
         self, jobs: list[_Job], answers: list[Answer], states: dict[str, RoomState]
     ) -> list[Delivery]:
-        """Return the typing marks that the other users of a room are shown."""
+        """Return the typing marks to show to the other users of a room."""
         deliveries: list[Delivery] = []
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, TypingMark):
@@ -405,7 +405,7 @@ class Partition:
     # Periodic work --------------------------------------------------------------------------------------------------
 
     def announcements(self) -> list[Delivery]:
-        """Return the heads of active rooms a second ago, and the end of typing that nobody renewed."""
+        """Return the heads of active rooms a second ago, and the end of typing that was not renewed."""
         deliveries = self._heads.due(self._services.monotonic_ms())
         for typist in self._typing.ended(self._services.clock_ms()):
             deliveries += typing_deliveries(typist, is_typing=False)
@@ -413,13 +413,13 @@ class Partition:
 
 
 def moved_line(head: BodyHead) -> Delivery:
-    """Return the answer to a body of which nothing was decided here."""
+    """Return the answer to a body that was not decided here."""
     end = BodyAnswered(number=head.number, partition=head.partition, term=head.term, is_moved=True)
     return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
 
 
 def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[str, str], int]:
-    """Return the read marks to write now: those asked for, and those of posts whose rooms skip the write-behind."""
+    """Return the read marks to write now: requested ones, and those of authors in rooms that skip the write-behind."""
     marks = dict(changes.read_marks)
     for entry in changes.entries:
         if (message := entry.message) is not None and entry.room_id in written_whole:

@@ -6,7 +6,7 @@ its owner died first: `on_found` delivers it again, and gateways drop repeats by
 After reading a log in order to decide, check the partition's term. If there is a newer owner, a command decided here
 could overtake one decided there, and the order of a sender would be lost.
 
-Bound: 5,000 rooms, the least recently used leave first; a room's members are dropped when they exceed 20,000.
+Bound: 5,000 rooms, least recently used evicted first; a room's members are dropped when they exceed 20,000.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ MEMBERS_PER_ROOM_MAX = 20_000
 
 
 class Readers(NamedTuple):
-    """Where state is loaded from."""
+    """The sources of a room's state."""
 
     rooms: RoomStore
     room_log: LogStore
@@ -46,7 +46,7 @@ class Readers(NamedTuple):
 class RoomCache:
     """Loads the state that commands need, and keeps it while this process owns the partition.
 
-    `check_term` raises StaleOwner when another process owns the partition by now.
+    `check_term` raises StaleOwner if another process owns the partition now.
     """
 
     def __init__(
@@ -178,9 +178,9 @@ def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]
 
 
 def _may_repeat_old(command: RoomCommands, states: Mapping[str, RoomState]) -> bool:
-    """Return whether a send may repeat a message of before the log, whose clientMessageId no index of the log holds.
+    """Return whether a send may repeat a message from before the log, which the log's index of client ids lacks.
 
-    A room whose record 0.2 never stored has no old messages, even if a killed process left some: nobody knows them.
+    A room without a record of 0.2 has no old messages: those that a killed process may have left were never visible.
     """
     if not isinstance(command, SendMessage | SendDirect) or command.client_message_id is None:
         return False

@@ -3,8 +3,7 @@
 Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in batches, one
 report at a time; a report also renews the lease. The queue has one active consumer, so one process decides at a time.
 The state is written first, marked as unsettled; settling notifies the rooms and clears the mark. After a crash in
-between the sweep settles it, so no change is lost. When a gateway's lease expires, the sweep takes its
-users offline.
+between, the sweep settles it, so no change is lost. When a gateway's lease expires, the sweep takes its users offline.
 """
 
 import asyncio
@@ -36,9 +35,9 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` bounds the duration of a sweep; after that time another sweep settles what it left, so the death of a
-    sweeper delays changes by that. If no gateway reports at all, the reports may be stuck, because their one consumer
-    is frozen until the broker replaces it; then leases expire `silence_ms` later.
+    `claim_ms` bounds the duration of a sweep; after that time another sweep settles its leftovers. If no gateway
+    reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
+    `silence_ms` later.
     """
 
     lease_ms: int = 15_000
@@ -65,10 +64,10 @@ class Presence:
         for line in lines:
             report = decode_command(line, _decoder)
             if report is not None:
-                known = await self._take(report)
+                known = await self._apply(report)
                 self._bus.reply(line.reply_to or "", reply_line(report.id, PresenceReported(lease_is_known=known)))
 
-    async def _take(self, report: ReportPresence) -> bool:
+    async def _apply(self, report: ReportPresence) -> bool:
         kind = "leaving" if report.is_leaving else "full" if report.is_full else "changes"
         metrics.PRESENCE_REPORTS.labels(kind).inc()
         now_ms = self._clock_ms()
@@ -88,7 +87,7 @@ class Presence:
             await self._settle(await self._store.unsettled(came | went))
 
     async def sweep(self) -> None:
-        """Take the users of dead gateways offline and settle what a crash left, every 2 s; until cancelled."""
+        """Take the users of dead gateways offline and settle changes that a crash left, every 2 s, until cancelled."""
         while True:
             await asyncio.sleep(self._times.sweep_interval_s)
             try:
@@ -99,13 +98,13 @@ class Presence:
     async def sweep_once(self) -> None:
         """Sweep once. Raises Unavailable."""
         now_ms, claim_ms = self._clock_ms(), self._times.claim_ms
-        someone_is_heard = await self._store.any_lease_holds(now_ms)
-        before_ms = now_ms if someone_is_heard else now_ms - self._times.silence_ms
+        is_any_heard = await self._store.has_valid_lease(now_ms)
+        before_ms = now_ms if is_any_heard else now_ms - self._times.silence_ms
         while (dead := await self._store.claim_expired(before_ms, self._node_id, now_ms + claim_ms)) is not None:
-            await self._bury(dead, now_ms)
+            await self._expire(dead, now_ms)
         await self._settle(await self._store.unsettled_before(now_ms - claim_ms, SETTLE_AT_ONCE))
 
-    async def _bury(self, dead: str, now_ms: int) -> None:
+    async def _expire(self, dead: str, now_ms: int) -> None:
         users = await self._store.users_of(dead)
         log.info("gateway_lease_expired", gateway=dead, users=len(users))
         metrics.GATEWAYS_EXPIRED.inc()

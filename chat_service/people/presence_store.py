@@ -1,6 +1,6 @@
 """Presence in MongoDB: the collections `presence` (`_id` user id) and `nodes` (`_id` gateway node id).
 
-One sweeper claims a gateway's expired lease. The claim is a lease too: if the sweeper dies, another one claims it anew.
+One sweeper claims a gateway's expired lease. The claim is a lease too: if the sweeper dies, another claims it.
 A claimed lease cannot be renewed, so no gateway keeps a lease while its users are taken offline.
 """
 
@@ -152,7 +152,7 @@ class PresenceStore:
             with translated():
                 await self._presence.bulk_write(writes, ordered=False)
 
-    async def any_lease_holds(self, now_ms: int) -> bool:
+    async def has_valid_lease(self, now_ms: int) -> bool:
         """Return whether any gateway has a valid lease."""
         with translated():
             found = await self._nodes.find({"kind": "gateway", "expiresAtMs": {"$gte": now_ms}}).to_list(None)

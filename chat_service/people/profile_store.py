@@ -1,6 +1,6 @@
 """Profiles from `user.updated` events, in the collections `users` (`_id` user id) and `user_events` (`_id` event key).
 
-An event is known for 7 days, so one that is published again does not bring an old profile back.
+An event is known for 7 days, so a duplicate does not bring an old profile back.
 """
 
 from collections.abc import Collection

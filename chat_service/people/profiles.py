@@ -1,7 +1,7 @@
 """Profiles shown with messages: the claims of a token, or the last `user.updated` event if it is newer than the token.
 
-One replica stores an event, once per event id, and then sends the profile as a beat; every replica that caches the user
-updates its cache. A replica that lost its connection may have missed a beat and clears its cache.
+One replica stores an event, once per event id, and then publishes the profile; every replica that caches the user
+updates its cache. A replica that lost its connection may have missed an update and clears its cache.
 """
 
 from collections import OrderedDict
@@ -44,7 +44,7 @@ class Profiles:
         self._bus = bus
         self._clock_ms = clock_ms
         self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
-        self._version = 0  # counts beats: a profile read before a beat may be outdated
+        self._version = 0  # counts updates: a profile read before one may be outdated
         bus.on_disconnected.append(self._remembered.clear)
 
     async def load(self, user_ids: Collection[str]) -> None:

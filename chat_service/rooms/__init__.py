@@ -1,10 +1,10 @@
-"""The functional core: what a room is, and what a command changes. Pure.
+"""The functional core: rooms, and the changes that commands make. Pure.
 
 Read in this order:
 
 - `room`, `message`, `log`: the records, and the log of a room;
-- `decision`, `requirements`: one command being decided, and what it needs loaded;
+- `decision`, `requirements`: one command being decided, and the data that it needs;
 - `message_decisions`, `room_decisions`, `decisions`: the rules, and the decision of a batch;
-- `entry_lines`, `heads`: what gateways receive of an entry;
+- `entry_lines`, `heads`: the deliveries of an entry;
 - `typing_marks`: who is typing.
 """

@@ -50,7 +50,7 @@ class Changes:
     """The outcome of a batch: the entries to insert, in order; then read marks, deliveries and answers.
 
     `found` are entries that earlier copies of these commands made: their deliveries are sent again. `deliveries` are
-    those that no entry causes. `answers[i]` belongs to command i.
+    those without an entry. `answers[i]` belongs to command i.
     """
 
     entries: list[LogEntry] = field(default_factory=list)
@@ -115,8 +115,8 @@ class Decision:
     def managed_room(self) -> Room:
         """Return the room for its creator or an admin, neither of whom needs to be a member.
 
-        Raises FORBIDDEN for other users who see it, NOT_FOUND for the rest. An admin is no manager of a direct room,
-        and does not see it either: its id would reveal its two users.
+        Raises FORBIDDEN for other users who see it, NOT_FOUND for the rest. An admin neither manages nor sees a direct
+        room: its id would reveal its two users.
         """
         room = self.state.room
         if room is None or room.deleted:
@@ -173,7 +173,7 @@ class Decision:
         self.changes.read_marks[member.room_id, member.user_id] = seq
 
     def deliver(self, channel: str, kind: DeliveryClass, frame_bytes: bytes, key: str = "") -> None:
-        """Add a delivery that no entry causes."""
+        """Add a delivery without an entry."""
         self.changes.deliveries.append(Delivery(channel, kind, 0, key, frame_bytes))
 
     def take_entry(self, term: int) -> LogEntry | None:

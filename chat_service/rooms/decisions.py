@@ -1,7 +1,7 @@
 """The functional core of the chat writer: commands and known state in, entries and answers out. Pure.
 
-The partition loads what `requirements_of` names, calls `decide`, and carries `Changes` out. Commands are decided in the
-order of their arrival, each on the state that the ones before it left.
+The partition loads what `requirements_of` names, calls `decide`, and carries out the `Changes`. Commands are decided in
+the order of arrival, each on the state after the previous one.
 
 A resent command is answered from its entry and never decided again: otherwise a later removal could refuse a message
 that is already stored. If it has no entry, a void entry of this term is added to its room before it is answered. Its
@@ -65,7 +65,7 @@ def void_entry(room: Room, term: int, now_ms: int) -> LogEntry:
 
 
 def _last_stored(pending: list[PendingCommand], states: Mapping[str, RoomState]) -> dict[tuple[str, str], int]:
-    """Return, by user and room, the index of the last command that has an entry already."""
+    """Return, by room and user, the index of the last command that has an entry already."""
     stored = (
         (_order_of(item), index)
         for index, item in enumerate(pending)

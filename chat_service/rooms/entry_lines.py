@@ -1,6 +1,6 @@
 """The deliveries that an entry of a room's log causes, made from the entry alone. Pure.
 
-So the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
+Thus the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
 produce the same lines. Exactly one line of an entry carries its `rev` as a lossless delivery, by which a gateway drops
 repeats and detects gaps. A line without a frame only advances the channel.
 """
@@ -39,7 +39,7 @@ def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
             return [(ControlKind.RECHECK, b"{}")]
         case EntryKind.REMOVED:
             evicted = [effect.user_id for effect in entry.members]
-        case EntryKind.LEFT:  # after leaving a public room, a user may still listen, as anybody may
+        case EntryKind.LEFT:  # after leaving a public room, a user may still listen, like anyone else
             evicted = [effect.user_id for effect in entry.members if effect.is_invited]
         case _:
             return []
@@ -47,7 +47,7 @@ def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
 
 
 def frame_of(entry: LogEntry) -> bytes:
-    """Return the client frame of an entry; empty for one that clients are not shown."""
+    """Return the client frame of an entry; empty for an entry that clients do not see."""
     match entry.kind:
         case EntryKind.MESSAGE if entry.message is not None:
             return message_frame(entry.message)

@@ -1,4 +1,4 @@
-"""Heads of active rooms, announced a second after the first entry that is not announced yet. Pure.
+"""Heads of active rooms, announced a second after the first unannounced entry. Pure.
 
 The loss of a delivery shows as a gap once the next one arrives, so the loss of the last one would go unnoticed.
 Therefore a conflated line with the room's head follows, on the channel of the room or of its two direct users.
@@ -47,7 +47,7 @@ class Heads:
 def head_lines(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
     """Return the lines with the head of a room, its newest rev.
 
-    That of a direct room has the time of the newest entry: a socket that does not know the room and was open by then
+    The line of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
     has missed it.
     """
     if direct is None:

@@ -2,7 +2,7 @@
 
 An entry takes the next `rev` of its room, and a message also the next `seq`. The unique key (room, rev) is the lock of
 the whole design: an owner that has not seen entry k cannot insert at k + 1, because it would insert at k. Two owners
-at once are therefore safe, only slow, and ownership only routes.
+at once are therefore safe, only slow. Ownership only routes.
 
 Effects are after-images: the settings of the room and the memberships after the entry. The state of a room is its
 records (written by the partition, and by `repair.project`) plus the effects of later entries (`apply`).
@@ -18,7 +18,7 @@ from shared.protocol.server_frames import UserProfile
 
 
 class EntryKind(StrEnum):
-    """The kinds of entries. VOID changes nothing: it takes a rev that a late insert might take otherwise."""
+    """The kinds of entries. VOID changes nothing; it takes a rev so that a late insert cannot."""
 
     MESSAGE = "message"
     CREATED = "room.created"

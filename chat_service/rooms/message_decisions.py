@@ -17,7 +17,7 @@ DIRECT_ROOM_NAME = "Direct message"
 
 
 def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
-    """Append a message, once per clientMessageId. A sender who is no member joins."""
+    """Append a message, once per clientMessageId. A sender who is not a member joins."""
     room = decision.visible_room()
     user_id, key = decision.caller.user_id, command.client_message_id
     if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
@@ -44,7 +44,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
 
 
 def send_direct(decision: Decision, command: SendDirect) -> Sent:
-    """Append a message to the room of two users, which the first one creates in the same entry."""
+    """Append a message to the room of two users; the first message creates the room in the same entry."""
     if decision.state.room is None:
         _check_rate(decision)
         caller = decision.caller.user_id

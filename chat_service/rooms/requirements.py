@@ -26,7 +26,7 @@ from shared.commands.chat import (
 
 
 class Requirements(NamedTuple):
-    """The data of one command beyond the room and the memberships of its users.
+    """The data that one command needs beyond the room and the memberships of its users.
 
     `profile`: the caller's profile, which deliveries show. `active_now`: the number of members online, which the answer
     shows. `presence`: the presence of the users that the command names, because it changes that number.
@@ -62,7 +62,7 @@ _TABLE: Mapping[type[RoomCommand], Requirements] = {
 
 
 def requirements_of(command: RoomCommands) -> Requirements:
-    """Return what the command needs loaded."""
+    """Return the data that the command needs loaded."""
     return _TABLE[type(command)]
 
 

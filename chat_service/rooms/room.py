@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 class RoomType(StrEnum):
-    """The type of a room: a public one is visible to everybody, others to their members."""
+    """The type of a room: a public room is visible to everyone, others to their members."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -75,14 +75,14 @@ def words_of(name: str) -> list[str]:
 
 
 def may_see(room: Room | None, member: Member | None) -> bool:
-    """Return whether a user sees the room: everybody sees a public one, only members any other."""
+    """Return whether a user sees the room: everyone sees a public room, only members any other."""
     if room is None or room.deleted:
         return False
     return room.type is RoomType.PUBLIC or (member is not None and member.active)
 
 
 def check_may_manage(room: Room, caller: Caller) -> None:
-    """Raise FORBIDDEN unless the caller is creator or admin. Nobody manages a direct room."""
+    """Raise FORBIDDEN unless the caller is creator or admin. A direct room has no manager."""
     if room.direct is not None:
         raise Refusal(ErrorCode.FORBIDDEN, "a direct room belongs to its two users and cannot be changed")
     if not caller.is_admin and room.created_by != caller.user_id:

@@ -116,7 +116,7 @@ def remove(decision: Decision, command: RemoveMember) -> Gone:
 
 
 def view_after(decision: Decision) -> RoomView:
-    """Return the room as it is now. Raises NOT_FOUND where the caller may not see it any more."""
+    """Return the room as it is now. Raises NOT_FOUND if the caller may no longer see it."""
     return decision.view(decision.visible_or_left_room())
 
 
@@ -129,5 +129,5 @@ def member_after(decision: Decision, entry: LogEntry, command: AddMember) -> Mem
 
 
 def gone_after(command: DeleteRoom | RemoveMember) -> Gone:
-    """Return what the entry deleted or removed."""
+    """Return the id that the entry deleted or removed."""
     return Gone(id=command.user_id if isinstance(command, RemoveMember) else command.room_id)

@@ -49,7 +49,7 @@ class TypingMarks:
         return [typist for typist in over if self._hide(typist)]
 
     def all_shown(self) -> list[Typist]:
-        """Return all users shown as typing, for a partition that is given up."""
+        """Return all users shown as typing, when the partition stops."""
         return list(self._shown)
 
     def _hide(self, typist: Typist) -> bool:
@@ -69,5 +69,5 @@ def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
 
 
 def _until(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:
-    """Return the typists at the front whose time is reached."""
+    """Return the typists at the front whose time has come."""
     return list(takewhile(lambda typist: times_ms[typist] <= now_ms, times_ms))

@@ -2,7 +2,7 @@
 
 - `log_store`, `room_store`, `member_store`: every query on them, with `documents`;
 - `group_commit`, `group_read`: one insert, one read for all partitions of the process;
-- `write_behind` (pure), `record_writer`: what plain messages change in records, written seconds later;
+- `write_behind` (pure), `record_writer`: changes of records by plain messages, written seconds later;
 - `repair`: records that a killed owner left out of date;
-- `purge`, `migration`: removal of deleted rooms, and the step from release 0.2.
+- `purge`, `migration`: removal of deleted rooms, and the migration from release 0.2.
 """

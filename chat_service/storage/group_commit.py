@@ -1,12 +1,12 @@
 """Group commit: one ordered insert for the entries of all partitions of this process. The hot path of every message.
 
-    entries of a partition ──> gather while the insert before is under way ──> insert_many ──> done
+    entries of a partition ──> gather during the previous insert ─────────────> insert_many ──> done
                                                                                  │
                               refused: LogConflict, its owner reads and decides again
                                                                                  │
                               outcome unknown: settled here first, then LogConflict
 
-If each of the sixteen partitions waited for a disk sync of its own, the disk would sync sixteen times. An insert is one
+If the sixteen partitions committed separately, the disk would sync sixteen times. An insert is one
 command of at most 500 entries and 8 MB; it is ordered, so it stops at the first refused entry and never leaves an entry
 beyond a gap. No room is in two inserts at once, because a partition waits for its insert to end.
 """
@@ -78,7 +78,7 @@ class GroupCommit:
     async def _insert(self, entries: Sequence[LogEntry]) -> None:
         group = _Group(entries)
         self._waiting.append(group)
-        async with self._turn:  # the first to get its turn inserts for everybody who waits
+        async with self._turn:  # the lock holder inserts for all waiting groups
             while not group.done.done():
                 await self._insert_next()
         group.done.result()
@@ -95,7 +95,7 @@ class GroupCommit:
         except BaseException:  # only this partition is cancelled; the others have to settle their entries
             for group in groups:
                 _fail(group, Unavailable("the insert was interrupted"))
-                group.done.exception()  # nobody awaits that of the cancelled partition
+                group.done.exception()  # mark as retrieved: the cancelled partition never awaits it
             raise
         else:
             for group in groups:
@@ -128,10 +128,10 @@ class GroupCommit:
             return
 
     async def _settle(self, entries: list[LogEntry], is_any_unexpired: Callable[[], bool]) -> None:
-        """Make sure that each of these entries of one room, whose insert may still land, is in the log or never can be.
+        """Make sure that each of these entries of one room is in the log or never can be, after an unknown outcome.
 
         Inserting the same documents again settles it. If that succeeds, they are in the log. If it is refused, the
-        first of their revs is taken, by them or by another entry, so the earlier insert cannot land any more. Until
+        first of their revs is taken, by them or by another entry, so the earlier insert can no longer succeed. Until
         one of the two is known, nothing else may be decided in the room.
         """
         backoff = Backoff(SETTLE_BACKOFF_FIRST_S, SETTLE_BACKOFF_MAX_S)

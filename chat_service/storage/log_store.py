@@ -48,7 +48,8 @@ INDEXES: Indexes = {
 class LogConflict(WriteConflict):
     """An entry was refused by a unique index; the `stored` entries before it are on a majority.
 
-    Which index the server names proves nothing: a document equal in several keys is reported under one of them.
+    Which index the server names proves nothing: a document that conflicts in several keys is reported under one of
+    them.
     """
 
     def __init__(self, reason: str, stored: int = 0) -> None:
@@ -67,7 +68,7 @@ class LogStore:
     async def insert(self, entries: Sequence[LogEntry]) -> None:
         """Append entries in order, on a majority and journalled. Stops at the first that is refused.
 
-        Raises LogConflict then. Raises Unavailable when the outcome is unknown: a part may be stored, or still land.
+        Raises LogConflict then. Raises Unavailable when the outcome is unknown: some may be stored now or later.
         An error of the write concern counts as unknown too: entries that were inserted may yet be rolled back.
         """
         documents = [from_entry(entry) for entry in entries]
@@ -113,15 +114,15 @@ class LogStore:
         return [to_entry(document) for document in found]
 
     async def by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
-        """Return the messages that stand in logs under (room id, user id, clientMessageId)."""
+        """Return the messages in logs by (room id, user id, clientMessageId)."""
         return [to_message(document) for document in await _sent_as(self._log, [sent_as(*key) for key in keys])]
 
     async def old_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
-        """Return the messages of before the log that stand under (room id, user id, clientMessageId)."""
+        """Return the messages from before the log by (room id, user id, clientMessageId)."""
         return [to_old_message(document) for document in await _sent_as(self._old, ["/".join(key) for key in keys])]
 
     async def posts_beyond(self, room_id: str, rev: int) -> list[Post]:
-        """Return what the messages after entry `rev` change of the room's record, oldest first."""
+        """Return the changes to the room's record by the messages after entry `rev`, oldest first."""
         with translated():
             found = await self._log.find({"roomId": room_id, "rev": {"$gt": rev}}).sort("rev", ASCENDING).to_list(None)
         return [to_post(document) for document in found if "seq" in document]
@@ -174,7 +175,7 @@ class LogStore:
         """Remove the entries before `rev`, a thousand at a time. Idempotent.
 
         The newest entry of a log always stays, and all entries do for a day: a stale owner that knows the room up to an
-        entry could otherwise insert where its successors had stood.
+        entry could otherwise insert where its successors had been.
         """
         with translated():
             for first in range(1, rev, PURGE_BATCH):

@@ -1,8 +1,8 @@
 """Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
 
 `_id` is room id/user id. Each write carries the `rev` of its entry and loses against a later one, so any owner may
-write any projection any number of times. The record of a former member stays, with that rev. `online`
-follows the user's presence, so that an index counts the members online.
+write any projection any number of times. The record of a former member stays, with that rev. `online` follows the
+user's presence, so that an index counts the members online.
 """
 
 import asyncio
@@ -116,14 +116,14 @@ class MemberStore:
 
 
 async def update_each(collection: Documents, writes: Sequence[UpdateOne]) -> None:
-    """Carry out updates that are independent of each other, 500 a call. Raises Unavailable."""
+    """Carry out independent updates, 500 per call. Raises Unavailable."""
     for some in chunks(writes, WRITES_MAX):
         with translated():
             await collection.bulk_write(some, ordered=False)
 
 
 async def upsert_newer(collection: Documents, writes: Sequence[UpdateOne]) -> None:
-    """Carry out upserts of documents whose `rev` is lower, 500 a call. Raises Unavailable."""
+    """Upsert documents that are absent or have a lower `rev`, 500 per call. Raises Unavailable."""
     for some in chunks(writes, WRITES_MAX):
         try:
             await update_each(collection, some)

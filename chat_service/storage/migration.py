@@ -4,10 +4,10 @@ It runs before the process serves, and once for each database:
 
     wait for the old replicas → fence → copy members → copy rooms → done
 
-The wait is a courtesy; the fence is what makes the migration safe. Validators refuse every later write of an old
+The wait is a courtesy; the fence makes the migration safe. Validators refuse every later write of an old
 process to the three collections, except deletions and changes of messages, and a majority holds everything written
-before them. So whatever an old process was told is stored is read after the fence, and an old process that thaws or
-starts later stores nothing. No clock matters.
+before them. So every write that an old process saw acknowledged is read after the fence, and an old process that
+thaws or starts later stores nothing. No clock matters.
 
 Each step is bounded and idempotent: a migration that was killed continues, and two may run at once. They insert what is
 missing and only move read marks forward, so a slow one changes nothing that a faster process has written since.
@@ -43,7 +43,7 @@ LEASES_MAX = 1_000
 LEASE_WATCH_S = 4.0  # a replica of 0.2 renews its lease of 3 s every second
 RETRY_S = 1.0
 UNAUTHORIZED = 13
-# Purges of 0.2 may still delete. What updates the database by hand may still change messages, but not insert any.
+# Purges of 0.2 may still delete. Manual updates may still change messages, but not insert any.
 LEVELS: Mapping[str, str] = {"members": "strict", "rooms": "strict", "messages": "moderate"}
 
 
@@ -63,7 +63,7 @@ class Migration:
         self._rooms = rooms
 
     async def run(self) -> None:
-        """Migrate unless that was done; retries while the database is unavailable."""
+        """Migrate unless that is done already; retry while the database is unavailable."""
         while True:
             try:
                 if not (await self._state()).get("done"):
@@ -122,7 +122,7 @@ class Migration:
             existing = await self._database.list_collection_names()
         for name in LEVELS.keys() & set(existing):
             await self._refuse_writes(name, LEVELS[name])
-        await self._save({"$set": {"fenced": True}})  # a write that a majority holds, after all old ones
+        await self._save({"$set": {"fenced": True}})  # a majority then holds all earlier writes too
 
     async def _refuse_writes(self, name: str, level: str) -> None:
         """Set a validator that no document of 0.2 passes: none has a `rev`."""
@@ -144,7 +144,7 @@ class Migration:
     # Copying --------------------------------------------------------------------------------------------------------
 
     async def _copy(self, name: str, source: Any, copy: Callable[[Sequence[Document]], Awaitable[None]]) -> None:
-        """Copy a collection in the order of its ids, a batch at a time, from where any process came to."""
+        """Copy a collection in the order of its ids, a batch at a time, from where the last process stopped."""
         while not (state := await self._state()).get("done"):
             with translated():
                 rest = source.find({"_id": {"$gt": state.get(name, "")}})
@@ -156,10 +156,10 @@ class Migration:
             log.info("migration_step", collection=name, documents=len(found))
 
     async def _copy_members(self, found: Sequence[Document]) -> None:
-        """Copy the memberships and invitations that still mean something.
+        """Copy the memberships and invitations that are still valid.
 
-        Left out are those that were removed, and those of rooms that are deleted or were never stored. Whoever left a
-        public room may come back anyway, and must not find an invitation should the room turn private.
+        Skip removed ones, and those of rooms that are deleted or were never stored. A user who left a public room may
+        come back anyway, and must have no invitation if the room becomes private.
         """
         room_ids = {document["roomId"] for document in found}
         with translated():
@@ -179,7 +179,7 @@ class Migration:
             await _write(self._records, [_insertion(room.id, from_room(room)) for room, _ in caught_up])
 
     async def _catch_up(self, document: Document) -> tuple[Room, dict[tuple[str, str], int]]:
-        """Return a room as its messages and members leave it, and the read marks of senders that its record misses.
+        """Return a room after all its messages and members, and the read marks of senders that its record lacks.
 
         0.2 writes records after the messages: those of a killed process are behind.
         """

@@ -1,6 +1,7 @@
 """The purge of deleted rooms: content and memberships at once, the log a day later, the record never.
 
-The record and the newest entry of the log stay as a tombstone, so that no owner takes the room for one that never was.
+The record and the newest entry of the log stay as a tombstone, so that no owner mistakes the room for one that never
+existed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The shell around `write_behind`: writes what plain messages changed in the records of rooms and members."""
+"""The shell around `write_behind`: writes the changes that plain messages make to the records of rooms and members."""
 
 from collections.abc import Callable, Collection, Iterable
 
@@ -14,7 +14,7 @@ log = logs.get(__name__)
 
 
 class RecordWriter:
-    """Shared by all partitions of a process, so that one call of the database writes the records of all of them."""
+    """The record writer of all partitions of a process: one database call writes the records of all of them."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class RecordWriter:
             log.warning("touch_postponed", reason=str(error), rooms=len(quiet))
 
     async def write_due(self) -> None:
-        """Write what was posted 5 s ago or earlier. What cannot be written now is written later."""
+        """Write the changes that are 5 s old. On a failure, retry them later."""
         while due := self._behind.due(self._clock_ms()):
             if not await self._write(due):
                 return
 
     async def write_partition(self, number: int) -> None:
-        """Write everything about the rooms of a partition, and what cannot be written now later."""
+        """Write all changes of a partition's rooms now. On a failure, retry them later."""
         mine = [room_id for room_id in self._behind.rooms() if self._partition_of(room_id) == number]
         for some in chunks(mine, ROOMS_MAX):
             await self._write(some)

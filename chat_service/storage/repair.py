@@ -34,11 +34,11 @@ class Repair:
     async def run(self, partitions: Collection[int], announce: Callable[[list[Delivery]], None]) -> int:
         """Repair the recently active rooms of these partitions; return how many were outdated. Raises Unavailable.
 
-        `announce` receives the heads of the most recent ones, whose entries may be stored and not delivered.
+        `announce` receives the heads of the most recent ones, whose last entries may be stored but undelivered.
         """
         now_ms = self._clock_ms()
-        lately = await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)
-        mine = [room for room in lately if partition_of(room.id) in partitions]
+        recent = await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)
+        mine = [room for room in recent if partition_of(room.id) in partitions]
         repaired = 0
         for some in chunks(mine, ROOMS_PER_STEP):
             for behind, room in zip(some, await asyncio.gather(*map(self._repair_room, some)), strict=True):
@@ -63,7 +63,7 @@ async def project(rooms: RoomStore, room: Room | None, behind: Sequence[LogEntry
         room = apply(entry, room)
         if (message := entry.message) is not None:
             marks[room.id, message.user_id] = message.seq
-    assert room is not None, "a log that is behind nothing has a first entry"  # noqa: S101
+    assert room is not None, "the first entry of a log carries the settings of the room"  # noqa: S101
     await rooms.put_members([entry for entry in behind if entry.members])
     await rooms.put_read_marks(marks)
     await rooms.put_rooms([room])

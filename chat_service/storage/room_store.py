@@ -49,7 +49,7 @@ class RoomStore(MemberStore):
         return {document["_id"]: to_room(document) for document in found}
 
     async def put_rooms(self, rooms: Collection[Room]) -> None:
-        """Write the records of rooms, each unless a later entry has been written into it already."""
+        """Write the records of rooms, each unless it already contains a later entry."""
         writes = [
             UpdateOne({"_id": room.id, "rev": {"$lt": room.rev}}, {"$set": from_room(room)}, upsert=True)
             for room in rooms
@@ -57,14 +57,14 @@ class RoomStore(MemberStore):
         await upsert_newer(self._rooms, writes)
 
     async def advance_rooms(self, posts: Collection[Post]) -> None:
-        """Move records forward to their newest messages, each unless a later entry is in it already."""
+        """Move records forward to their newest messages, each unless it already contains a later entry."""
         writes = [
             UpdateOne({"_id": post.room_id, "rev": {"$lt": post.rev}}, {"$set": progress_of(post)}) for post in posts
         ]
         await update_each(self._rooms, writes)
 
     async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
-        """Move rooms to the top of the lists. Idempotent, and harmless for a message that is not stored after all."""
+        """Move rooms to the top of the lists. Idempotent, and harmless if the message is not stored after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
         await update_each(self._rooms, writes)
 
@@ -106,7 +106,7 @@ class RoomStore(MemberStore):
     async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:
         """Return public rooms, most recently active first, from position `skip` on, and their total.
 
-        With `words`, only rooms whose name has for each of them a word with that prefix.
+        With `words`, only rooms whose names have a word with each of these prefixes.
         """
         chosen = narrowed({"deleted": False, "type": RoomType.PUBLIC.value}, _word_filter(words))
         page: list[Document] = [{"$sort": _NEWEST}, {"$skip": skip}, {"$limit": limit}]

@@ -1,11 +1,10 @@
-"""Write-behind of what plain messages change in the records of rooms and senders. Pure; the clock is an argument.
+"""Write-behind of the changes that plain messages make to records of rooms and senders. Pure; the clock is an argument.
 
-A message determines everything that follows from it: the last seq and time of its room, and that its sender has read up
-to it. These fields are written seconds later, once per room instead of once per message. That is safe: they only grow,
-each write is idempotent, a reader adds what the log holds beyond a record (`catch_up`), and a new owner repairs from
-the log what a killed one had not written (`repair`). Only the list of recently active rooms cannot be queried from the
-log, so the first message in a quiet room marks its record at once (`touch`).
-Measured: 0.25 ms of database time per record, and two database calls per batch.
+A message moves the last seq and time of its room, and the read mark of its sender. These fields are written seconds
+later, once per room instead of once per message. That is safe: they only grow, each write is idempotent, a reader adds
+the entries beyond a record (`catch_up`), and a new owner completes the records of a killed one from the log (`repair`).
+Only the list of recently active rooms cannot be queried from the log, so the first message in a quiet room marks its
+record at once (`touch`). Measured: 0.25 ms of database time per record, and two database calls per batch.
 """
 
 from collections import OrderedDict
@@ -17,7 +16,7 @@ from chat_service.rooms.room import Member, Room
 
 DELAY_MS = 5_000
 TOUCHED_MS = 30_000  # a record marked within this time need not be marked again
-BEHIND_MAX_MS = 60_000  # a record whose mark is older than this lacks nothing; above TOUCHED_MS + DELAY_MS
+BEHIND_MAX_MS = 60_000  # a record with an older mark is complete; above TOUCHED_MS + DELAY_MS
 ROOMS_MAX = 200
 
 
@@ -48,7 +47,7 @@ class _Unwritten:
 
 
 class WriteBehind:
-    """Changes that are not written yet. Bound: those of some seconds, and the rooms of the last half minute.
+    """Unwritten changes. Bound: those of some seconds, and the rooms of the last half minute.
 
     Nothing is posted while the database is unavailable.
     """
@@ -58,7 +57,7 @@ class WriteBehind:
         self._touched_at_ms: OrderedDict[str, int] = OrderedDict()  # oldest first
 
     def note(self, entries: Iterable[LogEntry], now_ms: int) -> None:
-        """Take entries that have been stored, but none of a room in which one of them has effects.
+        """Take stored entries, except those of a room in which one of them has effects.
 
         The record of that room is written whole. If its newest message went first, the record would be at the rev of
         the effects without them, and the whole record would lose against it.
@@ -86,7 +85,7 @@ class WriteBehind:
         return touched
 
     def forget_touched(self, room_ids: Iterable[str]) -> None:
-        """Take note that the records of these rooms could not be marked."""
+        """Note that the records of these rooms could not be marked."""
         for room_id in room_ids:
             self._touched_at_ms.pop(room_id, None)
 
@@ -95,7 +94,7 @@ class WriteBehind:
         return set(self._rooms)
 
     def due(self, now_ms: int) -> list[str]:
-        """Return at most 200 rooms that were posted to 5 s ago or earlier."""
+        """Return at most 200 rooms with a change that is 5 s old."""
         due: list[str] = []
         for room_id, unwritten in self._rooms.items():
             if unwritten.due_at_ms > now_ms or len(due) == ROOMS_MAX:
@@ -106,7 +105,7 @@ class WriteBehind:
     def take(self, room_ids: Iterable[str]) -> tuple[list[Post], dict[tuple[str, str], int]]:
         """Remove and return the posts of these rooms, and the read marks by (room id, user id).
 
-        Write the marks first: a record that is ahead of them would hide that they are behind. `put_back` what fails.
+        Write the marks first: a record ahead of them would hide that they are behind. `put_back` unwritten ones.
         """
         posts: list[Post] = []
         marks: dict[tuple[str, str], int] = {}
@@ -117,7 +116,7 @@ class WriteBehind:
         return posts, marks
 
     def put_back(self, posts: Iterable[Post], marks: dict[tuple[str, str], int], now_ms: int) -> None:
-        """Take back what could not be written."""
+        """Take back changes that could not be written."""
         for post in posts:
             self.add(post, now_ms)
         for (room_id, user_id), seq in marks.items():
@@ -126,7 +125,7 @@ class WriteBehind:
 
 
 def may_be_behind(room: Room, now_ms: int) -> bool:
-    """Return whether a record as it was read may miss the newest messages."""
+    """Return whether a record, as read, may lack the newest messages."""
     return room.active_at_ms > now_ms - BEHIND_MAX_MS
 
 

@@ -55,9 +55,9 @@ class Admission:
         if self._pace.is_busy:
             raise self._later("busy", "this gateway is overloaded", BUSY_RETRY_MS)
         address = ""
-        if most := self._settings.max_connections_per_ip:
+        if limit := self._settings.max_connections_per_ip:
             address = counted_address(client_address(peer, forwarded, self._trusted))
-            if self._by_address.get(address, 0) >= most:
+            if self._by_address.get(address, 0) >= limit:
                 raise self._later("address", "too many connections from this address", FULL_RETRY_MS)
             self._by_address[address] = self._by_address.get(address, 0) + 1
         self._open += 1
@@ -89,10 +89,10 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     address = _address_of(peer) or peer
     hops = [hop.strip() for value in forwarded for hop in value.split(",")]
     while hops and _is_within(address, trusted):
-        said = _address_of(hops.pop())
-        if said is None:
+        hop = _address_of(hops.pop())
+        if hop is None:
             break
-        address = said
+        address = hop
     return address
 
 

@@ -4,18 +4,17 @@
 
 A connection between arrived and settled, or between began and ended, is work in progress. `Pace` limits it. Above the
 limit no client is set up and no connection is accepted, so the backlog waits in the kernel at no cost. The limit
-follows the lag of the event loop and the time that set-up takes. A client that sends nothing yet costs no work.
+follows the lag of the event loop and the duration of set-ups. A silent client costs no work.
 """
 
 from collections.abc import Hashable
 
 AT_ONCE_MIN = 32
 AT_ONCE_FIRST = 48
-AT_ONCE_MAX = 64  # above this, clients only delay each other and all messages; none is ready sooner
+AT_ONCE_MAX = 64  # above this, clients only delay each other and all messages
 AT_ONCE_STEP = 8
-ARRIVAL_GRACE_S = (
-    0.05  # a request follows its connection at once, so some hundred idle connections per second delay nobody
-)
+# A request follows its connection immediately. A few hundred idle connections per second thus delay no client.
+ARRIVAL_GRACE_S = 0.05
 SERVICE_GRACE_S = 1.0
 LATE_S = 0.1
 ON_TIME_S = 0.05
@@ -24,7 +23,7 @@ BUSY_AFTER = 20  # measurements in a row
 
 
 class Pace:
-    """The limit on clients that are set up at a time.
+    """The limit on concurrent set-ups.
 
     A connection that sends no request within ARRIVAL_GRACE_S waits for its client, and a client that is not set up
     within SERVICE_GRACE_S waits for a service. Neither loads this event loop, so neither counts any longer.
@@ -34,7 +33,7 @@ class Pace:
         self.waiting = 0  # clients in the queue, set by `AdmissionQueue`
         self._arrived_at_s: dict[Hashable, float] = {}  # oldest first, like `_began_at_s`
         self._began_at_s: dict[Hashable, float] = {}
-        self._most = float(AT_ONCE_FIRST)
+        self._limit = float(AT_ONCE_FIRST)
         self._served = 0
         self._served_s = 0.0
         self._too_late = 0
@@ -45,15 +44,15 @@ class Pace:
         return self._too_late >= BUSY_AFTER
 
     @property
-    def most(self) -> int:
+    def limit(self) -> int:
         """Return the current limit."""
-        return int(self._most)
+        return int(self._limit)
 
     def has_room(self, now_s: float) -> bool:
         """Return True if one more connection may be accepted."""
         _drop_older(self._arrived_at_s, now_s - ARRIVAL_GRACE_S)
         _drop_older(self._began_at_s, now_s - SERVICE_GRACE_S)
-        return len(self._arrived_at_s) + self.waiting + len(self._began_at_s) < self.most
+        return len(self._arrived_at_s) + self.waiting + len(self._began_at_s) < self.limit
 
     def arrived(self, key: Hashable, now_s: float) -> None:
         """Record that a connection was accepted."""
@@ -66,7 +65,7 @@ class Pace:
     def may_serve(self, now_s: float) -> bool:
         """Return True if one more client may be set up: authenticated, its subscriptions restored."""
         _drop_older(self._began_at_s, now_s - SERVICE_GRACE_S)
-        return len(self._began_at_s) < self.most
+        return len(self._began_at_s) < self.limit
 
     def began(self, key: Hashable, now_s: float) -> None:
         """Record that the set-up of a client has started."""
@@ -84,13 +83,13 @@ class Pace:
         If the slower of the two is above LATE_S, the limit falls by a third. If it is below ON_TIME_S, the limit rises
         by a step.
         """
-        self._too_late = self._too_late + 1 if late_s > TOO_LATE_S and self._most <= AT_ONCE_MIN else 0
+        self._too_late = self._too_late + 1 if late_s > TOO_LATE_S and self._limit <= AT_ONCE_MIN else 0
         slowest_s = max(late_s, self._served_s / max(self._served, 1))
         self._served, self._served_s = 0, 0.0
         if slowest_s > LATE_S:
-            self._most = max(self._most * 2 / 3, AT_ONCE_MIN)
+            self._limit = max(self._limit * 2 / 3, AT_ONCE_MIN)
         elif slowest_s < ON_TIME_S:
-            self._most = min(self._most + AT_ONCE_STEP, AT_ONCE_MAX)
+            self._limit = min(self._limit + AT_ONCE_STEP, AT_ONCE_MAX)
 
 
 def _drop_older(at_s: dict[Hashable, float], than_s: float) -> None:

@@ -52,7 +52,7 @@ async def probe(pace: Pace, queue: AdmissionQueue) -> None:
         await asyncio.sleep(PROBE_INTERVAL_S)
         pace.measured(max(loop.time() - due_s, 0.0))
         queue.grant()
-        metrics.ARRIVING_MAX.set(pace.most)
+        metrics.ARRIVING_MAX.set(pace.limit)
 
 
 class Acceptor:

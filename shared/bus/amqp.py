@@ -36,9 +36,9 @@ LOST = (
 
 @contextmanager
 def closed_is_lost() -> Iterator[None]:
-    """Raise ConnectionError for what aiormq raises in callers that wait while a channel closes.
+    """Translate what aiormq raises in callers that wait while a channel closes into ConnectionError.
 
-    That is a bare Exception, or a CancelledError although nobody cancelled the caller.
+    That is a bare Exception, or a CancelledError in a task that was not cancelled.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def closed_is_lost() -> Iterator[None]:
 async def is_gone(channel: AbstractChannel, queue: str, timeout_s: float) -> bool:
     """Return whether the broker has no such queue; False if it does not answer in time. Raises one of LOST.
 
-    A mandatory message of one byte comes back from a queue that is gone, and expires at once in one that is there. A
+    The broker returns a mandatory message of one byte if the queue is gone; in an existing queue it expires at once. A
     passive declaration would close the channel, and waits for a minute while a node of the cluster is frozen. The
     channel needs publisher confirms.
     """
@@ -73,7 +73,7 @@ async def is_gone(channel: AbstractChannel, queue: str, timeout_s: float) -> boo
 
 
 class Connection(aio_pika.Connection):
-    """An aio-pika connection that only its owner closes, and that closes itself when connecting fails.
+    """An aio-pika connection that only its owner closes; if connecting fails, it closes itself.
 
     aio-pika's own class also closes itself in `__del__`, wherever garbage is collected, and warns when no loop runs
     there.
@@ -119,7 +119,7 @@ async def connect(hosts: BrokerHosts, name: str, heartbeat_s: int) -> Connection
 class _RawChannel:
     """Writes publishes of one channel straight to the transport, and taps its consumers. HOT.
 
-    Everything else of a channel, its opening, closing and errors, goes the library's own way.
+    The library handles everything else of a channel: opening, closing and errors.
     """
 
     def __init__(self, channel: Any, tap: DeliveryTap) -> None:
@@ -170,7 +170,7 @@ class BrokerConnection:
         return link
 
     async def close(self) -> None:
-        """Close, or give up after a second."""
+        """Close; give up after a second."""
         with suppress(*LOST):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._connection.close()
@@ -179,7 +179,7 @@ class BrokerConnection:
         self.closed.set()
 
     async def _open_channel(self, prefetch: int = 0, *, confirms: bool = True) -> AbstractChannel:
-        """Open a channel whose end is the end of the connection.
+        """Open a channel that ends the connection when it ends.
 
         A consumer that the broker cancels (its queue was deleted, or the node of its queue died) ends it as well.
         """
@@ -200,7 +200,7 @@ class BrokerConnection:
         return _RawChannel(await self._unconfirmed.get_underlay_channel(), self._connection.tap)
 
     async def _open_passing_channel(self, *, confirms: bool = True) -> AbstractChannel:
-        """Open a channel whose end concerns nobody else.
+        """Open a channel that may end without ending the connection.
 
         aio-pika raises a bare RuntimeError for a connection that has just closed.
         """
@@ -226,7 +226,7 @@ class BrokerConnection:
             await queue.bind(exchange, key)
 
     async def declare_private(self, name: str, arguments: dict[str, str | int | bool]) -> None:
-        """Declare a queue that lives and dies with this connection."""
+        """Declare a queue that the broker deletes with this connection."""
         await self._channel.declare_queue(name, durable=False, exclusive=True, arguments=dict(arguments))
 
     async def _exists(self, spec: QueueSpec) -> bool:
@@ -303,12 +303,12 @@ class BrokerConnection:
             await self._confirmed.publish(Outgoing(exchange, key, body, properties, is_mandatory))
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
-        """Publish transiently, without a confirm: it may be lost with the connection, and nobody is told. HOT."""
+        """Publish transiently, without a confirm: it may be lost with the connection, without an error. HOT."""
         self._raw.publish(exchange, key, body, cc)
 
     @property
     def unsent_bytes(self) -> int:
-        """Return how much of `send` waits for the socket."""
+        """Return the number of bytes that `send` has not yet written to the socket."""
         return self._raw.unsent_bytes
 
     # Receive --------------------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ class BrokerConnection:
         await underlay.basic_consume(queue, on_message, no_ack=True, consumer_tag=queue, timeout=CALL_TIMEOUT_S)
 
     async def consume(self, consumer: Consumer) -> None:
-        """Feed a consumer from its queue on a channel of its own. A second call for its queue does nothing."""
+        """Feed a consumer from its queue on a separate channel. A second call for its queue does nothing."""
         if consumer.queue in self._consumed or consumer.is_stopping:
             return
         self._consumed.add(consumer.queue)
@@ -344,8 +344,8 @@ class BrokerConnection:
         if consumer.is_stopping:  # stopped in the meantime: an open channel would keep the queue from the next consumer
             await started.close()
 
-    def consumed_no_more(self, queue: str) -> None:
-        """Let another consumer take the queue: the last one has stopped."""
+    def release_queue(self, queue: str) -> None:
+        """Allow the queue to be consumed again after its consumer has stopped."""
         self._consumed.discard(queue)
 
     async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
@@ -413,7 +413,7 @@ class _ConsumerChannel:
 
 
 def _letter(message: AbstractIncomingMessage) -> DeadLetter:
-    """Read a dead letter of ours, or one that the broker itself moved there after too many deliveries."""
+    """Read a dead letter that `Bus.dead_letter` stored, or that the broker moved there after too many deliveries."""
     headers: dict[str, Any] = dict(message.headers)
     deaths = headers.get("x-death")
     death: Any = deaths[0] if isinstance(deaths, list) and deaths else {}

@@ -433,7 +433,7 @@ class Bus:
         if consumer in self._consumers:
             self._consumers.remove(consumer)
         if self._link is not None:
-            self._link.consumed_no_more(consumer.queue)
+            self._link.release_queue(consumer.queue)
         with suppress(*LOST):
             await consumer.stop()
 

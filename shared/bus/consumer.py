@@ -1,12 +1,12 @@
-"""The consumer of one queue: batches of lines to a handler, and their settlement. The ack policy stands here alone.
+"""The consumer of one queue: batches of lines to a handler, and their settlement. The only place of the ack policy.
 
     handler returns                        → acknowledged; lines that it rejected go to realtime.dead first
-    handler raises Unavailable             → retried with backoff for as long as it takes: every line would fail;
+    handler raises Unavailable             → retried with backoff without a limit: every line would fail;
                                              while stopping: left unacknowledged
     handler raises anything else           → each line alone, five times with backoff; then realtime.dead
     cancelled, or the connection is lost   → left unacknowledged: the broker delivers it again
 
-A line that is tried again, by us or by the broker, is marked `redelivered`: an earlier try may have taken effect.
+A line that is retried, here or by the broker, is marked `redelivered`: an earlier attempt may have taken effect.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ TRIES_MAX = 5
 
 @dataclass(slots=True)
 class Line:
-    """One line of a body, and how to answer it. `verdict` belongs to the handler and survives its retries."""
+    """One line of a body, and how to answer it. `verdict` belongs to the handler and is kept across retries."""
 
     body: bytes
     reply_to: str | None
@@ -54,7 +54,7 @@ class Inbound:
 
     lines: list[Line]
     acknowledge: Callable[[bool], Awaitable[None]]
-    since_ms: int = 0  # when its first line was made, if that is a command, else when it arrived
+    since_ms: int = 0  # when its first line was created if that is a command, else when the message arrived
 
 
 class Stoppable(Protocol):

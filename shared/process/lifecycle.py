@@ -66,13 +66,13 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
             sys.stderr.write(f"{service}: wrong setting: OTEL_EXPORTER_OTLP_ENDPOINT: pip install '.[tracing]' first\n")
             sys.exit(EXIT_SETTINGS)
     metrics.BUILD.info({"service": service, "version": VERSION, "python": platform.python_version()})
-    _calm_the_collector()
+    _tune_garbage_collector()
     code = uvloop.run(_supervise(settings, node_id, serve))
     tracing.turn_off()
     sys.exit(code)
 
 
-def _calm_the_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Make garbage collection rare, and exempt the objects that exist after start-up.
 
     With 10,000 sockets a full collection stops the process for a fifth of a second.

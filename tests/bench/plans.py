@@ -330,7 +330,7 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
     yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
     yield StoreCall("channels_of", lambda: presence.channels_of(users))
     yield StoreCall("settled", settled)
-    yield StoreCall("any_lease_holds", lambda: presence.any_lease_holds(NOW_MS))
+    yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
 

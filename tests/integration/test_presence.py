@@ -402,7 +402,7 @@ async def test_another_sweeper_finishes_after_crash(world: PresenceWorld) -> Non
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
     world.store.dies = True
     with pytest.raises(PresenceCrash):
-        await world.presence._bury(gateway_.node_id, now_ms)
+        await world.presence._expire(gateway_.node_id, now_ms)
     await world.expect()
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)

@@ -99,7 +99,7 @@ def test_addresses_are_not_counted_by_default() -> None:
 def test_lagging_event_loop_refuses_until_it_recovers() -> None:
     pace = Pace()
     door = admission(pace)
-    while pace.most > AT_ONCE_MIN:
+    while pace.limit > AT_ONCE_MIN:
         pace.measured(TOO_LATE_S + 0.1)
     for _ in range(BUSY_AFTER):
         enter(door)  # a short overload refuses nobody

@@ -58,17 +58,17 @@ def test_limit_follows_event_loop_lag() -> None:
     pace = Pace()
     for _ in range(100):
         pace.measured(0.0)
-    assert pace.most == AT_ONCE_MAX
+    assert pace.limit == AT_ONCE_MAX
     pace.measured(0.2)
-    assert pace.most == AT_ONCE_MAX * 2 // 3
+    assert pace.limit == AT_ONCE_MAX * 2 // 3
     pace.measured(0.07)  # neither late nor on time
-    assert pace.most == AT_ONCE_MAX * 2 // 3
+    assert pace.limit == AT_ONCE_MAX * 2 // 3
     for _ in range(100):
         pace.measured(0.2)
-    assert pace.most == AT_ONCE_MIN
+    assert pace.limit == AT_ONCE_MIN
     for _ in range(100):
         pace.measured(0.0)
-    assert pace.most == AT_ONCE_MAX
+    assert pace.limit == AT_ONCE_MAX
 
 
 def test_limit_follows_set_up_time() -> None:
@@ -76,9 +76,9 @@ def test_limit_follows_set_up_time() -> None:
     for took_s in (0.05, 0.3):
         pace.ended(0, took_s)
     pace.measured(0.0)
-    assert pace.most < AT_ONCE_FIRST
-    fallen = pace.most
+    assert pace.limit < AT_ONCE_FIRST
+    fallen = pace.limit
     pace.ended(0, 0.01)
     pace.measured(0.0)
-    assert pace.most > fallen
+    assert pace.limit > fallen
     assert not pace.is_busy
