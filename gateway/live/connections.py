@@ -98,7 +98,9 @@ class Connections:
         metrics.BYTES_OUT.labels("answer").inc(self.answer_bytes)
         self.answers = self.answer_bytes = 0
         metrics.USERS.set(len(self.by_user))
-        metrics.SLOW_BYTES.set(sum(socket.outbox.size_bytes for socket in self._slow if socket.outbox is not None))
+        metrics.SLOW_BYTES.set(
+            sum(socket.send_queue.size_bytes for socket in self._slow if socket.send_queue is not None)
+        )
 
     def _note_gone(self) -> None:
         if not self.sockets and not self._opening:

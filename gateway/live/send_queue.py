@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from gateway.fanout.batch import DropPolicy, Item
 
-OUTBOX_MAX_BYTES = 1024 * 1024
+SEND_QUEUE_MAX_BYTES = 1024 * 1024
 
 
-class Outbox:
-    """Items for one slow socket, in order. A newer price replaces the older one in its place."""
+class SendQueue:
+    """Items for one slow socket, in order. A newer price takes the place of the older one."""
 
-    def __init__(self, max_bytes: int = OUTBOX_MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = SEND_QUEUE_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._waiting: dict[object, bytes] = {}  # in order of arrival; keys: see `_key_of`
         self._number = 0

@@ -11,7 +11,7 @@ from gateway import metrics
 from gateway.fanout.batch import Batch
 from gateway.fanout.wire import text_frame
 from gateway.live.in_flight import InFlight
-from gateway.live.send_queue import Outbox
+from gateway.live.send_queue import SendQueue
 from gateway.live.session import Close, Session
 from shared.commands.command import Caller
 from shared.protocol.close_codes import CloseCode
@@ -48,7 +48,7 @@ class Socket:
         "in_flight",
         "is_present",
         "opened_ms",
-        "outbox",
+        "send_queue",
         "session",
         "session_id",
         "user_id",
@@ -61,7 +61,7 @@ class Socket:
         self.session_id = session.id
         self.user_id = ""
         self.opened_ms = now_ms()
-        self.outbox: Outbox | None = None
+        self.send_queue: SendQueue | None = None
         self.closing = False
         self.deflates = False  # negotiated compression (RFC 7692)
         self.is_present = False  # counted in the roster
@@ -79,7 +79,7 @@ class Socket:
 
     @property
     def is_gone(self) -> bool:
-        """Return whether nothing can reach the client any more."""
+        """Return whether the client can no longer be reached."""
         return self.closing or self._transport.is_closing()
 
     # Writing --------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Socket:
         """See `lane.Sink`. HOT: called once per socket and flush."""
         if self.closing:
             return
-        if self.outbox is None:
+        if self.send_queue is None:
             try:
                 if self._transport.get_write_buffer_size() <= SLOW_BYTES:
                     self._transport.write(batch.deflated if self.deflates else batch.data)
@@ -103,41 +103,41 @@ class Socket:
             except Exception:  # a dead socket must not break the flush of the others
                 self._lose()
                 return
-            self.outbox = Outbox()
+            self.send_queue = SendQueue()
             self._owner.became_slow(self)
-        if not self.outbox.add(batch.items):
+        if not self.send_queue.add(batch.items):
             metrics.SLOW_CLOSES.inc()
             self.close(Close(CloseCode.SLOW, "reading too slowly"))
 
     def drain(self) -> bool:
         """Write as many queued items as the transport accepts. Return whether the queue is empty."""
-        outbox = self.outbox
-        if self.closing or outbox is None:
+        queue = self.send_queue
+        if self.closing or queue is None:
             return True
         try:
             if self._transport.get_write_buffer_size() > DRAINED_BYTES:
                 return False
-            self._transport.write(outbox.take(SLOW_BYTES))
+            self._transport.write(queue.take(SLOW_BYTES))
         except Exception:  # the transport may fail in any way once the client is gone
             self._lose()
             return True
-        if outbox:
+        if queue:
             return False
-        self._drop_outbox()
+        self._drop_queue()
         return True
 
     def _lose(self) -> None:
         """Mark the socket closed: a write found that the client has vanished without a close frame."""
         self.closing = True
         metrics.CLOSES.labels("1006", "client").inc()
-        self._drop_outbox()
+        self._drop_queue()
 
-    def _drop_outbox(self) -> None:
+    def _drop_queue(self) -> None:
         """Discard the send queue, and count the items that it dropped."""
-        if self.outbox is not None:
-            metrics.SHED.inc(self.outbox.dropped)
-            metrics.CONFLATED.inc(self.outbox.conflated)
-            self.outbox = None
+        if self.send_queue is not None:
+            metrics.SHED.inc(self.send_queue.dropped)
+            metrics.CONFLATED.inc(self.send_queue.conflated)
+            self.send_queue = None
 
     # Subscriptions --------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Socket:
                 if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
                     self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code, "server").inc()
-        self._drop_outbox()
+        self._drop_queue()
         self._owner.spawn(self._close(close))
 
     async def _close(self, close: Close) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fanout.batch import DropPolicy, Item
-from gateway.live.send_queue import OUTBOX_MAX_BYTES, Outbox
+from gateway.live.send_queue import SEND_QUEUE_MAX_BYTES, SendQueue
 
 NEVER, CONFLATE, SHED = DropPolicy
 
@@ -18,52 +18,52 @@ def price(symbol: str, data: bytes) -> Item:
 
 
 def test_lossless_items_are_queued_in_order() -> None:
-    outbox = Outbox()
-    assert outbox.add([lossless(b"1"), lossless(b"2")])
-    assert outbox.add([lossless(b"3")])
-    assert outbox.take(1000) == b"123"
-    assert not outbox
+    queue = SendQueue()
+    assert queue.add([lossless(b"1"), lossless(b"2")])
+    assert queue.add([lossless(b"3")])
+    assert queue.take(1000) == b"123"
+    assert not queue
 
 
 def test_only_the_newest_price_of_a_symbol_is_queued() -> None:
-    outbox = Outbox()
-    outbox.add([price("EUR", b"e1"), price("GBP", b"g1"), price("EUR", b"e2")])
-    assert (outbox.take(1000), outbox.conflated, outbox.size_bytes) == (b"e2g1", 1, 0)
+    queue = SendQueue()
+    queue.add([price("EUR", b"e1"), price("GBP", b"g1"), price("EUR", b"e2")])
+    assert (queue.take(1000), queue.conflated, queue.size_bytes) == (b"e2g1", 1, 0)
 
 
 def test_transient_items_are_dropped_and_counted() -> None:
-    outbox = Outbox()
-    assert outbox.add([Item(SHED, "", b"typing")])
-    assert (bool(outbox), outbox.dropped, outbox.size_bytes) == (False, 1, 0)
+    queue = SendQueue()
+    assert queue.add([Item(SHED, "", b"typing")])
+    assert (bool(queue), queue.dropped, queue.size_bytes) == (False, 1, 0)
 
 
 def test_add_reports_overflow() -> None:
-    outbox = Outbox(max_bytes=4)
-    assert outbox.add([lossless(b"1234")])
-    assert not outbox.add([lossless(b"5")])
-    assert OUTBOX_MAX_BYTES == 1024 * 1024
+    queue = SendQueue(max_bytes=4)
+    assert queue.add([lossless(b"1234")])
+    assert not queue.add([lossless(b"5")])
+    assert SEND_QUEUE_MAX_BYTES == 1024 * 1024
 
 
 def test_prices_alone_do_not_grow_the_outbox() -> None:
-    outbox = Outbox(max_bytes=10)
-    assert all(outbox.add([price("EUR", b"%010d" % number)]) for number in range(1000))
-    assert outbox.take(1) == b"0000000999"
+    queue = SendQueue(max_bytes=10)
+    assert all(queue.add([price("EUR", b"%010d" % number)]) for number in range(1000))
+    assert queue.take(1) == b"0000000999"
 
 
 def test_at_least_one_item_is_taken_however_large() -> None:
-    outbox = Outbox()
-    outbox.add([lossless(b"large"), lossless(b"x")])
-    assert outbox.take(1) == b"large"
-    assert outbox.take(0) == b"x"
-    assert outbox.take(1) == b""
+    queue = SendQueue()
+    queue.add([lossless(b"large"), lossless(b"x")])
+    assert queue.take(1) == b"large"
+    assert queue.take(0) == b"x"
+    assert queue.take(1) == b""
 
 
 def test_taken_price_is_not_conflated_with_the_next() -> None:
-    outbox = Outbox()
-    outbox.add([price("EUR", b"1")])
-    assert outbox.take(1) == b"1"
-    outbox.add([price("EUR", b"2")])
-    assert (outbox.take(1), outbox.conflated) == (b"2", 0)
+    queue = SendQueue()
+    queue.add([price("EUR", b"1")])
+    assert queue.take(1) == b"1"
+    queue.add([price("EUR", b"2")])
+    assert (queue.take(1), queue.conflated) == (b"2", 0)
 
 
 policies = st.sampled_from([(NEVER, ""), (CONFLATE, "EUR"), (CONFLATE, "GBP"), (SHED, "")])
@@ -73,14 +73,14 @@ steps = st.lists(st.one_of(st.lists(items, max_size=5), st.integers(0, 100)), ma
 
 @given(steps, st.integers(1, 300))
 def test_order_bound_and_conflation_hold_for_any_sequence(script: list[object], max_bytes: int) -> None:
-    outbox = Outbox(max_bytes)
+    queue = SendQueue(max_bytes)
     number = 0
     received = b""
     expected_lossless: list[int] = []
     newest: dict[str, int] = {}
     for step in script:
         if isinstance(step, int):
-            taken = outbox.take(step)
+            taken = queue.take(step)
             received += taken
             continue
         batch = []
@@ -93,14 +93,14 @@ def test_order_bound_and_conflation_hold_for_any_sequence(script: list[object], 
                 expected_lossless.append(number)
             elif policy is CONFLATE:
                 newest[key] = number
-        kept = outbox.add(batch)
-        assert kept == (outbox.size_bytes <= max_bytes)
+        kept = queue.add(batch)
+        assert kept == (queue.size_bytes <= max_bytes)
         if not kept:
             return  # the socket is closed; nothing is taken any more
-    rest = outbox.size_bytes
-    tail = outbox.take(10**9)
+    rest = queue.size_bytes
+    tail = queue.take(10**9)
     assert len(tail) == rest
-    assert outbox.size_bytes == 0
+    assert queue.size_bytes == 0
     names = [(line.partition(b":")[0], int(line.partition(b":")[2].strip(b"."))) for line in (received + tail).split()]
     assert [at for name, at in names if name == b"NEVER"] == expected_lossless
     for key, last in newest.items():
