@@ -1,6 +1,6 @@
 """Public keys and the algorithms that each may serve. No I/O.
 
-A key serves only the algorithms of its own kind. Otherwise the public key of RS256, which anybody can read, would
+A key serves only the algorithms of its own kind. Otherwise the public key of RS256, which anyone can read, would
 verify as a secret of HS256 (algorithm confusion). Sources: RFC 7517 (key sets), RFC 7518 and RFC 8037 (algorithms), RFC
 8725 (3.1, 3.5).
 """

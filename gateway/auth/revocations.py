@@ -1,6 +1,6 @@
 """Revoked tokens and bans: `RevocationList` decides, `RevocationListSync` loads the list and follows its changes.
 
-The gateway fails open: until the first load nobody is refused, so that chat does not depend on the notifier. Once
+The gateway fails open: until the first load it refuses no one, so that chat does not depend on the notifier. Once
 loaded, the list also applies to sockets that are already open.
 """
 
@@ -21,7 +21,6 @@ RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 3.0
 REFRESH_S = 5.0
 LOAD_TIMEOUT_S = 5.0
-SYSTEM = Caller(user_id="system:gateway")
 
 
 class RevocationList:
@@ -53,8 +52,8 @@ class RevocationList:
 class RevocationListSync:
     """Follows the list: changes arrive as control deliveries.
 
-    A lost delivery leaves no trace. So the list is loaded again from its highest version every 5 s, at once when other
-    lines were lost, and at every connection to the broker.
+    A lost delivery leaves no trace. So the list is loaded again from its highest version every 5 s, when other lines
+    were lost, and at every connection to the broker.
     """
 
     def __init__(self, revocations: RevocationList, backend: Backend, on_learned: Callable[[Revocation], None]) -> None:
@@ -70,14 +69,14 @@ class RevocationListSync:
         self.lines_lost()
 
     def lines_lost(self) -> None:
-        """Schedule a load: what was lost may have been a change."""
+        """Schedule a load: a change may be among the lost lines."""
         self._loaded.clear()
         self._due.set()
 
     async def loaded(self) -> None:
-        """Wait until a load that was scheduled has succeeded, for 5 s at most.
+        """Wait until the scheduled load has succeeded, for 5 s at most.
 
-        Without an answer the gateway goes on with what it knows, as at its start.
+        Without an answer the gateway continues with the list that it has, as at its start.
         """
         if not await is_set_within(self._loaded, LOAD_TIMEOUT_S):
             log.error("revocations_not_compared", waited_s=LOAD_TIMEOUT_S)

@@ -8,7 +8,7 @@
                UNAVAILABLE <──────────┘ expired, and the time limit of one database call has passed
 
 Order: a body leaves only after the one before it was answered, so the commands of one socket reach the log in the order
-in which the socket sent them, whatever is lost, repeated or moved in between.
+in which the socket sent them, even if bodies are lost, repeated or moved.
 
 Bound: 500 commands and 1 MB wait for each partition; beyond that `add` returns False and nothing has been sent.
 """
@@ -93,7 +93,7 @@ class CommandOutbox:
         return True
 
     def learn_owner(self, partition: int, owner: Route, now_ms: int) -> None:
-        """Take note of an owner; one with an older term than the known one is ignored.
+        """Note an owner, unless one with a newer term is known.
 
         A body in flight to the old owner is sent to the new one at once: the old one may be gone.
         """
@@ -105,7 +105,7 @@ class CommandOutbox:
             self._schedule_resend(outbox.in_flight, now_ms)
 
     def due(self, reply_to: str, now_ms: int) -> list[Sending]:
-        """Return what to send now, with `reply_to` as the queue for the answers."""
+        """Return the bodies to send now, with `reply_to` as the queue for the answers."""
         sendings: list[Sending] = []
         for partition, outbox in enumerate(self._partitions):
             if outbox.owner is None:

@@ -1,7 +1,7 @@
 """The shell around `outbox`: sends bodies, receives answers, and resolves the futures of commands.
 
-Beats of chat_service replicas say which queue owns which partition. Answers arrive on this gateway's private queue,
-among the deliveries, so a message that its sender shows as sent and the message itself come in one body.
+Beats of chat_service replicas name the queue of each partition's owner. Answers arrive on this gateway's private queue
+among the deliveries, so a message and its sender's acknowledgement arrive in one body.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class _Waiting:
         self.span = span
 
     def refused(self, reason: str) -> "asyncio.Future[Reply]":
-        """Return the future of a command that was not taken."""
+        """Return the future of a command that was not accepted."""
         self.end(ErrorCode.UNAVAILABLE)
         self.arriving.set_exception(Unavailable(reason))
         return self.arriving
@@ -82,9 +82,8 @@ class CommandRouter:
         self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
         self._waiting: dict[str, _Waiting] = {}
-        self._skews_ms: deque[int] = deque(
-            maxlen=SKEWS_KEPT
-        )  # the largest belongs to the beat with the shortest transit
+        # The largest belongs to the beat with the shortest transit time.
+        self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         self._is_flush_due = False
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -93,7 +92,7 @@ class CommandRouter:
         bus.on_connected.append(self._resend)
 
     async def readiness(self) -> str | None:
-        """Return None while the host's clock, by which tokens are judged, is right within 2 s, else the reason."""
+        """Return None while the host's clock, which token expiry depends on, is right within 2 s, else the reason."""
         skew_ms = max(self._skews_ms, default=0)
         if abs(skew_ms) <= SKEW_MAX_MS:
             return None
@@ -156,7 +155,7 @@ class CommandRouter:
         self._flush()
 
     def _take_reply(self, delivery: Delivery) -> None:
-        """Resolve a command with its reply, unless its body has been sent to a newer owner since: that one decides."""
+        """Resolve a command with its reply, unless its body was sent to a newer owner since; then that one decides."""
         try:
             reply = decode(delivery.frame, _reply_decoder)
         except (Malformed, Refusal) as error:
@@ -206,7 +205,7 @@ class CommandRouter:
             await self._wait(beat_due_s)
 
     async def _wait(self, beat_due_s: float) -> None:
-        """Wait for the next tick; while no command is under way, for the next command or beat."""
+        """Wait for the next tick; while no command is in flight, for the next command or beat."""
         if not self._outbox.is_idle:
             await asyncio.sleep(TICK_S)
             return

@@ -62,7 +62,7 @@ class ShardBindings:
             metrics.SHARDS_BOUND.inc()
 
     def release(self, channel: str) -> None:
-        """Stop requiring a channel that no socket here needs any more."""
+        """Release a channel that no socket here needs."""
         shard = shard_of(channel)
         needed = self._needed.get(shard)
         if needed is None:

@@ -38,7 +38,7 @@ class DirectMessages:
     def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), item_of(delivery.frame)
-        fresh = {sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.position}
+        fresh = {sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position}
         if fresh and self._held is not None:
             self._keep(delivery, len(data))
             return
@@ -64,7 +64,7 @@ class DirectMessages:
         if room is not None:
             room.stream.note_head(delivery.position)
         at_ms = int(delivery.frame or 0)
-        missed = (sink for sink in self._new_to(name, users) if self._had(sink, name) < delivery.position)
+        missed = (sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position)
         if any(sink.opened_ms <= at_ms for sink in missed):
             self.has_missed = True
 
@@ -88,8 +88,8 @@ class DirectMessages:
             return
         name = room_channel(room_id)
         for sink in self._new_to(name, users):
-            had = self._had(sink, name)
-            missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > had)
+            position = self._position_left(sink, name)
+            missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > position)
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
                 room.catch_up_implicitly(sink, first - 1, now_s)
@@ -122,7 +122,7 @@ class DirectMessages:
         room = self._registry.channels.get(name)
         return set(users.live) if room is None else users.live - set(room.sinks())
 
-    def _had(self, sink: Sink, name: str) -> int:
+    def _position_left(self, sink: Sink, name: str) -> int:
         """Return the position of a socket on a channel that it left; 0 if it was never on it."""
         return self._left.get(sink, {}).get(name, 0)
 

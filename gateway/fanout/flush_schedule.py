@@ -8,7 +8,7 @@ from gateway.fanout.lane import Lane, Written
 
 GATHER_MIN_S = 0.005
 GATHER_MAX_S = 0.030
-GATHER_FLUSHES = 2.0  # a lane gathers for twice the duration of a flush, which leaves half of the time for other work
+GATHER_FLUSHES = 2.0  # a lane gathers for twice the duration of a flush, so that other work gets half of the time
 
 
 def _ignore(_: float) -> None:

@@ -95,7 +95,7 @@ class Hub:
             case DeliveryClass.DIRECT_HEAD:
                 self.directs.note_head(channel, delivery)
             case DeliveryClass.CONTROL | DeliveryClass.REPLY | DeliveryClass.ANSWERED:
-                raise ValueError("the relay keeps what is for the gateway itself")
+                raise ValueError("the relay handles control deliveries and answers")
             case _:
                 assert_never(delivery.kind)
 
@@ -114,7 +114,7 @@ class Hub:
     # Losses ---------------------------------------------------------------------------------------------------------
 
     def fill(self, gap: Gap, first: int, frames: Sequence[bytes], now_s: float) -> None:
-        """Deliver the frames that fill a gap, from position `first` on. Skip items that are in no store any more."""
+        """Deliver the frames that fill a gap, from position `first` on. Skip items that no store has."""
         channel = self.channels.get(gap.channel)
         if channel is None:
             return

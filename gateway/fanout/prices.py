@@ -57,7 +57,7 @@ class SymbolPrices:
         lane.sinks.add(sink)
 
     def remove(self, sink: Sink) -> None:
-        """Send `sink` no more prices."""
+        """Stop sending prices to `sink`."""
         for interval_s, lane in list(self.lanes.items()):
             lane.sinks.discard(sink)
             if not lane.sinks:

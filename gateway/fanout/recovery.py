@@ -78,7 +78,7 @@ class Recovery:
     def directs_missed(self) -> None:
         """Fetch recent direct messages: one is missing in a room that a socket does not know, where no gap shows."""
         self._is_direct_missed = True
-        if not self._hub.directs.is_held:  # else a recheck is under way or follows the connection, and asks again
+        if not self._hub.directs.is_held:  # else a recheck is in progress, or follows the next connection
             self._hold_directs()
             self._spawn(self._recheck_directs())
 
@@ -184,7 +184,7 @@ class Recovery:
             self._is_direct_missed = False
             is_known = await self._retries.run(self._ask_directs)
             if losses != self._losses:
-                return  # another loss meanwhile began a new recheck
+                return  # another loss has started a new recheck
         if not is_known:
             metrics.GAPS_LOST.inc()
         self._directs_lost_since_ms = None

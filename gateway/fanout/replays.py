@@ -9,14 +9,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
-from shared.commands.command import ReplayedFrames
+from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import RealtimeError
 
 BLOCK = 100  # messages of at most 64 KB: under 8 MB, the largest answer of a service
 AT_ONCE = 4
 KEPT_S = 5.0
 KEPT_MAX_BYTES = 32 * 1024 * 1024
-REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 Fetch = Callable[[str, int, int], Awaitable[ReplayedFrames]]
 

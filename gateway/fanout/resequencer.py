@@ -66,7 +66,7 @@ class Resequencer:
         return due
 
     def skip_to(self, position: int) -> list[tuple[int, bytes]]:
-        """Give up the missing items through `position`, which are in no store. Return the items that are now due."""
+        """Give up the missing items through `position`, which no store has. Return the items that are now due."""
         if self.last_position is None or position <= self.last_position:
             return []
         waiting = sorted((early, frame) for early, frame in self._early.items() if early <= position)

@@ -1,7 +1,7 @@
 """Detects that this process has stalled. Pure; the clock is an argument.
 
 When a frozen process resumes, its socket still holds old bodies, which may contain messages of rooms that a user has
-been removed from meanwhile. None of them is shown: the connection is replaced, and everything is rechecked as after a
+been removed from meanwhile. The process discards them, replaces the connection, and rechecks everything as after a
 loss.
 """
 
@@ -24,16 +24,16 @@ class StallGuard:
         self._ticked_at_s = now_s
 
     def refuses(self, now_s: float) -> bool:
-        """Return whether a body must not be shown: the process stalled, and the connection is the old one. HOT."""
+        """Return whether to discard a body: the process stalled, and the connection is the old one. HOT."""
         self._check(now_s)
         return self._is_stalled
 
     def disconnected(self) -> None:
-        """Record that the connection is gone; the bodies of the next one may be shown."""
+        """Record that the connection is gone; the bodies of the next one are current."""
         self._is_stalled = False
 
     def connected(self, now_s: float) -> None:
-        """Forget a stall between two connections: it replaced none, and the next one is new."""
+        """Forget a stall between two connections: the next connection holds no old bodies."""
         self._ticked_at_s = now_s
         self._is_stalled = False
 

@@ -148,7 +148,7 @@ class LiveEndpoint:
             await self._act(socket, message.data)
         else:
             async with self._admission_queue.slot():
-                if not socket.is_gone:  # since it began to wait
+                if not socket.is_gone:  # it may have left while it waited
                     await self._act(socket, message.data)
 
     # Frames ---------------------------------------------------------------------------------------------------------

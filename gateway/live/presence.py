@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway import metrics
 from gateway.backend import Backend
 from shared.commands.chat import PresenceReported, ReportPresence
-from shared.commands.command import Caller
+from shared.commands.command import GATEWAY
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
 from shared.waiting import is_set_within
@@ -22,7 +22,6 @@ RENEW_INTERVAL_S = 5.0
 REPORT_INTERVAL_S = 0.05
 QUIET_INTERVAL_S = 0.25
 RETRY_S = 0.5
-REPORTER = Caller(user_id="system:gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Report:
 
 
 class Roster:
-    """Sockets by user. A user's first socket is reported at once, the end of the last one after a grace of 5 s.
+    """Sockets by user. A user's first socket is reported at once, the end of the last one after a grace period of 5 s.
 
     `next_report` returns a report, and `confirm` records that it arrived. Until then every report repeats the
     unconfirmed changes in their latest state: reports are at-least-once and idempotent.
@@ -126,18 +125,18 @@ class Reporter:
             await self._wait()
 
     async def _wait(self) -> None:
-        """Wait for a socket that came, or for the time to look for graces that have ended."""
+        """Wait for a new socket, or for the next check of grace periods."""
         await is_set_within(self._roster.changed, QUIET_INTERVAL_S)
         self._roster.changed.clear()
         await asyncio.sleep(REPORT_INTERVAL_S)
 
     async def leave(self) -> None:
-        """Report that the gateway stops: its users have the grace to reconnect elsewhere."""
+        """Report that the gateway stops: its users have a grace period to reconnect elsewhere."""
         await self._report(Report((), (), False), is_leaving=True)
 
     async def _report(self, report: Report, *, is_leaving: bool = False) -> bool:
         command = ReportPresence(
-            **self._backend.head(REPORTER),
+            **self._backend.head(GATEWAY),
             node_id=self._node_id,
             came=report.came,
             went=report.went,

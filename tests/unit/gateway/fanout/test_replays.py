@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, REPLAY_MAX_BYTES, Replays, spans
-from shared.commands.command import ReplayedFrames
+from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, Replays, spans
+from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Unavailable
 
 
