@@ -80,7 +80,7 @@ def candle_of(tick: Tick, seq: int, interval_ms: int) -> Candle:
 
 
 class _Series:
-    """The candles of one symbol and interval that are not yet written as they are."""
+    """The candles of one symbol and interval that differ from the database."""
 
     __slots__ = ("end_ms", "interval", "interval_ms", "newest", "newest_ms", "symbol", "unwritten", "writing")
 
@@ -89,8 +89,8 @@ class _Series:
         self.interval = interval
         self.interval_ms = INTERVAL_MS[interval]
         self.newest: Candle | None = None
-        self.newest_ms = -1  # where it opens
-        self.end_ms = -1  # where it ends
+        self.newest_ms = -1  # when it opens
+        self.end_ms = -1  # when it ends
         self.unwritten: dict[int, Candle] = {}
         self.writing: dict[int, Candle] = {}
 
@@ -119,7 +119,7 @@ class _Deferred(NamedTuple):
 
 
 class CandleBook:
-    """The series of all symbols. It has no bound of its own: the feed limits `backlog`."""
+    """The series of all symbols. The feed bounds it by `backlog`."""
 
     def __init__(self) -> None:
         self._series: dict[str, tuple[_Series, ...]] = {}

@@ -1,8 +1,7 @@
 """Deduplication of events. Pure.
 
 An event counts once within 7 days, even if the owner of the symbols changes. The keys are on disk: those of the last
-batches in the journal, older ones in the index (see journal.py). Two structures keep most events from being looked up
-there:
+batches in the journal, older ones in the index (see journal.py). Two structures avoid most look-ups there:
 
 - `SeenWindow`: the newest keys, exact. A key in it is a duplicate.
 - `CountedFilter`: all keys of the index, inexact. A key that is not in it is new.
@@ -38,7 +37,7 @@ class SeenWindow:
 
     @property
     def forgotten(self) -> int:
-        """Return the number of the newest key that is forgotten."""
+        """Return the number of the newest forgotten key."""
         return self.added - len(self._order)
 
     def add(self, key: bytes) -> bool:
@@ -70,13 +69,13 @@ class CountedFilter:
     """A Bloom filter for each day, of 8-byte keys that are already hashes.
 
     Bound: 9 filters of 8 MB, each created at the first event of its day: 72 MB. The probability that a new key is
-    looked up in vain is 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 % at
-    8.6 million (100 a second, for example 20,000 ticks in arrays of 200), 88 % at 20 million. Adding a key takes 2 µs
-    of CPU, a look-up in 9 filters 5 µs.
+    looked up for nothing is 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 %
+    at 8.6 million (100 a second, for example 20,000 ticks in arrays of 200), 88 % at 20 million. Adding a key takes 2
+    µs of CPU, a look-up in 9 filters 5 µs.
     """
 
     def __init__(self) -> None:
-        self.is_complete = False  # until the index is read, every key may be in it
+        self.is_complete = False  # until the whole index is read, any key may be in it
         self._days: dict[int, bytearray] = {}
 
     def add(self, key: bytes, day: int) -> None:

@@ -9,7 +9,8 @@ redelivers them to the new owner. The interleavings of the two:
     new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
     new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
     old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
-                                                      else it would claim the next number and fence the new owner off
+                                                      otherwise it would claim the next number and fence off the new
+                                                      owner
 
 An event counts once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
 before it moves the head of the state, so a key is in the journal after the head, in the index, or in both. Memory may
@@ -63,7 +64,7 @@ class Journal:
         self._committed = 0
 
     async def recover(self) -> None:
-        """Restore the market of the last owner, and fence that owner off.
+        """Restore the market of the last owner, and fence off that owner.
 
         Raises Unavailable; then start again with a new market.
         """

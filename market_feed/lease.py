@@ -1,6 +1,6 @@
 """The lease of the symbols: one process at a time owns them. Pure.
 
-Ownership is only routing. Two owners at once are safe, because the journal is the lock (see journal.py); the cost is a
+Ownership only routes. Two owners at once are safe, because the journal is the lock (see journal.py); the cost is a
 repeated batch. So a stand-by may take over early, even if the owner is alive.
 
 The owner increments `beat` every half second, and the database stamps each beat with its own time. A stand-by reads the

@@ -212,7 +212,7 @@ class Market:
     # Journal --------------------------------------------------------------------------------------------------------
 
     def take_batch(self) -> JournalBatch | None:
-        """Return what arrived since the last batch, or None. Batches must be written in order."""
+        """Return the ticks and keys since the last batch, or None. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
         keys = b"".join(self._event_keys)
@@ -226,7 +226,7 @@ class Market:
         self._next_batch = max(self._next_batch, number + 1)
 
     def claim(self) -> JournalBatch:
-        """Return an empty batch with the next number, which fences earlier owners off the journal."""
+        """Return an empty batch with the next number, which fences off earlier owners."""
         return JournalBatch(self._next_batch, self.term, [], [])
 
     def replay(self, batch: JournalBatch) -> None:
@@ -241,7 +241,7 @@ class Market:
             self.book.apply(tick, seq)
             self._changed.add(self._group_of(tick.symbol))
         self.load_seen(batch.event_keys)
-        self._unindexed.extend(split_keys(batch.event_keys))  # and those of feeds
+        self._unindexed.extend(split_keys(batch.event_keys))  # including keys of feeds
         for source, number in batch.positions.items():
             self.positions[source] = max(number, self.positions.get(source, 0))
         if self._deferred_since is None and self.book.has_deferred:

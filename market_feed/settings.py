@@ -31,7 +31,7 @@ class ReplayFile(NamedTuple):
 class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
     """Settings of market_feed. `market_source` lists the sources besides the ticks of `realtime.events`.
 
-    Those ticks are always consumed: the contract promises it, and a queue without a consumer would only grow. So `amqp`
+    Those ticks are always consumed: the contract promises it, and a queue without a consumer would grow. So `amqp`
     alone means that no other source runs.
     """
 

@@ -1,4 +1,4 @@
-"""All database queries of market_feed. No other module of it uses the driver.
+"""All database queries of market_feed. No other module of the service uses the driver.
 
 Collections:
 
@@ -7,9 +7,9 @@ Collections:
 - `market_events`: the index of counted events. A document holds up to 5,000 keys of one checkpoint, signed 64-bit
   integers with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key
   to write, 8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
-- `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range of it.
+- `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
-  one document costs one upsert; `_id` "head" holds the batch through which all that is complete.
+  one document costs one upsert; `_id` "head" holds the batch through which they are complete.
 - `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` identifies by term
   and number. Release 0.2 updates neither field: if `stamped` is not the current beat, `at` is stale and ignored.
 

@@ -7,7 +7,7 @@ import orjson
 
 
 def to_json(value: Any) -> bytes:
-    """Return compact UTF-8 JSON without line breaks. Raises TypeError for what JSON cannot represent."""
+    """Return compact UTF-8 JSON without line breaks. Raises TypeError for a value that JSON cannot represent."""
     return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS)
 
 

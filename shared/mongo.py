@@ -33,7 +33,7 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 DUPLICATE_KEY = 11000
-AT_ONCE = 1000  # documents an operation: one too large for its deadline would fail on every retry
+AT_ONCE = 1000  # documents per operation: one too large for its deadline would fail on every retry
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 HEARTBEAT_MS = 1_000  # the interval of the driver's search for an unreachable server
 BACKOFF_FIRST_S = 0.2
@@ -94,7 +94,7 @@ class Mongo:
             heartbeatFrequencyMS=HEARTBEAT_MS,
             w="majority",
             journal=True,
-            retryWrites=False,  # our writes are idempotent, and an unacknowledged cause repeats them
+            retryWrites=False,  # all writes are idempotent, and redelivery repeats them
         )
         self.database: Database = self._client[database]
 
@@ -124,7 +124,7 @@ class Mongo:
         return round(local_time.timestamp() * 1000)
 
     async def wait_ready(self, indexes: Indexes) -> None:
-        """Wait until the server answers and the indexes exist; retry for ever, with backoff."""
+        """Wait until the server answers and the indexes exist; retry forever, with backoff."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while True:
             try:
@@ -157,9 +157,9 @@ class Mongo:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Translate the driver's errors of reachability and time into Unavailable.
+    """Translate the driver's connection errors and time-outs into Unavailable.
 
-    Its other errors pass: they are bugs of ours, or duplicate keys that the store handles.
+    Its other errors pass: they are bugs, or duplicate keys that the store handles.
     """
     try:
         yield
@@ -207,9 +207,9 @@ def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
 
 
 def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
-    """Return whether a code says shutting down, stepping down, interrupted or too late, or the majority is unsure.
+    """Return whether a code means shutdown, step-down, interruption or time-out, or the majority is uncertain.
 
-    A bulk write has such codes in its details. What any write concern error leaves behind may yet be rolled back.
+    A bulk write has such codes in its details. A write with a write concern error may yet be rolled back.
     """
     if isinstance(error, pymongo.errors.WriteConcernError):
         return True

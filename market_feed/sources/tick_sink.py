@@ -1,4 +1,4 @@
-"""The interface between sources and the feed: all that a source knows of the service."""
+"""The interface between sources and the feed: a source depends on nothing else of the service."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol

@@ -4,7 +4,7 @@
 
 Crash or failure between any two steps: nothing was acknowledged, so the ticks are redelivered. A fired alert does not
 fire again, and one whose user was not notified is found on disk and announced. The event's id is the alert's, so a
-second announcement is dropped as a duplicate. The event is published like any other, so inboxes keep their one writer.
+second announcement is dropped as a duplicate. The event is published like any other, so inboxes keep one writer.
 
 Changes of alerts use the same queue as the ticks, so both have one order. A change is on disk before it is sent. The
 book is reloaded whenever another replica may have been the watcher, or a change may be lost.
@@ -69,7 +69,7 @@ class AlertWatcher:
             hits: list[Hit] = []
             for line in lines:
                 if line.routing_key != NOTIFIER_ALERTS:
-                    _hold(line, book, hits)
+                    _take_ticks(line, book, hits)
                 elif _change(line, book):
                     await self._fire(hits)
                     book = await self._load()
@@ -107,7 +107,7 @@ class AlertWatcher:
             metrics.ALERTS_FIRED.inc(len(unannounced))
 
 
-def _hold(line: Line, book: AlertBook, hits: list[Hit]) -> None:
+def _take_ticks(line: Line, book: AlertBook, hits: list[Hit]) -> None:
     applied = _read(line, _ticks_decoder)
     if applied is None:
         return

@@ -1,4 +1,4 @@
-"""Internal events, as they are shown to clients.
+"""Internal events, as clients see them.
 
 Read `audience` (recipients) and `notifications` (content and frames), then `store` (known events) and `commit` (the
 group commit of both consumers of events).

@@ -36,7 +36,7 @@ class EventCommit:
         self._clock_ms = clock_ms
 
     async def run(self, events: Sequence[E], work: Work[E]) -> None:
-        """Do `work(pending, records, now_ms)` for the events that are not done. Raises Unavailable.
+        """Run `work(pending, records, now_ms)` for the events that are not done. Raises Unavailable.
 
         `records` holds the events that were known before, by key.
         """

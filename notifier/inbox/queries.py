@@ -54,7 +54,7 @@ class InboxQueryHandler:
     async def _open(self, query: OpenInbox) -> InboxHead:
         """Return the head and the missed frames.
 
-        `recovered` is False if too much was missed, some of it has expired, or `since` is beyond the head.
+        `recovered` is False if too many entries were missed, some have expired, or `since` is beyond the head.
         """
         user_id = query.caller.user_id
         head = await self._store.head(user_id)

@@ -1,4 +1,4 @@
-"""Inboxes in MongoDB. Look-ups by `_id` use no further fields, with which SecantusDB scans the collection.
+"""Inboxes in MongoDB. Look-ups by `_id` use no further fields: with them, SecantusDB scans the collection.
 
 - `notifications`: `_id` notification id; one entry of a user: event, `seq`, time of reading.
 - `inboxes`: `_id` user id; the last `seq` that was removed. `sweep` removes expired entries, not the server, because it
@@ -64,7 +64,7 @@ class InboxStore:
             else:
                 for document in found:
                     heads[document["userId"]] = max(heads[document["userId"]], document["seq"])
-            # In this order, because an entry swept in between was counted above.
+            # Read last: an entry that is swept in between was counted above.
             for user_id, seq in (await self._last_removed(some)).items():
                 heads[user_id] = max(heads[user_id], seq)
         return heads

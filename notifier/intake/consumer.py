@@ -34,9 +34,9 @@ from shared.bus.publisher import Publisher
 from shared.errors import Malformed
 
 COMMIT_RECIPIENTS = USERS_MAX
-SLICE_RECIPIENTS = 1_000  # recipients per commit, so that the first of 10,000 need not wait for the last
+SLICE_RECIPIENTS = 1_000  # recipients per commit, so that the first of 10,000 does not wait for the last
 
-# Types with a queue of their own, whose consumer rejects malformed events.
+# Types with their own queue; its consumer rejects malformed events.
 _HANDLED_ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED, USER_REVOKED, USER_BANNED})
 
 
@@ -88,7 +88,7 @@ class EventConsumer:
 
 
 def _deliveries(pending: Iterable[Addressed], entries: Mapping[str, list[Entry]]) -> Iterator[Delivery]:
-    """Yield all deliveries in order; each frame is made when it is asked for."""
+    """Yield all deliveries in order, and create each frame only then."""
     for item in pending:
         notice = item.notice
         match item.audience:

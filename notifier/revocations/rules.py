@@ -1,7 +1,7 @@
 """Revoked tokens and bans. Pure; docs/internal-events.md describes the events.
 
 `user.revoked` `{userId}` revokes all tokens issued before it. `user.banned` `{userId, until?}` bans the user until then
-(RFC 3339), or for ever without `until`; a later event overrides, and a time in the past ends the ban.
+(RFC 3339), or forever without `until`; a later event overrides, and a time in the past ends the ban.
 """
 
 import msgspec
@@ -51,7 +51,7 @@ def read_revocation_event(event: CloudEvent, now_ms: int) -> RevocationEvent:
 
 
 def apply(event: RevocationEvent, stored: Revocation | None, version: int) -> Revocation:
-    """Return the user's revocation after the event. Idempotent but for the version."""
+    """Return the user's revocation after the event. Idempotent except for the version."""
     before = stored or Revocation(user_id=event.user_id, version=0)
     if event.banned_until_ms is None:
         issued_before_ms = max(before.issued_before_ms, event.at_ms)

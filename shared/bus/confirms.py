@@ -8,7 +8,7 @@ from shared.errors import Unavailable
 
 
 class Confirm:
-    """The broker's confirm of one body: the future that its lines share, and the commands among them."""
+    """The broker's confirm of one body: the future that its lines share, and the commands among the lines."""
 
     __slots__ = ("command_ids", "done")
 

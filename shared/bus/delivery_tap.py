@@ -4,8 +4,7 @@
                    └─────────> everything else ───────────> aiormq
 
 aiormq reads a delivery with nine awaits, three queue items, three frame objects and a task: 0.30 ms of CPU. A tapped
-one costs 0.02 ms. Deliveries of other consumers, and every reply, error and heartbeat, reach
-the library unchanged.
+one costs 0.02 ms. Deliveries of other consumers, and every reply, error and heartbeat, reach the library unchanged.
 """
 
 import asyncio
@@ -109,7 +108,7 @@ class DeliverySplitter:
 
 
 class DeliveryTap(asyncio.Protocol):
-    """Stands between a transport and the library's protocol."""
+    """A protocol between a transport and the library's protocol."""
 
     def __init__(self, inner: asyncio.Protocol, transport: asyncio.WriteTransport) -> None:
         self.splitter = DeliverySplitter()
@@ -118,7 +117,7 @@ class DeliveryTap(asyncio.Protocol):
         self._passed_at_s = time.monotonic()
 
     def data_received(self, data: bytes) -> None:
-        """Split what arrived. Without input for a while the library drops the connection, so it gets a heartbeat."""
+        """Split the input. The library drops a connection without input, so it gets a heartbeat."""
         others, bodies = self.splitter.feed(data)
         if others:
             self._passed_at_s = time.monotonic()

@@ -18,7 +18,7 @@ from shared.times import now_ms
 
 Destination = tuple[str, str | None, str | None]  # exchange; routing key, if it has only one; reply queue
 
-STALLED_S = 2.0  # no confirm for so long: the broker is blocked (memory, disk), frozen, or cut off
+STALLED_S = 2.0  # without a confirm: the broker is blocked (memory, disk), frozen, or cut off
 GATHERED_MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_EXCHANGE = "default"  # the label of the exchange without a name
 
@@ -41,11 +41,11 @@ class LineSender:
 
     @property
     def waiting_bytes(self) -> int:
-        """The size of the lines that wait for the confirm of the body before theirs."""
+        """Return the size of the lines that wait for the confirm of an earlier body."""
         return self._batcher.waiting_bytes
 
     def gather(self, destination: Destination, key: str, line: bytes, expires_at_ms: int | None = None) -> Confirm:
-        """Take a line for the next body of its destination, and return the body's confirm."""
+        """Add a line to the next body for its destination, and return the body's confirm."""
         if self.link is None:
             return Confirm.failed("the broker is not connected")
         if self._waiting_since_s and self._is_stalled(destination):

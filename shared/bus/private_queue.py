@@ -1,4 +1,4 @@
-"""A queue of one process."""
+"""A queue of one process, and its name."""
 
 from collections.abc import Callable
 

@@ -48,7 +48,7 @@ Arguments = dict[str, str | int | bool]
 class QueueSpec(NamedTuple):
     """A durable queue, its arguments, and the (exchange, key) pairs that it is bound to.
 
-    `keeps_existing`: a queue of this name that exists already is taken as it is, whatever its arguments.
+    `keeps_existing`: an existing queue of this name is used as it is, whatever its arguments.
     """
 
     name: str
@@ -64,14 +64,15 @@ _POISON: Arguments = {
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD,
 }
-# Every durable queue is a quorum queue: a classic one lies on one node of a cluster, and is gone while that node is.
+# Every durable queue is a quorum queue: a classic queue is on one node of a cluster, and unavailable while that node
+# is.
 _REPLICATED: Arguments = {"x-queue-type": "quorum"}
 _QUORUM: Arguments = {**_REPLICATED, **_POISON}
 _SINGLE: Arguments = {**_QUORUM, "x-single-active-consumer": True}
-# When full, the broker drops the oldest; without a dead letter exchange, which would collect them.
+# When full, the broker drops the oldest. No dead letter exchange, which would collect them.
 _BOUNDED_SINGLE: Arguments = {**_REPLICATED, "x-single-active-consumer": True, "x-max-length-bytes": TICKS_MAX_BYTES}
 
-# The queues of a process live and die with its connection. They are bounded: gateways see a lost line as a gap.
+# The queues of a process end with its connection. They are bounded: gateways detect a lost line as a gap.
 PRIVATE_QUEUE: Arguments = {"x-max-length-bytes": PRIVATE_QUEUE_MAX_BYTES}
 OWNER_QUEUE: Arguments = {
     "x-max-length-bytes": OWNER_QUEUE_MAX_BYTES,

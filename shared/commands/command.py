@@ -37,7 +37,7 @@ GATEWAY = Caller(user_id="system:gateway")  # the caller of a gateway's own requ
 
 
 class CommandBase(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    """What every command says of itself.
+    """The head of every command.
 
     `request_id` is the id of the REST call, for logs; `trace` is the caller's span, if tracing is on.
     """

@@ -79,5 +79,5 @@ async def _answer(check: Readiness) -> str | None:
 
 
 async def starting() -> str:
-    """Return that the process is starting. The composition root removes this check at its end."""
+    """Return the reason of a starting process. The composition root removes this check once it has started."""
     return "waiting for broker or database"

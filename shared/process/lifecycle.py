@@ -2,8 +2,8 @@
 
 SIGTERM or SIGINT asks the service to stop; after `DRAIN_TIMEOUT_S` it is cancelled; a second signal exits at once.
 
-A process that cannot run ends. Structured concurrency alone does not guarantee that: a failed TaskGroup waits for its
-other tasks, and a task never ends if a library swallows its cancellation (aiormq does, while it connects). Such a
+A process that has failed must end. Structured concurrency alone does not guarantee that: a failed TaskGroup waits for
+its other tasks, and a task never ends if a library swallows its cancellation (aiormq does, while it connects). Such a
 process would still answer `/healthz` and ignore SIGTERM. So a failure sets `stop` where it is raised
 (`stopping_on_failure`), and every wait for the end has a deadline, after which the process exits by force:
 
@@ -125,7 +125,7 @@ async def _supervise(settings: S, node_id: str, serve: "Serve[S]") -> int:
 
 
 def _exit_by_force() -> None:
-    """Exit although the service has not ended, because a task ignores its cancellation."""
+    """Exit before the service has ended, because a task ignores its cancellation."""
     names = sorted(task.get_name() for task in asyncio.all_tasks() if task.cancelling())
     log.error("exit_forced", tasks=names[:TASKS_NAMED])
     os._exit(EXIT_FAILED)

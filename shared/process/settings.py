@@ -27,7 +27,7 @@ T = TypeVar("T", bound="FromEnvironment")
 
 
 class FromEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """A struct that `load` can fill."""
+    """A struct that `load` fills."""
 
     def problems(self) -> list[str]:
         """Return the problems across fields. Subclasses add their own."""

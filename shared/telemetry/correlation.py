@@ -21,7 +21,7 @@ def current() -> str | None:
 
 
 def choose(given: str | None) -> str:
-    """Return the client's id if a log and a header can carry it, else a new one."""
+    """Return the client's id if it is safe in logs and headers, else a new one."""
     return given if given is not None and _WELL_FORMED.fullmatch(given) else new_id(Prefix.REQUEST)
 
 

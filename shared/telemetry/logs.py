@@ -69,7 +69,7 @@ def _count(record: logging.LogRecord) -> bool:
 
 
 def silence() -> None:
-    """Drop all logs of this process, for programs that report errors to people in another way."""
+    """Drop all logs of this process, for programs that report errors themselves."""
     logging.disable()
     structlog.configure(processors=[_drop])
 

@@ -1,7 +1,7 @@
 """OpenTelemetry traces, if enabled: the path of a request through gateway, worker and database.
 
-Tracing is off unless OTEL_EXPORTER_OTLP_ENDPOINT is set; it needs `pip install '.[tracing]'`. While it is off, nothing
-of OpenTelemetry is imported and every call here returns at once. A command carries the context of its caller's span as
+Tracing is off unless OTEL_EXPORTER_OTLP_ENDPOINT is set; it needs `pip install '.[tracing]'`. While it is off,
+OpenTelemetry is not imported and every call here returns at once. A command carries the context of its caller's span as
 a W3C traceparent (https://www.w3.org/TR/trace-context/).
 """
 
@@ -42,7 +42,7 @@ def export_to(endpoint: str, service: str, node_id: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({"service.name": service, "service.instance.id": node_id})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # or it could delay the exit
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # it could delay the exit
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
     turn_on(provider)
 
@@ -98,7 +98,7 @@ def within(name: str) -> "Span | None":
 
 
 def batch(name: str, commands: Iterable[tuple[str, str | None]]) -> AbstractContextManager[None]:
-    """Return a span around work for several commands at once, given by name and trace.
+    """Return a span around the common work of several commands, each a name and a trace.
 
     Each traced command gets a span in its own trace. The work belongs to the first one; the others link to it.
     """
