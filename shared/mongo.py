@@ -124,7 +124,7 @@ class Mongo:
         return round(local_time.timestamp() * 1000)
 
     async def wait_ready(self, indexes: Indexes) -> None:
-        """Wait until the server answers and the indexes exist; retry forever, with backoff."""
+        """Wait until the server answers and the indexes exist; retry for ever, with backoff."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while True:
             try:

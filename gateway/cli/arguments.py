@@ -71,7 +71,7 @@ def _rooms(parser: _Add) -> None:
 def _tail(parser: _Add) -> None:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="a room's id, or a symbol such as EUR/USD")
     parser.add_argument("--community", action="append", default=[], metavar="ID")
-    parser.add_argument("--notifications", action="store_true", help="events for the user and for everybody")
+    parser.add_argument("--notifications", action="store_true", help="events for the user and for everyone")
     parser.add_argument("--count", type=_positive, metavar="N", help="stop after N events")
 
 

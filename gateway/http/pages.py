@@ -71,7 +71,7 @@ class Pages:
         """Return the routes: none without DEV_MODE, and none for tokens without a secret to sign them."""
         if not self._settings.dev_mode:
             return []
-        log.warning("dev_mode_is_on", effect="pages are served, and anybody can get a token for any name")
+        log.warning("dev_mode_is_on", effect="pages are served, and anyone can get a token for any name")
         routes = [web.get(path, _page(name)) for path, name in PAGES.items()]
         routes.append(web.get("/web/{name}", self.file))
         if dev_tokens.can_sign(self._settings):
