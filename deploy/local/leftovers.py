@@ -61,7 +61,7 @@ def kill_marked(mark: str, timeout_s: float = 10.0) -> list[int]:
 def start_guard(mark: str) -> subprocess.Popen[bytes]:
     """Start the process that ends all processes with `mark` once the caller is gone.
 
-    Closing the guard's standard input makes it do so now and then exit.
+    Closing the guard's standard input makes it do so now, and exit.
     """
     arguments = [sys.executable, "-I", "-S", __file__, mark]
     # In its own session, so that Ctrl-C does not reach it, and without a mark, so that no other guard ends it.

@@ -84,7 +84,7 @@ def _ask() -> AuditResult | None:
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(  # noqa: S603 - every command stands in this file
+    return subprocess.run(  # noqa: S603 - every command is a literal in this file
         command, check=False, capture_output=True, timeout=TOOL_TIMEOUT_S, stdin=subprocess.DEVNULL
     )
 

@@ -2,5 +2,5 @@
 
 Reading order: `__main__` (scenarios and options), `scenarios/`, `jobs/` (what each process does), `fleet` and `worker`
 (the processes), `crowd`, `client`, `dialects`, `wire` (the sockets), `marks`, `roomlog`, `counting`, `tally` (checks
-and figures), `report`. `bench_market` and `history` are programs of their own.
+and figures), `report`. `bench_market` and `history` are separate programs.
 """

@@ -57,7 +57,7 @@ def parse_arguments() -> Arguments:
     return parser.parse_args(namespace=Arguments())
 
 
-# The producer and the reader, each a process of its own ------------------------------------------------------------
+# The producer and the reader, each a separate process ------------------------------------------------------------
 
 
 class Fields(msgspec.Struct):

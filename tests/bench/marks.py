@@ -26,7 +26,7 @@ def marked_text(size: int, sent_us: int) -> str:
 
 
 def message_frame(room_id: str, seq: int, size: int, sent_us: int) -> bytes:
-    """Return a `chat:message` of exactly `size` bytes (if the fields leave room), without fields that nobody reads."""
+    """Return a `chat:message` of exactly `size` bytes (if the fields leave room), without fields that no one reads."""
     head = f'{{"type":"chat:message","data":{{"chatroomId":"{room_id}","seq":{seq},"message":"'
     return f'{head}{marked_text(size - len(head) - 3, sent_us)}"}}}}'.encode()
 

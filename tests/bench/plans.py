@@ -275,7 +275,7 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("posts_since", lambda: room_log.posts_since(room_id, messages - 50, 0))
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
         yield StoreCall("messages_between", partial(room_log.messages_between, room_id, first, first + 49), note=note)
-    yield StoreCall("messages_between", lambda: room_log.messages_between(OLD_ROOM, 41, 90), note="of before the log")
+    yield StoreCall("messages_between", lambda: room_log.messages_between(OLD_ROOM, 41, 90), note="older than the log")
 
 
 def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[StoreCall]:

@@ -120,7 +120,7 @@ class DatabaseCommands:
 
 
 class CountingProxy:
-    """A proxy on a free port, in a thread and an event loop of its own."""
+    """A proxy on a free port, in its own thread and event loop."""
 
     def __init__(self, upstream: tuple[str, int], parser: Callable[[str], WireParser]) -> None:
         self.port = 0

@@ -144,7 +144,7 @@ class ChaosClient:
         self._stuck_until_s = self._clock() + for_s
 
     def slow(self, for_s: float) -> None:
-        """Read a frame only now and then."""
+        """Read a frame only occasionally."""
         self._slow_until_s = self._clock() + for_s
 
     # Connections ----------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ DATABASE_FAULTS = {
 
 
 class DatabaseFront:
-    """The proxy, in a thread with an event loop of its own: it works while the harness blocks. `uri` is its address."""
+    """The proxy, in a thread with its own event loop: it works while the harness blocks. `uri` is its address."""
 
     def __init__(self, upstream_uri: str) -> None:
         self.uri = ""

@@ -5,10 +5,10 @@ Rooms and inboxes are both channels whose items are numbered from 1 without gaps
 - an acknowledged item is stored once, as the ack stated;
 - the stored items of a channel have the seqs 1 … n and distinct keys;
 - a listener receives exactly the items after the seq at which its subscription began, each once, in order, as stored;
-- nothing is stored or delivered that nobody sent;
-- what one client sent over one connection stands in a channel in the order in which it was sent;
+- nothing is stored or delivered that was not sent;
+- what one client sent over one connection appears in a channel in the order in which it was sent;
 - after the answer to a removal, or some time after a ban, no item that its user sends enters the channel, and the user
-  receives no item that anybody sent.
+  receives no item that anyone sent.
 
 A key names an item before it has a seq: a `clientMessageId`, the text of a message without one, an event id, an alert
 id.
@@ -20,7 +20,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-LATE_MAX_S = 30.0  # a process may be frozen for 12 s, then reconnect, and fetch what stands before the removal
+LATE_MAX_S = 30.0  # a process may be frozen for 12 s, then reconnect, and fetch the items before the removal
 
 
 class ViolationKind(StrEnum):
@@ -118,7 +118,7 @@ class Ledger:
         over[by, connection] = Transmission(first, self._writes, key)
 
     def note_barred(self, listener: str, channel: str, at_s: float, grace_s: float = 0.0) -> None:
-        """Record that the end of a listener's access was confirmed; the first time stands."""
+        """Record that the end of a listener's access was confirmed; only the first time counts."""
         self.bars.setdefault((channel, listener), Bar(at_s, grace_s))
 
     def note_acked(self, key: str, channel: str, at_s: float, item: LedgerItem | None = None) -> None:
@@ -187,7 +187,7 @@ class Ledger:
     def _check_order(self, channel: str) -> Iterator[Violation]:
         """Compare the log with the order of writes, of items that were written to one connection only.
 
-        Of an item that was repeated over another connection, nobody knows which copy was stored.
+        Of an item that was repeated over another connection, it is unknown which copy was stored.
         """
         seqs = {item.key: item.seq for item in self.stored.get(channel, [])}
         streams: dict[tuple[str, int], list[Transmission]] = {}

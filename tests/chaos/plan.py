@@ -30,7 +30,7 @@ class Kind(StrEnum):
     NODE_RESTART = "node-restart"
     CUT_CLIENTS = "cut-clients"  # sockets dropped without a close frame
     STUCK_CLIENTS = "stuck-clients"  # clients stop reading
-    SLOW_CLIENTS = "slow-clients"  # clients read only now and then
+    SLOW_CLIENTS = "slow-clients"  # clients read only occasionally
     REPEAT_DELIVERIES = "repeat-deliveries"  # delivery lines published twice
     REPEAT_EVENTS = "repeat-events"  # events published twice under their ids
 

@@ -233,10 +233,10 @@ class Traffic:
         symbol, client = f"ALERT{number}", self._random.choice(self.clients)
         inbox = f"inbox:{client.user_id}"
         self._ledger.note_sent(symbol, client.name, [inbox], self._clock())
-        stands = await self._create_alert(RestClient(self._url, client.user_id), symbol)
+        is_created = await self._create_alert(RestClient(self._url, client.user_id), symbol)
         for price in (1.0, 3.0, 1.5, 4.0):
             await self._move(symbol, price, f"{symbol}_{price}")
-        if stands:
+        if is_created:
             self._ledger.note_acked(symbol, inbox, self._clock())
 
     async def _create_alert(self, rest: RestClient, symbol: str) -> bool:

@@ -54,7 +54,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
 
 class Conversation:
-    """A client behind its own proxy, in its own room, where somebody else writes too."""
+    """A client behind its own proxy, in its own room, where another user writes too."""
 
     def __init__(self, client: ClientUnderTest, proxy: CuttingProxy, room: str, other: Person) -> None:
         self.client = client

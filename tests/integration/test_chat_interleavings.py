@@ -1,6 +1,6 @@
 """Interleavings of owners, writes and reads that chance does not find, forced from outside on real processes.
 
-Each chat_service reaches the database through a proxy of its own, which holds, fails or falsifies commands at the
+Each chat_service reaches the database through its own proxy, which holds, fails or falsifies commands at the
 decisive moment. The tests know nothing of the services' inside: they find a room's commands by the room's id in them,
 and assert only what clients are promised.
 """
@@ -43,7 +43,7 @@ QUIET_S = 1.5
 
 @dataclass
 class Owners:
-    """Replicas of chat_service, each behind a database proxy of its own, and two gateways."""
+    """Replicas of chat_service, each behind its own database proxy, and two gateways."""
 
     urls: list[str]
     proxies: list[DatabaseProxy]
@@ -234,7 +234,7 @@ async def remove(rest: RestClient, room: str, user: str) -> None:
 
 
 class Speaking:
-    """A member that goes on sending to a room; `after` holds what it sent after its removal was answered."""
+    """A member that goes on sending to a room; `after` holds the messages sent after its removal was answered."""
 
     def __init__(self, client: LiveClient, room: str) -> None:
         self.before: set[str] = set()

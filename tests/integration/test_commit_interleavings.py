@@ -132,7 +132,7 @@ async def test_copy_decided_by_successor_keeps_first_copy_out(ways: TwoWays) -> 
 
 
 async def test_removal_by_one_owner_excludes_send_that_another_has_decided(ways: TwoWays) -> None:
-    """Either the message stands before the removal, or it is refused; here the removal comes first."""
+    """Either the message precedes the removal, or it is refused; here the removal comes first."""
     world = await ways.world()
     first = world.owners[0]
     held = ways.proxy.inject(HoldCommand(), "insert", collection="room_log")
@@ -154,7 +154,7 @@ async def test_removal_by_one_owner_excludes_send_that_another_has_decided(ways:
     await world.end()
 
 
-async def test_message_that_successor_stored_stands_before_removal_of_its_sender(ways: TwoWays) -> None:
+async def test_message_that_successor_stored_precedes_removal_of_its_sender(ways: TwoWays) -> None:
     """The first owner has decided the removal and is held; the next one takes a message of the removed user."""
     world = await ways.world()
     first = world.owners[0]
@@ -207,7 +207,7 @@ async def test_duplicate_key_without_majority_proves_nothing_about_entries_befor
 
 
 class Rollback:
-    """Entries that an isolated primary took, removed before anybody asks again."""
+    """Entries that an isolated primary took, removed before anyone asks again."""
 
     def __init__(self, ways: TwoWays, rule: FaultRule) -> None:
         self._log = ways.direct["room_log"]
@@ -221,7 +221,9 @@ class Rollback:
 
 
 @concerns
-async def test_message_rolled_back_after_insert_is_not_acknowledged_before_it_stands(ways: TwoWays, name: str) -> None:
+async def test_message_rolled_back_after_insert_is_not_acknowledged_before_it_is_stored(
+    ways: TwoWays, name: str
+) -> None:
     world = await ways.world()
     first = world.owners[0]
     lost = ways.proxy.inject(FailWriteConcern(WRITE_CONCERN_CODES[name], name, after_s=0.1), "insert", times=1)
@@ -305,7 +307,7 @@ async def test_insert_that_lands_after_its_command_expired_stores_nothing(ways: 
 
 
 async def test_insert_that_lands_before_its_void_is_answered_although_its_command_expired(ways: TwoWays) -> None:
-    """The void is refused by the entry itself: what stands is delivered and acknowledged."""
+    """The void is refused by the entry itself: the stored entry is delivered and acknowledged."""
     world = await ways.world()
     first = world.owners[0]
     held = ways.proxy.inject(HoldCommand(), "insert", collection="room_log", times=2, where=inserts("cmd_"))

@@ -179,7 +179,7 @@ async def test_lost_answer_of_the_database_refuses_and_repeats_nothing(database:
     assert all(ack_in(world.recorder.replies[id_]) is not None for id_ in world.asked[2:])
 
 
-async def test_projection_that_fails_does_not_refuse_what_stands_in_the_log(database: Database) -> None:
+async def test_projection_that_fails_does_not_refuse_entries_in_the_log(database: Database) -> None:
     world = ChatWorld(database)
     owner = world.route = await world.claim()
     await world.take(Turn(CREATE_BOTH))

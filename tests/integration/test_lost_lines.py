@@ -66,7 +66,7 @@ class Loss:
         return str(found["queue"])
 
     async def fill(self, exchange: str, key: str, count: int, size_bytes: int = FILLER_BYTES) -> None:
-        """Publish lines that nobody needs."""
+        """Publish lines that no gateway needs."""
         line = Delivery(room_channel("nobody"), DeliveryClass.TRANSIENT, 0, "", b"x" * size_bytes).to_line()
         async with await aio_pika.connect(self.amqp_url) as connection:
             channel = await connection.channel(publisher_confirms=False)
@@ -180,7 +180,7 @@ async def test_room_is_complete_and_revoked_user_gone_after_queue_lost_lines(los
 
 
 async def test_gateway_whose_queue_overflowed_shows_all_and_bans(loss: Loss) -> None:
-    """The real broker drops the head of the gateway's queue, which nobody reads."""
+    """The real broker drops the head of the gateway's queue, which is not being read."""
     ann = await loss.client(loss.near, "ann")
     room = await RestClient(loss.near, "ann").create_room()
     ben, eve = await loss.reader("ben", room), await loss.reader("eve", room)

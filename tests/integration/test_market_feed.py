@@ -29,7 +29,7 @@ async def client(amqp_url: str) -> AsyncIterator[MarketClient]:
 
 @pytest.fixture
 def start(amqp_url: str, mongodb_uri: str, database_name: str) -> Start:
-    """Start a market_feed without a source of its own."""
+    """Start a market_feed without its own source."""
 
     def start(**settings: Any) -> AbstractAsyncContextManager[None]:
         return market_feed(amqp_url, mongodb_uri, database_name, **{**QUIET, **settings})

@@ -190,7 +190,7 @@ async def test_filter_is_filled_from_index_and_spares_looks(database: Database, 
 
 
 async def test_events_of_release_0_2_count_once(database: Database, store: MarketStore, bus: Bus) -> None:
-    """It had no index: what its journal still holds enters the index of its successor."""
+    """It had no index: the ticks still in its journal enter the index of its successor."""
     old = Counting(store, bus, 1)
     await old.journal.recover()
     for number in range(3):

@@ -216,7 +216,7 @@ async def test_old_client_message_id_is_used_up_for_its_sender(migrated: Chat, u
 
 
 async def test_old_message_that_lost_its_room_repeats_nothing(chat: Chat) -> None:
-    """0.2 stores messages before their room, and was killed in between: nobody was told that they are stored."""
+    """0.2 stores messages before their room, and was killed in between: no sender was told that they are stored."""
     await chat.old.insert_messages([old_message(LOST, 4, "lost")])
     await migrate(chat.database)
     chat.world.rooms = (LOST, chat.old.private)

@@ -29,7 +29,7 @@ ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
 
 @pytest.fixture(scope="module")
 async def client(infrastructure: Infrastructure) -> AsyncIterator[NotifierClient]:
-    """One notifier, shared by all tests here; each test has a user and a symbol of its own."""
+    """One notifier, shared by all tests here; each test has its own user and symbol."""
     await empty_queues(infrastructure.amqp_url)
     async with (
         notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND), alerts_max_per_user=3),

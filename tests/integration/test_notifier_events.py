@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 async def client(infrastructure: Infrastructure) -> AsyncIterator[NotifierClient]:
-    """One notifier, shared by all tests here; each test has users of its own."""
+    """One notifier, shared by all tests here; each test has its own users."""
     await empty_queues(infrastructure.amqp_url)
     async with (
         notifier(infrastructure.amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)),

@@ -121,7 +121,7 @@ EVENTS = [
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_events_survive_failure_of_each_step(database: Database, *, after: bool) -> None:
-    """All steps share one database; each step number has events of its own."""
+    """All steps share one database; each step number has its own events."""
     failed = 0
     for number in range(1, STEPS_MAX):
         users = {name: f"{name}-{number}" for name in ("ann", "bob", "cid")}

@@ -27,7 +27,7 @@ CREATION_FAILED = {"route": "POST /v1/chatrooms", "status": "400"}
 
 @pytest.fixture(scope="module")
 async def url(infrastructure: Infrastructure) -> AsyncIterator[str]:
-    """One gateway and one chat_service, shared by all tests here; each test has users of its own."""
+    """One gateway and one chat_service, shared by all tests here; each test has its own users."""
     await empty_queues(infrastructure.amqp_url)
     database_name = new_id(Prefix.COMMAND)
     async with (

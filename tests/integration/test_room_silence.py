@@ -1,4 +1,4 @@
-"""Events of a room or of one user reach nobody else: two gateways, the real wire."""
+"""Events of a room or of one user reach no one else: two gateways, the real wire."""
 
 import itertools
 import secrets

@@ -128,7 +128,7 @@ async def run(arguments: argparse.Namespace, system: LocalSystem) -> int:
 
 
 def main() -> None:
-    """Run on a system of its own."""
+    """Run on a separate system."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="of each fault")
     arguments = parser.parse_args()

@@ -120,7 +120,7 @@ def demonstrate(
     description: str | None,
     **defaults: float,
 ) -> None:
-    """Parse the command line and `run` on a system of its own; exit with 1 on faults. `defaults` sets options."""
+    """Parse the command line and `run` on a separate system; exit with 1 on faults. `defaults` sets options."""
     words = {"seconds": "of load before, between and after what changes", "rate": "messages a second"}
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():

@@ -62,7 +62,7 @@ async def storm(channel: Connection, host: str, port: int, rooms: list[str], cli
 
 
 def storm_process(channel: Connection, host: str, port: int, rooms: list[str], clients: int) -> None:
-    """Run the storm in a process of its own, so that its work is not attributed to the gateway."""
+    """Run the storm in a separate process, so that its work is not attributed to the gateway."""
     channel.recv()
     uvloop.run(storm(channel, host, port, rooms, clients))
 
@@ -125,7 +125,7 @@ async def chat(witnesses: list[LiveClient], room: str, is_over: Callable[[float]
 
 
 def main() -> None:
-    """Run the storm on a system of its own."""
+    """Run the storm on a separate system."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=5000)
     options = parser.parse_args()

@@ -39,7 +39,7 @@ async def test_slow_loris_upgrade_is_dropped(
         trickling.cancel()
 
 
-async def test_half_open_sockets_are_dropped_and_block_nobody(
+async def test_half_open_sockets_are_dropped_and_block_no_one(
     system: Victim, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 2.0)

@@ -97,7 +97,7 @@ CREATE_BOTH = (Act("create", PUBLIC, "ann"), Act("create", PRIVATE, "ann"))
 class Fuse:
     """Counts the steps of an owner and fails at one: the owner dies, or the database does not answer it.
 
-    With `freezes_at` the owner stands still at that step, with `frozen` set, until `thawed` is set.
+    With `freezes_at` the owner stops at that step, with `frozen` set, until `thawed` is set.
     """
 
     def __init__(self) -> None:
@@ -381,7 +381,7 @@ class ChatWorld:
             each.fuse.left = None
 
     async def end(self) -> None:
-        """End every owner after what it has in hand."""
+        """End every owner after its current work."""
         for owner in self.owners:
             owner.partition.abandon()
         await asyncio.wait_for(asyncio.gather(*(one.running for one in self.owners), return_exceptions=True), WAIT_S)

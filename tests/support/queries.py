@@ -32,7 +32,7 @@ class RecordedQuery(NamedTuple):
 
     @property
     def selections(self) -> list["Selection"]:
-        """Return what it selects."""
+        """Return the series that it selects."""
         return selections(self.text)
 
 

@@ -22,7 +22,7 @@ from shared.ids import Prefix, new_id
 from tests.support.tokens import SECRET
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 180.0  # market_feed stores what it has replayed
+STOP_TIMEOUT_S = 180.0  # market_feed stores the replayed ticks
 
 
 PORTS_FIRST = 16_000  # below the kernel's ephemeral range

@@ -219,7 +219,7 @@ def test_item_that_was_repeated_behind_another_may_stand_behind_it() -> None:
     assert ledger.check() == []
 
 
-def test_item_that_was_repeated_before_another_stands_before_it() -> None:
+def test_item_that_was_repeated_before_another_precedes_it() -> None:
     ledger = stored_in_order("k2", "k1")
     for key in ("k1", "k1", "k2"):
         ledger.note_written(key, "ann", 1)
@@ -296,7 +296,7 @@ def test_item_that_was_first_sent_before_removal_may_enter() -> None:
     assert ledger.check() == []
 
 
-def test_first_confirmation_of_removal_stands() -> None:
+def test_only_first_confirmation_of_removal_counts() -> None:
     ledger = run_with_removal(3.5)
     ledger.note_barred("bob", ROOM, 99.0)
     assert kinds(ledger) == {ViolationKind.EXPOSED}

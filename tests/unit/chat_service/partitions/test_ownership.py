@@ -33,7 +33,7 @@ def test_nothing_is_claimed_before_others_could_be_heard() -> None:
     assert replicas().actions(SILENT_MS - 1) == []
 
 
-def test_single_replica_claims_what_nobody_owned() -> None:
+def test_single_replica_claims_partitions_without_owner() -> None:
     assert replicas().actions(SILENT_MS) == [Claim(partition, NO_OWNER) for partition in range(PARTITIONS)]
 
 

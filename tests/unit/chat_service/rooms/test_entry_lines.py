@@ -123,7 +123,7 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
     [
         (entry(EntryKind.REMOVED, members=(STRANGER,)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
         (entry(EntryKind.LEFT, members=(INVITED,)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
-        (entry(EntryKind.LEFT, members=(STRANGER,)), []),  # of a public room: anybody may listen
+        (entry(EntryKind.LEFT, members=(STRANGER,)), []),  # of a public room: anyone may listen
         (entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), [(ControlKind.RECHECK, b"{}")]),
         (entry(EntryKind.UPDATED, settings=SETTINGS), []),
         (entry(EntryKind.DELETED, settings=SETTINGS), [(ControlKind.ROOM_DELETED, b"{}")]),

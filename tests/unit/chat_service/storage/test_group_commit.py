@@ -1,4 +1,4 @@
-"""Group commit: one insert for many partitions, each of which gets the outcome of its own entries."""
+"""Group commit: one insert for many partitions, each of which gets the outcome for its entries."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class RoomLogStub:
     def land(self, entries: Sequence[LogEntry]) -> None:
         for index, entry in enumerate(entries):
             if any(entry.id == one.id or _place(entry) == _place(one) for one in self.entries):
-                raise LogConflict("another entry stands there", index)
+                raise LogConflict("another entry is stored there", index)
             self.entries.append(entry)
 
     def _land_quietly(self, entries: Sequence[LogEntry]) -> None:
@@ -275,7 +275,7 @@ async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault)
     assert room_log.ids == (["a"] if fault is InsertFault.HALF_STORED else ["a", "b"])
 
 
-async def test_settlement_ends_where_another_entry_stands() -> None:
+async def test_settlement_ends_where_another_entry_is_stored() -> None:
     room_log = RoomLogStub(entry("x", 3, "r"), faults=[InsertFault.NOT_STORED])
     with pytest.raises(LogConflict):
         await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)

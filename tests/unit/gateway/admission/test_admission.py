@@ -102,7 +102,7 @@ def test_lagging_event_loop_refuses_until_it_recovers() -> None:
     while pace.limit > AT_ONCE_MIN:
         pace.measured(TOO_LATE_S + 0.1)
     for _ in range(BUSY_AFTER):
-        enter(door)  # a short overload refuses nobody
+        enter(door)  # a short overload refuses no one
         pace.measured(TOO_LATE_S + 0.1)
     assert refused(door).reason == "busy"
     pace.measured(0.0)

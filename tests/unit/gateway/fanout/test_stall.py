@@ -1,4 +1,4 @@
-"""A process that stood still shows nothing of its old connection."""
+"""A process that stalled shows nothing of its old connection."""
 
 from gateway.fanout.stall import STALL_S, StallGuard
 

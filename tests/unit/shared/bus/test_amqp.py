@@ -12,7 +12,7 @@ async def wait_for(future: "asyncio.Future[None]") -> None:
         await future
 
 
-async def test_cancellation_that_nobody_asked_for_is_lost_connection() -> None:
+async def test_unrequested_cancellation_is_lost_connection() -> None:
     confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     waiting = asyncio.create_task(wait_for(confirm))
     await asyncio.sleep(0)
