@@ -49,11 +49,11 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         stack.callback(mongo.close)
         admin.checks["database"] = mongo.readiness
         await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
-        await lifecycle.until(stop, mongo.wait_ready(INDEXES))
+        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES))
         clock = DatabaseClock(mongo)
         admin.checks["clock"] = clock.readiness
         rooms, room_log, present = RoomStore(mongo.database), LogStore(mongo.database), PresenceStore(mongo.database)
-        await lifecycle.until(stop, Migration(mongo.database, rooms).run())
+        await lifecycle.run_until(stop, Migration(mongo.database, rooms).run())
 
         bus = Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         admin.checks["broker"] = bus.readiness

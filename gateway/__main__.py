@@ -141,7 +141,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
             bus.on_connected.append(gateway.revocations.connected)
             for work in gateway.background_work():
                 spawn(work)
-            await lifecycle.until(stop, bus.wait_connected())
+            await lifecycle.run_until(stop, bus.wait_connected())
             reporting = spawn(gateway.reporter.run())
             spawn(gateway.revocations.run())
             async with _listening(gateway, tasks) as stop_listening:

@@ -51,7 +51,7 @@ async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> 
         stack.callback(mongo.close)
         admin.checks["database"] = mongo.readiness
         await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
-        await lifecycle.until(stop, mongo.wait_ready(INDEXES))
+        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES))
         bus = await stack.enter_async_context(
             Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         )
@@ -91,7 +91,7 @@ class _Terms:
 
     async def serve(self, term: int, ended: asyncio.Event) -> None:
         """Recover, run the service until `ended` is set, and write what is pending."""
-        await lifecycle.until(ended, self._bus.wait_connected())
+        await lifecycle.run_until(ended, self._bus.wait_connected())
         recovered = await self._recover(term, ended)
         if recovered is not None:
             await self._run(recovered, ended)

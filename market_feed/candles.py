@@ -66,7 +66,7 @@ class CandleKey(NamedTuple):
     open_ms: int
 
 
-class Kept(NamedTuple):
+class KeyedCandle(NamedTuple):
     """A candle and its key."""
 
     key: CandleKey
@@ -201,13 +201,13 @@ class CandleBook:
 
     # Writing --------------------------------------------------------------------------------------------------------
 
-    def take_unwritten(self) -> list[Kept]:
-        """Return the candles to write. Call `written` or `not_written` before the next call."""
-        taking: list[Kept] = []
+    def take_unwritten(self) -> list[KeyedCandle]:
+        """Return the candles to write. Call `written` or `write_failed` before the next call."""
+        taking: list[KeyedCandle] = []
         for series in self._waiting:
             series.writing, series.unwritten = series.unwritten, {}
             for open_ms, candle in series.writing.items():
-                taking.append(Kept(CandleKey(series.symbol, series.interval, open_ms), candle))
+                taking.append(KeyedCandle(CandleKey(series.symbol, series.interval, open_ms), candle))
         self._unwritten = 0
         return taking
 
@@ -217,7 +217,7 @@ class CandleBook:
             series.writing = {}
         self._waiting = {series: None for series in self._waiting if series.unwritten}
 
-    def not_written(self) -> None:
+    def write_failed(self) -> None:
         """Keep the candles of `take_unwritten`: they are not on disk."""
         for series in self._waiting:
             self._unwritten += len(series.writing)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from market_feed.candles import Candle, CandleBook, Kept
+from market_feed.candles import Candle, CandleBook, KeyedCandle
 from market_feed.dedup import CountedFilter, SeenWindow
 from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
 from shared.bus.events import SHORT_KEY_BYTES
@@ -77,7 +77,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     number: int
     through: int
     groups: dict[int, bytes]
-    candles: list[Kept]
+    candles: list[KeyedCandle]
     positions: dict[str, int]
     event_keys: bytes
     seen: int
@@ -282,7 +282,7 @@ class Market:
 
     def checkpoint_failed(self, checkpoint: Checkpoint) -> None:
         """Keep the changes of the checkpoint for the next one, because it is not completely on disk."""
-        self.book.not_written()
+        self.book.write_failed()
         self._changed.update(checkpoint.groups)
         self._unindexed[:0] = split_keys(checkpoint.event_keys)
 

@@ -25,7 +25,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocumen
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from market_feed.candles import Candle, CandleKey, Kept
+from market_feed.candles import Candle, CandleKey, KeyedCandle
 from market_feed.lease import Lease
 from market_feed.market import Checkpoint, JournalBatch, SymbolState, decode_states, split_keys
 from market_feed.quotes import Tick
@@ -224,10 +224,10 @@ class MarketStore:
 
     # Candles --------------------------------------------------------------------------------------------------------
 
-    async def _put_candles(self, candles: Sequence[Kept]) -> None:
+    async def _put_candles(self, candles: Sequence[KeyedCandle]) -> None:
         """Insert candles, which is fast, and rewrite existing ones unless a later owner wrote them."""
         for start in range(0, len(candles), CANDLES_AT_ONCE):
-            documents = [_from_candle(kept) for kept in candles[start : start + CANDLES_AT_ONCE]]
+            documents = [_from_candle(keyed) for keyed in candles[start : start + CANDLES_AT_ONCE]]
             try:
                 with translated():
                     await self._candles.insert_many(documents, ordered=False)
@@ -327,10 +327,10 @@ def _duplicates(error: BulkWriteError) -> list[int]:
     return [failure["index"] for failure in failures]
 
 
-def _from_candle(kept: Kept) -> Document:
-    candle = kept.candle
+def _from_candle(keyed: KeyedCandle) -> Document:
+    candle = keyed.candle
     return {
-        "_id": _candle_id(kept.key),
+        "_id": _candle_id(keyed.key),
         "openMs": candle.open_ms,
         "open": candle.open,
         "high": candle.high,

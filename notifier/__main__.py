@@ -42,7 +42,7 @@ async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -
         stack.callback(mongo.close)
         admin.checks["database"] = mongo.readiness
         await stack.enter_async_context(admin.serving(settings.admin_host, settings.admin_port))
-        await lifecycle.until(stop, mongo.wait_ready(INDEXES))
+        await lifecycle.run_until(stop, mongo.wait_ready(INDEXES))
         bus = await stack.enter_async_context(
             Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
         )

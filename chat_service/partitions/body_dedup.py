@@ -26,7 +26,7 @@ class Copy(Enum):
     ANSWERED = auto()
 
 
-class _Last(NamedTuple):
+class _LastBody(NamedTuple):
     number: int
     reply_to: str
     answer: tuple[bytes, ...] | None
@@ -36,13 +36,13 @@ class BodyDedup:
     """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the longest silent goes first."""
 
     def __init__(self) -> None:
-        self._last: dict[str, _Last] = {}  # in order of the last body
+        self._last: dict[str, _LastBody] = {}  # in order of the last body
 
     def arrive(self, head: BodyHead) -> Copy:
         """Classify an arriving body. Call `answer` for one that is NEW."""
         last = self._last.pop(head.gateway, None)
         if last is None or head.number > last.number:
-            self._last[head.gateway] = _Last(head.number, head.reply_to, None)
+            self._last[head.gateway] = _LastBody(head.number, head.reply_to, None)
             while len(self._last) > GATEWAYS_MAX:
                 del self._last[next(iter(self._last))]
             return Copy.NEW

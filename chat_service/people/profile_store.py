@@ -25,7 +25,7 @@ class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
     avatar: str | None = None
     updated_at_ms: int = 0
 
-    def over(self, claims: UserProfile) -> UserProfile:
+    def overlaid_on(self, claims: UserProfile) -> UserProfile:
         """Return the profile: these fields where set, otherwise those of `claims`."""
         return UserProfile(
             first_name=claims.first_name if self.first_name is None else self.first_name,

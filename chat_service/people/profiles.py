@@ -63,7 +63,7 @@ class Profiles:
         claims = caller.profile
         if stored is None or (claims != UserProfile() and caller.issued_at_ms > stored.updated_at_ms):
             return claims
-        return stored.over(claims)
+        return stored.overlaid_on(claims)
 
     async def write(self, lines: list[Line]) -> None:
         """Store updates: the handler of `chat.users`, which one replica consumes. Raises Unavailable."""

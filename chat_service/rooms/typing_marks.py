@@ -41,12 +41,12 @@ class TypingMarks:
 
     def ended(self, now_ms: int) -> list[Typist]:
         """Remove and return the typists that did not renew in time."""
-        over = _until(self._ends_at_ms, now_ms)
-        for typist in over:
+        expired = _due(self._ends_at_ms, now_ms)
+        for typist in expired:
             del self._ends_at_ms[typist]
-        for typist in _until(self._passed_on_ms, now_ms - PASS_ON_MS):
+        for typist in _due(self._passed_on_ms, now_ms - PASS_ON_MS):
             del self._passed_on_ms[typist]
-        return [typist for typist in over if self._hide(typist)]
+        return [typist for typist in expired if self._hide(typist)]
 
     def all_shown(self) -> list[Typist]:
         """Return all users shown as typing, when the partition stops."""
@@ -68,6 +68,6 @@ def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
     return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
 
 
-def _until(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:
+def _due(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:
     """Return the typists at the front whose time has come."""
     return list(takewhile(lambda typist: times_ms[typist] <= now_ms, times_ms))

@@ -31,7 +31,7 @@ SETTLE_BACKOFF_FIRST_S = 0.1
 SETTLE_BACKOFF_MAX_S = 2.0
 
 
-class Appends(Protocol):
+class LogAppender(Protocol):
     """The part of the log store that a commit needs."""
 
     async def insert(self, entries: Sequence[LogEntry]) -> None:
@@ -53,7 +53,7 @@ class _Group:
 class GroupCommit:
     """Gathers the entries of all partitions. Bound: one batch of each partition."""
 
-    def __init__(self, store: Appends) -> None:
+    def __init__(self, store: LogAppender) -> None:
         self._store = store
         self._waiting: list[_Group] = []
         self._turn = asyncio.Lock()

@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 @dataclass(slots=True, eq=False)
-class _Question(Generic[K, V]):
+class _Lookup(Generic[K, V]):
     """The keys of one caller, and the result."""
 
     keys: Collection[K]
@@ -25,24 +25,24 @@ class GroupRead(Generic[K, V]):
 
     def __init__(self, read: Callable[[Collection[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._read = read
-        self._waiting: list[_Question[K, V]] = []
+        self._waiting: list[_Lookup[K, V]] = []
         self._turn = asyncio.Lock()
 
     async def get(self, keys: Collection[K]) -> Mapping[K, V]:
         """Return the values of the keys, and perhaps of others. Raises the errors of the read."""
-        question: _Question[K, V] = _Question(keys)
-        self._waiting.append(question)
+        lookup: _Lookup[K, V] = _Lookup(keys)
+        self._waiting.append(lookup)
         try:
             async with self._turn:  # the lock holder reads for all waiting callers
-                if question.answer is None:
+                if lookup.answer is None:
                     await self._answer_all()
         finally:
-            self._waiting.remove(question)
-        assert question.answer is not None  # noqa: S101 - otherwise the read has raised
-        return question.answer
+            self._waiting.remove(lookup)
+        assert lookup.answer is not None  # noqa: S101 - otherwise the read has raised
+        return lookup.answer
 
     async def _answer_all(self) -> None:
-        questions = list(self._waiting)
-        answer = await self._read({key for question in questions for key in question.keys})
-        for question in questions:
-            question.answer = answer
+        lookups = list(self._waiting)
+        answer = await self._read({key for lookup in lookups for key in lookup.keys})
+        for lookup in lookups:
+            lookup.answer = answer

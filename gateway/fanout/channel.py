@@ -177,7 +177,7 @@ class Channel:
     def give_up(self, now_s: float) -> list[Sink]:
         """Return the sockets that did not retry within 10 s; the caller unsubscribes them.
 
-        Sockets with buffered direct messages are stranded instead: to deliver these without the missed ones would hide
+        Sockets with buffered direct messages are closed instead: to deliver these without the missed ones would hide
         the gap.
         """
         leaving: list[Sink] = []
@@ -188,7 +188,7 @@ class Channel:
             if subscriber.direct_from is None:
                 leaving.append(sink)
             else:
-                sink.strand()
+                sink.close_for_resume()
         if not lingering:
             self._attention.lingering.discard(self.name)
         return leaving

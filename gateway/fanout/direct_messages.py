@@ -22,7 +22,7 @@ LEFT_MAX = 64
 
 
 class DirectMessages:
-    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are stranded.
+    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are closed.
 
     `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined; the
     caller fetches recent messages then, and clears it.
@@ -131,14 +131,14 @@ class DirectMessages:
         if self._held is not None and self._held_bytes <= HELD_MAX_BYTES:
             self._held.append(delivery)
         else:
-            self._strand(delivery)
+            self._close_new_sockets(delivery)
 
-    def _strand(self, delivery: Delivery) -> None:
-        """Strand the sockets that have not joined the room of a message; to the others the message is a gap."""
+    def _close_new_sockets(self, delivery: Delivery) -> None:
+        """Close the sockets that have not joined the room of a message; to the others the message is a gap."""
         name = room_channel(delivery.key)
         users, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
         if users is not None:
             for sink in self._new_to(name, users):
-                sink.strand()
+                sink.close_for_resume()
         if room is not None:
             room.stream.note_head(delivery.position)

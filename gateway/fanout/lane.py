@@ -19,7 +19,7 @@ class Sink(Protocol):
     def unsubscribed(self, channel: str) -> None:
         """Record that the server has ended the socket's subscription."""
 
-    def strand(self) -> None:
+    def close_for_resume(self) -> None:
         """Close a socket that cannot be brought up to date, so that its client resumes."""
 
 

@@ -5,7 +5,7 @@
           join (retry)  │  │  └─ resume ───────┼── (it listened before: back to LIVE, LATE or HELD) │
                         │  │ linger            └──────────── the channel has caught up ─────────────┘
                       LINGERING
-                        └── not retried within 10 s: leaves, or is stranded if direct messages wait
+                        └── not retried within 10 s: leaves, or is closed if direct messages wait
 
     LIVE, LATE ── hold ──> HELD ── pass_check ──> LIVE or LATE
                             │ └─── access denied: leaves

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.http import dev_tokens
 from gateway.http.dev_tokens import PersonName
-from gateway.rest.envelope import In, body_of, success
+from gateway.rest.envelope import RequestStruct, body_of, success
 from gateway.settings import GatewaySettings
 from shared.telemetry import logs
 from shared.times import now_ms
@@ -55,7 +55,7 @@ HEADERS = {
 }
 
 
-class NewToken(In, frozen=True):
+class NewToken(RequestStruct, frozen=True):
     """The body of POST /dev/token: the name of the user."""
 
     name: PersonName

@@ -35,11 +35,11 @@ class Runner(web.AppRunner):
     A connection that sends no complete request within 10 s is dropped, and so is one that is idle for 75 s.
     """
 
-    __slots__ = ("_newcomers", "_pace")
+    __slots__ = ("_pace", "_recent")
 
     def __init__(self, app: web.Application, pace: Pace, **options: Any) -> None:
         self._pace = pace
-        self._newcomers = Newcomers()
+        self._recent = RecentConnections()
         app.on_response_prepare.append(self._answered)
         super().__init__(
             app,
@@ -61,7 +61,7 @@ class Runner(web.AppRunner):
             except web.HTTPException as error:  # raised before the middlewares: an unknown Expect header
                 return from_http(error)
 
-        return _Server(handle, self._pace, self._newcomers, request_factory=server.request_factory, **self._kwargs)
+        return _Server(handle, self._pace, self._recent, request_factory=server.request_factory, **self._kwargs)
 
     async def _answered(self, request: web.Request, _: web.StreamResponse) -> None:
         self._pace.settled(request.protocol)
@@ -75,10 +75,10 @@ class Runner(web.AppRunner):
         """Drop connections that send their request too slowly or not at all, until cancelled."""
         while True:
             await asyncio.sleep(HEAD_TIMEOUT_S / 10)
-            self._newcomers.drop_late(time.monotonic())
+            self._recent.drop_late(time.monotonic())
 
 
-class Newcomers:
+class RecentConnections:
     """The connections of the last HEAD_TIMEOUT_S, the oldest first, so that one sweep replaces a timer each."""
 
     def __init__(self) -> None:
@@ -106,12 +106,12 @@ class _Server(web.Server):
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         pace: Pace,
-        newcomers: Newcomers,
+        recent: RecentConnections,
         **options: Any,
     ) -> None:
         super().__init__(handler, **options)
         self.pace = pace
-        self.newcomers = newcomers
+        self.recent = recent
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -155,11 +155,11 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._server.newcomers.add(self, time.monotonic())
+        self._server.recent.add(self, time.monotonic())
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._server.newcomers.discard(self)
+        self._server.recent.discard(self)
         self._server.pace.settled(self)
 
     def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:

@@ -60,7 +60,7 @@ class Authentication:
         if (close := session.authenticated(identity, id)) is not None:
             socket.close(close)
             return False
-        if is_first and not await self._let_in(socket, identity.user_id, id):
+        if is_first and not await self._admit_user(socket, identity.user_id, id):
             return False
         socket.send(frame("auth:ok", self._welcome(socket, identity), id))
         return True
@@ -79,7 +79,7 @@ class Authentication:
             raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         return identity
 
-    async def _let_in(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
+    async def _admit_user(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:
         """Count the socket for its user, and join the user's own channel, which needs no subscription."""
         if not self._connection_limit.may_open(user_id):
             socket.close(too_many_connections(id))

@@ -49,17 +49,17 @@ class ConnectionCounts:
             del self._counts[user_id]
         return True
 
-    def elsewhere(self, user_id: str, now_s: float) -> int:
+    def count_elsewhere(self, user_id: str, now_s: float) -> int:
         """Return how many connections the user has on other gateways."""
         return sum(count.count for count in self._valid(user_id, now_s))
 
     def is_near_limit(self, user_id: str, here: int, now_s: float) -> bool:
         """Return whether the user is so near the limit that every change is announced."""
-        return here + self.elsewhere(user_id, now_s) >= max(self.limit / 2, 2)
+        return here + self.count_elsewhere(user_id, now_s) >= max(self.limit / 2, 2)
 
     def is_worth_announcing(self, user_id: str, here: int, now_s: float) -> bool:
         """Return whether to announce a new connection: if the user has others, or if the limit is very low."""
-        return here > 1 or self.limit < FEW or self.elsewhere(user_id, now_s) > 0
+        return here > 1 or self.limit < FEW or self.count_elsewhere(user_id, now_s) > 0
 
     def must_close(self, user_id: str, here: int, newest_ms: int, now_s: float) -> bool:
         """Return whether the limit is exceeded and the newest connection of all is here."""

@@ -49,7 +49,7 @@ class ConnectionLimit:
 
     def may_open(self, user_id: str) -> bool:
         """Return whether the user may have one more connection."""
-        return len(self._open(user_id)) + self._counts.elsewhere(user_id, time.monotonic()) < self._counts.limit
+        return len(self._open(user_id)) + self._counts.count_elsewhere(user_id, time.monotonic()) < self._counts.limit
 
     def note_opened(self, user_id: str) -> None:
         """Count a connection that has authenticated."""

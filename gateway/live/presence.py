@@ -67,7 +67,7 @@ class Roster:
         """Schedule a full report: the lease had expired, so chat_service dropped earlier ones."""
         self._full = True
 
-    def has_news(self, now_s: float) -> bool:
+    def has_changes(self, now_s: float) -> bool:
         """Return whether a report would contain anything. O(1), since it is called 20 times per second."""
         if self._full or self._unconfirmed or len(self._reported) != len(self._sockets) + len(self._gone_at_s):
             return True
@@ -116,7 +116,7 @@ class Reporter:
         renewed_at_s = -RENEW_INTERVAL_S
         while True:
             now_s = self._clock_s()
-            if now_s - renewed_at_s >= RENEW_INTERVAL_S or self._roster.has_news(now_s):
+            if now_s - renewed_at_s >= RENEW_INTERVAL_S or self._roster.has_changes(now_s):
                 if await self._report(self._roster.next_report(now_s)):
                     renewed_at_s = now_s
                     self._leased_until_s = now_s + 3 * RENEW_INTERVAL_S

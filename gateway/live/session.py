@@ -202,7 +202,7 @@ class Session:
         """End the reservation of a subscription once it is answered, successfully or not."""
         self._reserved.pop(channel, None)
 
-    def communities_lost(self) -> list[str]:
+    def revoked_communities(self) -> list[str]:
         """Return the subscribed communities that the renewed token no longer names."""
         allowed = None if self.identity is None else self.identity.communities
         if allowed is None:

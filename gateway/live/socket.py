@@ -166,7 +166,7 @@ class Socket:
 
     # Closing --------------------------------------------------------------------------------------------------------
 
-    def strand(self) -> None:
+    def close_for_resume(self) -> None:
         """See `lane.Sink`."""
         self.close(Close(CloseCode.OVERLOADED, "could not be brought up to date"))
 

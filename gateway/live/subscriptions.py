@@ -237,7 +237,7 @@ class Subscriptions:
 
     def end_communities(self, socket: Socket) -> None:
         """Unsubscribe the communities that a renewed token no longer names."""
-        for community_id in socket.session.communities_lost():
+        for community_id in socket.session.revoked_communities():
             self.unsubscribe(socket, CommunityTarget(community_id=community_id), None)
 
     def close_room(self, room_id: str) -> None:

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.backend import read_sent
 from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, UserId, delete, get, post, put
-from gateway.rest.envelope import In, Limit, Page
+from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import chat
 from shared.commands.command import Caller
 from shared.errors import ErrorCode
@@ -19,14 +19,14 @@ Description = Annotated[str, msgspec.Meta(max_length=1000)]
 RoomType = Literal["public", "private", "group"]
 
 
-class ListQuery(In, frozen=True):
+class ListQuery(RequestStruct, frozen=True):
     """Page and page size."""
 
     page: Page = 1
     limit: Limit = 20
 
 
-class RoomsQuery(In, frozen=True):
+class RoomsQuery(RequestStruct, frozen=True):
     """`q` matches the start of any word in the room's name."""
 
     page: Page = 1
@@ -35,7 +35,7 @@ class RoomsQuery(In, frozen=True):
     q: Annotated[str, msgspec.Meta(max_length=100)] | None = None
 
 
-class MessagesQuery(In, frozen=True):
+class MessagesQuery(RequestStruct, frozen=True):
     """`before` and `after` are seqs, take precedence over `page`, and cost the same at any depth."""
 
     page: Page = 1
@@ -44,13 +44,13 @@ class MessagesQuery(In, frozen=True):
     after: Seq | None = None
 
 
-class PresenceQuery(In, frozen=True):
+class PresenceQuery(RequestStruct, frozen=True):
     """The users to look up, separated by commas."""
 
     ids: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
-class NewRoom(In, frozen=True):
+class NewRoom(RequestStruct, frozen=True):
     """The room to create."""
 
     name: RoomName
@@ -59,7 +59,7 @@ class NewRoom(In, frozen=True):
     member_ids: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)] = ()
 
 
-class RoomChange(In, frozen=True):
+class RoomChange(RequestStruct, frozen=True):
     """Absent and null fields stay unchanged."""
 
     name: RoomName | None = None
@@ -67,14 +67,14 @@ class RoomChange(In, frozen=True):
     type: RoomType | None = None
 
 
-class NewMessage(In, frozen=True):
+class NewMessage(RequestStruct, frozen=True):
     """Sends with the same `clientMessageId` store one message (idempotent)."""
 
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
 
-class NewDirect(In, frozen=True):
+class NewDirect(RequestStruct, frozen=True):
     """Sends with the same `clientMessageId` store one message (idempotent)."""
 
     user_id: Id
@@ -82,7 +82,7 @@ class NewDirect(In, frozen=True):
     client_message_id: ClientMessageId | None = None
 
 
-class NewReadMark(In, frozen=True):
+class NewReadMark(RequestStruct, frozen=True):
     """The seq of the last message that the caller has read."""
 
     seq: Seq

@@ -25,7 +25,7 @@ Page = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
-class In(msgspec.Struct, frozen=True, rename="camel"):
+class RequestStruct(msgspec.Struct, frozen=True, rename="camel"):
     """A query or a body. Unknown fields are ignored."""
 
 

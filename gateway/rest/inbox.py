@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gateway.rest.call import AlertId, Calls, Created, NotificationId, Paged, delete, get, post
-from gateway.rest.envelope import In, Limit, Page
+from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import notifier
 from shared.commands.chat import Gone
 from shared.commands.command import Caller
@@ -12,7 +12,7 @@ from shared.ids import Prefix, new_id
 from shared.protocol.validation import Symbol
 
 
-class NotificationsQuery(In, frozen=True):
+class NotificationsQuery(RequestStruct, frozen=True):
     """`unread` restricts the list to unread notifications."""
 
     page: Page = 1
@@ -20,14 +20,14 @@ class NotificationsQuery(In, frozen=True):
     unread: Literal["true", "false", "1", "0"] = "false"
 
 
-class AlertsQuery(In, frozen=True):
+class AlertsQuery(RequestStruct, frozen=True):
     """Page and page size."""
 
     page: Page = 1
     limit: Limit = 100
 
 
-class NewAlert(In, frozen=True):
+class NewAlert(RequestStruct, frozen=True):
     """Fires once, at the first price that reaches or passes `price` in `direction`."""
 
     symbol: Symbol

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from gateway.rest.call import Calls, get
-from gateway.rest.envelope import In
+from gateway.rest.envelope import RequestStruct
 from shared.commands import market
 from shared.commands.command import Caller
 from shared.commands.market import CANDLES_DEFAULT, CANDLES_MAX, Interval
@@ -24,13 +24,13 @@ Time = Annotated[
 ]
 
 
-class PricesQuery(In, frozen=True):
+class PricesQuery(RequestStruct, frozen=True):
     """`symbols` is separated by commas; without it, all symbols are returned."""
 
     symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=SYMBOLS_MAX)] | None = None
 
 
-class CandlesQuery(In, frozen=True):
+class CandlesQuery(RequestStruct, frozen=True):
     """A symbol, an interval and an optional time range, both ends included."""
 
     symbol: Symbol

@@ -45,7 +45,7 @@ class WebSocketFeed:
                 self._had_tick, self._bad = False, 0
                 reason = ""
                 try:
-                    await self._stay(session)
+                    await self._run_connection(session)
                 except (Unavailable, aiohttp.ClientError, OSError) as error:
                     reason = str(error) or type(error).__name__
                 finally:
@@ -57,7 +57,7 @@ class WebSocketFeed:
                 metrics.UPSTREAM_RECONNECTS.labels(self._source.name).inc()
                 await asyncio.sleep(pause_s)
 
-    async def _stay(self, session: aiohttp.ClientSession) -> None:
+    async def _run_connection(self, session: aiohttp.ClientSession) -> None:
         """Connect and subscribe, then read until the connection ends. Raises Unavailable."""
         spec = self._spec
         try:

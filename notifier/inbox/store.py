@@ -60,7 +60,7 @@ class InboxStore:
                 looking = self._entries.find({"userId": {"$in": some}}, {"userId": 1, "seq": 1, "_id": 0})
                 found = await looking.limit(ENTRIES_AT_ONCE).to_list(None)
             if len(found) == ENTRIES_AT_ONCE:
-                await self._look_at_each(some, heads)
+                await self._read_heads_singly(some, heads)
             else:
                 for document in found:
                     heads[document["userId"]] = max(heads[document["userId"]], document["seq"])
@@ -69,7 +69,7 @@ class InboxStore:
                 heads[user_id] = max(heads[user_id], seq)
         return heads
 
-    async def _look_at_each(self, user_ids: Iterable[str], heads: dict[str, int]) -> None:
+    async def _read_heads_singly(self, user_ids: Iterable[str], heads: dict[str, int]) -> None:
         waiting = iter(user_ids)
 
         async def look() -> None:

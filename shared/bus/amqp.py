@@ -358,7 +358,7 @@ class BrokerConnection:
                 message = await queue.get(timeout=CALL_TIMEOUT_S, fail=False)
                 if message is None:
                     break
-                if await settle(_letter(message)):
+                if await settle(_to_dead_letter(message)):
                     await message.ack()
             return count
         finally:
@@ -412,7 +412,7 @@ class _ConsumerChannel:
         await _close_alone(self._channel)
 
 
-def _letter(message: AbstractIncomingMessage) -> DeadLetter:
+def _to_dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
     """Read a dead letter that `Bus.dead_letter` stored, or that the broker moved there after too many deliveries."""
     headers: dict[str, Any] = dict(message.headers)
     deaths = headers.get("x-death")

@@ -184,7 +184,7 @@ class Consumer:
             self._in_hand.append(batch[0])
             self._idle.clear()
             try:
-                await self._attend(batch)
+                await self._process(batch)
             finally:
                 self._busy -= 1
                 self._in_hand.remove(batch[0])
@@ -202,7 +202,7 @@ class Consumer:
             self._arrived.clear()
         return batch
 
-    async def _attend(self, batch: list[Inbound]) -> None:
+    async def _process(self, batch: list[Inbound]) -> None:
         connection = self._connection
         lines = [line for inbound in batch for line in inbound.lines]
         self._count(lines)
@@ -233,7 +233,7 @@ class Consumer:
                 return True
             except Unavailable as error:
                 delay_s = unavailable.next_s()
-                log.warning("batch_delayed", queue=self.queue, reason=str(error), retry_in_s=delay_s, **_whose(lines))
+                log.warning("batch_delayed", queue=self.queue, reason=str(error), retry_in_s=delay_s, **_log_ids(lines))
                 metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
                 _mark_redelivered(lines)
                 if self._stopping:  # left unacknowledged: the broker delivers it to another consumer
@@ -242,7 +242,7 @@ class Consumer:
                 await asyncio.sleep(delay_s)
             except Exception:  # one failing message must not stop the consumer
                 failures += 1
-                log.exception("batch_failed", queue=self.queue, failures=failures, **_whose(lines))
+                log.exception("batch_failed", queue=self.queue, failures=failures, **_log_ids(lines))
                 metrics.BUS_RETRIES.labels(self._label, "failure").inc()
                 _mark_redelivered(lines)
                 if failures >= tries_max:
@@ -268,7 +268,7 @@ class Consumer:
                 await inbound.acknowledge(False)
 
 
-def _whose(lines: list[Line]) -> dict[str, object]:
+def _log_ids(lines: list[Line]) -> dict[str, object]:
     return {"lines": len(lines), "request_ids": request_ids_of(line.body for line in lines)}
 
 

@@ -43,7 +43,7 @@ class LivenessQueue:
         while not self._leaving:  # aio-pika may swallow a cancellation
             try:
                 with closed_is_lost():
-                    await self._hold(backoff)
+                    await self._run_connection(backoff)
             except LOST as error:
                 log.warning("liveness_queue_lost", reason=str(error) or type(error).__name__)
             finally:
@@ -54,7 +54,7 @@ class LivenessQueue:
         """Do not connect again."""
         self._leaving = True
 
-    async def _hold(self, backoff: Backoff) -> None:
+    async def _run_connection(self, backoff: Backoff) -> None:
         """Connect, declare the queue, and return or raise once the connection is lost."""
         connection = await connect(self._hosts, f"{self._name} life", HEARTBEAT_S)
         closed = asyncio.Event()

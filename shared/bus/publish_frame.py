@@ -23,9 +23,9 @@ def publish_frames(channel: int, frame_max: int, exchange: str, key: str, body: 
 
     `frame_max` is the negotiated size of a frame in bytes. Names are at most 255 bytes of UTF-8.
     """
-    method = struct.pack(">HHH", _BASIC, _PUBLISH, 0) + _short(exchange) + _short(key) + b"\x00"
+    method = struct.pack(">HHH", _BASIC, _PUBLISH, 0) + _short_string(exchange) + _short_string(key) + b"\x00"
     if cc:
-        flags, properties = _HEADERS_FLAG | _DELIVERY_MODE_FLAG, _table_of_cc(cc) + _TRANSIENT
+        flags, properties = _HEADERS_FLAG | _DELIVERY_MODE_FLAG, _cc_table(cc) + _TRANSIENT
     else:
         flags, properties = _DELIVERY_MODE_FLAG, _TRANSIENT
     header = _content_head.pack(_BASIC, 0, len(body), flags) + properties
@@ -39,13 +39,13 @@ def _frame(kind: int, channel: int, payload: bytes) -> bytes:
     return _frame_head.pack(kind, channel, len(payload)) + payload + b"\xce"
 
 
-def _short(text: str) -> bytes:
+def _short_string(text: str) -> bytes:
     data = text.encode()
     return bytes((len(data),)) + data
 
 
-def _table_of_cc(keys: Sequence[str]) -> bytes:
+def _cc_table(keys: Sequence[str]) -> bytes:
     """Return the header table `CC`: an array of long strings (https://www.rabbitmq.com/docs/sender-selected)."""
     items = b"".join(b"S" + struct.pack(">L", len(data := key.encode())) + data for key in keys)
-    entry = _short("CC") + b"A" + struct.pack(">L", len(items)) + items
+    entry = _short_string("CC") + b"A" + struct.pack(">L", len(items)) + items
     return struct.pack(">L", len(entry)) + entry

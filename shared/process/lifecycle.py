@@ -169,7 +169,7 @@ async def _watch_loop() -> None:
         metrics.EVENT_LOOP_LAG_MAX_SECONDS.set(max(lags_s))
 
 
-async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+async def run_until(stop: asyncio.Event, work: Awaitable[None]) -> None:
     """Await `work`, or cancel it when `stop` is set first."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.create_task(stop.wait())

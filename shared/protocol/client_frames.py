@@ -11,32 +11,32 @@ from shared.errors import ErrorCode, Malformed, Refusal
 from shared.protocol.validation import ClientMessageId, FrameId, Id, MessageText, Seq, Symbol, decode
 
 
-class _In(msgspec.Struct, frozen=True, rename="camel"):
+class _ClientData(msgspec.Struct, frozen=True, rename="camel"):
     """The base of client data; unknown fields are ignored."""
 
 
-class ChatroomTarget(_In, frozen=True):
+class ChatroomTarget(_ClientData, frozen=True):
     """A room; `since` resumes after that seq."""
 
     chatroom_id: Id
     since: Seq | None = None
 
 
-class NotificationsTarget(_In, frozen=True):
+class NotificationsTarget(_ClientData, frozen=True):
     """The user's inbox; `since` resumes after that seq."""
 
     user_id: Id | None = None
     since: Seq | None = None
 
 
-class MarketTarget(_In, frozen=True):
+class MarketTarget(_ClientData, frozen=True):
     """The prices of symbols, each at most `max_rate` times per second."""
 
     symbols: Annotated[list[Symbol], msgspec.Meta(min_length=1, max_length=1000)]
     max_rate: Annotated[float, msgspec.Meta(ge=1, le=50)] = 10.0
 
 
-class CommunityTarget(_In, frozen=True):
+class CommunityTarget(_ClientData, frozen=True):
     """The events of a community."""
 
     community_id: Id
@@ -45,26 +45,26 @@ class CommunityTarget(_In, frozen=True):
 Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget
 
 
-class Auth(_In, frozen=True):
+class Auth(_ClientData, frozen=True):
     """Authenticate, and subscribe at once."""
 
     token: Annotated[str, msgspec.Meta(min_length=1)]
     subscriptions: list[msgspec.Raw] = []
 
 
-class Subscribe(_In, frozen=True):
+class Subscribe(_ClientData, frozen=True):
     """Subscribe to a target."""
 
     target: Target
 
 
-class Unsubscribe(_In, frozen=True):
+class Unsubscribe(_ClientData, frozen=True):
     """Unsubscribe from a target."""
 
     target: Target
 
 
-class ChatSend(_In, frozen=True):
+class ChatSend(_ClientData, frozen=True):
     """Send a message into a room."""
 
     chatroom_id: Id
@@ -72,7 +72,7 @@ class ChatSend(_In, frozen=True):
     client_message_id: ClientMessageId | None = None
 
 
-class ChatDirect(_In, frozen=True):
+class ChatDirect(_ClientData, frozen=True):
     """Send a message to a user."""
 
     user_id: Id
@@ -80,27 +80,27 @@ class ChatDirect(_In, frozen=True):
     client_message_id: ClientMessageId | None = None
 
 
-class ChatTyping(_In, frozen=True):
+class ChatTyping(_ClientData, frozen=True):
     """Start or stop typing."""
 
     chatroom_id: Id
     is_typing: bool
 
 
-class ChatRead(_In, frozen=True):
+class ChatRead(_ClientData, frozen=True):
     """Move the read mark of a room."""
 
     chatroom_id: Id
     seq: Seq
 
 
-class PresenceGet(_In, frozen=True):
+class PresenceGet(_ClientData, frozen=True):
     """Get the presence of users."""
 
     user_ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)]
 
 
-class Ping(_In, frozen=True):
+class Ping(_ClientData, frozen=True):
     """Ask for a pong."""
 
     pass

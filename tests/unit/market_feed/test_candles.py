@@ -126,7 +126,7 @@ def test_unwritten_candles_wait_again() -> None:
     book.apply(Tick("X", 2.0, 1000), 1)
     book.apply(Tick("X", 3.0, MINUTE_MS), 2)
     first = book.take_unwritten()
-    book.not_written()
+    book.write_failed()
     assert book.backlog == 1
     assert book.take_unwritten() == first
 
@@ -167,7 +167,7 @@ def test_candles_equal_reference(taken: list[Tick | str]) -> None:
                 settle(book, disk)
             case "fail":
                 book.take_unwritten()
-                book.not_written()
+                book.write_failed()
             case Tick() if (step.symbol, step.at_ms) not in seen:
                 seen.add((step.symbol, step.at_ms))
                 applied.append(step)

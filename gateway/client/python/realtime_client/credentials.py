@@ -71,7 +71,7 @@ class Credentials:
         self.token = None
         return True
 
-    def forgive(self) -> None:
+    def reset_refusals(self) -> None:
         """Reset the count of refusals, because the application starts a new attempt."""
         self._refusals = 0
 

@@ -97,7 +97,7 @@ class Link:
     def connect(self, now_s: float) -> None:
         """Start a connection attempt, unless one is in progress or the link is open."""
         if self.state in (State.IDLE, State.WAITING, State.CLOSED):
-            self._credentials.forgive()
+            self._credentials.reset_refusals()
             self._begin(now_s)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ class RecordingSink:
         self.got: list[str] = []
         self.writes = 0
         self.ended: list[str] = []
-        self.is_stranded = False
+        self.is_closed_for_resume = False
 
     def write(self, batch: Batch) -> None:
         assert batch.data == b"".join(item.data for item in batch.items), "data is not its items joined"
@@ -35,8 +35,8 @@ class RecordingSink:
     def unsubscribed(self, channel: str) -> None:
         self.ended.append(channel)
 
-    def strand(self) -> None:
-        self.is_stranded = True
+    def close_for_resume(self) -> None:
+        self.is_closed_for_resume = True
 
     def take(self) -> list[str]:
         got, self.got = self.got, []

@@ -104,7 +104,7 @@ def test_direct_message_waits_for_a_retried_resume() -> None:
     assert sink.got == ["subscribed", "4", "5", "6"]
 
 
-def test_abandoned_attempt_leaves_or_strands_if_direct_messages_wait() -> None:
+def test_abandoned_attempt_leaves_or_closes_if_direct_messages_wait() -> None:
     hub = Hub()
     sink, stranger = user_socket(hub, "a"), user_socket(hub, "c")
     for one in (sink, stranger):
@@ -118,7 +118,7 @@ def test_abandoned_attempt_leaves_or_strands_if_direct_messages_wait() -> None:
     hub.deliver(direct(7, "a"), 11.0)
     settle(hub, 12.0)
     assert (sink.got, stranger.got) == ([], []), "what was missed would be hidden behind them"
-    assert (sink.is_stranded, stranger.is_stranded) == (True, False)
+    assert (sink.is_closed_for_resume, stranger.is_closed_for_resume) == (True, False)
     hub.drop(sink)
     assert hub.give_up(20.0) == []
 
@@ -172,7 +172,7 @@ def test_each_socket_catches_up_from_its_connection_time() -> None:
     assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
 
 
-def test_held_messages_beyond_the_bound_strand_newcomers_and_leave_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_messages_beyond_the_bound_close_new_sockets_and_leave_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.fanout.direct_messages.HELD_MAX_BYTES", 10)
     hub = Hub()
     knows = user_socket(hub, "a", "s1")
@@ -180,9 +180,9 @@ def test_held_messages_beyond_the_bound_strand_newcomers_and_leave_a_gap(monkeyp
     late = user_socket(hub, "a", "s2")
     hub.directs.hold()
     for seq in range(2, 6):
-        assert not late.is_stranded
+        assert not late.is_closed_for_resume
         hub.deliver(direct(seq, "a"), 0.0)
-    assert (late.is_stranded, knows.is_stranded, hub.gaps) == (True, False, {ROOM})
+    assert (late.is_closed_for_resume, knows.is_closed_for_resume, hub.gaps) == (True, False, {ROOM})
 
 
 def test_messages_seen_before_leaving_a_room_are_not_repeated() -> None:

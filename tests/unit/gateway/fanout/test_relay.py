@@ -44,8 +44,8 @@ class BodySink:
     def unsubscribed(self, channel: str) -> None:
         self.ended.append(channel)
 
-    def strand(self) -> None:
-        raise AssertionError("no socket is stranded here")
+    def close_for_resume(self) -> None:
+        raise AssertionError("no socket is closed here")
 
 
 class QuietBus:

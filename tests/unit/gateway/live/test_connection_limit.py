@@ -140,8 +140,8 @@ def test_counts_of_a_vanished_gateway_expire() -> None:
     counts = ConnectionCounts("here", MOST)
     assert counts.observe("u", ConnectionCount("there", 4, 1), 100.0)
     assert not counts.observe("u", ConnectionCount("here", 4, 1), 100.0)
-    assert counts.elsewhere("u", 100.0 + EXPIRES_AFTER_S - 0.1) == 4
-    assert counts.elsewhere("u", 100.0 + EXPIRES_AFTER_S) == 0
+    assert counts.count_elsewhere("u", 100.0 + EXPIRES_AFTER_S - 0.1) == 4
+    assert counts.count_elsewhere("u", 100.0 + EXPIRES_AFTER_S) == 0
     counts.expire(100.0 + EXPIRES_AFTER_S)
     assert counts._counts == {}
 
@@ -150,5 +150,5 @@ def test_latest_count_replaces_earlier_ones() -> None:
     counts = ConnectionCounts("here", MOST)
     counts.observe("u", ConnectionCount("there", 4, 1), 100.0)
     counts.observe("u", ConnectionCount("there", 0, 0), 101.0)
-    assert counts.elsewhere("u", 101.0) == 0
+    assert counts.count_elsewhere("u", 101.0) == 0
     assert counts._counts == {}

@@ -26,36 +26,36 @@ def send_report(roster: Roster, now_s: float) -> Report:
 def test_first_report_begins_the_lease() -> None:
     roster = Roster()
     roster.opened("u")
-    assert roster.has_news(0.0)
+    assert roster.has_changes(0.0)
     assert send_report(roster, 0.0) == Report(("u",), (), True)
-    assert not roster.has_news(0.0)
+    assert not roster.has_changes(0.0)
 
 
 def test_first_socket_is_reported_at_once_and_a_second_is_not() -> None:
     roster = reported_roster()
     roster.opened("u")
-    assert roster.has_news(0.0)
+    assert roster.has_changes(0.0)
     assert send_report(roster, 0.0) == Report(("u",), (), False)
     roster.opened("u")
-    assert not roster.has_news(0.0)
+    assert not roster.has_changes(0.0)
 
 
 def test_end_of_the_last_socket_is_reported_after_the_grace() -> None:
     roster = reported_roster("u", "u")
     roster.closed("u", 10.0)
-    assert not roster.has_news(10.0 + 2 * GRACE_S)
+    assert not roster.has_changes(10.0 + 2 * GRACE_S)
     roster.closed("u", 20.0)
-    assert not roster.has_news(20.0 + GRACE_S - 0.01)
-    assert roster.has_news(20.0 + GRACE_S)
+    assert not roster.has_changes(20.0 + GRACE_S - 0.01)
+    assert roster.has_changes(20.0 + GRACE_S)
     assert send_report(roster, 20.0 + GRACE_S) == Report((), ("u",), False)
-    assert not roster.has_news(40.0)
+    assert not roster.has_changes(40.0)
 
 
 def test_reconnect_within_the_grace_is_not_reported() -> None:
     roster = reported_roster("u")
     roster.closed("u", 10.0)
     roster.opened("u")
-    assert not roster.has_news(100.0)
+    assert not roster.has_changes(100.0)
     assert send_report(roster, 100.0) == Report((), (), False)
 
 
@@ -74,14 +74,14 @@ def test_user_who_connects_and_leaves_between_reports_is_not_reported() -> None:
     roster.opened("u")
     roster.closed("u", 0.0)
     assert send_report(roster, 0.0) == Report((), (), False)
-    assert not roster.has_news(100.0)
+    assert not roster.has_changes(100.0)
 
 
 def test_all_users_are_reported_again_after_a_lost_lease() -> None:
     roster = reported_roster("u", "v")
     roster.closed("v", 0.0)
     roster.lease_lost()
-    assert roster.has_news(1.0)
+    assert roster.has_changes(1.0)
     report = send_report(roster, 1.0)
     assert (set(report.came), report.went, report.is_full) == ({"u", "v"}, (), True)  # v has its grace
     assert send_report(roster, GRACE_S).went == ("v",)
@@ -93,7 +93,7 @@ def test_unconfirmed_report_is_repeated() -> None:
     roster.opened("v")
     lost = roster.next_report(GRACE_S)
     assert (lost.came, lost.went) == (("v",), ("u",))
-    assert roster.has_news(GRACE_S)
+    assert roster.has_changes(GRACE_S)
     assert send_report(roster, GRACE_S) == lost
 
 
@@ -156,7 +156,7 @@ def test_receiver_converges_to_the_present_users(script: list[tuple[str, object]
             roster.lease_lost()
 
     def settle() -> Iterator[None]:
-        while roster.has_news(now_s):
+        while roster.has_changes(now_s):
             report_now("arrives")
             yield
 

@@ -324,7 +324,7 @@ def test_renewed_token_ends_communities_that_it_does_not_name(named: set[str] | 
     session.subscriptions |= {"community:gold", "community:silver", "room:gold"}
     allowed = None if named is None else frozenset(named)
     assert session.authenticated(Identity(Caller(user_id="user_1"), FAR_MS, allowed)) is None
-    assert session.communities_lost() == lost
+    assert session.revoked_communities() == lost
 
 
 @given(

@@ -47,8 +47,8 @@ class Asker:
     def unsubscribed(self, channel: str) -> None:
         self.session.subscriptions.discard(channel)
 
-    def strand(self) -> None:
-        raise AssertionError("no socket is stranded here")
+    def close_for_resume(self) -> None:
+        raise AssertionError("no socket is closed here")
 
 
 class EveryShard:
