@@ -14,10 +14,10 @@ from gateway.admission.admission import Admission
 from gateway.admission.admission_queue import AdmissionQueue
 from gateway.admission.pace import Pace
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.guard import Guard
 from gateway.auth.jwks import PublishedKeys
 from gateway.auth.jwks_schedule import JwksSchedule
 from gateway.auth.revocations import RevocationList, RevocationListSync
+from gateway.auth.token_verifier import TokenVerifier
 from gateway.backend import Backend
 from gateway.background import Spawn, background
 from gateway.commands.router import CommandRouter
@@ -58,7 +58,7 @@ class GatewayParts:
     def __init__(
         self,
         settings: GatewaySettings,
-        authenticator: Authenticator,
+        verifier: TokenVerifier,
         bus: Bus,
         node_id: str,
         tasks: asyncio.TaskGroup,
@@ -70,12 +70,12 @@ class GatewayParts:
         queue = bus.private_queue("gateway", lambda body: self.fan_out.on_body(body))
         self.router = CommandRouter(bus, queue)
         self.backend = backend = Backend(bus, self.router)
-        self.keys = _published_keys(settings, authenticator)
+        self.keys = _published_keys(settings, verifier)
         revocations = RevocationList()
         self.revocations = RevocationListSync(
             revocations, backend, lambda revocation: authentication.enforce_revocation(revocation.user_id)
         )
-        self.guard = Guard(authenticator, revocations, None if self.keys is None else self.keys.refresh)
+        self.authenticator = Authenticator(verifier, revocations, None if self.keys is None else self.keys.refresh)
         self.fan_out = FanOut(
             bus,
             backend,
@@ -90,7 +90,7 @@ class GatewayParts:
         self.connection_limit = limit = ConnectionLimit(connections, bus, node_id, settings.max_connections_per_user)
         roster = Roster()
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
-        authentication = Authentication(settings, self.guard, listeners, connections, limit, roster)
+        authentication = Authentication(settings, self.authenticator, listeners, connections, limit, roster)
         subscriptions = Subscriptions(backend, hub, listeners, tasks.create_task)
         self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)
@@ -120,14 +120,14 @@ class GatewayParts:
 
     def application(self) -> web.Application:
         """Return the HTTP application with all routes."""
-        routes = [route for group in GROUPS.values() for route in group(self.guard, self.backend).routes()]
+        routes = [route for group in GROUPS.values() for route in group(self.authenticator, self.backend).routes()]
         pages = Pages(self.settings).routes()
-        return make_app(self.settings, self.guard, self.endpoint, [*routes, *document_routes(), *pages])
+        return make_app(self.settings, self.authenticator, self.endpoint, [*routes, *document_routes(), *pages])
 
 
 async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) -> None:
     """Serve WebSocket and REST until `stop` is set, then drain."""
-    authenticator = _authenticator(settings)
+    verifier = _verifier(settings)
     admin = Admin()
     admin.checks["start"] = starting
     async with (
@@ -136,7 +136,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
         asyncio.TaskGroup() as tasks,
     ):
         with lifecycle.stopping_on_failure(stop), background(tasks) as spawn:
-            gateway = GatewayParts(settings, authenticator, bus, node_id, tasks, spawn)
+            gateway = GatewayParts(settings, verifier, bus, node_id, tasks, spawn)
             admin.checks |= {"broker": bus.readiness} | gateway.checks()
             bus.on_connected.append(gateway.revocations.connected)
             for work in gateway.background_work():
@@ -183,21 +183,21 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
             await runner.cleanup()
 
 
-def _authenticator(settings: GatewaySettings) -> Authenticator:
-    """Return the authenticator; exit the process if its settings are invalid."""
+def _verifier(settings: GatewaySettings) -> TokenVerifier:
+    """Return the verifier; exit the process if its settings are invalid."""
     try:
-        return Authenticator(settings)
+        return TokenVerifier(settings)
     except SettingsInvalid as invalid:
         for problem in invalid.problems:
             sys.stderr.write(f"gateway: wrong setting: {problem}\n")
         sys.exit(lifecycle.EXIT_SETTINGS)
 
 
-def _published_keys(settings: GatewaySettings, authenticator: Authenticator) -> PublishedKeys | None:
+def _published_keys(settings: GatewaySettings, verifier: TokenVerifier) -> PublishedKeys | None:
     """Return the issuer's published keys; None if no URL is configured."""
     if settings.jwt_jwks_url is None:
         return None
-    return PublishedKeys(settings.jwt_jwks_url, JwksSchedule(settings.jwt_jwks_refresh_s), authenticator.publish)
+    return PublishedKeys(settings.jwt_jwks_url, JwksSchedule(settings.jwt_jwks_refresh_s), verifier.publish)
 
 
 if __name__ == "__main__":

@@ -1,158 +1,47 @@
-"""Token verification. Tokens are JWTs (RFC 7519): `sub` is the user id and `exp` is required."""
+"""Authentication for REST and WebSocket: verifies a token and checks it against revocations and bans."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
 
-import jwt
-import msgspec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
+from gateway import metrics
 from gateway.auth.identity import Identity
-from gateway.auth.keys import PUBLIC_ALGORITHMS, SECRET_ALGORITHMS, KeySet, algorithms_of
-from gateway.settings import GatewaySettings
-from shared.commands.command import Caller
-from shared.errors import ErrorCode, Refusal, SettingsInvalid
-from shared.protocol.server_frames import UserProfile
-from shared.protocol.validation import Id, detail_of
-
-TOKEN_MAX_BYTES = 8192
-LEEWAY_S = 0
-EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999, so that an `exp` given in milliseconds is capped
-
-# A hostile token can make the libraries raise these besides their own errors.
-_HOSTILE_TOKEN_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
-
-Name = Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class _Claims(msgspec.Struct, frozen=True, rename="camel"):
-    """The claims that the gateway reads. Unknown claims are ignored."""
-
-    sub: Id
-    exp: float
-    iat: float | None = None
-    first_name: Name = ""
-    last_name: Name = ""
-    avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
-    role: str | None = None
-    communities: list[Id] | None = None
+from gateway.auth.revocations import RevocationList
+from gateway.auth.token_verifier import TokenVerifier
+from shared.errors import Refusal
+from shared.times import now_ms
 
 
 class Authenticator:
-    """Verifies tokens with a shared secret, one public key, or a published key set. Never blocks.
+    """Authenticates tokens. `refresh_keys` fetches an issuer's published keys and is None when no URL is configured."""
 
-    Each key serves only the algorithms of its own kind; see `gateway.auth.keys`.
-    """
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        revocations: RevocationList,
+        refresh_keys: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._verifier = verifier
+        self._revocations = revocations
+        self._refresh_keys = refresh_keys
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._settings = settings
-        self._keys: dict[str, Any] = {}  # configured keys by algorithm
-        self._published = KeySet({})
-        self._published_algorithms = frozenset(PUBLIC_ALGORITHMS if settings.jwt_jwks_url is not None else ())
-        problems: list[str] = []
-        if settings.jwt_secret is not None:
-            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS[:1], settings.jwt_secret))
-        if settings.jwt_public_key_file is not None:
-            try:
-                key = load_pem_public_key(Path(settings.jwt_public_key_file).read_bytes())
-                self._keys.update(dict.fromkeys(algorithms_of(key), key))
-            except (OSError, ValueError, TypeError) as error:
-                problems.append(f"JWT_PUBLIC_KEY_FILE: {settings.jwt_public_key_file!r} cannot be used: {error}")
-        if settings.jwt_algorithms and not problems:
-            problems += self._narrow(settings.jwt_algorithms)
-        if problems:
-            raise SettingsInvalid(problems)
+    async def refresh_keys_for(self, token: str) -> None:
+        """Fetch the issuer's keys if the token names an unknown key. Raises Unavailable."""
+        if self._refresh_keys is not None and self._verifier.lacks_key(token):
+            await self._refresh_keys()
 
-    def _narrow(self, algorithms: tuple[str, ...]) -> list[str]:
-        """Keep only these algorithms; return the invalid ones as problems."""
-        if self._settings.jwt_secret is not None:
-            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS, self._settings.jwt_secret))
-        unfit = [name for name in algorithms if name not in self._keys and name not in self._published_algorithms]
-        self._keys = {name: key for name, key in self._keys.items() if name in algorithms}
-        self._published_algorithms &= set(algorithms)
-        return [f"JWT_ALGORITHMS: no configured key supports {', '.join(unfit)}"] if unfit else []
+    def authenticate(self, token: str) -> Identity:
+        """Return the identity of a token.
 
-    def publish(self, keys: KeySet) -> None:
-        """Replace the issuer's keys. Keys missing from the new set no longer verify anything."""
-        self._published = keys
-
-    def lacks_key(self, token: str) -> bool:
-        """Return True if the token names a key that the issuer may have published since the last fetch."""
-        if not self._published_algorithms or len(token) > TOKEN_MAX_BYTES:
-            return False
+        Raises UNAUTHORIZED for an invalid or revoked token, TOKEN_EXPIRED, or FORBIDDEN for a banned user. Call
+        `refresh_keys_for` first.
+        """
         try:
-            header = jwt.get_unverified_header(token)
-            return header.get("alg") in self._published_algorithms and self._key_for(header) is None
-        except (jwt.PyJWTError, *_HOSTILE_TOKEN_ERRORS):
-            return False
+            identity = self._verifier.verify(token)
+            self.check(identity)
+        except Refusal as refusal:
+            metrics.AUTH_FAILURES.labels(refusal.code).inc()
+            raise
+        return identity
 
-    def _key_for(self, header: dict[str, Any]) -> Any:
-        """Return the key that a token's header asks for, or None. Raises UNAUTHORIZED if no key can ever serve it."""
-        algorithm, kid = header.get("alg"), header.get("kid")
-        if isinstance(algorithm, str) and algorithm in self._keys:
-            return self._keys[algorithm]
-        if isinstance(algorithm, str) and algorithm in self._published_algorithms:
-            return self._published.find(kid, algorithm)
-        raise _unauthorized("the token's algorithm is not accepted")
-
-    def verify(self, token: str) -> Identity:
-        """Return the token's identity. Raises Refusal (TOKEN_EXPIRED or UNAUTHORIZED) with the reason."""
-        if len(token) > TOKEN_MAX_BYTES:
-            raise _unauthorized(f"the token is longer than {TOKEN_MAX_BYTES} bytes")
-        try:
-            header = jwt.get_unverified_header(token)
-            key = self._key_for(header)
-            if key is None:
-                raise _unauthorized("the token's key is unknown")
-            payload = jwt.decode(
-                token,
-                key,
-                algorithms=[header["alg"]],
-                audience=self._settings.jwt_audience,
-                issuer=self._settings.jwt_issuer,
-                leeway=LEEWAY_S,
-                options={
-                    "require": ["exp", "sub"],
-                    "verify_aud": self._settings.jwt_audience is not None,
-                    "verify_iat": False,  # an issuer's clock may be ahead of this one; `exp` and `nbf` decide
-                },
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired") from error
-        except jwt.PyJWTError as error:
-            raise _unauthorized(f"the token is invalid: {error}") from error
-        except _HOSTILE_TOKEN_ERRORS as error:
-            raise _unauthorized("the token is invalid") from error
-        return _identity(payload)
-
-
-def _identity(payload: dict[str, Any]) -> Identity:
-    try:
-        claims = msgspec.convert(payload, _Claims)
-    except msgspec.ValidationError as error:
-        detail = detail_of(error)
-        raise _unauthorized(f"the token's claim {detail.field}: {detail.reason}") from error
-    profile = UserProfile(
-        first_name=_well_formed(claims.first_name),
-        last_name=_well_formed(claims.last_name),
-        avatar=None if claims.avatar is None else _well_formed(claims.avatar),
-    )
-    return Identity(
-        caller=Caller(
-            user_id=claims.sub,
-            is_admin=claims.role == "admin",
-            profile=profile,
-            issued_at_ms=round(max(claims.iat or 0, 0) * 1000),
-        ),
-        expires_at_ms=round(min(claims.exp * 1000, EXPIRES_MAX_MS)),
-        communities=None if claims.communities is None else frozenset(claims.communities),
-    )
-
-
-def _well_formed(text: str) -> str:
-    """Replace lone surrogates, which JSON can carry (a name cut inside an emoji) and UTF-8 cannot."""
-    return text.encode(errors="replace").decode()
-
-
-def _unauthorized(message: str) -> Refusal:
-    return Refusal(ErrorCode.UNAUTHORIZED, message)
+    def check(self, identity: Identity) -> None:
+        """Raise UNAUTHORIZED if a verified token is revoked by now, FORBIDDEN if the user is banned."""
+        self._revocations.check(identity.caller, now_ms())

@@ -1,4 +1,4 @@
-"""The identity that a verified token proves. Pure; `gateway.auth.authenticator` creates it."""
+"""The identity that a verified token proves. Pure; `gateway.auth.token_verifier` creates it."""
 
 import msgspec
 

@@ -24,7 +24,7 @@ BODY_MAX_BYTES = 256 * 1024
 
 
 class PublishedKeys:
-    """Keeps the authenticator's keys in step with the issuer's. `run` must be running."""
+    """Keeps the verifier's keys in step with the issuer's. `run` must be running."""
 
     def __init__(self, url: str, schedule: JwksSchedule, publish: Callable[[KeySet], None]) -> None:
         self._url = url

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import hdrs, web
 
 from gateway import metrics
-from gateway.auth.guard import Guard
+from gateway.auth.authenticator import Authenticator
 from gateway.live.endpoint import LiveEndpoint
 from gateway.rest.envelope import SERVER, bearer_token, failure
 from gateway.settings import GatewaySettings
@@ -33,14 +33,14 @@ _CODES_BY_STATUS = {
 
 
 def make_app(
-    settings: GatewaySettings, guard: Guard, live: LiveEndpoint, routes: Iterable[web.RouteDef]
+    settings: GatewaySettings, authenticator: Authenticator, live: LiveEndpoint, routes: Iterable[web.RouteDef]
 ) -> web.Application:
     """Return the application of one gateway process."""
 
     @web.middleware
     async def with_key(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token := bearer_token(request):
-            await guard.refresh_keys_for(token)
+            await authenticator.refresh_keys_for(token)
         return await handler(request)
 
     app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)

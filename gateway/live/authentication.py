@@ -1,6 +1,6 @@
 """Authentication of sockets: the `auth` frame, and revocations of open sockets."""
 
-from gateway.auth.guard import Guard
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
 from gateway.fanout.listeners import ChannelListeners
 from gateway.live.connection_limit import ConnectionLimit, too_many_connections
@@ -26,14 +26,14 @@ class Authentication:
     def __init__(
         self,
         settings: GatewaySettings,
-        guard: Guard,
+        authenticator: Authenticator,
         listeners: ChannelListeners,
         connections: Connections,
         connection_limit: ConnectionLimit,
         roster: Roster,
     ) -> None:
         self._settings = settings
-        self._guard = guard
+        self._authenticator = authenticator
         self._listeners = listeners
         self._connections = connections
         self._connection_limit = connection_limit
@@ -67,14 +67,16 @@ class Authentication:
 
     async def _verify(self, socket: Socket, request: Auth) -> Identity | None:
         """Return the token's identity; None if the socket closed meanwhile. Raises Refusal or Unavailable."""
-        await self._guard.refresh_keys_for(request.token)
+        await self._authenticator.refresh_keys_for(request.token)
         if socket.closing:
             return None
-        identity = self._guard.authenticate(request.token)
+        identity = self._authenticator.authenticate(request.token)
         if socket.session.identity is None and await self._connection_limit.query_others(identity.user_id):
             if socket.closing:
                 return None
-            identity = self._guard.authenticate(request.token)  # the token may have been revoked during the wait
+            identity = self._authenticator.authenticate(
+                request.token
+            )  # the token may have been revoked during the wait
         if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
             raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         return identity
@@ -125,7 +127,7 @@ class Authentication:
             identity = socket.session.identity
             if identity is not None:
                 try:
-                    self._guard.check(identity)
+                    self._authenticator.check(identity)
                 except Refusal as refusal:
                     socket.close(socket.session.auth_failed(refusal))
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_a
 
 from aiohttp import web
 
-from gateway.auth.guard import Guard
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
 from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
@@ -156,8 +156,8 @@ class Calls:
     Handlers raise Refusal or Unavailable; `gateway.http.app` turns both into the failure envelope.
     """
 
-    def __init__(self, guard: Guard, backend: Backend) -> None:
-        self._guard = guard
+    def __init__(self, authenticator: Authenticator, backend: Backend) -> None:
+        self._authenticator = authenticator
         self._backend = backend
 
     @classmethod
@@ -180,11 +180,11 @@ class Calls:
         return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
 
     def _authenticate(self, request: web.Request) -> Identity:
-        """Return the caller's identity. Raises as `Guard.authenticate` does."""
+        """Return the caller's identity. Raises as `Authenticator.authenticate` does."""
         token = bearer_token(request)
         if not token:
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
-        return self._guard.authenticate(token)
+        return self._authenticator.authenticate(token)
 
 
 def _mark_of(kind: Any) -> NoSuch | None:

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.authenticator import Authenticator
 from gateway.auth.jwks_schedule import COOLDOWN_S, JwksSchedule
 from gateway.auth.keys import KEYS_MAX, parse_key_set
+from gateway.auth.token_verifier import TokenVerifier
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Malformed, Refusal, SettingsInvalid
 from tests.support.issuer import jwk_of, key_set
@@ -26,8 +26,8 @@ ED = ed25519.Ed25519PrivateKey.generate()
 BY_ALGORITHM: dict[str, Any] = {"RS256": RSA, "PS384": RSA, "ES256": EC, "EdDSA": ED}
 
 
-def authenticator(*jwks: Any, **values: Any) -> Authenticator:
-    made = Authenticator(GatewaySettings(amqp_url="amqp://broker/", jwt_jwks_url="https://id.example/keys", **values))
+def verifier_with(*jwks: Any, **values: Any) -> TokenVerifier:
+    made = TokenVerifier(GatewaySettings(amqp_url="amqp://broker/", jwt_jwks_url="https://id.example/keys", **values))
     if jwks:
         made.publish(parse_key_set(key_set(*jwks)))
     return made
@@ -38,66 +38,66 @@ def token(key: Any, algorithm: str, kid: str | None = "k", **claims: Any) -> str
     return jwt.encode(payload, key, algorithm, headers=None if kid is None else {"kid": kid})
 
 
-def unauthorized(door: Authenticator, presented: str) -> None:
+def unauthorized(verifier: TokenVerifier, presented: str) -> None:
     with pytest.raises(Refusal) as caught:
-        door.verify(presented)
+        verifier.verify(presented)
     assert caught.value.code is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("algorithm", sorted(BY_ALGORITHM))
 def test_published_key_verifies_tokens_with_its_id(algorithm: str) -> None:
-    door = authenticator(jwk_of(RSA, "rsa"), jwk_of(EC, "ec"), jwk_of(ED, "ed"))
+    verifier = verifier_with(jwk_of(RSA, "rsa"), jwk_of(EC, "ec"), jwk_of(ED, "ed"))
     key = BY_ALGORITHM[algorithm]
     kid = {"R": "rsa", "P": "rsa", "E": "ec"}[algorithm[0]] if algorithm != "EdDSA" else "ed"
-    assert door.verify(token(key, algorithm, kid)).user_id == "user_456"
+    assert verifier.verify(token(key, algorithm, kid)).user_id == "user_456"
     for other in {"rsa", "ec", "ed", "unknown"} - {kid}:
-        unauthorized(door, token(key, algorithm, other))
+        unauthorized(verifier, token(key, algorithm, other))
 
 
 def test_token_without_key_id_uses_only_key_of_its_algorithm() -> None:
-    assert authenticator(jwk_of(EC, "a"), jwk_of(ED, "b")).verify(token(EC, "ES256", None)).user_id == "user_456"
+    assert verifier_with(jwk_of(EC, "a"), jwk_of(ED, "b")).verify(token(EC, "ES256", None)).user_id == "user_456"
     second = ec.generate_private_key(ec.SECP256R1())
-    unauthorized(authenticator(jwk_of(EC, "a"), jwk_of(second, "b")), token(EC, "ES256", None))
+    unauthorized(verifier_with(jwk_of(EC, "a"), jwk_of(second, "b")), token(EC, "ES256", None))
 
 
 def test_different_key_under_known_id_is_refused() -> None:
-    door = authenticator(jwk_of(EC, "k"))
-    unauthorized(door, token(ec.generate_private_key(ec.SECP256R1()), "ES256"))
+    verifier = verifier_with(jwk_of(EC, "k"))
+    unauthorized(verifier, token(ec.generate_private_key(ec.SECP256R1()), "ES256"))
 
 
 def test_published_key_never_serves_as_secret() -> None:
     """Algorithm confusion over a key set: HS256 signed with the public key."""
-    door = authenticator(jwk_of(RSA, "k"), jwt_secret=SECRET)
+    verifier = verifier_with(jwk_of(RSA, "k"), jwt_secret=SECRET)
     pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     payload = json.dumps({"sub": "user_456", "exp": int(time.time()) + 600, "role": "admin"}).encode()
     for public in (pem, pem.strip(), json.dumps(jwk_of(RSA, "k")).encode(), jwk_of(RSA, "k")["n"].encode(), b""):
-        unauthorized(door, sign_by_hand({"alg": "HS256", "kid": "k"}, payload, public))
-    assert door.verify(token(SECRET, "HS256")).user_id == "user_456"
+        unauthorized(verifier, sign_by_hand({"alg": "HS256", "kid": "k"}, payload, public))
+    assert verifier.verify(token(SECRET, "HS256")).user_id == "user_456"
 
 
 def test_published_secret_is_unusable() -> None:
     published = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "k", "alg": "HS256"}
-    door = authenticator(published, jwk_of(EC, "other"))
-    unauthorized(door, token(b"secret-secret-secret-secret-secret", "HS256"))
+    verifier = verifier_with(published, jwk_of(EC, "other"))
+    unauthorized(verifier, token(b"secret-secret-secret-secret-secret", "HS256"))
 
 
 def test_key_with_algorithm_serves_no_other() -> None:
-    door = authenticator(jwk_of(RSA, "k", alg="RS256"))
-    assert door.verify(token(RSA, "RS256")).user_id == "user_456"
-    unauthorized(door, token(RSA, "RS512"))
-    unauthorized(door, token(RSA, "PS256"))
+    verifier = verifier_with(jwk_of(RSA, "k", alg="RS256"))
+    assert verifier.verify(token(RSA, "RS256")).user_id == "user_456"
+    unauthorized(verifier, token(RSA, "RS512"))
+    unauthorized(verifier, token(RSA, "PS256"))
 
 
 def test_algorithms_can_be_narrowed() -> None:
-    door = authenticator(jwk_of(RSA, "k"), jwk_of(EC, "e"), jwt_algorithms=("ES256",))
-    assert door.verify(token(EC, "ES256", "e")).user_id == "user_456"
-    unauthorized(door, token(RSA, "RS256"))
+    verifier = verifier_with(jwk_of(RSA, "k"), jwk_of(EC, "e"), jwt_algorithms=("ES256",))
+    assert verifier.verify(token(EC, "ES256", "e")).user_id == "user_456"
+    unauthorized(verifier, token(RSA, "RS256"))
 
 
 def test_unsupported_algorithm_is_invalid_setting() -> None:
     for name in ("none", "HS256", "RS257"):
         with pytest.raises(SettingsInvalid, match=f"JWT_ALGORITHMS: no configured key supports {name}"):
-            authenticator(jwt_algorithms=("ES256", name))
+            verifier_with(jwt_algorithms=("ES256", name))
 
 
 UNUSABLE: dict[str, Any] = {
@@ -152,20 +152,20 @@ def test_any_body_is_a_key_set_or_malformed(body: bytes) -> None:
 
 
 def test_lacks_key_only_for_unknown_published_key() -> None:
-    door = authenticator(jwk_of(EC, "k"), jwt_secret=SECRET)
-    assert not door.lacks_key(token(EC, "ES256"))
-    assert door.lacks_key(token(EC, "ES256", "new"))
-    assert door.lacks_key(token(ED, "EdDSA", "k"))
+    verifier = verifier_with(jwk_of(EC, "k"), jwt_secret=SECRET)
+    assert not verifier.lacks_key(token(EC, "ES256"))
+    assert verifier.lacks_key(token(EC, "ES256", "new"))
+    assert verifier.lacks_key(token(ED, "EdDSA", "k"))
     for presented in (token(SECRET, "HS256", "new"), "", "a.b.c", token(EC, "ES256", "new", pad="x" * 9000)):
-        assert not door.lacks_key(presented)
+        assert not verifier.lacks_key(presented)
 
 
 def test_withdrawn_key_verifies_nothing() -> None:
-    door = authenticator(jwk_of(EC, "old"))
+    verifier = verifier_with(jwk_of(EC, "old"))
     presented = token(EC, "ES256", "old")
-    door.verify(presented)
-    door.publish(parse_key_set(key_set(jwk_of(ED, "new"))))
-    unauthorized(door, presented)
+    verifier.verify(presented)
+    verifier.publish(parse_key_set(key_set(jwk_of(ED, "new"))))
+    unauthorized(verifier, presented)
 
 
 # Fetch schedule -----------------------------------------------------------------------------------------------------

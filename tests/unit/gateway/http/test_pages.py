@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.token_verifier import TokenVerifier
 from gateway.http.app import envelope
 from gateway.http.dev_tokens import user_id_of
 from gateway.http.pages import CLIENT_FILES, PAGE_FILES, PAGES, TYPES, Pages
@@ -115,7 +115,7 @@ async def test_name_gets_a_token_that_the_gateway_accepts(serve: Serve) -> None:
         assert (response.status, response.headers["Cache-Control"]) == (201, "no-store")
         assert "Content-Security-Policy" in response.headers
     issued = body["data"]
-    identity = Authenticator(settings(**wanted)).verify(issued["token"])
+    identity = TokenVerifier(settings(**wanted)).verify(issued["token"])
     assert identity.user_id == issued["userId"] == "user_ada_king_lovelace"
     assert (identity.caller.profile.first_name, identity.caller.profile.last_name) == ("Ada", "King Lovelace")
     assert not identity.caller.is_admin

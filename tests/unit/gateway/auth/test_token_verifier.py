@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.authenticator import TOKEN_MAX_BYTES, Authenticator
+from gateway.auth.token_verifier import TOKEN_MAX_BYTES, TokenVerifier
 from gateway.settings import GatewaySettings
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
@@ -64,18 +64,18 @@ def raw_token(header: dict[str, Any], payload: bytes, key: bytes = SECRET.encode
     return sign_by_hand(header, payload, key)
 
 
-def by_secret(**values: Any) -> Authenticator:
-    return Authenticator(settings(jwt_secret=SECRET, **values))
+def by_secret(**values: Any) -> TokenVerifier:
+    return TokenVerifier(settings(jwt_secret=SECRET, **values))
 
 
-def refused(authenticator: Authenticator, presented: str) -> Refusal:
+def refused(verifier: TokenVerifier, presented: str) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        authenticator.verify(presented)
+        verifier.verify(presented)
     return caught.value
 
 
-def unauthorized(authenticator: Authenticator, presented: str) -> None:
-    refusal = refused(authenticator, presented)
+def unauthorized(verifier: TokenVerifier, presented: str) -> None:
+    refusal = refused(verifier, presented)
     assert refusal.code is ErrorCode.UNAUTHORIZED
     assert SECRET not in refusal.message
 
@@ -123,14 +123,14 @@ def test_token_with_empty_communities_allows_none() -> None:
 
 @pytest.mark.parametrize("algorithm", sorted(KEYS))
 def test_public_key_file_verifies_its_own_algorithms(algorithm: str, key_file: Callable[[bytes], str]) -> None:
-    authenticator = Authenticator(settings(jwt_public_key_file=key_file(pem(KEYS[algorithm]))))
-    assert authenticator.verify(token(claims(), KEYS[algorithm], algorithm)).user_id == "user_456"
+    verifier = TokenVerifier(settings(jwt_public_key_file=key_file(pem(KEYS[algorithm]))))
+    assert verifier.verify(token(claims(), KEYS[algorithm], algorithm)).user_id == "user_456"
 
 
 def test_secret_and_public_key_work_together(key_file: Callable[[bytes], str]) -> None:
-    authenticator = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])))
-    assert authenticator.verify(token(claims())).user_id == "user_456"
-    assert authenticator.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
+    verifier = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])))
+    assert verifier.verify(token(claims())).user_id == "user_456"
+    assert verifier.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
 
 
 def test_exp_in_milliseconds_is_capped() -> None:
@@ -224,10 +224,10 @@ def test_public_key_never_serves_as_secret(algorithm: str, with_secret: bool, ke
     """Algorithm confusion: HS256 signed with the public PEM."""
     public = pem(KEYS[algorithm])
     values = {"jwt_secret": SECRET} if with_secret else {}
-    authenticator = Authenticator(settings(jwt_public_key_file=key_file(public), **values))
+    verifier = TokenVerifier(settings(jwt_public_key_file=key_file(public), **values))
     for key in (public, public.strip(), public.replace(b"\n", b"\r\n")):
         forged = raw_token({"alg": "HS256", "typ": "JWT"}, json.dumps(claims(role="admin")).encode(), key)
-        unauthorized(authenticator, forged)
+        unauthorized(verifier, forged)
 
 
 def test_secret_serves_only_its_own_algorithms() -> None:
@@ -236,9 +236,9 @@ def test_secret_serves_only_its_own_algorithms() -> None:
 
 
 def test_key_of_another_curve_is_refused(key_file: Callable[[bytes], str]) -> None:
-    authenticator = Authenticator(settings(jwt_public_key_file=key_file(pem(KEYS["ES256"]))))
-    unauthorized(authenticator, token(claims(), KEYS["ES384"], "ES384"))
-    unauthorized(authenticator, token(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256"))
+    verifier = TokenVerifier(settings(jwt_public_key_file=key_file(pem(KEYS["ES256"]))))
+    unauthorized(verifier, token(claims(), KEYS["ES384"], "ES384"))
+    unauthorized(verifier, token(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256"))
 
 
 def test_keys_embedded_in_token_are_ignored() -> None:
@@ -258,7 +258,7 @@ def test_malformed_token_is_refused(presented: str) -> None:
     unauthorized(by_secret(), presented)
 
 
-AUTHENTICATOR = Authenticator(settings(jwt_secret=SECRET))
+VERIFIER = TokenVerifier(settings(jwt_secret=SECRET))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -282,14 +282,14 @@ claim_names = [
 
 @given(st.text())
 def test_arbitrary_text_is_refused(presented: str) -> None:
-    unauthorized(AUTHENTICATOR, presented)
+    unauthorized(VERIFIER, presented)
 
 
 @given(st.dictionaries(st.sampled_from(claim_names), json_values))
 def test_signed_claims_yield_encodable_identity_or_refusal(changed: dict[str, Any]) -> None:
     presented = raw_token({"alg": "HS256"}, json.dumps(claims(**changed)).encode())
     try:
-        identity = AUTHENTICATOR.verify(presented)
+        identity = VERIFIER.verify(presented)
     except Refusal as refusal:
         assert refusal.code in {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED}
         return
@@ -301,15 +301,15 @@ def test_signed_claims_yield_encodable_identity_or_refusal(changed: dict[str, An
 
 
 def test_audience_and_issuer_are_checked_when_set() -> None:
-    authenticator = by_secret(jwt_audience="realtime", jwt_issuer="https://id.example")
+    verifier = by_secret(jwt_audience="realtime", jwt_issuer="https://id.example")
     good = claims(aud="realtime", iss="https://id.example")
-    assert authenticator.verify(token(good)).user_id == "user_456"
-    assert authenticator.verify(token({**good, "aud": ["other", "realtime"]})).user_id == "user_456"
+    assert verifier.verify(token(good)).user_id == "user_456"
+    assert verifier.verify(token({**good, "aud": ["other", "realtime"]})).user_id == "user_456"
     wrongs: list[dict[str, Any]] = [{"aud": "other"}, {"iss": "https://evil.example"}, {"aud": []}, {"iss": ""}]
     for wrong in wrongs:
-        unauthorized(authenticator, token({**good, **wrong}))
-    unauthorized(authenticator, token(claims(iss="https://id.example")))
-    unauthorized(authenticator, token(claims(aud="realtime")))
+        unauthorized(verifier, token({**good, **wrong}))
+    unauthorized(verifier, token(claims(iss="https://id.example")))
+    unauthorized(verifier, token(claims(aud="realtime")))
 
 
 def test_audience_claim_is_ignored_when_unconfigured() -> None:
@@ -321,22 +321,22 @@ def test_audience_claim_is_ignored_when_unconfigured() -> None:
 
 def problems(**values: Any) -> str:
     with pytest.raises(SettingsInvalid) as caught:
-        Authenticator(settings(**values))
+        TokenVerifier(settings(**values))
     return "\n".join(caught.value.problems)
 
 
 def test_algorithms_can_be_restricted(key_file: Callable[[bytes], str]) -> None:
-    authenticator = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])), jwt_algorithms=("RS256",))
-    assert authenticator.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
-    unauthorized(authenticator, token(claims()))
-    unauthorized(authenticator, token(claims(), KEYS["RS256"], "PS512"))
+    verifier = by_secret(jwt_public_key_file=key_file(pem(KEYS["RS256"])), jwt_algorithms=("RS256",))
+    assert verifier.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
+    unauthorized(verifier, token(claims()))
+    unauthorized(verifier, token(claims(), KEYS["RS256"], "PS512"))
 
 
 def test_other_secret_algorithms_work_when_configured() -> None:
     long_secret = SECRET * 2
-    authenticator = Authenticator(settings(jwt_secret=long_secret, jwt_algorithms=("HS512",)))
-    assert authenticator.verify(token(claims(), long_secret, "HS512")).user_id == "user_456"
-    unauthorized(authenticator, token(claims(), long_secret))
+    verifier = TokenVerifier(settings(jwt_secret=long_secret, jwt_algorithms=("HS512",)))
+    assert verifier.verify(token(claims(), long_secret, "HS512")).user_id == "user_456"
+    unauthorized(verifier, token(claims(), long_secret))
 
 
 @pytest.mark.parametrize("name", ["none", "RS256", "HS1024"])
