@@ -19,7 +19,8 @@ _MASK = FILTER_BITS_DAY - 1
 class SeenWindow:
     """The keys of the most recent events.
 
-    Bound: `size` keys, and those that may not be forgotten yet; while these are too many, the feed accepts no event.
+    Bound: `size` keys, and those that may not be forgotten yet; while there are too many of these, the feed accepts no
+    event.
     """
 
     def __init__(self, size: int) -> None:
@@ -69,7 +70,7 @@ class CountedFilter:
     """A Bloom filter for each day, of 8-byte keys that are already hashes.
 
     Bound: 9 filters of 8 MB, each created at the first event of its day: 72 MB. The probability that a new key is
-    looked up for nothing is 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 %
+    looked up unnecessarily is 0.01 % at 1 million keys a day (12 events a second), 7 % at 6 million (70 a second), 19 %
     at 8.6 million (100 a second, for example 20,000 ticks in arrays of 200), 88 % at 20 million. Adding a key takes 2
     µs of CPU, a look-up in 9 filters 5 µs.
     """

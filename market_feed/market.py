@@ -101,7 +101,7 @@ def decode_states(body: bytes) -> list[SymbolState]:
 class Market:
     """Quotes, candles and the pending journal of one term of ownership.
 
-    Bounds are the feed's: `pending` ticks wait for the journal, `book.backlog` for the database.
+    The feed bounds both backlogs: `pending` ticks wait for the journal, `book.backlog` for the database.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ class _PlainInt(TypeDecoder):
 
 
 class _Measure(CommandListener):
-    """Records the duration of each command. The driver calls it in threads of its own."""
+    """Records the duration of each command. The driver calls it in its own threads."""
 
     def __init__(self) -> None:
         self._under_way: dict[int, tuple[str, Any]] = {}  # collection and span, by request id

@@ -1,4 +1,4 @@
-"""Tokens signed for development and for operators. `gateway.auth.authenticator` verifies them."""
+"""Tokens signed for development and for operators. `gateway.auth.token_verifier` verifies them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ class Copy(Enum):
 
     NEW = auto()
     STALE = auto()
-    IN_HAND = auto()
+    UNDECIDED = auto()
     ANSWERED = auto()
 
 
@@ -33,7 +33,7 @@ class _LastBody(NamedTuple):
 
 
 class BodyDedup:
-    """The last body of each gateway. Bound: 1,000 gateways with answers up to 1 MB; the longest silent goes first."""
+    """The last body of each gateway. Bound: 1,000 gateways, answers of 1 MB; the longest silent is evicted first."""
 
     def __init__(self) -> None:
         self._last: dict[str, _LastBody] = {}  # in order of the last body
@@ -50,7 +50,7 @@ class BodyDedup:
             self._last[head.gateway] = last
             return Copy.STALE
         self._last[head.gateway] = last._replace(reply_to=head.reply_to)
-        return Copy.IN_HAND if last.answer is None else Copy.ANSWERED
+        return Copy.UNDECIDED if last.answer is None else Copy.ANSWERED
 
     def answer(self, head: BodyHead, lines: tuple[bytes, ...]) -> str:
         """Keep the answer to a body and return the queue that it goes to."""

@@ -13,7 +13,7 @@ GATEWAYS_MAX = 10_000
 
 
 class CommandAges:
-    """Smallest clock differences by gateway. Bound: 10,000 gateways of six numbers; the longest silent goes first."""
+    """Smallest clock differences by gateway. Bound: six for each of 10,000 gateways; evicts the longest silent."""
 
     def __init__(self) -> None:
         self._minima: dict[str, dict[int, int]] = {}  # by gateway: smallest difference by bucket of arrival time

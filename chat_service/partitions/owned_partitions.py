@@ -300,7 +300,7 @@ class OwnedPartitions:
             self._tick()
 
     async def _leave(self) -> None:
-        """Finish what is in hand and hand every partition over to its best live replica."""
+        """Finish the work in progress, and hand every partition over to its best live replica."""
         self._is_leaving = True
         self._beat()
         leaving = list(self._partitions.items())

@@ -82,7 +82,7 @@ class Services(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Body:
-    """A body in hand."""
+    """A body that is not answered yet."""
 
     head: BodyHead
     jobs: "list[_Job]"
@@ -137,7 +137,7 @@ class Partition:
                 self._arrived.set()
             case Copy.ANSWERED:
                 self._send_answer(head, self._dedup.answer_of(head), head.reply_to)
-            case Copy.IN_HAND | Copy.STALE:
+            case Copy.UNDECIDED | Copy.STALE:
                 pass
 
     def _read(self, head: BodyHead, lines: list[bytes], age_ms: int) -> list[_Job]:

@@ -145,7 +145,7 @@ def member_of(room_id: str, effect: MemberEffect) -> Member | None:
 
 
 def apply(entry: LogEntry, room: Room | None) -> Room:
-    """Return the room after the next entry of its log. Changes `room`; memberships are the caller's to apply."""
+    """Return the room after the next entry of its log. Changes `room`; the caller applies the memberships."""
     if entry.settings is not None:
         room = _with_settings(entry, entry.settings, room)
     assert room is not None, "the first entry of a log carries the settings of the room"  # noqa: S101

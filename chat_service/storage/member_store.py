@@ -1,6 +1,6 @@
 """Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
 
-`_id` is room id/user id. Each write carries the `rev` of its entry and loses against a later one, so any owner may
+`_id` is room id/user id. Each write carries the `rev` of its entry and loses to a later one, so any owner may
 write any projection any number of times. The record of a former member stays, with that rev. `online` follows the
 user's presence, so that an index counts the members online.
 """

@@ -60,7 +60,7 @@ class WriteBehind:
         """Take stored entries, except those of a room in which one of them has effects.
 
         The record of that room is written whole. If its newest message went first, the record would be at the rev of
-        the effects without them, and the whole record would lose against it.
+        the effects without them, and the whole record would lose to it.
         """
         entries = list(entries)
         whole = {entry.room_id for entry in entries if entry.has_effects}

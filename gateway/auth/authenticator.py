@@ -43,5 +43,5 @@ class Authenticator:
         return identity
 
     def check(self, identity: Identity) -> None:
-        """Raise UNAUTHORIZED if a verified token is revoked by now, FORBIDDEN if the user is banned."""
+        """Raise UNAUTHORIZED if a verified token has been revoked, FORBIDDEN if the user is banned."""
         self._revocations.check(identity.caller, now_ms())

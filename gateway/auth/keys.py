@@ -24,7 +24,7 @@ PUBLIC_ALGORITHMS = (*RSA_ALGORITHMS, *CURVE_ALGORITHMS.values(), "EdDSA")
 RSA_MIN_BITS = 2048
 KEYS_MAX = 100
 
-# A key set is foreign JSON and can make the libraries raise these besides their own errors.
+# A key set is untrusted JSON and can make the libraries raise these besides their own errors.
 _UNUSABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
@@ -80,8 +80,8 @@ class _Document(msgspec.Struct, frozen=True):
 def parse_key_set(body: bytes) -> KeySet:
     """Parse a JWK set. Unusable keys are skipped and counted (RFC 7517, 5). Raises Malformed if none is usable.
 
-    Unusable are secrets (not public), private keys (leaked; they should be rotated), encryption keys, RSA keys that are
-    too short, and unknown key types and curves.
+    Secrets (not public), private keys (leaked; they should be rotated), encryption keys, RSA keys that are too short,
+    and unknown key types and curves are unusable.
     """
     try:
         entries = msgspec.json.decode(body, type=_Document).keys

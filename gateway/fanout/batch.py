@@ -18,8 +18,8 @@ class DropPolicy(Enum):
 class Item(NamedTuple):
     """A complete WebSocket frame, and whether it may be dropped or conflated under overload.
 
-    CONFLATE items of one `key` are conflated. A price that `marks_staleness` is conflated only with its like: a later
-    ordinary price does not replace it.
+    CONFLATE items of one `key` are conflated. A price that `marks_staleness` is conflated only with another such price:
+    a later ordinary price does not replace it.
     """
 
     policy: DropPolicy

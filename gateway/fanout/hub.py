@@ -1,4 +1,4 @@
-"""The hub: all channels of one gateway process, and the entrance of every delivery. Pure; the clock is an argument.
+"""The hub: all channels of one gateway process, and the entry point of every delivery. Pure; the clock is an argument.
 
 The path of a delivery: `deliver` passes it to its channel, which orders it and puts it on a lane; `schedule.flush`
 writes each due lane as one buffer, the same bytes to every socket. An idle lane is flushed in the next iteration of the
@@ -128,7 +128,7 @@ class Hub:
             channel.stream.note_head(position)
 
     def note_gap(self, name: str) -> None:
-        """Request that a channel's gap is filled, if there is one."""
+        """Request that a channel's gap be filled, if there is one."""
         if (channel := self.channels.get(name)) is not None:
             channel.stream.note_gap()
 

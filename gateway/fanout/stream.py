@@ -171,7 +171,7 @@ class Stream:
         self.note_gap()
 
     def note_gap(self) -> None:
-        """Request that the channel's gap is filled, if there is one."""
+        """Request that the channel's gap be filled, if there is one."""
         if self._order.missing(self._name) is not None:
             self._attention.gaps.add(self._name)
 

@@ -18,7 +18,7 @@ LIVE sockets receive the channel's writes. LATE sockets are ahead of the channel
 JOINING, HELD and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is lost
 before they go live, and nothing is repeated afterwards.
 
-LIVE and LATE have no object of their own: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a dict.
+LIVE and LATE sockets have no `Subscriber`: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a dict.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class SubscriberState(Enum):
 class Subscriber:
     """A socket that is JOINING, HELD or LINGERING, and the items buffered for it.
 
-    `position` is that through which it has received everything, if it listened before. Bound: 10,000 ordered items, and
+    It has received everything through `position`, if it listened before. Bound: 10,000 ordered items, and
     as many unordered ones; ordered items beyond that become a gap to be filled.
     """
 

@@ -54,7 +54,7 @@ class SendQueue:
         return b"".join(taken)
 
     def _key_of(self, item: Item) -> object:
-        """Return the conflation key of an item. Staleness marks have one of their own; lossless items get a number."""
+        """Return the conflation key of an item. Staleness marks have separate keys; lossless items get a number."""
         if item.policy is DropPolicy.CONFLATE:
             return (item.key, item.marks_staleness)
         self._number += 1

@@ -112,13 +112,13 @@ class AlertBook:
 
 
 class AlertOpened(msgspec.Struct, frozen=True, tag="opened"):
-    """Watch this alert from here on."""
+    """Start watching this alert."""
 
     alert: OpenAlert
 
 
 class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
-    """Watch this alert no longer."""
+    """Stop watching this alert."""
 
     alert_id: str
 

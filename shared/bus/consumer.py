@@ -104,7 +104,7 @@ class Consumer:
         self._stopping = False
         self._channel: Stoppable | None = None
         self._workers: list[asyncio.Task[None]] = []
-        self._in_hand: list[Inbound] = []
+        self._in_progress: list[Inbound] = []
         self._label = queue_label(queue)
         self._waited = metrics.BUS_WAIT_SECONDS.labels(self._label)
 
@@ -125,7 +125,7 @@ class Consumer:
     def connection_lost(self) -> None:
         """Forget the waiting messages: the broker delivers them again.
 
-        Batches in hand run on, but their outcome is not settled.
+        Batches in progress run on, but their outcome is not settled.
         """
         self._connection += 1
         self._channel = None
@@ -148,7 +148,7 @@ class Consumer:
     def measure(self, at_ms: int) -> None:
         """Update the gauges of the waiting lines and the age of the oldest."""
         metrics.BUS_BACKLOG_LINES.labels(self._label).set(sum(len(inbound.lines) for inbound in self._inbox))
-        begun = [*self._in_hand, *([self._inbox[0]] if self._inbox else [])]
+        begun = [*self._in_progress, *([self._inbox[0]] if self._inbox else [])]
         oldest_ms = min((inbound.since_ms for inbound in begun), default=at_ms)
         metrics.BUS_OLDEST_SECONDS.labels(self._label).set(max(at_ms - oldest_ms, 0) / 1000)
 
@@ -158,7 +158,7 @@ class Consumer:
             metrics.BUS_QUEUE_DEPTH.labels(self._label).set(messages)
 
     async def stop(self) -> None:
-        """Take no more messages, finish those in hand, and return the rest to the queue."""
+        """Take no more messages, finish those in progress, and return the rest to the queue."""
         self._stopping = True
         self._inbox.clear()
         channel = self._channel
@@ -181,13 +181,13 @@ class Consumer:
             if not batch:
                 continue
             self._busy += 1
-            self._in_hand.append(batch[0])
+            self._in_progress.append(batch[0])
             self._idle.clear()
             try:
                 await self._process(batch)
             finally:
                 self._busy -= 1
-                self._in_hand.remove(batch[0])
+                self._in_progress.remove(batch[0])
                 if not self._busy:
                     self._idle.set()
 

@@ -3,7 +3,7 @@
 The queue is exclusive: the broker deletes it with the connection, which a killed process loses at once and a frozen one
 keeps. So a missing queue proves that the process is dead or cut off from the broker; an existing one proves nothing.
 
-It has a connection of its own, so that nothing else that the process does at the broker can close it.
+It has a separate connection, so that nothing else that the process does at the broker can close it.
 """
 
 import asyncio

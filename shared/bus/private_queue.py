@@ -26,7 +26,7 @@ class PrivateQueue:
 
     @property
     def name(self) -> str:
-        """Return the name under the present connection, or the last one."""
+        """Return the name under the current connection, or the last one."""
         return f"{self.prefix}.{self._process}.{self._connection}"
 
     def rename(self, connection: int) -> None:

@@ -19,7 +19,7 @@ _content_head = struct.Struct(">HHQH")
 
 
 def publish_frames(channel: int, frame_max: int, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> bytes:
-    """Return the frames that publish `body` to `key`, and to the further routing keys `cc`, without confirm or mandate.
+    """Return the frames of an unconfirmed publish of `body` to `key`, and to the further routing keys `cc`.
 
     `frame_max` is the negotiated size of a frame in bytes. Names are at most 255 bytes of UTF-8.
     """

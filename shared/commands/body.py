@@ -37,7 +37,7 @@ class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BodyAnswered(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """The last line of an answer. `is_moved`: no command was decided; send the body to the present owner."""
+    """The last line of an answer. `is_moved`: no command was decided; send the body to the current owner."""
 
     number: int
     partition: int

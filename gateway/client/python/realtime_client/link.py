@@ -101,7 +101,7 @@ class Link:
             self._begin(now_s)
 
     def close(self) -> None:
-        """Close the link for good."""
+        """Close the link permanently."""
         if self.state is not State.CLOSED:
             self._stop(NORMAL_CLOSURE, "closed by the application")
 
@@ -219,7 +219,7 @@ class Link:
         self._act(Open(self.connection))
 
     def _authenticate(self) -> None:
-        """Restore the subscriptions in the auth frame; send those that do not fit in frames of their own."""
+        """Restore the subscriptions in the auth frame; send those that do not fit in separate frames."""
         self.is_auth_sent = True
         frame: dict[str, Any] = {"type": "auth", "token": self._credentials.token, "id": AUTH_ID}
         entries = self._observer.restore()

@@ -16,7 +16,7 @@ def test_first_and_later_bodies_are_new() -> None:
 def test_body_in_hand_is_not_decided_again() -> None:
     dedup = BodyDedup()
     dedup.arrive(head(3))
-    assert dedup.arrive(head(3)) is Copy.IN_HAND
+    assert dedup.arrive(head(3)) is Copy.UNDECIDED
 
 
 def test_answered_body_is_answered_again() -> None:
@@ -56,7 +56,7 @@ def test_late_answer_does_not_replace_that_of_a_newer_body() -> None:
     dedup.arrive(head(3))
     dedup.arrive(head(4, reply_to="new queue"))
     assert dedup.answer(head(3), (b"late",)) == "queue"
-    assert dedup.arrive(head(4)) is Copy.IN_HAND
+    assert dedup.arrive(head(4)) is Copy.UNDECIDED
 
 
 def test_gateways_count_apart() -> None:
@@ -69,7 +69,7 @@ def test_gateway_that_was_silent_longest_is_forgotten() -> None:
     dedup = BodyDedup()
     for number in range(GATEWAYS_MAX):
         dedup.arrive(head(5, f"gateway_{number}"))
-    assert dedup.arrive(head(5, "gateway_0")) is Copy.IN_HAND  # so gateway_1 is the longest silent one
+    assert dedup.arrive(head(5, "gateway_0")) is Copy.UNDECIDED  # so gateway_1 is the longest silent one
     dedup.arrive(head(5, "one more"))
     assert dedup.arrive(head(4, "gateway_0")) is Copy.STALE
     assert dedup.arrive(head(4, "gateway_1")) is Copy.NEW

@@ -146,7 +146,7 @@ class SimulatedOwner:
                 self._log += [one for one in commands if not (looks_up and one in self._log)]
                 self._seen = len(self._log)
                 self._dedup.answer(head, ())
-            case Copy.STALE | Copy.IN_HAND:
+            case Copy.STALE | Copy.UNDECIDED:
                 return None
             case Copy.ANSWERED:
                 pass
