@@ -33,7 +33,7 @@ class _LastBody(NamedTuple):
 
 
 class BodyDedup:
-    """The last body of each gateway. Bound: 1,000 gateways, answers of 1 MB; the longest silent is evicted first."""
+    """The last body of each gateway. Bound: 1,000 gateways, answers up to 1 MB; the longest silent is evicted first."""
 
     def __init__(self) -> None:
         self._last: dict[str, _LastBody] = {}  # in order of the last body

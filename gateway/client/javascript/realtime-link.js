@@ -215,7 +215,7 @@ export class Link {
     this.#act({ do: 'open', connection: this.connection });
   }
 
-  /** Restore the subscriptions in the auth frame; send those that do not fit in frames of their own. */
+  /** Restore the subscriptions in the auth frame; send those that do not fit in separate frames. */
   #authenticate() {
     this.isAuthSent = true;
     const frame = { type: 'auth', token: this.#token, id: 'auth' };
