@@ -43,27 +43,27 @@ class RecordingSink:
         return got
 
 
-def message(seq: int, channel: str = ROOM, key: str = "") -> Delivery:
+def message(position: int, channel: str = ROOM, key: str = "") -> Delivery:
     """Return a message of a room, or with the room's id as `key` of a direct room."""
-    return Delivery(channel, DeliveryClass.DIRECT if key else DeliveryClass.ORDERED, seq, key, b"%d" % seq)
+    return Delivery(channel, DeliveryClass.DIRECT if key else DeliveryClass.ORDERED, position, key, b"%d" % position)
 
 
 def typing(text: str, without: str = "", channel: str = ROOM) -> Delivery:
     return Delivery(channel, TRANSIENT, 0, without, text.encode())
 
 
-def price(seq: int, symbol: str = "EUR") -> Delivery:
-    return Delivery(market_channel(symbol), LATEST, seq, symbol, b"%d" % seq)
+def price(position: int, symbol: str = "EUR") -> Delivery:
+    return Delivery(market_channel(symbol), LATEST, position, symbol, b"%d" % position)
 
 
 def greeting(text: str = "subscribed") -> list[bytes]:
     return [text_frame(text.encode())]
 
 
-def listener(hub: Hub, user_id: str = "u", seq: int = 0, channel: str = ROOM) -> RecordingSink:
+def listener(hub: Hub, user_id: str = "u", position: int = 0, channel: str = ROOM) -> RecordingSink:
     sink = RecordingSink(user_id)
     hub.join(sink, channel)
-    assert go_live(hub, sink, channel, seq, [], 0.0)
+    assert go_live(hub, sink, channel, position, [], 0.0)
     return sink
 
 
@@ -79,14 +79,14 @@ def go_live(
     hub: Hub,
     sink: RecordingSink,
     name: str,
-    seq: int,
+    position: int,
     greeting: Sequence[bytes],
     now_s: float,
     *,
     replayed: bool = False,
 ) -> bool:
     channel = hub.channels.get(name)
-    return channel is not None and channel.go_live(sink, seq, greeting, now_s, replayed=replayed)
+    return channel is not None and channel.go_live(sink, position, greeting, now_s, replayed=replayed)
 
 
 def go_live_unordered(hub: Hub, sink: RecordingSink, name: str, greeting: Sequence[bytes] = ()) -> bool:

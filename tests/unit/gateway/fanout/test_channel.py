@@ -162,7 +162,7 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
         while hub.gaps:
             gap = hub.channels[hub.gaps.pop()].stream.missing()
             if gap is not None:
-                frames = [b"%d" % seq for seq in range(gap.after + 1, gap.through + 1)]
+                frames = [b"%d" % position for position in range(gap.after + 1, gap.through + 1)]
                 hub.fill(gap, gap.after + 1, frames, 0.0)
 
     for step, number in script:
@@ -186,7 +186,7 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
     hub.note_overdue(OVERDUE_S + 1)
     fill_gaps()
     settle(hub, 0.0)
-    assert [sink.got for sink in sinks] == [[str(seq) for seq in range(1, head + 1)]] * 3
+    assert [sink.got for sink in sinks] == [[str(position) for position in range(1, head + 1)]] * 3
 
 
 # States -------------------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
 
 def test_states_follow_the_diagram() -> None:
     hub = Hub()
-    other, sink = listener(hub, "other", seq=1), RecordingSink("u")
+    other, sink = listener(hub, "other", position=1), RecordingSink("u")
     channel = hub.join(sink, ROOM)
     assert channel.state_of(sink) is SubscriberState.JOINING
     channel.linger(sink, 0.0)

@@ -28,8 +28,8 @@ from tests.unit.gateway.fanout.hub_support import (
 whose = st.integers(0, 3)
 
 
-def direct(seq: int, user: str) -> Delivery:
-    return message(seq, user_channel(user), key="r")
+def direct(position: int, user: str) -> Delivery:
+    return message(position, user_channel(user), key="r")
 
 
 def user_socket(hub: Hub, user: str, session: str = "") -> RecordingSink:
@@ -61,7 +61,7 @@ def test_subscriber_gets_a_direct_message_once() -> None:
     hub.deliver(direct(2, "b"), 0.0)
     hub.deliver(direct(2, "a"), 0.0)
     settle(hub, 0.0)
-    assert sink.got == ["subscribed", "2"]  # the answer's seq includes the first message
+    assert sink.got == ["subscribed", "2"]  # the answer's position includes the first message
     assert other.got == ["1", "2"]
 
 
@@ -110,8 +110,8 @@ def test_abandoned_attempt_leaves_or_closes_if_direct_messages_wait() -> None:
     for one in (sink, stranger):
         hub.join(one, ROOM)
         hub.channels[ROOM].linger(one, 0.0)
-    for seq in (5, 6):
-        hub.deliver(direct(seq, "a"), 0.0)
+    for position in (5, 6):
+        hub.deliver(direct(position, "a"), 0.0)
     assert hub.give_up(1.0) == []
     assert hub.give_up(11.0) == [(stranger, ROOM)]
     hub.leave(stranger, ROOM)
@@ -179,9 +179,9 @@ def test_held_messages_beyond_the_bound_close_new_sockets_and_leave_a_gap(monkey
     hub.deliver(direct(1, "a"), 0.0)
     late = user_socket(hub, "a", "s2")
     hub.directs.hold()
-    for seq in range(2, 6):
+    for position in range(2, 6):
         assert not late.is_closed_for_resume
-        hub.deliver(direct(seq, "a"), 0.0)
+        hub.deliver(direct(position, "a"), 0.0)
     assert (late.is_closed_for_resume, knows.is_closed_for_resume, hub.gaps) == (True, False, {ROOM})
 
 
@@ -232,8 +232,8 @@ def test_both_users_get_all_when_one_channel_runs_ahead() -> None:
     subscribed, other = user_socket(hub, "a", "s1"), user_socket(hub, "a", "s2")
     hub.join(subscribed, ROOM)
     go_live(hub, subscribed, ROOM, 2, [], 0.0)  # two messages are still in transit
-    for seq in (1, 2, 3):
-        hub.deliver(direct(seq, "a"), 0.0)
+    for position in (1, 2, 3):
+        hub.deliver(direct(position, "a"), 0.0)
     settle(hub, 0.0)
     assert (subscribed.got, other.got) == (["3"], ["1", "2", "3"])
 
@@ -285,8 +285,8 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
 
     def carry(user: str, *, repeat: bool) -> None:
         if bus[user]:
-            seq = bus[user][0] if repeat else bus[user].pop(0)
-            hub.deliver(direct(seq, user), now_s)
+            position = bus[user][0] if repeat else bus[user].pop(0)
+            hub.deliver(direct(position, user), now_s)
 
     def admit(number: int) -> None:
         if number in heads:
@@ -311,7 +311,7 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
             case "join", int(number) if number in sinks and number not in heads:
                 room = hub.channels.get(ROOM)
                 if room is None or room.position_of(sinks[number]) is None:
-                    opened_at[number] = head  # the answer's seq includes earlier messages
+                    opened_at[number] = head  # the answer's position includes earlier messages
                 hub.join(sinks[number], ROOM)
                 heads[number] = head
             case "admit", int(number):
@@ -333,14 +333,16 @@ def test_direct_messages_arrive_once_in_order_for_any_interleaving(
             hub.gaps.discard(name)
             gap = hub.channels[name].stream.missing()
             if gap is not None:
-                hub.fill(gap, gap.after + 1, [b"%d" % seq for seq in range(gap.after + 1, gap.through + 1)], now_s)
+                hub.fill(
+                    gap, gap.after + 1, [b"%d" % position for position in range(gap.after + 1, gap.through + 1)], now_s
+                )
     collect()
     for number in sinks:
-        seqs = got[number]
-        assert seqs == sorted(set(seqs)), "repeated, or out of order"
+        positions = got[number]
+        assert positions == sorted(set(positions)), "repeated, or out of order"
         must = set(range(opened_at[number] + 1, head + 1))
-        assert must <= set(seqs), f"lost: {must - set(seqs)}"
-        assert not seqs or seqs == list(range(seqs[0], head + 1)), "a hole"
+        assert must <= set(positions), f"lost: {must - set(positions)}"
+        assert not positions or positions == list(range(positions[0], head + 1)), "a hole"
 
 
 @pytest.mark.parametrize(("at_ms", "is_missed"), [(5, True), (3, False)], ids=["open by then", "opened since"])

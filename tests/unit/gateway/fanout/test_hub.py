@@ -32,8 +32,8 @@ from tests.unit.gateway.fanout.hub_support import (
 def test_listeners_get_gathered_messages_in_one_write() -> None:
     hub = Hub()
     sinks = [listener(hub, f"u{number}") for number in range(3)]
-    for seq in (1, 2, 3):
-        hub.deliver(message(seq), 10.0)
+    for position in (1, 2, 3):
+        hub.deliver(message(position), 10.0)
     hub.schedule.flush(10.0)
     assert [(sink.got, sink.writes) for sink in sinks] == [(["1", "2", "3"], 1)] * 3
 
@@ -44,8 +44,8 @@ def test_every_kind_of_write_is_counted() -> None:
     sinks = [listener(hub, f"u{number}") for number in range(3)]
     late = RecordingSink("late")
     hub.join(late, ROOM)
-    for seq in (1, 2):
-        hub.deliver(message(seq), 10.0)
+    for position in (1, 2):
+        hub.deliver(message(position), 10.0)
     hub.deliver(typing("t", without="u1"), 10.0)
     go_live(hub, late, ROOM, 0, greeting(), 10.0)
     hub.join(late, market_channel("EUR"))
@@ -81,8 +81,8 @@ def test_greeting_precedes_items_buffered_during_the_attempt() -> None:
     hub = Hub()
     sink = RecordingSink("u")
     hub.join(sink, ROOM)
-    for seq in (4, 5, 6):
-        hub.deliver(message(seq), 0.0)
+    for position in (4, 5, 6):
+        hub.deliver(message(position), 0.0)
     assert go_live(hub, sink, ROOM, 5, greeting(), 0.0)
     settle(hub, 0.0)
     assert sink.got == ["subscribed", "6"]
@@ -101,12 +101,12 @@ def test_socket_that_has_left_does_not_go_live() -> None:
 
 def test_late_socket_waits_until_the_channel_catches_up() -> None:
     hub = Hub()
-    old = listener(hub, "old", seq=1)
+    old = listener(hub, "old", position=1)
     new = RecordingSink("new")
     hub.join(new, ROOM)
     go_live(hub, new, ROOM, 3, greeting(), 0.0)
-    for seq in (2, 3, 4):
-        hub.deliver(message(seq), 0.0)
+    for position in (2, 3, 4):
+        hub.deliver(message(position), 0.0)
     settle(hub, 0.0)
     assert old.got == ["2", "3", "4"]
     assert new.got == ["subscribed", "4"]
@@ -114,7 +114,7 @@ def test_late_socket_waits_until_the_channel_catches_up() -> None:
 
 def test_late_socket_makes_a_gap_after_a_second() -> None:
     hub = Hub()
-    old = listener(hub, "old", seq=1)
+    old = listener(hub, "old", position=1)
     new = RecordingSink("new")
     hub.join(new, ROOM)
     go_live(hub, new, ROOM, 3, [], 5.0)
@@ -133,7 +133,7 @@ def test_late_socket_makes_a_gap_after_a_second() -> None:
 
 def test_late_socket_goes_live_after_an_unfillable_gap() -> None:
     hub = Hub()
-    listener(hub, "old", seq=1)
+    listener(hub, "old", position=1)
     new = RecordingSink("new")
     hub.join(new, ROOM)
     go_live(hub, new, ROOM, 3, [], 0.0)
@@ -177,8 +177,8 @@ def test_resubscription_continues_from_its_position() -> None:
 @pytest.mark.parametrize("others", [0, 1])
 def test_resubscription_keeps_early_items(others: int) -> None:
     hub = Hub()
-    sinks = [listener(hub, f"other{number}", seq=5) for number in range(others)]
-    sink = listener(hub, "u", seq=5)
+    sinks = [listener(hub, f"other{number}", position=5) for number in range(others)]
+    sink = listener(hub, "u", position=5)
     hub.deliver(message(7), 0.0)
     hub.join(sink, ROOM)
     if others:
@@ -197,8 +197,8 @@ def test_resubscription_keeps_early_items(others: int) -> None:
 def test_resubscription_reveals_lost_items(others: int) -> None:
     hub = Hub()
     for number in range(others):
-        listener(hub, f"other{number}", seq=5)
-    sink = listener(hub, "u", seq=5)
+        listener(hub, f"other{number}", position=5)
+    sink = listener(hub, "u", position=5)
     hub.join(sink, ROOM)
     go_live(hub, sink, ROOM, 6, [], 0.0)
     assert hub.gaps == {ROOM}
@@ -328,18 +328,18 @@ def test_one_socket_does_not_affect_the_others(order: list[int], script: list[st
         hub = Hub()
         sinks = [listener(hub, f"u{number}") for number in order[:3]]
         neighbour = RecordingSink("neighbour")
-        seq, now_s = 0, 0.0
+        position, now_s = 0, 0.0
         for step in script:
             match step:
                 case "message":
-                    seq += 1
-                    hub.deliver(message(seq), now_s)
+                    position += 1
+                    hub.deliver(message(position), now_s)
                 case "typing":
-                    hub.deliver(typing(f"t{seq}"), now_s)
+                    hub.deliver(typing(f"t{position}"), now_s)
                 case "leave" if restless:
                     hub.drop(neighbour)
                     hub.join(neighbour, ROOM)
-                    go_live(hub, neighbour, ROOM, seq, greeting(), now_s)
+                    go_live(hub, neighbour, ROOM, position, greeting(), now_s)
                 case "flush":
                     now_s += 0.01
                     hub.schedule.flush(now_s)

@@ -19,7 +19,7 @@ from tests.unit.gateway.fanout.hub_support import (
 
 @dataclass
 class RoomClient:
-    """A socket and its expectation: `next` is the seq that must arrive next; None while it does not listen."""
+    """A socket and its expectation: `next` is the position that must arrive next; None while it does not listen."""
 
     sink: RecordingSink
     next: int | None = None
@@ -75,7 +75,7 @@ class RoomWorld:
             frames = [f"head {head}"]
         else:
             since = max(head - since_back, 0)
-            frames = [f"since {since}", *(str(seq) for seq in range(since + 1, head + 1))]
+            frames = [f"since {since}", *(str(position) for position in range(since + 1, head + 1))]
         data = [text_frame(text.encode()) for text in frames]
         assert go_live(self.hub, client.sink, ROOM, head, data, self.now_s, replayed=since_back is not None)
         self.check()
@@ -93,9 +93,9 @@ class RoomWorld:
         if not self.bus:
             return
         at = 0 if fate == "in order" else at % len(self.bus)
-        seq = self.bus[at] if fate == "repeated" else self.bus.pop(at)
+        position = self.bus[at] if fate == "repeated" else self.bus.pop(at)
         if fate != "lost":
-            self.hub.deliver(message(seq), self.now_s)
+            self.hub.deliver(message(position), self.now_s)
 
     def fill(self, *, partly: bool = False) -> None:
         """Fetch the missing items, or the first half of them."""
@@ -105,7 +105,7 @@ class RoomWorld:
             gap = None if channel is None else channel.stream.missing()
             if gap is not None:
                 through = (gap.after + 1 + gap.through) // 2 if partly else gap.through
-                frames = [b"%d" % seq for seq in range(gap.after + 1, through + 1)]
+                frames = [b"%d" % position for position in range(gap.after + 1, through + 1)]
                 self.hub.fill(gap._replace(through=through), gap.after + 1, frames, self.now_s)
 
     def wait(self, pause_s: float) -> None:

@@ -153,12 +153,12 @@ class RunningFanOut:
         self.hub.join(sink, channel).go_live_unordered(sink)
         return sink
 
-    def bring_direct(self, seq: int) -> None:
+    def bring_direct(self, position: int) -> None:
         """Deliver a direct message to user u."""
-        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.DIRECT, seq, "r", b"%d" % seq).to_line())
+        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.DIRECT, position, "r", b"%d" % position).to_line())
 
-    def bring(self, seq: int) -> None:
-        self.bus.on_body(Delivery(ROOM, DeliveryClass.ORDERED, seq, "", b"%d" % seq).to_line())
+    def bring(self, position: int) -> None:
+        self.bus.on_body(Delivery(ROOM, DeliveryClass.ORDERED, position, "", b"%d" % position).to_line())
 
 
 @asynccontextmanager
@@ -293,7 +293,7 @@ async def test_lost_direct_messages_arrive_before_later_ones(fixture: RunningFan
     await until(lambda: len(fixture.partition.directs_asked) > 2)
     assert sink.got == []
     await reconnect(fixture.bus)  # once more, before recovery from the first loss is complete
-    posts = tuple(DirectPost(rev=seq, created_at_ms=1000) for seq in (1, 2))
+    posts = tuple(DirectPost(rev=rev, created_at_ms=1000) for rev in (1, 2))
     found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
     fixture.partition.directs = lambda: found
     await until(lambda: sink.got == [b"1", b"2", b"3"])
