@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
 def make_environment(directory: Path, purpose: str) -> None:
     """Install the project into the virtual environment `directory` to `run` it or to `test` it.
 
-    A missing, moved or broken environment is created anew. The stamp of each purpose names the directory of the
+    A missing, moved or broken environment is recreated. The stamp of each purpose names the directory of the
     checkout.
     """
     stamp, extras = {"run": (".runs", "local"), "test": (".installed", "local,dev")}[purpose]

@@ -1,8 +1,8 @@
 """A client that follows the protocol: reconnects, resumes with `since`, and resends messages without an ack.
 
-One `ChaosClient` is one device of a user and lives through any number of connections. A message without a
-`clientMessageId` it sends once and never again, whatever the answer. It records what it sends and
-receives in order of arrival. It neither reorders nor deduplicates: checking is the ledger's job.
+One `ChaosClient` is one device of a user and lives through any number of connections. It sends a message without a
+`clientMessageId` only once, whatever the answer. It records all frames in order, sent and received. It neither reorders
+nor deduplicates: checking is the ledger's job.
 """
 
 import asyncio

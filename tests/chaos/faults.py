@@ -1,4 +1,4 @@
-"""Fault injection by plan: signals, broker, database, clients, repeats. All are healed but clocks."""
+"""Fault injection by plan: signals, broker, database, clients, repeats. All but clocks are healed."""
 
 import asyncio
 import signal

@@ -111,7 +111,7 @@ class Ledger:
         self.channels_of.setdefault(key, set()).update(channels)
 
     def note_written(self, key: str, by: str, connection: int) -> None:
-        """Record that a client wrote an item to its connection, at the first time or again."""
+        """Record that a client wrote an item to its connection, for the first time or again."""
         self._writes += 1
         over = self.written.setdefault(key, {})
         first = over[by, connection].first if (by, connection) in over else self._writes

@@ -9,7 +9,7 @@ RETRY_BANNED_S = 1.0
 
 
 class ExcludedClient(ChaosClient):
-    """Expects refusals in a room from the moment that its removal is requested, and everywhere from its ban on."""
+    """Expects refusals in a room once its removal is requested, and everywhere once it is banned."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -22,15 +22,15 @@ class ExcludedClient(ChaosClient):
         return [] if self.is_banned else [one for one in super().channels if one not in self._expelled]
 
     def expect_removal(self, room_id: str) -> None:
-        """Take note that the removal from a room is requested."""
+        """Record that the removal from a room is requested."""
         self._expelled.setdefault(f"room:{room_id}", None)
 
     def note_removal(self, room_id: str) -> None:
-        """Take note that the removal is confirmed: a later connection may not subscribe to the room."""
+        """Record that the removal is confirmed: a later connection may not subscribe to the room."""
         self._expelled[f"room:{room_id}"] = self._connections
 
     def expect_ban(self) -> None:
-        """Take note that the ban is about to be published."""
+        """Record that the ban is about to be published."""
         self.is_banned = True
 
     def _is_expected(self, close_code: int | None) -> bool:

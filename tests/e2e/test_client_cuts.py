@@ -41,7 +41,7 @@ AGAIN_SERVER_UNITS = 10  # head, auth:ok, subscribed twice, four messages replay
 def cuts(client_units: int, server_units: int) -> list[LinkCut]:
     """Yield a cut before and a cut inside each unit of both sides."""
     sides: Sequence[tuple[Any, int]] = (("client", client_units), ("server", server_units))
-    return [LinkCut(side, n, midst) for side, units in sides for n in range(units) for midst in (False, True)]
+    return [LinkCut(side, n, is_partial) for side, units in sides for n in range(units) for is_partial in (False, True)]
 
 
 @pytest.fixture(params=["python", "web"])

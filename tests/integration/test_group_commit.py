@@ -129,7 +129,7 @@ async def test_stored_message_is_acknowledged_although_its_sender_was_removed_si
 
 
 async def test_refused_copy_keeps_the_first_one_out_of_the_log(database: Database) -> None:
-    """The first owner is frozen in front of its commit while the next one refuses the copy of the message."""
+    """The first owner is frozen before its commit while the next one refuses the copy of the message."""
     world = ChatWorld(database)
     first = world.route = await world.claim()
     await world.take(Turn((*CREATE_BOTH, Act("send", PRIVATE, "ben"))))

@@ -68,7 +68,7 @@ class ClusterMember(Broker):
         self.process.start()
 
     def stop(self) -> None:
-        """Stop the node in order; its peers and the cluster's epmd keep running."""
+        """Stop the node cleanly; its peers and the cluster's epmd keep running."""
         self.thaw()
         self.process.stop(STOP_TIMEOUT_S)
 

@@ -137,7 +137,7 @@ class Fuse:
 
 
 class FaultyLog(LogStore):
-    """The real log, with faults. With `thawed` an insert waits for it: the owner is frozen in front of its commit."""
+    """The real log, with faults. With `thawed` an insert waits for it: the owner is frozen before its commit."""
 
     def __init__(self, database: Database, fuse: Fuse) -> None:
         super().__init__(database)
@@ -179,7 +179,7 @@ class FaultyRooms(RoomStore):
 
 
 class DeliveryRecorder:
-    """What the gateways get. An owner that dies in front of it sends nothing."""
+    """What the gateways get. A dead owner sends nothing."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -201,7 +201,7 @@ class DeliveryRecorder:
 
 
 class FaultyOutlet:
-    """The outlet of one owner. One that dies in front of it sends nothing."""
+    """The outlet of one owner. A dead owner sends nothing."""
 
     def __init__(self, recorder: DeliveryRecorder, fuse: Fuse) -> None:
         self.unsent_bytes = 0
@@ -216,7 +216,7 @@ class FaultyOutlet:
 
 @dataclass(eq=False)
 class ChatOwner:
-    """One process that owns the partition, or believes so."""
+    """One process that owns the partition, or believes that it does."""
 
     partition: Partition
     log: FaultyLog

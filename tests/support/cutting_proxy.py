@@ -19,14 +19,14 @@ _READ_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class LinkCut:
-    """Cut after this many units of a side and, if `midst`, half of the next."""
+    """Cut after this many units of a side and, if `is_partial`, half of the next one."""
 
     side: Side
     units: int
-    midst: bool
+    is_partial: bool
 
     def __str__(self) -> str:
-        return f"{self.side}-{self.units}{'-midst' if self.midst else ''}"
+        return f"{self.side}-{self.units}{'-partial' if self.is_partial else ''}"
 
 
 class Units:
@@ -130,7 +130,7 @@ class CuttingProxy:
                     is_last = cut is not None and passed == cut.units
                     if not is_last:
                         sink.write(unit)
-                    elif cut is not None and cut.midst:
+                    elif cut is not None and cut.is_partial:
                         sink.write(unit[: len(unit) // 2])
                     await sink.drain()
                     if is_last:

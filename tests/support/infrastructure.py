@@ -60,7 +60,7 @@ class ManagedServer(Startable):
         self.process.wait_until(self.is_ready, START_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Stop the server in order."""
+        """Stop the server cleanly."""
         self.process.stop(STOP_TIMEOUT_S)
 
     def kill(self) -> None:
@@ -68,7 +68,7 @@ class ManagedServer(Startable):
         self.process.kill()
 
     def restart(self) -> None:
-        """Stop the server in order and start it again."""
+        """Stop the server cleanly and start it again."""
         self.stop()
         self.start()
 
@@ -134,7 +134,7 @@ class Broker(ManagedServer):
         return bool(written == 1)
 
     def stop(self) -> None:
-        """Stop the node and its epmd in order."""
+        """Stop the node and its epmd cleanly."""
         super().stop()
         self._epmd.stop(STOP_TIMEOUT_S)
 

@@ -64,7 +64,7 @@ class LocalSystem(Startable):
         os.kill(int(self.entries()[f"{name}_PID"]), signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stop everything in order."""
+        """Stop everything cleanly."""
         self.process.stop(STOP_TIMEOUT_S)
 
     def _is_ready(self) -> bool:

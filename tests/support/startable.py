@@ -14,7 +14,7 @@ class Startable(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop in order. No effect if it does not run."""
+        """Stop cleanly. No effect if it does not run."""
 
     def __enter__(self) -> Self:
         try:
