@@ -73,7 +73,7 @@ async def test_event_published_again_counts_once(
 ) -> None:
     settings = {"market_source": (SourceKind.AMQP,), "market_cut_interval_s": 0.2}
 
-    async def is_cut() -> bool:
+    async def is_checkpoint_current() -> bool:
         head = await database["market_state"].find_one({"_id": "head"})
         last = await database["market_ticks"].find_one({}, sort=[("_id", -1)])
         return head is not None and last is not None and head["through"] >= last["_id"]
@@ -88,7 +88,7 @@ async def test_event_published_again_counts_once(
         async with market_feed(amqp_url, mongodb_uri, database_name, **settings):
             await publish_and_wait(1)
             await publish_and_wait(2)
-            await until_async(is_cut, bool)
+            await until_async(is_checkpoint_current, bool)
             await journal_expired(database)
             if not restart:
                 await publish_and_wait(3)
