@@ -1,4 +1,7 @@
-"""One connection to RabbitMQ, as the bus uses it. Only this module and `liveness_queue` use aio-pika."""
+"""One connection to RabbitMQ, as the bus uses it.
+
+Only `amqp`, `confirm_channel`, `delivery_tap` and `liveness_queue` use aio-pika or what it stands on.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence

@@ -337,11 +337,11 @@ async def test_queue_is_gone_with_its_connection_only(amqp_url: str) -> None:
 
 
 async def test_deleted_queue_returns_under_another_name(amqp_url: str, infrastructure: Infrastructure) -> None:
-    async with living(amqp_url, new_id(Prefix.NODE)) as life:
-        deleted = life.queue
+    async with connected(amqp_url, new_id(Prefix.NODE)) as liveness:
+        deleted = liveness.queue
         assert deleted is not None
         await asyncio.to_thread(infrastructure.broker.control, "delete_queue", deleted)
-        await until(lambda: life.queue not in {None, deleted})
+        await until(lambda: liveness.queue not in {None, deleted})
 
 
 async def test_nothing_is_gone_without_connection(amqp_url: str) -> None:

@@ -90,7 +90,7 @@ AIOHTTP = re.compile(
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.migration|(.*\.)?(store|\w+_store)")
-BROKER = re.compile(r"shared\.bus\.(amqp|delivery_tap|liveness_queue)")
+BROKER = re.compile(r"shared\.bus\.(amqp|confirm_channel|delivery_tap|liveness_queue)")
 
 
 def module_name(path: Path) -> str:
