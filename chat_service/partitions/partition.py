@@ -95,6 +95,7 @@ class _Job:
     command: RoomCommands
     expires_at_ms: int
     is_resent: bool
+    may_be_stored: bool  # an entry that it made may be in the log
     wait_ms: int | None = None  # by the rate limit; None until the message is charged
 
 
@@ -150,7 +151,7 @@ class Partition:
                 log.error("bad_command_line", gateway=head.gateway, reason=str(error))
                 continue
             ttl_ms = command.expires_at_monotonic_ms - head.sent_at_ms - age_ms
-            jobs.append(_Job(command, now_ms + ttl_ms, head.is_resent))
+            jobs.append(_Job(command, now_ms + ttl_ms, head.is_resent, head.is_resent))
         return jobs
 
     # The loop -------------------------------------------------------------------------------------------------------
@@ -223,7 +224,8 @@ class Partition:
         """Commit, and retry as often as needed. Raises StaleOwner.
 
         Commands that never reached the log are refused at once while the database is unavailable. Others have to be
-        looked up first, so they are kept until they expire.
+        looked up first, so they are kept until they expire. One that may be stored is never refused: without an answer
+        it is UNAVAILABLE to its sender, who may send it again.
         """
         backoff = Backoff(RETRY_BACKOFF_FIRST_S, RETRY_BACKOFF_MAX_S)
         failures = 0
@@ -248,7 +250,8 @@ class Partition:
                     _treat_as_resent(jobs)
                     return await self._commit_one_by_one(jobs)
                 if failures == FAILURES_MAX:
-                    return Outcome([Refusal(ErrorCode.INTERNAL, "internal server error")], [])
+                    refusal = Refusal(ErrorCode.INTERNAL, "internal server error")
+                    return Outcome([None if jobs[0].may_be_stored else refusal], [])
             _treat_as_resent(jobs)
             await asyncio.sleep(backoff.next_s())
 
@@ -296,8 +299,9 @@ class Partition:
             await self._project(changes, states)
         except BaseException:
             self._cache.drop(room_ids)
-            if may_be_stored:  # an entry may be in the log, and must then not be answered by a refusal
-                _treat_as_resent(jobs)
+            if may_be_stored:
+                for job in jobs:
+                    job.is_resent = job.may_be_stored = True
             raise
         deliveries = _lines_of([*changes.found, *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)

@@ -325,6 +325,25 @@ async def test_insert_that_lands_before_its_void_is_answered_although_its_comman
     assert ack_in(world.recorder.replies[world.asked[3]]) is not None
 
 
+async def test_stored_command_is_not_refused_when_its_records_cannot_be_written(ways: TwoWays) -> None:
+    """Its sender hears nothing, as after a lost answer, and finds it done when it asks again."""
+    world = await ways.world()
+    owner = world.owners[0]
+    forbidden = ways.proxy.inject(
+        RefuseCommand(13, "Unauthorized", "not authorized"), "update", collection="room_members"
+    )
+    body = world.body(Act("join", PUBLIC, "ben"))
+    world.send(body, owner)
+    assert await world.answered(body, owner)
+    assert world.asked[-1] not in world.recorder.replies
+    world.hasty.add(world.asked[-1])
+    forbidden.remove()
+    again = world.body(Act("send", PUBLIC, "ben"))
+    world.send(again, owner)
+    assert await world.answered(again, owner)
+    await world.check()
+
+
 async def test_settlement_waits_while_database_is_away(ways: TwoWays) -> None:
     """No later command of the room is decided before the outcome of the insert is known."""
     batch = [message_at(5, "a")]
