@@ -74,6 +74,7 @@ class Decision:
         self.now_ms = now_ms
         self.caller = pending.command.caller
         self.room_id = pending.command.room_id
+        self._previous_at_ms = state.room.active_at_ms if state.room is not None and state.room.direct else 0
         self._kind: EntryKind | None = None
         self._message: Message | None = None
         self._settings_changed = False
@@ -196,4 +197,5 @@ class Decision:
             settings=settings_of(room) if self._settings_changed else None,
             members=tuple(effect_of(user_id, member) for user_id, member in self._members.items()),
             ends_public=self._ends_public,
+            previous_at_ms=self._previous_at_ms,
         )

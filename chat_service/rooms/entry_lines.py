@@ -13,10 +13,15 @@ from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData,
 
 
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return the lines of an entry in order. `direct` are the two users of a direct room, who need no subscription."""
+    """Return the lines of an entry in order. `direct` are the two users of a direct room, who need no subscription.
+
+    In a direct room the head of the entry before comes first. A socket that does not know the room learns by it that it
+    has missed that entry; else it would take this one for the first, and the head of this one would show no gap.
+    """
     if direct is not None:
+        before = head_lines(entry.room_id, entry.rev - 1, entry.previous_at_ms, direct) if entry.previous_at_ms else []
         frame_bytes = frame_of(entry)
-        return [
+        return before + [
             Delivery(user_channel(user_id), DeliveryClass.DIRECT, entry.rev, entry.room_id, frame_bytes)
             for user_id in direct
         ]
@@ -28,6 +33,18 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
     if entry.ends_public:  # recheck before the change, evict after it: a removed user sees the removal
         return controls + frames
     return frames + controls
+
+
+def head_lines(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
+    """Return the lines with the head of a room, its newest rev.
+
+    The line of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
+    has missed it.
+    """
+    if direct is None:
+        return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
+    time = b"%d" % at_ms
+    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, time) for user_id in direct]
 
 
 def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:

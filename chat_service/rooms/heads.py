@@ -9,8 +9,9 @@ Bound: the rooms of the last second.
 from collections.abc import Iterable, Mapping
 
 from chat_service.rooms.decision import RoomState
+from chat_service.rooms.entry_lines import head_lines
 from chat_service.rooms.log import LogEntry
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery
 
 DELAY_MS = 1_000
 
@@ -42,15 +43,3 @@ class Heads:
             rev, at_ms = self._newest.pop(room_id)
             lines += head_lines(room_id, rev, at_ms, self._directs.pop(room_id, None))
         return lines
-
-
-def head_lines(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return the lines with the head of a room, its newest rev.
-
-    The line of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
-    has missed it.
-    """
-    if direct is None:
-        return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
-    time = b"%d" % at_ms
-    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, time) for user_id in direct]

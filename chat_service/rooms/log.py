@@ -63,7 +63,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
     `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: the
-    room was public before.
+    room was public before. `previous_at_ms`: when the message before was sent, in a direct room; 0 for the first.
     """
 
     id: str
@@ -79,6 +79,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     settings: RoomSettings | None = None
     members: tuple[MemberEffect, ...] = ()
     ends_public: bool = False
+    previous_at_ms: int = 0
 
     @property
     def has_effects(self) -> bool:

@@ -56,6 +56,8 @@ def from_entry(entry: LogEntry) -> Document:
         document["members"] = [msgspec.to_builtins(effect) for effect in entry.members]
     if entry.ends_public:
         document["endsPublic"] = True
+    if entry.previous_at_ms:
+        document["previousAtMs"] = entry.previous_at_ms
     return document
 
 
@@ -76,6 +78,7 @@ def to_entry(document: Document) -> LogEntry:
         settings=None if settings is None else msgspec.convert(settings, RoomSettings),
         members=tuple(msgspec.convert(effect, MemberEffect) for effect in document.get("members", ())),
         ends_public=document.get("endsPublic", False),
+        previous_at_ms=document.get("previousAtMs", 0),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from chat_service.rooms.heads import head_lines
+from chat_service.rooms.entry_lines import head_lines
 from chat_service.rooms.log import LogEntry, apply
 from chat_service.rooms.room import Room
 from chat_service.storage.log_store import LogStore

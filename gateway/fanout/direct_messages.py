@@ -24,8 +24,8 @@ LEFT_MAX = 64
 class DirectMessages:
     """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are closed.
 
-    `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined; the
-    caller fetches recent messages then, and clears it.
+    `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined. From
+    then on messages are held; the caller fetches recent ones, clears `has_missed`, and calls `release`.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -67,11 +67,7 @@ class DirectMessages:
         missed = (sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position)
         if any(sink.opened_ms <= at_ms for sink in missed):
             self.has_missed = True
-
-    @property
-    def is_held(self) -> bool:
-        """True while messages of rooms that are new to a socket are held."""
-        return self._held is not None
+            self.hold()  # the message after it comes next, and must not be shown before it
 
     def hold(self) -> None:
         """Hold messages of rooms that are new to a socket until `release`, since lines may have been lost."""

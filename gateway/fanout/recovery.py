@@ -78,7 +78,7 @@ class Recovery:
     def directs_missed(self) -> None:
         """Fetch recent direct messages: one is missing in a room that a socket does not know, where no gap shows."""
         self._is_direct_missed = True
-        if not self._hub.directs.is_held:  # else a recheck is in progress, or follows the next connection
+        if self._directs_lost_since_ms is None:  # else a recheck is in progress, or follows the next connection
             self._hold_directs()
             self._spawn(self._recheck_directs())
 

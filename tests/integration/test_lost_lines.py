@@ -152,6 +152,19 @@ async def test_lost_last_line_of_direct_room_arrives_with_its_head(loss: Loss, b
     assert [frame for frame in ben.frames if frame["type"] == "chat:message"] == []
 
 
+@pytest.mark.parametrize("gap_s", [0.0, HEAD_S / 4], ids=["at once", "before the head"])
+async def test_lost_first_direct_message_is_shown_before_next_one(loss: Loss, gap_s: float) -> None:
+    ann, ben = await loss.client(loss.near, "ann"), await loss.client(loss.far, "ben")
+    loss.broker.loses = loses("text-first")
+    await say(ann, "ben", "text-first")
+    await until(lambda: loss.broker.lost == 1)
+    loss.broker.loses = loses()
+    await asyncio.sleep(gap_s)
+    await say(ann, "ben", "text-second")
+    shown = [(await ben.data("chat:message", timeout_s=5))["message"] for _ in range(2)]
+    assert shown == ["text-first", "text-second"]
+
+
 # A full queue of a gateway --------------------------------------------------------------------------------------------
 
 

@@ -144,3 +144,16 @@ def test_removed_user_still_sees_the_removal() -> None:
 def test_access_is_checked_before_the_room_that_became_private_is_shown() -> None:
     kinds = [line.kind for line in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)]
     assert kinds == [DeliveryClass.CONTROL, DeliveryClass.ORDERED]
+
+
+def test_direct_message_follows_head_of_the_one_before() -> None:
+    second = entry(EntryKind.MESSAGE, message=MESSAGE, previous_at_ms=5)
+    lines = deliveries_of(second, ("ann", "ben"))
+    heads, messages = lines[:2], lines[2:]
+    assert heads == [Delivery(user_channel(user), DeliveryClass.DIRECT_HEAD, 6, ROOM, b"5") for user in ("ann", "ben")]
+    assert [(line.kind, line.position) for line in messages] == [(DeliveryClass.DIRECT, 7)] * 2
+
+
+def test_first_direct_message_follows_no_head() -> None:
+    lines = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE), ("ann", "ben"))
+    assert [line.kind for line in lines] == [DeliveryClass.DIRECT] * 2

@@ -11,6 +11,7 @@ from gateway.fanout.stream import OVERDUE_S
 from shared.bus.delivery import (
     Delivery,
     DeliveryClass,
+    room_channel,
     user_channel,
 )
 from shared.commands.chat import DirectPost
@@ -361,3 +362,19 @@ def test_head_of_direct_room_that_a_socket_has_seen_reveals_nothing() -> None:
     hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"5"), 0.0)
     assert not hub.directs.has_missed
     assert not hub.gaps
+
+
+def test_message_after_lost_one_is_held_until_that_was_fetched() -> None:
+    hub = Hub()
+    sink = user_socket(hub, "a")
+    sink.opened_ms = 4
+    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 1, "r", b"5"), 0.0)
+    hub.deliver(direct(2, "a"), 0.0)
+    hub.schedule.flush(0.0)
+    assert hub.directs.has_missed
+    assert room_channel("r") not in hub.channels
+    hub.directs.catch_up("a", "r", [DirectPost(rev=rev, created_at_ms=5) for rev in (1, 2)], 0.0)
+    hub.directs.release(0.0)
+    gap = hub.channels[room_channel("r")].stream.missing()
+    assert gap is not None
+    assert (gap.after, gap.through) == (0, 1)
