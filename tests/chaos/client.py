@@ -70,7 +70,8 @@ class ChaosClient:
         self._connections = 0
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._socket: socket.socket | None = None
-        self._pending: dict[str, float] = {}  # unanswered subscriptions: time of the next attempt
+        self._pending: dict[str, float] = {}  # channels not subscribed yet: time of the next attempt
+        self._unanswered: set[str] = set()  # those of them whose latest attempt has no answer
         self._price_seqs: dict[str, int] = {}
         self._posts: set[str] = set()
         self._once: set[str] = set()  # keys of messages without an id that this connection has not answered
@@ -196,6 +197,7 @@ class ChaosClient:
         now_s = self._clock()
         self._connections += 1
         self._pending = dict.fromkeys(self._subscriptions(), now_s + RESEND_AFTER_S)
+        self._unanswered = set(self._pending)
         self._due = dict.fromkeys(self.unacked, now_s)
         self._price_seqs.clear()
         self._posts.clear()
@@ -259,7 +261,12 @@ class ChaosClient:
             self._ledger.note_sent(key, self.name, [self.unacked[key]["id"].split(" ")[0]], now_s)
             await self._write_message(key, self.unacked[key])
         for channel in [channel for channel, due_s in self._pending.items() if due_s <= now_s]:
+            if channel in self._unanswered:  # asking twice on one connection would replay the missed items twice
+                self.closes["unanswered"] += 1
+                self.cut()
+                return
             self._pending[channel] = now_s + RESEND_AFTER_S
+            self._unanswered.add(channel)
             await self._write(self._subscriptions()[channel])
 
     async def _write_message(self, key: str, frame: Frame) -> None:
@@ -314,6 +321,7 @@ class ChaosClient:
 
     def _subscribed(self, channel: str, data: Frame, now_s: float) -> None:
         self._pending.pop(channel, None)
+        self._unanswered.discard(channel)
         if data.get("unknown"):  # symbols without a first tick
             self._pending[channel] = now_s + RETRY_AFTER_S
         if "seq" not in data:
@@ -329,6 +337,7 @@ class ChaosClient:
         if not data["retryable"]:
             self._ledger.note_failure(f"refused: {data}", channel=channel, listener=self.name)
         self._once.discard(key)
+        self._unanswered.discard(id_)
         if key in self._due:
             self._due[key] = now_s + RETRY_AFTER_S
         elif channel in self._pending:

@@ -14,6 +14,7 @@ A key names an item before it has a seq: a `clientMessageId`, the text of a mess
 id.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -201,7 +202,7 @@ class Ledger:
                 yield Violation(ViolationKind.MISORDERED, channel, later.key, seqs[later.key], by, what)
 
     def _check_bar(self, channel: str, listener: str, bar: Bar) -> Iterator[Violation]:
-        limit_s = bar.at_s + bar.grace_s
+        limit_s = self._working_after(bar.at_s, bar.grace_s)
         for item in self.stored.get(channel, []):
             at_s, by, _ = self.sent.get(item.key, [(0.0, "", "")])[0]
             if by == listener and at_s > limit_s:
@@ -212,6 +213,17 @@ class Ledger:
             if at_s > limit_s or delivered_s > limit_s + LATE_MAX_S:
                 what = f"sent at {at_s:.3f} s, delivered at {delivered_s:.3f} s, barred at {bar.at_s:.3f} s"
                 yield Violation(ViolationKind.EXPOSED, channel, item.key, item.seq, listener, what)
+
+    def _working_after(self, since_s: float, for_s: float) -> float:
+        """Return when the system has worked for so long since then. It works in seconds in which it acks something.
+
+        A ban that waits in the broker takes effect only once broker and database are back, as every message does.
+        """
+        if not for_s:
+            return since_s
+        acks = (at_s for by_key in self.acked.values() for acks in by_key.values() for at_s, _ in acks)
+        working = sorted({int(at_s - since_s) for at_s in acks if at_s > since_s})
+        return since_s + working[int(for_s) - 1] + 1 if len(working) >= for_s else math.inf
 
     def _check_listener(self, channel: str, listener: str, begun: int) -> Iterator[Violation]:
         got = [delivered.item for delivered in self.delivered.get((channel, listener), [])]

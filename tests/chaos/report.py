@@ -9,7 +9,7 @@ from tests.chaos.ledger import ViolationKind
 from tests.chaos.plan import count_by_kind
 from tests.chaos.run import ChaosOutcome
 
-SHOWN_VIOLATIONS = 10
+SHOWN_VIOLATIONS = 5  # of each kind
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -66,8 +66,10 @@ def report(outcome: ChaosOutcome, seed: int) -> int:
     print()
     for name, value in rows(outcome):
         print(f"  {name:42} {value}")
-    for violation in outcome.violations[:SHOWN_VIOLATIONS]:
-        print(f"\n{violation}")
+    for kind in dict.fromkeys(violation.kind for violation in outcome.violations):
+        of_kind = [violation for violation in outcome.violations if violation.kind is kind]
+        for violation in of_kind[:SHOWN_VIOLATIONS]:
+            print(f"\n{violation}")
     if outcome.violations:
         first = outcome.violations[0]
         print(f"\nseed {seed}; the history of the first one, {first}:")

@@ -268,8 +268,15 @@ def test_item_sent_after_removal_is_not_delivered() -> None:
 
 
 def test_item_sent_within_the_grace_of_a_ban_may_be_delivered() -> None:
-    assert run_with_removal(2.5, 1.5).check() == []
-    assert kinds(run_with_removal(2.5, 1.4)) == {ViolationKind.EXPOSED}
+    assert run_with_removal(2.5, 2.0).check() == []
+    assert kinds(run_with_removal(2.5, 1.0)) == {ViolationKind.EXPOSED}
+
+
+def test_grace_of_a_ban_does_not_run_while_nothing_is_acked() -> None:
+    ledger = run_with_removal(2.5, 1.0)
+    for key in ("k3", "k4", "k5"):
+        del ledger.acked[ROOM][key]
+    assert ledger.check() == []
 
 
 def test_earlier_item_may_be_delivered_late_but_not_for_ever() -> None:
