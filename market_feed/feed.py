@@ -1,7 +1,7 @@
 """The feed: applies ticks of every source, delivers prices to gateways, announces every tick to notifier."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
@@ -64,8 +64,8 @@ class Feed:
         await self._journal.look_up(event_keys)
 
     def is_new(self, event_key: bytes) -> bool:
-        """Mark an event as seen, and return whether it was new."""
-        return self._market.seen.add(event_key)
+        """Return whether no tick of the event was taken so far."""
+        return event_key not in self._market.seen
 
     def price_of(self, symbol: str) -> float | None:
         """Return the symbol's latest price, or None for an unknown symbol."""
@@ -86,7 +86,7 @@ class Feed:
         ticks: Sequence[Tick],
         *,
         event_keys: Sequence[bytes] = (),
-        feed_keys: Iterable[bytes] = (),
+        feed_keys: Sequence[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
     ) -> None:
@@ -106,7 +106,7 @@ class Feed:
         metrics.TICKS_LATE.inc(taken.late)
         self._journal.look()
 
-    def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
+    def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Sequence[bytes] = (), digits: int = 0) -> None:
         """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
         try:
             self.take(source, ticks, feed_keys=feed_keys, digits=digits)

@@ -149,7 +149,7 @@ class Market:
         ticks: Sequence[Tick],
         *,
         event_keys: Sequence[bytes] = (),
-        feed_keys: Iterable[bytes] = (),
+        feed_keys: Sequence[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
     ) -> Ingested:
@@ -177,6 +177,8 @@ class Market:
             apply(tick, seq)
             seqs.append(seq)
         self._note(ticks, seqs)
+        self.seen.load(event_keys)
+        self.seen.load(feed_keys)
         self._event_keys.extend(event_keys)
         self._event_keys.extend(feed_keys)
         self._unindexed.extend(event_keys)

@@ -46,16 +46,16 @@ class TickEvents:
         # No `await` from here to `take`: another batch could count the same events meanwhile.
         self._sink.check_open()
         ticks: list[Tick] = []
-        keys: list[bytes] = []
+        keys: dict[bytes, None] = {}
         for event in events:
             good = self._accept(event)
-            if self._sink.is_new(event.key):
+            if event.key not in keys and self._sink.is_new(event.key):
                 ticks.extend(good)
-                keys.append(event.key)
+                keys[event.key] = None
             elif not event.line.redelivered:
                 metrics.EVENTS_REPEATED.inc()
         if keys:
-            self._sink.take(self._source, ticks, event_keys=keys)
+            self._sink.take(self._source, ticks, event_keys=list(keys))
         await self._sink.commit()
 
     def _accept(self, event: _Received) -> list[Tick]:

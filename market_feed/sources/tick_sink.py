@@ -1,6 +1,6 @@
 """The interface between sources and the feed: a source depends on nothing else of the service."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from market_feed.market import Position, Source
@@ -23,7 +23,7 @@ class TickSink(Protocol):
         """
 
     def is_new(self, event_key: bytes) -> bool:
-        """Mark an event as seen, and return whether it was new."""
+        """Return whether no tick of the event was taken so far."""
 
     def price_of(self, symbol: str) -> float | None:
         """Return the symbol's latest price, or None for an unknown symbol."""
@@ -40,7 +40,7 @@ class TickSink(Protocol):
         ticks: Sequence[Tick],
         *,
         event_keys: Sequence[bytes] = (),
-        feed_keys: Iterable[bytes] = (),
+        feed_keys: Sequence[bytes] = (),
         position: Position | None = None,
         digits: int = 0,
     ) -> None:
@@ -50,7 +50,7 @@ class TickSink(Protocol):
         displace them.
         """
 
-    def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
+    def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Sequence[bytes] = (), digits: int = 0) -> None:
         """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
 
     async def commit(self) -> None:

@@ -95,20 +95,20 @@ class WebSocketFeed:
 
     def _offer(self, read: list[UpstreamTick]) -> None:
         ticks: list[Tick] = []
-        keys: list[bytes] = []
+        keys: dict[bytes, None] = {}
         for tick, tick_id in ((entry.tick, entry.id) for entry in read):
             if not self._sink.has_room_for(tick.symbol):
                 self._refuse(f"symbol: {tick.symbol!r} is beyond the symbol limit")
                 continue
             if tick_id is not None:
                 key = short_event_key(self._source.name, f"{tick.symbol} {tick_id}")
-                if not self._sink.is_new(key):
+                if key in keys or not self._sink.is_new(key):
                     continue
-                keys.append(key)
+                keys[key] = None
             ticks.append(tick)
         if ticks:
             self._had_tick = True
-            self._sink.offer(self._source, ticks, feed_keys=keys)
+            self._sink.offer(self._source, ticks, feed_keys=list(keys))
 
     def _refuse(self, problem: str) -> None:
         metrics.TICKS_BAD.labels(self._source.name).inc()
