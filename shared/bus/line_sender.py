@@ -5,6 +5,7 @@ lines; the others go on.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -36,7 +37,7 @@ class LineSender:
         self._batcher: LineBatcher[Destination, Confirm] = LineBatcher(GATHERED_MAX_BYTES)
         self._flush_is_due = False
         self._unconfirmed: dict[Confirm, float] = {}  # since when, oldest first
-        self._waiting_since_s: dict[Destination, float] = {}  # by destination: since when its body waits for a confirm
+        self._in_flight: dict[Destination, dict[Confirm, float]] = {}  # bodies on their way, oldest first; since when
         self._sent = 0
 
     @property
@@ -48,7 +49,7 @@ class LineSender:
         """Add a line to the next body for its destination, and return the body's confirm."""
         if self.link is None:
             return Confirm.failed("the broker is not connected")
-        if self._waiting_since_s and self._is_stalled(destination):
+        if self._in_flight and self._is_stalled(destination):
             return Confirm.failed("the broker confirms nothing for this destination")
         parcel = self._batcher.add(destination, key, line, self._new_confirm, expires_at_ms)
         if parcel is None:
@@ -78,8 +79,8 @@ class LineSender:
         metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)
 
     def _is_stalled(self, destination: Destination) -> bool:
-        since_s = self._waiting_since_s.get(destination)
-        return since_s is not None and time.monotonic() - since_s > STALLED_S
+        oldest_s = next(iter(self._in_flight.get(destination, {}).values()), math.inf)
+        return time.monotonic() - oldest_s > STALLED_S
 
     def _new_confirm(self) -> Confirm:
         confirm = Confirm()
@@ -95,7 +96,8 @@ class LineSender:
         exchange, _, reply_to = parcel.destination
         key, *more_keys = parcel.keys
         self._sent += 1
-        self._waiting_since_s[parcel.destination] = time.monotonic()
+        in_flight = self._in_flight.setdefault(parcel.destination, {})
+        in_flight[parcel.waiter] = time.monotonic()
         try:
             await self.send(
                 exchange,
@@ -115,6 +117,8 @@ class LineSender:
             metrics.BUS_LINES_SENT.labels(exchange or DEFAULT_EXCHANGE).inc(len(parcel.lines))
         finally:
             del self._unconfirmed[parcel.waiter]
-            self._waiting_since_s.pop(parcel.destination, None)
+            del in_flight[parcel.waiter]
+            if not in_flight:
+                del self._in_flight[parcel.destination]
             if self._batcher.arrived(parcel):
                 self._flush()

@@ -8,6 +8,7 @@ import pytest
 
 from shared.bus import line_sender
 from shared.bus.amqp import BrokerConnection
+from shared.bus.batching import BODY_MAX_BYTES
 from shared.bus.line_sender import Destination, LineSender
 from shared.errors import Unavailable
 
@@ -21,10 +22,11 @@ class LinkStub:
 
     def __init__(self) -> None:
         self.unstuck = asyncio.Event()
+        self.passes = b"-"  # the beginning of bodies that it confirms for `stuck` too
         self.bodies: list[tuple[str, bytes]] = []
 
     async def publish(self, _exchange: str, key: str, body: bytes, **_: Any) -> None:
-        if key == "stuck":
+        if key == "stuck" and not body.startswith(self.passes):
             await self.unstuck.wait()
         self.bodies.append((key, body))
 
@@ -77,3 +79,18 @@ async def test_only_commands_of_stuck_destination_fail(sending: StubbedSender) -
     await asyncio.sleep(0.1)
     sending.sender.fail_stalled()
     assert sending.failed == ["waits"]
+
+
+async def test_stuck_body_refuses_lines_although_later_bodies_were_confirmed(sending: StubbedSender) -> None:
+    """Full bodies of one destination leave side by side."""
+    first = sending.send(STUCK, b"1" * BODY_MAX_BYTES)
+    sending.send(STUCK, b"2" * 10)
+    await asyncio.sleep(0)
+    sending.link.passes = b"3"
+    later = sending.send(STUCK, b"3" * BODY_MAX_BYTES)
+    sending.send(STUCK, b"4")
+    await asyncio.wait_for(later, 1)
+    await asyncio.sleep(0.1)
+    assert not first.done()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(sending.send(STUCK, b"refused"), 1)
