@@ -42,8 +42,8 @@ async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLette
     """Return the chosen dead letters to their queues and return their number.
 
     `is_chosen` gets the number of a dead letter, counted from 1 from the oldest. A dead letter is removed once its
-    queue has confirmed it; a message that fails again becomes a new dead letter. Raises Unavailable; then the dead
-    letters before the failure are replayed, the last one perhaps twice.
+    queue has confirmed it; a message that fails again becomes a new dead letter. One whose queue does not exist stays.
+    Raises Unavailable; then the dead letters before the failure are replayed, the last one perhaps twice.
     """
     seen = replayed = 0
 
@@ -51,9 +51,8 @@ async def replay_dead_letters(amqp_url: str, is_chosen: Callable[[int, DeadLette
         async def settle(letter: DeadLetter) -> bool:
             nonlocal seen, replayed
             seen += 1
-            if not letter.queue or not is_chosen(seen, letter):
+            if not letter.queue or not is_chosen(seen, letter) or not await bus.replay(letter):
                 return False
-            await bus.publish("", letter.queue, letter.body)
             replayed += 1
             return True
 

@@ -333,6 +333,13 @@ class Bus:
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
 
+    async def replay(self, letter: DeadLetter) -> bool:
+        """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
+        if not await self.probe(letter.queue):
+            return False
+        await self._sender.send("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+        return True
+
     async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
         """Show each dead letter to `settle`, oldest first, and remove those for which it returns True.
 

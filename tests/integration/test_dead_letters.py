@@ -2,6 +2,7 @@
 
 import asyncio
 
+from gateway.cli.bus import list_dead_letters, replay_dead_letters
 from shared.bus.amqp import DeadLetter
 from shared.bus.bus import MEASURE_INTERVAL_S, Bus
 from shared.bus.topology import DEAD
@@ -36,3 +37,13 @@ async def test_nothing_is_lost_while_dead_letter_queue_is_deleted(
         await until_async(is_stored, bool, 2 * MEASURE_INTERVAL_S)
         await bus.dead_letters(settle)
     assert found == [body]
+
+
+async def test_replayed_letter_stays_while_its_queue_does_not_exist(amqp_url: str) -> None:
+    queue = f"missing.{new_id(Prefix.EVENT)}"
+    async with Bus(amqp_url, new_id(Prefix.NODE)) as bus:
+        await bus.wait_connected()
+        await bus.dead_letter(b"{}", queue=queue, reason="malformed")
+    assert await replay_dead_letters(amqp_url, lambda _, letter: letter.queue == queue) == 0
+    found = await list_dead_letters(amqp_url)
+    assert [letter.body for letter in found if letter.queue == queue] == [b"{}"]
