@@ -6,12 +6,13 @@ from gateway.auth.revocations import RevocationListSync
 from gateway.backend import Backend
 from gateway.background import Spawn
 from gateway.fanout.bindings import ShardBindings
+from gateway.fanout.controls import OnControl
 from gateway.fanout.flusher import Flusher
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
 from gateway.fanout.listeners import ChannelListeners
 from gateway.fanout.recovery import Recovery
-from gateway.fanout.relay import OnAnswer, OnControl, Relay
+from gateway.fanout.relay import OnAnswer, Relay
 from gateway.fanout.retries import Retries
 from gateway.fanout.stall import StallGuard
 from shared.bus.bus import Bus

@@ -7,6 +7,7 @@ from functools import partial
 from gateway import metrics
 from gateway.backend import Backend
 from gateway.background import Spawn
+from gateway.fanout.controls import OnControl, guarded
 from gateway.fanout.hub import Hub
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.retries import Retries
@@ -27,14 +28,14 @@ class GapFiller:
         backend: Backend,
         retries: Retries,
         spawn: Spawn,
-        on_control: Callable[[Delivery], None],
+        on_control: OnControl,
         on_lines_lost: Callable[[], None],
     ) -> None:
         self._hub = hub
         self._backend = backend
         self._retries = retries
         self._spawn = spawn
-        self._on_control = on_control
+        self._on_control = guarded(on_control)
         self._on_lines_lost = on_lines_lost
         self._filling: set[str] = set()
         self._loop = asyncio.get_running_loop()

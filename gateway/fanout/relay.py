@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway import metrics
+from gateway.fanout.controls import OnControl, guarded
 from gateway.fanout.frame_peek import message_ids
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
@@ -15,7 +16,6 @@ from shared.telemetry import logs
 
 log = logs.get(__name__)
 
-OnControl = Callable[[Delivery], None]
 OnAnswer = Callable[[Delivery], None]
 OnMissed = Callable[[], None]
 
@@ -39,7 +39,7 @@ class Relay:
         self._hub = hub
         self._gaps = gaps
         self._stall = stall
-        self._on_control = on_control
+        self._on_control = guarded(on_control)
         self._on_answer = on_answer
         self._on_missed = on_missed
         self._loop = asyncio.get_running_loop()
@@ -65,7 +65,7 @@ class Relay:
             if delivery.kind in ANSWERS:
                 self._on_answer(delivery)
             elif delivery.kind is DeliveryClass.CONTROL:
-                self._control(delivery)
+                self._on_control(delivery)
             else:
                 if delivery.kind is DeliveryClass.TRANSIENT and delivery.channel in self._hub.channels:
                     self._typing.note(delivery, now_s)
@@ -89,12 +89,6 @@ class Relay:
         metrics.BODIES_IN.inc(self._bodies)
         metrics.CHANNELS.set(len(self._hub.channels))
         self._lines, self._bodies = dict.fromkeys(DeliveryClass, 0), 0
-
-    def _control(self, delivery: Delivery) -> None:
-        try:
-            self._on_control(delivery)
-        except Exception:  # a bug costs this delivery, not the rest of the body
-            log.exception("control_failed", key=delivery.key)
 
     def _log_messages(self, body: bytes) -> None:
         """Log the id of each message, which is also the id of the command that sent it."""
