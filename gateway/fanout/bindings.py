@@ -73,7 +73,7 @@ class ShardBindings:
             self._idle_since_s[shard] = self._loop.time()
 
     async def unbind_idle(self) -> None:
-        """Unbind the shards that no channel has required for 30 s."""
+        """Unbind the shards that no channel has required for 30 s, also those whose binding failed: see `Bus.bind`."""
         now_s = self._loop.time()
         for shard, since_s in list(self._idle_since_s.items()):
             if now_s - since_s < UNBIND_LINGER_S or shard in self._needed:
@@ -81,5 +81,5 @@ class ShardBindings:
             del self._idle_since_s[shard]
             if self._bound.pop(shard, None) is not None:
                 metrics.SHARDS_BOUND.dec()
-                with suppress(Unavailable):
-                    await self._bus.unbind(self._queue, DELIVERIES, shard_key(shard))
+            with suppress(Unavailable):
+                await self._bus.unbind(self._queue, DELIVERIES, shard_key(shard))
