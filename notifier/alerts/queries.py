@@ -46,7 +46,8 @@ class AlertQueryHandler:
     async def _create(self, query: CreateAlert) -> AlertView:
         """Store the alert, then send it to the watcher, so that every tick after the reply counts."""
         user_id = query.caller.user_id
-        if await self._store.count_active(user_id) >= self._active_max:
+        is_full = await self._store.count_active(user_id) >= self._active_max
+        if is_full and await self._store.find(user_id, query.alert_id) is None:  # else an earlier attempt stored it
             raise Refusal(ErrorCode.VALIDATION, f"at most {self._active_max} active alerts are allowed")
         fresh = OpenAlert(query.alert_id, user_id, query.symbol, query.direction, query.price)
         try:

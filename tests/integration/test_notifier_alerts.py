@@ -133,8 +133,11 @@ async def test_duplicate_command_makes_one_alert(client: NotifierClient, user: s
 
 
 async def test_active_alerts_are_limited_per_user(client: NotifierClient, user: str, symbol: str) -> None:
-    for price in (1.0, 2.0, 3.0):
+    last: dict[str, Any] = {"alert_id": new_id(Prefix.ALERT), "symbol": symbol, "direction": ABOVE, "price": 3.0}
+    for price in (1.0, 2.0):
         await create(client, user, symbol, price)
+    once = await client.ask(user, CreateAlert, AlertView, **last)
+    assert (await client.ask(user, CreateAlert, AlertView, **last)).id == once.id  # repeated, and no fourth alert
     with pytest.raises(Refusal, match="at most 3 active alerts") as refusal:
         await create(client, user, symbol, 4.0)
     assert refusal.value.code is ErrorCode.VALIDATION
