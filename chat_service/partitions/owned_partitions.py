@@ -66,10 +66,12 @@ class OwnedPartitions:
         self._partitions: dict[int, Partition] = {}
         self._handed_over: dict[int, tuple[HandedOver, int]] = {}
         self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
+        self._handing_over: set[int] = set()
         self._unrepaired: set[int] = set()
         self._ticked_at_ms = self._now_ms()
         self._leased_until_s = 0.0
         metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
+        metrics.CACHED_ROOMS.set_function(lambda: sum(one.cached_rooms for one in self._partitions.values()))
         self._is_leaving = False
         self._tasks = asyncio.TaskGroup()
         bus.on_disconnected.append(self._on_disconnected)
@@ -230,12 +232,14 @@ class OwnedPartitions:
         """Start every partition whose record names this process and its current queue.
 
         Not while leaving: a stopped partition's record names this process until it is handed over. Not while
-        disconnected: the records then name a queue that is gone.
+        disconnected: the records then name a queue that is gone. Not one that is being handed over: its record names
+        this process until the end, and two partitions could then insert into one room.
         """
         if self._is_leaving or not self._bus.is_connected:
             return
         for number, owned in self.replicas.owners.items():
-            if owned.queue == self._queue.name and owned.node == self._bus.name:
+            is_mine = owned.queue == self._queue.name and owned.node == self._bus.name
+            if is_mine and number not in self._handing_over:
                 self._begin(number, owned.term)
         self._measure()
 
@@ -263,8 +267,12 @@ class OwnedPartitions:
         partition = self._partitions.pop(number, None)
         if partition is None:
             return
-        await partition.stop()
-        await self._transfer(number, partition.term, node, queue)
+        self._handing_over.add(number)
+        try:
+            await partition.stop()
+            await self._transfer(number, partition.term, node, queue)
+        finally:
+            self._handing_over.discard(number)
         self._measure()
 
     async def _transfer(self, number: int, term: int, node: str, queue: str) -> None:

@@ -128,6 +128,11 @@ class Partition:
         self._cache = RoomCache(services.readers, partial(check_term, number, term), self._deliver_found)
         self._is_over = False
 
+    @property
+    def cached_rooms(self) -> int:
+        """Return the number of rooms in memory."""
+        return len(self._cache)
+
     # Bodies in ------------------------------------------------------------------------------------------------------
 
     def accept(self, head: BodyHead, lines: list[bytes], age_ms: int) -> None:

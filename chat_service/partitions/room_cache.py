@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from chat_service import metrics
 from chat_service.people.presence import presence_view
 from chat_service.people.presence_store import PresenceRecord, PresenceStore
 from chat_service.people.profiles import Profiles
@@ -61,6 +60,9 @@ class RoomCache:
         self._recent = RecentMessages()
         self._states: OrderedDict[str, RoomState] = OrderedDict()  # most recently used last
 
+    def __len__(self) -> int:
+        return len(self._states)
+
     def drop(self, room_ids: Collection[str]) -> None:
         """Drop these rooms, and all recent messages: memory and log may differ after a refused commit."""
         for room_id in room_ids:
@@ -77,7 +79,6 @@ class RoomCache:
         for state in states.values():
             if len(state.members) > MEMBERS_PER_ROOM_MAX:
                 state.members.clear()
-        metrics.CACHED_ROOMS.set(len(self._states))
 
     async def load(self, commands: list[RoomCommands], *, resent: Collection[str]) -> dict[str, RoomState]:
         """Return the states of the commands' rooms, with all that the commands need.

@@ -1,8 +1,9 @@
-"""Which partitions a replica works on, over lost connections and newer terms."""
+"""Which partitions a replica works on, over lost connections, newer terms and hand-overs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -63,6 +64,10 @@ class Records:
     async def owners(self) -> dict[int, OwnerRecord]:
         return self.found
 
+    async def replace(self, number: int, seen: OwnerRecord, node: str, queue: str) -> OwnerRecord | None:
+        self.found[number] = OwnerRecord(node, queue, seen.term + 1)
+        return self.found[number]
+
 
 class RunningOwner:
     """An owner whose records the test writes, without its regular work."""
@@ -70,6 +75,7 @@ class RunningOwner:
     def __init__(self) -> None:
         self.broker, self.records = OwnersBus(), Records()
         services: Any = Mock()
+        services.records.write_partition = AsyncMock()
         replicas = ReplicaView(NODE, "", 2, 0)
         self.owner = OwnedPartitions(
             cast(Bus, self.broker),
@@ -121,3 +127,17 @@ async def test_newer_term_replaces_older_one(running: RunningOwner) -> None:
     running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 3)}
     assert await running.refresh() == {0: 3}
     await until(lambda: old._is_over)
+
+
+async def test_partition_that_is_handed_over_is_not_begun_again(running: RunningOwner) -> None:
+    """The record names this process until the partition has finished its commit and the next owner is recorded."""
+    await running.broker.connect()
+    running.records.found = {0: OwnerRecord(NODE, "chat.node_1.1", 1)}
+    await running.refresh()
+    partition = running.owner._partitions[0]
+    partition._idle.clear()
+    handing_over = asyncio.create_task(running.owner._hand_over(0, "node_2", "chat.node_2.1"))
+    await asyncio.sleep(0)
+    assert await running.refresh() == {}
+    partition._idle.set()
+    await handing_over
