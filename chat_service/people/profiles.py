@@ -54,6 +54,8 @@ class Profiles:
             found = await self._store.profiles(unknown)
             if version == self._version:
                 self._remembered |= {user_id: found.get(user_id) for user_id in unknown}
+        for user_id in user_ids:
+            self._remembered.move_to_end(user_id)
         while len(self._remembered) > max(REMEMBERED_MAX, len(user_ids)):
             self._remembered.popitem(last=False)
 

@@ -78,13 +78,17 @@ class RecentMessages:
             return
         key = (message.room_id, message.user_id, message.client_message_id)
         before = self._messages.pop(key, None)
-        self._size_bytes += len(message.text) - (0 if before is None else len(before.text))
+        self._size_bytes += _size_of(message) - (0 if before is None else _size_of(before))
         self._messages[key] = message
         while len(self._messages) > self._max_count or self._size_bytes > self._max_bytes:
             _, oldest = self._messages.popitem(last=False)
-            self._size_bytes -= len(oldest.text)
+            self._size_bytes -= _size_of(oldest)
 
     def clear(self) -> None:
         """Forget all messages."""
         self._messages.clear()
         self._size_bytes = 0
+
+
+def _size_of(message: Message) -> int:
+    return len(message.text.encode())
