@@ -43,9 +43,13 @@ class Authentication:
         """Handle an `auth` frame and answer it. Return whether the socket is authenticated by it.
 
         Close the socket if the token is refused. If it cannot be verified now, an open session continues with its
-        earlier token.
+        earlier token. The same holds for a frame with too many subscriptions.
         """
         session = socket.session
+        if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
+            refusal = Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
+            socket.send(error_frame(refusal, "auth", id))
+            return False
         try:
             identity = await self._verify(socket, request)
         except Refusal as refusal:
@@ -77,8 +81,6 @@ class Authentication:
             identity = self._authenticator.authenticate(
                 request.token
             )  # the token may have been revoked during the wait
-        if len(request.subscriptions) > SUBSCRIPTIONS_IN_AUTH_MAX:
-            raise Refusal.invalid("subscriptions", f"at most {SUBSCRIPTIONS_IN_AUTH_MAX}")
         return identity
 
     async def _admit_user(self, socket: Socket, user_id: str, id: FrameId | None) -> bool:

@@ -188,6 +188,16 @@ async def test_later_auth_with_a_bad_token_closes_with_4401(meet: Meet) -> None:
         assert await last_words(client) == ("UNAUTHORIZED", 4401)
 
 
+async def test_auth_with_too_many_subscriptions_is_refused_and_session_goes_on(system: LiveSystem, meet: Meet) -> None:
+    alice = meet("alice")
+    subscriptions = [{"channel": "community", "communityId": f"c{number}"} for number in range(201)]
+    async with await alice.live() as client:
+        error = await client.ask("auth", token=mint(alice.id), subscriptions=subscriptions)
+        assert (error["type"], error["data"]["code"]) == ("error", "VALIDATION")
+        assert "subscriptions" in error["data"]["message"]
+        await still_works(client)
+
+
 async def test_expired_token_closes_with_4401_unless_it_was_renewed(system: LiveSystem, meet: Meet) -> None:
     alice = meet("alice")
     async with await LiveClient.open(system.url) as renewing, await LiveClient.open(system.url) as expiring:
