@@ -2,11 +2,13 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Literal
 
 import structlog
 
 from shared.telemetry import correlation, metrics
+from shared.telemetry.log_throttle import LogThrottle
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -47,6 +49,7 @@ def configure(
         )
     )
     handler.addFilter(_count)
+    handler.addFilter(_throttled(LogThrottle()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
@@ -66,6 +69,28 @@ def _add_request(_: object, __: str, event: structlog.typing.EventDict) -> struc
 def _count(record: logging.LogRecord) -> bool:
     metrics.LOG_LINES.labels(record.levelname.lower()).inc()
     return True
+
+
+def _throttled(throttle: LogThrottle) -> Callable[[logging.LogRecord], bool]:
+    """Return a filter that lets one warning or error of each event pass in a second, with `left_out`.
+
+    While broker or database is away, every command and every retry would write one.
+    """
+
+    def passes(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        event = record.msg if isinstance(record.msg, dict) else None
+        left_out = throttle.admit((record.name, record.msg if event is None else event["event"]))
+        if left_out is None:
+            return False
+        if left_out and event is not None:
+            event["left_out"] = left_out
+        elif left_out:
+            record.msg = f"{record.msg} ({left_out} more left out)"
+        return True
+
+    return passes
 
 
 def silence() -> None:
