@@ -20,7 +20,7 @@ log = logs.get(__name__)
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 3.0
 REFRESH_S = 5.0
-LOAD_TIMEOUT_S = 5.0
+COMPLAIN_S = 5.0
 
 
 class RevocationList:
@@ -74,12 +74,12 @@ class RevocationListSync:
         self._due.set()
 
     async def loaded(self) -> None:
-        """Wait until the scheduled load has succeeded, for 5 s at most.
+        """Wait until the scheduled load has succeeded, however long it takes.
 
-        Without an answer the gateway continues with the list that it has, as at its start.
+        Without it the gateway could admit a banned user, or show them something. notifier has to answer for that.
         """
-        if not await is_set_within(self._loaded, LOAD_TIMEOUT_S):
-            log.error("revocations_not_compared", waited_s=LOAD_TIMEOUT_S)
+        while not await is_set_within(self._loaded, COMPLAIN_S):
+            log.error("revocations_not_loaded", waited_s=COMPLAIN_S)
 
     def learn(self, record: Revocation) -> None:
         """Store a record and report it to `on_learned` if it is new."""

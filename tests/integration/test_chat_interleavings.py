@@ -27,7 +27,7 @@ from tests.support.delivery_loss import LossyBroker, lossy_broker
 from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.mongo_wire import WireCommand
 from tests.support.service_process import Process
-from tests.support.services import gateway
+from tests.support.services import gateway_alone
 from tests.support.waiting import until, until_async
 
 WRITES = ("insert", "update", "findAndModify", "delete")
@@ -82,7 +82,7 @@ async def owners(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIt
         await processes[0].start()
         stack.push_async_callback(_end, processes)
         urls = [
-            await stack.enter_async_context(gateway(url, rate_limit_messages_per_minute=RATE))
+            await stack.enter_async_context(gateway_alone(url, rate_limit_messages_per_minute=RATE))
             for url in (amqp_url, broker.url)
         ]
         async with AsyncExitStack() as clients:

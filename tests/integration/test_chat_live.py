@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from shared.bus.topology import CHAT_QUERY
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.live_client import LiveClient, RestClient
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 from tests.support.tokens import mint
 from tests.support.waiting import until, until_async
 
@@ -20,8 +20,8 @@ from tests.support.waiting import until, until_async
 async def gateways(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[tuple[str, str]]:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url) as first,
-        gateway(amqp_url) as second,
+        gateway_alone(amqp_url) as first,
+        gateway_alone(amqp_url) as second,
     ):
         yield first, second
 
@@ -120,7 +120,7 @@ async def test_more_than_a_thousand_missed_are_not_replayed(
 ) -> None:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name, rate_limit_messages_per_minute=5000),
-        gateway(amqp_url, rate_limit_messages_per_minute=5000) as url,
+        gateway_alone(amqp_url, rate_limit_messages_per_minute=5000) as url,
     ):
         room = await RestClient(url, "alice").create_room()
         async with await LiveClient.as_user(url, "alice") as alice, await LiveClient.as_user(url, "bob") as bob:
@@ -181,8 +181,10 @@ async def test_first_direct_messages_survive_a_lost_broker_connection(
     async with (
         cutting_proxy(amqp_url) as proxy,
         chat_service(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url) as near,
-        gateway(amqp_url.replace(urlsplit(amqp_url).netloc.split("@")[-1], urlsplit(proxy.url).netloc)) as cut_off,
+        gateway_alone(amqp_url) as near,
+        gateway_alone(
+            amqp_url.replace(urlsplit(amqp_url).netloc.split("@")[-1], urlsplit(proxy.url).netloc)
+        ) as cut_off,
         await LiveClient.as_user(cut_off, "bob") as bob,
         await LiveClient.as_user(near, "alice") as alice,
         await LiveClient.as_user(near, "carol") as carol,
@@ -208,8 +210,8 @@ async def test_connections_per_user_are_limited_over_all_gateways(
 ) -> None:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url, max_connections_per_user=6) as first,
-        gateway(amqp_url, max_connections_per_user=6) as second,
+        gateway_alone(amqp_url, max_connections_per_user=6) as first,
+        gateway_alone(amqp_url, max_connections_per_user=6) as second,
         AsyncExitStack() as stack,
     ):
 

@@ -17,7 +17,7 @@ from shared.encoding import to_json
 from shared.ids import Prefix, new_id
 from shared.times import now_ms, to_iso
 from tests.support.live_client import Frame, LiveClient, RestClient
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 from tests.support.waiting import until
 
 ROOMS = 8
@@ -39,8 +39,8 @@ async def two(
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         chat_service(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url) as first,
-        gateway(amqp_url) as second,
+        gateway_alone(amqp_url) as first,
+        gateway_alone(amqp_url) as second,
     ):
         await until(lambda: are_shared_by_two(logged), SETTLE_TIMEOUT_S)
         yield first, second
@@ -127,8 +127,8 @@ async def test_messages_survive_replica_changes(
     async with AsyncExitStack() as stack:
         remaining = AsyncExitStack()
         await remaining.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name, **limits))
-        first = await stack.enter_async_context(gateway(amqp_url, **limits))
-        second = await stack.enter_async_context(gateway(amqp_url, **limits))
+        first = await stack.enter_async_context(gateway_alone(amqp_url, **limits))
+        second = await stack.enter_async_context(gateway_alone(amqp_url, **limits))
         rooms = [await RestClient(first, "operator").create_room() for _ in range(ROOMS)]
         clients = [
             await stack.enter_async_context(await LiveClient.as_user(url, name))

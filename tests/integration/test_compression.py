@@ -3,7 +3,7 @@
 from aiohttp import ClientSession, ClientWebSocketResponse
 
 from tests.support.people import people
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 from tests.support.tokens import mint
 
 TEXT = "EUR/USD breaks resistance. " * 40
@@ -25,7 +25,7 @@ async def next_message(socket: ClientWebSocketResponse) -> str:
 
 
 async def test_compressed_and_plain_sockets_share_a_room(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
-    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url, compression=True) as url:
+    async with chat_service(amqp_url, mongodb_uri, database_name), gateway_alone(amqp_url, compression=True) as url:
         room = await people(url)("ann").create_room()
         async with ClientSession() as http:
             packed, plain = await joined(http, url, "ben", room, 15), await joined(http, url, "cat", room, 0)
@@ -39,7 +39,7 @@ async def test_compressed_and_plain_sockets_share_a_room(amqp_url: str, mongodb_
 async def test_compression_is_off_by_default(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
-        gateway(amqp_url) as url,
+        gateway_alone(amqp_url) as url,
         ClientSession() as http,
         http.ws_connect(f"{url}/v1/live", compress=15) as socket,
     ):

@@ -15,7 +15,7 @@ from tests.chaos.settle import history
 from tests.chaos.traffic import quiet_connections
 from tests.support.infrastructure import Infrastructure
 from tests.support.live_client import LiveClient, RestClient
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 from tests.support.waiting import until
 
 READS_REFUSED = 5
@@ -34,7 +34,7 @@ async def depth(amqp_url: str, name: str) -> int:
 async def test_expired_send_is_refused_and_never_performed(amqp_url: str, mongodb_uri: str, database_name: str) -> None:
     async with AsyncExitStack() as stack:
         async with chat_service(amqp_url, mongodb_uri, database_name):
-            url = await stack.enter_async_context(gateway(amqp_url, request_timeout_s=1.0))
+            url = await stack.enter_async_context(gateway_alone(amqp_url, request_timeout_s=1.0))
             room = await RestClient(url, "ann").create_room()
         async with await LiveClient.as_user(url, "ann") as client:
             refused = await client.ask("chat:send", chatroomId=room, message="late", clientMessageId="k")
@@ -114,7 +114,7 @@ async def test_outage_is_reported_in_time_and_service_resumes(
 ) -> None:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name, rate_limit_messages_per_minute=100_000),
-        gateway(amqp_url, rate_limit_messages_per_minute=100_000) as url,
+        gateway_alone(amqp_url, rate_limit_messages_per_minute=100_000) as url,
         await LiveClient.as_user(url, "ann") as client,
         await LiveClient.as_user(url, "bob") as listener,
     ):

@@ -40,7 +40,7 @@ from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
 from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.server_process import ServerProcess
-from tests.support.services import chat_service, free_port, gateway, wait_ready
+from tests.support.services import chat_service, free_port, gateway_alone, wait_ready
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
@@ -475,7 +475,7 @@ async def test_killed_and_frozen_gateways_leave_no_ghosts(
 ) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name))
-        here = await stack.enter_async_context(gateway(amqp_url))
+        here = await stack.enter_async_context(gateway_alone(amqp_url))
         killed, frozen = [
             await stack.enter_async_context(ReporterProcess(amqp_url, tmp_path, name).running())
             for name in ("killed", "frozen")

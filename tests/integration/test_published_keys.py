@@ -13,7 +13,7 @@ from tests.support.infrastructure import Infrastructure
 from tests.support.issuer import Issuer, issuer
 from tests.support.live_client import LiveClient
 from tests.support.queues import empty_queues
-from tests.support.services import chat_service, free_port, gateway
+from tests.support.services import chat_service, free_port, gateway_alone
 from tests.support.waiting import until_async
 
 
@@ -48,7 +48,7 @@ async def rest_status(url: str, token: str) -> int:
 
 
 async def test_rotation_accepts_new_key_and_refuses_old_one(amqp_url: str, identity: Issuer) -> None:
-    async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
+    async with gateway_alone(amqp_url, jwt_jwks_url=identity.url) as url:
         old = identity.token("alice")
         assert await auth(url, old) == ("auth:ok", None)
         identity.rotate("second")
@@ -60,7 +60,7 @@ async def test_unknown_key_ids_do_not_flood_issuer(
     amqp_url: str, identity: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks_schedule, "COOLDOWN_S", 60.0)
-    async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
+    async with gateway_alone(amqp_url, jwt_jwks_url=identity.url) as url:
         assert await auth(url, identity.token("alice")) == ("auth:ok", None)
         asked = identity.asked
         identity.rotate("made up", publish=False)
@@ -70,7 +70,7 @@ async def test_unknown_key_ids_do_not_flood_issuer(
 
 
 async def test_concurrent_unknown_keys_share_one_request(amqp_url: str, identity: Issuer) -> None:
-    async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
+    async with gateway_alone(amqp_url, jwt_jwks_url=identity.url) as url:
         assert await auth(url, identity.token("alice")) == ("auth:ok", None)
         asked = identity.asked
         identity.rotate("second")
@@ -81,7 +81,7 @@ async def test_concurrent_unknown_keys_share_one_request(amqp_url: str, identity
 
 
 async def test_unreachable_issuer_keeps_known_keys_and_makes_unknown_retryable(amqp_url: str, identity: Issuer) -> None:
-    async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
+    async with gateway_alone(amqp_url, jwt_jwks_url=identity.url) as url:
         known = identity.token("alice")
         assert await auth(url, known) == ("auth:ok", None)
         identity.status = 500
@@ -102,7 +102,7 @@ async def test_unreachable_issuer_keeps_known_keys_and_makes_unknown_retryable(a
 
 @pytest.mark.parametrize("status", [301, 302, 404])
 async def test_redirect_or_failure_yields_no_keys(amqp_url: str, identity: Issuer, status: int) -> None:
-    async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
+    async with gateway_alone(amqp_url, jwt_jwks_url=identity.url) as url:
         known = identity.token("alice")
         assert await auth(url, known) == ("auth:ok", None)
         identity.status = status
@@ -112,7 +112,7 @@ async def test_redirect_or_failure_yields_no_keys(amqp_url: str, identity: Issue
 
 
 async def test_endless_body_is_rejected(amqp_url: str, identity: Issuer) -> None:
-    async with gateway(amqp_url, jwt_jwks_url=identity.url) as url:
+    async with gateway_alone(amqp_url, jwt_jwks_url=identity.url) as url:
         known = identity.token("alice")
         assert await auth(url, known) == ("auth:ok", None)
         identity.rotate("second")
@@ -127,7 +127,7 @@ async def test_gateway_becomes_ready_once_keys_arrive(amqp_url: str, monkeypatch
     admin_port = free_port()
     async with AsyncExitStack() as stack, aiohttp.ClientSession() as http:
         starting = asyncio.create_task(
-            stack.enter_async_context(gateway(amqp_url, jwt_jwks_url=late.url, admin_port=admin_port))
+            stack.enter_async_context(gateway_alone(amqp_url, jwt_jwks_url=late.url, admin_port=admin_port))
         )
         await until_async(lambda: reasons(http, admin_port), lambda found: "keys" in found)
         await stack.enter_async_context(late.serving())

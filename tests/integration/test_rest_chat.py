@@ -15,7 +15,7 @@ from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.people import Meet, Person, people
 from tests.support.queues import empty_queues
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 from tests.support.tokens import mint
 from tests.support.waiting import until
 
@@ -32,7 +32,7 @@ async def url(infrastructure: Infrastructure) -> AsyncIterator[str]:
     database_name = new_id(Prefix.COMMAND)
     async with (
         chat_service(infrastructure.amqp_url, infrastructure.mongodb_uri, database_name),
-        gateway(infrastructure.amqp_url) as started,
+        gateway_alone(infrastructure.amqp_url) as started,
     ):
         yield started
 

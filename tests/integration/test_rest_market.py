@@ -8,7 +8,7 @@ import pytest
 from market_feed.settings import SourceKind
 from tests.support.live_client import RestClient
 from tests.support.real_candles import real_candles
-from tests.support.services import chat_service, gateway, market_feed
+from tests.support.services import chat_service, gateway_alone, market_feed
 from tests.support.waiting import until_async
 
 
@@ -23,7 +23,7 @@ async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         market_feed(amqp_url, mongodb_uri, database_name, **replay),
-        gateway(amqp_url) as url,
+        gateway_alone(amqp_url) as url,
     ):
         yield RestClient(url, "reader")
 
@@ -34,7 +34,7 @@ async def quiet_rest(amqp_url: str, mongodb_uri: str, database_name: str) -> Asy
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         market_feed(amqp_url, mongodb_uri, database_name, market_source=(SourceKind.AMQP,)),
-        gateway(amqp_url) as url,
+        gateway_alone(amqp_url) as url,
     ):
         yield RestClient(url, "reader")
 

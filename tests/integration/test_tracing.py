@@ -10,14 +10,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.telemetry import tracing
 from tests.support.people import people
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 from tests.support.tokens import mint
 from tests.support.waiting import until
 
 
 @pytest.fixture
 async def url(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[str]:
-    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url) as running:
+    async with chat_service(amqp_url, mongodb_uri, database_name), gateway_alone(amqp_url) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
 from tests.support.live_client import LiveClient
 from tests.support.queues import empty_queues
-from tests.support.services import chat_service, gateway
+from tests.support.services import chat_service, gateway_alone
 
 ANSWERED_WITHIN_S = 2.0  # on a shared machine
 PING_INTERVAL_S = 0.05
@@ -33,7 +33,7 @@ async def system(infrastructure: Infrastructure) -> AsyncIterator[Victim]:
     await empty_queues(amqp_url)
     async with (
         chat_service(amqp_url, infrastructure.mongodb_uri, new_id(Prefix.COMMAND)),
-        gateway(amqp_url) as url,
+        gateway_alone(amqp_url) as url,
     ):
         yield Victim(url, amqp_url)
 

@@ -4,7 +4,7 @@ import aiohttp
 
 from tests.security.conftest import Victim
 from tests.support.live_client import LiveClient
-from tests.support.services import gateway
+from tests.support.services import gateway_alone
 
 
 async def status_of(url: str, forwarded: str | None = None) -> tuple[int, str | None]:
@@ -19,7 +19,7 @@ async def status_of(url: str, forwarded: str | None = None) -> tuple[int, str | 
 
 async def test_connections_per_address_are_bounded(system: Victim) -> None:
     async with (
-        gateway(system.amqp_url, max_connections_per_ip=2) as url,
+        gateway_alone(system.amqp_url, max_connections_per_ip=2) as url,
         await LiveClient.open(url),
         await LiveClient.open(url) as second,
     ):
@@ -33,7 +33,7 @@ async def test_connections_per_address_are_bounded(system: Victim) -> None:
 
 async def test_clients_behind_a_trusted_proxy_are_counted_separately(system: Victim) -> None:
     async with (
-        gateway(system.amqp_url, max_connections_per_ip=1, trusted_proxies=("127.0.0.0/8",)) as url,
+        gateway_alone(system.amqp_url, max_connections_per_ip=1, trusted_proxies=("127.0.0.0/8",)) as url,
         await LiveClient.open(url, headers={"X-Forwarded-For": "198.51.100.1"}),
     ):
         assert (await status_of(url, "1.1.1.1, 198.51.100.1"))[0] == 429

@@ -10,7 +10,7 @@ from gateway.live.session import FRAMES_PER_WINDOW_MAX
 from tests.bench.wire import BINARY, CLOSE, PING, PONG, TEXT
 from tests.security.conftest import Unaffected, Victim
 from tests.security.raw_socket import DEFLATE, RawSocket, raw_frame, text_frame
-from tests.support.services import gateway
+from tests.support.services import gateway_alone
 from tests.support.tokens import mint
 
 CONTINUATION = 0
@@ -72,7 +72,7 @@ async def test_endless_empty_fragments_count_as_silence(system: Victim, unaffect
     """They never complete a message, so the socket is closed as silent."""
     async with (
         unaffected(),
-        gateway(system.amqp_url, connection_timeout_s=1.0) as url,
+        gateway_alone(system.amqp_url, connection_timeout_s=1.0) as url,
         await RawSocket.as_user(url, "mallory") as attacker,
     ):
         attacker.send(raw_frame(b"", fin=False))
@@ -120,7 +120,7 @@ async def test_compression_bomb_closes(system: Victim, unaffected: Unaffected, c
     offer = f"Sec-WebSocket-Extensions: {DEFLATE}"
     async with (
         unaffected(),
-        gateway(system.amqp_url, compression=compression) as url,
+        gateway_alone(system.amqp_url, compression=compression) as url,
         await RawSocket.as_user(url, "mallory", offer) as attacker,
         await RawSocket.as_user(url, "neighbour", offer) as neighbour,
     ):
@@ -169,7 +169,7 @@ async def test_ten_bad_frames_close_with_4400(system: Victim) -> None:
 
 
 async def test_socket_without_auth_closes_with_4408_despite_other_frames(system: Victim) -> None:
-    async with gateway(system.amqp_url, auth_timeout_s=0.5) as url, await RawSocket.upgraded(url) as stranger:
+    async with gateway_alone(system.amqp_url, auth_timeout_s=0.5) as url, await RawSocket.upgraded(url) as stranger:
 
         async def ping_on() -> None:
             while True:
@@ -183,7 +183,7 @@ async def test_socket_without_auth_closes_with_4408_despite_other_frames(system:
 
 async def test_silence_closes_with_4408(system: Victim) -> None:
     async with (
-        gateway(system.amqp_url, connection_timeout_s=0.5) as url,
+        gateway_alone(system.amqp_url, connection_timeout_s=0.5) as url,
         await RawSocket.as_user(url, "mallory") as silent,
     ):
         assert await silent.close_code() == 4408
@@ -191,7 +191,7 @@ async def test_silence_closes_with_4408(system: Victim) -> None:
 
 async def test_rate_abuse_is_counted_over_the_sockets_of_a_user(system: Victim) -> None:
     async with (
-        gateway(system.amqp_url, rate_limit_messages_per_minute=2) as url,
+        gateway_alone(system.amqp_url, rate_limit_messages_per_minute=2) as url,
         await RawSocket.as_user(url, "abuser") as first,
         await RawSocket.as_user(url, "abuser") as second,
     ):
@@ -207,7 +207,7 @@ async def test_rate_abuse_is_counted_over_the_sockets_of_a_user(system: Victim) 
 
 async def test_connections_per_user_are_bounded(system: Victim) -> None:
     async with (
-        gateway(system.amqp_url, max_connections_per_user=2) as url,
+        gateway_alone(system.amqp_url, max_connections_per_user=2) as url,
         await RawSocket.as_user(url, "mallory"),
         await RawSocket.as_user(url, "mallory"),
         await RawSocket.upgraded(url) as third,
@@ -218,7 +218,7 @@ async def test_connections_per_user_are_bounded(system: Victim) -> None:
 
 async def test_subscriptions_and_symbols_are_bounded(system: Victim) -> None:
     async with (
-        gateway(system.amqp_url, max_subscriptions=2, max_symbols=2) as url,
+        gateway_alone(system.amqp_url, max_subscriptions=2, max_symbols=2) as url,
         await RawSocket.as_user(url, "mallory") as attacker,
     ):
         for name in ("a", "b", "c"):

@@ -10,7 +10,7 @@ from gateway.http import server as gateway_server
 from gateway.rest import envelope
 from tests.security.conftest import Unaffected, Victim
 from tests.security.raw_socket import RawSocket
-from tests.support.services import gateway
+from tests.support.services import gateway_alone
 from tests.support.tokens import mint
 
 
@@ -26,7 +26,7 @@ async def test_slow_loris_upgrade_is_dropped(
     system: Victim, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 0.5)
-    async with unaffected(), gateway(system.amqp_url) as url, await RawSocket.connect(url) as loris:
+    async with unaffected(), gateway_alone(system.amqp_url) as url, await RawSocket.connect(url) as loris:
         loris.send(b"GET /v1/live HTTP/1.1\r\nHost: x\r\n")
 
         async def trickle() -> None:
@@ -43,7 +43,7 @@ async def test_half_open_sockets_are_dropped_and_block_no_one(
     system: Victim, unaffected: Unaffected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_server, "HEAD_TIMEOUT_S", 2.0)
-    async with gateway(system.amqp_url) as url, unaffected(), AsyncExitStack() as stack:
+    async with gateway_alone(system.amqp_url) as url, unaffected(), AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(await RawSocket.connect(url)) for _ in range(300)]
         async with await RawSocket.as_user(url, "alice"):
             pass

@@ -19,6 +19,7 @@ from market_feed.settings import MarketSettings
 from notifier.__main__ import serve as serve_notifier
 from notifier.settings import NotifierSettings
 from shared.ids import Prefix, new_id
+from tests.support.no_revocations import no_revocations
 from tests.support.tokens import SECRET
 
 START_TIMEOUT_S = 20.0
@@ -127,8 +128,15 @@ async def notifier(amqp_url: str, mongodb_uri: str, database: str, **more: Any) 
 
 
 @asynccontextmanager
+async def gateway_alone(amqp_url: str, **more: Any) -> AsyncIterator[str]:
+    """Run one gateway without notifier, and yield its URL. Nobody is banned."""
+    async with no_revocations(amqp_url), gateway(amqp_url, **more) as url:
+        yield url
+
+
+@asynccontextmanager
 async def gateway(amqp_url: str, **more: Any) -> AsyncIterator[str]:
-    """Run one gateway and yield its URL."""
+    """Run one gateway beside a notifier, and yield its URL."""
     settings = GatewaySettings(
         amqp_url=amqp_url,
         jwt_secret=SECRET,
