@@ -80,4 +80,4 @@ async def _answer(check: Readiness) -> str | None:
 
 async def starting() -> str:
     """Return the reason of a starting process. The composition root removes this check once it has started."""
-    return "waiting for broker or database"
+    return "waiting for broker, database or notifier"
