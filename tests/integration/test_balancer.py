@@ -14,6 +14,7 @@ from shared.ids import Prefix, new_id
 from tests.support.balancer import START_TIMEOUT_S, STOP_TIMEOUT_S, BalancedGateway, Balancer, needs_haproxy
 from tests.support.infrastructure import Infrastructure
 from tests.support.live_client import LiveClient, RestClient
+from tests.support.no_revocations import no_revocations
 from tests.support.services import chat_service
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
@@ -59,7 +60,7 @@ async def whole(infrastructure: Infrastructure, tmp_path_factory: pytest.TempPat
         "JWT_SECRET": SECRET,
         "DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S),
     }
-    async with chat_service(amqp_url, infrastructure.mongodb_uri, database):
+    async with chat_service(amqp_url, infrastructure.mongodb_uri, database), no_revocations(amqp_url):
         with Balancer(directory) as balancer:
             gateways = [BalancedGateway(directory, balancer, number, environment) for number in (1, 2)]
             strict = BalancedGateway(directory, balancer, 3, environment | TRUSTING)
