@@ -80,7 +80,7 @@ class Journal:
             if not self._owns():
                 raise Unavailable("ownership of the symbols is in doubt")
             replayed += await self._replay(self._market.claim().number - 1)
-        await self.settle()
+        await self.read_late_candles()
         self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
@@ -119,7 +119,7 @@ class Journal:
 
     async def checkpoint(self) -> None:
         """Write the changes since the last checkpoint. Raises Unavailable."""
-        await self.settle()
+        await self.read_late_candles()
         async with self._checkpointing:
             async with self._journal:
                 await self._append()
@@ -167,7 +167,7 @@ class Journal:
         if self._market.book.backlog > BACKLOG_HURRY:
             await self.checkpoint()
 
-    async def settle(self) -> None:
+    async def read_late_candles(self) -> None:
         """Read the candles that late ticks wait for. Raises Unavailable."""
         async with self._reading:
             while missing := self._market.book.missing():

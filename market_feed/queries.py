@@ -67,7 +67,7 @@ class MarketQueryHandler:
     async def _candles(self, query: GetCandles) -> Candles:
         if query.symbol not in self._market.quotes:
             raise Refusal.not_found("symbol")
-        await self._journal.settle()
+        await self._journal.read_late_candles()
         from_ms = max(query.from_ms or 0, 0)
         to_ms = min(TIME_MAX_MS if query.to_ms is None else query.to_ms, TIME_MAX_MS)
         newest = query.from_ms is None

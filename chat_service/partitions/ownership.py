@@ -18,7 +18,7 @@ from chat_service.partitions.rendezvous import owner_of, share_of
 
 BEAT_MS = 200
 SILENT_MS = 500  # two beats are missing, and half an interval has passed
-SETTLED_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
+STEADY_AFTER_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
 PROBE_AGAIN_MS = 500
 
 
@@ -150,7 +150,7 @@ class ReplicaView:
             if first == self.node and seen.queue not in queues:
                 is_surely_orphaned = not seen.queue or seen.node in live
                 actions.append(Claim(partition, seen) if is_surely_orphaned else Probe(seen.node, seen.queue))
-            elif seen.queue == self.queue and first is not None and self._is_settled_peer(first, now_ms):
+            elif seen.queue == self.queue and first is not None and self._is_steady_peer(first, now_ms):
                 actions.append(HandOver(partition, first, self._peers[first].queue))
         return self._without_repeats(actions, now_ms)
 
@@ -169,5 +169,5 @@ class ReplicaView:
     def _is_live(self, peer: _Peer, now_ms: int) -> bool:
         return not peer.is_gone and now_ms - peer.heard_ms < SILENT_MS
 
-    def _is_settled_peer(self, node: str, now_ms: int) -> bool:
-        return node != self.node and now_ms - self._peers[node].first_heard_ms >= SETTLED_MS
+    def _is_steady_peer(self, node: str, now_ms: int) -> bool:
+        return node != self.node and now_ms - self._peers[node].first_heard_ms >= STEADY_AFTER_MS

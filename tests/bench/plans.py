@@ -233,7 +233,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         await stores.presence.change(gateway, here, [], NOW_MS - number)
         present = list((await stores.presence.records(here)).values())
         await stores.presence.mark_members(present)
-        await stores.presence.settled(present[:-1])
+        await stores.presence.mark_announced(present[:-1])
         await stores.owners.renew(f"chat_{number}")
     for partition in range(PARTITIONS):
         await stores.owners.replace(partition, NO_OWNER, "chat_0", "queue_0")
@@ -316,20 +316,20 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
     users = [f"user_{number}" for number in range(20)]
     records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
 
-    async def settled() -> None:
-        await presence.settled(await presence.unsettled(users))
+    async def announced() -> None:
+        await presence.mark_announced(await presence.unannounced(users))
 
     yield StoreCall("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
     yield StoreCall("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
     yield StoreCall("users_of", lambda: presence.users_of("gateway_1"))
     yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
     yield StoreCall("records", lambda: presence.records(users))
-    yield StoreCall("unsettled", lambda: presence.unsettled(users))
-    yield StoreCall("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
+    yield StoreCall("unannounced", lambda: presence.unannounced(users))
+    yield StoreCall("unannounced_before", lambda: presence.unannounced_before(NOW_MS + 1, 500))
     yield StoreCall("mark_members", lambda: presence.mark_members(records))
     yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
     yield StoreCall("channels_of", lambda: presence.channels_of(users))
-    yield StoreCall("settled", settled)
+    yield StoreCall("mark_announced", announced)
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
@@ -347,7 +347,7 @@ def _owner_calls(owners: OwnerStore) -> Iterator[StoreCall]:
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
     return PresenceRecord(
-        user_id=user_id, is_online=is_online, announced_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
+        user_id=user_id, is_online=is_online, announced_online=False, last_seen_at_ms=None, unannounced_since_ms=NOW_MS
     )
 
 

@@ -52,7 +52,7 @@ async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Databa
 @pytest.fixture(autouse=True, scope="module")
 def _retries_at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_commit, "SETTLE_BACKOFF_FIRST_S", 0.001)
+        patch.setattr(group_commit, "RESOLVE_BACKOFF_FIRST_S", 0.001)
         patch.setattr(partition, "RETRY_BACKOFF_FIRST_S", 0.001)
         yield
 
@@ -219,7 +219,7 @@ async def test_entries_without_message_or_client_id_do_not_exclude_each_other(da
     assert await room_log.by_client_id([("r", "ann", "key")]) == []
 
 
-async def test_first_copy_that_lands_after_its_settlement_is_refused(database: Database) -> None:
+async def test_first_copy_that_lands_after_its_resolution_is_refused(database: Database) -> None:
     fuse = Fuse()
     room_log = FaultyLog(database, fuse)
     batch = [message_at(5, "a"), message_at(6, "b")]

@@ -40,7 +40,7 @@ class MarketDisk:
             self.through, self.positions = checkpoint.through, checkpoint.positions
 
 
-def settle(market: Market, disk: MarketDisk) -> None:
+def read_late_candles(market: Market, disk: MarketDisk) -> None:
     while missing := market.book.missing():
         market.book.give_back(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
 
@@ -69,7 +69,7 @@ def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> 
     for batch in disk.journal:
         if batch.number > disk.through:
             market.replay(batch)
-    settle(market, disk)
+    read_late_candles(market, disk)
     market.renumber()
     return market
 
@@ -167,7 +167,7 @@ def test_cut_is_complete_before_deferred_ticks() -> None:
     market.take([Tick("X", 9.0, 2000)])
     checkpoint(market, disk, parts=3)
     assert disk.through == through
-    settle(market, disk)
+    read_late_candles(market, disk)
     checkpoint(market, disk, parts=3)
     assert disk.through == through + 1
 
@@ -188,11 +188,11 @@ ticks = st.builds(
 )
 operations = st.lists(
     st.lists(ticks, min_size=1, max_size=4)
-    | st.sampled_from(["commit", "settle", "crash"])
+    | st.sampled_from(["commit", "read", "crash"])
     | st.builds(CheckpointStep, st.integers(0, 3)),
     max_size=60,
 )
-Operation = list[Tick] | Literal["commit", "settle", "crash"] | CheckpointStep
+Operation = list[Tick] | Literal["commit", "read", "crash"] | CheckpointStep
 
 
 @settings(max_examples=300)
@@ -220,8 +220,8 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
         match operation:
             case "commit":
                 commit(market, disk)
-            case "settle":
-                settle(market, disk)
+            case "read":
+                read_late_candles(market, disk)
             case "crash":
                 term += 1
                 market = crash()
@@ -238,7 +238,7 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
         check_seqs()
     term += 1
     market = crash()
-    settle(market, disk)
+    read_late_candles(market, disk)
     check_seqs()
 
     counted = [tick for event in events for tick in event.ticks]

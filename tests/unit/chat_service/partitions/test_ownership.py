@@ -4,8 +4,8 @@ from chat_service.partitions.ownership import (
     BEAT_MS,
     NO_OWNER,
     PROBE_AGAIN_MS,
-    SETTLED_MS,
     SILENT_MS,
+    STEADY_AFTER_MS,
     Claim,
     HandOver,
     OwnerRecord,
@@ -41,14 +41,14 @@ def test_owner_claims_nothing_again() -> None:
     assert owning(replicas()).actions(SILENT_MS) == []
 
 
-def test_partitions_are_handed_to_a_settled_newcomer_that_fits_better() -> None:
+def test_partitions_are_handed_to_a_steady_newcomer_that_fits_better() -> None:
     view = owning(replicas())
     theirs = share_of(OTHER, range(PARTITIONS), [ME, OTHER])
     view.beat(OTHER, "chat.other.1", {}, 10_000)
     assert view.actions(10_000) == []
-    for at_ms in range(10_000, 10_001 + SETTLED_MS, BEAT_MS):
+    for at_ms in range(10_000, 10_001 + STEADY_AFTER_MS, BEAT_MS):
         view.beat(OTHER, "chat.other.1", {}, at_ms)
-    actions = view.actions(10_000 + SETTLED_MS)
+    actions = view.actions(10_000 + STEADY_AFTER_MS)
     assert {(action.partition, action.queue) for action in actions if isinstance(action, HandOver)} == {
         (partition, "chat.other.1") for partition in theirs
     }

@@ -129,9 +129,9 @@ async def begun(room_log: RoomLogStub, inserts: int) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _settles_at_once() -> Iterator[None]:
+def _resolves_at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_commit, "SETTLE_BACKOFF_FIRST_S", 0.0)
+        patch.setattr(group_commit, "RESOLVE_BACKOFF_FIRST_S", 0.0)
         yield
 
 
@@ -211,7 +211,7 @@ async def test_cancelled_commit_does_not_cancel_those_in_its_insert() -> None:
         room_log.gate.release()
     _, cancelled, other = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(cancelled, asyncio.CancelledError)
-    assert isinstance(other, LogConflict)  # its outcome was unknown, and is settled
+    assert isinstance(other, LogConflict)  # its outcome was unknown, and is resolved
     assert "c" in room_log.ids
 
 
@@ -251,7 +251,7 @@ async def test_two_conflicts_of_one_insert_are_told_to_two_groups() -> None:
     assert room_log.ids == ["x", "y", "a", "b"]
 
 
-async def test_other_error_fails_all_groups_of_the_insert_and_settles_nothing() -> None:
+async def test_other_error_fails_all_groups_of_the_insert_and_resolves_nothing() -> None:
     room_log = RoomLogStub(is_gated=True)
     room_log.error = ValueError("not a document")
     told = await outcomes(room_log, entries("a"), entries("b"), entries("c"))
@@ -263,7 +263,7 @@ async def test_other_error_fails_all_groups_of_the_insert_and_settles_nothing() 
 
 
 @pytest.mark.parametrize("fault", [InsertFault.NOT_STORED, InsertFault.HALF_STORED, InsertFault.STORED])
-async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault) -> None:
+async def test_unknown_outcome_is_resolved_by_inserting_again(fault: InsertFault) -> None:
     room_log = RoomLogStub(faults=[fault])
     batch = [entry("a", 3, "r"), entry("b", 4, "r")]
     with pytest.raises(LogConflict):
@@ -275,14 +275,14 @@ async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault)
     assert room_log.ids == (["a"] if fault is InsertFault.HALF_STORED else ["a", "b"])
 
 
-async def test_settlement_ends_where_another_entry_is_stored() -> None:
+async def test_resolution_ends_where_another_entry_is_stored() -> None:
     room_log = RoomLogStub(entry("x", 3, "r"), faults=[InsertFault.NOT_STORED])
     with pytest.raises(LogConflict):
         await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)
     assert room_log.ids == ["x"]
 
 
-async def test_settlement_repeats_until_its_outcome_is_known() -> None:
+async def test_resolution_repeats_until_its_outcome_is_known() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED] * 4)
     with pytest.raises(LogConflict):
         await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)
@@ -308,7 +308,7 @@ async def test_void_is_refused_where_the_first_copy_landed() -> None:
     assert room_log.ids == ["a"]
 
 
-async def test_expiry_during_settlement_turns_to_a_void() -> None:
+async def test_expiry_during_resolution_turns_to_a_void() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED] * 3)
     verdicts = iter([True, True, False])
     with pytest.raises(LogConflict):
@@ -323,7 +323,7 @@ async def test_log_never_begins_with_a_void() -> None:
     assert room_log.ids == ["a"]
 
 
-async def test_each_room_is_settled_by_itself() -> None:
+async def test_each_room_is_resolved_by_itself() -> None:
     room_log = RoomLogStub(faults=[InsertFault.HALF_STORED])
     batch = [entry("a", 3, "r"), entry("b", 7, "s"), entry("c", 4, "r"), entry("d", 8, "s")]
     with pytest.raises(LogConflict):
@@ -343,13 +343,13 @@ async def test_commit_is_not_over_while_its_outcome_is_unknown() -> None:
         await task
 
 
-async def test_settlement_of_one_partition_delays_no_other() -> None:
+async def test_resolution_of_one_partition_delays_no_other() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED], is_gated=True)
     commits = GroupCommit(room_log)
     unknown = asyncio.ensure_future(commits.commit([entry("a", 3, "r")], unexpired))
     await asyncio.sleep(0)
     room_log.gate.release()
-    await begun(room_log, 2)  # settling, and held
+    await begun(room_log, 2)  # resolving, and held
     other = asyncio.ensure_future(commits.commit(entries("b"), unexpired))
     await begun(room_log, 3)
     room_log.gate.release()
