@@ -13,7 +13,7 @@ redelivers them to the new owner. The interleavings of the two:
                                                       owner
 
 An event counts once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
-before it moves the head of the state, so a key is in the journal after the head, in the index, or in both. Memory may
+before it moves its position, so a key is in the journal after that position, in the index, or in both. Memory may
 forget a key only once it is in the index.
 """
 
@@ -68,14 +68,14 @@ class Journal:
 
         Raises Unavailable; then start again with a new market.
         """
-        head = await self._store.head()
+        position = await self._store.checkpoint_position()
         self._market.restore(await self._store.states())
-        self._market.positions.update(head.positions)
+        self._market.positions.update(position.source_positions)
         recent = await self._store.recent_keys()
         self._market.load_unindexed(recent.unindexed)
         self._market.load_seen(recent.seen)
-        self._market.continue_after(head.through)
-        replayed = await self._replay(head.through)
+        self._market.continue_after(position.complete_through_batch)
+        replayed = await self._replay(position.complete_through_batch)
         while not await self._claimed():
             if not self._owns():
                 raise Unavailable("ownership of the symbols is in doubt")
@@ -84,10 +84,10 @@ class Journal:
         self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
-    async def _replay(self, through: int) -> int:
-        """Apply the batches after the last checkpoint, and return the number of their ticks. Raises Unavailable."""
+    async def _replay(self, last_batch: int) -> int:
+        """Apply the batches after this one, and return the number of their ticks. Raises Unavailable."""
         replayed = 0
-        async for batch in self._store.batches_after(through):
+        async for batch in self._store.batches_after(last_batch):
             if batch.term > self._market.term:
                 self._ended.set()
                 raise Unavailable("another process owns the symbols")

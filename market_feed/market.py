@@ -67,20 +67,20 @@ class SymbolState(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The changes since the last checkpoint, complete through batch `through`.
+    """The changes since the last checkpoint, complete through `complete_through_batch`.
 
     `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` holds the
-    8-byte keys of the events since the last checkpoint, all in the journal through batch `number`; `seen` is the number
-    of the newest key at that time.
+    8-byte keys of the events since the last checkpoint, all in the journal through `last_batch`; `newest_key` is the
+    number of the newest of them in the window.
     """
 
-    number: int
-    through: int
+    last_batch: int
+    complete_through_batch: int
     groups: dict[int, bytes]
     candles: list[KeyedCandle]
     positions: dict[str, int]
     event_keys: bytes
-    seen: int
+    newest_key: int
 
 
 _states_encoder = msgspec.msgpack.Encoder()
@@ -267,18 +267,18 @@ class Market:
         """
         if not self.book.has_deferred:
             self._deferred_since = None
-        number = self._next_batch - 1
-        through = number if self._deferred_since is None else self._deferred_since - 1
+        last = self._next_batch - 1
+        complete_through = last if self._deferred_since is None else self._deferred_since - 1
         groups = {group: self._encode_group(group) for group in self._changed}
         self._changed = set()
         keys, self._unindexed = b"".join(self._unindexed), []
         positions = dict(self.positions)
-        return Checkpoint(number, through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
+        return Checkpoint(last, complete_through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
 
     def checkpoint_written(self, checkpoint: Checkpoint) -> None:
         """Drop the changes of the checkpoint, because it is on disk."""
         self.book.written()
-        self.seen.may_forget(checkpoint.seen)
+        self.seen.may_forget(checkpoint.newest_key)
 
     def checkpoint_failed(self, checkpoint: Checkpoint) -> None:
         """Keep the changes of the checkpoint for the next one, because it is not completely on disk."""

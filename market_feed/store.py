@@ -9,7 +9,7 @@ Collections:
   to write, 8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range.
 - `market_state`: open state. `_id` "group <n>" holds up to 500 symbols, each with its quote and newest candles, because
-  one document costs one upsert; `_id` "head" holds the batch through which they are complete.
+  one document costs one upsert; `_id` "head" (an older name) holds the batch through which they are complete.
 - `market_lease`: the lease of the symbols. `at` is the database's time of the beat that `stamped` identifies by term
   and number. Release 0.2 updates neither field: if `stamped` is not the current beat, `at` is stale and ignored.
 
@@ -36,7 +36,7 @@ from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, chunks, dat
 from shared.times import MILLISECONDS_PER_DAY
 
 LEASE_ID = "market"
-HEAD_ID = "head"
+POSITION_ID = "head"  # an older name, kept on disk
 SEEN_BATCHES = 500
 CANDLES_AT_ONCE = 1000
 KEYS_PER_DOCUMENT = 5_000
@@ -58,11 +58,11 @@ class _Ticks(msgspec.Struct, array_like=True, frozen=True):
     seqs: list[int]
 
 
-class JournalHead(msgspec.Struct, frozen=True):
+class CheckpointPosition(msgspec.Struct, frozen=True):
     """The batch through which state and candles are complete, and the positions of the sources then."""
 
-    through: int
-    positions: dict[str, int]
+    complete_through_batch: int
+    source_positions: dict[str, int]
 
 
 class RecentKeys(NamedTuple):
@@ -169,12 +169,12 @@ class MarketStore:
                 yield DayKeys(document["day"], [_key_of(number) for number in document["keys"]])
 
     async def _put_events(self, checkpoint: Checkpoint) -> None:
-        """Add the events of a checkpoint to the index. Idempotent: ids hold its number, new with every event."""
+        """Add the events of a checkpoint to the index. Idempotent: ids hold its last batch, which new events change."""
         now_ms = self._clock_ms()
         numbers = [_number_of(key) for key in split_keys(checkpoint.event_keys)]
         documents: list[Document] = [
             {
-                "_id": f"{checkpoint.number}.{place}",
+                "_id": f"{checkpoint.last_batch}.{place}",
                 "day": now_ms // MILLISECONDS_PER_DAY,
                 "keys": list(some),
                 "expiresAt": date(now_ms + COUNTED_FOR_MS),
@@ -191,19 +191,19 @@ class MarketStore:
     # State ----------------------------------------------------------------------------------------------------------
 
     async def put_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, its head last. Idempotent. Raises StaleOwner."""
+        """Write a checkpoint, its position last. Idempotent. Raises StaleOwner."""
         await self._put_events(checkpoint)
         await self._put_candles(checkpoint.candles)
         documents: list[Document] = [
-            {"_id": f"group {number}", "through": checkpoint.through, "symbols": body}
+            {"_id": f"group {number}", "through": checkpoint.complete_through_batch, "symbols": body}
             for number, body in checkpoint.groups.items()
         ]
         positions = [[source, row] for source, row in checkpoint.positions.items()]
-        documents.append({"_id": HEAD_ID, "through": checkpoint.through, "positions": positions})
+        documents.append({"_id": POSITION_ID, "through": checkpoint.complete_through_batch, "positions": positions})
         try:
             with translated():
                 for document in documents:
-                    chosen = {"_id": document["_id"], "through": {"$lte": checkpoint.through}}
+                    chosen = {"_id": document["_id"], "through": {"$lte": checkpoint.complete_through_batch}}
                     await self._state.replace_one(chosen, document, upsert=True)
         except DuplicateKeyError as error:
             raise StaleOwner("another process has written a later state") from error
@@ -211,16 +211,16 @@ class MarketStore:
     async def states(self) -> list[SymbolState]:
         """Return the stored state of every symbol."""
         with translated():
-            found = await self._state.find({"_id": {"$ne": HEAD_ID}}).to_list(None)
+            found = await self._state.find({"_id": {"$ne": POSITION_ID}}).to_list(None)
         return [state for document in found for state in decode_states(document["symbols"])]
 
-    async def head(self) -> JournalHead:
-        """Return the head of the stored state."""
+    async def checkpoint_position(self) -> CheckpointPosition:
+        """Return the position of the last complete checkpoint."""
         with translated():
-            document = await self._state.find_one({"_id": HEAD_ID})
+            document = await self._state.find_one({"_id": POSITION_ID})
         if document is None:
-            return JournalHead(0, {})
-        return JournalHead(document["through"], {source: row for source, row in document["positions"]})
+            return CheckpointPosition(0, {})
+        return CheckpointPosition(document["through"], {source: row for source, row in document["positions"]})
 
     # Candles --------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class MarketDisk:
         self.index: set[bytes] = set()
         self.candles: dict[CandleKey, Candle] = {}
         self.groups: dict[int, bytes] = {}
-        self.through = 0
+        self.complete_through_batch = 0
         self.positions: dict[str, int] = {}
 
     def put(self, checkpoint: Checkpoint, parts: int) -> None:
@@ -37,7 +37,7 @@ class MarketDisk:
         if parts >= 2:
             self.groups.update(list(checkpoint.groups.items())[: None if parts > 2 else 1])
         if parts > 2:
-            self.through, self.positions = checkpoint.through, checkpoint.positions
+            self.complete_through_batch, self.positions = checkpoint.complete_through_batch, checkpoint.positions
 
 
 def read_late_candles(market: Market, disk: MarketDisk) -> None:
@@ -65,9 +65,9 @@ def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> 
     market.restore(state for body in disk.groups.values() for state in decode_states(body))
     market.positions.update(disk.positions)
     market.load_seen(b"".join(batch.event_keys for batch in disk.journal[-1:]))
-    market.continue_after(disk.through)
+    market.continue_after(disk.complete_through_batch)
     for batch in disk.journal:
-        if batch.number > disk.through:
+        if batch.number > disk.complete_through_batch:
             market.replay(batch)
     read_late_candles(market, disk)
     market.renumber()
@@ -163,13 +163,13 @@ def test_cut_is_complete_before_deferred_ticks() -> None:
     market, disk = Market(1), MarketDisk()
     market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
     checkpoint(market, disk, parts=3)
-    through = disk.through
+    through = disk.complete_through_batch
     market.take([Tick("X", 9.0, 2000)])
     checkpoint(market, disk, parts=3)
-    assert disk.through == through
+    assert disk.complete_through_batch == through
     read_late_candles(market, disk)
     checkpoint(market, disk, parts=3)
-    assert disk.through == through + 1
+    assert disk.complete_through_batch == through + 1
 
 
 def test_symbols_are_bounded() -> None:
