@@ -111,10 +111,10 @@ class Journal:
 
         Callers that arrive during a write share the next one.
         """
-        ticket = self._market.taken
+        ticket = self._market.ingest_calls
         async with self._journal:
             while self._committed < ticket:
-                self._take_batch()
+                self._pop_batch()
                 await self._append()
 
     async def checkpoint(self) -> None:
@@ -123,7 +123,7 @@ class Journal:
         async with self._checkpointing:
             async with self._journal:
                 await self._append()
-                self._take_batch()
+                self._pop_batch()
                 checkpoint = self._market.checkpoint()
                 try:
                     await self._append()
@@ -234,9 +234,9 @@ class Journal:
                 log.warning("checkpoint_delayed", reason=str(error), candles=self._market.book.backlog)
                 await asyncio.sleep(min(interval_s, 1.0))
 
-    def _take_batch(self) -> None:
+    def _pop_batch(self) -> None:
         if self._batch is None:
-            self._batch, self._batch_ticket = self._market.take_batch(), self._market.taken
+            self._batch, self._batch_ticket = self._market.pop_batch(), self._market.ingest_calls
 
     async def _append(self) -> None:
         if self._batch is not None:

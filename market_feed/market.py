@@ -1,6 +1,6 @@
 """The whole state of the service in memory, and the order in which it is written. Pure.
 
-Ticks are in the journal before they are acknowledged: `take_batch` numbers the ticks since the last batch, and a batch
+Ticks are in the journal before they are acknowledged: `pop_batch` numbers the ticks since the last batch, and a batch
 is one document. All other state follows from the journal and is written only every few seconds, by a checkpoint:
 `checkpoint` returns the changes since the last one, and the batch through which they are complete. After a crash,
 `restore` loads the last checkpoint and `replay` the batches after it. Both may repeat ticks, because quotes and candles
@@ -117,7 +117,7 @@ class Market:
         self.seen = SeenWindow(seen_max)
         self.counted = CountedFilter()
         self.positions: dict[str, int] = {}
-        self.taken = 0  # number of calls of `take`; a commit waits for it
+        self.ingest_calls = 0  # a commit waits for it
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
         self.term = term
@@ -144,7 +144,7 @@ class Market:
 
     # Ticks ----------------------------------------------------------------------------------------------------------
 
-    def take(
+    def ingest(
         self,
         ticks: Sequence[Tick],
         *,
@@ -182,7 +182,7 @@ class Market:
         self._unindexed.extend(event_keys)
         if position is not None:
             self.positions[position.source] = self._moved_positions[position.source] = position.number
-        self.taken += 1
+        self.ingest_calls += 1
         return Ingested(seqs, moved, late)
 
     def mark_stale(self, symbol: str) -> Quote:
@@ -211,7 +211,7 @@ class Market:
 
     # Journal --------------------------------------------------------------------------------------------------------
 
-    def take_batch(self) -> JournalBatch | None:
+    def pop_batch(self) -> JournalBatch | None:
         """Return the ticks and keys since the last batch, or None. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
@@ -262,7 +262,7 @@ class Market:
         """Return the changes since the last checkpoint.
 
         The checkpoint is complete through the last batch, or, while ticks wait for candles, through the last batch
-        before theirs. Call `take_batch` first, without an `await` in between, and `checkpoint_written` or
+        before theirs. Call `pop_batch` first, without an `await` in between, and `checkpoint_written` or
         `checkpoint_failed` before the next checkpoint.
         """
         if not self.book.has_deferred:

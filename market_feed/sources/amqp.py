@@ -43,7 +43,7 @@ class TickEvents:
         received_ms = self._clock_ms()
         events = [event for line in lines if (event := _read(line, received_ms)) is not None]
         await self._sink.look_up([event.key for event in events])
-        # No `await` from here to `take`: another batch could count the same events meanwhile.
+        # No `await` from here to `ingest`: another batch could count the same events meanwhile.
         self._sink.check_open()
         ticks: list[Tick] = []
         keys: list[bytes] = []
@@ -55,7 +55,7 @@ class TickEvents:
             elif not event.line.redelivered:
                 metrics.EVENTS_REPEATED.inc()
         if keys:
-            self._sink.take(self._source, ticks, event_keys=keys)
+            self._sink.ingest(self._source, ticks, event_keys=keys)
         await self._sink.commit()
 
     def _accept(self, event: _Received) -> list[Tick]:

@@ -101,7 +101,7 @@ class CsvReplay:
         ticks = [numbered.tick for numbered in chunk]
         while True:
             try:
-                self._sink.take(self._source, ticks, position=position)
+                self._sink.ingest(self._source, ticks, position=position)
                 break
             except Unavailable:
                 await asyncio.sleep(RETRY_S)

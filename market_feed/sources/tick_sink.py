@@ -34,7 +34,7 @@ class TickSink(Protocol):
     def is_led_by_another(self, source: Source, symbol: str) -> bool:
         """Return whether another source sent the symbol's last price, and it is not stale."""
 
-    def take(
+    def ingest(
         self,
         source: Source,
         ticks: Sequence[Tick],
@@ -51,7 +51,7 @@ class TickSink(Protocol):
         """
 
     def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
-        """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
+        """Apply ticks like `ingest`, or skip and count them, for a source that cannot wait."""
 
     async def commit(self) -> None:
         """Return once every accepted tick is in the journal. Raises Unavailable."""

@@ -54,7 +54,7 @@ class Counting:
     async def take(self, key: bytes) -> None:
         await self.journal.look_up([key])
         if self.market.seen.add(key):
-            self.market.take([Tick("X", 1.0, now_ms(), volume=5.0)], event_keys=[key])
+            self.market.ingest([Tick("X", 1.0, now_ms(), volume=5.0)], event_keys=[key])
         await self.journal.commit()
 
     @property

@@ -161,7 +161,7 @@ class MarketOwner:
         self.journal = Journal(self.market, store, Announcer(bus), lambda: True, self.ended, now_ms)
 
     async def commit(self, *prices: float) -> None:
-        self.market.take([Tick("X", price, now_ms(), volume=1.0) for price in prices])
+        self.market.ingest([Tick("X", price, now_ms(), volume=1.0) for price in prices])
         await self.journal.commit()
 
     @property
@@ -254,8 +254,8 @@ async def test_owner_that_froze_before_its_claim_leaves_newer_owner_alone(
 
 async def test_repeated_append_of_own_batch_takes_effect_once(store: MarketStore) -> None:
     market = Market(1)
-    market.take([Tick("X", 1.0, now_ms())])
-    batch = market.take_batch()
+    market.ingest([Tick("X", 1.0, now_ms())])
+    batch = market.pop_batch()
     assert batch is not None
     await store.append(batch)
     await store.append(batch)  # the first answer was lost

@@ -46,7 +46,7 @@ def read_late_candles(market: Market, disk: MarketDisk) -> None:
 
 
 def commit(market: Market, disk: MarketDisk) -> None:
-    if (batch := market.take_batch()) is not None:
+    if (batch := market.pop_batch()) is not None:
         disk.journal.append(batch)
 
 
@@ -85,28 +85,28 @@ class DeliveredQuote(NamedTuple):
     ticks: tuple[Tick, ...]
 
 
-def take(market: Market, disk: MarketDisk, event: DeliveredQuote) -> None:
+def ingest(market: Market, disk: MarketDisk, event: DeliveredQuote) -> None:
     if event.key not in market.seen and event.key in disk.index:  # the look-up in the index
         market.seen.add(event.key)
     if market.seen.add(event.key):
-        market.take(event.ticks, event_keys=[event.key])
+        market.ingest(event.ticks, event_keys=[event.key])
 
 
 def test_seqs_grow_over_restart() -> None:
     disk = MarketDisk()
     first = Market(1)
-    (seq,) = first.take([Tick("X", 1.0, 1000)]).seqs
+    (seq,) = first.ingest([Tick("X", 1.0, 1000)]).seqs
     commit(first, disk)
-    first.take([Tick("X", 2.0, 2000)])  # never on disk
+    first.ingest([Tick("X", 2.0, 2000)])  # never on disk
     second = recover(disk, 2)
-    (later,) = second.take([Tick("X", 3.0, 3000)]).seqs
+    (later,) = second.ingest([Tick("X", 3.0, 3000)]).seqs
     assert later > first.quotes["X"].seq > seq
 
 
 def test_restart_restores_state() -> None:
     disk = MarketDisk()
     market = Market(1)
-    market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
+    market.ingest([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
     checkpoint(market, disk, parts=3)
     again = recover(disk, 2)
     quote = again.quotes["X"]
@@ -121,19 +121,19 @@ def test_journaled_event_does_not_count_again_after_crash() -> None:
     disk = MarketDisk()
     market = Market(1)
     event = DeliveredQuote(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
-    take(market, disk, event)
+    ingest(market, disk, event)
     commit(market, disk)
     again = recover(disk, 2)
-    take(again, disk, event)
+    ingest(again, disk, event)
     assert again.quotes["X"].volume == 5.0
 
 
 def test_source_position_is_stored_with_ticks() -> None:
     disk = MarketDisk()
     market = Market(1)
-    market.take([Tick("X", 1.0, 1000)], position=Position("file", 7))
+    market.ingest([Tick("X", 1.0, 1000)], position=Position("file", 7))
     commit(market, disk)
-    market.take([Tick("X", 1.0, 2000)], position=Position("file", 8))  # never on disk
+    market.ingest([Tick("X", 1.0, 2000)], position=Position("file", 8))  # never on disk
     assert recover(disk, 2).positions == {"file": 7}
     checkpoint(market, disk, parts=3)
     assert recover(disk, 2).positions == {"file": 8}
@@ -142,7 +142,7 @@ def test_source_position_is_stored_with_ticks() -> None:
 def test_stale_mark_survives_a_restart() -> None:
     disk = MarketDisk()
     market = Market(1)
-    market.take([Tick("X", 1.0, 1000)])
+    market.ingest([Tick("X", 1.0, 1000)])
     seq = market.quotes["X"].seq
     assert market.mark_stale("X").seq == seq + 1
     checkpoint(market, disk, parts=3)
@@ -151,20 +151,20 @@ def test_stale_mark_survives_a_restart() -> None:
 
 def test_cut_holds_only_changed_groups() -> None:
     market, disk = Market(1), MarketDisk()
-    market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
+    market.ingest([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
     checkpoint(market, disk, parts=3)
     assert set(disk.groups) == {0, 1}
-    market.take([Tick("S500", 2.0, 2000)])
-    market.take_batch()
+    market.ingest([Tick("S500", 2.0, 2000)])
+    market.pop_batch()
     assert set(market.checkpoint().groups) == {1}
 
 
 def test_cut_is_complete_before_deferred_ticks() -> None:
     market, disk = Market(1), MarketDisk()
-    market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
+    market.ingest([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
     checkpoint(market, disk, parts=3)
     through = disk.complete_through_batch
-    market.take([Tick("X", 9.0, 2000)])
+    market.ingest([Tick("X", 9.0, 2000)])
     checkpoint(market, disk, parts=3)
     assert disk.complete_through_batch == through
     read_late_candles(market, disk)
@@ -174,7 +174,7 @@ def test_cut_is_complete_before_deferred_ticks() -> None:
 
 def test_symbols_are_bounded() -> None:
     market = Market(1, symbols_max=2)
-    market.take([Tick("A", 1.0, 1000), Tick("B", 1.0, 1000)])
+    market.ingest([Tick("A", 1.0, 1000), Tick("B", 1.0, 1000)])
     assert market.has_room_for("A")
     assert not market.has_room_for("C")
 
@@ -213,7 +213,7 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
     def crash() -> Market:
         again = recover(disk, term, group_symbols)
         for event in events:  # the broker redelivers the unacknowledged events, and more
-            take(again, disk, event)
+            ingest(again, disk, event)
         return again
 
     for operation in taken:
@@ -234,7 +234,7 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
                 event = DeliveredQuote(short_event_key("/s", str(len(events))), tuple(fresh))
                 events.append(event)
                 for published in (event, events[len(events) // 2]):  # an older one is published again
-                    take(market, disk, published)
+                    ingest(market, disk, published)
         check_seqs()
     term += 1
     market = crash()

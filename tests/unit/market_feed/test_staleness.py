@@ -19,7 +19,7 @@ class ManualClock:
 
 def market_with(*symbols: str) -> Market:
     market = Market(1)
-    market.take([Tick(symbol, 1.0, 1000) for symbol in symbols])
+    market.ingest([Tick(symbol, 1.0, 1000) for symbol in symbols])
     return market
 
 
