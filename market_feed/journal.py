@@ -5,14 +5,14 @@ owner reads the journal to its end and claims the next number before it serves. 
 is still alive (thawed, or cut off from the lease) therefore fails: its ticks are not acknowledged, and the broker
 redelivers them to the new owner. The interleavings of the two:
 
-    old writes n, new reads n, new claims n + 1       n counts; the next of old fails
+    old writes n, new reads n, new claims n + 1       n is valid; the next of old fails
     new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
     new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
     old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
                                                       otherwise it would claim the next number and fence off the new
                                                       owner
 
-An event counts once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
+An event takes effect once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
 before it moves its position, so a key is in the journal after that position, in the index, or in both. Memory may
 forget a key only once it is in the index.
 """
@@ -139,21 +139,21 @@ class Journal:
             except BaseException:
                 self._market.checkpoint_failed(checkpoint)
                 raise
-            self._note_counted(checkpoint)
+            self._note_processed(checkpoint)
             self._market.checkpoint_written(checkpoint)
             metrics.CHECKPOINT_SECONDS.observe(time.perf_counter() - started_s)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
         """Mark the events that are in the index as seen. Raises Unavailable.
 
-        During the read another batch may count one of them, which marks it as seen. If it was also indexed and evicted
-        from the window meanwhile, the read may have missed it; then this reads again.
+        During the read another batch may process one of them, which marks it as seen. If it was also indexed and
+        evicted from the window meanwhile, the read may have missed it; then this reads again.
         """
-        seen, counted = self._market.seen, self._market.counted
-        while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
+        seen, processed = self._market.seen, self._market.processed
+        while doubtful := [key for key in event_keys if key not in seen and processed.may_hold(key)]:
             added = seen.added
             metrics.EVENTS_LOOKED_UP.inc(len(doubtful))
-            found = await self._store.counted(doubtful)
+            found = await self._store.processed(doubtful)
             if seen.forgotten <= added:
                 seen.load(found)
                 return
@@ -188,25 +188,25 @@ class Journal:
         if backlog > BACKLOG_HURRY:
             self._hurry.set()
 
-    def _note_counted(self, checkpoint: Checkpoint) -> None:
+    def _note_processed(self, checkpoint: Checkpoint) -> None:
         day = self._clock_ms() // MILLISECONDS_PER_DAY
         for key in split_keys(checkpoint.event_keys):
-            self._market.counted.add(key, day)
+            self._market.processed.add(key, day)
 
     async def _fill_filter(self) -> None:
         """Read the index into the filter, using a fifth of a core. Until then every event is looked up on disk.
 
         Checkpoints meanwhile add their keys to the filter themselves. A million keys take 2 s of CPU, hence 10 s.
         """
-        counted = self._market.counted
-        while not counted.is_complete:
+        processed = self._market.processed
+        while not processed.is_complete:
             try:
                 async for day, keys in self._store.index():
                     started_s = time.perf_counter()
                     for key in keys:
-                        counted.add(key, day)
+                        processed.add(key, day)
                     await asyncio.sleep(FILL_PAUSES * (time.perf_counter() - started_s))
-                counted.is_complete = True
+                processed.is_complete = True
             except Unavailable as error:
                 log.warning("index_not_read", reason=str(error), retry_in_s=FILL_RETRY_S)
                 await asyncio.sleep(FILL_RETRY_S)

@@ -4,7 +4,7 @@ Collections:
 
 - `market_ticks`: the journal, one document per batch of ticks, `_id` its number, `term` its owner's; the server removes
   it at `expiresAt`. Numbers continue without gaps across terms, so the unique `_id` is the lock of the journal.
-- `market_events`: the index of counted events. A document holds up to 5,000 keys of one checkpoint, signed 64-bit
+- `market_events`: the index of processed events. A document holds up to 5,000 keys of one checkpoint, signed 64-bit
   integers with an index on each; the server removes it after 7 days and an hour. Measured on SecantusDB: 6.7 µs a key
   to write, 8 µs a key to look up in a query of 500, 0.7 ms for a query of one.
 - `market_candles`: closed candles. `_id` is symbol, interval and opening time, so that a series is one range.
@@ -42,7 +42,7 @@ CANDLES_AT_ONCE = 1000
 KEYS_PER_DOCUMENT = 5_000
 DOCUMENTS_AT_ONCE = 4
 KEYS_AT_ONCE = 500  # in one query
-COUNTED_FOR_MS = 7 * MILLISECONDS_PER_DAY + 3_600_000
+INDEXED_FOR_MS = 7 * MILLISECONDS_PER_DAY + 3_600_000
 
 INDEXES: Indexes = {
     "market_ticks": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)],
@@ -73,7 +73,7 @@ class RecentKeys(NamedTuple):
 
 
 class DayKeys(NamedTuple):
-    """Keys of events that were counted on one day since 1970."""
+    """Keys of events that were processed on one day since 1970."""
 
     day: int
     keys: list[bytes]
@@ -89,7 +89,7 @@ class MarketStore:
     def __init__(self, database: Database, tick_ttl_s: float, clock_ms: Callable[[], int]) -> None:
         self._ticks = database["market_ticks"]
         # Majority reads: an entry that is not on a majority may be rolled back. Its events were not acknowledged, so a
-        # new owner must not treat them as counted.
+        # new owner must not treat them as processed.
         self._journal = database.get_collection("market_ticks", read_concern=ReadConcern("majority"))
         self._events = database["market_events"]
         self._candles = database["market_candles"]
@@ -152,7 +152,7 @@ class MarketStore:
 
     # Events ---------------------------------------------------------------------------------------------------------
 
-    async def counted(self, event_keys: Sequence[bytes]) -> set[bytes]:
+    async def processed(self, event_keys: Sequence[bytes]) -> set[bytes]:
         """Return the events that are in the index."""
         found: set[bytes] = set()
         for some in chunks(event_keys, KEYS_AT_ONCE):
@@ -177,7 +177,7 @@ class MarketStore:
                 "_id": f"{checkpoint.last_batch}.{place}",
                 "day": now_ms // MILLISECONDS_PER_DAY,
                 "keys": list(some),
-                "expiresAt": date(now_ms + COUNTED_FOR_MS),
+                "expiresAt": date(now_ms + INDEXED_FOR_MS),
             }
             for place, some in enumerate(chunks(numbers, KEYS_PER_DOCUMENT))
         ]

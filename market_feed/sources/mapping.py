@@ -26,7 +26,7 @@ Scalar = str | int | float | bool
 class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The paths of a tick's fields in the feed's JSON. Without `price`, the midpoint of `bid` and `ask` is used.
 
-    `id` identifies a tick among those of its symbol: a tick repeated after a reconnect does not count twice.
+    `id` identifies a tick among those of its symbol: a tick repeated after a reconnect has no effect.
     """
 
     symbol: Path

@@ -17,7 +17,7 @@ class TickSink(Protocol):
         """Return whether the symbol is known or may be added."""
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
+        """Look up which of these events were processed in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """
@@ -46,7 +46,7 @@ class TickSink(Protocol):
     ) -> None:
         """Apply ticks in order. Raises Unavailable; then none of them is applied.
 
-        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
+        `event_keys` are remembered for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
         displace them.
         """
 

@@ -112,7 +112,7 @@ async def test_prices_continue_before_lease_of_killed_owner_ends(
 async def test_frozen_owner_is_replaced_and_thawed_one_writes_nothing(
     client: MarketClient, environment: dict[str, str]
 ) -> None:
-    """Events are published before, while and after the owner is frozen; each counts once."""
+    """Events are published before, while and after the owner is frozen; each takes effect once."""
     environment = {**environment, "MARKET_SOURCE": "amqp"}
     published = 0
 
@@ -184,7 +184,7 @@ class ReadGate(MarketStore):
         await self.go_on.wait()
 
 
-async def test_batch_written_after_new_owner_has_read_is_counted(
+async def test_batch_written_after_new_owner_has_read_is_applied(
     database: Database, store: MarketStore, bus: Bus
 ) -> None:
     old = MarketOwner(store, bus, 1)
@@ -194,7 +194,7 @@ async def test_batch_written_after_new_owner_has_read_is_counted(
     new = MarketOwner(gate, bus, 2)
     recovering = asyncio.create_task(new.journal.recover())
     await gate.read.wait()
-    await old.commit(2.0, 3.0)  # acknowledged: the new owner must count it
+    await old.commit(2.0, 3.0)  # acknowledged: the new owner must apply it
     gate.go_on.set()
     await recovering
     assert new.volume == 3.0

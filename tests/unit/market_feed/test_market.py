@@ -1,4 +1,4 @@
-"""The market's memory and its disk: every event counts exactly once despite a crash at any moment."""
+"""The market's memory and its disk: every event takes effect exactly once despite a crash at any moment."""
 
 from typing import Literal, NamedTuple
 
@@ -241,10 +241,10 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
     read_late_candles(market, disk)
     check_seqs()
 
-    counted = [tick for event in events for tick in event.ticks]
-    assert values(all_candles(market.book, disk.candles, "AB")) == by_hand(counted)
+    processed = [tick for event in events for tick in event.ticks]
+    assert values(all_candles(market.book, disk.candles, "AB")) == by_hand(processed)
     for symbol, quote in market.quotes.items():
-        own = [tick for tick in counted if tick.symbol == symbol]
+        own = [tick for tick in processed if tick.symbol == symbol]
         newest = max(own, key=lambda tick: tick.at_ms)
         today = [t.volume for t in own if t.at_ms // MILLISECONDS_PER_DAY == quote.day and t.volume is not None]
         assert (quote.price, quote.at_ms) == (newest.price, newest.at_ms)
