@@ -283,9 +283,9 @@ class Partition:
         room_ids = {job.command.room_id for job in jobs}
         may_be_stored = False
         try:
-            states = await self._cache.load(
-                [job.command for job in jobs], resent={job.command.id for job in jobs if job.is_resent or job.wait_ms}
-            )
+            # Over the rate limit: it may still be a repeat, which is answered and not refused.
+            look_up = {job.command.id for job in jobs if job.is_resent or job.wait_ms}
+            states = await self._cache.load([job.command for job in jobs], look_up=look_up)
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)

@@ -79,11 +79,11 @@ class RoomCache:
                 state.members.clear()
         metrics.CACHED_ROOMS.set(len(self._states))
 
-    async def load(self, commands: list[RoomCommands], *, resent: Collection[str]) -> dict[str, RoomState]:
+    async def load(self, commands: list[RoomCommands], *, look_up: Collection[str]) -> dict[str, RoomState]:
         """Return the states of the commands' rooms, with all that the commands need.
 
-        `resent` are the ids of commands that may have made an entry before: their entries are loaded. Raises
-        Unavailable and StaleOwner.
+        `look_up` are the ids of commands that may have made an entry before, or may repeat a message: what is stored of
+        them is loaded. Raises Unavailable and StaleOwner.
         """
         room_ids = {command.room_id for command in commands}
         unknown = [room_id for room_id in room_ids if room_id not in self._states]
@@ -96,9 +96,9 @@ class RoomCache:
         await self._readers.profiles.load(callers)
         await self._load_members(commands, states)
         await self._load_active_now(commands, states)
-        looked_up = [command for command in commands if command.id in resent or _may_repeat_old(command, states)]
-        if looked_up:
-            await self._load_stored(looked_up, states)
+        stored = [command for command in commands if command.id in look_up or _may_repeat_old(command, states)]
+        if stored:
+            await self._load_stored(stored, states)
         return states
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
@@ -154,12 +154,12 @@ class RoomCache:
     async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
         return await self._readers.presence.records(user_ids) if user_ids else {}
 
-    async def _load_stored(self, resent: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_stored(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
         entries, repeats, old_repeats = await asyncio.gather(
-            self._readers.room_log.by_id([command.id for command in resent]),
-            self._readers.room_log.by_client_id(_client_keys(resent)),
+            self._readers.room_log.by_id([command.id for command in commands]),
+            self._readers.room_log.by_client_id(_client_keys(commands)),
             self._readers.room_log.old_by_client_id(
-                _client_keys(command for command in resent if _may_repeat_old(command, states))
+                _client_keys(command for command in commands if _may_repeat_old(command, states))
             ),
         )
         for entry in entries:
