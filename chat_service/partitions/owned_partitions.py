@@ -127,7 +127,7 @@ class OwnedPartitions:
             case GatewayBeat(gateway=gateway, sent_at_ms=sent_at_ms):
                 self._ages.note(gateway, sent_at_ms, self._now_ms())
             case ProfileUpdated():
-                self._services.readers.profiles.learn(beat)
+                self._services.stores.profiles.learn(beat)
             case ReplicaBeat(node=node) if node != self._bus.name:
                 self._learn(beat)
             case _:

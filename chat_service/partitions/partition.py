@@ -24,7 +24,7 @@ import msgspec
 from chat_service import metrics
 from chat_service.partitions.body_dedup import BodyDedup, Copy
 from chat_service.partitions.rate_limit import Charge, RateLimiter
-from chat_service.partitions.room_cache import Readers, RoomCache
+from chat_service.partitions.room_cache import RoomCache, Stores
 from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
 from chat_service.rooms.entry_lines import deliveries_of
@@ -71,7 +71,7 @@ class Outlet(Protocol):
 class Services(NamedTuple):
     """The dependencies that all partitions of a process share."""
 
-    readers: Readers
+    stores: Stores
     commits: GroupCommit
     records: RecordWriter
     rates: RateLimiter
@@ -125,7 +125,7 @@ class Partition:
         self._idle.set()
         self._typing = TypingMarks()
         self._heads = Heads()
-        self._cache = RoomCache(services.readers, partial(check_term, number, term), self._deliver_found)
+        self._cache = RoomCache(services.stores, partial(check_term, number, term), self._deliver_found)
         self._is_over = False
 
     # Bodies in ------------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class Partition:
             job.is_resent,
             not self._is_unexpired(job),
             job.wait_ms or 0,
-            self._services.readers.profiles.of(job.command.caller),
+            self._services.stores.profiles.of(job.command.caller),
         )
 
     async def _charge(self, jobs: list[_Job]) -> None:
@@ -330,12 +330,12 @@ class Partition:
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
         """Write the records that effects change, the room's last: a read after the answer must find them."""
-        rooms = self._services.readers.rooms
+        rooms = self._services.stores.rooms
         with_effects = [entry for entry in changes.entries if entry.has_effects]
         if with_effects:
             await rooms.put_members(with_effects)
             active = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
-            await self._services.readers.presence.mark_new_members(active)
+            await self._services.stores.presence.mark_new_members(active)
         changed = {entry.room_id for entry in with_effects}
         await rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:

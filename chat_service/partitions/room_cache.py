@@ -33,8 +33,8 @@ ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
 
 
-class Readers(NamedTuple):
-    """The sources of a room's state."""
+class Stores(NamedTuple):
+    """The places that hold a room's state; the partition also writes its records there."""
 
     rooms: RoomStore
     room_log: LogStore
@@ -51,11 +51,11 @@ class RoomCache:
 
     def __init__(
         self,
-        readers: Readers,
+        stores: Stores,
         check_term: Callable[[], Awaitable[None]],
         on_found: Callable[[LogEntry, Room], None],
     ) -> None:
-        self._readers = readers
+        self._stores = stores
         self._check_term = check_term
         self._on_found = on_found
         self._recent = RecentMessages()
@@ -93,7 +93,7 @@ class RoomCache:
         for room_id in room_ids:
             self._states.move_to_end(room_id)
         callers = {command.caller.user_id for command in commands if requirements_of(command).profile}
-        await self._readers.profiles.load(callers)
+        await self._stores.profiles.load(callers)
         await self._load_members(commands, states)
         await self._load_active_now(commands, states)
         stored = [command for command in commands if command.id in look_up or _may_repeat_old(command, states)]
@@ -102,15 +102,15 @@ class RoomCache:
         return states
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
-        records = await self._readers.rooms.rooms(room_ids)
+        records = await self._stores.rooms.rooms(room_ids)
         behind = await asyncio.gather(
-            *(self._readers.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
+            *(self._stores.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
         )
         await self._check_term()
         for room_id, entries in zip(room_ids, behind, strict=True):
             room = records.get(room_id)
             if entries:
-                room = await project(self._readers.rooms, room, entries)
+                room = await project(self._stores.rooms, room, entries)
                 for entry in entries:
                     self._on_found(entry, room)
             self._states[room_id] = RoomState(room, recent=self._recent)
@@ -133,7 +133,7 @@ class RoomCache:
         }
         if not wanted:
             return
-        found = await self._readers.rooms.members([key for key in wanted if states[key[0]].room is not None])
+        found = await self._stores.rooms.members([key for key in wanted if states[key[0]].room is not None])
         for room_id, user_id in wanted:
             states[room_id].members[user_id] = found.get((room_id, user_id))
 
@@ -144,7 +144,7 @@ class RoomCache:
             return
         naming = [command for command in commands if requirements_of(command).presence]
         named = {user_id for command in naming for user_id in users_of(command)}
-        counts, records = await asyncio.gather(self._readers.active_now.get(shown), self._presence_of(named))
+        counts, records = await asyncio.gather(self._stores.active_now.get(shown), self._presence_of(named))
         for room_id in shown:
             states[room_id].active_now = counts.get(room_id, 0)
         for command in naming:
@@ -152,13 +152,13 @@ class RoomCache:
                 states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
 
     async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
-        return await self._readers.presence.records(user_ids) if user_ids else {}
+        return await self._stores.presence.records(user_ids) if user_ids else {}
 
     async def _load_stored(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
         entries, repeats, old_repeats = await asyncio.gather(
-            self._readers.room_log.by_id([command.id for command in commands]),
-            self._readers.room_log.by_client_id(_client_keys(commands)),
-            self._readers.room_log.old_by_client_id(
+            self._stores.room_log.by_id([command.id for command in commands]),
+            self._stores.room_log.by_client_id(_client_keys(commands)),
+            self._stores.room_log.old_by_client_id(
                 _client_keys(command for command in commands if _may_repeat_old(command, states))
             ),
         )
