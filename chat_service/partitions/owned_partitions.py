@@ -110,7 +110,7 @@ class OwnedPartitions:
             log.error("bad_body", reason=str(error))
             return
         now_ms = self._now_ms()
-        age_ms = self._ages.age_ms(head.gateway, head.sent_at_ms, now_ms)
+        age_ms = self._ages.age_ms(head.gateway, head.sent_at_monotonic_ms, now_ms)
         partition = self._partitions.get(head.partition)
         if partition is None or partition.term != head.term or age_ms is None or self._is_leaving:
             self._bus.send_deliveries([moved_line(head)], [head.reply_to])
@@ -124,8 +124,8 @@ class OwnedPartitions:
             log.error("bad_beat", reason=str(error))
             return
         match beat:
-            case GatewayBeat(gateway=gateway, sent_at_ms=sent_at_ms):
-                self._ages.note(gateway, sent_at_ms, self._now_ms())
+            case GatewayBeat(gateway=gateway, sent_at_monotonic_ms=sent_at_monotonic_ms):
+                self._ages.note(gateway, sent_at_monotonic_ms, self._now_ms())
             case ProfileUpdated():
                 self._services.stores.profiles.learn(beat)
             case ReplicaBeat(node=node) if node != self._bus.name:
@@ -208,7 +208,7 @@ class OwnedPartitions:
             terms={number: partition.term for number, partition in self._partitions.items()},
             handed_over=tuple(moved for moved, _ in self._handed_over.values()),
             is_leaving=self._is_leaving,
-            wall_ms=self._services.clock_ms(),
+            database_ms=self._services.clock_ms(),
         )
         self._bus.send(BEATS, "", to_json(beat))
 

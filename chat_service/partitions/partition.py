@@ -93,7 +93,7 @@ class _Job:
     """One command of a body. It expires by this process's monotonic clock."""
 
     command: RoomCommands
-    expires_at_ms: int
+    expires_at_monotonic_ms: int
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
     wait_ms: int | None = None  # by the rate limit; None until the message is charged
@@ -150,7 +150,7 @@ class Partition:
             except (Malformed, Refusal) as error:
                 log.error("bad_command_line", gateway=head.gateway, reason=str(error))
                 continue
-            ttl_ms = command.expires_at_monotonic_ms - head.sent_at_ms - age_ms
+            ttl_ms = command.expires_at_monotonic_ms - head.sent_at_monotonic_ms - age_ms
             jobs.append(_Job(command, now_ms + ttl_ms, head.is_resent, head.is_resent))
         return jobs
 
@@ -344,7 +344,7 @@ class Partition:
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
 
     def _is_unexpired(self, job: _Job) -> bool:
-        return job.expires_at_ms > self._services.monotonic_ms()
+        return job.expires_at_monotonic_ms > self._services.monotonic_ms()
 
     def _is_any_unexpired(self, jobs: list[_Job]) -> bool:
         return any(map(self._is_unexpired, jobs))

@@ -19,7 +19,7 @@ class RoomCommand(CommandBase, frozen=True, kw_only=True):
     of the wall clock.
     """
 
-    expires_at_monotonic_ms: int = msgspec.field(name="lifeEndsMs")
+    expires_at_monotonic_ms: int = msgspec.field(name="lifeEndsMs")  # an older name, kept on the wire
     room_id: str
 
 

@@ -340,7 +340,7 @@ class ChatWorld:
             partition=self.number,
             term=owner.partition.term,
             reply_to="queue",
-            sent_at_ms=body.sent_at_ms,
+            sent_at_monotonic_ms=body.sent_at_ms,
             is_resent=body.copies > 0,
         )
         body.copies += 1
