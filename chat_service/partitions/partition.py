@@ -38,7 +38,7 @@ from chat_service.storage.record_writer import RecordWriter
 from shared.backoff import Backoff
 from shared.bus.delivery import Delivery, DeliveryClass
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
-from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
+from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Malformed, Refusal, StaleOwner, Unavailable
@@ -54,7 +54,7 @@ FAILURES_MAX = 3
 UNSENT_MAX_BYTES = 8 * 1024 * 1024
 UNSENT_PAUSE_S = 0.01
 
-_decoder = msgspec.json.Decoder(RoomCommands)
+_decoder = msgspec.json.Decoder(AnyRoomCommand)
 
 
 class Outlet(Protocol):
@@ -92,7 +92,7 @@ class _Body:
 class _Job:
     """One command of a body. It expires by this process's monotonic clock."""
 
-    command: RoomCommands
+    command: AnyRoomCommand
     expires_at_monotonic_ms: int
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
@@ -146,7 +146,7 @@ class Partition:
         jobs: list[_Job] = []
         for line in lines:
             try:
-                command: RoomCommands = decode(line, _decoder)
+                command: AnyRoomCommand = decode(line, _decoder)
             except (Malformed, Refusal) as error:
                 log.error("bad_command_line", gateway=head.gateway, reason=str(error))
                 continue

@@ -27,7 +27,7 @@ from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.repair import project
 from chat_service.storage.room_store import RoomStore
-from shared.commands.chat import RoomCommands, SendDirect, SendMessage
+from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage
 
 ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
@@ -79,7 +79,7 @@ class RoomCache:
                 state.members.clear()
         metrics.CACHED_ROOMS.set(len(self._states))
 
-    async def load(self, commands: list[RoomCommands], *, look_up: Collection[str]) -> dict[str, RoomState]:
+    async def load(self, commands: list[AnyRoomCommand], *, look_up: Collection[str]) -> dict[str, RoomState]:
         """Return the states of the commands' rooms, with all that the commands need.
 
         `look_up` are the ids of commands that may have made an entry before, or may repeat a message: what is stored of
@@ -118,7 +118,7 @@ class RoomCache:
                 effect.user_id: member_of(room_id, effect) for entry in entries for effect in entry.members
             }
 
-    async def _load_members(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_members(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         public = {
             room_id
             for room_id, state in states.items()
@@ -137,7 +137,7 @@ class RoomCache:
         for room_id, user_id in wanted:
             states[room_id].members[user_id] = found.get((room_id, user_id))
 
-    async def _load_active_now(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_active_now(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         """Load how many members are online, and the presence of the users that commands name."""
         shown = {command.room_id for command in commands if requirements_of(command).active_now}
         if not shown:
@@ -154,7 +154,7 @@ class RoomCache:
     async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
         return await self._stores.presence.records(user_ids) if user_ids else {}
 
-    async def _load_stored(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_stored(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         entries, repeats, old_repeats = await asyncio.gather(
             self._stores.room_log.by_id([command.id for command in commands]),
             self._stores.room_log.by_client_id(_client_keys(commands)),
@@ -169,7 +169,7 @@ class RoomCache:
             self._recent.remember(message)
 
 
-def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]:
+def _client_keys(commands: Iterable[AnyRoomCommand]) -> list[tuple[str, str, str]]:
     return [
         (command.room_id, command.caller.user_id, command.client_message_id)
         for command in commands
@@ -177,7 +177,7 @@ def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]
     ]
 
 
-def _may_repeat_old(command: RoomCommands, states: Mapping[str, RoomState]) -> bool:
+def _may_repeat_old(command: AnyRoomCommand, states: Mapping[str, RoomState]) -> bool:
     """Return whether a send may repeat a message from before the log, which the log's index of client ids lacks.
 
     A room without a record of 0.2 has no old messages: those that a killed process may have left were never visible.

@@ -7,7 +7,7 @@ from chat_service.rooms.log import EntryKind, LogEntry, effect_of, settings_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
 from shared.bus.delivery import Delivery, DeliveryClass
-from shared.commands.chat import Gone, MemberView, RoomCommands, RoomHead, RoomView, Sent
+from shared.commands.chat import AnyRoomCommand, Gone, MemberView, RoomHead, RoomView, Sent
 from shared.errors import Refusal
 from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
 
@@ -22,7 +22,7 @@ class PendingCommand(NamedTuple):
     beyond its sender's rate limit. `profile` is the caller's current profile.
     """
 
-    command: RoomCommands
+    command: AnyRoomCommand
     is_resent: bool = False
     expired: bool = False
     wait_ms: int = 0

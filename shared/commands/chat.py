@@ -107,7 +107,7 @@ class SubscribeRoom(RoomCommand, frozen=True, kw_only=True, tag="subscribe"):
     """
 
 
-RoomCommands = (
+AnyRoomCommand = (
     SendMessage
     | SendDirect
     | CreateRoom
@@ -269,7 +269,7 @@ class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
     since_ms: int
 
 
-ChatQueries = (
+AnyChatQuery = (
     ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | ReplayEntries | RecentDirects | GetPresence
 )
 

@@ -20,6 +20,7 @@ from chat_service.rooms.room import Role, Room, RoomType
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
 from shared.commands.chat import (
     AddMember,
+    AnyRoomCommand,
     CreateRoom,
     DeleteRoom,
     Gone,
@@ -28,7 +29,6 @@ from shared.commands.chat import (
     MarkRead,
     MemberView,
     RemoveMember,
-    RoomCommands,
     RoomHead,
     RoomView,
     SendDirect,
@@ -93,7 +93,7 @@ class ChatRoom:
         assert self.state.room is not None
         return self.state.room
 
-    def ask(self, command: RoomCommands, **circumstances: Any) -> Any:
+    def ask(self, command: AnyRoomCommand, **circumstances: Any) -> Any:
         """Decide one command, keep the changes and return the answer."""
         for user_id in users_of(command):
             self.state.members.setdefault(user_id, None)
@@ -107,7 +107,7 @@ class ChatRoom:
         (answer,) = self.changes.answers
         return answer
 
-    def refused(self, command: RoomCommands, **circumstances: Any) -> ErrorCode:
+    def refused(self, command: AnyRoomCommand, **circumstances: Any) -> ErrorCode:
         """Decide a command that must be refused, and check that nothing changes."""
         before = copy.deepcopy((self.state.room, self.state.members))
         answer = self.ask(command, **circumstances)
@@ -532,7 +532,7 @@ def direct(user_id: str, other: str, key: str | None = None) -> SendDirect:
     )
 
 
-def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstances: Any) -> tuple[Any, Changes]:
+def ask_direct(states: dict[str, RoomState], command: AnyRoomCommand, **circumstances: Any) -> tuple[Any, Changes]:
     state = states.setdefault(DIRECT, RoomState(None))
     for user_id in users_of(command):
         state.members.setdefault(user_id, None)
@@ -568,7 +568,7 @@ def test_direct_room_cannot_be_changed() -> None:
     ask_direct(states, direct("ann", "bob"))
     codes: dict[str, set[ErrorCode]] = {}
     for user in ("ann", ADMIN, "eve"):
-        managing: list[RoomCommands] = [
+        managing: list[AnyRoomCommand] = [
             UpdateRoom(**head(user), room_id=DIRECT, name="x"),
             DeleteRoom(**head(user), room_id=DIRECT),
             AddMember(**head(user), room_id=DIRECT, user_id="eve"),
