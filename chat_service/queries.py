@@ -7,7 +7,7 @@ from typing import assert_never
 import msgspec
 
 from chat_service.people.presence import Presence
-from chat_service.rooms.entry_lines import controls_of, frame_of
+from chat_service.rooms.entry_deliveries import controls_of, frame_of
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import message_frame, message_view
 from chat_service.rooms.room import Member, Room, RoomType, may_see, member_view, room_view, words_of
@@ -19,7 +19,7 @@ from shared.commands.chat import (
     DirectPost,
     DirectPosts,
     DirectRoom,
-    EntryLines,
+    EntryDeliveries,
     GetPresence,
     GetRoom,
     ListMembers,
@@ -171,19 +171,19 @@ class ChatQueryHandler:
         """Return the entries of a gap, up to the first rev that a majority does not have yet."""
         through = min(query.through, query.after + REPLAY_MAX)
         found = await self._log.between(query.room_id, query.after, through)
-        lines: list[EntryLines] = []
+        replayed: list[EntryDeliveries] = []
         size_bytes = 0
         for rev, entry in enumerate(found, query.after + 1):
-            line = _lines_of(entry)
-            size_bytes += len(line.frame)
-            if entry.rev != rev or (lines and size_bytes > REPLAY_MAX_BYTES):
+            deliveries = _deliveries_of(entry)
+            size_bytes += len(deliveries.frame)
+            if entry.rev != rev or (replayed and size_bytes > REPLAY_MAX_BYTES):
                 break
-            lines.append(line)
+            replayed.append(deliveries)
         is_deleted = False
-        if not lines:
+        if not replayed:
             room = (await self._store.rooms([query.room_id])).get(query.room_id)
             is_deleted = room is not None and room.deleted
-        return ReplayedEntries(entries=tuple(lines), is_deleted=is_deleted)
+        return ReplayedEntries(entries=tuple(replayed), is_deleted=is_deleted)
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
         marked_since_ms = query.since_ms - BEHIND_MAX_MS
@@ -207,6 +207,6 @@ def _activity(room: Room) -> tuple[int, str]:
     return room.active_at_ms, room.id
 
 
-def _lines_of(entry: LogEntry) -> EntryLines:
+def _deliveries_of(entry: LogEntry) -> EntryDeliveries:
     controls = tuple((kind.value, data.decode()) for kind, data in controls_of(entry))
-    return EntryLines(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)
+    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)

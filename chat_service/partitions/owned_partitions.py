@@ -17,7 +17,7 @@ from chat_service import metrics
 from chat_service.partitions.command_age import CommandAges
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
-from chat_service.partitions.partition import Partition, Services, moved_line
+from chat_service.partitions.partition import Partition, Services, moved_delivery
 from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
@@ -113,7 +113,7 @@ class OwnedPartitions:
         age_ms = self._ages.age_ms(head.gateway, head.sent_at_monotonic_ms, now_ms)
         partition = self._partitions.get(head.partition)
         if partition is None or partition.term != head.term or age_ms is None or self._is_leaving:
-            self._bus.send_deliveries([moved_line(head)], [head.reply_to])
+            self._bus.send_deliveries([moved_delivery(head)], [head.reply_to])
             return
         partition.accept(head, commands, age_ms)
 

@@ -27,7 +27,7 @@ from chat_service.partitions.rate_limit import Charge, RateLimiter
 from chat_service.partitions.room_cache import RoomCache, Stores
 from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
-from chat_service.rooms.entry_lines import deliveries_of
+from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.heads import Heads
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.room import Room
@@ -303,7 +303,7 @@ class Partition:
                 for job in jobs:
                     job.is_resent = job.may_be_stored = True
             raise
-        deliveries = _lines_of([*changes.found, *changes.entries], states) + changes.deliveries
+        deliveries = _deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
         self._heads.note(changes.entries, states, services.monotonic_ms())
         self._cache.release(states)
@@ -353,7 +353,7 @@ class Partition:
 
     def _answer(self, batch: list[_Body], outcome: Outcome) -> None:
         """Send all results of a batch in one publish: deliveries first, then each body's answer."""
-        lines = outcome.deliveries
+        deliveries = outcome.deliveries
         queues: list[str] = []
         position = 0
         for body in batch:
@@ -365,20 +365,19 @@ class Partition:
             for job, answer in zip(body.jobs, own, strict=True):
                 self._count(job, answer)
             queues.append(self._dedup.answer(body.head, replies))
-            lines += self._answer_lines(body.head, replies)
-        self._services.outlet.send_deliveries(lines, queues)
+            deliveries += self._answer_deliveries(body.head, replies)
+        self._services.outlet.send_deliveries(deliveries, queues)
 
     def _send_answer(self, head: BodyHead, replies: Sequence[bytes], reply_to: str) -> None:
-        self._services.outlet.send_deliveries(self._answer_lines(head, replies), [reply_to])
+        self._services.outlet.send_deliveries(self._answer_deliveries(head, replies), [reply_to])
 
-    def _answer_lines(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
-        end = to_json(BodyAnswered(number=head.number, partition=head.partition, term=self.term))
-        lines = [Delivery.reply(head.gateway, self.term, reply) for reply in replies]
-        return [*lines, Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", end)]
+    def _answer_deliveries(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
+        answers = [Delivery.reply(head.gateway, self.term, reply) for reply in replies]
+        return [*answers, _end_of_answer(head, self.term, is_moved=False)]
 
     def _answer_moved(self, bodies: list[_Body]) -> None:
         for body in bodies:
-            self._services.outlet.send_deliveries([moved_line(body.head)], [body.head.reply_to])
+            self._services.outlet.send_deliveries([moved_delivery(body.head)], [body.head.reply_to])
 
     def _count(self, job: _Job, answer: Answer) -> None:
         if isinstance(answer, Sent) and answer.repeated:
@@ -416,9 +415,13 @@ class Partition:
         return deliveries
 
 
-def moved_line(head: BodyHead) -> Delivery:
+def moved_delivery(head: BodyHead) -> Delivery:
     """Return the answer to a body that was not decided here."""
-    end = BodyAnswered(number=head.number, partition=head.partition, term=head.term, is_moved=True)
+    return _end_of_answer(head, head.term, is_moved=True)
+
+
+def _end_of_answer(head: BodyHead, term: int, *, is_moved: bool) -> Delivery:
+    end = BodyAnswered(number=head.number, partition=head.partition, term=term, is_moved=is_moved)
     return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
 
 
@@ -432,12 +435,12 @@ def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[
     return marks
 
 
-def _lines_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
+def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
     rooms = (states[entry.room_id].room for entry in entries)
     return [
-        line
+        delivery
         for entry, room in zip(entries, rooms, strict=True)
-        for line in deliveries_of(entry, None if room is None else room.direct)
+        for delivery in deliveries_of(entry, None if room is None else room.direct)
     ]
 
 

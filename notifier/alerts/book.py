@@ -124,7 +124,7 @@ class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
 
 
 class AlertsReload(msgspec.Struct, frozen=True, tag="reload"):
-    """Reload all alerts from disk, since an earlier line may be lost."""
+    """Reload all alerts from disk, since an earlier change may be lost."""
 
 
 Change = AlertOpened | AlertClosed | AlertsReload

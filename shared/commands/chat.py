@@ -274,7 +274,7 @@ AnyChatQuery = (
 )
 
 
-class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
+class EntryDeliveries(WireStruct, frozen=True, kw_only=True, array_like=True):
     """The deliveries of an entry: its client frame, empty if it has none, and its control kinds."""
 
     rev: int
@@ -285,7 +285,7 @@ class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
 class ReplayedEntries(WireStruct, frozen=True, kw_only=True):
     """Consecutive entries. `is_deleted`: the room and its entries are deleted."""
 
-    entries: tuple[EntryLines, ...]
+    entries: tuple[EntryDeliveries, ...]
     is_deleted: bool = False
 
 

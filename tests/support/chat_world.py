@@ -20,7 +20,7 @@ from chat_service.partitions.room_cache import Stores
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
 from chat_service.people.profiles import Profiles
-from chat_service.rooms.entry_lines import frame_of
+from chat_service.rooms.entry_deliveries import frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply
 from chat_service.rooms.room import Room
 from chat_service.storage.group_commit import GroupCommit

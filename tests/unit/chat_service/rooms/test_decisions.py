@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chat_service.rooms.decision import Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
-from chat_service.rooms.entry_lines import deliveries_of
+from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply, member_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.requirements import requirements_of, users_of
@@ -121,7 +121,7 @@ class ChatRoom:
 
     def deliveries(self, kind: DeliveryClass | None = None) -> list[tuple[str, str, dict[str, Any]]]:
         """Return channel, key and frame (as JSON) of each delivery that has one."""
-        chosen = (item for item in lines_of(self.changes) if kind in (None, item.kind) and item.frame)
+        chosen = (item for item in deliveries_in(self.changes) if kind in (None, item.kind) and item.frame)
         return [(item.channel, item.key, json.loads(item.frame)) for item in chosen]
 
     def frames(self) -> list[str]:
@@ -132,10 +132,10 @@ class ChatRoom:
         return {user_id for user_id, member in self.state.members.items() if member is not None and member.active}
 
 
-def lines_of(changes: Changes, direct: tuple[str, str] | None = None) -> list[Delivery]:
+def deliveries_in(changes: Changes, direct: tuple[str, str] | None = None) -> list[Delivery]:
     """Return every delivery of a batch, those of its entries first."""
     entries = [*changes.found, *changes.entries]
-    return [line for entry in entries for line in deliveries_of(entry, direct)] + changes.deliveries
+    return [delivery for entry in entries for delivery in deliveries_of(entry, direct)] + changes.deliveries
 
 
 def messages_of(changes: Changes) -> list[Message]:
@@ -388,7 +388,7 @@ def test_message_is_numbered_stored_delivered_and_answered() -> None:
     assert (answer.repeated, answer.message.seq, answer.message.id) == (False, 1, command.message_id)
     (stored,) = messages_of(chat.changes)
     assert (stored.seq, stored.text, stored.user, stored.client_message_id) == (1, "bullish", profile, "c1")
-    (delivery,) = lines_of(chat.changes)
+    (delivery,) = deliveries_in(chat.changes)
     assert (delivery.channel, delivery.kind, delivery.position, delivery.key) == (room_channel(ROOM), ORDERED, 2, "")
     frame = json.loads(delivery.frame)
     assert (frame["type"], frame["data"]["seq"], frame["data"]["message"]) == ("chat:message", 1, "bullish")
@@ -447,11 +447,11 @@ def test_message_sent_again_is_delivered_again_from_its_entry() -> None:
     chat = ChatRoom()
     command = send(MEMBER, key="c1")
     chat.ask(command)
-    first = lines_of(chat.changes)
+    first = deliveries_in(chat.changes)
     chat.ask(send(MEMBER))
     answer = chat.ask(command, is_resent=True, wait_ms=100)
     assert (answer.repeated, answer.message.seq) == (True, 1)
-    assert lines_of(chat.changes) == first
+    assert deliveries_in(chat.changes) == first
     assert not chat.changes.entries
 
 
@@ -543,7 +543,7 @@ def ask_direct(states: dict[str, RoomState], command: AnyRoomCommand, **circumst
 def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
-    assert [(item.channel, item.kind, item.position, item.key) for item in lines_of(changes, ("ann", "bob"))] == [
+    assert [(item.channel, item.kind, item.position, item.key) for item in deliveries_in(changes, ("ann", "bob"))] == [
         (user_channel("ann"), DeliveryClass.DIRECT, 1, DIRECT),
         (user_channel("bob"), DeliveryClass.DIRECT, 1, DIRECT),
     ]
@@ -704,9 +704,9 @@ class Writer:
                 continue
             for entry in [*changes.found, *changes.entries]:
                 room = states[entry.room_id].room
-                for line in deliveries_of(entry, None if room is None else room.direct):
+                for delivery in deliveries_of(entry, None if room is None else room.direct):
                     self.step()
-                    self.delivered.append(line)
+                    self.delivered.append(delivery)
             return changes.answers
         raise AssertionError("only one other writer exists")
 
@@ -773,9 +773,13 @@ def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
     room = state.room
     channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]
     frames: dict[tuple[str, int], set[bytes]] = {}
-    for line in delivered:
-        if line.kind in (ORDERED, DeliveryClass.DIRECT) and line.channel in channels and line.key in ("", room_id):
-            frames.setdefault((line.channel, line.position), set()).add(line.frame)
+    for delivery in delivered:
+        if (
+            delivery.kind in (ORDERED, DeliveryClass.DIRECT)
+            and delivery.channel in channels
+            and delivery.key in ("", room_id)
+        ):
+            frames.setdefault((delivery.channel, delivery.position), set()).add(delivery.frame)
     assert frames.keys() <= {(channel, entry.rev) for channel in channels for entry in entries}
     assert all(len(same) == 1 for same in frames.values()), "two frames under one rev"
 
