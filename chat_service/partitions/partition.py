@@ -291,8 +291,8 @@ class Partition:
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
             commit = services.commits.commit(changes.entries, lambda: self._is_any_unexpired(jobs))
-            if quiet := services.records.quiet(with_messages):
-                await asyncio.gather(commit, services.records.touch(quiet))
+            if unmarked := services.records.claim_unmarked(with_messages):
+                await asyncio.gather(commit, services.records.mark_active(unmarked))
             else:
                 await commit
             services.records.note(changes.entries)

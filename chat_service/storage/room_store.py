@@ -63,7 +63,7 @@ class RoomStore(MemberStore):
         ]
         await update_each(self._rooms, writes)
 
-    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
+    async def mark_active(self, room_ids: Collection[str], at_ms: int) -> None:
         """Move rooms to the top of the lists. Idempotent, and harmless if the message is not stored after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
         await update_each(self._rooms, writes)

@@ -4,7 +4,7 @@ A message moves the last seq and time of its room, and the read mark of its send
 later, once per room instead of once per message. That is safe: they only grow, each write is idempotent, a reader adds
 the entries beyond a record (`catch_up`), and a new owner completes the records of a killed one from the log (`repair`).
 Only the list of recently active rooms cannot be queried from the log, so the first message in a quiet room marks its
-record at once (`touch`). Measured: 0.25 ms of database time per record, and two database calls per batch.
+record as active at once. Measured: 0.25 ms of database time per record, and two database calls per batch.
 """
 
 from collections import OrderedDict
@@ -15,8 +15,8 @@ from chat_service.rooms.log import LogEntry
 from chat_service.rooms.room import Member, Room
 
 DELAY_MS = 5_000
-TOUCHED_MS = 30_000  # a record marked within this time need not be marked again
-BEHIND_MAX_MS = 60_000  # a record with an older mark is complete; above TOUCHED_MS + DELAY_MS
+MARKED_FOR_MS = 30_000  # a record marked as active within this time need not be marked again
+BEHIND_MAX_MS = 60_000  # a record active before that is complete: longer than MARKED_FOR_MS + DELAY_MS
 ROOMS_MAX = 200
 
 
@@ -54,7 +54,7 @@ class WriteBehind:
 
     def __init__(self) -> None:
         self._rooms: dict[str, _Unwritten] = {}  # first to become due first
-        self._touched_at_ms: OrderedDict[str, int] = OrderedDict()  # oldest first
+        self._marked_at_ms: OrderedDict[str, int] = OrderedDict()  # oldest first
 
     def note(self, entries: Iterable[LogEntry], now_ms: int) -> None:
         """Take stored entries, except those of a room in which one of them has effects.
@@ -75,19 +75,19 @@ class WriteBehind:
             unwritten = self._rooms[post.room_id] = _Unwritten(post, now_ms + DELAY_MS)
         unwritten.add(post)
 
-    def touch(self, room_ids: Iterable[str], now_ms: int) -> set[str]:
-        """Return the rooms among these that were quiet: their records are marked before the answer."""
-        while self._touched_at_ms and next(iter(self._touched_at_ms.values())) <= now_ms - TOUCHED_MS:
-            self._touched_at_ms.popitem(last=False)
-        touched = {room_id for room_id in room_ids if room_id not in self._touched_at_ms}
-        for room_id in touched:
-            self._touched_at_ms[room_id] = now_ms
-        return touched
+    def claim_unmarked(self, room_ids: Iterable[str], now_ms: int) -> set[str]:
+        """Return the rooms not marked as active in the last 30 s, and note that the caller marks them now."""
+        while self._marked_at_ms and next(iter(self._marked_at_ms.values())) <= now_ms - MARKED_FOR_MS:
+            self._marked_at_ms.popitem(last=False)
+        unmarked = {room_id for room_id in room_ids if room_id not in self._marked_at_ms}
+        for room_id in unmarked:
+            self._marked_at_ms[room_id] = now_ms
+        return unmarked
 
-    def forget_touched(self, room_ids: Iterable[str]) -> None:
+    def release_claims(self, room_ids: Iterable[str]) -> None:
         """Note that the records of these rooms could not be marked."""
         for room_id in room_ids:
-            self._touched_at_ms.pop(room_id, None)
+            self._marked_at_ms.pop(room_id, None)
 
     def rooms(self) -> set[str]:
         """Return every room with unwritten fields."""

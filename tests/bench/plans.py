@@ -286,7 +286,7 @@ def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[Store
     posts = [Post(other, 3, 1, "user_1", NOW_MS - number) for number, other in enumerate(others, 1)]
     yield StoreCall("rooms", lambda: rooms.rooms(others))
     yield StoreCall("put_rooms", lambda: rooms.put_rooms(later))
-    yield StoreCall("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS - 30))
+    yield StoreCall("mark_active", lambda: rooms.mark_active(others, NOW_MS - 30))
     yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(posts))
     yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
     yield StoreCall("rooms_to_purge", lambda: rooms.rooms_to_purge(NOW_MS))

@@ -31,7 +31,7 @@ from tests.support.database_proxy import (
 )
 from tests.support.log_entries import message_at
 
-COMMIT_STEPS = 6  # the insert; the touch of the room's record; one read of the log
+COMMIT_STEPS = 6  # the insert; the mark of the room's record; one read of the log
 INSERT_TIMEOUT_S = 0.5
 WRITE_CONCERN_CODES = {"WriteConcernFailed": 64, "UnsatisfiableWriteConcern": 100}  # PyMongo retries only the first
 

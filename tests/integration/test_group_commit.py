@@ -111,7 +111,7 @@ async def test_stored_message_is_acknowledged_although_its_sender_was_removed_si
     first = world.route = await world.claim()
     await world.take(Turn(CREATE_BOTH))
     body = world.body(Act("send", PRIVATE, "ben"))
-    first.fuse.left = 5  # three steps of the insert and two of the touch of the room; then the answer
+    first.fuse.left = 5  # three steps of the insert and two of the mark of the room; then the answer
     world.send(body, first)
     assert not await world.answered(body, first)
     second = await world.claim()

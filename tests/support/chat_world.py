@@ -169,8 +169,8 @@ class FaultyRooms(RoomStore):
     async def put_rooms(self, rooms: Collection[Room]) -> None:
         await self._fuse.around(super().put_rooms, list(rooms))
 
-    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
-        write = super().touch_rooms
+    async def mark_active(self, room_ids: Collection[str], at_ms: int) -> None:
+        write = super().mark_active
         await self._fuse.around(lambda some: write(some, at_ms), list(room_ids))
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:

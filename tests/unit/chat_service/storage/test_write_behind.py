@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chat_service.rooms.log import LogEntry, MemberEffect, void_at
 from chat_service.rooms.message import Message
 from chat_service.rooms.room import Member, Role, Room, RoomType
-from chat_service.storage.write_behind import DELAY_MS, ROOMS_MAX, TOUCHED_MS, Post, WriteBehind, catch_up
+from chat_service.storage.write_behind import DELAY_MS, MARKED_FOR_MS, ROOMS_MAX, Post, WriteBehind, catch_up
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
@@ -19,16 +19,16 @@ def post(seq: int, user_id: str = "ann", room_id: str = ROOM) -> Post:
 
 def test_quiet_room_is_marked_at_once_and_busy_one_every_half_minute() -> None:
     unwritten = WriteBehind()
-    assert unwritten.touch([ROOM], 1_000) == {ROOM}
-    assert unwritten.touch([ROOM, "room_2"], 1_000 + TOUCHED_MS - 1) == {"room_2"}
-    assert unwritten.touch([ROOM], 1_000 + TOUCHED_MS) == {ROOM}
+    assert unwritten.claim_unmarked([ROOM], 1_000) == {ROOM}
+    assert unwritten.claim_unmarked([ROOM, "room_2"], 1_000 + MARKED_FOR_MS - 1) == {"room_2"}
+    assert unwritten.claim_unmarked([ROOM], 1_000 + MARKED_FOR_MS) == {ROOM}
 
 
 def test_room_whose_mark_failed_is_marked_with_its_next_message() -> None:
     unwritten = WriteBehind()
-    unwritten.touch([ROOM], 1_000)
-    unwritten.forget_touched([ROOM])
-    assert unwritten.touch([ROOM], 1_001) == {ROOM}
+    unwritten.claim_unmarked([ROOM], 1_000)
+    unwritten.release_claims([ROOM])
+    assert unwritten.claim_unmarked([ROOM], 1_001) == {ROOM}
 
 
 def test_rooms_are_due_after_the_delay_in_order_and_few_at_once() -> None:
