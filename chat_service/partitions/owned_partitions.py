@@ -165,7 +165,7 @@ class OwnedPartitions:
                     self._bus.drop_connection("the process stalled")
                 self._ticked_at_ms = self._now_ms()
                 self._tick()
-                await is_set_within(stop, min(TICK_S, self.replicas.silence_in_ms(self._now_ms()) / 1000))
+                await is_set_within(stop, min(TICK_S, self.replicas.ms_until_silent(self._now_ms()) / 1000))
             await self._leave()
             for task in background:
                 task.cancel()

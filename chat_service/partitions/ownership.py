@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
-from chat_service.partitions.rendezvous import owner_of, share_of
+from chat_service.partitions.rendezvous import preferred_node, share_of
 
 BEAT_MS = 200
 SILENT_MS = 500  # two beats are missing, and half an interval has passed
@@ -129,10 +129,10 @@ class ReplicaView:
         return share_of(self.node, range(self.partitions), self.live_nodes(now_ms))
 
     def successor_of(self, partition: int, now_ms: int) -> str | None:
-        """Return the best live replica for a partition other than this one; None if there is no other."""
-        return owner_of(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
+        """Return the preferred node among the other live replicas, to take over a partition; None without any."""
+        return preferred_node(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
 
-    def silence_in_ms(self, now_ms: int) -> int:
+    def ms_until_silent(self, now_ms: int) -> int:
         """Return the time until the first live replica counts as silent, unless it sends a beat."""
         heard = (peer.heard_ms for peer in self._peers.values() if self._is_live(peer, now_ms))
         return min((heard_ms + SILENT_MS - now_ms for heard_ms in heard), default=SILENT_MS)
@@ -146,7 +146,7 @@ class ReplicaView:
         actions: list[Action] = []
         for partition in range(self.partitions):
             seen = self.owners.get(partition, NO_OWNER)
-            first = owner_of(str(partition), live)
+            first = preferred_node(str(partition), live)
             if first == self.node and seen.queue not in queues:
                 is_surely_orphaned = not seen.queue or seen.node in live
                 actions.append(Claim(partition, seen) if is_surely_orphaned else Probe(seen.node, seen.queue))

@@ -115,10 +115,10 @@ def test_replica_that_leaves_is_not_waited_for() -> None:
 
 def test_silence_of_a_replica_is_foreseen() -> None:
     replicas = ReplicaView("a", "chat.a.1", 2, 0)
-    assert replicas.silence_in_ms(0) == SILENT_MS
+    assert replicas.ms_until_silent(0) == SILENT_MS
     replicas.beat("b", "chat.b.1", {}, 100)
     replicas.beat("c", "chat.c.1", {}, 200)
-    assert replicas.silence_in_ms(300) == SILENT_MS - 200
+    assert replicas.ms_until_silent(300) == SILENT_MS - 200
     replicas.note_leaving("b")
-    assert replicas.silence_in_ms(300) == SILENT_MS - 100
-    assert replicas.silence_in_ms(200 + SILENT_MS) == SILENT_MS  # it counts as silent by now
+    assert replicas.ms_until_silent(300) == SILENT_MS - 100
+    assert replicas.ms_until_silent(200 + SILENT_MS) == SILENT_MS  # it counts as silent by now
