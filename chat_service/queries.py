@@ -112,7 +112,7 @@ class ChatQueryHandler:
         """Add stored messages that the records lack; see `write_behind`."""
         now_ms = self._clock_ms()
         recent = [room for room in rooms if may_be_behind(room, now_ms)]
-        reads = (self._log.posts_beyond(room.id, room.rev) for room in recent)
+        reads = (self._log.places_beyond(room.id, room.rev) for room in recent)
         for room, beyond in zip(recent, await asyncio.gather(*reads), strict=True):
             catch_up(room, members.get((room.id, user_id)), beyond)
 
@@ -192,12 +192,12 @@ class ChatQueryHandler:
         left = DIRECT_POSTS_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
-            reads = (self._log.posts_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
-            for room, posts in zip(some, await asyncio.gather(*reads), strict=True):
-                left -= len(posts)
-                if posts and room.direct is not None and left >= 0:
-                    places = (DirectPost(rev=post.rev, created_at_ms=post.created_at_ms) for post in posts)
-                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
+            reads = (self._log.places_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
+            for room, places in zip(some, await asyncio.gather(*reads), strict=True):
+                left -= len(places)
+                if places and room.direct is not None and left >= 0:
+                    posts = (DirectPost(rev=place.rev, created_at_ms=place.created_at_ms) for place in places)
+                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(posts)))
             if left < 0:
                 break
         return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)

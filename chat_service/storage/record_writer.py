@@ -61,14 +61,14 @@ class RecordWriter:
         await self._rooms.put_read_marks(marks)
 
     async def _write(self, room_ids: Collection[str]) -> bool:
-        posts, marks = self._behind.take(room_ids)
+        places, marks = self._behind.take(room_ids)
         try:
             await self._rooms.put_read_marks(marks)
-            await self._rooms.advance_rooms(posts)
+            await self._rooms.advance_rooms(places)
         except BaseException as error:
-            self._behind.put_back(posts, marks, self._clock_ms())
+            self._behind.put_back(places, marks, self._clock_ms())
             if not isinstance(error, Unavailable):
                 raise
-            log.warning("write_behind_postponed", reason=str(error), rooms=len(posts))
+            log.warning("write_behind_postponed", reason=str(error), rooms=len(places))
             return False
         return True

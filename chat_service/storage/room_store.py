@@ -13,7 +13,7 @@ from chat_service.rooms.room import Room, RoomType
 from chat_service.storage import log_store, member_store
 from chat_service.storage.documents import from_room, is_content_erased, progress_of, to_room
 from chat_service.storage.member_store import PURGE_BATCH, MemberStore, update_each, upsert_newer
-from chat_service.storage.write_behind import Post
+from chat_service.storage.write_behind import MessagePlace
 from shared.mongo import Database, Document, Indexes, narrowed, translated
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
@@ -56,10 +56,11 @@ class RoomStore(MemberStore):
         ]
         await upsert_newer(self._rooms, writes)
 
-    async def advance_rooms(self, posts: Collection[Post]) -> None:
+    async def advance_rooms(self, places: Collection[MessagePlace]) -> None:
         """Move records forward to their newest messages, each unless it already contains a later entry."""
         writes = [
-            UpdateOne({"_id": post.room_id, "rev": {"$lt": post.rev}}, {"$set": progress_of(post)}) for post in posts
+            UpdateOne({"_id": place.room_id, "rev": {"$lt": place.rev}}, {"$set": progress_of(place)})
+            for place in places
         ]
         await update_each(self._rooms, writes)
 

@@ -17,7 +17,7 @@ from notifier.events.commit import EventCommit
 from notifier.events.notifications import Addressed, Entry, Record, address, entry_frame, listeners_frame
 from notifier.events.store import EventStore
 from notifier.inbox.inbox import Inboxes
-from notifier.inbox.sequencing import Posting
+from notifier.inbox.sequencing import UserNotice
 from notifier.intake.batching import by_recipients, by_size
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
@@ -80,8 +80,10 @@ class EventConsumer:
 
     async def _post(self, pending: Iterable[Addressed], records: Mapping[str, Record], now_ms: int) -> None:
         for some in by_recipients(pending, SLICE_RECIPIENTS):
-            postings = [Posting(item.notice, item.audience.ids) for item in some if isinstance(item.audience, Users)]
-            entries = await self._inboxes.keep(postings, records.keys(), now_ms)
+            user_notices = [
+                UserNotice(item.notice, item.audience.ids) for item in some if isinstance(item.audience, Users)
+            ]
+            entries = await self._inboxes.keep(user_notices, records.keys(), now_ms)
             for deliveries in by_size(_deliveries(some, entries)):
                 await confirmed(map(self._bus.deliver, deliveries))
                 metrics.DELIVERIES.inc(len(deliveries))

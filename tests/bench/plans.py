@@ -28,7 +28,7 @@ from chat_service.storage import room_store
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
 from chat_service.storage.room_store import RoomStore
-from chat_service.storage.write_behind import Post
+from chat_service.storage.write_behind import MessagePlace
 from shared.bus.topology import PARTITIONS
 from shared.mongo import Database, Document, Indexes
 from shared.protocol.server_frames import UserProfile
@@ -271,8 +271,8 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("by_id", lambda: room_log.by_id(ids))
     yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))
     yield StoreCall("old_by_client_id", lambda: room_log.old_by_client_id(old_keys))
-    yield StoreCall("posts_beyond", lambda: room_log.posts_beyond(room_id, messages - 20))
-    yield StoreCall("posts_since", lambda: room_log.posts_since(room_id, messages - 50, 0))
+    yield StoreCall("places_beyond", lambda: room_log.places_beyond(room_id, messages - 20))
+    yield StoreCall("places_since", lambda: room_log.places_since(room_id, messages - 50, 0))
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
         yield StoreCall("messages_between", partial(room_log.messages_between, room_id, first, first + 49), note=note)
     yield StoreCall("messages_between", lambda: room_log.messages_between(OLD_ROOM, 41, 90), note="older than the log")
@@ -283,11 +283,11 @@ def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[Store
     users = [f"user_{number}" for number in range(20)]
     private = [RoomType.PRIVATE.value, RoomType.GROUP.value]
     later = [a_room(other, number, rev=2) for number, other in enumerate(others, 1)]
-    posts = [Post(other, 3, 1, "user_1", NOW_MS - number) for number, other in enumerate(others, 1)]
+    places = [MessagePlace(other, 3, 1, "user_1", NOW_MS - number) for number, other in enumerate(others, 1)]
     yield StoreCall("rooms", lambda: rooms.rooms(others))
     yield StoreCall("put_rooms", lambda: rooms.put_rooms(later))
     yield StoreCall("mark_active", lambda: rooms.mark_active(others, NOW_MS - 30))
-    yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(posts))
+    yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(places))
     yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
     yield StoreCall("rooms_to_purge", lambda: rooms.rooms_to_purge(NOW_MS))
     yield StoreCall("set_purge_due", lambda: rooms.set_purge_due(DELETED_ROOM, NOW_MS + 1))
