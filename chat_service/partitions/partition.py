@@ -334,8 +334,8 @@ class Partition:
         with_effects = [entry for entry in changes.entries if entry.has_effects]
         if with_effects:
             await rooms.put_members(with_effects)
-            active = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
-            await self._services.stores.presence.mark_new_members(active)
+            changed_members = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
+            await self._services.stores.presence.mark_new_members(changed_members)
         changed = {entry.room_id for entry in with_effects}
         await rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:

@@ -83,10 +83,10 @@ class Decision:
 
     # Reading --------------------------------------------------------------------------------------------------------
 
-    def active_member(self, user_id: str) -> Member | None:
+    def joined_member(self, user_id: str) -> Member | None:
         """Return the user's membership; None for a non-member and for a member who has left."""
         member = self.state.members.get(user_id)
-        return member if member is not None and member.active else None
+        return member if member is not None and member.is_joined else None
 
     def is_online(self, user_id: str) -> bool:
         """Return whether the user is online, as far as presence was loaded."""
@@ -100,7 +100,7 @@ class Decision:
     def visible_room(self) -> Room:
         """Return the room. Raises NOT_FOUND unless the caller may see it."""
         room = self.state.room
-        if room is None or not may_see(room, self.active_member(self.caller.user_id)):
+        if room is None or not may_see(room, self.joined_member(self.caller.user_id)):
             raise Refusal.not_found("room")
         return room
 
@@ -123,14 +123,14 @@ class Decision:
         if room is None or room.deleted:
             raise Refusal.not_found("room")
         manages = room.direct is None and (self.caller.is_admin or self.is_creator(room))
-        if not (manages or may_see(room, self.active_member(self.caller.user_id))):
+        if not (manages or may_see(room, self.joined_member(self.caller.user_id))):
             raise Refusal.not_found("room")
         check_may_manage(room, self.caller)
         return room
 
     def view(self, room: Room) -> RoomView:
         """Return the room as the caller sees it."""
-        return room_view(room, self.active_member(self.caller.user_id), self.state.active_now)
+        return room_view(room, self.joined_member(self.caller.user_id), self.state.active_now)
 
     # Writing --------------------------------------------------------------------------------------------------------
 
@@ -161,10 +161,10 @@ class Decision:
 
     def end_membership(self, room: Room, member: Member, *, stays_invited: bool) -> None:
         """End a membership or an invitation; a member who stays invited may come back to a private room."""
-        if member.active:
+        if member.is_joined:
             room.member_count -= 1
             self.state.active_now -= self.is_online(member.user_id)
-        member.active = False
+        member.is_joined = False
         left = member if stays_invited else None
         self.state.members[member.user_id] = self._members[member.user_id] = left
 

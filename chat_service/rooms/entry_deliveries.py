@@ -87,7 +87,7 @@ def frame_of(entry: LogEntry) -> bytes:
 
 
 def _joined_frames(entry: LogEntry) -> list[bytes]:
-    joined = (effect for effect in entry.members if effect.is_active)
+    joined = (effect for effect in entry.members if effect.is_joined)
     return [
         frame(
             "member:joined",

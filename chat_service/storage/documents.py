@@ -175,7 +175,7 @@ def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
         "rev": rev,
         "roomId": room_id,
         "userId": effect.user_id,
-        "active": effect.is_active,
+        "active": effect.is_joined,
         "invited": effect.is_invited,
         "role": effect.role.value,
         "joinedAtMs": effect.joined_at_ms,
@@ -192,7 +192,7 @@ def to_member(document: Document) -> Member:
         joined_at_ms=document["joinedAtMs"],
         read_seq=document["readSeq"],
         profile=_to_profile(document["profile"]),
-        active=document["active"],
+        is_joined=document["active"],
     )
 
 

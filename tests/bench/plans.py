@@ -201,7 +201,7 @@ def an_old_message(seq: int) -> Document:
 def membership(room_id: str, user_ids: list[str]) -> LogEntry:
     """Return the entry that makes these users members."""
     effects = tuple(
-        MemberEffect(user_id=user_id, is_active=True, is_invited=True, joined_at_ms=NOW_MS) for user_id in user_ids
+        MemberEffect(user_id=user_id, is_joined=True, is_invited=True, joined_at_ms=NOW_MS) for user_id in user_ids
     )
     return an_entry(room_id, 1, EntryKind.CREATED, settings=settings_of(a_room(room_id)), members=effects)
 

@@ -162,7 +162,7 @@ class PresenceWorld:
             direct=direct,
             rev=1,
         )
-        effects = tuple(MemberEffect(user_id=user, is_active=True, joined_at_ms=1) for user in users)
+        effects = tuple(MemberEffect(user_id=user, is_joined=True, joined_at_ms=1) for user in users)
         entry = LogEntry(
             id=f"cmd_{room_id}",
             room_id=room_id,

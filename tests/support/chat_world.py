@@ -432,17 +432,17 @@ class ChatWorld:
     async def _check_record(self, room_id: str, log: list[LogEntry]) -> None:
         """Check that record and memberships are those that the log leads to."""
         room: Room | None = None
-        active: dict[str, bool] = {}
+        joined: dict[str, bool] = {}
         for entry in log:
             room = apply(entry, room)
-            active |= {effect.user_id: effect.is_active for effect in entry.members}
+            joined |= {effect.user_id: effect.is_joined for effect in entry.members}
         record = (await self.store.rooms([room_id])).get(room_id)
         assert (record is None) == (room is None)
         if room is None or record is None:
             return
         assert (record.rev, record.last_seq, record.deleted) == (room.rev, room.last_seq, room.deleted)
         members, total = await self.store.member_page(room_id, 0, 100)
-        assert {member.user_id for member in members} == {user_id for user_id, is_active in active.items() if is_active}
+        assert {member.user_id for member in members} == {user_id for user_id, is_joined in joined.items() if is_joined}
         assert record.member_count == total == len(members)
         for member in members:
             own = (entry.last_seq for entry in log if entry.message is not None and entry.author_id == member.user_id)

@@ -128,8 +128,8 @@ class ChatRoom:
         """Return the types of the delivered client frames."""
         return [frame["type"] for _, _, frame in self.deliveries() if "type" in frame]
 
-    def active(self) -> set[str]:
-        return {user_id for user_id, member in self.state.members.items() if member is not None and member.active}
+    def joined(self) -> set[str]:
+        return {user_id for user_id, member in self.state.members.items() if member is not None and member.is_joined}
 
 
 def deliveries_in(changes: Changes, direct: tuple[str, str] | None = None) -> list[Delivery]:
@@ -239,7 +239,7 @@ def test_new_room_has_creator_and_invited_members() -> None:
     chat = ChatRoom("group", members=("b", CREATOR, "c"))
     assert isinstance(chat.created, RoomView)
     assert (chat.created.member_count, chat.created.is_member, chat.created.created_by) == (3, True, CREATOR)
-    assert chat.active() == {CREATOR, "b", "c"}
+    assert chat.joined() == {CREATOR, "b", "c"}
     roles = {user: member.role for user, member in chat.state.members.items() if member is not None}
     assert roles == {CREATOR: Role.CREATOR, "b": Role.MEMBER, "c": Role.MEMBER}
 
@@ -402,7 +402,7 @@ def test_first_message_in_public_room_joins() -> None:
     chat = ChatRoom()
     chat.ask(send(STRANGER))
     assert chat.room.member_count == 3
-    assert STRANGER in chat.active()
+    assert STRANGER in chat.joined()
     assert chat.frames() == ["member:joined", "chat:message"]
 
 
@@ -506,7 +506,7 @@ def test_refused_command_is_not_decided_behind_a_later_one_of_its_user() -> None
     assert isinstance(answers[0], Refusal)
     assert answers[0].code is ErrorCode.UNAVAILABLE
     assert isinstance(answers[1], Sent)
-    assert STRANGER in chat.active()
+    assert STRANGER in chat.joined()
 
 
 def test_expired_message_that_is_not_stored_stays_unsent() -> None:
@@ -768,7 +768,7 @@ def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
         return
     assert state.room.last_seq == len(messages)
     members = [member for member in state.members.values() if member is not None]
-    assert state.room.member_count == sum(member.active for member in members)
+    assert state.room.member_count == sum(member.is_joined for member in members)
     assert all(0 <= member.read_seq <= state.room.last_seq for member in members)
     room = state.room
     channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]

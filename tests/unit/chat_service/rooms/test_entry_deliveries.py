@@ -13,8 +13,8 @@ from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_chann
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
-BEN = MemberEffect(user_id="ben", is_active=True, is_invited=True, profile=UserProfile(first_name="Ben"))
-CAT = MemberEffect(user_id="cat", is_active=True, is_invited=True)
+BEN = MemberEffect(user_id="ben", is_joined=True, is_invited=True, profile=UserProfile(first_name="Ben"))
+CAT = MemberEffect(user_id="cat", is_joined=True, is_invited=True)
 STRANGER = MemberEffect(user_id="ben")
 INVITED = MemberEffect(user_id="ben", is_invited=True)
 SETTINGS = RoomSettings(name="Gold", description="", type=RoomType.PRIVATE, created_by="ann", created_at_ms=1)

@@ -67,7 +67,7 @@ def entry(rev: int, room_id: str, *effects: MemberEffect) -> LogEntry:
 
 def test_room_with_effects_is_left_to_its_whole_record() -> None:
     unwritten = WriteBehind()
-    joined = MemberEffect(user_id="ann", is_active=True)
+    joined = MemberEffect(user_id="ann", is_joined=True)
     unwritten.note([entry(7, ROOM, joined), entry(8, ROOM), entry(3, "room_2")], 1_000)
     assert unwritten.rooms() == {"room_2"}
 
@@ -117,7 +117,7 @@ def test_records_catch_up_with_messages_beyond_them() -> None:
         rev=8,
     )
     member = Member(
-        room_id=ROOM, user_id="ben", role=Role.MEMBER, joined_at_ms=1, read_seq=2, profile=UserProfile(), active=True
+        room_id=ROOM, user_id="ben", role=Role.MEMBER, joined_at_ms=1, read_seq=2, profile=UserProfile(), is_joined=True
     )
     catch_up(room, member, [place(5), place(6, "ben"), place(7)])
     assert (room.rev, room.last_seq, room.last_message_at_ms, member.read_seq) == (14, 7, 1_007, 6)
