@@ -71,7 +71,7 @@ class RoomCache:
         """Clear what was loaded for one batch only, and shrink to the bounds."""
         for state in states.values():
             state.stored.clear()
-            state.seen.clear()
+            state.presence.clear()
         while len(self._states) > ROOMS_MAX:
             self._states.popitem(last=False)
         for state in states.values():
@@ -149,7 +149,7 @@ class RoomCache:
             states[room_id].active_now = counts.get(room_id, 0)
         for command in naming:
             for user_id in users_of(command):
-                states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
+                states[command.room_id].presence[user_id] = presence_view(user_id, records.get(user_id))
 
     async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
         return await self._stores.presence.records(user_ids) if user_ids else {}

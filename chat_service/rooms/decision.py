@@ -34,7 +34,7 @@ class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
     `recent` is shared by all rooms of the partition. `stored` holds the entries that the commands of this batch made
-    before, by id. `active_now` and `seen` (presence of users named in commands) are loaded per batch.
+    before, by id. `active_now` and `presence` (of users named in commands) are loaded per batch.
     """
 
     room: Room | None
@@ -42,7 +42,7 @@ class RoomState:
     recent: RecentMessages = field(default_factory=RecentMessages)
     stored: dict[str, LogEntry] = field(default_factory=dict)
     active_now: int = 0
-    seen: dict[str, PresenceView] = field(default_factory=dict)
+    presence: dict[str, PresenceView] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,8 +90,8 @@ class Decision:
 
     def is_online(self, user_id: str) -> bool:
         """Return whether the user is online, as far as presence was loaded."""
-        seen = self.state.seen.get(user_id)
-        return seen is not None and seen.status == "online"
+        presence = self.state.presence.get(user_id)
+        return presence is not None and presence.status == "online"
 
     def is_creator(self, room: Room | None) -> bool:
         """Return whether the caller created the room."""

@@ -115,13 +115,13 @@ def room_view(room: Room, member: Member | None, active_now: int) -> RoomView:
     )
 
 
-def member_view(member: Member, seen: PresenceView) -> MemberView:
+def member_view(member: Member, presence: PresenceView) -> MemberView:
     """Return a member as the list of members shows it."""
     return MemberView(
         user_id=member.user_id,
         user=member.profile,
         role=member.role,
         joined_at=to_iso(member.joined_at_ms),
-        status=seen.status,
-        last_seen_at=seen.last_seen_at,
+        status=presence.status,
+        last_seen_at=presence.last_seen_at,
     )

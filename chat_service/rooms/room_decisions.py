@@ -98,7 +98,7 @@ def add(decision: Decision, command: AddMember) -> MemberView:
     if member is None:
         member = decision.add_member(room, command.user_id, UserProfile())
         decision.record(EntryKind.ADDED)
-    return member_view(member, decision.state.seen[command.user_id])
+    return member_view(member, decision.state.presence[command.user_id])
 
 
 def remove(decision: Decision, command: RemoveMember) -> Gone:
@@ -125,7 +125,7 @@ def member_after(decision: Decision, entry: LogEntry, command: AddMember) -> Mem
     member = decision.state.members.get(command.user_id) or member_of(entry.room_id, entry.members[0])
     if member is None:
         raise Refusal.not_found("member")
-    return member_view(member, decision.state.seen[command.user_id])
+    return member_view(member, decision.state.presence[command.user_id])
 
 
 def gone_after(command: DeleteRoom | RemoveMember) -> Gone:

@@ -98,7 +98,7 @@ class ChatRoom:
         for user_id in users_of(command):
             self.state.members.setdefault(user_id, None)
         if isinstance(command, AddMember):
-            self.state.seen[command.user_id] = PresenceView(
+            self.state.presence[command.user_id] = PresenceView(
                 user_id=command.user_id, status="offline", last_seen_at=None
             )
         self.state.stored = dict(self.log) if circumstances.get("is_resent") else {}
@@ -685,7 +685,7 @@ class Writer:
             state.stored = {entry.id: entry for entry in self.log.entries.get(command.room_id, [])}
             for user_id in users_of(command):
                 state.members.setdefault(user_id, None)
-                state.seen[user_id] = PresenceView(user_id=user_id, status="offline", last_seen_at=None)
+                state.presence[user_id] = PresenceView(user_id=user_id, status="offline", last_seen_at=None)
         return {command.room_id: self.states[command.room_id] for command in commands}
 
     def commit(self, commands: list[Any], *, is_resent: bool, limited: set[str]) -> list[Any]:

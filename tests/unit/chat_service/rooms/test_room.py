@@ -101,13 +101,13 @@ def test_room_view_has_times_counts_and_membership() -> None:
 
 
 def test_member_view_has_profile_role_and_presence() -> None:
-    seen = PresenceView(user_id="ben", status="offline", last_seen_at="1970-01-01T00:00:09.000Z")
-    view = member_view(member(), seen)
+    presence = PresenceView(user_id="ben", status="offline", last_seen_at="1970-01-01T00:00:09.000Z")
+    view = member_view(member(), presence)
     assert (view.user_id, view.user.first_name, view.role) == ("ben", "Ben", "member")
     assert (view.joined_at, view.status, view.last_seen_at) == (
         "1970-01-01T00:00:02.000Z",
         "offline",
-        seen.last_seen_at,
+        presence.last_seen_at,
     )
 
 
