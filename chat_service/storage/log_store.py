@@ -174,8 +174,8 @@ class LogStore:
     async def remove_before(self, room_id: str, rev: int) -> None:
         """Remove the entries before `rev`, a thousand at a time. Idempotent.
 
-        The newest entry of a log always stays, and all entries do for a day: a stale owner that knows the room up to an
-        entry could otherwise insert where its successors had been.
+        The newest entry of a log always stays, and all entries do for a day: a stale owner could otherwise insert at a
+        rev whose entry was removed.
         """
         with translated():
             for first in range(1, rev, PURGE_BATCH):
