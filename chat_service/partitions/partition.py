@@ -241,7 +241,7 @@ class Partition:
                 log.warning("commit_postponed", partition=self.number, reason=str(error), commands=len(jobs))
                 if not any(job.is_resent for job in jobs):
                     return Outcome([Refusal(ErrorCode.UNAVAILABLE, str(error))] * len(jobs), [])
-                if not self._is_any_unexpired(jobs):
+                if self._are_all_expired(jobs):
                     return Outcome([None] * len(jobs), [])
             except Exception:  # one failing command must not stop the partition
                 failures += 1
@@ -290,7 +290,7 @@ class Partition:
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
-            commit = services.commits.commit(changes.entries, lambda: self._is_any_unexpired(jobs))
+            commit = services.commits.commit(changes.entries, lambda: self._are_all_expired(jobs))
             if unmarked := services.records.claim_unmarked(with_messages):
                 await asyncio.gather(commit, services.records.mark_active(unmarked))
             else:
@@ -313,7 +313,7 @@ class Partition:
         return PendingCommand(
             job.command,
             job.is_resent,
-            not self._is_unexpired(job),
+            self._is_expired(job),
             job.wait_ms or 0,
             self._services.stores.profiles.of(job.command.caller),
         )
@@ -343,11 +343,11 @@ class Partition:
             await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
 
-    def _is_unexpired(self, job: _Job) -> bool:
-        return job.expires_at_monotonic_ms > self._services.monotonic_ms()
+    def _is_expired(self, job: _Job) -> bool:
+        return job.expires_at_monotonic_ms <= self._services.monotonic_ms()
 
-    def _is_any_unexpired(self, jobs: list[_Job]) -> bool:
-        return any(map(self._is_unexpired, jobs))
+    def _are_all_expired(self, jobs: list[_Job]) -> bool:
+        return all(map(self._is_expired, jobs))
 
     # Answers and deliveries out -------------------------------------------------------------------------------------
 

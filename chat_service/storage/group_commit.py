@@ -58,12 +58,12 @@ class GroupCommit:
         self._waiting: list[_Group] = []
         self._turn = asyncio.Lock()
 
-    async def commit(self, entries: Sequence[LogEntry], is_any_unexpired: Callable[[], bool]) -> None:
+    async def commit(self, entries: Sequence[LogEntry], are_all_expired: Callable[[], bool]) -> None:
         """Return once the entries are on a majority.
 
         Raises LogConflict when an entry was refused, or when the outcome was unknown and has been resolved: each entry
-        then is in the log or never will be, and reading the log tells which. `is_any_unexpired` returns whether
-        any of the commands has not expired. Once all have, a void entry takes the first rev instead.
+        then is in the log or never will be, and reading the log tells which. `are_all_expired` returns whether
+        all commands have expired; once they have, a void entry takes the first rev instead.
         """
         if not entries:
             return
@@ -72,7 +72,7 @@ class GroupCommit:
         except Unavailable as error:
             log.warning("commit_outcome_unknown", reason=str(error), entries=len(entries))
             for _, of_room in groupby(sorted(entries, key=lambda entry: entry.room_id), lambda entry: entry.room_id):
-                await self._resolve(list(of_room), is_any_unexpired)
+                await self._resolve(list(of_room), are_all_expired)
             raise LogConflict("the outcome of the insert was unknown") from error
 
     async def _insert(self, entries: Sequence[LogEntry]) -> None:
@@ -127,7 +127,7 @@ class GroupCommit:
             self._waiting[:0] = groups[index + 1 :]
             return
 
-    async def _resolve(self, entries: list[LogEntry], is_any_unexpired: Callable[[], bool]) -> None:
+    async def _resolve(self, entries: list[LogEntry], are_all_expired: Callable[[], bool]) -> None:
         """Make sure that each of these entries of one room is in the log or never can be, after an unknown outcome.
 
         Inserting the same documents again resolves it. If that succeeds, they are in the log. If it is refused, the
@@ -139,7 +139,7 @@ class GroupCommit:
             await asyncio.sleep(backoff.next_s())
             first = entries[0]
             again = entries
-            if not is_any_unexpired() and first.rev > 1:  # no log begins with a void
+            if are_all_expired() and first.rev > 1:  # no log begins with a void
                 again = [void_at(first.room_id, first.rev, first.term, first.at_ms)]
             try:
                 await self._store.insert(again)

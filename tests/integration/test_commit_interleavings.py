@@ -348,7 +348,7 @@ async def test_resolution_waits_while_database_is_away(ways: TwoWays) -> None:
     """No later command of the room is decided before the outcome of the insert is known."""
     batch = [message_at(5, "a")]
     away = ways.proxy.inject(RefuseCommand(), "insert")
-    commit = asyncio.create_task(GroupCommit(LogStore(ways.proxied)).commit(batch, lambda: True))
+    commit = asyncio.create_task(GroupCommit(LogStore(ways.proxied)).commit(batch, lambda: False))
     await away.hit(5)
     assert not commit.done()
     away.remove()

@@ -225,7 +225,7 @@ async def test_first_copy_that_lands_after_its_resolution_is_refused(database: D
     batch = [message_at(5, "a"), message_at(6, "b")]
     fuse.left, fuse.dies = 0, False
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, lambda: False)
+        await GroupCommit(room_log).commit(batch, lambda: True)
     assert [(entry.rev, entry.kind) for entry in await room_log.after("r", 0)] == [(5, EntryKind.VOID)]
     with pytest.raises(LogConflict):
         await room_log.insert(batch)
