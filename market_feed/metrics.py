@@ -26,6 +26,7 @@ OWNER = Gauge("market_owner", "1 while this process owns the symbols, 0 while it
 PENDING_TICKS = Gauge("market_pending_ticks", "Ticks not yet in the journal")
 BACKLOG = Gauge("market_backlog", "Unwritten candles, and ticks that wait for candles to be read back")
 COMMIT_SECONDS = Histogram("market_commit_seconds", "Duration of a journal write", buckets=LATENCY_BUCKETS_S)
+# cut: an older name of a checkpoint, kept for dashboards
 CHECKPOINT_SECONDS = Histogram("market_cut_seconds", "Duration of writing candles and state", buckets=LATENCY_BUCKETS_S)
 UPSTREAM_CONNECTED = Gauge("market_upstream_connected", "1 while connected to this upstream feed", ["source"])
 UPSTREAM_RECONNECTS = Counter("market_upstream_reconnects", "Reconnections to this upstream feed", ["source"])
