@@ -20,7 +20,7 @@ forget a key only once it is in the index.
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
@@ -29,6 +29,7 @@ from market_feed.store import MarketStore
 from shared.errors import StaleOwner, Unavailable
 from shared.telemetry import logs
 from shared.times import MILLISECONDS_PER_DAY
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -225,8 +226,7 @@ class Journal:
 
     async def _checkpoint_often(self, interval_s: float) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), interval_s)
+            await is_set_within(self._hurry, interval_s)
             self._hurry.clear()
             try:
                 await self.checkpoint()

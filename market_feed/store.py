@@ -32,7 +32,7 @@ from market_feed.quotes import Tick
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
 from shared.errors import StaleOwner, Unavailable
-from shared.mongo import DUPLICATE_KEY, Database, Document, Indexes, chunks, date, translated
+from shared.mongo import Database, Document, Indexes, chunks, date, only_duplicates, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 LEASE_ID = "market"
@@ -186,7 +186,8 @@ class MarketStore:
                 with translated():
                     await self._events.insert_many(few, ordered=False)
             except BulkWriteError as error:
-                _duplicates(error)
+                if not only_duplicates(error):
+                    raise
 
     # State ----------------------------------------------------------------------------------------------------------
 
@@ -232,7 +233,10 @@ class MarketStore:
                 with translated():
                     await self._candles.insert_many(documents, ordered=False)
             except BulkWriteError as error:
-                await self._rewrite_candles([documents[number] for number in _duplicates(error)])
+                if not only_duplicates(error):
+                    raise
+                existing = [documents[failure["index"]] for failure in error.details["writeErrors"]]
+                await self._rewrite_candles(existing)
 
     async def _rewrite_candles(self, documents: Iterable[Document]) -> None:
         writes = [
@@ -317,14 +321,6 @@ def _key_of(number: int) -> bytes:
 
 def _candle_id(key: CandleKey) -> str:
     return f"{key.symbol} {key.interval.value} {key.open_ms:015d}"
-
-
-def _duplicates(error: BulkWriteError) -> list[int]:
-    """Return the numbers of the documents that existed before. Raises the error if it has another cause."""
-    failures = (error.details or {}).get("writeErrors", [])
-    if any(failure["code"] != DUPLICATE_KEY for failure in failures):
-        raise error
-    return [failure["index"] for failure in failures]
 
 
 def _from_candle(keyed: KeyedCandle) -> Document:

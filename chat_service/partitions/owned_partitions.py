@@ -368,4 +368,4 @@ class OwnedPartitions:
             metrics.PARTITION_OWNED.labels(str(number)).set(number in self._partitions)
 
     def _now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
+        return self._services.monotonic_ms()

@@ -49,7 +49,7 @@ _TABLE: Mapping[type[RoomCommand], Requirements] = {
     SendMessage: _SEND,
     SendDirect: _SEND,
     CreateRoom: _MEMBERSHIP._replace(profile=True),
-    UpdateRoom: Requirements(active_now=True, presence=True, makes_entry=True, changes_type=True),
+    UpdateRoom: Requirements(active_now=True, makes_entry=True, changes_type=True),
     DeleteRoom: Requirements(makes_entry=True),
     JoinRoom: _MEMBERSHIP._replace(profile=True),
     LeaveRoom: _MEMBERSHIP,

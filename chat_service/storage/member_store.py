@@ -104,11 +104,6 @@ class MemberStore:
             found, total = await asyncio.gather(cursor.to_list(None), self._members.count_documents(chosen))
         return [to_member(document) for document in found], total
 
-    async def count(self, room_id: str) -> int:
-        """Return the number of active members."""
-        with translated():
-            return await self._members.count_documents({"roomId": room_id, "active": True})
-
     async def purge_members(self, room_id: str) -> None:
         """Remove all memberships of a room, a thousand at a time."""
         with translated():

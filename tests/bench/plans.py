@@ -309,7 +309,6 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
     yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
     yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
     yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
-    yield StoreCall("count", lambda: rooms.count(room_id))
 
 
 def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall]:

@@ -1,5 +1,6 @@
 """Which partitions a replica works on, over lost connections and newer terms."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 from unittest.mock import Mock
@@ -69,7 +70,7 @@ class RunningOwner:
 
     def __init__(self) -> None:
         self.broker, self.records = OwnersBus(), Records()
-        services: Any = Mock()
+        services: Any = Mock(monotonic_ms=lambda: time.monotonic_ns() // 1_000_000)
         replicas = ReplicaView(NODE, "", 2, 0)
         self.owner = OwnedPartitions(
             cast(Bus, self.broker),
