@@ -10,7 +10,7 @@ from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rate_window import SlidingWindow
-from chat_service.partitions.room_cache import Stores
+from chat_service.partitions.room_cache import RoomStores
 from chat_service.people import presence_store, profile_store
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.people.presence_store import PresenceStore
@@ -61,7 +61,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         replicas = ReplicaView(node_id, "", PARTITIONS, monotonic_ms())
         window = SlidingWindow(settings.rate_limit_messages_per_minute)
         services = Services(
-            Stores(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
+            RoomStores(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
             RateLimiter(window, bus, replicas, clock.now_ms, monotonic_ms),

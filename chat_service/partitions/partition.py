@@ -24,7 +24,7 @@ import msgspec
 from chat_service import metrics
 from chat_service.partitions.body_dedup import BodyDedup, Copy
 from chat_service.partitions.rate_limit import Charge, RateLimiter
-from chat_service.partitions.room_cache import RoomCache, Stores
+from chat_service.partitions.room_cache import RoomCache, RoomStores
 from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
 from chat_service.rooms.entry_deliveries import deliveries_of
@@ -71,7 +71,7 @@ class Outlet(Protocol):
 class Services(NamedTuple):
     """The dependencies that all partitions of a process share."""
 
-    stores: Stores
+    stores: RoomStores
     commits: GroupCommit
     records: RecordWriter
     rates: RateLimiter

@@ -33,7 +33,7 @@ ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
 
 
-class Stores(NamedTuple):
+class RoomStores(NamedTuple):
     """The places that hold a room's state; the partition also writes its records there."""
 
     rooms: RoomStore
@@ -51,7 +51,7 @@ class RoomCache:
 
     def __init__(
         self,
-        stores: Stores,
+        stores: RoomStores,
         check_term: Callable[[], Awaitable[None]],
         on_found: Callable[[LogEntry, Room], None],
     ) -> None:

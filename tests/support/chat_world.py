@@ -16,7 +16,7 @@ from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Partition, Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rate_window import SlidingWindow
-from chat_service.partitions.room_cache import Stores
+from chat_service.partitions.room_cache import RoomStores
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
 from chat_service.people.profiles import Profiles
@@ -266,7 +266,7 @@ class ChatWorld:
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
         replicas = ReplicaView("node", "", PARTITIONS, 0)
         rates = RateLimiter(SlidingWindow(10_000), bus, replicas, self._clock_ms, self._clock_ms)
-        stores = Stores(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
+        stores = RoomStores(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")
         assert owned is not None
