@@ -64,7 +64,7 @@ async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> 
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(liveness.run(), name="liveness")
             with lifecycle.stopping_on_failure(stop):
-                await ownership.run(stop, _Terms(settings, bus, store, ownership, stop).serve)
+                await ownership.run(stop, _TermService(settings, bus, store, ownership, stop).serve)
             liveness.leave()
             keeping.cancel()
 
@@ -77,8 +77,8 @@ class _Recovered(NamedTuple):
     announcer: Announcer
 
 
-class _Terms:
-    """Runs the service while this process owns the symbols: one call of `serve` per term."""
+class _TermService:
+    """The service of one term after the other: `serve` runs it while this process owns the symbols."""
 
     def __init__(
         self, settings: MarketSettings, bus: Bus, store: MarketStore, ownership: Ownership, stop: asyncio.Event

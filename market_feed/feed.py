@@ -76,9 +76,9 @@ class Feed:
         """Return the number of the last tick read from a source that can be re-read; 0 at its beginning."""
         return self._market.positions.get(source, 0)
 
-    def is_led_by_another(self, source: Source, symbol: str) -> bool:
+    def is_priced_by_another(self, source: Source, symbol: str) -> bool:
         """Return whether another source sent the symbol's last price, and it is not stale."""
-        return self._staleness.is_led_by_another(source, symbol)
+        return self._staleness.is_priced_by_another(source, symbol)
 
     def ingest(
         self,
@@ -106,7 +106,7 @@ class Feed:
             age_ms = self._clock_ms() - min(tick.at_ms for tick in ticks)
             metrics.TICK_AGE_SECONDS.labels(source.name).observe(max(age_ms, 0) / 1000)
         metrics.TICKS_LATE.inc(ingested.late)
-        self._journal.look()
+        self._journal.check_backlog()
 
     def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Iterable[bytes] = (), digits: int = 0) -> None:
         """Apply ticks like `ingest`, or skip and count them, for a source that cannot wait."""

@@ -181,7 +181,7 @@ class Journal:
             tasks.create_task(self._checkpoint_often(checkpoint_interval_s))
             tasks.create_task(self._fill_filter())
 
-    def look(self) -> None:
+    def check_backlog(self) -> None:
         """Request an early checkpoint if many candles are pending."""
         backlog = self._market.book.backlog
         metrics.BACKLOG.set(backlog)

@@ -31,7 +31,7 @@ class TickSink(Protocol):
     def position_of(self, source: str) -> int:
         """Return the number of the last tick read from a source that can be re-read; 0 at its beginning."""
 
-    def is_led_by_another(self, source: Source, symbol: str) -> bool:
+    def is_priced_by_another(self, source: Source, symbol: str) -> bool:
         """Return whether another source sent the symbol's last price, and it is not stale."""
 
     def ingest(

@@ -57,10 +57,10 @@ def test_next_move_clears_the_mark() -> None:
 def test_symbol_is_led_by_its_last_source_until_stale() -> None:
     clock, market = ManualClock(), market_with("X")
     staleness = Staleness(market, 60.0, clock)
-    assert not staleness.is_led_by_another(SLOW, "X")
+    assert not staleness.is_priced_by_another(SLOW, "X")
     staleness.moved([market.quotes["X"]], FAST)
-    assert staleness.is_led_by_another(SLOW, "X")
-    assert not staleness.is_led_by_another(FAST, "X")
+    assert staleness.is_priced_by_another(SLOW, "X")
+    assert not staleness.is_priced_by_another(FAST, "X")
     clock.now_s += FAST.stale_s
     staleness.sweep()
-    assert not staleness.is_led_by_another(SLOW, "X")
+    assert not staleness.is_priced_by_another(SLOW, "X")
