@@ -93,8 +93,8 @@ class OwnedPartitions:
 
     async def _refresh(self) -> None:
         try:
-            for partition, ownership in (await self._store.owners()).items():
-                self.replicas.learn(partition, ownership)
+            for partition, owner in (await self._store.owners()).items():
+                self.replicas.learn(partition, owner)
         except Unavailable as error:
             log.warning("owners_not_read", reason=str(error))
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 from chat_service.partitions.rendezvous import preferred_node, share_of
 
 BEAT_MS = 200
-SILENT_MS = 500  # two beats are missing, and half an interval has passed
+SILENT_MS = 500  # a replica is silent once it has missed two beats and half the time of a third
 STEADY_AFTER_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
 PROBE_AGAIN_MS = 500
 
@@ -95,10 +95,10 @@ class ReplicaView:
         for partition, term in terms.items():
             self.learn(partition, OwnerRecord(node, queue, term))
 
-    def learn(self, partition: int, ownership: OwnerRecord) -> None:
+    def learn(self, partition: int, owner: OwnerRecord) -> None:
         """Note an owner, unless one with a newer term is known."""
-        if ownership.term > self.owners.get(partition, NO_OWNER).term:
-            self.owners[partition] = ownership
+        if owner.term > self.owners.get(partition, NO_OWNER).term:
+            self.owners[partition] = owner
 
     def note_leaving(self, node: str) -> None:
         """Note that a replica is stopping."""
@@ -110,9 +110,9 @@ class ReplicaView:
         for peer in self._peers.values():
             if peer.queue == queue:
                 peer.is_gone = True
-        for partition, ownership in self.owners.items():
-            if ownership.queue == queue:
-                self.owners[partition] = ownership.orphaned()
+        for partition, owner in self.owners.items():
+            if owner.queue == queue:
+                self.owners[partition] = owner.orphaned()
 
     def live_nodes(self, now_ms: int) -> list[str]:
         """Return the live replicas, this one included, in the order of their ids."""

@@ -17,7 +17,7 @@ DELAY_MS = 1_000
 
 
 class Heads:
-    """The newest rev of each room with an entry within the last second."""
+    """The heads that are not announced yet: the newest rev of each room, due a second after its first new entry."""
 
     def __init__(self) -> None:
         self._directs: dict[str, tuple[str, str]] = {}

@@ -62,8 +62,8 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: the
-    room was public before. `previous_at_ms`: when the message before was sent, in a direct room; 0 for the first.
+    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: it
+    makes a public room private. `previous_at_ms`: when the message before was sent, in a direct room; 0 for the first.
     """
 
     id: str
