@@ -1,4 +1,4 @@
-"""The consumer of `notifier.events`: writes inboxes, then sends deliveries. A batch becomes group commits.
+"""The consumer of `notifier.events`: writes inboxes, then sends deliveries. A batch becomes several commits.
 
     known events? → insert records → inboxes → deliveries, confirmed → mark as done → acks
 
@@ -33,10 +33,10 @@ from shared.bus.events import (
 from shared.bus.publisher import Publisher
 from shared.errors import Malformed
 
-COMMIT_RECIPIENTS = USERS_MAX
-SLICE_RECIPIENTS = 1_000  # recipients per commit, so that the first of 10,000 does not wait for the last
+COMMIT_RECIPIENTS = USERS_MAX  # of the events of one commit
+SLICE_RECIPIENTS = 1_000  # handled at once within a commit, so that the first of 10,000 do not wait for the last
 
-# Types with their own queue; its consumer rejects malformed events.
+# Types that another consumer handles, from a queue of its own; that consumer also rejects malformed events.
 _HANDLED_ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED, USER_REVOKED, USER_BANNED})
 
 
