@@ -1,4 +1,4 @@
-"""One partition under one term: decides the commands of its rooms and commits them. A batch is one group commit.
+"""One partition under one term: decides the commands of its rooms and commits them, a batch at a time.
 
     body ──> dedup ──> batch ──> charge rates ──> load ──> decide (pure) ──> commit to the log
                                                                                  │

@@ -82,8 +82,8 @@ class RoomCache:
     async def load(self, commands: list[AnyRoomCommand], *, look_up: Collection[str]) -> dict[str, RoomState]:
         """Return the states of the commands' rooms, with all that the commands need.
 
-        `look_up` are the ids of commands that may have made an entry before, or may repeat a message: what is stored of
-        them is loaded. Raises Unavailable and StaleOwner.
+        `look_up` holds the ids of commands to look up in the log: those that may have made an entry before, and those
+        that may repeat a message. Raises Unavailable and StaleOwner.
         """
         room_ids = {command.room_id for command in commands}
         unknown = [room_id for room_id in room_ids if room_id not in self._states]

@@ -54,7 +54,7 @@ def test_next_move_clears_the_mark() -> None:
     assert staleness.stale_count == 0
 
 
-def test_symbol_is_led_by_its_last_source_until_stale() -> None:
+def test_symbol_is_priced_by_its_last_source_until_stale() -> None:
     clock, market = ManualClock(), market_with("X")
     staleness = Staleness(market, 60.0, clock)
     assert not staleness.is_priced_by_another(SLOW, "X")
