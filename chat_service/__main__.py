@@ -10,7 +10,7 @@ from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rate_window import SlidingWindow
-from chat_service.partitions.room_cache import Readers
+from chat_service.partitions.room_cache import RoomStores
 from chat_service.people import presence_store, profile_store
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.people.presence_store import PresenceStore
@@ -31,7 +31,7 @@ from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS, PARTITIONS
-from shared.commands.chat import ChatQueries
+from shared.commands.chat import AnyChatQuery
 from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle
@@ -61,7 +61,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         replicas = ReplicaView(node_id, "", PARTITIONS, monotonic_ms())
         window = SlidingWindow(settings.rate_limit_messages_per_minute)
         services = Services(
-            Readers(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
+            RoomStores(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
             RateLimiter(window, bus, replicas, clock.now_ms, monotonic_ms),
@@ -77,7 +77,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
 
         presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes())
         handler = ChatQueryHandler(rooms, room_log, presence, clock.now_ms)
-        server = QueryServer(bus, ChatQueries, mongo.failing_fast(handler.answer))
+        server = QueryServer(bus, AnyChatQuery, mongo.failing_fast(handler.answer))
         await bus.consume(CHAT_USERS, profiles.write, split=split_events)
         await bus.consume(CHAT_QUERY, server.handle, concurrency=8)
         await bus.consume(CHAT_PRESENCE, presence.handle)

@@ -7,7 +7,7 @@ from typing import assert_never
 import msgspec
 
 from chat_service.people.presence import Presence
-from chat_service.rooms.entry_lines import controls_of, frame_of
+from chat_service.rooms.entry_deliveries import controls_of, frame_of
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import message_frame, message_view
 from chat_service.rooms.room import Member, Room, RoomType, may_see, member_view, room_view, words_of
@@ -15,11 +15,11 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat import (
-    ChatQueries,
+    AnyChatQuery,
     DirectPost,
     DirectPosts,
     DirectRoom,
-    EntryLines,
+    EntryDeliveries,
     GetPresence,
     GetRoom,
     ListMembers,
@@ -43,7 +43,7 @@ DIRECT_POSTS_MAX = 50_000
 
 
 class ChatQueryHandler:
-    """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
+    """Answers `AnyChatQuery`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
     def __init__(self, store: RoomStore, room_log: LogStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class ChatQueryHandler:
         self._presence = presence
         self._clock_ms = clock_ms
 
-    async def answer(self, query: ChatQueries) -> msgspec.Struct:
+    async def answer(self, query: AnyChatQuery) -> msgspec.Struct:
         """Return the reply to one query."""
         match query:
             case ListRooms():
@@ -112,7 +112,7 @@ class ChatQueryHandler:
         """Add stored messages that the records lack; see `write_behind`."""
         now_ms = self._clock_ms()
         recent = [room for room in rooms if may_be_behind(room, now_ms)]
-        reads = (self._log.posts_beyond(room.id, room.rev) for room in recent)
+        reads = (self._log.places_beyond(room.id, room.rev) for room in recent)
         for room, beyond in zip(recent, await asyncio.gather(*reads), strict=True):
             catch_up(room, members.get((room.id, user_id)), beyond)
 
@@ -171,19 +171,19 @@ class ChatQueryHandler:
         """Return the entries of a gap, up to the first rev that a majority does not have yet."""
         through = min(query.through, query.after + REPLAY_MAX)
         found = await self._log.between(query.room_id, query.after, through)
-        lines: list[EntryLines] = []
+        replayed: list[EntryDeliveries] = []
         size_bytes = 0
         for rev, entry in enumerate(found, query.after + 1):
-            line = _lines_of(entry)
-            size_bytes += len(line.frame)
-            if entry.rev != rev or (lines and size_bytes > REPLAY_MAX_BYTES):
+            deliveries = _deliveries_of(entry)
+            size_bytes += len(deliveries.frame)
+            if entry.rev != rev or (replayed and size_bytes > REPLAY_MAX_BYTES):
                 break
-            lines.append(line)
+            replayed.append(deliveries)
         is_deleted = False
-        if not lines:
+        if not replayed:
             room = (await self._store.rooms([query.room_id])).get(query.room_id)
             is_deleted = room is not None and room.deleted
-        return ReplayedEntries(entries=tuple(lines), is_deleted=is_deleted)
+        return ReplayedEntries(entries=tuple(replayed), is_deleted=is_deleted)
 
     async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
         marked_since_ms = query.since_ms - BEHIND_MAX_MS
@@ -192,12 +192,12 @@ class ChatQueryHandler:
         left = DIRECT_POSTS_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
-            reads = (self._log.posts_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
-            for room, posts in zip(some, await asyncio.gather(*reads), strict=True):
-                left -= len(posts)
-                if posts and room.direct is not None and left >= 0:
-                    places = (DirectPost(rev=post.rev, created_at_ms=post.created_at_ms) for post in posts)
-                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
+            reads = (self._log.places_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
+            for room, places in zip(some, await asyncio.gather(*reads), strict=True):
+                left -= len(places)
+                if places and room.direct is not None and left >= 0:
+                    posts = (DirectPost(rev=place.rev, created_at_ms=place.created_at_ms) for place in places)
+                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(posts)))
             if left < 0:
                 break
         return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
@@ -207,6 +207,6 @@ def _activity(room: Room) -> tuple[int, str]:
     return room.active_at_ms, room.id
 
 
-def _lines_of(entry: LogEntry) -> EntryLines:
+def _deliveries_of(entry: LogEntry) -> EntryDeliveries:
     controls = tuple((kind.value, data.decode()) for kind, data in controls_of(entry))
-    return EntryLines(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)
+    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)

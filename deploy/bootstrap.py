@@ -53,15 +53,17 @@ def make_environment(directory: Path, purpose: str) -> None:
     stamp, extras = {"run": (".runs", "local"), "test": (".installed", "local,dev")}[purpose]
     python = directory / "bin" / "python"
     here = os.getcwd()
-    if not (stamped(directory / ".runs", here) and runs(python, "-m", "pip", "--version")):
+    if not (stamped(directory / ".runs", here) and succeeds(python, "-m", "pip", "--version")):
         if importlib.util.find_spec("ensurepip") is None:
             package = f"python3.{sys.version_info.minor}-venv"
             install_package(package, f"sudo apt-get install -y {package}")
         say(f"creating {directory}")
-        run([sys.executable, "-m", "venv", "--clear", str(directory)])
+        run_or_stop([sys.executable, "-m", "venv", "--clear", str(directory)])
     say(f"installing the packages to {purpose} the project into {directory}")
     (directory / stamp).unlink(missing_ok=True)
-    run([str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/container/constraints.txt", "-e", f".[{extras}]"])
+    run_or_stop(
+        [str(python), "-m", "pip", "install", *QUIETLY, "-c", "deploy/container/constraints.txt", "-e", f".[{extras}]"]
+    )
     (directory / stamp).write_text(here + "\n")
 
 
@@ -122,20 +124,20 @@ def install_package(package: str, command: str) -> None:
         stop(f"{package} is missing and can only be installed as root; please run:\n\n    {command}\n")
     say(f"installing the system package {package} with apt-get")
     install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "--no-install-recommends", package]
-    if not runs(*install):
-        run(["apt-get", "update", "-q"])
-        run(install)
+    if not succeeds(*install):
+        run_or_stop(["apt-get", "update", "-q"])
+        run_or_stop(install)
 
 
-def runs(*command: str | Path) -> bool:
-    """Return True if a command can be run and succeeds; its output is discarded."""
+def succeeds(*command: str | Path) -> bool:
+    """Run a command silently, and return whether it could be run and succeeded."""
     try:
         return execute(command).returncode == 0
     except OSError:
         return False
 
 
-def run(command: Sequence[str]) -> None:
+def run_or_stop(command: Sequence[str]) -> None:
     """Run a command silently; exit with the end of its output if it fails."""
     result = execute(command)
     if result.returncode != 0:

@@ -26,7 +26,7 @@ from shared.bus.events import split_events
 from shared.bus.liveness_queue import LivenessQueue
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import MARKET_QUERY, MARKET_TICKS
-from shared.commands.market import MarketQueries
+from shared.commands.market import AnyMarketQuery
 from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.process import lifecycle
@@ -64,7 +64,7 @@ async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> 
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(liveness.run(), name="liveness")
             with lifecycle.stopping_on_failure(stop):
-                await ownership.run(stop, _Terms(settings, bus, store, ownership, stop).serve)
+                await ownership.run(stop, _TermService(settings, bus, store, ownership, stop).serve)
             liveness.leave()
             keeping.cancel()
 
@@ -77,8 +77,8 @@ class _Recovered(NamedTuple):
     announcer: Announcer
 
 
-class _Terms:
-    """Runs the service while this process owns the symbols: one call of `serve` per term."""
+class _TermService:
+    """The service of one term after the other: `serve` runs it while this process owns the symbols."""
 
     def __init__(
         self, settings: MarketSettings, bus: Bus, store: MarketStore, ownership: Ownership, stop: asyncio.Event
@@ -123,7 +123,7 @@ class _Terms:
             split=split_events,
         )
         handler = MarketQueryHandler(market, journal, self._store, now_ms)
-        server = QueryServer(bus, MarketQueries, handler.answer)
+        server = QueryServer(bus, AnyMarketQuery, handler.answer)
         queries = await bus.consume(MARKET_QUERY, server.handle, concurrency=8)
         self._ownership.is_serving = True
         try:

@@ -5,7 +5,7 @@ and dropped. A late tick for a candle that is not in memory is deferred until th
 database: `missing` names the candles to read, `give_back` applies the ticks.
 
 A candle keeps the times of the ticks that made its open and its close, so that a late tick corrects the right
-one, and the seq of its last tick, so that ticks replayed after a crash do not count twice.
+one, and the seq of its last tick, so that ticks replayed after a crash take no effect twice.
 """
 
 from collections.abc import Iterable, Mapping

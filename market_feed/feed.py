@@ -57,7 +57,7 @@ class Feed:
         return self._market.has_room_for(symbol)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
+        """Look up which of these events were processed in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """
@@ -76,11 +76,11 @@ class Feed:
         """Return the number of the last tick read from a source that can be re-read; 0 at its beginning."""
         return self._market.positions.get(source, 0)
 
-    def is_led_by_another(self, source: Source, symbol: str) -> bool:
+    def is_priced_by_another(self, source: Source, symbol: str) -> bool:
         """Return whether another source sent the symbol's last price, and it is not stale."""
-        return self._staleness.is_led_by_another(source, symbol)
+        return self._staleness.is_priced_by_another(source, symbol)
 
-    def take(
+    def ingest(
         self,
         source: Source,
         ticks: Sequence[Tick],
@@ -95,21 +95,23 @@ class Feed:
         Raises Unavailable; then none of them is applied.
         """
         self.check_open()
-        taken = self._market.take(ticks, event_keys=event_keys, feed_keys=feed_keys, position=position, digits=digits)
-        self._announcer.announce(ticks, taken.seqs)
-        self._prices.moved(taken.moved.values())
-        self._staleness.moved(taken.moved.values(), source)
+        ingested = self._market.ingest(
+            ticks, event_keys=event_keys, feed_keys=feed_keys, position=position, digits=digits
+        )
+        self._announcer.announce(ticks, ingested.seqs)
+        self._prices.moved(ingested.moved.values())
+        self._staleness.moved(ingested.moved.values(), source)
         metrics.TICKS.labels(source.name).inc(len(ticks))
         if ticks:
             age_ms = self._clock_ms() - min(tick.at_ms for tick in ticks)
             metrics.TICK_AGE_SECONDS.labels(source.name).observe(max(age_ms, 0) / 1000)
-        metrics.TICKS_LATE.inc(taken.late)
-        self._journal.look()
+        metrics.TICKS_LATE.inc(ingested.late)
+        self._journal.check_backlog()
 
     def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Sequence[bytes] = (), digits: int = 0) -> None:
-        """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
+        """Apply ticks like `ingest`, or skip and count them, for a source that cannot wait."""
         try:
-            self.take(source, ticks, feed_keys=feed_keys, digits=digits)
+            self.ingest(source, ticks, feed_keys=feed_keys, digits=digits)
         except Unavailable:
             metrics.TICKS_SKIPPED.labels(source.name).inc(len(ticks))
 

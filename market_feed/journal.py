@@ -5,22 +5,22 @@ owner reads the journal to its end and claims the next number before it serves. 
 is still alive (thawed, or cut off from the lease) therefore fails: its ticks are not acknowledged, and the broker
 redelivers them to the new owner. The interleavings of the two:
 
-    old writes n, new reads n, new claims n + 1       n counts; the next of old fails
+    old writes n, new reads n, new claims n + 1       n is valid; the next of old fails
     new reads up to n - 1, old writes n, new claims   the claim fails: new reads n, then claims n + 1
     new claims n, old writes n                        old fails and ends its term; nothing of n was acknowledged
     old took the lease and froze before its claim     it looks for the claim of a later term, finds it and gives up;
                                                       otherwise it would claim the next number and fence off the new
                                                       owner
 
-An event counts once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
-before it moves the head of the state, so a key is in the journal after the head, in the index, or in both. Memory may
+An event takes effect once in 7 days. Its key is in the journal document of its ticks; a checkpoint adds it to the index
+before it moves its position, so a key is in the journal after that position, in the index, or in both. Memory may
 forget a key only once it is in the index.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from market_feed import metrics
 from market_feed.announcer import Announcer
@@ -29,6 +29,7 @@ from market_feed.store import MarketStore
 from shared.errors import StaleOwner, Unavailable
 from shared.telemetry import logs
 from shared.times import MILLISECONDS_PER_DAY
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -68,26 +69,26 @@ class Journal:
 
         Raises Unavailable; then start again with a new market.
         """
-        head = await self._store.head()
+        position = await self._store.checkpoint_position()
         self._market.restore(await self._store.states())
-        self._market.positions.update(head.positions)
+        self._market.positions.update(position.source_positions)
         recent = await self._store.recent_keys()
         self._market.load_unindexed(recent.unindexed)
         self._market.load_seen(recent.seen)
-        self._market.continue_after(head.through)
-        replayed = await self._replay(head.through)
+        self._market.continue_after(position.complete_through_batch)
+        replayed = await self._replay(position.complete_through_batch)
         while not await self._claimed():
             if not self._owns():
                 raise Unavailable("ownership of the symbols is in doubt")
             replayed += await self._replay(self._market.claim().number - 1)
-        await self.settle()
+        await self.read_late_candles()
         self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
 
-    async def _replay(self, through: int) -> int:
-        """Apply the batches after the last checkpoint, and return the number of their ticks. Raises Unavailable."""
+    async def _replay(self, last_batch: int) -> int:
+        """Apply the batches after this one, and return the number of their ticks. Raises Unavailable."""
         replayed = 0
-        async for batch in self._store.batches_after(through):
+        async for batch in self._store.batches_after(last_batch):
             if batch.term > self._market.term:
                 self._ended.set()
                 raise Unavailable("another process owns the symbols")
@@ -111,19 +112,19 @@ class Journal:
 
         Callers that arrive during a write share the next one.
         """
-        ticket = self._market.taken
+        ticket = self._market.ingest_calls
         async with self._journal:
             while self._committed < ticket:
-                self._take_batch()
+                self._pop_batch()
                 await self._append()
 
     async def checkpoint(self) -> None:
         """Write the changes since the last checkpoint. Raises Unavailable."""
-        await self.settle()
+        await self.read_late_candles()
         async with self._checkpointing:
             async with self._journal:
                 await self._append()
-                self._take_batch()
+                self._pop_batch()
                 checkpoint = self._market.checkpoint()
                 try:
                     await self._append()
@@ -139,21 +140,21 @@ class Journal:
             except BaseException:
                 self._market.checkpoint_failed(checkpoint)
                 raise
-            self._note_counted(checkpoint)
+            self._note_processed(checkpoint)
             self._market.checkpoint_written(checkpoint)
             metrics.CHECKPOINT_SECONDS.observe(time.perf_counter() - started_s)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
         """Mark the events that are in the index as seen. Raises Unavailable.
 
-        During the read another batch may count one of them, which marks it as seen. If it was also indexed and evicted
-        from the window meanwhile, the read may have missed it; then this reads again.
+        During the read another batch may process one of them, which marks it as seen. If it was also indexed and
+        evicted from the window meanwhile, the read may have missed it; then this reads again.
         """
-        seen, counted = self._market.seen, self._market.counted
-        while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
+        seen, processed = self._market.seen, self._market.processed
+        while doubtful := [key for key in event_keys if key not in seen and processed.may_hold(key)]:
             added = seen.added
             metrics.EVENTS_LOOKED_UP.inc(len(doubtful))
-            found = await self._store.counted(doubtful)
+            found = await self._store.processed(doubtful)
             if seen.forgotten <= added:
                 seen.load(found)
                 return
@@ -167,7 +168,7 @@ class Journal:
         if self._market.book.backlog > BACKLOG_HURRY:
             await self.checkpoint()
 
-    async def settle(self) -> None:
+    async def read_late_candles(self) -> None:
         """Read the candles that late ticks wait for. Raises Unavailable."""
         async with self._reading:
             while missing := self._market.book.missing():
@@ -180,7 +181,7 @@ class Journal:
             tasks.create_task(self._checkpoint_often(checkpoint_interval_s))
             tasks.create_task(self._fill_filter())
 
-    def look(self) -> None:
+    def check_backlog(self) -> None:
         """Request an early checkpoint if many candles are pending."""
         backlog = self._market.book.backlog
         metrics.BACKLOG.set(backlog)
@@ -188,25 +189,25 @@ class Journal:
         if backlog > BACKLOG_HURRY:
             self._hurry.set()
 
-    def _note_counted(self, checkpoint: Checkpoint) -> None:
+    def _note_processed(self, checkpoint: Checkpoint) -> None:
         day = self._clock_ms() // MILLISECONDS_PER_DAY
         for key in split_keys(checkpoint.event_keys):
-            self._market.counted.add(key, day)
+            self._market.processed.add(key, day)
 
     async def _fill_filter(self) -> None:
         """Read the index into the filter, using a fifth of a core. Until then every event is looked up on disk.
 
         Checkpoints meanwhile add their keys to the filter themselves. A million keys take 2 s of CPU, hence 10 s.
         """
-        counted = self._market.counted
-        while not counted.is_complete:
+        processed = self._market.processed
+        while not processed.is_complete:
             try:
                 async for day, keys in self._store.index():
                     started_s = time.perf_counter()
                     for key in keys:
-                        counted.add(key, day)
+                        processed.add(key, day)
                     await asyncio.sleep(FILL_PAUSES * (time.perf_counter() - started_s))
-                counted.is_complete = True
+                processed.is_complete = True
             except Unavailable as error:
                 log.warning("index_not_read", reason=str(error), retry_in_s=FILL_RETRY_S)
                 await asyncio.sleep(FILL_RETRY_S)
@@ -225,8 +226,7 @@ class Journal:
 
     async def _checkpoint_often(self, interval_s: float) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), interval_s)
+            await is_set_within(self._hurry, interval_s)
             self._hurry.clear()
             try:
                 await self.checkpoint()
@@ -234,9 +234,9 @@ class Journal:
                 log.warning("checkpoint_delayed", reason=str(error), candles=self._market.book.backlog)
                 await asyncio.sleep(min(interval_s, 1.0))
 
-    def _take_batch(self) -> None:
+    def _pop_batch(self) -> None:
         if self._batch is None:
-            self._batch, self._batch_ticket = self._market.take_batch(), self._market.taken
+            self._batch, self._batch_ticket = self._market.pop_batch(), self._market.ingest_calls
 
     async def _append(self) -> None:
         if self._batch is not None:

@@ -1,6 +1,6 @@
 """The whole state of the service in memory, and the order in which it is written. Pure.
 
-Ticks are in the journal before they are acknowledged: `take_batch` numbers the ticks since the last batch, and a batch
+Ticks are in the journal before they are acknowledged: `pop_batch` numbers the ticks since the last batch, and a batch
 is one document. All other state follows from the journal and is written only every few seconds, by a checkpoint:
 `checkpoint` returns the changes since the last one, and the batch through which they are complete. After a crash,
 `restore` loads the last checkpoint and `replay` the batches after it. Both may repeat ticks, because quotes and candles
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from market_feed.candles import Candle, CandleBook, KeyedCandle
-from market_feed.dedup import CountedFilter, SeenWindow
+from market_feed.dedup import ProcessedFilter, SeenWindow
 from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
@@ -67,20 +67,20 @@ class SymbolState(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The changes since the last checkpoint, complete through batch `through`.
+    """The changes since the last checkpoint, complete through `complete_through_batch`.
 
     `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` holds the
-    8-byte keys of the events since the last checkpoint, all in the journal through batch `number`; `seen` is the number
-    of the newest key at that time.
+    8-byte keys of the events since the last checkpoint, all in the journal through `last_batch`; `newest_key` is the
+    number of the newest of them in the window.
     """
 
-    number: int
-    through: int
+    last_batch: int
+    complete_through_batch: int
     groups: dict[int, bytes]
     candles: list[KeyedCandle]
     positions: dict[str, int]
     event_keys: bytes
-    seen: int
+    newest_key: int
 
 
 _states_encoder = msgspec.msgpack.Encoder()
@@ -115,9 +115,9 @@ class Market:
         self.quotes: dict[str, Quote] = {}
         self.book = CandleBook()
         self.seen = SeenWindow(seen_max)
-        self.counted = CountedFilter()
+        self.processed = ProcessedFilter()
         self.positions: dict[str, int] = {}
-        self.taken = 0  # number of calls of `take`; a commit waits for it
+        self.ingest_calls = 0  # a commit waits for it
         self._symbols_max = symbols_max
         self._group_symbols = group_symbols
         self.term = term
@@ -126,7 +126,7 @@ class Market:
         self._ticks: list[Tick] = []
         self._seqs: list[int] = []
         self._event_keys: list[bytes] = []
-        self._unindexed: list[bytes] = []  # keys of counted events that are not in the index yet
+        self._unindexed: list[bytes] = []  # keys of processed events that are not in the index yet
         self._moved_positions: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # of symbols, in order of arrival; they determine the groups
         self._members: dict[int, list[str]] = {}
@@ -144,7 +144,7 @@ class Market:
 
     # Ticks ----------------------------------------------------------------------------------------------------------
 
-    def take(
+    def ingest(
         self,
         ticks: Sequence[Tick],
         *,
@@ -155,7 +155,7 @@ class Market:
     ) -> Ingested:
         """Apply ticks in order. A new symbol shows at least `digits` decimal places.
 
-        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
+        `event_keys` are remembered for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
         displace them.
         """
         late = 0
@@ -184,7 +184,7 @@ class Market:
         self._unindexed.extend(event_keys)
         if position is not None:
             self.positions[position.source] = self._moved_positions[position.source] = position.number
-        self.taken += 1
+        self.ingest_calls += 1
         return Ingested(seqs, moved, late)
 
     def mark_stale(self, symbol: str) -> Quote:
@@ -213,7 +213,7 @@ class Market:
 
     # Journal --------------------------------------------------------------------------------------------------------
 
-    def take_batch(self) -> JournalBatch | None:
+    def pop_batch(self) -> JournalBatch | None:
         """Return the ticks and keys since the last batch, or None. Batches must be written in order."""
         if not self._ticks and not self._event_keys and not self._moved_positions:
             return None
@@ -250,7 +250,7 @@ class Market:
             self._deferred_since = batch.number
 
     def load_unindexed(self, event_keys: bytes) -> None:
-        """Load events that were counted by a release without an index."""
+        """Load events that were processed by a release without an index."""
         self.load_seen(event_keys)
         self._unindexed.extend(split_keys(event_keys))
 
@@ -264,23 +264,23 @@ class Market:
         """Return the changes since the last checkpoint.
 
         The checkpoint is complete through the last batch, or, while ticks wait for candles, through the last batch
-        before theirs. Call `take_batch` first, without an `await` in between, and `checkpoint_written` or
+        before theirs. Call `pop_batch` first, without an `await` in between, and `checkpoint_written` or
         `checkpoint_failed` before the next checkpoint.
         """
         if not self.book.has_deferred:
             self._deferred_since = None
-        number = self._next_batch - 1
-        through = number if self._deferred_since is None else self._deferred_since - 1
+        last = self._next_batch - 1
+        complete_through = last if self._deferred_since is None else self._deferred_since - 1
         groups = {group: self._encode_group(group) for group in self._changed}
         self._changed = set()
         keys, self._unindexed = b"".join(self._unindexed), []
         positions = dict(self.positions)
-        return Checkpoint(number, through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
+        return Checkpoint(last, complete_through, groups, self.book.take_unwritten(), positions, keys, self.seen.added)
 
     def checkpoint_written(self, checkpoint: Checkpoint) -> None:
         """Drop the changes of the checkpoint, because it is on disk."""
         self.book.written()
-        self.seen.may_forget(checkpoint.seen)
+        self.seen.may_forget(checkpoint.newest_key)
 
     def checkpoint_failed(self, checkpoint: Checkpoint) -> None:
         """Keep the changes of the checkpoint for the next one, because it is not completely on disk."""

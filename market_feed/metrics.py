@@ -18,7 +18,7 @@ TICKS_UNANNOUNCED = Counter(
     "market_ticks_unannounced", "Lines of ticks for notifier dropped because the broker was unavailable for too long"
 )
 EVENTS_REPEATED = Counter("market_events_repeated", "Duplicate tick events")
-EVENTS_LOOKED_UP = Counter("market_events_looked_up", "Tick events looked up in the index of counted events")
+EVENTS_LOOKED_UP = Counter("market_events_looked_up", "Tick events looked up in the index of processed events")
 SYMBOLS = Gauge("market_symbols", "Known symbols")
 SYMBOLS_STALE = Gauge("market_symbols_stale", "Symbols whose source has fallen silent")
 LEASE_SECONDS = Gauge("market_lease_seconds", "Remaining time of this process's lease; 0 without one")
@@ -26,6 +26,7 @@ OWNER = Gauge("market_owner", "1 while this process owns the symbols, 0 while it
 PENDING_TICKS = Gauge("market_pending_ticks", "Ticks not yet in the journal")
 BACKLOG = Gauge("market_backlog", "Unwritten candles, and ticks that wait for candles to be read back")
 COMMIT_SECONDS = Histogram("market_commit_seconds", "Duration of a journal write", buckets=LATENCY_BUCKETS_S)
+# cut: an older name of a checkpoint, kept for dashboards
 CHECKPOINT_SECONDS = Histogram("market_cut_seconds", "Duration of writing candles and state", buckets=LATENCY_BUCKETS_S)
 UPSTREAM_CONNECTED = Gauge("market_upstream_connected", "1 while connected to this upstream feed", ["source"])
 UPSTREAM_RECONNECTS = Counter("market_upstream_reconnects", "Reconnections to this upstream feed", ["source"])

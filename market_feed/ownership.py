@@ -14,6 +14,7 @@ from market_feed.lease import BEAT_S, LeaseMonitor, LeaseState
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
+from shared.waiting import is_set_within
 
 log = logs.get(__name__)
 
@@ -101,7 +102,7 @@ class Ownership:
             except Unavailable as error:
                 self._watch.unreadable()
                 log.warning("lease_not_read", reason=str(error))
-            await _sleep(stop, self._watch.look_again_s)
+            await is_set_within(stop, self._watch.look_again_s)
         return None
 
     async def _try_take(self) -> int | None:
@@ -156,10 +157,3 @@ class Ownership:
 async def _set_after(first: asyncio.Event, then: asyncio.Event) -> None:
     await first.wait()
     then.set()
-
-
-async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

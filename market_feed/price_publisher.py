@@ -26,6 +26,8 @@ class _PriceFrame(msgspec.Struct, frozen=True):
 class PricePublisher:
     """Delivers each symbol's newest price, and repeats a delivery that the broker did not confirm.
 
+    A frame has `stale: true` while the price is stale, `stale: false` once when that ends, and otherwise no such field.
+
     Bound: one entry per symbol. An idle publisher sends at once.
     """
 
@@ -33,7 +35,7 @@ class PricePublisher:
         self._bus = bus
         self._quotes = quotes
         self._encode = msgspec.json.Encoder().encode
-        self._outgoing: dict[str, bool] = {}  # symbols to deliver, and whether the price was stale
+        self._ends_staleness: dict[str, bool] = {}  # symbols to deliver, and whether their price was stale until now
         self._undelivered = set(quotes)  # unconfirmed symbols; at first, all recovered ones
         self._next_flush_s = 0.0
         self._is_scheduled = False
@@ -41,27 +43,27 @@ class PricePublisher:
     def moved(self, quotes: Iterable[Quote]) -> None:
         """Deliver these new prices soon. Call it before `Quote.stale` is cleared, which the frame reports."""
         for quote in quotes:
-            self._outgoing[quote.symbol] = self._outgoing.get(quote.symbol) or quote.stale
+            self._ends_staleness[quote.symbol] = self._ends_staleness.get(quote.symbol) or quote.stale
         self._schedule()
 
     def became_stale(self, symbols: Iterable[str]) -> None:
         """Deliver these prices soon, marked as stale."""
         for symbol in symbols:
-            self._outgoing[symbol] = False
+            self._ends_staleness[symbol] = False
             self._schedule()
 
     def retry(self) -> None:
         """Repeat unconfirmed deliveries if the broker is connected."""
         if self._undelivered and self._bus.is_connected:
             for symbol in self._undelivered:
-                self._outgoing.setdefault(symbol, False)
+                self._ends_staleness.setdefault(symbol, False)
             self._undelivered.clear()
             self._schedule()
 
     def flush(self) -> None:
         """Deliver all outgoing prices now."""
         self._is_scheduled = False
-        outgoing, self._outgoing = self._outgoing, {}
+        outgoing, self._ends_staleness = self._ends_staleness, {}
         gather_s = min(len(outgoing) * GATHER_PER_SYMBOL_S, GATHER_MAX_S)
         self._next_flush_s = asyncio.get_running_loop().time() + gather_s
         if not self._bus.is_connected:
@@ -69,8 +71,8 @@ class PricePublisher:
             return
         self._undelivered.difference_update(outgoing)
         confirms: dict[asyncio.Future[None], list[str]] = {}
-        for symbol, was_stale in outgoing.items():
-            confirms.setdefault(self._deliver(symbol, was_stale=was_stale), []).append(symbol)
+        for symbol, ends_staleness in outgoing.items():
+            confirms.setdefault(self._deliver(symbol, ends_staleness=ends_staleness), []).append(symbol)
         for confirm, symbols in confirms.items():
             confirm.add_done_callback(partial(self._note_confirm, symbols))
 
@@ -80,10 +82,10 @@ class PricePublisher:
             loop = asyncio.get_running_loop()
             loop.call_at(max(loop.time(), self._next_flush_s), self.flush)
 
-    def _deliver(self, symbol: str, *, was_stale: bool) -> "asyncio.Future[None]":
+    def _deliver(self, symbol: str, *, ends_staleness: bool) -> "asyncio.Future[None]":
         quote = self._quotes[symbol]
-        stale = False if was_stale and not quote.stale else None
-        frame = self._encode(_PriceFrame("market:price", price_data(quote, stale)))
+        data = price_data(quote, ends_staleness=ends_staleness)
+        frame = self._encode(_PriceFrame("market:price", data))
         return self._bus.deliver(Delivery(market_channel(symbol), DeliveryClass.LATEST, quote.seq, symbol, frame))
 
     def _note_confirm(self, symbols: list[str], confirm: "asyncio.Future[None]") -> None:

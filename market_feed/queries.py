@@ -9,13 +9,13 @@ from market_feed.market import Market
 from market_feed.quotes import VOLUME_DIGITS, price_data
 from market_feed.store import MarketStore
 from shared.commands.market import (
+    AnyMarketQuery,
     CandleData,
     Candles,
     GetCandles,
     GetPrices,
     GetSymbols,
     Interval,
-    MarketQueries,
     Prices,
     SymbolData,
     Symbols,
@@ -27,7 +27,7 @@ TIME_MAX_MS = 10**15 - 1
 
 
 class MarketQueryHandler:
-    """Answers `MarketQueries`."""
+    """Answers `AnyMarketQuery`."""
 
     def __init__(self, market: Market, journal: Journal, store: MarketStore, clock_ms: Callable[[], int]) -> None:
         self._market = market
@@ -35,7 +35,7 @@ class MarketQueryHandler:
         self._store = store
         self._clock_ms = clock_ms
 
-    async def answer(self, query: MarketQueries) -> Prices | Symbols | Candles:
+    async def answer(self, query: AnyMarketQuery) -> Prices | Symbols | Candles:
         """Return the reply to one query. Raises Refusal and Unavailable."""
         match query:
             case GetPrices():
@@ -67,7 +67,7 @@ class MarketQueryHandler:
     async def _candles(self, query: GetCandles) -> Candles:
         if query.symbol not in self._market.quotes:
             raise Refusal.not_found("symbol")
-        await self._journal.settle()
+        await self._journal.read_late_candles()
         from_ms = max(query.from_ms or 0, 0)
         to_ms = min(TIME_MAX_MS if query.to_ms is None else query.to_ms, TIME_MAX_MS)
         newest = query.from_ms is None

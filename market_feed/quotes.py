@@ -107,12 +107,14 @@ def first_seq(term: int) -> int:
     return term * SEQS_PER_TERM + 1
 
 
-def price_data(quote: Quote, stale: bool | None = None) -> PriceData:
-    """Return a quote as clients see it."""
+def price_data(quote: Quote, *, ends_staleness: bool = False) -> PriceData:
+    """Return a quote as clients see it.
+
+    `stale` is true while the price is stale, false once when that ends, and otherwise absent.
+    """
     digits = quote.digits
     change = quote.price - quote.reference
-    if stale is None and quote.stale:
-        stale = True
+    stale = True if quote.stale else (False if ends_staleness else None)
     return PriceData(
         symbol=quote.symbol,
         price=round(quote.price, digits),

@@ -45,7 +45,7 @@ class MarketSettings(WorkerSettings, frozen=True, kw_only=True):
     market_replay_speed: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | Literal["full"] = "full"  # 1: real time
     market_stale_s: Seconds = 60.0  # time without a tick; a websocket feed has its own
     market_commit_interval_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.5  # for sources without acks
-    market_cut_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0  # for candles and state
+    market_cut_interval_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0  # of checkpoints; cut is their older name
     market_tick_ttl_s: Annotated[float, msgspec.Meta(ge=3600)] = 21_600.0
     market_lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 5.0
 

@@ -1,4 +1,4 @@
-"""Stale prices: the symbols without a tick for too long, and the source that leads each symbol. Pure."""
+"""Stale prices: the symbols without a tick for too long, and the source of each symbol's last price. Pure."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,7 +14,7 @@ class Staleness:
         self._clock_s = clock_s
         recovered_s = clock_s()
         self._stale_at_s = {symbol: recovered_s + stale_s for symbol in market.quotes}
-        self._leaders: dict[str, str] = {}  # the source of each symbol's last price
+        self._price_sources: dict[str, str] = {}  # by symbol
 
     @property
     def stale_count(self) -> int:
@@ -26,12 +26,12 @@ class Staleness:
         stale_at_s = self._clock_s() + source.stale_s
         for quote in quotes:
             self._stale_at_s[quote.symbol] = stale_at_s
-            self._leaders[quote.symbol] = source.name
+            self._price_sources[quote.symbol] = source.name
             quote.stale = False
 
-    def is_led_by_another(self, source: Source, symbol: str) -> bool:
+    def is_priced_by_another(self, source: Source, symbol: str) -> bool:
         """Return whether another source sent the symbol's last price, and it is not stale."""
-        return self._leaders.get(symbol, source.name) != source.name and not self._market.quotes[symbol].stale
+        return self._price_sources.get(symbol, source.name) != source.name and not self._market.quotes[symbol].stale
 
     def sweep(self) -> list[str]:
         """Mark overdue prices as stale, and return the symbols that were not stale before."""

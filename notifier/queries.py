@@ -8,22 +8,22 @@ from notifier.revocations.store import RevocationStore
 from shared.commands.notifier import (
     REVOCATIONS_PAGE_MAX,
     AlertQueries,
+    AnyNotifierQuery,
     InboxQueries,
     ListRevocations,
-    NotifierQueries,
     RevocationPage,
 )
 
 
 class NotifierQueryHandler:
-    """Answers `NotifierQueries`. Methods raise Refusal and Unavailable."""
+    """Answers `AnyNotifierQuery`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, inboxes: InboxQueryHandler, alerts: AlertQueryHandler, revocations: RevocationStore) -> None:
         self._inboxes = inboxes
         self._alerts = alerts
         self._revocations = revocations
 
-    async def answer(self, query: NotifierQueries) -> msgspec.Struct:
+    async def answer(self, query: AnyNotifierQuery) -> msgspec.Struct:
         """Return the reply to one query."""
         if isinstance(query, InboxQueries):
             return await self._inboxes.answer(query)

@@ -1,7 +1,8 @@
 """The database server's clock, as estimated by a process.
 
 Times that several processes compare (leases, expiry, presence) are read from here, so a wrong host clock is harmless.
-A process whose host clock is off by more than 2 s reports that it is not ready.
+A chat_service whose host clock is off by more than 2 s reports that it is not ready; so does a gateway, by the times in
+the beats of the replicas.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from chat_service import metrics
 from chat_service.partitions.command_age import CommandAges
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
-from chat_service.partitions.partition import Partition, Services, moved_line
+from chat_service.partitions.partition import Partition, Services, moved_delivery
 from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
@@ -95,8 +95,8 @@ class OwnedPartitions:
 
     async def _refresh(self) -> None:
         try:
-            for partition, ownership in (await self._store.owners()).items():
-                self.replicas.learn(partition, ownership)
+            for partition, owner in (await self._store.owners()).items():
+                self.replicas.learn(partition, owner)
         except Unavailable as error:
             log.warning("owners_not_read", reason=str(error))
 
@@ -112,10 +112,10 @@ class OwnedPartitions:
             log.error("bad_body", reason=str(error))
             return
         now_ms = self._now_ms()
-        age_ms = self._ages.age_ms(head.gateway, head.sent_at_ms, now_ms)
+        age_ms = self._ages.age_ms(head.gateway, head.sent_at_monotonic_ms, now_ms)
         partition = self._partitions.get(head.partition)
         if partition is None or partition.term != head.term or age_ms is None or self._is_leaving:
-            self._bus.send_deliveries([moved_line(head)], [head.reply_to])
+            self._bus.send_deliveries([moved_delivery(head)], [head.reply_to])
             return
         partition.accept(head, commands, age_ms)
 
@@ -126,10 +126,10 @@ class OwnedPartitions:
             log.error("bad_beat", reason=str(error))
             return
         match beat:
-            case GatewayBeat(gateway=gateway, sent_at_ms=sent_at_ms):
-                self._ages.note(gateway, sent_at_ms, self._now_ms())
+            case GatewayBeat(gateway=gateway, sent_at_monotonic_ms=sent_at_monotonic_ms):
+                self._ages.note(gateway, sent_at_monotonic_ms, self._now_ms())
             case ProfileUpdated():
-                self._services.readers.profiles.learn(beat)
+                self._services.stores.profiles.learn(beat)
             case ReplicaBeat(node=node) if node != self._bus.name:
                 self._learn(beat)
             case _:
@@ -167,7 +167,7 @@ class OwnedPartitions:
                     self._bus.drop_connection("the process stalled")
                 self._ticked_at_ms = self._now_ms()
                 self._tick()
-                await is_set_within(stop, min(TICK_S, self.replicas.silence_in_ms(self._now_ms()) / 1000))
+                await is_set_within(stop, min(TICK_S, self.replicas.ms_until_silent(self._now_ms()) / 1000))
             await self._leave()
             for task in background:
                 task.cancel()
@@ -210,7 +210,7 @@ class OwnedPartitions:
             terms={number: partition.term for number, partition in self._partitions.items()},
             handed_over=tuple(moved for moved, _ in self._handed_over.values()),
             is_leaving=self._is_leaving,
-            wall_ms=self._services.clock_ms(),
+            database_ms=self._services.clock_ms(),
         )
         self._bus.send(BEATS, "", to_json(beat))
 
@@ -376,4 +376,4 @@ class OwnedPartitions:
             metrics.PARTITION_OWNED.labels(str(number)).set(number in self._partitions)
 
     def _now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
+        return self._services.monotonic_ms()

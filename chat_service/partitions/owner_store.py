@@ -24,13 +24,13 @@ class OwnerStore:
         """Return the owner of every partition that ever had one."""
         with translated():
             found = await self._owners.find({}).to_list(None)
-        return {document["_id"]: _to_ownership(document) for document in found}
+        return {document["_id"]: _to_owner(document) for document in found}
 
     async def owner(self, partition: int) -> OwnerRecord:
         """Return the owner of a partition, by a majority read."""
         with translated():
             document = await self._owners.find_one({"_id": partition})
-        return NO_OWNER if document is None else _to_ownership(document)
+        return NO_OWNER if document is None else _to_owner(document)
 
     async def replace(self, partition: int, seen: OwnerRecord, node: str, queue: str) -> OwnerRecord | None:
         """Replace the owner, under the next term, if the term is still that of `seen`; None if it has changed."""
@@ -43,7 +43,7 @@ class OwnerStore:
                 )
         except DuplicateKeyError:  # the record exists, with another term than 0
             return None
-        return None if document is None else _to_ownership(document)
+        return None if document is None else _to_owner(document)
 
     async def renew(self, node: str) -> None:
         """Renew a replica's lease by the clock of the database server."""
@@ -63,5 +63,5 @@ class OwnerStore:
             await self._leases.delete_one({"_id": node})
 
 
-def _to_ownership(document: Document) -> OwnerRecord:
+def _to_owner(document: Document) -> OwnerRecord:
     return OwnerRecord(document["node"], document["queue"], document["term"])

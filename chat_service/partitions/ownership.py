@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
-from chat_service.partitions.rendezvous import owner_of, share_of
+from chat_service.partitions.rendezvous import preferred_node, share_of
 
 BEAT_MS = 200
-SILENT_MS = 500  # two beats are missing, and half an interval has passed
-SETTLED_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
+SILENT_MS = 500  # a replica is silent once it has missed two beats and half the time of a third
+STEADY_AFTER_MS = 1_000  # partitions move to a new replica only after this time, since it may vanish again
 PROBE_AGAIN_MS = 500
 
 
@@ -95,10 +95,10 @@ class ReplicaView:
         for partition, term in terms.items():
             self.learn(partition, OwnerRecord(node, queue, term))
 
-    def learn(self, partition: int, ownership: OwnerRecord) -> None:
+    def learn(self, partition: int, owner: OwnerRecord) -> None:
         """Note an owner, unless one with a newer term is known."""
-        if ownership.term > self.owners.get(partition, NO_OWNER).term:
-            self.owners[partition] = ownership
+        if owner.term > self.owners.get(partition, NO_OWNER).term:
+            self.owners[partition] = owner
 
     def note_leaving(self, node: str) -> None:
         """Note that a replica is stopping."""
@@ -110,9 +110,9 @@ class ReplicaView:
         for peer in self._peers.values():
             if peer.queue == queue:
                 peer.is_gone = True
-        for partition, ownership in self.owners.items():
-            if ownership.queue == queue:
-                self.owners[partition] = ownership.orphaned()
+        for partition, owner in self.owners.items():
+            if owner.queue == queue:
+                self.owners[partition] = owner.orphaned()
 
     def live_nodes(self, now_ms: int) -> list[str]:
         """Return the live replicas, this one included, in the order of their ids."""
@@ -129,10 +129,10 @@ class ReplicaView:
         return share_of(self.node, range(self.partitions), self.live_nodes(now_ms))
 
     def successor_of(self, partition: int, now_ms: int) -> str | None:
-        """Return the best live replica for a partition other than this one; None if there is no other."""
-        return owner_of(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
+        """Return the preferred node among the other live replicas, to take over a partition; None without any."""
+        return preferred_node(str(partition), [node for node in self.live_nodes(now_ms) if node != self.node])
 
-    def silence_in_ms(self, now_ms: int) -> int:
+    def ms_until_silent(self, now_ms: int) -> int:
         """Return the time until the first live replica counts as silent, unless it sends a beat."""
         heard = (peer.heard_ms for peer in self._peers.values() if self._is_live(peer, now_ms))
         return min((heard_ms + SILENT_MS - now_ms for heard_ms in heard), default=SILENT_MS)
@@ -146,11 +146,11 @@ class ReplicaView:
         actions: list[Action] = []
         for partition in range(self.partitions):
             seen = self.owners.get(partition, NO_OWNER)
-            first = owner_of(str(partition), live)
+            first = preferred_node(str(partition), live)
             if first == self.node and seen.queue not in queues:
                 is_surely_orphaned = not seen.queue or seen.node in live
                 actions.append(Claim(partition, seen) if is_surely_orphaned else Probe(seen.node, seen.queue))
-            elif seen.queue == self.queue and first is not None and self._is_settled_peer(first, now_ms):
+            elif seen.queue == self.queue and first is not None and self._is_steady_peer(first, now_ms):
                 actions.append(HandOver(partition, first, self._peers[first].queue))
         return self._without_repeats(actions, now_ms)
 
@@ -169,5 +169,5 @@ class ReplicaView:
     def _is_live(self, peer: _Peer, now_ms: int) -> bool:
         return not peer.is_gone and now_ms - peer.heard_ms < SILENT_MS
 
-    def _is_settled_peer(self, node: str, now_ms: int) -> bool:
-        return node != self.node and now_ms - self._peers[node].first_heard_ms >= SETTLED_MS
+    def _is_steady_peer(self, node: str, now_ms: int) -> bool:
+        return node != self.node and now_ms - self._peers[node].first_heard_ms >= STEADY_AFTER_MS

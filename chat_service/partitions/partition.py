@@ -1,4 +1,4 @@
-"""One partition under one term: decides the commands of its rooms and commits them. A batch is one group commit.
+"""One partition under one term: decides the commands of its rooms and commits them, a batch at a time.
 
     body ──> dedup ──> batch ──> charge rates ──> load ──> decide (pure) ──> commit to the log
                                                                                  │
@@ -24,10 +24,10 @@ import msgspec
 from chat_service import metrics
 from chat_service.partitions.body_dedup import BodyDedup, Copy
 from chat_service.partitions.rate_limit import Charge, RateLimiter
-from chat_service.partitions.room_cache import Readers, RoomCache
+from chat_service.partitions.room_cache import RoomCache, RoomStores
 from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
-from chat_service.rooms.entry_lines import deliveries_of
+from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.heads import Heads
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.room import Room
@@ -38,7 +38,7 @@ from chat_service.storage.record_writer import RecordWriter
 from shared.backoff import Backoff
 from shared.bus.delivery import Delivery, DeliveryClass
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
-from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
+from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Malformed, Refusal, StaleOwner, Unavailable
@@ -54,7 +54,7 @@ FAILURES_MAX = 3
 UNSENT_MAX_BYTES = 8 * 1024 * 1024
 UNSENT_PAUSE_S = 0.01
 
-_decoder = msgspec.json.Decoder(RoomCommands)
+_decoder = msgspec.json.Decoder(AnyRoomCommand)
 
 
 class Outlet(Protocol):
@@ -71,7 +71,7 @@ class Outlet(Protocol):
 class Services(NamedTuple):
     """The dependencies that all partitions of a process share."""
 
-    readers: Readers
+    stores: RoomStores
     commits: GroupCommit
     records: RecordWriter
     rates: RateLimiter
@@ -92,8 +92,8 @@ class _Body:
 class _Job:
     """One command of a body. It expires by this process's monotonic clock."""
 
-    command: RoomCommands
-    expires_at_ms: int
+    command: AnyRoomCommand
+    expires_at_monotonic_ms: int
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
     wait_ms: int | None = None  # by the rate limit; None until the message is charged
@@ -125,7 +125,7 @@ class Partition:
         self._idle.set()
         self._typing = TypingMarks()
         self._heads = Heads()
-        self._cache = RoomCache(services.readers, partial(check_term, number, term), self._deliver_found)
+        self._cache = RoomCache(services.stores, partial(check_term, number, term), self._deliver_found)
         self._is_over = False
 
     @property
@@ -151,11 +151,11 @@ class Partition:
         jobs: list[_Job] = []
         for line in lines:
             try:
-                command: RoomCommands = decode(line, _decoder)
+                command: AnyRoomCommand = decode(line, _decoder)
             except (Malformed, Refusal) as error:
                 log.error("bad_command_line", gateway=head.gateway, reason=str(error))
                 continue
-            ttl_ms = command.expires_at_monotonic_ms - head.sent_at_ms - age_ms
+            ttl_ms = command.expires_at_monotonic_ms - head.sent_at_monotonic_ms - age_ms
             jobs.append(_Job(command, now_ms + ttl_ms, head.is_resent, head.is_resent))
         return jobs
 
@@ -246,7 +246,7 @@ class Partition:
                 log.warning("commit_postponed", partition=self.number, reason=str(error), commands=len(jobs))
                 if not any(job.is_resent for job in jobs):
                     return Outcome([Refusal(ErrorCode.UNAVAILABLE, str(error))] * len(jobs), [])
-                if not self._is_any_unexpired(jobs):
+                if self._are_all_expired(jobs):
                     return Outcome([None] * len(jobs), [])
             except Exception:  # one failing command must not stop the partition
                 failures += 1
@@ -288,16 +288,16 @@ class Partition:
         room_ids = {job.command.room_id for job in jobs}
         may_be_stored = False
         try:
-            states = await self._cache.load(
-                [job.command for job in jobs], resent={job.command.id for job in jobs if job.is_resent or job.wait_ms}
-            )
+            # Over the rate limit: it may still be a repeat, which is answered and not refused.
+            look_up = {job.command.id for job in jobs if job.is_resent or job.wait_ms}
+            states = await self._cache.load([job.command for job in jobs], look_up=look_up)
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
-            commit = services.commits.commit(changes.entries, lambda: self._is_any_unexpired(jobs))
-            if quiet := services.records.quiet(with_messages):
-                await asyncio.gather(commit, services.records.touch(quiet))
+            commit = services.commits.commit(changes.entries, lambda: self._are_all_expired(jobs))
+            if unmarked := services.records.claim_unmarked(with_messages):
+                await asyncio.gather(commit, services.records.mark_active(unmarked))
             else:
                 await commit
             services.records.note(changes.entries)
@@ -308,7 +308,7 @@ class Partition:
                 for job in jobs:
                     job.is_resent = job.may_be_stored = True
             raise
-        deliveries = _lines_of([*changes.found, *changes.entries], states) + changes.deliveries
+        deliveries = _deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
         self._heads.note(changes.entries, states, services.monotonic_ms())
         self._cache.release(states)
@@ -318,9 +318,9 @@ class Partition:
         return PendingCommand(
             job.command,
             job.is_resent,
-            not self._is_unexpired(job),
+            self._is_expired(job),
             job.wait_ms or 0,
-            self._services.readers.profiles.of(job.command.caller),
+            self._services.stores.profiles.of(job.command.caller),
         )
 
     async def _charge(self, jobs: list[_Job]) -> None:
@@ -335,12 +335,12 @@ class Partition:
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
         """Write the records that effects change, the room's last: a read after the answer must find them."""
-        rooms = self._services.readers.rooms
+        rooms = self._services.stores.rooms
         with_effects = [entry for entry in changes.entries if entry.has_effects]
         if with_effects:
             await rooms.put_members(with_effects)
-            active = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
-            await self._services.readers.presence.mark_new_members(active)
+            changed_members = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
+            await self._services.stores.presence.mark_new_members(changed_members)
         changed = {entry.room_id for entry in with_effects}
         await rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:
@@ -348,17 +348,17 @@ class Partition:
             await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
         metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
 
-    def _is_unexpired(self, job: _Job) -> bool:
-        return job.expires_at_ms > self._services.monotonic_ms()
+    def _is_expired(self, job: _Job) -> bool:
+        return job.expires_at_monotonic_ms <= self._services.monotonic_ms()
 
-    def _is_any_unexpired(self, jobs: list[_Job]) -> bool:
-        return any(map(self._is_unexpired, jobs))
+    def _are_all_expired(self, jobs: list[_Job]) -> bool:
+        return all(map(self._is_expired, jobs))
 
     # Answers and deliveries out -------------------------------------------------------------------------------------
 
     def _answer(self, batch: list[_Body], outcome: Outcome) -> None:
         """Send all results of a batch in one publish: deliveries first, then each body's answer."""
-        lines = outcome.deliveries
+        deliveries = outcome.deliveries
         queues: list[str] = []
         position = 0
         for body in batch:
@@ -370,20 +370,19 @@ class Partition:
             for job, answer in zip(body.jobs, own, strict=True):
                 self._count(job, answer)
             queues.append(self._dedup.answer(body.head, replies))
-            lines += self._answer_lines(body.head, replies)
-        self._services.outlet.send_deliveries(lines, queues)
+            deliveries += self._answer_deliveries(body.head, replies)
+        self._services.outlet.send_deliveries(deliveries, queues)
 
     def _send_answer(self, head: BodyHead, replies: Sequence[bytes], reply_to: str) -> None:
-        self._services.outlet.send_deliveries(self._answer_lines(head, replies), [reply_to])
+        self._services.outlet.send_deliveries(self._answer_deliveries(head, replies), [reply_to])
 
-    def _answer_lines(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
-        end = to_json(BodyAnswered(number=head.number, partition=head.partition, term=self.term))
-        lines = [Delivery.reply(head.gateway, self.term, reply) for reply in replies]
-        return [*lines, Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", end)]
+    def _answer_deliveries(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
+        answers = [Delivery.reply(head.gateway, self.term, reply) for reply in replies]
+        return [*answers, _end_of_answer(head, self.term, is_moved=False)]
 
     def _answer_moved(self, bodies: list[_Body]) -> None:
         for body in bodies:
-            self._services.outlet.send_deliveries([moved_line(body.head)], [body.head.reply_to])
+            self._services.outlet.send_deliveries([moved_delivery(body.head)], [body.head.reply_to])
 
     def _count(self, job: _Job, answer: Answer) -> None:
         if isinstance(answer, Sent) and answer.repeated:
@@ -421,9 +420,13 @@ class Partition:
         return deliveries
 
 
-def moved_line(head: BodyHead) -> Delivery:
+def moved_delivery(head: BodyHead) -> Delivery:
     """Return the answer to a body that was not decided here."""
-    end = BodyAnswered(number=head.number, partition=head.partition, term=head.term, is_moved=True)
+    return _end_of_answer(head, head.term, is_moved=True)
+
+
+def _end_of_answer(head: BodyHead, term: int, *, is_moved: bool) -> Delivery:
+    end = BodyAnswered(number=head.number, partition=head.partition, term=term, is_moved=is_moved)
     return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
 
 
@@ -437,12 +440,12 @@ def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[
     return marks
 
 
-def _lines_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
+def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
     rooms = (states[entry.room_id].room for entry in entries)
     return [
-        line
+        delivery
         for entry, room in zip(entries, rooms, strict=True)
-        for line in deliveries_of(entry, None if room is None else room.direct)
+        for delivery in deliveries_of(entry, None if room is None else room.direct)
     ]
 
 

@@ -13,7 +13,7 @@ import msgspec
 from chat_service import metrics
 from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.rate_window import SlidingWindow
-from chat_service.partitions.rendezvous import owner_of
+from chat_service.partitions.rendezvous import preferred_node
 from shared.bus.bus import Bus
 from shared.bus.private_queue import sibling_queue
 from shared.commands.command import Caller, Command, reply_line
@@ -123,7 +123,7 @@ class RateLimiter:
 
     def _home_of(self, user_id: str) -> str | None:
         """Return the home of a user; None means this replica."""
-        home = owner_of(user_id, self._replicas.live_nodes(self._monotonic_ms()))
+        home = preferred_node(user_id, self._replicas.live_nodes(self._monotonic_ms()))
         return None if home == self._replicas.node else home
 
     def _queue_of(self, home: str | None) -> str | None:

@@ -7,14 +7,14 @@ from collections.abc import Collection
 from hashlib import blake2b
 
 
-def owner_of(key: str, node_ids: Collection[str]) -> str | None:
-    """Return the node that owns `key`, or None without nodes."""
+def preferred_node(key: str, node_ids: Collection[str]) -> str | None:
+    """Return the node preferred for `key`; None without nodes. Only a claim makes it the owner."""
     return max(node_ids, key=lambda node_id: _weight(key, node_id), default=None)
 
 
 def share_of(node_id: str, keys: Collection[int], node_ids: Collection[str]) -> set[int]:
-    """Return the keys that `node_id` owns."""
-    return {key for key in keys if owner_of(str(key), node_ids) == node_id}
+    """Return the keys for which `node_id` is preferred."""
+    return {key for key in keys if preferred_node(str(key), node_ids) == node_id}
 
 
 def _weight(key: str, node_id: str) -> bytes:

@@ -26,14 +26,14 @@ from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.repair import project
 from chat_service.storage.room_store import RoomStore
-from shared.commands.chat import RoomCommands, SendDirect, SendMessage
+from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage
 
 ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
 
 
-class Readers(NamedTuple):
-    """The sources of a room's state."""
+class RoomStores(NamedTuple):
+    """The places that hold a room's state; the partition also writes its records there."""
 
     rooms: RoomStore
     room_log: LogStore
@@ -50,11 +50,11 @@ class RoomCache:
 
     def __init__(
         self,
-        readers: Readers,
+        stores: RoomStores,
         check_term: Callable[[], Awaitable[None]],
         on_found: Callable[[LogEntry, Room], None],
     ) -> None:
-        self._readers = readers
+        self._stores = stores
         self._check_term = check_term
         self._on_found = on_found
         self._recent = RecentMessages()
@@ -73,18 +73,18 @@ class RoomCache:
         """Clear what was loaded for one batch only, and shrink to the bounds."""
         for state in states.values():
             state.stored.clear()
-            state.seen.clear()
+            state.presence.clear()
         while len(self._states) > ROOMS_MAX:
             self._states.popitem(last=False)
         for state in states.values():
             if len(state.members) > MEMBERS_PER_ROOM_MAX:
                 state.members.clear()
 
-    async def load(self, commands: list[RoomCommands], *, resent: Collection[str]) -> dict[str, RoomState]:
+    async def load(self, commands: list[AnyRoomCommand], *, look_up: Collection[str]) -> dict[str, RoomState]:
         """Return the states of the commands' rooms, with all that the commands need.
 
-        `resent` are the ids of commands that may have made an entry before: their entries are loaded. Raises
-        Unavailable and StaleOwner.
+        `look_up` holds the ids of commands to look up in the log: those that may have made an entry before, and those
+        that may repeat a message. Raises Unavailable and StaleOwner.
         """
         room_ids = {command.room_id for command in commands}
         unknown = [room_id for room_id in room_ids if room_id not in self._states]
@@ -94,24 +94,24 @@ class RoomCache:
         for room_id in room_ids:
             self._states.move_to_end(room_id)
         callers = {command.caller.user_id for command in commands if requirements_of(command).profile}
-        await self._readers.profiles.load(callers)
+        await self._stores.profiles.load(callers)
         await self._load_members(commands, states)
         await self._load_active_now(commands, states)
-        looked_up = [command for command in commands if command.id in resent or _may_repeat_old(command, states)]
-        if looked_up:
-            await self._load_stored(looked_up, states)
+        stored = [command for command in commands if command.id in look_up or _may_repeat_old(command, states)]
+        if stored:
+            await self._load_stored(stored, states)
         return states
 
     async def _load_rooms(self, room_ids: list[str]) -> None:
-        records = await self._readers.rooms.rooms(room_ids)
+        records = await self._stores.rooms.rooms(room_ids)
         behind = await asyncio.gather(
-            *(self._readers.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
+            *(self._stores.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
         )
         await self._check_term()
         for room_id, entries in zip(room_ids, behind, strict=True):
             room = records.get(room_id)
             if entries:
-                room = await project(self._readers.rooms, room, entries)
+                room = await project(self._stores.rooms, room, entries)
                 for entry in entries:
                     self._on_found(entry, room)
             self._states[room_id] = RoomState(room, recent=self._recent)
@@ -119,7 +119,7 @@ class RoomCache:
                 effect.user_id: member_of(room_id, effect) for entry in entries for effect in entry.members
             }
 
-    async def _load_members(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_members(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         public = {
             room_id
             for room_id, state in states.items()
@@ -134,33 +134,33 @@ class RoomCache:
         }
         if not wanted:
             return
-        found = await self._readers.rooms.members([key for key in wanted if states[key[0]].room is not None])
+        found = await self._stores.rooms.members([key for key in wanted if states[key[0]].room is not None])
         for room_id, user_id in wanted:
             states[room_id].members[user_id] = found.get((room_id, user_id))
 
-    async def _load_active_now(self, commands: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_active_now(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         """Load how many members are online, and the presence of the users that commands name."""
         shown = {command.room_id for command in commands if requirements_of(command).active_now}
         if not shown:
             return
         naming = [command for command in commands if requirements_of(command).presence]
         named = {user_id for command in naming for user_id in users_of(command)}
-        counts, records = await asyncio.gather(self._readers.active_now.get(shown), self._presence_of(named))
+        counts, records = await asyncio.gather(self._stores.active_now.get(shown), self._presence_of(named))
         for room_id in shown:
             states[room_id].active_now = counts.get(room_id, 0)
         for command in naming:
             for user_id in users_of(command):
-                states[command.room_id].seen[user_id] = presence_view(user_id, records.get(user_id))
+                states[command.room_id].presence[user_id] = presence_view(user_id, records.get(user_id))
 
     async def _presence_of(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
-        return await self._readers.presence.records(user_ids) if user_ids else {}
+        return await self._stores.presence.records(user_ids) if user_ids else {}
 
-    async def _load_stored(self, resent: list[RoomCommands], states: dict[str, RoomState]) -> None:
+    async def _load_stored(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         entries, repeats, old_repeats = await asyncio.gather(
-            self._readers.room_log.by_id([command.id for command in resent]),
-            self._readers.room_log.by_client_id(_client_keys(resent)),
-            self._readers.room_log.old_by_client_id(
-                _client_keys(command for command in resent if _may_repeat_old(command, states))
+            self._stores.room_log.by_id([command.id for command in commands]),
+            self._stores.room_log.by_client_id(_client_keys(commands)),
+            self._stores.room_log.old_by_client_id(
+                _client_keys(command for command in commands if _may_repeat_old(command, states))
             ),
         )
         for entry in entries:
@@ -170,7 +170,7 @@ class RoomCache:
             self._recent.remember(message)
 
 
-def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]:
+def _client_keys(commands: Iterable[AnyRoomCommand]) -> list[tuple[str, str, str]]:
     return [
         (command.room_id, command.caller.user_id, command.client_message_id)
         for command in commands
@@ -178,7 +178,7 @@ def _client_keys(commands: Iterable[RoomCommands]) -> list[tuple[str, str, str]]
     ]
 
 
-def _may_repeat_old(command: RoomCommands, states: Mapping[str, RoomState]) -> bool:
+def _may_repeat_old(command: AnyRoomCommand, states: Mapping[str, RoomState]) -> bool:
     """Return whether a send may repeat a message from before the log, which the log's index of client ids lacks.
 
     A room without a record of 0.2 has no old messages: those that a killed process may have left were never visible.

@@ -2,8 +2,8 @@
 
 Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in batches, one
 report at a time; a report also renews the lease. The queue has one active consumer, so one process decides at a time.
-The state is written first, marked as unsettled; settling notifies the rooms and clears the mark. After a crash in
-between, the sweep settles it, so no change is lost. When a gateway's lease expires, the sweep takes its users offline.
+The state is written first, marked as unannounced; then the rooms are notified and the mark is cleared. After a crash in
+between, the sweep notifies them: no change is lost. Once a gateway's lease is over, the sweep takes its users offline.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from shared.times import to_iso
 
 log = logs.get(__name__)
 
-SETTLE_AT_ONCE = 500
+ANNOUNCE_AT_ONCE = 500
 
 _decoder = msgspec.json.Decoder(ReportPresence)
 
@@ -35,7 +35,7 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` bounds the duration of a sweep; after that time another sweep settles its leftovers. If no gateway
+    `claim_ms` bounds the duration of a sweep; after that time another sweep announces its leftovers. If no gateway
     reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
     `silence_ms` later.
     """
@@ -84,10 +84,10 @@ class Presence:
     async def _change(self, node_id: str, came: set[str], went: set[str], now_ms: int) -> None:
         if came or went:
             await self._store.change(node_id, came, went, now_ms)
-            await self._settle(await self._store.unsettled(came | went))
+            await self._announce(await self._store.unannounced(came | went))
 
     async def sweep(self) -> None:
-        """Take the users of dead gateways offline and settle changes that a crash left, every 2 s, until cancelled."""
+        """Take users of dead gateways offline and announce changes that a crash left, every 2 s, until cancelled."""
         while True:
             await asyncio.sleep(self._times.sweep_interval_s)
             try:
@@ -102,7 +102,7 @@ class Presence:
         before_ms = now_ms if is_any_heard else now_ms - self._times.silence_ms
         while (dead := await self._store.claim_expired(before_ms, self._node_id, now_ms + claim_ms)) is not None:
             await self._expire(dead, now_ms)
-        await self._settle(await self._store.unsettled_before(now_ms - claim_ms, SETTLE_AT_ONCE))
+        await self._announce(await self._store.unannounced_before(now_ms - claim_ms, ANNOUNCE_AT_ONCE))
 
     async def _expire(self, dead: str, now_ms: int) -> None:
         users = await self._store.users_of(dead)
@@ -111,7 +111,7 @@ class Presence:
         await self._change(dead, set(), users, now_ms)
         await self._store.forget(dead)
 
-    async def _settle(self, records: list[PresenceRecord]) -> None:
+    async def _announce(self, records: list[PresenceRecord]) -> None:
         """Notify the rooms of users whose status differs from the last notification."""
         changed = [record for record in records if record.is_online != record.announced_online]
         if changed:
@@ -127,7 +127,7 @@ class Presence:
                 ]
                 metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
             await confirmed(confirms)
-        await self._store.settled(records)
+        await self._store.mark_announced(records)
 
     async def state(self, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of these users, in their order."""

@@ -28,17 +28,20 @@ INDEXES: Indexes = {
 
 
 class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's presence. `announced_online` was last sent to the rooms; `unsettled_at_ms` is 0 if it is current."""
+    """A user's presence. `announced_online` was sent to the rooms; `unannounced_since_ms` is 0 if it is current."""
 
     user_id: str
     is_online: bool
     announced_online: bool
     last_seen_at_ms: int | None
-    unsettled_at_ms: int
+    unannounced_since_ms: int
 
 
 class PresenceStore:
-    """Reads and writes of presence. Every method raises Unavailable when the database is unavailable."""
+    """Reads and writes of presence. Every method raises Unavailable when the database is unavailable.
+
+    `unsettledAtMs` and `toldOnline` are the older names of `unannounced_since_ms` and `announced_online`, kept on disk.
+    """
 
     def __init__(self, database: Database) -> None:
         self._presence = database["presence"]
@@ -66,7 +69,7 @@ class PresenceStore:
         return {document["_id"] for document in found}
 
     async def change(self, node_id: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
-        """Write the users that came online or went offline on a gateway, as unsettled."""
+        """Write the users that came online or went offline on a gateway, as unannounced."""
         mark: Document = {"unsettledAtMs": now_ms}
         writes = [
             UpdateOne(
@@ -92,12 +95,12 @@ class PresenceStore:
             found = await self._presence.find({"_id": {"$in": list(user_ids)}}).to_list(None)
         return {document["_id"]: _to_record(document) for document in found}
 
-    async def unsettled(self, user_ids: Collection[str]) -> list[PresenceRecord]:
-        """Return the unsettled ones among these users."""
-        return [record for record in (await self.records(user_ids)).values() if record.unsettled_at_ms]
+    async def unannounced(self, user_ids: Collection[str]) -> list[PresenceRecord]:
+        """Return the unannounced ones among these users."""
+        return [record for record in (await self.records(user_ids)).values() if record.unannounced_since_ms]
 
-    async def unsettled_before(self, at_ms: int, limit: int) -> list[PresenceRecord]:
-        """Return users that have been unsettled since before `at_ms`."""
+    async def unannounced_before(self, at_ms: int, limit: int) -> list[PresenceRecord]:
+        """Return users that have been unannounced since before `at_ms`."""
         with translated():
             cursor = self._presence.find({"unsettledAtMs": {"$gt": 0, "$lt": at_ms}}).limit(limit)
             return [_to_record(document) for document in await cursor.to_list(None)]
@@ -139,11 +142,11 @@ class PresenceStore:
                 partners += [other for other in pair if other != user_id]
         return audience
 
-    async def settled(self, records: Collection[PresenceRecord]) -> None:
+    async def mark_announced(self, records: Collection[PresenceRecord]) -> None:
         """Clear the marks of these users, unless their state has changed since it was read."""
         writes = [
             UpdateOne(
-                {"_id": record.user_id, "unsettledAtMs": record.unsettled_at_ms},
+                {"_id": record.user_id, "unsettledAtMs": record.unannounced_since_ms},
                 {"$set": {"toldOnline": record.is_online, "unsettledAtMs": 0}},
             )
             for record in records
@@ -179,5 +182,5 @@ def _to_record(document: Document) -> PresenceRecord:
         is_online=bool(document.get("nodes")),
         announced_online=document.get("toldOnline", False),
         last_seen_at_ms=document.get("lastSeenAtMs"),
-        unsettled_at_ms=document.get("unsettledAtMs", 0),
+        unannounced_since_ms=document.get("unsettledAtMs", 0),
     )

@@ -7,7 +7,7 @@ from chat_service.rooms.log import EntryKind, LogEntry, effect_of, settings_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
 from shared.bus.delivery import Delivery, DeliveryClass
-from shared.commands.chat import Gone, MemberView, RoomCommands, RoomHead, RoomView, Sent
+from shared.commands.chat import AnyRoomCommand, Gone, MemberView, RoomHead, RoomView, Sent
 from shared.errors import Refusal
 from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
 
@@ -22,7 +22,7 @@ class PendingCommand(NamedTuple):
     beyond its sender's rate limit. `profile` is the caller's current profile.
     """
 
-    command: RoomCommands
+    command: AnyRoomCommand
     is_resent: bool = False
     expired: bool = False
     wait_ms: int = 0
@@ -34,7 +34,7 @@ class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
     `recent` is shared by all rooms of the partition. `stored` holds the entries that the commands of this batch made
-    before, by id. `active_now` and `seen` (presence of users named in commands) are loaded per batch.
+    before, by id. `active_now` and `presence` (of users named in commands) are loaded per batch.
     """
 
     room: Room | None
@@ -42,7 +42,7 @@ class RoomState:
     recent: RecentMessages = field(default_factory=RecentMessages)
     stored: dict[str, LogEntry] = field(default_factory=dict)
     active_now: int = 0
-    seen: dict[str, PresenceView] = field(default_factory=dict)
+    presence: dict[str, PresenceView] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -83,15 +83,15 @@ class Decision:
 
     # Reading --------------------------------------------------------------------------------------------------------
 
-    def active_member(self, user_id: str) -> Member | None:
+    def joined_member(self, user_id: str) -> Member | None:
         """Return the user's membership; None for a non-member and for a member who has left."""
         member = self.state.members.get(user_id)
-        return member if member is not None and member.active else None
+        return member if member is not None and member.is_joined else None
 
     def is_online(self, user_id: str) -> bool:
         """Return whether the user is online, as far as presence was loaded."""
-        seen = self.state.seen.get(user_id)
-        return seen is not None and seen.status == "online"
+        presence = self.state.presence.get(user_id)
+        return presence is not None and presence.status == "online"
 
     def is_creator(self, room: Room | None) -> bool:
         """Return whether the caller created the room."""
@@ -100,7 +100,7 @@ class Decision:
     def visible_room(self) -> Room:
         """Return the room. Raises NOT_FOUND unless the caller may see it."""
         room = self.state.room
-        if room is None or not may_see(room, self.active_member(self.caller.user_id)):
+        if room is None or not may_see(room, self.joined_member(self.caller.user_id)):
             raise Refusal.not_found("room")
         return room
 
@@ -123,14 +123,14 @@ class Decision:
         if room is None or room.deleted:
             raise Refusal.not_found("room")
         manages = room.direct is None and (self.caller.is_admin or self.is_creator(room))
-        if not (manages or may_see(room, self.active_member(self.caller.user_id))):
+        if not (manages or may_see(room, self.joined_member(self.caller.user_id))):
             raise Refusal.not_found("room")
         check_may_manage(room, self.caller)
         return room
 
     def view(self, room: Room) -> RoomView:
         """Return the room as the caller sees it."""
-        return room_view(room, self.active_member(self.caller.user_id), self.state.active_now)
+        return room_view(room, self.joined_member(self.caller.user_id), self.state.active_now)
 
     # Writing --------------------------------------------------------------------------------------------------------
 
@@ -161,10 +161,10 @@ class Decision:
 
     def end_membership(self, room: Room, member: Member, *, stays_invited: bool) -> None:
         """End a membership or an invitation; a member who stays invited may come back to a private room."""
-        if member.active:
+        if member.is_joined:
             room.member_count -= 1
             self.state.active_now -= self.is_online(member.user_id)
-        member.active = False
+        member.is_joined = False
         left = member if stays_invited else None
         self.state.members[member.user_id] = self._members[member.user_id] = left
 

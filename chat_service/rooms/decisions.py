@@ -44,7 +44,9 @@ def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], term:
     for index, item in enumerate(pending):
         state = states[item.command.room_id]
         decision = Decision(item, state, changes, now_ms)
-        if _has_no_entry_yet(item, state) and index < last_stored.get(_order_of(item), 0):
+        # Entries are inserted in order. If a later command of the same user has one, this one was refused or changed
+        # nothing; deciding it now would order it after the later one.
+        if _is_resent_without_entry(item, state) and index < last_stored.get(_order_of(item), 0):
             changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, "decided before; the answer was lost"))
             continue
         answer = _answer(decision)
@@ -78,18 +80,14 @@ def _order_of(item: PendingCommand) -> tuple[str, str]:
     return item.command.room_id, item.command.caller.user_id
 
 
-def _has_no_entry_yet(item: PendingCommand, state: RoomState) -> bool:
-    """Return whether a resent command may make an entry and has none.
-
-    Entries are inserted in order. If a later command of the same user has one, this one was refused or changed nothing;
-    deciding it now would order it after the later one.
-    """
+def _is_resent_without_entry(item: PendingCommand, state: RoomState) -> bool:
+    """Return whether a resent command may make an entry and has none."""
     makes_entry = requirements_of(item.command).makes_entry
     return item.is_resent and makes_entry and item.command.id not in state.stored
 
 
 def _needs_void(item: PendingCommand, state: RoomState, voided: set[str]) -> bool:
-    return _has_no_entry_yet(item, state) and item.command.room_id not in voided
+    return _is_resent_without_entry(item, state) and item.command.room_id not in voided
 
 
 def _answer(decision: Decision) -> Answer:

@@ -1,7 +1,7 @@
 """Heads of active rooms, announced a second after the first unannounced entry. Pure.
 
 The loss of a delivery shows as a gap once the next one arrives, so the loss of the last one would go unnoticed.
-Therefore a conflated line with the room's head follows, on the channel of the room or of its two direct users.
+Therefore a conflated delivery with the room's head follows, on the channel of the room or of its two direct users.
 
 Bound: the rooms of the last second.
 """
@@ -9,7 +9,7 @@ Bound: the rooms of the last second.
 from collections.abc import Iterable, Mapping
 
 from chat_service.rooms.decision import RoomState
-from chat_service.rooms.entry_lines import head_lines
+from chat_service.rooms.entry_deliveries import head_deliveries
 from chat_service.rooms.log import LogEntry
 from shared.bus.delivery import Delivery
 
@@ -17,7 +17,7 @@ DELAY_MS = 1_000
 
 
 class Heads:
-    """The newest rev of each room with an entry within the last second."""
+    """The heads that are not announced yet: the newest rev of each room, due a second after its first new entry."""
 
     def __init__(self) -> None:
         self._directs: dict[str, tuple[str, str]] = {}
@@ -34,12 +34,12 @@ class Heads:
                 self._directs[entry.room_id] = room.direct
 
     def due(self, now_ms: int) -> list[Delivery]:
-        """Return the lines to send now."""
-        lines: list[Delivery] = []
+        """Return the deliveries to send now."""
+        deliveries: list[Delivery] = []
         for room_id, due_at_ms in list(self._due_at_ms.items()):
             if due_at_ms > now_ms:
                 break
             del self._due_at_ms[room_id]
             rev, at_ms = self._newest.pop(room_id)
-            lines += head_lines(room_id, rev, at_ms, self._directs.pop(room_id, None))
-        return lines
+            deliveries += head_deliveries(room_id, rev, at_ms, self._directs.pop(room_id, None))
+        return deliveries

@@ -46,12 +46,12 @@ class RoomSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A membership after an entry.
 
-    Without `is_active` the user is no member; with `is_invited` they may come back to a private or group room.
+    Without `is_joined` the user is no member; with `is_invited` they may come back to a private or group room.
     `read_seq` is where the read mark of a new member starts.
     """
 
     user_id: str
-    is_active: bool = False
+    is_joined: bool = msgspec.field(default=False, name="isActive")  # an older name, kept on disk
     is_invited: bool = False
     role: Role = Role.MEMBER
     joined_at_ms: int = 0
@@ -62,8 +62,8 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: the
-    room was public before. `previous_at_ms`: when the message before was sent, in a direct room; 0 for the first.
+    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: it
+    makes a public room private. `previous_at_ms`: when the message before was sent, in a direct room; 0 for the first.
     """
 
     id: str
@@ -121,7 +121,7 @@ def effect_of(user_id: str, member: Member | None) -> MemberEffect:
         return MemberEffect(user_id=user_id)
     return MemberEffect(
         user_id=user_id,
-        is_active=member.active,
+        is_joined=member.is_joined,
         is_invited=True,
         role=member.role,
         joined_at_ms=member.joined_at_ms,
@@ -132,7 +132,7 @@ def effect_of(user_id: str, member: Member | None) -> MemberEffect:
 
 def member_of(room_id: str, effect: MemberEffect) -> Member | None:
     """Return the membership that an effect describes."""
-    if not (effect.is_active or effect.is_invited):
+    if not (effect.is_joined or effect.is_invited):
         return None
     return Member(
         room_id=room_id,
@@ -141,7 +141,7 @@ def member_of(room_id: str, effect: MemberEffect) -> Member | None:
         joined_at_ms=effect.joined_at_ms,
         read_seq=effect.read_seq,
         profile=effect.profile,
-        active=effect.is_active,
+        is_joined=effect.is_joined,
     )
 
 

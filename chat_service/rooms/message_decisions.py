@@ -24,7 +24,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
         return Sent(message=message_view(repeated), repeated=True)
     _check_rate(decision)
     profile = decision.pending.profile
-    member = decision.active_member(user_id) or decision.add_member(room, user_id, profile)
+    member = decision.joined_member(user_id) or decision.add_member(room, user_id, profile)
     room.last_seq += 1
     room.last_message_at_ms = room.active_at_ms = decision.now_ms
     message = Message(
@@ -81,7 +81,7 @@ def subscribe(decision: Decision) -> RoomHead:
 def mark_read(decision: Decision, command: MarkRead) -> ReadMark:
     """Move the caller's read mark forward, and deliver it to the others if the room is small enough."""
     room = decision.visible_room()
-    member = decision.active_member(decision.caller.user_id)
+    member = decision.joined_member(decision.caller.user_id)
     if member is None:
         raise Refusal(ErrorCode.FORBIDDEN, "only members of the room have a read mark")
     if command.seq > room.last_seq:

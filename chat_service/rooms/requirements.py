@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from shared.commands.chat import (
     AddMember,
+    AnyRoomCommand,
     CreateRoom,
     DeleteRoom,
     JoinRoom,
@@ -16,7 +17,6 @@ from shared.commands.chat import (
     MarkRead,
     RemoveMember,
     RoomCommand,
-    RoomCommands,
     SendDirect,
     SendMessage,
     SetTyping,
@@ -49,7 +49,7 @@ _TABLE: Mapping[type[RoomCommand], Requirements] = {
     SendMessage: _SEND,
     SendDirect: _SEND,
     CreateRoom: _MEMBERSHIP._replace(profile=True),
-    UpdateRoom: Requirements(active_now=True, presence=True, makes_entry=True, changes_type=True),
+    UpdateRoom: Requirements(active_now=True, makes_entry=True, changes_type=True),
     DeleteRoom: Requirements(makes_entry=True),
     JoinRoom: _MEMBERSHIP._replace(profile=True),
     LeaveRoom: _MEMBERSHIP,
@@ -61,12 +61,12 @@ _TABLE: Mapping[type[RoomCommand], Requirements] = {
 }
 
 
-def requirements_of(command: RoomCommands) -> Requirements:
+def requirements_of(command: AnyRoomCommand) -> Requirements:
     """Return the data that the command needs loaded."""
     return _TABLE[type(command)]
 
 
-def users_of(command: RoomCommands) -> tuple[str, ...]:
+def users_of(command: AnyRoomCommand) -> tuple[str, ...]:
     """Return the users whose memberships a decision on this command reads: its caller first."""
     caller = command.caller.user_id
     match command:

@@ -55,7 +55,7 @@ class Room(msgspec.Struct, kw_only=True):
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A user in a room. A user who left a private or group room stays with `active` False: still invited."""
+    """A user in a room. A user who left a private or group room stays without `is_joined`: still invited."""
 
     room_id: str
     user_id: str
@@ -63,7 +63,7 @@ class Member(msgspec.Struct, kw_only=True):
     joined_at_ms: int
     read_seq: int
     profile: UserProfile
-    active: bool = True
+    is_joined: bool = True
 
 
 def words_of(name: str) -> list[str]:
@@ -78,7 +78,7 @@ def may_see(room: Room | None, member: Member | None) -> bool:
     """Return whether a user sees the room: everyone sees a public room, only members any other."""
     if room is None or room.deleted:
         return False
-    return room.type is RoomType.PUBLIC or (member is not None and member.active)
+    return room.type is RoomType.PUBLIC or (member is not None and member.is_joined)
 
 
 def check_may_manage(room: Room, caller: Caller) -> None:
@@ -91,7 +91,7 @@ def check_may_manage(room: Room, caller: Caller) -> None:
 
 def unread_count(room: Room, member: Member | None) -> int:
     """Return the number of messages after the member's read mark; 0 for a non-member."""
-    if member is None or not member.active:
+    if member is None or not member.is_joined:
         return 0
     return max(room.last_seq - member.read_seq, 0)
 
@@ -110,18 +110,18 @@ def room_view(room: Room, member: Member | None, active_now: int) -> RoomView:
         created_at=to_iso(room.created_at_ms),
         last_seq=room.last_seq,
         unread_count=unread_count(room, member),
-        is_member=member is not None and member.active,
+        is_member=member is not None and member.is_joined,
         direct_user_ids=room.direct,
     )
 
 
-def member_view(member: Member, seen: PresenceView) -> MemberView:
+def member_view(member: Member, presence: PresenceView) -> MemberView:
     """Return a member as the list of members shows it."""
     return MemberView(
         user_id=member.user_id,
         user=member.profile,
         role=member.role,
         joined_at=to_iso(member.joined_at_ms),
-        status=seen.status,
-        last_seen_at=seen.last_seen_at,
+        status=presence.status,
+        last_seen_at=presence.last_seen_at,
     )

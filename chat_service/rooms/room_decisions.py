@@ -36,7 +36,7 @@ def create(decision: Decision, command: CreateRoom) -> RoomView:
         decision.change_settings()
         decision.add_member(room, caller, decision.pending.profile)
         for user_id in command.member_ids:
-            if decision.active_member(user_id) is None:
+            if decision.joined_member(user_id) is None:
                 decision.add_member(room, user_id, UserProfile())
         decision.record(EntryKind.CREATED)
     return decision.view(decision.visible_room())
@@ -70,7 +70,7 @@ def join(decision: Decision) -> RoomView:
     invited = member is not None or decision.is_creator(room)
     if room is None or room.deleted or not (room.type is RoomType.PUBLIC or invited):
         raise Refusal.not_found("room")
-    if member is None or not member.active:
+    if member is None or not member.is_joined:
         decision.add_member(room, decision.caller.user_id, decision.pending.profile)
         decision.record(EntryKind.JOINED)
     return decision.view(room)
@@ -84,7 +84,7 @@ def leave(decision: Decision) -> RoomView:
     room = decision.visible_or_left_room()
     if room.direct is not None:
         raise Refusal(ErrorCode.FORBIDDEN, "a direct room cannot be left")
-    member = decision.active_member(decision.caller.user_id)
+    member = decision.joined_member(decision.caller.user_id)
     if member is not None:
         decision.end_membership(room, member, stays_invited=room.type is not RoomType.PUBLIC)
         decision.record(EntryKind.LEFT)
@@ -94,11 +94,11 @@ def leave(decision: Decision) -> RoomView:
 def add(decision: Decision, command: AddMember) -> MemberView:
     """Make another user a member."""
     room = decision.managed_room()
-    member = decision.active_member(command.user_id)
+    member = decision.joined_member(command.user_id)
     if member is None:
         member = decision.add_member(room, command.user_id, UserProfile())
         decision.record(EntryKind.ADDED)
-    return member_view(member, decision.state.seen[command.user_id])
+    return member_view(member, decision.state.presence[command.user_id])
 
 
 def remove(decision: Decision, command: RemoveMember) -> Gone:
@@ -125,7 +125,7 @@ def member_after(decision: Decision, entry: LogEntry, command: AddMember) -> Mem
     member = decision.state.members.get(command.user_id) or member_of(entry.room_id, entry.members[0])
     if member is None:
         raise Refusal.not_found("member")
-    return member_view(member, decision.state.seen[command.user_id])
+    return member_view(member, decision.state.presence[command.user_id])
 
 
 def gone_after(command: DeleteRoom | RemoveMember) -> Gone:

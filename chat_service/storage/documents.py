@@ -11,7 +11,7 @@ import msgspec
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings
 from chat_service.rooms.message import Message
 from chat_service.rooms.room import Member, Role, Room, RoomType, words_of
-from chat_service.storage.write_behind import Post
+from chat_service.storage.write_behind import MessagePlace
 from shared.protocol.server_frames import UserProfile
 
 Document = dict[str, Any]
@@ -101,21 +101,21 @@ def to_old_message(document: Document) -> Message:
     return to_message({**document, "atMs": document["createdAtMs"]})
 
 
-def to_post(document: Document) -> Post:
+def to_place(document: Document) -> MessagePlace:
     """Return the changes that a message makes to its room's record."""
-    return Post(document["roomId"], document["rev"], document["seq"], document["userId"], document["atMs"])
+    return MessagePlace(document["roomId"], document["rev"], document["seq"], document["userId"], document["atMs"])
 
 
 # Projections --------------------------------------------------------------------------------------------------------
 
 
-def progress_of(post: Post) -> Document:
+def progress_of(place: MessagePlace) -> Document:
     """Return the fields of a room's record that a message changes."""
     return {
-        "rev": post.rev,
-        "lastSeq": post.seq,
-        "lastMessageAtMs": post.created_at_ms,
-        "activeAtMs": post.created_at_ms,
+        "rev": place.rev,
+        "lastSeq": place.seq,
+        "lastMessageAtMs": place.created_at_ms,
+        "activeAtMs": place.created_at_ms,
     }
 
 
@@ -175,7 +175,7 @@ def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
         "rev": rev,
         "roomId": room_id,
         "userId": effect.user_id,
-        "active": effect.is_active,
+        "active": effect.is_joined,
         "invited": effect.is_invited,
         "role": effect.role.value,
         "joinedAtMs": effect.joined_at_ms,
@@ -192,7 +192,7 @@ def to_member(document: Document) -> Member:
         joined_at_ms=document["joinedAtMs"],
         read_seq=document["readSeq"],
         profile=_to_profile(document["profile"]),
-        active=document["active"],
+        is_joined=document["active"],
     )
 
 

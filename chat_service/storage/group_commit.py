@@ -4,7 +4,7 @@
                                                                                  │
                               refused: LogConflict, its owner reads and decides again
                                                                                  │
-                              outcome unknown: settled here first, then LogConflict
+                              outcome unknown: resolved here first, then LogConflict
 
 If the sixteen partitions committed separately, the disk would sync sixteen times. An insert is one
 command of at most 500 entries and 8 MB; it is ordered, so it stops at the first refused entry and never leaves an entry
@@ -27,8 +27,8 @@ log = logs.get(__name__)
 
 ENTRIES_MAX = 500
 TEXT_MAX_BYTES = 8 * 1024 * 1024
-SETTLE_BACKOFF_FIRST_S = 0.1
-SETTLE_BACKOFF_MAX_S = 2.0
+RESOLVE_BACKOFF_FIRST_S = 0.1
+RESOLVE_BACKOFF_MAX_S = 2.0
 
 
 class LogAppender(Protocol):
@@ -58,12 +58,12 @@ class GroupCommit:
         self._waiting: list[_Group] = []
         self._turn = asyncio.Lock()
 
-    async def commit(self, entries: Sequence[LogEntry], is_any_unexpired: Callable[[], bool]) -> None:
+    async def commit(self, entries: Sequence[LogEntry], are_all_expired: Callable[[], bool]) -> None:
         """Return once the entries are on a majority.
 
-        Raises LogConflict when an entry was refused, or when the outcome was unknown and has been settled: each entry
-        then is in the log or never will be, and reading the log tells which. `is_any_unexpired` returns whether
-        any of the commands has not expired. Once all have, a void entry takes the first rev instead.
+        Raises LogConflict when an entry was refused, or when the outcome was unknown and has been resolved: each entry
+        then is in the log or never will be, and reading the log tells which. `are_all_expired` returns whether
+        all commands have expired; once they have, a void entry takes the first rev instead.
         """
         if not entries:
             return
@@ -72,7 +72,7 @@ class GroupCommit:
         except Unavailable as error:
             log.warning("commit_outcome_unknown", reason=str(error), entries=len(entries))
             for _, of_room in groupby(sorted(entries, key=lambda entry: entry.room_id), lambda entry: entry.room_id):
-                await self._settle(list(of_room), is_any_unexpired)
+                await self._resolve(list(of_room), are_all_expired)
             raise LogConflict("the outcome of the insert was unknown") from error
 
     async def _insert(self, entries: Sequence[LogEntry]) -> None:
@@ -92,7 +92,7 @@ class GroupCommit:
         except Exception as error:
             for group in groups:
                 _fail(group, error)
-        except BaseException:  # only this partition is cancelled; the others have to settle their entries
+        except BaseException:  # only this partition is cancelled; the others have to resolve theirs
             for group in groups:
                 _fail(group, Unavailable("the insert was interrupted"))
                 group.done.exception()  # mark as retrieved: the cancelled partition never awaits it
@@ -127,26 +127,26 @@ class GroupCommit:
             self._waiting[:0] = groups[index + 1 :]
             return
 
-    async def _settle(self, entries: list[LogEntry], is_any_unexpired: Callable[[], bool]) -> None:
+    async def _resolve(self, entries: list[LogEntry], are_all_expired: Callable[[], bool]) -> None:
         """Make sure that each of these entries of one room is in the log or never can be, after an unknown outcome.
 
-        Inserting the same documents again settles it. If that succeeds, they are in the log. If it is refused, the
+        Inserting the same documents again resolves it. If that succeeds, they are in the log. If it is refused, the
         first of their revs is taken, by them or by another entry, so the earlier insert can no longer succeed. Until
         one of the two is known, nothing else may be decided in the room.
         """
-        backoff = Backoff(SETTLE_BACKOFF_FIRST_S, SETTLE_BACKOFF_MAX_S)
+        backoff = Backoff(RESOLVE_BACKOFF_FIRST_S, RESOLVE_BACKOFF_MAX_S)
         while True:
             await asyncio.sleep(backoff.next_s())
             first = entries[0]
             again = entries
-            if not is_any_unexpired() and first.rev > 1:  # no log begins with a void
+            if are_all_expired() and first.rev > 1:  # no log begins with a void
                 again = [void_at(first.room_id, first.rev, first.term, first.at_ms)]
             try:
                 await self._store.insert(again)
             except LogConflict:
                 return
             except Unavailable as error:
-                log.warning("commit_not_settled", reason=str(error), entries=len(entries))
+                log.warning("commit_outcome_still_unknown", reason=str(error), entries=len(entries))
             else:
                 return
 

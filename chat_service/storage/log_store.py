@@ -19,12 +19,12 @@ from pymongo.read_concern import ReadConcern
 
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message
-from chat_service.storage.documents import from_entry, sent_as, to_entry, to_message, to_old_message, to_post
-from chat_service.storage.write_behind import Post
+from chat_service.storage.documents import from_entry, sent_as, to_entry, to_message, to_old_message, to_place
+from chat_service.storage.write_behind import MessagePlace
 from shared.errors import WriteConflict
 from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
 
-_POST = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
+_PLACE = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
 _MAJORITY = ReadConcern("majority")
 _ON_MAJORITY: Document = {"w": "majority", "j": True}
 _ERASURE: Document = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
@@ -121,19 +121,19 @@ class LogStore:
         """Return the messages from before the log by (room id, user id, clientMessageId)."""
         return [to_old_message(document) for document in await _sent_as(self._old, ["/".join(key) for key in keys])]
 
-    async def posts_beyond(self, room_id: str, rev: int) -> list[Post]:
+    async def places_beyond(self, room_id: str, rev: int) -> list[MessagePlace]:
         """Return the changes to the room's record by the messages after entry `rev`, oldest first."""
         with translated():
             found = await self._log.find({"roomId": room_id, "rev": {"$gt": rev}}).sort("rev", ASCENDING).to_list(None)
-        return [to_post(document) for document in found if "seq" in document]
+        return [to_place(document) for document in found if "seq" in document]
 
-    async def posts_since(self, room_id: str, after_rev: int, at_ms: int) -> list[Post]:
+    async def places_since(self, room_id: str, after_rev: int, at_ms: int) -> list[MessagePlace]:
         """Return the messages after entry `after_rev` that were sent since `at_ms`, oldest first."""
         chosen = narrowed({"roomId": room_id, "rev": {"$gt": after_rev}}, {"atMs": {"$gte": at_ms}})
-        stages: list[Document] = [*chosen, {"$sort": {"rev": 1}}, {"$project": _POST}]
+        stages: list[Document] = [*chosen, {"$sort": {"rev": 1}}, {"$project": _PLACE}]
         with translated():
             found = await self._log.aggregate(stages).to_list(None)
-        return [to_post(document) for document in found if "seq" in document]
+        return [to_place(document) for document in found if "seq" in document]
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[tuple[int, Message]]:
         """Return (rev, message) with `first` ≤ seq ≤ `last`, oldest first; before the log, rev was seq."""
@@ -174,8 +174,8 @@ class LogStore:
     async def remove_before(self, room_id: str, rev: int) -> None:
         """Remove the entries before `rev`, a thousand at a time. Idempotent.
 
-        The newest entry of a log always stays, and all entries do for a day: a stale owner that knows the room up to an
-        entry could otherwise insert where its successors had been.
+        The newest entry of a log always stays, and all entries do for a day: a stale owner could otherwise insert at a
+        rev whose entry was removed.
         """
         with translated():
             for first in range(1, rev, PURGE_BATCH):

@@ -1,8 +1,9 @@
 """Memberships in MongoDB: every query on the collection `room_members`, a projection of the log.
 
 `_id` is room id/user id. Each write carries the `rev` of its entry and loses to a later one, so any owner may
-write any projection any number of times. The record of a former member stays, with that rev. `online` follows the
-user's presence, so that an index counts the members online.
+write any projection any number of times. The record of a former member stays, with that rev. `active` is the
+older name of `is_joined`, kept on disk. `online` follows the user's presence, so that an index counts the members
+online.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class MemberStore:
     # For the writer -------------------------------------------------------------------------------------------------
 
     async def members(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Member]:
-        """Return the memberships that exist, active or not, by (room id, user id)."""
+        """Return the memberships that exist, joined or only invited, by (room id, user id)."""
         ids = [member_key(room_id, user_id) for room_id, user_id in keys]
         with translated():
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
@@ -69,7 +70,7 @@ class MemberStore:
             await self._members.update_many({"_id": {"$in": ids}}, {"$set": {"online": is_online}})
 
     async def memberships_of(self, user_ids: Collection[str]) -> list[tuple[str, str]]:
-        """Return the active memberships of these users as (room id, user id)."""
+        """Return the joined memberships of these users as (room id, user id)."""
         chosen = narrowed({"userId": {"$in": list(user_ids)}}, {"active": True})
         with translated():
             found = await self._members.aggregate([*chosen, {"$project": {"userId": 1, "roomId": 1}}]).to_list(None)
@@ -96,17 +97,12 @@ class MemberStore:
         return [document["roomId"] for document in found]
 
     async def member_page(self, room_id: str, skip: int, limit: int) -> tuple[list[Member], int]:
-        """Return active members, the longest-standing first, and their total."""
+        """Return joined members, the longest-standing first, and their total."""
         chosen = {"roomId": room_id, "active": True}
         with translated():
             cursor = self._members.find(chosen).sort([("joinedAtMs", 1), ("_id", 1)]).skip(skip).limit(limit)
             found, total = await asyncio.gather(cursor.to_list(None), self._members.count_documents(chosen))
         return [to_member(document) for document in found], total
-
-    async def count(self, room_id: str) -> int:
-        """Return the number of active members."""
-        with translated():
-            return await self._members.count_documents({"roomId": room_id, "active": True})
 
     async def purge_members(self, room_id: str) -> None:
         """Remove all memberships of a room, a thousand at a time."""

@@ -31,17 +31,17 @@ class RecordWriter:
         """Take entries that have been stored."""
         self._behind.note(entries, self._clock_ms())
 
-    def quiet(self, room_ids: Collection[str]) -> set[str]:
-        """Return those of the rooms whose records show no activity so far. Pass them to `touch`."""
-        return self._behind.touch(room_ids, self._clock_ms())
+    def claim_unmarked(self, room_ids: Collection[str]) -> set[str]:
+        """Return the rooms not marked as active in the last 30 s, and note that the caller marks them now."""
+        return self._behind.claim_unmarked(room_ids, self._clock_ms())
 
-    async def touch(self, quiet: set[str]) -> None:
+    async def mark_active(self, room_ids: set[str]) -> None:
         """Mark rooms as active. A mark that fails comes with the record some seconds later."""
         try:
-            await self._rooms.touch_rooms(quiet, self._clock_ms())
+            await self._rooms.mark_active(room_ids, self._clock_ms())
         except Unavailable as error:
-            self._behind.forget_touched(quiet)
-            log.warning("touch_postponed", reason=str(error), rooms=len(quiet))
+            self._behind.release_claims(room_ids)
+            log.warning("rooms_not_marked_active", reason=str(error), rooms=len(room_ids))
 
     async def write_due(self) -> None:
         """Write the changes that are 5 s old. On a failure, retry them later."""
@@ -61,14 +61,14 @@ class RecordWriter:
         await self._rooms.put_read_marks(marks)
 
     async def _write(self, room_ids: Collection[str]) -> bool:
-        posts, marks = self._behind.take(room_ids)
+        places, marks = self._behind.take(room_ids)
         try:
             await self._rooms.put_read_marks(marks)
-            await self._rooms.advance_rooms(posts)
+            await self._rooms.advance_rooms(places)
         except BaseException as error:
-            self._behind.put_back(posts, marks, self._clock_ms())
+            self._behind.put_back(places, marks, self._clock_ms())
             if not isinstance(error, Unavailable):
                 raise
-            log.warning("write_behind_postponed", reason=str(error), rooms=len(posts))
+            log.warning("write_behind_postponed", reason=str(error), rooms=len(places))
             return False
         return True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from chat_service.rooms.entry_lines import head_lines
+from chat_service.rooms.entry_deliveries import head_deliveries
 from chat_service.rooms.log import LogEntry, apply
 from chat_service.rooms.room import Room
 from chat_service.storage.log_store import LogStore
@@ -44,7 +44,7 @@ class Repair:
             for behind, room in zip(some, await asyncio.gather(*map(self._repair_room, some)), strict=True):
                 repaired += room.rev > behind.rev
                 if room.active_at_ms > now_ms - ANNOUNCED_MS:
-                    announce(head_lines(room.id, room.rev, room.active_at_ms, room.direct))
+                    announce(head_deliveries(room.id, room.rev, room.active_at_ms, room.direct))
             await asyncio.sleep(STEP_PAUSE_S)
         return repaired
 

@@ -13,7 +13,7 @@ from chat_service.rooms.room import Room, RoomType
 from chat_service.storage import log_store, member_store
 from chat_service.storage.documents import from_room, is_content_erased, progress_of, to_room
 from chat_service.storage.member_store import PURGE_BATCH, MemberStore, update_each, upsert_newer
-from chat_service.storage.write_behind import Post
+from chat_service.storage.write_behind import MessagePlace
 from shared.mongo import Database, Document, Indexes, narrowed, translated
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
@@ -56,14 +56,15 @@ class RoomStore(MemberStore):
         ]
         await upsert_newer(self._rooms, writes)
 
-    async def advance_rooms(self, posts: Collection[Post]) -> None:
+    async def advance_rooms(self, places: Collection[MessagePlace]) -> None:
         """Move records forward to their newest messages, each unless it already contains a later entry."""
         writes = [
-            UpdateOne({"_id": post.room_id, "rev": {"$lt": post.rev}}, {"$set": progress_of(post)}) for post in posts
+            UpdateOne({"_id": place.room_id, "rev": {"$lt": place.rev}}, {"$set": progress_of(place)})
+            for place in places
         ]
         await update_each(self._rooms, writes)
 
-    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
+    async def mark_active(self, room_ids: Collection[str], at_ms: int) -> None:
         """Move rooms to the top of the lists. Idempotent, and harmless if the message is not stored after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
         await update_each(self._rooms, writes)

@@ -4,7 +4,7 @@ A message moves the last seq and time of its room, and the read mark of its send
 later, once per room instead of once per message. That is safe: they only grow, each write is idempotent, a reader adds
 the entries beyond a record (`catch_up`), and a new owner completes the records of a killed one from the log (`repair`).
 Only the list of recently active rooms cannot be queried from the log, so the first message in a quiet room marks its
-record at once (`touch`). Measured: 0.25 ms of database time per record, and two database calls per batch.
+record as active at once. Measured: 0.25 ms of database time per record, and two database calls per batch.
 """
 
 from collections import OrderedDict
@@ -15,13 +15,13 @@ from chat_service.rooms.log import LogEntry
 from chat_service.rooms.room import Member, Room
 
 DELAY_MS = 5_000
-TOUCHED_MS = 30_000  # a record marked within this time need not be marked again
-BEHIND_MAX_MS = 60_000  # a record with an older mark is complete; above TOUCHED_MS + DELAY_MS
+MARKED_FOR_MS = 30_000  # a record marked as active within this time need not be marked again
+BEHIND_MAX_MS = 60_000  # a record active before that is complete: longer than MARKED_FOR_MS + DELAY_MS
 ROOMS_MAX = 200
 
 
-class Post(NamedTuple):
-    """The fields of a stored message that its room and its sender follow."""
+class MessagePlace(NamedTuple):
+    """The place of a stored message in its room, which the records of the room and the sender follow."""
 
     room_id: str
     rev: int
@@ -31,30 +31,30 @@ class Post(NamedTuple):
 
 
 class _Unwritten:
-    """The newest unwritten post of a room, and the unwritten read marks of its senders."""
+    """The place of a room's newest unwritten message, and the unwritten read marks of its senders."""
 
     __slots__ = ("due_at_ms", "marks", "newest")
 
-    def __init__(self, post: Post, due_at_ms: int) -> None:
-        self.newest = post
+    def __init__(self, place: MessagePlace, due_at_ms: int) -> None:
+        self.newest = place
         self.due_at_ms = due_at_ms
         self.marks: dict[str, int] = {}
 
-    def add(self, post: Post) -> None:
-        if post.rev > self.newest.rev:
-            self.newest = post
-        self.marks[post.user_id] = max(post.seq, self.marks.get(post.user_id, 0))
+    def add(self, place: MessagePlace) -> None:
+        if place.rev > self.newest.rev:
+            self.newest = place
+        self.marks[place.user_id] = max(place.seq, self.marks.get(place.user_id, 0))
 
 
 class WriteBehind:
     """Unwritten changes. Bound: those of some seconds, and the rooms of the last half minute.
 
-    Nothing is posted while the database is unavailable.
+    No message is stored while the database is unavailable.
     """
 
     def __init__(self) -> None:
         self._rooms: dict[str, _Unwritten] = {}  # first to become due first
-        self._touched_at_ms: OrderedDict[str, int] = OrderedDict()  # oldest first
+        self._marked_at_ms: OrderedDict[str, int] = OrderedDict()  # oldest first
 
     def note(self, entries: Iterable[LogEntry], now_ms: int) -> None:
         """Take stored entries, except those of a room in which one of them has effects.
@@ -66,28 +66,28 @@ class WriteBehind:
         whole = {entry.room_id for entry in entries if entry.has_effects}
         for entry in entries:
             if (message := entry.message) is not None and entry.room_id not in whole:
-                self.add(Post(entry.room_id, entry.rev, message.seq, message.user_id, entry.at_ms), now_ms)
+                self.add(MessagePlace(entry.room_id, entry.rev, message.seq, message.user_id, entry.at_ms), now_ms)
 
-    def add(self, post: Post, now_ms: int) -> None:
+    def add(self, place: MessagePlace, now_ms: int) -> None:
         """Take a stored message."""
-        unwritten = self._rooms.get(post.room_id)
+        unwritten = self._rooms.get(place.room_id)
         if unwritten is None:
-            unwritten = self._rooms[post.room_id] = _Unwritten(post, now_ms + DELAY_MS)
-        unwritten.add(post)
+            unwritten = self._rooms[place.room_id] = _Unwritten(place, now_ms + DELAY_MS)
+        unwritten.add(place)
 
-    def touch(self, room_ids: Iterable[str], now_ms: int) -> set[str]:
-        """Return the rooms among these that were quiet: their records are marked before the answer."""
-        while self._touched_at_ms and next(iter(self._touched_at_ms.values())) <= now_ms - TOUCHED_MS:
-            self._touched_at_ms.popitem(last=False)
-        touched = {room_id for room_id in room_ids if room_id not in self._touched_at_ms}
-        for room_id in touched:
-            self._touched_at_ms[room_id] = now_ms
-        return touched
+    def claim_unmarked(self, room_ids: Iterable[str], now_ms: int) -> set[str]:
+        """Return the rooms not marked as active in the last 30 s, and note that the caller marks them now."""
+        while self._marked_at_ms and next(iter(self._marked_at_ms.values())) <= now_ms - MARKED_FOR_MS:
+            self._marked_at_ms.popitem(last=False)
+        unmarked = {room_id for room_id in room_ids if room_id not in self._marked_at_ms}
+        for room_id in unmarked:
+            self._marked_at_ms[room_id] = now_ms
+        return unmarked
 
-    def forget_touched(self, room_ids: Iterable[str]) -> None:
+    def release_claims(self, room_ids: Iterable[str]) -> None:
         """Note that the records of these rooms could not be marked."""
         for room_id in room_ids:
-            self._touched_at_ms.pop(room_id, None)
+            self._marked_at_ms.pop(room_id, None)
 
     def rooms(self) -> set[str]:
         """Return every room with unwritten fields."""
@@ -102,23 +102,23 @@ class WriteBehind:
             due.append(room_id)
         return due
 
-    def take(self, room_ids: Iterable[str]) -> tuple[list[Post], dict[tuple[str, str], int]]:
-        """Remove and return the posts of these rooms, and the read marks by (room id, user id).
+    def take(self, room_ids: Iterable[str]) -> tuple[list[MessagePlace], dict[tuple[str, str], int]]:
+        """Remove and return the newest places of these rooms, and the read marks by (room id, user id).
 
         Write the marks first: a record ahead of them would hide that they are behind. `put_back` unwritten ones.
         """
-        posts: list[Post] = []
+        places: list[MessagePlace] = []
         marks: dict[tuple[str, str], int] = {}
         for room_id in room_ids:
             if (unwritten := self._rooms.pop(room_id, None)) is not None:
-                posts.append(unwritten.newest)
+                places.append(unwritten.newest)
                 marks |= {(room_id, user_id): seq for user_id, seq in unwritten.marks.items()}
-        return posts, marks
+        return places, marks
 
-    def put_back(self, posts: Iterable[Post], marks: dict[tuple[str, str], int], now_ms: int) -> None:
+    def put_back(self, places: Iterable[MessagePlace], marks: dict[tuple[str, str], int], now_ms: int) -> None:
         """Take back changes that could not be written."""
-        for post in posts:
-            self.add(post, now_ms)
+        for place in places:
+            self.add(place, now_ms)
         for (room_id, user_id), seq in marks.items():
             kept = self._rooms[room_id].marks
             kept[user_id] = max(seq, kept.get(user_id, 0))
@@ -129,12 +129,12 @@ def may_be_behind(room: Room, now_ms: int) -> bool:
     return room.active_at_ms > now_ms - BEHIND_MAX_MS
 
 
-def catch_up(room: Room, member: Member | None, beyond: Iterable[Post]) -> None:
+def catch_up(room: Room, member: Member | None, beyond: Iterable[MessagePlace]) -> None:
     """Bring a room, and the membership of one user, up to date with the messages beyond the room's record."""
-    for post in beyond:
-        if post.rev > room.rev:
-            room.rev = post.rev
-            room.last_seq = post.seq
-            room.last_message_at_ms = room.active_at_ms = post.created_at_ms
-        if member is not None and member.user_id == post.user_id:
-            member.read_seq = max(member.read_seq, post.seq)
+    for place in beyond:
+        if place.rev > room.rev:
+            room.rev = place.rev
+            room.last_seq = place.seq
+            room.last_message_at_ms = room.active_at_ms = place.created_at_ms
+        if member is not None and member.user_id == place.user_id:
+            member.read_seq = max(member.read_seq, place.seq)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deploy.local.claim import AlreadyInUse, claim_directory, claim_port
+from deploy.local.claim import CannotClaim, claim_directory, claim_port
 from deploy.local.console import Console, standard_console
 from deploy.local.leftovers import kill_marked, start_guard
 from deploy.local.plan import Plan, make_plan
@@ -37,7 +37,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
                 return run(read_settings(environment), environment)
             case ["token"]:
                 return token(read_settings(environment), environment)
-    except (InvalidSettings, InvalidRequest, AlreadyInUse) as error:
+    except (InvalidSettings, InvalidRequest, CannotClaim) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -62,12 +62,12 @@ def run(settings: LocalSettings, environment: Mapping[str, str]) -> int:
     asked = settings.gateway_port
     try:
         port_claim = claim_port(settings.gateway_host, asked)
-    except AlreadyInUse as taken:
-        if not settings.any_gateway_port or not taken.is_in_use:
+    except CannotClaim as error:
+        if not settings.any_gateway_port or not error.is_taken:
             raise
         port_claim = claim_port(settings.gateway_host, 0)
     settings = replace(settings, gateway_port=port_claim.getsockname()[1])
-    limit_open_files()
+    raise_open_file_limit()
     plan = make_plan(settings, environment, jwt_secret(settings, environment))
     run_file = RunFile(settings, plan, environment)
     guard = start_guard(mark)
@@ -115,7 +115,7 @@ async def supervise(settings: LocalSettings, plan: Plan, run_file: RunFile, cons
 
 
 def jwt_secret(settings: LocalSettings, environment: Mapping[str, str]) -> str | None:
-    """Return the token secret: from the environment, "" if that configures public keys, otherwise the stored one."""
+    """Return the token secret of the environment, None if that configures public keys, otherwise the stored secret."""
     if environment.get("JWT_SECRET"):
         return environment["JWT_SECRET"]
     if environment.get("JWT_PUBLIC_KEY_FILE") or environment.get("JWT_JWKS_URL"):
@@ -123,8 +123,8 @@ def jwt_secret(settings: LocalSettings, environment: Mapping[str, str]) -> str |
     return keep_secret(settings.directory, secrets.token_urlsafe(SECRET_BYTES))
 
 
-def limit_open_files() -> None:
-    """Raise the limit of open files for children, up to a bound: Erlang allocates memory per possible file."""
+def raise_open_file_limit() -> None:
+    """Raise the limit of open files, also for children, up to a bound: Erlang allocates memory per possible file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

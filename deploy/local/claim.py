@@ -7,15 +7,15 @@ import socket
 from pathlib import Path
 
 
-class AlreadyInUse(Exception):
-    """Another process uses the resource. The message names the process or a remedy.
+class CannotClaim(Exception):
+    """The directory or the port cannot be used. The message names a remedy.
 
-    `is_in_use` distinguishes a port that is in use from one that is inaccessible for another reason.
+    `is_taken`: another process listens on the port.
     """
 
-    def __init__(self, hint: str, *, is_in_use: bool = False) -> None:
+    def __init__(self, hint: str, *, is_taken: bool = False) -> None:
         super().__init__(hint)
-        self.is_in_use = is_in_use
+        self.is_taken = is_taken
 
 
 def claim_directory(directory: Path) -> int:
@@ -24,13 +24,13 @@ def claim_directory(directory: Path) -> int:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise AlreadyInUse(f"cannot write to {directory} ({error.strerror}): choose another with LOCAL_DIR") from error
+        raise CannotClaim(f"cannot write to {directory} ({error.strerror}): choose another with LOCAL_DIR") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.read(descriptor, 20).decode(errors="replace").strip()
         os.close(descriptor)
-        raise AlreadyInUse(
+        raise CannotClaim(
             f"it runs already, as process {holder}: stop it with Ctrl-C there or `kill {holder}`"
         ) from error
     os.ftruncate(descriptor, 0)
@@ -56,5 +56,5 @@ def claim_port(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         hint = f"cannot listen on {host} port {port} ({reason}): choose another with GATEWAY_PORT"
-        raise AlreadyInUse(hint, is_in_use=error.errno == errno.EADDRINUSE) from error
+        raise CannotClaim(hint, is_taken=error.errno == errno.EADDRINUSE) from error
     return claim

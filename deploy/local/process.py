@@ -12,6 +12,7 @@ from deploy.local.leftovers import MARK_VARIABLE
 from deploy.local.output_lines import OutputLines
 from deploy.local.program import Program
 from shared.backoff import Backoff
+from shared.waiting import is_set_within
 
 _QUOTED_LINES = 15
 _END_TIMEOUT_S = 5.0
@@ -25,7 +26,6 @@ class ManagedProcess:
 
     def __init__(self, program: Program, mark: str, console: Console, on_start: Callable[[int], None]) -> None:
         self.program = program
-        self.pid = 0
         self.was_ready = False
         self.failures = 0
         self._mark = mark
@@ -52,8 +52,7 @@ class ManagedProcess:
                     backoff.reset()
                 delay_s = backoff.next_s()
                 self._report(f"{cause}; restarting in {delay_s:.1f} s")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._retired.wait(), delay_s)
+                await is_set_within(self._retired, delay_s)
         finally:
             self._ended.set()
 
@@ -65,13 +64,10 @@ class ManagedProcess:
         """End the program with SIGTERM, and with SIGKILL if it outlives its stop timeout."""
         self.retire()
         self._signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(self._ended.wait(), self.program.stop_timeout_s)
-        except TimeoutError:
+        if not await is_set_within(self._ended, self.program.stop_timeout_s):
             self._report(f"still running {self.program.stop_timeout_s:.0f} s after SIGTERM; killed")
             self.kill()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _END_TIMEOUT_S)
+            await is_set_within(self._ended, _END_TIMEOUT_S)
 
     def kill(self) -> None:
         """Kill the program and its process group."""
@@ -93,7 +89,6 @@ class ManagedProcess:
             output.close()
             return f"cannot be started: {error}"
         self._process = process
-        self.pid = process.pid
         self._on_start(process.pid)
         if self._retired.is_set():  # retired during the start
             self._signal(signal.SIGTERM)

@@ -35,11 +35,11 @@ class Values(NamedTuple):
 
 _WORD = r"[a-z_]+"
 _KINDS = [*(kind.name.lower() for kind in DeliveryClass), "changes", "full", "leaving"]
-_QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*", r"chat\.users\.\*"]
+_QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*"]
 
 LABELS: dict[str, Values] = {
     "by": Values("server|client", "the side that closed: `server`, or `client` (a lost connection included)"),
-    "check": Values(_WORD, "a check of `/readyz`, for example `broker`, `database`, `lease`"),
+    "check": Values(_WORD, "a check of `/readyz`, for example `broker`, `database`, `partitions`"),
     "code": Values(r"[A-Z_]+|\d{4}|other", "an error code of the protocol, or a close code (`other` for unknown ones)"),
     "collection": Values(_WORD, "a database collection; `none` for commands without one"),
     "command": Values(r"[A-Za-z]+", "a database command, for example `insert`"),
@@ -51,7 +51,7 @@ LABELS: dict[str, Values] = {
     "op": Values(r"[a-z_.]+", "the `op` of a command, for example `send` or `subscribe`"),
     "outcome": Values(r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, the result of an event, or an error code of the protocol"),
     "partition": Values(r"\d|1[0-5]", "0 … 15"),
-    "queue": Values("|".join(_QUEUES), "a durable queue; `rates.*`, `chat.users.*`: a queue of one process"),
+    "queue": Values("|".join(_QUEUES), "a durable queue; `rates.*`: a queue of one process"),
     "reason": Values(_WORD, "the reason"),
     "route": Values(
         r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path template of a REST call; `none` for unknown calls"

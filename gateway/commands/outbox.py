@@ -188,7 +188,7 @@ class CommandOutbox:
             partition=partition,
             term=owner.term,
             reply_to=reply_to,
-            sent_at_ms=now_ms,
+            sent_at_monotonic_ms=now_ms,
             is_resent=body.is_resent,
         )
         return Sending(owner.queue, encode_body(head, [command.line for command in body.commands]))

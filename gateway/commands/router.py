@@ -181,7 +181,7 @@ class CommandRouter:
             self._outbox.learn_owner(partition, Route(beat.queue, term), arrived_ms)
         for moved in beat.handed_over:
             self._outbox.learn_owner(moved.partition, Route(moved.queue, moved.term), arrived_ms)
-        self._skews_ms.append(beat.wall_ms - now_ms())
+        self._skews_ms.append(beat.database_ms - now_ms())
         metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
         self._flush()
 
@@ -198,7 +198,7 @@ class CommandRouter:
             tick_ms = self._now_ms()
             if self._bus.is_connected and time.monotonic() >= beat_due_s:
                 beat_due_s = time.monotonic() + BEAT_INTERVAL_S
-                self._bus.send(BEATS, "", to_json(GatewayBeat(gateway=self._bus.name, sent_at_ms=tick_ms)))
+                self._bus.send(BEATS, "", to_json(GatewayBeat(gateway=self._bus.name, sent_at_monotonic_ms=tick_ms)))
             for command_id in self._outbox.tick(tick_ms):
                 self._expire(command_id)
             self._flush()

@@ -36,14 +36,14 @@ class TickEvents:
     async def handle(self, lines: list[Line]) -> None:
         """Apply a batch, and return once it is in the journal: the handler of `Bus.consume`.
 
-        An event with some bad ticks is dead-lettered once, with their numbers; its good ticks count. A duplicate event
-        does not count again.
+        An event with some bad ticks is dead-lettered once, with their numbers; its good ticks are applied. A duplicate
+        event has no effect.
         """
         self._sink.check_open()
         received_ms = self._clock_ms()
         events = [event for line in lines if (event := _read(line, received_ms)) is not None]
         await self._sink.look_up([event.key for event in events])
-        # No `await` from here to `take`: another batch could count the same events meanwhile.
+        # No `await` from here to `ingest`: another batch could process the same events meanwhile.
         self._sink.check_open()
         ticks: list[Tick] = []
         keys: dict[bytes, None] = {}
@@ -55,7 +55,7 @@ class TickEvents:
             elif not event.line.redelivered:
                 metrics.EVENTS_REPEATED.inc()
         if keys:
-            self._sink.take(self._source, ticks, event_keys=list(keys))
+            self._sink.ingest(self._source, ticks, event_keys=list(keys))
         await self._sink.commit()
 
     def _accept(self, event: _Received) -> list[Tick]:

@@ -78,8 +78,8 @@ def candle_ms(times_ms: Iterable[int]) -> int:
     return min([MILLISECONDS_PER_DAY, *steps])
 
 
-def read_row(layout: Layout, row: Sequence[str], symbol: str | None, lasts_ms: int, now_ms: int) -> list[Tick]:
-    """Return the ticks of a row. Raises Malformed with the reason."""
+def read_row(layout: Layout, row: Sequence[str], symbol: str | None, duration_ms: int, now_ms: int) -> list[Tick]:
+    """Return the ticks of a row, whose candle has this duration. Raises Malformed with the reason."""
     if len(row) != layout.width:
         raise Malformed(f"{len(row)} columns, but the header has {layout.width}")
     at_ms = read_time_ms(row[layout.time])
@@ -92,24 +92,24 @@ def read_row(layout: Layout, row: Sequence[str], symbol: str | None, lasts_ms: i
             return [to_tick(fields, at_ms, now_ms)]
         return [
             to_tick(_fields(name, price, volume if number == 0 else None), tick_at_ms, now_ms)
-            for number, (price, tick_at_ms) in enumerate(_path(values, at_ms, max(lasts_ms, CANDLE_MS_MIN)))
+            for number, (price, tick_at_ms) in enumerate(_path(values, at_ms, max(duration_ms, CANDLE_MS_MIN)))
         ]
     except Refusal as refusal:
         raise Malformed(refusal.message) from refusal
 
 
-def _path(values: list[float], at_ms: int, lasts_ms: int) -> list[tuple[float, int]]:
-    """Return four prices that produce exactly this candle: open, the extremes, the nearer one first, and close."""
+def _path(values: list[float], at_ms: int, duration_ms: int) -> list[tuple[float, int]]:
+    """Return four prices that produce exactly this candle: open, low, high, close; high before low if it falls."""
     first, high, low, last = values
     if not low <= min(first, last) <= max(first, last) <= high:
         raise Malformed("open and close do not lie between low and high")
     turns = (low, high) if last >= first else (high, low)
-    quarter_ms = lasts_ms // 4
+    quarter_ms = duration_ms // 4
     return [
         (first, at_ms),
         (turns[0], at_ms + quarter_ms),
         (turns[1], at_ms + 2 * quarter_ms),
-        (last, at_ms + lasts_ms - 1),
+        (last, at_ms + duration_ms - 1),
     ]
 
 

@@ -19,23 +19,23 @@ from shared.times import from_iso
 
 _PER_MS = {"s": 0.001, "ms": 1.0, "us": 1000.0, "ns": 1_000_000.0}
 
-Path = str
+FieldPath = str
 Scalar = str | int | float | bool
 
 
 class FieldPaths(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The paths of a tick's fields in the feed's JSON. Without `price`, the midpoint of `bid` and `ask` is used.
 
-    `id` identifies a tick among those of its symbol: a tick repeated after a reconnect does not count twice.
+    `id` identifies a tick among those of its symbol: a tick repeated after a reconnect has no effect.
     """
 
-    symbol: Path
-    price: Path | None = None
-    bid: Path | None = None
-    ask: Path | None = None
-    volume: Path | None = None
-    timestamp: Path | None = None
-    id: Path | None = None
+    symbol: FieldPath
+    price: FieldPath | None = None
+    bid: FieldPath | None = None
+    ask: FieldPath | None = None
+    volume: FieldPath | None = None
+    timestamp: FieldPath | None = None
+    id: FieldPath | None = None
 
 
 class FeedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,7 +49,7 @@ class FeedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     url: Annotated[str, msgspec.Meta(pattern=r"^wss?://[^/]")]
     fields: FieldPaths
     subscribe: tuple[dict[str, Any], ...] = ()
-    ticks: Path = ""
+    ticks: FieldPath = ""
     match: dict[str, Scalar] = {}
     symbols: dict[str, str] = {}
     timestamp_unit: Literal["iso", "s", "ms", "us", "ns"] = "iso"
@@ -133,7 +133,7 @@ def _read_element(feed: FeedSpec, element: dict[str, Any], now_ms: int) -> Upstr
     return UpstreamTick(to_tick(read_fields(fields), at_ms, now_ms), None if identity is None else str(identity))
 
 
-def _at(value: Any, path: Path) -> Any:
+def _at(value: Any, path: FieldPath) -> Any:
     """Return the value at a path, or None."""
     for name in path.split(".") if path else ():
         if isinstance(value, dict):

@@ -101,7 +101,7 @@ class CsvReplay:
         ticks = [numbered.tick for numbered in chunk]
         while True:
             try:
-                self._sink.take(self._source, ticks, position=position)
+                self._sink.ingest(self._source, ticks, position=position)
                 break
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
@@ -118,20 +118,20 @@ class CsvReplay:
         return f"replay:{self._path.name}:{self._symbol or ''}:{digest}"
 
     def _ticks(self) -> Iterator[Numbered]:
-        lasts_ms = self._candle_ms()
+        duration_ms = self._candle_ms()
         with self._open() as file:
             rows = _rows(file)
             layout = self._header(rows)
             for row_number, (line, row) in enumerate(rows):
                 try:
-                    ticks = self._read_row(layout, row, lasts_ms)
+                    ticks = self._read_row(layout, row, duration_ms)
                 except Malformed as error:
                     self._refuse(line, str(error))
                     continue
                 yield from map(Numbered, count(row_number * TICKS_A_ROW_MAX + 1), ticks)
 
-    def _read_row(self, layout: Layout, row: list[str], lasts_ms: int) -> list[Tick]:
-        ticks = read_row(layout, row, self._symbol, lasts_ms, self._clock_ms())
+    def _read_row(self, layout: Layout, row: list[str], duration_ms: int) -> list[Tick]:
+        ticks = read_row(layout, row, self._symbol, duration_ms, self._clock_ms())
         if not self._sink.has_room_for(ticks[0].symbol):
             raise Malformed(f"symbol: {ticks[0].symbol!r} is beyond the symbol limit")
         return ticks

@@ -116,5 +116,5 @@ class Simulation:
             elapsed_s, before_s = min(now_s - before_s, 1.0), now_s
             for walk in self._walks:
                 ticks = walk.step(elapsed_s, self._rate_per_s, self._clock_ms())
-                if ticks and not self._sink.is_led_by_another(self._source, walk.instrument.symbol):
+                if ticks and not self._sink.is_priced_by_another(self._source, walk.instrument.symbol):
                     self._sink.offer(self._source, ticks, digits=walk.instrument.digits)

@@ -17,7 +17,7 @@ class TickSink(Protocol):
         """Return whether the symbol is known or may be added."""
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
+        """Look up which of these events were processed in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """
@@ -31,10 +31,10 @@ class TickSink(Protocol):
     def position_of(self, source: str) -> int:
         """Return the number of the last tick read from a source that can be re-read; 0 at its beginning."""
 
-    def is_led_by_another(self, source: Source, symbol: str) -> bool:
+    def is_priced_by_another(self, source: Source, symbol: str) -> bool:
         """Return whether another source sent the symbol's last price, and it is not stale."""
 
-    def take(
+    def ingest(
         self,
         source: Source,
         ticks: Sequence[Tick],
@@ -46,12 +46,12 @@ class TickSink(Protocol):
     ) -> None:
         """Apply ticks in order. Raises Unavailable; then none of them is applied.
 
-        `event_keys` count as seen for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
+        `event_keys` are remembered for 7 days; `feed_keys`, the ids of an upstream feed's ticks, only until newer ones
         displace them.
         """
 
     def offer(self, source: Source, ticks: Sequence[Tick], *, feed_keys: Sequence[bytes] = (), digits: int = 0) -> None:
-        """Apply ticks like `take`, or skip and count them, for a source that cannot wait."""
+        """Apply ticks like `ingest`, or skip and count them, for a source that cannot wait."""
 
     async def commit(self) -> None:
         """Return once every accepted tick is in the journal. Raises Unavailable."""

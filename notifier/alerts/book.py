@@ -20,8 +20,8 @@ EVENT_SOURCE = "/services/notifier/alerts"
 GARBAGE_ALLOWED = 1000
 
 
-class OpenAlert(msgspec.Struct, frozen=True):
-    """An alert that has not fired."""
+class AlertTerms(msgspec.Struct, frozen=True):
+    """What an alert watches for: the first tick of `symbol` that is at `price` or beyond it in `direction`."""
 
     id: str
     user_id: str
@@ -31,9 +31,9 @@ class OpenAlert(msgspec.Struct, frozen=True):
 
 
 class Hit(NamedTuple):
-    """An alert, and the tick that fires it."""
+    """The terms of an alert, and the tick that meets them."""
 
-    alert: OpenAlert
+    terms: AlertTerms
     tick: AppliedTick
 
 
@@ -55,18 +55,18 @@ class AlertBook:
     """All open alerts. A removed alert stays in its heap until its price is reached or the heaps are rebuilt."""
 
     def __init__(self) -> None:
-        self._open: dict[str, OpenAlert] = {}
+        self._open: dict[str, AlertTerms] = {}
         self._sides: dict[str, _Side] = {}
         self._garbage = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, alert: OpenAlert) -> None:
+    def add(self, terms: AlertTerms) -> None:
         """Watch an alert. Idempotent."""
-        if alert.id not in self._open:
-            self._open[alert.id] = alert
-            self._push(alert)
+        if terms.id not in self._open:
+            self._open[terms.id] = terms
+            self._push(terms)
 
     def remove(self, alert_id: str) -> None:
         """Stop watching an alert. Idempotent."""
@@ -76,8 +76,8 @@ class AlertBook:
         if self._garbage > len(self._open) + GARBAGE_ALLOWED:
             self._sides.clear()
             self._garbage = 0
-            for alert in self._open.values():
-                self._push(alert)
+            for terms in self._open.values():
+                self._push(terms)
 
     def take_hits(self, tick: AppliedTick) -> list[Hit]:
         """Remove and return the alerts that a tick fires."""
@@ -91,21 +91,21 @@ class AlertBook:
             self._take(heapq.heappop(side.below)[1], tick, hits)
         return hits
 
-    def _push(self, alert: OpenAlert) -> None:
-        side = self._sides.get(alert.symbol)
+    def _push(self, terms: AlertTerms) -> None:
+        side = self._sides.get(terms.symbol)
         if side is None:
-            side = self._sides[alert.symbol] = _Side([], [])
-        if alert.direction is AlertDirection.ABOVE:
-            heapq.heappush(side.above, (alert.price, alert.id))
+            side = self._sides[terms.symbol] = _Side([], [])
+        if terms.direction is AlertDirection.ABOVE:
+            heapq.heappush(side.above, (terms.price, terms.id))
         else:
-            heapq.heappush(side.below, (-alert.price, alert.id))
+            heapq.heappush(side.below, (-terms.price, terms.id))
 
     def _take(self, alert_id: str, tick: AppliedTick, hits: list[Hit]) -> None:
-        alert = self._open.pop(alert_id, None)
-        if alert is None:
+        terms = self._open.pop(alert_id, None)
+        if terms is None:
             self._garbage = max(self._garbage - 1, 0)
         else:
-            hits.append(Hit(alert, tick))
+            hits.append(Hit(terms, tick))
 
 
 # Lines of `notifier.alerts`, from the writers of alerts to the watcher ------------------------------------------------
@@ -114,7 +114,7 @@ class AlertBook:
 class AlertOpened(msgspec.Struct, frozen=True, tag="opened"):
     """Start watching this alert."""
 
-    alert: OpenAlert
+    alert: AlertTerms
 
 
 class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
@@ -124,7 +124,7 @@ class AlertClosed(msgspec.Struct, frozen=True, tag="closed"):
 
 
 class AlertsReload(msgspec.Struct, frozen=True, tag="reload"):
-    """Reload all alerts from disk, since an earlier line may be lost."""
+    """Reload all alerts from disk, since an earlier change may be lost."""
 
 
 Change = AlertOpened | AlertClosed | AlertsReload
@@ -135,29 +135,29 @@ Change = AlertOpened | AlertClosed | AlertsReload
 
 def fired_event(fired: Fired) -> bytes:
     """Return the event for the alert's user. Its id is the alert's, so that duplicates are dropped."""
-    alert, tick = fired.hit
-    price, target = _shown(tick.price), _shown(alert.price)
+    terms, tick = fired.hit
+    price, target = _shown(tick.price), _shown(terms.price)
     data = {
-        "userId": alert.user_id,
-        "title": f"{alert.symbol} {alert.direction.value} {target}",
-        "message": f"{alert.symbol} is at {price}; your alert was set at {target}.",
+        "userId": terms.user_id,
+        "title": f"{terms.symbol} {terms.direction.value} {target}",
+        "message": f"{terms.symbol} is at {price}; your alert was set at {target}.",
         "priority": "high",
         "alert": {
-            "id": alert.id,
-            "symbol": alert.symbol,
-            "direction": alert.direction.value,
-            "price": alert.price,
+            "id": terms.id,
+            "symbol": terms.symbol,
+            "direction": terms.direction.value,
+            "price": terms.price,
         },
         "tick": {"price": tick.price, "seq": tick.seq, "timestamp": to_iso(tick.at_ms)},
     }
     return to_json(
         {
             "specversion": "1.0",
-            "id": alert.id,
+            "id": terms.id,
             "source": EVENT_SOURCE,
             "type": NOTIFICATION_CREATED,
             "time": to_iso(fired.at_ms),
-            "audience": f"user:{alert.user_id}",
+            "audience": f"user:{terms.user_id}",
             "data": data,
         }
     )

@@ -5,7 +5,7 @@ from typing import assert_never
 
 import msgspec
 
-from notifier.alerts.book import AlertClosed, AlertOpened, OpenAlert
+from notifier.alerts.book import AlertClosed, AlertOpened, AlertTerms
 from notifier.alerts.store import Alert, AlertStore
 from notifier.alerts.watcher import announce_change
 from shared.bus.publisher import Publisher
@@ -49,7 +49,7 @@ class AlertQueryHandler:
         is_full = await self._store.count_active(user_id) >= self._active_max
         if is_full and await self._store.find(user_id, query.alert_id) is None:  # else an earlier attempt stored it
             raise Refusal(ErrorCode.VALIDATION, f"at most {self._active_max} active alerts are allowed")
-        fresh = OpenAlert(query.alert_id, user_id, query.symbol, query.direction, query.price)
+        fresh = AlertTerms(query.alert_id, user_id, query.symbol, query.direction, query.price)
         try:
             stored = await self._store.insert(Alert(fresh, self._clock_ms()))
         except Unavailable:
@@ -57,7 +57,7 @@ class AlertQueryHandler:
             raise
         if stored is None:
             raise Refusal.not_found("alert")
-        await announce_change(self._bus, AlertOpened(stored.alert))
+        await announce_change(self._bus, AlertOpened(stored.terms))
         return _view(stored)
 
     async def _list(self, query: ListAlerts) -> AlertPage:
@@ -70,16 +70,16 @@ class AlertQueryHandler:
         deleted = await self._store.delete(query.caller.user_id, query.alert_id)
         if deleted is None:
             raise Refusal.not_found("alert")
-        announce_change(self._bus, AlertClosed(deleted.alert.id))
+        announce_change(self._bus, AlertClosed(deleted.terms.id))
         return _view(deleted)
 
 
 def _view(alert: Alert) -> AlertView:
     return AlertView(
-        id=alert.alert.id,
-        symbol=alert.alert.symbol,
-        direction=alert.alert.direction,
-        price=alert.alert.price,
+        id=alert.terms.id,
+        symbol=alert.terms.symbol,
+        direction=alert.terms.direction,
+        price=alert.terms.price,
         status=AlertStatus.ACTIVE if alert.fired is None else AlertStatus.FIRED,
         created_at=to_iso(alert.created_at_ms),
         fired_at=None if alert.fired is None else to_iso(alert.fired.at_ms),

@@ -10,7 +10,7 @@ import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from notifier.alerts.book import Fired, Hit, OpenAlert
+from notifier.alerts.book import AlertTerms, Fired, Hit
 from shared.commands.market import AppliedTick
 from shared.commands.notifier import AlertDirection, AlertStatus
 from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, date, translated
@@ -29,7 +29,7 @@ INDEXES: Indexes = {
 class Alert(msgspec.Struct, frozen=True):
     """A stored alert."""
 
-    alert: OpenAlert
+    terms: AlertTerms
     created_at_ms: int
     fired: Fired | None = None
 
@@ -55,7 +55,7 @@ class AlertStore:
             with translated():
                 await self._alerts.insert_one(_from_alert(alert))
         except DuplicateKeyError:
-            return await self.find(alert.alert.user_id, alert.alert.id)
+            return await self.find(alert.terms.user_id, alert.terms.id)
         return alert
 
     async def find(self, user_id: str, alert_id: str) -> Alert | None:
@@ -88,24 +88,24 @@ class AlertStore:
 
     # For the watcher ------------------------------------------------------------------------------------------------
 
-    async def active(self) -> AsyncIterator[list[OpenAlert]]:
-        """Yield all alerts that have not fired, in chunks."""
+    async def active(self) -> AsyncIterator[list[AlertTerms]]:
+        """Yield the terms of all alerts that have not fired, in chunks."""
         found = self._alerts.find({"status": AlertStatus.ACTIVE.value}, batch_size=AT_ONCE)
         while True:
             with translated():
                 some = await found.to_list(AT_ONCE)
             if not some:
                 return
-            yield [_to_alert(document).alert for document in some]
+            yield [_to_alert(document).terms for document in some]
 
     async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
         """Store which tick fired each alert. Deleted and fired alerts stay unchanged."""
         for some in chunks(hits, AT_ONCE):
-            chosen = {"_id": {"$in": [hit.alert.id for hit in some]}}
+            chosen = {"_id": {"$in": [hit.terms.id for hit in some]}}
             with translated():
                 found = await self._alerts.find(chosen, {"status": 1}).to_list(None)
                 active = {document["_id"] for document in found if document["status"] == AlertStatus.ACTIVE}
-                writes = [self._firing(hit, now_ms) for hit in some if hit.alert.id in active]
+                writes = [self._firing(hit, now_ms) for hit in some if hit.terms.id in active]
                 if writes:
                     await self._alerts.bulk_write(writes, ordered=False)
 
@@ -128,23 +128,23 @@ class AlertStore:
             "unannounced": True,
             "expiresAt": date(now_ms + self._ttl_ms),
         }
-        return UpdateOne({"_id": hit.alert.id}, {"$set": fields})
+        return UpdateOne({"_id": hit.terms.id}, {"$set": fields})
 
 
 def _from_alert(alert: Alert) -> Document:
     return {
-        "_id": alert.alert.id,
-        "userId": alert.alert.user_id,
-        "symbol": alert.alert.symbol,
-        "direction": alert.alert.direction.value,
-        "price": alert.alert.price,
+        "_id": alert.terms.id,
+        "userId": alert.terms.user_id,
+        "symbol": alert.terms.symbol,
+        "direction": alert.terms.direction.value,
+        "price": alert.terms.price,
         "status": AlertStatus.ACTIVE.value,
         "createdAtMs": alert.created_at_ms,
     }
 
 
 def _to_alert(document: Document) -> Alert:
-    alert = OpenAlert(
+    terms = AlertTerms(
         id=document["_id"],
         user_id=document["userId"],
         symbol=document["symbol"],
@@ -153,6 +153,6 @@ def _to_alert(document: Document) -> Alert:
     )
     tick = document.get("tick")
     if tick is None:
-        return Alert(alert, document["createdAtMs"])
-    applied = AppliedTick(alert.symbol, tick["price"], tick["seq"], tick["atMs"])
-    return Alert(alert, document["createdAtMs"], Fired(Hit(alert, applied), document["firedAtMs"]))
+        return Alert(terms, document["createdAtMs"])
+    applied = AppliedTick(terms.symbol, tick["price"], tick["seq"], tick["atMs"])
+    return Alert(terms, document["createdAtMs"], Fired(Hit(terms, applied), document["firedAtMs"]))

@@ -84,9 +84,9 @@ class AlertWatcher:
         forgotten = self._forgotten
         await self._announce()
         book = AlertBook()
-        async for alerts in self._store.active():
-            for alert in alerts:
-                book.add(alert)
+        async for some in self._store.active():
+            for terms in some:
+                book.add(terms)
         log.info("alerts_loaded", alerts=len(book))
         if forgotten == self._forgotten:
             self._book = book
@@ -103,7 +103,7 @@ class AlertWatcher:
         while unannounced := await self._store.unannounced():
             confirms = [self._bus.publish(EVENTS, NOTIFICATION_CREATED, fired_event(fired)) for fired in unannounced]
             await confirmed(confirms)
-            await self._store.mark_announced([fired.hit.alert.id for fired in unannounced])
+            await self._store.mark_announced([fired.hit.terms.id for fired in unannounced])
             metrics.ALERTS_FIRED.inc(len(unannounced))
 
 
@@ -122,8 +122,8 @@ def _change(line: Line, book: AlertBook) -> bool:
     match change:
         case None:
             pass
-        case AlertOpened(alert):
-            book.add(alert)
+        case AlertOpened(terms):
+            book.add(terms)
         case AlertClosed(alert_id):
             book.remove(alert_id)
         case AlertsReload():

@@ -1,5 +1,5 @@
 """Internal events, as clients see them.
 
 Read `audience` (recipients) and `notifications` (content and frames), then `store` (known events) and `commit` (the
-group commit of both consumers of events).
+commit of a batch of events, for both consumers).
 """

@@ -1,4 +1,4 @@
-"""The group commit of both consumers of events: record new events, do the work, mark the events as done.
+"""The commit of a batch of events, for both consumers: record new events, do the work, mark the events as done.
 
     known events? → insert records of the new ones → the consumer's own work → mark as done → acks
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from notifier import metrics
 from notifier.events.notifications import Entry
-from notifier.inbox.sequencing import Posting, assign
+from notifier.inbox.sequencing import UserNotice, assign
 from notifier.inbox.store import InboxStore
 
 HEADS_MAX = 200_000
@@ -26,21 +26,23 @@ class Inboxes:
         """Drop the cache, since another replica may have written."""
         self._heads.clear()
 
-    async def keep(self, postings: Sequence[Posting], begun: Collection[str], now_ms: int) -> dict[str, list[Entry]]:
-        """Store the postings' entries, and return all of them by event key, in the order of the users.
+    async def keep(
+        self, user_notices: Sequence[UserNotice], begun: Collection[str], now_ms: int
+    ) -> dict[str, list[Entry]]:
+        """Store the notices' entries, and return all of them by event key, in the order of the users.
 
         Events in `begun` may have entries already, which stay unchanged. Raises WriteConflict and Unavailable; then
         some of the entries may be stored, in the order of each inbox.
         """
-        if not postings:
+        if not user_notices:
             return {}
         stored: dict[tuple[str, str], Entry] = {}
-        for posting in postings:
-            if posting.notice.key in begun:
-                entries = await self._store.entries_of(posting.notice.key, posting.user_ids)
+        for user_notice in user_notices:
+            if user_notice.notice.key in begun:
+                entries = await self._store.entries_of(user_notice.notice.key, user_notice.user_ids)
                 stored |= {(entry.key, entry.user_id): entry for entry in entries}
-        user_ids = {user_id for posting in postings for user_id in posting.user_ids}
-        assigned = assign(postings, stored, await self._load(user_ids))
+        user_ids = {user_id for user_notice in user_notices for user_id in user_notice.user_ids}
+        assigned = assign(user_notices, stored, await self._load(user_ids))
         try:
             await self._store.insert_entries(assigned.fresh, now_ms)
         except BaseException:

@@ -13,7 +13,7 @@ from notifier.events.notifications import Entry, Notice, notification_id
 Stored = Mapping[tuple[str, str], Entry]  # by event key and user id
 
 
-class Posting(msgspec.Struct, frozen=True):
+class UserNotice(msgspec.Struct, frozen=True):
     """A notice, and the users whose inboxes receive it."""
 
     notice: Notice
@@ -31,15 +31,17 @@ class Assigned(msgspec.Struct, frozen=True):
     heads: dict[str, int]
 
 
-def assign(postings: Sequence[Posting], stored: Stored, heads: Mapping[str, int]) -> Assigned:
+def assign(user_notices: Sequence[UserNotice], stored: Stored, heads: Mapping[str, int]) -> Assigned:
     """Give every recipient's entry its seq. `heads` holds the last seq of every inbox concerned."""
     last = dict(heads)
     for entry in stored.values():
         last[entry.user_id] = max(last.get(entry.user_id, 0), entry.seq)
     fresh: list[Entry] = []
     entries = {
-        posting.notice.key: [_entry(posting.notice, user_id, stored, last, fresh) for user_id in posting.user_ids]
-        for posting in postings
+        user_notice.notice.key: [
+            _entry(user_notice.notice, user_id, stored, last, fresh) for user_id in user_notice.user_ids
+        ]
+        for user_notice in user_notices
     }
     return Assigned(entries, fresh, last)
 

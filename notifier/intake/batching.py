@@ -12,14 +12,14 @@ DELIVERED_AT_ONCE_MAX_BYTES = 4 * 1024 * 1024
 def by_recipients(addressed: Iterable[Addressed], recipients_max: int) -> Iterator[list[Addressed]]:
     """Yield the events in order, in groups of at most `recipients_max` recipients. Larger events are split."""
     some: list[Addressed] = []
-    room = recipients_max
+    left = recipients_max
     for item in addressed:
         for part, count in _parts(item, recipients_max):
-            if count > room:
+            if count > left:
                 yield some
-                some, room = [], recipients_max
+                some, left = [], recipients_max
             some.append(part)
-            room -= count
+            left -= count
     if some:
         yield some
 

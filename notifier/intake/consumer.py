@@ -1,4 +1,4 @@
-"""The consumer of `notifier.events`: writes inboxes, then sends deliveries. A batch becomes group commits.
+"""The consumer of `notifier.events`: writes inboxes, then sends deliveries. A batch becomes several commits.
 
     known events? → insert records → inboxes → deliveries, confirmed → mark as done → acks
 
@@ -17,7 +17,7 @@ from notifier.events.commit import EventCommit
 from notifier.events.notifications import Addressed, Entry, Record, address, entry_frame, listeners_frame
 from notifier.events.store import EventStore
 from notifier.inbox.inbox import Inboxes
-from notifier.inbox.sequencing import Posting
+from notifier.inbox.sequencing import UserNotice
 from notifier.intake.batching import by_recipients, by_size
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
@@ -33,10 +33,10 @@ from shared.bus.events import (
 from shared.bus.publisher import Publisher
 from shared.errors import Malformed
 
-COMMIT_RECIPIENTS = USERS_MAX
-SLICE_RECIPIENTS = 1_000  # recipients per commit, so that the first of 10,000 does not wait for the last
+COMMIT_RECIPIENTS = USERS_MAX  # of the events of one commit
+SLICE_RECIPIENTS = 1_000  # handled at once within a commit, so that the first of 10,000 do not wait for the last
 
-# Types with their own queue; its consumer rejects malformed events.
+# Types that another consumer handles, from a queue of its own; that consumer also rejects malformed events.
 _HANDLED_ELSEWHERE = frozenset({MARKET_TICK, USER_UPDATED, USER_REVOKED, USER_BANNED})
 
 
@@ -80,8 +80,10 @@ class EventConsumer:
 
     async def _post(self, pending: Iterable[Addressed], records: Mapping[str, Record], now_ms: int) -> None:
         for some in by_recipients(pending, SLICE_RECIPIENTS):
-            postings = [Posting(item.notice, item.audience.ids) for item in some if isinstance(item.audience, Users)]
-            entries = await self._inboxes.keep(postings, records.keys(), now_ms)
+            user_notices = [
+                UserNotice(item.notice, item.audience.ids) for item in some if isinstance(item.audience, Users)
+            ]
+            entries = await self._inboxes.keep(user_notices, records.keys(), now_ms)
             for deliveries in by_size(_deliveries(some, entries)):
                 await confirmed(map(self._bus.deliver, deliveries))
                 metrics.DELIVERIES.inc(len(deliveries))

@@ -1,4 +1,7 @@
-"""Revocations in MongoDB: the collection `standings`, `_id` the user id. The server removes expired ones."""
+"""Revocations in MongoDB: the collection `standings` (an older name, kept on disk), `_id` the user id.
+
+The server removes expired ones.
+"""
 
 from collections.abc import Collection, Sequence
 

@@ -24,7 +24,8 @@ class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag
     """A live chat_service replica: its queue, and the fencing token (term) of each partition that it owns.
 
     `handed_over` lists the partitions that it handed over recently. With `is_leaving` it is stopping and owns nothing
-    any more. `wall_ms` is the database server's time as known to the replica; gateways measure their clock skew by it.
+    any more. `database_ms` is the time of the database server as the replica knows it; gateways measure their clock
+    skew by it.
     """
 
     node: str
@@ -32,14 +33,14 @@ class ReplicaBeat(WireStruct, frozen=True, kw_only=True, omit_defaults=True, tag
     terms: dict[int, int] = msgspec.field(default_factory=dict)
     handed_over: tuple[HandedOver, ...] = msgspec.field(default=(), name="given")
     is_leaving: bool = False
-    wall_ms: int = 0
+    database_ms: int = msgspec.field(default=0, name="wallMs")  # an older name, kept on the wire
 
 
 class GatewayBeat(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="gateway"):
-    """A live gateway process, and the time of its monotonic clock in milliseconds."""
+    """A live gateway process, and the time of its monotonic clock."""
 
     gateway: str
-    sent_at_ms: int
+    sent_at_monotonic_ms: int = msgspec.field(name="sentAtMs")  # an older name, kept on the wire
 
 
 class ProfileUpdated(WireStruct, frozen=True, kw_only=True, tag_field="beat", tag="profile"):

@@ -3,8 +3,8 @@
 A gateway has at most one body in flight to each partition, so neither side needs a window to keep order, and bodies
 grow with the load. The first line of a body is its `BodyHead`; every further line is one command.
 
-The expiry of a room command and `sent_at_ms` are milliseconds of the gateway's monotonic clock. The owner never
-compares them with its own clock (see `chat_service.partitions.command_age`).
+The expiry of a room command and `sent_at_monotonic_ms` are milliseconds of the gateway's monotonic clock. The owner
+never compares them with its own clock (see `chat_service.partitions.command_age`).
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     partition: int
     term: int
     reply_to: str
-    sent_at_ms: int
+    sent_at_monotonic_ms: int = msgspec.field(name="sentAtMs")  # an older name, kept on the wire
     is_resent: bool = False
 
 

@@ -19,7 +19,7 @@ class RoomCommand(CommandBase, frozen=True, kw_only=True):
     of the wall clock.
     """
 
-    expires_at_monotonic_ms: int = msgspec.field(name="lifeEndsMs")
+    expires_at_monotonic_ms: int = msgspec.field(name="lifeEndsMs")  # an older name, kept on the wire
     room_id: str
 
 
@@ -107,7 +107,7 @@ class SubscribeRoom(RoomCommand, frozen=True, kw_only=True, tag="subscribe"):
     """
 
 
-RoomCommands = (
+AnyRoomCommand = (
     SendMessage
     | SendDirect
     | CreateRoom
@@ -269,12 +269,12 @@ class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
     since_ms: int
 
 
-ChatQueries = (
+AnyChatQuery = (
     ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | ReplayEntries | RecentDirects | GetPresence
 )
 
 
-class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
+class EntryDeliveries(WireStruct, frozen=True, kw_only=True, array_like=True):
     """The deliveries of an entry: its client frame, empty if it has none, and its control kinds."""
 
     rev: int
@@ -285,7 +285,7 @@ class EntryLines(WireStruct, frozen=True, kw_only=True, array_like=True):
 class ReplayedEntries(WireStruct, frozen=True, kw_only=True):
     """Consecutive entries. `is_deleted`: the room and its entries are deleted."""
 
-    entries: tuple[EntryLines, ...]
+    entries: tuple[EntryDeliveries, ...]
     is_deleted: bool = False
 
 

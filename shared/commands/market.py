@@ -89,7 +89,7 @@ class Candles(WireStruct, frozen=True, kw_only=True):
     candles: tuple[CandleData, ...]
 
 
-MarketQueries = GetPrices | GetSymbols | GetCandles
+AnyMarketQuery = GetPrices | GetSymbols | GetCandles
 
 
 class AppliedTick(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -205,4 +205,4 @@ class RevocationPage(WireStruct, frozen=True, kw_only=True):
 
 InboxQueries = OpenInbox | ReplayInbox | ListNotifications | CountUnread | MarkNotificationRead | MarkAllRead
 AlertQueries = CreateAlert | ListAlerts | DeleteAlert
-NotifierQueries = InboxQueries | AlertQueries | ListRevocations
+AnyNotifierQuery = InboxQueries | AlertQueries | ListRevocations

@@ -17,7 +17,8 @@ READY = Gauge("ready", "1 if this check passed in the last probe of /readyz", ["
 LOG_LINES = Counter("log_lines", "Log lines written", ["level"])
 
 CLOCK_SKEW_SECONDS = Gauge(
-    "clock_skew_seconds", "Time of the database server less that of this host; a process beyond 2 s is not ready"
+    "clock_skew_seconds",
+    "Time of the database server less that of this host; a gateway or chat_service beyond 2 s is not ready",
 )
 
 BUS_CONNECTED = Gauge("bus_connected", "1 while connected to the broker")

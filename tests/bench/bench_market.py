@@ -3,7 +3,7 @@
     python -m tests.bench.bench_market [--rate 20000] [--symbols 500] [--ticks-per-event 200] [--seconds 30]
 
 Starts a broker, a database, one market_feed and one producer on this machine, prints a line every few seconds, and
-checks at the end that every tick counted exactly once. The queue must not grow. A separate process consumes the
+checks at the end that every tick took effect exactly once. The queue must not grow. A separate process consumes the
 announced ticks as notifier does. Exits with 1 if ticks are missing or the queue grew.
 """
 
@@ -278,7 +278,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as directory, Infrastructure(Path(directory)) as infrastructure:
         kept_up = asyncio.run(bench(arguments, infrastructure))
-    print("kept up, every tick counts once" if kept_up else "FAILED: did not keep up, or ticks are missing")
+    print("kept up, every tick took effect once" if kept_up else "FAILED: did not keep up, or ticks are missing")
     return 0 if kept_up else 1
 
 

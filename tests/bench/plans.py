@@ -28,7 +28,7 @@ from chat_service.storage import room_store
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
 from chat_service.storage.room_store import RoomStore
-from chat_service.storage.write_behind import Post
+from chat_service.storage.write_behind import MessagePlace
 from shared.bus.topology import PARTITIONS
 from shared.mongo import Database, Document, Indexes
 from shared.protocol.server_frames import UserProfile
@@ -201,7 +201,7 @@ def an_old_message(seq: int) -> Document:
 def membership(room_id: str, user_ids: list[str]) -> LogEntry:
     """Return the entry that makes these users members."""
     effects = tuple(
-        MemberEffect(user_id=user_id, is_active=True, is_invited=True, joined_at_ms=NOW_MS) for user_id in user_ids
+        MemberEffect(user_id=user_id, is_joined=True, is_invited=True, joined_at_ms=NOW_MS) for user_id in user_ids
     )
     return an_entry(room_id, 1, EntryKind.CREATED, settings=settings_of(a_room(room_id)), members=effects)
 
@@ -233,7 +233,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         await stores.presence.change(gateway, here, [], NOW_MS - number)
         present = list((await stores.presence.records(here)).values())
         await stores.presence.mark_members(present)
-        await stores.presence.settled(present[:-1])
+        await stores.presence.mark_announced(present[:-1])
         await stores.owners.renew(f"chat_{number}")
     for partition in range(PARTITIONS):
         await stores.owners.replace(partition, NO_OWNER, "chat_0", "queue_0")
@@ -271,8 +271,8 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("by_id", lambda: room_log.by_id(ids))
     yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))
     yield StoreCall("old_by_client_id", lambda: room_log.old_by_client_id(old_keys))
-    yield StoreCall("posts_beyond", lambda: room_log.posts_beyond(room_id, messages - 20))
-    yield StoreCall("posts_since", lambda: room_log.posts_since(room_id, messages - 50, 0))
+    yield StoreCall("places_beyond", lambda: room_log.places_beyond(room_id, messages - 20))
+    yield StoreCall("places_since", lambda: room_log.places_since(room_id, messages - 50, 0))
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
         yield StoreCall("messages_between", partial(room_log.messages_between, room_id, first, first + 49), note=note)
     yield StoreCall("messages_between", lambda: room_log.messages_between(OLD_ROOM, 41, 90), note="older than the log")
@@ -283,11 +283,11 @@ def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[Store
     users = [f"user_{number}" for number in range(20)]
     private = [RoomType.PRIVATE.value, RoomType.GROUP.value]
     later = [a_room(other, number, rev=2) for number, other in enumerate(others, 1)]
-    posts = [Post(other, 3, 1, "user_1", NOW_MS - number) for number, other in enumerate(others, 1)]
+    places = [MessagePlace(other, 3, 1, "user_1", NOW_MS - number) for number, other in enumerate(others, 1)]
     yield StoreCall("rooms", lambda: rooms.rooms(others))
     yield StoreCall("put_rooms", lambda: rooms.put_rooms(later))
-    yield StoreCall("touch_rooms", lambda: rooms.touch_rooms(others, NOW_MS - 30))
-    yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(posts))
+    yield StoreCall("mark_active", lambda: rooms.mark_active(others, NOW_MS - 30))
+    yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(places))
     yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
     yield StoreCall("rooms_to_purge", lambda: rooms.rooms_to_purge(NOW_MS))
     yield StoreCall("set_purge_due", lambda: rooms.set_purge_due(DELETED_ROOM, NOW_MS + 1))
@@ -309,27 +309,26 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
     yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
     yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
     yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
-    yield StoreCall("count", lambda: rooms.count(room_id))
 
 
 def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall]:
     users = [f"user_{number}" for number in range(20)]
     records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
 
-    async def settled() -> None:
-        await presence.settled(await presence.unsettled(users))
+    async def announced() -> None:
+        await presence.mark_announced(await presence.unannounced(users))
 
     yield StoreCall("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
     yield StoreCall("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
     yield StoreCall("users_of", lambda: presence.users_of("gateway_1"))
     yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
     yield StoreCall("records", lambda: presence.records(users))
-    yield StoreCall("unsettled", lambda: presence.unsettled(users))
-    yield StoreCall("unsettled_before", lambda: presence.unsettled_before(NOW_MS + 1, 500))
+    yield StoreCall("unannounced", lambda: presence.unannounced(users))
+    yield StoreCall("unannounced_before", lambda: presence.unannounced_before(NOW_MS + 1, 500))
     yield StoreCall("mark_members", lambda: presence.mark_members(records))
     yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
     yield StoreCall("channels_of", lambda: presence.channels_of(users))
-    yield StoreCall("settled", settled)
+    yield StoreCall("mark_announced", announced)
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
@@ -347,7 +346,7 @@ def _owner_calls(owners: OwnerStore) -> Iterator[StoreCall]:
 
 def _record(user_id: str, is_online: bool) -> PresenceRecord:
     return PresenceRecord(
-        user_id=user_id, is_online=is_online, announced_online=False, last_seen_at_ms=None, unsettled_at_ms=NOW_MS
+        user_id=user_id, is_online=is_online, announced_online=False, last_seen_at_ms=None, unannounced_since_ms=NOW_MS
     )
 
 

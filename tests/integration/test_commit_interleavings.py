@@ -31,7 +31,7 @@ from tests.support.database_proxy import (
 )
 from tests.support.log_entries import message_at
 
-COMMIT_STEPS = 6  # the insert; the touch of the room's record; one read of the log
+COMMIT_STEPS = 6  # the insert; the mark of the room's record; one read of the log
 INSERT_TIMEOUT_S = 0.5
 WRITE_CONCERN_CODES = {"WriteConcernFailed": 64, "UnsatisfiableWriteConcern": 100}  # PyMongo retries only the first
 
@@ -69,7 +69,7 @@ async def ways(mongodb_uri: str, database_name: str) -> AsyncIterator[TwoWays]:
 @pytest.fixture(autouse=True, scope="module")
 def _retries_at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_commit, "SETTLE_BACKOFF_FIRST_S", 0.001)
+        patch.setattr(group_commit, "RESOLVE_BACKOFF_FIRST_S", 0.001)
         patch.setattr(partition, "RETRY_BACKOFF_FIRST_S", 0.001)
         patch.setattr(log_store, "INSERT_TIMEOUT_S", INSERT_TIMEOUT_S)
         yield
@@ -251,7 +251,7 @@ async def test_majority_lost_between_two_entries_leaves_answers_true(ways: TwoWa
     body.is_contested = True
     rollback = asyncio.create_task(Rollback(ways, lost).run())
     world.send(body, first)
-    await asyncio.wait_for(first.running, WAIT_S)  # settled, then a newer term
+    await asyncio.wait_for(first.running, WAIT_S)  # resolved, then a newer term
     await rollback
     assert not world.recorder.replies.keys() & set(world.asked[-2:])
     world.send(body, second)
@@ -344,11 +344,11 @@ async def test_stored_command_is_not_refused_when_its_records_cannot_be_written(
     await world.check()
 
 
-async def test_settlement_waits_while_database_is_away(ways: TwoWays) -> None:
+async def test_resolution_waits_while_database_is_away(ways: TwoWays) -> None:
     """No later command of the room is decided before the outcome of the insert is known."""
     batch = [message_at(5, "a")]
     away = ways.proxy.inject(RefuseCommand(), "insert")
-    commit = asyncio.create_task(GroupCommit(LogStore(ways.proxied)).commit(batch, lambda: True))
+    commit = asyncio.create_task(GroupCommit(LogStore(ways.proxied)).commit(batch, lambda: False))
     await away.hit(5)
     assert not commit.done()
     away.remove()

@@ -52,7 +52,7 @@ async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Databa
 @pytest.fixture(autouse=True, scope="module")
 def _retries_at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_commit, "SETTLE_BACKOFF_FIRST_S", 0.001)
+        patch.setattr(group_commit, "RESOLVE_BACKOFF_FIRST_S", 0.001)
         patch.setattr(partition, "RETRY_BACKOFF_FIRST_S", 0.001)
         yield
 
@@ -111,7 +111,7 @@ async def test_stored_message_is_acknowledged_although_its_sender_was_removed_si
     first = world.route = await world.claim()
     await world.take(Turn(CREATE_BOTH))
     body = world.body(Act("send", PRIVATE, "ben"))
-    first.fuse.left = 5  # three steps of the insert and two of the touch of the room; then the answer
+    first.fuse.left = 5  # three steps of the insert and two of the mark of the room; then the answer
     world.send(body, first)
     assert not await world.answered(body, first)
     second = await world.claim()
@@ -219,13 +219,13 @@ async def test_entries_without_message_or_client_id_do_not_exclude_each_other(da
     assert await room_log.by_client_id([("r", "ann", "key")]) == []
 
 
-async def test_first_copy_that_lands_after_its_settlement_is_refused(database: Database) -> None:
+async def test_first_copy_that_lands_after_its_resolution_is_refused(database: Database) -> None:
     fuse = Fuse()
     room_log = FaultyLog(database, fuse)
     batch = [message_at(5, "a"), message_at(6, "b")]
     fuse.left, fuse.dies = 0, False
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, lambda: False)
+        await GroupCommit(room_log).commit(batch, lambda: True)
     assert [(entry.rev, entry.kind) for entry in await room_log.after("r", 0)] == [(5, EntryKind.VOID)]
     with pytest.raises(LogConflict):
         await room_log.insert(batch)

@@ -1,4 +1,4 @@
-"""A `market.tick` event counts once in 7 days: after restarts, changes of owner, and in a race with the index."""
+"""A `market.tick` event takes effect once in 7 days: after restarts, changes of owner, and in a race with the index."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -44,17 +44,17 @@ async def bus(amqp_url: str) -> AsyncIterator[Bus]:
         yield bus
 
 
-class Counting:
-    """One term of ownership that counts events as `TickEvents` does, with a window of one key."""
+class EventOwner:
+    """One term of ownership that processes events as `TickEvents` does, with a window of one key."""
 
     def __init__(self, store: MarketStore, bus: Bus, term: int) -> None:
         self.market = Market(term, seen_max=1)
         self.journal = Journal(self.market, store, Announcer(bus), lambda: True, asyncio.Event(), now_ms)
 
-    async def take(self, key: bytes) -> None:
+    async def ingest(self, key: bytes) -> None:
         await self.journal.look_up([key])
         if self.market.seen.add(key):
-            self.market.take([Tick("X", 1.0, now_ms(), volume=5.0)], event_keys=[key])
+            self.market.ingest([Tick("X", 1.0, now_ms(), volume=5.0)], event_keys=[key])
         await self.journal.commit()
 
     @property
@@ -63,7 +63,7 @@ class Counting:
 
 
 async def journal_expired(database: Database) -> None:
-    """Remove the journal behind the head, as the server does after MARKET_TICK_TTL_S."""
+    """Remove the journal behind the checkpoint, as the server does after MARKET_TICK_TTL_S."""
     await database["market_ticks"].delete_many({})
 
 
@@ -100,32 +100,32 @@ async def test_event_published_again_counts_once(
 
 
 async def test_event_counts_once_over_change_of_owner(database: Database, store: MarketStore, bus: Bus) -> None:
-    first = Counting(store, bus, 1)
+    first = EventOwner(store, bus, 1)
     await first.journal.recover()
-    await first.take(KEY)  # in the journal, not in the index
-    second = Counting(store, bus, 2)
+    await first.ingest(KEY)  # in the journal, not in the index
+    second = EventOwner(store, bus, 2)
     await second.journal.recover()
-    await second.take(KEY)
-    await second.take(OTHER)
+    await second.ingest(KEY)
+    await second.ingest(OTHER)
     await second.journal.checkpoint()
     await journal_expired(database)
-    third = Counting(store, bus, 3)
+    third = EventOwner(store, bus, 3)
     await third.journal.recover()
     for key in (OTHER, KEY):
-        await third.take(key)
+        await third.ingest(key)
     assert third.volume == 10.0
 
 
 async def test_crash_between_index_and_head_counts_event_once(database: Database, store: MarketStore, bus: Bus) -> None:
-    first = Counting(store, bus, 1)
+    first = EventOwner(store, bus, 1)
     await first.journal.recover()
-    await first.take(KEY)
+    await first.ingest(KEY)
     await first.journal.checkpoint()
     await database["market_state"].delete_many({})  # the checkpoint reached only the index
-    second = Counting(store, bus, 2)
+    second = EventOwner(store, bus, 2)
     await second.journal.recover()
     assert second.volume == 5.0
-    await second.take(KEY)
+    await second.ingest(KEY)
     await second.journal.checkpoint()
     assert second.volume == 5.0
 
@@ -139,8 +139,8 @@ class SlowIndex(MarketStore):
         self.looked = asyncio.Event()
         self.answer = asyncio.Event()
 
-    async def counted(self, event_keys: Sequence[bytes]) -> set[bytes]:
-        found = await super().counted(event_keys)
+    async def processed(self, event_keys: Sequence[bytes]) -> set[bytes]:
+        found = await super().processed(event_keys)
         self.looks += 1
         if self.looks == 1:
             self.looked.set()
@@ -148,16 +148,16 @@ class SlowIndex(MarketStore):
         return found
 
 
-async def test_event_indexed_and_forgotten_during_look_counts_once(database: Database, bus: Bus) -> None:
-    """Two batches hold the event. The second looks before the first counts, and ends after it is forgotten here."""
+async def test_event_indexed_and_forgotten_during_look_takes_effect_once(database: Database, bus: Bus) -> None:
+    """Two batches hold the event. The second looks before the first ingests it, and ends after it is forgotten."""
     index = SlowIndex(database)
-    owner = Counting(index, bus, 1)
+    owner = EventOwner(index, bus, 1)
     await owner.journal.recover()
-    late = asyncio.create_task(owner.take(KEY))
+    late = asyncio.create_task(owner.ingest(KEY))
     await index.looked.wait()
-    await owner.take(KEY)
+    await owner.ingest(KEY)
     await owner.journal.checkpoint()
-    await owner.take(OTHER)
+    await owner.ingest(OTHER)
     await owner.journal.checkpoint()
     assert KEY not in owner.market.seen
     index.answer.set()
@@ -166,24 +166,24 @@ async def test_event_indexed_and_forgotten_during_look_counts_once(database: Dat
 
 
 async def test_filter_is_filled_from_index_and_spares_looks(database: Database, store: MarketStore, bus: Bus) -> None:
-    first = Counting(store, bus, 1)
+    first = EventOwner(store, bus, 1)
     await first.journal.recover()
     for number in range(20):
-        await first.take(short_event_key("/old", str(number)))
+        await first.ingest(short_event_key("/old", str(number)))
     await first.journal.checkpoint()
     await journal_expired(database)
 
     index = SlowIndex(database)
     index.answer.set()
-    second = Counting(index, bus, 2)
+    second = EventOwner(index, bus, 2)
     await second.journal.recover()
     running = asyncio.create_task(second.journal.run(60.0, 60.0))
-    await until(lambda: second.market.counted.is_complete)
+    await until(lambda: second.market.processed.is_complete)
     for number in range(20):
-        await second.take(short_event_key("/new", str(number)))
+        await second.ingest(short_event_key("/new", str(number)))
     assert index.looks == 0
     for number in range(20):
-        await second.take(short_event_key("/old", str(number)))
+        await second.ingest(short_event_key("/old", str(number)))
     assert index.looks == 20
     assert second.volume == 40 * 5.0
     running.cancel()
@@ -191,17 +191,17 @@ async def test_filter_is_filled_from_index_and_spares_looks(database: Database, 
 
 async def test_events_of_release_0_2_count_once(database: Database, store: MarketStore, bus: Bus) -> None:
     """It had no index: the ticks still in its journal enter the index of its successor."""
-    old = Counting(store, bus, 1)
+    old = EventOwner(store, bus, 1)
     await old.journal.recover()
     for number in range(3):
-        await old.take(short_event_key("/old", str(number)))
+        await old.ingest(short_event_key("/old", str(number)))
     await old.journal.checkpoint()
     await database["market_events"].delete_many({})
     await database["market_ticks"].update_many({}, {"$unset": {"term": 1}})
-    new = Counting(store, bus, 2)
+    new = EventOwner(store, bus, 2)
     await new.journal.recover()
     await new.journal.checkpoint()
     await journal_expired(database)
     for number in range(3):
-        await new.take(short_event_key("/old", str(number)))
+        await new.ingest(short_event_key("/old", str(number)))
     assert new.volume == 15.0

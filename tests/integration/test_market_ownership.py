@@ -112,7 +112,7 @@ async def test_prices_continue_before_lease_of_killed_owner_ends(
 async def test_frozen_owner_is_replaced_and_thawed_one_writes_nothing(
     client: MarketClient, environment: dict[str, str]
 ) -> None:
-    """Events are published before, while and after the owner is frozen; each counts once."""
+    """Events are published before, while and after the owner is frozen; each takes effect once."""
     environment = {**environment, "MARKET_SOURCE": "amqp"}
     published = 0
 
@@ -161,7 +161,7 @@ class MarketOwner:
         self.journal = Journal(self.market, store, Announcer(bus), lambda: True, self.ended, now_ms)
 
     async def commit(self, *prices: float) -> None:
-        self.market.take([Tick("X", price, now_ms(), volume=1.0) for price in prices])
+        self.market.ingest([Tick("X", price, now_ms(), volume=1.0) for price in prices])
         await self.journal.commit()
 
     @property
@@ -184,7 +184,7 @@ class ReadGate(MarketStore):
         await self.go_on.wait()
 
 
-async def test_batch_written_after_new_owner_has_read_is_counted(
+async def test_batch_written_after_new_owner_has_read_is_applied(
     database: Database, store: MarketStore, bus: Bus
 ) -> None:
     old = MarketOwner(store, bus, 1)
@@ -194,7 +194,7 @@ async def test_batch_written_after_new_owner_has_read_is_counted(
     new = MarketOwner(gate, bus, 2)
     recovering = asyncio.create_task(new.journal.recover())
     await gate.read.wait()
-    await old.commit(2.0, 3.0)  # acknowledged: the new owner must count it
+    await old.commit(2.0, 3.0)  # acknowledged: the new owner must apply it
     gate.go_on.set()
     await recovering
     assert new.volume == 3.0
@@ -254,8 +254,8 @@ async def test_owner_that_froze_before_its_claim_leaves_newer_owner_alone(
 
 async def test_repeated_append_of_own_batch_takes_effect_once(store: MarketStore) -> None:
     market = Market(1)
-    market.take([Tick("X", 1.0, now_ms())])
-    batch = market.take_batch()
+    market.ingest([Tick("X", 1.0, now_ms())])
+    batch = market.pop_batch()
     assert batch is not None
     await store.append(batch)
     await store.append(batch)  # the first answer was lost

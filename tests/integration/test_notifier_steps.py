@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from notifier.__main__ import INDEXES
-from notifier.alerts.book import OpenAlert
+from notifier.alerts.book import AlertTerms
 from notifier.alerts.store import Alert, AlertStore
 from notifier.alerts.watcher import AlertWatcher
 from notifier.events.notifications import Entry
@@ -229,8 +229,8 @@ async def test_alerts_survive_failure_of_each_step(database: Database, *, after:
         store = AlertStore(database, DAYS)
         ids = [f"alert-{number}-{one}" for one in range(3)]
         for id_ in ids:
-            alert = OpenAlert(id_, "ann", f"A{number}", AlertDirection.ABOVE, 2.0)
-            assert await store.insert(Alert(alert, NOW_MS)) is not None
+            terms = AlertTerms(id_, "ann", f"A{number}", AlertDirection.ABOVE, 2.0)
+            assert await store.insert(Alert(terms, NOW_MS)) is not None
         faults = StepFaults(number, after=after)
         broker = StepBroker(faults)
         watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS)

@@ -73,11 +73,11 @@ class ForgetfulStore(PresenceStore):
         super().__init__(database)
         self.dies = False
 
-    async def unsettled(self, user_ids: Collection[str]) -> list[PresenceRecord]:
+    async def unannounced(self, user_ids: Collection[str]) -> list[PresenceRecord]:
         if self.dies:
             self.dies = False
             raise PresenceCrash
-        return await super().unsettled(user_ids)
+        return await super().unannounced(user_ids)
 
 
 @dataclass
@@ -162,7 +162,7 @@ class PresenceWorld:
             direct=direct,
             rev=1,
         )
-        effects = tuple(MemberEffect(user_id=user, is_active=True, joined_at_ms=1) for user in users)
+        effects = tuple(MemberEffect(user_id=user, is_joined=True, joined_at_ms=1) for user in users)
         entry = LogEntry(
             id=f"cmd_{room_id}",
             room_id=room_id,
@@ -376,7 +376,7 @@ async def test_users_of_leaving_gateway_have_grace_period(world: PresenceWorld) 
     )
 
 
-async def test_sweep_announces_unsettled_change(world: PresenceWorld) -> None:
+async def test_sweep_announces_left_change(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.report()
@@ -411,7 +411,7 @@ async def test_another_sweeper_finishes_after_crash(world: PresenceWorld) -> Non
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
-async def test_online_and_offline_within_one_settlement_cancel_out(world: PresenceWorld) -> None:
+async def test_online_and_offline_within_one_announcement_cancel_out(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     first, second = world.gateway(), world.gateway()
     await first.report()

@@ -55,8 +55,8 @@ async def test_purge_erases_names_and_texts_and_later_all_but_the_last_entry(dat
     assert [name for name in NAMES if name in await raw_log(database, private)] == []
     effects = [effect for entry in erased for effect in entry.members]
     assert {effect.profile for effect in effects} == {UserProfile()}
-    kept = [(effect.user_id, effect.is_active, effect.is_invited) for effect in effects]
-    assert kept == [(one.user_id, one.is_active, one.is_invited) for entry in before for one in entry.members]
+    kept = [(effect.user_id, effect.is_joined, effect.is_invited) for effect in effects]
+    assert kept == [(one.user_id, one.is_joined, one.is_invited) for entry in before for one in entry.members]
     settings = [entry.settings for entry in erased if entry.settings is not None]
     assert [(one.name, one.description, one.deleted) for one in settings] == [("", "", False), ("", "", True)]
     assert await raw_log(database, public) == others

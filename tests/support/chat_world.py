@@ -16,11 +16,11 @@ from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Partition, Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rate_window import SlidingWindow
-from chat_service.partitions.room_cache import Readers
+from chat_service.partitions.room_cache import RoomStores
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
 from chat_service.people.profiles import Profiles
-from chat_service.rooms.entry_lines import frame_of
+from chat_service.rooms.entry_deliveries import frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply
 from chat_service.rooms.room import Room
 from chat_service.storage.group_commit import GroupCommit
@@ -169,8 +169,8 @@ class FaultyRooms(RoomStore):
     async def put_rooms(self, rooms: Collection[Room]) -> None:
         await self._fuse.around(super().put_rooms, list(rooms))
 
-    async def touch_rooms(self, room_ids: Collection[str], at_ms: int) -> None:
-        write = super().touch_rooms
+    async def mark_active(self, room_ids: Collection[str], at_ms: int) -> None:
+        write = super().mark_active
         await self._fuse.around(lambda some: write(some, at_ms), list(room_ids))
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
@@ -266,13 +266,13 @@ class ChatWorld:
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
         replicas = ReplicaView("node", "", PARTITIONS, 0)
         rates = RateLimiter(SlidingWindow(10_000), bus, replicas, self._clock_ms, self._clock_ms)
-        readers = Readers(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
+        stores = RoomStores(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")
         assert owned is not None
         outlet = FaultyOutlet(self.recorder, fuse)
         records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
-        services = Services(readers, GroupCommit(log), records, rates, outlet, self._clock_ms, self._clock_ms)
+        services = Services(stores, GroupCommit(log), records, rates, outlet, self._clock_ms, self._clock_ms)
         partition = Partition(self.number, owned.term, services, self._check_term)
         self.owners.append(ChatOwner(partition, log, fuse, outlet, asyncio.create_task(partition.run())))
         return self.owners[-1]
@@ -340,7 +340,7 @@ class ChatWorld:
             partition=self.number,
             term=owner.partition.term,
             reply_to="queue",
-            sent_at_ms=body.sent_at_ms,
+            sent_at_monotonic_ms=body.sent_at_ms,
             is_resent=body.copies > 0,
         )
         body.copies += 1
@@ -432,17 +432,17 @@ class ChatWorld:
     async def _check_record(self, room_id: str, log: list[LogEntry]) -> None:
         """Check that record and memberships are those that the log leads to."""
         room: Room | None = None
-        active: dict[str, bool] = {}
+        joined: dict[str, bool] = {}
         for entry in log:
             room = apply(entry, room)
-            active |= {effect.user_id: effect.is_active for effect in entry.members}
+            joined |= {effect.user_id: effect.is_joined for effect in entry.members}
         record = (await self.store.rooms([room_id])).get(room_id)
         assert (record is None) == (room is None)
         if room is None or record is None:
             return
         assert (record.rev, record.last_seq, record.deleted) == (room.rev, room.last_seq, room.deleted)
         members, total = await self.store.member_page(room_id, 0, 100)
-        assert {member.user_id for member in members} == {user_id for user_id, is_active in active.items() if is_active}
+        assert {member.user_id for member in members} == {user_id for user_id, is_joined in joined.items() if is_joined}
         assert record.member_count == total == len(members)
         for member in members:
             own = (entry.last_seq for entry in log if entry.message is not None and entry.author_id == member.user_id)

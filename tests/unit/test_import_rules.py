@@ -20,7 +20,7 @@ PURE = {
     "chat_service.partitions.command_age",
     "chat_service.rooms.decision",
     "chat_service.rooms.decisions",
-    "chat_service.rooms.entry_lines",
+    "chat_service.rooms.entry_deliveries",
     "chat_service.rooms.heads",
     "chat_service.rooms.log",
     "chat_service.rooms.message_decisions",

@@ -32,7 +32,7 @@ from tests.support.tokens import SECRET
 HOST = "127.0.0.1"
 LIMIT_MS = 250.0
 COUNT_S = 6.0
-WARM_RATE, WARM_S = 200.0, 3.0  # every room once: first posts join, and code is loaded
+WARM_RATE, WARM_S = 200.0, 3.0  # every room once: first messages join, and code is loaded
 IDLE_S = 5.0
 FIRST_RATE = 500.0
 HIGHEST_RATE = 16_000.0

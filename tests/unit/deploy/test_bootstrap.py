@@ -32,8 +32,8 @@ def test_existing_policy_is_kept(tmp_path: Path) -> None:
 
 def test_failing_command_exits_with_end_of_output() -> None:
     with pytest.raises(SystemExit, match=r"(?s)failed: sh .*no such thing"):
-        bootstrap.run(["sh", "-c", "echo no such thing; exit 3"])
+        bootstrap.run_or_stop(["sh", "-c", "echo no such thing; exit 3"])
 
 
 def test_missing_command_does_not_run() -> None:
-    assert not bootstrap.runs("/nonexistent/python", "-m", "pip")
+    assert not bootstrap.succeeds("/nonexistent/python", "-m", "pip")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.claim import AlreadyInUse, claim_directory, claim_port
+from deploy.local.claim import CannotClaim, claim_directory, claim_port
 from deploy.local.ports import LOOPBACK, KeptPorts, is_free, pick
 
 
@@ -51,7 +51,7 @@ def test_corrupt_file_is_ignored(tmp_path: Path, content: str) -> None:
 
 def test_occupied_gateway_port_names_port_and_setting(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    with listener, pytest.raises(AlreadyInUse, match=rf"{port}.*GATEWAY_PORT"):
+    with listener, pytest.raises(CannotClaim, match=rf"{port}.*GATEWAY_PORT"):
         claim_port("0.0.0.0", port)
 
 
@@ -63,18 +63,18 @@ def test_claimed_port_allows_reuseport_and_takes_no_connection() -> None:
         for _ in range(20):
             with socket.create_connection(gateway.getsockname(), 1.0):
                 gateway.accept()[0].close()
-        with pytest.raises(AlreadyInUse):
+        with pytest.raises(CannotClaim):
             claim_port(*claim.getsockname())
 
 
 def test_directory_is_claimed_once(tmp_path: Path) -> None:
     claim_directory(tmp_path / "local")
-    with pytest.raises(AlreadyInUse, match=r"kill \d+"):
+    with pytest.raises(CannotClaim, match=r"kill \d+"):
         claim_directory(tmp_path / "local")
     assert (tmp_path / "local").stat().st_mode & 0o777 == 0o700
 
 
 def test_unusable_directory_names_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(AlreadyInUse, match="LOCAL_DIR"):
+    with pytest.raises(CannotClaim, match="LOCAL_DIR"):
         claim_directory(tmp_path / "file" / "local")

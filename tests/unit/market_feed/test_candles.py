@@ -24,7 +24,7 @@ def write(book: CandleBook, disk: Disk) -> None:
     book.written()
 
 
-def settle(book: CandleBook, disk: Disk) -> None:
+def read_late_candles(book: CandleBook, disk: Disk) -> None:
     """Read back the candles that late ticks wait for."""
     missing = book.missing()
     book.give_back(missing, {key: copy_of(disk[key]) for key in missing if key in disk})
@@ -101,7 +101,7 @@ def test_late_tick_waits_for_its_written_candle_and_corrects_it() -> None:
     write(book, disk)
     book.apply(Tick("X", 9.0, 2000), 3)
     assert book.missing() == [CandleKey("X", Interval.MINUTE, 0)]
-    settle(book, disk)
+    read_late_candles(book, disk)
     assert not book.missing()
     write(book, disk)
     assert values(disk)[CandleKey("X", Interval.MINUTE, 0)] == (2.0, 9.0, 2.0, 9.0, 0.0)
@@ -117,7 +117,7 @@ def test_late_tick_waits_for_write_of_its_candle() -> None:
     assert writing[0].candle.high == 2.0
     disk.update({kept.key: copy_of(kept.candle) for kept in writing})
     book.written()
-    settle(book, disk)
+    read_late_candles(book, disk)
     assert book.held("X", Interval.MINUTE)[0].high == 9.0
 
 
@@ -152,7 +152,7 @@ ticks = st.builds(
     at_ms=st.integers(0, 200 * MINUTE_MS),
     volume=st.none() | st.integers(0, 9).map(float),
 )
-steps = st.lists(ticks | st.sampled_from(["write", "settle", "fail"]), max_size=80)
+steps = st.lists(ticks | st.sampled_from(["write", "read", "fail"]), max_size=80)
 
 
 @given(steps)
@@ -163,8 +163,8 @@ def test_candles_equal_reference(taken: list[Tick | str]) -> None:
         match step:
             case "write":
                 write(book, disk)
-            case "settle":
-                settle(book, disk)
+            case "read":
+                read_late_candles(book, disk)
             case "fail":
                 book.take_unwritten()
                 book.write_failed()
@@ -172,7 +172,7 @@ def test_candles_equal_reference(taken: list[Tick | str]) -> None:
                 seen.add((step.symbol, step.at_ms))
                 applied.append(step)
                 book.apply(step, len(applied))
-    settle(book, disk)
+    read_late_candles(book, disk)
     assert values(all_candles(book, disk, "AB")) == by_hand(applied)
     write(book, disk)
     assert not book.backlog

@@ -1,4 +1,4 @@
-"""The market's memory and its disk: every event counts exactly once despite a crash at any moment."""
+"""The market's memory and its disk: every event takes effect exactly once despite a crash at any moment."""
 
 from typing import Literal, NamedTuple
 
@@ -24,7 +24,7 @@ class MarketDisk:
         self.index: set[bytes] = set()
         self.candles: dict[CandleKey, Candle] = {}
         self.groups: dict[int, bytes] = {}
-        self.through = 0
+        self.complete_through_batch = 0
         self.positions: dict[str, int] = {}
 
     def put(self, checkpoint: Checkpoint, parts: int) -> None:
@@ -37,16 +37,16 @@ class MarketDisk:
         if parts >= 2:
             self.groups.update(list(checkpoint.groups.items())[: None if parts > 2 else 1])
         if parts > 2:
-            self.through, self.positions = checkpoint.through, checkpoint.positions
+            self.complete_through_batch, self.positions = checkpoint.complete_through_batch, checkpoint.positions
 
 
-def settle(market: Market, disk: MarketDisk) -> None:
+def read_late_candles(market: Market, disk: MarketDisk) -> None:
     while missing := market.book.missing():
         market.book.give_back(missing, {key: copy_of(disk.candles[key]) for key in missing if key in disk.candles})
 
 
 def commit(market: Market, disk: MarketDisk) -> None:
-    if (batch := market.take_batch()) is not None:
+    if (batch := market.pop_batch()) is not None:
         disk.journal.append(batch)
 
 
@@ -65,11 +65,11 @@ def recover(disk: MarketDisk, term: int, group_symbols: int = GROUP_SYMBOLS) -> 
     market.restore(state for body in disk.groups.values() for state in decode_states(body))
     market.positions.update(disk.positions)
     market.load_seen(b"".join(batch.event_keys for batch in disk.journal[-1:]))
-    market.continue_after(disk.through)
+    market.continue_after(disk.complete_through_batch)
     for batch in disk.journal:
-        if batch.number > disk.through:
+        if batch.number > disk.complete_through_batch:
             market.replay(batch)
-    settle(market, disk)
+    read_late_candles(market, disk)
     market.renumber()
     return market
 
@@ -85,28 +85,28 @@ class DeliveredQuote(NamedTuple):
     ticks: tuple[Tick, ...]
 
 
-def take(market: Market, disk: MarketDisk, event: DeliveredQuote) -> None:
+def ingest(market: Market, disk: MarketDisk, event: DeliveredQuote) -> None:
     if event.key not in market.seen and event.key in disk.index:  # the look-up in the index
         market.seen.add(event.key)
     if market.seen.add(event.key):
-        market.take(event.ticks, event_keys=[event.key])
+        market.ingest(event.ticks, event_keys=[event.key])
 
 
 def test_seqs_grow_over_restart() -> None:
     disk = MarketDisk()
     first = Market(1)
-    (seq,) = first.take([Tick("X", 1.0, 1000)]).seqs
+    (seq,) = first.ingest([Tick("X", 1.0, 1000)]).seqs
     commit(first, disk)
-    first.take([Tick("X", 2.0, 2000)])  # never on disk
+    first.ingest([Tick("X", 2.0, 2000)])  # never on disk
     second = recover(disk, 2)
-    (later,) = second.take([Tick("X", 3.0, 3000)]).seqs
+    (later,) = second.ingest([Tick("X", 3.0, 3000)]).seqs
     assert later > first.quotes["X"].seq > seq
 
 
 def test_restart_restores_state() -> None:
     disk = MarketDisk()
     market = Market(1)
-    market.take([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
+    market.ingest([Tick("X", 1.0, 1000, volume=2.0), Tick("X", 2.0, MILLISECONDS_PER_DAY, 1.9, 2.1, 3.0)], digits=4)
     checkpoint(market, disk, parts=3)
     again = recover(disk, 2)
     quote = again.quotes["X"]
@@ -121,19 +121,19 @@ def test_journaled_event_does_not_count_again_after_crash() -> None:
     disk = MarketDisk()
     market = Market(1)
     event = DeliveredQuote(short_event_key("/s", "1"), (Tick("X", 1.0, 1000, volume=5.0),))
-    take(market, disk, event)
+    ingest(market, disk, event)
     commit(market, disk)
     again = recover(disk, 2)
-    take(again, disk, event)
+    ingest(again, disk, event)
     assert again.quotes["X"].volume == 5.0
 
 
 def test_source_position_is_stored_with_ticks() -> None:
     disk = MarketDisk()
     market = Market(1)
-    market.take([Tick("X", 1.0, 1000)], position=Position("file", 7))
+    market.ingest([Tick("X", 1.0, 1000)], position=Position("file", 7))
     commit(market, disk)
-    market.take([Tick("X", 1.0, 2000)], position=Position("file", 8))  # never on disk
+    market.ingest([Tick("X", 1.0, 2000)], position=Position("file", 8))  # never on disk
     assert recover(disk, 2).positions == {"file": 7}
     checkpoint(market, disk, parts=3)
     assert recover(disk, 2).positions == {"file": 8}
@@ -142,7 +142,7 @@ def test_source_position_is_stored_with_ticks() -> None:
 def test_stale_mark_survives_a_restart() -> None:
     disk = MarketDisk()
     market = Market(1)
-    market.take([Tick("X", 1.0, 1000)])
+    market.ingest([Tick("X", 1.0, 1000)])
     seq = market.quotes["X"].seq
     assert market.mark_stale("X").seq == seq + 1
     checkpoint(market, disk, parts=3)
@@ -151,30 +151,30 @@ def test_stale_mark_survives_a_restart() -> None:
 
 def test_cut_holds_only_changed_groups() -> None:
     market, disk = Market(1), MarketDisk()
-    market.take([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
+    market.ingest([Tick(f"S{number}", 1.0, 1000) for number in range(GROUP_SYMBOLS + 1)])
     checkpoint(market, disk, parts=3)
     assert set(disk.groups) == {0, 1}
-    market.take([Tick("S500", 2.0, 2000)])
-    market.take_batch()
+    market.ingest([Tick("S500", 2.0, 2000)])
+    market.pop_batch()
     assert set(market.checkpoint().groups) == {1}
 
 
 def test_cut_is_complete_before_deferred_ticks() -> None:
     market, disk = Market(1), MarketDisk()
-    market.take([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
+    market.ingest([Tick("X", 1.0, 1000), Tick("X", 1.0, MINUTE_MS)])
     checkpoint(market, disk, parts=3)
-    through = disk.through
-    market.take([Tick("X", 9.0, 2000)])
+    through = disk.complete_through_batch
+    market.ingest([Tick("X", 9.0, 2000)])
     checkpoint(market, disk, parts=3)
-    assert disk.through == through
-    settle(market, disk)
+    assert disk.complete_through_batch == through
+    read_late_candles(market, disk)
     checkpoint(market, disk, parts=3)
-    assert disk.through == through + 1
+    assert disk.complete_through_batch == through + 1
 
 
 def test_symbols_are_bounded() -> None:
     market = Market(1, symbols_max=2)
-    market.take([Tick("A", 1.0, 1000), Tick("B", 1.0, 1000)])
+    market.ingest([Tick("A", 1.0, 1000), Tick("B", 1.0, 1000)])
     assert market.has_room_for("A")
     assert not market.has_room_for("C")
 
@@ -188,11 +188,11 @@ ticks = st.builds(
 )
 operations = st.lists(
     st.lists(ticks, min_size=1, max_size=4)
-    | st.sampled_from(["commit", "settle", "crash"])
+    | st.sampled_from(["commit", "read", "crash"])
     | st.builds(CheckpointStep, st.integers(0, 3)),
     max_size=60,
 )
-Operation = list[Tick] | Literal["commit", "settle", "crash"] | CheckpointStep
+Operation = list[Tick] | Literal["commit", "read", "crash"] | CheckpointStep
 
 
 @settings(max_examples=300)
@@ -213,15 +213,15 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
     def crash() -> Market:
         again = recover(disk, term, group_symbols)
         for event in events:  # the broker redelivers the unacknowledged events, and more
-            take(again, disk, event)
+            ingest(again, disk, event)
         return again
 
     for operation in taken:
         match operation:
             case "commit":
                 commit(market, disk)
-            case "settle":
-                settle(market, disk)
+            case "read":
+                read_late_candles(market, disk)
             case "crash":
                 term += 1
                 market = crash()
@@ -234,17 +234,17 @@ def test_every_event_counts_once_despite_crashes(taken: list[Operation], group_s
                 event = DeliveredQuote(short_event_key("/s", str(len(events))), tuple(fresh))
                 events.append(event)
                 for published in (event, events[len(events) // 2]):  # an older one is published again
-                    take(market, disk, published)
+                    ingest(market, disk, published)
         check_seqs()
     term += 1
     market = crash()
-    settle(market, disk)
+    read_late_candles(market, disk)
     check_seqs()
 
-    counted = [tick for event in events for tick in event.ticks]
-    assert values(all_candles(market.book, disk.candles, "AB")) == by_hand(counted)
+    processed = [tick for event in events for tick in event.ticks]
+    assert values(all_candles(market.book, disk.candles, "AB")) == by_hand(processed)
     for symbol, quote in market.quotes.items():
-        own = [tick for tick in counted if tick.symbol == symbol]
+        own = [tick for tick in processed if tick.symbol == symbol]
         newest = max(own, key=lambda tick: tick.at_ms)
         today = [t.volume for t in own if t.at_ms // MILLISECONDS_PER_DAY == quote.day and t.volume is not None]
         assert (quote.price, quote.at_ms) == (newest.price, newest.at_ms)

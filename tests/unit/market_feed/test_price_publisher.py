@@ -36,7 +36,7 @@ class PriceBroker(PublisherStub):
 
 def market_of(price: float = 1.0) -> tuple[Market, Quote]:
     market = Market(1)
-    market.take([Tick("X", price, 1000)])
+    market.ingest([Tick("X", price, 1000)])
     return market, market.quotes["X"]
 
 
@@ -45,7 +45,7 @@ async def test_moves_of_one_turn_are_one_delivery_of_the_newest_price() -> None:
     broker = PriceBroker()
     prices = PricePublisher(broker, market.quotes)
     prices.moved([quote])
-    market.take([Tick("X", 2.0, 2000)])
+    market.ingest([Tick("X", 2.0, 2000)])
     prices.moved([quote])
     prices.flush()
     [data] = broker.taken()

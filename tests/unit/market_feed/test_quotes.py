@@ -77,7 +77,9 @@ def test_stale_quote_is_shown_as_stale() -> None:
     quote = quote_of(Tick("X", 2.0, 1000))
     quote.stale = True
     assert price_data(quote).stale is True
-    assert price_data(quote, stale=False).stale is False
+    quote.stale = False
+    assert price_data(quote, ends_staleness=True).stale is False
+    assert price_data(quote).stale is None
 
 
 def test_digits_grow_with_prices_and_round_change() -> None:

@@ -19,7 +19,7 @@ class ManualClock:
 
 def market_with(*symbols: str) -> Market:
     market = Market(1)
-    market.take([Tick(symbol, 1.0, 1000) for symbol in symbols])
+    market.ingest([Tick(symbol, 1.0, 1000) for symbol in symbols])
     return market
 
 
@@ -54,13 +54,13 @@ def test_next_move_clears_the_mark() -> None:
     assert staleness.stale_count == 0
 
 
-def test_symbol_is_led_by_its_last_source_until_stale() -> None:
+def test_symbol_is_priced_by_its_last_source_until_stale() -> None:
     clock, market = ManualClock(), market_with("X")
     staleness = Staleness(market, 60.0, clock)
-    assert not staleness.is_led_by_another(SLOW, "X")
+    assert not staleness.is_priced_by_another(SLOW, "X")
     staleness.moved([market.quotes["X"]], FAST)
-    assert staleness.is_led_by_another(SLOW, "X")
-    assert not staleness.is_led_by_another(FAST, "X")
+    assert staleness.is_priced_by_another(SLOW, "X")
+    assert not staleness.is_priced_by_another(FAST, "X")
     clock.now_s += FAST.stale_s
     staleness.sweep()
-    assert not staleness.is_led_by_another(SLOW, "X")
+    assert not staleness.is_priced_by_another(SLOW, "X")

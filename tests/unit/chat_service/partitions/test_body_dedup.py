@@ -5,7 +5,7 @@ from shared.commands.body import BodyHead
 
 
 def head(number: int, gateway: str = "gateway", reply_to: str = "queue") -> BodyHead:
-    return BodyHead(gateway=gateway, number=number, partition=1, term=1, reply_to=reply_to, sent_at_ms=1)
+    return BodyHead(gateway=gateway, number=number, partition=1, term=1, reply_to=reply_to, sent_at_monotonic_ms=1)
 
 
 def test_first_and_later_bodies_are_new() -> None:

@@ -1,6 +1,7 @@
 """Which partitions a replica works on, over lost connections, newer terms and hand-overs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
@@ -74,7 +75,7 @@ class RunningOwner:
 
     def __init__(self) -> None:
         self.broker, self.records = OwnersBus(), Records()
-        services: Any = Mock()
+        services: Any = Mock(monotonic_ms=lambda: time.monotonic_ns() // 1_000_000)
         services.records.write_partition = AsyncMock()
         replicas = ReplicaView(NODE, "", 2, 0)
         self.owner = OwnedPartitions(

@@ -4,8 +4,8 @@ from chat_service.partitions.ownership import (
     BEAT_MS,
     NO_OWNER,
     PROBE_AGAIN_MS,
-    SETTLED_MS,
     SILENT_MS,
+    STEADY_AFTER_MS,
     Claim,
     HandOver,
     OwnerRecord,
@@ -41,14 +41,14 @@ def test_owner_claims_nothing_again() -> None:
     assert owning(replicas()).actions(SILENT_MS) == []
 
 
-def test_partitions_are_handed_to_a_settled_newcomer_that_fits_better() -> None:
+def test_partitions_are_handed_to_a_steady_newcomer_that_fits_better() -> None:
     view = owning(replicas())
     theirs = share_of(OTHER, range(PARTITIONS), [ME, OTHER])
     view.beat(OTHER, "chat.other.1", {}, 10_000)
     assert view.actions(10_000) == []
-    for at_ms in range(10_000, 10_001 + SETTLED_MS, BEAT_MS):
+    for at_ms in range(10_000, 10_001 + STEADY_AFTER_MS, BEAT_MS):
         view.beat(OTHER, "chat.other.1", {}, at_ms)
-    actions = view.actions(10_000 + SETTLED_MS)
+    actions = view.actions(10_000 + STEADY_AFTER_MS)
     assert {(action.partition, action.queue) for action in actions if isinstance(action, HandOver)} == {
         (partition, "chat.other.1") for partition in theirs
     }
@@ -115,10 +115,10 @@ def test_replica_that_leaves_is_not_waited_for() -> None:
 
 def test_silence_of_a_replica_is_foreseen() -> None:
     replicas = ReplicaView("a", "chat.a.1", 2, 0)
-    assert replicas.silence_in_ms(0) == SILENT_MS
+    assert replicas.ms_until_silent(0) == SILENT_MS
     replicas.beat("b", "chat.b.1", {}, 100)
     replicas.beat("c", "chat.c.1", {}, 200)
-    assert replicas.silence_in_ms(300) == SILENT_MS - 200
+    assert replicas.ms_until_silent(300) == SILENT_MS - 200
     replicas.note_leaving("b")
-    assert replicas.silence_in_ms(300) == SILENT_MS - 100
-    assert replicas.silence_in_ms(200 + SILENT_MS) == SILENT_MS  # it counts as silent by now
+    assert replicas.ms_until_silent(300) == SILENT_MS - 100
+    assert replicas.ms_until_silent(200 + SILENT_MS) == SILENT_MS  # it counts as silent by now

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.partitions.rendezvous import owner_of, share_of
+from chat_service.partitions.rendezvous import preferred_node, share_of
 from shared.bus.topology import PARTITIONS
 
 ALL = range(PARTITIONS)
@@ -22,13 +22,15 @@ def test_every_partition_has_exactly_one_owner(node_ids: set[str]) -> None:
 def test_assignment_is_independent_of_node_order(node_ids: set[str], random: Random) -> None:
     shuffled = list(node_ids)
     random.shuffle(shuffled)
-    assert [owner_of(str(key), shuffled) for key in ALL] == [owner_of(str(key), sorted(node_ids)) for key in ALL]
+    assert [preferred_node(str(key), shuffled) for key in ALL] == [
+        preferred_node(str(key), sorted(node_ids)) for key in ALL
+    ]
 
 
 @given(nodes, st.text(min_size=1, max_size=30))
 def test_joining_node_moves_only_its_share(node_ids: set[str], newcomer: str) -> None:
-    before = {key: owner_of(str(key), node_ids - {newcomer}) for key in ALL}
-    after = {key: owner_of(str(key), node_ids | {newcomer}) for key in ALL}
+    before = {key: preferred_node(str(key), node_ids - {newcomer}) for key in ALL}
+    after = {key: preferred_node(str(key), node_ids | {newcomer}) for key in ALL}
     assert all(after[key] in (before[key], newcomer) for key in ALL)
 
 
@@ -48,10 +50,10 @@ def test_keys_are_spread_evenly() -> None:
 
 
 def test_key_without_nodes_has_no_owner() -> None:
-    assert owner_of("1", []) is None
+    assert preferred_node("1", []) is None
     assert share_of("node_1", ALL, []) == set()
 
 
 def test_assignment_is_stable_over_versions() -> None:
     node_ids = ["node_a", "node_b", "node_c"]
-    assert "".join(str(owner_of(str(key), node_ids))[-1] for key in range(12)) == "aaccbbaacbac"
+    assert "".join(str(preferred_node(str(key), node_ids))[-1] for key in range(12)) == "aaccbbaacbac"

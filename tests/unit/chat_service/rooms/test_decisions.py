@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chat_service.rooms.decision import Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
-from chat_service.rooms.entry_lines import deliveries_of
+from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply, member_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.requirements import requirements_of, users_of
@@ -20,6 +20,7 @@ from chat_service.rooms.room import Role, Room, RoomType
 from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
 from shared.commands.chat import (
     AddMember,
+    AnyRoomCommand,
     CreateRoom,
     DeleteRoom,
     Gone,
@@ -28,7 +29,6 @@ from shared.commands.chat import (
     MarkRead,
     MemberView,
     RemoveMember,
-    RoomCommands,
     RoomHead,
     RoomView,
     SendDirect,
@@ -93,12 +93,12 @@ class ChatRoom:
         assert self.state.room is not None
         return self.state.room
 
-    def ask(self, command: RoomCommands, **circumstances: Any) -> Any:
+    def ask(self, command: AnyRoomCommand, **circumstances: Any) -> Any:
         """Decide one command, keep the changes and return the answer."""
         for user_id in users_of(command):
             self.state.members.setdefault(user_id, None)
         if isinstance(command, AddMember):
-            self.state.seen[command.user_id] = PresenceView(
+            self.state.presence[command.user_id] = PresenceView(
                 user_id=command.user_id, status="offline", last_seen_at=None
             )
         self.state.stored = dict(self.log) if circumstances.get("is_resent") else {}
@@ -107,7 +107,7 @@ class ChatRoom:
         (answer,) = self.changes.answers
         return answer
 
-    def refused(self, command: RoomCommands, **circumstances: Any) -> ErrorCode:
+    def refused(self, command: AnyRoomCommand, **circumstances: Any) -> ErrorCode:
         """Decide a command that must be refused, and check that nothing changes."""
         before = copy.deepcopy((self.state.room, self.state.members))
         answer = self.ask(command, **circumstances)
@@ -121,21 +121,21 @@ class ChatRoom:
 
     def deliveries(self, kind: DeliveryClass | None = None) -> list[tuple[str, str, dict[str, Any]]]:
         """Return channel, key and frame (as JSON) of each delivery that has one."""
-        chosen = (item for item in lines_of(self.changes) if kind in (None, item.kind) and item.frame)
+        chosen = (item for item in deliveries_in(self.changes) if kind in (None, item.kind) and item.frame)
         return [(item.channel, item.key, json.loads(item.frame)) for item in chosen]
 
     def frames(self) -> list[str]:
         """Return the types of the delivered client frames."""
         return [frame["type"] for _, _, frame in self.deliveries() if "type" in frame]
 
-    def active(self) -> set[str]:
-        return {user_id for user_id, member in self.state.members.items() if member is not None and member.active}
+    def joined(self) -> set[str]:
+        return {user_id for user_id, member in self.state.members.items() if member is not None and member.is_joined}
 
 
-def lines_of(changes: Changes, direct: tuple[str, str] | None = None) -> list[Delivery]:
+def deliveries_in(changes: Changes, direct: tuple[str, str] | None = None) -> list[Delivery]:
     """Return every delivery of a batch, those of its entries first."""
     entries = [*changes.found, *changes.entries]
-    return [line for entry in entries for line in deliveries_of(entry, direct)] + changes.deliveries
+    return [delivery for entry in entries for delivery in deliveries_of(entry, direct)] + changes.deliveries
 
 
 def messages_of(changes: Changes) -> list[Message]:
@@ -239,7 +239,7 @@ def test_new_room_has_creator_and_invited_members() -> None:
     chat = ChatRoom("group", members=("b", CREATOR, "c"))
     assert isinstance(chat.created, RoomView)
     assert (chat.created.member_count, chat.created.is_member, chat.created.created_by) == (3, True, CREATOR)
-    assert chat.active() == {CREATOR, "b", "c"}
+    assert chat.joined() == {CREATOR, "b", "c"}
     roles = {user: member.role for user, member in chat.state.members.items() if member is not None}
     assert roles == {CREATOR: Role.CREATOR, "b": Role.MEMBER, "c": Role.MEMBER}
 
@@ -388,7 +388,7 @@ def test_message_is_numbered_stored_delivered_and_answered() -> None:
     assert (answer.repeated, answer.message.seq, answer.message.id) == (False, 1, command.message_id)
     (stored,) = messages_of(chat.changes)
     assert (stored.seq, stored.text, stored.user, stored.client_message_id) == (1, "bullish", profile, "c1")
-    (delivery,) = lines_of(chat.changes)
+    (delivery,) = deliveries_in(chat.changes)
     assert (delivery.channel, delivery.kind, delivery.position, delivery.key) == (room_channel(ROOM), ORDERED, 2, "")
     frame = json.loads(delivery.frame)
     assert (frame["type"], frame["data"]["seq"], frame["data"]["message"]) == ("chat:message", 1, "bullish")
@@ -402,7 +402,7 @@ def test_first_message_in_public_room_joins() -> None:
     chat = ChatRoom()
     chat.ask(send(STRANGER))
     assert chat.room.member_count == 3
-    assert STRANGER in chat.active()
+    assert STRANGER in chat.joined()
     assert chat.frames() == ["member:joined", "chat:message"]
 
 
@@ -447,11 +447,11 @@ def test_message_sent_again_is_delivered_again_from_its_entry() -> None:
     chat = ChatRoom()
     command = send(MEMBER, key="c1")
     chat.ask(command)
-    first = lines_of(chat.changes)
+    first = deliveries_in(chat.changes)
     chat.ask(send(MEMBER))
     answer = chat.ask(command, is_resent=True, wait_ms=100)
     assert (answer.repeated, answer.message.seq) == (True, 1)
-    assert lines_of(chat.changes) == first
+    assert deliveries_in(chat.changes) == first
     assert not chat.changes.entries
 
 
@@ -506,7 +506,7 @@ def test_refused_command_is_not_decided_behind_a_later_one_of_its_user() -> None
     assert isinstance(answers[0], Refusal)
     assert answers[0].code is ErrorCode.UNAVAILABLE
     assert isinstance(answers[1], Sent)
-    assert STRANGER in chat.active()
+    assert STRANGER in chat.joined()
 
 
 def test_expired_message_that_is_not_stored_stays_unsent() -> None:
@@ -532,7 +532,7 @@ def direct(user_id: str, other: str, key: str | None = None) -> SendDirect:
     )
 
 
-def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstances: Any) -> tuple[Any, Changes]:
+def ask_direct(states: dict[str, RoomState], command: AnyRoomCommand, **circumstances: Any) -> tuple[Any, Changes]:
     state = states.setdefault(DIRECT, RoomState(None))
     for user_id in users_of(command):
         state.members.setdefault(user_id, None)
@@ -543,7 +543,7 @@ def ask_direct(states: dict[str, RoomState], command: RoomCommands, **circumstan
 def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
-    assert [(item.channel, item.kind, item.position, item.key) for item in lines_of(changes, ("ann", "bob"))] == [
+    assert [(item.channel, item.kind, item.position, item.key) for item in deliveries_in(changes, ("ann", "bob"))] == [
         (user_channel("ann"), DeliveryClass.DIRECT, 1, DIRECT),
         (user_channel("bob"), DeliveryClass.DIRECT, 1, DIRECT),
     ]
@@ -568,7 +568,7 @@ def test_direct_room_cannot_be_changed() -> None:
     ask_direct(states, direct("ann", "bob"))
     codes: dict[str, set[ErrorCode]] = {}
     for user in ("ann", ADMIN, "eve"):
-        managing: list[RoomCommands] = [
+        managing: list[AnyRoomCommand] = [
             UpdateRoom(**head(user), room_id=DIRECT, name="x"),
             DeleteRoom(**head(user), room_id=DIRECT),
             AddMember(**head(user), room_id=DIRECT, user_id="eve"),
@@ -685,7 +685,7 @@ class Writer:
             state.stored = {entry.id: entry for entry in self.log.entries.get(command.room_id, [])}
             for user_id in users_of(command):
                 state.members.setdefault(user_id, None)
-                state.seen[user_id] = PresenceView(user_id=user_id, status="offline", last_seen_at=None)
+                state.presence[user_id] = PresenceView(user_id=user_id, status="offline", last_seen_at=None)
         return {command.room_id: self.states[command.room_id] for command in commands}
 
     def commit(self, commands: list[Any], *, is_resent: bool, limited: set[str]) -> list[Any]:
@@ -704,9 +704,9 @@ class Writer:
                 continue
             for entry in [*changes.found, *changes.entries]:
                 room = states[entry.room_id].room
-                for line in deliveries_of(entry, None if room is None else room.direct):
+                for delivery in deliveries_of(entry, None if room is None else room.direct):
                     self.step()
-                    self.delivered.append(line)
+                    self.delivered.append(delivery)
             return changes.answers
         raise AssertionError("only one other writer exists")
 
@@ -768,14 +768,18 @@ def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
         return
     assert state.room.last_seq == len(messages)
     members = [member for member in state.members.values() if member is not None]
-    assert state.room.member_count == sum(member.active for member in members)
+    assert state.room.member_count == sum(member.is_joined for member in members)
     assert all(0 <= member.read_seq <= state.room.last_seq for member in members)
     room = state.room
     channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]
     frames: dict[tuple[str, int], set[bytes]] = {}
-    for line in delivered:
-        if line.kind in (ORDERED, DeliveryClass.DIRECT) and line.channel in channels and line.key in ("", room_id):
-            frames.setdefault((line.channel, line.position), set()).add(line.frame)
+    for delivery in delivered:
+        if (
+            delivery.kind in (ORDERED, DeliveryClass.DIRECT)
+            and delivery.channel in channels
+            and delivery.key in ("", room_id)
+        ):
+            frames.setdefault((delivery.channel, delivery.position), set()).add(delivery.frame)
     assert frames.keys() <= {(channel, entry.rev) for channel in channels for entry in entries}
     assert all(len(same) == 1 for same in frames.values()), "two frames under one rev"
 

@@ -1,4 +1,4 @@
-"""Heads of rooms that spoke: one conflated line a second later."""
+"""Heads of rooms that spoke: one conflated delivery a second later."""
 
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.heads import DELAY_MS, Heads

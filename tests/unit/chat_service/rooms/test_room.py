@@ -41,7 +41,7 @@ def room(type_: RoomType = RoomType.PUBLIC, **fields: object) -> Room:
     return Room(**given_)  # type: ignore[arg-type]
 
 
-def member(*, active: bool = True, read_seq: int = 0) -> Member:
+def member(*, is_joined: bool = True, read_seq: int = 0) -> Member:
     return Member(
         room_id="room_1",
         user_id="ben",
@@ -49,7 +49,7 @@ def member(*, active: bool = True, read_seq: int = 0) -> Member:
         joined_at_ms=2_000,
         read_seq=read_seq,
         profile=UserProfile(first_name="Ben"),
-        active=active,
+        is_joined=is_joined,
     )
 
 
@@ -57,12 +57,12 @@ def member(*, active: bool = True, read_seq: int = 0) -> Member:
 def test_private_and_group_rooms_exist_only_for_members(type_: RoomType) -> None:
     assert may_see(room(type_), member())
     assert not may_see(room(type_), None)
-    assert not may_see(room(type_), member(active=False))
+    assert not may_see(room(type_), member(is_joined=False))
 
 
 def test_public_room_exists_for_everybody() -> None:
     assert may_see(room(), None)
-    assert may_see(room(), member(active=False))
+    assert may_see(room(), member(is_joined=False))
 
 
 def test_deleted_and_unknown_rooms_exist_for_nobody() -> None:
@@ -85,11 +85,11 @@ def test_nobody_manages_direct_room(caller: Caller) -> None:
     assert refused.value.code is ErrorCode.FORBIDDEN
 
 
-def test_unread_count_starts_at_read_mark_of_active_member() -> None:
+def test_unread_count_starts_at_read_mark_of_member() -> None:
     assert unread_count(room(last_seq=10), member(read_seq=4)) == 6
     assert unread_count(room(last_seq=10), member(read_seq=10)) == 0
     assert unread_count(room(last_seq=10), None) == 0
-    assert unread_count(room(last_seq=10), member(active=False)) == 0
+    assert unread_count(room(last_seq=10), member(is_joined=False)) == 0
 
 
 def test_room_view_has_times_counts_and_membership() -> None:
@@ -101,13 +101,13 @@ def test_room_view_has_times_counts_and_membership() -> None:
 
 
 def test_member_view_has_profile_role_and_presence() -> None:
-    seen = PresenceView(user_id="ben", status="offline", last_seen_at="1970-01-01T00:00:09.000Z")
-    view = member_view(member(), seen)
+    presence = PresenceView(user_id="ben", status="offline", last_seen_at="1970-01-01T00:00:09.000Z")
+    view = member_view(member(), presence)
     assert (view.user_id, view.user.first_name, view.role) == ("ben", "Ben", "member")
     assert (view.joined_at, view.status, view.last_seen_at) == (
         "1970-01-01T00:00:02.000Z",
         "offline",
-        seen.last_seen_at,
+        presence.last_seen_at,
     )
 
 

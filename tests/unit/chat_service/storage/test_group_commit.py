@@ -111,12 +111,12 @@ def entries(*ids: str) -> list[LogEntry]:
     return [entry(id_) for id_ in ids]
 
 
-def unexpired() -> bool:
-    return True
-
-
-def expired() -> bool:
+def none_expired() -> bool:
     return False
+
+
+def all_expired() -> bool:
+    return True
 
 
 async def begun(room_log: RoomLogStub, inserts: int) -> None:
@@ -129,16 +129,16 @@ async def begun(room_log: RoomLogStub, inserts: int) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _settles_at_once() -> Iterator[None]:
+def _resolves_at_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_commit, "SETTLE_BACKOFF_FIRST_S", 0.0)
+        patch.setattr(group_commit, "RESOLVE_BACKOFF_FIRST_S", 0.0)
         yield
 
 
 async def outcomes(room_log: RoomLogStub, *groups: list[LogEntry]) -> list[BaseException | None]:
     """Commit the first group, and the others while its insert is under way; return what each is told."""
     commits = GroupCommit(room_log)
-    tasks = [asyncio.ensure_future(commits.commit(group, unexpired)) for group in groups]
+    tasks = [asyncio.ensure_future(commits.commit(group, none_expired)) for group in groups]
     await asyncio.sleep(0)  # the first insert is under way, the others wait
     for _ in range(10 * len(groups) + 10):
         room_log.gate.release()
@@ -156,7 +156,7 @@ async def test_entries_that_arrive_during_insert_share_the_next() -> None:
 
 async def test_commit_of_nothing_inserts_nothing() -> None:
     room_log = RoomLogStub()
-    await GroupCommit(room_log).commit([], unexpired)
+    await GroupCommit(room_log).commit([], none_expired)
     assert room_log.inserts == []
 
 
@@ -186,9 +186,9 @@ async def test_group_beyond_the_bound_is_inserted_alone() -> None:
 async def test_cancelled_commit_leaves_waiting_groups_committed() -> None:
     room_log = RoomLogStub(is_gated=True)
     commits = GroupCommit(room_log)
-    first = asyncio.ensure_future(commits.commit(entries("a"), unexpired))
+    first = asyncio.ensure_future(commits.commit(entries("a"), none_expired))
     await asyncio.sleep(0)
-    second = asyncio.ensure_future(commits.commit(entries("b"), unexpired))
+    second = asyncio.ensure_future(commits.commit(entries("b"), none_expired))
     await asyncio.sleep(0)
     first.cancel()
     room_log.gate.release()
@@ -201,7 +201,7 @@ async def test_cancelled_commit_leaves_waiting_groups_committed() -> None:
 async def test_cancelled_commit_does_not_cancel_those_in_its_insert() -> None:
     room_log = RoomLogStub(is_gated=True)
     commits = GroupCommit(room_log)
-    tasks = [asyncio.ensure_future(commits.commit(entries(id_), unexpired)) for id_ in "abc"]
+    tasks = [asyncio.ensure_future(commits.commit(entries(id_), none_expired)) for id_ in "abc"]
     await asyncio.sleep(0)
     room_log.gate.release()
     await tasks[0]
@@ -211,7 +211,7 @@ async def test_cancelled_commit_does_not_cancel_those_in_its_insert() -> None:
         room_log.gate.release()
     _, cancelled, other = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(cancelled, asyncio.CancelledError)
-    assert isinstance(other, LogConflict)  # its outcome was unknown, and is settled
+    assert isinstance(other, LogConflict)  # its outcome was unknown, and is resolved
     assert "c" in room_log.ids
 
 
@@ -239,7 +239,7 @@ async def test_conflict_counts_from_the_begin_of_its_own_group() -> None:
 async def test_conflict_at_first_entry_stores_nothing_of_its_group() -> None:
     room_log = RoomLogStub(entry("x", rev=5, room_id="r"))
     with pytest.raises(LogConflict) as refused:
-        await GroupCommit(room_log).commit([entry("a", 5, "r"), entry("b", 6, "r")], unexpired)
+        await GroupCommit(room_log).commit([entry("a", 5, "r"), entry("b", 6, "r")], none_expired)
     assert refused.value.stored == 0
     assert room_log.ids == ["x"]
 
@@ -251,7 +251,7 @@ async def test_two_conflicts_of_one_insert_are_told_to_two_groups() -> None:
     assert room_log.ids == ["x", "y", "a", "b"]
 
 
-async def test_other_error_fails_all_groups_of_the_insert_and_settles_nothing() -> None:
+async def test_other_error_fails_all_groups_of_the_insert_and_resolves_nothing() -> None:
     room_log = RoomLogStub(is_gated=True)
     room_log.error = ValueError("not a document")
     told = await outcomes(room_log, entries("a"), entries("b"), entries("c"))
@@ -263,11 +263,11 @@ async def test_other_error_fails_all_groups_of_the_insert_and_settles_nothing() 
 
 
 @pytest.mark.parametrize("fault", [InsertFault.NOT_STORED, InsertFault.HALF_STORED, InsertFault.STORED])
-async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault) -> None:
+async def test_unknown_outcome_is_resolved_by_inserting_again(fault: InsertFault) -> None:
     room_log = RoomLogStub(faults=[fault])
     batch = [entry("a", 3, "r"), entry("b", 4, "r")]
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, unexpired)
+        await GroupCommit(room_log).commit(batch, none_expired)
     assert room_log.inserts == [["a", "b"], ["a", "b"]]
     assert room_log.ids == (["a"] if fault is InsertFault.HALF_STORED else ["a", "b"])
     with pytest.raises(LogConflict):
@@ -275,17 +275,17 @@ async def test_unknown_outcome_is_settled_by_inserting_again(fault: InsertFault)
     assert room_log.ids == (["a"] if fault is InsertFault.HALF_STORED else ["a", "b"])
 
 
-async def test_settlement_ends_where_another_entry_is_stored() -> None:
+async def test_resolution_ends_where_another_entry_is_stored() -> None:
     room_log = RoomLogStub(entry("x", 3, "r"), faults=[InsertFault.NOT_STORED])
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)
+        await GroupCommit(room_log).commit([entry("a", 3, "r")], none_expired)
     assert room_log.ids == ["x"]
 
 
-async def test_settlement_repeats_until_its_outcome_is_known() -> None:
+async def test_resolution_repeats_until_its_outcome_is_known() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED] * 4)
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 3, "r")], unexpired)
+        await GroupCommit(room_log).commit([entry("a", 3, "r")], none_expired)
     assert room_log.inserts == [["a"]] * 5
     assert room_log.ids == ["a"]
 
@@ -294,7 +294,7 @@ async def test_expired_commands_leave_a_void_at_their_first_rev() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED])
     batch = [entry("a", 3, "r"), entry("b", 4, "r")]
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, expired)
+        await GroupCommit(room_log).commit(batch, all_expired)
     assert [(one.kind, one.rev, one.term) for one in room_log.entries] == [(EntryKind.VOID, 3, 1)]
     with pytest.raises(LogConflict):
         room_log.land(batch)  # the first copy, late
@@ -304,13 +304,13 @@ async def test_expired_commands_leave_a_void_at_their_first_rev() -> None:
 async def test_void_is_refused_where_the_first_copy_landed() -> None:
     room_log = RoomLogStub(faults=[InsertFault.STORED])
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 3, "r")], expired)
+        await GroupCommit(room_log).commit([entry("a", 3, "r")], all_expired)
     assert room_log.ids == ["a"]
 
 
-async def test_expiry_during_settlement_turns_to_a_void() -> None:
+async def test_expiry_during_resolution_turns_to_a_void() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED] * 3)
-    verdicts = iter([True, True, False])
+    verdicts = iter([False, False, True])
     with pytest.raises(LogConflict):
         await GroupCommit(room_log).commit([entry("a", 3, "r")], lambda: next(verdicts))
     assert room_log.inserts == [["a"], ["a"], ["a"], ["void_r_3"]]
@@ -319,22 +319,22 @@ async def test_expiry_during_settlement_turns_to_a_void() -> None:
 async def test_log_never_begins_with_a_void() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED])
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit([entry("a", 1, "r")], expired)
+        await GroupCommit(room_log).commit([entry("a", 1, "r")], all_expired)
     assert room_log.ids == ["a"]
 
 
-async def test_each_room_is_settled_by_itself() -> None:
+async def test_each_room_is_resolved_by_itself() -> None:
     room_log = RoomLogStub(faults=[InsertFault.HALF_STORED])
     batch = [entry("a", 3, "r"), entry("b", 7, "s"), entry("c", 4, "r"), entry("d", 8, "s")]
     with pytest.raises(LogConflict):
-        await GroupCommit(room_log).commit(batch, expired)
+        await GroupCommit(room_log).commit(batch, all_expired)
     assert room_log.inserts[1:] == [["void_r_3"], ["void_s_7"]]
     assert room_log.ids == ["a", "b"]
 
 
 async def test_commit_is_not_over_while_its_outcome_is_unknown() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED, InsertFault.NOT_STORED], is_gated=True)
-    task = asyncio.ensure_future(GroupCommit(room_log).commit(entries("a"), unexpired))
+    task = asyncio.ensure_future(GroupCommit(room_log).commit(entries("a"), none_expired))
     for insert in (1, 2, 3):
         await begun(room_log, insert)
         assert not task.done()
@@ -343,14 +343,14 @@ async def test_commit_is_not_over_while_its_outcome_is_unknown() -> None:
         await task
 
 
-async def test_settlement_of_one_partition_delays_no_other() -> None:
+async def test_resolution_of_one_partition_delays_no_other() -> None:
     room_log = RoomLogStub(faults=[InsertFault.NOT_STORED], is_gated=True)
     commits = GroupCommit(room_log)
-    unknown = asyncio.ensure_future(commits.commit([entry("a", 3, "r")], unexpired))
+    unknown = asyncio.ensure_future(commits.commit([entry("a", 3, "r")], none_expired))
     await asyncio.sleep(0)
     room_log.gate.release()
-    await begun(room_log, 2)  # settling, and held
-    other = asyncio.ensure_future(commits.commit(entries("b"), unexpired))
+    await begun(room_log, 2)  # resolving, and held
+    other = asyncio.ensure_future(commits.commit(entries("b"), none_expired))
     await begun(room_log, 3)
     room_log.gate.release()
     room_log.gate.release()
@@ -368,7 +368,7 @@ fates = st.lists(st.sampled_from(InsertFault), max_size=10)
 
 @given(batches, fates, st.booleans(), st.sets(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=4))
 def test_logs_have_no_holes_and_outcomes_are_true(
-    drawn: list[list[int]], faults: list[InsertFault], is_unexpired: bool, foreign: set[tuple[int, int]]
+    drawn: list[list[int]], faults: list[InsertFault], are_all_expired: bool, foreign: set[tuple[int, int]]
 ) -> None:
     """Each number of a batch is a room of its partition, which gets one more entry; `foreign` owners came first."""
 
@@ -385,7 +385,7 @@ def test_logs_have_no_holes_and_outcomes_are_true(
                 ]
             )
         commits = GroupCommit(room_log)
-        commands = (commits.commit(group, lambda: is_unexpired) for group in groups)
+        commands = (commits.commit(group, lambda: are_all_expired) for group in groups)
         told = await asyncio.gather(*commands, return_exceptions=True)
         tried = [list(group) for group in groups]
         for group, outcome in zip(groups, told, strict=True):

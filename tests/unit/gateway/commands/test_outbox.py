@@ -31,7 +31,7 @@ def read(parcel: Sending) -> tuple[BodyHead, list[str]]:
 def test_waiting_commands_leave_in_one_body() -> None:
     (parcel,) = outbox_with("a", "b").due("gateway.queue", 7)
     head, commands = read(parcel)
-    assert (parcel.queue, head.term, head.reply_to, head.sent_at_ms) == (OWNER.queue, 1, "gateway.queue", 7)
+    assert (parcel.queue, head.term, head.reply_to, head.sent_at_monotonic_ms) == (OWNER.queue, 1, "gateway.queue", 7)
     assert (commands, head.is_resent) == (["a", "b"], False)
 
 

@@ -18,7 +18,7 @@ from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
 from shared.bus.private_queue import PrivateQueue
-from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryLines, ReplayedEntries, RoomHead
+from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryDeliveries, ReplayedEntries, RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.server_frames import frame
@@ -93,7 +93,7 @@ class ScriptedPartition:
         return self.directs()
 
     async def replay_entries(self, _caller: Caller, _room_id: str, after: int, through: int) -> ReplayedEntries:
-        found = [EntryLines(rev=rev, frame=str(rev)) for rev in range(after + 1, through + 1)]
+        found = [EntryDeliveries(rev=rev, frame=str(rev)) for rev in range(after + 1, through + 1)]
         return ReplayedEntries(entries=tuple(found))
 
 

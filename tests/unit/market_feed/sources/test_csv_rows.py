@@ -15,9 +15,9 @@ NOW_MS = 1_761_048_000_000
 HOUR_MS = 3_600_000
 
 
-def rows(header: str, row: str, symbol: str | None = "X", lasts_ms: int = HOUR_MS) -> list[Tick]:
+def rows(header: str, row: str, symbol: str | None = "X", duration_ms: int = HOUR_MS) -> list[Tick]:
     layout = read_header(header.split(","), needs_symbol=symbol is None)
-    return read_row(layout, row.split(","), symbol, lasts_ms, NOW_MS)
+    return read_row(layout, row.split(","), symbol, duration_ms, NOW_MS)
 
 
 def test_row_with_price_is_one_tick() -> None:
@@ -94,13 +94,13 @@ prices = st.lists(st.integers(1, 10_000).map(lambda number: number / 100), min_s
 
 
 @given(prices, st.sampled_from([60_000, HOUR_MS, MILLISECONDS_PER_DAY]))
-def test_ticks_of_candle_row_rebuild_candle(values: list[float], lasts_ms: int) -> None:
+def test_ticks_of_candle_row_rebuild_candle(values: list[float], duration_ms: int) -> None:
     low, first, last, high = sorted(values)
     book = CandleBook()
     for seq, tick in enumerate(
-        rows("time,open,high,low,close,volume", f"0,{first},{high},{low},{last},7", "X", lasts_ms)
+        rows("time,open,high,low,close,volume", f"0,{first},{high},{low},{last},7", "X", duration_ms)
     ):
         book.apply(tick, seq + 1)
-    interval = {60_000: Interval.MINUTE, HOUR_MS: Interval.HOUR, MILLISECONDS_PER_DAY: Interval.DAY}[lasts_ms]
+    interval = {60_000: Interval.MINUTE, HOUR_MS: Interval.HOUR, MILLISECONDS_PER_DAY: Interval.DAY}[duration_ms]
     (candle,) = book.held("X", interval).values()
     assert (candle.open, candle.high, candle.low, candle.close, candle.volume) == (first, high, low, last, 7.0)

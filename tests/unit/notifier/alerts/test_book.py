@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.alerts.book import AlertBook, Fired, Hit, OpenAlert, fired_event
+from notifier.alerts.book import AlertBook, AlertTerms, Fired, Hit, fired_event
 from shared.bus.events import decode_event
 from shared.commands.market import AppliedTick
 from shared.commands.notifier import AlertDirection
@@ -15,15 +15,15 @@ ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
 prices = st.integers(1, 20).map(lambda n: n / 4)
 
 
-def alert(id_: str, direction: AlertDirection = ABOVE, price: float = 2.0, symbol: str = "A") -> OpenAlert:
-    return OpenAlert(id_, "u", symbol, direction, price)
+def alert(id_: str, direction: AlertDirection = ABOVE, price: float = 2.0, symbol: str = "A") -> AlertTerms:
+    return AlertTerms(id_, "u", symbol, direction, price)
 
 
 def tick(price: float, symbol: str = "A") -> AppliedTick:
     return AppliedTick(symbol, price, 7, 1761048000000)
 
 
-def book_of(*alerts: OpenAlert) -> AlertBook:
+def book_of(*alerts: AlertTerms) -> AlertBook:
     book = AlertBook()
     for one in alerts:
         book.add(one)
@@ -31,7 +31,7 @@ def book_of(*alerts: OpenAlert) -> AlertBook:
 
 
 def fired(book: AlertBook, price: float, symbol: str = "A") -> set[str]:
-    return {hit.alert.id for hit in book.take_hits(tick(price, symbol))}
+    return {hit.terms.id for hit in book.take_hits(tick(price, symbol))}
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ changes = st.lists(
 
 
 @given(changes)
-def test_book_fires_same_alerts_as_plain_list(given_changes: list[tuple[str, OpenAlert | str | float]]) -> None:
-    book, plain = AlertBook(), dict[str, OpenAlert]()
+def test_book_fires_same_alerts_as_plain_list(given_changes: list[tuple[str, AlertTerms | str | float]]) -> None:
+    book, plain = AlertBook(), dict[str, AlertTerms]()
     used: set[str] = set()
     for what in given_changes:
         match what:
-            case ("add", OpenAlert() as one):
+            case ("add", AlertTerms() as one):
                 if one.id not in used:  # an id is never reused
                     used.add(one.id)
                     plain[one.id] = one

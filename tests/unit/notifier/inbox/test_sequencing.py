@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.events.notifications import Entry, Notice
-from notifier.inbox.sequencing import Posting, assign
+from notifier.inbox.sequencing import UserNotice, assign
 
 users = st.lists(st.sampled_from("abcde"), min_size=1, max_size=5, unique=True).map(tuple)
 
 
-def batch(recipients: Sequence[tuple[str, ...]], first: int = 0) -> list[Posting]:
-    return [Posting(Notice(f"key{number}", "a:b", 0, b"{}"), ids) for number, ids in enumerate(recipients, first)]
+def batch(recipients: Sequence[tuple[str, ...]], first: int = 0) -> list[UserNotice]:
+    return [UserNotice(Notice(f"key{number}", "a:b", 0, b"{}"), ids) for number, ids in enumerate(recipients, first)]
 
 
 batches = st.lists(users, min_size=1, max_size=6).map(batch)
@@ -31,8 +31,8 @@ def test_inbox_continues_from_its_head() -> None:
 
 
 @given(batches, heads)
-def test_seqs_are_gapless_in_event_order(postings: list[Posting], before: dict[str, int]) -> None:
-    assigned = assign(postings, {}, before)
+def test_seqs_are_gapless_in_event_order(user_notices: list[UserNotice], before: dict[str, int]) -> None:
+    assigned = assign(user_notices, {}, before)
     for user, head in before.items():
         seqs = [entry.seq for entry in assigned.fresh if entry.user_id == user]
         assert seqs == list(range(head + 1, head + 1 + len(seqs)))
@@ -41,19 +41,19 @@ def test_seqs_are_gapless_in_event_order(postings: list[Posting], before: dict[s
 
 @given(batches, heads, st.integers(0, 30))
 def test_interrupted_batch_is_completed_with_same_seqs(
-    postings: list[Posting], before: dict[str, int], cut: int
+    user_notices: list[UserNotice], before: dict[str, int], cut: int
 ) -> None:
-    first = assign(postings, {}, before)
+    first = assign(user_notices, {}, before)
     on_disk = first.fresh[:cut]
-    again = assign(postings, stored(on_disk), before)
+    again = assign(user_notices, stored(on_disk), before)
     assert again.entries == first.entries
     assert again.fresh == first.fresh[cut:]
 
 
 @given(batches, heads)
-def test_repeated_batch_changes_nothing(postings: list[Posting], before: dict[str, int]) -> None:
-    first = assign(postings, {}, before)
-    again = assign(postings, stored(first.fresh), first.heads)
+def test_repeated_batch_changes_nothing(user_notices: list[UserNotice], before: dict[str, int]) -> None:
+    first = assign(user_notices, {}, before)
+    again = assign(user_notices, stored(first.fresh), first.heads)
     assert again.entries == first.entries
     assert again.fresh == []
     assert again.heads == first.heads
@@ -61,11 +61,14 @@ def test_repeated_batch_changes_nothing(postings: list[Posting], before: dict[st
 
 @given(batches, batches, heads, st.integers(0, 30))
 def test_later_entry_never_reuses_seq(
-    postings: list[Posting], more: list[Posting], before: dict[str, int], cut: int
+    user_notices: list[UserNotice], more: list[UserNotice], before: dict[str, int], cut: int
 ) -> None:
-    first = assign(postings, {}, before)
-    later = [Posting(Notice(f"later-{posting.notice.key}", "a:b", 0, b"{}"), posting.user_ids) for posting in more]
-    both = assign([*postings, *later], stored(first.fresh[:cut]), before)
+    first = assign(user_notices, {}, before)
+    later = [
+        UserNotice(Notice(f"later-{user_notice.notice.key}", "a:b", 0, b"{}"), user_notice.user_ids)
+        for user_notice in more
+    ]
+    both = assign([*user_notices, *later], stored(first.fresh[:cut]), before)
     everything = [entry for entries in both.entries.values() for entry in entries]
     assert len({(entry.user_id, entry.seq) for entry in everything}) == len(everything)
     for user, head in both.heads.items():

@@ -48,7 +48,7 @@ class FakeChannel:
         self.is_closed = True
 
 
-class Stage:
+class ChannelStage:
     """A ConfirmChannel on `channels`, each opened once, and its clock."""
 
     def __init__(self, *channels: FakeChannel) -> None:
@@ -66,7 +66,7 @@ class Stage:
 
 async def test_refused_body_is_published_on_new_channel() -> None:
     stale, fresh = FakeChannel(refuses=True), FakeChannel()
-    stage = Stage(stale, fresh)
+    stage = ChannelStage(stale, fresh)
     await stage.publish(b"one")
     await stage.publish(b"two")
     assert fresh.published == [b"one", b"two"]
@@ -75,14 +75,14 @@ async def test_refused_body_is_published_on_new_channel() -> None:
 
 async def test_bodies_refused_together_open_one_channel() -> None:
     fresh = FakeChannel()
-    stage = Stage(FakeChannel(refuses=True), fresh)
+    stage = ChannelStage(FakeChannel(refuses=True), fresh)
     await asyncio.gather(*(stage.publish(b"%d" % number) for number in range(5)))
     assert sorted(fresh.published) == [b"0", b"1", b"2", b"3", b"4"]
 
 
 async def test_replaced_channel_closes_after_its_last_confirm() -> None:
     stale, fresh = FakeChannel(refuses=True, confirm=asyncio.Event()), FakeChannel()
-    stage = Stage(stale, fresh)
+    stage = ChannelStage(stale, fresh)
     waiting = asyncio.create_task(stage.publish(b"accepted"))
     await asyncio.sleep(0)
     await stage.publish(b"refused")
@@ -96,7 +96,7 @@ async def test_replaced_channel_closes_after_its_last_confirm() -> None:
 
 async def test_queue_that_refuses_everything_costs_few_channels() -> None:
     channels = [FakeChannel(refuses=True) for _ in range(3)]
-    stage = Stage(*channels)
+    stage = ChannelStage(*channels)
     for _ in range(10):
         with pytest.raises(DeliveryError):
             await stage.publish(b"one")
@@ -109,7 +109,7 @@ async def test_queue_that_refuses_everything_costs_few_channels() -> None:
 
 async def test_mandatory_message_that_comes_back_keeps_its_channel() -> None:
     first = FakeChannel()
-    stage = Stage(first, FakeChannel())
+    stage = ChannelStage(first, FakeChannel())
     with pytest.raises(PublishError):
         await stage.confirmed.publish(Outgoing("", "missing", b"one", None, is_mandatory=True))
     assert not first.is_closed

@@ -10,7 +10,7 @@ from shared.telemetry import log_throttle, logs
 from shared.telemetry.log_throttle import KINDS_MAX, LogThrottle
 
 
-class Clock:
+class ThrottleClock:
     """A clock that the test sets."""
 
     now_s = 100.0
@@ -20,7 +20,7 @@ class Clock:
 
 
 def test_one_line_of_a_kind_passes_in_a_second() -> None:
-    clock = Clock()
+    clock = ThrottleClock()
     throttle = LogThrottle(clock)
     assert [throttle.admit("a") for _ in range(3)] == [0, None, None]
     assert throttle.admit("b") == 0
@@ -31,7 +31,7 @@ def test_one_line_of_a_kind_passes_in_a_second() -> None:
 
 
 def test_number_of_kinds_is_bounded() -> None:
-    throttle = LogThrottle(Clock())
+    throttle = LogThrottle(ThrottleClock())
     for number in range(3 * KINDS_MAX):
         throttle.admit(number)
     assert len(throttle._shut_until_s) <= KINDS_MAX

@@ -1,11 +1,11 @@
-"""The deliveries of an entry: one lossless line under its rev, and what gateways have to do."""
+"""The deliveries of an entry: one lossless delivery under its rev, and what gateways have to do."""
 
 import json
 from typing import Any
 
 import pytest
 
-from chat_service.rooms.entry_lines import controls_of, deliveries_of, frame_of
+from chat_service.rooms.entry_deliveries import controls_of, deliveries_of, frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings, void_at
 from chat_service.rooms.message import Message, message_frame
 from chat_service.rooms.room import RoomType
@@ -13,8 +13,8 @@ from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_chann
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
-BEN = MemberEffect(user_id="ben", is_active=True, is_invited=True, profile=UserProfile(first_name="Ben"))
-CAT = MemberEffect(user_id="cat", is_active=True, is_invited=True)
+BEN = MemberEffect(user_id="ben", is_joined=True, is_invited=True, profile=UserProfile(first_name="Ben"))
+CAT = MemberEffect(user_id="cat", is_joined=True, is_invited=True)
 STRANGER = MemberEffect(user_id="ben")
 INVITED = MemberEffect(user_id="ben", is_invited=True)
 SETTINGS = RoomSettings(name="Gold", description="", type=RoomType.PRIVATE, created_by="ann", created_at_ms=1)
@@ -67,10 +67,10 @@ ENTRIES = [
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
 def test_exactly_one_ordered_line_carries_rev_and_frame(one: LogEntry) -> None:
-    lines = deliveries_of(one, None)
-    ordered = [line for line in lines if line.kind is DeliveryClass.ORDERED]
+    deliveries = deliveries_of(one, None)
+    ordered = [delivery for delivery in deliveries if delivery.kind is DeliveryClass.ORDERED]
     assert ordered == [Delivery(room_channel(ROOM), DeliveryClass.ORDERED, 7, "", frame_of(one))]
-    assert {line.channel for line in lines} == {room_channel(ROOM)}
+    assert {delivery.channel for delivery in deliveries} == {room_channel(ROOM)}
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
@@ -132,28 +132,30 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
 )
 def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
     assert controls_of(one) == controls
-    lines = [line for line in deliveries_of(one, None) if line.kind is DeliveryClass.CONTROL]
-    assert lines == [Delivery(room_channel(ROOM), DeliveryClass.CONTROL, 7, *control) for control in controls]
+    deliveries = [delivery for delivery in deliveries_of(one, None) if delivery.kind is DeliveryClass.CONTROL]
+    assert deliveries == [Delivery(room_channel(ROOM), DeliveryClass.CONTROL, 7, *control) for control in controls]
 
 
 def test_removed_user_still_sees_the_removal() -> None:
-    kinds = [line.kind for line in deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)]
+    kinds = [delivery.kind for delivery in deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)]
     assert kinds == [DeliveryClass.ORDERED, DeliveryClass.CONTROL]
 
 
 def test_access_is_checked_before_the_room_that_became_private_is_shown() -> None:
-    kinds = [line.kind for line in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)]
+    kinds = [
+        delivery.kind for delivery in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)
+    ]
     assert kinds == [DeliveryClass.CONTROL, DeliveryClass.ORDERED]
 
 
 def test_direct_message_follows_head_of_the_one_before() -> None:
     second = entry(EntryKind.MESSAGE, message=MESSAGE, previous_at_ms=5)
-    lines = deliveries_of(second, ("ann", "ben"))
-    heads, messages = lines[:2], lines[2:]
+    deliveries = deliveries_of(second, ("ann", "ben"))
+    heads, messages = deliveries[:2], deliveries[2:]
     assert heads == [Delivery(user_channel(user), DeliveryClass.DIRECT_HEAD, 6, ROOM, b"5") for user in ("ann", "ben")]
-    assert [(line.kind, line.position) for line in messages] == [(DeliveryClass.DIRECT, 7)] * 2
+    assert [(delivery.kind, delivery.position) for delivery in messages] == [(DeliveryClass.DIRECT, 7)] * 2
 
 
 def test_first_direct_message_follows_no_head() -> None:
-    lines = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE), ("ann", "ben"))
-    assert [line.kind for line in lines] == [DeliveryClass.DIRECT] * 2
+    deliveries = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE), ("ann", "ben"))
+    assert [delivery.kind for delivery in deliveries] == [DeliveryClass.DIRECT] * 2

@@ -1,8 +1,8 @@
 """The deliveries that an entry of a room's log causes, made from the entry alone. Pure.
 
 Thus the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
-produce the same lines. Exactly one line of an entry carries its `rev` as a lossless delivery, by which a gateway drops
-repeats and detects gaps. A line without a frame only advances the channel.
+produce the same deliveries. Exactly one delivery of an entry is lossless and carries its `rev`, by which a gateway
+drops repeats and detects gaps. A delivery without a frame only advances the channel.
 """
 
 from chat_service.rooms.log import EntryKind, LogEntry
@@ -13,13 +13,15 @@ from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData,
 
 
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return the lines of an entry in order. `direct` are the two users of a direct room, who need no subscription.
+    """Return the deliveries of an entry in order. `direct` are the users of a direct room, who need no subscription.
 
     In a direct room the head of the entry before comes first. A socket that does not know the room learns by it that it
     has missed that entry; else it would take this one for the first, and the head of this one would show no gap.
     """
     if direct is not None:
-        before = head_lines(entry.room_id, entry.rev - 1, entry.previous_at_ms, direct) if entry.previous_at_ms else []
+        before = (
+            head_deliveries(entry.room_id, entry.rev - 1, entry.previous_at_ms, direct) if entry.previous_at_ms else []
+        )
         frame_bytes = frame_of(entry)
         return before + [
             Delivery(user_channel(user_id), DeliveryClass.DIRECT, entry.rev, entry.room_id, frame_bytes)
@@ -35,10 +37,10 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
     return frames + controls
 
 
-def head_lines(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
-    """Return the lines with the head of a room, its newest rev.
+def head_deliveries(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
+    """Return the deliveries with the head of a room, its newest rev.
 
-    The line of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
+    That of a direct room has the time of the newest entry: a socket that was open then and has not joined the room
     has missed it.
     """
     if direct is None:
@@ -85,7 +87,7 @@ def frame_of(entry: LogEntry) -> bytes:
 
 
 def _joined_frames(entry: LogEntry) -> list[bytes]:
-    joined = (effect for effect in entry.members if effect.is_active)
+    joined = (effect for effect in entry.members if effect.is_joined)
     return [
         frame(
             "member:joined",
