@@ -1,7 +1,7 @@
 """One channel: its subscribers and the transitions between their states. Pure.
 
 See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. HELD, JOINING and
-LINGERING sockets are in `joining`, LATE and LIVE sockets in the stream.
+LINGERING sockets are in `joining`, AHEAD and LIVE sockets in the stream.
 """
 
 from collections.abc import Iterator, Sequence, Set
@@ -55,8 +55,8 @@ class Channel:
         """Return the state of a socket; None if it is not on the channel."""
         if (subscriber := self.joining.get(sink)) is not None:
             return subscriber.state
-        if sink in self.stream.late:
-            return SubscriberState.LATE
+        if sink in self.stream.ahead:
+            return SubscriberState.AHEAD
         return SubscriberState.LIVE if sink in self.live else None
 
     def position_of(self, sink: Sink) -> int | None:
@@ -116,7 +116,7 @@ class Channel:
             position = min(position, subscriber.position)
         last_position = self.stream.last_position
         if last_position is not None and position > last_position:
-            self.stream.make_late({sink: position}, now_s)
+            self.stream.mark_ahead({sink: position}, now_s)
         else:
             self._enter_lane(sink, subscriber, position, now_s)
         if subscriber.unordered:

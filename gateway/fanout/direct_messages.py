@@ -51,7 +51,7 @@ class DirectMessages:
         if self._registry.discard_empty(room):
             return
         room.deliver_ordered(delivery.position, data, now_s)
-        if not room.stream.late:
+        if not room.stream.ahead:
             room.stream.note_gap()
 
     def note_head(self, users: Channel, delivery: Delivery) -> None:

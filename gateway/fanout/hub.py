@@ -145,11 +145,11 @@ class Hub:
     # Time -----------------------------------------------------------------------------------------------------------
 
     def note_overdue(self, now_s: float) -> None:
-        """Note a gap for items that LATE sockets have awaited for more than a second."""
-        for name in list(self._attention.late):
+        """Note a gap for items that AHEAD sockets have awaited for more than a second."""
+        for name in list(self._attention.ahead):
             channel = self.channels.get(name)
             if channel is None:
-                self._attention.late.discard(name)
+                self._attention.ahead.discard(name)
             else:
                 channel.stream.note_overdue(now_s)
 

@@ -1,24 +1,27 @@
 """The states of a subscriber of one channel. Pure.
 
-    absent ── join ──> JOINING ── go_live ──> LIVE  or, where the answer is ahead of the channel,  LATE
-                        ^  │  │                ^                                                    │
-          join (retry)  │  │  └─ resume ───────┼── (it listened before: back to LIVE, LATE or HELD) │
-                        │  │ linger            └──────────── the channel has caught up ─────────────┘
+    absent ── join ──> JOINING ── go_live ──> LIVE  or, where the answer is ahead of the channel,  AHEAD
+                        ^  │  │                ^                                                     │
+          join (retry)  │  │  └─ resume ───────┼── (it listened before: back to LIVE, AHEAD or HELD) │
+                        │  │ linger            └──────────── the channel has caught up ──────────────┘
                       LINGERING
                         └── not retried within 10 s: leaves, or is closed if direct messages wait
 
-    LIVE, LATE ── hold ──> HELD ── pass_check ──> LIVE or LATE
+    LIVE, AHEAD ── hold ──> HELD ── pass_check ──> LIVE or AHEAD
                             │ └─── access denied: leaves
                             └───── join: JOINING, and still waiting for the check
 
-    LIVE ── rewind (another socket needs older items) ──> LATE
+    LIVE ── rewind (another socket needs older items) ──> AHEAD
     absent ── a direct message ──> LIVE
 
-LIVE sockets receive the channel's writes. LATE sockets are ahead of the channel and rejoin it once it has caught up.
+LIVE sockets receive the channel's writes. AHEAD sockets have received more than the channel has passed on, and
+rejoin it once it has caught up.
+
 JOINING, HELD and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is lost
 before they go live, and nothing is repeated afterwards.
 
-LIVE and LATE sockets have no `Subscriber`: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a dict.
+LIVE and AHEAD sockets have no `Subscriber`: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a
+dict.
 """
 
 from collections.abc import Sequence
@@ -35,7 +38,7 @@ class SubscriberState(Enum):
     JOINING = auto()
     HELD = auto()
     LINGERING = auto()
-    LATE = auto()
+    AHEAD = auto()
     LIVE = auto()
 
 

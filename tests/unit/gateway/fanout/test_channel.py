@@ -201,7 +201,7 @@ def test_states_follow_the_diagram() -> None:
     assert channel.state_of(sink) is SubscriberState.LINGERING
     hub.join(sink, ROOM)
     channel.go_live(sink, 2, [], 0.0)
-    assert channel.state_of(sink) is SubscriberState.LATE
+    assert channel.state_of(sink) is SubscriberState.AHEAD
     hub.deliver(message(2), 0.0)
     assert channel.state_of(sink) is SubscriberState.LIVE
     channel.hold(1)
