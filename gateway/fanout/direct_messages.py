@@ -35,16 +35,16 @@ class DirectMessages:
         self._held_bytes = 0
         self._left: dict[Sink, dict[str, int]] = {}  # by channel that a socket has left: its position
 
-    def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
+    def deliver(self, channel_of_user: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), item_of(delivery.frame)
-        fresh = {sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position}
+        fresh = self._missing(name, channel_of_user, delivery.position)
         if fresh and self._held is not None:
             self._keep(delivery, len(data))
             return
         room = self._registry.open(name)
         room.go_live_implicitly(fresh, delivery.position, now_s)
-        for sink in users.live & room.joining.keys():
+        for sink in channel_of_user.live & room.joining.keys():
             room.joining[sink].note_direct(delivery.position)
         for sink in fresh:
             self._registry.add(sink, name)
@@ -54,7 +54,7 @@ class DirectMessages:
         if not room.stream.ahead:
             room.stream.note_gap()
 
-    def note_head(self, users: Channel, delivery: Delivery) -> None:
+    def note_head(self, channel_of_user: Channel, delivery: Delivery) -> None:
         """Note the head of a direct room, which reveals a gap to sockets that have joined the room.
 
         A socket that has not joined the room, and was open when the entry was made, has missed its message.
@@ -64,8 +64,7 @@ class DirectMessages:
         if room is not None:
             room.stream.note_head(delivery.position)
         at_ms = int(delivery.frame or 0)
-        missed = (sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position)
-        if any(sink.opened_ms <= at_ms for sink in missed):
+        if any(sink.opened_ms <= at_ms for sink in self._missing(name, channel_of_user, delivery.position)):
             self.has_missed = True
             self.hold()  # the message after it comes next, and must not be shown before it
 
@@ -79,11 +78,11 @@ class DirectMessages:
 
         They become gaps for sockets that were connected at the time and have not joined the room.
         """
-        users = self._registry.channels.get(user_channel(user_id))
-        if users is None:
+        channel_of_user = self._registry.channels.get(user_channel(user_id))
+        if channel_of_user is None:
             return
         name = room_channel(room_id)
-        for sink in self._new_to(name, users):
+        for sink in self._new_to(name, channel_of_user):
             position = self._position_left(sink, name)
             missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > position)
             if (first := next(missed, None)) is not None:
@@ -95,9 +94,9 @@ class DirectMessages:
         """Deliver the held messages, after every lost one that could be found is noted as a gap."""
         held, self._held = self._held or [], None
         for delivery in held:
-            users = self._registry.channels.get(delivery.channel)
-            if users is not None:
-                self.deliver(users, delivery, now_s)
+            channel_of_user = self._registry.channels.get(delivery.channel)
+            if channel_of_user is not None:
+                self.deliver(channel_of_user, delivery, now_s)
 
     def note_left(self, sink: Sink, channel: Channel) -> None:
         """Remember the position of a socket that leaves a channel. Bound: the last 64 channels per socket."""
@@ -113,10 +112,14 @@ class DirectMessages:
         """Forget a closed socket."""
         self._left.pop(sink, None)
 
-    def _new_to(self, name: str, users: Channel) -> set[Sink]:
+    def _new_to(self, name: str, channel_of_user: Channel) -> set[Sink]:
         """Return the user's sockets that have not joined the room."""
         room = self._registry.channels.get(name)
-        return set(users.live) if room is None else users.live - set(room.sinks())
+        return set(channel_of_user.live) if room is None else channel_of_user.live - set(room.sinks())
+
+    def _missing(self, name: str, channel_of_user: Channel, position: int) -> set[Sink]:
+        """Return the user's sockets that have not joined the room, and did not leave it at or after `position`."""
+        return {sink for sink in self._new_to(name, channel_of_user) if self._position_left(sink, name) < position}
 
     def _position_left(self, sink: Sink, name: str) -> int:
         """Return the position of a socket on a channel that it left; 0 if it was never on it."""
@@ -132,9 +135,9 @@ class DirectMessages:
     def _close_new_sockets(self, delivery: Delivery) -> None:
         """Close the sockets that have not joined the room of a message; to the others the message is a gap."""
         name = room_channel(delivery.key)
-        users, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
-        if users is not None:
-            for sink in self._new_to(name, users):
+        channel_of_user, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
+        if channel_of_user is not None:
+            for sink in self._new_to(name, channel_of_user):
                 sink.close_for_resume()
         if room is not None:
             room.stream.note_head(delivery.position)
