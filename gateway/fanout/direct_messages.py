@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gateway.fanout.channel import Channel
 from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
-from gateway.fanout.wire import item_of
+from gateway.fanout.wire import text_frame_or_empty
 from shared.bus.delivery import Delivery, room_channel, user_channel
 from shared.commands.chat import DirectPost
 
@@ -37,7 +37,7 @@ class DirectMessages:
 
     def deliver(self, channel_of_user: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
-        name, data = room_channel(delivery.key), item_of(delivery.frame)
+        name, data = room_channel(delivery.key), text_frame_or_empty(delivery.frame)
         fresh = self._missing(name, channel_of_user, delivery.position)
         if fresh and self._held is not None:
             self._keep(delivery, len(data))

@@ -25,7 +25,7 @@ from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import Attention
-from gateway.fanout.wire import item_of, text_frame
+from gateway.fanout.wire import text_frame, text_frame_or_empty
 from shared.bus.delivery import Delivery, DeliveryClass
 
 SEEN_KEYS_MAX = 20_000
@@ -80,7 +80,7 @@ class Hub:
             return
         match delivery.kind:
             case DeliveryClass.ORDERED:
-                channel.deliver_ordered(delivery.position, item_of(delivery.frame), now_s)
+                channel.deliver_ordered(delivery.position, text_frame_or_empty(delivery.frame), now_s)
             case DeliveryClass.DIRECT:
                 self.directs.deliver(channel, delivery, now_s)
             case DeliveryClass.UNORDERED:
@@ -119,7 +119,7 @@ class Hub:
         if channel is None:
             return
         for position, frame in enumerate(frames, first):
-            channel.deliver_ordered(position, item_of(frame), now_s)
+            channel.deliver_ordered(position, text_frame_or_empty(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 
     def note_head(self, name: str, position: int) -> None:
