@@ -1,6 +1,6 @@
 """One channel: its subscribers and the transitions between their states. Pure.
 
-See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. HELD, JOINING and
+See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. SUSPENDED, JOINING and
 LINGERING sockets are in `joining`, AHEAD and LIVE sockets in the stream.
 """
 
@@ -84,7 +84,7 @@ class Channel:
         return subscriber
 
     def must_ask_again(self, sink: Sink) -> bool:
-        """Return whether a check began since `sink` asked, so that its answer may be outdated. True once per check."""
+        """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset the mark."""
         subscriber = self.joining.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
 
@@ -161,7 +161,7 @@ class Channel:
         if subscriber is None or subscriber.position is None:
             return False
         if subscriber.check:
-            subscriber.hold(subscriber.check)
+            subscriber.suspend(subscriber.check)
             return True
         return self.go_live(sink, subscriber.position, (), now_s)
 
@@ -202,24 +202,24 @@ class Channel:
 
     # Checks ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, check: int) -> None:
-        """Hold every listener until it passes the check or leaves. `check` is greater than in every earlier hold.
+    def suspend(self, check: int) -> None:
+        """Suspend every listener until it passes the check or leaves. `check` is greater than every earlier one.
 
-        A socket that is joining for the first time is not held, but must ask again: see `must_ask_again`.
+        A socket that is joining for the first time is not suspended, but must ask again: see `must_ask_again`.
         """
         for sink in list(self.stream.sinks()):
             self.join(sink)
-            self.joining[sink].hold(check)
+            self.joining[sink].suspend(check)
         for subscriber in self.joining.values():
             subscriber.note_check(check)
 
     def pass_check(self, sink: Sink, check: int, head: int, now_s: float) -> None:
-        """Let `sink` continue at its position, unless a later check holds it. `head` is the channel's last position."""
+        """Let `sink` continue at its position, unless a later check has begun. `head` is the channel's last rev."""
         subscriber = self.joining.get(sink)
         if subscriber is None or subscriber.check != check:
             return
         subscriber.check = 0
-        if subscriber.state is SubscriberState.HELD:
+        if subscriber.state is SubscriberState.SUSPENDED:
             self.go_live(sink, max(head, subscriber.position or 0), (), now_s)
 
     # Implicit subscriptions to direct rooms -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ may run ahead of the other. The room may thus have delivered a message to one us
 sockets join; then the room's stream is rewound to just before that message (`Stream.rewind`).
 
 After a loss of lines, a gap in the positions shows only on rooms that a socket has joined. Messages of other rooms are
-held (`hold`) until the lost ones are known (`catch_up`, `release`).
+withheld (`withhold`) until the lost ones are known (`catch_up`, `release`).
 """
 
 from collections.abc import Sequence
@@ -17,30 +17,30 @@ from gateway.fanout.wire import text_frame_or_empty
 from shared.bus.delivery import Delivery, room_channel, user_channel
 from shared.commands.chat import DirectPost
 
-HELD_MAX_BYTES = 16 * 1024 * 1024
+WITHHELD_MAX_BYTES = 16 * 1024 * 1024
 LEFT_MAX = 64
 
 
 class DirectMessages:
-    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are closed.
+    """Delivers direct messages. Bound: 16 MB are withheld; beyond that, sockets new to the room are closed.
 
     `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined. From
-    then on messages are held; the caller fetches recent ones, clears `has_missed`, and calls `release`.
+    then on messages are withheld; the caller fetches recent ones, clears `has_missed`, and calls `release`.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.has_missed = False
         self._registry = registry
-        self._held: list[Delivery] | None = None  # None unless lines may have been lost
-        self._held_bytes = 0
+        self._withheld: list[Delivery] | None = None  # None unless lines may have been lost
+        self._withheld_bytes = 0
         self._left: dict[Sink, dict[str, int]] = {}  # by channel that a socket has left: its position
 
     def deliver(self, channel_of_user: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), text_frame_or_empty(delivery.frame)
         fresh = self._missing(name, channel_of_user, delivery.position)
-        if fresh and self._held is not None:
-            self._keep(delivery, len(data))
+        if fresh and self._withheld is not None:
+            self._append_withheld(delivery, len(data))
             return
         room = self._registry.open(name)
         room.go_live_implicitly(fresh, delivery.position, now_s)
@@ -66,12 +66,12 @@ class DirectMessages:
         at_ms = int(delivery.frame or 0)
         if any(sink.opened_ms <= at_ms for sink in self._missing(name, channel_of_user, delivery.position)):
             self.has_missed = True
-            self.hold()  # the message after it comes next, and must not be shown before it
+            self.withhold()  # the message after it comes next, and must not be shown before it
 
-    def hold(self) -> None:
-        """Hold messages of rooms that are new to a socket until `release`, since lines may have been lost."""
-        if self._held is None:
-            self._held, self._held_bytes = [], 0
+    def withhold(self) -> None:
+        """Withhold messages of rooms that are new to a socket until `release`, since lines may have been lost."""
+        if self._withheld is None:
+            self._withheld, self._withheld_bytes = [], 0
 
     def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
         """Apply the recent messages of a user's direct room, the newest last.
@@ -91,9 +91,9 @@ class DirectMessages:
                 room.stream.note_head(posts[-1].rev)
 
     def release(self, now_s: float) -> None:
-        """Deliver the held messages, after every lost one that could be found is noted as a gap."""
-        held, self._held = self._held or [], None
-        for delivery in held:
+        """Deliver the withheld messages, after every lost one that could be found is noted as a gap."""
+        withheld, self._withheld = self._withheld or [], None
+        for delivery in withheld:
             channel_of_user = self._registry.channels.get(delivery.channel)
             if channel_of_user is not None:
                 self.deliver(channel_of_user, delivery, now_s)
@@ -125,10 +125,10 @@ class DirectMessages:
         """Return the position of a socket on a channel that it left; 0 if it was never on it."""
         return self._left.get(sink, {}).get(name, 0)
 
-    def _keep(self, delivery: Delivery, size_bytes: int) -> None:
-        self._held_bytes += size_bytes
-        if self._held is not None and self._held_bytes <= HELD_MAX_BYTES:
-            self._held.append(delivery)
+    def _append_withheld(self, delivery: Delivery, size_bytes: int) -> None:
+        self._withheld_bytes += size_bytes
+        if self._withheld is not None and self._withheld_bytes <= WITHHELD_MAX_BYTES:
+            self._withheld.append(delivery)
         else:
             self._close_new_sockets(delivery)
 

@@ -7,7 +7,7 @@ not grow with the rate. A market channel has one lane for each rate that its sub
 
 The path of a subscriber: `join` before the query to the worker, so that the channel buffers for the socket; then
 `Channel.go_live` with the worker's answer. Nothing is lost in between, and nothing is repeated afterwards. A check of
-the listeners' access works in the same way: `Channel.hold`, the query, then `Channel.pass_check` or `leave`. See
+the listeners' access works in the same way: `Channel.suspend`, the query, then `Channel.pass_check` or `leave`. See
 `subscriber` for the states.
 
 Channels by name, and the LIVE sockets of each, are plain dicts and sets of strings and sockets: a delivery costs one
@@ -132,10 +132,10 @@ class Hub:
         if (channel := self.channels.get(name)) is not None:
             channel.stream.note_gap()
 
-    def hold(self, name: str, check: int) -> None:
-        """Hold every listener of a channel; see `Channel.hold`."""
+    def suspend(self, name: str, check: int) -> None:
+        """Suspend every listener of a channel; see `Channel.suspend`."""
         if (channel := self.channels.get(name)) is not None:
-            channel.hold(check)
+            channel.suspend(check)
 
     def forget_prices(self) -> None:
         """Forget the newest prices: later ones may have been lost."""

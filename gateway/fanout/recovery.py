@@ -6,8 +6,8 @@ gateway queries the partition for each subscriber, which also reveals membership
 arrives, the hub buffers for the subscriber: it receives nothing without access, and nothing is lost. The revocations
 are compared before anything else.
 
-    connected ── on_disconnected ──> hold every room and unknown direct rooms; cancel the recheck in flight
-        ^                               │
+    connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
+        ^                               │                           cancel the recheck in flight
         └── every answer applied ── on_connected: fetch prices, recent direct messages, room heads, inbox heads
 """
 
@@ -73,44 +73,44 @@ class Recovery:
 
         Until its answer arrives, a subscriber receives nothing. Then it continues at its position, or is unsubscribed.
         """
-        self._spawn(self._recheck_room(room_id, self._hold(room_id)))
+        self._spawn(self._recheck_room(room_id, self._suspend(room_id)))
 
     def directs_missed(self) -> None:
         """Fetch recent direct messages: one is missing in a room that a socket does not know, where no gap shows."""
         self._is_direct_missed = True
         if self._directs_lost_since_ms is None:  # else a recheck is in progress, or follows the next connection
-            self._hold_directs()
+            self._withhold_directs()
             self._spawn(self._recheck_directs())
 
     # The connection -------------------------------------------------------------------------------------------------
 
     def on_disconnected(self) -> None:
-        """Hold all rooms. Rechecks in flight predate this loss: their answers are incomplete, so cancel them."""
+        """Suspend every room's listeners, and cancel rechecks in flight: their answers predate this loss."""
         self._losses += 1
         if self._rechecking is not None:
             self._rechecking.cancel()
         if self._was_connected:
-            self._hold_all()
+            self._suspend_all()
 
     async def on_connected(self) -> None:
         """Check every channel: lines may have been lost, unless this is the first connection."""
         if self._was_connected:
-            self._rechecking = self._spawn(self._recheck_all(self._hold_all()))
+            self._rechecking = self._spawn(self._recheck_all(self._suspend_all()))
         self._was_connected = True
 
-    def _hold_all(self) -> dict[str, int]:
-        """Hold all rooms, and messages of direct rooms that are new to a socket. Return each room's check number."""
-        self._hold_directs()
-        return {room_id: self._hold(room_id) for room_id in self._keys(ChannelKind.ROOM)}
+    def _suspend_all(self) -> dict[str, int]:
+        """Suspend the listeners of all rooms, and withhold direct messages. Return each room's check number."""
+        self._withhold_directs()
+        return {room_id: self._suspend(room_id) for room_id in self._keys(ChannelKind.ROOM)}
 
-    def _hold_directs(self) -> None:
-        self._hub.directs.hold()
+    def _withhold_directs(self) -> None:
+        self._hub.directs.withhold()
         if self._directs_lost_since_ms is None:
             self._directs_lost_since_ms = self._alive_at_ms - LOST_FOR_MS
 
-    def _hold(self, room_id: str) -> int:
+    def _suspend(self, room_id: str) -> int:
         check = next(self._checks)
-        self._hub.hold(room_channel(room_id), check)
+        self._hub.suspend(room_channel(room_id), check)
         return check
 
     def _keys(self, kind: ChannelKind) -> list[str]:

@@ -349,7 +349,7 @@ async def test_direct_messages_continue_after_final_refusal(fixture: RunningFanO
     await until(lambda: sink.got == [b"2"])
 
 
-async def test_first_connection_holds_no_direct_message() -> None:
+async def test_first_connection_withholds_no_direct_message() -> None:
     async with started() as fixture:
         await reconnect(fixture.bus)
         assert fixture.recovery._directs_lost_since_ms is None

@@ -89,7 +89,7 @@ async def test_room_that_turns_private_during_an_attempt_shows_nothing() -> None
     hub, asker = Hub(), Asker("stranger")
 
     def answered_before_it_turned_private() -> RoomHead:
-        hub.hold(ROOM, 1)
+        hub.suspend(ROOM, 1)
         hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
         return RoomHead(seq=0, rev=0, active_now=1)
 
@@ -106,7 +106,7 @@ async def test_member_asks_again_and_misses_nothing() -> None:
     hub, asker = Hub(), Asker("member")
 
     def answered_before() -> RoomHead:
-        hub.hold(ROOM, 1)
+        hub.suspend(ROOM, 1)
         hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
         return RoomHead(seq=0, rev=0, active_now=1)
 
