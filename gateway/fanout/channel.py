@@ -83,7 +83,7 @@ class Channel:
         self.joining[sink] = subscriber
         return subscriber
 
-    def must_ask_again(self, sink: Sink) -> bool:
+    def take_must_ask_again(self, sink: Sink) -> bool:
         """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset the mark."""
         subscriber = self.joining.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
@@ -205,7 +205,7 @@ class Channel:
     def suspend(self, check: int) -> None:
         """Suspend every listener until it passes the check or leaves. `check` is greater than every earlier one.
 
-        A socket that is joining for the first time is not suspended, but must ask again: see `must_ask_again`.
+        A socket that is joining for the first time is not suspended, but must ask again: see `take_must_ask_again`.
         """
         for sink in list(self.stream.sinks()):
             self.join(sink)

@@ -132,7 +132,7 @@ class Subscriptions:
         name = room_channel(target.chatroom_id)
         async with self._attempt(socket, target, [name]) as [channel]:
             answer = await self._ask_room(socket, target, channel)
-            while channel.must_ask_again(socket):  # the room may have become private, or lines may be lost
+            while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
                 answer = await self._ask_room(socket, target, channel)
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,

@@ -86,11 +86,11 @@ def test_attempt_must_ask_again_after_a_check_began() -> None:
     again, fresh = listener(hub, "again"), RecordingSink("fresh")
     for sink in (again, fresh):
         hub.join(sink, ROOM)
-        assert not hub.channels[ROOM].must_ask_again(sink)
+        assert not hub.channels[ROOM].take_must_ask_again(sink)
     hub.suspend(ROOM, 1)
     for sink in (again, fresh):
-        assert hub.channels[ROOM].must_ask_again(sink)
-        assert not hub.channels[ROOM].must_ask_again(sink)
+        assert hub.channels[ROOM].take_must_ask_again(sink)
+        assert not hub.channels[ROOM].take_must_ask_again(sink)
     assert go_live(hub, fresh, ROOM, 0, greeting(), 0.0)
     assert hub.channels[ROOM].resume(again, 0.0)  # its attempt failed: it listened before, so the check suspends it
     hub.deliver(message(1), 0.0)
