@@ -85,14 +85,14 @@ class GatewayParts:
             self.router.on_answer,
             self.revocations,
         )
-        hub, listeners, recovery = self.fan_out.hub, self.fan_out.listeners, self.fan_out.recovery
+        hub, membership, recovery = self.fan_out.hub, self.fan_out.membership, self.fan_out.recovery
         self.connections = connections = Connections(tasks.create_task)
         self.connection_limit = limit = ConnectionLimit(connections, bus, node_id, settings.max_connections_per_user)
         roster = Roster()
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
-        authentication = Authentication(settings, self.authenticator, listeners, connections, limit, roster)
-        subscriptions = Subscriptions(backend, hub, listeners, tasks.create_task)
-        self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
+        authentication = Authentication(settings, self.authenticator, membership, connections, limit, roster)
+        subscriptions = Subscriptions(backend, hub, membership, tasks.create_task)
+        self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
         self.endpoint = LiveEndpoint(settings, admission, self.admission_queue, connections, authentication, requests)

@@ -21,7 +21,7 @@ from gateway.backend import Backend
 from gateway.background import Spawn
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.retries import Retries
 from shared.bus.delivery import ChannelKind, ChannelName, inbox_channel, room_channel
@@ -42,7 +42,7 @@ class Recovery:
         self,
         hub: Hub,
         backend: Backend,
-        listeners: ChannelListeners,
+        membership: ChannelMembership,
         gaps: GapFiller,
         retries: Retries,
         spawn: Spawn,
@@ -50,7 +50,7 @@ class Recovery:
     ) -> None:
         self._hub = hub
         self._backend = backend
-        self._listeners = listeners
+        self._membership = membership
         self._gaps = gaps
         self._retries = retries
         self._spawn = spawn
@@ -145,7 +145,7 @@ class Recovery:
             return any(sink.user_id == user_id for sink in self._hub.sinks_of(name))
 
         if not await self._retries.run(partial(self._ask_room, room_id, user_id, check), listens):
-            self._listeners.evict(name, user_id)
+            self._membership.evict(name, user_id)
 
     async def _ask_room(self, room_id: str, user_id: str, check: int) -> None:
         name = room_channel(room_id)
@@ -154,7 +154,7 @@ class Recovery:
         except Refusal as refusal:
             if refusal.code is not ErrorCode.NOT_FOUND:
                 raise
-            self._listeners.evict(name, user_id)
+            self._membership.evict(name, user_id)
             return
         channel = self._hub.channels.get(name)
         if channel is None:

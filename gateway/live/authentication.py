@@ -2,7 +2,7 @@
 
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.live.connection_limit import ConnectionLimit, too_many_connections
 from gateway.live.connections import Connections
 from gateway.live.presence import Roster
@@ -27,14 +27,14 @@ class Authentication:
         self,
         settings: GatewaySettings,
         authenticator: Authenticator,
-        listeners: ChannelListeners,
+        membership: ChannelMembership,
         connections: Connections,
         connection_limit: ConnectionLimit,
         roster: Roster,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
-        self._listeners = listeners
+        self._membership = membership
         self._connections = connections
         self._connection_limit = connection_limit
         self._roster = roster
@@ -91,7 +91,7 @@ class Authentication:
             break
         self._connections.identify(socket, user_id)
         try:
-            channel = await self._listeners.join(socket, user_channel(user_id))
+            channel = await self._membership.join(socket, user_channel(user_id))
         except Unavailable as error:
             self._refuse_for_now(socket, error, id)
             return False

@@ -218,7 +218,7 @@ async def test_recheck_stops_for_a_user_who_has_left(fixture: RunningFanOut) -> 
     fixture.partition.answers = {"other": refuse(Unavailable("unavailable")), "u": refuse(Unavailable("unavailable"))}
     fixture.recovery.recheck("r")
     await until(lambda: "u" in fixture.partition.asked)
-    fixture.parts.listeners.leave(sink, ROOM)
+    fixture.parts.membership.leave(sink, ROOM)
     fixture.partition.asked.clear()
     await until(lambda: len(fixture.partition.asked) >= 3)
     assert set(fixture.partition.asked) == {"other"}

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.auth.revocations import RevocationListSync
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.recovery import Recovery
 from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.control import ControlDispatcher
@@ -49,7 +49,7 @@ class RecordingParts:
 def dispatch(channel: str, key: str, frame: bytes) -> list[tuple[Any, ...]]:
     parts = RecordingParts()
     dispatcher = ControlDispatcher(
-        cast(ChannelListeners, parts),
+        cast(ChannelMembership, parts),
         cast(Recovery, parts),
         cast(Subscriptions, parts),
         cast(ConnectionLimit, parts),

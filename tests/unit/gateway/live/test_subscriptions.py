@@ -12,7 +12,7 @@ from gateway.backend import Backend
 from gateway.fanout.batch import Batch
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.live.session import Session
 from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
@@ -73,8 +73,8 @@ class SlowPartition:
 
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
-    listeners = ChannelListeners(hub, cast(ShardBindings, EveryShard()))
-    return Subscriptions(cast(Backend, partition), hub, listeners, asyncio.create_task)
+    membership = ChannelMembership(hub, cast(ShardBindings, EveryShard()))
+    return Subscriptions(cast(Backend, partition), hub, membership, asyncio.create_task)
 
 
 async def subscribe(made: Subscriptions, asker: Asker) -> None:
