@@ -52,7 +52,7 @@ DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is fo
 class GatewayParts:
     """The parts of one gateway process, in the order of their dependencies.
 
-    `spawn` starts tasks that end before the drain is over, `tasks` those that serve requests until they are answered.
+    `spawn` starts tasks that are cancelled after the drain. Tasks of the group `tasks` are awaited to their end.
     """
 
     def __init__(
