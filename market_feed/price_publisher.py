@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from market_feed.quotes import Quote, price_data
-from shared.bus.delivery import Delivery, DeliveryClass, market_channel
+from shared.bus.delivery import Delivery, DeliveryKind, market_channel
 from shared.bus.publisher import Publisher
 from shared.protocol.server_frames import PriceData
 
@@ -84,7 +84,7 @@ class PricePublisher:
         quote = self._quotes[symbol]
         stale = False if was_stale and not quote.stale else None
         frame = self._encode(_PriceFrame("market:price", price_data(quote, stale)))
-        return self._bus.deliver(Delivery(market_channel(symbol), DeliveryClass.LATEST, quote.seq, symbol, frame))
+        return self._bus.deliver(Delivery(market_channel(symbol), DeliveryKind.LATEST, quote.seq, symbol, frame))
 
     def _note_confirm(self, symbols: list[str], confirm: "asyncio.Future[None]") -> None:
         if confirm.cancelled() or confirm.exception() is not None:

@@ -36,7 +36,7 @@ from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict
 from chat_service.storage.record_writer import RecordWriter
 from shared.backoff import Backoff
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
 from shared.commands.chat import RoomCommands, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
@@ -374,7 +374,7 @@ class Partition:
     def _answer_lines(self, head: BodyHead, replies: Sequence[bytes]) -> list[Delivery]:
         end = to_json(BodyAnswered(number=head.number, partition=head.partition, term=self.term))
         lines = [Delivery.reply(head.gateway, self.term, reply) for reply in replies]
-        return [*lines, Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", end)]
+        return [*lines, Delivery(head.gateway, DeliveryKind.ANSWERED, 0, "", end)]
 
     def _answer_moved(self, bodies: list[_Body]) -> None:
         for body in bodies:
@@ -419,7 +419,7 @@ class Partition:
 def moved_line(head: BodyHead) -> Delivery:
     """Return the answer to a body that was not decided here."""
     end = BodyAnswered(number=head.number, partition=head.partition, term=head.term, is_moved=True)
-    return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
+    return Delivery(head.gateway, DeliveryKind.ANSWERED, 0, "", to_json(end))
 
 
 def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[str, str], int]:

@@ -13,7 +13,7 @@ from prometheus_client import Histogram
 
 from gateway.commands.outbox import CommandOutbox, Route
 from shared.bus.bus import Bus
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
 from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
@@ -139,7 +139,7 @@ class CommandRouter:
         """Take a REPLY or ANSWERED line; those of other gateways are skipped. HOT."""
         if delivery.channel != self._bus.name:
             return
-        if delivery.kind is DeliveryClass.REPLY:
+        if delivery.kind is DeliveryKind.REPLY:
             self._take_reply(delivery)
             return
         try:

@@ -26,7 +26,7 @@ from gateway.fanout.registry import Registry
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import Attention
 from gateway.fanout.wire import text_frame, text_frame_or_empty
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
 
 SEEN_KEYS_MAX = 20_000
 
@@ -79,22 +79,22 @@ class Hub:
         if channel is None:
             return
         match delivery.kind:
-            case DeliveryClass.ORDERED:
+            case DeliveryKind.ORDERED:
                 channel.deliver_ordered(delivery.position, text_frame_or_empty(delivery.frame), now_s)
-            case DeliveryClass.DIRECT:
+            case DeliveryKind.DIRECT:
                 self.directs.deliver(channel, delivery, now_s)
-            case DeliveryClass.UNORDERED:
+            case DeliveryKind.UNORDERED:
                 if not self._is_repeat(delivery):
                     channel.deliver_unordered(text_frame(delivery.frame), now_s)
-            case DeliveryClass.LATEST:
+            case DeliveryKind.LATEST:
                 channel.prices.deliver(delivery, now_s)
-            case DeliveryClass.TRANSIENT:
+            case DeliveryKind.TRANSIENT:
                 channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
-            case DeliveryClass.HEAD:
+            case DeliveryKind.HEAD:
                 channel.stream.note_head(delivery.position)
-            case DeliveryClass.DIRECT_HEAD:
+            case DeliveryKind.DIRECT_HEAD:
                 self.directs.note_head(channel, delivery)
-            case DeliveryClass.CONTROL | DeliveryClass.REPLY | DeliveryClass.ANSWERED:
+            case DeliveryKind.CONTROL | DeliveryKind.REPLY | DeliveryKind.ANSWERED:
                 raise ValueError("the relay handles control deliveries and answers")
             case _:
                 assert_never(delivery.kind)

@@ -25,7 +25,7 @@ from shared.backoff import Backoff
 from shared.bus.amqp import CALL_TIMEOUT_S, LOST, BrokerConnection, DeadLetter, closed_is_lost
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
-from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
+from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
 from shared.bus.hosts import BrokerHosts
 from shared.bus.line_sender import DEFAULT_EXCHANGE, LineSender
 from shared.bus.pending_requests import PendingRequests, read_reply
@@ -297,7 +297,7 @@ class Bus:
         for delivery in deliveries:
             line = delivery.to_line()
             is_full = size_bytes + len(line) > LINES_MAX_BYTES
-            if lines and is_full and delivery.kind is not DeliveryClass.CONTROL:
+            if lines and is_full and delivery.kind is not DeliveryKind.CONTROL:
                 self._send_lines(lines, keys)
                 lines, keys, size_bytes = [], dict.fromkeys(queues), 0
             lines.append(line)

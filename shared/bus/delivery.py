@@ -1,6 +1,6 @@
 """Delivery lines, which a gateway relays without parsing their frames, and channel names. Pure.
 
-A line holds five fields, separated by tabs: channel, class, position, key, client frame.
+A line holds five fields, separated by tabs: channel, kind, position, key, client frame.
 """
 
 from enum import StrEnum
@@ -11,7 +11,7 @@ import msgspec
 from shared.errors import Malformed
 
 
-class DeliveryClass(StrEnum):
+class DeliveryKind(StrEnum):
     """What a gateway does with a delivery.
 
     ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct
@@ -34,7 +34,7 @@ class DeliveryClass(StrEnum):
     ANSWERED = "a"
 
 
-ANSWERS = frozenset({DeliveryClass.REPLY, DeliveryClass.ANSWERED})
+ANSWERS = frozenset({DeliveryKind.REPLY, DeliveryKind.ANSWERED})
 
 
 class ControlKind(StrEnum):
@@ -79,14 +79,14 @@ class ChannelName(NamedTuple):
         """Return the parts of a name. Raises Malformed for an unknown kind."""
         kind, _, key = text.partition(":")
         try:
-            return cls(_KINDS[kind], key)
+            return cls(_CHANNEL_KINDS[kind], key)
         except KeyError:
             raise Malformed(f"not a channel name: {text!r}") from None
 
 
-_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
+_CHANNEL_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
 _KEYLESS = frozenset({ChannelKind.ALL, ChannelKind.CONTROL})
-_CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member in DeliveryClass}
+_DELIVERY_KINDS: dict[bytes, DeliveryKind] = {member.value.encode(): member for member in DeliveryKind}
 
 
 class Delivery(NamedTuple):
@@ -102,7 +102,7 @@ class Delivery(NamedTuple):
     """
 
     channel: str
-    kind: DeliveryClass
+    kind: DeliveryKind
     position: int
     key: str
     frame: bytes
@@ -110,7 +110,7 @@ class Delivery(NamedTuple):
     @classmethod
     def reply(cls, gateway: str, term: int, frame: bytes) -> "Delivery":
         """Return the answer to a command of `gateway`, decided under `term`."""
-        return cls(gateway, DeliveryClass.REPLY, term, "", frame)
+        return cls(gateway, DeliveryKind.REPLY, term, "", frame)
 
     @property
     def term(self) -> int:
@@ -126,7 +126,7 @@ class Delivery(NamedTuple):
         """Parse a line. Raises Malformed."""
         try:
             channel, kind, position, key, frame = line.split(b"\t", 4)
-            return cls(channel.decode(), _CLASSES[kind], int(position), key.decode(), frame)
+            return cls(channel.decode(), _DELIVERY_KINDS[kind], int(position), key.decode(), frame)
         except (ValueError, KeyError) as error:
             raise Malformed(f"not a delivery line: {error}") from error
 
@@ -147,7 +147,7 @@ def inbox_channel(user_id: str) -> str:
 
 
 def market_channel(symbol: str) -> str:
-    """Return the channel of a symbol's prices, of class LATEST."""
+    """Return the channel of a symbol's prices, of kind LATEST."""
     return f"market:{symbol}"
 
 
@@ -157,4 +157,4 @@ def community_channel(community_id: str) -> str:
 
 
 ALL_CHANNEL = "all"  # every socket that has subscribed to notifications
-CONTROL_CHANNEL = "control"  # every gateway; class CONTROL
+CONTROL_CHANNEL = "control"  # every gateway; kind CONTROL

@@ -8,7 +8,7 @@ from gateway.fanout.stream import OVERDUE_S
 from gateway.fanout.subscriber import SubscriberState
 from shared.bus.delivery import (
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
 )
 from tests.unit.gateway.fanout.hub_support import (
     ROOM,
@@ -29,7 +29,7 @@ def test_failed_attempt_leaves_a_listener_where_it_was() -> None:
     assert go_live(hub, sink, ROOM, 0, [], 0.0)
     hub.join(sink, ROOM)
     hub.join(stranger, ROOM)
-    hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b"one"), 0.0)
+    hub.deliver(Delivery(ROOM, DeliveryKind.ORDERED, 1, "", b"one"), 0.0)
     assert hub.channels[ROOM].resume(sink, 0.0)
     assert not hub.channels[ROOM].resume(stranger, 0.0)
     settle(hub, 1.0)

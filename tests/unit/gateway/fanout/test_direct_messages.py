@@ -10,7 +10,7 @@ from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import OVERDUE_S
 from shared.bus.delivery import (
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
     room_channel,
     user_channel,
 )
@@ -351,7 +351,7 @@ def test_head_of_unknown_direct_room_reveals_a_lost_message(at_ms: int, is_misse
     hub = Hub()
     sink = user_socket(hub, "a")
     sink.opened_ms = 4
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"%d" % at_ms), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryKind.DIRECT_HEAD, 7, "r", b"%d" % at_ms), 0.0)
     assert hub.directs.has_missed is is_missed
 
 
@@ -359,7 +359,7 @@ def test_head_of_direct_room_that_a_socket_has_seen_reveals_nothing() -> None:
     hub = Hub()
     user_socket(hub, "a")
     hub.deliver(direct(7, "a"), 0.0)
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"5"), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryKind.DIRECT_HEAD, 7, "r", b"5"), 0.0)
     assert not hub.directs.has_missed
     assert not hub.gaps
 
@@ -368,7 +368,7 @@ def test_message_after_lost_one_is_withheld_until_that_was_fetched() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     sink.opened_ms = 4
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 1, "r", b"5"), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryKind.DIRECT_HEAD, 1, "r", b"5"), 0.0)
     hub.deliver(direct(2, "a"), 0.0)
     hub.schedule.flush(0.0)
     assert hub.directs.has_missed

@@ -16,7 +16,7 @@ from gateway.fanout.fan_out import FanOut
 from gateway.fanout.recovery import LOST_FOR_MS
 from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
-from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.private_queue import PrivateQueue
 from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryLines, ReplayedEntries, RoomHead
 from shared.commands.command import Caller
@@ -155,10 +155,10 @@ class RunningFanOut:
 
     def bring_direct(self, position: int) -> None:
         """Deliver a direct message to user u."""
-        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.DIRECT, position, "r", b"%d" % position).to_line())
+        self.bus.on_body(Delivery(user_channel("u"), DeliveryKind.DIRECT, position, "r", b"%d" % position).to_line())
 
     def bring(self, position: int) -> None:
-        self.bus.on_body(Delivery(ROOM, DeliveryClass.ORDERED, position, "", b"%d" % position).to_line())
+        self.bus.on_body(Delivery(ROOM, DeliveryKind.ORDERED, position, "", b"%d" % position).to_line())
 
 
 @asynccontextmanager
@@ -275,12 +275,12 @@ async def test_typing_without_an_end_expires(fixture: RunningFanOut, monkeypatch
     monkeypatch.setattr(typing_expiry, "OVERDUE_S", 0.05)
     sink = fixture.listener("u")
     start, end = (frame("chat:typing", {"chatroomId": "r", "userId": "ann", "isTyping": on}) for on in (True, False))
-    fixture.bus.on_body(Delivery(ROOM, DeliveryClass.TRANSIENT, 0, "ann", start).to_line())
+    fixture.bus.on_body(Delivery(ROOM, DeliveryKind.TRANSIENT, 0, "ann", start).to_line())
     await until(lambda: sink.got == [start, end])
 
 
 async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: RunningFanOut) -> None:
-    lines = [Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
+    lines = [Delivery(CONTROL_CHANNEL, DeliveryKind.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
     fixture.bus.on_body(b"\n".join(line.rstrip(b"\n") for line in lines))
     assert fixture.controls == ["good"]
 

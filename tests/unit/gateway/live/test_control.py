@@ -15,7 +15,7 @@ from shared.bus.delivery import (
     CONTROL_CHANNEL,
     ControlKind,
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
     market_channel,
     room_channel,
     user_channel,
@@ -55,7 +55,7 @@ def dispatch(channel: str, key: str, frame: bytes) -> list[tuple[Any, ...]]:
         cast(ConnectionLimit, parts),
         cast(RevocationListSync, parts),
     )
-    dispatcher.dispatch(Delivery(channel, DeliveryClass.CONTROL, 0, key, frame))
+    dispatcher.dispatch(Delivery(channel, DeliveryKind.CONTROL, 0, key, frame))
     return parts.calls
 
 

@@ -17,7 +17,7 @@ from gateway.live.session import Session
 from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
 from gateway.settings import GatewaySettings
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from shared.commands.chat import RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
@@ -90,7 +90,7 @@ async def test_room_that_turns_private_during_an_attempt_shows_nothing() -> None
 
     def answered_before_it_turned_private() -> RoomHead:
         hub.suspend(ROOM, 1)
-        hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
+        hub.deliver(Delivery(ROOM, DeliveryKind.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
         return RoomHead(seq=0, rev=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(answered_before_it_turned_private, refused))
@@ -107,7 +107,7 @@ async def test_member_asks_again_and_misses_nothing() -> None:
 
     def answered_before() -> RoomHead:
         hub.suspend(ROOM, 1)
-        hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
+        hub.deliver(Delivery(ROOM, DeliveryKind.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
         return RoomHead(seq=0, rev=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, rev=0, active_now=1)))
