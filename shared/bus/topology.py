@@ -27,7 +27,7 @@ NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
 NOTIFIER_ALERTS = "notifier.alerts"  # only a routing key: changes of alerts share the order of the ticks
 MARKET_TICKS = "market.ticks"
-NOTIFIER_REVOCATIONS = "notifier.verdicts"  # older name of revocations; apart, so that a ban waits for nothing else
+NOTIFIER_REVOCATIONS = "notifier.verdicts"  # own queue, so that a ban never waits behind other events
 CHAT_USERS = "chat.users"
 
 EXCHANGES = ((COMMANDS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (EVENTS, "topic"))
