@@ -16,18 +16,18 @@ from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat import (
     ChatQueries,
-    DirectPost,
-    DirectPosts,
+    DirectMessagePosition,
     DirectRoom,
     EntryLines,
     GetPresence,
     GetRoom,
     ListMembers,
     ListMessages,
+    ListRecentDirectMessages,
     ListRooms,
     MemberPage,
     MessagePage,
-    RecentDirects,
+    RecentDirectMessages,
     ReplayedEntries,
     ReplayEntries,
     ReplayMessages,
@@ -39,7 +39,7 @@ from shared.errors import Refusal
 
 ROOMS_AT_ONCE = 100
 DIRECT_ROOMS_MAX = 5_000
-DIRECT_POSTS_MAX = 50_000
+DIRECT_MESSAGES_MAX = 50_000
 
 
 class ChatQueryHandler:
@@ -66,8 +66,8 @@ class ChatQueryHandler:
                 return await self._replay(query)
             case ReplayEntries():
                 return await self._replay_entries(query)
-            case RecentDirects():
-                return await self._recent_directs(query)
+            case ListRecentDirectMessages():
+                return await self._recent_direct_messages(query)
             case GetPresence():
                 return await self._presence.state(query.user_ids)
             case _:
@@ -185,22 +185,22 @@ class ChatQueryHandler:
             is_deleted = room is not None and room.deleted
         return ReplayedEntries(entries=tuple(lines), is_deleted=is_deleted)
 
-    async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
+    async def _recent_direct_messages(self, query: ListRecentDirectMessages) -> RecentDirectMessages:
         marked_since_ms = query.since_ms - BEHIND_MAX_MS
         rooms = await self._store.direct_rooms_since(query.user_ids, marked_since_ms, DIRECT_ROOMS_MAX)
         found: list[DirectRoom] = []
-        left = DIRECT_POSTS_MAX
+        left = DIRECT_MESSAGES_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
             reads = (self._log.posts_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
-            for room, posts in zip(some, await asyncio.gather(*reads), strict=True):
-                left -= len(posts)
-                if posts and room.direct is not None and left >= 0:
-                    places = (DirectPost(rev=post.rev, created_at_ms=post.created_at_ms) for post in posts)
-                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(places)))
+            for room, recent in zip(some, await asyncio.gather(*reads), strict=True):
+                left -= len(recent)
+                if recent and room.direct is not None and left >= 0:
+                    places = (DirectMessagePosition(rev=one.rev, created_at_ms=one.created_at_ms) for one in recent)
+                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, positions=tuple(places)))
             if left < 0:
                 break
-        return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
+        return RecentDirectMessages(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
 
 
 def _activity(room: Room) -> tuple[int, str]:

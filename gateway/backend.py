@@ -136,10 +136,12 @@ class Backend:
         query = chat.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
         return await self.chat_query(query, chat.ReplayedEntries)
 
-    async def recent_directs(self, caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> chat.DirectPosts:
+    async def recent_direct_messages(
+        self, caller: Caller, user_ids: tuple[str, ...], since_ms: int
+    ) -> chat.RecentDirectMessages:
         """Return the messages since `since_ms` in the direct rooms of these users."""
-        query = chat.RecentDirects(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
-        return await self.chat_query(query, chat.DirectPosts)
+        query = chat.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
+        return await self.chat_query(query, chat.RecentDirectMessages)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of each user."""

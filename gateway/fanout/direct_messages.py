@@ -15,7 +15,7 @@ from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
 from gateway.fanout.wire import text_frame_or_empty
 from shared.bus.delivery import Delivery, room_channel, user_channel
-from shared.commands.chat import DirectPost
+from shared.commands.chat import DirectMessagePosition
 
 WITHHELD_MAX_BYTES = 16 * 1024 * 1024
 LEFT_MAX = 64
@@ -73,8 +73,8 @@ class DirectMessages:
         if self._withheld is None:
             self._withheld, self._withheld_bytes = [], 0
 
-    def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
-        """Apply the recent messages of a user's direct room, the newest last.
+    def catch_up(self, user_id: str, room_id: str, messages: Sequence[DirectMessagePosition], now_s: float) -> None:
+        """Apply the positions of the recent messages of a user's direct room, the newest last.
 
         They become gaps for sockets that were connected at the time and have not joined the room.
         """
@@ -84,11 +84,11 @@ class DirectMessages:
         name = room_channel(room_id)
         for sink in self._new_to(name, channel_of_user):
             position = self._position_left(sink, name)
-            missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > position)
+            missed = (item.rev for item in messages if item.created_at_ms >= sink.opened_ms and item.rev > position)
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
                 room.catch_up_implicitly(sink, first - 1, now_s)
-                room.stream.note_head(posts[-1].rev)
+                room.stream.note_head(messages[-1].rev)
 
     def release(self, now_s: float) -> None:
         """Deliver the withheld messages, after every lost one that could be found is noted as a gap."""

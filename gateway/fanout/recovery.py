@@ -196,12 +196,12 @@ class Recovery:
         if not users or self._directs_lost_since_ms is None:
             return
         losses = self._losses
-        answer = await self._backend.recent_directs(GATEWAY, users, self._directs_lost_since_ms)
+        answer = await self._backend.recent_direct_messages(GATEWAY, users, self._directs_lost_since_ms)
         if losses != self._losses:
             return
         for room in answer.rooms:
             for user_id in room.user_ids:
-                self._hub.directs.catch_up(user_id, room.room_id, room.posts, self._loop.time())
+                self._hub.directs.catch_up(user_id, room.room_id, room.positions, self._loop.time())
         if not answer.is_whole:
             log.error("recent_directs_truncated", since_ms=self._directs_lost_since_ms)
             metrics.GAPS_LOST.inc()

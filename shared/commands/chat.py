@@ -259,8 +259,8 @@ class GetPresence(Command, frozen=True, kw_only=True, tag="presence"):
     user_ids: tuple[str, ...]
 
 
-class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
-    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `DirectPosts`.
+class ListRecentDirectMessages(Command, frozen=True, kw_only=True, tag="directs"):
+    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `RecentDirectMessages`.
 
     Sent by a gateway that may have lost lines. Only the last 1,000 messages of each room are considered.
     """
@@ -270,7 +270,14 @@ class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
 
 
 ChatQueries = (
-    ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | ReplayEntries | RecentDirects | GetPresence
+    ListRooms
+    | GetRoom
+    | ListMessages
+    | ListMembers
+    | ReplayMessages
+    | ReplayEntries
+    | ListRecentDirectMessages
+    | GetPresence
 )
 
 
@@ -310,22 +317,22 @@ class MemberPage(WireStruct, frozen=True, kw_only=True):
     total: int
 
 
-class DirectPost(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """The place of a message in the log of its room, and the time when it was stored."""
+class DirectMessagePosition(WireStruct, frozen=True, kw_only=True, array_like=True):
+    """The position of a message in the log of its room, and the time when it was stored."""
 
     rev: int
     created_at_ms: int
 
 
 class DirectRoom(WireStruct, frozen=True, kw_only=True):
-    """A direct room with its recent messages: `posts`, in order, at least one."""
+    """A direct room and the positions of its recent messages, in order, at least one."""
 
     room_id: str
     user_ids: tuple[str, str]
-    posts: tuple[DirectPost, ...]
+    positions: tuple[DirectMessagePosition, ...] = msgspec.field(name="posts")
 
 
-class DirectPosts(WireStruct, frozen=True, kw_only=True):
+class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
     """Recent messages by room. `is_whole` is False if there were more than one reply can hold."""
 
     rooms: tuple[DirectRoom, ...]

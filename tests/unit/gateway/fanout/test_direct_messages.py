@@ -14,7 +14,7 @@ from shared.bus.delivery import (
     room_channel,
     user_channel,
 )
-from shared.commands.chat import DirectPost
+from shared.commands.chat import DirectMessagePosition
 from tests.unit.gateway.fanout.hub_support import (
     ROOM,
     RecordingSink,
@@ -124,8 +124,8 @@ def test_abandoned_attempt_leaves_or_closes_if_direct_messages_wait() -> None:
     assert hub.give_up(20.0) == []
 
 
-def post(rev: int, created_at_ms: int = 1000) -> DirectPost:
-    return DirectPost(rev=rev, created_at_ms=created_at_ms)
+def stored(rev: int, created_at_ms: int = 1000) -> DirectMessagePosition:
+    return DirectMessagePosition(rev=rev, created_at_ms=created_at_ms)
 
 
 def test_lost_direct_messages_of_a_new_room_are_gaps() -> None:
@@ -135,8 +135,8 @@ def test_lost_direct_messages_of_a_new_room_are_gaps() -> None:
     hub.deliver(direct(3, "a"), 0.0)
     settle(hub, 0.0)
     assert sink.got == []
-    hub.directs.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
-    hub.directs.catch_up("nobody here", "r", [post(1)], 0.0)
+    hub.directs.catch_up("a", "r", [stored(1), stored(2), stored(3)], 0.0)
+    hub.directs.catch_up("nobody here", "r", [stored(1)], 0.0)
     hub.directs.release(0.0)
     hub.deliver(direct(4, "a"), 0.0)
     assert hub.gaps == {ROOM}
@@ -153,7 +153,7 @@ def test_only_connected_sockets_without_the_room_have_missed_messages() -> None:
     hub.join(late, user_channel("a"))
     go_live_unordered(hub, late, user_channel("a"))
     hub.directs.withhold()
-    hub.directs.catch_up("a", "r", [post(3), post(4)], 0.0)
+    hub.directs.catch_up("a", "r", [stored(3), stored(4)], 0.0)
     hub.directs.release(0.0)
     hub.deliver(direct(5, "a"), 0.0)
     settle(hub, 0.0)
@@ -166,7 +166,7 @@ def test_each_socket_catches_up_from_its_connection_time() -> None:
     sinks = [user_socket(hub, "a", f"s{number}") for number in range(3)]
     sinks[1].opened_ms, sinks[2].opened_ms = 2000, 3000
     hub.directs.withhold()
-    hub.directs.catch_up("a", "r", [post(1, 1500), post(2, 2500), post(3, 3500)], 0.0)
+    hub.directs.catch_up("a", "r", [stored(1, 1500), stored(2, 2500), stored(3, 3500)], 0.0)
     hub.directs.release(0.0)
     hub.fill(Gap(ROOM, 0, 3), 1, [b"1", b"2", b"3"], 0.0)
     settle(hub, 0.0)
@@ -194,7 +194,7 @@ def test_messages_seen_before_leaving_a_room_are_not_repeated() -> None:
     settle(hub, 0.0)
     hub.leave(sink, ROOM)
     hub.directs.withhold()
-    hub.directs.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
+    hub.directs.catch_up("a", "r", [stored(1), stored(2), stored(3)], 0.0)
     hub.directs.release(0.0)
     hub.fill(Gap(ROOM, 2, 3), 3, [b"3"], 0.0)
     settle(hub, 0.0)
@@ -373,7 +373,7 @@ def test_message_after_lost_one_is_withheld_until_that_was_fetched() -> None:
     hub.schedule.flush(0.0)
     assert hub.directs.has_missed
     assert room_channel("r") not in hub.channels
-    hub.directs.catch_up("a", "r", [DirectPost(rev=rev, created_at_ms=5) for rev in (1, 2)], 0.0)
+    hub.directs.catch_up("a", "r", [DirectMessagePosition(rev=rev, created_at_ms=5) for rev in (1, 2)], 0.0)
     hub.directs.release(0.0)
     gap = hub.channels[room_channel("r")].stream.missing()
     assert gap is not None

@@ -18,7 +18,14 @@ from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.private_queue import PrivateQueue
-from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryLines, ReplayedEntries, RoomHead
+from shared.commands.chat import (
+    DirectMessagePosition,
+    DirectRoom,
+    EntryLines,
+    RecentDirectMessages,
+    ReplayedEntries,
+    RoomHead,
+)
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.server_frames import frame
@@ -78,7 +85,7 @@ class ScriptedPartition:
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[], RoomHead]] = {}
         self.asked: list[str] = []
-        self.directs: Callable[[], DirectPosts] = lambda: DirectPosts(rooms=())
+        self.directs: Callable[[], RecentDirectMessages] = lambda: RecentDirectMessages(rooms=())
         self.directs_asked: list[tuple[tuple[str, ...], int]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -87,7 +94,9 @@ class ScriptedPartition:
         self.asked.append(caller.user_id)
         return self.answers[caller.user_id]()
 
-    async def recent_directs(self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> DirectPosts:
+    async def recent_direct_messages(
+        self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int
+    ) -> RecentDirectMessages:
         self.directs_asked.append((user_ids, since_ms))
         await self.may_answer.wait()
         return self.directs()
@@ -293,8 +302,8 @@ async def test_lost_direct_messages_arrive_before_later_ones(fixture: RunningFan
     await until(lambda: len(fixture.partition.directs_asked) > 2)
     assert sink.got == []
     await reconnect(fixture.bus)  # once more, before recovery from the first loss is complete
-    posts = tuple(DirectPost(rev=rev, created_at_ms=1000) for rev in (1, 2))
-    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    positions = tuple(DirectMessagePosition(rev=rev, created_at_ms=1000) for rev in (1, 2))
+    found = RecentDirectMessages(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), positions=positions),))
     fixture.partition.directs = lambda: found
     await until(lambda: sink.got == [b"1", b"2", b"3"])
     fixture.bring_direct(4)
@@ -316,8 +325,8 @@ async def test_answer_that_predates_another_loss_releases_nothing(fixture: Runni
     for _ in range(10):
         await asyncio.sleep(0)
     assert sink.got == []
-    posts = (DirectPost(rev=1, created_at_ms=1000),)
-    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    positions = (DirectMessagePosition(rev=1, created_at_ms=1000),)
+    found = RecentDirectMessages(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), positions=positions),))
     fixture.partition.directs = lambda: found
     for connected in fixture.bus.on_connected:
         await connected()
@@ -358,9 +367,9 @@ async def test_first_connection_withholds_no_direct_message() -> None:
         await until(lambda: sink.got == [b"1"])
 
 
-def refused() -> DirectPosts:
+def refused() -> RecentDirectMessages:
     raise Refusal(ErrorCode.INTERNAL, "an error")
 
 
-def away() -> DirectPosts:
+def away() -> RecentDirectMessages:
     raise Unavailable("unavailable")
