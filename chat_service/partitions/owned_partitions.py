@@ -22,8 +22,8 @@ from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
-from shared.commands.beats import GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat, decode_beat
 from shared.commands.body import decode_body
+from shared.commands.broadcasts import GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat, decode_broadcast
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
 from shared.telemetry import logs
@@ -59,7 +59,7 @@ class OwnedPartitions:
         self._services = services
         self._is_database_unavailable = is_database_unavailable
         self._queue = bus.private_queue("chat", self._on_body, OWNER_QUEUE)
-        self._beats = bus.private_queue("beats", self._on_beat)
+        self._beats = bus.private_queue("beats", self._on_broadcast)
         self._beats.bindings.add((BEATS, ""))
         self.replicas = replicas
         self._ages = CommandAges()
@@ -98,7 +98,7 @@ class OwnedPartitions:
         except Unavailable as error:
             log.warning("owners_not_read", reason=str(error))
 
-    # Bodies and beats in --------------------------------------------------------------------------------------------
+    # Bodies and broadcasts in -----------------------------------------------------------------------------------------
 
     def _on_body(self, body: bytes) -> None:
         if self._has_stalled():
@@ -117,19 +117,19 @@ class OwnedPartitions:
             return
         partition.accept(head, commands, age_ms)
 
-    def _on_beat(self, body: bytes) -> None:
+    def _on_broadcast(self, body: bytes) -> None:
         try:
-            beat = decode_beat(body)
+            broadcast = decode_broadcast(body)
         except Malformed as error:
             log.error("bad_beat", reason=str(error))
             return
-        match beat:
+        match broadcast:
             case GatewayBeat(gateway=gateway, sent_at_ms=sent_at_ms):
                 self._ages.note(gateway, sent_at_ms, self._now_ms())
             case ProfileUpdated():
-                self._services.readers.profiles.learn(beat)
+                self._services.readers.profiles.learn(broadcast)
             case ReplicaBeat(node=node) if node != self._bus.name:
-                self._learn(beat)
+                self._learn(broadcast)
             case _:
                 pass
 

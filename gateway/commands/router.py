@@ -16,8 +16,8 @@ from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
-from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
 from shared.commands.body import COMMAND_TTL_MS, decode_answered
+from shared.commands.broadcasts import GatewayBeat, ReplicaBeat, decode_broadcast
 from shared.commands.chat import RoomCommand
 from shared.commands.command import Reply, request_id_of
 from shared.encoding import to_json
@@ -87,7 +87,7 @@ class CommandRouter:
         self._is_flush_due = False
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._beats = bus.private_queue("beats", self._on_beat)
+        self._beats = bus.private_queue("beats", self._on_broadcast)
         self._beats.bindings.add((BEATS, ""))
         bus.on_connected.append(self._resend)
 
@@ -168,20 +168,20 @@ class CommandRouter:
             if not waiting.arriving.done():
                 waiting.arriving.set_result(reply)
 
-    def _on_beat(self, body: bytes) -> None:
+    def _on_broadcast(self, body: bytes) -> None:
         try:
-            beat = decode_beat(body)
+            broadcast = decode_broadcast(body)
         except Malformed as error:
             log.error("bad_beat", reason=str(error))
             return
-        if not isinstance(beat, ReplicaBeat):
+        if not isinstance(broadcast, ReplicaBeat):
             return
         arrived_ms = self._now_ms()
-        for partition, term in beat.terms.items():
-            self._outbox.learn_owner(partition, Route(beat.queue, term), arrived_ms)
-        for moved in beat.handed_over:
+        for partition, term in broadcast.terms.items():
+            self._outbox.learn_owner(partition, Route(broadcast.queue, term), arrived_ms)
+        for moved in broadcast.handed_over:
             self._outbox.learn_owner(moved.partition, Route(moved.queue, moved.term), arrived_ms)
-        self._skews_ms.append(beat.wall_ms - now_ms())
+        self._skews_ms.append(broadcast.wall_ms - now_ms())
         metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
         self._flush()
 
