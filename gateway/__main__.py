@@ -23,7 +23,7 @@ from gateway.background import Spawn, background
 from gateway.commands.router import CommandRouter
 from gateway.documents.routes import document_routes
 from gateway.fanout.fan_out import FanOut
-from gateway.http.acceptor import Acceptor, bind, probe
+from gateway.http.acceptor import Acceptor, bind, measure_loop_lag
 from gateway.http.app import make_app
 from gateway.http.pages import Pages
 from gateway.http.server import Runner
@@ -173,7 +173,7 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
     try:
         listeners = await bind(settings.gateway_host, settings.gateway_port)
         accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
-        work = (*accepting, runner.sweep(), probe(pace, gateway.admission_queue))
+        work = (*accepting, runner.sweep(), measure_loop_lag(pace, gateway.admission_queue))
         running += [tasks.create_task(one) for one in work]
         log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])
         yield stop

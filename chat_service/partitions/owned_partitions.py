@@ -287,14 +287,14 @@ class OwnedPartitions:
         """Declare a silent replica's queue gone if the broker does not have it, or if its lease is over."""
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):  # a blocked broker answers neither open nor close of its channel
-                exists = await self._bus.probe(queue)
-            if exists:
+                is_gone = await self._bus.is_gone(queue)
+            if not is_gone:
                 age_s = await self._store.lease_age_s(node)
-                exists = age_s is not None and age_s <= LEASE_S
+                is_gone = age_s is None or age_s > LEASE_S
         except (Unavailable, TimeoutError) as error:
             log.warning("replica_not_probed", replica=node, reason=str(error) or "no answer in time")
             return
-        if not exists:
+        if is_gone:
             log.warning("replica_gone", replica=node)
             self.replicas.note_queue_gone(queue)
             self._tick()

@@ -246,11 +246,11 @@ class BrokerConnection:
         """Delete a queue with its contents; one that does not exist is no error."""
         await self._channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
 
-    async def probe(self, queue: str) -> bool:
-        """Return False if the queue does not exist, and True if it does or if the broker does not say in time."""
+    async def is_gone(self, queue: str) -> bool:
+        """Return whether the broker has no such queue; False if it does not answer within 0.2 s."""
         channel = await self._open_passing_channel()
         try:
-            return not await is_gone(channel, queue, PROBE_TIMEOUT_S)
+            return await is_gone(channel, queue, PROBE_TIMEOUT_S)
         finally:
             with suppress(*LOST):
                 await channel.close()

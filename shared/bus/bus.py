@@ -312,10 +312,10 @@ class Bus:
         self.send(DELIVERIES, key, b"\n".join(lines), more_keys)
         metrics.BUS_LINES_SENT.labels(DELIVERIES).inc(len(lines))
 
-    async def probe(self, queue: str) -> bool:
-        """Return False if the queue of another process does not exist, else True. Raises Unavailable."""
+    async def is_gone(self, queue: str) -> bool:
+        """Return whether the broker has no such queue; False if it does not answer in time. Raises Unavailable."""
         async with self._reaching("probe") as link:
-            return await link.probe(queue)
+            return await link.is_gone(queue)
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a durable queue of an earlier version with its contents. Raises Unavailable."""
