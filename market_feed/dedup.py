@@ -4,7 +4,7 @@ An event counts once within 7 days, even if the owner of the symbols changes. Th
 batches in the journal, older ones in the index (see journal.py). Two structures avoid most look-ups there:
 
 - `SeenWindow`: the newest keys, exact. A key in it is a duplicate.
-- `CountedFilter`: all keys of the index, inexact. A key that is not in it is new.
+- `AppliedFilter`: all keys of the index, inexact. A key that is not in it is new.
 """
 
 from collections import deque
@@ -66,7 +66,7 @@ class SeenWindow:
             self._keys.discard(self._order.popleft())
 
 
-class CountedFilter:
+class AppliedFilter:
     """A Bloom filter for each day, of 8-byte keys that are already hashes.
 
     Bound: 9 filters of 8 MB, each created at the first event of its day: 72 MB. The probability that a new key is

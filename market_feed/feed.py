@@ -57,7 +57,7 @@ class Feed:
         return self._market.has_room_for(symbol)
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
+        """Look up which of these events were applied in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """

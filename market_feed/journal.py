@@ -139,7 +139,7 @@ class Journal:
             except BaseException:
                 self._market.checkpoint_failed(checkpoint)
                 raise
-            self._note_counted(checkpoint)
+            self._note_applied(checkpoint)
             self._market.checkpoint_written(checkpoint)
             metrics.CHECKPOINT_SECONDS.observe(time.perf_counter() - started_s)
 
@@ -149,11 +149,11 @@ class Journal:
         During the read another batch may count one of them, which marks it as seen. If it was also indexed and evicted
         from the window meanwhile, the read may have missed it; then this reads again.
         """
-        seen, counted = self._market.seen, self._market.counted
-        while doubtful := [key for key in event_keys if key not in seen and counted.may_hold(key)]:
+        seen, applied = self._market.seen, self._market.applied
+        while doubtful := [key for key in event_keys if key not in seen and applied.may_hold(key)]:
             added = seen.added
             metrics.EVENTS_LOOKED_UP.inc(len(doubtful))
-            found = await self._store.counted(doubtful)
+            found = await self._store.applied(doubtful)
             if seen.forgotten <= added:
                 seen.load(found)
                 return
@@ -188,25 +188,25 @@ class Journal:
         if backlog > BACKLOG_HURRY:
             self._hurry.set()
 
-    def _note_counted(self, checkpoint: Checkpoint) -> None:
+    def _note_applied(self, checkpoint: Checkpoint) -> None:
         day = self._clock_ms() // MILLISECONDS_PER_DAY
         for key in split_keys(checkpoint.event_keys):
-            self._market.counted.add(key, day)
+            self._market.applied.add(key, day)
 
     async def _fill_filter(self) -> None:
         """Read the index into the filter, using a fifth of a core. Until then every event is looked up on disk.
 
         Checkpoints meanwhile add their keys to the filter themselves. A million keys take 2 s of CPU, hence 10 s.
         """
-        counted = self._market.counted
-        while not counted.is_complete:
+        applied = self._market.applied
+        while not applied.is_complete:
             try:
                 async for day, keys in self._store.index():
                     started_s = time.perf_counter()
                     for key in keys:
-                        counted.add(key, day)
+                        applied.add(key, day)
                     await asyncio.sleep(FILL_PAUSES * (time.perf_counter() - started_s))
-                counted.is_complete = True
+                applied.is_complete = True
             except Unavailable as error:
                 log.warning("index_not_read", reason=str(error), retry_in_s=FILL_RETRY_S)
                 await asyncio.sleep(FILL_RETRY_S)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from market_feed.candles import Candle, CandleBook, KeyedCandle
-from market_feed.dedup import CountedFilter, SeenWindow
+from market_feed.dedup import AppliedFilter, SeenWindow
 from market_feed.quotes import Quote, Tick, advance, first_quote, first_seq
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
@@ -115,7 +115,7 @@ class Market:
         self.quotes: dict[str, Quote] = {}
         self.book = CandleBook()
         self.seen = SeenWindow(seen_max)
-        self.counted = CountedFilter()
+        self.applied = AppliedFilter()
         self.positions: dict[str, int] = {}
         self.taken = 0  # number of calls of `take`; a commit waits for it
         self._symbols_max = symbols_max
@@ -126,7 +126,7 @@ class Market:
         self._ticks: list[Tick] = []
         self._seqs: list[int] = []
         self._event_keys: list[bytes] = []
-        self._unindexed: list[bytes] = []  # keys of counted events that are not in the index yet
+        self._unindexed: list[bytes] = []  # keys of applied events that are not in the index yet
         self._moved_positions: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # of symbols, in order of arrival; they determine the groups
         self._members: dict[int, list[str]] = {}
@@ -248,7 +248,7 @@ class Market:
             self._deferred_since = batch.number
 
     def load_unindexed(self, event_keys: bytes) -> None:
-        """Load events that were counted by a release without an index."""
+        """Load events that were applied by a release without an index."""
         self.load_seen(event_keys)
         self._unindexed.extend(split_keys(event_keys))
 

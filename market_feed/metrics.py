@@ -18,7 +18,7 @@ TICKS_UNANNOUNCED = Counter(
     "market_ticks_unannounced", "Lines of ticks for notifier dropped because the broker was unavailable for too long"
 )
 EVENTS_REPEATED = Counter("market_events_repeated", "Duplicate tick events")
-EVENTS_LOOKED_UP = Counter("market_events_looked_up", "Tick events looked up in the index of counted events")
+EVENTS_LOOKED_UP = Counter("market_events_looked_up", "Tick events looked up in the index of applied events")
 SYMBOLS = Gauge("market_symbols", "Known symbols")
 SYMBOLS_STALE = Gauge("market_symbols_stale", "Symbols whose source has fallen silent")
 LEASE_SECONDS = Gauge("market_lease_seconds", "Remaining time of this process's lease; 0 without one")

@@ -17,7 +17,7 @@ class TickSink(Protocol):
         """Return whether the symbol is known or may be added."""
 
     async def look_up(self, event_keys: Collection[bytes]) -> None:
-        """Look up which of these events were counted in the last 7 days. `is_new` is valid until the next `await`.
+        """Look up which of these events were applied in the last 7 days. `is_new` is valid until the next `await`.
 
         Raises Unavailable.
         """

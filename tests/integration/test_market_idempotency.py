@@ -139,8 +139,8 @@ class SlowIndex(MarketStore):
         self.looked = asyncio.Event()
         self.answer = asyncio.Event()
 
-    async def counted(self, event_keys: Sequence[bytes]) -> set[bytes]:
-        found = await super().counted(event_keys)
+    async def applied(self, event_keys: Sequence[bytes]) -> set[bytes]:
+        found = await super().applied(event_keys)
         self.looks += 1
         if self.looks == 1:
             self.looked.set()
@@ -178,7 +178,7 @@ async def test_filter_is_filled_from_index_and_spares_looks(database: Database, 
     second = Counting(index, bus, 2)
     await second.journal.recover()
     running = asyncio.create_task(second.journal.run(60.0, 60.0))
-    await until(lambda: second.market.counted.is_complete)
+    await until(lambda: second.market.applied.is_complete)
     for number in range(20):
         await second.take(short_event_key("/new", str(number)))
     assert index.looks == 0

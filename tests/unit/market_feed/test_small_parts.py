@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_feed.dedup import CountedFilter, SeenWindow
+from market_feed.dedup import AppliedFilter, SeenWindow
 from market_feed.lease import BEAT_S, DOUBT_S, LOOK_S, Lease, LeaseMonitor, LeaseState
 from market_feed.settings import MarketSettings, ReplayFile, SourceKind
 from market_feed.sources.sim import INSTRUMENTS, Walk, instrument_of
@@ -49,15 +49,15 @@ def test_window_forgets_no_key_that_is_not_on_disk(added: int, on_disk: int) -> 
 
 
 def test_filter_holds_every_key_of_eight_days() -> None:
-    counted = CountedFilter()
+    applied = AppliedFilter()
     keys = {(day, number): short_event_key(f"/{day}", str(number)) for day in range(12) for number in range(200)}
     for (day, _), key in keys.items():
-        counted.add(key, day)
-    assert counted.may_hold(b"anything")
-    counted.is_complete = True
-    assert all(counted.may_hold(key) for (day, _), key in keys.items() if day >= 3)
+        applied.add(key, day)
+    assert applied.may_hold(b"anything")
+    applied.is_complete = True
+    assert all(applied.may_hold(key) for (day, _), key in keys.items() if day >= 3)
     forgotten = [key for (day, _), key in keys.items() if day < 3]
-    assert not any(counted.may_hold(key) for key in forgotten)
+    assert not any(applied.may_hold(key) for key in forgotten)
 
 
 def held(age_s: float | None, *, beat: int = 4, queue: str | None = "life.1") -> Lease:
