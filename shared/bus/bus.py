@@ -57,7 +57,7 @@ BACKOFF_MAX_S = 1.0
 CONNECT_TIMEOUT_S = 30.0  # queues, bindings and consumers included
 ECHO_INTERVAL_S = 0.5
 ECHO_TIMEOUT_S = 2.5
-LINES_MAX_BYTES = 1024 * 1024
+DELIVERIES_BODY_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.25
 MEASURE_INTERVAL_S = 5.0
 
@@ -296,7 +296,7 @@ class Bus:
         size_bytes = 0
         for delivery in deliveries:
             line = delivery.to_line()
-            is_full = size_bytes + len(line) > LINES_MAX_BYTES
+            is_full = size_bytes + len(line) > DELIVERIES_BODY_MAX_BYTES
             if lines and is_full and delivery.kind is not DeliveryKind.CONTROL:
                 self._send_lines(lines, keys)
                 lines, keys, size_bytes = [], dict.fromkeys(queues), 0

@@ -16,7 +16,7 @@ from shared.errors import Malformed
 from shared.protocol.wire_struct import WireStruct
 
 COMMANDS_MAX = 500
-BODY_MAX_BYTES = 1024 * 1024
+COMMANDS_BODY_MAX_BYTES = 1024 * 1024
 COMMAND_TTL_MS = 3_000  # from arrival at the gateway to expiry; a database call may follow, so its answer takes 5 s
 
 
