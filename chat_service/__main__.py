@@ -35,7 +35,7 @@ from shared.commands.chat import ChatQueries
 from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle
-from shared.process.admin import Admin, starting
+from shared.process.admin import Admin, not_started_yet
 
 INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
 
@@ -43,7 +43,7 @@ INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEX
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: this replica's share of the partitions, queries, presence, profiles."""
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
         stack.callback(mongo.close)

@@ -41,7 +41,7 @@ from gateway.settings import GatewaySettings
 from shared.bus.bus import Bus
 from shared.errors import SettingsInvalid
 from shared.process import lifecycle
-from shared.process.admin import Admin, Readiness, starting
+from shared.process.admin import Admin, Readiness, not_started_yet
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -129,7 +129,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
     """Serve WebSocket and REST until `stop` is set, then drain."""
     verifier = _verifier(settings)
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with (
         admin.serving(settings.admin_host, settings.admin_port),
         Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,

@@ -27,7 +27,7 @@ from shared.bus.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_REVOCA
 from shared.commands.notifier import NotifierQueries
 from shared.mongo import Mongo
 from shared.process import lifecycle
-from shared.process.admin import Admin, starting
+from shared.process.admin import Admin, not_started_yet
 from shared.times import now_ms
 
 INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, **revocation_store.INDEXES}
@@ -36,7 +36,7 @@ INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: events, revocations, alerts and queries."""
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
         stack.callback(mongo.close)

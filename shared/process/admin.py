@@ -78,6 +78,6 @@ async def _answer(check: Readiness) -> str | None:
         return f"no answer within {CHECK_TIMEOUT_S:g} s"
 
 
-async def starting() -> str:
-    """Return the reason of a starting process. The composition root removes this check once it has started."""
+async def not_started_yet() -> str:
+    """Return why the process is not ready: a check that always fails, removed once the process has started."""
     return "waiting for broker or database"
