@@ -22,7 +22,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, LOST, BrokerConnection, DeadLetter, closed_is_lost
+from shared.bus.amqp import CALL_TIMEOUT_S, CONNECTION_LOST_ERRORS, BrokerConnection, DeadLetter, closed_is_lost
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
@@ -135,7 +135,7 @@ class Bus:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         with closed_is_lost():
                             link = await self._connect()
-                except LOST as error:
+                except CONNECTION_LOST_ERRORS as error:
                     delay_s = backoff.next_s()
                     log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=delay_s)
                     await self._disconnect()
@@ -222,7 +222,7 @@ class Bus:
             async with asyncio.timeout(timeout_s):
                 with closed_is_lost():
                     yield self._link
-        except LOST as error:
+        except CONNECTION_LOST_ERRORS as error:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
 
     async def _measure(self) -> None:
@@ -423,7 +423,7 @@ class Bus:
             try:
                 with closed_is_lost():
                     await self._link.consume(consumer)
-            except LOST:
+            except CONNECTION_LOST_ERRORS:
                 if self._link is not None:
                     self._link.closed.set()  # replace a connection that cannot consume
         return consumer
@@ -434,7 +434,7 @@ class Bus:
             self._consumers.remove(consumer)
         if self._link is not None:
             self._link.release_queue(consumer.queue)
-        with suppress(*LOST):
+        with suppress(*CONNECTION_LOST_ERRORS):
             await consumer.stop()
 
     def private_queue(
