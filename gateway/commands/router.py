@@ -151,7 +151,7 @@ class CommandRouter:
             self._outbox.moved(answered.partition, answered.number, answered.term, self._now_ms())
         else:
             for command_id in self._outbox.answered(answered.partition, answered.number, answered.term):
-                self._expire(command_id)  # expired before it was decided: it has no reply
+                self._fail_unanswered(command_id)  # expired before it was decided: it has no reply
         self._flush()
 
     def _take_reply(self, delivery: Delivery) -> None:
@@ -200,7 +200,7 @@ class CommandRouter:
                 beat_due_s = time.monotonic() + BEAT_INTERVAL_S
                 self._bus.send(BEATS, "", to_json(GatewayBeat(gateway=self._bus.name, sent_at_ms=tick_ms)))
             for command_id in self._outbox.tick(tick_ms):
-                self._expire(command_id)
+                self._fail_unanswered(command_id)
             self._flush()
             await self._wait(beat_due_s)
 
@@ -212,7 +212,8 @@ class CommandRouter:
         self._asked.clear()
         await is_set_within(self._asked, max(beat_due_s - time.monotonic(), TICK_S))
 
-    def _expire(self, command_id: str) -> None:
+    def _fail_unanswered(self, command_id: str) -> None:
+        """Fail a command that has expired, here or at the owner, which answers its body without a reply to it."""
         waiting = self._waiting.pop(command_id, None)
         if waiting is not None:
             waiting.end(ErrorCode.UNAVAILABLE)
