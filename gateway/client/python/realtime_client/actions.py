@@ -52,7 +52,7 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class Resolve:
     """Complete a request with the data of its answer."""
 
     id: int
@@ -68,4 +68,4 @@ class Fail:
 
 
 LinkAction = FetchToken | Open | Send | Drop | Emit
-Action = LinkAction | Settle | Fail
+Action = LinkAction | Resolve | Fail

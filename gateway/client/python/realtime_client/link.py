@@ -190,7 +190,7 @@ class Link:
         if self._heartbeat.ping_at_s <= now_s:
             self._ping(now_s)
         if self._credentials.renew_at_s <= now_s:
-            self._credentials.retry_renewal(math.inf)
+            self._credentials.cancel_renewal()
             self._fetch_token(TokenReason.EXPIRING)
 
     # Connection set-up -----------------------------------------------------------------------------------------------
