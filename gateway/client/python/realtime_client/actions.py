@@ -40,8 +40,6 @@ class Send:
 class Drop:
     """Close the current socket, if there is one, without waiting for the closing handshake."""
 
-    code: int
-
 
 @dataclass(frozen=True, slots=True)
 class Emit:
