@@ -162,11 +162,11 @@ class Stream:
     # Gaps -----------------------------------------------------------------------------------------------------------
 
     def raise_head(self, position: int) -> None:
-        """Record that the channel has an item `position`."""
+        """Record the channel's newest position, without requesting that a gap be filled."""
         self._order.note_head(position)
 
     def note_head(self, position: int) -> None:
-        """Record that the channel has an item `position`. Earlier items that have not arrived are a gap."""
+        """Record the channel's newest position, and request earlier items that have not arrived."""
         self._order.note_head(position)
         self.note_gap()
 

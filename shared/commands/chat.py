@@ -232,8 +232,8 @@ class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
 class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
     """Get the messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `ReplayedFrames`.
 
-    Sent by a gateway on behalf of a client that the partition has admitted. Beyond 1,000 messages or 8 MB the reply
-    holds only the first.
+    Sent by a gateway on behalf of a client that may read the room. The reply holds the oldest of them, up to 1,000
+    messages and 8 MB.
     """
 
     room_id: str
