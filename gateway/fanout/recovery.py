@@ -1,10 +1,10 @@
 """Recovery after lost lines, and checks whether subscribers still have access.
 
-Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. A lossless
-channel shows the loss as a gap in its positions. After every reconnect, every channel is checked. For a room, the
-gateway queries the partition for each subscriber, which also reveals memberships that ended meanwhile. Until the answer
-arrives, the hub buffers for the subscriber: it receives nothing without access, and nothing is lost. The revocations
-are compared before anything else.
+Lines can be lost on the way to the broker, because owners publish without confirms, and between broker and gateway,
+when the connection breaks or the gateway's queue overflows. A lossless channel shows the loss as a gap in its
+positions. After every reconnect, every channel is checked. For a room, the gateway queries the partition for each
+subscriber, which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the
+subscriber: it receives nothing without access, and nothing is lost. The revocations are compared before anything else.
 
     connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
         ^                               │                           cancel the recheck in flight

@@ -14,12 +14,12 @@ from shared.errors import Malformed
 class DeliveryKind(StrEnum):
     """What a gateway does with a delivery.
 
-    ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct
-    room, on the channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `rev` of a room's
-    log. UNORDERED items are delivered once, in any order. None of these is ever dropped silently. LATEST items are
-    conflated: only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the
-    gateway itself, which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the
-    gateway process that sent the commands.
+    ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct room,
+    on the channels of its two users. HEAD and DIRECT_HEAD name the newest `rev` of a room's log. UNORDERED items are
+    delivered once, in any order. None of these is ever dropped silently. LATEST items are conflated: only the newest
+    one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never
+    forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent
+    the commands.
     """
 
     ORDERED = "o"
@@ -97,8 +97,10 @@ class Delivery(NamedTuple):
     elsewhere.
     `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
     DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
-    `ControlKind`.
-    `frame` is the complete client frame (JSON, so without raw tabs or line breaks).
+    `ControlKind`. Elsewhere, and where an item needs none, it is empty.
+    `frame` is the complete client frame (JSON, so without raw tabs or line breaks), empty for an item that clients do
+    not see and for a HEAD. A DIRECT_HEAD has the time of the entry in ms instead, a CONTROL item its JSON data, a REPLY
+    the reply, an ANSWERED item a `BodyAnswered`.
     """
 
     channel: str

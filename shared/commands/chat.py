@@ -9,7 +9,7 @@ from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
 
-# Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
+# Room commands, in bodies to the owner of the room's partition --------------------------------------------------------
 
 
 class RoomCommand(CommandBase, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
-"""Requests over `realtime.commands`: the head of every command, and its reply. Pure.
+"""The head of every command, and its reply. Pure.
 
-A command line is a `Command` as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or `{"id",
-"error"}`. Workers ignore unknown fields, so a newer gateway can talk to an older worker.
+Commands to a service travel over `realtime.commands`, room commands in bodies (see `shared.commands.body`). A line is
+one command as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or `{"id", "error"}`. Workers ignore
+unknown fields, so a newer gateway can talk to an older worker.
 """
 
 import re
