@@ -48,7 +48,7 @@ class FakeChannel:
         self.is_closed = True
 
 
-class Stage:
+class Rotation:
     """A ConfirmChannel on `channels`, each opened once, and its clock."""
 
     def __init__(self, *channels: FakeChannel) -> None:
@@ -66,26 +66,26 @@ class Stage:
 
 async def test_refused_body_is_published_on_new_channel() -> None:
     stale, fresh = FakeChannel(refuses=True), FakeChannel()
-    stage = Stage(stale, fresh)
-    await stage.publish(b"one")
-    await stage.publish(b"two")
+    rotation = Rotation(stale, fresh)
+    await rotation.publish(b"one")
+    await rotation.publish(b"two")
     assert fresh.published == [b"one", b"two"]
     assert stale.is_closed
 
 
 async def test_bodies_refused_together_open_one_channel() -> None:
     fresh = FakeChannel()
-    stage = Stage(FakeChannel(refuses=True), fresh)
-    await asyncio.gather(*(stage.publish(b"%d" % number) for number in range(5)))
+    rotation = Rotation(FakeChannel(refuses=True), fresh)
+    await asyncio.gather(*(rotation.publish(b"%d" % number) for number in range(5)))
     assert sorted(fresh.published) == [b"0", b"1", b"2", b"3", b"4"]
 
 
 async def test_replaced_channel_closes_after_its_last_confirm() -> None:
     stale, fresh = FakeChannel(refuses=True, confirm=asyncio.Event()), FakeChannel()
-    stage = Stage(stale, fresh)
-    waiting = asyncio.create_task(stage.publish(b"accepted"))
+    rotation = Rotation(stale, fresh)
+    waiting = asyncio.create_task(rotation.publish(b"accepted"))
     await asyncio.sleep(0)
-    await stage.publish(b"refused")
+    await rotation.publish(b"refused")
     assert not stale.is_closed
     assert stale.confirm is not None
     stale.confirm.set()
@@ -96,21 +96,21 @@ async def test_replaced_channel_closes_after_its_last_confirm() -> None:
 
 async def test_queue_that_refuses_everything_costs_few_channels() -> None:
     channels = [FakeChannel(refuses=True) for _ in range(3)]
-    stage = Stage(*channels)
+    rotation = Rotation(*channels)
     for _ in range(10):
         with pytest.raises(DeliveryError):
-            await stage.publish(b"one")
-    assert len(stage.unopened) == 1
-    stage.now_s += REPLACE_INTERVAL_S
+            await rotation.publish(b"one")
+    assert len(rotation.unopened) == 1
+    rotation.now_s += REPLACE_INTERVAL_S
     with pytest.raises(DeliveryError):
-        await stage.publish(b"one")
-    assert not stage.unopened
+        await rotation.publish(b"one")
+    assert not rotation.unopened
 
 
 async def test_mandatory_message_that_comes_back_keeps_its_channel() -> None:
     first = FakeChannel()
-    stage = Stage(first, FakeChannel())
+    rotation = Rotation(first, FakeChannel())
     with pytest.raises(PublishError):
-        await stage.confirmed.publish(Outgoing("", "missing", b"one", None, is_mandatory=True))
+        await rotation.confirmed.publish(Outgoing("", "missing", b"one", None, is_mandatory=True))
     assert not first.is_closed
-    assert len(stage.unopened) == 1
+    assert len(rotation.unopened) == 1

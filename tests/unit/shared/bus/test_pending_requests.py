@@ -13,7 +13,7 @@ from shared.errors import Unavailable
 DEADLINE_MS = 5_000
 
 
-class Answer(msgspec.Struct):
+class ReplyValue(msgspec.Struct):
     """A reply's data."""
 
     value: int
@@ -30,9 +30,9 @@ def expecting(*ids: str) -> "tuple[PendingRequests, list[asyncio.Future[Reply]]]
 
 async def test_body_answers_each_of_its_commands() -> None:
     pending, (first, second) = expecting("cmd_1", "cmd_2")
-    pending.take(b"\n".join([reply_line("cmd_2", Answer(2)), reply_line("cmd_1", Answer(1))]))
-    assert read_reply(await first, Answer) == Answer(1)
-    assert read_reply(await second, Answer) == Answer(2)
+    pending.take(b"\n".join([reply_line("cmd_2", ReplyValue(2)), reply_line("cmd_1", ReplyValue(1))]))
+    assert read_reply(await first, ReplyValue) == ReplyValue(1)
+    assert read_reply(await second, ReplyValue) == ReplyValue(2)
 
 
 async def test_late_command_fails() -> None:
@@ -50,5 +50,5 @@ async def test_lost_connection_fails_every_command_at_once() -> None:
     for future in waiting:
         with pytest.raises(Unavailable, match="the connection was lost"):
             await future
-    pending.take(reply_line("cmd_1", Answer(1)))  # an answer that comes after all has no caller
+    pending.take(reply_line("cmd_1", ReplyValue(1)))  # an answer that comes after all has no caller
     pending.end_late(DEADLINE_MS)
