@@ -347,20 +347,14 @@ class Bus:
         """Return the deadline of a request that starts now."""
         return now_ms() + round(self.request_timeout_s * 1000)
 
-    async def request(
-        self, key: str, command: Command, reply: type[R], *, exchange: str = COMMANDS, expires: bool = True
-    ) -> R:
-        """Send a command to a queue of `realtime.commands`, or of another exchange, and return its reply.
+    async def request(self, key: str, command: Command, reply: type[R]) -> R:
+        """Send a command to a queue of `realtime.commands` and return its reply. The broker drops a late command.
 
-        With `expires` the broker drops a late command. Without it the worker does: pass False for a queue with a dead
-        letter exchange, which would collect them. Raises the worker's Refusal, or Unavailable when no answer arrives in
-        time.
+        Raises the worker's Refusal, or Unavailable when no answer arrives in time.
         """
-        return read_reply(await self.ask(key, command, exchange=exchange, expires=expires), reply)
+        return read_reply(await self.ask(key, command), reply)
 
-    def ask(
-        self, key: str, command: Command, *, exchange: str = COMMANDS, expires: bool = True
-    ) -> "asyncio.Future[Reply]":
+    def ask(self, key: str, command: Command) -> "asyncio.Future[Reply]":
         """Send a command and return the future of its reply.
 
         The future raises Unavailable when the command could not be sent or was not answered by its deadline. HOT: the
@@ -371,8 +365,8 @@ class Bus:
             command = msgspec.structs.replace(command, trace=span.trace)
         if logs.details:
             log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
-        expires_at_ms = command.deadline_ms if expires else None
-        confirm = self._sender.gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
+        destination = (COMMANDS, key, self._reply_queue.name)
+        confirm = self._sender.gather(destination, key, to_json(command), command.deadline_ms)
         arriving = self._pending.expect(command, span)
         if confirm.done.done():
             self._pending.fail([command.id], str(confirm.done.exception()))
