@@ -51,14 +51,6 @@ class Channel:
         newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.position is None}
         return [sink for sink in self.sinks() if sink not in newcomers]
 
-    def state_of(self, sink: Sink) -> SubscriberState | None:
-        """Return the state of a socket; None if it is not on the channel."""
-        if (subscriber := self.joining.get(sink)) is not None:
-            return subscriber.state
-        if sink in self.stream.ahead:
-            return SubscriberState.AHEAD
-        return SubscriberState.LIVE if sink in self.live else None
-
     def position_of(self, sink: Sink) -> int | None:
         """Return the position through which `sink` has received everything; None if it has never listened."""
         subscriber = self.joining.get(sink)

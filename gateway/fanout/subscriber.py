@@ -34,13 +34,11 @@ LINGER_S = 10.0
 
 
 class SubscriberState(Enum):
-    """The state of a socket on a channel."""
+    """The state of a socket that waits; a LIVE or AHEAD one is in the stream instead."""
 
     JOINING = auto()
     SUSPENDED = auto()
     LINGERING = auto()
-    AHEAD = auto()
-    LIVE = auto()
 
 
 class Subscriber:
