@@ -24,7 +24,7 @@ from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.protocol.validation import decode
 from shared.telemetry import logs, metrics, tracing
-from shared.times import SKEW_MAX_MS, now_ms
+from shared.times import clock_problem, now_ms
 from shared.waiting import is_set_within
 
 log = logs.get(__name__)
@@ -70,10 +70,7 @@ class CommandRouter:
 
     async def readiness(self) -> str | None:
         """Return None while the host's clock, which token expiry depends on, is right within 2 s, else the reason."""
-        skew_ms = max(self._skews_ms, default=0)
-        if abs(skew_ms) <= SKEW_MAX_MS:
-            return None
-        return f"clock: the host is {-skew_ms / 1000:+.1f} s off the database server"
+        return clock_problem(max(self._skews_ms, default=0))
 
     # Commands out ---------------------------------------------------------------------------------------------------
 
