@@ -31,7 +31,7 @@ from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS, PARTITIONS
-from shared.commands.chat import ChatQueries
+from shared.commands.chat import ChatRequests
 from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle
@@ -77,7 +77,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
 
         presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes())
         handler = ChatQueryHandler(rooms, room_log, presence, clock.now_ms)
-        server = QueryServer(bus, ChatQueries, mongo.failing_fast(handler.answer))
+        server = QueryServer(bus, ChatRequests, mongo.failing_fast(handler.answer))
         await bus.consume(CHAT_USERS, profiles.write, split=split_events)
         await bus.consume(CHAT_QUERY, server.handle, concurrency=8)
         await bus.consume(CHAT_PRESENCE, presence.handle)

@@ -15,7 +15,7 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat import (
-    ChatQueries,
+    ChatRequests,
     DirectMessagePosition,
     DirectRoom,
     EntryLines,
@@ -43,7 +43,7 @@ DIRECT_MESSAGES_MAX = 50_000
 
 
 class ChatQueryHandler:
-    """Answers `ChatQueries`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
+    """Answers `ChatRequests`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
     def __init__(self, store: RoomStore, room_log: LogStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class ChatQueryHandler:
         self._presence = presence
         self._clock_ms = clock_ms
 
-    async def answer(self, query: ChatQueries) -> msgspec.Struct:
+    async def answer(self, query: ChatRequests) -> msgspec.Struct:
         """Return the reply to one query."""
         match query:
             case ListRooms():

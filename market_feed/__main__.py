@@ -26,7 +26,7 @@ from shared.bus.events import split_events
 from shared.bus.liveness_queue import LivenessQueue
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import MARKET_QUERY, MARKET_TICKS
-from shared.commands.market import MarketQueries
+from shared.commands.market import MarketRequests
 from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.process import lifecycle
@@ -123,7 +123,7 @@ class _Terms:
             split=split_events,
         )
         handler = MarketQueryHandler(market, journal, self._store, now_ms)
-        server = QueryServer(bus, MarketQueries, handler.answer)
+        server = QueryServer(bus, MarketRequests, handler.answer)
         queries = await bus.consume(MARKET_QUERY, server.handle, concurrency=8)
         self._ownership.is_serving = True
         try:

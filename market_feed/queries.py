@@ -15,7 +15,7 @@ from shared.commands.market import (
     GetPrices,
     GetSymbols,
     Interval,
-    MarketQueries,
+    MarketRequests,
     Prices,
     SymbolData,
     Symbols,
@@ -27,7 +27,7 @@ TIME_MAX_MS = 10**15 - 1
 
 
 class MarketQueryHandler:
-    """Answers `MarketQueries`."""
+    """Answers `MarketRequests`."""
 
     def __init__(self, market: Market, journal: Journal, store: MarketStore, clock_ms: Callable[[], int]) -> None:
         self._market = market
@@ -35,7 +35,7 @@ class MarketQueryHandler:
         self._store = store
         self._clock_ms = clock_ms
 
-    async def answer(self, query: MarketQueries) -> Prices | Symbols | Candles:
+    async def answer(self, query: MarketRequests) -> Prices | Symbols | Candles:
         """Return the reply to one query. Raises Refusal and Unavailable."""
         match query:
             case GetPrices():

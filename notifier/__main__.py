@@ -24,7 +24,7 @@ from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_REVOCATIONS, NOTIFIER_TICKS
-from shared.commands.notifier import NotifierQueries
+from shared.commands.notifier import NotifierRequests
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
@@ -64,7 +64,7 @@ async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin
         AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
         revocations,
     )
-    server = QueryServer(bus, NotifierQueries, mongo.failing_fast(handler.answer))
+    server = QueryServer(bus, NotifierRequests, mongo.failing_fast(handler.answer))
     bus.on_disconnected += [inboxes.forget, watcher.forget]
     bus.on_connected.append(watcher.reconnected)
     event_consumer = EventConsumer(events, inboxes, bus, now_ms)

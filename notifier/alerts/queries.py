@@ -11,7 +11,7 @@ from notifier.alerts.watcher import announce_change
 from shared.bus.publisher import Publisher
 from shared.commands.notifier import (
     AlertPage,
-    AlertQueries,
+    AlertRequests,
     AlertStatus,
     AlertView,
     CreateAlert,
@@ -23,7 +23,7 @@ from shared.times import to_iso
 
 
 class AlertQueryHandler:
-    """Answers `AlertQueries`. Methods raise Refusal and Unavailable."""
+    """Answers `AlertRequests`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int], active_max: int) -> None:
         self._store = store
@@ -31,7 +31,7 @@ class AlertQueryHandler:
         self._clock_ms = clock_ms
         self._active_max = active_max
 
-    async def answer(self, query: AlertQueries) -> msgspec.Struct:
+    async def answer(self, query: AlertRequests) -> msgspec.Struct:
         """Return the reply to one query."""
         match query:
             case CreateAlert():

@@ -1,7 +1,7 @@
 """The bus: one broker connection per process. It batches outgoing lines into bodies and splits incoming ones.
 
 - `publish` gathers lines by destination and resolves when the broker has confirmed their body.
-- `ask` sends a command; its future is the reply, until the command's deadline. `request` awaits and reads it.
+- `ask` sends a request; its future is the reply, until the request's deadline. `request` awaits and reads it.
 - `consume` hands batches of lines to a handler, in order, and settles them (see `shared.bus.consumer`).
 - `private_queue` declares a queue of this process and hands its bodies to a plain function, unacknowledged.
 - `send`, `send_deliveries` publish without a confirm: the hot path.
@@ -31,19 +31,19 @@ from shared.bus.line_sender import DEFAULT_EXCHANGE, LineSender
 from shared.bus.pending_requests import PendingRequests, read_reply
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import (
-    COMMANDS,
     DEAD,
     DEAD_LETTERS,
     DELIVERIES,
     EXCHANGES,
     PRIVATE_QUEUE,
+    REQUESTS,
     Arguments,
     queue_label,
     queues,
     shard_key,
     shard_of,
 )
-from shared.commands.command import Command, Reply, request_id_of, request_ids_of
+from shared.commands.command import Reply, ServiceRequest, request_id_of, request_ids_of
 from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics, tracing
@@ -347,40 +347,40 @@ class Bus:
         """Return the deadline of a request that starts now."""
         return now_ms() + round(self.request_timeout_s * 1000)
 
-    async def request(self, key: str, command: Command, reply: type[R]) -> R:
-        """Send a command to a queue of `realtime.commands` and return its reply. The broker drops a late command.
+    async def request(self, key: str, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to a queue of `realtime.commands` and return its reply. The broker drops a late request.
 
         Raises the worker's Refusal, or Unavailable when no answer arrives in time.
         """
-        return read_reply(await self.ask(key, command), reply)
+        return read_reply(await self.ask(key, request), reply)
 
-    def ask(self, key: str, command: Command) -> "asyncio.Future[Reply]":
-        """Send a command and return the future of its reply.
+    def ask(self, key: str, request: ServiceRequest) -> "asyncio.Future[Reply]":
+        """Send a request and return the future of its reply.
 
-        The future raises Unavailable when the command could not be sent or was not answered by its deadline. HOT: the
-        same as `request`, without a coroutine and a timer per command.
+        The future raises Unavailable when the request could not be sent or was not answered by its deadline. HOT: the
+        same as `request`, without a coroutine and a timer per request.
         """
-        op = command.op
+        op = request.op
         if (span := tracing.ask(op)) is not None:
-            command = msgspec.structs.replace(command, trace=span.trace)
+            request = msgspec.structs.replace(request, trace=span.trace)
         if logs.details:
-            log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
-        destination = (COMMANDS, key, self._reply_queue.name)
-        confirm = self._sender.gather(destination, key, to_json(command), command.deadline_ms)
-        arriving = self._pending.expect(command, span)
+            log.debug("command_asked", request_id=request_id_of(request), op=op, key=key, command_id=request.id)
+        destination = (REQUESTS, key, self._reply_queue.name)
+        confirm = self._sender.gather(destination, key, to_json(request), request.deadline_ms)
+        arriving = self._pending.expect(request, span)
         if confirm.done.done():
-            self._pending.fail([command.id], str(confirm.done.exception()))
+            self._pending.fail([request.id], str(confirm.done.exception()))
         else:
-            confirm.command_ids.append(command.id)
+            confirm.command_ids.append(request.id)
         return arriving
 
-    async def request_transient(self, queue: str, command: Command, reply: type[R]) -> R:
-        """Send a command to the private queue of another process, unconfirmed, and return the reply.
+    async def request_transient(self, queue: str, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to the private queue of another process, unconfirmed, and return the reply.
 
-        The command must name `reply_queue`. Raises the other's Refusal, or Unavailable when no answer arrives in time.
+        The request must name `reply_queue`. Raises the other's Refusal, or Unavailable when no answer arrives in time.
         """
-        arriving = self._pending.expect(command, None)
-        self.send("", queue, to_json(command))
+        arriving = self._pending.expect(request, None)
+        self.send("", queue, to_json(request))
         return read_reply(await arriving, reply)
 
     async def _keep_deadlines(self) -> None:

@@ -1,11 +1,11 @@
-"""One command whose reply has not arrived: its future, and the measurement of its outcome."""
+"""One request whose reply has not arrived: its future, and the measurement of its outcome."""
 
 import asyncio
 import time
 
 from prometheus_client import Histogram
 
-from shared.commands.command import CommandBase, Reply, request_id_of
+from shared.commands.command import BusRequest, Reply, request_id_of
 from shared.errors import ErrorCode, Unavailable
 from shared.telemetry import logs, metrics, tracing
 
@@ -15,25 +15,25 @@ _seconds: dict[tuple[str, str], Histogram] = {}
 
 
 class PendingReply:
-    """The reply of a command that was sent now. Call `resolve` or `fail` once. HOT: no coroutine and no timer."""
+    """The reply to a request that was sent now. Call `resolve` or `fail` once. HOT: no coroutine and no timer."""
 
     __slots__ = ("_asked_at_s", "_op", "_span", "arriving", "request_id")
 
-    def __init__(self, command: CommandBase, span: tracing.PendingSpan | None) -> None:
+    def __init__(self, request: BusRequest, span: tracing.PendingSpan | None) -> None:
         self.arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.request_id = request_id_of(command)
-        self._op = command.op
+        self.request_id = request_id_of(request)
+        self._op = request.op
         self._asked_at_s = time.perf_counter()
         self._span = span
 
     def resolve(self, reply: Reply) -> None:
-        """Complete the command with its reply."""
+        """Complete the request with its reply."""
         self._measure("ok" if reply.error is None else reply.error.code)
         if not self.arriving.done():  # the caller may have been cancelled
             self.arriving.set_result(reply)
 
     def fail(self, reason: str) -> None:
-        """Complete the command with Unavailable."""
+        """Complete the request with Unavailable."""
         self._measure(ErrorCode.UNAVAILABLE)
         if not self.arriving.done():
             self.arriving.set_exception(Unavailable(reason))

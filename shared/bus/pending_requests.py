@@ -1,4 +1,4 @@
-"""Commands that wait for their replies, until their deadlines."""
+"""Service requests that wait for their replies, until their deadlines."""
 
 import asyncio
 import heapq
@@ -9,7 +9,7 @@ import msgspec
 
 from shared.bus.batching import split_lines
 from shared.bus.pending_reply import PendingReply
-from shared.commands.command import Command, Reply
+from shared.commands.command import Reply, ServiceRequest
 from shared.errors import RealtimeError
 from shared.protocol.validation import decode
 from shared.telemetry import logs, tracing
@@ -22,20 +22,20 @@ _reply_decoder = msgspec.json.Decoder(Reply)
 
 
 class PendingRequests:
-    """All unanswered commands of a process. Bound: their deadlines."""
+    """All unanswered service requests of a process. Bound: their deadlines."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, PendingReply] = {}
-        self._deadlines: list[tuple[int, str]] = []  # a heap of all commands, including answered ones
+        self._deadlines: list[tuple[int, str]] = []  # a heap of all requests, including answered ones
 
-    def expect(self, command: Command, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
-        """Return the future of a command's reply; it may raise Unavailable. HOT: no coroutine and no timer."""
-        pending = self._waiting[command.id] = PendingReply(command, span)
-        heapq.heappush(self._deadlines, (command.deadline_ms, command.id))
+    def expect(self, request: ServiceRequest, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
+        """Return the future of a request's reply; it may raise Unavailable. HOT: no coroutine and no timer."""
+        pending = self._waiting[request.id] = PendingReply(request, span)
+        heapq.heappush(self._deadlines, (request.deadline_ms, request.id))
         return pending.arriving
 
     def take(self, body: bytes) -> None:
-        """Resolve the commands that a body of replies answers."""
+        """Resolve the requests that a body of replies answers."""
         for line in split_lines(body):
             try:
                 answer = decode(line, _reply_decoder)
@@ -47,18 +47,18 @@ class PendingRequests:
                 pending.resolve(answer)
 
     def end_late(self, now_ms: int) -> None:
-        """Fail the commands whose deadline has passed."""
+        """Fail the requests whose deadline has passed."""
         late: list[str] = []
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             late.append(heapq.heappop(self._deadlines)[1])
         self.fail(late, "no answer in time")
 
     def fail_all(self, reason: str) -> None:
-        """Fail every unanswered command: its reply would go to a queue that is gone."""
+        """Fail every unanswered request: its reply would go to a queue that is gone."""
         self.fail(list(self._waiting), reason)
 
     def fail(self, command_ids: Iterable[str], reason: str) -> None:
-        """Fail these commands, as far as they are unanswered."""
+        """Fail these requests, as far as they are unanswered."""
         failed: list[str] = []
         for command_id in command_ids:
             pending = self._waiting.pop(command_id, None)
