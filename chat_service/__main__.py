@@ -31,11 +31,11 @@ from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS, PARTITIONS
-from shared.commands.chat import AnyChatQuery
+from shared.commands.chat import AnyChatRequest
 from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle
-from shared.process.admin import Admin, starting
+from shared.process.admin import Admin, not_started_yet
 
 INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
 
@@ -43,7 +43,7 @@ INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEX
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: this replica's share of the partitions, queries, presence, profiles."""
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
         stack.callback(mongo.close)
@@ -77,7 +77,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
 
         presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes())
         handler = ChatQueryHandler(rooms, room_log, presence, clock.now_ms)
-        server = QueryServer(bus, AnyChatQuery, mongo.failing_fast(handler.answer))
+        server = QueryServer(bus, AnyChatRequest, mongo.failing_fast(handler.answer))
         await bus.consume(CHAT_USERS, profiles.write, split=split_events)
         await bus.consume(CHAT_QUERY, server.handle, concurrency=8)
         await bus.consume(CHAT_PRESENCE, presence.handle)

@@ -15,19 +15,19 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat import (
-    AnyChatQuery,
-    DirectPost,
-    DirectPosts,
+    AnyChatRequest,
+    DirectMessagePosition,
     DirectRoom,
     EntryDeliveries,
     GetPresence,
     GetRoom,
     ListMembers,
     ListMessages,
+    ListRecentDirectMessages,
     ListRooms,
     MemberPage,
     MessagePage,
-    RecentDirects,
+    RecentDirectMessages,
     ReplayedEntries,
     ReplayEntries,
     ReplayMessages,
@@ -39,11 +39,11 @@ from shared.errors import Refusal
 
 ROOMS_AT_ONCE = 100
 DIRECT_ROOMS_MAX = 5_000
-DIRECT_POSTS_MAX = 50_000
+DIRECT_MESSAGES_MAX = 50_000
 
 
 class ChatQueryHandler:
-    """Answers `AnyChatQuery`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
+    """Answers `AnyChatRequest`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
     def __init__(self, store: RoomStore, room_log: LogStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class ChatQueryHandler:
         self._presence = presence
         self._clock_ms = clock_ms
 
-    async def answer(self, query: AnyChatQuery) -> msgspec.Struct:
+    async def answer(self, query: AnyChatRequest) -> msgspec.Struct:
         """Return the reply to one query."""
         match query:
             case ListRooms():
@@ -66,8 +66,8 @@ class ChatQueryHandler:
                 return await self._replay(query)
             case ReplayEntries():
                 return await self._replay_entries(query)
-            case RecentDirects():
-                return await self._recent_directs(query)
+            case ListRecentDirectMessages():
+                return await self._recent_direct_messages(query)
             case GetPresence():
                 return await self._presence.state(query.user_ids)
             case _:
@@ -185,22 +185,24 @@ class ChatQueryHandler:
             is_deleted = room is not None and room.deleted
         return ReplayedEntries(entries=tuple(replayed), is_deleted=is_deleted)
 
-    async def _recent_directs(self, query: RecentDirects) -> DirectPosts:
+    async def _recent_direct_messages(self, query: ListRecentDirectMessages) -> RecentDirectMessages:
         marked_since_ms = query.since_ms - BEHIND_MAX_MS
         rooms = await self._store.direct_rooms_since(query.user_ids, marked_since_ms, DIRECT_ROOMS_MAX)
         found: list[DirectRoom] = []
-        left = DIRECT_POSTS_MAX
+        left = DIRECT_MESSAGES_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
             reads = (self._log.places_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
             for room, places in zip(some, await asyncio.gather(*reads), strict=True):
                 left -= len(places)
                 if places and room.direct is not None and left >= 0:
-                    posts = (DirectPost(rev=place.rev, created_at_ms=place.created_at_ms) for place in places)
-                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, posts=tuple(posts)))
+                    posts = (
+                        DirectMessagePosition(rev=place.rev, created_at_ms=place.created_at_ms) for place in places
+                    )
+                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, positions=tuple(posts)))
             if left < 0:
                 break
-        return DirectPosts(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
+        return RecentDirectMessages(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)
 
 
 def _activity(room: Room) -> tuple[int, str]:

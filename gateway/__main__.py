@@ -23,7 +23,7 @@ from gateway.background import Spawn, background
 from gateway.commands.router import CommandRouter
 from gateway.documents.routes import document_routes
 from gateway.fanout.fan_out import FanOut
-from gateway.http.acceptor import Acceptor, bind, probe
+from gateway.http.acceptor import Acceptor, bind, measure_loop_lag
 from gateway.http.app import make_app
 from gateway.http.pages import Pages
 from gateway.http.server import Runner
@@ -41,7 +41,7 @@ from gateway.settings import GatewaySettings
 from shared.bus.bus import Bus
 from shared.errors import SettingsInvalid
 from shared.process import lifecycle
-from shared.process.admin import Admin, Readiness, starting
+from shared.process.admin import Admin, Readiness, not_started_yet
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -52,7 +52,7 @@ DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is fo
 class GatewayParts:
     """The parts of one gateway process, in the order of their dependencies.
 
-    `spawn` starts tasks that end before the drain is over, `tasks` those that serve requests until they are answered.
+    `spawn` starts tasks that are cancelled after the drain. Tasks of the group `tasks` are awaited to their end.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class GatewayParts:
             self.router.on_answer,
             self.revocations,
         )
-        hub, listeners, recovery = self.fan_out.hub, self.fan_out.listeners, self.fan_out.recovery
+        hub, membership, recovery = self.fan_out.hub, self.fan_out.membership, self.fan_out.recovery
         self.connections = connections = Connections(tasks.create_task)
         self.connection_limit = limit = ConnectionLimit(connections, bus, node_id, settings.max_connections_per_user)
         roster = Roster()
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
-        authentication = Authentication(settings, self.authenticator, listeners, connections, limit, roster)
-        subscriptions = Subscriptions(backend, hub, listeners, tasks.create_task)
-        self.control = ControlDispatcher(listeners, recovery, subscriptions, limit, self.revocations)
+        authentication = Authentication(settings, self.authenticator, membership, connections, limit, roster)
+        subscriptions = Subscriptions(backend, hub, membership, tasks.create_task)
+        self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
         self.endpoint = LiveEndpoint(settings, admission, self.admission_queue, connections, authentication, requests)
@@ -129,7 +129,7 @@ async def serve(settings: GatewaySettings, node_id: str, stop: asyncio.Event) ->
     """Serve WebSocket and REST until `stop` is set, then drain."""
     verifier = _verifier(settings)
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with (
         admin.serving(settings.admin_host, settings.admin_port),
         Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s) as bus,
@@ -174,7 +174,7 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
     try:
         listeners = await bind(settings.gateway_host, settings.gateway_port)
         accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
-        work = (*accepting, runner.sweep(), probe(pace, gateway.admission_queue))
+        work = (*accepting, runner.sweep(), measure_loop_lag(pace, gateway.admission_queue))
         running += [tasks.create_task(one) for one in work]
         log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])
         yield stop

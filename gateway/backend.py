@@ -16,7 +16,7 @@ from shared.bus.topology import (
     NOTIFIER_QUERY,
 )
 from shared.commands import chat, market, notifier
-from shared.commands.command import Caller, Command, ReplayedFrames, Reply
+from shared.commands.command import Caller, ReplayedFrames, Reply, ServiceRequest
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
 from shared.protocol.server_frames import PresenceState, ReadMark, TypingMark
@@ -25,7 +25,7 @@ from shared.telemetry import correlation
 R = TypeVar("R")
 
 
-class HeadBase(TypedDict):
+class RequestHead(TypedDict):
     """The fields that start every command."""
 
     id: str
@@ -33,13 +33,13 @@ class HeadBase(TypedDict):
     request_id: str | None
 
 
-class CommandHead(HeadBase):
-    """The fields that start a `Command`."""
+class ServiceRequestHead(RequestHead):
+    """The fields that start a `ServiceRequest`."""
 
     deadline_ms: int
 
 
-class RoomCommandHead(HeadBase):
+class RoomCommandHead(RequestHead):
     """The fields that start a `RoomCommand`."""
 
     expires_at_monotonic_ms: int
@@ -61,17 +61,17 @@ class Backend:
         """Send a command to the owner of its room and return the answer."""
         return read_reply(await self._router.ask(command), reply)
 
-    async def chat_query(self, query: Command, reply: type[R]) -> R:
-        """Send a query to any chat_service replica."""
-        return await self._bus.request(CHAT_QUERY, query, reply)
+    async def chat_request(self, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to any chat_service replica."""
+        return await self._bus.request(CHAT_QUERY, request, reply)
 
-    async def market_query(self, query: Command, reply: type[R]) -> R:
-        """Send a query to any market_feed replica."""
-        return await self._bus.request(MARKET_QUERY, query, reply)
+    async def market_request(self, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to any market_feed replica."""
+        return await self._bus.request(MARKET_QUERY, request, reply)
 
-    async def notifier_query(self, query: Command, reply: type[R]) -> R:
-        """Send a query to any notifier replica."""
-        return await self._bus.request(NOTIFIER_QUERY, query, reply)
+    async def notifier_request(self, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to any notifier replica."""
+        return await self._bus.request(NOTIFIER_QUERY, request, reply)
 
     # Requests shared by WebSocket and REST --------------------------------------------------------------------------
 
@@ -129,21 +129,23 @@ class Backend:
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Return the messages with `after` < seq ≤ `through`, as frames."""
         query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
-        return await self.chat_query(query, ReplayedFrames)
+        return await self.chat_request(query, ReplayedFrames)
 
     async def replay_entries(self, caller: Caller, room_id: str, after: int, through: int) -> chat.ReplayedEntries:
         """Return the entries of a room's log with `after` < rev ≤ `through` that a majority has."""
         query = chat.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
-        return await self.chat_query(query, chat.ReplayedEntries)
+        return await self.chat_request(query, chat.ReplayedEntries)
 
-    async def recent_directs(self, caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> chat.DirectPosts:
+    async def recent_direct_messages(
+        self, caller: Caller, user_ids: tuple[str, ...], since_ms: int
+    ) -> chat.RecentDirectMessages:
         """Return the messages since `since_ms` in the direct rooms of these users."""
-        query = chat.RecentDirects(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
-        return await self.chat_query(query, chat.DirectPosts)
+        query = chat.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
+        return await self.chat_request(query, chat.RecentDirectMessages)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of each user."""
-        return await self.chat_query(chat.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
+        return await self.chat_request(chat.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
 
     async def report_presence(self, report: chat.ReportPresence) -> chat.PresenceReported:
         """Renew this gateway's presence lease and report which users connected and disconnected."""
@@ -151,25 +153,25 @@ class Backend:
 
     async def prices(self, caller: Caller, symbols: tuple[str, ...] | None) -> market.Prices:
         """Return the latest prices of these symbols, or of all if None."""
-        return await self.market_query(market.GetPrices(**self.head(caller), symbols=symbols), market.Prices)
+        return await self.market_request(market.GetPrices(**self.head(caller), symbols=symbols), market.Prices)
 
     async def open_inbox(self, caller: Caller, since: int | None) -> notifier.InboxHead:
         """Return the head of the caller's inbox and the notifications after `since`."""
-        return await self.notifier_query(notifier.OpenInbox(**self.head(caller), since=since), notifier.InboxHead)
+        return await self.notifier_request(notifier.OpenInbox(**self.head(caller), since=since), notifier.InboxHead)
 
     async def replay_inbox(self, caller: Caller, after: int, through: int) -> ReplayedFrames:
         """Return the notifications with `after` < seq ≤ `through`, as frames."""
         query = notifier.ReplayInbox(**self.head(caller), after=after, through=through)
-        return await self.notifier_query(query, ReplayedFrames)
+        return await self.notifier_request(query, ReplayedFrames)
 
     def room_head(self, caller: Caller) -> RoomCommandHead:
         """Return the head of a new room command."""
         return {**_head(caller), "expires_at_monotonic_ms": self._router.expires_at_monotonic_ms()}
 
-    def head(self, caller: Caller) -> CommandHead:
+    def head(self, caller: Caller) -> ServiceRequestHead:
         """Return the head of a new command to any process of a service."""
         return {**_head(caller), "deadline_ms": self._bus.deadline_ms()}
 
 
-def _head(caller: Caller) -> HeadBase:
+def _head(caller: Caller) -> RequestHead:
     return {"id": new_id(Prefix.COMMAND), "caller": caller, "request_id": correlation.current()}

@@ -27,7 +27,7 @@ AUTH_FAILURES = Counter("gateway_auth_failures", "Tokens refused, by code", ["co
 JWKS_FETCHES = Counter("gateway_jwks_fetches", "Fetches of the issuer's key set, by outcome", ["outcome"])
 SUBSCRIPTIONS = Gauge("gateway_subscriptions", "Subscriptions of all connections")
 CHANNELS = Gauge("gateway_channels", "Channels with a socket on this gateway")
-DELIVERIES_IN = Counter("gateway_deliveries_in", "Delivery lines received from the broker, by class", ["kind"])
+DELIVERIES_IN = Counter("gateway_deliveries_in", "Delivery lines received from the broker, by kind", ["kind"])
 BODIES_IN = Counter("gateway_bodies_in", "AMQP messages with delivery lines received")
 DELIVERY_SECONDS = Histogram(
     "gateway_delivery_seconds",

@@ -26,11 +26,11 @@ from shared.bus.events import split_events
 from shared.bus.liveness_queue import LivenessQueue
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import MARKET_QUERY, MARKET_TICKS
-from shared.commands.market import AnyMarketQuery
+from shared.commands.market import AnyMarketRequest
 from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.process import lifecycle
-from shared.process.admin import Admin, starting
+from shared.process.admin import Admin, not_started_yet
 from shared.telemetry import logs
 from shared.times import now_ms
 
@@ -45,7 +45,7 @@ TICK_MESSAGES_AT_ONCE = 1000
 async def serve(settings: MarketSettings, node_id: str, stop: asyncio.Event) -> None:
     """Stand by until `stop` is set, and serve while this process owns the symbols."""
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
         stack.callback(mongo.close)
@@ -123,7 +123,7 @@ class _TermService:
             split=split_events,
         )
         handler = MarketQueryHandler(market, journal, self._store, now_ms)
-        server = QueryServer(bus, AnyMarketQuery, handler.answer)
+        server = QueryServer(bus, AnyMarketRequest, handler.answer)
         queries = await bus.consume(MARKET_QUERY, server.handle, concurrency=8)
         self._ownership.is_serving = True
         try:

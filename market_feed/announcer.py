@@ -10,7 +10,7 @@ import msgspec
 from market_feed import metrics
 from market_feed.quotes import Tick
 from shared.bus.publisher import Publisher
-from shared.bus.topology import COMMANDS, NOTIFIER_TICKS
+from shared.bus.topology import NOTIFIER_TICKS, REQUESTS
 from shared.commands.market import AppliedTick, AppliedTicks
 from shared.errors import Unavailable
 
@@ -82,7 +82,7 @@ class Announcer:
             self._size_bytes -= len(self._sent.popleft().line)
 
     def _send(self, line: bytes) -> None:
-        self._keep(_Sent(line, self._bus.publish(COMMANDS, NOTIFIER_TICKS, line)))
+        self._keep(_Sent(line, self._bus.publish(REQUESTS, NOTIFIER_TICKS, line)))
 
     def _keep(self, entry: _Sent) -> None:
         self._sent.append(entry)

@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from market_feed.quotes import Quote, price_data
-from shared.bus.delivery import Delivery, DeliveryClass, market_channel
+from shared.bus.delivery import Delivery, DeliveryKind, market_channel
 from shared.bus.publisher import Publisher
 from shared.protocol.server_frames import PriceData
 
@@ -86,7 +86,7 @@ class PricePublisher:
         quote = self._quotes[symbol]
         data = price_data(quote, ends_staleness=ends_staleness)
         frame = self._encode(_PriceFrame("market:price", data))
-        return self._bus.deliver(Delivery(market_channel(symbol), DeliveryClass.LATEST, quote.seq, symbol, frame))
+        return self._bus.deliver(Delivery(market_channel(symbol), DeliveryKind.LATEST, quote.seq, symbol, frame))
 
     def _note_confirm(self, symbols: list[str], confirm: "asyncio.Future[None]") -> None:
         if confirm.cancelled() or confirm.exception() is not None:

@@ -9,7 +9,7 @@ from market_feed.market import Market
 from market_feed.quotes import VOLUME_DIGITS, price_data
 from market_feed.store import MarketStore
 from shared.commands.market import (
-    AnyMarketQuery,
+    AnyMarketRequest,
     CandleData,
     Candles,
     GetCandles,
@@ -27,7 +27,7 @@ TIME_MAX_MS = 10**15 - 1
 
 
 class MarketQueryHandler:
-    """Answers `AnyMarketQuery`."""
+    """Answers `AnyMarketRequest`."""
 
     def __init__(self, market: Market, journal: Journal, store: MarketStore, clock_ms: Callable[[], int]) -> None:
         self._market = market
@@ -35,7 +35,7 @@ class MarketQueryHandler:
         self._store = store
         self._clock_ms = clock_ms
 
-    async def answer(self, query: AnyMarketQuery) -> Prices | Symbols | Candles:
+    async def answer(self, query: AnyMarketRequest) -> Prices | Symbols | Candles:
         """Return the reply to one query. Raises Refusal and Unavailable."""
         match query:
             case GetPrices():

@@ -24,10 +24,10 @@ from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import NOTIFIER_EVENTS, NOTIFIER_QUERY, NOTIFIER_REVOCATIONS, NOTIFIER_TICKS
-from shared.commands.notifier import AnyNotifierQuery
+from shared.commands.notifier import AnyNotifierRequest
 from shared.mongo import Mongo
 from shared.process import lifecycle
-from shared.process.admin import Admin, starting
+from shared.process.admin import Admin, not_started_yet
 from shared.times import now_ms
 
 INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, **revocation_store.INDEXES}
@@ -36,7 +36,7 @@ INDEXES = {**event_store.INDEXES, **inbox_store.INDEXES, **alert_store.INDEXES, 
 async def serve(settings: NotifierSettings, node_id: str, stop: asyncio.Event) -> None:
     """Run until `stop` is set: events, revocations, alerts and queries."""
     admin = Admin()
-    admin.checks["start"] = starting
+    admin.checks["start"] = not_started_yet
     async with AsyncExitStack() as stack:
         mongo = Mongo(settings.mongodb_uri, settings.mongodb_database, timeout_s=settings.request_timeout_s)
         stack.callback(mongo.close)
@@ -64,7 +64,7 @@ async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin
         AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
         revocations,
     )
-    server = QueryServer(bus, AnyNotifierQuery, mongo.failing_fast(handler.answer))
+    server = QueryServer(bus, AnyNotifierRequest, mongo.failing_fast(handler.answer))
     bus.on_disconnected += [inboxes.forget, watcher.forget]
     bus.on_connected.append(watcher.reconnected)
     event_consumer = EventConsumer(events, inboxes, bus, now_ms)

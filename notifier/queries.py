@@ -7,27 +7,27 @@ from notifier.inbox.queries import InboxQueryHandler
 from notifier.revocations.store import RevocationStore
 from shared.commands.notifier import (
     REVOCATIONS_PAGE_MAX,
-    AlertQueries,
-    AnyNotifierQuery,
-    InboxQueries,
+    AnyAlertRequest,
+    AnyInboxRequest,
+    AnyNotifierRequest,
     ListRevocations,
     RevocationPage,
 )
 
 
 class NotifierQueryHandler:
-    """Answers `AnyNotifierQuery`. Methods raise Refusal and Unavailable."""
+    """Answers `AnyNotifierRequest`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, inboxes: InboxQueryHandler, alerts: AlertQueryHandler, revocations: RevocationStore) -> None:
         self._inboxes = inboxes
         self._alerts = alerts
         self._revocations = revocations
 
-    async def answer(self, query: AnyNotifierQuery) -> msgspec.Struct:
+    async def answer(self, query: AnyNotifierRequest) -> msgspec.Struct:
         """Return the reply to one query."""
-        if isinstance(query, InboxQueries):
+        if isinstance(query, AnyInboxRequest):
             return await self._inboxes.answer(query)
-        if isinstance(query, AlertQueries):
+        if isinstance(query, AnyAlertRequest):
             return await self._alerts.answer(query)
         return await self._list_revocations(query)
 

@@ -10,7 +10,7 @@ import asyncio
 from shared.errors import Unavailable
 from shared.mongo import Mongo
 from shared.telemetry import logs, metrics
-from shared.times import SKEW_MAX_MS, now_ms
+from shared.times import clock_problem, now_ms
 
 log = logs.get(__name__)
 
@@ -46,6 +46,4 @@ class DatabaseClock:
 
     async def readiness(self) -> str | None:
         """Return None while the host clock is right within 2 s; otherwise the reason."""
-        if abs(self._skew_ms) <= SKEW_MAX_MS:
-            return None
-        return f"clock: the host is {-self._skew_ms / 1000:+.1f} s off the database server"
+        return clock_problem(self._skew_ms)

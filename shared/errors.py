@@ -8,8 +8,8 @@ RealtimeError
 │   └── StaleOwner    the fencing token of a newer owner rejected the write
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Two subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict` and
-`shared.protocol.client_frames.FrameRefused`.
+Three subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
+`shared.protocol.client_frames.FrameRefused` and `gateway.admission.admission.Refused`.
 """
 
 from collections.abc import Sequence

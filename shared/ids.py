@@ -25,7 +25,7 @@ class Prefix(StrEnum):
     EVENT = "evt"
 
 
-class _Clock:
+class _UlidGenerator:
     """Creates increasing ids: those of one process never go backwards, even within a millisecond."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class _Clock:
             return self.last
 
 
-_clock = _Clock()
+_ulids = _UlidGenerator()
 
 
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at once: 2.6 us, not 6.8
@@ -51,7 +51,7 @@ def _base32(value: int) -> str:
 
 def new_id(prefix: Prefix) -> str:
     """Return a new id such as `msg_01JABCDEF…`: unique everywhere, increasing within this process."""
-    return f"{prefix}_{_base32(_clock.next_value())}"
+    return f"{prefix}_{_base32(_ulids.next_value())}"
 
 
 def made_at_ms(id_: str) -> int:

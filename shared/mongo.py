@@ -33,7 +33,7 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 DUPLICATE_KEY = 11000
-AT_ONCE = 1000  # documents per operation: one too large for its deadline would fail on every retry
+DOCUMENTS_MAX = 1000  # per operation: one too large for its deadline would fail on every retry
 _TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 HEARTBEAT_MS = 1_000  # the interval of the driver's search for an unreachable server
 BACKOFF_FIRST_S = 0.2

@@ -13,6 +13,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def clock_problem(skew_ms: int) -> str | None:
+    """Return why a process is not ready whose host clock is `skew_ms` behind the database server's; None up to 2 s."""
+    if abs(skew_ms) <= SKEW_MAX_MS:
+        return None
+    return f"clock: the host is {-skew_ms / 1000:+.1f} s off the database server"
+
+
 def to_iso(at_ms: int) -> str:
     """Return a time as text: 1761048000000 gives '2025-10-21T12:00:00.000Z'."""
     seconds, milliseconds = divmod(at_ms, 1000)

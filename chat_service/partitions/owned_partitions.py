@@ -22,8 +22,8 @@ from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
-from shared.commands.beats import GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat, decode_beat
 from shared.commands.body import decode_body
+from shared.commands.broadcasts import GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat, decode_broadcast
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
 from shared.telemetry import logs
@@ -59,7 +59,7 @@ class OwnedPartitions:
         self._services = services
         self._is_database_unavailable = is_database_unavailable
         self._queue = bus.private_queue("chat", self._on_body, OWNER_QUEUE)
-        self._beats = bus.private_queue("beats", self._on_beat)
+        self._beats = bus.private_queue("beats", self._on_broadcast)
         self._beats.bindings.add((BEATS, ""))
         self.replicas = replicas
         self._ages = CommandAges()
@@ -100,7 +100,7 @@ class OwnedPartitions:
         except Unavailable as error:
             log.warning("owners_not_read", reason=str(error))
 
-    # Bodies and beats in --------------------------------------------------------------------------------------------
+    # Bodies and broadcasts in -----------------------------------------------------------------------------------------
 
     def _on_body(self, body: bytes) -> None:
         if self._has_stalled():
@@ -119,19 +119,19 @@ class OwnedPartitions:
             return
         partition.accept(head, commands, age_ms)
 
-    def _on_beat(self, body: bytes) -> None:
+    def _on_broadcast(self, body: bytes) -> None:
         try:
-            beat = decode_beat(body)
+            broadcast = decode_broadcast(body)
         except Malformed as error:
             log.error("bad_beat", reason=str(error))
             return
-        match beat:
+        match broadcast:
             case GatewayBeat(gateway=gateway, sent_at_monotonic_ms=sent_at_monotonic_ms):
                 self._ages.note(gateway, sent_at_monotonic_ms, self._now_ms())
             case ProfileUpdated():
-                self._services.stores.profiles.learn(beat)
+                self._services.stores.profiles.learn(broadcast)
             case ReplicaBeat(node=node) if node != self._bus.name:
-                self._learn(beat)
+                self._learn(broadcast)
             case _:
                 pass
 
@@ -295,14 +295,14 @@ class OwnedPartitions:
         """Declare a silent replica's queue gone if the broker does not have it, or if its lease is over."""
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):  # a blocked broker answers neither open nor close of its channel
-                exists = await self._bus.probe(queue)
-            if exists:
+                is_gone = await self._bus.is_gone(queue)
+            if not is_gone:
                 age_s = await self._store.lease_age_s(node)
-                exists = age_s is not None and age_s <= LEASE_S
+                is_gone = age_s is None or age_s > LEASE_S
         except (Unavailable, TimeoutError) as error:
             log.warning("replica_not_probed", replica=node, reason=str(error) or "no answer in time")
             return
-        if not exists:
+        if is_gone:
             log.warning("replica_gone", replica=node)
             self.replicas.note_queue_gone(queue)
             self._tick()

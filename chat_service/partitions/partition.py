@@ -36,7 +36,7 @@ from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict
 from chat_service.storage.record_writer import RecordWriter
 from shared.backoff import Backoff
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
 from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
@@ -427,7 +427,7 @@ def moved_delivery(head: BodyHead) -> Delivery:
 
 def _end_of_answer(head: BodyHead, term: int, *, is_moved: bool) -> Delivery:
     end = BodyAnswered(number=head.number, partition=head.partition, term=term, is_moved=is_moved)
-    return Delivery(head.gateway, DeliveryClass.ANSWERED, 0, "", to_json(end))
+    return Delivery(head.gateway, DeliveryKind.ANSWERED, 0, "", to_json(end))
 
 
 def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[str, str], int]:

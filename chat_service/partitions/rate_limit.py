@@ -16,7 +16,7 @@ from chat_service.partitions.rate_window import SlidingWindow
 from chat_service.partitions.rendezvous import preferred_node
 from shared.bus.bus import Bus
 from shared.bus.private_queue import sibling_queue
-from shared.commands.command import Caller, Command, reply_line
+from shared.commands.command import Caller, ServiceRequest, reply_line
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal, Unavailable
 from shared.ids import Prefix, new_id
@@ -39,14 +39,14 @@ class Charge(NamedTuple):
     command_id: str
 
 
-class ChargeMessages(Command, frozen=True, kw_only=True, tag="rate.take"):
+class ChargeMessages(ServiceRequest, frozen=True, kw_only=True, tag="rate.take"):
     """Charge messages to their senders. Reply: `MessagesCharged`, to the queue `reply_to`."""
 
     charges: tuple[Charge, ...]
     reply_to: str
 
 
-class RefundMessage(Command, frozen=True, kw_only=True, tag="rate.give_back"):
+class RefundMessage(ServiceRequest, frozen=True, kw_only=True, tag="rate.give_back"):
     """Undo the charge of a message that was a repeat. No reply."""
 
     charge: Charge

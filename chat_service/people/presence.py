@@ -15,9 +15,9 @@ from chat_service import metrics
 from chat_service.people.presence_store import PresenceRecord, PresenceStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.publisher import Publisher
-from shared.bus.query_server import decode_command
+from shared.bus.query_server import decode_request
 from shared.commands.chat import PresenceReported, ReportPresence
 from shared.commands.command import reply_line
 from shared.errors import Unavailable
@@ -62,7 +62,7 @@ class Presence:
     async def handle(self, lines: list[Line]) -> None:
         """Handle a batch of reports: the handler of `Bus.consume` on `chat.presences`. Raises Unavailable."""
         for line in lines:
-            report = decode_command(line, _decoder)
+            report = decode_request(line, _decoder)
             if report is not None:
                 known = await self._apply(report)
                 self._bus.reply(line.reply_to or "", reply_line(report.id, PresenceReported(lease_is_known=known)))
@@ -123,7 +123,7 @@ class Presence:
                 rooms, partners = audience[record.user_id]
                 channels = [*map(room_channel, rooms), *map(user_channel, partners)]
                 confirms += [
-                    self._bus.deliver(Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data)) for channel in channels
+                    self._bus.deliver(Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data)) for channel in channels
                 ]
                 metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
             await confirmed(confirms)

@@ -15,7 +15,7 @@ from shared.bus.bus import Bus
 from shared.bus.consumer import Line
 from shared.bus.events import USER_UPDATED, decode_event, event_key, event_time_ms
 from shared.bus.topology import BEATS
-from shared.commands.beats import ProfileUpdated
+from shared.commands.broadcasts import ProfileUpdated
 from shared.commands.command import Caller
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal

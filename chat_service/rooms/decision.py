@@ -6,7 +6,7 @@ from typing import NamedTuple
 from chat_service.rooms.log import EntryKind, LogEntry, effect_of, settings_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.chat import AnyRoomCommand, Gone, MemberView, RoomHead, RoomView, Sent
 from shared.errors import Refusal
 from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
@@ -173,7 +173,7 @@ class Decision:
         member.read_seq = seq
         self.changes.read_marks[member.room_id, member.user_id] = seq
 
-    def deliver(self, channel: str, kind: DeliveryClass, frame_bytes: bytes, key: str = "") -> None:
+    def deliver(self, channel: str, kind: DeliveryKind, frame_bytes: bytes, key: str = "") -> None:
         """Add a delivery without an entry."""
         self.changes.deliveries.append(Delivery(channel, kind, 0, key, frame_bytes))
 

@@ -7,7 +7,7 @@ drops repeats and detects gaps. A delivery without a frame only advances the cha
 
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import message_frame
-from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, room_channel, user_channel
 from shared.encoding import to_json
 from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData, MemberLeftData, frame
 
@@ -24,14 +24,14 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
         )
         frame_bytes = frame_of(entry)
         return before + [
-            Delivery(user_channel(user_id), DeliveryClass.DIRECT, entry.rev, entry.room_id, frame_bytes)
+            Delivery(user_channel(user_id), DeliveryKind.DIRECT, entry.rev, entry.room_id, frame_bytes)
             for user_id in direct
         ]
     channel = room_channel(entry.room_id)
     joined = _joined_frames(entry) if entry.kind is EntryKind.MESSAGE else []
-    frames = [Delivery(channel, DeliveryClass.TRANSIENT, 0, "", data) for data in joined]
-    frames.append(Delivery(channel, DeliveryClass.ORDERED, entry.rev, "", frame_of(entry)))
-    controls = [Delivery(channel, DeliveryClass.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
+    frames = [Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data) for data in joined]
+    frames.append(Delivery(channel, DeliveryKind.ORDERED, entry.rev, "", frame_of(entry)))
+    controls = [Delivery(channel, DeliveryKind.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
     if entry.ends_public:  # recheck before the change, evict after it: a removed user sees the removal
         return controls + frames
     return frames + controls
@@ -44,9 +44,9 @@ def head_deliveries(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] 
     has missed it.
     """
     if direct is None:
-        return [Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")]
+        return [Delivery(room_channel(room_id), DeliveryKind.HEAD, rev, "", b"")]
     time = b"%d" % at_ms
-    return [Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, rev, room_id, time) for user_id in direct]
+    return [Delivery(user_channel(user_id), DeliveryKind.DIRECT_HEAD, rev, room_id, time) for user_id in direct]
 
 
 def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:

@@ -7,7 +7,7 @@ from chat_service.rooms.decision import Decision
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import Message, message_view
 from chat_service.rooms.room import Room, RoomType
-from shared.bus.delivery import DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import DeliveryKind, room_channel, user_channel
 from shared.commands.chat import MarkRead, RoomHead, SendDirect, SendMessage, Sent, SetTyping
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import ReadMark, TypingMark, UserProfile, frame
@@ -106,9 +106,9 @@ def _check_rate(decision: Decision) -> None:
 
 def _deliver_read_mark(decision: Decision, room: Room, mark: ReadMark, session_id: str) -> None:
     frame_bytes = frame("chat:read", mark)
-    decision.deliver(user_channel(mark.user_id), DeliveryClass.TRANSIENT, frame_bytes, key=session_id)
+    decision.deliver(user_channel(mark.user_id), DeliveryKind.TRANSIENT, frame_bytes, key=session_id)
     if room.direct is not None:
         for user_id in set(room.direct) - {mark.user_id}:
-            decision.deliver(user_channel(user_id), DeliveryClass.TRANSIENT, frame_bytes)
+            decision.deliver(user_channel(user_id), DeliveryKind.TRANSIENT, frame_bytes)
     elif room.member_count <= READ_BROADCAST_MEMBERS_MAX:
-        decision.deliver(room_channel(room.id), DeliveryClass.TRANSIENT, frame_bytes, key=mark.user_id)
+        decision.deliver(room_channel(room.id), DeliveryKind.TRANSIENT, frame_bytes, key=mark.user_id)

@@ -3,7 +3,7 @@
 from itertools import takewhile
 from typing import NamedTuple
 
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 from shared.protocol.server_frames import TypingMark, frame
 
 PASS_ON_MS = 2_000
@@ -63,9 +63,9 @@ def typing_deliveries(typist: Typist, *, is_typing: bool) -> list[Delivery]:
     mark = TypingMark(chatroom_id=typist.room_id, user_id=typist.user_id, is_typing=is_typing)
     data = frame("chat:typing", mark)
     if typist.direct is None:
-        return [Delivery(room_channel(typist.room_id), DeliveryClass.TRANSIENT, 0, typist.user_id, data)]
+        return [Delivery(room_channel(typist.room_id), DeliveryKind.TRANSIENT, 0, typist.user_id, data)]
     others = (user_id for user_id in typist.direct if user_id != typist.user_id)
-    return [Delivery(user_channel(user_id), DeliveryClass.TRANSIENT, 0, "", data) for user_id in others]
+    return [Delivery(user_channel(user_id), DeliveryKind.TRANSIENT, 0, "", data) for user_id in others]
 
 
 def _due(times_ms: dict[Typist, int], now_ms: int) -> list[Typist]:

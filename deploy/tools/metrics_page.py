@@ -14,7 +14,7 @@ import gateway.metrics
 import market_feed.metrics
 import notifier.metrics
 import shared.telemetry.metrics
-from shared.bus.delivery import DeliveryClass
+from shared.bus.delivery import DeliveryKind
 from shared.bus.topology import queues
 
 MODULES: dict[str, ModuleType] = {
@@ -34,7 +34,7 @@ class Values(NamedTuple):
 
 
 _WORD = r"[a-z_]+"
-_KINDS = [*(kind.name.lower() for kind in DeliveryClass), "changes", "full", "leaving"]
+_KINDS = [*(kind.name.lower() for kind in DeliveryKind), "changes", "full", "leaving"]
 _QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*"]
 
 LABELS: dict[str, Values] = {
@@ -46,7 +46,7 @@ LABELS: dict[str, Values] = {
     "exchange": Values(
         r"realtime\.[a-z]+|default", "the target exchange; `default` sends directly to a queue (replies)"
     ),
-    "kind": Values("|".join(_KINDS), "a class of deliveries, or a kind of presence report"),
+    "kind": Values("|".join(_KINDS), "a kind of deliveries, or of presence report"),
     "level": Values("debug|info|warning|error|critical", "the level of a log line"),
     "op": Values(r"[a-z_.]+", "the `op` of a command, for example `send` or `subscribe`"),
     "outcome": Values(r"[a-z_]+|[A-Z_]+", "`ok`, `expired`, the result of an event, or an error code of the protocol"),

@@ -107,7 +107,7 @@ class RevocationListSync:
         more = True
         while more:
             command = ListRevocations(**self._backend.head(GATEWAY), after=self._revocations.version)
-            page = await self._backend.notifier_query(command, RevocationPage)
+            page = await self._backend.notifier_request(command, RevocationPage)
             for record in page.items:
                 self.learn(record)
                 self._revocations.version = max(self._revocations.version, record.version)

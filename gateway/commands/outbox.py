@@ -16,7 +16,7 @@ Bound: 500 commands and 1 MB wait for each partition; beyond that `add` returns 
 from collections import deque
 from typing import NamedTuple
 
-from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, encode_body
+from shared.commands.body import COMMANDS_BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, encode_body
 
 SILENCE_MS = 1_500  # without an answer: the body or its answer was lost
 DATABASE_CALL_MS = 2_000  # a commit may go on for this long after its command has expired
@@ -86,7 +86,7 @@ class CommandOutbox:
     def add(self, partition: int, command_id: str, line: bytes, expires_at_ms: int) -> bool:
         """Queue a command. Return False, and queue nothing, when the partition's bound is reached."""
         outbox = self._partitions[partition]
-        if len(outbox.waiting) >= COMMANDS_MAX or outbox.size_bytes + len(line) > BODY_MAX_BYTES:
+        if len(outbox.waiting) >= COMMANDS_MAX or outbox.size_bytes + len(line) > COMMANDS_BODY_MAX_BYTES:
             return False
         outbox.waiting.append(_Command(command_id, line, expires_at_ms))
         outbox.size_bytes += len(line)

@@ -9,22 +9,22 @@ import time
 from collections import deque
 
 import msgspec
-from prometheus_client import Histogram
 
 from gateway.commands.outbox import CommandOutbox, Route
 from shared.bus.bus import Bus
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
+from shared.bus.pending_reply import PendingReply
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
-from shared.commands.beats import GatewayBeat, ReplicaBeat, decode_beat
 from shared.commands.body import COMMAND_TTL_MS, decode_answered
+from shared.commands.broadcasts import GatewayBeat, ReplicaBeat, decode_broadcast
 from shared.commands.chat import RoomCommand
-from shared.commands.command import Reply, request_id_of
+from shared.commands.command import Reply
 from shared.encoding import to_json
-from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
+from shared.errors import Malformed, Refusal
 from shared.protocol.validation import decode
 from shared.telemetry import logs, metrics, tracing
-from shared.times import SKEW_MAX_MS, now_ms
+from shared.times import clock_problem, now_ms
 from shared.waiting import is_set_within
 
 log = logs.get(__name__)
@@ -34,39 +34,16 @@ BEAT_INTERVAL_S = 1.0
 SKEWS_KEPT = 20
 
 _reply_decoder = msgspec.json.Decoder(Reply)
-_seconds: dict[tuple[str, str], Histogram] = {}
 
 
-class _Waiting:
-    """A command whose reply has not arrived."""
+class _PendingCommand(PendingReply):
+    """A room command whose reply has not arrived."""
 
-    __slots__ = ("arriving", "op", "partition", "request_id", "sent_at_s", "span")
+    __slots__ = ("partition",)
 
     def __init__(self, command: RoomCommand, span: tracing.PendingSpan | None) -> None:
-        self.arriving: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.op = command.op
+        super().__init__(command, span)
         self.partition = partition_of(command.room_id)
-        self.request_id = request_id_of(command)
-        self.sent_at_s = time.perf_counter()
-        self.span = span
-
-    def refused(self, reason: str) -> "asyncio.Future[Reply]":
-        """Return the future of a command that was not accepted."""
-        self.end(ErrorCode.UNAVAILABLE)
-        self.arriving.set_exception(Unavailable(reason))
-        return self.arriving
-
-    def end(self, outcome: str) -> None:
-        """Measure the command. HOT: the children of the histogram are kept, because `labels` takes 1 us to find one."""
-        child = _seconds.get((self.op, outcome))
-        if child is None:
-            child = _seconds[self.op, outcome] = metrics.REQUEST_SECONDS.labels(self.op, outcome)
-        took_s = time.perf_counter() - self.sent_at_s
-        child.observe(took_s)
-        if self.span is not None:
-            self.span.end(outcome)
-        if logs.details:
-            log.debug("command_answered", request_id=self.request_id, op=self.op, outcome=outcome, took_s=took_s)
 
 
 class CommandRouter:
@@ -81,22 +58,19 @@ class CommandRouter:
         self._replies = replies
         self._outbox = CommandOutbox(bus.name, PARTITIONS)
         self._ttl_ms = min(COMMAND_TTL_MS, round(bus.request_timeout_s * 1000))
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _PendingCommand] = {}
         # The largest belongs to the beat with the shortest transit time.
         self._skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         self._is_flush_due = False
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._beats = bus.private_queue("beats", self._on_beat)
+        self._beats = bus.private_queue("beats", self._on_broadcast)
         self._beats.bindings.add((BEATS, ""))
         bus.on_connected.append(self._resend)
 
     async def readiness(self) -> str | None:
         """Return None while the host's clock, which token expiry depends on, is right within 2 s, else the reason."""
-        skew_ms = max(self._skews_ms, default=0)
-        if abs(skew_ms) <= SKEW_MAX_MS:
-            return None
-        return f"clock: the host is {-skew_ms / 1000:+.1f} s off the database server"
+        return clock_problem(max(self._skews_ms, default=0))
 
     # Commands out ---------------------------------------------------------------------------------------------------
 
@@ -112,18 +86,22 @@ class CommandRouter:
         """
         if (span := tracing.ask(command.op)) is not None:
             command = msgspec.structs.replace(command, trace=span.trace)
-        waiting = _Waiting(command, span)
+        pending = _PendingCommand(command, span)
         if logs.details:
-            log.debug("command_asked", request_id=waiting.request_id, op=waiting.op, command_id=command.id)
+            log.debug("command_asked", request_id=pending.request_id, op=command.op, command_id=command.id)
         if not self._bus.is_connected:
-            return waiting.refused("the broker is not connected")
-        if not self._outbox.add(waiting.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
-            return waiting.refused("too many commands wait for this room")
-        self._waiting[command.id] = waiting
+            pending.fail("the broker is not connected")
+        elif not self._outbox.add(pending.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
+            pending.fail("too many commands wait for this room")
+        else:
+            self._waiting[command.id] = pending
+            self._flush_soon()
+        return pending.arriving
+
+    def _flush_soon(self) -> None:
         if not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
-        return waiting.arriving
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -139,7 +117,7 @@ class CommandRouter:
         """Take a REPLY or ANSWERED line; those of other gateways are skipped. HOT."""
         if delivery.channel != self._bus.name:
             return
-        if delivery.kind is DeliveryClass.REPLY:
+        if delivery.kind is DeliveryKind.REPLY:
             self._take_reply(delivery)
             return
         try:
@@ -151,7 +129,7 @@ class CommandRouter:
             self._outbox.moved(answered.partition, answered.number, answered.term, self._now_ms())
         else:
             for command_id in self._outbox.answered(answered.partition, answered.number, answered.term):
-                self._expire(command_id)  # expired before it was decided: it has no reply
+                self._fail_unanswered(command_id)  # expired before it was decided: it has no reply
         self._flush()
 
     def _take_reply(self, delivery: Delivery) -> None:
@@ -161,27 +139,25 @@ class CommandRouter:
         except (Malformed, Refusal) as error:
             log.error("bad_reply", reason=str(error))
             return
-        waiting = self._waiting.get(reply.id)
-        if waiting is not None and self._outbox.is_in_flight_to(waiting.partition, delivery.term):
+        pending = self._waiting.get(reply.id)
+        if pending is not None and self._outbox.is_in_flight_to(pending.partition, delivery.term):
             del self._waiting[reply.id]
-            waiting.end("ok" if reply.error is None else reply.error.code)
-            if not waiting.arriving.done():
-                waiting.arriving.set_result(reply)
+            pending.resolve(reply)
 
-    def _on_beat(self, body: bytes) -> None:
+    def _on_broadcast(self, body: bytes) -> None:
         try:
-            beat = decode_beat(body)
+            broadcast = decode_broadcast(body)
         except Malformed as error:
             log.error("bad_beat", reason=str(error))
             return
-        if not isinstance(beat, ReplicaBeat):
+        if not isinstance(broadcast, ReplicaBeat):
             return
         arrived_ms = self._now_ms()
-        for partition, term in beat.terms.items():
-            self._outbox.learn_owner(partition, Route(beat.queue, term), arrived_ms)
-        for moved in beat.handed_over:
+        for partition, term in broadcast.terms.items():
+            self._outbox.learn_owner(partition, Route(broadcast.queue, term), arrived_ms)
+        for moved in broadcast.handed_over:
             self._outbox.learn_owner(moved.partition, Route(moved.queue, moved.term), arrived_ms)
-        self._skews_ms.append(beat.database_ms - now_ms())
+        self._skews_ms.append(broadcast.database_ms - now_ms())
         metrics.CLOCK_SKEW_SECONDS.set(max(self._skews_ms) / 1000)
         self._flush()
 
@@ -200,7 +176,7 @@ class CommandRouter:
                 beat_due_s = time.monotonic() + BEAT_INTERVAL_S
                 self._bus.send(BEATS, "", to_json(GatewayBeat(gateway=self._bus.name, sent_at_monotonic_ms=tick_ms)))
             for command_id in self._outbox.tick(tick_ms):
-                self._expire(command_id)
+                self._fail_unanswered(command_id)
             self._flush()
             await self._wait(beat_due_s)
 
@@ -212,12 +188,11 @@ class CommandRouter:
         self._asked.clear()
         await is_set_within(self._asked, max(beat_due_s - time.monotonic(), TICK_S))
 
-    def _expire(self, command_id: str) -> None:
-        waiting = self._waiting.pop(command_id, None)
-        if waiting is not None:
-            waiting.end(ErrorCode.UNAVAILABLE)
-            if not waiting.arriving.done():
-                waiting.arriving.set_exception(Unavailable("no answer in time"))
+    def _fail_unanswered(self, command_id: str) -> None:
+        """Fail a command that has expired, here or at the owner, which answers its body without a reply to it."""
+        pending = self._waiting.pop(command_id, None)
+        if pending is not None:
+            pending.fail("no answer in time")
 
     def _now_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000

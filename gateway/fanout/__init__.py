@@ -6,9 +6,10 @@ Read in this order:
 - `resequencer`, `lane`, `flush_schedule`, `prices`: order, sockets that receive the same bytes, write schedule, prices;
 - `subscriber`, `stream`, `channel`: the states of a subscriber (with a diagram), and one channel;
 - `registry`, `direct_messages`, `hub`: all channels of the process;
-- `flusher`, `bindings`, `listeners`: flush timer, bindings to shards, joining and leaving;
+- `flusher`, `bindings`, `membership`: flush timer, bindings to shards, joining and leaving;
 - `stall`, `retries`, `price_snapshot`, `gap_filler`, `recovery`: repairs after lost lines, and after a frozen process;
-- `typing_expiry`, `relay`, `fan_out`: overdue typing marks, dispatch of delivery lines, composition of the parts;
+- `typing_expiry`, `controls`, `relay`, `fan_out`: overdue typing marks, deliveries for the gateway itself, dispatch of
+  delivery lines, composition of the parts;
 - `replays`: history that resuming clients missed.
 
 The modules up to `hub` are pure: the clock is an argument.

@@ -1,7 +1,7 @@
 """One channel: its subscribers and the transitions between their states. Pure.
 
-See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. HELD, JOINING and
-LINGERING sockets are in `joining`, LATE and LIVE sockets in the stream.
+See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. SUSPENDED, JOINING and
+LINGERING sockets are in `joining`, AHEAD and LIVE sockets in the stream.
 """
 
 from collections.abc import Iterator, Sequence, Set
@@ -51,14 +51,6 @@ class Channel:
         newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.position is None}
         return [sink for sink in self.sinks() if sink not in newcomers]
 
-    def state_of(self, sink: Sink) -> SubscriberState | None:
-        """Return the state of a socket; None if it is not on the channel."""
-        if (subscriber := self.joining.get(sink)) is not None:
-            return subscriber.state
-        if sink in self.stream.late:
-            return SubscriberState.LATE
-        return SubscriberState.LIVE if sink in self.live else None
-
     def position_of(self, sink: Sink) -> int | None:
         """Return the position through which `sink` has received everything; None if it has never listened."""
         subscriber = self.joining.get(sink)
@@ -83,8 +75,8 @@ class Channel:
         self.joining[sink] = subscriber
         return subscriber
 
-    def must_ask_again(self, sink: Sink) -> bool:
-        """Return whether a check began since `sink` asked, so that its answer may be outdated. True once per check."""
+    def take_must_ask_again(self, sink: Sink) -> bool:
+        """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset the mark."""
         subscriber = self.joining.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
 
@@ -116,7 +108,7 @@ class Channel:
             position = min(position, subscriber.position)
         last_position = self.stream.last_position
         if last_position is not None and position > last_position:
-            self.stream.make_late({sink: position}, now_s)
+            self.stream.mark_ahead({sink: position}, now_s)
         else:
             self._enter_lane(sink, subscriber, position, now_s)
         if subscriber.unordered:
@@ -161,7 +153,7 @@ class Channel:
         if subscriber is None or subscriber.position is None:
             return False
         if subscriber.check:
-            subscriber.hold(subscriber.check)
+            subscriber.suspend(subscriber.check)
             return True
         return self.go_live(sink, subscriber.position, (), now_s)
 
@@ -202,24 +194,24 @@ class Channel:
 
     # Checks ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, check: int) -> None:
-        """Hold every listener until it passes the check or leaves. `check` is greater than in every earlier hold.
+    def suspend(self, check: int) -> None:
+        """Suspend every listener until it passes the check or leaves. `check` is greater than every earlier one.
 
-        A socket that is joining for the first time is not held, but must ask again: see `must_ask_again`.
+        A socket that is joining for the first time is not suspended, but must ask again: see `take_must_ask_again`.
         """
         for sink in list(self.stream.sinks()):
             self.join(sink)
-            self.joining[sink].hold(check)
+            self.joining[sink].suspend(check)
         for subscriber in self.joining.values():
             subscriber.note_check(check)
 
     def pass_check(self, sink: Sink, check: int, head: int, now_s: float) -> None:
-        """Let `sink` continue at its position, unless a later check holds it. `head` is the channel's last position."""
+        """Let `sink` continue at its position, unless a later check has begun. `head` is the channel's last rev."""
         subscriber = self.joining.get(sink)
         if subscriber is None or subscriber.check != check:
             return
         subscriber.check = 0
-        if subscriber.state is SubscriberState.HELD:
+        if subscriber.state is SubscriberState.SUSPENDED:
             self.go_live(sink, max(head, subscriber.position or 0), (), now_s)
 
     # Implicit subscriptions to direct rooms -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ may run ahead of the other. The room may thus have delivered a message to one us
 sockets join; then the room's stream is rewound to just before that message (`Stream.rewind`).
 
 After a loss of lines, a gap in the positions shows only on rooms that a socket has joined. Messages of other rooms are
-held (`hold`) until the lost ones are known (`catch_up`, `release`).
+withheld (`withhold`) until the lost ones are known (`catch_up`, `release`).
 """
 
 from collections.abc import Sequence
@@ -13,48 +13,48 @@ from collections.abc import Sequence
 from gateway.fanout.channel import Channel
 from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
-from gateway.fanout.wire import item_of
+from gateway.fanout.wire import text_frame_or_empty
 from shared.bus.delivery import Delivery, room_channel, user_channel
-from shared.commands.chat import DirectPost
+from shared.commands.chat import DirectMessagePosition
 
-HELD_MAX_BYTES = 16 * 1024 * 1024
+WITHHELD_MAX_BYTES = 16 * 1024 * 1024
 LEFT_MAX = 64
 
 
 class DirectMessages:
-    """Delivers direct messages. Bound: 16 MB are held; beyond that, sockets new to the room are closed.
+    """Delivers direct messages. Bound: 16 MB are withheld; beyond that, sockets new to the room are closed.
 
     `has_missed` is set when a head names a message that did not arrive, in a room that a socket has not joined. From
-    then on messages are held; the caller fetches recent ones, clears `has_missed`, and calls `release`.
+    then on messages are withheld; the caller fetches recent ones, clears `has_missed`, and calls `release`.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.has_missed = False
         self._registry = registry
-        self._held: list[Delivery] | None = None  # None unless lines may have been lost
-        self._held_bytes = 0
+        self._withheld: list[Delivery] | None = None  # None unless lines may have been lost
+        self._withheld_bytes = 0
         self._left: dict[Sink, dict[str, int]] = {}  # by channel that a socket has left: its position
 
-    def deliver(self, users: Channel, delivery: Delivery, now_s: float) -> None:
+    def deliver(self, channel_of_user: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
-        name, data = room_channel(delivery.key), item_of(delivery.frame)
-        fresh = {sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position}
-        if fresh and self._held is not None:
-            self._keep(delivery, len(data))
+        name, data = room_channel(delivery.key), text_frame_or_empty(delivery.frame)
+        fresh = self._missing(name, channel_of_user, delivery.position)
+        if fresh and self._withheld is not None:
+            self._append_withheld(delivery, len(data))
             return
         room = self._registry.open(name)
         room.go_live_implicitly(fresh, delivery.position, now_s)
-        for sink in users.live & room.joining.keys():
+        for sink in channel_of_user.live & room.joining.keys():
             room.joining[sink].note_direct(delivery.position)
         for sink in fresh:
             self._registry.add(sink, name)
         if self._registry.discard_empty(room):
             return
         room.deliver_ordered(delivery.position, data, now_s)
-        if not room.stream.late:
+        if not room.stream.ahead:
             room.stream.note_gap()
 
-    def note_head(self, users: Channel, delivery: Delivery) -> None:
+    def note_head(self, channel_of_user: Channel, delivery: Delivery) -> None:
         """Note the head of a direct room, which reveals a gap to sockets that have joined the room.
 
         A socket that has not joined the room, and was open when the entry was made, has missed its message.
@@ -64,40 +64,39 @@ class DirectMessages:
         if room is not None:
             room.stream.note_head(delivery.position)
         at_ms = int(delivery.frame or 0)
-        missed = (sink for sink in self._new_to(name, users) if self._position_left(sink, name) < delivery.position)
-        if any(sink.opened_ms <= at_ms for sink in missed):
+        if any(sink.opened_ms <= at_ms for sink in self._missing(name, channel_of_user, delivery.position)):
             self.has_missed = True
-            self.hold()  # the message after it comes next, and must not be shown before it
+            self.withhold()  # the message after it comes next, and must not be shown before it
 
-    def hold(self) -> None:
-        """Hold messages of rooms that are new to a socket until `release`, since lines may have been lost."""
-        if self._held is None:
-            self._held, self._held_bytes = [], 0
+    def withhold(self) -> None:
+        """Withhold messages of rooms that are new to a socket until `release`, since lines may have been lost."""
+        if self._withheld is None:
+            self._withheld, self._withheld_bytes = [], 0
 
-    def catch_up(self, user_id: str, room_id: str, posts: Sequence[DirectPost], now_s: float) -> None:
-        """Apply the recent messages of a user's direct room, the newest last.
+    def catch_up(self, user_id: str, room_id: str, messages: Sequence[DirectMessagePosition], now_s: float) -> None:
+        """Apply the positions of the recent messages of a user's direct room, the newest last.
 
         They become gaps for sockets that were connected at the time and have not joined the room.
         """
-        users = self._registry.channels.get(user_channel(user_id))
-        if users is None:
+        channel_of_user = self._registry.channels.get(user_channel(user_id))
+        if channel_of_user is None:
             return
         name = room_channel(room_id)
-        for sink in self._new_to(name, users):
+        for sink in self._new_to(name, channel_of_user):
             position = self._position_left(sink, name)
-            missed = (post.rev for post in posts if post.created_at_ms >= sink.opened_ms and post.rev > position)
+            missed = (item.rev for item in messages if item.created_at_ms >= sink.opened_ms and item.rev > position)
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
                 room.catch_up_implicitly(sink, first - 1, now_s)
-                room.stream.note_head(posts[-1].rev)
+                room.stream.note_head(messages[-1].rev)
 
     def release(self, now_s: float) -> None:
-        """Deliver the held messages, after every lost one that could be found is noted as a gap."""
-        held, self._held = self._held or [], None
-        for delivery in held:
-            users = self._registry.channels.get(delivery.channel)
-            if users is not None:
-                self.deliver(users, delivery, now_s)
+        """Deliver the withheld messages, after every lost one that could be found is noted as a gap."""
+        withheld, self._withheld = self._withheld or [], None
+        for delivery in withheld:
+            channel_of_user = self._registry.channels.get(delivery.channel)
+            if channel_of_user is not None:
+                self.deliver(channel_of_user, delivery, now_s)
 
     def note_left(self, sink: Sink, channel: Channel) -> None:
         """Remember the position of a socket that leaves a channel. Bound: the last 64 channels per socket."""
@@ -113,28 +112,32 @@ class DirectMessages:
         """Forget a closed socket."""
         self._left.pop(sink, None)
 
-    def _new_to(self, name: str, users: Channel) -> set[Sink]:
+    def _new_to(self, name: str, channel_of_user: Channel) -> set[Sink]:
         """Return the user's sockets that have not joined the room."""
         room = self._registry.channels.get(name)
-        return set(users.live) if room is None else users.live - set(room.sinks())
+        return set(channel_of_user.live) if room is None else channel_of_user.live - set(room.sinks())
+
+    def _missing(self, name: str, channel_of_user: Channel, position: int) -> set[Sink]:
+        """Return the user's sockets that have not joined the room, and did not leave it at or after `position`."""
+        return {sink for sink in self._new_to(name, channel_of_user) if self._position_left(sink, name) < position}
 
     def _position_left(self, sink: Sink, name: str) -> int:
         """Return the position of a socket on a channel that it left; 0 if it was never on it."""
         return self._left.get(sink, {}).get(name, 0)
 
-    def _keep(self, delivery: Delivery, size_bytes: int) -> None:
-        self._held_bytes += size_bytes
-        if self._held is not None and self._held_bytes <= HELD_MAX_BYTES:
-            self._held.append(delivery)
+    def _append_withheld(self, delivery: Delivery, size_bytes: int) -> None:
+        self._withheld_bytes += size_bytes
+        if self._withheld is not None and self._withheld_bytes <= WITHHELD_MAX_BYTES:
+            self._withheld.append(delivery)
         else:
             self._close_new_sockets(delivery)
 
     def _close_new_sockets(self, delivery: Delivery) -> None:
         """Close the sockets that have not joined the room of a message; to the others the message is a gap."""
         name = room_channel(delivery.key)
-        users, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
-        if users is not None:
-            for sink in self._new_to(name, users):
+        channel_of_user, room = (self._registry.channels.get(channel) for channel in (delivery.channel, name))
+        if channel_of_user is not None:
+            for sink in self._new_to(name, channel_of_user):
                 sink.close_for_resume()
         if room is not None:
             room.stream.note_head(delivery.position)

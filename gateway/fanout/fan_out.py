@@ -10,7 +10,7 @@ from gateway.fanout.controls import OnControl
 from gateway.fanout.flusher import Flusher
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.recovery import Recovery
 from gateway.fanout.relay import OnAnswer, Relay
 from gateway.fanout.retries import Retries
@@ -25,7 +25,7 @@ SWEEP_INTERVAL_S = 0.5
 class FanOut:
     """Delivers the lines of this gateway's queue. `on_body` receives each AMQP message.
 
-    `hub`, `listeners` and `recovery` serve the sockets.
+    `hub`, `membership` and `recovery` serve the sockets.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class FanOut:
         self._retries = Retries()
         self._loop = asyncio.get_running_loop()
         self.hub = Hub(self._flusher.schedule)
-        self.listeners = ChannelListeners(self.hub, self._bindings)
+        self.membership = ChannelMembership(self.hub, self._bindings)
         self._gaps = GapFiller(self.hub, backend, self._retries, spawn, on_control, revocations.lines_lost)
         self.recovery = Recovery(
-            self.hub, backend, self.listeners, self._gaps, self._retries, spawn, revocations.loaded
+            self.hub, backend, self.membership, self._gaps, self._retries, spawn, revocations.loaded
         )
         self._stall = StallGuard(lambda: bus.drop_connection("the process stalled"), self._loop.time())
         self._relay = Relay(self.hub, self._gaps, self._stall, on_control, on_answer, self.recovery.directs_missed)
@@ -79,5 +79,5 @@ class FanOut:
         self.recovery.note_alive()
         self.hub.note_overdue(now_s)
         for sink, name in self.hub.give_up(now_s):
-            self.listeners.leave(sink, name)
+            self.membership.leave(sink, name)
         self._gaps.fill_gaps()

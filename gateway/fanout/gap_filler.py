@@ -11,7 +11,7 @@ from gateway.fanout.controls import OnControl, guarded
 from gateway.fanout.hub import Hub
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.retries import Retries
-from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, DeliveryClass
+from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, DeliveryKind
 from shared.commands.command import GATEWAY, Caller
 from shared.errors import Unavailable
 from shared.telemetry import logs
@@ -81,13 +81,13 @@ class GapFiller:
         """
         replay = await self._backend.replay_entries(GATEWAY, room_id, gap.after, gap.through)
         if replay.is_deleted:
-            self._on_control(Delivery(gap.channel, DeliveryClass.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
+            self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
             return
         if not replay.entries:
             raise Unavailable("a majority does not show the entry yet")
         for entry in replay.entries:
             for kind, data in entry.controls:
-                self._on_control(Delivery(gap.channel, DeliveryClass.CONTROL, entry.rev, kind, data.encode()))
+                self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, entry.rev, kind, data.encode()))
         frames = [entry.frame.encode() for entry in replay.entries]
         self._hub.fill(gap._replace(through=replay.entries[-1].rev), gap.after + 1, frames, self._loop.time())
 

@@ -7,7 +7,7 @@ not grow with the rate. A market channel has one lane for each rate that its sub
 
 The path of a subscriber: `join` before the query to the worker, so that the channel buffers for the socket; then
 `Channel.go_live` with the worker's answer. Nothing is lost in between, and nothing is repeated afterwards. A check of
-the listeners' access works in the same way: `Channel.hold`, the query, then `Channel.pass_check` or `leave`. See
+the listeners' access works in the same way: `Channel.suspend`, the query, then `Channel.pass_check` or `leave`. See
 `subscriber` for the states.
 
 Channels by name, and the LIVE sockets of each, are plain dicts and sets of strings and sockets: a delivery costs one
@@ -25,8 +25,8 @@ from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import Attention
-from gateway.fanout.wire import item_of, text_frame
-from shared.bus.delivery import Delivery, DeliveryClass
+from gateway.fanout.wire import text_frame, text_frame_or_empty
+from shared.bus.delivery import Delivery, DeliveryKind
 
 SEEN_KEYS_MAX = 20_000
 
@@ -79,22 +79,22 @@ class Hub:
         if channel is None:
             return
         match delivery.kind:
-            case DeliveryClass.ORDERED:
-                channel.deliver_ordered(delivery.position, item_of(delivery.frame), now_s)
-            case DeliveryClass.DIRECT:
+            case DeliveryKind.ORDERED:
+                channel.deliver_ordered(delivery.position, text_frame_or_empty(delivery.frame), now_s)
+            case DeliveryKind.DIRECT:
                 self.directs.deliver(channel, delivery, now_s)
-            case DeliveryClass.UNORDERED:
+            case DeliveryKind.UNORDERED:
                 if not self._is_repeat(delivery):
                     channel.deliver_unordered(text_frame(delivery.frame), now_s)
-            case DeliveryClass.LATEST:
+            case DeliveryKind.LATEST:
                 channel.prices.deliver(delivery, now_s)
-            case DeliveryClass.TRANSIENT:
+            case DeliveryKind.TRANSIENT:
                 channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
-            case DeliveryClass.HEAD:
+            case DeliveryKind.HEAD:
                 channel.stream.note_head(delivery.position)
-            case DeliveryClass.DIRECT_HEAD:
+            case DeliveryKind.DIRECT_HEAD:
                 self.directs.note_head(channel, delivery)
-            case DeliveryClass.CONTROL | DeliveryClass.REPLY | DeliveryClass.ANSWERED:
+            case DeliveryKind.CONTROL | DeliveryKind.REPLY | DeliveryKind.ANSWERED:
                 raise ValueError("the relay handles control deliveries and answers")
             case _:
                 assert_never(delivery.kind)
@@ -119,7 +119,7 @@ class Hub:
         if channel is None:
             return
         for position, frame in enumerate(frames, first):
-            channel.deliver_ordered(position, item_of(frame), now_s)
+            channel.deliver_ordered(position, text_frame_or_empty(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 
     def note_head(self, name: str, position: int) -> None:
@@ -132,10 +132,10 @@ class Hub:
         if (channel := self.channels.get(name)) is not None:
             channel.stream.note_gap()
 
-    def hold(self, name: str, check: int) -> None:
-        """Hold every listener of a channel; see `Channel.hold`."""
+    def suspend(self, name: str, check: int) -> None:
+        """Suspend every listener of a channel; see `Channel.suspend`."""
         if (channel := self.channels.get(name)) is not None:
-            channel.hold(check)
+            channel.suspend(check)
 
     def forget_prices(self) -> None:
         """Forget the newest prices: later ones may have been lost."""
@@ -145,11 +145,11 @@ class Hub:
     # Time -----------------------------------------------------------------------------------------------------------
 
     def note_overdue(self, now_s: float) -> None:
-        """Note a gap for items that LATE sockets have awaited for more than a second."""
-        for name in list(self._attention.late):
+        """Note a gap for items that AHEAD sockets have awaited for more than a second."""
+        for name in list(self._attention.ahead):
             channel = self.channels.get(name)
             if channel is None:
-                self._attention.late.discard(name)
+                self._attention.ahead.discard(name)
             else:
                 channel.stream.note_overdue(now_s)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.backend import Backend
 from gateway.fanout.hub import Hub
-from shared.bus.delivery import Delivery, DeliveryClass, market_channel
+from shared.bus.delivery import Delivery, DeliveryKind, market_channel
 from shared.commands.command import GATEWAY
 from shared.protocol.server_frames import frame
 
@@ -16,7 +16,7 @@ async def fetch_prices(backend: Backend, hub: Hub, symbols: Sequence[str]) -> li
     now_s = asyncio.get_running_loop().time()
     for price in answer.prices:
         line = Delivery(
-            market_channel(price.symbol), DeliveryClass.LATEST, price.seq, price.symbol, frame("market:price", price)
+            market_channel(price.symbol), DeliveryKind.LATEST, price.seq, price.symbol, frame("market:price", price)
         )
         hub.deliver(line, now_s)
     return list(answer.unknown)

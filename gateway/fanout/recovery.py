@@ -1,13 +1,13 @@
 """Recovery after lost lines, and checks whether subscribers still have access.
 
-Lines can be lost between broker and gateway when the connection breaks or the gateway's queue overflows. A lossless
-channel shows the loss as a gap in its positions. After every reconnect, every channel is checked. For a room, the
-gateway queries the partition for each subscriber, which also reveals memberships that ended meanwhile. Until the answer
-arrives, the hub buffers for the subscriber: it receives nothing without access, and nothing is lost. The revocations
-are compared before anything else.
+Lines can be lost on the way to the broker, because owners publish without confirms, and between broker and gateway,
+when the connection breaks or the gateway's queue overflows. A lossless channel shows the loss as a gap in its
+positions. After every reconnect, every channel is checked. For a room, the gateway queries the partition for each
+subscriber, which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the
+subscriber: it receives nothing without access, and nothing is lost. The revocations are compared before anything else.
 
-    connected ── on_disconnected ──> hold every room and unknown direct rooms; cancel the recheck in flight
-        ^                               │
+    connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
+        ^                               │                           cancel the recheck in flight
         └── every answer applied ── on_connected: fetch prices, recent direct messages, room heads, inbox heads
 """
 
@@ -21,7 +21,7 @@ from gateway.backend import Backend
 from gateway.background import Spawn
 from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.retries import Retries
 from shared.bus.delivery import ChannelKind, ChannelName, inbox_channel, room_channel
@@ -42,7 +42,7 @@ class Recovery:
         self,
         hub: Hub,
         backend: Backend,
-        listeners: ChannelListeners,
+        membership: ChannelMembership,
         gaps: GapFiller,
         retries: Retries,
         spawn: Spawn,
@@ -50,7 +50,7 @@ class Recovery:
     ) -> None:
         self._hub = hub
         self._backend = backend
-        self._listeners = listeners
+        self._membership = membership
         self._gaps = gaps
         self._retries = retries
         self._spawn = spawn
@@ -73,44 +73,44 @@ class Recovery:
 
         Until its answer arrives, a subscriber receives nothing. Then it continues at its position, or is unsubscribed.
         """
-        self._spawn(self._recheck_room(room_id, self._hold(room_id)))
+        self._spawn(self._recheck_room(room_id, self._suspend(room_id)))
 
     def directs_missed(self) -> None:
         """Fetch recent direct messages: one is missing in a room that a socket does not know, where no gap shows."""
         self._is_direct_missed = True
         if self._directs_lost_since_ms is None:  # else a recheck is in progress, or follows the next connection
-            self._hold_directs()
+            self._withhold_directs()
             self._spawn(self._recheck_directs())
 
     # The connection -------------------------------------------------------------------------------------------------
 
     def on_disconnected(self) -> None:
-        """Hold all rooms. Rechecks in flight predate this loss: their answers are incomplete, so cancel them."""
+        """Suspend every room's listeners, and cancel rechecks in flight: their answers predate this loss."""
         self._losses += 1
         if self._rechecking is not None:
             self._rechecking.cancel()
         if self._was_connected:
-            self._hold_all()
+            self._suspend_all()
 
     async def on_connected(self) -> None:
         """Check every channel: lines may have been lost, unless this is the first connection."""
         if self._was_connected:
-            self._rechecking = self._spawn(self._recheck_all(self._hold_all()))
+            self._rechecking = self._spawn(self._recheck_all(self._suspend_all()))
         self._was_connected = True
 
-    def _hold_all(self) -> dict[str, int]:
-        """Hold all rooms, and messages of direct rooms that are new to a socket. Return each room's check number."""
-        self._hold_directs()
-        return {room_id: self._hold(room_id) for room_id in self._keys(ChannelKind.ROOM)}
+    def _suspend_all(self) -> dict[str, int]:
+        """Suspend the listeners of all rooms, and withhold direct messages. Return each room's check number."""
+        self._withhold_directs()
+        return {room_id: self._suspend(room_id) for room_id in self._keys(ChannelKind.ROOM)}
 
-    def _hold_directs(self) -> None:
-        self._hub.directs.hold()
+    def _withhold_directs(self) -> None:
+        self._hub.directs.withhold()
         if self._directs_lost_since_ms is None:
             self._directs_lost_since_ms = self._alive_at_ms - LOST_FOR_MS
 
-    def _hold(self, room_id: str) -> int:
+    def _suspend(self, room_id: str) -> int:
         check = next(self._checks)
-        self._hub.hold(room_channel(room_id), check)
+        self._hub.suspend(room_channel(room_id), check)
         return check
 
     def _keys(self, kind: ChannelKind) -> list[str]:
@@ -145,7 +145,7 @@ class Recovery:
             return any(sink.user_id == user_id for sink in self._hub.sinks_of(name))
 
         if not await self._retries.run(partial(self._ask_room, room_id, user_id, check), listens):
-            self._listeners.evict(name, user_id)
+            self._membership.evict(name, user_id)
 
     async def _ask_room(self, room_id: str, user_id: str, check: int) -> None:
         name = room_channel(room_id)
@@ -154,7 +154,7 @@ class Recovery:
         except Refusal as refusal:
             if refusal.code is not ErrorCode.NOT_FOUND:
                 raise
-            self._listeners.evict(name, user_id)
+            self._membership.evict(name, user_id)
             return
         channel = self._hub.channels.get(name)
         if channel is None:
@@ -196,12 +196,12 @@ class Recovery:
         if not users or self._directs_lost_since_ms is None:
             return
         losses = self._losses
-        answer = await self._backend.recent_directs(GATEWAY, users, self._directs_lost_since_ms)
+        answer = await self._backend.recent_direct_messages(GATEWAY, users, self._directs_lost_since_ms)
         if losses != self._losses:
             return
         for room in answer.rooms:
             for user_id in room.user_ids:
-                self._hub.directs.catch_up(user_id, room.room_id, room.posts, self._loop.time())
+                self._hub.directs.catch_up(user_id, room.room_id, room.positions, self._loop.time())
         if not answer.is_whole:
             log.error("recent_directs_truncated", since_ms=self._directs_lost_since_ms)
             metrics.GAPS_LOST.inc()

@@ -10,7 +10,7 @@ from gateway.fanout.gap_filler import GapFiller
 from gateway.fanout.hub import Hub
 from gateway.fanout.stall import StallGuard
 from gateway.fanout.typing_expiry import TypingExpiry
-from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
+from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
 from shared.errors import Malformed
 from shared.telemetry import logs
 
@@ -44,7 +44,7 @@ class Relay:
         self._on_missed = on_missed
         self._loop = asyncio.get_running_loop()
         self._typing = TypingExpiry()
-        self._lines = dict.fromkeys(DeliveryClass, 0)  # counts since the last `measure`
+        self._lines = dict.fromkeys(DeliveryKind, 0)  # counts since the last `measure`
         self._bodies = 0
 
     def on_body(self, body: bytes) -> None:
@@ -64,10 +64,10 @@ class Relay:
             self._lines[delivery.kind] += 1
             if delivery.kind in ANSWERS:
                 self._on_answer(delivery)
-            elif delivery.kind is DeliveryClass.CONTROL:
+            elif delivery.kind is DeliveryKind.CONTROL:
                 self._on_control(delivery)
             else:
-                if delivery.kind is DeliveryClass.TRANSIENT and delivery.channel in self._hub.channels:
+                if delivery.kind is DeliveryKind.TRANSIENT and delivery.channel in self._hub.channels:
                     self._typing.note(delivery, now_s)
                 self._hub.deliver(delivery, now_s)
         if self._hub.gaps:
@@ -88,7 +88,7 @@ class Relay:
             metrics.DELIVERIES_IN.labels(kind.name.lower()).inc(lines)
         metrics.BODIES_IN.inc(self._bodies)
         metrics.CHANNELS.set(len(self._hub.channels))
-        self._lines, self._bodies = dict.fromkeys(DeliveryClass, 0), 0
+        self._lines, self._bodies = dict.fromkeys(DeliveryKind, 0), 0
 
     def _log_messages(self, body: bytes) -> None:
         """Log the id of each message, which is also the id of the command that sent it."""

@@ -13,7 +13,7 @@ from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import RealtimeError
 
 BLOCK = 100  # messages of at most 64 KB: under 8 MB, the largest answer of a service
-AT_ONCE = 4
+CONCURRENT_READS_MAX = 4
 KEPT_S = 5.0
 KEPT_MAX_BYTES = 32 * 1024 * 1024
 
@@ -70,8 +70,8 @@ class Replays:
         frames: list[Replayed] = []
         size_bytes = 0
         wanted = spans(after, through)
-        for first in range(0, len(wanted), AT_ONCE):
-            group = wanted[first : first + AT_ONCE]
+        for first in range(0, len(wanted), CONCURRENT_READS_MAX):
+            group = wanted[first : first + CONCURRENT_READS_MAX]
             parts = await asyncio.gather(*(self._read_span(room_id, span) for span in group))
             for span, part in zip(group, parts, strict=True):
                 size_bytes += _size_of(part)

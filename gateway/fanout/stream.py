@@ -1,8 +1,8 @@
-"""The items of one channel, in order, on their way to its LIVE and LATE sockets. Pure.
+"""The items of one channel, in order, on their way to its LIVE and AHEAD sockets. Pure.
 
-The lane's sinks are LIVE. A LATE socket is ahead of the stream: it went live with an answer that was ahead, or the
-stream was rewound for another socket. It rejoins the lane when the stream reaches its position. See `subscriber` for
-all states.
+The lane's sinks are LIVE. An AHEAD socket has received more than the stream has passed on: it went live
+with an answer that was ahead, or the stream was rewound for another socket. It rejoins the lane when the stream reaches
+its position. See `subscriber` for all states.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,27 +18,27 @@ OVERDUE_S = 1.0
 class Attention:
     """The names of channels that need attention: `gaps` to be filled, and states that end after some time."""
 
-    __slots__ = ("gaps", "late", "lingering")
+    __slots__ = ("ahead", "gaps", "lingering")
 
     def __init__(self) -> None:
         self.gaps: set[str] = set()
-        self.late: set[str] = set()
+        self.ahead: set[str] = set()
         self.lingering: set[str] = set()
 
 
 class Stream:
     """A resequencer and the lane that it feeds."""
 
-    __slots__ = ("_attention", "_late_since_s", "_name", "_order", "_schedule", "lane", "late")
+    __slots__ = ("_ahead_since_s", "_attention", "_name", "_order", "_schedule", "ahead", "lane")
 
     def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.lane = Lane()
-        self.late: dict[Sink, int] = {}  # by LATE socket: its position
+        self.ahead: dict[Sink, int] = {}  # by AHEAD socket: its position
         self._name = name
         self._schedule = schedule
         self._attention = attention
         self._order = Resequencer()
-        self._late_since_s = 0.0
+        self._ahead_since_s = 0.0
 
     @property
     def last_position(self) -> int | None:
@@ -46,13 +46,13 @@ class Stream:
         return self._order.last_position
 
     def sinks(self) -> Iterator[Sink]:
-        """Yield every LIVE and LATE socket."""
+        """Yield every LIVE and AHEAD socket."""
         yield from self.lane.sinks
-        yield from self.late
+        yield from self.ahead
 
     def position_of(self, sink: Sink) -> int | None:
-        """Return the position through which a LIVE or LATE socket has received everything."""
-        return self._order.last_position if sink in self.lane.sinks else self.late.get(sink)
+        """Return the position through which a LIVE or AHEAD socket has received everything."""
+        return self._order.last_position if sink in self.lane.sinks else self.ahead.get(sink)
 
     def early(self) -> dict[int, bytes]:
         """Return the items that arrived before missing ones, by position."""
@@ -115,20 +115,20 @@ class Stream:
 
     def _pass_on(self, due: Iterable[tuple[int, bytes]], now_s: float) -> None:
         for position, data in due:
-            if self.late:
-                self._readmit_late(position - 1, now_s)
+            if self.ahead:
+                self._readmit_caught_up(position - 1, now_s)
             if data:
                 self.put(Item(DropPolicy.NEVER, "", data), now_s)
-        if self.late and self._order.last_position is not None:
-            self._readmit_late(self._order.last_position, now_s)
+        if self.ahead and self._order.last_position is not None:
+            self._readmit_caught_up(self._order.last_position, now_s)
 
-    def _readmit_late(self, position: int, now_s: float) -> None:
-        """Make the LATE sockets that have received everything through `position` LIVE."""
-        arrived = [sink for sink, reached in self.late.items() if reached <= position]
+    def _readmit_caught_up(self, position: int, now_s: float) -> None:
+        """Make the AHEAD sockets that have received everything through `position` LIVE."""
+        arrived = [sink for sink, reached in self.ahead.items() if reached <= position]
         if arrived:
             self.lane.flush(now_s, self._schedule.written)  # these sockets have received the items in the lane
             for sink in arrived:
-                del self.late[sink]
+                del self.ahead[sink]
                 self.lane.sinks.add(sink)
 
     # Positions ------------------------------------------------------------------------------------------------------
@@ -139,34 +139,34 @@ class Stream:
             self._order.start(position)
 
     def rewind(self, position: int, now_s: float) -> None:
-        """Go back to `position` for a new socket. The others are LATE until the stream catches up with them."""
+        """Go back to `position` for a new socket. The others are AHEAD until the stream catches up with them."""
         if (last_position := self._order.last_position) is not None:
-            self.make_late(dict.fromkeys(self.lane.sinks, last_position), now_s)
+            self.mark_ahead(dict.fromkeys(self.lane.sinks, last_position), now_s)
             self.lane.sinks.clear()
         self._order.rewind(position)
 
-    def make_late(self, positions: dict[Sink, int], now_s: float) -> None:
-        """Make sockets LATE at these positions, which are ahead of the stream."""
-        if not self.late:
-            self._late_since_s = now_s
-        self.late.update(positions)
-        self._attention.late.add(self._name)
+    def mark_ahead(self, positions: dict[Sink, int], now_s: float) -> None:
+        """Make sockets AHEAD, at these positions beyond the last one passed on."""
+        if not self.ahead:
+            self._ahead_since_s = now_s
+        self.ahead.update(positions)
+        self._attention.ahead.add(self._name)
 
     def remove(self, sink: Sink) -> None:
-        """Forget a LIVE or LATE socket. The stream stops with the last one."""
+        """Forget a LIVE or AHEAD socket. The stream stops with the last one."""
         self.lane.sinks.discard(sink)
-        self.late.pop(sink, None)
-        if not self.lane.sinks and not self.late:
+        self.ahead.pop(sink, None)
+        if not self.lane.sinks and not self.ahead:
             self._order.stop()
 
     # Gaps -----------------------------------------------------------------------------------------------------------
 
     def raise_head(self, position: int) -> None:
-        """Record that the channel has an item `position`."""
+        """Record the channel's newest position, without requesting that a gap be filled."""
         self._order.note_head(position)
 
     def note_head(self, position: int) -> None:
-        """Record that the channel has an item `position`. Earlier items that have not arrived are a gap."""
+        """Record the channel's newest position, and request earlier items that have not arrived."""
         self._order.note_head(position)
         self.note_gap()
 
@@ -176,8 +176,8 @@ class Stream:
             self._attention.gaps.add(self._name)
 
     def note_overdue(self, now_s: float) -> None:
-        """Note a gap if LATE sockets have waited for more than a second."""
-        if not self.late:
-            self._attention.late.discard(self._name)
-        elif now_s - self._late_since_s > OVERDUE_S:
+        """Note a gap if AHEAD sockets have waited for more than a second."""
+        if not self.ahead:
+            self._attention.ahead.discard(self._name)
+        elif now_s - self._ahead_since_s > OVERDUE_S:
             self.note_gap()

@@ -1,24 +1,28 @@
 """The states of a subscriber of one channel. Pure.
 
-    absent ── join ──> JOINING ── go_live ──> LIVE  or, where the answer is ahead of the channel,  LATE
-                        ^  │  │                ^                                                    │
-          join (retry)  │  │  └─ resume ───────┼── (it listened before: back to LIVE, LATE or HELD) │
-                        │  │ linger            └──────────── the channel has caught up ─────────────┘
+    absent ── join ──> JOINING ── go_live ──> LIVE  or, where the answer is ahead of the channel,  AHEAD
+                        ^  │  │                ^                                                     │
+          join (retry)  │  │  └─ resume ───────┼── (it listened before:                              │
+                        │  │                   │    back to LIVE, AHEAD or SUSPENDED)                │
+                        │  │ linger            └──────────── the channel has caught up ──────────────┘
                       LINGERING
                         └── not retried within 10 s: leaves, or is closed if direct messages wait
 
-    LIVE, LATE ── hold ──> HELD ── pass_check ──> LIVE or LATE
-                            │ └─── access denied: leaves
-                            └───── join: JOINING, and still waiting for the check
+    LIVE, AHEAD ── suspend ──> SUSPENDED ── pass_check ──> LIVE or AHEAD
+                               │ └─── access denied: leaves
+                               └───── join: JOINING, and still waiting for the check
 
-    LIVE ── rewind (another socket needs older items) ──> LATE
+    LIVE ── rewind (another socket needs older items) ──> AHEAD
     absent ── a direct message ──> LIVE
 
-LIVE sockets receive the channel's writes. LATE sockets are ahead of the channel and rejoin it once it has caught up.
-JOINING, HELD and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is lost
-before they go live, and nothing is repeated afterwards.
+LIVE sockets receive the channel's writes. AHEAD sockets have received more than the channel has passed on, and
+rejoin it once it has caught up.
 
-LIVE and LATE sockets have no `Subscriber`: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a dict.
+JOINING, SUSPENDED and LINGERING sockets receive nothing: a `Subscriber` buffers for each of them, so that nothing is
+lost before they go live, and nothing is repeated afterwards.
+
+LIVE and AHEAD sockets have no `Subscriber`: a channel with 10,000 sockets keeps a set of them (`Lane.sinks`) and a
+dict.
 """
 
 from collections.abc import Sequence
@@ -30,17 +34,15 @@ LINGER_S = 10.0
 
 
 class SubscriberState(Enum):
-    """The state of a socket on a channel."""
+    """The state of a socket that waits; a LIVE or AHEAD one is in the stream instead."""
 
     JOINING = auto()
-    HELD = auto()
+    SUSPENDED = auto()
     LINGERING = auto()
-    LATE = auto()
-    LIVE = auto()
 
 
 class Subscriber:
-    """A socket that is JOINING, HELD or LINGERING, and the items buffered for it.
+    """A socket that is JOINING, SUSPENDED or LINGERING, and the items buffered for it.
 
     It has received everything through `position`, if it listened before. Bound: 10,000 ordered items, and
     as many unordered ones; ordered items beyond that become a gap to be filled.
@@ -63,7 +65,7 @@ class Subscriber:
         self.direct_from = direct_from  # its implicit subscription to a direct room began after this position
         self.buffered: dict[int, bytes] = {}
         self.unordered: list[bytes] = []  # kept only during a check of access, not while subscribing
-        self.check = 0  # the number of the check that holds it; 0 without one
+        self.check = 0  # the number of the check that it must pass; 0 without one
         self.lingers_until_s = 0.0
         self.is_overtaken = False  # a check began during its attempt, so the answer may be outdated
 
@@ -71,16 +73,16 @@ class Subscriber:
         """Enter JOINING from any state, because the client subscribes."""
         self.state = SubscriberState.JOINING
 
-    def hold(self, check: int) -> None:
-        """Enter HELD, to wait for a check."""
-        self.state = SubscriberState.HELD
+    def suspend(self, check: int) -> None:
+        """Enter SUSPENDED, to wait for a check."""
+        self.state = SubscriberState.SUSPENDED
         self.check = check
 
     def note_check(self, check: int) -> None:
-        """Note that a check of all subscribers begins.
+        """Record that check `check` of all subscribers has begun.
 
-        It replaces an earlier check of a socket that listened before. A JOINING socket keeps its state, but must ask
-        again.
+        A socket that listened before must pass this check instead of an earlier one. A JOINING socket keeps its state,
+        but must query its access again, because the answer to its first query may be outdated.
         """
         self.is_overtaken = self.state is SubscriberState.JOINING
         if self.check or self.position is not None:
@@ -102,7 +104,7 @@ class Subscriber:
             self.direct_from = position - 1
 
     def keep_unordered(self, data: bytes) -> None:
-        """Buffer an unordered item if a check holds the socket."""
+        """Buffer an unordered item if the socket must pass a check."""
         if self.check and len(self.unordered) < BACKLOG_MAX:
             self.unordered.append(data)
 

@@ -11,7 +11,7 @@ _LEVEL = 3
 _TAIL = b"\x00\x00\xff\xff"  # omitted on the wire (RFC 7692, 7.2.1)
 
 
-def item_of(payload: bytes) -> bytes:
+def text_frame_or_empty(payload: bytes) -> bytes:
     """Return `payload` as a complete frame, or b"" for an item that clients do not see."""
     return text_frame(payload) if payload else b""
 

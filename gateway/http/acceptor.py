@@ -44,7 +44,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-async def probe(pace: Pace, queue: AdmissionQueue) -> None:
+async def measure_loop_lag(pace: Pace, queue: AdmissionQueue) -> None:
     """Measure the lag of the event loop, and grant slots to clients that wait for set-up, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:

@@ -2,7 +2,7 @@
 
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.live.connection_limit import ConnectionLimit, too_many_connections
 from gateway.live.connections import Connections
 from gateway.live.presence import Roster
@@ -27,14 +27,14 @@ class Authentication:
         self,
         settings: GatewaySettings,
         authenticator: Authenticator,
-        listeners: ChannelListeners,
+        membership: ChannelMembership,
         connections: Connections,
         connection_limit: ConnectionLimit,
         roster: Roster,
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
-        self._listeners = listeners
+        self._membership = membership
         self._connections = connections
         self._connection_limit = connection_limit
         self._roster = roster
@@ -93,13 +93,13 @@ class Authentication:
             break
         self._connections.identify(socket, user_id)
         try:
-            channel = await self._listeners.join(socket, user_channel(user_id))
+            channel = await self._membership.join(socket, user_channel(user_id))
         except Unavailable as error:
             self._refuse_for_now(socket, error, id)
             return False
         channel.go_live_unordered(socket)
         self._roster.opened(user_id)
-        socket.is_present = True
+        socket.is_open = True
         self._connection_limit.note_opened(user_id)
         return True
 
@@ -118,7 +118,7 @@ class Authentication:
     def _refuse_for_now(self, socket: Socket, error: Unavailable, id: FrameId | None) -> None:
         """Answer UNAVAILABLE. Close the socket unless it has an earlier, still valid token."""
         answer = error_frame(Refusal(ErrorCode.UNAVAILABLE, str(error)), "auth", id)
-        if socket.is_present:
+        if socket.is_open:
             socket.send(answer)
         else:
             socket.close(Close(CloseCode.OVERLOADED, "not ready", answer))
@@ -138,5 +138,5 @@ class Authentication:
         self._connections.remove(socket)
         if socket.user_id:
             self._connection_limit.note_closed(socket.user_id)
-        if socket.is_present:
+        if socket.is_open:
             self._roster.closed(socket.user_id, now_s)

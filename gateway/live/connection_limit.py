@@ -9,7 +9,7 @@ from gateway.live.connection_counts import REFRESH_S, ConnectionCount, Connectio
 from gateway.live.connections import Connections
 from gateway.live.session import Close
 from gateway.live.socket import Socket
-from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, user_channel
+from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, user_channel
 from shared.bus.publisher import Publisher
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal
@@ -102,7 +102,7 @@ class ConnectionLimit:
             self._announced.pop(user_id, None)
         newest_ms = here[-1].opened_ms if here else 0
         data = to_json(ConnectionCount(self._node_id, len(here), newest_ms, asks))
-        self._bus.deliver(Delivery(user_channel(user_id), DeliveryClass.CONTROL, 0, ControlKind.CONNECTION_COUNT, data))
+        self._bus.deliver(Delivery(user_channel(user_id), DeliveryKind.CONTROL, 0, ControlKind.CONNECTION_COUNT, data))
 
 
 def too_many_connections(id: FrameId | None) -> Close:

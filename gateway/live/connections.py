@@ -69,7 +69,7 @@ class Connections:
         metrics.SLOW.set(len(self._slow))
 
     def became_slow(self, socket: Socket) -> None:
-        """Have `sweep_slow` drain a socket that does not read fast enough."""
+        """Have `sweep_slow` flush the queue of a socket that does not read fast enough."""
         self._slow.add(socket)
         self._any_slow.set()
         metrics.SLOW.set(len(self._slow))
@@ -82,11 +82,11 @@ class Connections:
             self._tick(list(self.sockets))
 
     async def sweep_slow(self) -> None:
-        """Drain slow sockets as far as they read, until cancelled."""
+        """Flush the queues of slow sockets as far as they read, until cancelled."""
         while True:
             await self._any_slow.wait()
             await asyncio.sleep(SLOW_SWEEP_S)
-            for socket in [socket for socket in self._slow if socket.drain()]:
+            for socket in [socket for socket in self._slow if socket.flush_queue()]:
                 self._slow.discard(socket)
                 metrics.SLOW.set(len(self._slow))
             if not self._slow:

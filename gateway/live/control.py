@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.auth.revocations import RevocationListSync
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.recovery import Recovery
 from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.subscriptions import Subscriptions
@@ -23,13 +23,13 @@ class ControlDispatcher:
 
     def __init__(
         self,
-        listeners: ChannelListeners,
+        membership: ChannelMembership,
         recovery: Recovery,
         subscriptions: Subscriptions,
         connection_limit: ConnectionLimit,
         revocations: RevocationListSync,
     ) -> None:
-        self._listeners = listeners
+        self._membership = membership
         self._recovery = recovery
         self._subscriptions = subscriptions
         self._connection_limit = connection_limit
@@ -47,7 +47,7 @@ class ControlDispatcher:
             return
         match kind, channel:
             case ControlKind.EVICT, ChannelName(ChannelKind.ROOM):
-                self._listeners.evict(delivery.channel, _eviction.decode(delivery.frame).user_id)
+                self._membership.evict(delivery.channel, _eviction.decode(delivery.frame).user_id)
             case ControlKind.RECHECK, ChannelName(ChannelKind.ROOM, room_id):
                 self._recovery.recheck(room_id)
             case ControlKind.ROOM_DELETED, ChannelName(ChannelKind.ROOM, room_id):

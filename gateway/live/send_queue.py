@@ -26,7 +26,7 @@ class SendQueue:
         return bool(self._waiting)
 
     def add(self, items: Iterable[Item]) -> bool:
-        """Queue items by their delivery class. Return False beyond the bound: the caller closes the socket (4413)."""
+        """Queue items by their `DropPolicy`. Return False beyond the bound: the caller closes the socket (4413)."""
         for item in items:
             if item.policy is DropPolicy.SHED:
                 self.dropped += 1

@@ -69,7 +69,7 @@ Action = Answer | Close | Authenticate | Perform
 
 
 class Window:
-    """Counts frames in windows of ABUSE_WINDOW_S. A window begins with the first frame after the previous one."""
+    """Counts frames in windows of ABUSE_WINDOW_S. The first frame after the end of a window begins the next one."""
 
     __slots__ = ("_began_at_s", "_count")
 
@@ -113,7 +113,7 @@ class Session:
         self.symbols: dict[str, float] = {}
         self._settings = settings
         self._opened_at_s = now_s
-        self.due_s = now_s
+        self.due_s = now_s  # no tick is needed before this time
         self._received_at_s = now_s
         self._bad_frames = 0
         self._sent = Window(now_s)
@@ -171,7 +171,7 @@ class Session:
         return Close(code, refusal.message, error_frame(refusal, request, id))
 
     def tick(self, now_s: float, now_ms: int) -> Close | None:
-        """Return the close after silence, a missing `auth` or an expired token. None before `due_s`."""
+        """Return the close after silence, a missing `auth` or an expired token; otherwise None, and set `due_s`."""
         if self.identity is None and now_s - self._opened_at_s > self._settings.auth_timeout_s:
             return Close(CloseCode.SILENT, "no auth in time")
         if now_s - self._received_at_s > self._settings.connection_timeout_s:

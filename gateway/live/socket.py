@@ -17,8 +17,8 @@ from shared.commands.command import Caller
 from shared.protocol.close_codes import CloseCode
 from shared.times import now_ms
 
-SLOW_BYTES = 256 * 1024
-DRAINED_BYTES = 64 * 1024
+HIGH_WATER_BYTES = 256 * 1024  # a socket whose transport holds more is slow: queue its items
+LOW_WATER_BYTES = 64 * 1024  # flush the queue of a slow socket while its transport holds at most so much
 CLOSE_TIMEOUT_S = 2.0
 FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 
@@ -30,7 +30,7 @@ class SocketOwner(Protocol):
     answer_bytes: int
 
     def became_slow(self, socket: "Socket") -> None:
-        """Drain a slow socket from now on."""
+        """Flush the queue of a slow socket from now on."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> object:
         """Start a task."""
@@ -46,7 +46,7 @@ class Socket:
         "closing",
         "deflates",
         "in_flight",
-        "is_present",
+        "is_open",
         "opened_ms",
         "send_queue",
         "session",
@@ -64,7 +64,7 @@ class Socket:
         self.send_queue: SendQueue | None = None
         self.closing = False
         self.deflates = False  # negotiated compression (RFC 7692)
-        self.is_present = False  # counted in the roster
+        self.is_open = False  # authenticated, within the limit of its user, and in the roster
         self.in_flight = InFlight()
         self._owner = owner
         self._ws = ws
@@ -97,7 +97,7 @@ class Socket:
             return
         if self.send_queue is None:
             try:
-                if self._transport.get_write_buffer_size() <= SLOW_BYTES:
+                if self._transport.get_write_buffer_size() <= HIGH_WATER_BYTES:
                     self._transport.write(batch.deflated if self.deflates else batch.data)
                     return
             except Exception:  # a dead socket must not break the flush of the others
@@ -109,15 +109,15 @@ class Socket:
             metrics.SLOW_CLOSES.inc()
             self.close(Close(CloseCode.SLOW, "reading too slowly"))
 
-    def drain(self) -> bool:
+    def flush_queue(self) -> bool:
         """Write as many queued items as the transport accepts. Return whether the queue is empty."""
         queue = self.send_queue
         if self.closing or queue is None:
             return True
         try:
-            if self._transport.get_write_buffer_size() > DRAINED_BYTES:
+            if self._transport.get_write_buffer_size() > LOW_WATER_BYTES:
                 return False
-            self._transport.write(queue.take(SLOW_BYTES))
+            self._transport.write(queue.take(HIGH_WATER_BYTES))
         except Exception:  # the transport may fail in any way once the client is gone
             self._lose()
             return True

@@ -10,7 +10,7 @@ from gateway.fanout.batch import Batch
 from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
 from gateway.fanout.lane import send
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
@@ -54,12 +54,12 @@ class Subscriptions:
         self,
         backend: Backend,
         hub: Hub,
-        listeners: ChannelListeners,
+        membership: ChannelMembership,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._backend = backend
         self._hub = hub
-        self._listeners = listeners
+        self._membership = membership
         self._replays = Replays(self._read_history, spawn)
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
@@ -88,7 +88,7 @@ class Subscriptions:
         counted = "" if isinstance(target, MarketTarget) else names[0]
         socket.session.reserve(target, counted)
         try:
-            yield await self._listeners.join_all(socket, names)
+            yield await self._membership.join_all(socket, names)
         except BaseException as error:
             self._roll_back(socket, target, names, error)
             raise
@@ -132,7 +132,7 @@ class Subscriptions:
         name = room_channel(target.chatroom_id)
         async with self._attempt(socket, target, [name]) as [channel]:
             answer = await self._ask_room(socket, target, channel)
-            while channel.must_ask_again(socket):  # the room may have become private, or lines may be lost
+            while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
                 answer = await self._ask_room(socket, target, channel)
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
@@ -252,18 +252,18 @@ class Subscriptions:
         farewell = text_frame(frame("chatroom:deleted", ChatroomDeletedData(chatroom_id=room_id)))
         listeners = channel.listeners()
         for sink in list(channel.sinks()):
-            self._listeners.leave(sink, name)
+            self._membership.leave(sink, name)
             sink.unsubscribed(name)
         for sink in listeners:
             send(sink, [farewell])
 
     def forget(self, socket: Socket) -> None:
         """End all subscriptions of a closed socket."""
-        self._listeners.forget(socket)
+        self._membership.forget(socket)
 
     def _leave(self, socket: Socket, name: str) -> None:
         socket.unsubscribed(name)
-        self._listeners.leave(socket, name)
+        self._membership.leave(socket, name)
 
 
 def _now_s() -> float:

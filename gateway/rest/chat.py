@@ -99,7 +99,7 @@ class ChatCalls(Calls):
         command = chat.ListRooms(
             **self._backend.head(caller), page=query.page, limit=query.limit, type=query.type, q=query.q
         )
-        found = await self._backend.chat_query(command, chat.RoomPage)
+        found = await self._backend.chat_request(command, chat.RoomPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @post("/v1/chatrooms")
@@ -119,7 +119,7 @@ class ChatCalls(Calls):
     async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Return a room. To non-members, a private or group room does not exist."""
         query = chat.GetRoom(**self._backend.head(caller), room_id=chatroom_id)
-        return await self._backend.chat_query(query, chat.RoomView)
+        return await self._backend.chat_request(query, chat.RoomView)
 
     @put("/v1/chatrooms/{chatroomId}")
     async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat.RoomView:
@@ -167,7 +167,7 @@ class ChatCalls(Calls):
             before=query.before,
             after=query.after,
         )
-        found = await self._backend.chat_query(command, chat.MessagePage)
+        found = await self._backend.chat_request(command, chat.MessagePage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @post("/v1/chatrooms/{chatroomId}/messages", ErrorCode.RATE_LIMITED)
@@ -197,7 +197,7 @@ class ChatCalls(Calls):
         command = chat.ListMembers(
             **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit
         )
-        found = await self._backend.chat_query(command, chat.MemberPage)
+        found = await self._backend.chat_request(command, chat.MemberPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @put("/v1/chatrooms/{chatroomId}/members/{userId}")

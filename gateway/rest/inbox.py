@@ -44,32 +44,32 @@ class InboxCalls(Calls):
         command = notifier.ListNotifications(
             **self._backend.head(caller), page=query.page, limit=query.limit, unread=query.unread in ("true", "1")
         )
-        found = await self._backend.notifier_query(command, notifier.NotificationPage)
+        found = await self._backend.notifier_request(command, notifier.NotificationPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @get("/v1/notifications/unread-count")
     async def count_unread(self, caller: Caller) -> notifier.UnreadCount:
         """Return the number of the caller's unread notifications."""
         command = notifier.CountUnread(**self._backend.head(caller))
-        return await self._backend.notifier_query(command, notifier.UnreadCount)
+        return await self._backend.notifier_request(command, notifier.UnreadCount)
 
     @post("/v1/notifications/read-all")
     async def read_all(self, caller: Caller) -> notifier.UnreadCount:
         """Mark all notifications as read and return the unread count."""
         command = notifier.MarkAllRead(**self._backend.head(caller))
-        return await self._backend.notifier_query(command, notifier.UnreadCount)
+        return await self._backend.notifier_request(command, notifier.UnreadCount)
 
     @post("/v1/notifications/{notificationId}/read")
     async def read_notification(self, caller: Caller, notification_id: NotificationId) -> notifier.NotificationView:
         """Mark one notification as read and return it. Idempotent."""
         command = notifier.MarkNotificationRead(**self._backend.head(caller), notification_id=notification_id)
-        return await self._backend.notifier_query(command, notifier.NotificationView)
+        return await self._backend.notifier_request(command, notifier.NotificationView)
 
     @get("/v1/alerts")
     async def list_alerts(self, caller: Caller, query: AlertsQuery) -> Paged[notifier.AlertView]:
         """Return the caller's price alerts, newest first."""
         command = notifier.ListAlerts(**self._backend.head(caller), page=query.page, limit=query.limit)
-        found = await self._backend.notifier_query(command, notifier.AlertPage)
+        found = await self._backend.notifier_request(command, notifier.AlertPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @post("/v1/alerts")
@@ -82,11 +82,11 @@ class InboxCalls(Calls):
             direction=body.direction,
             price=body.price,
         )
-        return Created(await self._backend.notifier_query(command, notifier.AlertView))
+        return Created(await self._backend.notifier_request(command, notifier.AlertView))
 
     @delete("/v1/alerts/{alertId}")
     async def delete_alert(self, caller: Caller, alert_id: AlertId) -> Gone:
         """Delete an alert, active or fired."""
         command = notifier.DeleteAlert(**self._backend.head(caller), alert_id=alert_id)
-        await self._backend.notifier_query(command, notifier.AlertView)
+        await self._backend.notifier_request(command, notifier.AlertView)
         return Gone(id=alert_id)

@@ -53,7 +53,7 @@ class MarketCalls(Calls):
     async def list_symbols(self, caller: Caller) -> tuple[market.SymbolData, ...]:
         """Return all known symbols."""
         query = market.GetSymbols(**self._backend.head(caller))
-        return (await self._backend.market_query(query, market.Symbols)).symbols
+        return (await self._backend.market_request(query, market.Symbols)).symbols
 
     @get("/v1/market/candles", ErrorCode.NOT_FOUND)
     async def list_candles(self, caller: Caller, query: CandlesQuery) -> tuple[market.CandleData, ...]:
@@ -70,7 +70,7 @@ class MarketCalls(Calls):
             to_ms=_time("to", query.to),
             limit=query.limit,
         )
-        return (await self._backend.market_query(command, market.Candles)).candles
+        return (await self._backend.market_request(command, market.Candles)).candles
 
 
 def _time(field: str, text: str | None) -> int | None:

@@ -11,9 +11,9 @@ from notifier.alerts.watcher import announce_change
 from shared.bus.publisher import Publisher
 from shared.commands.notifier import (
     AlertPage,
-    AlertQueries,
     AlertStatus,
     AlertView,
+    AnyAlertRequest,
     CreateAlert,
     DeleteAlert,
     ListAlerts,
@@ -23,7 +23,7 @@ from shared.times import to_iso
 
 
 class AlertQueryHandler:
-    """Answers `AlertQueries`. Methods raise Refusal and Unavailable."""
+    """Answers `AnyAlertRequest`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int], active_max: int) -> None:
         self._store = store
@@ -31,7 +31,7 @@ class AlertQueryHandler:
         self._clock_ms = clock_ms
         self._active_max = active_max
 
-    async def answer(self, query: AlertQueries) -> msgspec.Struct:
+    async def answer(self, query: AnyAlertRequest) -> msgspec.Struct:
         """Return the reply to one query."""
         match query:
             case CreateAlert():

@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from notifier.alerts.book import AlertTerms, Fired, Hit
 from shared.commands.market import AppliedTick
 from shared.commands.notifier import AlertDirection, AlertStatus
-from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, date, translated
+from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, date, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 INDEXES: Indexes = {
@@ -90,17 +90,17 @@ class AlertStore:
 
     async def active(self) -> AsyncIterator[list[AlertTerms]]:
         """Yield the terms of all alerts that have not fired, in chunks."""
-        found = self._alerts.find({"status": AlertStatus.ACTIVE.value}, batch_size=AT_ONCE)
+        found = self._alerts.find({"status": AlertStatus.ACTIVE.value}, batch_size=DOCUMENTS_MAX)
         while True:
             with translated():
-                some = await found.to_list(AT_ONCE)
+                some = await found.to_list(DOCUMENTS_MAX)
             if not some:
                 return
             yield [_to_alert(document).terms for document in some]
 
     async def mark_fired(self, hits: Sequence[Hit], now_ms: int) -> None:
         """Store which tick fired each alert. Deleted and fired alerts stay unchanged."""
-        for some in chunks(hits, AT_ONCE):
+        for some in chunks(hits, DOCUMENTS_MAX):
             chosen = {"_id": {"$in": [hit.terms.id for hit in some]}}
             with translated():
                 found = await self._alerts.find(chosen, {"status": 1}).to_list(None)
@@ -112,7 +112,7 @@ class AlertStore:
     async def unannounced(self) -> list[Fired]:
         """Return some fired alerts whose users have not been notified."""
         with translated():
-            found = await self._alerts.find({"unannounced": True}).limit(AT_ONCE).to_list(None)
+            found = await self._alerts.find({"unannounced": True}).limit(DOCUMENTS_MAX).to_list(None)
         return [fired for document in found if (fired := _to_alert(document).fired) is not None]
 
     async def mark_announced(self, alert_ids: Collection[str]) -> None:

@@ -23,7 +23,7 @@ from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.events import NOTIFICATION_CREATED
 from shared.bus.publisher import Publisher
-from shared.bus.topology import COMMANDS, EVENTS, NOTIFIER_ALERTS
+from shared.bus.topology import EVENTS, NOTIFIER_ALERTS, REQUESTS
 from shared.commands.market import AppliedTicks
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
@@ -40,7 +40,7 @@ _change_decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
 
 def announce_change(bus: Publisher, change: Change) -> "asyncio.Future[None]":
     """Send a change to the watcher, after all ticks that are queued for it."""
-    return bus.publish(COMMANDS, NOTIFIER_ALERTS, to_json(change))
+    return bus.publish(REQUESTS, NOTIFIER_ALERTS, to_json(change))
 
 
 class AlertWatcher:

@@ -4,7 +4,7 @@ A document states whether the event is `done`, and holds the notice of an event 
 kept for 7 days, with a notice for as long as inboxes refer to it.
 
 Times are integers, milliseconds since 1970; only `expiresAt` is a date, because the server's expiry needs one. Every
-operation of notifier's stores is bounded (`shared.mongo.AT_ONCE`). Only the `store` modules know the driver.
+operation of notifier's stores is bounded (`shared.mongo.DOCUMENTS_MAX`). Only the `store` modules know the driver.
 """
 
 from collections.abc import Collection, Sequence

@@ -10,9 +10,9 @@ from notifier.events.store import EventStore
 from notifier.inbox.store import InboxStore
 from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.commands.notifier import (
+    AnyInboxRequest,
     CountUnread,
     InboxHead,
-    InboxQueries,
     ListNotifications,
     MarkAllRead,
     MarkNotificationRead,
@@ -26,14 +26,14 @@ from shared.errors import Refusal
 
 
 class InboxQueryHandler:
-    """Answers `InboxQueries`. Methods raise Refusal and Unavailable."""
+    """Answers `AnyInboxRequest`. Methods raise Refusal and Unavailable."""
 
     def __init__(self, store: InboxStore, events: EventStore, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._events = events
         self._clock_ms = clock_ms
 
-    async def answer(self, query: InboxQueries) -> msgspec.Struct:
+    async def answer(self, query: AnyInboxRequest) -> msgspec.Struct:
         """Return the reply to one query."""
         match query:
             case OpenInbox():

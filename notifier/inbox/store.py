@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from notifier.events.notifications import Entry
-from shared.mongo import AT_ONCE, Database, Document, Indexes, chunks, conflicting, translated
+from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, conflicting, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 CONCURRENT_READS = 16
@@ -43,7 +43,7 @@ class InboxStore:
     async def entries_of(self, key: str, user_ids: Collection[str]) -> list[Entry]:
         """Return the stored entries of these users for an event."""
         entries: list[Entry] = []
-        for some in chunks(list(user_ids), AT_ONCE):
+        for some in chunks(list(user_ids), DOCUMENTS_MAX):
             with translated():
                 found = await self._entries.find({"key": key, "userId": {"$in": some}}).to_list(None)
             entries += map(_to_entry, found)
@@ -55,7 +55,7 @@ class InboxStore:
         A thousand inboxes with few entries cost one query; otherwise each costs a query for its newest entry.
         """
         heads = dict.fromkeys(user_ids, 0)
-        for some in chunks(list(user_ids), AT_ONCE):
+        for some in chunks(list(user_ids), DOCUMENTS_MAX):
             with translated():
                 looking = self._entries.find({"userId": {"$in": some}}, {"userId": 1, "seq": 1, "_id": 0})
                 found = await looking.limit(ENTRIES_AT_ONCE).to_list(None)
@@ -94,7 +94,7 @@ class InboxStore:
         Raises WriteConflict if there is one: the entries before it are stored, the rest are not.
         """
         expires_at_ms = now_ms + self._ttl_ms
-        for some in chunks(entries, AT_ONCE):
+        for some in chunks(entries, DOCUMENTS_MAX):
             with conflicting("an entry or its seq is stored already"), translated():
                 await self._entries.insert_many([_from_entry(entry, expires_at_ms) for entry in some], ordered=True)
 
@@ -158,7 +158,7 @@ class InboxStore:
         """Mark all entries with seq ≤ `through` as read."""
         chosen = _unread(user_id) | {"seq": {"$lte": through}}
         with translated():
-            while found := await self._entries.find(chosen, {"_id": 1}).limit(AT_ONCE).to_list(None):
+            while found := await self._entries.find(chosen, {"_id": 1}).limit(DOCUMENTS_MAX).to_list(None):
                 ids = [document["_id"] for document in found]
                 await self._entries.update_many({"_id": {"$in": ids}}, {"$set": {"read": True, "readAtMs": now_ms}})
 

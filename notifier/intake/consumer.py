@@ -21,7 +21,7 @@ from notifier.inbox.sequencing import UserNotice
 from notifier.intake.batching import by_recipients, by_size
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery, DeliveryClass, inbox_channel
+from shared.bus.delivery import Delivery, DeliveryKind, inbox_channel
 from shared.bus.events import (
     MARKET_TICK,
     USER_BANNED,
@@ -97,8 +97,8 @@ def _deliveries(pending: Iterable[Addressed], entries: Mapping[str, list[Entry]]
             case Users():
                 for entry in entries[notice.key]:
                     channel = inbox_channel(entry.user_id)
-                    yield Delivery(channel, DeliveryClass.ORDERED, entry.seq, "", entry_frame(notice, entry))
+                    yield Delivery(channel, DeliveryKind.ORDERED, entry.seq, "", entry_frame(notice, entry))
             case Listeners(channel):
-                yield Delivery(channel, DeliveryClass.UNORDERED, 0, notice.key, listeners_frame(notice))
+                yield Delivery(channel, DeliveryKind.UNORDERED, 0, notice.key, listeners_frame(notice))
             case _:
                 assert_never(item.audience)

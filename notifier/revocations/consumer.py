@@ -15,7 +15,7 @@ from notifier.revocations.rules import RevocationEvent, apply, read_revocation_e
 from notifier.revocations.store import RevocationStore
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
-from shared.bus.delivery import CONTROL_CHANNEL, ControlKind, Delivery, DeliveryClass
+from shared.bus.delivery import CONTROL_CHANNEL, ControlKind, Delivery, DeliveryKind
 from shared.bus.events import decode_event
 from shared.bus.publisher import Publisher
 from shared.commands.notifier import Revocation
@@ -63,4 +63,4 @@ class RevocationConsumer:
 
 
 def _delivery(revocation: Revocation) -> Delivery:
-    return Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, ControlKind.REVOCATION, to_json(revocation))
+    return Delivery(CONTROL_CHANNEL, DeliveryKind.CONTROL, 0, ControlKind.REVOCATION, to_json(revocation))

@@ -6,7 +6,7 @@ Read in this order:
 - `delivery`, `events`: the lines for gateways, and the events of internal services;
 - `hosts`, `amqp`, `publish_frame`, `delivery_tap`: one connection to RabbitMQ, and its hot path in both directions;
 - `batching`, `confirms`, `confirm_channel`, `line_sender`: sending with confirms;
-- `pending_requests`, `query_server`: requests and their replies;
+- `pending_reply`, `pending_requests`, `query_server`: requests and their replies;
 - `consumer`: a consumer with the ack policy;
 - `private_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;
 - `liveness_queue`: a queue whose disappearance proves that its process is dead.

@@ -28,7 +28,7 @@ NO_ROUTE = 312  # AMQP 0-9-1: the reply code of a returned message
 _TRANSIENT, _PERSISTENT = 1, 2
 
 # The exceptions of aio-pika on a dying connection, whichever call they interrupt.
-LOST = (
+CONNECTION_LOST_ERRORS = (
     aiormq.exceptions.AMQPError,
     ConnectionError,
     OSError,
@@ -57,11 +57,11 @@ def closed_is_lost() -> Iterator[None]:
 
 
 async def is_gone(channel: AbstractChannel, queue: str, timeout_s: float) -> bool:
-    """Return whether the broker has no such queue; False if it does not answer in time. Raises one of LOST.
+    """Return whether the broker has no such queue; False if it does not answer in time.
 
     The broker returns a mandatory message of one byte if the queue is gone; in an existing queue it expires at once. A
     passive declaration would close the channel, and waits for a minute while a node of the cluster is frozen. The
-    channel needs publisher confirms.
+    channel needs publisher confirms. Raises one of CONNECTION_LOST_ERRORS.
     """
     message = aio_pika.Message(PROBE, expiration=0, message_id=queue)
     try:
@@ -109,7 +109,7 @@ class DeadLetter(NamedTuple):
 
 
 async def connect(hosts: BrokerHosts, name: str, heartbeat_s: int) -> Connection:
-    """Connect to the next of the hosts; the broker lists the connection as `name`. Raises one of LOST."""
+    """Connect to the next host; the broker lists the connection as `name`. Raises one of CONNECTION_LOST_ERRORS."""
     return await aio_pika.connect(
         hosts.next_url(),
         timeout=hosts.connect_timeout_s,
@@ -146,7 +146,7 @@ class BrokerConnection:
     """A connection and the channels on which it publishes, declares and listens.
 
     `closed` is set when the connection or one of its long-lived channels is gone. From then on every method but `close`
-    raises one of LOST.
+    raises one of CONNECTION_LOST_ERRORS.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -174,7 +174,7 @@ class BrokerConnection:
 
     async def close(self) -> None:
         """Close; give up after a second."""
-        with suppress(*LOST):
+        with suppress(*CONNECTION_LOST_ERRORS):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._connection.close()
 
@@ -186,7 +186,7 @@ class BrokerConnection:
 
         A consumer that the broker cancels (its queue was deleted, or the node of its queue died) ends it as well.
         """
-        channel = await self._open_passing_channel(confirms=confirms)
+        channel = await self._open_temporary_channel(confirms=confirms)
         channel.close_callbacks.add(self._on_close)
         underlay = cast(aiormq.Channel, await channel.get_underlay_channel())
         underlay.on_consumer_cancel_callbacks.add(self._on_close)
@@ -202,7 +202,7 @@ class BrokerConnection:
         self._unconfirmed = await self._open_channel(confirms=False)
         return _RawChannel(await self._unconfirmed.get_underlay_channel(), self._connection.tap)
 
-    async def _open_passing_channel(self, *, confirms: bool = True) -> AbstractChannel:
+    async def _open_temporary_channel(self, *, confirms: bool = True) -> AbstractChannel:
         """Open a channel that may end without ending the connection.
 
         aio-pika raises a bare RuntimeError for a connection that has just closed.
@@ -234,7 +234,7 @@ class BrokerConnection:
 
     async def _exists(self, spec: QueueSpec) -> bool:
         """Return whether a queue of this name exists, whatever its arguments."""
-        channel = await self._open_passing_channel()
+        channel = await self._open_temporary_channel()
         try:
             await channel.declare_queue(spec.name, passive=True, timeout=CALL_TIMEOUT_S)
         except aiormq.exceptions.ChannelNotFoundEntity:
@@ -246,13 +246,13 @@ class BrokerConnection:
         """Delete a queue with its contents; one that does not exist is no error."""
         await self._channel.queue_delete(queue, timeout=CALL_TIMEOUT_S)
 
-    async def probe(self, queue: str) -> bool:
-        """Return False if the queue does not exist, and True if it does or if the broker does not say in time."""
-        channel = await self._open_passing_channel()
+    async def is_gone(self, queue: str) -> bool:
+        """Return whether the broker has no such queue; False if it does not answer within 0.2 s."""
+        channel = await self._open_temporary_channel()
         try:
-            return not await is_gone(channel, queue, PROBE_TIMEOUT_S)
+            return await is_gone(channel, queue, PROBE_TIMEOUT_S)
         finally:
-            with suppress(*LOST):
+            with suppress(*CONNECTION_LOST_ERRORS):
                 await channel.close()
 
     async def bind(self, queue: str, exchange: str, key: str) -> None:
@@ -267,7 +267,7 @@ class BrokerConnection:
 
     async def depth(self, queue: str) -> int:
         """Return the number of messages that wait in a queue."""
-        channel = await self._open_passing_channel()  # its own channel, because asking for a missing queue closes it
+        channel = await self._open_temporary_channel()  # its own channel, because asking for a missing queue closes it
         try:
             declared = await channel.declare_queue(queue, passive=True, timeout=CALL_TIMEOUT_S)
             return declared.declaration_result.message_count or 0
@@ -353,7 +353,7 @@ class BrokerConnection:
 
     async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
         """Show the dead letters; see `Bus.dead_letters`."""
-        channel = await self._open_passing_channel()
+        channel = await self._open_temporary_channel()
         try:
             queue = await channel.declare_queue(DEAD, passive=True)
             count = queue.declaration_result.message_count or 0
@@ -395,7 +395,7 @@ class _PublishChannel:
         )
 
     async def close(self) -> None:
-        with suppress(*LOST):
+        with suppress(*CONNECTION_LOST_ERRORS):
             await _close_alone(self._channel)
 
 
@@ -432,7 +432,7 @@ def _inbound(message: AbstractIncomingMessage, split: Callable[[bytes], list[byt
     lines = [Line(body, message.reply_to, key, redelivered) for body in split(message.body)]
 
     async def acknowledge(multiple: bool) -> None:
-        with suppress(*LOST), closed_is_lost():  # the broker then delivers the message again
+        with suppress(*CONNECTION_LOST_ERRORS), closed_is_lost():  # the broker then delivers the message again
             await message.ack(multiple=multiple)
 
     return Inbound(lines, acknowledge)

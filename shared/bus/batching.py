@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-BODY_MAX_BYTES = 64 * 1024
+BATCH_MAX_BYTES = 64 * 1024
 
 K = TypeVar("K", bound=Hashable)
 W = TypeVar("W")
@@ -63,7 +63,7 @@ class LineBatcher(Generic[K, W]):
         parcels = self._waiting.get(destination)
         if parcels is None:
             parcels = self._waiting[destination] = deque()
-        if not parcels or parcels[-1].size_bytes + size_bytes > BODY_MAX_BYTES:
+        if not parcels or parcels[-1].size_bytes + size_bytes > BATCH_MAX_BYTES:
             parcels.append(Parcel(destination, new_waiter()))
         parcels[-1].add(line, key, expires_at_ms)
         return parcels[-1]

@@ -1,7 +1,7 @@
 """The bus: one broker connection per process. It batches outgoing lines into bodies and splits incoming ones.
 
 - `publish` gathers lines by destination and resolves when the broker has confirmed their body.
-- `ask` sends a command; its future is the reply, until the command's deadline. `request` awaits and reads it.
+- `ask` sends a request; its future is the reply, until the request's deadline. `request` awaits and reads it.
 - `consume` hands batches of lines to a handler, in order, and settles them (see `shared.bus.consumer`).
 - `private_queue` declares a queue of this process and hands its bodies to a plain function, unacknowledged.
 - `send`, `send_deliveries` publish without a confirm: the hot path.
@@ -22,28 +22,28 @@ from typing import Self, TypeVar
 import msgspec
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, LOST, BrokerConnection, DeadLetter, closed_is_lost
+from shared.bus.amqp import CALL_TIMEOUT_S, CONNECTION_LOST_ERRORS, BrokerConnection, DeadLetter, closed_is_lost
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
-from shared.bus.delivery import ANSWERS, Delivery, DeliveryClass
+from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
 from shared.bus.hosts import BrokerHosts
 from shared.bus.line_sender import DEFAULT_EXCHANGE, LineSender
 from shared.bus.pending_requests import PendingRequests, read_reply
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import (
-    COMMANDS,
     DEAD,
     DEAD_LETTERS,
     DELIVERIES,
     EXCHANGES,
     PRIVATE_QUEUE,
+    REQUESTS,
     Arguments,
     queue_label,
     queues,
     shard_key,
     shard_of,
 )
-from shared.commands.command import Command, Reply, request_id_of, request_ids_of
+from shared.commands.command import Reply, ServiceRequest, request_id_of, request_ids_of
 from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics, tracing
@@ -57,7 +57,7 @@ BACKOFF_MAX_S = 1.0
 CONNECT_TIMEOUT_S = 30.0  # queues, bindings and consumers included
 ECHO_INTERVAL_S = 0.5
 ECHO_TIMEOUT_S = 2.5
-LINES_MAX_BYTES = 1024 * 1024
+DELIVERIES_BODY_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.25
 MEASURE_INTERVAL_S = 5.0
 
@@ -135,7 +135,7 @@ class Bus:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         with closed_is_lost():
                             link = await self._connect()
-                except LOST as error:
+                except CONNECTION_LOST_ERRORS as error:
                     delay_s = backoff.next_s()
                     log.warning("broker_unreachable", reason=str(error) or type(error).__name__, retry_in_s=delay_s)
                     await self._disconnect()
@@ -222,7 +222,7 @@ class Bus:
             async with asyncio.timeout(timeout_s):
                 with closed_is_lost():
                     yield self._link
-        except LOST as error:
+        except CONNECTION_LOST_ERRORS as error:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
 
     async def _measure(self) -> None:
@@ -296,8 +296,8 @@ class Bus:
         size_bytes = 0
         for delivery in deliveries:
             line = delivery.to_line()
-            is_full = size_bytes + len(line) > LINES_MAX_BYTES
-            if lines and is_full and delivery.kind is not DeliveryClass.CONTROL:
+            is_full = size_bytes + len(line) > DELIVERIES_BODY_MAX_BYTES
+            if lines and is_full and delivery.kind is not DeliveryKind.CONTROL:
                 self._send_lines(lines, keys)
                 lines, keys, size_bytes = [], dict.fromkeys(queues), 0
             lines.append(line)
@@ -312,10 +312,10 @@ class Bus:
         self.send(DELIVERIES, key, b"\n".join(lines), more_keys)
         metrics.BUS_LINES_SENT.labels(DELIVERIES).inc(len(lines))
 
-    async def probe(self, queue: str) -> bool:
-        """Return False if the queue of another process does not exist, else True. Raises Unavailable."""
+    async def is_gone(self, queue: str) -> bool:
+        """Return whether the broker has no such queue; False if it does not answer in time. Raises Unavailable."""
         async with self._reaching("probe") as link:
-            return await link.probe(queue)
+            return await link.is_gone(queue)
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a durable queue of an earlier version with its contents. Raises Unavailable."""
@@ -335,7 +335,7 @@ class Bus:
 
     async def replay(self, letter: DeadLetter) -> bool:
         """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
-        if not await self.probe(letter.queue):
+        if await self.is_gone(letter.queue):
             return False
         await self._sender.send("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
         return True
@@ -354,46 +354,40 @@ class Bus:
         """Return the deadline of a request that starts now."""
         return now_ms() + round(self.request_timeout_s * 1000)
 
-    async def request(
-        self, key: str, command: Command, reply: type[R], *, exchange: str = COMMANDS, expires: bool = True
-    ) -> R:
-        """Send a command to a queue of `realtime.commands`, or of another exchange, and return its reply.
+    async def request(self, key: str, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to a queue of `realtime.commands` and return its reply. The broker drops a late request.
 
-        With `expires` the broker drops a late command. Without it the worker does: pass False for a queue with a dead
-        letter exchange, which would collect them. Raises the worker's Refusal, or Unavailable when no answer arrives in
-        time.
+        Raises the worker's Refusal, or Unavailable when no answer arrives in time.
         """
-        return read_reply(await self.ask(key, command, exchange=exchange, expires=expires), reply)
+        return read_reply(await self.ask(key, request), reply)
 
-    def ask(
-        self, key: str, command: Command, *, exchange: str = COMMANDS, expires: bool = True
-    ) -> "asyncio.Future[Reply]":
-        """Send a command and return the future of its reply.
+    def ask(self, key: str, request: ServiceRequest) -> "asyncio.Future[Reply]":
+        """Send a request and return the future of its reply.
 
-        The future raises Unavailable when the command could not be sent or was not answered by its deadline. HOT: the
-        same as `request`, without a coroutine and a timer per command.
+        The future raises Unavailable when the request could not be sent or was not answered by its deadline. HOT: the
+        same as `request`, without a coroutine and a timer per request.
         """
-        op = command.op
+        op = request.op
         if (span := tracing.ask(op)) is not None:
-            command = msgspec.structs.replace(command, trace=span.trace)
+            request = msgspec.structs.replace(request, trace=span.trace)
         if logs.details:
-            log.debug("command_asked", request_id=request_id_of(command), op=op, key=key, command_id=command.id)
-        expires_at_ms = command.deadline_ms if expires else None
-        confirm = self._sender.gather((exchange, key, self._reply_queue.name), key, to_json(command), expires_at_ms)
-        arriving = self._pending.expect(command, span)
+            log.debug("command_asked", request_id=request_id_of(request), op=op, key=key, command_id=request.id)
+        destination = (REQUESTS, key, self._reply_queue.name)
+        confirm = self._sender.gather(destination, key, to_json(request), request.deadline_ms)
+        arriving = self._pending.expect(request, span)
         if confirm.done.done():
-            self._pending.fail([command.id], str(confirm.done.exception()))
+            self._pending.fail([request.id], str(confirm.done.exception()))
         else:
-            confirm.command_ids.append(command.id)
+            confirm.command_ids.append(request.id)
         return arriving
 
-    async def request_transient(self, queue: str, command: Command, reply: type[R]) -> R:
-        """Send a command to the private queue of another process, unconfirmed, and return the reply.
+    async def request_transient(self, queue: str, request: ServiceRequest, reply: type[R]) -> R:
+        """Send a request to the private queue of another process, unconfirmed, and return the reply.
 
-        The command must name `reply_queue`. Raises the other's Refusal, or Unavailable when no answer arrives in time.
+        The request must name `reply_queue`. Raises the other's Refusal, or Unavailable when no answer arrives in time.
         """
-        arriving = self._pending.expect(command, None)
-        self.send("", queue, to_json(command))
+        arriving = self._pending.expect(request, None)
+        self.send("", queue, to_json(request))
         return read_reply(await arriving, reply)
 
     async def _keep_deadlines(self) -> None:
@@ -430,7 +424,7 @@ class Bus:
             try:
                 with closed_is_lost():
                     await self._link.consume(consumer)
-            except LOST:
+            except CONNECTION_LOST_ERRORS:
                 if self._link is not None:
                     self._link.closed.set()  # replace a connection that cannot consume
         return consumer
@@ -441,7 +435,7 @@ class Bus:
             self._consumers.remove(consumer)
         if self._link is not None:
             self._link.release_queue(consumer.queue)
-        with suppress(*LOST):
+        with suppress(*CONNECTION_LOST_ERRORS):
             await consumer.stop()
 
     def private_queue(

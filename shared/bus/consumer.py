@@ -34,14 +34,13 @@ TRIES_MAX = 5
 
 @dataclass(slots=True)
 class Line:
-    """One line of a body, and how to answer it. `verdict` belongs to the handler and is kept across retries."""
+    """One line of a body, and how to answer it."""
 
     body: bytes
     reply_to: str | None
     routing_key: str
     redelivered: bool
     rejected: str | None = None
-    verdict: int | None = None
 
     def reject(self, reason: str) -> None:
         """Send the line to realtime.dead with the reason: it can never be processed."""
@@ -98,7 +97,6 @@ class Consumer:
         self._inbox: deque[Inbound] = deque()
         self._arrived = asyncio.Event()
         self._connection = 0  # grows with each lost connection; earlier messages can no longer be settled
-        self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -180,15 +178,13 @@ class Consumer:
             batch = self._take()
             if not batch:
                 continue
-            self._busy += 1
             self._in_progress.append(batch[0])
             self._idle.clear()
             try:
                 await self._process(batch)
             finally:
-                self._busy -= 1
                 self._in_progress.remove(batch[0])
-                if not self._busy:
+                if not self._in_progress:
                     self._idle.set()
 
     def _take(self) -> list[Inbound]:

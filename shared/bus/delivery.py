@@ -1,6 +1,6 @@
 """Delivery lines, which a gateway relays without parsing their frames, and channel names. Pure.
 
-A line holds five fields, separated by tabs: channel, class, position, key, client frame.
+A line holds five fields, separated by tabs: channel, kind, position, key, client frame.
 """
 
 from enum import StrEnum
@@ -11,15 +11,15 @@ import msgspec
 from shared.errors import Malformed
 
 
-class DeliveryClass(StrEnum):
+class DeliveryKind(StrEnum):
     """What a gateway does with a delivery.
 
-    ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct
-    room, on the channels of its two users. HEAD and DIRECT_HEAD have no frame: they name the newest `rev` of a room's
-    log. UNORDERED items are delivered once, in any order. None of these is ever dropped silently. LATEST items are
-    conflated: only the newest one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the
-    gateway itself, which never forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the
-    gateway process that sent the commands.
+    ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct room,
+    on the channels of its two users. HEAD and DIRECT_HEAD name the newest `rev` of a room's log. UNORDERED items are
+    delivered once, in any order. None of these is ever dropped silently. LATEST items are conflated: only the newest
+    one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never
+    forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent
+    the commands.
     """
 
     ORDERED = "o"
@@ -34,7 +34,7 @@ class DeliveryClass(StrEnum):
     ANSWERED = "a"
 
 
-ANSWERS = frozenset({DeliveryClass.REPLY, DeliveryClass.ANSWERED})
+ANSWERS = frozenset({DeliveryKind.REPLY, DeliveryKind.ANSWERED})
 
 
 class ControlKind(StrEnum):
@@ -79,14 +79,14 @@ class ChannelName(NamedTuple):
         """Return the parts of a name. Raises Malformed for an unknown kind."""
         kind, _, key = text.partition(":")
         try:
-            return cls(_KINDS[kind], key)
+            return cls(_CHANNEL_KINDS[kind], key)
         except KeyError:
             raise Malformed(f"not a channel name: {text!r}") from None
 
 
-_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
+_CHANNEL_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
 _KEYLESS = frozenset({ChannelKind.ALL, ChannelKind.CONTROL})
-_CLASSES: dict[bytes, DeliveryClass] = {member.value.encode(): member for member in DeliveryClass}
+_DELIVERY_KINDS: dict[bytes, DeliveryKind] = {member.value.encode(): member for member in DeliveryKind}
 
 
 class Delivery(NamedTuple):
@@ -97,12 +97,14 @@ class Delivery(NamedTuple):
     elsewhere.
     `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
     DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
-    `ControlKind`.
-    `frame` is the complete client frame (JSON, so without raw tabs or line breaks).
+    `ControlKind`. Elsewhere, and where an item needs none, it is empty.
+    `frame` is the complete client frame (JSON, so without raw tabs or line breaks), empty for an item that clients do
+    not see and for a HEAD. A DIRECT_HEAD has the time of the entry in ms instead, a CONTROL item its JSON data, a REPLY
+    the reply, an ANSWERED item a `BodyAnswered`.
     """
 
     channel: str
-    kind: DeliveryClass
+    kind: DeliveryKind
     position: int
     key: str
     frame: bytes
@@ -110,7 +112,7 @@ class Delivery(NamedTuple):
     @classmethod
     def reply(cls, gateway: str, term: int, frame: bytes) -> "Delivery":
         """Return the answer to a command of `gateway`, decided under `term`."""
-        return cls(gateway, DeliveryClass.REPLY, term, "", frame)
+        return cls(gateway, DeliveryKind.REPLY, term, "", frame)
 
     @property
     def term(self) -> int:
@@ -126,7 +128,7 @@ class Delivery(NamedTuple):
         """Parse a line. Raises Malformed."""
         try:
             channel, kind, position, key, frame = line.split(b"\t", 4)
-            return cls(channel.decode(), _CLASSES[kind], int(position), key.decode(), frame)
+            return cls(channel.decode(), _DELIVERY_KINDS[kind], int(position), key.decode(), frame)
         except (ValueError, KeyError) as error:
             raise Malformed(f"not a delivery line: {error}") from error
 
@@ -147,7 +149,7 @@ def inbox_channel(user_id: str) -> str:
 
 
 def market_channel(symbol: str) -> str:
-    """Return the channel of a symbol's prices, of class LATEST."""
+    """Return the channel of a symbol's prices, of kind LATEST."""
     return f"market:{symbol}"
 
 
@@ -157,4 +159,4 @@ def community_channel(community_id: str) -> str:
 
 
 ALL_CHANNEL = "all"  # every socket that has subscribed to notifications
-CONTROL_CHANNEL = "control"  # every gateway; class CONTROL
+CONTROL_CHANNEL = "control"  # every gateway; kind CONTROL

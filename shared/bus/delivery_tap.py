@@ -75,7 +75,7 @@ class DeliverySplitter:
             if end > len(data):
                 break
             payload = data[position + _HEAD_SIZE : end - _END_SIZE]
-            if self._is_tapped(kind, channel, payload, bodies):
+            if self._take_frame(kind, channel, payload, bodies):
                 others.append(data[begin:position])
                 begin = end
             position = end
@@ -83,7 +83,8 @@ class DeliverySplitter:
         self._unread = data[position:]
         return b"".join(others), bodies
 
-    def _is_tapped(self, kind: int, channel: int, payload: bytes, bodies: list[tuple[OnBody, bytes]]) -> bool:
+    def _take_frame(self, kind: int, channel: int, payload: bytes, bodies: list[tuple[OnBody, bytes]]) -> bool:
+        """Take a frame of a tapped consumer; add its body to `bodies` once complete. Return False for other frames."""
         delivery = self._open.get(channel)
         if delivery is None:
             return kind == _METHOD and payload.startswith(_BASIC_DELIVER) and self._begin(channel, payload)

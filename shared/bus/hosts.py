@@ -1,4 +1,4 @@
-"""The nodes of a broker cluster, in the order in which a process tries them. Pure, but for chance."""
+"""The nodes of a broker cluster, in the order in which a process tries them. Pure apart from the random order."""
 
 import random
 from collections.abc import Iterator

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shared.bus.amqp import LOST, BrokerConnection
+from shared.bus.amqp import CONNECTION_LOST_ERRORS, BrokerConnection
 from shared.bus.batching import LineBatcher, Parcel
 from shared.bus.confirms import Confirm
 from shared.errors import Unavailable
@@ -73,7 +73,7 @@ class LineSender:
         started_s = time.perf_counter()
         try:
             await self.link.publish(exchange, key, body, **properties)
-        except LOST as error:
+        except CONNECTION_LOST_ERRORS as error:
             metrics.BUS_SEND_FAILURES.labels(exchange or DEFAULT_EXCHANGE).inc()
             raise Unavailable(f"the broker did not confirm: {error or type(error).__name__}") from error
         metrics.BUS_CONFIRM_SECONDS.observe(time.perf_counter() - started_s)

@@ -14,7 +14,7 @@ import aiormq
 from aio_pika.abc import AbstractChannel
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, LOST, closed_is_lost, connect, is_gone
+from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, CONNECTION_LOST_ERRORS, closed_is_lost, connect, is_gone
 from shared.bus.hosts import BrokerHosts
 from shared.telemetry import logs
 
@@ -44,7 +44,7 @@ class LivenessQueue:
             try:
                 with closed_is_lost():
                     await self._run_connection(backoff)
-            except LOST as error:
+            except CONNECTION_LOST_ERRORS as error:
                 log.warning("liveness_queue_lost", reason=str(error) or type(error).__name__)
             finally:
                 self.queue = self._channel = None
@@ -77,7 +77,7 @@ class LivenessQueue:
         except RuntimeError as error:  # aio-pika raises it for a connection that has just closed
             raise ConnectionError(str(error)) from error
         finally:
-            with suppress(*LOST):
+            with suppress(*CONNECTION_LOST_ERRORS):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await connection.close()
 
@@ -87,7 +87,7 @@ class LivenessQueue:
             return False
         try:
             return await is_gone(self._channel, queue, ANSWER_TIMEOUT_S)
-        except LOST:
+        except CONNECTION_LOST_ERRORS:
             return False
 
 

@@ -12,7 +12,7 @@ from shared.commands.body import COMMAND_TTL_MS
 PARTITIONS = 16
 SHARDS = 64
 
-COMMANDS = "realtime.commands"  # queries and presence reports
+REQUESTS = "realtime.commands"  # service requests, presence reports, ticks for the notifier
 DELIVERIES = "realtime.lines"
 BEATS = "realtime.beats"
 EVENTS = "realtime.events"
@@ -27,10 +27,10 @@ NOTIFIER_EVENTS = "notifier.events"
 NOTIFIER_TICKS = "notifier.ticks"
 NOTIFIER_ALERTS = "notifier.alerts"  # only a routing key: changes of alerts share the order of the ticks
 MARKET_TICKS = "market.ticks"
-NOTIFIER_REVOCATIONS = "notifier.verdicts"  # older name of revocations; apart, so that a ban waits for nothing else
+NOTIFIER_REVOCATIONS = "notifier.verdicts"  # own queue, so that a ban never waits behind other events
 CHAT_USERS = "chat.users"
 
-EXCHANGES = ((COMMANDS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (EVENTS, "topic"))
+EXCHANGES = ((REQUESTS, "direct"), (DELIVERIES, "direct"), (BEATS, "fanout"), (EVENTS, "topic"))
 
 # Queues of releases before the room log: nothing in them was acknowledged to a client.
 OLD_QUEUES = (*(f"chat.{partition}" for partition in range(PARTITIONS)), "chat.query", "chat.presence")
@@ -101,13 +101,13 @@ def shard_key(shard: int) -> str:
 def queues() -> Iterator[QueueSpec]:
     """Yield every durable queue of the system."""
     for name in (CHAT_QUERY, MARKET_QUERY, NOTIFIER_QUERY):
-        yield QueueSpec(name, {**_REPLICATED, "x-message-ttl": QUERY_TTL_MS}, ((COMMANDS, name),))
+        yield QueueSpec(name, {**_REPLICATED, "x-message-ttl": QUERY_TTL_MS}, ((REQUESTS, name),))
     presence: Arguments = {**_REPLICATED, "x-message-ttl": QUERY_TTL_MS, "x-single-active-consumer": True}
-    yield QueueSpec(CHAT_PRESENCE, presence, ((COMMANDS, CHAT_PRESENCE),))
+    yield QueueSpec(CHAT_PRESENCE, presence, ((REQUESTS, CHAT_PRESENCE),))
     yield QueueSpec(NOTIFIER_EVENTS, _SINGLE, ((EVENTS, "#"),))
     yield QueueSpec(NOTIFIER_REVOCATIONS, _SINGLE, ((EVENTS, "user.revoked"), (EVENTS, "user.banned")))
     yield QueueSpec(MARKET_TICKS, _QUORUM, ((EVENTS, "market.tick"),))
-    yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((COMMANDS, NOTIFIER_TICKS), (COMMANDS, NOTIFIER_ALERTS)))
+    yield QueueSpec(NOTIFIER_TICKS, _BOUNDED_SINGLE, ((REQUESTS, NOTIFIER_TICKS), (REQUESTS, NOTIFIER_ALERTS)))
     yield QueueSpec(CHAT_USERS, _SINGLE, ((EVENTS, "user.updated"),))
     yield DEAD_LETTERS
 

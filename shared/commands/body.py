@@ -16,8 +16,10 @@ from shared.errors import Malformed
 from shared.protocol.wire_struct import WireStruct
 
 COMMANDS_MAX = 500
-BODY_MAX_BYTES = 1024 * 1024
-COMMAND_TTL_MS = 3_000  # from arrival at the gateway to expiry; a database call may follow, so its answer takes 5 s
+COMMANDS_BODY_MAX_BYTES = 1024 * 1024
+# From arrival at the gateway. The owner does not begin a command older than this; its database call may take 2 s more,
+# so the caller waits up to 5 s.
+COMMAND_TTL_MS = 3_000
 
 
 class BodyHead(WireStruct, frozen=True, kw_only=True, omit_defaults=True):

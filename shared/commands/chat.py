@@ -1,18 +1,18 @@
-"""Commands to the one writer of a room, and queries, for chat_service. Pure."""
+"""Commands to the one writer of a room, and service requests, for chat_service. Pure."""
 
 from typing import Annotated
 
 import msgspec
 
-from shared.commands.command import Command, CommandBase
+from shared.commands.command import BusRequest, ServiceRequest
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
 
-# Room commands, on `chat.<partition of the room>` -------------------------------------------------------------------
+# Room commands, in bodies to the owner of the room's partition --------------------------------------------------------
 
 
-class RoomCommand(CommandBase, frozen=True, kw_only=True):
+class RoomCommand(BusRequest, frozen=True, kw_only=True):
     """A command to the one writer of a room, which does not begin it after `expires_at_monotonic_ms`.
 
     That is a time of the monotonic clock of the gateway that sends the command; the `deadline_ms` of a query is a time
@@ -193,10 +193,10 @@ class MemberView(WireStruct, frozen=True, kw_only=True):
     last_seen_at: Time | None
 
 
-# Queries, on `chat.queries` -------------------------------------------------------------------------------------------
+# Service requests, on `chat.queries` ----------------------------------------------------------------------------------
 
 
-class ListRooms(Command, frozen=True, kw_only=True, tag="rooms"):
+class ListRooms(ServiceRequest, frozen=True, kw_only=True, tag="rooms"):
     """List the rooms that the caller sees. Reply: `RoomPage`."""
 
     page: int
@@ -205,13 +205,13 @@ class ListRooms(Command, frozen=True, kw_only=True, tag="rooms"):
     q: str | None = None
 
 
-class GetRoom(Command, frozen=True, kw_only=True, tag="room"):
+class GetRoom(ServiceRequest, frozen=True, kw_only=True, tag="room"):
     """Get one room. Reply: `RoomView`."""
 
     room_id: str
 
 
-class ListMessages(Command, frozen=True, kw_only=True, tag="messages"):
+class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
     """List messages, newest first. Reply: `MessagePage`."""
 
     room_id: str
@@ -221,7 +221,7 @@ class ListMessages(Command, frozen=True, kw_only=True, tag="messages"):
     after: int | None = None
 
 
-class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
+class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
     """List the members of a room. Reply: `MemberPage`."""
 
     room_id: str
@@ -229,11 +229,11 @@ class ListMembers(Command, frozen=True, kw_only=True, tag="members"):
     limit: int
 
 
-class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
+class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
     """Get the messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `ReplayedFrames`.
 
-    Sent by a gateway on behalf of a client that the partition has admitted. Beyond 1,000 messages or 8 MB the reply
-    holds only the first.
+    Sent by a gateway on behalf of a client that may read the room. The reply holds the oldest of them, up to 1,000
+    messages and 8 MB.
     """
 
     room_id: str
@@ -241,7 +241,7 @@ class ReplayMessages(Command, frozen=True, kw_only=True, tag="replay"):
     through: int
 
 
-class ReplayEntries(Command, frozen=True, kw_only=True, tag="entries"):
+class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
 
     Sent by a gateway that has seen a gap. Every rev seen by a gateway is committed, so the entries exist. The reply is
@@ -253,14 +253,14 @@ class ReplayEntries(Command, frozen=True, kw_only=True, tag="entries"):
     through: int
 
 
-class GetPresence(Command, frozen=True, kw_only=True, tag="presence"):
+class GetPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence"):
     """Get the presence of users, in the given order; a user never seen is offline. Reply: `PresenceState`."""
 
     user_ids: tuple[str, ...]
 
 
-class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
-    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `DirectPosts`.
+class ListRecentDirectMessages(ServiceRequest, frozen=True, kw_only=True, tag="directs"):
+    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `RecentDirectMessages`.
 
     Sent by a gateway that may have lost lines. Only the last 1,000 messages of each room are considered.
     """
@@ -269,8 +269,15 @@ class RecentDirects(Command, frozen=True, kw_only=True, tag="directs"):
     since_ms: int
 
 
-AnyChatQuery = (
-    ListRooms | GetRoom | ListMessages | ListMembers | ReplayMessages | ReplayEntries | RecentDirects | GetPresence
+AnyChatRequest = (
+    ListRooms
+    | GetRoom
+    | ListMessages
+    | ListMembers
+    | ReplayMessages
+    | ReplayEntries
+    | ListRecentDirectMessages
+    | GetPresence
 )
 
 
@@ -310,22 +317,22 @@ class MemberPage(WireStruct, frozen=True, kw_only=True):
     total: int
 
 
-class DirectPost(WireStruct, frozen=True, kw_only=True, array_like=True):
-    """The place of a message in the log of its room, and the time when it was stored."""
+class DirectMessagePosition(WireStruct, frozen=True, kw_only=True, array_like=True):
+    """The position of a message in the log of its room, and the time when it was stored."""
 
     rev: int
     created_at_ms: int
 
 
 class DirectRoom(WireStruct, frozen=True, kw_only=True):
-    """A direct room with its recent messages: `posts`, in order, at least one."""
+    """A direct room and the positions of its recent messages, in order, at least one."""
 
     room_id: str
     user_ids: tuple[str, str]
-    posts: tuple[DirectPost, ...]
+    positions: tuple[DirectMessagePosition, ...] = msgspec.field(name="posts")
 
 
-class DirectPosts(WireStruct, frozen=True, kw_only=True):
+class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
     """Recent messages by room. `is_whole` is False if there were more than one reply can hold."""
 
     rooms: tuple[DirectRoom, ...]
@@ -335,7 +342,7 @@ class DirectPosts(WireStruct, frozen=True, kw_only=True):
 # Presence reports, on `chat.presences` -------------------------------------------------------------------------------
 
 
-class ReportPresence(Command, frozen=True, kw_only=True, tag="presence.report"):
+class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.report"):
     """Renew a gateway's lease, and report the users that came online or went offline there since the last report.
 
     With `is_full`, `came` lists all users online there. With `is_leaving` the gateway is stopping, and its users have a

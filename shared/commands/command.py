@@ -1,7 +1,8 @@
-"""Requests over `realtime.commands`: the head of every command, and its reply. Pure.
+"""The head of every request over the bus, and its reply. Pure.
 
-A command line is a `Command` as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or `{"id",
-"error"}`. Workers ignore unknown fields, so a newer gateway can talk to an older worker.
+Service requests travel over `realtime.commands`, room commands in bodies (see `shared.commands.body`). A line is one
+request as JSON with `op` naming its struct; a reply line is `{"id", "data"}` or `{"id", "error"}`. Workers ignore
+unknown fields, so a newer gateway can talk to an older worker.
 """
 
 import re
@@ -22,7 +23,7 @@ REPLAY_MAX_BYTES = 8 * 1024 * 1024
 
 
 class Caller(WireStruct, frozen=True, kw_only=True):
-    """The user on whose behalf a command is sent: the token's subject and claims.
+    """The user on whose behalf a request is sent: the token's subject and claims.
 
     `issued_at_ms` is 0 when the token has no time.
     """
@@ -36,8 +37,8 @@ class Caller(WireStruct, frozen=True, kw_only=True):
 GATEWAY = Caller(user_id="system:gateway")  # the caller of a gateway's own requests
 
 
-class CommandBase(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    """The head of every command.
+class BusRequest(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    """The head of every request over the bus: a `ServiceRequest` or a `RoomCommand`.
 
     `request_id` is the id of the REST call, for logs; `trace` is the caller's span, if tracing is on.
     """
@@ -49,12 +50,15 @@ class CommandBase(WireStruct, frozen=True, kw_only=True, tag_field="op", omit_de
 
     @property
     def op(self) -> str:
-        """Return the name of the command on the wire: the `op` field, which is the tag of its struct."""
+        """Return the name of the request on the wire: the `op` field, which is the tag of its struct."""
         return str(self.__struct_config__.tag)
 
 
-class Command(CommandBase, frozen=True, kw_only=True):
-    """A command that any process of a service may answer. The caller gives up at `deadline_ms` of the wall clock."""
+class ServiceRequest(BusRequest, frozen=True, kw_only=True):
+    """A request that any process of a service may answer: a query, or a write such as `CreateAlert`.
+
+    The caller gives up at `deadline_ms` of the wall clock.
+    """
 
     deadline_ms: int
 
@@ -88,9 +92,9 @@ class Reply(WireStruct, frozen=True, kw_only=True):
     error: ReplyError | None = None
 
 
-def request_id_of(command: CommandBase) -> str:
-    """Return the request id of a command for logs."""
-    return command.request_id or command.id
+def request_id_of(request: BusRequest) -> str:
+    """Return the request id of a request for logs: that of the REST call, if there is one."""
+    return request.request_id or request.id
 
 
 _HEAD = re.compile(rb'\{"op":"[a-z_.]+","id":"((?:cmd|msg)_[0-9A-Z]{26})"')

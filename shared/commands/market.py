@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from shared.commands.command import Command
+from shared.commands.command import ServiceRequest
 from shared.protocol.server_frames import PriceData
 from shared.protocol.validation import Time
 from shared.protocol.wire_struct import WireStruct
@@ -23,7 +23,7 @@ class Interval(StrEnum):
     DAY = "1d"
 
 
-class GetPrices(Command, frozen=True, kw_only=True, tag="prices"):
+class GetPrices(ServiceRequest, frozen=True, kw_only=True, tag="prices"):
     """Get the latest prices of these symbols, or of all. Reply: `Prices`."""
 
     symbols: tuple[str, ...] | None = None
@@ -36,7 +36,7 @@ class Prices(WireStruct, frozen=True, kw_only=True):
     unknown: tuple[str, ...]
 
 
-class GetSymbols(Command, frozen=True, kw_only=True, tag="symbols"):
+class GetSymbols(ServiceRequest, frozen=True, kw_only=True, tag="symbols"):
     """Get every known symbol, in order. Reply: `Symbols`."""
 
 
@@ -55,7 +55,7 @@ class Symbols(WireStruct, frozen=True, kw_only=True):
     symbols: tuple[SymbolData, ...]
 
 
-class GetCandles(Command, frozen=True, kw_only=True, tag="candles"):
+class GetCandles(ServiceRequest, frozen=True, kw_only=True, tag="candles"):
     """Get the candles of a symbol that open from `from_ms` through `to_ms`, both inclusive. Reply: `Candles`.
 
     Beyond `limit` the reply holds the oldest if `from_ms` is given, otherwise the newest. Raises NOT_FOUND for an
@@ -89,7 +89,7 @@ class Candles(WireStruct, frozen=True, kw_only=True):
     candles: tuple[CandleData, ...]
 
 
-AnyMarketQuery = GetPrices | GetSymbols | GetCandles
+AnyMarketRequest = GetPrices | GetSymbols | GetCandles
 
 
 class AppliedTick(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,18 +1,18 @@
-"""Queries for notifier on `notifier.queries`, and the revocations that gateways enforce. Pure."""
+"""Service requests for notifier on `notifier.queries`, and the revocations that gateways enforce. Pure."""
 
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 
-from shared.commands.command import Command
+from shared.commands.command import ServiceRequest
 from shared.protocol.validation import Symbol, Time
 from shared.protocol.wire_struct import WireStruct
 
 # Inboxes ------------------------------------------------------------------------------------------------------------
 
 
-class OpenInbox(Command, frozen=True, kw_only=True, tag="inbox.open"):
+class OpenInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.open"):
     """Get the head of the caller's inbox, and the entries after `since`. Reply: `InboxHead`."""
 
     since: int | None = None
@@ -30,7 +30,7 @@ class InboxHead(WireStruct, frozen=True, kw_only=True):
     frames: tuple[msgspec.Raw, ...]
 
 
-class ReplayInbox(Command, frozen=True, kw_only=True, tag="inbox.replay"):
+class ReplayInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.replay"):
     """Get the caller's entries with `after` < seq ≤ `through`, as finished frames. Reply: `ReplayedFrames`.
 
     Its `first` is above `after + 1` when earlier entries have expired.
@@ -40,7 +40,7 @@ class ReplayInbox(Command, frozen=True, kw_only=True, tag="inbox.replay"):
     through: int
 
 
-class ListNotifications(Command, frozen=True, kw_only=True, tag="inbox.list"):
+class ListNotifications(ServiceRequest, frozen=True, kw_only=True, tag="inbox.list"):
     """List the caller's inbox, newest first, or only its `unread` entries. Reply: `NotificationPage`."""
 
     page: int
@@ -48,11 +48,11 @@ class ListNotifications(Command, frozen=True, kw_only=True, tag="inbox.list"):
     unread: bool = False
 
 
-class CountUnread(Command, frozen=True, kw_only=True, tag="inbox.unread"):
+class CountUnread(ServiceRequest, frozen=True, kw_only=True, tag="inbox.unread"):
     """Count the caller's unread entries. Reply: `UnreadCount`."""
 
 
-class MarkNotificationRead(Command, frozen=True, kw_only=True, tag="inbox.read"):
+class MarkNotificationRead(ServiceRequest, frozen=True, kw_only=True, tag="inbox.read"):
     """Mark an entry as read; a repeated call keeps the first time. Reply: `NotificationView`.
 
     Raises NOT_FOUND for an entry of another user.
@@ -61,7 +61,7 @@ class MarkNotificationRead(Command, frozen=True, kw_only=True, tag="inbox.read")
     notification_id: str
 
 
-class MarkAllRead(Command, frozen=True, kw_only=True, tag="inbox.read_all"):
+class MarkAllRead(ServiceRequest, frozen=True, kw_only=True, tag="inbox.read_all"):
     """Mark everything in the caller's inbox as read. Reply: `UnreadCount`."""
 
 
@@ -115,7 +115,7 @@ class AlertStatus(StrEnum):
     FIRED = "fired"
 
 
-class CreateAlert(Command, frozen=True, kw_only=True, tag="alerts.create"):
+class CreateAlert(ServiceRequest, frozen=True, kw_only=True, tag="alerts.create"):
     """Create a price alert. Every tick that market_feed applies after the reply counts. Reply: `AlertView`.
 
     The caller creates `alert_id`. Raises VALIDATION when the caller has too many active alerts.
@@ -127,14 +127,14 @@ class CreateAlert(Command, frozen=True, kw_only=True, tag="alerts.create"):
     price: AlertPrice
 
 
-class ListAlerts(Command, frozen=True, kw_only=True, tag="alerts.list"):
+class ListAlerts(ServiceRequest, frozen=True, kw_only=True, tag="alerts.list"):
     """List the caller's alerts, newest first. Reply: `AlertPage`."""
 
     page: int = 1
     limit: int = 100
 
 
-class DeleteAlert(Command, frozen=True, kw_only=True, tag="alerts.delete"):
+class DeleteAlert(ServiceRequest, frozen=True, kw_only=True, tag="alerts.delete"):
     """Delete an alert, active or fired. Reply: `AlertView`. Raises NOT_FOUND for one of another user."""
 
     alert_id: str
@@ -190,7 +190,7 @@ class Revocation(WireStruct, frozen=True, kw_only=True):
         return issued_at_ms < self.issued_before_ms
 
 
-class ListRevocations(Command, frozen=True, kw_only=True, tag="standings.list"):
+class ListRevocations(ServiceRequest, frozen=True, kw_only=True, tag="standings.list"):
     """List revocations with a version above `after`, lowest first, at most 1,000. Reply: `RevocationPage`."""
 
     after: int = 0
@@ -203,6 +203,6 @@ class RevocationPage(WireStruct, frozen=True, kw_only=True):
     more: bool
 
 
-InboxQueries = OpenInbox | ReplayInbox | ListNotifications | CountUnread | MarkNotificationRead | MarkAllRead
-AlertQueries = CreateAlert | ListAlerts | DeleteAlert
-AnyNotifierQuery = InboxQueries | AlertQueries | ListRevocations
+AnyInboxRequest = OpenInbox | ReplayInbox | ListNotifications | CountUnread | MarkNotificationRead | MarkAllRead
+AnyAlertRequest = CreateAlert | ListAlerts | DeleteAlert
+AnyNotifierRequest = AnyInboxRequest | AnyAlertRequest | ListRevocations

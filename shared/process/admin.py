@@ -78,6 +78,6 @@ async def _answer(check: Readiness) -> str | None:
         return f"no answer within {CHECK_TIMEOUT_S:g} s"
 
 
-async def starting() -> str:
+async def not_started_yet() -> str:
     """Return the reason of a starting process. The composition root removes this check once it has started."""
     return "waiting for broker, database or notifier"

@@ -73,7 +73,7 @@ def run(service: str, settings_type: type[S], serve: "Serve[S]") -> None:
 
 
 def _tune_garbage_collector() -> None:
-    """Make garbage collection rare, and exempt the objects that exist after start-up.
+    """Make garbage collection rare, and exempt the objects that start-up created.
 
     With 10,000 sockets a full collection stops the process for a fifth of a second.
     """

@@ -1,1 +1,4 @@
-"""Observability of a process: `logs`, `metrics`, `tracing`, and the request id that joins them (`correlation`)."""
+"""Observability of a process.
+
+`logs` with `log_throttle`, `metrics`, `tracing`, and the request id that joins them (`correlation`).
+"""

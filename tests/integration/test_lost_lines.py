@@ -16,7 +16,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from chat_service.partitions import owned_partitions
 from chat_service.storage import repair
 from shared.bus import amqp, bus
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from shared.bus.topology import DELIVERIES, OWNER_QUEUE, shard_key, shard_of
 from shared.commands.body import decode_body
 from tests.support.delivery_loss import LossyBroker, lossy_broker
@@ -67,7 +67,7 @@ class Loss:
 
     async def fill(self, exchange: str, key: str, count: int, size_bytes: int = FILLER_BYTES) -> None:
         """Publish lines that no gateway needs."""
-        line = Delivery(room_channel("nobody"), DeliveryClass.TRANSIENT, 0, "", b"x" * size_bytes).to_line()
+        line = Delivery(room_channel("nobody"), DeliveryKind.TRANSIENT, 0, "", b"x" * size_bytes).to_line()
         async with await aio_pika.connect(self.amqp_url) as connection:
             channel = await connection.channel(publisher_confirms=False)
             target = channel.default_exchange if not exchange else await channel.get_exchange(exchange, ensure=False)
@@ -184,7 +184,7 @@ async def test_room_is_complete_and_revoked_user_gone_after_queue_lost_lines(los
     await send(ann, room, "one")
     async with notifier_client(loss.amqp_url) as desk:
         await desk.publish("user.banned", {"userId": "eve"})
-    await until(lambda: lost >= {DeliveryClass.ORDERED, DeliveryClass.HEAD, DeliveryClass.CONTROL})
+    await until(lambda: lost >= {DeliveryKind.ORDERED, DeliveryKind.HEAD, DeliveryKind.CONTROL})
     loss.broker.loses = loses()
     await send(ann, room, "two")
     assert [(await ben.data("chat:message"))["message"] for _ in range(2)] == ["one", "two"]

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared.bus.bus import Bus
 from shared.bus.consumer import Line
-from shared.bus.topology import COMMANDS, NOTIFIER_QUERY
+from shared.bus.topology import NOTIFIER_QUERY, REQUESTS
 from shared.commands.chat import GetRoom
 from shared.commands.command import Caller
 from shared.encoding import to_json
@@ -54,7 +54,7 @@ async def test_backlog_gauges_follow_consumer(bus: Bus) -> None:
 
     waited = value("bus_wait_seconds_count", queue=NOTIFIER_QUERY)
     for _ in range(5):
-        await bus.publish(COMMANDS, NOTIFIER_QUERY, command(now_ms()))
+        await bus.publish(REQUESTS, NOTIFIER_QUERY, command(now_ms()))
     consumer = await bus.consume(NOTIFIER_QUERY, handle, prefetch=2, max_lines=1)
     await until(lambda: value("bus_queue_depth", queue=NOTIFIER_QUERY) == 3, TIMEOUT_S)
     await until(lambda: value("bus_backlog_lines", queue=NOTIFIER_QUERY) == 1, TIMEOUT_S)
@@ -106,7 +106,7 @@ async def test_deleted_queue_is_declared_and_consumed_again(bus: Bus, amqp_url: 
         await (await connection.channel()).queue_delete(NOTIFIER_QUERY)
     reconnects = value("bus_reconnects_total")
     await until(lambda: value("bus_reconnects_total") > reconnects and bus.is_connected, TIMEOUT_S)
-    await bus.publish(COMMANDS, NOTIFIER_QUERY, b"{}")
+    await bus.publish(REQUESTS, NOTIFIER_QUERY, b"{}")
     async with asyncio.timeout(TIMEOUT_S):
         await arrived.wait()
     await until(lambda: exists("bus_queue_depth", queue=NOTIFIER_QUERY), TIMEOUT_S)

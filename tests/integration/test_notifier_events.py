@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.bus.delivery import DeliveryClass, community_channel, inbox_channel, room_channel
+from shared.bus.delivery import DeliveryKind, community_channel, inbox_channel, room_channel
 from shared.commands.command import ReplayedFrames
 from shared.commands.notifier import (
     CountUnread,
@@ -60,7 +60,7 @@ async def test_notification_reaches_inbox_of_user(client: NotifierClient, user: 
     await client.publish("notification.created", data, time="2025-10-21T12:00:00Z")
     await until(client.has(inbox_channel(user), 1))
     [delivery] = client.inbox(user)
-    assert (delivery.kind, delivery.position) == (DeliveryClass.ORDERED, 1)
+    assert (delivery.kind, delivery.position) == (DeliveryKind.ORDERED, 1)
     frame = frame_of(delivery)
     assert frame["type"] == "notification:new"
     assert frame["data"].pop("id").startswith("notif_")
@@ -89,7 +89,7 @@ async def test_listeners_receive_events_unchanged(
     name = channel.format(id=user)
     await until(lambda: any(frame_of(delivery) == wanted for delivery in client.on(name)))
     [delivery] = [delivery for delivery in client.on(name) if frame_of(delivery) == wanted]
-    assert (delivery.kind, delivery.position, len(delivery.key)) == (DeliveryClass.UNORDERED, 0, 32)
+    assert (delivery.kind, delivery.position, len(delivery.key)) == (DeliveryKind.UNORDERED, 0, 32)
     assert {room_channel(user), community_channel(user), "all"} >= {name}
 
 

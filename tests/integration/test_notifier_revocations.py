@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from shared.bus.delivery import CONTROL_CHANNEL, DeliveryClass, inbox_channel
+from shared.bus.delivery import CONTROL_CHANNEL, DeliveryKind, inbox_channel
 from shared.commands.notifier import FOR_EVER_MS, ListRevocations, Revocation, RevocationPage
 from shared.times import from_iso, now_ms
 from tests.support.events import cloud_event
@@ -25,7 +25,7 @@ async def client(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIt
 def announced(client: NotifierClient) -> list[Revocation]:
     """Collect the revocations that gateways receive, in order."""
     deliveries = client.on(CONTROL_CHANNEL)
-    assert all((one.kind, one.key) == (DeliveryClass.CONTROL, "standing") for one in deliveries)
+    assert all((one.kind, one.key) == (DeliveryKind.CONTROL, "standing") for one in deliveries)
     return [msgspec.json.decode(one.frame, type=Revocation) for one in deliveries]
 
 

@@ -30,7 +30,7 @@ from chat_service.storage.record_writer import RecordWriter
 from chat_service.storage.repair import Repair
 from chat_service.storage.room_store import RoomStore
 from shared.bus.bus import Bus
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from shared.bus.topology import PARTITIONS
 from shared.commands.body import BodyAnswered, BodyHead, decode_answered
 from shared.commands.chat import (
@@ -189,10 +189,10 @@ class DeliveryRecorder:
     def send(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             match delivery.kind:
-                case DeliveryClass.REPLY:
+                case DeliveryKind.REPLY:
                     reply = msgspec.json.decode(delivery.frame, type=Reply)
                     self.replies.setdefault(reply.id, reply)  # the gateway has passed the first one on
-                case DeliveryClass.ANSWERED:
+                case DeliveryKind.ANSWERED:
                     end = decode_answered(delivery.frame)
                     if not self.answered[end.number].done():
                         self.answered[end.number].set_result(end)
@@ -424,7 +424,7 @@ class ChatWorld:
         sent = {
             (delivery.channel, delivery.position): delivery.frame
             for delivery in self.recorder.deliveries
-            if delivery.kind is DeliveryClass.ORDERED
+            if delivery.kind is DeliveryKind.ORDERED
         }
         assert {place: frame_of(entries[place]) for place in sent} == sent
         assert {place for place, entry in entries.items() if entry.kind is not EntryKind.VOID} <= sent.keys()

@@ -13,21 +13,21 @@ from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, inbox_channel
 from shared.bus.topology import (
-    COMMANDS,
     DEAD,
     DELIVERIES,
     NOTIFIER_QUERY,
     NOTIFIER_TICKS,
+    REQUESTS,
     SHARDS,
     shard_key,
 )
-from shared.commands.command import Caller, Command
+from shared.commands.command import Caller, ServiceRequest
 from shared.commands.market import AppliedTick, AppliedTicks
 from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
 from tests.support.events import EXCHANGE, cloud_event
 
-C = TypeVar("C", bound=Command)
+C = TypeVar("C", bound=ServiceRequest)
 R = TypeVar("R")
 
 ANSWER_TIMEOUT_S = 30.0
@@ -66,7 +66,7 @@ class NotifierClient:
 
     async def command(self, key: str, line: bytes) -> None:
         """Publish any line to `realtime.commands`, confirmed."""
-        await self._bus.publish(COMMANDS, key, line)
+        await self._bus.publish(REQUESTS, key, line)
 
     # Queries --------------------------------------------------------------------------------------------------------
 

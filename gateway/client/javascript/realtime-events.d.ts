@@ -37,7 +37,12 @@ export interface ChatroomDeleted {
   chatroomId: string;
 }
 
-/** `recovered` is False if more than 1,000 messages were missed; then none is replayed. */
+/**
+ * `recovered` is True if all missed messages are replayed. Otherwise none is.
+ *
+ * It is False without `since`, with a `since` beyond the room's last message, and if the missed messages exceed 1,000
+ * or 8 MB.
+ */
 export interface ChatroomSubscribed {
   channel: 'chatroom';
   chatroomId: string;

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from shared.bus.bus import Bus
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from tests.bench.jobs.pace import paced
 from tests.bench.marks import message_frame, now_us
 from tests.bench.tally import Tally
@@ -42,7 +42,7 @@ class Lines:
                     seq += 1
                     frame = message_frame(self.room, seq, self.size, now_us())
                     rev = CREATED_REV + seq
-                    future = bus.deliver(Delivery(room_channel(self.room), DeliveryClass.ORDERED, rev, "", frame))
+                    future = bus.deliver(Delivery(room_channel(self.room), DeliveryKind.ORDERED, rev, "", frame))
                     if future not in unconfirmed:
                         unconfirmed.add(future)
                         future.add_done_callback(settled)

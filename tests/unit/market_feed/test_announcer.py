@@ -7,7 +7,7 @@ import pytest
 
 from market_feed.announcer import Announcer
 from market_feed.quotes import Tick
-from shared.bus.topology import COMMANDS, NOTIFIER_TICKS
+from shared.bus.topology import NOTIFIER_TICKS, REQUESTS
 from shared.commands.market import AppliedTicks
 from shared.errors import Unavailable
 from tests.support.publishing import PublisherStub
@@ -24,7 +24,7 @@ class AnnouncerBroker(PublisherStub):
         self.is_unreachable = False
 
     def publish(self, exchange: str, key: str, line: bytes) -> "asyncio.Future[None]":
-        assert (exchange, key) == (COMMANDS, NOTIFIER_TICKS)
+        assert (exchange, key) == (REQUESTS, NOTIFIER_TICKS)
         confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.is_unreachable:
             confirm.set_exception(Unavailable("unreachable"))

@@ -11,7 +11,7 @@ from shared.commands.chat import GetRoom
 from shared.commands.command import Caller, asked_at_ms
 from shared.encoding import to_json
 from shared.ids import Prefix, dated_id, derived_id, direct_room_id, made_at_ms, new_id
-from shared.times import MILLISECONDS_PER_DAY, from_iso, now_ms, to_iso
+from shared.times import MILLISECONDS_PER_DAY, clock_problem, from_iso, now_ms, to_iso
 
 ULID = r"[0-9A-HJKMNP-TV-Z]{26}"
 YEAR_10000_MS = 253_402_300_800_000
@@ -130,3 +130,9 @@ def test_asked_at_ms_returns_time_of_command() -> None:
 )
 def test_asked_at_ms_ignores_other_lines(line: bytes) -> None:
     assert asked_at_ms(line) is None
+
+
+def test_skewed_clock_is_a_problem_beyond_two_seconds() -> None:
+    assert clock_problem(2_000) is clock_problem(-2_000) is None
+    assert clock_problem(2_100) == "clock: the host is -2.1 s off the database server"
+    assert clock_problem(-2_100) == "clock: the host is +2.1 s off the database server"

@@ -40,8 +40,6 @@ class Send:
 class Drop:
     """Close the current socket, if there is one, without waiting for the closing handshake."""
 
-    code: int
-
 
 @dataclass(frozen=True, slots=True)
 class Emit:
@@ -52,7 +50,7 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class Resolve:
     """Complete a request with the data of its answer."""
 
     id: int
@@ -68,4 +66,4 @@ class Fail:
 
 
 LinkAction = FetchToken | Open | Send | Drop | Emit
-Action = LinkAction | Settle | Fail
+Action = LinkAction | Resolve | Fail

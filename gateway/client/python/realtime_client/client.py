@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, assert_never
 
-from realtime_client.actions import Action, Drop, Emit, Fail, FetchToken, Open, Send, Settle, TokenReason
+from realtime_client.actions import Action, Drop, Emit, Fail, FetchToken, Open, Resolve, Send, TokenReason
 from realtime_client.core import Core
 from realtime_client.events import Event, EventDispatcher, Handler
 from realtime_client.options import ClientOptions
@@ -221,7 +221,7 @@ class RealtimeClient:
                 self._fetching = self._tasks.create_task(self._fetch_token(reason))
             case Emit(type_, data):
                 self._emit(Event(type_, data))
-            case Settle(id_, data):
+            case Resolve(id_, data):
                 if not (future := self._futures.pop(id_)).done():  # the caller may have cancelled it
                     future.set_result(data)
             case Fail(id_, error):

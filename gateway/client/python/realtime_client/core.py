@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_client.actions import Action, Emit, Fail, Settle
+from realtime_client.actions import Action, Emit, Fail, Resolve
 from realtime_client.credentials import Credentials
 from realtime_client.interest import Interest, Missed
 from realtime_client.link import Link
@@ -35,7 +35,7 @@ ID_MAX_BYTES = 32  # bound on the encoded `"id":…,`
 
 
 class Core:
-    """Decisions of one client. Each request has an id, which Settle and Fail repeat."""
+    """Decisions of one client. Each request has an id, which Resolve and Fail repeat."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Core:
             self._interest.unsubscribing(target)
             return self._ask(_frame_of("unsubscribe", target), now_s)
         id_ = self._requests.new_id()
-        self._actions.append(Settle(id_, fields_of(target)))
+        self._actions.append(Resolve(id_, fields_of(target)))
         return id_
 
     def send_message(self, frame: dict[str, Any], ordering_key: str, now_s: float) -> int:
@@ -145,7 +145,7 @@ class Core:
             elif request.frame.get("type") == "unsubscribe":
                 self._requests.remove(request)
                 fields = {name: value for name, value in request.frame.items() if name not in ("type", "id")}
-                self._actions.append(Settle(request.id, fields))
+                self._actions.append(Resolve(request.id, fields))
 
     def stopped(self, code: int, reason: str) -> None:
         """Fail all requests with CLOSED."""
@@ -226,7 +226,7 @@ class Core:
         elif frame.type == "chat:ack" and request.frame["type"] == "chat:direct":
             self._direct_acked(request, msgspec.convert(frame.data, Ack))
         if not request.is_internal:
-            self._actions.append(Settle(request.id, frame.data))
+            self._actions.append(Resolve(request.id, frame.data))
 
     def _direct_acked(self, request: Request, ack: Ack) -> None:
         """Resume an unknown room after a resent message, which may have been delivered before this connection."""

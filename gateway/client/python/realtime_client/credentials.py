@@ -52,6 +52,10 @@ class Credentials:
         """Schedule another renewal after a failed one."""
         self.renew_at_s = at_s
 
+    def cancel_renewal(self) -> None:
+        """Schedule no renewal until the token's fetch has ended."""
+        self.renew_at_s = math.inf
+
     def accepted(self, welcome: Welcome, now_s: float) -> None:
         """Schedule the renewal of an accepted token: 60 s before it expires, or earlier if it is short-lived.
 

@@ -190,7 +190,7 @@ class Link:
         if self._heartbeat.ping_at_s <= now_s:
             self._ping(now_s)
         if self._credentials.renew_at_s <= now_s:
-            self._credentials.retry_renewal(math.inf)
+            self._credentials.cancel_renewal()
             self._fetch_token(TokenReason.EXPIRING)
 
     # Connection set-up -----------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Link:
     # Connection loss -------------------------------------------------------------------------------------------------
 
     def _drop(self, reason: str, now_s: float) -> None:
-        self._act(Drop(NORMAL_CLOSURE))
+        self._act(Drop())
         self._lost(None, reason, now_s, 0.0)
 
     def _lost(self, code: int | None, reason: str, now_s: float, retry_after_s: float) -> None:
@@ -286,7 +286,7 @@ class Link:
         self._until_s = math.inf
         self._reconnect.reset()
         self._credentials.abandon_fetch()
-        self._act(Drop(NORMAL_CLOSURE))
+        self._act(Drop())
         self._move(State.CLOSED, code=code, reason=reason)
         self._observer.stopped(code, reason)
 

@@ -17,7 +17,7 @@ from chat_service.rooms.log import EntryKind, LogEntry, apply, member_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.requirements import requirements_of, users_of
 from chat_service.rooms.room import Role, Room, RoomType
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
@@ -47,7 +47,7 @@ NOW_MS = 1_761_048_000_000
 TERM = 7
 ROOM = "room_1"
 CREATOR, MEMBER, STRANGER, ADMIN = "creator", "member", "stranger", "admin"
-ORDERED, TRANSIENT, CONTROL = DeliveryClass.ORDERED, DeliveryClass.TRANSIENT, DeliveryClass.CONTROL
+ORDERED, TRANSIENT, CONTROL = DeliveryKind.ORDERED, DeliveryKind.TRANSIENT, DeliveryKind.CONTROL
 numbers = itertools.count(1)
 
 
@@ -119,7 +119,7 @@ class ChatRoom:
         )
         return answer.code
 
-    def deliveries(self, kind: DeliveryClass | None = None) -> list[tuple[str, str, dict[str, Any]]]:
+    def deliveries(self, kind: DeliveryKind | None = None) -> list[tuple[str, str, dict[str, Any]]]:
         """Return channel, key and frame (as JSON) of each delivery that has one."""
         chosen = (item for item in deliveries_in(self.changes) if kind in (None, item.kind) and item.frame)
         return [(item.channel, item.key, json.loads(item.frame)) for item in chosen]
@@ -544,8 +544,8 @@ def test_direct_message_makes_room_of_pair() -> None:
     states: dict[str, RoomState] = {}
     first, changes = ask_direct(states, direct("ann", "bob"))
     assert [(item.channel, item.kind, item.position, item.key) for item in deliveries_in(changes, ("ann", "bob"))] == [
-        (user_channel("ann"), DeliveryClass.DIRECT, 1, DIRECT),
-        (user_channel("bob"), DeliveryClass.DIRECT, 1, DIRECT),
+        (user_channel("ann"), DeliveryKind.DIRECT, 1, DIRECT),
+        (user_channel("bob"), DeliveryKind.DIRECT, 1, DIRECT),
     ]
     second, changes = ask_direct(states, direct("bob", "ann"))
     assert (first.message.seq, second.message.seq) == (1, 2)
@@ -775,7 +775,7 @@ def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
     frames: dict[tuple[str, int], set[bytes]] = {}
     for delivery in delivered:
         if (
-            delivery.kind in (ORDERED, DeliveryClass.DIRECT)
+            delivery.kind in (ORDERED, DeliveryKind.DIRECT)
             and delivery.channel in channels
             and delivery.key in ("", room_id)
         ):

@@ -9,7 +9,7 @@ from chat_service.rooms.entry_deliveries import controls_of, deliveries_of, fram
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings, void_at
 from chat_service.rooms.message import Message, message_frame
 from chat_service.rooms.room import RoomType
-from shared.bus.delivery import ControlKind, Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, room_channel, user_channel
 from shared.protocol.server_frames import UserProfile
 
 ROOM = "room_1"
@@ -68,21 +68,21 @@ ENTRIES = [
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
 def test_exactly_one_ordered_line_carries_rev_and_frame(one: LogEntry) -> None:
     deliveries = deliveries_of(one, None)
-    ordered = [delivery for delivery in deliveries if delivery.kind is DeliveryClass.ORDERED]
-    assert ordered == [Delivery(room_channel(ROOM), DeliveryClass.ORDERED, 7, "", frame_of(one))]
+    ordered = [delivery for delivery in deliveries if delivery.kind is DeliveryKind.ORDERED]
+    assert ordered == [Delivery(room_channel(ROOM), DeliveryKind.ORDERED, 7, "", frame_of(one))]
     assert {delivery.channel for delivery in deliveries} == {room_channel(ROOM)}
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
 def test_direct_room_tells_its_two_users_alone(one: LogEntry) -> None:
     assert deliveries_of(one, ("ann", "ben")) == [
-        Delivery(user_channel(user_id), DeliveryClass.DIRECT, 7, ROOM, frame_of(one)) for user_id in ("ann", "ben")
+        Delivery(user_channel(user_id), DeliveryKind.DIRECT, 7, ROOM, frame_of(one)) for user_id in ("ann", "ben")
     ]
 
 
 def test_message_that_joins_its_sender_shows_the_member_first() -> None:
     first, message = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE, members=(BEN,)), None)
-    assert (first.kind, first.position) == (DeliveryClass.TRANSIENT, 0)
+    assert (first.kind, first.position) == (DeliveryKind.TRANSIENT, 0)
     assert shown(first.frame)[0] == "member:joined"
     assert message.frame == message_frame(MESSAGE)
 
@@ -132,30 +132,30 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
 )
 def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
     assert controls_of(one) == controls
-    deliveries = [delivery for delivery in deliveries_of(one, None) if delivery.kind is DeliveryClass.CONTROL]
-    assert deliveries == [Delivery(room_channel(ROOM), DeliveryClass.CONTROL, 7, *control) for control in controls]
+    deliveries = [delivery for delivery in deliveries_of(one, None) if delivery.kind is DeliveryKind.CONTROL]
+    assert deliveries == [Delivery(room_channel(ROOM), DeliveryKind.CONTROL, 7, *control) for control in controls]
 
 
 def test_removed_user_still_sees_the_removal() -> None:
     kinds = [delivery.kind for delivery in deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)]
-    assert kinds == [DeliveryClass.ORDERED, DeliveryClass.CONTROL]
+    assert kinds == [DeliveryKind.ORDERED, DeliveryKind.CONTROL]
 
 
 def test_access_is_checked_before_the_room_that_became_private_is_shown() -> None:
     kinds = [
         delivery.kind for delivery in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)
     ]
-    assert kinds == [DeliveryClass.CONTROL, DeliveryClass.ORDERED]
+    assert kinds == [DeliveryKind.CONTROL, DeliveryKind.ORDERED]
 
 
 def test_direct_message_follows_head_of_the_one_before() -> None:
     second = entry(EntryKind.MESSAGE, message=MESSAGE, previous_at_ms=5)
     deliveries = deliveries_of(second, ("ann", "ben"))
     heads, messages = deliveries[:2], deliveries[2:]
-    assert heads == [Delivery(user_channel(user), DeliveryClass.DIRECT_HEAD, 6, ROOM, b"5") for user in ("ann", "ben")]
-    assert [(delivery.kind, delivery.position) for delivery in messages] == [(DeliveryClass.DIRECT, 7)] * 2
+    assert heads == [Delivery(user_channel(user), DeliveryKind.DIRECT_HEAD, 6, ROOM, b"5") for user in ("ann", "ben")]
+    assert [(delivery.kind, delivery.position) for delivery in messages] == [(DeliveryKind.DIRECT, 7)] * 2
 
 
 def test_first_direct_message_follows_no_head() -> None:
     deliveries = deliveries_of(entry(EntryKind.MESSAGE, message=MESSAGE), ("ann", "ben"))
-    assert [delivery.kind for delivery in deliveries] == [DeliveryClass.DIRECT] * 2
+    assert [delivery.kind for delivery in deliveries] == [DeliveryKind.DIRECT] * 2

@@ -4,7 +4,7 @@ from chat_service.rooms.decision import RoomState
 from chat_service.rooms.heads import DELAY_MS, Heads
 from chat_service.rooms.log import LogEntry, void_at
 from chat_service.rooms.room import Room, RoomType
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 
 NOW_MS = 50_000
 
@@ -30,7 +30,7 @@ def entry(room_id: str, rev: int) -> LogEntry:
 
 
 def head(room_id: str, rev: int) -> Delivery:
-    return Delivery(room_channel(room_id), DeliveryClass.HEAD, rev, "", b"")
+    return Delivery(room_channel(room_id), DeliveryKind.HEAD, rev, "", b"")
 
 
 def test_head_is_due_a_second_after_the_room_spoke() -> None:
@@ -69,5 +69,5 @@ def test_head_of_direct_room_goes_to_its_two_users() -> None:
     heads = Heads()
     heads.note([entry("d", 3)], STATES, NOW_MS)
     assert heads.due(NOW_MS + DELAY_MS) == [
-        Delivery(user_channel(user_id), DeliveryClass.DIRECT_HEAD, 3, "d", b"1") for user_id in ("ann", "ben")
+        Delivery(user_channel(user_id), DeliveryKind.DIRECT_HEAD, 3, "d", b"1") for user_id in ("ann", "ben")
     ]

@@ -67,7 +67,7 @@ class Notifier:
     def head(self, caller: Caller) -> dict[str, Any]:
         return {"id": "cmd_1", "deadline_ms": NOW_MS, "caller": caller}
 
-    async def notifier_query(self, query: ListRevocations, _: type[RevocationPage]) -> RevocationPage:
+    async def notifier_request(self, query: ListRevocations, _: type[RevocationPage]) -> RevocationPage:
         if not self.is_available:
             raise Unavailable("the notifier is down")
         found = [one for one in self.stored if one.version > query.after]

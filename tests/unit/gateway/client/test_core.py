@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_client.actions import Drop, Emit, Fail, FetchToken, Open, Send, Settle, TokenReason
+from realtime_client.actions import Drop, Emit, Fail, FetchToken, Open, Resolve, Send, TokenReason
 from realtime_client.core import Core
 from realtime_client.options import ClientOptions
 from realtime_client.protocol import (
@@ -54,7 +54,7 @@ class Driver:
                     self.reasons.append(reason)
                 case Emit(type_, data):
                     self.events.append((type_, data))
-                case Settle(id_, data):
+                case Resolve(id_, data):
                     self.settled[id_] = data
                 case Fail(id_, error):
                     self.settled[id_] = error

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from chat_service.partitions.body_dedup import BodyDedup, Copy
 from gateway.commands.outbox import DATABASE_CALL_MS, RESEND_PAUSE_MS, SILENCE_MS, CommandOutbox, Route, Sending
-from shared.commands.body import BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_body
+from shared.commands.body import COMMANDS_BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_body
 
 OWNER = Route("chat.node_1.1", 1)
 SUCCESSOR = Route("chat.node_2.1", 2)
@@ -116,7 +116,7 @@ def test_outbox_is_bounded_in_number_and_bytes() -> None:
     outbox = CommandOutbox("g", 2)
     assert all(outbox.add(0, str(number), b"x", TTL_MS) for number in range(COMMANDS_MAX))
     assert not outbox.add(0, "one more", b"x", TTL_MS)
-    assert outbox.add(1, "large", b"x" * BODY_MAX_BYTES, TTL_MS)
+    assert outbox.add(1, "large", b"x" * COMMANDS_BODY_MAX_BYTES, TTL_MS)
     assert not outbox.add(1, "small", b"x", TTL_MS)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from gateway.fanout.batch import Batch, Item
 from gateway.fanout.hub import Hub
 from gateway.fanout.wire import text_frame
-from shared.bus.delivery import Delivery, DeliveryClass, market_channel, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, market_channel, room_channel
 
 ROOM = room_channel("r")
-UNORDERED, LATEST, TRANSIENT = DeliveryClass.UNORDERED, DeliveryClass.LATEST, DeliveryClass.TRANSIENT
+UNORDERED, LATEST, TRANSIENT = DeliveryKind.UNORDERED, DeliveryKind.LATEST, DeliveryKind.TRANSIENT
 
 
 class RecordingSink:
@@ -45,7 +45,7 @@ class RecordingSink:
 
 def message(position: int, channel: str = ROOM, key: str = "") -> Delivery:
     """Return a message of a room, or with the room's id as `key` of a direct room."""
-    return Delivery(channel, DeliveryClass.DIRECT if key else DeliveryClass.ORDERED, position, key, b"%d" % position)
+    return Delivery(channel, DeliveryKind.DIRECT if key else DeliveryKind.ORDERED, position, key, b"%d" % position)
 
 
 def typing(text: str, without: str = "", channel: str = ROOM) -> Delivery:

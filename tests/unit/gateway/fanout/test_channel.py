@@ -3,12 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
 from gateway.fanout.stream import OVERDUE_S
 from gateway.fanout.subscriber import SubscriberState
 from shared.bus.delivery import (
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
 )
 from tests.unit.gateway.fanout.hub_support import (
     ROOM,
@@ -29,7 +30,7 @@ def test_failed_attempt_leaves_a_listener_where_it_was() -> None:
     assert go_live(hub, sink, ROOM, 0, [], 0.0)
     hub.join(sink, ROOM)
     hub.join(stranger, ROOM)
-    hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b"one"), 0.0)
+    hub.deliver(Delivery(ROOM, DeliveryKind.ORDERED, 1, "", b"one"), 0.0)
     assert hub.channels[ROOM].resume(sink, 0.0)
     assert not hub.channels[ROOM].resume(stranger, 0.0)
     settle(hub, 1.0)
@@ -37,11 +38,11 @@ def test_failed_attempt_leaves_a_listener_where_it_was() -> None:
     assert stranger.got == []
 
 
-def test_held_socket_continues_only_after_its_check() -> None:
+def test_suspended_socket_continues_only_after_its_check() -> None:
     hub = Hub()
     stays, goes = listener(hub, "stays"), listener(hub, "goes")
     hub.deliver(message(1), 0.0)
-    hub.hold(ROOM, 1)
+    hub.suspend(ROOM, 1)
     hub.deliver(message(2), 0.0)
     hub.deliver(Delivery(ROOM, UNORDERED, 0, "evt_1", b"event"), 0.0)
     settle(hub, 0.0)
@@ -53,12 +54,12 @@ def test_held_socket_continues_only_after_its_check() -> None:
     assert (stays.got, goes.got) == (["2", "event", "3"], [])
 
 
-def test_earlier_check_does_not_release_a_later_hold() -> None:
+def test_earlier_check_does_not_end_a_later_suspension() -> None:
     hub = Hub()
     sink = listener(hub)
-    hub.hold(ROOM, 1)
+    hub.suspend(ROOM, 1)
     hub.deliver(message(1), 0.0)
-    hub.hold(ROOM, 2)
+    hub.suspend(ROOM, 2)
     hub.channels[ROOM].pass_check(sink, 1, 1, 0.0)
     settle(hub, 0.0)
     assert sink.got == []
@@ -67,12 +68,12 @@ def test_earlier_check_does_not_release_a_later_hold() -> None:
     assert sink.got == ["1"]
 
 
-def test_hold_does_not_affect_a_first_attempt() -> None:
+def test_suspension_does_not_affect_a_first_attempt() -> None:
     hub = Hub()
     listener(hub, "other")
     sink = RecordingSink("u")
     hub.join(sink, ROOM)
-    hub.hold(ROOM, 1)
+    hub.suspend(ROOM, 1)
     hub.deliver(message(1), 0.0)
     hub.channels[ROOM].pass_check(sink, 1, 1, 0.0)
     assert sink.got == []
@@ -86,13 +87,13 @@ def test_attempt_must_ask_again_after_a_check_began() -> None:
     again, fresh = listener(hub, "again"), RecordingSink("fresh")
     for sink in (again, fresh):
         hub.join(sink, ROOM)
-        assert not hub.channels[ROOM].must_ask_again(sink)
-    hub.hold(ROOM, 1)
+        assert not hub.channels[ROOM].take_must_ask_again(sink)
+    hub.suspend(ROOM, 1)
     for sink in (again, fresh):
-        assert hub.channels[ROOM].must_ask_again(sink)
-        assert not hub.channels[ROOM].must_ask_again(sink)
+        assert hub.channels[ROOM].take_must_ask_again(sink)
+        assert not hub.channels[ROOM].take_must_ask_again(sink)
     assert go_live(hub, fresh, ROOM, 0, greeting(), 0.0)
-    assert hub.channels[ROOM].resume(again, 0.0)  # its attempt failed: it listened before, so the check holds it
+    assert hub.channels[ROOM].resume(again, 0.0)  # its attempt failed: it listened before, so the check suspends it
     hub.deliver(message(1), 0.0)
     settle(hub, 0.0)
     assert (fresh.got, again.got) == (["subscribed", "1"], [])
@@ -103,19 +104,19 @@ def test_attempt_must_ask_again_after_a_check_began() -> None:
 
 def test_joining_socket_is_no_listener() -> None:
     hub = Hub()
-    again, held, fresh = listener(hub, "again"), listener(hub, "held"), RecordingSink("fresh")
-    hub.hold(ROOM, 1)
+    again, suspended, fresh = listener(hub, "again"), listener(hub, "suspended"), RecordingSink("fresh")
+    hub.suspend(ROOM, 1)
     hub.channels[ROOM].pass_check(again, 1, 0, 0.0)
     for sink in (again, fresh):
         hub.join(sink, ROOM)
-    assert set(hub.sinks_of(ROOM)) == {again, held, fresh}
-    assert set(hub.channels[ROOM].listeners()) == {again, held}
+    assert set(hub.sinks_of(ROOM)) == {again, suspended, fresh}
+    assert set(hub.channels[ROOM].listeners()) == {again, suspended}
 
 
-def test_resubscription_during_a_hold_goes_live_on_its_own_answer() -> None:
+def test_resubscription_while_suspended_goes_live_on_its_own_answer() -> None:
     hub = Hub()
     sink = listener(hub)
-    hub.hold(ROOM, 1)
+    hub.suspend(ROOM, 1)
     hub.deliver(message(1), 0.0)
     hub.join(sink, ROOM)
     hub.deliver(message(2), 0.0)
@@ -126,10 +127,10 @@ def test_resubscription_during_a_hold_goes_live_on_its_own_answer() -> None:
     assert sink.got == ["subscribed", "1", "2"]
 
 
-def test_failed_attempt_does_not_release_a_hold() -> None:
+def test_failed_attempt_does_not_end_a_suspension() -> None:
     hub = Hub()
     sink = listener(hub)
-    hub.hold(ROOM, 1)
+    hub.suspend(ROOM, 1)
     hub.deliver(message(1), 0.0)
     hub.join(sink, ROOM)
     assert hub.channels[ROOM].resume(sink, 0.0)
@@ -140,11 +141,11 @@ def test_failed_attempt_does_not_release_a_hold() -> None:
     assert sink.got == ["1"]
 
 
-held_steps = st.lists(
+suspension_steps = st.lists(
     st.one_of(
         st.tuples(st.just("message"), st.just(0)),
         st.tuples(st.just("lost"), st.just(0)),
-        st.tuples(st.just("hold"), st.just(0)),
+        st.tuples(st.just("suspend"), st.just(0)),
         st.tuples(st.just("checked"), st.integers(0, 2)),
         st.tuples(st.just("flush"), st.just(0)),
     ),
@@ -152,7 +153,7 @@ held_steps = st.lists(
 )
 
 
-@given(held_steps)
+@given(suspension_steps)
 def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) -> None:
     hub = Hub()
     sinks = [listener(hub, f"u{number}") for number in range(3)]
@@ -171,9 +172,9 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
                 head += 1
                 if step == "message":
                     hub.deliver(message(head), 0.0)
-            case "hold":
+            case "suspend":
                 check += 1
-                hub.hold(ROOM, check)
+                hub.suspend(ROOM, check)
             case "checked":
                 hub.channels[ROOM].pass_check(sinks[number], check, head, 0.0)
                 fill_gaps()
@@ -192,25 +193,34 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
 # States -------------------------------------------------------------------------------------------------------------
 
 
+def state_of(channel: Channel, sink: RecordingSink) -> SubscriberState | str | None:
+    """Return the state of a socket by the name in the diagram; None if it is not on the channel."""
+    if (subscriber := channel.joining.get(sink)) is not None:
+        return subscriber.state
+    if sink in channel.stream.ahead:
+        return "AHEAD"
+    return "LIVE" if sink in channel.live else None
+
+
 def test_states_follow_the_diagram() -> None:
     hub = Hub()
     other, sink = listener(hub, "other", position=1), RecordingSink("u")
     channel = hub.join(sink, ROOM)
-    assert channel.state_of(sink) is SubscriberState.JOINING
+    assert state_of(channel, sink) is SubscriberState.JOINING
     channel.linger(sink, 0.0)
-    assert channel.state_of(sink) is SubscriberState.LINGERING
+    assert state_of(channel, sink) is SubscriberState.LINGERING
     hub.join(sink, ROOM)
     channel.go_live(sink, 2, [], 0.0)
-    assert channel.state_of(sink) is SubscriberState.LATE
+    assert state_of(channel, sink) == "AHEAD"
     hub.deliver(message(2), 0.0)
-    assert channel.state_of(sink) is SubscriberState.LIVE
-    channel.hold(1)
-    assert channel.state_of(sink) is channel.state_of(other) is SubscriberState.HELD
+    assert state_of(channel, sink) == "LIVE"
+    channel.suspend(1)
+    assert state_of(channel, sink) is state_of(channel, other) is SubscriberState.SUSPENDED
     hub.join(sink, ROOM)
-    assert channel.state_of(sink) is SubscriberState.JOINING
+    assert state_of(channel, sink) is SubscriberState.JOINING
     assert channel.resume(sink, 0.0)
-    assert channel.state_of(sink) is SubscriberState.HELD
+    assert state_of(channel, sink) is SubscriberState.SUSPENDED
     channel.pass_check(sink, 1, 2, 0.0)
-    assert channel.state_of(sink) is SubscriberState.LIVE
+    assert state_of(channel, sink) == "LIVE"
     hub.leave(sink, ROOM)
-    assert channel.state_of(sink) is None
+    assert state_of(channel, sink) is None

@@ -1,7 +1,7 @@
 """A control delivery that fails costs no other."""
 
 from gateway.fanout.controls import guarded
-from shared.bus.delivery import ControlKind, Delivery, DeliveryClass
+from shared.bus.delivery import ControlKind, Delivery, DeliveryKind
 
 
 def test_failing_control_is_skipped() -> None:
@@ -13,5 +13,5 @@ def test_failing_control_is_skipped() -> None:
         seen.append(delivery.position)
 
     for position in range(3):
-        guarded(control)(Delivery("room:r", DeliveryClass.CONTROL, position, ControlKind.EVICT, b"{}"))
+        guarded(control)(Delivery("room:r", DeliveryKind.CONTROL, position, ControlKind.EVICT, b"{}"))
     assert seen == [0, 2]

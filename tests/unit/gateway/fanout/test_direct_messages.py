@@ -10,11 +10,11 @@ from gateway.fanout.resequencer import Gap
 from gateway.fanout.stream import OVERDUE_S
 from shared.bus.delivery import (
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
     room_channel,
     user_channel,
 )
-from shared.commands.chat import DirectPost
+from shared.commands.chat import DirectMessagePosition
 from tests.unit.gateway.fanout.hub_support import (
     ROOM,
     RecordingSink,
@@ -71,7 +71,7 @@ def test_resume_knows_the_direct_messages_received_implicitly() -> None:
     sink = user_socket(hub, "a")
     hub.deliver(direct(3, "a"), 0.0)
     hub.deliver(direct(4, "a"), 0.0)
-    hub.hold(ROOM, 1)  # a check in between has no effect
+    hub.suspend(ROOM, 1)  # a check in between has no effect
     hub.channels[ROOM].pass_check(sink, 1, 4, 0.0)
     hub.join(sink, ROOM)
     hub.deliver(direct(5, "a"), 0.0)  # waits for the answer
@@ -124,19 +124,19 @@ def test_abandoned_attempt_leaves_or_closes_if_direct_messages_wait() -> None:
     assert hub.give_up(20.0) == []
 
 
-def post(rev: int, created_at_ms: int = 1000) -> DirectPost:
-    return DirectPost(rev=rev, created_at_ms=created_at_ms)
+def stored(rev: int, created_at_ms: int = 1000) -> DirectMessagePosition:
+    return DirectMessagePosition(rev=rev, created_at_ms=created_at_ms)
 
 
 def test_lost_direct_messages_of_a_new_room_are_gaps() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
-    hub.directs.hold()
+    hub.directs.withhold()
     hub.deliver(direct(3, "a"), 0.0)
     settle(hub, 0.0)
     assert sink.got == []
-    hub.directs.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
-    hub.directs.catch_up("nobody here", "r", [post(1)], 0.0)
+    hub.directs.catch_up("a", "r", [stored(1), stored(2), stored(3)], 0.0)
+    hub.directs.catch_up("nobody here", "r", [stored(1)], 0.0)
     hub.directs.release(0.0)
     hub.deliver(direct(4, "a"), 0.0)
     assert hub.gaps == {ROOM}
@@ -152,8 +152,8 @@ def test_only_connected_sockets_without_the_room_have_missed_messages() -> None:
     late.opened_ms = 2000
     hub.join(late, user_channel("a"))
     go_live_unordered(hub, late, user_channel("a"))
-    hub.directs.hold()
-    hub.directs.catch_up("a", "r", [post(3), post(4)], 0.0)
+    hub.directs.withhold()
+    hub.directs.catch_up("a", "r", [stored(3), stored(4)], 0.0)
     hub.directs.release(0.0)
     hub.deliver(direct(5, "a"), 0.0)
     settle(hub, 0.0)
@@ -165,21 +165,21 @@ def test_each_socket_catches_up_from_its_connection_time() -> None:
     hub = Hub()
     sinks = [user_socket(hub, "a", f"s{number}") for number in range(3)]
     sinks[1].opened_ms, sinks[2].opened_ms = 2000, 3000
-    hub.directs.hold()
-    hub.directs.catch_up("a", "r", [post(1, 1500), post(2, 2500), post(3, 3500)], 0.0)
+    hub.directs.withhold()
+    hub.directs.catch_up("a", "r", [stored(1, 1500), stored(2, 2500), stored(3, 3500)], 0.0)
     hub.directs.release(0.0)
     hub.fill(Gap(ROOM, 0, 3), 1, [b"1", b"2", b"3"], 0.0)
     settle(hub, 0.0)
     assert [sink.got for sink in sinks] == [["1", "2", "3"], ["2", "3"], ["3"]]
 
 
-def test_held_messages_beyond_the_bound_close_new_sockets_and_leave_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.fanout.direct_messages.HELD_MAX_BYTES", 10)
+def test_withheld_messages_beyond_the_bound_close_new_sockets_and_leave_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.fanout.direct_messages.WITHHELD_MAX_BYTES", 10)
     hub = Hub()
     knows = user_socket(hub, "a", "s1")
     hub.deliver(direct(1, "a"), 0.0)
     late = user_socket(hub, "a", "s2")
-    hub.directs.hold()
+    hub.directs.withhold()
     for position in range(2, 6):
         assert not late.is_closed_for_resume
         hub.deliver(direct(position, "a"), 0.0)
@@ -193,8 +193,8 @@ def test_messages_seen_before_leaving_a_room_are_not_repeated() -> None:
     hub.deliver(direct(2, "a"), 0.0)
     settle(hub, 0.0)
     hub.leave(sink, ROOM)
-    hub.directs.hold()
-    hub.directs.catch_up("a", "r", [post(1), post(2), post(3)], 0.0)
+    hub.directs.withhold()
+    hub.directs.catch_up("a", "r", [stored(1), stored(2), stored(3)], 0.0)
     hub.directs.release(0.0)
     hub.fill(Gap(ROOM, 2, 3), 3, [b"3"], 0.0)
     settle(hub, 0.0)
@@ -351,7 +351,7 @@ def test_head_of_unknown_direct_room_reveals_a_lost_message(at_ms: int, is_misse
     hub = Hub()
     sink = user_socket(hub, "a")
     sink.opened_ms = 4
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"%d" % at_ms), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryKind.DIRECT_HEAD, 7, "r", b"%d" % at_ms), 0.0)
     assert hub.directs.has_missed is is_missed
 
 
@@ -359,21 +359,21 @@ def test_head_of_direct_room_that_a_socket_has_seen_reveals_nothing() -> None:
     hub = Hub()
     user_socket(hub, "a")
     hub.deliver(direct(7, "a"), 0.0)
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 7, "r", b"5"), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryKind.DIRECT_HEAD, 7, "r", b"5"), 0.0)
     assert not hub.directs.has_missed
     assert not hub.gaps
 
 
-def test_message_after_lost_one_is_held_until_that_was_fetched() -> None:
+def test_message_after_lost_one_is_withheld_until_that_was_fetched() -> None:
     hub = Hub()
     sink = user_socket(hub, "a")
     sink.opened_ms = 4
-    hub.deliver(Delivery(user_channel("a"), DeliveryClass.DIRECT_HEAD, 1, "r", b"5"), 0.0)
+    hub.deliver(Delivery(user_channel("a"), DeliveryKind.DIRECT_HEAD, 1, "r", b"5"), 0.0)
     hub.deliver(direct(2, "a"), 0.0)
     hub.schedule.flush(0.0)
     assert hub.directs.has_missed
     assert room_channel("r") not in hub.channels
-    hub.directs.catch_up("a", "r", [DirectPost(rev=rev, created_at_ms=5) for rev in (1, 2)], 0.0)
+    hub.directs.catch_up("a", "r", [DirectMessagePosition(rev=rev, created_at_ms=5) for rev in (1, 2)], 0.0)
     hub.directs.release(0.0)
     gap = hub.channels[room_channel("r")].stream.missing()
     assert gap is not None

@@ -9,7 +9,7 @@ from gateway.fanout.hub import Hub
 from gateway.fanout.wire import text_frame
 from shared.bus.delivery import (
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
     market_channel,
 )
 from tests.unit.gateway.fanout.hub_support import (
@@ -172,7 +172,7 @@ def test_staleness_mark_survives_conflation() -> None:
     sink = price_listener(hub, 1.0)
     hub.deliver(price(1), 10.0)
     settle(hub, 10.0)
-    marked = Delivery(market_channel("EUR"), DeliveryClass.LATEST, 2, "EUR", b'{"stale":false}')
+    marked = Delivery(market_channel("EUR"), DeliveryKind.LATEST, 2, "EUR", b'{"stale":false}')
     for delivery in (marked, price(3), price(4)):
         hub.deliver(delivery, 10.1)
     settle(hub, 12.0)

@@ -16,9 +16,16 @@ from gateway.fanout.fan_out import FanOut
 from gateway.fanout.recovery import LOST_FOR_MS
 from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
-from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryClass, room_channel, user_channel
+from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.private_queue import PrivateQueue
-from shared.commands.chat import DirectPost, DirectPosts, DirectRoom, EntryDeliveries, ReplayedEntries, RoomHead
+from shared.commands.chat import (
+    DirectMessagePosition,
+    DirectRoom,
+    EntryDeliveries,
+    RecentDirectMessages,
+    ReplayedEntries,
+    RoomHead,
+)
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.server_frames import frame
@@ -78,7 +85,7 @@ class ScriptedPartition:
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[], RoomHead]] = {}
         self.asked: list[str] = []
-        self.directs: Callable[[], DirectPosts] = lambda: DirectPosts(rooms=())
+        self.directs: Callable[[], RecentDirectMessages] = lambda: RecentDirectMessages(rooms=())
         self.directs_asked: list[tuple[tuple[str, ...], int]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -87,7 +94,9 @@ class ScriptedPartition:
         self.asked.append(caller.user_id)
         return self.answers[caller.user_id]()
 
-    async def recent_directs(self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int) -> DirectPosts:
+    async def recent_direct_messages(
+        self, _caller: Caller, user_ids: tuple[str, ...], since_ms: int
+    ) -> RecentDirectMessages:
         self.directs_asked.append((user_ids, since_ms))
         await self.may_answer.wait()
         return self.directs()
@@ -155,10 +164,10 @@ class RunningFanOut:
 
     def bring_direct(self, position: int) -> None:
         """Deliver a direct message to user u."""
-        self.bus.on_body(Delivery(user_channel("u"), DeliveryClass.DIRECT, position, "r", b"%d" % position).to_line())
+        self.bus.on_body(Delivery(user_channel("u"), DeliveryKind.DIRECT, position, "r", b"%d" % position).to_line())
 
     def bring(self, position: int) -> None:
-        self.bus.on_body(Delivery(ROOM, DeliveryClass.ORDERED, position, "", b"%d" % position).to_line())
+        self.bus.on_body(Delivery(ROOM, DeliveryKind.ORDERED, position, "", b"%d" % position).to_line())
 
 
 @asynccontextmanager
@@ -218,7 +227,7 @@ async def test_recheck_stops_for_a_user_who_has_left(fixture: RunningFanOut) -> 
     fixture.partition.answers = {"other": refuse(Unavailable("unavailable")), "u": refuse(Unavailable("unavailable"))}
     fixture.recovery.recheck("r")
     await until(lambda: "u" in fixture.partition.asked)
-    fixture.parts.listeners.leave(sink, ROOM)
+    fixture.parts.membership.leave(sink, ROOM)
     fixture.partition.asked.clear()
     await until(lambda: len(fixture.partition.asked) >= 3)
     assert set(fixture.partition.asked) == {"other"}
@@ -275,12 +284,12 @@ async def test_typing_without_an_end_expires(fixture: RunningFanOut, monkeypatch
     monkeypatch.setattr(typing_expiry, "OVERDUE_S", 0.05)
     sink = fixture.listener("u")
     start, end = (frame("chat:typing", {"chatroomId": "r", "userId": "ann", "isTyping": on}) for on in (True, False))
-    fixture.bus.on_body(Delivery(ROOM, DeliveryClass.TRANSIENT, 0, "ann", start).to_line())
+    fixture.bus.on_body(Delivery(ROOM, DeliveryKind.TRANSIENT, 0, "ann", start).to_line())
     await until(lambda: sink.got == [start, end])
 
 
 async def test_bad_control_line_does_not_lose_the_rest_of_its_body(fixture: RunningFanOut) -> None:
-    lines = [Delivery(CONTROL_CHANNEL, DeliveryClass.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
+    lines = [Delivery(CONTROL_CHANNEL, DeliveryKind.CONTROL, 0, key, b"{}").to_line() for key in ("bad", "good")]
     fixture.bus.on_body(b"\n".join(line.rstrip(b"\n") for line in lines))
     assert fixture.controls == ["good"]
 
@@ -293,8 +302,8 @@ async def test_lost_direct_messages_arrive_before_later_ones(fixture: RunningFan
     await until(lambda: len(fixture.partition.directs_asked) > 2)
     assert sink.got == []
     await reconnect(fixture.bus)  # once more, before recovery from the first loss is complete
-    posts = tuple(DirectPost(rev=rev, created_at_ms=1000) for rev in (1, 2))
-    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    positions = tuple(DirectMessagePosition(rev=rev, created_at_ms=1000) for rev in (1, 2))
+    found = RecentDirectMessages(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), positions=positions),))
     fixture.partition.directs = lambda: found
     await until(lambda: sink.got == [b"1", b"2", b"3"])
     fixture.bring_direct(4)
@@ -316,8 +325,8 @@ async def test_answer_that_predates_another_loss_releases_nothing(fixture: Runni
     for _ in range(10):
         await asyncio.sleep(0)
     assert sink.got == []
-    posts = (DirectPost(rev=1, created_at_ms=1000),)
-    found = DirectPosts(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), posts=posts),))
+    positions = (DirectMessagePosition(rev=1, created_at_ms=1000),)
+    found = RecentDirectMessages(rooms=(DirectRoom(room_id="r", user_ids=("u", "v"), positions=positions),))
     fixture.partition.directs = lambda: found
     for connected in fixture.bus.on_connected:
         await connected()
@@ -349,7 +358,7 @@ async def test_direct_messages_continue_after_final_refusal(fixture: RunningFanO
     await until(lambda: sink.got == [b"2"])
 
 
-async def test_first_connection_holds_no_direct_message() -> None:
+async def test_first_connection_withholds_no_direct_message() -> None:
     async with started() as fixture:
         await reconnect(fixture.bus)
         assert fixture.recovery._directs_lost_since_ms is None
@@ -358,9 +367,9 @@ async def test_first_connection_holds_no_direct_message() -> None:
         await until(lambda: sink.got == [b"1"])
 
 
-def refused() -> DirectPosts:
+def refused() -> RecentDirectMessages:
     raise Refusal(ErrorCode.INTERNAL, "an error")
 
 
-def away() -> DirectPosts:
+def away() -> RecentDirectMessages:
     raise Unavailable("unavailable")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chat_service.rooms.typing_marks import END_AFTER_MS, PASS_ON_MS, Typist, typing_deliveries
 from gateway.fanout import typing_expiry
 from gateway.fanout.typing_expiry import OVERDUE_S, TypingExpiry
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 
 ANN, BOB = Typist("room_1", "ann"), Typist("room_1", "bob")
 DIRECT = Typist("room_2", "ann", ("ann", "bob"))
@@ -44,7 +44,7 @@ def test_received_end_is_not_repeated_and_a_start_renews() -> None:
 def test_other_deliveries_are_ignored() -> None:
     shown = TypingExpiry()
     for frame in (b'{"type":"chat:read","data":{"isTyping":true}}', b"", b'{"type":"user:online","data":{}}'):
-        shown.note(Delivery(room_channel("r"), DeliveryClass.TRANSIENT, 0, "", frame), 0.0)
+        shown.note(Delivery(room_channel("r"), DeliveryKind.TRANSIENT, 0, "", frame), 0.0)
     assert shown.overdue(100.0) == []
 
 

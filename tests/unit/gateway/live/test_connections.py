@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.fanout.wire import text_frame
 from gateway.live.connections import Connections
 from gateway.live.session import Close, Session
-from gateway.live.socket import FAREWELL_BUFFER_MAX_BYTES, SLOW_BYTES, Socket
+from gateway.live.socket import FAREWELL_BUFFER_MAX_BYTES, HIGH_WATER_BYTES, Socket
 from gateway.settings import GatewaySettings
 from tests.support.waiting import until
 
@@ -53,7 +53,7 @@ def new_socket() -> tuple[Socket, Transport]:
 
 async def test_farewell_of_a_slow_socket_overtakes_its_queue() -> None:
     socket, transport = new_socket()
-    transport.unsent_bytes = SLOW_BYTES + 1
+    transport.unsent_bytes = HIGH_WATER_BYTES + 1
     socket.send(b"waits")
     socket.close(FAREWELL)
     socket.send(b"too late")

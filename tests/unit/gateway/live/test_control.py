@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.auth.revocations import RevocationListSync
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.recovery import Recovery
 from gateway.live.connection_limit import ConnectionLimit
 from gateway.live.control import ControlDispatcher
@@ -15,7 +15,7 @@ from shared.bus.delivery import (
     CONTROL_CHANNEL,
     ControlKind,
     Delivery,
-    DeliveryClass,
+    DeliveryKind,
     market_channel,
     room_channel,
     user_channel,
@@ -49,13 +49,13 @@ class RecordingParts:
 def dispatch(channel: str, key: str, frame: bytes) -> list[tuple[Any, ...]]:
     parts = RecordingParts()
     dispatcher = ControlDispatcher(
-        cast(ChannelListeners, parts),
+        cast(ChannelMembership, parts),
         cast(Recovery, parts),
         cast(Subscriptions, parts),
         cast(ConnectionLimit, parts),
         cast(RevocationListSync, parts),
     )
-    dispatcher.dispatch(Delivery(channel, DeliveryClass.CONTROL, 0, key, frame))
+    dispatcher.dispatch(Delivery(channel, DeliveryKind.CONTROL, 0, key, frame))
     return parts.calls
 
 

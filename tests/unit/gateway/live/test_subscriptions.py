@@ -12,12 +12,12 @@ from gateway.backend import Backend
 from gateway.fanout.batch import Batch
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
-from gateway.fanout.listeners import ChannelListeners
+from gateway.fanout.membership import ChannelMembership
 from gateway.live.session import Session
 from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
 from gateway.settings import GatewaySettings
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from shared.commands.chat import RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
@@ -73,8 +73,8 @@ class SlowPartition:
 
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
-    listeners = ChannelListeners(hub, cast(ShardBindings, EveryShard()))
-    return Subscriptions(cast(Backend, partition), hub, listeners, asyncio.create_task)
+    membership = ChannelMembership(hub, cast(ShardBindings, EveryShard()))
+    return Subscriptions(cast(Backend, partition), hub, membership, asyncio.create_task)
 
 
 async def subscribe(made: Subscriptions, asker: Asker) -> None:
@@ -89,8 +89,8 @@ async def test_room_that_turns_private_during_an_attempt_shows_nothing() -> None
     hub, asker = Hub(), Asker("stranger")
 
     def answered_before_it_turned_private() -> RoomHead:
-        hub.hold(ROOM, 1)
-        hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
+        hub.suspend(ROOM, 1)
+        hub.deliver(Delivery(ROOM, DeliveryKind.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
         return RoomHead(seq=0, rev=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(answered_before_it_turned_private, refused))
@@ -106,8 +106,8 @@ async def test_member_asks_again_and_misses_nothing() -> None:
     hub, asker = Hub(), Asker("member")
 
     def answered_before() -> RoomHead:
-        hub.hold(ROOM, 1)
-        hub.deliver(Delivery(ROOM, DeliveryClass.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
+        hub.suspend(ROOM, 1)
+        hub.deliver(Delivery(ROOM, DeliveryKind.ORDERED, 1, "", b'{"type":"chat:message"}'), 0.0)
         return RoomHead(seq=0, rev=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, rev=0, active_now=1)))

@@ -10,7 +10,7 @@ from notifier.intake.batching import (
     by_recipients,
     by_size,
 )
-from shared.bus.delivery import Delivery, DeliveryClass
+from shared.bus.delivery import Delivery, DeliveryKind
 
 
 def notice(key: str, created_at_ms: int = 0) -> Notice:
@@ -54,7 +54,7 @@ def test_small_events_share_a_piece() -> None:
 
 def test_deliveries_are_split_by_size_in_order() -> None:
     frame = b"x" * (DELIVERED_AT_ONCE_MAX_BYTES // 4)
-    deliveries = [Delivery("all", DeliveryClass.UNORDERED, 0, str(number), frame) for number in range(12)]
+    deliveries = [Delivery("all", DeliveryKind.UNORDERED, 0, str(number), frame) for number in range(12)]
     pieces = list(by_size(deliveries))
     assert [delivery for piece in pieces for delivery in piece] == deliveries
     assert [len(piece) for piece in pieces] == [5, 5, 2]

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bus.batching import BODY_MAX_BYTES, LineBatcher, Parcel, split_lines
+from shared.bus.batching import BATCH_MAX_BYTES, LineBatcher, Parcel, split_lines
 
-MAX_BYTES = 4 * BODY_MAX_BYTES
+MAX_BYTES = 4 * BATCH_MAX_BYTES
 Parcels = list[Parcel[str, list[int]]]
 
 
@@ -57,7 +57,7 @@ def test_full_parcels_of_busy_destination_leave_and_last_waits() -> None:
     gathering = batcher()
     add(gathering, "a", b"x")
     gathering.ready()
-    half = b"y" * (BODY_MAX_BYTES // 2)
+    half = b"y" * (BATCH_MAX_BYTES // 2)
     full, last = add(gathering, "a", half), add(gathering, "a", half)
     assert gathering.ready() == [full]
     assert full is not last
@@ -82,9 +82,9 @@ def test_line_beyond_bound_is_rejected() -> None:
 def test_oversized_line_has_own_body() -> None:
     gathering = batcher()
     small = add(gathering, "a", b"s")
-    big = add(gathering, "a", b"b" * (BODY_MAX_BYTES + 1))
+    big = add(gathering, "a", b"b" * (BATCH_MAX_BYTES + 1))
     last = add(gathering, "a", b"n")
-    assert big.lines == [b"b" * (BODY_MAX_BYTES + 1)]
+    assert big.lines == [b"b" * (BATCH_MAX_BYTES + 1)]
     assert gathering.ready() == [small, big]
     gathering.arrived(small)
     gathering.arrived(big)
@@ -107,7 +107,7 @@ def test_body_expires_with_its_longest_lived_line() -> None:
     assert add(gathering, "b", b"one").expires_at_ms is None
 
 
-line_sizes = st.integers(0, 20).map(lambda n: n * BODY_MAX_BYTES // 15 + 1)
+line_sizes = st.integers(0, 20).map(lambda n: n * BATCH_MAX_BYTES // 15 + 1)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from("abc"), line_sizes),
@@ -130,7 +130,7 @@ def test_lines_keep_order_and_bounds_hold(script: list[tuple[object, ...]]) -> N
         for parcel in gathering.ready():
             sent[parcel.destination] += split_lines(parcel.body())
             assert [int(line.strip(b".")) for line in parcel.lines] == parcel.waiter
-            assert len(parcel.lines) == 1 or len(parcel.body()) <= BODY_MAX_BYTES
+            assert len(parcel.lines) == 1 or len(parcel.body()) <= BATCH_MAX_BYTES
             under_way.append(parcel)
         busy = {parcel.destination for parcel in under_way}
         assert {destination for destination in taken if taken[destination] != sent[destination]} <= busy, (

@@ -8,7 +8,7 @@ import pytest
 
 from shared.bus import line_sender
 from shared.bus.amqp import BrokerConnection
-from shared.bus.batching import BODY_MAX_BYTES
+from shared.bus.batching import BATCH_MAX_BYTES
 from shared.bus.line_sender import Destination, LineSender
 from shared.errors import Unavailable
 
@@ -83,11 +83,11 @@ async def test_only_commands_of_stuck_destination_fail(sending: StubbedSender) -
 
 async def test_stuck_body_refuses_lines_although_later_bodies_were_confirmed(sending: StubbedSender) -> None:
     """Full bodies of one destination leave side by side."""
-    first = sending.send(STUCK, b"1" * BODY_MAX_BYTES)
+    first = sending.send(STUCK, b"1" * BATCH_MAX_BYTES)
     sending.send(STUCK, b"2" * 10)
     await asyncio.sleep(0)
     sending.link.passes = b"3"
-    later = sending.send(STUCK, b"3" * BODY_MAX_BYTES)
+    later = sending.send(STUCK, b"3" * BATCH_MAX_BYTES)
     sending.send(STUCK, b"4")
     await asyncio.wait_for(later, 1)
     await asyncio.sleep(0.1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.bus import delivery
 from shared.bus.batching import split_lines
-from shared.bus.delivery import Delivery, DeliveryClass, room_channel
+from shared.bus.delivery import Delivery, DeliveryKind, room_channel
 from shared.bus.topology import (
     DEAD,
     EVENTS,
@@ -30,7 +30,7 @@ from shared.protocol.validation import Id, Symbol, decode
 
 fields = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), max_size=30)
 frames = st.dictionaries(st.text(max_size=8), st.text(max_size=20) | st.integers(-(2**53), 2**53)).map(to_json)
-deliveries = st.builds(Delivery, fields, st.sampled_from(DeliveryClass), st.integers(0, 2**63), fields, frames)
+deliveries = st.builds(Delivery, fields, st.sampled_from(DeliveryKind), st.integers(0, 2**63), fields, frames)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -113,7 +113,7 @@ def test_no_valid_id_or_text_breaks_delivery_line(name: str, field: str, data: b
     except Refusal:
         assert not re.fullmatch(r"[A-Za-z0-9]+", name) or len(name) > 32
         return
-    sent = [Delivery(room_channel(name), DeliveryClass.ORDERED, 1, name, data)] * 2
+    sent = [Delivery(room_channel(name), DeliveryKind.ORDERED, 1, name, data)] * 2
     assert [Delivery.from_line(line) for line in split_lines(b"\n".join(one.to_line() for one in sent))] == sent
 
 

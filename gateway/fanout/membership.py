@@ -8,7 +8,7 @@ from gateway.fanout.hub import Hub
 from gateway.fanout.lane import Sink
 
 
-class ChannelListeners:
+class ChannelMembership:
     """Keeps a channel's shard bound for as long as a socket is on the channel."""
 
     def __init__(self, hub: Hub, bindings: ShardBindings) -> None:

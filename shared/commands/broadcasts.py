@@ -1,4 +1,6 @@
-"""Beats and stored profiles on the exchange `realtime.beats`, which gateways and chat_service replicas receive. Pure.
+"""Broadcasts on the exchange `realtime.beats`: beats (heartbeats) and stored profiles. Pure.
+
+Every gateway and chat_service replica receives them.
 
 A replica sends a beat five times a second: gateways learn from it where to send commands, replicas which replicas are
 alive. A gateway sends a beat once a second: owners learn from it the offset of its clock (see
@@ -50,14 +52,14 @@ class ProfileUpdated(WireStruct, frozen=True, kw_only=True, tag_field="beat", ta
     profile: msgspec.Raw
 
 
-Beat = ReplicaBeat | GatewayBeat | ProfileUpdated
+Broadcast = ReplicaBeat | GatewayBeat | ProfileUpdated
 
-_decoder: "msgspec.json.Decoder[Beat]" = msgspec.json.Decoder(Beat)
+_decoder: "msgspec.json.Decoder[Broadcast]" = msgspec.json.Decoder(Broadcast)
 
 
-def decode_beat(body: bytes) -> Beat:
-    """Return the beat in a body. Raises Malformed."""
+def decode_broadcast(body: bytes) -> Broadcast:
+    """Return the broadcast in a body. Raises Malformed."""
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Malformed(f"not a beat: {error}") from error
+        raise Malformed(f"not a broadcast: {error}") from error
