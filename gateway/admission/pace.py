@@ -50,9 +50,16 @@ class Pace:
 
     def has_room(self, now_s: float) -> bool:
         """Return True if one more connection may be accepted."""
+        return self._in_progress(now_s) < self.limit
+
+    def is_idle(self, now_s: float) -> bool:
+        """Return True if no client arrives, waits, or is set up."""
+        return not self._in_progress(now_s)
+
+    def _in_progress(self, now_s: float) -> int:
         _drop_older(self._arrived_at_s, now_s - ARRIVAL_GRACE_S)
         _drop_older(self._began_at_s, now_s - SERVICE_GRACE_S)
-        return len(self._arrived_at_s) + self.waiting + len(self._began_at_s) < self.limit
+        return len(self._arrived_at_s) + self.waiting + len(self._began_at_s)
 
     def arrived(self, key: Hashable, now_s: float) -> None:
         """Record that a connection was accepted."""

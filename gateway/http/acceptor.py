@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gateway import metrics
 from gateway.admission.admission_queue import AdmissionQueue
-from gateway.admission.pace import Pace
+from gateway.admission.pace import ON_TIME_S, Pace
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -19,6 +19,7 @@ log = logs.get(__name__)
 BACKLOG = 4096
 ACCEPTS_MAX = 16  # connections accepted in one iteration of the loop
 PROBE_INTERVAL_S = 0.05
+IDLE_INTERVAL_S = 0.25  # while no client connects and the loop is on time
 LOOK_AGAIN_S = 0.02
 
 
@@ -47,10 +48,14 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 async def measure_loop_lag(pace: Pace, queue: AdmissionQueue) -> None:
     """Measure the lag of the event loop, and grant slots to clients that wait for set-up, until cancelled."""
     loop = asyncio.get_running_loop()
+    late_s = 0.0
     while True:
-        due_s = loop.time() + PROBE_INTERVAL_S
-        await asyncio.sleep(PROBE_INTERVAL_S)
-        pace.measured(max(loop.time() - due_s, 0.0))
+        is_idle = late_s <= ON_TIME_S and pace.is_idle(time.monotonic())
+        interval_s = IDLE_INTERVAL_S if is_idle else PROBE_INTERVAL_S
+        due_s = loop.time() + interval_s
+        await asyncio.sleep(interval_s)
+        late_s = max(loop.time() - due_s, 0.0)
+        pace.measured(late_s)
         queue.grant()
         metrics.ARRIVING_MAX.set(pace.limit)
 

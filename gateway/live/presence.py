@@ -126,9 +126,9 @@ class Reporter:
 
     async def _wait(self) -> None:
         """Wait for a new socket, or for the next check of grace periods."""
-        await is_set_within(self._roster.changed, QUIET_INTERVAL_S)
-        self._roster.changed.clear()
-        await asyncio.sleep(REPORT_INTERVAL_S)
+        if await is_set_within(self._roster.changed, QUIET_INTERVAL_S):
+            self._roster.changed.clear()
+            await asyncio.sleep(REPORT_INTERVAL_S)
 
     async def leave(self) -> None:
         """Report that the gateway stops: its users have a grace period to reconnect elsewhere."""

@@ -82,3 +82,16 @@ def test_limit_follows_set_up_time() -> None:
     pace.measured(0.0)
     assert pace.limit > fallen
     assert not pace.is_busy
+
+
+def test_pace_is_idle_once_no_client_arrives_waits_or_is_set_up() -> None:
+    pace = Pace()
+    assert pace.is_idle(0.0)
+    pace.arrived("a", 0.0)
+    assert not pace.is_idle(0.0)
+    pace.settled("a")
+    pace.began("a", 0.0)
+    assert not pace.is_idle(SERVICE_GRACE_S / 2)
+    assert pace.is_idle(SERVICE_GRACE_S)
+    pace.waiting = 1
+    assert not pace.is_idle(SERVICE_GRACE_S)

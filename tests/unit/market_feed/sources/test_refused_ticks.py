@@ -25,7 +25,7 @@ class Nothing:
         return lambda *_, **__: None
 
 
-class Journal(Nothing):
+class IndexlessJournal(Nothing):
     """A journal without an index."""
 
     async def look_up(self, keys: Collection[bytes]) -> None:
@@ -35,14 +35,14 @@ class Journal(Nothing):
         pass
 
 
-class Stage:
+class FeedStage:
     """A feed whose lease is lost at chosen looks."""
 
     def __init__(self) -> None:
         self.market = Market(1)
         self.lost_at: set[int] = set()
         self.looks = 0
-        journal, nothing = cast(Any, Journal()), cast(Any, Nothing())
+        journal, nothing = cast(Any, IndexlessJournal()), cast(Any, Nothing())
         self.feed = Feed(self.market, journal, nothing, nothing, nothing, self.owns, lambda: NOW_MS)
 
     def owns(self) -> bool:
@@ -57,7 +57,7 @@ def line() -> Line:
 
 @pytest.mark.parametrize("look", [1, 2, 3])
 async def test_event_that_was_refused_is_applied_when_it_is_tried_again(look: int) -> None:
-    stage = Stage()
+    stage = FeedStage()
     stage.lost_at = {look}
     events = TickEvents(stage.feed, 60.0, lambda: NOW_MS)
     with pytest.raises(Unavailable):
@@ -68,7 +68,7 @@ async def test_event_that_was_refused_is_applied_when_it_is_tried_again(look: in
 
 
 def test_upstream_tick_that_was_skipped_counts_when_it_is_sent_again() -> None:
-    stage = Stage()
+    stage = FeedStage()
     stage.lost_at = {1}
     upstream = WebSocketFeed(stage.feed, cast(FeedSpec, Nothing()), lambda: NOW_MS)
     read = [UpstreamTick(Tick("X", 1.5, NOW_MS), "tick 1")]
