@@ -20,7 +20,7 @@ from shared.commands.command import Caller
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.protocol.server_frames import UserProfile
-from shared.protocol.validation import Id, convert
+from shared.protocol.validation import UserId, convert
 
 REMEMBERED_MAX = 50_000
 
@@ -30,7 +30,7 @@ Name = Annotated[str, msgspec.Meta(max_length=200)]
 class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
     """The data of `user.updated`; absent fields stay unchanged."""
 
-    user_id: Id
+    user_id: UserId
     first_name: Name | None = None
     last_name: Name | None = None
     avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None

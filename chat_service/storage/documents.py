@@ -18,13 +18,22 @@ Document = dict[str, Any]
 
 
 def member_key(room_id: str, user_id: str) -> str:
-    """Return the `_id` of a membership; ids contain no slash."""
+    """Return the `_id` of a membership. Injective: a room id contains no slash."""
     return f"{room_id}/{user_id}"
 
 
 def sent_as(room_id: str, user_id: str, client_message_id: str) -> bytes:
     """Return the digest that makes a clientMessageId unique for its room and sender: 16 bytes, whatever its length."""
-    return blake2b(f"{room_id}/{user_id}/{client_message_id}".encode(), digest_size=16).digest()
+    return blake2b(old_sent_as(room_id, user_id, client_message_id).encode(), digest_size=16).digest()
+
+
+def old_sent_as(room_id: str, user_id: str, client_message_id: str) -> str:
+    """Return the text that versions before the log stored instead of its digest.
+
+    Injective: a slash in the user id is escaped. Ids stored before `/` and `%` were allowed keep their key.
+    """
+    escaped = user_id.replace("%", "%25").replace("/", "%2F")
+    return f"{room_id}/{escaped}/{client_message_id}"
 
 
 # The log ------------------------------------------------------------------------------------------------------------

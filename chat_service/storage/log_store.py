@@ -19,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message
-from chat_service.storage.documents import from_entry, sent_as, to_entry, to_message, to_old_message, to_place
+from chat_service.storage.documents import from_entry, old_sent_as, sent_as, to_entry, to_message, to_old_message, to_place
 from chat_service.storage.write_behind import MessagePlace
 from shared.errors import WriteConflict
 from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
@@ -119,7 +119,7 @@ class LogStore:
 
     async def old_by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
         """Return the messages from before the log by (room id, user id, clientMessageId)."""
-        return [to_old_message(document) for document in await _sent_as(self._old, ["/".join(key) for key in keys])]
+        return [to_old_message(document) for document in await _sent_as(self._old, [old_sent_as(*key) for key in keys])]
 
     async def places_beyond(self, room_id: str, rev: int) -> list[MessagePlace]:
         """Return the changes to the room's record by the messages after entry `rev`, oldest first."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from deploy.local.private_file import write_private
 from deploy.local.run_file import read_run_file
@@ -29,7 +30,7 @@ def read_request(environment: Mapping[str, str]) -> TokenRequest:
         last_name=environment.get("TOKEN_LAST", ""),
         avatar=environment.get("TOKEN_AVATAR", ""),
         role=environment.get("TOKEN_ROLE", ""),
-        communities=tuple(name.strip() for name in communities if name.strip()),
+        communities=tuple(unquote(name.strip()) for name in communities if name.strip()),
         ttl_s=int(ttl),
     )
 

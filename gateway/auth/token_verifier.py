@@ -13,7 +13,7 @@ from gateway.settings import GatewaySettings
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
 from shared.protocol.server_frames import UserProfile
-from shared.protocol.validation import Id, detail_of
+from shared.protocol.validation import CommunityId, UserId, detail_of
 
 TOKEN_MAX_BYTES = 8192
 LEEWAY_S = 0
@@ -28,14 +28,14 @@ Name = Annotated[str, msgspec.Meta(max_length=200)]
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):
     """The claims that the gateway reads. Unknown claims are ignored."""
 
-    sub: Id
+    sub: UserId
     exp: float
     iat: float | None = None
     first_name: Name = ""
     last_name: Name = ""
     avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
     role: str | None = None
-    communities: list[Id] | None = None
+    communities: list[CommunityId] | None = None
 
 
 class TokenVerifier:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
 from gateway.cli import bus, show
 from gateway.cli.arguments import parse
@@ -61,7 +62,8 @@ def _do(asked: argparse.Namespace, settings: CliSettings) -> None:
             found = _api(asked, settings).get("/v1/chatrooms", q=asked.q, type=asked.type, limit=asked.limit)
             _print(asked, found["data"], show.rooms)
         case "presence":
-            found = _api(asked, settings).get("/v1/presence", ids=",".join(asked.users))
+            ids = ",".join(quote(user, safe="") for user in asked.users)
+            found = _api(asked, settings).get("/v1/presence", ids=ids)
             _print(asked, found["data"], show.presence)
         case "send":
             message = {"message": asked.text, "clientMessageId": asked.id or new_id(Prefix.COMMAND)}
@@ -87,7 +89,7 @@ def _token(asked: argparse.Namespace, settings: CliSettings) -> str:
 
 
 def _request(asked: argparse.Namespace) -> TokenRequest:
-    communities = tuple(name.strip() for name in asked.communities.split(",") if name.strip())
+    communities = tuple(unquote(name.strip()) for name in asked.communities.split(",") if name.strip())
     return TokenRequest(asked.subject, asked.first, asked.last, asked.avatar, asked.role, communities, ttl_s=asked.ttl)
 
 

@@ -54,7 +54,7 @@ def _token(parser: _Add) -> None:
     parser.add_argument("subject", metavar="USER")
     for name in ("first", "last", "avatar", "role"):
         parser.add_argument(f"--{name}", default="", metavar="TEXT")
-    parser.add_argument("--communities", default="", metavar="A,B")
+    parser.add_argument("--communities", default="", metavar="A,B", help="percent-encode a comma in an id")
     parser.add_argument(
         "--ttl", type=_positive, default=DEFAULT_TTL_S, metavar="SECONDS", help="lifetime (default: one day)"
     )
@@ -78,7 +78,9 @@ def _tail(parser: _Add) -> None:
 def _publish(parser: _Add) -> None:
     parser.add_argument("type", metavar="TYPE", help="event type, for example post.created")
     parser.add_argument("data", metavar="DATA", help="a JSON object, or - to read it from standard input")
-    parser.add_argument("--audience", metavar="A", help="user:ID, users:ID,ID, room:ID, community:ID or all")
+    parser.add_argument(
+        "--audience", metavar="A", help="user:ID, users:ID,ID (percent-encoded), room:ID, community:ID or all"
+    )
     parser.add_argument("--id", metavar="ID", help="event id: events with the same id are processed once")
     parser.add_argument("--source", default="/realtime/cli", metavar="SOURCE")
 

@@ -8,7 +8,6 @@ from gateway.rest.call import Call, camel
 from gateway.rest.envelope import Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
 from shared.errors import HTTP_STATUS, ErrorCode
-from shared.protocol.validation import Id
 
 VERSION = "1.0.0"
 
@@ -41,10 +40,12 @@ def openapi() -> dict[str, Any]:
     calls = [call for group in GROUPS.values() for call in group.calls()]
     queries = [call.query for call in calls if call.query is not None]
     bodies = [call.body for call in calls if call.body is not None]
+    parts = list(dict.fromkeys(part.kind for call in calls for part in call.parts.values()))
     sent = list(dict.fromkeys(call.data for call in calls))
-    found, components = schemas_of([*queries, *bodies, Id], [*sent, Failure, Pagination])
-    id_schema, *data = found[len(queries) + len(bodies) :]
-    writer = _Writer(components, id_schema, dict(zip([*sent, Failure, Pagination], data, strict=True)))
+    found, components = schemas_of([*queries, *bodies, *parts], [*sent, Failure, Pagination])
+    ids = dict(zip(parts, found[len(queries) + len(bodies) :], strict=False))
+    data = found[len(queries) + len(bodies) + len(parts) :]
+    writer = _Writer(components, ids, dict(zip([*sent, Failure, Pagination], data, strict=True)))
     paths: dict[str, dict[str, Any]] = {}
     for tag, group in GROUPS.items():
         for call in group.calls():
@@ -75,11 +76,11 @@ def _failure(status: int) -> Schema:
 
 
 class _Writer:
-    """Builds operations. `data` holds the schemas of answers by their types."""
+    """Builds operations. `ids` holds the schemas of path segments, `data` those of answers, by their types."""
 
-    def __init__(self, components: dict[str, Schema], id_schema: Schema, data: dict[Any, Schema]) -> None:
+    def __init__(self, components: dict[str, Schema], ids: dict[Any, Schema], data: dict[Any, Schema]) -> None:
         self._components = components
-        self._id = id_schema
+        self._ids = ids
         self._data = data
 
     def operation(self, call: Call, tag: str) -> Schema:
@@ -100,8 +101,8 @@ class _Writer:
         return operation
 
     def _path_parameters(self, call: Call) -> Iterator[Schema]:
-        for name in call.parts.values():
-            yield {"name": name, "in": "path", "required": True, "schema": self._id}
+        for name, kind in call.parts.values():
+            yield {"name": name, "in": "path", "required": True, "schema": self._ids[kind]}
 
     def _query_parameters(self, call: Call) -> Iterator[Schema]:
         if call.query is None:

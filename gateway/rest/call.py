@@ -21,6 +21,7 @@ from gateway.auth.identity import Identity
 from gateway.backend import Backend
 from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
 from shared.errors import ErrorCode, Refusal
+from shared.protocol.validation import Id
 
 T = TypeVar("T")
 Handle = Callable[..., Awaitable[Any]]
@@ -32,10 +33,16 @@ class NoSuch(NamedTuple):
     what: str
 
 
-RoomId = Annotated[str, NoSuch("room")]
-NotificationId = Annotated[str, NoSuch("notification")]
-AlertId = Annotated[str, NoSuch("alert")]
-UserId = str
+RoomId = Annotated[Id, NoSuch("room")]
+NotificationId = Annotated[Id, NoSuch("notification")]
+AlertId = Annotated[Id, NoSuch("alert")]
+
+
+class PathPart(NamedTuple):
+    """A path segment: its name in the path, and the type of its id."""
+
+    name: str
+    kind: Any
 
 
 class Paged(Generic[T]):
@@ -104,7 +111,7 @@ class Call:
         self.query: type[Any] | None = declared.pop("query", None)
         self.body: type[Any] | None = declared.pop("body", None)
         declared.pop("caller")  # authenticated, not an input
-        self.parts = {name: camel(name) for name in declared}
+        self.parts = {name: PathPart(camel(name), kind) for name, kind in declared.items()}
         self._nothing = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
         self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._nothing else frozenset())
 
@@ -119,7 +126,7 @@ class Call:
 
     def _part(self, request: web.Request, name: str) -> str:
         try:
-            return path_id(request, self.parts[name])
+            return path_id(request, *self.parts[name])
         except Refusal:
             if (nothing := self._nothing.get(name)) is None:
                 raise

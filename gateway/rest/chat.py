@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 import msgspec
 
 from gateway.backend import read_sent
-from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, UserId, delete, get, post, put
+from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, delete, get, post, put
 from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import chat
 from shared.commands.command import Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
 from shared.protocol.server_frames import PresenceView, ReadMark
-from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq
+from shared.protocol.validation import ClientMessageId, MessageText, Seq, ShownUserId, UserId
 
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"\S")]
 Description = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -45,9 +45,9 @@ class MessagesQuery(RequestStruct, frozen=True):
 
 
 class PresenceQuery(RequestStruct, frozen=True):
-    """The users to look up, separated by commas."""
+    """The users to look up, separated by commas, each percent-encoded."""
 
-    ids: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=100)]
+    ids: Annotated[tuple[ShownUserId, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
 class NewRoom(RequestStruct, frozen=True):
@@ -56,7 +56,7 @@ class NewRoom(RequestStruct, frozen=True):
     name: RoomName
     description: Description = ""
     type: RoomType = "public"
-    member_ids: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)] = ()
+    member_ids: Annotated[tuple[UserId, ...], msgspec.Meta(max_length=1000)] = ()
 
 
 class RoomChange(RequestStruct, frozen=True):
@@ -77,7 +77,7 @@ class NewMessage(RequestStruct, frozen=True):
 class NewDirect(RequestStruct, frozen=True):
     """Sends with the same `clientMessageId` store one message (idempotent)."""
 
-    user_id: Id
+    user_id: UserId
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
@@ -213,7 +213,7 @@ class ChatCalls(Calls):
         return await self._backend.room(command, chat.Gone)
 
     @get("/v1/users/{userId}/presence")
-    async def get_presence(self, caller: Caller, user_id: UserId) -> PresenceView:
+    async def get_presence(self, caller: Caller, user_id: ShownUserId) -> PresenceView:
         """Return the presence of a user. A user never seen is offline."""
         return (await self._backend.presence(caller, (user_id,))).users[0]
 

@@ -11,7 +11,6 @@ from aiohttp import web
 from shared.encoding import to_json
 from shared.errors import Detail, ErrorCode, Malformed, Refusal
 from shared.protocol import validation
-from shared.protocol.validation import Id
 from shared.protocol.wire_struct import WireStruct
 
 T = TypeVar("T")
@@ -63,20 +62,16 @@ def bearer_token(request: web.BaseRequest) -> str:
     return token
 
 
-class _PathId(msgspec.Struct, frozen=True):
-    value: Id
-
-
-def path_id(request: web.Request, name: str) -> str:
-    """Return the id in a path segment. Raises VALIDATION."""
+def path_id(request: web.Request, name: str, kind: Any) -> str:
+    """Return the id of type `kind` in a path segment. Raises VALIDATION."""
     try:
-        return validation.convert({"value": request.match_info[name]}, _PathId).value
-    except Refusal:
-        raise Refusal.invalid(name, "is not an id") from None
+        return str(msgspec.convert(request.match_info[name], kind))
+    except msgspec.ValidationError as error:
+        raise Refusal.invalid(name, validation.detail_of(error).reason) from None
 
 
 def query_of(request: web.Request, kind: type[T]) -> T:
-    """Decode the query string into `kind`. Tuples are separated by commas.
+    """Decode the query string into `kind`. Tuples are separated by commas, and each element is percent-encoded.
 
     Raises VALIDATION with the parameter's name. An empty parameter counts as absent.
     """
@@ -84,7 +79,7 @@ def query_of(request: web.Request, kind: type[T]) -> T:
     values: dict[str, object] = {**given}
     shape = shape_of(kind)
     for name in given.keys() & shape.lists:
-        values[name] = [part.strip() for part in given[name].split(",") if part.strip()]
+        values[name] = [validation.percent_decoded(part.strip()) for part in given[name].split(",") if part.strip()]
     for name in given.keys() - shape.texts:
         if given[name].lower() == "null":  # msgspec would decode it as None
             raise Refusal.invalid(name, "must not be null; leave it out")

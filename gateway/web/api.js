@@ -78,7 +78,7 @@ export class Api {
   remove = (id, userId) => this.#data('DELETE', `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
   direct = (userId, message, clientMessageId) =>
     this.#data('POST', '/v1/messages/direct', { userId, message, clientMessageId });
-  presence = (ids) => this.#data('GET', `/v1/presence${query({ ids: ids.join(',') })}`);
+  presence = (ids) => this.#data('GET', `/v1/presence${query({ ids: ids.map(part).join(',') })}`);
 
   symbols = () => this.#data('GET', '/v1/market/symbols');
   prices = () => this.#data('GET', '/v1/market/prices');

@@ -28,7 +28,19 @@ function peopleField(session, { name, label, hint, many }) {
   return [field(label, input, hint), many ? null : known];
 }
 
-const idsOf = (text) => text.split(/[\s,]+/).filter(Boolean);
+/** Return the ids in a comma-separated list; an id that contains a comma is percent-encoded. */
+function idsOf(text) {
+  const names = text.split(',').map((name) => name.trim());
+  return names.filter(Boolean).map(decoded);
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
 
 /** Open the dialog that creates a room. */
 export function newRoomDialog(session, show) {

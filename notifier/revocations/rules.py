@@ -10,7 +10,7 @@ from notifier.events.notifications import Record, happened_at_ms
 from shared.bus.events import USER_BANNED, USER_REVOKED, CloudEvent, event_key, parse_time_ms
 from shared.commands.notifier import FOR_EVER_MS, Revocation
 from shared.errors import Malformed
-from shared.protocol.validation import Id, detail_of
+from shared.protocol.validation import UserId, detail_of
 
 REVOCATION_TYPES = frozenset({USER_REVOKED, USER_BANNED})
 
@@ -33,7 +33,7 @@ class RevocationEvent(msgspec.Struct, frozen=True):
 
 
 class _Data(msgspec.Struct, frozen=True, rename="camel"):
-    user_id: Id
+    user_id: UserId
     until: str | None = None
 
 

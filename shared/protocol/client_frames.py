@@ -8,7 +8,18 @@ from typing import Annotated, Any, assert_never
 import msgspec
 
 from shared.errors import ErrorCode, Malformed, Refusal
-from shared.protocol.validation import ClientMessageId, FrameId, Id, MessageText, Seq, Symbol, decode
+from shared.protocol.validation import (
+    ClientMessageId,
+    CommunityId,
+    FrameId,
+    Id,
+    MessageText,
+    Seq,
+    ShownUserId,
+    Symbol,
+    UserId,
+    decode,
+)
 
 
 class _ClientData(msgspec.Struct, frozen=True, rename="camel"):
@@ -25,7 +36,7 @@ class ChatroomTarget(_ClientData, frozen=True):
 class NotificationsTarget(_ClientData, frozen=True):
     """The user's inbox; `since` resumes after that seq."""
 
-    user_id: Id | None = None
+    user_id: ShownUserId | None = None
     since: Seq | None = None
 
 
@@ -39,7 +50,7 @@ class MarketTarget(_ClientData, frozen=True):
 class CommunityTarget(_ClientData, frozen=True):
     """The events of a community."""
 
-    community_id: Id
+    community_id: CommunityId
 
 
 Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget
@@ -75,7 +86,7 @@ class ChatSend(_ClientData, frozen=True):
 class ChatDirect(_ClientData, frozen=True):
     """Send a message to a user."""
 
-    user_id: Id
+    user_id: UserId
     message: MessageText
     client_message_id: ClientMessageId | None = None
 
@@ -97,7 +108,7 @@ class ChatRead(_ClientData, frozen=True):
 class PresenceGet(_ClientData, frozen=True):
     """Get the presence of users."""
 
-    user_ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=100)]
+    user_ids: Annotated[list[ShownUserId], msgspec.Meta(min_length=1, max_length=100)]
 
 
 class Ping(_ClientData, frozen=True):

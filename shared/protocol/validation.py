@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
@@ -9,19 +10,35 @@ from shared.errors import Detail, ErrorCode, Malformed, Refusal
 
 T = TypeVar("T")
 
-# The syntax of ids everywhere: our own, and the subjects of other token issuers. No white space, comma (lists of ids),
-# slash (paths) or tab (delivery lines).
+# The syntax of ids that this system creates.
 ID_PATTERN = r"^[A-Za-z0-9_.:@|=+~-]{1,128}\Z"
+
+# The syntax of ids that others create: token issuers, internal services. No control characters (delivery lines are
+# separated by tabs and line feeds), no blanks at either end (settings and lists are trimmed), no surrogates (UTF-8
+# cannot represent them).
+FOREIGN_ID_PATTERN = r"^(?![\s\ufeff])[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}(?<![\s\ufeff])\Z"
+
+# `me` is the caller in paths, `deleted-user` the author of what an erased user wrote, `system:…` the system itself.
+USER_ID_PATTERN = r"^(?!(?:me|deleted-user)\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
+SHOWN_USER_ID_PATTERN = r"^(?!me\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 
 # The syntax of symbols: no white space, comma (lists of symbols) or control character either.
 SYMBOL_PATTERN = r"^[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z"
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+UserId = Annotated[str, msgspec.Meta(pattern=USER_ID_PATTERN)]
+ShownUserId = Annotated[str, msgspec.Meta(pattern=SHOWN_USER_ID_PATTERN)]  # an author that messages show
+CommunityId = Annotated[str, msgspec.Meta(pattern=FOREIGN_ID_PATTERN)]
 Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
 MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", description="not blank")]
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # anything that JSON can echo
+
+
+def percent_decoded(text: str) -> str:
+    """Decode an element of a comma-separated list. Bytes that are not UTF-8 become surrogates, which no id has."""
+    return unquote(text, errors="surrogateescape")
 
 
 def one_of(*words: str) -> msgspec.Meta:
@@ -38,6 +55,9 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 _PLAIN_REASONS = {
     r"Expected `str` matching regex '\\S'": "must not be blank",
     f"Expected `str` matching regex {ID_PATTERN!r}": "is not an id",
+    f"Expected `str` matching regex {FOREIGN_ID_PATTERN!r}": "is not an id",
+    f"Expected `str` matching regex {USER_ID_PATTERN!r}": "is not a user id, or is reserved",
+    f"Expected `str` matching regex {SHOWN_USER_ID_PATTERN!r}": "is not a user id, or is reserved",
     f"Expected `str` matching regex {SYMBOL_PATTERN!r}": "is not a symbol",
 }
 

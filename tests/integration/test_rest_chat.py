@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -16,7 +17,7 @@ from tests.support.infrastructure import Infrastructure
 from tests.support.people import Meet, Person, people
 from tests.support.queues import empty_queues
 from tests.support.services import chat_service, gateway_alone
-from tests.support.tokens import mint
+from tests.support.tokens import SECRET, mint
 from tests.support.waiting import until
 
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -153,7 +154,7 @@ async def test_longest_name_and_description_are_accepted(meet: Meet) -> None:
         ({"name": "x", "type": "secret"}, "type"),
         ({"name": "x", "type": ["public"]}, "type"),
         ({"name": "x", "memberIds": "bob"}, "memberIds"),
-        ({"name": "x", "memberIds": ["bob", "not an id"]}, "memberIds[1]"),
+        ({"name": "x", "memberIds": ["bob", " not an id"]}, "memberIds[1]"),
         ({"name": "x", "memberIds": [7]}, "memberIds[0]"),
     ],
 )
@@ -446,10 +447,11 @@ async def test_admin_manages_members_of_any_room(meet: Meet) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_add_member_names_wrong_user_id(meet: Meet, method: str) -> None:
+@pytest.mark.parametrize("user_id", ["a%0Ab", "%20a", "me", "deleted-user", "system:gateway"])
+async def test_add_member_names_wrong_user_id(meet: Meet, method: str, user_id: str) -> None:
     alice = meet("alice")
     room = await alice.create_room()
-    assert await field_refused(alice, method, f"/v1/chatrooms/{room}/members/a%20b") == "userId"
+    assert await field_refused(alice, method, f"/v1/chatrooms/{room}/members/{user_id}") == "userId"
 
 
 async def test_members_are_listed_with_role_profile_and_pages(meet: Meet) -> None:
@@ -511,7 +513,8 @@ async def presence_becomes(asker: Person, user_id: str, status: str) -> dict[str
         ({}, "ids"),
         ({"ids": ""}, "ids"),
         ({"ids": " , "}, "ids"),
-        ({"ids": "alice,b c"}, "ids[1]"),
+        ({"ids": "alice,b\tc"}, "ids[1]"),
+        ({"ids": "alice,me"}, "ids[1]"),
         ({"ids": ",".join(f"u{number}" for number in range(101))}, "ids"),
     ],
 )
@@ -526,7 +529,44 @@ async def test_presence_of_hundred_users_keeps_order(meet: Meet) -> None:
 
 
 async def test_presence_of_invalid_id_is_refused(meet: Meet) -> None:
-    assert await field_refused(meet("alice"), "GET", "/v1/users/a%20b/presence") == "userId"
+    assert await field_refused(meet("alice"), "GET", "/v1/users/a%0Ab/presence") == "userId"
+
+
+async def test_author_of_erased_messages_has_a_presence(meet: Meet) -> None:
+    shown = await meet("alice").data("GET", "/v1/presence", params={"ids": "deleted-user"})
+    assert [user["status"] for user in shown] == ["offline"]
+
+
+ODD_IDS = ["o'brien@example.com", "corp/ada", "José, A.", "a|b&c", "50%", "50%25", '"quoted\\', "$set", "\U0001f600"]
+
+
+async def test_user_ids_of_other_issuers_work_in_paths_lists_and_rooms(url: str) -> None:
+    users = [Person(url, name, SECRET, {}) for name in ODD_IDS]
+    alice, *others = users
+    room = await alice.create_room(type_="private")
+    for other in others:
+        path = f"/v1/chatrooms/{room}/members/{quote(other.id, safe='')}"
+        assert (await alice.data("PUT", path))["userId"] == other.id
+    members, _ = await page_of(alice, f"/v1/chatrooms/{room}/members")
+    assert {member["userId"] for member in members} == set(ODD_IDS)
+    for user in users:
+        await say(user, room, "hello")
+        shown = await alice.data("GET", f"/v1/users/{quote(user.id, safe='')}/presence")
+        assert shown["userId"] == user.id
+    listed = await alice.data("GET", "/v1/presence", params={"ids": ",".join(quote(name, safe="") for name in ODD_IDS)})
+    assert [user["userId"] for user in listed] == ODD_IDS
+
+
+async def test_sends_of_different_users_are_never_repeats_of_one_another(url: str) -> None:
+    pairs = [("u", "x/y"), ("u/x", "y"), ("u%2Fx", "y"), ("u,x", "y"), ("u", "x,y")]
+    users = {name: Person(url, name, SECRET, {}) for name, _ in pairs}
+    room = await users["u"].create_room()
+    sent = []
+    for name, client_id in [*pairs, *pairs]:
+        body = {"message": name, "clientMessageId": client_id}
+        sent.append(await users[name].data("POST", f"/v1/chatrooms/{room}/messages", json=body))
+    assert len({message["id"] for message in sent}) == len(pairs)
+    assert [message["userId"] for message in sent] == [name for name, _ in [*pairs, *pairs]]
 
 
 # Messages -----------------------------------------------------------------------------------------------------------
@@ -686,7 +726,7 @@ async def test_direct_messages_share_one_hidden_room(meet: Meet) -> None:
     assert await carol.call("GET", f"/v1/chatrooms/{room}") == (404, NO_ROOM)
 
 
-@pytest.mark.parametrize("user_id", [None, "", "a b", 5, "self"])
+@pytest.mark.parametrize("user_id", [None, "", " a", "me", "deleted-user", 5, "self"])
 async def test_direct_message_names_wrong_addressee(meet: Meet, user_id: Any) -> None:
     alice = meet("alice")
     body = {"userId": alice.id if user_id == "self" else user_id, "message": "x"}
@@ -727,7 +767,7 @@ async def test_message_above_rate_limit_gets_429_with_retry_after(url: str, meet
         ("Bearer no.jwt", "UNAUTHORIZED"),
         ("Basic dXNlcjpwYXNz", "UNAUTHORIZED"),
         (f"Bearer {mint('alice', secret='another secret, of the same good length')}", "UNAUTHORIZED"),
-        (f"Bearer {mint('not an id')}", "UNAUTHORIZED"),
+        (f"Bearer {mint('not an id ')}", "UNAUTHORIZED"),
         (f"Bearer {mint('alice', exp=None)}", "UNAUTHORIZED"),
         (f"Bearer {mint('alice', ttl_s=-5)}", "TOKEN_EXPIRED"),
         # {"alg":"none"}.{"sub":"alice","exp":9999999999}.

@@ -34,8 +34,8 @@ def test_token_includes_issuer_and_audience() -> None:
 
 
 def test_request_is_read_from_makefile_variables() -> None:
-    request = read_request({"TOKEN_USER": "user_1", "TOKEN_COMMUNITIES": "a, b,", "TOKEN_TTL": "5", "USER": "root"})
-    assert request == TokenRequest("user_1", communities=("a", "b"), ttl_s=5)
+    request = read_request({"TOKEN_USER": "user_1", "TOKEN_COMMUNITIES": "a, b%2Cc,", "TOKEN_TTL": "5", "USER": "root"})
+    assert request == TokenRequest("user_1", communities=("a", "b,c"), ttl_s=5)
 
 
 @pytest.mark.parametrize("environment", [{}, {"USER": "root"}, {"TOKEN_USER": " "}])

@@ -144,6 +144,11 @@ def test_name_cut_inside_emoji_is_encodable() -> None:
     assert json.loads(to_json(identity.caller))["profile"] == {"firstName": "Jo?", "lastName": "?", "avatar": "?"}
 
 
+@pytest.mark.parametrize("sub", ["o'brien@example.com", "corp/ada", "José", "a&b@example.com", "a b, c", "x" * 128])
+def test_subject_of_any_alphabet_is_a_user(sub: str) -> None:
+    assert by_secret().verify(token(claims(sub=sub))).user_id == sub
+
+
 # Refused ------------------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +172,12 @@ IN_2100_S = 4_102_444_800
         {"exp": str(IN_2100_S)},
         {"exp": 10**400},
         {"sub": ""},
-        {"sub": "a b"},
-        {"sub": "a,b"},
+        {"sub": " a"},
+        {"sub": "a\n"},
+        {"sub": "a\u0085b"},
+        {"sub": "me"},
+        {"sub": "deleted-user"},
+        {"sub": "system:gateway"},
         {"sub": "x" * 129},
         {"firstName": 5},
         {"lastName": ["Doe"]},
@@ -176,7 +185,7 @@ IN_2100_S = 4_102_444_800
         {"avatar": {}},
         {"role": ["admin"]},
         {"communities": "community_789"},
-        {"communities": ["a b"]},
+        {"communities": ["a\tb"]},
         {"communities": [5]},
         {"iat": "then"},
         {"iat": []},

@@ -27,6 +27,9 @@ def event(type_: str, data: dict[str, Any] | None = None, audience: str | None =
         ("user:auth0|u:1", Users(("auth0|u:1",))),
         ("users:u", Users(("u",))),
         ("users:b,a,b", Users(("b", "a"))),
+        ("user:corp/ada, José", Users(("corp/ada, José",))),
+        ("users:corp%2Fada,a%2Cb,José,50%25", Users(("corp/ada", "a,b", "José", "50%"))),
+        ("community:Forex, and more", Listeners("community:Forex, and more")),
     ],
 )
 def test_audiences_of_the_contract(text: str, expected: Users | Listeners) -> None:
@@ -35,8 +38,9 @@ def test_audiences_of_the_contract(text: str, expected: Users | Listeners) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["", "all:", "all:x", "ALL", "user", "user:", "users:", "users:a,,b", "users:a, b", "user:a,b", "user:a\n", "room:",
-     "room:a/b", "community:", "community:a\tb", "team:x", "user:" + "a" * 129],
+    ["", "all:", "all:x", "ALL", "user", "user:", "users:", "users:a,,b", "users:a, b", "user:a\n", "user:me", "room:",
+     "room:a/b", "community:", "community:a\tb", "team:x", "user:" + "a" * 129, "user:system:x", "users:a%0A,b",
+     "users:%FF", "user:deleted-user"],
 )  # fmt: skip
 def test_other_audiences_are_malformed(text: str) -> None:
     with pytest.raises(Malformed, match=r"^audience: "):
@@ -88,7 +92,7 @@ def test_named_audience_overrides_default_of_type(given_event: CloudEvent, expec
         (event("order.filled"), "audience: is missing, and order.filled has no default"),
         (event("post.created"), "data.communityId: is missing, and there is no audience"),
         (event("post.created", {"communityId": 7}), "data.communityId: is not an id, and there is no audience"),
-        (event("notification.created", {"userId": "a b"}), "data.userId: is not an id, and there is no audience"),
+        (event("notification.created", {"userId": " a"}), "data.userId: is not an id, and there is no audience"),
         (event("notification.created", {"userId": "a\n"}), "data.userId: is not an id, and there is no audience"),
     ],
 )

@@ -52,7 +52,7 @@ def test_ban_ends_at_its_time_or_never() -> None:
     ("type_", "data", "expected"),
     [
         ("user.revoked", {}, "data.userId: is missing"),
-        ("user.banned", {"userId": "a b"}, "data.userId: is not an id"),
+        ("user.banned", {"userId": " a"}, "data.userId: is not a user id, or is reserved"),
         ("user.banned", {"userId": "u", "until": "tomorrow"}, "data.until: is not an RFC 3339 time with an offset"),
         ("user.banned", {"userId": "u", "until": 5}, "data.until: "),
         ("user.updated", {"userId": "u"}, "type: user.updated needs the routing key user.updated"),

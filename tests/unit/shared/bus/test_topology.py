@@ -26,7 +26,7 @@ from shared.bus.topology import (
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.protocol.server_frames import frame
-from shared.protocol.validation import Id, Symbol, decode
+from shared.protocol.validation import Id, Symbol, UserId, decode
 
 fields = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), max_size=30)
 frames = st.dictionaries(st.text(max_size=8), st.text(max_size=20) | st.integers(-(2**53), 2**53)).map(to_json)
@@ -99,6 +99,7 @@ def test_delivery_survives_round_trip(delivery: Delivery) -> None:
 
 class Named(msgspec.Struct):
     id: Id | None = None
+    user_id: UserId | None = None
     symbol: Symbol | None = None
 
 
@@ -106,7 +107,10 @@ _named = msgspec.json.Decoder(Named)
 hostile = st.text(st.sampled_from("aZ9_.:@|=+~-/^$,\t\n\r\x00\x1b\x7f \u2028\u0661\u00e9"), max_size=5) | st.text()
 
 
-@given(hostile, st.sampled_from(["id", "symbol"]), hostile.map(lambda text: frame("chat:message", {"message": text})))
+FIELDS = st.sampled_from(["id", "user_id", "symbol"])
+
+
+@given(hostile, FIELDS, hostile.map(lambda text: frame("chat:message", {"message": text})))
 def test_no_valid_id_or_text_breaks_delivery_line(name: str, field: str, data: bytes) -> None:
     try:
         decode(to_json({field: name}), _named)

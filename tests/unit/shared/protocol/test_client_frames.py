@@ -162,7 +162,7 @@ def test_unknown_type_is_named_and_id_kept(type_: str) -> None:
         ({"type": "chat:read", "chatroomId": "r", "seq": "1"}, "seq"),
         ({"type": "presence:get", "userIds": []}, "userIds"),
         ({"type": "presence:get", "userIds": ["u"] * 101}, "userIds"),
-        ({"type": "presence:get", "userIds": ["u", "a,b"]}, "userIds[1]"),
+        ({"type": "presence:get", "userIds": ["u", "a\tb"]}, "userIds[1]"),
     ],
 )
 def test_wrong_field_is_named_and_id_kept(sent: dict[str, Any], field: str) -> None:

@@ -1,5 +1,7 @@
 """JSON in, a typed struct out, or a refusal that names the field and the reason."""
 
+import unicodedata
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.encoding import to_json
 from shared.errors import Detail, ErrorCode, Malformed, Refusal
-from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq, Symbol, convert, decode
+from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq, Symbol, UserId, convert, decode
 
 
 class Inner(msgspec.Struct, rename="camel"):
@@ -104,6 +106,30 @@ def test_id_has_1_to_128_safe_characters(text: str) -> None:
     except msgspec.ValidationError:
         taken = False
     assert taken is expected
+
+
+USER_IDS = st.text(st.sampled_from("a/,%@|'é \u00a0\t\n\x7f\x85\U0001f600"), max_size=130) | st.text(max_size=130)
+
+
+@given(USER_IDS)
+def test_user_id_has_1_to_128_characters_without_controls_and_outer_blanks(text: str) -> None:
+    has_control = any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
+    is_reserved = text in ("me", "deleted-user") or text.startswith("system:")
+    trimmed = text.strip().strip("\ufeff")
+    expected = 1 <= len(text) <= 128 and not has_control and not is_reserved and trimmed == text
+    try:
+        msgspec.convert(text, UserId)
+        taken = True
+    except msgspec.ValidationError:
+        taken = False
+    assert taken is expected
+
+
+@pytest.mark.parametrize("text", ["me", "deleted-user", "system:gateway", "system:"])
+def test_reserved_user_id_belongs_to_nobody(text: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(text, UserId)
+    assert msgspec.convert(f"{text}-2" if ":" not in text else f"eco{text}", UserId)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\t", ",", "/", " ", "\x00", "é"])
