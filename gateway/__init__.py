@@ -2,7 +2,7 @@
 
 It stores nothing. Read in this order:
 
-- `__main__`: the composition root; `settings`, `metrics`; `background`: tasks that end with a context;
+- `__main__`: the composition root; `settings`, `metrics`, `origins`; `background`: tasks that end with a context;
 - `http`: connections, requests and routes; `admission`: which connections may open, and how many at a time;
 - `auth`: tokens, keys and revocations;
 - `live`: the WebSocket endpoint; `rest`: the REST calls;

@@ -1,13 +1,15 @@
 """Settings of the gateway. Loading and validation: `shared/process/settings.py`."""
 
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.process.settings import Count, Port, Seconds, Settings, url_problems
+from gateway.origins import origin_problems
+from shared.process.settings import Count, Port, Seconds, Settings, parts_of, url_problems
 
+SECRET_MIN_BYTES = 32
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -43,20 +45,31 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     auth_timeout_s: Seconds = 10.0
     dev_mode: bool = False
 
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """Return the shared secrets: all verify, and the first signs in DEV_MODE."""
+        return parts_of(self.jwt_secret or "")
+
     def problems(self) -> list[str]:
         """Return every problem with the settings, one line each."""
         found = super().problems()
-        if self.jwt_secret is None and self.jwt_public_key_file is None and self.jwt_jwks_url is None:
+        if not self.jwt_secrets and self.jwt_public_key_file is None and self.jwt_jwks_url is None:
             found.append(
                 "JWT_SECRET: is not set, and neither is JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL; tokens cannot be verified"
             )
-        if self.jwt_secret is not None and len(self.jwt_secret.encode()) < 32 and not self.dev_mode:
-            found.append("JWT_SECRET: must have at least 32 bytes (RFC 7518, 3.2)")
+        for number, secret in enumerate(self.jwt_secrets, 1):
+            if len(secret.encode()) < SECRET_MIN_BYTES:
+                which = f"secret {number} of {len(self.jwt_secrets)}"
+                found.append(f"JWT_SECRET: {which} must have at least {SECRET_MIN_BYTES} bytes (RFC 7518, 3.2)")
+        found += [f"ALLOWED_ORIGINS: {problem}" for problem in origin_problems(self.allowed_origins)]
         for text in self.trusted_proxies:
             try:
-                ip_network(text)
+                network = ip_network(text)
             except ValueError as error:
                 found.append(f"TRUSTED_PROXIES: {error}")
+                continue
+            if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+                found.append(f"TRUSTED_PROXIES: {text} never matches: write the IPv4 address or network")
         if self.jwt_jwks_url is not None:
             found += self._jwks_problems(self.jwt_jwks_url)
         return found

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import jwt
 
+from shared.process.settings import parts_of
+
 ALGORITHM = "HS256"
 DEFAULT_TTL_S = 86_400
 
@@ -23,7 +25,10 @@ class TokenRequest:
 
 
 def sign(request: TokenRequest, secret: str, rules: Mapping[str, str], now_s: int) -> str:
-    """Return the token, HS256. `rules` may hold the JWT_ISSUER and JWT_AUDIENCE that the services require."""
+    """Return the token, HS256, signed with the first secret of a JWT_SECRET.
+
+    `rules` may hold the JWT_ISSUER and JWT_AUDIENCE that the services require.
+    """
     claims = {
         "sub": request.user_id,
         "firstName": request.first_name,
@@ -35,4 +40,5 @@ def sign(request: TokenRequest, secret: str, rules: Mapping[str, str], now_s: in
         "aud": rules.get("JWT_AUDIENCE"),
     }
     times = {"iat": now_s, "exp": now_s + request.ttl_s}
-    return jwt.encode({name: value for name, value in claims.items() if value} | times, secret, algorithm=ALGORITHM)
+    payload = {name: value for name, value in claims.items() if value} | times
+    return jwt.encode(payload, parts_of(secret)[0], algorithm=ALGORITHM)

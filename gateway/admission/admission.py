@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from gateway.admission.pace import Pace
+from gateway.origins import OriginPolicy
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
 
@@ -35,6 +36,7 @@ class Admission:
         self._settings = settings
         self._pace = pace
         self._chance = chance
+        self._origins = OriginPolicy(settings.allowed_origins)
         self._trusted = networks(settings.trusted_proxies)
         self._open = 0
         self._by_address: dict[str, int] = {}
@@ -47,8 +49,7 @@ class Admission:
         """
         if self.draining:
             raise self._later("draining", "this gateway is shutting down", LEAVING_RETRY_MS)
-        allowed = self._settings.allowed_origins
-        if allowed and not all(origin in allowed for origin in origins):
+        if not all(map(self._origins.allows, origins)):
             raise Refused("origin", ErrorCode.FORBIDDEN, "this origin is not allowed")
         if self._open >= self._settings.max_connections:
             raise self._later("full", "this gateway is full", FULL_RETRY_MS)

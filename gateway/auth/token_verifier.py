@@ -1,5 +1,6 @@
 """Token verification. Tokens are JWTs (RFC 7519): `sub` is the user id and `exp` is required."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,16 +47,16 @@ class TokenVerifier:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._keys: dict[str, Any] = {}  # configured keys by algorithm
+        self._keys: dict[str, tuple[Any, ...]] = {}  # configured keys by algorithm
         self._published = KeySet({})
         self._published_algorithms = frozenset(PUBLIC_ALGORITHMS if settings.jwt_jwks_url is not None else ())
         problems: list[str] = []
-        if settings.jwt_secret is not None:
-            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS[:1], settings.jwt_secret))
+        if settings.jwt_secrets:
+            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS[:1], settings.jwt_secrets))
         if settings.jwt_public_key_file is not None:
             try:
                 key = load_pem_public_key(Path(settings.jwt_public_key_file).read_bytes())
-                self._keys.update(dict.fromkeys(algorithms_of(key), key))
+                self._keys.update(dict.fromkeys(algorithms_of(key), (key,)))
             except (OSError, ValueError, TypeError) as error:
                 problems.append(f"JWT_PUBLIC_KEY_FILE: {settings.jwt_public_key_file!r} cannot be used: {error}")
         if settings.jwt_algorithms and not problems:
@@ -65,8 +66,8 @@ class TokenVerifier:
 
     def _narrow(self, algorithms: tuple[str, ...]) -> list[str]:
         """Keep only these algorithms; return the invalid ones as problems."""
-        if self._settings.jwt_secret is not None:
-            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS, self._settings.jwt_secret))
+        if self._settings.jwt_secrets:
+            self._keys.update(dict.fromkeys(SECRET_ALGORITHMS, self._settings.jwt_secrets))
         unfit = [name for name in algorithms if name not in self._keys and name not in self._published_algorithms]
         self._keys = {name: key for name, key in self._keys.items() if name in algorithms}
         self._published_algorithms &= set(algorithms)
@@ -82,17 +83,21 @@ class TokenVerifier:
             return False
         try:
             header = jwt.get_unverified_header(token)
-            return header.get("alg") in self._published_algorithms and self._key_for(header) is None
+            return header.get("alg") in self._published_algorithms and not self._keys_for(header)
         except (jwt.PyJWTError, *_HOSTILE_TOKEN_ERRORS):
             return False
 
-    def _key_for(self, header: dict[str, Any]) -> Any:
-        """Return the key that a token's header asks for, or None. Raises UNAUTHORIZED if no key can ever serve it."""
+    def _keys_for(self, header: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the keys that may have signed a token with this header; empty if none is known yet.
+
+        Raises UNAUTHORIZED if no key can ever serve it.
+        """
         algorithm, kid = header.get("alg"), header.get("kid")
         if isinstance(algorithm, str) and algorithm in self._keys:
             return self._keys[algorithm]
         if isinstance(algorithm, str) and algorithm in self._published_algorithms:
-            return self._published.find(kid, algorithm)
+            published = self._published.find(kid, algorithm)
+            return () if published is None else (published,)
         raise _unauthorized("the token's algorithm is not accepted")
 
     def verify(self, token: str) -> Identity:
@@ -101,22 +106,10 @@ class TokenVerifier:
             raise _unauthorized(f"the token is longer than {TOKEN_MAX_BYTES} bytes")
         try:
             header = jwt.get_unverified_header(token)
-            key = self._key_for(header)
-            if key is None:
+            keys = self._keys_for(header)
+            if not keys:
                 raise _unauthorized("the token's key is unknown")
-            payload = jwt.decode(
-                token,
-                key,
-                algorithms=[header["alg"]],
-                audience=self._settings.jwt_audience,
-                issuer=self._settings.jwt_issuer,
-                leeway=LEEWAY_S,
-                options={
-                    "require": ["exp", "sub"],
-                    "verify_aud": self._settings.jwt_audience is not None,
-                    "verify_iat": False,  # an issuer's clock may be ahead of this one; `exp` and `nbf` decide
-                },
-            )
+            payload = self._decode(token, header["alg"], keys)
         except jwt.ExpiredSignatureError as error:
             raise Refusal(ErrorCode.TOKEN_EXPIRED, "the token has expired") from error
         except jwt.PyJWTError as error:
@@ -124,6 +117,25 @@ class TokenVerifier:
         except _HOSTILE_TOKEN_ERRORS as error:
             raise _unauthorized("the token is invalid") from error
         return _identity(payload)
+
+    def _decode(self, token: str, algorithm: str, keys: tuple[Any, ...]) -> dict[str, Any]:
+        """Return the payload if one of the keys has signed the token. Raises PyJWTError."""
+        for key in keys[:-1]:
+            with suppress(jwt.InvalidSignatureError):
+                return self._decode(token, algorithm, (key,))
+        return jwt.decode(
+            token,
+            keys[-1],
+            algorithms=[algorithm],
+            audience=self._settings.jwt_audience,
+            issuer=self._settings.jwt_issuer,
+            leeway=LEEWAY_S,
+            options={
+                "require": ["exp", "sub"],
+                "verify_aud": self._settings.jwt_audience is not None,
+                "verify_iat": False,  # an issuer's clock may be ahead of this one; `exp` and `nbf` decide
+            },
+        )
 
 
 def _identity(payload: dict[str, Any]) -> Identity:

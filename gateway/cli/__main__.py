@@ -17,6 +17,7 @@ from gateway.cli.settings import CliSettings, read_settings
 from gateway.cli.tail import interests, tail
 from shared.errors import Malformed, RealtimeError, Refusal, SettingsInvalid, Unavailable
 from shared.ids import Prefix, new_id
+from shared.process.settings import parts_of
 from shared.telemetry import logs
 from shared.times import now_ms, to_iso
 from shared.tokens import TokenRequest, sign
@@ -95,7 +96,7 @@ def _request(asked: argparse.Namespace) -> TokenRequest:
 
 def _signed(settings: CliSettings, request: TokenRequest) -> str:
     """Return a signed token. Raises SettingsInvalid if there is no secret."""
-    if settings.jwt_secret is None:
+    if settings.jwt_secret is None or not parts_of(settings.jwt_secret):
         raise SettingsInvalid(
             ["JWT_SECRET: is not set, and no local system was found; set JWT_SECRET or REALTIME_TOKEN"]
         )

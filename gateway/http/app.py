@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 
 from gateway import metrics
 from gateway.auth.authenticator import Authenticator
+from gateway.http import cors
 from gateway.live.endpoint import LiveEndpoint
 from gateway.rest.envelope import SERVER, bearer_token, failure
 from gateway.settings import GatewaySettings
@@ -43,7 +44,9 @@ def make_app(
             await authenticator.refresh_keys_for(token)
         return await handler(request)
 
-    app = web.Application(middlewares=[envelope, with_key], client_max_size=settings.max_message_bytes)
+    app = web.Application(middlewares=[envelope], client_max_size=settings.max_message_bytes)
+    cors.install(app, settings.allowed_origins)
+    app.middlewares.append(with_key)
     app.on_response_prepare.append(_name_server)
     app.router.add_get("/v1/live", live.handle)
     app.add_routes(routes)

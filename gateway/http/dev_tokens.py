@@ -30,7 +30,7 @@ class DevToken(msgspec.Struct, frozen=True, rename="camel"):
 
 def can_sign(settings: GatewaySettings) -> bool:
     """Return whether the gateway has a secret and accepts tokens signed with it."""
-    return settings.jwt_secret is not None and (not settings.jwt_algorithms or ALGORITHM in settings.jwt_algorithms)
+    return bool(settings.jwt_secrets) and (not settings.jwt_algorithms or ALGORITHM in settings.jwt_algorithms)
 
 
 def sign(name: str, settings: GatewaySettings, now_ms: int) -> DevToken:
@@ -46,7 +46,7 @@ def sign(name: str, settings: GatewaySettings, now_ms: int) -> DevToken:
     }
     wanted = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
     claims |= {claim: value for claim, value in wanted.items() if value}
-    token = jwt.encode(claims, settings.jwt_secret or "", algorithm=ALGORITHM)
+    token = jwt.encode(claims, settings.jwt_secrets[0], algorithm=ALGORITHM)
     return DevToken(token, user_id, first, last, to_iso(now_ms + TTL_MS))
 
 

@@ -116,6 +116,11 @@ def load(settings: type[T], environ: Mapping[str, str] = os.environ, *, beneath:
     return loaded
 
 
+def parts_of(text: str) -> tuple[str, ...]:
+    """Return the parts of a text that commas separate, without outer blanks and empty parts."""
+    return tuple(stripped for part in text.split(",") if (stripped := part.strip()))
+
+
 def _convert(text: str, kind: object) -> object:
     """Convert one variable's text to its field's type; commas separate a list."""
     if kind is bool:
@@ -125,5 +130,5 @@ def _convert(text: str, kind: object) -> object:
             return False
         raise ValueError("must be 1 or 0")
     if getattr(kind, "__origin__", None) is tuple:
-        return msgspec.convert([part.strip() for part in text.split(",") if part.strip()], kind, strict=False)
+        return msgspec.convert(parts_of(text), kind, strict=False)
     return msgspec.convert(text, kind, strict=False)

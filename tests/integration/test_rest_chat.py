@@ -784,6 +784,56 @@ async def test_invalid_token_gets_401(url: str, header: str | None, code: str) -
         assert header.partition(" ")[2] not in str(body)
 
 
+PREFLIGHT = {
+    "Origin": "https://app.example",
+    "Access-Control-Request-Method": "PUT",
+    "Access-Control-Request-Headers": "authorization,content-type",
+}
+
+
+def cors_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("Access-Control-")}
+
+
+@pytest.mark.parametrize("path", ["/v1/chatrooms", "/v1/market/prices", "/v1/chatrooms/r/members/u", "/v1/nothing"])
+async def test_preflight_is_answered_without_token(url: str, path: str) -> None:
+    async with aiohttp.ClientSession() as http, http.options(f"{url}{path}", headers=PREFLIGHT) as response:
+        assert (response.status, await response.read()) == (204, b"")
+    headers = cors_headers(response)
+    assert headers["Access-Control-Allow-Origin"] == PREFLIGHT["Origin"]
+    assert {"PUT", "DELETE"} <= set(headers["Access-Control-Allow-Methods"].split(", "))
+    assert {"authorization", "content-type"} <= set(headers["Access-Control-Allow-Headers"].lower().split(", "))
+    assert "Access-Control-Allow-Credentials" not in headers
+    assert "Origin" in response.headers["Vary"]
+
+
+async def test_page_of_another_origin_reads_answers_and_failures(url: str, meet: Meet) -> None:
+    headers = {"Origin": "https://app.example", "Authorization": f"Bearer {mint('alice')}"}
+    for path, status in (("/v1/chatrooms", 200), ("/v1/chatrooms?limit=0", 400), ("/v1/nothing", 404)):
+        response, _ = await fetch("GET", f"{url}{path}", headers=headers)
+        assert response.status == status
+        assert cors_headers(response)["Access-Control-Allow-Origin"] == headers["Origin"]
+        assert "Retry-After" in cors_headers(response)["Access-Control-Expose-Headers"]
+
+
+async def test_only_allowed_origins_read_answers(infrastructure: Infrastructure) -> None:
+    async with (
+        gateway(infrastructure.amqp_url, allowed_origins=("https://app.example",)) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        for origin, expected in (("https://app.example", "true"), ("https://other.example", None)):
+            async with http.options(f"{url}/v1/chatrooms", headers={**PREFLIGHT, "Origin": origin}) as response:
+                assert cors_headers(response).get("Access-Control-Allow-Credentials") == expected
+            response, _ = await fetch("GET", f"{url}/v1/chatrooms", headers={"Origin": origin})
+            assert (response.status, cors_headers(response).get("Access-Control-Allow-Credentials")) == (401, expected)
+            assert (cors_headers(response) == {}) is (expected is None)
+
+
+async def test_plain_options_is_no_preflight(url: str) -> None:
+    response, _ = await fetch("OPTIONS", f"{url}/v1/chatrooms")
+    assert response.status == 405
+
+
 async def test_every_call_requires_token(url: str) -> None:
     others = [("GET", "/v1/chatrooms", {}), ("POST", "/v1/chatrooms", {"json": {"name": "x"}})]
     others += [("POST", "/v1/messages/direct", {"json": {"userId": "b", "message": "x"}})]

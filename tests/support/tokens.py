@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import jwt
 
-SECRET = "a secret of the tests, of no worth to anyone else"
+SECRET = "a secret of the tests without worth to anyone else"
 
 
 def mint(user_id: str, *, secret: str = SECRET, ttl_s: float = 3600.0, **claims: object) -> str:

@@ -56,6 +56,7 @@ PURE = {
     "gateway.live.connection_counts",
     "gateway.live.send_queue",
     "gateway.live.session",
+    "gateway.origins",
     "market_feed.candles",
     "market_feed.quotes",
     "market_feed.staleness",
@@ -86,7 +87,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(http\.(app|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
+    r"gateway\.(http\.(app|cors|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.migration|(.*\.)?(store|\w+_store)")

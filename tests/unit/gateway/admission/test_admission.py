@@ -46,6 +46,10 @@ def test_full_gateway_refuses_until_a_socket_closes() -> None:
     enter(door)
 
 
+def test_lone_star_allows_every_origin() -> None:
+    enter(admission(allowed_origins=("*",)), origins=["https://app.example"])
+
+
 def test_draining_gateway_refuses() -> None:
     door = admission()
     door.draining = True

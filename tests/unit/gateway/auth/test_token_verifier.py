@@ -133,6 +133,16 @@ def test_secret_and_public_key_work_together(key_file: Callable[[bytes], str]) -
     assert verifier.verify(token(claims(), KEYS["RS256"], "RS256")).user_id == "user_456"
 
 
+def test_every_secret_verifies() -> None:
+    secrets = [SECRET, "its predecessor " * 3, "the first secret " * 3]
+    verifier = TokenVerifier(settings(jwt_secret=", ".join(secrets)))
+    for secret in map(str.strip, secrets):
+        assert verifier.verify(token(claims(), secret)).user_id == "user_456"
+        expired = refused(verifier, token(claims(exp=int(time.time()) - 5), secret))
+        assert expired.code is ErrorCode.TOKEN_EXPIRED
+    unauthorized(verifier, token(claims(), "a secret that no gateway was given"))
+
+
 def test_exp_in_milliseconds_is_capped() -> None:
     identity = by_secret().verify(token(claims(exp=int(time.time()) * 1000)))
     assert to_iso(identity.expires_at_ms).startswith("9999-")

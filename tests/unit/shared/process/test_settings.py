@@ -135,14 +135,44 @@ def test_published_keys_are_enough_to_start(url: str) -> None:
     assert load(GatewaySettings, {"AMQP_URL": AMQP, "JWT_JWKS_URL": url}).jwt_jwks_url == url
 
 
-@pytest.mark.parametrize("proxies", ["10.0.0.0/33", "10.0.0.1/8", "lb.example", "::1/129", "10.0.0.0/8, x"])
+@pytest.mark.parametrize(
+    "proxies", ["10.0.0.0/33", "10.0.0.1/8", "lb.example", "::1/129", "10.0.0.0/8, x", "::ffff:10.0.0.0/104"]
+)
 def test_proxies_must_be_addresses_or_ranges(proxies: str) -> None:
     assert problems(GatewaySettings, {**GATEWAY, "TRUSTED_PROXIES": proxies}).keys() == {"TRUSTED_PROXIES"}
 
 
-def test_short_secret_needs_development_mode() -> None:
-    assert problems(GatewaySettings, {**GATEWAY, "JWT_SECRET": SECRET[:-1]}).keys() == {"JWT_SECRET"}
-    assert load(GatewaySettings, {**GATEWAY, "JWT_SECRET": "dev", "DEV_MODE": "1"}).jwt_secret == "dev"
+@pytest.mark.parametrize("mode", ["0", "1"])
+def test_each_secret_has_32_bytes(mode: str) -> None:
+    given = {**GATEWAY, "DEV_MODE": mode}
+    assert load(GatewaySettings, {**given, "JWT_SECRET": f"{SECRET}, {SECRET}x"}).jwt_secrets == (SECRET, f"{SECRET}x")
+    assert load(GatewaySettings, given).jwt_secrets == (SECRET,)
+    found = problems(GatewaySettings, {**given, "JWT_SECRET": f"{SECRET},{SECRET[:-1]},{SECRET}"})
+    assert found.keys() == {"JWT_SECRET"}
+    assert found["JWT_SECRET"].startswith("secret 2 of 3 ")
+    assert SECRET[:-1] not in str(found)
+    assert problems(GatewaySettings, {**given, "JWT_SECRET": " , "}).keys() == {"JWT_SECRET"}
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["", "*", "https://app.example", "http://localhost:8080", "https://xn--bcher-kva.example, https://b.example:8443",
+     "http://[::1]:3000", "capacitor://localhost", "chrome-extension://abcdefgh", "null"],
+)  # fmt: skip
+def test_origins_as_browsers_send_them_are_accepted(origins: str) -> None:
+    expected = tuple(part.strip() for part in origins.split(",") if part)
+    assert load(GatewaySettings, {**GATEWAY, "ALLOWED_ORIGINS": origins}).allowed_origins == expected
+
+
+@pytest.mark.parametrize(
+    "origins",
+    ["https://app.example/", "https://app.example/chat", "https://*.example", "HTTPS://App.Example", "app.example",
+     "https://app.example:443", "http://app.example:80", "https://app.example:", "https://app.example:08443",
+     "https://user@app.example", "https://app.example, *", "https://bücher.example", "https://", "//a.example",
+     "https://app.example?", "https://app.example#top", "https://app.example:port", "https://app.example:99999"],
+)  # fmt: skip
+def test_origin_that_no_browser_sends_is_named(origins: str) -> None:
+    assert problems(GatewaySettings, {**GATEWAY, "ALLOWED_ORIGINS": origins}).keys() == {"ALLOWED_ORIGINS"}
 
 
 class _Odd(Settings, frozen=True, kw_only=True):
