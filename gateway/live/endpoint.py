@@ -24,6 +24,7 @@ from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
 from shared.ids import Prefix, new_id
 from shared.protocol.close_codes import CloseCode
+from shared.protocol.server_frames import error_frame
 from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
@@ -91,7 +92,8 @@ class LiveEndpoint:
             await self._read(ws, socket)
         except Exception:  # a bug costs this connection and no other
             log.exception("connection_failed")
-            socket.close(Close(CloseCode.INTERNAL, "internal server error"))
+            failure = error_frame(Refusal(ErrorCode.INTERNAL, "internal server error"))
+            await socket.close_and_wait(Close(CloseCode.INTERNAL, "internal server error", failure))
         finally:
             if not socket.closing:
                 metrics.CLOSES.labels(_client_code(ws.close_code), "client").inc()

@@ -186,8 +186,21 @@ class Socket:
 
         The frame overtakes the send queue of a slow socket. It is lost only if the transport already holds 1 MB.
         """
+        if self._begin_closing(close):
+            self._owner.spawn(self._close(close))
+
+    async def close_and_wait(self, close: Close) -> None:
+        """Close as `close` does, and return once that is done.
+
+        A handler that returns earlier would let aiohttp close with 1000 first.
+        """
+        if self._begin_closing(close):
+            await self._close(close)
+
+    def _begin_closing(self, close: Close) -> bool:
+        """Write the last frame. Return False if the socket is closing already."""
         if self.closing:
-            return
+            return False
         self.closing = True
         if close.frame is not None:
             with suppress(Exception):  # the close below must run even if the transport fails
@@ -195,7 +208,7 @@ class Socket:
                     self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code, "server").inc()
         self._drop_queue()
-        self._owner.spawn(self._close(close))
+        return True
 
     async def _close(self, close: Close) -> None:
         try:
