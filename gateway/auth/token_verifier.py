@@ -1,8 +1,9 @@
 """Token verification. Tokens are JWTs (RFC 7519): `sub` is the user id and `exp` is required."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jwt
 import msgspec
@@ -14,7 +15,7 @@ from gateway.settings import GatewaySettings
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
 from shared.protocol.server_frames import UserProfile
-from shared.protocol.validation import CommunityId, UserId, detail_of
+from shared.protocol.validation import UserId, detail_of
 
 TOKEN_MAX_BYTES = 8192
 LEEWAY_S = 0
@@ -23,20 +24,25 @@ EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999, so that an `ex
 # A hostile token can make the libraries raise these besides their own errors.
 _HOSTILE_TOKEN_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
 
-Name = Annotated[str, msgspec.Meta(max_length=200)]
+NAME_MAX = 200
+AVATAR_MAX = 2000
 
 
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):
-    """The claims that the gateway reads. Unknown claims are ignored."""
+    """The claims that the gateway reads. Unknown claims are ignored, and null counts as absent.
+
+    Only claims that decide on access are refused. Names and picture decorate: see `_profile`. A community with an
+    invalid id admits to nothing, because no client can name it.
+    """
 
     sub: UserId
     exp: float
     iat: float | None = None
-    first_name: Name = ""
-    last_name: Name = ""
-    avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+    first_name: Any = None
+    last_name: Any = None
+    avatar: Any = None
     role: str | None = None
-    communities: list[CommunityId] | None = None
+    communities: list[str] | None = None
 
 
 class TokenVerifier:
@@ -144,21 +150,35 @@ def _identity(payload: dict[str, Any]) -> Identity:
     except msgspec.ValidationError as error:
         detail = detail_of(error)
         raise _unauthorized(f"the token's claim {detail.field}: {detail.reason}") from error
-    profile = UserProfile(
-        first_name=_well_formed(claims.first_name),
-        last_name=_well_formed(claims.last_name),
-        avatar=None if claims.avatar is None else _well_formed(claims.avatar),
-    )
+    except _HOSTILE_TOKEN_ERRORS as error:  # an integer that no float can hold
+        raise _unauthorized("the token's claims are invalid") from error
+    issued_at_s = claims.iat or 0.0
+    if not math.isfinite(issued_at_s):
+        raise _unauthorized("the token's claim iat: is not a time")
     return Identity(
         caller=Caller(
             user_id=claims.sub,
             is_admin=claims.role == "admin",
-            profile=profile,
-            issued_at_ms=round(max(claims.iat or 0, 0) * 1000),
+            profile=_profile(claims),
+            issued_at_ms=round(min(max(issued_at_s, 0.0) * 1000, EXPIRES_MAX_MS)),
         ),
         expires_at_ms=round(min(claims.exp * 1000, EXPIRES_MAX_MS)),
         communities=None if claims.communities is None else frozenset(claims.communities),
     )
+
+
+def _profile(claims: _Claims) -> UserProfile:
+    """Return the profile to show. A name is cut to its maximum; a picture that is too long is left out."""
+    avatar = _shown(claims.avatar)
+    return UserProfile(
+        first_name=_shown(claims.first_name)[:NAME_MAX],
+        last_name=_shown(claims.last_name)[:NAME_MAX],
+        avatar=avatar if avatar and len(avatar) <= AVATAR_MAX else None,
+    )
+
+
+def _shown(claim: object) -> str:
+    return _well_formed(claim) if isinstance(claim, str) else ""
 
 
 def _well_formed(text: str) -> str:

@@ -1,6 +1,7 @@
 """Token verification: accepted tokens, refused tokens, and the separation of keys and algorithms."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.token_verifier import TOKEN_MAX_BYTES, TokenVerifier
+from gateway.auth.token_verifier import EXPIRES_MAX_MS, TOKEN_MAX_BYTES, TokenVerifier
 from gateway.settings import GatewaySettings
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
@@ -159,6 +160,36 @@ def test_subject_of_any_alphabet_is_a_user(sub: str) -> None:
     assert by_secret().verify(token(claims(sub=sub))).user_id == sub
 
 
+@pytest.mark.parametrize(
+    ("given_claims", "shown"),
+    [
+        ({"firstName": None, "lastName": None, "avatar": None, "role": None}, UserProfile()),
+        ({"firstName": 5, "lastName": ["Doe"], "avatar": {}}, UserProfile()),
+        ({"firstName": "x" * 201, "lastName": "Doe"}, UserProfile(first_name="x" * 200, last_name="Doe")),
+        ({"firstName": "Ada", "avatar": "https://a.example/" + "x" * 2000}, UserProfile(first_name="Ada")),
+        ({"avatar": ""}, UserProfile()),
+    ],
+)
+def test_claim_that_only_decorates_never_refuses(given_claims: dict[str, Any], shown: UserProfile) -> None:
+    assert by_secret().verify(token(claims(**given_claims))).caller.profile == shown
+
+
+@pytest.mark.parametrize("name", ["iat", "communities"])
+def test_null_claim_counts_as_absent(name: str) -> None:
+    assert by_secret().verify(token(claims(**{name: None}))) == by_secret().verify(token(claims()))
+
+
+def test_community_with_an_odd_name_locks_nobody_out() -> None:
+    names = ["Forex, and more", "a\tb", "", "x" * 200]
+    assert by_secret().verify(token(claims(communities=names))).communities == frozenset(names)
+
+
+@pytest.mark.parametrize("iat", [1e300, 1e18, -1e300, -1])
+def test_time_of_issue_beyond_the_calendar_is_capped(iat: float) -> None:
+    identity = by_secret().verify(token(claims(iat=iat)))
+    assert json.loads(to_json(identity.caller))["issuedAtMs"] in (0, EXPIRES_MAX_MS)
+
+
 # Refused ------------------------------------------------------------------------------------------------------------
 
 
@@ -189,16 +220,20 @@ IN_2100_S = 4_102_444_800
         {"sub": "deleted-user"},
         {"sub": "system:gateway"},
         {"sub": "x" * 129},
-        {"firstName": 5},
-        {"lastName": ["Doe"]},
-        {"firstName": "x" * 201},
-        {"avatar": {}},
         {"role": ["admin"]},
         {"communities": "community_789"},
-        {"communities": ["a\tb"]},
         {"communities": [5]},
         {"iat": "then"},
         {"iat": []},
+        {"iat": True},
+        {"iat": math.inf},
+        {"iat": -math.inf},
+        {"iat": math.nan},
+        {"iat": 10**400},
+        {"exp": math.inf},
+        {"exp": math.nan},
+        {"nbf": math.inf},
+        {"nbf": math.nan},
     ],
     ids=lambda wrong: ",".join(f"{key}={str(value)[:16]}" for key, value in wrong.items()),
 )
