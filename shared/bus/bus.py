@@ -13,6 +13,7 @@ caused it; the redelivery repeats the publish.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -60,6 +61,7 @@ ECHO_TIMEOUT_S = 2.5
 DELIVERIES_BODY_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.25
 MEASURE_INTERVAL_S = 5.0
+_FIELD = re.compile(r"[\w.\[\]]{1,64}", re.ASCII)
 
 
 class Bus:
@@ -331,7 +333,7 @@ class Bus:
         await self._sender.send("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         whose = request_ids_of([body])
-        log.warning("dead_letter", queue=queue, reason=reason, size_bytes=len(body), request_ids=whose)
+        log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), request_ids=whose)
 
     async def replay(self, letter: DeadLetter) -> bool:
         """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
@@ -458,3 +460,9 @@ class Bus:
         if self.is_connected:
             async with self._reaching("unbind") as link:
                 await link.unbind(queue.name, exchange, key)
+
+
+def _field_of(reason: str) -> str | None:
+    """Return the field that a reason names. The rest may quote the body, which must not stand in a log."""
+    field = reason.partition(":")[0]
+    return field if _FIELD.fullmatch(field) else None

@@ -81,7 +81,7 @@ class ChannelName(NamedTuple):
         try:
             return cls(_CHANNEL_KINDS[kind], key)
         except KeyError:
-            raise Malformed(f"not a channel name: {text!r}") from None
+            raise Malformed("not a channel name") from None
 
 
 _CHANNEL_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
@@ -130,7 +130,7 @@ class Delivery(NamedTuple):
             channel, kind, position, key, frame = line.split(b"\t", 4)
             return cls(channel.decode(), _DELIVERY_KINDS[kind], int(position), key.decode(), frame)
         except (ValueError, KeyError) as error:
-            raise Malformed(f"not a delivery line: {error}") from error
+            raise Malformed("not a delivery line") from error
 
 
 def room_channel(room_id: str) -> str:

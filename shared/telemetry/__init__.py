@@ -1,4 +1,5 @@
 """Observability of a process.
 
-`logs` with `log_throttle`, `metrics`, `tracing`, and the request id that joins them (`correlation`).
+`logs`, `metrics`, `tracing`, and the request id that joins them (`correlation`). `redaction` keeps secrets and users'
+texts out of the logs, `log_throttle` repeated warnings.
 """

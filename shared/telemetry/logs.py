@@ -1,14 +1,20 @@
-"""Structured logs: an event name and fields, as JSON lines or for a console. Never a token, never a message text."""
+"""Structured logs: an event name and fields, as JSON lines or for a console. Never a token, never a user's text.
+
+Exceptions and the messages of libraries are shown as `shared.telemetry.redaction` allows.
+"""
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Literal
 
 import structlog
 
 from shared.telemetry import correlation, metrics
 from shared.telemetry.log_throttle import LogThrottle
+from shared.telemetry.redaction import redacted, traceback_of
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -28,12 +34,14 @@ def configure(
         _add_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if format_ == "json" else _keep,
+        _describe_exception,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(sort_keys=True)
         if format_ == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -44,8 +52,10 @@ def configure(
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[_describe_message, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redacting(renderer)],
+            use_get_message=False,
+            pass_foreign_args=True,
         )
     )
     handler.addFilter(_count)
@@ -55,7 +65,12 @@ def configure(
     root.setLevel(_LEVELS[level])
     for noisy in ("aiormq", "aio_pika", "aiohttp.access", "pymongo", "asyncio"):
         logging.getLogger(noisy).setLevel(max(_LEVELS[level], logging.WARNING))
-    logging.getLogger("aiormq.connection").setLevel(logging.ERROR)
+    for wordy in ("aiormq.connection", "aiohttp.websocket"):  # they log what each peer sends
+        logging.getLogger(wordy).setLevel(logging.ERROR)
+    logging.captureWarnings(True)
+    sys.excepthook = _on_uncaught
+    sys.unraisablehook = lambda uncaught: _on_uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+    threading.excepthook = lambda uncaught: _on_uncaught(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
     if format_ == "json":
         structlog.contextvars.bind_contextvars(service=service, node=node_id)
 
@@ -64,6 +79,42 @@ def _add_request(_: object, __: str, event: structlog.typing.EventDict) -> struc
     if (request_id := correlation.current()) is not None:
         event.setdefault("request_id", request_id)
     return event
+
+
+def _describe_exception(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    given = event.pop("exc_info", None)
+    event.pop("stack_info", None)
+    error = given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
+    if isinstance(error, BaseException):
+        event["exception"] = traceback_of(error)
+    return event
+
+
+def _describe_message(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace a library's message by its template. One without arguments may have been built from anything."""
+    record: logging.LogRecord = event["_record"]
+    template = event["event"] if event.pop("positional_args", None) else None
+    event["event"] = "library_log"
+    event["logger"] = record.name
+    event["place"] = f"{record.module}:{record.lineno}"
+    if template is not None:
+        event["template"] = template
+    if (left_out := getattr(record, "left_out", 0)) > 0:
+        event["left_out"] = left_out
+    return event
+
+
+def _redacting(render: structlog.typing.Processor) -> structlog.typing.Processor:
+    def rendered(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+        return redacted(str(render(logger, name, event)))
+
+    return rendered
+
+
+def _on_uncaught(_: type[BaseException], error: BaseException | None, __: TracebackType | None) -> None:
+    """Log an exception that reached the interpreter, which would print its text."""
+    if isinstance(error, Exception):
+        get(__name__).error("uncaught", exc_info=error)
 
 
 def _count(record: logging.LogRecord) -> bool:
@@ -87,7 +138,7 @@ def _throttled(throttle: LogThrottle) -> Callable[[logging.LogRecord], bool]:
         if left_out and event is not None:
             event["left_out"] = left_out
         elif left_out:
-            record.msg = f"{record.msg} ({left_out} more left out)"
+            record.left_out = left_out
         return True
 
     return passes
@@ -101,10 +152,6 @@ def silence() -> None:
 
 def _drop(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     raise structlog.DropEvent
-
-
-def _keep(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return event
 
 
 def get(name: str) -> Logger:

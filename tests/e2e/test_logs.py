@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_whole_system import subscribed
+from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem
 from tests.support.people import Person, people
 from tests.support.tokens import SECRET
@@ -64,6 +65,17 @@ async def test_logs_contain_no_token_and_no_message_text(system: LocalSystem, al
     async with await alice.live() as live:
         await live.ask("chat:send", chatroomId=room, message=TEXT)
         await live.send_text('{"type": "chat:send", "message": "' + TEXT)
+    bad = {
+        "notification.created": {"userId": "u", "title": "t", "message": "m", "priority": TEXT},
+        "order.filled": {"note": TEXT},
+        "user.updated": {"userId": f" {TEXT}"},
+        "user.banned": {"userId": "u", "until": TEXT},
+        "market.tick": {"symbol": TEXT, "price": 1},
+    }
+    for type_, data in bad.items():
+        body = cloud_event(f"{alice.id}-{type_}", type_, data, audience=f"user:{TEXT}\n")
+        await publish(system.entries()["AMQP_URL"], type_, body)
+    await until(lambda: sum(line["event"] == "dead_letter" for line in lines_of(system)) >= len(bad))
     output = (system.directory / "supervisor.out").read_text(errors="replace")
     assert TEXT not in output
     assert "eyJ" not in output  # the prefix of every token

@@ -52,7 +52,8 @@ async def use_tokens(url: str) -> list[str]:
         mint("alice", secret="another secret, of the same good length"),
     )
     for token in (good, expired, forged):
-        async with await RawSocket.upgraded(url, f"X-Token: {token}") as socket:
+        protocols = f"Sec-WebSocket-Protocol: access_token, {token}"
+        async with await RawSocket.upgraded(url, f"X-Token: {token}\r\n{protocols}") as socket:
             socket.send(text_frame("auth", token=token) + text_frame("chat:send", token=token) + b"\xff" * 10)
             await socket.close_code()
             assert token.encode() not in socket.said
