@@ -7,9 +7,9 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from market_feed.sources.mapping import FeedSpec, parse_feeds
-from market_feed.sources.parsing import is_symbol
 from shared.errors import SettingsInvalid
 from shared.process.settings import Port, Seconds, WorkerSettings
+from shared.protocol.validation import is_symbol
 
 
 class SourceKind(StrEnum):

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, assert_never
 
+import msgspec
+
 from gateway.backend import Backend
 from gateway.fanout.batch import Batch
 from gateway.fanout.channel import Channel
@@ -36,7 +38,7 @@ from shared.protocol.server_frames import (
     UnsubscribedData,
     frame,
 )
-from shared.protocol.validation import FrameId
+from shared.protocol.validation import FrameId, is_symbol
 
 
 class _RoomAnswer(NamedTuple):
@@ -174,15 +176,17 @@ class Subscriptions:
         everybody.go_live_unordered(socket)
 
     async def _subscribe_market(self, socket: Socket, target: MarketTarget, id: FrameId | None) -> None:
-        symbols = list(dict.fromkeys(target.symbols))
+        asked = list(dict.fromkeys(target.symbols))
+        symbols = list(filter(is_symbol, asked))
+        target = msgspec.structs.replace(target, symbols=symbols)
         async with self._attempt(socket, target, [market_channel(symbol) for symbol in symbols]) as joined:
             channels = dict(zip(symbols, joined, strict=True))
             unseen = [symbol for symbol, channel in channels.items() if channel.prices.newest is None]
             unknown = set(await fetch_prices(self._backend, self._hub, unseen)) if unseen else set()
-        known = [symbol for symbol in symbols if symbol not in unknown]
-        data = MarketSubscribedData(symbols=known, unknown=[symbol for symbol in symbols if symbol in unknown])
+        known = dict.fromkeys(symbol for symbol in symbols if symbol not in unknown)
+        data = MarketSubscribedData(symbols=list(known), unknown=[symbol for symbol in asked if symbol not in known])
         socket.send(frame("subscribed", data, id))
-        for symbol in data.unknown:
+        for symbol in unknown:
             self._leave(socket, market_channel(symbol))
         for symbol in known:
             newest = channels[symbol].go_live_prices(socket, target.max_rate, _now_s())

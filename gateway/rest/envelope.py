@@ -3,6 +3,7 @@
 import asyncio
 import math
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 import msgspec.inspect
@@ -65,7 +66,10 @@ def bearer_token(request: web.BaseRequest) -> str:
 def path_id(request: web.Request, name: str, kind: Any) -> str:
     """Return the id of type `kind` in a path segment. Raises VALIDATION."""
     try:
+        unquote(request.rel_url.raw_path, errors="strict")  # yarl leaves bytes that are not UTF-8 escaped
         return str(msgspec.convert(request.match_info[name], kind))
+    except UnicodeDecodeError:
+        raise Refusal.invalid(name, "is not UTF-8") from None
     except msgspec.ValidationError as error:
         raise Refusal.invalid(name, validation.detail_of(error).reason) from None
 

@@ -12,7 +12,7 @@ from shared.commands.command import Caller
 from shared.commands.market import CANDLES_DEFAULT, CANDLES_MAX, Interval
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import PriceData
-from shared.protocol.validation import Symbol
+from shared.protocol.validation import Symbol, is_symbol
 from shared.times import from_iso, to_iso
 
 SYMBOLS_MAX = 200
@@ -27,7 +27,7 @@ Time = Annotated[
 class PricesQuery(RequestStruct, frozen=True):
     """`symbols` is separated by commas; without it, all symbols are returned."""
 
-    symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=SYMBOLS_MAX)] | None = None
+    symbols: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=SYMBOLS_MAX)] | None = None
 
 
 class CandlesQuery(RequestStruct, frozen=True):
@@ -46,7 +46,7 @@ class MarketCalls(Calls):
     @get("/v1/market/prices")
     async def get_prices(self, caller: Caller, query: PricesQuery) -> tuple[PriceData, ...]:
         """Return the latest prices of `symbols` in that order, or of all symbols. Unknown symbols are omitted."""
-        symbols = None if query.symbols is None else tuple(dict.fromkeys(query.symbols))
+        symbols = None if query.symbols is None else tuple(filter(is_symbol, dict.fromkeys(query.symbols)))
         return (await self._backend.prices(caller, symbols)).prices
 
     @get("/v1/market/symbols")

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from market_feed.quotes import Tick
-from market_feed.sources.parsing import is_symbol, read_fields, to_tick
+from market_feed.sources.parsing import read_fields, to_tick
 from shared.errors import Malformed, Refusal, SettingsInvalid
 from shared.process.settings import Seconds
-from shared.protocol.validation import detail_of
+from shared.protocol.validation import detail_of, is_symbol
 from shared.times import from_iso
 
 _PER_MS = {"s": 0.001, "ms": 1.0, "us": 1000.0, "ns": 1_000_000.0}

@@ -7,7 +7,6 @@ more than an hour old, it is not the time of the tick, and the tick counts as no
 """
 
 import json
-import re
 from typing import Annotated, Any
 
 import msgspec
@@ -15,12 +14,11 @@ import msgspec
 from market_feed.quotes import Tick
 from shared.bus.events import MARKET_TICK, parse_time_ms
 from shared.errors import Malformed, Refusal
-from shared.protocol.validation import SYMBOL_PATTERN, refusal_of
+from shared.protocol.validation import is_symbol, refusal_of
 from shared.times import from_iso
 
 AHEAD_MAX_MS = 60_000
 EVENT_AGE_MAX_MS = 3_600_000
-_SYMBOL = re.compile(SYMBOL_PATTERN)
 
 Price = Annotated[float, msgspec.Meta(gt=0, lt=1e12)]
 Volume = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
@@ -69,11 +67,6 @@ class TickEvent(msgspec.Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(_TypedEvent)
-
-
-def is_symbol(text: str) -> bool:
-    """Return whether a text is a valid symbol: 1 to 32 letters, digits and . _ : / = ^ + -."""
-    return _SYMBOL.match(text) is not None
 
 
 def read_event(body: bytes, now_ms: int) -> TickEvent:

@@ -16,7 +16,6 @@ from shared.protocol.validation import (
     MessageText,
     Seq,
     ShownUserId,
-    Symbol,
     UserId,
     decode,
 )
@@ -41,9 +40,9 @@ class NotificationsTarget(_ClientData, frozen=True):
 
 
 class MarketTarget(_ClientData, frozen=True):
-    """The prices of symbols, each at most `max_rate` times per second."""
+    """The prices of symbols, each at most `max_rate` times per second. A text that is no symbol is an unknown one."""
 
-    symbols: Annotated[list[Symbol], msgspec.Meta(min_length=1, max_length=1000)]
+    symbols: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
     max_rate: Annotated[float, msgspec.Meta(ge=1, le=50)] = 10.0
 
 

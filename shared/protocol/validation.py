@@ -22,8 +22,8 @@ FOREIGN_ID_PATTERN = r"^(?![\s\ufeff])[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}(
 USER_ID_PATTERN = r"^(?!(?:me|deleted-user)\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 SHOWN_USER_ID_PATTERN = r"^(?!me\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 
-# The syntax of symbols: no white space, comma (lists of symbols) or control character either.
-SYMBOL_PATTERN = r"^[A-Za-z0-9^][A-Za-z0-9._:/=^+-]{0,31}\Z"
+# The syntax of symbols, tickers of exchanges among them: no white space, comma (lists of symbols) or control character.
+SYMBOL_PATTERN = r"^[A-Za-z0-9._/:=^&!#$+-]{1,32}\Z"
 
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 UserId = Annotated[str, msgspec.Meta(pattern=USER_ID_PATTERN)]
@@ -34,6 +34,11 @@ MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", descripti
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # anything that JSON can echo
+
+
+def is_symbol(text: str) -> bool:
+    """Return whether a text is a valid symbol: 1 to 32 letters, digits and . - _ / : = ^ & ! # $ +."""
+    return _SYMBOL.match(text) is not None
 
 
 def percent_decoded(text: str) -> str:
@@ -50,6 +55,7 @@ def one_of(*words: str) -> msgspec.Meta:
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]  # UTC, milliseconds, Z
 OnlineStatus = Annotated[str, one_of("online", "offline")]
 
+_SYMBOL = re.compile(SYMBOL_PATTERN)
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 _PLAIN_REASONS = {

@@ -69,7 +69,7 @@ async def test_candles_over_rest_equal_replayed_file(rest: RestClient, name: str
         shown = tuple(candle[column] for column in ("open", "high", "low", "close"))
         assert shown == tuple(float(row[column]) for column in ("Open", "High", "Low", "Close"))
         assert (candle["symbol"], candle["interval"], candle["closed"]) == (symbol, interval, True)
-    [price] = await rest.data("GET", f"/v1/market/prices?symbols={symbol},NOPE")
+    [price] = await rest.data("GET", f"/v1/market/prices?symbols={symbol},NOPE,é,M%26M.NS,{'x' * 33}")
     assert (price["symbol"], price["price"]) == (symbol, float(rows[-1]["Close"]))
     assert symbol in {entry["symbol"] for entry in await rest.data("GET", "/v1/market/symbols")}
 
