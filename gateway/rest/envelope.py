@@ -77,11 +77,17 @@ def path_id(request: web.Request, name: str, kind: Any) -> str:
 def query_of(request: web.Request, kind: type[T]) -> T:
     """Decode the query string into `kind`. Tuples are separated by commas, and each element is percent-encoded.
 
-    Raises VALIDATION with the parameter's name. An empty parameter counts as absent.
+    A list may be repeated, any other parameter may not. Raises VALIDATION with the parameter's name. An empty parameter
+    counts as absent.
     """
-    given = {name: value for name, value in request.query.items() if value != ""}
-    values: dict[str, object] = {**given}
     shape = shape_of(kind)
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if value and name in given and name in shape.names - shape.lists:
+            raise Refusal.invalid(name, "must be given once")
+        if value:
+            given[name] = f"{given[name]},{value}" if name in given else value
+    values: dict[str, object] = {**given}
     for name in given.keys() & shape.lists:
         values[name] = [validation.percent_decoded(part.strip()) for part in given[name].split(",") if part.strip()]
     for name in given.keys() - shape.texts:
@@ -91,8 +97,9 @@ def query_of(request: web.Request, kind: type[T]) -> T:
 
 
 class Shape(NamedTuple):
-    """The list parameters and the text parameters of a query."""
+    """The parameters of a query, and which of them are lists and texts."""
 
+    names: frozenset[str]
     lists: frozenset[str]
     texts: frozenset[str]
 
@@ -102,9 +109,10 @@ def shape_of(kind: type[Any]) -> Shape:
     if (shape := _SHAPES.get(kind)) is None:
         info = msgspec.inspect.type_info(kind)
         fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+        names = frozenset(field.encode_name for field in fields)
         lists = frozenset(field.encode_name for field in fields if _is(field.type, msgspec.inspect.VarTupleType))
         texts = frozenset(field.encode_name for field in fields if _is(field.type, msgspec.inspect.StrType))
-        shape = _SHAPES[kind] = Shape(lists, texts)
+        shape = _SHAPES[kind] = Shape(names, lists, texts)
     return shape
 
 

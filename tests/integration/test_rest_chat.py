@@ -251,6 +251,15 @@ async def test_wrong_filter_is_named(meet: Meet, name: str, value: str) -> None:
     assert await field_refused(meet("alice"), "GET", "/v1/chatrooms", params={name: value}) == name
 
 
+async def test_repeated_list_is_joined_and_other_repetition_is_refused(meet: Meet) -> None:
+    alice = meet("alice")
+    users = await alice.data("GET", "/v1/presence?ids=ada&ids=bob,cy&ids=&ids=d%252Ce")
+    assert [user["userId"] for user in users] == ["ada", "bob", "cy", "d,e"]
+    assert await field_refused(alice, "GET", "/v1/chatrooms?limit=1&limit=2") == "limit"
+    assert await field_refused(alice, "GET", "/v1/chatrooms?q=a&page=1&q=b") == "q"
+    await alice.data("GET", "/v1/chatrooms?limit=&limit=2&other=1&other=2")
+
+
 async def test_empty_and_unknown_parameters_are_ignored(meet: Meet) -> None:
     params = {"page": "", "limit": "", "type": "", "q": "", "sort": "name"}
     _, pagination = await page_of(meet("alice"), "/v1/chatrooms", **params)
