@@ -18,7 +18,7 @@ INDEXES: Indexes = {"user_events": [IndexModel([("expiresAt", ASCENDING)], expir
 
 
 class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields that events have set; None for a field that no event set."""
+    """The fields that events have set: None for a field that no event set, an empty text for one that was cleared."""
 
     first_name: str | None = None
     last_name: str | None = None
@@ -30,7 +30,7 @@ class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
         return UserProfile(
             first_name=claims.first_name if self.first_name is None else self.first_name,
             last_name=claims.last_name if self.last_name is None else self.last_name,
-            avatar=claims.avatar if self.avatar is None else self.avatar,
+            avatar=claims.avatar if self.avatar is None else self.avatar or None,
         )
 
     def updated(self, later: "StoredProfile") -> "StoredProfile":

@@ -6,7 +6,7 @@ updates its cache. A replica that lost its connection may have missed an update 
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,20 +20,18 @@ from shared.commands.command import Caller
 from shared.encoding import to_json
 from shared.errors import Malformed, Refusal
 from shared.protocol.server_frames import UserProfile
-from shared.protocol.validation import UserId, convert
+from shared.protocol.validation import UserId, convert, shown_avatar, shown_name
 
 REMEMBERED_MAX = 50_000
 
-Name = Annotated[str, msgspec.Meta(max_length=200)]
-
 
 class UserUpdate(msgspec.Struct, frozen=True, rename="camel"):
-    """The data of `user.updated`; absent fields stay unchanged."""
+    """The data of `user.updated`; absent fields stay unchanged, and null ones are cleared."""
 
     user_id: UserId
-    first_name: Name | None = None
-    last_name: Name | None = None
-    avatar: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+    first_name: str | msgspec.UnsetType | None = msgspec.UNSET
+    last_name: str | msgspec.UnsetType | None = msgspec.UNSET
+    avatar: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Profiles:
@@ -96,18 +94,30 @@ class _Update(NamedTuple):
 def _read(line: Line, now_ms: int) -> _Update | None:
     """Return the update of a line; None for other events. Rejects a line without a valid event."""
     try:
-        event = decode_event(line.body)
-        if event.type != USER_UPDATED:
-            return None
-        data = convert(event.data, UserUpdate)
-        at_ms = event_time_ms(event)
+        return read_update(line.body, now_ms)
     except (Malformed, Refusal) as error:
         line.reject(str(error))
         return None
+
+
+def read_update(body: bytes, now_ms: int) -> _Update | None:
+    """Return the update of an event; None for other events. Raises Malformed, Refusal."""
+    event = decode_event(body)
+    if event.type != USER_UPDATED:
+        return None
+    data = convert(event.data, UserUpdate)
+    at_ms = event_time_ms(event)
     stored = StoredProfile(
-        first_name=data.first_name,
-        last_name=data.last_name,
-        avatar=data.avatar,
+        first_name=_changed(data.first_name, shown_name),
+        last_name=_changed(data.last_name, shown_name),
+        avatar=_changed(data.avatar, shown_avatar),
         updated_at_ms=now_ms if at_ms is None else min(at_ms, now_ms),
     )
     return _Update(event_key(event), data.user_id, stored)
+
+
+def _changed(field: str | msgspec.UnsetType | None, shown: Callable[[str], str | None]) -> str | None:
+    """Return the text to store: None for an absent field, an empty text for a cleared one."""
+    if field is msgspec.UNSET:
+        return None
+    return (shown(field) if isinstance(field, str) else None) or ""

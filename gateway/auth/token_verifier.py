@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, SettingsInvalid
 from shared.protocol.server_frames import UserProfile
-from shared.protocol.validation import UserId, detail_of
+from shared.protocol.validation import UserId, detail_of, shown_avatar, shown_name
 
 TOKEN_MAX_BYTES = 8192
 LEEWAY_S = 0
@@ -23,9 +23,6 @@ EXPIRES_MAX_MS = 253_402_300_799_000  # the end of the year 9999, so that an `ex
 
 # A hostile token can make the libraries raise these besides their own errors.
 _HOSTILE_TOKEN_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
-
-NAME_MAX = 200
-AVATAR_MAX = 2000
 
 
 class _Claims(msgspec.Struct, frozen=True, rename="camel"):
@@ -168,16 +165,15 @@ def _identity(payload: dict[str, Any]) -> Identity:
 
 
 def _profile(claims: _Claims) -> UserProfile:
-    """Return the profile to show. A name is cut to its maximum; a picture that is too long is left out."""
-    avatar = _shown(claims.avatar)
+    """Return the profile to show, whatever the claims hold."""
     return UserProfile(
-        first_name=_shown(claims.first_name)[:NAME_MAX],
-        last_name=_shown(claims.last_name)[:NAME_MAX],
-        avatar=avatar if avatar and len(avatar) <= AVATAR_MAX else None,
+        first_name=shown_name(_text_of(claims.first_name)),
+        last_name=shown_name(_text_of(claims.last_name)),
+        avatar=shown_avatar(_text_of(claims.avatar)),
     )
 
 
-def _shown(claim: object) -> str:
+def _text_of(claim: object) -> str:
     return _well_formed(claim) if isinstance(claim, str) else ""
 
 

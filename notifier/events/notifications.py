@@ -40,7 +40,7 @@ class NotificationFields(msgspec.Struct, frozen=True):
 
     title: str
     message: str
-    priority: Priority = Priority.MEDIUM
+    priority: Priority | None = None  # MEDIUM
 
 
 class _Shown(msgspec.Struct, frozen=True):
@@ -154,7 +154,8 @@ def _checked_data(type_: str, data: Any) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise _malformed(refusal_of(error)) from error
     passed_through = {name: value for name, value in data.items() if name not in _OWN_OF_NOTIFICATION}
-    return passed_through | {"title": fields.title, "message": fields.message, "priority": fields.priority.value}
+    priority = fields.priority or Priority.MEDIUM
+    return passed_through | {"title": fields.title, "message": fields.message, "priority": priority.value}
 
 
 def _malformed(refusal: Refusal) -> Malformed:

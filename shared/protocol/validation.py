@@ -25,6 +25,9 @@ SHOWN_USER_ID_PATTERN = r"^(?!me\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("
 # The syntax of symbols, tickers of exchanges among them: no white space, comma (lists of symbols) or control character.
 SYMBOL_PATTERN = r"^[A-Za-z0-9._/:=^&!#$+-]{1,32}\Z"
 
+NAME_MAX = 200
+AVATAR_MAX = 2000
+
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 UserId = Annotated[str, msgspec.Meta(pattern=USER_ID_PATTERN)]
 ShownUserId = Annotated[str, msgspec.Meta(pattern=SHOWN_USER_ID_PATTERN)]  # an author that messages show
@@ -34,6 +37,16 @@ MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", descripti
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # anything that JSON can echo
+
+
+def shown_name(text: str) -> str:
+    """Return a first or last name as it is shown: a longer one is cut."""
+    return text[:NAME_MAX]
+
+
+def shown_avatar(text: str) -> str | None:
+    """Return the URL of a picture as it is shown: an empty or longer one, which would be cut within, is left out."""
+    return text if 0 < len(text) <= AVATAR_MAX else None
 
 
 def is_symbol(text: str) -> bool:
