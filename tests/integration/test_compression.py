@@ -1,7 +1,11 @@
 """permessage-deflate on the real wire: clients with and without it exchange the same messages."""
 
+import re
+
+import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse
 
+from tests.security.raw_socket import RawSocket
 from tests.support.people import people
 from tests.support.services import chat_service, gateway_alone
 from tests.support.tokens import mint
@@ -44,3 +48,25 @@ async def test_compression_is_off_by_default(amqp_url: str, mongodb_uri: str, da
         http.ws_connect(f"{url}/v1/live", compress=15) as socket,
     ):
         assert socket.compress == 0
+
+
+@pytest.mark.parametrize(
+    ("offer", "expected"),
+    [
+        ("permessage-deflate", set()),
+        ("permessage-deflate; server_max_window_bits=15", {"server_max_window_bits=15"}),
+        ("permessage-deflate; server_max_window_bits=12", {"server_max_window_bits=12"}),
+        ("permessage-deflate; client_max_window_bits; server_max_window_bits=15", {"server_max_window_bits=15"}),
+    ],
+)
+async def test_answer_names_the_window_that_the_offer_names(amqp_url: str, offer: str, expected: set[str]) -> None:
+    async with (
+        gateway(amqp_url, compression=True) as url,
+        await RawSocket.upgraded(url, f"Sec-WebSocket-Extensions: {offer}") as socket,
+    ):
+        found = re.search(r"(?i)sec-websocket-extensions: ([^\r]*)", socket.head.decode())
+    assert found is not None
+    name, *parameters = [part.strip() for part in found[1].split(";")]
+    assert name == "permessage-deflate"
+    assert {part for part in parameters if part.startswith("server_max_window_bits")} == expected
+    assert len(parameters) == len(set(parameters))
