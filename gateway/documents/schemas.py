@@ -14,9 +14,6 @@ from gateway.documents.examples import FIELDS
 
 Schema = dict[str, Any]
 
-# Python's \s includes five control characters that JavaScript's does not.
-_ECMA = {r"\S": r"[^\s\u001c-\u001f\u0085]"}
-
 REF = "#/components/schemas/{name}"
 
 
@@ -91,7 +88,7 @@ def _plain(schema: Any) -> Any:
         return schema
     plain = {name: _plain(value) for name, value in schema.items() if (name, value) != ("required", [])}
     if isinstance(pattern := plain.get("pattern"), str):
-        plain["pattern"] = _ECMA.get(pattern, pattern.replace(r"\Z", "$"))
+        plain["pattern"] = pattern.replace(r"\Z", "$")
     return plain
 
 

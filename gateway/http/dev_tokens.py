@@ -9,13 +9,14 @@ import jwt
 import msgspec
 
 from gateway.settings import GatewaySettings
+from shared.protocol.validation import VISIBLE_PATTERN
 from shared.times import to_iso
 
 TTL_MS = 12 * 3_600_000
 ALGORITHM = "HS256"
 SLUG_MAX = 40
 
-PersonName = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"\S", description="not blank")]
+PersonName = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=VISIBLE_PATTERN, description="not blank")]
 
 
 class DevToken(msgspec.Struct, frozen=True, rename="camel"):

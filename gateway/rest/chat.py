@@ -12,9 +12,9 @@ from shared.commands.command import Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
 from shared.protocol.server_frames import PresenceView, ReadMark
-from shared.protocol.validation import ClientMessageId, MessageText, Seq, ShownUserId, UserId
+from shared.protocol.validation import VISIBLE_PATTERN, ClientMessageId, MessageText, Seq, ShownUserId, UserId
 
-RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"\S")]
+RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=VISIBLE_PATTERN)]
 Description = Annotated[str, msgspec.Meta(max_length=1000)]
 RoomType = Literal["public", "private", "group"]
 

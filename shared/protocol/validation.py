@@ -22,6 +22,14 @@ FOREIGN_ID_PATTERN = r"^(?![\s\ufeff])[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}(
 USER_ID_PATTERN = r"^(?!(?:me|deleted-user)\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 SHOWN_USER_ID_PATTERN = r"^(?!me\Z|system:)" + FOREIGN_ID_PATTERN.removeprefix("^")
 
+# A character that shows: no white space, no control or format character, and none that is ignored or drawn blank, such
+# as the Hangul fillers and the empty Braille pattern. Sources: White_Space, Default_Ignorable_Code_Point of Unicode.
+VISIBLE_PATTERN = (
+    r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
 # The syntax of symbols, tickers of exchanges among them: no white space, comma (lists of symbols) or control character.
 SYMBOL_PATTERN = r"^[A-Za-z0-9._/:=^&!#$+-]{1,32}\Z"
 
@@ -33,7 +41,7 @@ UserId = Annotated[str, msgspec.Meta(pattern=USER_ID_PATTERN)]
 ShownUserId = Annotated[str, msgspec.Meta(pattern=SHOWN_USER_ID_PATTERN)]  # an author that messages show
 CommunityId = Annotated[str, msgspec.Meta(pattern=FOREIGN_ID_PATTERN)]
 Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
-MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=r"\S", description="not blank")]
+MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=VISIBLE_PATTERN, description="not blank")]
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # anything that JSON can echo
@@ -72,7 +80,7 @@ _SYMBOL = re.compile(SYMBOL_PATTERN)
 _AT_PATH = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 _PLAIN_REASONS = {
-    r"Expected `str` matching regex '\\S'": "must not be blank",
+    f"Expected `str` matching regex {VISIBLE_PATTERN!r}": "must not be blank",
     f"Expected `str` matching regex {ID_PATTERN!r}": "is not an id",
     f"Expected `str` matching regex {FOREIGN_ID_PATTERN!r}": "is not an id",
     f"Expected `str` matching regex {USER_ID_PATTERN!r}": "is not a user id, or is reserved",

@@ -146,6 +146,7 @@ async def test_longest_name_and_description_are_accepted(meet: Meet) -> None:
         ({}, "name"),
         ({"name": ""}, "name"),
         ({"name": " \t"}, "name"),
+        ({"name": "\u200b\u3164"}, "name"),
         ({"name": "x" * 101}, "name"),
         ({"name": 5}, "name"),
         ({"name": None}, "name"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.encoding import to_json
 from shared.errors import Detail, ErrorCode, Malformed, Refusal
-from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq, Symbol, UserId, convert, decode
+from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq, Symbol, UserId, convert, decode, detail_of
 
 
 class Inner(msgspec.Struct, rename="camel"):
@@ -145,7 +145,30 @@ def test_blank_message_is_refused(text: str) -> None:
         taken = True
     except msgspec.ValidationError:
         taken = False
-    assert taken is bool(text.strip())
+    if any(char.isalnum() and char not in HANGUL_FILLERS for char in text):
+        assert taken
+    if not text.strip():
+        assert not taken
+
+
+HANGUL_FILLERS = "\u115f\u1160\u3164\uffa0"
+INVISIBLE = "\u3000\u200b\u2800\ufeff\u00ad\x00\u200d\u2060\ufe0f\u034f\U000e0020\x85\x1c" + HANGUL_FILLERS
+
+
+@pytest.mark.parametrize("char", INVISIBLE, ids=lambda char: f"U+{ord(char):04X}")
+def test_text_of_invisible_characters_is_blank(char: str) -> None:
+    for text in (char, f" {char}\n{char}", INVISIBLE):
+        with pytest.raises(msgspec.ValidationError) as caught:
+            msgspec.convert(text, MessageText)
+        assert detail_of(caught.value).reason == "must not be blank"
+    assert msgspec.convert(f"{char}x{char}", MessageText)
+
+
+@pytest.mark.parametrize(
+    "text", [".", "\u0301", "\u0627", "\u0600", "\U0001f600", "\u2764\ufe0f", "\u3042", "\u0939\u093f"]
+)
+def test_visible_text_is_taken(text: str) -> None:
+    assert msgspec.convert(text, MessageText) == text
 
 
 class ValidatedQuery(msgspec.Struct):
