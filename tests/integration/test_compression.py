@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse
 
 from tests.security.raw_socket import RawSocket
@@ -50,23 +49,23 @@ async def test_compression_is_off_by_default(amqp_url: str, mongodb_uri: str, da
         assert socket.compress == 0
 
 
-@pytest.mark.parametrize(
-    ("offer", "expected"),
-    [
-        ("permessage-deflate", set()),
-        ("permessage-deflate; server_max_window_bits=15", {"server_max_window_bits=15"}),
-        ("permessage-deflate; server_max_window_bits=12", {"server_max_window_bits=12"}),
-        ("permessage-deflate; client_max_window_bits; server_max_window_bits=15", {"server_max_window_bits=15"}),
-    ],
-)
-async def test_answer_names_the_window_that_the_offer_names(amqp_url: str, offer: str, expected: set[str]) -> None:
-    async with (
-        gateway(amqp_url, compression=True) as url,
-        await RawSocket.upgraded(url, f"Sec-WebSocket-Extensions: {offer}") as socket,
-    ):
-        found = re.search(r"(?i)sec-websocket-extensions: ([^\r]*)", socket.head.decode())
-    assert found is not None
-    name, *parameters = [part.strip() for part in found[1].split(";")]
-    assert name == "permessage-deflate"
-    assert {part for part in parameters if part.startswith("server_max_window_bits")} == expected
-    assert len(parameters) == len(set(parameters))
+OFFERS = {
+    "permessage-deflate": set[str](),
+    "permessage-deflate; server_max_window_bits=15": {"server_max_window_bits=15"},
+    "permessage-deflate; server_max_window_bits=12": {"server_max_window_bits=12"},
+    "permessage-deflate; client_max_window_bits; server_max_window_bits=15": {"server_max_window_bits=15"},
+}
+
+
+async def test_answer_names_the_window_that_the_offer_names(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url, compression=True) as url:
+        for offer, expected in OFFERS.items():
+            async with await RawSocket.upgraded(url, f"Sec-WebSocket-Extensions: {offer}") as socket:
+                found = re.search(r"(?i)sec-websocket-extensions: ([^\r]*)", socket.head.decode())
+            assert found is not None
+            name, *parameters = [part.strip() for part in found[1].split(";")]
+            assert name == "permessage-deflate"
+            assert {part for part in parameters if part.startswith("server_max_window_bits")} == expected
+            assert len(parameters) == len(set(parameters))
