@@ -27,6 +27,7 @@ from chat_service.storage.purge import purge_deleted_rooms
 from chat_service.storage.record_writer import RecordWriter
 from chat_service.storage.repair import Repair
 from chat_service.storage.room_store import RoomStore
+from chat_service.storage.search_words import refresh_words
 from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
@@ -90,6 +91,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                     presence.sweep(),
                     purge_deleted_rooms(rooms, room_log, clock.now_ms),
                     delete_old_queues(bus),
+                    refresh_words(mongo.database),
                 )
             ]
             del admin.checks["start"]

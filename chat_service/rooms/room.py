@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import msgspec
 
@@ -12,7 +12,9 @@ from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import PresenceView, UserProfile
 from shared.times import to_iso
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+_JOINERS = "\u200c\u200d"  # zero-width, within words of Persian and Indic scripts
+_IN_WORDS = "_" + _JOINERS
+_leading = re.compile(r"^\W+")
 
 
 class RoomType(StrEnum):
@@ -69,9 +71,16 @@ class Member(msgspec.Struct, kw_only=True):
 def words_of(name: str) -> list[str]:
     """Return the words of a room's name for prefix search, without case and in one Unicode form (NFKC).
 
-    See https://unicode.org/reports/tr15/.
+    A word begins with a letter, digit or `_`; combining marks and joiners, which many scripts write within words,
+    continue it. See https://unicode.org/reports/tr15/ and https://unicode.org/reports/tr29/.
     """
-    return sorted(set(_WORD.findall(normalize("NFKC", normalize("NFKC", name).casefold()))))
+    text = normalize("NFKC", normalize("NFKC", name).casefold())
+    runs = "".join(char if _is_in_word(char) else " " for char in text).split(" ")
+    return sorted({word for run in runs if (word := _leading.sub("", run).rstrip(_JOINERS))})
+
+
+def _is_in_word(char: str) -> bool:
+    return char.isalnum() or char in _IN_WORDS or category(char).startswith("M")
 
 
 def may_see(room: Room | None, member: Member | None) -> bool:

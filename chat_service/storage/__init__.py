@@ -4,5 +4,5 @@
 - `group_commit`, `group_read`: one insert, one read for all partitions of the process;
 - `write_behind` (pure), `record_writer`: changes of records by plain messages, written seconds later;
 - `repair`: records that a killed owner left out of date;
-- `purge`, `migration`: removal of deleted rooms, and the migration from release 0.2.
+- `purge`, `migration`, `search_words`: removal of deleted rooms, the migration from release 0.2, and new search words.
 """

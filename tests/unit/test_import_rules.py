@@ -90,7 +90,7 @@ AIOHTTP = re.compile(
     r"gateway\.(http\.(app|cors|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
-DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.migration|(.*\.)?(store|\w+_store)")
+DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.(migration|search_words)|(.*\.)?(store|\w+_store)")
 BROKER = re.compile(r"shared\.bus\.(amqp|confirm_channel|delivery_tap|liveness_queue)")
 
 

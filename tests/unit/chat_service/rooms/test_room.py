@@ -116,6 +116,32 @@ def test_words_are_unique_and_case_insensitive() -> None:
     assert words_of("— !?") == []
 
 
+HINDI, HAND = "\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093e\u0925"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (f"{HINDI} {HAND}", sorted([HINDI, HAND])),
+        ("\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22", ["\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22"]),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645\u200c",
+            ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"],
+        ),
+        ("\u2764\ufe0f love", ["love"]),
+        ("\u0940 \u200d", []),
+        ("a_b x\u0301", ["a_b", "x\u0301"]),
+    ],
+)
+def test_marks_and_joiners_stay_in_their_words(name: str, words: list[str]) -> None:
+    assert words_of(name) == words
+
+
+def test_prefix_of_a_word_ends_at_no_mark() -> None:
+    assert not HINDI.startswith(tuple(words_of("\u0926\u0940")))
+    assert not HAND.startswith(tuple(words_of("\u0939\u093f")))
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
 def test_words_are_equal_in_every_unicode_form(form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> None:
     name = "Caf\u00e9 \ufb01nance \uff25\uff35\uff32 \u0130stanbul"
