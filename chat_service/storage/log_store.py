@@ -19,7 +19,15 @@ from pymongo.read_concern import ReadConcern
 
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message
-from chat_service.storage.documents import from_entry, old_sent_as, sent_as, to_entry, to_message, to_old_message, to_place
+from chat_service.storage.documents import (
+    from_entry,
+    old_sent_as,
+    sent_as,
+    to_entry,
+    to_message,
+    to_old_message,
+    to_place,
+)
 from chat_service.storage.write_behind import MessagePlace
 from shared.errors import WriteConflict
 from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated

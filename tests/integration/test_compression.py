@@ -60,7 +60,7 @@ OFFERS = {
 async def test_answer_names_the_window_that_the_offer_names(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
-    async with chat_service(amqp_url, mongodb_uri, database_name), gateway(amqp_url, compression=True) as url:
+    async with chat_service(amqp_url, mongodb_uri, database_name), gateway_alone(amqp_url, compression=True) as url:
         for offer, expected in OFFERS.items():
             async with await RawSocket.upgraded(url, f"Sec-WebSocket-Extensions: {offer}") as socket:
                 found = re.search(r"(?i)sec-websocket-extensions: ([^\r]*)", socket.head.decode())

@@ -828,7 +828,7 @@ async def test_page_of_another_origin_reads_answers_and_failures(url: str, meet:
 
 async def test_only_allowed_origins_read_answers(infrastructure: Infrastructure) -> None:
     async with (
-        gateway(infrastructure.amqp_url, allowed_origins=("https://app.example",)) as url,
+        gateway_alone(infrastructure.amqp_url, allowed_origins=("https://app.example",)) as url,
         aiohttp.ClientSession() as http,
     ):
         for origin, expected in (("https://app.example", "true"), ("https://other.example", None)):
