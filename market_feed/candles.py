@@ -218,11 +218,21 @@ class CandleBook:
         self._waiting = {series: None for series in self._waiting if series.unwritten}
 
     def write_failed(self) -> None:
-        """Keep the candles of `take_unwritten`: they are not on disk."""
+        """Keep the candles of `take_unwritten`: they are not on disk.
+
+        Ticks that were deferred meanwhile are applied to them now: once a later tick has been, a candle ignores them.
+        """
         for series in self._waiting:
             self._unwritten += len(series.writing)
             series.unwritten = {**series.writing, **series.unwritten}
             series.writing = {}
+        deferred, self._deferred = self._deferred, []
+        for late in deferred:
+            candle = late.series.unwritten.get(late.open_ms)
+            if candle is None:
+                self._deferred.append(late)
+            else:
+                candle.add(late.tick, late.seq)
 
     # Reading --------------------------------------------------------------------------------------------------------
 

@@ -176,3 +176,17 @@ def test_candles_equal_reference(taken: list[Tick | str]) -> None:
     assert values(all_candles(book, disk, "AB")) == by_hand(applied)
     write(book, disk)
     assert not book.backlog
+
+
+def test_late_tick_that_came_during_a_failed_write_counts() -> None:
+    """Once the candle has seen a later tick, it would ignore the deferred one."""
+    book = CandleBook()
+    for second in (0, 60_000):  # the first minute's candle is no longer the newest
+        book.apply(Tick("X", 1.0, second, volume=1.0), second + 1)
+    book.take_unwritten()
+    book.apply(Tick("X", 9.0, 1_000, volume=1.0), 100_000)
+    book.write_failed()
+    book.apply(Tick("X", 2.0, 2_000, volume=1.0), 100_001)
+    candles = {candle.key: candle.candle for candle in book.take_unwritten()}
+    minute = candles[CandleKey("X", Interval.MINUTE, 0)]
+    assert (minute.high, minute.volume) == (9.0, 3.0)
