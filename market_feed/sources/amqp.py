@@ -48,11 +48,12 @@ class TickEvents:
         ticks: list[Tick] = []
         keys: dict[bytes, None] = {}
         for event in events:
-            good = self._accept(event)
             if event.key not in keys and self._sink.is_new(event.key):
-                ticks.extend(good)
+                ticks.extend(self._accept(event))
                 keys[event.key] = None
-            elif not event.line.redelivered:
+            elif event.line.redelivered:
+                self._accept(event)  # its first delivery may have ended before its bad ticks were dead-lettered
+            else:
                 metrics.EVENTS_REPEATED.inc()
         if keys:
             self._sink.ingest(self._source, ticks, event_keys=list(keys))
