@@ -294,13 +294,14 @@ class Partition:
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)
-            with_messages = {entry.room_id for entry in changes.entries if not entry.has_effects}
+            with_messages = {entry.room_id for entry in changes.entries if entry.message is not None}
             commit = services.commits.commit(changes.entries, lambda: self._are_all_expired(jobs))
             if unmarked := services.records.claim_unmarked(with_messages):
                 await asyncio.gather(commit, services.records.mark_active(unmarked))
             else:
                 await commit
             services.records.note(changes.entries)
+            self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
             await self._project(changes, states)
         except BaseException:
             self._cache.drop(room_ids)
@@ -310,7 +311,6 @@ class Partition:
             raise
         deliveries = _deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
-        self._heads.note(changes.entries, states, services.monotonic_ms())
         self._cache.release(states)
         return Outcome(changes.answers, deliveries)
 
