@@ -5,7 +5,7 @@ updates its cache. A replica that lost its connection may have missed an update 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -42,8 +42,13 @@ class Profiles:
         self._bus = bus
         self._clock_ms = clock_ms
         self._remembered: OrderedDict[str, StoredProfile | None] = OrderedDict()
+        self._outdated: Mapping[str, StoredProfile | None] = {}  # of before the last disconnection
         self._version = 0  # counts updates: a profile read before one may be outdated
-        bus.on_disconnected.append(self._remembered.clear)
+        bus.on_disconnected.append(self._forget)
+
+    def _forget(self) -> None:
+        """Load every profile again, since updates may be missed. Commits under way still need those they loaded."""
+        self._outdated, self._remembered = self._remembered, OrderedDict()
 
     async def load(self, user_ids: Collection[str]) -> None:
         """Load the profiles of these users for `of`. Raises Unavailable."""
@@ -59,7 +64,8 @@ class Profiles:
 
     def of(self, caller: Caller) -> UserProfile:
         """Return the profile to show for a caller."""
-        stored = self._remembered.get(caller.user_id)
+        known = self._remembered if caller.user_id in self._remembered else self._outdated
+        stored = known.get(caller.user_id)
         claims = caller.profile
         if stored is None or (claims != UserProfile() and caller.issued_at_ms > stored.updated_at_ms):
             return claims
