@@ -37,6 +37,10 @@ CONNECTION_LOST_ERRORS = (
 )
 
 
+class NoQueueError(ConnectionError):
+    """No queue took a mandatory message."""
+
+
 @contextmanager
 def closed_is_lost() -> Iterator[None]:
     """Translate what aiormq raises in callers that wait while a channel closes into ConnectionError.
@@ -290,7 +294,7 @@ class BrokerConnection:
         is_persistent: bool = False,
         is_mandatory: bool = False,
     ) -> None:
-        """Publish, and return once the broker has confirmed. With `is_mandatory`, raise if no queue takes the body.
+        """Publish, and return once the broker has confirmed. With `is_mandatory`, raise NoQueueError if none takes it.
 
         Pass a `message_id`: aiormq spends time on making one.
         """
@@ -302,8 +306,11 @@ class BrokerConnection:
             headers=headers,
             delivery_mode=_PERSISTENT if is_persistent else _TRANSIENT,
         )
-        with closed_is_lost():
-            await self._confirmed.publish(Outgoing(exchange, key, body, properties, is_mandatory))
+        try:
+            with closed_is_lost():
+                await self._confirmed.publish(Outgoing(exchange, key, body, properties, is_mandatory))
+        except aiormq.exceptions.PublishError as error:
+            raise NoQueueError(f"there is no queue for {key!r}") from error
 
     def send(self, exchange: str, key: str, body: bytes, cc: Sequence[str] = ()) -> None:
         """Publish transiently, without a confirm: it may be lost with the connection, without an error. HOT."""

@@ -23,7 +23,14 @@ from typing import Self, TypeVar
 import msgspec
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CONNECTION_LOST_ERRORS, BrokerConnection, DeadLetter, closed_is_lost
+from shared.bus.amqp import (
+    CALL_TIMEOUT_S,
+    CONNECTION_LOST_ERRORS,
+    BrokerConnection,
+    DeadLetter,
+    NoQueueError,
+    closed_is_lost,
+)
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
@@ -337,9 +344,12 @@ class Bus:
 
     async def replay(self, letter: DeadLetter) -> bool:
         """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
-        if await self.is_gone(letter.queue):
-            return False
-        await self._sender.send("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+        try:
+            await self._sender.send("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+        except Unavailable as error:
+            if isinstance(error.__cause__, NoQueueError):
+                return False
+            raise
         return True
 
     async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
