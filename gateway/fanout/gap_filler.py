@@ -13,7 +13,7 @@ from gateway.fanout.resequencer import Gap
 from gateway.fanout.retries import Retries
 from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, DeliveryKind
 from shared.commands.command import GATEWAY, Caller
-from shared.errors import Unavailable
+from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -77,9 +77,12 @@ class GapFiller:
         """Close a gap in a room's log. Raises Unavailable while a majority does not have the first missing entry.
 
         Every rev seen by a gateway is committed, so the gap is never given up: only the entries, or the deletion of the
-        room, close it.
+        room, close it. A refusal is none of the room's: it is tried again too.
         """
-        replay = await self._backend.replay_entries(GATEWAY, room_id, gap.after, gap.through)
+        try:
+            replay = await self._backend.replay_entries(GATEWAY, room_id, gap.after, gap.through)
+        except Refusal as refusal:
+            raise Unavailable(f"the entries were refused: {refusal}") from refusal
         if replay.is_deleted:
             self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
             return
