@@ -111,6 +111,7 @@ class GatewayParts:
         """Return the work that runs from before the broker is connected until after the last socket is closed."""
         work = [
             self.fan_out.run(),
+            self.fan_out.watch_for_stalls(),
             self.router.run(),
             self.connections.sweep_sessions(),
             self.connections.sweep_slow(),

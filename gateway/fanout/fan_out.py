@@ -20,6 +20,7 @@ from shared.bus.delivery import CONTROL_CHANNEL
 from shared.bus.private_queue import PrivateQueue
 
 SWEEP_INTERVAL_S = 0.5
+TICK_INTERVAL_S = 0.5
 
 
 class FanOut:
@@ -68,6 +69,13 @@ class FanOut:
             self._sweep()
             await self._bindings.unbind_idle()
 
+    async def watch_for_stalls(self) -> None:
+        """Show the stall guard that the process runs, until cancelled. Awaits nothing that the broker delays."""
+        while True:
+            await asyncio.sleep(TICK_INTERVAL_S)
+            self._stall.tick(self._loop.time())
+            self.recovery.note_alive()
+
     async def _on_connected(self) -> None:
         self._stall.connected(self._loop.time())
         await self.recovery.on_connected()
@@ -75,8 +83,6 @@ class FanOut:
     def _sweep(self) -> None:
         """Apply the time limits of the hub's channels."""
         now_s = self._loop.time()
-        self._stall.tick(now_s)
-        self.recovery.note_alive()
         self.hub.note_overdue(now_s)
         for sink, name in self.hub.give_up(now_s):
             self.membership.leave(sink, name)
