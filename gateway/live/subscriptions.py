@@ -121,11 +121,11 @@ class Subscriptions:
             channel.go_live_prices(socket, rate, _now_s())
 
     def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
-        is_unavailable = isinstance(error, Unavailable) or (
-            isinstance(error, Refusal) and error.code is ErrorCode.UNAVAILABLE
+        may_succeed_later = isinstance(error, Unavailable) or (
+            isinstance(error, Refusal) and error.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
         )
         channel = self._hub.channels.get(name)
-        if not is_unavailable or channel is None:
+        if not may_succeed_later or channel is None:
             self._leave(socket, name)
         elif not channel.resume(socket, _now_s()):
             channel.linger(socket, _now_s())
