@@ -3,7 +3,7 @@
 import asyncio
 import math
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
 import msgspec.inspect
@@ -78,7 +78,7 @@ def query_of(request: web.Request, kind: type[T]) -> T:
     """Decode the query string into `kind`. Tuples are separated by commas, and each element is percent-encoded.
 
     A list may be repeated, any other parameter may not. Raises VALIDATION with the parameter's name. An empty parameter
-    counts as absent.
+    counts as absent. See `_elements_of` for commas.
     """
     shape = shape_of(kind)
     given: dict[str, str] = {}
@@ -89,11 +89,28 @@ def query_of(request: web.Request, kind: type[T]) -> T:
             given[name] = f"{given[name]},{value}" if name in given else value
     values: dict[str, object] = {**given}
     for name in given.keys() & shape.lists:
-        values[name] = [validation.percent_decoded(part.strip()) for part in given[name].split(",") if part.strip()]
+        values[name] = _elements_of(request.rel_url.raw_query_string, name)
     for name in given.keys() - shape.texts:
         if given[name].lower() == "null":  # msgspec would decode it as None
             raise Refusal.invalid(name, "must not be null; leave it out")
     return validation.convert(values, kind)
+
+
+def _elements_of(raw_query: str, name: str) -> list[str]:
+    """Return the elements of a list parameter, of all its values.
+
+    Many HTTP libraries encode the separators too. So an encoded comma separates, unless its value has a plain one.
+    """
+    elements: list[str] = []
+    for part in raw_query.split("&"):
+        key, _, value = part.partition("=")
+        if key == name:
+            elements += map(_decoded, value.split(",")) if "," in value else _decoded(value).split(",")
+    return [validation.percent_decoded(element.strip()) for element in elements if element.strip()]
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text, errors="surrogateescape")
 
 
 class Shape(NamedTuple):
