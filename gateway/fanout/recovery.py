@@ -162,7 +162,7 @@ class Recovery:
         for sink in list(channel.sinks()):
             if sink.user_id == user_id:
                 channel.pass_check(sink, check, head.rev, self._loop.time())
-        channel.stream.note_head(head.rev)
+        channel.stream.note_head_and_gap(head.rev)
         self._gaps.fill_gaps()
 
     async def _recheck_inbox(self, user_id: str) -> None:
@@ -171,7 +171,7 @@ class Recovery:
 
     async def _ask_inbox(self, user_id: str) -> None:
         head = await self._backend.open_inbox(Caller(user_id=user_id), None)
-        self._hub.note_head(inbox_channel(user_id), head.seq)
+        self._hub.note_head_and_gap(inbox_channel(user_id), head.seq)
         self._gaps.fill_gaps()
 
     # Direct messages ------------------------------------------------------------------------------------------------
