@@ -23,7 +23,13 @@ from typing import Self, TypeVar
 import msgspec
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CONNECTION_LOST_ERRORS, BrokerConnection, DeadLetter, closed_is_lost
+from shared.bus.amqp import (
+    CALL_TIMEOUT_S,
+    CONNECTION_LOST_ERRORS,
+    BrokerConnection,
+    DeadLetter,
+    translate_channel_closed,
+)
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
 from shared.bus.delivery import ANSWERS, Delivery, DeliveryKind
@@ -135,7 +141,7 @@ class Bus:
             while True:
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                        with closed_is_lost():
+                        with translate_channel_closed():
                             link = await self._connect()
                 except CONNECTION_LOST_ERRORS as error:
                     delay_s = backoff.next_s()
@@ -222,7 +228,7 @@ class Bus:
             raise Unavailable("the broker is not connected")
         try:
             async with asyncio.timeout(timeout_s):
-                with closed_is_lost():
+                with translate_channel_closed():
                     yield self._link
         except CONNECTION_LOST_ERRORS as error:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
@@ -330,7 +336,7 @@ class Bus:
         Raises Unavailable, also while there is no such queue.
         """
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
-        await self._sender.send("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
+        await self._sender.publish_confirmed("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), request_ids=whose)
@@ -339,7 +345,7 @@ class Bus:
         """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
         if await self.is_gone(letter.queue):
             return False
-        await self._sender.send("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+        await self._sender.publish_confirmed("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
         return True
 
     async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
@@ -424,7 +430,7 @@ class Bus:
         consumer.run(self._tasks)
         if self._link is not None and self.is_connected:
             try:
-                with closed_is_lost():
+                with translate_channel_closed():
                     await self._link.consume(consumer)
             except CONNECTION_LOST_ERRORS:
                 if self._link is not None:
