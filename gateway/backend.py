@@ -57,7 +57,7 @@ class Backend:
         self._bus = bus
         self._router = router
 
-    async def room(self, command: chat.RoomCommand, reply: type[R]) -> R:
+    async def room_command(self, command: chat.RoomCommand, reply: type[R]) -> R:
         """Send a command to the owner of its room and return the answer."""
         return read_reply(await self._router.ask(command), reply)
 
@@ -114,17 +114,17 @@ class Backend:
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
         """Return the room's head if the caller may subscribe to it. Raises Refusal otherwise."""
-        return await self.room(chat.SubscribeRoom(**self.room_head(caller), room_id=room_id), chat.RoomHead)
+        return await self.room_command(chat.SubscribeRoom(**self.room_head(caller), room_id=room_id), chat.RoomHead)
 
     async def mark_read(self, caller: Caller, room_id: str, seq: int, session_id: str = "") -> ReadMark:
         """Move the caller's read mark."""
         command = chat.MarkRead(**self.room_head(caller), room_id=room_id, seq=seq, session_id=session_id)
-        return await self.room(command, ReadMark)
+        return await self.room_command(command, ReadMark)
 
     async def set_typing(self, caller: Caller, room_id: str, is_typing: bool) -> TypingMark:
         """Announce to the room's other members that the caller started or stopped typing."""
         command = chat.SetTyping(**self.room_head(caller), room_id=room_id, is_typing=is_typing)
-        return await self.room(command, TypingMark)
+        return await self.room_command(command, TypingMark)
 
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Return the messages with `after` < seq ≤ `through`, as frames."""

@@ -1,4 +1,4 @@
-"""Ids that sort by their time of creation: a prefix, then a ULID (https://github.com/ulid/spec)."""
+"""Ids: a prefix, then a ULID (https://github.com/ulid/spec), which sorts by its time, or a hash in derived ids."""
 
 import os
 import threading
@@ -55,7 +55,10 @@ def new_id(prefix: Prefix) -> str:
 
 
 def made_at_ms(id_: str) -> int:
-    """Return the creation time of an id of `new_id`, in ms since 1970. Raises ValueError for other ids."""
+    """Return the time in an id of `new_id` or `dated_id`, in ms since 1970.
+
+    Raises ValueError for other text, but not for a derived id, which holds no time: its result means nothing.
+    """
     time_part = id_.partition("_")[2][:10].translate(_TO_BASE_32)
     if len(time_part) < 10:
         raise ValueError(f"not an id with a time: {id_[:40]!r}")
@@ -63,7 +66,7 @@ def made_at_ms(id_: str) -> int:
 
 
 def derived_id(prefix: Prefix, *parts: str) -> str:
-    """Return the same id for the same parts in any process. Its first half is not a time."""
+    """Return the same id for the same parts in any process. It is a hash of the parts and holds no time."""
     digest = blake2b("\x00".join(parts).encode(), digest_size=16).digest()
     return f"{prefix}_{_base32(int.from_bytes(digest))}"
 

@@ -14,7 +14,10 @@ def now_ms() -> int:
 
 
 def clock_problem(skew_ms: int) -> str | None:
-    """Return why a process is not ready whose host clock is `skew_ms` behind the database server's; None up to 2 s."""
+    """Return the reason not to be ready, or None if the two clocks differ by at most 2 s.
+
+    The host clock is `skew_ms` behind the database server's.
+    """
     if abs(skew_ms) <= SKEW_MAX_MS:
         return None
     return f"clock: the host is {-skew_ms / 1000:+.1f} s off the database server"

@@ -1,3 +1,6 @@
-"""Version of the product: the one source for packages, metrics and documents. Pure."""
+"""Version of the product: the one source for packages and metrics. Pure.
+
+The API documents have their own: `VERSION` in `gateway.documents.openapi`.
+"""
 
 VERSION = "0.2.0"

@@ -1,7 +1,8 @@
 """The schedule for fetching an issuer's keys. Pure: the clock is passed in.
 
 A fetch is due every `refresh_s`, after a failure with exponential backoff (1 s, 2 s, 4 s … 60 s), and at once for an
-unknown key. Two fetches are at least COOLDOWN_S apart, so that tokens with made-up key ids cannot flood the issuer.
+unknown key. An unknown key starts a fetch only if the last one began at least COOLDOWN_S ago, so that tokens with
+made-up key ids cannot flood the issuer.
 """
 
 COOLDOWN_S = 5.0

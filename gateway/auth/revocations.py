@@ -1,7 +1,8 @@
 """Revoked tokens and bans: `RevocationList` decides, `RevocationListSync` loads the list and follows its changes.
 
-The gateway fails open: until the first load it refuses no one, so that chat does not depend on the notifier. Once
-loaded, the list also applies to sockets that are already open.
+The gateway fails closed: it does not listen before the first load, so that it admits no banned user, and after a lost
+connection to the broker it shows nothing before the next load. If a periodic load fails, it tries again and meanwhile
+goes on with the list that it has. The list also applies to sockets that are already open.
 """
 
 import asyncio

@@ -26,13 +26,13 @@ class CliSettings(FromEnvironment, frozen=True, kw_only=True):
         ]
 
 
-class _Endpoint(FromEnvironment, frozen=True, kw_only=True):
+class _LocalDirectory(FromEnvironment, frozen=True, kw_only=True):
     local_dir: str = ".local"
 
 
 def read_settings() -> CliSettings:
     """Load the settings. Raises SettingsInvalid."""
-    path = Path(load(_Endpoint).local_dir) / RUN_FILE
+    path = Path(load(_LocalDirectory).local_dir) / RUN_FILE
     try:
         return load(CliSettings, beneath=read_env_file(path))
     except PermissionError as error:

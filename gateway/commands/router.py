@@ -189,7 +189,10 @@ class CommandRouter:
         await is_set_within(self._asked, max(beat_due_s - time.monotonic(), TICK_S))
 
     def _fail_unanswered(self, command_id: str) -> None:
-        """Fail a command that has expired, here or at the owner, which answers its body without a reply to it."""
+        """Fail a command without a reply.
+
+        It expired here, or the owner found it expired: the owner then answers the body and skips the command.
+        """
         pending = self._waiting.pop(command_id, None)
         if pending is not None:
             pending.fail("no answer in time")

@@ -9,13 +9,14 @@ from gateway.rest.envelope import Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
 from shared.errors import HTTP_STATUS, ErrorCode
 
-VERSION = "1.0.0"
+VERSION = "1.0.0"  # of the API, in both documents; the product's version is in `shared.version`
 
 DESCRIPTION = """Chat rooms, messages, presence, market prices, notifications and price alerts.
 
 The WebSocket `/v1/live` delivers live events: see `/v1/asyncapi.json`. Times are ISO 8601 in UTC with milliseconds and
-`Z`. Ids sort by time. An empty query parameter counts as absent; a list may be repeated, and any other parameter is
-given once. Unknown fields and parameters are ignored. Bodies are at most 64 KB long and uncompressed."""
+`Z`. Ids sort by time, except those of direct rooms. An empty query parameter counts as absent; a list may be repeated,
+and any other parameter is given once. Unknown fields and parameters are ignored. Bodies are at most 64 KB long and
+uncompressed."""
 
 FAILURES: dict[int, str] = {
     400: "Invalid path segment, query parameter or body field: `VALIDATION`, with `details`.",

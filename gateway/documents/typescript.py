@@ -10,7 +10,7 @@ from shared.protocol.server_frames import SERVER_FRAMES
 
 Schema = dict[str, Any]
 
-EVENT_TYPES = Path(__file__).parents[1] / "client" / "javascript" / "realtime-events.d.ts"
+EVENT_TYPES_PATH = Path(__file__).parents[1] / "client" / "javascript" / "realtime-events.d.ts"
 HEAD = """/** Data of every server frame. Generated from docs/asyncapi.json by `make docs`: do not edit. */
 """
 _NAMES = {

@@ -1,7 +1,7 @@
 """One channel: its subscribers and the transitions between their states. Pure.
 
 See `subscriber` for the states, `stream` for ordered items and `prices` for a symbol's prices. SUSPENDED, JOINING and
-LINGERING sockets are in `joining`, AHEAD and LIVE sockets in the stream.
+LINGERING sockets are in `waiting`, AHEAD and LIVE sockets in the stream.
 """
 
 from collections.abc import Iterator, Sequence, Set
@@ -18,14 +18,14 @@ from gateway.fanout.subscriber import Subscriber, SubscriberState
 class Channel:
     """One channel. A method called with a sink that is not on the channel does nothing and returns a false value."""
 
-    __slots__ = ("_attention", "direct", "joining", "name", "prices", "stream")
+    __slots__ = ("_attention", "direct", "name", "prices", "stream", "waiting")
 
     def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.name = name
         self._attention = attention
         self.prices = SymbolPrices(schedule)
         self.stream = Stream(name, schedule, attention)
-        self.joining: dict[Sink, Subscriber] = {}
+        self.waiting: dict[Sink, Subscriber] = {}
         self.direct: dict[Sink, int] = {}  # implicit subscribers of a direct room: the position after which each began
 
     # Queries --------------------------------------------------------------------------------------------------------
@@ -43,27 +43,27 @@ class Channel:
     def sinks(self) -> Iterator[Sink]:
         """Yield every socket in any state on the channel. A socket that resubscribes may occur twice."""
         yield from self.stream.sinks()
-        yield from self.joining
+        yield from self.waiting
         yield from self.prices.sinks()
 
     def listeners(self) -> list[Sink]:
         """Return the sockets that have gone live. Those in their first attempt are left out: they may lack access."""
-        newcomers = {sink for sink, subscriber in self.joining.items() if subscriber.position is None}
+        newcomers = {sink for sink, subscriber in self.waiting.items() if subscriber.position is None}
         return [sink for sink in self.sinks() if sink not in newcomers]
 
     def position_of(self, sink: Sink) -> int | None:
         """Return the position through which `sink` has received everything; None if it has never listened."""
-        subscriber = self.joining.get(sink)
+        subscriber = self.waiting.get(sink)
         return self.stream.position_of(sink) if subscriber is None else subscriber.position
 
     # Attempts to subscribe ------------------------------------------------------------------------------------------
 
     def join(self, sink: Sink) -> None:
         """Begin an attempt: buffer for `sink`, and write nothing to it until it goes live."""
-        if (subscriber := self.joining.get(sink)) is not None:
+        if (subscriber := self.waiting.get(sink)) is not None:
             subscriber.retry()
         elif sink in self.live and self.stream.last_position is None:  # an unordered channel: it stays live meanwhile
-            self.joining[sink] = Subscriber(None)
+            self.waiting[sink] = Subscriber(None)
         else:
             self._begin(sink)
 
@@ -72,17 +72,17 @@ class Channel:
         subscriber = Subscriber(self.position_of(sink), self.direct.get(sink))
         subscriber.buffered.update(self.stream.early())
         self.remove(sink)
-        self.joining[sink] = subscriber
+        self.waiting[sink] = subscriber
         return subscriber
 
     def take_must_ask_again(self, sink: Sink) -> bool:
         """Return whether a check began since `sink` asked, so that its answer may be outdated, and reset the mark."""
-        subscriber = self.joining.get(sink)
+        subscriber = self.waiting.get(sink)
         return subscriber is not None and subscriber.take_overtaken()
 
     def received_implicitly(self, sink: Sink) -> range:
         """Return the positions of a direct room that a joining socket has received by an implicit subscription."""
-        subscriber = self.joining.get(sink)
+        subscriber = self.waiting.get(sink)
         if subscriber is None or subscriber.direct_from is None or subscriber.position is None:
             return range(0)
         return range(subscriber.direct_from + 1, subscriber.position + 1)
@@ -95,15 +95,15 @@ class Channel:
         A socket that listened before and is not `replayed` continues at its previous position. If `sink` has left in
         the meantime, write nothing and return False.
         """
-        subscriber = self.joining.get(sink)
+        subscriber = self.waiting.get(sink)
         if subscriber is None:
             return False
         self.stream.flush()
-        del self.joining[sink]
+        del self.waiting[sink]
         if subscriber.direct_from is not None and not greeting:  # still an implicit subscription
             self.direct[sink] = subscriber.direct_from
         self.stream.send(sink, greeting)
-        self.stream.raise_head(position)
+        self.stream.note_head(position)
         if subscriber.position is not None and not replayed:
             position = min(position, subscriber.position)
         last_position = self.stream.last_position
@@ -133,7 +133,7 @@ class Channel:
 
     def go_live_unordered(self, sink: Sink, greeting: Sequence[bytes] = ()) -> bool:
         """Go live on a channel without a common order of items; see `go_live`."""
-        if self.joining.pop(sink, None) is None:
+        if self.waiting.pop(sink, None) is None:
             return False
         self.stream.flush()
         self.stream.send(sink, greeting)
@@ -142,14 +142,14 @@ class Channel:
 
     def go_live_prices(self, sink: Sink, max_rate: float, now_s: float) -> Item | None:
         """Go live on a market channel, with at most `max_rate` prices per second. Return the newest price, if any."""
-        if self.joining.pop(sink, None) is None:
+        if self.waiting.pop(sink, None) is None:
             return None
         self.prices.add(sink, max_rate, now_s)
         return self.prices.newest
 
     def resume(self, sink: Sink, now_s: float) -> bool:
         """End an attempt that failed: a socket that listened before continues. Return False for any other socket."""
-        subscriber = self.joining.get(sink)
+        subscriber = self.waiting.get(sink)
         if subscriber is None or subscriber.position is None:
             return False
         if subscriber.check:
@@ -162,7 +162,7 @@ class Channel:
 
         Otherwise a direct message could be shown before earlier ones that the retry will replay. See `give_up`.
         """
-        if (subscriber := self.joining.get(sink)) is not None:
+        if (subscriber := self.waiting.get(sink)) is not None:
             subscriber.linger(now_s)
             self._attention.lingering.add(self.name)
 
@@ -173,7 +173,7 @@ class Channel:
         the gap.
         """
         leaving: list[Sink] = []
-        lingering = [item for item in self.joining.items() if item[1].state is SubscriberState.LINGERING]
+        lingering = [item for item in self.waiting.items() if item[1].state is SubscriberState.LINGERING]
         for sink, subscriber in lingering:
             if subscriber.lingers_until_s > now_s:
                 continue
@@ -187,7 +187,7 @@ class Channel:
 
     def remove(self, sink: Sink) -> None:
         """Take a socket off the channel."""
-        self.joining.pop(sink, None)
+        self.waiting.pop(sink, None)
         self.direct.pop(sink, None)
         self.prices.remove(sink)
         self.stream.remove(sink)
@@ -201,13 +201,13 @@ class Channel:
         """
         for sink in list(self.stream.sinks()):
             self.join(sink)
-            self.joining[sink].suspend(check)
-        for subscriber in self.joining.values():
+            self.waiting[sink].suspend(check)
+        for subscriber in self.waiting.values():
             subscriber.note_check(check)
 
     def pass_check(self, sink: Sink, check: int, head: int, now_s: float) -> None:
         """Let `sink` continue at its position, unless a later check has begun. `head` is the channel's last rev."""
-        subscriber = self.joining.get(sink)
+        subscriber = self.waiting.get(sink)
         if subscriber is None or subscriber.check != check:
             return
         subscriber.check = 0
@@ -234,13 +234,13 @@ class Channel:
 
     def deliver_ordered(self, position: int, data: bytes, now_s: float) -> None:
         """Deliver an ordered item. HOT."""
-        for subscriber in self.joining.values():
+        for subscriber in self.waiting.values():
             if len(subscriber.buffered) < BACKLOG_MAX:
                 subscriber.buffered[position] = data
         self.stream.offer(position, data, now_s)
 
     def deliver_unordered(self, data: bytes, now_s: float) -> None:
         """Deliver a lossless item without a place in the order."""
-        for subscriber in self.joining.values():
+        for subscriber in self.waiting.values():
             subscriber.keep_unordered(data)
         self.stream.put(Item(DropPolicy.NEVER, "", data), now_s)

@@ -38,14 +38,14 @@ class DirectMessages:
     def deliver(self, channel_of_user: Channel, delivery: Delivery, now_s: float) -> None:
         """Deliver a message from a user's channel, and subscribe the user's sockets to its room."""
         name, data = room_channel(delivery.key), text_frame_or_empty(delivery.frame)
-        fresh = self._missing(name, channel_of_user, delivery.position)
+        fresh = self._sockets_without(name, channel_of_user, delivery.position)
         if fresh and self._withheld is not None:
             self._append_withheld(delivery, len(data))
             return
         room = self._registry.open(name)
         room.go_live_implicitly(fresh, delivery.position, now_s)
-        for sink in channel_of_user.live & room.joining.keys():
-            room.joining[sink].note_direct(delivery.position)
+        for sink in channel_of_user.live & room.waiting.keys():
+            room.waiting[sink].note_direct(delivery.position)
         for sink in fresh:
             self._registry.add(sink, name)
         if self._registry.discard_empty(room):
@@ -54,7 +54,7 @@ class DirectMessages:
         if not room.stream.ahead:
             room.stream.note_gap()
 
-    def note_head(self, channel_of_user: Channel, delivery: Delivery) -> None:
+    def deliver_head(self, channel_of_user: Channel, delivery: Delivery) -> None:
         """Note the head of a direct room, which reveals a gap to sockets that have joined the room.
 
         A socket that has not joined the room, and was open when the entry was made, has missed its message.
@@ -62,9 +62,9 @@ class DirectMessages:
         name = room_channel(delivery.key)
         room = self._registry.channels.get(name)
         if room is not None:
-            room.stream.note_head(delivery.position)
+            room.stream.note_head_and_gap(delivery.position)
         at_ms = int(delivery.frame or 0)
-        if any(sink.opened_ms <= at_ms for sink in self._missing(name, channel_of_user, delivery.position)):
+        if any(sink.opened_ms <= at_ms for sink in self._sockets_without(name, channel_of_user, delivery.position)):
             self.has_missed = True
             self.withhold()  # the message after it comes next, and must not be shown before it
 
@@ -88,7 +88,7 @@ class DirectMessages:
             if (first := next(missed, None)) is not None:
                 room = self._registry.add(sink, name)
                 room.catch_up_implicitly(sink, first - 1, now_s)
-                room.stream.note_head(messages[-1].rev)
+                room.stream.note_head_and_gap(messages[-1].rev)
 
     def release(self, now_s: float) -> None:
         """Deliver the withheld messages, after every lost one that could be found is noted as a gap."""
@@ -117,7 +117,7 @@ class DirectMessages:
         room = self._registry.channels.get(name)
         return set(channel_of_user.live) if room is None else channel_of_user.live - set(room.sinks())
 
-    def _missing(self, name: str, channel_of_user: Channel, position: int) -> set[Sink]:
+    def _sockets_without(self, name: str, channel_of_user: Channel, position: int) -> set[Sink]:
         """Return the user's sockets that have not joined the room, and did not leave it at or after `position`."""
         return {sink for sink in self._new_to(name, channel_of_user) if self._position_left(sink, name) < position}
 
@@ -140,4 +140,4 @@ class DirectMessages:
             for sink in self._new_to(name, channel_of_user):
                 sink.close_for_resume()
         if room is not None:
-            room.stream.note_head(delivery.position)
+            room.stream.note_head_and_gap(delivery.position)

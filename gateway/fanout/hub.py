@@ -91,9 +91,9 @@ class Hub:
             case DeliveryKind.TRANSIENT:
                 channel.stream.deliver_transient(text_frame(delivery.frame), delivery.key, now_s)
             case DeliveryKind.HEAD:
-                channel.stream.note_head(delivery.position)
+                channel.stream.note_head_and_gap(delivery.position)
             case DeliveryKind.DIRECT_HEAD:
-                self.directs.note_head(channel, delivery)
+                self.directs.deliver_head(channel, delivery)
             case DeliveryKind.CONTROL | DeliveryKind.REPLY | DeliveryKind.ANSWERED:
                 raise ValueError("the relay handles control deliveries and answers")
             case _:
@@ -122,10 +122,10 @@ class Hub:
             channel.deliver_ordered(position, text_frame_or_empty(frame), now_s)
         channel.stream.skip_to(gap.through, now_s)
 
-    def note_head(self, name: str, position: int) -> None:
+    def note_head_and_gap(self, name: str, position: int) -> None:
         """Record that a channel has an item `position`. Earlier items that have not arrived are a gap."""
         if (channel := self.channels.get(name)) is not None:
-            channel.stream.note_head(position)
+            channel.stream.note_head_and_gap(position)
 
     def note_gap(self, name: str) -> None:
         """Request that a channel's gap be filled, if there is one."""

@@ -1,10 +1,14 @@
 """Recovery after lost lines, and checks whether subscribers still have access.
 
 Lines can be lost on the way to the broker, because owners publish without confirms, and between broker and gateway,
-when the connection breaks or the gateway's queue overflows. A lossless channel shows the loss as a gap in its
-positions. After every reconnect, every channel is checked. For a room, the gateway queries the partition for each
-subscriber, which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the
-subscriber: it receives nothing without access, and nothing is lost. The revocations are compared before anything else.
+when the connection breaks or the gateway's queue overflows. A channel with an order shows the loss as a gap in its
+positions. UNORDERED items (events for a community, a room or everyone) have no positions: they go to the listeners of
+that time, and the loss of one is not detected.
+
+After every reconnect, every channel is checked. For a room, the gateway queries the partition for each subscriber,
+which also reveals memberships that ended meanwhile. Until the answer arrives, the hub buffers for the subscriber: it
+receives nothing without access, and no item of the room's log is lost. The revocations are compared before anything
+else.
 
     connected ── on_disconnected ──> suspend every room's listeners, withhold direct messages of rooms new to a socket;
         ^                               │                           cancel the recheck in flight
@@ -32,7 +36,9 @@ from shared.times import now_ms
 
 log = logs.get(__name__)
 
-LOST_FOR_MS = 30_000  # the longest silence of a broken connection before it is noticed
+# The longest silence of a broken connection before it is noticed. A loss is noticed after 2.5 s without an echo, except
+# while the connection is set up: only the time-out CONNECT_TIMEOUT_S of `shared.bus.bus` ends a set-up that hangs.
+LOST_FOR_MS = 30_000
 
 
 class Recovery:
@@ -162,7 +168,7 @@ class Recovery:
         for sink in list(channel.sinks()):
             if sink.user_id == user_id:
                 channel.pass_check(sink, check, head.rev, self._loop.time())
-        channel.stream.note_head(head.rev)
+        channel.stream.note_head_and_gap(head.rev)
         self._gaps.fill_gaps()
 
     async def _recheck_inbox(self, user_id: str) -> None:
@@ -171,7 +177,7 @@ class Recovery:
 
     async def _ask_inbox(self, user_id: str) -> None:
         head = await self._backend.open_inbox(Caller(user_id=user_id), None)
-        self._hub.note_head(inbox_channel(user_id), head.seq)
+        self._hub.note_head_and_gap(inbox_channel(user_id), head.seq)
         self._gaps.fill_gaps()
 
     # Direct messages ------------------------------------------------------------------------------------------------

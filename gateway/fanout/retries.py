@@ -27,7 +27,10 @@ class Retries:
         self._slots = asyncio.Semaphore(ATTEMPTS_AT_ONCE)
 
     async def run(self, attempt: Callable[[], Awaitable[object]], is_wanted: Callable[[], bool] = _always) -> bool:
-        """Repeat `attempt` until it succeeds or is no longer wanted. Return False after five refusals in a row."""
+        """Repeat `attempt` until it succeeds or is no longer wanted.
+
+        Return True in both cases, and False after five refusals in a row.
+        """
         backoff = Backoff(RETRY_FIRST_S, RETRY_MAX_S)
         refusals = 0
         while is_wanted():

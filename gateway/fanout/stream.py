@@ -161,11 +161,11 @@ class Stream:
 
     # Gaps -----------------------------------------------------------------------------------------------------------
 
-    def raise_head(self, position: int) -> None:
+    def note_head(self, position: int) -> None:
         """Record the channel's newest position, without requesting that a gap be filled."""
         self._order.note_head(position)
 
-    def note_head(self, position: int) -> None:
+    def note_head_and_gap(self, position: int) -> None:
         """Record the channel's newest position, and request earlier items that have not arrived."""
         self._order.note_head(position)
         self.note_gap()

@@ -1,19 +1,20 @@
 """The states of a subscriber of one channel. Pure.
 
-    absent ── join ──> JOINING ── go_live ──> LIVE  or, where the answer is ahead of the channel,  AHEAD
-                        ^  │  │                ^                                                     │
-          join (retry)  │  │  └─ resume ───────┼── (it listened before:                              │
-                        │  │                   │    back to LIVE, AHEAD or SUSPENDED)                │
-                        │  │ linger            └──────────── the channel has caught up ──────────────┘
-                      LINGERING
-                        └── not retried within 10 s: leaves, or is closed if direct messages wait
-
-    LIVE, AHEAD ── suspend ──> SUSPENDED ── pass_check ──> LIVE or AHEAD
-                               │ └─── access denied: leaves
-                               └───── join: JOINING, and still waiting for the check
-
-    LIVE ── rewind (another socket needs older items) ──> AHEAD
+    absent ── join ──> JOINING
     absent ── a direct message ──> LIVE
+    JOINING ── go_live ──> LIVE
+    JOINING ── go_live (the answer is ahead of the channel) ──> AHEAD
+    JOINING ── resume (it listened before) ──> LIVE, AHEAD or SUSPENDED
+    JOINING ── linger ──> LINGERING
+    LINGERING ── join ──> JOINING
+    LINGERING ── 10 s without a join ──> absent; its socket is closed if direct messages wait for it
+    LIVE, AHEAD ── join ──> JOINING; a socket of a channel without an order stays LIVE meanwhile
+    LIVE, AHEAD ── suspend ──> SUSPENDED
+    SUSPENDED ── pass_check ──> LIVE or AHEAD
+    SUSPENDED ── access denied ──> absent
+    SUSPENDED ── join ──> JOINING, and still waiting for the check
+    LIVE ── rewind (another socket needs older items) ──> AHEAD
+    AHEAD ── the channel has caught up ──> LIVE
 
 LIVE sockets receive the channel's writes. AHEAD sockets have received more than the channel has passed on, and
 rejoin it once it has caught up.

@@ -1,8 +1,8 @@
 """Expiry of typing marks: the gateway ends a mark whose end does not arrive. Pure; the clock is an argument.
 
-chat_service ends typing 6 s after the last start, and forwards at most one start every 2 s. So the end is overdue 8 s
-after the last start that arrived here. It never arrives if the replica was killed or the line was lost; then the
-gateway creates it.
+chat_service ends typing 6 s after the last start, and forwards at most one start every 2 s. So the end arrives at
+most 8 s after the last start that arrived here, and is overdue after 8.5 s. It never arrives if the replica was killed
+or the line was lost; then the gateway creates it.
 """
 
 from gateway.fanout.frame_peek import typing_frame

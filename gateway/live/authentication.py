@@ -99,7 +99,7 @@ class Authentication:
             return False
         channel.go_live_unordered(socket)
         self._roster.opened(user_id)
-        socket.is_open = True
+        socket.is_admitted = True
         self._connection_limit.note_opened(user_id)
         return True
 
@@ -118,7 +118,7 @@ class Authentication:
     def _refuse_for_now(self, socket: Socket, error: Unavailable, id: FrameId | None) -> None:
         """Answer UNAVAILABLE. Close the socket unless it has an earlier, still valid token."""
         answer = error_frame(Refusal(ErrorCode.UNAVAILABLE, str(error)), "auth", id)
-        if socket.is_open:
+        if socket.is_admitted:
             socket.send(answer)
         else:
             socket.close(Close(CloseCode.OVERLOADED, "not ready", answer))
@@ -138,5 +138,5 @@ class Authentication:
         self._connections.remove(socket)
         if socket.user_id:
             self._connection_limit.note_closed(socket.user_id)
-        if socket.is_open:
+        if socket.is_admitted:
             self._roster.closed(socket.user_id, now_s)

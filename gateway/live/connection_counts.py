@@ -1,9 +1,10 @@
 """Users' connection counts on other gateways, as announced by these gateways. Pure; time is an argument.
 
 A user's connections are counted across gateways without a request on the common path. A gateway announces a user's
-count when it opens a connection and knows of another one, here or elsewhere. Gateways with connections of that user
-reply with their own counts. Most users have one connection and so cost nothing; when a second one opens, each gateway
-learns all counts.
+count when it opens a second or further connection of the user, or a first one while it knows of others elsewhere. The
+other gateways with connections of that user reply with their own counts. Most users have one connection and so cost
+nothing. Single connections on different gateways are not noticed, unless the limit is below 4: then every connection is
+announced.
 
 Near the limit, a gateway queries the others again and waits 50 ms. Counts near the limit are announced every 5 s. A
 count expires if it is not repeated for 15 s, because its gateway has ended. Connections that open at the same moment

@@ -146,7 +146,7 @@ class LiveEndpoint:
                 await ws.pong(message.data)
         elif message.type is WSMsgType.PONG:
             pass
-        elif socket.is_open:
+        elif socket.is_admitted:
             await self._act(socket, message.data)
         else:
             async with self._admission_queue.slot():

@@ -46,7 +46,7 @@ class Socket:
         "closing",
         "deflates",
         "in_flight",
-        "is_open",
+        "is_admitted",
         "opened_ms",
         "send_queue",
         "session",
@@ -64,7 +64,7 @@ class Socket:
         self.send_queue: SendQueue | None = None
         self.closing = False
         self.deflates = False  # negotiated compression (RFC 7692)
-        self.is_open = False  # authenticated, within the limit of its user, and in the roster
+        self.is_admitted = False  # authenticated, within the limit of its user, and in the roster
         self.in_flight = InFlight()
         self._owner = owner
         self._ws = ws

@@ -112,8 +112,8 @@ class Call:
         self.body: type[Any] | None = declared.pop("body", None)
         declared.pop("caller")  # authenticated, not an input
         self.parts = {name: PathPart(camel(name), kind) for name, kind in declared.items()}
-        self._nothing = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
-        self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._nothing else frozenset())
+        self._no_such = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
+        self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._no_such else frozenset())
 
     async def arguments(self, request: web.Request) -> dict[str, Any]:
         """Return the handler's arguments other than the caller. Raises Refusal."""
@@ -128,9 +128,9 @@ class Call:
         try:
             return path_id(request, *self.parts[name])
         except Refusal:
-            if (nothing := self._nothing.get(name)) is None:
+            if (no_such := self._no_such.get(name)) is None:
                 raise
-            raise Refusal.not_found(nothing.what) from None
+            raise Refusal.not_found(no_such.what) from None
 
 
 def get(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:

@@ -113,7 +113,7 @@ class ChatCalls(Calls):
             type=body.type,
             member_ids=tuple(dict.fromkeys(body.member_ids)),
         )
-        return Created(await self._backend.room(command, chat.RoomView))
+        return Created(await self._backend.room_command(command, chat.RoomView))
 
     @get("/v1/chatrooms/{chatroomId}")
     async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
@@ -131,7 +131,7 @@ class ChatCalls(Calls):
             description=body.description,
             type=body.type,
         )
-        return await self._backend.room(command, chat.RoomView)
+        return await self._backend.room_command(command, chat.RoomView)
 
     @delete("/v1/chatrooms/{chatroomId}")
     async def delete_room(self, caller: Caller, chatroom_id: RoomId) -> chat.Gone:
@@ -140,19 +140,19 @@ class ChatCalls(Calls):
         Subscribed sockets receive `chatroom:deleted` and are unsubscribed.
         """
         command = chat.DeleteRoom(**self._backend.room_head(caller), room_id=chatroom_id)
-        return await self._backend.room(command, chat.Gone)
+        return await self._backend.room_command(command, chat.Gone)
 
     @post("/v1/chatrooms/{chatroomId}/join")
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Join a room. Idempotent. Private and group rooms admit only invited users."""
         command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
-        return await self._backend.room(command, chat.RoomView)
+        return await self._backend.room_command(command, chat.RoomView)
 
     @post("/v1/chatrooms/{chatroomId}/leave")
     async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Leave a room. Idempotent. A direct room cannot be left."""
         command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
-        return await self._backend.room(command, chat.RoomView)
+        return await self._backend.room_command(command, chat.RoomView)
 
     # Messages -------------------------------------------------------------------------------------------------------
 
@@ -204,13 +204,13 @@ class ChatCalls(Calls):
     async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.MemberView:
         """Add a user to a room. Requires the creator or an admin. Idempotent."""
         command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
-        return await self._backend.room(command, chat.MemberView)
+        return await self._backend.room_command(command, chat.MemberView)
 
     @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:
         """Remove a member, whose sockets stop receiving at once. Requires the creator or an admin."""
         command = chat.RemoveMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
-        return await self._backend.room(command, chat.Gone)
+        return await self._backend.room_command(command, chat.Gone)
 
     @get("/v1/users/{userId}/presence")
     async def get_presence(self, caller: Caller, user_id: ShownUserId) -> PresenceView:

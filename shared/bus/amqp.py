@@ -42,10 +42,10 @@ class NoQueueError(ConnectionError):
 
 
 @contextmanager
-def closed_is_lost() -> Iterator[None]:
-    """Translate what aiormq raises in callers that wait while a channel closes into ConnectionError.
+def translate_channel_closed() -> Iterator[None]:
+    """Raise ConnectionError in place of what aiormq raises in a caller that waits while the channel closes.
 
-    That is a bare Exception, or a CancelledError in a task that was not cancelled.
+    aiormq raises a bare Exception, or CancelledError in a task that nobody cancelled.
     """
     try:
         yield
@@ -70,7 +70,7 @@ async def is_gone(channel: AbstractChannel, queue: str, timeout_s: float) -> boo
     message = aio_pika.Message(PROBE, expiration=0, message_id=queue)
     try:
         async with asyncio.timeout(timeout_s):
-            with closed_is_lost():
+            with translate_channel_closed():
                 await channel.default_exchange.publish(message, queue, mandatory=True)
     except aiormq.exceptions.PublishError as returned:
         return getattr(returned.frame, "reply_code", None) == NO_ROUTE
@@ -307,7 +307,7 @@ class BrokerConnection:
             delivery_mode=_PERSISTENT if is_persistent else _TRANSIENT,
         )
         try:
-            with closed_is_lost():
+            with translate_channel_closed():
                 await self._confirmed.publish(Outgoing(exchange, key, body, properties, is_mandatory))
         except aiormq.exceptions.PublishError as error:
             raise NoQueueError(f"there is no queue for {key!r}") from error
@@ -379,7 +379,7 @@ async def _close_alone(channel: AbstractChannel) -> None:
     """Close a channel on purpose: its connection stays."""
     channel.close_callbacks.clear()
     async with asyncio.timeout(CALL_TIMEOUT_S):
-        with closed_is_lost():
+        with translate_channel_closed():
             await channel.close()
 
 
@@ -415,7 +415,7 @@ class _ConsumerChannel:
         self._tag = tag
 
     async def cancel(self) -> None:
-        with closed_is_lost():
+        with translate_channel_closed():
             await self._queue.cancel(self._tag, timeout=CALL_TIMEOUT_S)
 
     async def close(self) -> None:
@@ -439,7 +439,8 @@ def _inbound(message: AbstractIncomingMessage, split: Callable[[bytes], list[byt
     lines = [Line(body, message.reply_to, key, redelivered) for body in split(message.body)]
 
     async def acknowledge(multiple: bool) -> None:
-        with suppress(*CONNECTION_LOST_ERRORS), closed_is_lost():  # the broker then delivers the message again
+        # If the connection is lost, the broker delivers the message again.
+        with suppress(*CONNECTION_LOST_ERRORS), translate_channel_closed():
             await message.ack(multiple=multiple)
 
     return Inbound(lines, acknowledge)

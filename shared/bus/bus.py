@@ -29,7 +29,7 @@ from shared.bus.amqp import (
     BrokerConnection,
     DeadLetter,
     NoQueueError,
-    closed_is_lost,
+    translate_channel_closed,
 )
 from shared.bus.batching import split_lines
 from shared.bus.consumer import Consumer, Handler
@@ -142,7 +142,7 @@ class Bus:
             while True:
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                        with closed_is_lost():
+                        with translate_channel_closed():
                             link = await self._connect()
                 except CONNECTION_LOST_ERRORS as error:
                     delay_s = backoff.next_s()
@@ -229,7 +229,7 @@ class Bus:
             raise Unavailable("the broker is not connected")
         try:
             async with asyncio.timeout(timeout_s):
-                with closed_is_lost():
+                with translate_channel_closed():
                     yield self._link
         except CONNECTION_LOST_ERRORS as error:
             raise Unavailable(f"could not {action}: {error or type(error).__name__}") from error
@@ -337,7 +337,7 @@ class Bus:
         Raises Unavailable, also while there is no such queue.
         """
         headers = {"reason": reason[:1000], "queue": queue, "at": now_ms()}
-        await self._sender.send("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
+        await self._sender.publish_confirmed("", DEAD, body, headers=headers, is_persistent=True, is_mandatory=True)
         metrics.BUS_DEAD_LETTERS.labels(queue_label(queue)).inc()
         whose = request_ids_of([body])
         log.warning("dead_letter", queue=queue, field=_field_of(reason), size_bytes=len(body), request_ids=whose)
@@ -345,7 +345,7 @@ class Bus:
     async def replay(self, letter: DeadLetter) -> bool:
         """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
         try:
-            await self._sender.send("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+            await self._sender.publish_confirmed("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
         except Unavailable as error:
             if isinstance(error.__cause__, NoQueueError):
                 return False
@@ -434,7 +434,7 @@ class Bus:
         consumer.run(self._tasks)
         if self._link is not None and self.is_connected:
             try:
-                with closed_is_lost():
+                with translate_channel_closed():
                     await self._link.consume(consumer)
             except CONNECTION_LOST_ERRORS:
                 if self._link is not None:

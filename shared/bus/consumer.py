@@ -96,7 +96,8 @@ class Consumer:
         self._concurrency = concurrency
         self._inbox: deque[Inbound] = deque()
         self._arrived = asyncio.Event()
-        self._connection = 0  # grows with each lost connection; earlier messages can no longer be settled
+        # Grows when messages taken so far must no longer be settled: a lost connection, or Unavailable while stopping.
+        self._epoch = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -125,7 +126,7 @@ class Consumer:
 
         Batches in progress run on, but their outcome is not settled.
         """
-        self._connection += 1
+        self._epoch += 1
         self._channel = None
         self._inbox.clear()
         self._arrived.clear()
@@ -199,16 +200,16 @@ class Consumer:
         return batch
 
     async def _process(self, batch: list[Inbound]) -> None:
-        connection = self._connection
+        epoch = self._epoch
         lines = [line for inbound in batch for line in inbound.lines]
         self._count(lines)
         started_s = time.perf_counter()
-        if not await self._try(lines, connection, tries_max=1):
+        if not await self._try(lines, epoch, tries_max=1):
             for line in lines:
-                if not await self._try([line], connection, tries_max=TRIES_MAX):
+                if not await self._try([line], epoch, tries_max=TRIES_MAX):
                     line.reject("processing failed repeatedly; see the logs")
         metrics.BUS_BATCH_SECONDS.labels(self._label).observe(time.perf_counter() - started_s)
-        await self._settle(batch, lines, connection)
+        await self._settle(batch, lines, epoch)
 
     def _count(self, lines: list[Line]) -> None:
         metrics.BUS_LINES_TAKEN.labels(self._label).inc(len(lines))
@@ -218,12 +219,12 @@ class Consumer:
             if not line.redelivered and (made_ms := asked_at_ms(line.body)) is not None:
                 self._waited.observe(max(at_ms - made_ms, 0) / 1000)
 
-    async def _try(self, lines: list[Line], connection: int, *, tries_max: int) -> bool:
-        """Run the handler until it succeeds or the connection is lost (True), or fails too often (False)."""
+    async def _try(self, lines: list[Line], epoch: int, *, tries_max: int) -> bool:
+        """Run the handler until it succeeds or the epoch ends (True), or it fails too often (False)."""
         failures = 0
         unavailable = Backoff(UNAVAILABLE_BACKOFF_FIRST_S, UNAVAILABLE_BACKOFF_MAX_S)
         failed = Backoff(FAILURE_BACKOFF_FIRST_S, FAILURE_BACKOFF_MAX_S)
-        while connection == self._connection:
+        while epoch == self._epoch:
             try:
                 await self._handle(lines)
                 return True
@@ -233,7 +234,7 @@ class Consumer:
                 metrics.BUS_RETRIES.labels(self._label, "unavailable").inc()
                 _mark_redelivered(lines)
                 if self._stopping:  # left unacknowledged: the broker delivers it to another consumer
-                    self._connection += 1
+                    self._epoch += 1
                     return True
                 await asyncio.sleep(delay_s)
             except Exception:  # one failing message must not stop the consumer
@@ -246,16 +247,16 @@ class Consumer:
                 await asyncio.sleep(failed.next_s())
         return True
 
-    async def _settle(self, batch: list[Inbound], lines: list[Line], connection: int) -> None:
+    async def _settle(self, batch: list[Inbound], lines: list[Line], epoch: int) -> None:
         backoff = Backoff(UNAVAILABLE_BACKOFF_FIRST_S, UNAVAILABLE_BACKOFF_MAX_S)
         for line in lines:
-            while line.rejected is not None and connection == self._connection:
+            while line.rejected is not None and epoch == self._epoch:
                 try:
                     await self._dead_letter(line.body, queue=self.queue, reason=line.rejected)
                     break
                 except Unavailable:
                     await asyncio.sleep(backoff.next_s())
-        if connection != self._connection:
+        if epoch != self._epoch:
             return
         if self._concurrency == 1:
             await batch[-1].acknowledge(True)

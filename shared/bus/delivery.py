@@ -15,11 +15,12 @@ class DeliveryKind(StrEnum):
     """What a gateway does with a delivery.
 
     ORDERED items are delivered in the order of their positions, without a gap. DIRECT items are those of a direct room,
-    on the channels of its two users. HEAD and DIRECT_HEAD name the newest `rev` of a room's log. UNORDERED items are
-    delivered once, in any order. None of these is ever dropped silently. LATEST items are conflated: only the newest
-    one of each key matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never
-    forwards it to a client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent
-    the commands.
+    on the channels of its two users. HEAD and DIRECT_HEAD name the newest `rev` of a room's log. A lost ORDERED
+    or DIRECT item shows as a gap, which the gateway fills. UNORDERED items (events for a community, a room or everyone)
+    are delivered once, in any order, to the listeners of that time; the loss of one with a connection is not detected.
+    A gateway itself never drops any of these silently. LATEST items are conflated: only the newest one of each key
+    matters. TRANSIENT items are shed first. A CONTROL item is for the gateway itself, which never forwards it to a
+    client. REPLY and ANSWERED items answer commands; their channel is the gateway process that sent the commands.
     """
 
     ORDERED = "o"
@@ -92,9 +93,9 @@ _DELIVERY_KINDS: dict[bytes, DeliveryKind] = {member.value.encode(): member for 
 class Delivery(NamedTuple):
     """One item for the subscribers of a channel.
 
-    `position` is its place on the channel: the log's `rev` in a room (ORDERED, DIRECT, heads, controls), the entry's
-    `seq` in an inbox, the price's `seq` on a market channel. A REPLY holds the owner's `term` in its place. It is 0
-    elsewhere.
+    `position` is its place on the channel: the log's `rev` in a room (ORDERED, HEAD, controls), the entry's `seq` in an
+    inbox, the price's `seq` on a market channel. For DIRECT and DIRECT_HEAD, it is the `rev` in the log of the room
+    `key`, not a place on the user's channel. A REPLY holds the owner's `term` in its place. It is 0 elsewhere.
     `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
     DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
     `ControlKind`. Elsewhere, and where an item needs none, it is empty.

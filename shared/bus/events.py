@@ -91,7 +91,11 @@ def short_event_key(source: str, event_id: str) -> bytes:
 
 
 def split_events(body: bytes) -> list[bytes]:
-    """Return the events of one AMQP body: one per line if its first or last line is JSON, else the whole body."""
+    """Return the events of one AMQP body: one per line if its first or last line is JSON, else the whole body.
+
+    A pretty-printed event has no line at either end that is JSON alone; any other body of several lines holds one event
+    per line, one of which may be malformed.
+    """
     lines = body.strip().split(b"\n")
     if len(lines) > 1 and (_is_json(lines[0]) or _is_json(lines[-1])):
         return [line for line in lines if line.strip()]

@@ -66,7 +66,7 @@ class LineSender:
                 break
             self._on_failed(confirm.command_ids, "the broker confirms nothing")
 
-    async def send(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
+    async def publish_confirmed(self, exchange: str, key: str, body: bytes, **properties: Any) -> None:
         """Publish a body; `properties` as `BrokerConnection.publish` takes them. Raises Unavailable."""
         if self.link is None:
             raise Unavailable("the broker is not connected")
@@ -99,7 +99,7 @@ class LineSender:
         in_flight = self._in_flight.setdefault(parcel.destination, {})
         in_flight[parcel.waiter] = time.monotonic()
         try:
-            await self.send(
+            await self.publish_confirmed(
                 exchange,
                 key,
                 parcel.body(),

@@ -14,7 +14,14 @@ import aiormq
 from aio_pika.abc import AbstractChannel
 
 from shared.backoff import Backoff
-from shared.bus.amqp import CALL_TIMEOUT_S, CLOSE_TIMEOUT_S, CONNECTION_LOST_ERRORS, closed_is_lost, connect, is_gone
+from shared.bus.amqp import (
+    CALL_TIMEOUT_S,
+    CLOSE_TIMEOUT_S,
+    CONNECTION_LOST_ERRORS,
+    connect,
+    is_gone,
+    translate_channel_closed,
+)
 from shared.bus.hosts import BrokerHosts
 from shared.telemetry import logs
 
@@ -42,7 +49,7 @@ class LivenessQueue:
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         while not self._leaving:  # aio-pika may swallow a cancellation
             try:
-                with closed_is_lost():
+                with translate_channel_closed():
                     await self._run_connection(backoff)
             except CONNECTION_LOST_ERRORS as error:
                 log.warning("liveness_queue_lost", reason=str(error) or type(error).__name__)

@@ -14,7 +14,7 @@ SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 BUILD = Info("build", "Version of the process, in the labels `service`, `version` and `python`")
 READY = Gauge("ready", "1 if this check passed in the last probe of /readyz", ["check"])
-LOG_LINES = Counter("log_lines", "Log lines written", ["level"])
+LOG_LINES = Counter("log_lines", "Log lines, those left out included", ["level"])
 
 CLOCK_SKEW_SECONDS = Gauge(
     "clock_skew_seconds",
@@ -59,7 +59,9 @@ REQUEST_SECONDS = Histogram(
     ["op", "outcome"],
     buckets=LATENCY_BUCKETS_S,
 )
-COMMAND_SECONDS = Histogram("command_seconds", "Time to answer a query", ["op", "outcome"], buckets=LATENCY_BUCKETS_S)
+COMMAND_SECONDS = Histogram(
+    "command_seconds", "Time to answer a query; room commands excluded", ["op", "outcome"], buckets=LATENCY_BUCKETS_S
+)
 
 MONGO_SECONDS = Histogram(
     "mongo_seconds",

@@ -57,9 +57,9 @@ class Credentials:
         self.renew_at_s = math.inf
 
     def accepted(self, welcome: Welcome, now_s: float) -> None:
-        """Schedule the renewal of an accepted token: 60 s before it expires, or earlier if it is short-lived.
+        """Schedule the renewal of an accepted token: 60 s before it expires.
 
-        A token with a lifetime under 240 s is renewed after three quarters of it.
+        If it lives for less than 240 s, renew it when a quarter of its lifetime is left.
         """
         lifetime_s = welcome.token_lifetime_s
         renew_in_s = lifetime_s - min(RENEW_BEFORE_S, lifetime_s / 4)

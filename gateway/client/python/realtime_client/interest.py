@@ -243,7 +243,7 @@ class Interest:
         quote = self._quotes.get(placement.symbol)
         if quote is None or placement.seq is None:
             return Fresh()
-        # A stale mark repeats the `seq` of the price that it marks.
+        # market_feed gives a stale mark a new `seq`. A repeated mark passes too; a repeated price does not.
         if quote.seq is not None and (
             placement.seq < quote.seq or (placement.seq == quote.seq and placement.stale is None)
         ):

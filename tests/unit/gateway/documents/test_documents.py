@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 
 from gateway.documents import DOCUMENTS
 from gateway.documents.asyncapi import ANSWERS, CLOSES
-from gateway.documents.typescript import EVENT_TYPES, declarations
+from gateway.documents.typescript import EVENT_TYPES_PATH, declarations
 from gateway.rest.groups import GROUPS
 from shared.protocol.client_frames import REQUESTS
 from shared.protocol.close_codes import CloseCode
@@ -118,4 +118,4 @@ def test_every_server_frame_is_described() -> None:
 
 
 def test_event_types_of_the_javascript_client_are_up_to_date() -> None:
-    assert EVENT_TYPES.read_text(encoding="utf-8") == declarations(), "make docs"
+    assert EVENT_TYPES_PATH.read_text(encoding="utf-8") == declarations(), "make docs"

@@ -182,7 +182,7 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
                 settle(hub, 0.0)
     for sink in sinks:
         hub.channels[ROOM].pass_check(sink, check, head, 0.0)
-    hub.note_head(ROOM, head)
+    hub.note_head_and_gap(ROOM, head)
     fill_gaps()
     hub.note_overdue(OVERDUE_S + 1)
     fill_gaps()
@@ -195,7 +195,7 @@ def test_checks_neither_lose_nor_repeat_messages(script: list[tuple[str, int]]) 
 
 def state_of(channel: Channel, sink: RecordingSink) -> SubscriberState | str | None:
     """Return the state of a socket by the name in the diagram; None if it is not on the channel."""
-    if (subscriber := channel.joining.get(sink)) is not None:
+    if (subscriber := channel.waiting.get(sink)) is not None:
         return subscriber.state
     if sink in channel.stream.ahead:
         return "AHEAD"

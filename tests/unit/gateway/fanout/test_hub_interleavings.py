@@ -120,7 +120,7 @@ class RoomWorld:
             self.admit(client)
         while self.bus:
             self.carry(0, fate="in order")
-        self.hub.note_head(ROOM, self.head)
+        self.hub.note_head_and_gap(ROOM, self.head)
         for _ in range(20):
             self.wait(OVERDUE_S + 1)
             self.hub.note_overdue(self.now_s)

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from shared.bus.amqp import closed_is_lost
+from shared.bus.amqp import translate_channel_closed
 
 
 async def wait_for(future: "asyncio.Future[None]") -> None:
-    with closed_is_lost():
+    with translate_channel_closed():
         await future
 
 
@@ -37,5 +37,5 @@ async def test_timeout_stays_a_timeout() -> None:
 
 @pytest.mark.parametrize(("raised", "seen"), [(Exception(), ConnectionError), (ValueError(), ValueError)])
 def test_only_bare_exception_is_lost_connection(raised: Exception, seen: type[Exception]) -> None:
-    with pytest.raises(seen), closed_is_lost():
+    with pytest.raises(seen), translate_channel_closed():
         raise raised
