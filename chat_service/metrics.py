@@ -20,4 +20,7 @@ CACHED_ROOMS = Gauge("chat_cached_rooms", "Rooms cached by the partitions of thi
 PRESENCE_CHANGES = Counter("chat_presence_changes", "Changes of users' presence", ["status"])
 PRESENCE_REPORTS = Counter("chat_presence_reports", "Presence reports of gateways handled", ["kind"])
 GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease expired, so that their users went offline")
-RATES_UNASKED = Counter("chat_rates_unasked", "Messages counted here because the home of their sender did not answer")
+# "unasked" is an older name, kept for dashboards.
+RATES_UNANSWERED = Counter(
+    "chat_rates_unasked", "Messages counted here because the home of their sender did not answer"
+)

@@ -37,7 +37,7 @@ class SeenWindow:
         return len(self._keys)
 
     @property
-    def forgotten(self) -> int:
+    def last_forgotten_number(self) -> int:
         """Return the number of the newest forgotten key."""
         return self.added - len(self._order)
 
@@ -62,7 +62,7 @@ class SeenWindow:
             self.add(key)
 
     def _trim(self) -> None:
-        while len(self._order) > self._size and self.forgotten < self._forgettable:
+        while len(self._order) > self._size and self.last_forgotten_number < self._forgettable:
             self._keys.discard(self._order.popleft())
 
 

@@ -80,7 +80,7 @@ class Journal:
         while not await self._claimed():
             if not self._owns():
                 raise Unavailable("ownership of the symbols is in doubt")
-            replayed += await self._replay(self._market.claim().number - 1)
+            replayed += await self._replay(self._market.claim_batch().number - 1)
         await self.read_late_candles()
         self._market.renumber()
         log.info("recovered", symbols=len(self._market.quotes), ticks_replayed=replayed)
@@ -99,7 +99,7 @@ class Journal:
 
     async def _claimed(self) -> bool:
         """Claim the next number of the journal. Return False if an earlier owner has taken it. Raises Unavailable."""
-        claim = self._market.claim()
+        claim = self._market.claim_batch()
         try:
             await self._store.append(claim)
         except StaleOwner:
@@ -155,7 +155,7 @@ class Journal:
             added = seen.added
             metrics.EVENTS_LOOKED_UP.inc(len(doubtful))
             found = await self._store.processed(doubtful)
-            if seen.forgotten <= added:
+            if seen.last_forgotten_number <= added:
                 seen.load(found)
                 return
 

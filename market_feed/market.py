@@ -70,8 +70,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """The changes since the last checkpoint, complete through `complete_through_batch`.
 
     `groups` are encoded symbols by group number: a whole group if one of its symbols changed. `event_keys` holds the
-    8-byte keys of the events since the last checkpoint, all in the journal through `last_batch`; `newest_key` is the
-    number of the newest of them in the window.
+    8-byte keys of the events since the last checkpoint, all in the journal through `last_batch`. Keys are numbered in
+    the order in which they entered the window; `newest_key_number` is the number of the newest of them.
     """
 
     last_batch: int
@@ -80,7 +80,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     candles: list[KeyedCandle]
     positions: dict[str, int]
     event_keys: bytes
-    newest_key: int
+    newest_key_number: int
 
 
 _states_encoder = msgspec.msgpack.Encoder()
@@ -227,7 +227,7 @@ class Market:
         """Assign a number after this one, which is on disk, to the next batch."""
         self._next_batch = max(self._next_batch, number + 1)
 
-    def claim(self) -> JournalBatch:
+    def claim_batch(self) -> JournalBatch:
         """Return an empty batch with the next number, which fences off earlier owners."""
         return JournalBatch(self._next_batch, self.term, [], [])
 
@@ -280,7 +280,7 @@ class Market:
     def checkpoint_written(self, checkpoint: Checkpoint) -> None:
         """Drop the changes of the checkpoint, because it is on disk."""
         self.book.written()
-        self.seen.may_forget(checkpoint.newest_key)
+        self.seen.may_forget(checkpoint.newest_key_number)
 
     def checkpoint_failed(self, checkpoint: Checkpoint) -> None:
         """Keep the changes of the checkpoint for the next one, because it is not completely on disk."""

@@ -35,7 +35,7 @@ class PricePublisher:
         self._bus = bus
         self._quotes = quotes
         self._encode = msgspec.json.Encoder().encode
-        self._ends_staleness: dict[str, bool] = {}  # symbols to deliver, and whether their price was stale until now
+        self._outgoing: dict[str, bool] = {}  # the symbols to deliver: does the frame end staleness?
         self._undelivered = set(quotes)  # unconfirmed symbols; at first, all recovered ones
         self._next_flush_s = 0.0
         self._is_scheduled = False
@@ -43,27 +43,27 @@ class PricePublisher:
     def moved(self, quotes: Iterable[Quote]) -> None:
         """Deliver these new prices soon. Call it before `Quote.stale` is cleared, which the frame reports."""
         for quote in quotes:
-            self._ends_staleness[quote.symbol] = self._ends_staleness.get(quote.symbol) or quote.stale
+            self._outgoing[quote.symbol] = self._outgoing.get(quote.symbol) or quote.stale
         self._schedule()
 
     def became_stale(self, symbols: Iterable[str]) -> None:
         """Deliver these prices soon, marked as stale."""
         for symbol in symbols:
-            self._ends_staleness[symbol] = False
+            self._outgoing[symbol] = False
             self._schedule()
 
     def retry(self) -> None:
         """Repeat unconfirmed deliveries if the broker is connected."""
         if self._undelivered and self._bus.is_connected:
             for symbol in self._undelivered:
-                self._ends_staleness.setdefault(symbol, False)
+                self._outgoing.setdefault(symbol, False)
             self._undelivered.clear()
             self._schedule()
 
     def flush(self) -> None:
         """Deliver all outgoing prices now."""
         self._is_scheduled = False
-        outgoing, self._ends_staleness = self._ends_staleness, {}
+        outgoing, self._outgoing = self._outgoing, {}
         gather_s = min(len(outgoing) * GATHER_PER_SYMBOL_S, GATHER_MAX_S)
         self._next_flush_s = asyncio.get_running_loop().time() + gather_s
         if not self._bus.is_connected:

@@ -169,7 +169,11 @@ class MarketStore:
                 yield DayKeys(document["day"], [_key_of(number) for number in document["keys"]])
 
     async def _put_events(self, checkpoint: Checkpoint) -> None:
-        """Add the events of a checkpoint to the index. Idempotent: ids hold its last batch, which new events change."""
+        """Add the events of a checkpoint to the index.
+
+        Idempotent: the ids contain the last batch. A retry with the same events has the same ids; new events make a new
+        batch, hence new ids.
+        """
         now_ms = self._clock_ms()
         numbers = [_number_of(key) for key in split_keys(checkpoint.event_keys)]
         documents: list[Document] = [

@@ -228,9 +228,10 @@ class Partition:
     async def _commit_with_retries(self, jobs: list[_Job]) -> Outcome:
         """Commit, and retry as often as needed. Raises StaleOwner.
 
-        Commands that never reached the log are refused at once while the database is unavailable. Others have to be
-        looked up first, so they are kept until they expire. One that may be stored is never refused: without an answer
-        it is UNAVAILABLE to its sender, who may send it again.
+        While the database is unavailable, a batch of fresh commands is refused at once. A batch with a resent command
+        (`is_resent`: look it up first) is kept until all have expired, and then gets no answer. After repeated errors,
+        a command that may have an entry (`may_be_stored`) gets no answer instead of INTERNAL: its sender hears
+        UNAVAILABLE, and may send it again.
         """
         backoff = Backoff(RETRY_BACKOFF_FIRST_S, RETRY_BACKOFF_MAX_S)
         failures = 0

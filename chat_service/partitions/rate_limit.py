@@ -150,6 +150,6 @@ class RateLimiter:
             charged = await self._bus.request_transient(queue, command, MessagesCharged)
         except Unavailable as error:
             log.warning("rate_counted_here", reason=str(error))
-            metrics.RATES_UNASKED.inc(len(charges))
+            metrics.RATES_UNANSWERED.inc(len(charges))
             return self._charge_here(charges)
         return list(charged.wait_ms)

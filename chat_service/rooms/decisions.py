@@ -46,7 +46,7 @@ def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], term:
         decision = Decision(item, state, changes, now_ms)
         # Entries are inserted in order. If a later command of the same user has one, this one was refused or changed
         # nothing; deciding it now would order it after the later one.
-        if _is_resent_without_entry(item, state) and index < last_stored.get(_order_of(item), 0):
+        if _is_resent_without_entry(item, state) and index < last_stored.get(_ordering_key_of(item), 0):
             changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, "decided before; the answer was lost"))
             continue
         answer = _answer(decision)
@@ -69,14 +69,14 @@ def void_entry(room: Room, term: int, now_ms: int) -> LogEntry:
 def _last_stored(pending: list[PendingCommand], states: Mapping[str, RoomState]) -> dict[tuple[str, str], int]:
     """Return, by room and user, the index of the last command that has an entry already."""
     stored = (
-        (_order_of(item), index)
+        (_ordering_key_of(item), index)
         for index, item in enumerate(pending)
         if item.command.id in states[item.command.room_id].stored
     )
     return dict(stored)
 
 
-def _order_of(item: PendingCommand) -> tuple[str, str]:
+def _ordering_key_of(item: PendingCommand) -> tuple[str, str]:
     return item.command.room_id, item.command.caller.user_id
 
 

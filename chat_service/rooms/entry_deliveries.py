@@ -1,8 +1,9 @@
 """The deliveries that an entry of a room's log causes, made from the entry alone. Pure.
 
 Thus the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
-produce the same deliveries. Exactly one delivery of an entry is lossless and carries its `rev`, by which a gateway
-drops repeats and detects gaps. A delivery without a frame only advances the channel.
+produce the same deliveries. On each channel exactly one delivery of an entry is ordered (ORDERED or DIRECT); by its
+`rev` a gateway drops repeats and detects gaps. Control deliveries carry the same `rev`. A delivery without a frame only
+advances the channel.
 """
 
 from chat_service.rooms.log import EntryKind, LogEntry
@@ -15,8 +16,9 @@ from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData,
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
     """Return the deliveries of an entry in order. `direct` are the users of a direct room, who need no subscription.
 
-    In a direct room the head of the entry before comes first. A socket that does not know the room learns by it that it
-    has missed that entry; else it would take this one for the first, and the head of this one would show no gap.
+    In a direct room, the head of the previous entry is sent first. A socket that does not know the room yet sees by
+    that head that it missed the previous entry. Without it, the socket would take the current entry for the room's
+    first, and the current entry's head would then show no gap.
     """
     if direct is not None:
         before = (

@@ -5,8 +5,8 @@
 `messages`: written by versions before the log, only read here; a message there has rev = seq by definition.
 
 All reads that lead to a decision or close a gap use read concern majority: what they return cannot be rolled back.
-MongoDB finds an index for most filters. SecantusDB does so only if one index holds every field of the filter, the last
-of them with a range at most, or if the filter is a single `$in`: see `narrowed`.
+MongoDB finds an index for most filters. SecantusDB uses one only if it holds every field of the filter and all but the
+last are compared for equality, or if the filter is one `$in`. `shared.mongo.narrowed` splits other filters.
 """
 
 from collections.abc import Collection, Iterable, Sequence

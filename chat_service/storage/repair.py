@@ -18,7 +18,7 @@ from shared.bus.topology import partition_of
 from shared.mongo import chunks
 
 LOOK_BACK_MS = 600_000
-ANNOUNCED_MS = 10_000
+ANNOUNCE_WITHIN_MS = 10_000
 ROOMS_PER_STEP = 20
 STEP_PAUSE_S = 0.02
 
@@ -43,7 +43,7 @@ class Repair:
         for some in chunks(mine, ROOMS_PER_STEP):
             for behind, room in zip(some, await asyncio.gather(*map(self._repair_room, some)), strict=True):
                 repaired += room.rev > behind.rev
-                if room.active_at_ms > now_ms - ANNOUNCED_MS:
+                if room.active_at_ms > now_ms - ANNOUNCE_WITHIN_MS:
                     announce(head_deliveries(room.id, room.rev, room.active_at_ms, room.direct))
             await asyncio.sleep(STEP_PAUSE_S)
         return repaired

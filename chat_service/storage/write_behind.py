@@ -4,7 +4,8 @@ A message moves the last seq and time of its room, and the read mark of its send
 later, once per room instead of once per message. That is safe: they only grow, each write is idempotent, a reader adds
 the entries beyond a record (`catch_up`), and a new owner completes the records of a killed one from the log (`repair`).
 Only the list of recently active rooms cannot be queried from the log, so the first message in a quiet room marks its
-record as active at once. Measured: 0.25 ms of database time per record, and two database calls per batch.
+record as active at once. Writing records with every batch instead would cost 0.25 ms of database time per record, and
+two database calls per batch (measured).
 """
 
 from collections import OrderedDict
@@ -59,8 +60,8 @@ class WriteBehind:
     def note(self, entries: Iterable[LogEntry], now_ms: int) -> None:
         """Take stored entries, except those of a room in which one of them has effects.
 
-        The record of that room is written whole. If its newest message went first, the record would be at the rev of
-        the effects without them, and the whole record would lose to it.
+        The record of that room is written whole. If the newest message were written here before it, the stored `rev`
+        would already include that of the effects, but not the effects. The whole record would then be refused.
         """
         entries = list(entries)
         whole = {entry.room_id for entry in entries if entry.has_effects}

@@ -82,7 +82,7 @@ async def loss(
     bound = {"x-max-length-bytes": QUEUE_MAX_BYTES}
     monkeypatch.setattr(bus, "PRIVATE_QUEUE", bound)
     monkeypatch.setattr(owned_partitions, "OWNER_QUEUE", OWNER_QUEUE | bound)
-    monkeypatch.setattr(repair, "ANNOUNCED_MS", 0)  # else a claim at the start announces heads too
+    monkeypatch.setattr(repair, "ANNOUNCE_WITHIN_MS", 0)  # else a claim at the start announces heads too
     monkeypatch.setattr(bus, "ECHO_TIMEOUT_S", SILENT_S)
     monkeypatch.setattr(amqp, "HEARTBEAT_S", round(SILENT_S))
     async with AsyncExitStack() as stack:

@@ -35,7 +35,7 @@ def test_window_keeps_newest_keys(keys: list[bytes], size: int) -> None:
             window.may_forget(window.added)
     assert len(window) == min(len(fresh), size)
     assert all(key in window for key in fresh[-size:])
-    assert window.forgotten == window.added - len(window)
+    assert window.last_forgotten_number == window.added - len(window)
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -45,7 +45,7 @@ def test_window_forgets_no_key_that_is_not_on_disk(added: int, on_disk: int) -> 
     window.load(keys)
     window.may_forget(on_disk)
     assert all(key in window for key in keys[on_disk:])
-    assert window.forgotten == max(min(on_disk, added - 5), 0)
+    assert window.last_forgotten_number == max(min(on_disk, added - 5), 0)
 
 
 def test_filter_holds_every_key_of_eight_days() -> None:
