@@ -10,6 +10,7 @@ export class Rooms extends Changing {
   #rooms = new Map();
   #found = null; // ids of the search results, in order; null without a search
   #searches = 0;
+  #deleted = new Set(); // ids, so that an answer under way brings none of them back
   openId = null;
   isLoaded = false;
 
@@ -42,6 +43,7 @@ export class Rooms extends Changing {
 
   /** Store a room from the server. Newer values from live events are kept. */
   take(room) {
+    if (this.#deleted.has(room.id)) return room;
     const known = this.#rooms.get(room.id);
     const lastSeq = Math.max(room.lastSeq, known?.lastSeq ?? 0);
     const readSeq = Math.max(room.lastSeq - room.unreadCount, known?.isMember ? known.readSeq : 0);
@@ -147,7 +149,13 @@ export class Rooms extends Changing {
     this.changed();
   }
 
-  /** Remove a room that was deleted or is no longer visible to the user. */
+  /** Remove a room that was deleted, for good. */
+  deleted(id) {
+    this.#deleted.add(id);
+    this.drop(id);
+  }
+
+  /** Remove a room that is no longer visible to the user. */
   drop(id) {
     this.#rooms.delete(id);
     if (this.openId === id) this.openId = null;

@@ -180,6 +180,7 @@ export class Session extends Changing {
   async deleteRoom(id) {
     await this.api.deleteRoom(id);
     this.#drop(id);
+    this.rooms.deleted(id);
   }
 
   #drop(id) {
@@ -220,7 +221,10 @@ export class Session extends Changing {
     connection.on('chatroom:updated', ({ chatroomId, name, description, type }) =>
       rooms.change(chatroomId, { name, description, type }),
     );
-    connection.on('chatroom:deleted', ({ chatroomId }) => this.#gone(chatroomId, 'was deleted'));
+    connection.on('chatroom:deleted', ({ chatroomId }) => {
+      this.#gone(chatroomId, 'was deleted');
+      rooms.deleted(chatroomId);
+    });
     connection.on('market:price', (price) => this.market.take(price));
     connection.on('notification:new', (data) => this.#notified(data));
     connection.on('trade:created', ({ direction, symbol, entryPrice }) =>
