@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.documents.schemas import Schema, example_of, schemas_of
+from gateway.documents.schemas import LIST_ELEMENT, Schema, example_of, schemas_of
 from gateway.rest.call import Call, camel
 from gateway.rest.envelope import Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
@@ -114,12 +114,15 @@ class _Writer:
             options = [option for option in schema.pop("anyOf", [schema]) if option != {"type": "null"}]
             schema |= options[0]
             description = schema.pop("description", None)
+            is_list = name in shape_of(call.query).lists
+            if is_list:
+                schema["items"] = schema["items"] | LIST_ELEMENT
             yield {
                 "name": name,
                 "in": "query",
                 "required": name in component.get("required", ()),
                 **({"description": description} if description else {}),
-                **({"style": "form", "explode": False} if name in shape_of(call.query).lists else {}),
+                **({"style": "form", "explode": False} if is_list else {}),
                 "schema": schema,
             }
 

@@ -11,10 +11,26 @@ from typing import Any
 import msgspec
 
 from gateway.documents.examples import FIELDS
+from shared.protocol.validation import FOREIGN_ID_PATTERN, SHOWN_USER_ID_PATTERN, USER_ID_PATTERN
 
 Schema = dict[str, Any]
 
 REF = "#/components/schemas/{name}"
+
+# The syntax of ids that others create, without look-around and surrogates, which many validators do not know.
+_FOREIGN_ID: Schema = {
+    "pattern": r"^[^\s\x00-\x1f\x7f-\x9f\ufeff]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f\ufeff])?$",
+    "minLength": 1,
+    "maxLength": 128,
+}
+_IDS: dict[str, Schema] = {
+    FOREIGN_ID_PATTERN: _FOREIGN_ID,
+    USER_ID_PATTERN: _FOREIGN_ID | {"not": {"pattern": "^(me|deleted-user)$|^system:"}},
+    SHOWN_USER_ID_PATTERN: _FOREIGN_ID | {"not": {"pattern": "^me$|^system:"}},
+}
+LIST_ELEMENT: Schema = {
+    "pattern": r"^[^\s\x00-\x1f\x7f-\x9f\ufeff,]([^\x00-\x1f\x7f-\x9f,]*[^\s\x00-\x1f\x7f-\x9f\ufeff,])?$"
+}
 
 
 def schemas_of(received: Iterable[Any], sent: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
@@ -88,7 +104,7 @@ def _plain(schema: Any) -> Any:
         return schema
     plain = {name: _plain(value) for name, value in schema.items() if (name, value) != ("required", [])}
     if isinstance(pattern := plain.get("pattern"), str):
-        plain["pattern"] = pattern.replace(r"\Z", "$")
+        plain |= _IDS.get(pattern) or {"pattern": pattern.replace(r"\Z", "$")}
     return plain
 
 
