@@ -99,10 +99,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             stage = ClusterStage(ReplicatedSystem(local, cluster.control), cluster)
             yield stage
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line("")
-        for line in (HEAD, *map(str, stage.rows)):
-            reporter.write_line(line)
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    if reporter is not None and capture is not None:
+        with capture.global_and_fixture_disabled():  # else pytest shows it after a failure only
+            reporter.write_line("")
+            for line in (HEAD, *map(str, stage.rows)):
+                reporter.write_line(line)
 
 
 class FaultTrial:
