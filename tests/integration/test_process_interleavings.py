@@ -12,7 +12,7 @@ from tests.support.delivery_loss import lossy_broker
 from tests.support.events import cloud_event, publish
 from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.service_process import Process
-from tests.support.services import chat_service, free_port, gateway, notifier
+from tests.support.services import chat_service, free_port, gateway, gateway_alone, notifier
 from tests.support.tokens import SECRET
 from tests.support.waiting import until
 
@@ -105,7 +105,7 @@ async def test_reply_lost_with_its_killed_owner_is_repeated_by_the_next(
     broker = await stack.enter_async_context(lossy_broker(amqp_url))
     first, second = (chat_process(amqp_url, mongodb_uri, database_name, stack) for _ in range(2))
     await first.start()
-    url = await stack.enter_async_context(gateway(broker.url))
+    url = await stack.enter_async_context(gateway_alone(broker.url))
     room = await RestClient(url, "ann").create_room()
     ann = await stack.enter_async_context(await LiveClient.as_user(url, "ann"))
     await ann.ask("subscribe", channel="chatroom", chatroomId=room)
