@@ -226,13 +226,7 @@ class CandleBook:
             self._unwritten += len(series.writing)
             series.unwritten = {**series.writing, **series.unwritten}
             series.writing = {}
-        deferred, self._deferred = self._deferred, []
-        for late in deferred:
-            candle = late.series.unwritten.get(late.open_ms)
-            if candle is None:
-                self._deferred.append(late)
-            else:
-                candle.add(late.tick, late.seq)
+        self.give_back((), {})
 
     # Reading --------------------------------------------------------------------------------------------------------
 
