@@ -15,16 +15,16 @@ class LogThrottle:
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._shut_until_s: dict[Hashable, float] = {}
-        self._left_out: dict[Hashable, int] = {}
+        self._kinds: dict[Hashable, tuple[float, int]] = {}  # shut until then, and the number left out
 
     def admit(self, kind: Hashable) -> int | None:
         """Return how many lines of this kind were left out before this one; None to leave this one out too."""
         now_s = self._clock_s()
-        if self._shut_until_s.get(kind, 0.0) > now_s:
-            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+        shut_until_s, left_out = self._kinds.get(kind, (0.0, 0))
+        if shut_until_s > now_s:
+            self._kinds[kind] = shut_until_s, left_out + 1
             return None
-        if len(self._shut_until_s) >= KINDS_MAX:
-            self._shut_until_s.clear()
-        self._shut_until_s[kind] = now_s + INTERVAL_S
-        return self._left_out.pop(kind, 0)
+        if len(self._kinds) >= KINDS_MAX:
+            self._kinds.clear()
+        self._kinds[kind] = now_s + INTERVAL_S, 0
+        return left_out
