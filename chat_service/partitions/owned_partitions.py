@@ -19,11 +19,12 @@ from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
 from chat_service.partitions.partition import Partition, Services, moved_delivery
 from chat_service.storage.repair import Repair
+from shared.bus.broadcast_queue import follow_broadcasts
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import BEATS, OWNER_QUEUE, PARTITIONS
 from shared.commands.body import decode_body
-from shared.commands.broadcasts import GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat, decode_broadcast
+from shared.commands.broadcasts import Broadcast, GatewayBeat, HandedOver, ProfileUpdated, ReplicaBeat
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
 from shared.telemetry import logs
@@ -59,8 +60,7 @@ class OwnedPartitions:
         self._services = services
         self._is_database_unavailable = is_database_unavailable
         self._queue = bus.private_queue("chat", self._on_body, OWNER_QUEUE)
-        self._beats = bus.private_queue("beats", self._on_broadcast)
-        self._beats.bindings.add((BEATS, ""))
+        follow_broadcasts(bus, self._on_broadcast)
         self.replicas = replicas
         self._ages = CommandAges()
         self._partitions: dict[int, Partition] = {}
@@ -119,12 +119,7 @@ class OwnedPartitions:
             return
         partition.accept(head, commands, age_ms)
 
-    def _on_broadcast(self, body: bytes) -> None:
-        try:
-            broadcast = decode_broadcast(body)
-        except Malformed as error:
-            log.error("bad_beat", reason=str(error))
-            return
+    def _on_broadcast(self, broadcast: Broadcast) -> None:
         match broadcast:
             case GatewayBeat(gateway=gateway, sent_at_monotonic_ms=sent_at_monotonic_ms):
                 self._ages.note(gateway, sent_at_monotonic_ms, self._now_ms())

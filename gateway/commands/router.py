@@ -11,13 +11,14 @@ from collections import deque
 import msgspec
 
 from gateway.commands.outbox import CommandOutbox, Route
+from shared.bus.broadcast_queue import follow_broadcasts
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.bus.pending_reply import PendingReply
 from shared.bus.private_queue import PrivateQueue
 from shared.bus.topology import BEATS, PARTITIONS, partition_of
 from shared.commands.body import COMMAND_TTL_MS, decode_answered
-from shared.commands.broadcasts import GatewayBeat, ReplicaBeat, decode_broadcast
+from shared.commands.broadcasts import Broadcast, GatewayBeat, ReplicaBeat
 from shared.commands.chat import RoomCommand
 from shared.commands.command import Reply
 from shared.encoding import to_json
@@ -64,8 +65,7 @@ class CommandRouter:
         self._is_flush_due = False
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._beats = bus.private_queue("beats", self._on_broadcast)
-        self._beats.bindings.add((BEATS, ""))
+        follow_broadcasts(bus, self._on_broadcast)
         bus.on_connected.append(self._resend)
 
     async def readiness(self) -> str | None:
@@ -144,12 +144,7 @@ class CommandRouter:
             del self._waiting[reply.id]
             pending.resolve(reply)
 
-    def _on_broadcast(self, body: bytes) -> None:
-        try:
-            broadcast = decode_broadcast(body)
-        except Malformed as error:
-            log.error("bad_beat", reason=str(error))
-            return
+    def _on_broadcast(self, broadcast: Broadcast) -> None:
         if not isinstance(broadcast, ReplicaBeat):
             return
         arrived_ms = self._now_ms()

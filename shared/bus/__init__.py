@@ -9,5 +9,6 @@ Read in this order:
 - `pending_reply`, `pending_requests`, `query_server`: requests and their replies;
 - `consumer`: a consumer with the ack policy;
 - `private_queue`, `bus`: the queues of one process, and the bus, made of all these; handlers see it as a `publisher`;
+- `broadcast_queue`: the queue on which a process hears the broadcasts of all others;
 - `liveness_queue`: a queue whose disappearance proves that its process is dead.
 """

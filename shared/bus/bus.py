@@ -344,12 +344,11 @@ class Bus:
 
     async def replay(self, letter: DeadLetter) -> bool:
         """Return a dead letter to its queue; return False if there is no such queue. Raises Unavailable."""
-        try:
-            await self._sender.publish_confirmed("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
-        except Unavailable as error:
-            if isinstance(error.__cause__, NoQueueError):
+        async with self._reaching("replay") as link:
+            try:
+                await link.publish("", letter.queue, letter.body, is_persistent=True, is_mandatory=True)
+            except NoQueueError:
                 return False
-            raise
         return True
 
     async def dead_letters(self, settle: Callable[[DeadLetter], Awaitable[bool]]) -> int:
