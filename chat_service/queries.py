@@ -196,10 +196,10 @@ class ChatQueryHandler:
             for room, places in zip(some, await asyncio.gather(*reads), strict=True):
                 left -= len(places)
                 if places and room.direct is not None and left >= 0:
-                    posts = (
+                    positions = (
                         DirectMessagePosition(rev=place.rev, created_at_ms=place.created_at_ms) for place in places
                     )
-                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, positions=tuple(posts)))
+                    found.append(DirectRoom(room_id=room.id, user_ids=room.direct, positions=tuple(positions)))
             if left < 0:
                 break
         return RecentDirectMessages(rooms=tuple(found), is_whole=left >= 0 and len(rooms) < DIRECT_ROOMS_MAX)

@@ -31,7 +31,7 @@ from shared.backoff import Backoff
 from shared.bus.bus import Bus
 from shared.bus.topology import OLD_QUEUES
 from shared.errors import Unavailable
-from shared.mongo import Database, Document, chunks, only_duplicates, translated
+from shared.mongo import Database, Document, Documents, chunks, only_duplicates, translated
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -45,6 +45,21 @@ RETRY_S = 1.0
 UNAUTHORIZED = 13
 # Purges of 0.2 may still delete. Manual updates may still change messages, but not insert any.
 LEVELS: Mapping[str, str] = {"members": "strict", "rooms": "strict", "messages": "moderate"}
+
+
+async def read_state(states: Documents, name: str) -> Document:
+    """Return how far a migration is; empty before it begins. Raises Unavailable."""
+    with translated():
+        return await states.find_one({"_id": name}) or {}
+
+
+async def save_state(states: Documents, name: str, change: Document) -> None:
+    """Change the state of a migration. Raises Unavailable, also when another process begins it at the same moment."""
+    try:
+        with translated():
+            await states.update_one({"_id": name}, change, upsert=True)
+    except DuplicateKeyError as error:
+        raise Unavailable(f"another process began {name} at the same moment") from error
 
 
 class Migration:
@@ -87,15 +102,10 @@ class Migration:
     # The state of the migration -------------------------------------------------------------------------------------
 
     async def _state(self) -> Document:
-        with translated():
-            return await self._states.find_one({"_id": NAME}) or {}
+        return await read_state(self._states, NAME)
 
     async def _save(self, change: Document) -> None:
-        try:
-            with translated():
-                await self._states.update_one({"_id": NAME}, change, upsert=True)
-        except DuplicateKeyError as error:
-            raise Unavailable("another process began the migration at the same moment") from error
+        await save_state(self._states, NAME, change)
 
     # Old processes --------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ its writer.
 import asyncio
 
 from pymongo import ASCENDING, UpdateOne
-from pymongo.errors import DuplicateKeyError
 
 from chat_service.rooms.room import words_of
+from chat_service.storage.migration import read_state, save_state
 from shared.errors import Unavailable
-from shared.mongo import Database, Document, Documents, translated
+from shared.mongo import Database, Document, translated
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -35,8 +35,7 @@ async def refresh_words(database: Database) -> None:
 
 async def _refresh(database: Database) -> None:
     rooms, states = database["room_records"], database["migrations"]
-    with translated():
-        state = await states.find_one({"_id": NAME}) or {}
+    state = await read_state(states, NAME)
     after = state.get("after", "")
     while not state.get("done"):
         with translated():
@@ -51,17 +50,9 @@ async def _refresh(database: Database) -> None:
                 await rooms.bulk_write(writes, ordered=False)
             after = found[-1]["_id"] if found else after
         state = {"after": after, "done": not found}
-        await _save(states, state)
+        await save_state(states, NAME, {"$set": state})
         if not found:
             log.info("search_words_refreshed")
-
-
-async def _save(states: Documents, state: Document) -> None:
-    try:
-        with translated():
-            await states.update_one({"_id": NAME}, {"$set": state}, upsert=True)
-    except DuplicateKeyError as error:
-        raise Unavailable("another process began the refresh at the same moment") from error
 
 
 def _write_of(document: Document) -> UpdateOne | None:
