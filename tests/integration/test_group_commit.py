@@ -13,7 +13,7 @@ from chat_service.storage import group_commit
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.log_store import LogConflict, LogStore
 from shared.errors import ErrorCode
-from shared.mongo import Database, Mongo
+from shared.mongo import Database
 from tests.bench.plans import INDEXES
 from tests.support.chat_world import (
     CREATE_BOTH,
@@ -30,6 +30,7 @@ from tests.support.chat_world import (
     ack_in,
 )
 from tests.support.log_entries import message_at
+from tests.support.ready_database import ready_database
 
 users, rooms = st.sampled_from(USERS), st.sampled_from((PUBLIC, PUBLIC, PRIVATE))
 keys = st.sampled_from((None, "k1", "k2"))
@@ -43,10 +44,8 @@ contests = st.lists(st.builds(Turn, acts, fails, st.booleans(), st.booleans(), s
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True, scope="module")

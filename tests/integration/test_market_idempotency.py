@@ -14,9 +14,10 @@ from market_feed.store import INDEXES, MarketStore
 from shared.bus.bus import Bus
 from shared.bus.events import short_event_key
 from shared.ids import Prefix, new_id
-from shared.mongo import Database, Mongo
+from shared.mongo import Database
 from shared.times import now_ms
 from tests.support.market import market_client
+from tests.support.ready_database import ready_database
 from tests.support.services import market_feed
 from tests.support.waiting import until, until_async
 
@@ -26,10 +27,8 @@ KEY, OTHER = short_event_key("/s", "1"), short_event_key("/s", "2")
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from shared.bus.bus import Bus
 from shared.bus.liveness_queue import LivenessQueue
 from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
-from shared.mongo import Database, Mongo
+from shared.mongo import Database
 from shared.times import now_ms
 from tests.support.infrastructure import Infrastructure
 from tests.support.market import MarketClient, market_client
+from tests.support.ready_database import ready_database
 from tests.support.service_process import Process, service_processes
 from tests.support.waiting import until, until_async
 
@@ -51,10 +52,8 @@ def environment(amqp_url: str, mongodb_uri: str, database_name: str) -> dict[str
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from shared.bus.bus import Bus
 from shared.commands.chat import GetRoom, ListMembers, ListMessages, MemberPage, MessagePage, RoomView
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
-from shared.mongo import Database, Document, Mongo
+from shared.mongo import Database, Document
 from tests.bench.plans import INDEXES
 from tests.support.chat_world import PRIVATE, PUBLIC, Act, ChatWorld, Turn, ack_in
 from tests.support.old_database import (
@@ -43,6 +43,7 @@ from tests.support.old_database import (
     old_messages,
     old_room,
 )
+from tests.support.ready_database import ready_database
 from tests.support.waiting import until_async
 
 VALIDATION_FAILED = 121
@@ -53,10 +54,8 @@ NOTHING: dict[str, list[Document]] = {name: [] for name in NEW_COLLECTIONS}
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True)

@@ -25,10 +25,11 @@ from shared.bus.topology import NOTIFIER_TICKS
 from shared.commands.market import AppliedTick, AppliedTicks
 from shared.commands.notifier import AlertDirection, Revocation
 from shared.errors import Unavailable
-from shared.mongo import Database, Mongo
+from shared.mongo import Database
 from shared.times import MILLISECONDS_PER_DAY
 from tests.support.events import cloud_event
 from tests.support.publishing import PublisherStub
+from tests.support.ready_database import ready_database
 
 NOW_MS = 1_800_000_000_000
 STEPS_MAX = 40
@@ -101,10 +102,8 @@ class StepBroker(PublisherStub):
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 def lines(*bodies: bytes, key: str = "a.b") -> list[Line]:

@@ -7,11 +7,12 @@ import pytest
 
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.storage.purge import purge_deleted_rooms
-from shared.mongo import Database, Mongo
+from shared.mongo import Database
 from shared.protocol.server_frames import UserProfile
 from shared.times import MILLISECONDS_PER_DAY
 from tests.bench.plans import INDEXES
 from tests.support.chat_world import PRIVATE, PUBLIC, Act, ChatWorld, Turn
+from tests.support.ready_database import ready_database
 from tests.support.waiting import until_async
 
 NAMES = ("Ben", "Cat", "Room", "text of")
@@ -19,10 +20,8 @@ NAMES = ("Ben", "Cat", "Room", "text of")
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 async def raw_log(database: Database, room_id: str) -> str:

@@ -6,8 +6,9 @@ import pytest
 
 from chat_service.storage import search_words
 from chat_service.storage.search_words import refresh_words
-from shared.mongo import Database, Mongo
+from shared.mongo import Database
 from tests.bench.plans import INDEXES
+from tests.support.ready_database import ready_database
 
 NAME = "\u0939\u093f\u0928\u094d\u0926\u0940"
 CUT = ["\u0926", "\u0928", "\u0939"]
@@ -15,10 +16,8 @@ CUT = ["\u0926", "\u0928", "\u0939"]
 
 @pytest.fixture
 async def database(mongodb_uri: str, database_name: str) -> AsyncIterator[Database]:
-    mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready(INDEXES)
-    yield mongo.database
-    mongo.close()
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        yield database
 
 
 async def test_stored_words_are_refreshed_once(database: Database) -> None:

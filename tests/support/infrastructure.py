@@ -13,8 +13,6 @@ import struct
 import subprocess
 from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from deploy.local.broker import BrokerNode
 from deploy.local.database import DatabaseServer, find_mongod
@@ -163,7 +161,7 @@ class Database(ManagedServer):
         return self._server.is_ready()
 
 
-class Infrastructure:
+class Infrastructure(Startable):
     """A broker and a database, started side by side."""
 
     def __init__(self, directory: Path) -> None:
@@ -180,21 +178,12 @@ class Infrastructure:
         """Return the address for MongoDB clients."""
         return self.database.uri
 
-    def __enter__(self) -> Self:
-        try:
-            self.broker.begin()
-            self.database.begin()
-            self.broker.wait_until_ready()
-            self.database.wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def start(self) -> None:
+        """Start both, and return once they are ready."""
+        self.broker.begin()
+        self.database.begin()
+        self.broker.wait_until_ready()
+        self.database.wait_until_ready()
 
     def stop(self) -> None:
         """Stop both."""
