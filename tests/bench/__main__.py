@@ -15,7 +15,7 @@ from tests.bench import report
 from tests.bench.fleet import LoadFailed
 from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
 from tests.bench.report import ScenarioOutcome
-from tests.bench.scenarios import connect, fanout, idle, latency, market, peers, quiet, rooms, slow
+from tests.bench.scenarios import connect, fanout, flood, idle, latency, market, peers, quiet, rooms, slow
 
 Run = Callable[[Namespace], ScenarioOutcome]
 
@@ -28,6 +28,7 @@ SCENARIOS: Mapping[str, Run] = {
     "latency": latency.run,
     "slow": slow.run,
     "quiet": quiet.run,
+    "flood": flood.run,
 }
 ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "fanout": peers.fanout,
@@ -46,6 +47,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2, "warmup": SETTLE_S},
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
     "quiet": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 1, "seconds": 30.0, "warmup": 6.0},
+    "flood": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 2, "seconds": 30.0, "warmup": 3.0},
 }
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 BIN_US = 100
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+SUMMED: tuple[str, ...] = ("delivered", "received", "sent", "acked", "acked_in_time", "refused")
+SUMMED += ("lost", "repeated", "disordered", "unlike")
 
 
 class Mark(NamedTuple):
@@ -70,10 +72,12 @@ class Tally:
 
     latencies: Latencies = field(default_factory=Latencies)
     answers: Latencies = field(default_factory=Latencies)  # times of acks or of connections
+    refusals: Latencies = field(default_factory=Latencies)
     delivered: int = 0  # in the measured time
     received: int = 0
     sent: int = 0
     acked: int = 0
+    acked_in_time: int = 0  # acks that arrived in the measured time
     refused: int = 0
     lost: int = 0
     repeated: int = 0
@@ -87,7 +91,19 @@ class Tally:
         """Add another process's counts."""
         self.latencies.merge(other.latencies)
         self.answers.merge(other.answers)
-        for name in ("delivered", "received", "sent", "acked", "refused", "lost", "repeated", "disordered", "unlike"):
+        self.refusals.merge(other.refusals)
+        for name in (
+            "delivered",
+            "received",
+            "sent",
+            "acked",
+            "acked_in_time",
+            "refused",
+            "lost",
+            "repeated",
+            "disordered",
+            "unlike",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.closed.update(other.closed)
         for room, seq in other.last_seq.items():

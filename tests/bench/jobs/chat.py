@@ -22,6 +22,7 @@ _ACK = b'{"type":"chat:ack"'
 _ERROR = b'{"type":"error"'
 _ID = re.compile(rb'"id":(\d+)')
 _ROOM = re.compile(rb'"chatroomId":"([^"]+)"')
+_REASON = re.compile(rb'"(?:code|message)":"([^"]*)"')
 _SEQ = re.compile(rb'"seq":(\d+)')
 
 
@@ -60,14 +61,20 @@ class _Ear:
 
     def take(self, client: BenchSocket, frame: BenchFrame) -> None:
         """Count a frame."""
-        payload, tally = frame.payload, self.tally
+        payload = frame.payload
         if payload.startswith(_MESSAGE):
             self._message(payload)
         elif payload.startswith(_ACK):
             self._ack(payload)
         elif payload.startswith(_ERROR):
-            tally.refused += 1
-            tally.closed[payload[:200].decode(errors="replace")] += 1
+            self._error(payload)
+
+    def _error(self, payload: bytes) -> None:
+        tally, id_ = self.tally, _ID.search(payload)
+        tally.refused += 1
+        tally.closed[b" ".join(_REASON.findall(payload)).decode()] += 1
+        if id_ is not None and self.window.measure_us <= int(id_[1]) < self.window.until_us:
+            tally.refusals.add(now_us() - int(id_[1]))
 
     def _message(self, payload: bytes) -> None:
         mark, room = read_mark(payload), _ROOM.search(payload)
@@ -88,8 +95,11 @@ class _Ear:
         tally, name, sent_us = self.tally, room[1].decode(), int(id_[1])
         tally.acked += 1
         tally.last_seq[name] = max(tally.last_seq.get(name, 0), int(seq[1]))
+        arrived_us = now_us()
+        if self.window.measure_us <= arrived_us < self.window.until_us:
+            tally.acked_in_time += 1
         if self.window.measure_us <= sent_us < self.window.until_us:
-            tally.answers.add(now_us() - sent_us)
+            tally.answers.add(arrived_us - sent_us)
 
 
 @dataclass
