@@ -39,10 +39,11 @@ class Pagination(WireStruct, frozen=True, kw_only=True):
 
 
 class Problem(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """An error code, a message, and the invalid fields."""
+    """An error code, a message, the time after which a retry may succeed, and the invalid fields."""
 
     code: ErrorCode
     message: str
+    retry_after_ms: int | None = None
     details: tuple[Detail, ...] = ()
 
 
@@ -185,7 +186,9 @@ def json_response(body: Any, status: int) -> web.Response:
 
 def failure(refusal: Refusal, status: int) -> web.Response:
     """Return the failure envelope with Retry-After or WWW-Authenticate where they apply."""
-    problem = Problem(code=refusal.code, message=refusal.message, details=refusal.details)
+    problem = Problem(
+        code=refusal.code, message=refusal.message, retry_after_ms=refusal.retry_after_ms, details=refusal.details
+    )
     response = json_response(Failure(status=status, error=problem), status)
     if refusal.retry_after_ms is not None:
         response.headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -65,7 +66,7 @@ def error_of(status: int, body: Any) -> dict[str, Any]:
     assert set(body) == {"success", "status", "error"}
     assert (body["success"], body["status"]) == (False, status)
     error: dict[str, Any] = body["error"]
-    assert {"code", "message"} <= set(error) <= {"code", "message", "details"}
+    assert {"code", "message"} <= set(error) <= {"code", "message", "details", "retryAfterMs"}
     assert all(set(detail) == {"field", "reason"} for detail in error.get("details", []))
     return error
 
@@ -759,7 +760,8 @@ async def test_message_above_rate_limit_gets_429_with_retry_after(url: str, meet
     for response, body in answers:
         if response.status == 429:
             assert error_of(429, body)["code"] == "RATE_LIMITED"
-            assert 0 < int(response.headers["Retry-After"]) <= 60
+            assert 0 < body["error"]["retryAfterMs"] <= 60_000
+            assert int(response.headers["Retry-After"]) == math.ceil(body["error"]["retryAfterMs"] / 1000)
     assert answers[-1][0].status == 429
     assert await alice.data("GET", f"/v1/chatrooms/{room}/messages", params={"limit": 1})
 
