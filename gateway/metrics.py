@@ -40,6 +40,7 @@ CONFLATED = Counter("gateway_conflated", "Prices replaced by newer ones for slow
 SLOW = Gauge("gateway_slow_connections", "Connections that do not read fast enough at present")
 SLOW_BYTES = Gauge("gateway_slow_bytes", "Bytes queued for slow connections")
 SLOW_CLOSES = Counter("gateway_slow_closes", "Connections closed with 4413: over 1 MB of lossless items was queued")
+COMMANDS_SHED = Counter("gateway_commands_shed", "Room commands refused because too many wait for their partition")
 GAPS = Counter("gateway_gaps", "Gaps in a channel for which history was requested")
 GAPS_LOST = Counter("gateway_gaps_lost", "Gaps that could not be filled and were skipped")
 SHARDS_BOUND = Gauge("gateway_shards_bound", "Delivery shards bound to the queue of this gateway")

@@ -1,4 +1,5 @@
 """Room commands on their way to the owner of their partition: `outbox` decides (pure), `router` sends and receives.
 
-Read `outbox` first; the format of a body is in `shared.commands.body`.
+Read `outbox` first. `backlog_limit` sheds load while an owner answers late. The format of a body is in
+`shared.commands.body`.
 """

@@ -11,13 +11,15 @@ Order: a body leaves only after the one before it was answered, or all its comma
 committed. So the commands of one socket reach the log in the order in which the socket sent them, even if bodies are
 lost, repeated or moved.
 
-Bound: 500 commands and 1 MB wait for each partition; beyond that `add` returns False and nothing has been sent.
+Bound: 500 commands and 1 MB wait for each partition, fewer while its owner answers late (`backlog_limit`). Beyond that
+`has_room` and `add` return False, and nothing has been sent.
 """
 
 from collections import deque
 from typing import NamedTuple
 
-from shared.commands.body import COMMANDS_BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, encode_body
+from gateway.commands.backlog_limit import BacklogLimit
+from shared.commands.body import COMMANDS_BODY_MAX_BYTES, BodyHead, encode_body
 
 SILENCE_MS = 1_500  # without an answer: the body or its answer was lost
 DATABASE_CALL_MS = 2_000  # a commit may go on for this long after its command has expired
@@ -67,9 +69,10 @@ class _Unanswered:
 
 
 class _PartitionOutbox:
-    __slots__ = ("in_flight", "owner", "size_bytes", "waiting")
+    __slots__ = ("in_flight", "limit", "owner", "size_bytes", "waiting")
 
     def __init__(self) -> None:
+        self.limit = BacklogLimit()
         self.owner: Route | None = None
         self.waiting: deque[_Command] = deque()
         self.size_bytes = 0
@@ -84,10 +87,15 @@ class CommandOutbox:
         self._partitions = [_PartitionOutbox() for _ in range(partitions)]
         self._number = 0
 
+    def has_room(self, partition: int) -> bool:
+        """Return whether one more command may wait for the partition, by their number."""
+        outbox = self._partitions[partition]
+        return len(outbox.waiting) < outbox.limit.value
+
     def add(self, partition: int, command_id: str, line: bytes, expires_at_ms: int) -> bool:
         """Queue a command. Return False, and queue nothing, when the partition's bound is reached."""
         outbox = self._partitions[partition]
-        if len(outbox.waiting) >= COMMANDS_MAX or outbox.size_bytes + len(line) > COMMANDS_BODY_MAX_BYTES:
+        if not self.has_room(partition) or outbox.size_bytes + len(line) > COMMANDS_BODY_MAX_BYTES:
             return False
         outbox.waiting.append(_Command(command_id, line, expires_at_ms))
         outbox.size_bytes += len(line)
@@ -123,13 +131,15 @@ class CommandOutbox:
         body = self._partitions[partition].in_flight
         return body is not None and body.term == term
 
-    def answered(self, partition: int, number: int, term: int) -> list[str]:
+    def answered(self, partition: int, number: int, term: int, now_ms: int) -> list[str]:
         """Finish the body that was answered and return its commands' ids; none if it is not the one in flight."""
         outbox = self._partitions[partition]
         body = outbox.in_flight
         if body is None or body.number != number or body.term != term:
             return []
         outbox.in_flight = None
+        if body.sent_at_ms is not None and not body.is_resent:
+            outbox.limit.body_answered(len(body.commands), now_ms - body.sent_at_ms)
         return [command.id for command in body.commands]
 
     def moved(self, partition: int, number: int, term: int, now_ms: int) -> None:

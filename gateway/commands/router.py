@@ -5,12 +5,14 @@ among the deliveries, so a message and its sender's acknowledgement arrive in on
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 
 import msgspec
 
 from gateway.commands.outbox import CommandOutbox, Route
+from gateway.metrics import COMMANDS_SHED
 from shared.bus.broadcast_queue import follow_broadcasts
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery, DeliveryKind
@@ -22,7 +24,7 @@ from shared.commands.broadcasts import Broadcast, GatewayBeat, ReplicaBeat
 from shared.commands.chat import RoomCommand
 from shared.commands.command import Reply
 from shared.encoding import to_json
-from shared.errors import Malformed, Refusal
+from shared.errors import ErrorCode, Malformed, Refusal
 from shared.protocol.validation import decode
 from shared.telemetry import logs, metrics, tracing
 from shared.times import clock_problem, now_ms
@@ -33,6 +35,7 @@ log = logs.get(__name__)
 TICK_S = 0.1
 BEAT_INTERVAL_S = 1.0
 SKEWS_KEPT = 20
+RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS = 500, 1_500  # spread, so that refused clients do not return together
 
 _reply_decoder = msgspec.json.Decoder(Reply)
 
@@ -81,9 +84,11 @@ class CommandRouter:
     def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
         """Send a command to the owner of its room and return the future of its reply. HOT.
 
-        The future raises Unavailable when no reply arrived while the command could still be committed, and at once when
-        too many commands wait for the partition already.
+        The future raises Unavailable when no reply arrived while the command could still be committed. Raises Refusal
+        with UNAVAILABLE, before any work, when too many commands wait for the partition already.
         """
+        if not self._outbox.has_room(partition_of(command.room_id)):
+            raise _overloaded()
         if (span := tracing.ask(command.op)) is not None:
             command = msgspec.structs.replace(command, trace=span.trace)
         pending = _PendingCommand(command, span)
@@ -92,7 +97,7 @@ class CommandRouter:
         if not self._bus.is_connected:
             pending.fail("the broker is not connected")
         elif not self._outbox.add(pending.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
-            pending.fail("too many commands wait for this room")
+            pending.fail("too many bytes of commands wait for the room")
         else:
             self._waiting[command.id] = pending
             self._flush_soon()
@@ -128,7 +133,8 @@ class CommandRouter:
         if answered.is_moved:
             self._outbox.moved(answered.partition, answered.number, answered.term, self._now_ms())
         else:
-            for command_id in self._outbox.answered(answered.partition, answered.number, answered.term):
+            at_ms = self._now_ms()
+            for command_id in self._outbox.answered(answered.partition, answered.number, answered.term, at_ms):
                 self._fail_unanswered(command_id)  # expired before it was decided: it has no reply
         self._flush()
 
@@ -194,3 +200,9 @@ class CommandRouter:
 
     def _now_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+
+def _overloaded() -> Refusal:
+    COMMANDS_SHED.inc()
+    retry_after_ms = random.randint(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS)  # noqa: S311 - not a secret
+    return Refusal(ErrorCode.UNAVAILABLE, "too many commands wait for the room", retry_after_ms=retry_after_ms)

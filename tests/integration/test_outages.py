@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import aio_pika
 import pytest
 
+from gateway.live.in_flight import IN_FLIGHT_MAX
 from shared.bus.topology import DEAD
+from shared.commands.body import COMMANDS_MAX
 from tests.chaos.settle import history
 from tests.chaos.traffic import quiet_connections
 from tests.support.infrastructure import Infrastructure
@@ -45,6 +48,31 @@ async def test_expired_send_is_refused_and_never_performed(amqp_url: str, mongod
                 stored = await RestClient(url, "ann").data("GET", f"/v1/chatrooms/{room}/messages")
     assert [message["message"] for message in stored] == ["in time"]
     assert await depth(amqp_url, DEAD) == 0
+
+
+async def test_commands_beyond_the_bound_are_refused_at_once(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with chat_service(amqp_url, mongodb_uri, database_name):
+            url = await stack.enter_async_context(gateway_alone(amqp_url))
+        clients = [await stack.enter_async_context(await LiveClient.as_user(url, f"u{number}")) for number in range(18)]
+        for client, number in itertools.product(clients, range(IN_FLIGHT_MAX)):  # no owner takes them
+            await client.send("chat:send", chatroomId="room_1", message="hello", id=number)
+        refused = [frame for client in clients for frame in await _errors_within(client, FAST_S)]
+        assert len(refused) >= len(clients) * IN_FLIGHT_MAX - 2 * COMMANDS_MAX  # one body in flight, one that gathers
+        assert {frame["data"]["code"] for frame in refused} == {"UNAVAILABLE"}
+        assert all(500 <= frame["data"]["retryAfterMs"] <= 1_500 for frame in refused)
+        status, body = await RestClient(url, "ann").call("POST", "/v1/chatrooms/room_1/messages", json={"message": "x"})
+        assert (status, body["error"]["code"]) == (503, "UNAVAILABLE")
+        assert 500 <= body["error"]["retryAfterMs"] <= 1_500
+
+
+async def _errors_within(client: LiveClient, timeout_s: float) -> list[dict[str, Any]]:
+    """Return the errors that a client received before a pong, which the gateway sends while commands wait."""
+    async with asyncio.timeout(timeout_s):
+        await client.barrier()
+    return [frame for frame in client.frames if frame["type"] == "error"]
 
 
 @dataclass

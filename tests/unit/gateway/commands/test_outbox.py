@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_service.partitions.body_dedup import BodyDedup, Copy
+from gateway.commands.backlog_limit import ANSWER_TARGET_MS, WAITING_MIN
 from gateway.commands.outbox import DATABASE_CALL_MS, RESEND_PAUSE_MS, SILENCE_MS, CommandOutbox, Route, Sending
 from shared.commands.body import COMMANDS_BODY_MAX_BYTES, COMMANDS_MAX, BodyHead, decode_body
 
@@ -40,7 +41,7 @@ def test_one_body_is_under_way_at_a_time() -> None:
     (first,) = outbox.due("q", 0)
     outbox.add(0, "b", b"b", TTL_MS)
     assert outbox.due("q", 0) == []
-    assert outbox.answered(0, read(first)[0].number, read(first)[0].term) == ["a"]
+    assert outbox.answered(0, read(first)[0].number, read(first)[0].term, 1) == ["a"]
     (second,) = outbox.due("q", 0)
     assert read(second)[1] == ["b"]
 
@@ -120,6 +121,25 @@ def test_outbox_is_bounded_in_number_and_bytes() -> None:
     assert not outbox.add(1, "small", b"x", TTL_MS)
 
 
+def test_late_answer_limits_the_commands_that_wait() -> None:
+    outbox = outbox_with(*(str(number) for number in range(100)))
+    (body,) = outbox.due("q", 0)
+    outbox.answered(0, read(body)[0].number, 1, 10 * ANSWER_TARGET_MS)
+    taken = [outbox.add(0, f"later {number}", b"x", TTL_MS) for number in range(COMMANDS_MAX)]
+    assert sum(taken) == WAITING_MIN
+    assert not outbox.has_room(0)
+    assert outbox.has_room(1)
+
+
+def test_answer_of_a_resent_body_says_nothing_about_load() -> None:
+    outbox = outbox_with("a")
+    (body,) = outbox.due("q", 0)
+    outbox.tick(SILENCE_MS)
+    outbox.due("q", SILENCE_MS)
+    outbox.answered(0, read(body)[0].number, 1, 2 * SILENCE_MS)
+    assert all(outbox.add(0, str(number), b"x", TTL_MS) for number in range(COMMANDS_MAX))
+
+
 # With owners, a lossy network, and a log ------------------------------------------------------------------------------
 
 
@@ -181,7 +201,7 @@ def test_log_holds_every_command_once_and_in_order(script: list[str]) -> None:
         if what == "moved":
             outbox.moved(partition, number, term, now_ms)
         else:
-            outbox.answered(partition, number, term)
+            outbox.answered(partition, number, term, now_ms)
 
     for step in [*script, *["silence", "deliver", "answer"] * 10]:
         match step:
