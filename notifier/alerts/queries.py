@@ -46,7 +46,7 @@ class AlertQueryHandler:
     async def _create(self, query: CreateAlert) -> AlertView:
         """Store the alert, then send it to the watcher, so that every tick after the reply counts."""
         user_id = query.caller.user_id
-        is_full = await self._store.count_active(user_id) >= self._active_max
+        is_full = await self._store.has_active(user_id, self._active_max)
         if is_full and await self._store.find(user_id, query.alert_id) is None:  # else an earlier attempt stored it
             raise Refusal(ErrorCode.VALIDATION, f"at most {self._active_max} active alerts are allowed")
         fresh = AlertTerms(query.alert_id, user_id, query.symbol, query.direction, query.price)
@@ -58,6 +58,7 @@ class AlertQueryHandler:
         if stored is None:
             raise Refusal.not_found("alert")
         await announce_change(self._bus, AlertOpened(stored.terms))
+        await self._store.drop_oldest(user_id)
         return _view(stored)
 
     async def _list(self, query: ListAlerts) -> AlertPage:

@@ -19,11 +19,15 @@ from shared.times import MILLISECONDS_PER_DAY
 INDEXES: Indexes = {
     "alerts": [
         IndexModel([("userId", ASCENDING), ("createdAtMs", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel([("userId", ASCENDING), ("status", ASCENDING), ("firedAtMs", DESCENDING)]),
         IndexModel([("status", ASCENDING)]),
         IndexModel([("unannounced", ASCENDING)], sparse=True),
         IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
     ],
 }
+
+FIRED_MAX = 1_000
+DROPPED_AT_ONCE = 100
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -37,7 +41,7 @@ class Alert(msgspec.Struct, frozen=True):
 class AlertStore:
     """Reads and writes of alerts. Every method raises Unavailable when the database is unavailable.
 
-    A fired alert is kept for `ttl_days`, an active one for ever.
+    A fired alert is kept for `ttl_days`, an active one for ever. Bound: 1,000 fired alerts of a user, by `drop_oldest`.
     """
 
     def __init__(self, database: Database, ttl_days: int) -> None:
@@ -64,11 +68,19 @@ class AlertStore:
             found = await self._alerts.find_one({"_id": alert_id})
         return _to_alert(found) if found and found["userId"] == user_id else None
 
-    async def count_active(self, user_id: str) -> int:
-        """Return the number of a user's alerts that have not fired."""
+    async def has_active(self, user_id: str, count: int) -> bool:
+        """Return whether a user has at least so many alerts that have not fired."""
         with translated():
-            found = await self._alerts.find({"userId": user_id}, {"status": 1}).to_list(None)
-        return sum(document["status"] == AlertStatus.ACTIVE for document in found)
+            found = await self._alerts.count_documents(_having(user_id, AlertStatus.ACTIVE), limit=count)
+        return found >= count
+
+    async def drop_oldest(self, user_id: str) -> None:
+        """Remove the user's fired alerts beyond the newest 1,000, at most 100 of them."""
+        newest_first = self._alerts.find(_having(user_id, AlertStatus.FIRED), {"_id": 1}).sort("firedAtMs", DESCENDING)
+        with translated():
+            surplus = await newest_first.skip(FIRED_MAX).limit(DROPPED_AT_ONCE).to_list(None)
+            if surplus:
+                await self._alerts.delete_many({"_id": {"$in": [document["_id"] for document in surplus]}})
 
     async def page(self, user_id: str, skip: int, limit: int) -> tuple[list[Alert], int]:
         """Return a user's alerts, newest first, and their total."""
@@ -129,6 +141,10 @@ class AlertStore:
             "expiresAt": date(now_ms + self._ttl_ms),
         }
         return UpdateOne({"_id": hit.terms.id}, {"$set": fields})
+
+
+def _having(user_id: str, status: AlertStatus) -> Document:
+    return {"userId": user_id, "status": status.value}
 
 
 def _from_alert(alert: Alert) -> Document:

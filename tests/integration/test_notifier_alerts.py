@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from notifier.alerts.store import FIRED_MAX, INDEXES, AlertStore
 from shared.bus.delivery import inbox_channel
 from shared.bus.topology import NOTIFIER_ALERTS, NOTIFIER_TICKS
 from shared.commands.notifier import (
@@ -18,6 +19,7 @@ from shared.commands.notifier import (
 )
 from shared.errors import ErrorCode, Refusal
 from shared.ids import Prefix, new_id
+from shared.mongo import Mongo
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import NotifierClient, frame_of, notifier_client
 from tests.support.queues import empty_queues
@@ -157,3 +159,26 @@ async def test_garbled_line_is_dead_lettered_and_next_counts(
     await client.tick(symbol, 5.0)
     await until(client.has(inbox_channel(user), 1))
     assert [body for _, body in await client.dead_letters()] == [b'{"garbled']
+
+
+async def test_only_the_newest_thousand_fired_alerts_of_a_user_are_kept(mongodb_uri: str, database_name: str) -> None:
+    mongo = Mongo(mongodb_uri, database_name)
+    try:
+        await mongo.wait_ready(INDEXES)
+        store, alerts = AlertStore(mongo.database, ttl_days=90), mongo.database["alerts"]
+        for user in ("ann", "bob"):
+            await alerts.insert_many([stored_alert(user, number, "fired") for number in range(FIRED_MAX + 3)])
+        await alerts.insert_many([stored_alert("ann", number, "active") for number in range(2)])
+        await store.drop_oldest("ann")
+        left = await alerts.find({"userId": "ann", "status": "fired"}).sort("firedAtMs", 1).to_list(None)
+        assert [document["firedAtMs"] for document in left] == list(range(3, FIRED_MAX + 3))
+        assert await alerts.count_documents({"userId": "bob"}) == FIRED_MAX + 3
+        assert await store.has_active("ann", 2)
+        assert not await store.has_active("ann", 3)
+    finally:
+        mongo.close()
+
+
+def stored_alert(user: str, number: int, status: str) -> dict[str, object]:
+    fired = {"firedAtMs": number} if status == "fired" else {}
+    return {"_id": f"{user} {status} {number}", "userId": user, "status": status} | fired
