@@ -179,6 +179,6 @@ async def test_only_the_newest_thousand_fired_alerts_of_a_user_are_kept(mongodb_
         mongo.close()
 
 
-def stored_alert(user: str, number: int, status: str) -> dict[str, object]:
-    fired = {"firedAtMs": number} if status == "fired" else {}
-    return {"_id": f"{user} {status} {number}", "userId": user, "status": status} | fired
+def stored_alert(user: str, number: int, status: str) -> dict[str, str | int]:
+    alert: dict[str, str | int] = {"_id": f"{user} {status} {number}", "userId": user, "status": status}
+    return alert | {"firedAtMs": number} if status == "fired" else alert
