@@ -14,6 +14,9 @@ from deploy.local.settings import PROJECT, LocalSettings
 _SERVER_STOP_TIMEOUT_S = 20.0
 _DRAIN_TIMEOUT_S = 25.0
 _STOP_MARGIN_S = 5.0
+# An arena of the allocator for each thread of the database driver keeps what the largest reads needed: 300 MB in
+# chat_service after 300 pages of 6 MB, 110 MB with two arenas. The container image sets the same.
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def _names(kind: str, count: int) -> Iterator[str]:
 
 def _service(name: str, admin_port: int, environment: Mapping[str, str]) -> Program:
     module = name.partition("-")[0]
-    command = CommandLine((sys.executable, "-m", module), {**environment, "ADMIN_PORT": str(admin_port)}, PROJECT)
+    own = {**_ALLOCATOR, **environment, "ADMIN_PORT": str(admin_port)}
+    command = CommandLine((sys.executable, "-m", module), own, PROJECT)
     rank = Rank.GATEWAY if module == "gateway" else Rank.SERVICE
     return Program(name, rank, command, ready_over_http(admin_port), _drain_timeout_s(environment) + _STOP_MARGIN_S)
 
