@@ -39,6 +39,7 @@ from gateway.live.subscriptions import Subscriptions
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
 from shared.bus.bus import Bus
+from shared.byte_budget import ByteBudget
 from shared.errors import SettingsInvalid
 from shared.process import lifecycle
 from shared.process.admin import Admin, Readiness, not_started_yet
@@ -46,6 +47,8 @@ from shared.telemetry import logs
 
 log = logs.get(__name__)
 
+READS_MAX_BYTES = 64 * 1024 * 1024  # of pages and replays, from the request until their clients have read them
+READS_OF_USER_MAX_BYTES = 8 * 1024 * 1024
 DRAIN_SHARE = 0.6  # of DRAIN_TIMEOUT_S, for closing the sockets; the rest is for the steps after that
 
 
@@ -91,7 +94,8 @@ class GatewayParts:
         roster = Roster()
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
         authentication = Authentication(settings, self.authenticator, membership, connections, limit, roster)
-        subscriptions = Subscriptions(backend, hub, membership, tasks.create_task)
+        self.reads = ByteBudget(READS_MAX_BYTES, READS_OF_USER_MAX_BYTES)
+        subscriptions = Subscriptions(backend, hub, membership, self.reads, tasks.create_task)
         self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
@@ -121,7 +125,8 @@ class GatewayParts:
 
     def application(self) -> web.Application:
         """Return the HTTP application with all routes."""
-        routes = [route for group in GROUPS.values() for route in group(self.authenticator, self.backend).routes()]
+        groups = [group(self.authenticator, self.backend, self.reads) for group in GROUPS.values()]
+        routes = [route for group in groups for route in group.routes()]
         pages = Pages(self.settings).routes()
         return make_app(self.settings, self.authenticator, self.endpoint, [*routes, *document_routes(), *pages])
 

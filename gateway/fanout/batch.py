@@ -11,6 +11,7 @@ class DropPolicy(Enum):
     """What may happen to an item on its way to a socket that does not read fast enough."""
 
     NEVER = auto()
+    HELD = auto()  # never dropped, and counted by the budget that the reader holds, not by the socket's bound
     CONFLATE = auto()  # replaced by a later item of the same key
     SHED = auto()  # dropped first
 
@@ -42,6 +43,11 @@ class Batch:
     def lossless(cls, frames: Iterable[bytes]) -> "Batch":
         """Return a batch of frames that are never dropped."""
         return cls([Item(DropPolicy.NEVER, "", frame) for frame in frames])
+
+    @classmethod
+    def replay(cls, frames: Iterable[bytes]) -> "Batch":
+        """Return a batch of a replay, whose bytes the socket holds of a `ByteBudget`."""
+        return cls([Item(DropPolicy.HELD, "", frame) for frame in frames])
 
     @property
     def deflated(self) -> bytes:

@@ -102,7 +102,7 @@ class Channel:
         del self.waiting[sink]
         if subscriber.direct_from is not None and not greeting:  # still an implicit subscription
             self.direct[sink] = subscriber.direct_from
-        self.stream.send(sink, greeting)
+        self.stream.replay(sink, greeting)
         self.stream.note_head(position)
         if subscriber.position is not None and not replayed:
             position = min(position, subscriber.position)

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from gateway.fanout.batch import Batch, Item
 
+REPLAY_PIECE_BYTES = 128 * 1024
+
 
 class Sink(Protocol):
     """A socket as seen by the fan-out. No method raises or calls back into the fan-out."""
@@ -70,6 +72,24 @@ class Lane:
         written.add(len(self.sinks), len(items), len(batch.data))
         if self.is_sampled and written.sample is None and self.sinks:
             written.sample = batch.data
+
+
+def replay(sink: Sink, frames: Sequence[bytes]) -> None:
+    """Write complete frames of any total size to one socket, in order, about 128 KB at a time.
+
+    What the transport does not accept waits in the send queue by reference: the frames of a replay are the same objects
+    for all its readers.
+    """
+    piece: list[bytes] = []
+    size_bytes = 0
+    for frame in frames:
+        if piece and size_bytes + len(frame) > REPLAY_PIECE_BYTES:
+            sink.write(Batch.replay(piece))
+            piece, size_bytes = [], 0
+        piece.append(frame)
+        size_bytes += len(frame)
+    if piece:
+        sink.write(Batch.replay(piece))
 
 
 def send(sink: Sink, frames: Sequence[bytes]) -> None:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
+from gateway.fanout.wire import text_frame
 from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import RealtimeError
 
@@ -38,7 +39,7 @@ def spans(after: int, through: int) -> list[Span]:
 
 
 class Replayed(NamedTuple):
-    """The frame of a message, and its place in the log of its room."""
+    """A message as a complete WebSocket frame, and its place in the log of its room."""
 
     rev: int
     frame: bytes
@@ -118,7 +119,9 @@ class Replays:
             self._blocks.pop(key, None)
             block.reading.cancel()
             raise
-        frames = [Replayed(rev, bytes(frame)) for rev, frame in zip(replay.revs, replay.frames, strict=True)]
+        frames = [
+            Replayed(rev, text_frame(bytes(frame))) for rev, frame in zip(replay.revs, replay.frames, strict=True)
+        ]
         block.reading.set_result(frames)
         if self._blocks.get(key) is block:
             block.size_bytes = _size_of(frames)

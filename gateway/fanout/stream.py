@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.fanout.batch import Batch, DropPolicy, Item
 from gateway.fanout.flush_schedule import FlushSchedule
-from gateway.fanout.lane import Lane, Sink, send
+from gateway.fanout.lane import Lane, Sink, replay, send
 from gateway.fanout.resequencer import Gap, Resequencer
 
 OVERDUE_S = 1.0
@@ -107,6 +107,13 @@ class Stream:
         shown = [data for data in frames if data]
         if shown:
             send(sink, shown)
+            self._schedule.written.add(1, len(shown), sum(map(len, shown)))
+
+    def replay(self, sink: Sink, frames: Sequence[bytes]) -> None:
+        """Write an answer and the items that a client missed to its socket; see `lane.replay`."""
+        shown = [data for data in frames if data]
+        if shown:
+            replay(sink, shown)
             self._schedule.written.add(1, len(shown), sum(map(len, shown)))
 
     def flush(self) -> None:

@@ -61,6 +61,7 @@ class Connections:
         for symbol in list(socket.session.symbols):
             socket.unsubscribed_prices(symbol)
         self._slow.discard(socket)
+        socket.drop_queue()
         if (own := self.by_user.get(socket.user_id)) is not None:
             own.discard(socket)
             if not own:

@@ -1,14 +1,22 @@
 """The send queue of a slow socket. Pure; bounded in bytes.
 
-Lossless items are queued, up to `max_bytes`. Only the newest price of each symbol is queued (conflation). Transient
-items are dropped (load shedding).
+Lossless items are queued, up to `max_bytes`; those of a replay do not count, since a budget bounds them. Only the
+newest price of each symbol is queued (conflation). Transient items are dropped (load shedding).
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from gateway.fanout.batch import DropPolicy, Item
 
 SEND_QUEUE_MAX_BYTES = 1024 * 1024
+
+
+class _Queued(NamedTuple):
+    """The frame of an item, and how much of the bound it takes."""
+
+    data: bytes
+    counted_bytes: int
 
 
 class SendQueue:
@@ -16,7 +24,7 @@ class SendQueue:
 
     def __init__(self, max_bytes: int = SEND_QUEUE_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._waiting: dict[object, bytes] = {}  # in order of arrival; keys: see `_key_of`
+        self._waiting: dict[object, _Queued] = {}  # in order of arrival; keys: see `_key_of`
         self._number = 0
         self.size_bytes = 0
         self.dropped = 0
@@ -33,10 +41,11 @@ class SendQueue:
                 continue
             key = self._key_of(item)
             if (replaced := self._waiting.get(key)) is not None:
-                self.size_bytes -= len(replaced)
+                self.size_bytes -= replaced.counted_bytes
                 self.conflated += 1
-            self._waiting[key] = item.data
-            self.size_bytes += len(item.data)
+            counted_bytes = 0 if item.policy is DropPolicy.HELD else len(item.data)
+            self._waiting[key] = _Queued(item.data, counted_bytes)
+            self.size_bytes += counted_bytes
         return self.size_bytes <= self._max_bytes
 
     def take(self, max_bytes: int) -> bytes:
@@ -44,13 +53,13 @@ class SendQueue:
         taken: list[bytes] = []
         size_bytes = 0
         for key in list(self._waiting):
-            data = self._waiting[key]
-            if taken and size_bytes + len(data) > max_bytes:
+            queued = self._waiting[key]
+            if taken and size_bytes + len(queued.data) > max_bytes:
                 break
             del self._waiting[key]
-            taken.append(data)
-            size_bytes += len(data)
-        self.size_bytes -= size_bytes
+            taken.append(queued.data)
+            size_bytes += len(queued.data)
+            self.size_bytes -= queued.counted_bytes
         return b"".join(taken)
 
     def _key_of(self, item: Item) -> object:

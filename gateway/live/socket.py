@@ -1,7 +1,7 @@
 """One client connection: writing to it, and closing it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -40,6 +40,7 @@ class Socket:
     """One client connection. Implements `lane.Sink`. Frames bypass aiohttp and are written to the transport itself."""
 
     __slots__ = (
+        "_on_flushed",
         "_owner",
         "_transport",
         "_ws",
@@ -66,6 +67,7 @@ class Socket:
         self.deflates = False  # negotiated compression (RFC 7692)
         self.is_admitted = False  # authenticated, within the limit of its user, and in the roster
         self.in_flight = InFlight()
+        self._on_flushed: list[Callable[[], object]] | None = None
         self._owner = owner
         self._ws = ws
         self._transport = transport
@@ -123,21 +125,33 @@ class Socket:
             return True
         if queue:
             return False
-        self._drop_queue()
+        self.drop_queue()
         return True
+
+    def when_flushed(self, done: Callable[[], object]) -> None:
+        """Call `done` once everything written so far is out of the send queue, or dropped with it."""
+        if self.send_queue is None:
+            done()
+        elif self._on_flushed is None:
+            self._on_flushed = [done]
+        else:
+            self._on_flushed.append(done)
 
     def _lose(self) -> None:
         """Mark the socket closed: a write found that the client has vanished without a close frame."""
         self.closing = True
         metrics.CLOSES.labels("1006", "client").inc()
-        self._drop_queue()
+        self.drop_queue()
 
-    def _drop_queue(self) -> None:
+    def drop_queue(self) -> None:
         """Discard the send queue, and count the items that it dropped."""
         if self.send_queue is not None:
             metrics.SHED.inc(self.send_queue.dropped)
             metrics.CONFLATED.inc(self.send_queue.conflated)
             self.send_queue = None
+        for done in self._on_flushed or ():
+            done()
+        self._on_flushed = None
 
     # Subscriptions --------------------------------------------------------------------------------------------------
 
@@ -207,7 +221,7 @@ class Socket:
                 if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:
                     self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code, "server").inc()
-        self._drop_queue()
+        self.drop_queue()
         return True
 
     async def _close(self, close: Close) -> None:

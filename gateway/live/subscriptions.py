@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple, assert_never
 
 import msgspec
@@ -16,11 +17,14 @@ from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
+from gateway.live.session import Close
 from gateway.live.socket import Socket
 from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
+from shared.byte_budget import ByteBudget, Hold
 from shared.commands.chat import RoomHead
-from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames
-from shared.errors import ErrorCode, Refusal, Unavailable
+from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames, replay_max_bytes
+from shared.commands.notifier import InboxHead
+from shared.errors import RETRYABLE, ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
     CommunityTarget,
@@ -29,6 +33,7 @@ from shared.protocol.client_frames import (
     Target,
     channel_name,
 )
+from shared.protocol.close_codes import CloseCode
 from shared.protocol.server_frames import (
     ChatroomDeletedData,
     ChatroomSubscribedData,
@@ -39,6 +44,9 @@ from shared.protocol.server_frames import (
     frame,
 )
 from shared.protocol.validation import FrameId, is_symbol
+
+INBOX_BYTES = 512 * 1024  # held until the size of what an inbox missed is known
+READS_TOO_SLOWLY = Close(CloseCode.SLOW, "reading too slowly")
 
 
 class _RoomAnswer(NamedTuple):
@@ -57,11 +65,13 @@ class Subscriptions:
         backend: Backend,
         hub: Hub,
         membership: ChannelMembership,
+        reads: ByteBudget,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._backend = backend
         self._hub = hub
         self._membership = membership
+        self._reads = reads
         self._replays = Replays(self._read_history, spawn)
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
@@ -121,9 +131,7 @@ class Subscriptions:
             channel.go_live_prices(socket, rate, _now_s())
 
     def _end_attempt(self, socket: Socket, name: str, error: BaseException) -> None:
-        may_succeed_later = isinstance(error, Unavailable) or (
-            isinstance(error, Refusal) and error.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
-        )
+        may_succeed_later = isinstance(error, Unavailable) or (isinstance(error, Refusal) and error.code in RETRYABLE)
         channel = self._hub.channels.get(name)
         if not may_succeed_later or channel is None:
             self._leave(socket, name)
@@ -132,10 +140,18 @@ class Subscriptions:
 
     async def _subscribe_room(self, socket: Socket, target: ChatroomTarget, id: FrameId | None) -> None:
         name = room_channel(target.chatroom_id)
-        async with self._attempt(socket, target, [name]) as [channel]:
-            answer = await self._ask_room(socket, target, channel)
-            while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
-                answer = await self._ask_room(socket, target, channel)
+        with ExitStack() as held:
+            async with self._attempt(socket, target, [name]) as [channel]:
+                answer = await self._ask_room(socket, target, channel, held)
+                while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
+                    held.close()
+                    answer = await self._ask_room(socket, target, channel, held)
+            self._answer_room(socket, target, channel, answer, id)
+            socket.when_flushed(held.pop_all().close)
+
+    def _answer_room(
+        self, socket: Socket, target: ChatroomTarget, channel: Channel, answer: _RoomAnswer, id: FrameId | None
+    ) -> None:
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
             seq=answer.head.seq,
@@ -143,37 +159,57 @@ class Subscriptions:
             replayed=len(answer.missed),
             active_now=answer.head.active_now,
         )
-        frames = [frame("subscribed", data, id), *answer.missed]
-        self._go_live(socket, channel, answer.head.rev, frames, replayed=answer.recovered)
+        greeting = [text_frame(frame("subscribed", data, id)), *answer.missed]
+        self._go_live(socket, channel, answer.head.rev, greeting, replayed=answer.recovered)
 
-    async def _ask_room(self, socket: Socket, target: ChatroomTarget, channel: Channel) -> _RoomAnswer:
-        """Query the partition for access and the room's head, and read the missed messages. Raises Refusal."""
+    async def _ask_room(self, socket: Socket, target: ChatroomTarget, channel: Channel, held: ExitStack) -> _RoomAnswer:
+        """Query the partition for access and the room's head, and read the missed messages. Raises Refusal.
+
+        The missed messages are held of the budget until `held` is closed.
+        """
         head = await self._backend.subscribe_room(socket.caller, target.chatroom_id)
         if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
             return _RoomAnswer(head, recovered=False, missed=[])
         if head.seq == target.since:
             return _RoomAnswer(head, recovered=True, missed=[])
+        hold = await self._hold(socket, replay_max_bytes(target.since, head.seq), held)
         replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
+        hold.resize(sum(len(item.frame) for item in replayed))
         if len(replayed) != head.seq - target.since:  # the missed messages exceed 8 MB
             return _RoomAnswer(head, recovered=False, missed=[])
         shown = channel.received_implicitly(socket)
         missed = [item.frame for item in replayed if item.rev not in shown]
         return _RoomAnswer(head, recovered=True, missed=missed)
 
+    async def _hold(self, socket: Socket, size_bytes: int, held: ExitStack) -> Hold:
+        """Hold bytes of the budget for a replay until `held` is closed. Raises Refusal."""
+        hold = await self._reads.hold(socket.user_id, size_bytes, partial(socket.close, READS_TOO_SLOWLY))
+        held.callback(hold.release)
+        return hold
+
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
         caller = socket.caller
         if target.user_id not in (None, caller.user_id):
             raise Refusal(ErrorCode.FORBIDDEN, "these are another user's notifications")
         name = inbox_channel(caller.user_id)
-        async with self._attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
-            head = await self._backend.open_inbox(caller, target.since)
+        with ExitStack() as held:
+            async with self._attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
+                hold = await self._hold(socket, INBOX_BYTES, held)
+                head = await self._backend.open_inbox(caller, target.since)
+                hold.resize(sum(map(len, head.frames)))
+            self._answer_inbox(socket, target, inbox, head, id)
+            socket.when_flushed(held.pop_all().close)
+        everybody.go_live_unordered(socket)
+
+    def _answer_inbox(
+        self, socket: Socket, target: NotificationsTarget, inbox: Channel, head: InboxHead, id: FrameId | None
+    ) -> None:
         recovered = target.since is not None and head.recovered
         data = NotificationsSubscribedData(
-            user_id=caller.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
+            user_id=socket.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
         )
-        frames = [frame("subscribed", data, id), *map(bytes, head.frames)]
-        self._go_live(socket, inbox, head.seq, frames, replayed=recovered)
-        everybody.go_live_unordered(socket)
+        greeting = [text_frame(frame("subscribed", data, id)), *(text_frame(bytes(item)) for item in head.frames)]
+        self._go_live(socket, inbox, head.seq, greeting, replayed=recovered)
 
     async def _subscribe_market(self, socket: Socket, target: MarketTarget, id: FrameId | None) -> None:
         asked = list(dict.fromkeys(target.symbols))
@@ -207,9 +243,8 @@ class Subscriptions:
             raise Refusal.not_found("community")
         socket.subscribed(name)
 
-    def _go_live(self, socket: Socket, channel: Channel, seq: int, frames: list[bytes], *, replayed: bool) -> None:
+    def _go_live(self, socket: Socket, channel: Channel, seq: int, greeting: list[bytes], *, replayed: bool) -> None:
         """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
-        greeting = [text_frame(item) for item in frames]
         if not channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed):
             raise Refusal.not_found("room")
         socket.subscribed(channel.name)

@@ -10,7 +10,7 @@ data. mypy checks the handler against its own declaration.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
@@ -20,8 +20,12 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
 from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
+from gateway.rest.piecewise_body import hold_until_written
+from shared.byte_budget import ByteBudget
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.validation import Id
+
+SMALL_ITEM_BYTES = 2 * 1024  # of a list: a room, a member, an alert, a candle
 
 T = TypeVar("T")
 Handle = Callable[..., Awaitable[Any]]
@@ -95,7 +99,9 @@ DONE = {200: "Success."}
 class Call:
     """One declared call. `data` is the type of the answer's `data`; for a page, the type of one item."""
 
-    def __init__(self, method: str, path: str, handle: Handle, refuses: frozenset[ErrorCode]) -> None:
+    def __init__(
+        self, method: str, path: str, handle: Handle, refuses: frozenset[ErrorCode], item_max_bytes: int
+    ) -> None:
         self.method = method
         self.path = path
         self.handle = handle
@@ -114,6 +120,11 @@ class Call:
         self.parts = {name: PathPart(camel(name), kind) for name, kind in declared.items()}
         self._no_such = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
         self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._no_such else frozenset())
+        self._item_max_bytes = item_max_bytes
+
+    def answer_max_bytes(self, arguments: Mapping[str, Any]) -> int:
+        """Return how large the answer may be, which is a page of items, or one."""
+        return self._item_max_bytes * int(getattr(arguments.get("query"), "limit", 1))
 
     async def arguments(self, request: web.Request) -> dict[str, Any]:
         """Return the handler's arguments other than the caller. Raises Refusal."""
@@ -133,9 +144,9 @@ class Call:
             raise Refusal.not_found(no_such.what) from None
 
 
-def get(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
+def get(path: str, *refuses: ErrorCode, item_max_bytes: int = SMALL_ITEM_BYTES) -> Callable[[Handle], Call]:
     """Declare a GET. `refuses` lists error codes beyond the common ones and those implied by the inputs."""
-    return partial(_declare, "GET", path, refuses)
+    return partial(_declare, "GET", path, refuses, item_max_bytes=item_max_bytes)
 
 
 def post(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
@@ -153,8 +164,15 @@ def delete(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
     return partial(_declare, "DELETE", path, refuses)
 
 
-def _declare(method: str, path: str, refuses: tuple[ErrorCode, ...], handle: Handle) -> Call:
-    return Call(method, path, handle, frozenset(refuses))
+def _declare(
+    method: str,
+    path: str,
+    refuses: tuple[ErrorCode, ...],
+    handle: Handle,
+    *,
+    item_max_bytes: int = SMALL_ITEM_BYTES,
+) -> Call:
+    return Call(method, path, handle, frozenset(refuses), item_max_bytes)
 
 
 class Calls:
@@ -163,9 +181,10 @@ class Calls:
     Handlers raise Refusal or Unavailable; `gateway.http.app` turns both into the failure envelope.
     """
 
-    def __init__(self, authenticator: Authenticator, backend: Backend) -> None:
+    def __init__(self, authenticator: Authenticator, backend: Backend, reads: ByteBudget) -> None:
         self._authenticator = authenticator
         self._backend = backend
+        self._reads = reads
 
     @classmethod
     def calls(cls) -> Iterator[Call]:
@@ -183,8 +202,17 @@ class Calls:
 
     async def _serve(self, call: Call, request: web.Request) -> web.Response:
         caller = self._authenticate(request).caller
-        outcome = await call.handle(self, caller=caller, **await call.arguments(request))
-        return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
+        arguments = await call.arguments(request)
+        if call.method != "GET":
+            return _response(await call.handle(self, caller=caller, **arguments))
+        hold = await self._reads.hold(caller.user_id, call.answer_max_bytes(arguments), partial(_disconnect, request))
+        try:
+            response = _response(await call.handle(self, caller=caller, **arguments))
+        except BaseException:
+            hold.release()
+            raise
+        hold_until_written(response, hold)
+        return response
 
     def _authenticate(self, request: web.Request) -> Identity:
         """Return the caller's identity. Raises as `Authenticator.authenticate` does."""
@@ -192,6 +220,15 @@ class Calls:
         if not token:
             raise Refusal(ErrorCode.UNAUTHORIZED, "send the header Authorization: Bearer <token>")
         return self._authenticator.authenticate(token)
+
+
+def _response(outcome: Any) -> web.Response:
+    return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
+
+
+def _disconnect(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _mark_of(kind: Any) -> NoSuch | None:

@@ -8,7 +8,7 @@ from gateway.backend import read_sent
 from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, delete, get, post, put
 from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import chat
-from shared.commands.command import Caller
+from shared.commands.command import ITEM_MAX_BYTES, Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
 from shared.protocol.server_frames import PresenceView, ReadMark
@@ -156,7 +156,7 @@ class ChatCalls(Calls):
 
     # Messages -------------------------------------------------------------------------------------------------------
 
-    @get("/v1/chatrooms/{chatroomId}/messages")
+    @get("/v1/chatrooms/{chatroomId}/messages", item_max_bytes=ITEM_MAX_BYTES)
     async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[chat.MessageView]:
         """Return the messages of a room, newest first."""
         command = chat.ListMessages(

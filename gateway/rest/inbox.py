@@ -6,7 +6,7 @@ from gateway.rest.call import AlertId, Calls, Created, NotificationId, Paged, de
 from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import notifier
 from shared.commands.chat import Gone
-from shared.commands.command import Caller
+from shared.commands.command import ITEM_MAX_BYTES, Caller
 from shared.commands.notifier import AlertDirection, AlertPrice
 from shared.ids import Prefix, new_id
 from shared.protocol.validation import Symbol
@@ -38,7 +38,7 @@ class NewAlert(RequestStruct, frozen=True):
 class InboxCalls(Calls):
     """Notifications and price alerts."""
 
-    @get("/v1/notifications")
+    @get("/v1/notifications", item_max_bytes=ITEM_MAX_BYTES)
     async def list_notifications(self, caller: Caller, query: NotificationsQuery) -> Paged[notifier.NotificationView]:
         """Return the caller's notifications, newest first."""
         command = notifier.ListNotifications(

@@ -272,9 +272,9 @@ class Bus:
         shard = shard_key(shard_of(delivery.channel))
         return self._sender.gather((DELIVERIES, None, None), shard, delivery.to_line(), None).done
 
-    def reply(self, reply_to: str, line: bytes) -> None:
-        """Send a reply line. When that fails, the caller's deadline ends its wait."""
-        self.publish("", reply_to, line)
+    def reply(self, reply_to: str, line: bytes) -> "asyncio.Future[None]":
+        """Send a reply line. The future is its confirm; if that is ignored, the caller's deadline ends its wait."""
+        return self.publish("", reply_to, line)
 
     # Send without a confirm ----------------------------------------------------------------------------------------
 

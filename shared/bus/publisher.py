@@ -19,5 +19,5 @@ class Publisher(Protocol):
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
         """Send a delivery to the gateways that listen to its shard; the future is its confirm."""
 
-    def reply(self, reply_to: str, line: bytes) -> None:
-        """Send a reply line."""
+    def reply(self, reply_to: str, line: bytes) -> "asyncio.Future[None]":
+        """Send a reply line; the future is its confirm, and may be ignored."""

@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from shared.bus.consumer import Line
 from shared.bus.publisher import Publisher
-from shared.commands.command import ServiceRequest, refusal_line, reply_line, request_id_of
+from shared.byte_budget import ByteBudget
+from shared.commands.command import SMALL_ANSWER_BYTES, ServiceRequest, refusal_line, reply_line, request_id_of
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.validation import decode
 from shared.telemetry import correlation, logs, metrics, tracing
@@ -33,13 +35,22 @@ def unavailable(error: Unavailable) -> Refusal:
     return Refusal(ErrorCode.UNAVAILABLE, str(error))
 
 
+ANSWERS_MAX_BYTES = 32 * 1024 * 1024
+ANSWERS_OF_USER_MAX_BYTES = 16 * 1024 * 1024
+
+
 class QueryServer:
-    """Answers the requests on a service's queue, each on its own. The broker drops late ones."""
+    """Answers the requests on a service's queue, each on its own. The broker drops late ones.
+
+    Bound: answers of 32 MB being made at a time, 16 MB for one user. Other requests wait; see `ByteBudget`. So reads of
+    long histories cannot fill the process, or hold up what else it does.
+    """
 
     def __init__(self, bus: Publisher, requests: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._bus = bus
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(requests)
         self._answer = answer
+        self._budget = ByteBudget(ANSWERS_MAX_BYTES, ANSWERS_OF_USER_MAX_BYTES)
 
     async def handle(self, lines: list[Line]) -> None:
         """Answer a batch concurrently: the handler of `Bus.consume`."""
@@ -54,6 +65,17 @@ class QueryServer:
             await self._answer_one(request, reply_to)
 
     async def _answer_one(self, request: ServiceRequest, reply_to: str) -> None:
+        most_bytes = request.answer_max_bytes
+        try:
+            async with self._budget.held(request.caller.user_id, most_bytes):
+                sent = self._bus.reply(reply_to, await self._answer_line(request))
+                if most_bytes > SMALL_ANSWER_BYTES:  # it is held here until the broker has it
+                    with suppress(Unavailable):  # when the reply fails, the caller's deadline ends its wait
+                        await sent
+        except Refusal as refusal:  # too much is under way
+            self._bus.reply(reply_to, refusal_line(request.id, refusal))
+
+    async def _answer_line(self, request: ServiceRequest) -> bytes:
         started_s = time.perf_counter()
         outcome = "ok"
         try:
@@ -71,4 +93,4 @@ class QueryServer:
         metrics.COMMAND_SECONDS.labels(request.op, outcome).observe(time.perf_counter() - started_s)
         if logs.details:
             log.debug("query_answered", op=request.op, outcome=outcome)
-        self._bus.reply(reply_to, answer)
+        return answer

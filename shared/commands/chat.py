@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from shared.commands.command import BusRequest, ServiceRequest
+from shared.commands.command import ITEM_MAX_BYTES, BusRequest, ServiceRequest, replay_max_bytes
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
@@ -220,6 +220,11 @@ class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
     before: int | None = None
     after: int | None = None
 
+    @property
+    def answer_max_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * ITEM_MAX_BYTES
+
 
 class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
     """List the members of a room. Reply: `MemberPage`."""
@@ -240,6 +245,11 @@ class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
     after: int
     through: int
 
+    @property
+    def answer_max_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return replay_max_bytes(self.after, self.through)
+
 
 class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
@@ -251,6 +261,11 @@ class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     room_id: str
     after: int
     through: int
+
+    @property
+    def answer_max_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return replay_max_bytes(self.after, self.through)
 
 
 class GetPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence"):

@@ -5,9 +5,16 @@ from typing import Annotated
 
 import msgspec
 
-from shared.commands.command import ServiceRequest
+from shared.commands.command import (
+    ITEM_MAX_BYTES,
+    SMALL_ANSWER_BYTES,
+    ServiceRequest,
+    replay_max_bytes,
+)
 from shared.protocol.validation import Symbol, Time
 from shared.protocol.wire_struct import WireStruct
+
+MISSED_BYTES = 512 * 1024  # of an inbox; only internal services fill it, and few miss up to the limit of 8 MB
 
 # Inboxes ------------------------------------------------------------------------------------------------------------
 
@@ -16,6 +23,11 @@ class OpenInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.open"):
     """Get the head of the caller's inbox, and the entries after `since`. Reply: `InboxHead`."""
 
     since: int | None = None
+
+    @property
+    def answer_max_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return SMALL_ANSWER_BYTES if self.since is None else MISSED_BYTES
 
 
 class InboxHead(WireStruct, frozen=True, kw_only=True):
@@ -39,6 +51,11 @@ class ReplayInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.replay")
     after: int
     through: int
 
+    @property
+    def answer_max_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return replay_max_bytes(self.after, self.through)
+
 
 class ListNotifications(ServiceRequest, frozen=True, kw_only=True, tag="inbox.list"):
     """List the caller's inbox, newest first, or only its `unread` entries. Reply: `NotificationPage`."""
@@ -46,6 +63,11 @@ class ListNotifications(ServiceRequest, frozen=True, kw_only=True, tag="inbox.li
     page: int
     limit: int
     unread: bool = False
+
+    @property
+    def answer_max_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * ITEM_MAX_BYTES
 
 
 class CountUnread(ServiceRequest, frozen=True, kw_only=True, tag="inbox.unread"):

@@ -37,7 +37,7 @@ class NoBus(PublisherStub):
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
         raise AssertionError("reads deliver nothing")
 
-    def reply(self, reply_to: str, line: bytes) -> None:
+    def reply(self, reply_to: str, line: bytes) -> "asyncio.Future[None]":
         raise AssertionError("reads are answered by who asked for them")
 
 

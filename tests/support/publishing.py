@@ -16,5 +16,5 @@ class PublisherStub:
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
         raise AssertionError(f"unexpected delivery on {delivery.channel}")
 
-    def reply(self, reply_to: str, line: bytes) -> None:
+    def reply(self, reply_to: str, line: bytes) -> "asyncio.Future[None]":
         raise AssertionError(f"unexpected reply to {reply_to}")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fanout.replays import BLOCK, KEPT_MAX_BYTES, Replays, spans
+from gateway.fanout.wire import text_frame
 from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Unavailable
 
@@ -64,7 +65,7 @@ async def test_concurrent_readers_share_reads() -> None:
     await asyncio.sleep(0)
     history.open.set()
     for (after, through), frames in zip(asked, await asyncio.gather(*reading), strict=True):
-        assert frames == [frame_of(seq) for seq in range(after + 1, through + 1)]
+        assert frames == [text_frame(frame_of(seq)) for seq in range(after + 1, through + 1)]
     assert len(history.reads) == 3  # one for each block
 
 
@@ -72,7 +73,7 @@ async def test_messages_after_a_read_are_read_again() -> None:
     history = History(length=120)
     assert len(await history.read(100, 120)) == 20
     history.length = 125
-    assert await history.read(118, 125) == [frame_of(seq) for seq in range(119, 126)]
+    assert await history.read(118, 125) == [text_frame(frame_of(seq)) for seq in range(119, 126)]
     assert len(history.reads) == 2
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gateway.fanout.batch import DropPolicy, Item
 from gateway.live.send_queue import SEND_QUEUE_MAX_BYTES, SendQueue
 
-NEVER, CONFLATE, SHED = DropPolicy
+NEVER, HELD, CONFLATE, SHED = DropPolicy
 
 
 def lossless(data: bytes) -> Item:
@@ -42,6 +42,14 @@ def test_add_reports_overflow() -> None:
     assert queue.add([lossless(b"1234")])
     assert not queue.add([lossless(b"5")])
     assert SEND_QUEUE_MAX_BYTES == 1024 * 1024
+
+
+def test_items_of_a_replay_keep_their_place_and_do_not_count() -> None:
+    queue = SendQueue(max_bytes=4)
+    assert queue.add([lossless(b"1"), Item(HELD, "", b"missed 1 "), Item(HELD, "", b"missed 2 "), lossless(b"2")])
+    assert queue.size_bytes == 2
+    assert queue.take(1000) == b"1missed 1 missed 2 2"
+    assert queue.size_bytes == 0
 
 
 def test_prices_alone_do_not_grow_the_outbox() -> None:

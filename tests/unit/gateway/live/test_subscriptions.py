@@ -18,6 +18,7 @@ from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
 from gateway.settings import GatewaySettings
 from shared.bus.delivery import Delivery, DeliveryKind, room_channel
+from shared.byte_budget import ByteBudget
 from shared.commands.chat import RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
@@ -47,6 +48,9 @@ class Asker:
     def unsubscribed(self, channel: str) -> None:
         self.session.subscriptions.discard(channel)
 
+    def when_flushed(self, done: Callable[[], object]) -> None:
+        done()
+
     def close_for_resume(self) -> None:
         raise AssertionError("no socket is closed here")
 
@@ -74,7 +78,7 @@ class SlowPartition:
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
     membership = ChannelMembership(hub, cast(ShardBindings, EveryShard()))
-    return Subscriptions(cast(Backend, partition), hub, membership, asyncio.create_task)
+    return Subscriptions(cast(Backend, partition), hub, membership, ByteBudget(2**26, 2**23), asyncio.create_task)
 
 
 async def subscribe(made: Subscriptions, asker: Asker) -> None:

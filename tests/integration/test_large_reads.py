@@ -1,0 +1,108 @@
+"""Pages and replays of megabytes: bounded for each user, and nobody else waits for them."""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from shared.byte_budget import PATIENCE_S, WAITING_PER_USER_MAX
+from tests.support.infrastructure import Infrastructure
+from tests.support.live_client import LiveClient, RestClient
+from tests.support.services import chat_service, gateway_alone
+from tests.support.tokens import mint
+from tests.support.waiting import until
+
+MESSAGES = 100
+TEXT = "x" * 60_000
+RATE = 100_000
+ACK_MAX_S = 2.0
+
+
+class Library:
+    """A system with one room whose newest page has 6 MB, and a member who reads it."""
+
+    def __init__(self, url: str, room: str) -> None:
+        self.url = url
+        self.room = room
+        self.path = f"/v1/chatrooms/{room}/messages?limit={MESSAGES}"
+
+    async def read(self, reader: RestClient) -> tuple[int, int]:
+        """Return the status of a read, and the number of messages."""
+        status, body = await reader.call("GET", self.path)
+        return status, len(body["data"]) if status == 200 else 0
+
+
+@pytest.fixture(scope="module")
+async def library(infrastructure: Infrastructure) -> AsyncIterator[Library]:
+    async with (
+        chat_service(
+            infrastructure.amqp_url, infrastructure.mongodb_uri, "large_reads", rate_limit_messages_per_minute=RATE
+        ),
+        gateway_alone(infrastructure.amqp_url, rate_limit_messages_per_minute=RATE) as url,
+    ):
+        room = await RestClient(url, "writer").create_room()
+        async with await LiveClient.as_user(url, "writer") as writer:
+            for _ in range(MESSAGES):
+                assert (await writer.ask("chat:send", chatroomId=room, message=TEXT))["type"] == "chat:ack"
+        yield Library(url, room)
+
+
+async def test_reads_of_one_user_do_not_hold_up_another_room(library: Library) -> None:
+    reader = RestClient(library.url, "reader")
+    other_room = await RestClient(library.url, "ann").create_room()
+    async with await LiveClient.as_user(library.url, "ann") as ann:
+        reading = asyncio.gather(*(library.read(reader) for _ in range(12)))
+        slowest_s = 0.0
+        while not reading.done():
+            begun_s = time.monotonic()
+            assert (await ann.ask("chat:send", chatroomId=other_room, message="x"))["type"] == "chat:ack"
+            slowest_s = max(slowest_s, time.monotonic() - begun_s)
+    assert set(await reading) == {(200, MESSAGES)}
+    assert 0 < slowest_s < ACK_MAX_S
+
+
+async def test_reads_of_one_user_beyond_the_bound_are_refused_at_once(library: Library) -> None:
+    reader = RestClient(library.url, "greedy")
+    results = Counter(
+        status for status, _ in await asyncio.gather(*(library.read(reader) for _ in range(2 * WAITING_PER_USER_MAX)))
+    )
+    assert results[429] >= WAITING_PER_USER_MAX - 1
+    assert set(results) <= {200, 429, 503}
+    assert await library.read(RestClient(library.url, "modest")) == (200, MESSAGES)
+
+
+async def test_unread_answer_makes_way_for_the_next_read(library: Library) -> None:
+    parts = urlsplit(library.url)
+    with socket.socket() as idle:
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        idle.connect((parts.hostname, parts.port))
+        idle.sendall(f"GET {library.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mint('idle')}\r\n\r\n".encode())
+        idle.setblocking(False)
+        await until(lambda: _has_data(idle))
+        async with asyncio.timeout(PATIENCE_S + ACK_MAX_S):
+            assert await library.read(RestClient(library.url, "idle")) == (200, MESSAGES)
+
+
+def _has_data(idle: socket.socket) -> bool:
+    try:
+        return bool(idle.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+async def test_large_replay_arrives_whole_and_in_order_before_what_follows(library: Library) -> None:
+    async with (
+        await LiveClient.as_user(library.url, "resumer") as resumer,
+        await LiveClient.as_user(library.url, "writer") as writer,
+    ):
+        await resumer.send("subscribe", channel="chatroom", chatroomId=library.room, since=0)
+        subscribed = await resumer.data("subscribed")
+        assert (subscribed["recovered"], subscribed["replayed"]) == (True, MESSAGES)
+        await writer.ask("chat:send", chatroomId=library.room, message="after")
+        await until(lambda: sum(frame["type"] == "chat:message" for frame in resumer.frames) > MESSAGES)
+        seqs = [frame["data"]["seq"] for frame in resumer.frames if frame["type"] == "chat:message"]
+        assert seqs == list(range(1, MESSAGES + 2))
