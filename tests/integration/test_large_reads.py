@@ -22,7 +22,7 @@ RATE = 100_000
 ACK_MAX_S = 2.0
 
 
-class Library:
+class LargeRoom:
     """A system with one room whose newest page has 6 MB, and a member who reads it."""
 
     def __init__(self, url: str, room: str) -> None:
@@ -37,7 +37,7 @@ class Library:
 
 
 @pytest.fixture(scope="module")
-async def library(infrastructure: Infrastructure) -> AsyncIterator[Library]:
+async def large_room(infrastructure: Infrastructure) -> AsyncIterator[LargeRoom]:
     async with (
         chat_service(
             infrastructure.amqp_url, infrastructure.mongodb_uri, "large_reads", rate_limit_messages_per_minute=RATE
@@ -48,14 +48,14 @@ async def library(infrastructure: Infrastructure) -> AsyncIterator[Library]:
         async with await LiveClient.as_user(url, "writer") as writer:
             for _ in range(MESSAGES):
                 assert (await writer.ask("chat:send", chatroomId=room, message=TEXT))["type"] == "chat:ack"
-        yield Library(url, room)
+        yield LargeRoom(url, room)
 
 
-async def test_reads_of_one_user_do_not_hold_up_another_room(library: Library) -> None:
-    reader = RestClient(library.url, "reader")
-    other_room = await RestClient(library.url, "ann").create_room()
-    async with await LiveClient.as_user(library.url, "ann") as ann:
-        reading = asyncio.gather(*(library.read(reader) for _ in range(12)))
+async def test_reads_of_one_user_do_not_hold_up_another_room(large_room: LargeRoom) -> None:
+    reader = RestClient(large_room.url, "reader")
+    other_room = await RestClient(large_room.url, "ann").create_room()
+    async with await LiveClient.as_user(large_room.url, "ann") as ann:
+        reading = asyncio.gather(*(large_room.read(reader) for _ in range(12)))
         slowest_s = 0.0
         while not reading.done():
             begun_s = time.monotonic()
@@ -65,26 +65,26 @@ async def test_reads_of_one_user_do_not_hold_up_another_room(library: Library) -
     assert 0 < slowest_s < ACK_MAX_S
 
 
-async def test_reads_of_one_user_beyond_the_bound_are_refused_at_once(library: Library) -> None:
-    reader = RestClient(library.url, "greedy")
+async def test_reads_of_one_user_beyond_the_bound_are_refused_at_once(large_room: LargeRoom) -> None:
+    reader = RestClient(large_room.url, "greedy")
     results = Counter(
-        status for status, _ in await asyncio.gather(*(library.read(reader) for _ in range(2 * WAITING_PER_USER_MAX)))
+        status for status, _ in await asyncio.gather(*(large_room.read(reader) for _ in range(2 * WAITING_PER_USER_MAX)))
     )
     assert results[429] >= WAITING_PER_USER_MAX - 1
     assert set(results) <= {200, 429, 503}
-    assert await library.read(RestClient(library.url, "modest")) == (200, MESSAGES)
+    assert await large_room.read(RestClient(large_room.url, "modest")) == (200, MESSAGES)
 
 
-async def test_unread_answer_makes_way_for_the_next_read(library: Library) -> None:
-    parts = urlsplit(library.url)
+async def test_unread_answer_makes_way_for_the_next_read(large_room: LargeRoom) -> None:
+    parts = urlsplit(large_room.url)
     with socket.socket() as idle:
         idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         idle.connect((parts.hostname, parts.port))
-        idle.sendall(f"GET {library.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mint('idle')}\r\n\r\n".encode())
+        idle.sendall(f"GET {large_room.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mint('idle')}\r\n\r\n".encode())
         idle.setblocking(False)
         await until(lambda: _has_data(idle))
         async with asyncio.timeout(PATIENCE_S + ACK_MAX_S):
-            assert await library.read(RestClient(library.url, "idle")) == (200, MESSAGES)
+            assert await large_room.read(RestClient(large_room.url, "idle")) == (200, MESSAGES)
 
 
 def _has_data(idle: socket.socket) -> bool:
@@ -94,15 +94,15 @@ def _has_data(idle: socket.socket) -> bool:
         return False
 
 
-async def test_large_replay_arrives_whole_and_in_order_before_what_follows(library: Library) -> None:
+async def test_large_replay_arrives_whole_and_in_order_before_what_follows(large_room: LargeRoom) -> None:
     async with (
-        await LiveClient.as_user(library.url, "resumer") as resumer,
-        await LiveClient.as_user(library.url, "writer") as writer,
+        await LiveClient.as_user(large_room.url, "resumer") as resumer,
+        await LiveClient.as_user(large_room.url, "writer") as writer,
     ):
-        await resumer.send("subscribe", channel="chatroom", chatroomId=library.room, since=0)
+        await resumer.send("subscribe", channel="chatroom", chatroomId=large_room.room, since=0)
         subscribed = await resumer.data("subscribed")
         assert (subscribed["recovered"], subscribed["replayed"]) == (True, MESSAGES)
-        await writer.ask("chat:send", chatroomId=library.room, message="after")
+        await writer.ask("chat:send", chatroomId=large_room.room, message="after")
         await until(lambda: sum(frame["type"] == "chat:message" for frame in resumer.frames) > MESSAGES)
         seqs = [frame["data"]["seq"] for frame in resumer.frames if frame["type"] == "chat:message"]
         assert seqs == list(range(1, MESSAGES + 2))
