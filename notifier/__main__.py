@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from notifier.alerts import store as alert_store
 from notifier.alerts.queries import AlertQueryHandler
 from notifier.alerts.store import AlertStore
+from notifier.alerts.trimming import FiredAlertTrimmer
 from notifier.alerts.watcher import AlertWatcher
 from notifier.events import store as event_store
 from notifier.events.store import EventStore
@@ -58,7 +59,8 @@ async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin
     revocations = RevocationStore(mongo.database, settings.revocation_ttl_days)
     alerts = AlertStore(mongo.database, settings.notification_ttl_days)
     inboxes = Inboxes(entries)
-    watcher = AlertWatcher(alerts, bus, now_ms)
+    trimmer = FiredAlertTrimmer(alerts)
+    watcher = AlertWatcher(alerts, bus, now_ms, trimmer)
     handler = NotifierQueryHandler(
         InboxQueryHandler(entries, events, now_ms),
         AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
@@ -74,11 +76,12 @@ async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin
     await bus.consume(NOTIFIER_REVOCATIONS, revocation_consumer.handle, split=split_events)
     await bus.consume(NOTIFIER_TICKS, watcher.handle)
     async with asyncio.TaskGroup() as tasks:
-        sweeping = tasks.create_task(sweep_inboxes(entries, now_ms))
+        sweeping = [tasks.create_task(work) for work in (sweep_inboxes(entries, now_ms), trimmer.run())]
         del admin.checks["start"]
         with lifecycle.stopping_on_failure(stop):
             await stop.wait()
-        sweeping.cancel()
+        for task in sweeping:
+            task.cancel()
 
 
 if __name__ == "__main__":

@@ -58,7 +58,6 @@ class AlertQueryHandler:
         if stored is None:
             raise Refusal.not_found("alert")
         await announce_change(self._bus, AlertOpened(stored.terms))
-        await self._store.drop_oldest(user_id)
         return _view(stored)
 
     async def _list(self, query: ListAlerts) -> AlertPage:

@@ -74,13 +74,14 @@ class AlertStore:
             found = await self._alerts.count_documents(_having(user_id, AlertStatus.ACTIVE), limit=count)
         return found >= count
 
-    async def drop_oldest(self, user_id: str) -> None:
-        """Remove the user's fired alerts beyond the newest 1,000, at most 100 of them."""
+    async def drop_oldest(self, user_id: str) -> int:
+        """Remove the user's fired alerts beyond the newest 1,000, at most 100 of them. Return how many."""
         newest_first = self._alerts.find(_having(user_id, AlertStatus.FIRED), {"_id": 1}).sort("firedAtMs", DESCENDING)
         with translated():
             surplus = await newest_first.skip(FIRED_MAX).limit(DROPPED_AT_ONCE).to_list(None)
             if surplus:
                 await self._alerts.delete_many({"_id": {"$in": [document["_id"] for document in surplus]}})
+        return len(surplus)
 
     async def page(self, user_id: str, skip: int, limit: int) -> tuple[list[Alert], int]:
         """Return a user's alerts, newest first, and their total."""

@@ -19,6 +19,7 @@ import msgspec
 from notifier import metrics
 from notifier.alerts.book import AlertBook, AlertClosed, AlertOpened, AlertsReload, Change, Hit, fired_event
 from notifier.alerts.store import AlertStore
+from notifier.alerts.trimming import FiredAlertTrimmer
 from shared.bus.confirms import confirmed
 from shared.bus.consumer import Line
 from shared.bus.events import NOTIFICATION_CREATED
@@ -46,8 +47,11 @@ def announce_change(bus: Publisher, change: Change) -> "asyncio.Future[None]":
 class AlertWatcher:
     """Handles the batches of `notifier.ticks` one after another. Holds all open alerts, some 500 bytes each."""
 
-    def __init__(self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: AlertStore, bus: Publisher, clock_ms: Callable[[], int], trimmer: FiredAlertTrimmer
+    ) -> None:
         self._store = store
+        self._trimmer = trimmer
         self._bus = bus
         self._clock_ms = clock_ms
         self._book: AlertBook | None = None
@@ -105,6 +109,7 @@ class AlertWatcher:
             await confirmed(confirms)
             await self._store.mark_announced([fired.hit.terms.id for fired in unannounced])
             metrics.ALERTS_FIRED.inc(len(unannounced))
+            self._trimmer.note(fired.hit.terms.user_id for fired in unannounced)
 
 
 def _take_ticks(line: Line, book: AlertBook, hits: list[Hit]) -> None:

@@ -1,11 +1,13 @@
 """Price alerts: from a tick of market_feed to the user's inbox, once, despite kills and restarts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from notifier.alerts.store import FIRED_MAX, INDEXES, AlertStore
+from notifier.alerts.store import DROPPED_AT_ONCE, FIRED_MAX, INDEXES, AlertStore
+from notifier.alerts.trimming import FiredAlertTrimmer
 from shared.bus.delivery import inbox_channel
 from shared.bus.topology import NOTIFIER_ALERTS, NOTIFIER_TICKS
 from shared.commands.notifier import (
@@ -24,7 +26,7 @@ from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import NotifierClient, frame_of, notifier_client
 from tests.support.queues import empty_queues
 from tests.support.services import notifier
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 ABOVE, BELOW = AlertDirection.ABOVE, AlertDirection.BELOW
 
@@ -182,3 +184,21 @@ async def test_only_the_newest_thousand_fired_alerts_of_a_user_are_kept(mongodb_
 def stored_alert(user: str, number: int, status: str) -> dict[str, str | int]:
     alert: dict[str, str | int] = {"_id": f"{user} {status} {number}", "userId": user, "status": status}
     return alert | {"firedAtMs": number} if status == "fired" else alert
+
+
+async def test_trimmer_drops_the_surplus_of_users_whose_alerts_fired(mongodb_uri: str, database_name: str) -> None:
+    mongo = Mongo(mongodb_uri, database_name)
+    try:
+        await mongo.wait_ready(INDEXES)
+        alerts = mongo.database["alerts"]
+        await alerts.insert_many(
+            [stored_alert("ann", number, "fired") for number in range(FIRED_MAX + 2 * DROPPED_AT_ONCE)]
+        )
+        trimmer = FiredAlertTrimmer(AlertStore(mongo.database, ttl_days=90))
+        trimmer.note(["ann"])
+        running = asyncio.create_task(trimmer.run())
+
+        await until_async(lambda: alerts.count_documents({}), lambda left: left == FIRED_MAX)
+        running.cancel()
+    finally:
+        mongo.close()

@@ -11,6 +11,7 @@ import pytest
 from notifier.__main__ import INDEXES
 from notifier.alerts.book import AlertTerms
 from notifier.alerts.store import Alert, AlertStore
+from notifier.alerts.trimming import FiredAlertTrimmer
 from notifier.alerts.watcher import AlertWatcher
 from notifier.events.notifications import Entry
 from notifier.events.store import EventStore
@@ -232,7 +233,7 @@ async def test_alerts_survive_failure_of_each_step(database: Database, *, after:
             assert await store.insert(Alert(terms, NOW_MS)) is not None
         faults = StepFaults(number, after=after)
         broker = StepBroker(faults)
-        watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS)
+        watch = AlertWatcher(faults.around(store), broker, lambda: NOW_MS, FiredAlertTrimmer(store))
         body = msgspec.json.encode(
             AppliedTicks(ticks=[AppliedTick(f"A{number}", price, 7, NOW_MS) for price in (1, 5, 6)])
         )
@@ -259,7 +260,8 @@ async def test_alerts_survive_failure_of_each_step(database: Database, *, after:
 
 async def test_ticks_without_alerts_cost_no_query(database: Database) -> None:
     faults = StepFaults(0, after=False)
-    watch = AlertWatcher(faults.around(AlertStore(database, DAYS)), StepBroker(faults), lambda: NOW_MS)
+    store = AlertStore(database, DAYS)
+    watch = AlertWatcher(faults.around(store), StepBroker(faults), lambda: NOW_MS, FiredAlertTrimmer(store))
     body = msgspec.json.encode(AppliedTicks(ticks=[AppliedTick("A", 1.0, 7, NOW_MS)]))
     await watch.handle(lines(body, key=NOTIFIER_TICKS))
     loaded = faults.steps

@@ -1,0 +1,43 @@
+"""Removes the oldest fired alerts of users with too many of them, behind the announcements."""
+
+import asyncio
+from collections.abc import Iterable
+
+from notifier.alerts.store import DROPPED_AT_ONCE, AlertStore
+from shared.errors import Unavailable
+from shared.telemetry import logs
+
+log = logs.get(__name__)
+
+INTERVAL_S = 1.0
+USERS_MAX = 10_000
+
+
+class FiredAlertTrimmer:
+    """Trims the users whose alerts have fired, once per second. Bound: 10,000 users; any other is noted next time."""
+
+    def __init__(self, store: AlertStore) -> None:
+        self._store = store
+        self._users: dict[str, None] = {}
+
+    def note(self, user_ids: Iterable[str]) -> None:
+        """Note users whose alerts have fired."""
+        for user_id in user_ids:
+            if len(self._users) < USERS_MAX:
+                self._users[user_id] = None
+
+    async def run(self) -> None:
+        """Trim until cancelled. Users wait while the database is unavailable."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            users, self._users = self._users, {}
+            try:
+                for user_id in users:
+                    await self._trim(user_id)
+            except Unavailable as error:
+                log.warning("alerts_not_trimmed", reason=str(error))
+                self.note(users)
+
+    async def _trim(self, user_id: str) -> None:
+        while await self._store.drop_oldest(user_id) == DROPPED_AT_ONCE:
+            pass
