@@ -33,6 +33,7 @@ from gateway.live.connections import Connections
 from gateway.live.control import ControlDispatcher
 from gateway.live.drain import drain
 from gateway.live.endpoint import LiveEndpoint
+from gateway.live.missed_items import MissedItems
 from gateway.live.presence import Reporter, Roster
 from gateway.live.requests import LiveRequests
 from gateway.live.subscriptions import Subscriptions
@@ -95,7 +96,8 @@ class GatewayParts:
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
         authentication = Authentication(settings, self.authenticator, membership, connections, limit, roster)
         self.reads = ByteBudget(READS_MAX_BYTES, READS_OF_USER_MAX_BYTES)
-        subscriptions = Subscriptions(backend, hub, membership, self.reads, tasks.create_task)
+        missed_items = MissedItems(backend, self.reads, tasks.create_task)
+        subscriptions = Subscriptions(backend, hub, membership, missed_items)
         self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
         requests = LiveRequests(backend, subscriptions, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret

@@ -6,7 +6,7 @@ Read in this order:
 - `in_flight`, `send_queue`: the limit on concurrent requests, the send queue of a slow socket;
 - `socket`, `connections`: one socket, and all sockets of the process;
 - `endpoint`: the upgrade and the read loop; it calls `authentication` and `requests`;
-- `subscriptions`: subscribe and unsubscribe;
+- `subscriptions`, `missed_items`: subscribe and unsubscribe; what a resuming socket missed;
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
 - `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;
 - `presence`: which users are connected here, reported to chat_service;

@@ -1,10 +1,9 @@
 """Subscriptions of sockets: check access, answer, replay missed items, unsubscribe."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
-from typing import Any, NamedTuple, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -15,15 +14,10 @@ from gateway.fanout.hub import Hub
 from gateway.fanout.lane import send
 from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.price_snapshot import fetch_prices
-from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
-from gateway.live.session import Close
+from gateway.live.missed_items import InboxAnswer, MissedItems, RoomAnswer
 from gateway.live.socket import Socket
 from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
-from shared.byte_budget import ByteBudget, Hold
-from shared.commands.chat import RoomHead
-from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames, replay_max_bytes
-from shared.commands.notifier import InboxHead
 from shared.errors import RETRYABLE, ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
@@ -33,7 +27,6 @@ from shared.protocol.client_frames import (
     Target,
     channel_name,
 )
-from shared.protocol.close_codes import CloseCode
 from shared.protocol.server_frames import (
     ChatroomDeletedData,
     ChatroomSubscribedData,
@@ -45,17 +38,6 @@ from shared.protocol.server_frames import (
 )
 from shared.protocol.validation import FrameId, is_symbol
 
-INBOX_BYTES = 512 * 1024  # held until the size of what an inbox missed is known
-READS_TOO_SLOWLY = Close(CloseCode.SLOW, "reading too slowly")
-
-
-class _RoomAnswer(NamedTuple):
-    """The head of a room, and the frames that the client missed; `recovered` if they are complete."""
-
-    head: RoomHead
-    recovered: bool
-    missed: list[bytes]
-
 
 class Subscriptions:
     """The subscriptions of all sockets of one gateway process."""
@@ -65,18 +47,12 @@ class Subscriptions:
         backend: Backend,
         hub: Hub,
         membership: ChannelMembership,
-        reads: ByteBudget,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        missed_items: MissedItems,
     ) -> None:
         self._backend = backend
         self._hub = hub
         self._membership = membership
-        self._reads = reads
-        self._replays = Replays(self._read_history, spawn)
-
-    async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
-        """Read history once for all readers: the partition has granted each of them access up to the room's head."""
-        return await self._backend.replay_messages(GATEWAY, room_id, after, through)
+        self._missed_items = missed_items
 
     # Subscribe ------------------------------------------------------------------------------------------------------
 
@@ -142,15 +118,15 @@ class Subscriptions:
         name = room_channel(target.chatroom_id)
         with ExitStack() as held:
             async with self._attempt(socket, target, [name]) as [channel]:
-                answer = await self._ask_room(socket, target, channel, held)
+                answer = await self._missed_items.of_room(socket, target, channel, held)
                 while channel.take_must_ask_again(socket):  # the room may have become private, or lines may be lost
                     held.close()
-                    answer = await self._ask_room(socket, target, channel, held)
+                    answer = await self._missed_items.of_room(socket, target, channel, held)
             self._answer_room(socket, target, channel, answer, id)
             socket.when_flushed(held.pop_all().close)
 
     def _answer_room(
-        self, socket: Socket, target: ChatroomTarget, channel: Channel, answer: _RoomAnswer, id: FrameId | None
+        self, socket: Socket, target: ChatroomTarget, channel: Channel, answer: RoomAnswer, id: FrameId | None
     ) -> None:
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
@@ -162,31 +138,6 @@ class Subscriptions:
         greeting = [text_frame(frame("subscribed", data, id)), *answer.missed]
         self._go_live(socket, channel, answer.head.rev, greeting, replayed=answer.recovered)
 
-    async def _ask_room(self, socket: Socket, target: ChatroomTarget, channel: Channel, held: ExitStack) -> _RoomAnswer:
-        """Query the partition for access and the room's head, and read the missed messages. Raises Refusal.
-
-        The missed messages are held of the budget until `held` is closed.
-        """
-        head = await self._backend.subscribe_room(socket.caller, target.chatroom_id)
-        if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
-            return _RoomAnswer(head, recovered=False, missed=[])
-        if head.seq == target.since:
-            return _RoomAnswer(head, recovered=True, missed=[])
-        hold = await self._hold(socket, replay_max_bytes(target.since, head.seq), held)
-        replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
-        hold.resize(sum(len(item.frame) for item in replayed))
-        if len(replayed) != head.seq - target.since:  # the missed messages exceed 8 MB
-            return _RoomAnswer(head, recovered=False, missed=[])
-        shown = channel.received_implicitly(socket)
-        missed = [item.frame for item in replayed if item.rev not in shown]
-        return _RoomAnswer(head, recovered=True, missed=missed)
-
-    async def _hold(self, socket: Socket, size_bytes: int, held: ExitStack) -> Hold:
-        """Hold bytes of the budget for a replay until `held` is closed. Raises Refusal."""
-        hold = await self._reads.hold(socket.user_id, size_bytes, partial(socket.close, READS_TOO_SLOWLY))
-        held.callback(hold.release)
-        return hold
-
     async def _subscribe_inbox(self, socket: Socket, target: NotificationsTarget, id: FrameId | None) -> None:
         caller = socket.caller
         if target.user_id not in (None, caller.user_id):
@@ -194,21 +145,20 @@ class Subscriptions:
         name = inbox_channel(caller.user_id)
         with ExitStack() as held:
             async with self._attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
-                hold = await self._hold(socket, INBOX_BYTES, held)
-                head = await self._backend.open_inbox(caller, target.since)
-                hold.resize(sum(map(len, head.frames)))
-            self._answer_inbox(socket, target, inbox, head, id)
+                answer = await self._missed_items.of_inbox(socket, target, held)
+            self._answer_inbox(socket, target, inbox, answer, id)
             socket.when_flushed(held.pop_all().close)
         everybody.go_live_unordered(socket)
 
     def _answer_inbox(
-        self, socket: Socket, target: NotificationsTarget, inbox: Channel, head: InboxHead, id: FrameId | None
+        self, socket: Socket, target: NotificationsTarget, inbox: Channel, answer: InboxAnswer, id: FrameId | None
     ) -> None:
+        head, missed = answer
         recovered = target.since is not None and head.recovered
         data = NotificationsSubscribedData(
-            user_id=socket.user_id, seq=head.seq, recovered=recovered, replayed=len(head.frames)
+            user_id=socket.user_id, seq=head.seq, recovered=recovered, replayed=len(missed)
         )
-        greeting = [text_frame(frame("subscribed", data, id)), *(text_frame(bytes(item)) for item in head.frames)]
+        greeting = [text_frame(frame("subscribed", data, id)), *missed]
         self._go_live(socket, inbox, head.seq, greeting, replayed=recovered)
 
     async def _subscribe_market(self, socket: Socket, target: MarketTarget, id: FrameId | None) -> None:

@@ -13,6 +13,7 @@ from gateway.fanout.batch import Batch
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
 from gateway.fanout.membership import ChannelMembership
+from gateway.live.missed_items import MissedItems
 from gateway.live.session import Session
 from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
@@ -78,7 +79,9 @@ class SlowPartition:
 
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
     membership = ChannelMembership(hub, cast(ShardBindings, EveryShard()))
-    return Subscriptions(cast(Backend, partition), hub, membership, ByteBudget(2**26, 2**23), asyncio.create_task)
+    backend = cast(Backend, partition)
+    missed_items = MissedItems(backend, ByteBudget(2**26, 2**23), asyncio.create_task)
+    return Subscriptions(backend, hub, membership, missed_items)
 
 
 async def subscribe(made: Subscriptions, asker: Asker) -> None:

@@ -1,0 +1,84 @@
+"""What a resuming socket missed: read from history, and held against the budget of reads until it is sent."""
+
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple
+
+from gateway.backend import Backend
+from gateway.fanout.channel import Channel
+from gateway.fanout.replays import Replays
+from gateway.fanout.wire import text_frame
+from gateway.live.session import Close
+from gateway.live.socket import Socket
+from shared.byte_budget import ByteBudget, Hold
+from shared.commands.chat import RoomHead
+from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames, replay_max_bytes
+from shared.commands.notifier import InboxHead
+from shared.protocol.client_frames import ChatroomTarget, NotificationsTarget
+from shared.protocol.close_codes import CloseCode
+
+INBOX_BYTES = 512 * 1024  # held until the size of what an inbox missed is known
+READS_TOO_SLOWLY = Close(CloseCode.SLOW, "reading too slowly")
+
+
+class RoomAnswer(NamedTuple):
+    """The head of a room, and the WebSocket frames that the client missed; `recovered` if they are complete."""
+
+    head: RoomHead
+    recovered: bool
+    missed: list[bytes]
+
+
+class InboxAnswer(NamedTuple):
+    """The head of an inbox, and the WebSocket frames that the client missed."""
+
+    head: InboxHead
+    missed: list[bytes]
+
+
+class MissedItems:
+    """Asks for access and for what a socket missed. What it returns is held until `held` is closed.
+
+    Methods raise Refusal and Unavailable. A socket that reads too slowly while others wait is closed with 4413.
+    """
+
+    def __init__(
+        self, backend: Backend, reads: ByteBudget, spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self._backend = backend
+        self._reads = reads
+        self._replays = Replays(self._read_history, spawn)
+
+    async def of_room(self, socket: Socket, target: ChatroomTarget, channel: Channel, held: ExitStack) -> RoomAnswer:
+        """Query the partition for access and the room's head, and read the missed messages."""
+        head = await self._backend.subscribe_room(socket.caller, target.chatroom_id)
+        if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
+            return RoomAnswer(head, recovered=False, missed=[])
+        if head.seq == target.since:
+            return RoomAnswer(head, recovered=True, missed=[])
+        hold = await self._hold(socket, replay_max_bytes(target.since, head.seq), held)
+        replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
+        hold.resize(sum(len(item.frame) for item in replayed))
+        if len(replayed) != head.seq - target.since:  # the missed messages exceed 8 MB
+            return RoomAnswer(head, recovered=False, missed=[])
+        shown = channel.received_implicitly(socket)
+        missed = [item.frame for item in replayed if item.rev not in shown]
+        return RoomAnswer(head, recovered=True, missed=missed)
+
+    async def of_inbox(self, socket: Socket, target: NotificationsTarget, held: ExitStack) -> InboxAnswer:
+        """Query notifier for the head of the user's inbox and the missed entries."""
+        hold = await self._hold(socket, INBOX_BYTES, held)
+        head = await self._backend.open_inbox(socket.caller, target.since)
+        missed = [text_frame(bytes(item)) for item in head.frames]
+        hold.resize(sum(map(len, missed)))
+        return InboxAnswer(head, missed)
+
+    async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
+        """Read history once for all readers: the partition has granted each of them access up to the room's head."""
+        return await self._backend.replay_messages(GATEWAY, room_id, after, through)
+
+    async def _hold(self, socket: Socket, size_bytes: int, held: ExitStack) -> Hold:
+        hold = await self._reads.hold(socket.user_id, size_bytes, partial(socket.close, READS_TOO_SLOWLY))
+        held.callback(hold.release)
+        return hold
