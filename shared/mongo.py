@@ -34,7 +34,11 @@ R = TypeVar("R")
 
 DUPLICATE_KEY = 11000
 DOCUMENTS_MAX = 1000  # per operation: one too large for its deadline would fail on every retry
-_TRANSIENT_CODES = frozenset({6, 7, 50, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+# What a document or a request can cause, whatever the server's state: value, type, length, form (2, 9, 14, 15, 16, 22,
+# 241, 357, 378), paths and operators (28, 40, 52, 53, 56, 57, 66, 171), validator (121), size (10334, 17280, 17419,
+# 17420), regular expression (51091). https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_CAUSED_BY_INPUT = frozenset({2, 9, 14, 15, 16, 22, 28, 40, 52, 53, 56, 57, 66, 121, 171, 241, 357, 378})
+_CAUSED_BY_INPUT |= {10334, DUPLICATE_KEY, 17280, 17419, 17420, 51091}
 HEARTBEAT_MS = 1_000  # the interval of the driver's search for an unreachable server
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 3.0
@@ -134,7 +138,7 @@ class Mongo:
                 return
             except Unavailable as error:
                 delay_s = backoff.next_s()
-                log.warning("database_unreachable", reason=str(error)[:300], retry_in_s=delay_s)
+                log.warning("database_not_ready", reason=str(error)[:300], retry_in_s=delay_s)
                 await asyncio.sleep(delay_s)
 
     async def _make_indexes(self, indexes: Indexes) -> None:
@@ -157,18 +161,17 @@ class Mongo:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Translate the driver's connection errors and time-outs into Unavailable.
+    """Translate what the server's state can cause into Unavailable: every error that the input cannot have caused.
 
-    Its other errors pass: they are bugs, or duplicate keys that the store handles.
+    Lost connections, time-outs, a full disk, a missing right, a lost majority, and codes that nobody foresaw: the next
+    document would fail as well, so the caller waits. The others pass: bugs, and duplicate keys, which stores handle.
     """
     try:
         yield
-    except (pymongo.errors.ConnectionFailure, pymongo.errors.ExecutionTimeout) as error:
-        raise Unavailable(f"the database is unavailable: {type(error).__name__}") from error
     except pymongo.errors.PyMongoError as error:
-        if error.timeout or error.has_error_label("TransientTransactionError") or _is_transient(error):
-            raise Unavailable(f"the database is unavailable: {type(error).__name__}") from error
-        raise
+        if is_caused_by_input(error):
+            raise
+        raise Unavailable(f"the database is unavailable: {_cause(error)}") from error
 
 
 @contextmanager
@@ -206,17 +209,29 @@ def only_duplicates(error: pymongo.errors.BulkWriteError) -> bool:
     return {failure["code"] for failure in error.details.get("writeErrors", [])} == {DUPLICATE_KEY}
 
 
-def _is_transient(error: pymongo.errors.PyMongoError) -> bool:
-    """Return whether a code means shutdown, step-down, interruption or time-out, or the majority is uncertain.
+def is_caused_by_input(error: pymongo.errors.PyMongoError) -> bool:
+    """Return whether the input alone can have caused an error: the same document would fail at any time.
 
-    A bulk write has such codes in its details. A write with a write concern error may yet be rolled back.
+    A bulk write has the codes in its details. A write with a write concern error may yet be rolled back.
     """
-    if isinstance(error, pymongo.errors.WriteConcernError):
-        return True
-    codes = {error.code} if isinstance(error, pymongo.errors.OperationFailure) else set()
-    if isinstance(error, pymongo.errors.BulkWriteError):
-        details = error.details or {}
-        if details.get("writeConcernErrors"):
+    match error:
+        case pymongo.errors.WriteConcernError():
+            return False
+        case pymongo.errors.BulkWriteError(details=details):
+            failures = (details or {}).get("writeErrors", [])
+            is_confirmed = not (details or {}).get("writeConcernErrors")
+            return is_confirmed and all(failure.get("code") in _CAUSED_BY_INPUT for failure in failures)
+        case pymongo.errors.OperationFailure(code=code):
+            return code in _CAUSED_BY_INPUT
+        case pymongo.errors.InvalidOperation() | pymongo.errors.InvalidName():
             return True
-        codes |= {failure.get("code") for failure in details.get("writeErrors", [])}
-    return bool(codes & _TRANSIENT_CODES)
+    return False
+
+
+def _cause(error: pymongo.errors.PyMongoError) -> str:
+    """Name an error without its message, which may quote a document."""
+    name, details = type(error).__name__, getattr(error, "details", None) or {}
+    failures = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
+    failure = next((failure for failure in failures if failure.get("code") not in _CAUSED_BY_INPUT), details)
+    code = failure.get("code")
+    return name if code is None else f"{failure.get('codeName', name)} ({code})"

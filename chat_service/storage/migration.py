@@ -143,13 +143,13 @@ class Migration:
             "validationAction": "error",
             "writeConcern": {"w": "majority"},
         }
-        try:
-            with translated():
+        with translated():
+            try:
                 await self._database.command(command)
-        except OperationFailure as error:
-            if error.code != UNAUTHORIZED:
-                raise
-            raise Unavailable("the database user may not run collMod: grant it the role dbAdmin") from error
+            except OperationFailure as error:
+                if error.code != UNAUTHORIZED:
+                    raise
+                raise Unavailable("the database user may not run collMod: grant it the role dbAdmin") from error
 
     # Copying --------------------------------------------------------------------------------------------------------
 

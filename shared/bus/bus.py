@@ -95,6 +95,7 @@ class Bus:
         self._sender = LineSender(self._tasks, self._pending.fail)
         self._reply_queue = self.private_queue("reply", self._pending.take)
         self._echoed_at_s = 0.0
+        self._echoed = asyncio.Event()
         self._echo_queue = self.private_queue("echo", self._on_echo)
 
     async def __aenter__(self) -> Self:
@@ -170,7 +171,7 @@ class Bus:
         self._connections += 1
         for queue in self._private_queues:
             await self._open_private(link, queue)
-        self._echoed_at_s = time.monotonic()
+        await self._await_echo(link)
         self._sender.link = link
         self._connected.set()  # before the first consumer, whose replies need it
         metrics.BUS_CONNECTED.set(1)
@@ -186,6 +187,24 @@ class Bus:
         for exchange, key in sorted({*queue.bindings, (DELIVERIES, queue.name)}):  # its name: answers to this process
             await link.bind(queue.name, exchange, key)
         await link.listen(queue.name, queue.on_body)
+
+    async def _await_echo(self, link: BrokerConnection) -> None:
+        """Return once a line of this process has come back through the broker. Raises ConnectionError.
+
+        A broker under an alarm (memory, disk) accepts connections and delivers, but reads nothing from a connection
+        that publishes, acknowledgements included. A consumer would receive the same messages again at each reconnect,
+        until the delivery limit of their queue moves them to realtime.dead.
+        """
+        self._echoed.clear()
+        link.send("", self._echo_queue.name, b"echo")
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._echoed, link.closed)]
+        try:
+            await asyncio.wait(waits, timeout=ECHO_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._echoed.is_set():
+            raise ConnectionError("the broker takes no messages; an alarm (memory, disk) may block publishers")
 
     def drop_connection(self, reason: str) -> None:
         """Replace the connection: whatever its state, this process cannot rely on it any more."""
@@ -209,6 +228,7 @@ class Bus:
 
     def _on_echo(self, _: bytes) -> None:
         self._echoed_at_s = time.monotonic()
+        self._echoed.set()
 
     async def _disconnect(self) -> None:
         self._connected.clear()

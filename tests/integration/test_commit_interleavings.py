@@ -329,18 +329,31 @@ async def test_stored_command_is_not_refused_when_its_records_cannot_be_written(
     """Its sender hears nothing, as after a lost answer, and finds it done when it asks again."""
     world = await ways.world()
     owner = world.owners[0]
-    forbidden = ways.proxy.inject(
-        RefuseCommand(13, "Unauthorized", "not authorized"), "update", collection="room_members"
-    )
+    invalid = ways.proxy.inject(RefuseCommand(121, "DocumentValidationFailure"), "update", collection="room_members")
     body = world.body(Act("join", PUBLIC, "ben"))
     world.send(body, owner)
     assert await world.answered(body, owner)
     assert world.asked[-1] not in world.recorder.replies
     world.hasty.add(world.asked[-1])
-    forbidden.remove()
+    invalid.remove()
     again = world.body(Act("send", PUBLIC, "ben"))
     world.send(again, owner)
     assert await world.answered(again, owner)
+    await world.check()
+
+
+async def test_stored_command_waits_while_database_refuses_its_records(ways: TwoWays) -> None:
+    """An error that no input causes is an outage: the command is answered once the database takes the records."""
+    world = await ways.world()
+    owner = world.owners[0]
+    forbidden = ways.proxy.inject(RefuseCommand(13, "Unauthorized"), "update", collection="room_members")
+    body = world.body(Act("join", PUBLIC, "ben"))
+    world.send(body, owner)
+    await forbidden.hit(partition.FAILURES_MAX + 2)
+    assert world.asked[-1] not in world.recorder.replies
+    forbidden.remove()
+    assert await world.answered(body, owner)
+    assert world.asked[-1] in world.recorder.replies
     await world.check()
 
 

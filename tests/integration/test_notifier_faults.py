@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from shared.bus.consumer import TRIES_MAX
 from shared.bus.delivery import CONTROL_CHANNEL, community_channel, inbox_channel
 from shared.commands.notifier import (
     AlertDirection,
@@ -22,6 +23,7 @@ from shared.commands.notifier import (
     OpenInbox,
 )
 from shared.ids import Prefix, new_id
+from tests.support.database_proxy import RefuseCommand, database_proxy
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import NotifierClient, notifier_client
 from tests.support.service_process import Process, service_processes
@@ -83,6 +85,31 @@ async def test_events_during_downtime_are_delivered_after_start(
         await until(client.has(community_channel("c"), 1))
         assert (await client.ask("ann", OpenInbox, InboxHead, since=0)).seq == 2
     assert_lossless(client, "ann", ["before", "meanwhile"])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [RefuseCommand(14031, "OutOfDiskSpace"), RefuseCommand(13, "Unauthorized"), RefuseCommand(1, "InternalError")],
+    ids=lambda refusal: refusal.name,
+)
+async def test_events_wait_while_database_refuses_writes(
+    client: NotifierClient, amqp_url: str, mongodb_uri: str, database_name: str, refusal: RefuseCommand
+) -> None:
+    """No input can cause the error, so no event is to blame: none becomes a dead letter, whatever the time it takes."""
+    titles = [f"margin call {number}" for number in range(20)]
+    async with (
+        database_proxy(mongodb_uri) as proxy,
+        notifier(amqp_url, proxy.uri, database_name),
+    ):
+        refused = proxy.inject(refusal, "insert", "update", "findAndModify")
+        for title in titles:
+            await client.notify("ann", title)
+        await refused.hit(TRIES_MAX + 3, timeout_s=20)
+        assert await client.dead_letters() == []
+        refused.remove()
+        await until(partial(_has_all, client, "ann", titles), timeout_s=20)
+    assert_lossless(client, "ann", titles)
+    assert await client.dead_letters() == []
 
 
 async def test_kills_lose_nothing_and_leave_no_gaps(
