@@ -1,15 +1,15 @@
 """Composition root of chat_service: `python -m chat_service`."""
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 
+from chat_service.partitions.limits import Bounds, Limits, limits_of
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Services
 from chat_service.partitions.rate_limit import RateLimiter
-from chat_service.partitions.rate_window import SlidingWindow
+from chat_service.partitions.rates import RateWindows
 from chat_service.partitions.room_cache import RoomStores
 from chat_service.people import presence_store, profile_store
 from chat_service.people.presence import Presence, PresenceTimes
@@ -37,6 +37,7 @@ from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
+from shared.times import monotonic_ms
 
 INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
 
@@ -60,12 +61,12 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         admin.checks["broker"] = bus.readiness
         profiles = Profiles(ProfileStore(mongo.database), bus, clock.now_ms)
         replicas = ReplicaView(node_id, "", PARTITIONS, monotonic_ms())
-        window = SlidingWindow(settings.rate_limit_messages_per_minute)
+        rates = RateLimiter(RateWindows(limits_of(settings)), bus, replicas, clock.now_ms, monotonic_ms)
         services = Services(
             RoomStores(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
-            RateLimiter(window, bus, replicas, clock.now_ms, monotonic_ms),
+            Limits(rates, rooms, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
             bus,
             clock.now_ms,
             monotonic_ms,
@@ -98,11 +99,6 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             await owning
             for task in running:
                 task.cancel()
-
-
-def monotonic_ms() -> int:
-    """Return the time of the monotonic clock in milliseconds."""
-    return time.monotonic_ns() // 1_000_000
 
 
 if __name__ == "__main__":

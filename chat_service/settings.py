@@ -4,7 +4,13 @@ from shared.process.settings import Count, Port, WorkerSettings
 
 
 class ChatSettings(WorkerSettings, frozen=True, kw_only=True):
-    """`rate_limit_messages_per_minute` applies to a user over all sockets, gateways and REST."""
+    """Rates and bounds apply to a user over all sockets, gateways and REST."""
 
     admin_port: Port = 9101
     rate_limit_messages_per_minute: Count = 100
+    rate_room_creations_per_hour: Count = 10
+    rate_joins_per_minute: Count = 60
+    rate_invitations_per_hour: Count = 100
+    rate_stranger_messages_per_hour: Count = 10
+    rooms_created_max: Count = 100
+    rooms_joined_max: Count = 1_000

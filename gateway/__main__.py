@@ -39,6 +39,7 @@ from gateway.live.requests import LiveRequests
 from gateway.live.subscriptions import Subscriptions
 from gateway.rest.groups import GROUPS
 from gateway.settings import GatewaySettings
+from gateway.user_rates import UserRates
 from shared.bus.bus import Bus
 from shared.byte_budget import ByteBudget
 from shared.errors import SettingsInvalid
@@ -99,7 +100,8 @@ class GatewayParts:
         missed_items = MissedItems(backend, self.reads, tasks.create_task)
         subscriptions = Subscriptions(backend, hub, membership, missed_items)
         self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
-        requests = LiveRequests(backend, subscriptions, tasks.create_task)
+        self.rates = UserRates(settings)
+        requests = LiveRequests(backend, subscriptions, self.rates, tasks.create_task)
         admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
         self.endpoint = LiveEndpoint(settings, admission, self.admission_queue, connections, authentication, requests)
 
@@ -127,7 +129,7 @@ class GatewayParts:
 
     def application(self) -> web.Application:
         """Return the HTTP application with all routes."""
-        groups = [group(self.authenticator, self.backend, self.reads) for group in GROUPS.values()]
+        groups = [group(self.authenticator, self.backend, self.rates.reads, self.reads) for group in GROUPS.values()]
         routes = [route for group in groups for route in group.routes()]
         pages = Pages(self.settings).routes()
         return make_app(self.settings, self.authenticator, self.endpoint, [*routes, *document_routes(), *pages])

@@ -40,6 +40,9 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     max_subscriptions: Count = 200
     max_symbols: Count = 200
     rate_limit_messages_per_minute: Count = 100
+    rate_signals_per_minute: Count = 300
+    rate_subscribes_per_minute: Count = 300
+    rate_reads_per_minute: Count = 600
     connection_timeout_s: Seconds = 60.0
     heartbeat_interval_s: Seconds = 30.0
     auth_timeout_s: Seconds = 10.0

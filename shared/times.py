@@ -13,6 +13,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def monotonic_ms() -> int:
+    """Return the time of the monotonic clock, in milliseconds."""
+    return time.monotonic_ns() // 1_000_000
+
+
 def clock_problem(skew_ms: int) -> str | None:
     """Return the reason not to be ready, or None if the two clocks differ by at most 2 s.
 

@@ -2,7 +2,8 @@
 
 - `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: which replica owns which partition;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;
-- `rate_window`, `rate_limit`: the rate limit of a user, across replicas;
+- `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `limits`, `reservations`: what commands
+  cost, and the bounds;
 - `room_cache`: the rooms in memory, and their loading;
 - `partition`: loads, decides, commits and answers.
 """

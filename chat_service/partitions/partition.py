@@ -1,6 +1,6 @@
 """One partition under one term: decides the commands of its rooms and commits them, a batch at a time.
 
-    body ──> dedup ──> batch ──> charge rates ──> load ──> decide (pure) ──> commit to the log
+    body ──> dedup ──> batch ──> load ──> charge limits ──> decide (pure) ──> commit to the log
                                                                                  │
         answers and deliveries in one publish <── records that effects change <──┘
                         │
@@ -23,7 +23,7 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.partitions.body_dedup import BodyDedup, Copy
-from chat_service.partitions.rate_limit import Charge, RateLimiter
+from chat_service.partitions.limits import Limits, Ruling
 from chat_service.partitions.room_cache import RoomCache, RoomStores
 from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
@@ -38,7 +38,7 @@ from chat_service.storage.record_writer import RecordWriter
 from shared.backoff import Backoff
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.body import COMMANDS_MAX, BodyAnswered, BodyHead
-from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage, Sent
+from shared.commands.chat import AnyRoomCommand, Sent
 from shared.commands.command import refusal_line, reply_line, request_id_of
 from shared.encoding import to_json
 from shared.errors import ErrorCode, Malformed, Refusal, StaleOwner, Unavailable
@@ -74,7 +74,7 @@ class Services(NamedTuple):
     stores: RoomStores
     commits: GroupCommit
     records: RecordWriter
-    rates: RateLimiter
+    limits: Limits
     outlet: Outlet
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
@@ -96,7 +96,8 @@ class _Job:
     expires_at_monotonic_ms: int
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
-    wait_ms: int | None = None  # by the rate limit; None until the message is charged
+    ruling: Ruling | None = None  # of its caller's limits; None until it is charged
+    has_entry: bool = False
 
 
 class Outcome(NamedTuple):
@@ -285,13 +286,12 @@ class Partition:
         Raises LogConflict, StaleOwner and Unavailable; then these rooms have been dropped from memory.
         """
         services = self._services
-        await self._charge(jobs)
         room_ids = {job.command.room_id for job in jobs}
         may_be_stored = False
         try:
-            # Over the rate limit: it may still be a repeat, which is answered and not refused.
-            look_up = {job.command.id for job in jobs if job.is_resent or job.wait_ms}
+            look_up = {job.command.id for job in jobs if job.is_resent}
             states = await self._cache.load([job.command for job in jobs], look_up=look_up)
+            await self._charge(jobs, states)
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms())
             may_be_stored = bool(changes.entries)
@@ -304,6 +304,7 @@ class Partition:
             services.records.note(changes.entries)
             self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
             await self._project(changes, states)
+            _note_entries(jobs, changes)
         except BaseException:
             self._cache.drop(room_ids)
             if may_be_stored:
@@ -320,19 +321,23 @@ class Partition:
             job.command,
             job.is_resent,
             self._is_expired(job),
-            job.wait_ms or 0,
+            None if job.ruling is None else job.ruling.refusal,
             self._services.stores.profiles.of(job.command.caller),
         )
 
-    async def _charge(self, jobs: list[_Job]) -> None:
-        """Charge messages to their senders' rate limits, each command once, however often it is sent."""
-        due = [job for job in jobs if isinstance(job.command, SendMessage | SendDirect) and job.wait_ms is None]
+    async def _charge(self, jobs: list[_Job], states: dict[str, RoomState]) -> None:
+        """Charge commands to their callers' limits, each once, however often it is sent.
+
+        One that is refused may still repeat a stored message, which is answered and not refused: look it up.
+        """
+        due = [job for job in jobs if job.ruling is None]
         if due:
-            waits = await self._services.rates.charge(
-                [Charge(job.command.caller.user_id, job.command.id) for job in due]
-            )
-            for job, wait_ms in zip(due, waits, strict=True):
-                job.wait_ms = wait_ms
+            rulings = await self._services.limits.rule([job.command for job in due], states)
+            for job, ruling in zip(due, rulings, strict=True):
+                job.ruling = ruling
+        refused = [job.command for job in jobs if job.ruling is not None and job.ruling.refusal is not None]
+        if refused:
+            await self._cache.load(refused, look_up={command.id for command in refused})
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
         """Write the records that effects change, the room's last: a read after the answer must find them."""
@@ -388,8 +393,8 @@ class Partition:
     def _count(self, job: _Job, answer: Answer) -> None:
         if isinstance(answer, Sent) and answer.repeated:
             metrics.MESSAGES_REPEATED.inc()
-            if not job.is_resent and not job.wait_ms:
-                self._services.rates.refund(Charge(job.command.caller.user_id, job.command.id))
+        if job.ruling is not None and answer is not None:
+            self._services.limits.settle(job.command, job.ruling, changed=not _changed_nothing(job, answer))
         metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
         if logs.details:
             request_id = request_id_of(job.command)
@@ -448,6 +453,24 @@ def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> lis
         for entry, room in zip(entries, rooms, strict=True)
         for delivery in deliveries_of(entry, None if room is None else room.direct)
     ]
+
+
+def _note_entries(jobs: list[_Job], changes: Changes) -> None:
+    """Note which commands have an entry in the log."""
+    made = {entry.id for entry in (*changes.entries, *changes.found)}
+    for job in jobs:
+        job.has_entry = job.command.id in made
+
+
+def _changed_nothing(job: _Job, answer: Answer) -> bool:
+    """Return whether a command is free: a repeat, one already in effect, beyond a bound, or failed by this service.
+
+    A command that its room refused has cost a decision, and stays charged.
+    """
+    if isinstance(answer, Refusal):
+        is_beyond_bound = job.ruling is not None and answer is job.ruling.refusal
+        return is_beyond_bound or answer.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
+    return not job.has_entry
 
 
 def _treat_as_resent(jobs: list[_Job]) -> None:

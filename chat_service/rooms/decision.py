@@ -18,14 +18,14 @@ Answer = ReplyData | Refusal | None  # None: the caller has given up, so no answ
 class PendingCommand(NamedTuple):
     """A command and the conditions under which it is decided.
 
-    `is_resent`: an earlier copy may have been decided. `wait_ms` is above 0 for a message
-    beyond its sender's rate limit. `profile` is the caller's current profile.
+    `is_resent`: an earlier copy may have been decided. `refusal` is raised before the command makes an entry: it
+    exceeds a limit of its caller. `profile` is the caller's current profile.
     """
 
     command: AnyRoomCommand
     is_resent: bool = False
     expired: bool = False
-    wait_ms: int = 0
+    refusal: Refusal | None = None
     profile: UserProfile = UserProfile()
 
 
@@ -131,6 +131,11 @@ class Decision:
     def view(self, room: Room) -> RoomView:
         """Return the room as the caller sees it."""
         return room_view(room, self.joined_member(self.caller.user_id), self.state.active_now)
+
+    def check_limits(self) -> None:
+        """Raise the refusal of the caller's limits. Call it once the command is about to change something."""
+        if self.pending.refusal is not None:
+            raise self.pending.refusal
 
     # Writing --------------------------------------------------------------------------------------------------------
 

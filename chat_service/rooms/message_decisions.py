@@ -22,7 +22,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
     user_id, key = decision.caller.user_id, command.client_message_id
     if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
         return Sent(message=message_view(repeated), repeated=True)
-    _check_rate(decision)
+    decision.check_limits()
     profile = decision.pending.profile
     member = decision.joined_member(user_id) or decision.add_member(room, user_id, profile)
     room.last_seq += 1
@@ -46,7 +46,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
 def send_direct(decision: Decision, command: SendDirect) -> Sent:
     """Append a message to the room of two users; the first message creates the room in the same entry."""
     if decision.state.room is None:
-        _check_rate(decision)
+        decision.check_limits()
         caller = decision.caller.user_id
         room = decision.state.room = Room(
             id=decision.room_id,
@@ -97,11 +97,6 @@ def set_typing(decision: Decision, command: SetTyping) -> TypingMark:
     """Return the mark if the caller may type here; the partition paces and ends it (see `typing_marks`)."""
     room = decision.visible_room()
     return TypingMark(chatroom_id=room.id, user_id=decision.caller.user_id, is_typing=command.is_typing)
-
-
-def _check_rate(decision: Decision) -> None:
-    if decision.pending.wait_ms:
-        raise Refusal(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms=decision.pending.wait_ms)
 
 
 def _deliver_read_mark(decision: Decision, room: Room, mark: ReadMark, session_id: str) -> None:

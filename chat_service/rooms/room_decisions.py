@@ -23,6 +23,7 @@ from shared.protocol.server_frames import UserProfile
 def create(decision: Decision, command: CreateRoom) -> RoomView:
     """Create the room with its first members."""
     if decision.state.room is None:
+        decision.check_limits()
         caller = decision.caller.user_id
         room = decision.state.room = Room(
             id=decision.room_id,
@@ -71,6 +72,7 @@ def join(decision: Decision) -> RoomView:
     if room is None or room.deleted or not (room.type is RoomType.PUBLIC or invited):
         raise Refusal.not_found("room")
     if member is None or not member.is_joined:
+        decision.check_limits()
         decision.add_member(room, decision.caller.user_id, decision.pending.profile)
         decision.record(EntryKind.JOINED)
     return decision.view(room)
@@ -86,6 +88,7 @@ def leave(decision: Decision) -> RoomView:
         raise Refusal(ErrorCode.FORBIDDEN, "a direct room cannot be left")
     member = decision.joined_member(decision.caller.user_id)
     if member is not None:
+        decision.check_limits()
         decision.end_membership(room, member, stays_invited=room.type is not RoomType.PUBLIC)
         decision.record(EntryKind.LEFT)
     return decision.view(room)
@@ -96,6 +99,7 @@ def add(decision: Decision, command: AddMember) -> MemberView:
     room = decision.managed_room()
     member = decision.joined_member(command.user_id)
     if member is None:
+        decision.check_limits()
         member = decision.add_member(room, command.user_id, UserProfile())
         decision.record(EntryKind.ADDED)
     return member_view(member, decision.state.presence[command.user_id])

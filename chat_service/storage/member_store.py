@@ -28,6 +28,7 @@ INDEXES: Indexes = {
 
 PURGE_BATCH = 1000
 WRITES_MAX = 500
+ROOMS_READ_MAX = 2_000
 
 
 class MemberStore:
@@ -45,6 +46,22 @@ class MemberStore:
             found = await self._members.find({"_id": {"$in": ids}}).to_list(None)
         kept = (document for document in found if document["active"] or document["invited"])
         return {(document["roomId"], document["userId"]): to_member(document) for document in kept}
+
+    async def membership_counts(self, user_ids: Collection[str]) -> dict[str, int]:
+        """Return of how many rooms each user is a member, direct rooms included; users without any are absent."""
+        counts: dict[str, int] = {}
+        for some in chunks(list(user_ids), WRITES_MAX):
+            chosen = narrowed({"userId": {"$in": some}}, {"active": True})
+            with translated():
+                counting = self._members.aggregate([*chosen, {"$group": {"_id": "$userId", "n": {"$sum": 1}}}])
+                counts |= {document["_id"]: document["n"] for document in await counting.to_list(None)}
+        return counts
+
+    async def some_room_ids_of(self, user_id: str) -> set[str]:
+        """Return rooms that a user is a member of, at most 2,000 of them."""
+        with translated():
+            chosen = self._members.find({"userId": user_id, "active": True}, {"roomId": 1}).limit(ROOMS_READ_MAX)
+            return {document["roomId"] for document in await chosen.to_list(None)}
 
     async def put_members(self, entries: Collection[LogEntry]) -> None:
         """Write the memberships that entries changed, each unless a later entry has written it already."""

@@ -12,9 +12,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage import log_store, member_store
 from chat_service.storage.documents import from_room, is_content_erased, progress_of, to_room
-from chat_service.storage.member_store import PURGE_BATCH, MemberStore, update_each, upsert_newer
+from chat_service.storage.member_store import PURGE_BATCH, WRITES_MAX, MemberStore, update_each, upsert_newer
 from chat_service.storage.write_behind import MessagePlace
-from shared.mongo import Database, Document, Indexes, narrowed, translated
+from shared.mongo import Database, Document, Indexes, chunks, narrowed, translated
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
 
@@ -26,6 +26,7 @@ INDEXES: Indexes = {
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
         IndexModel([("purgeDueMs", ASCENDING)], sparse=True),
+        IndexModel([("createdBy", ASCENDING), ("deleted", ASCENDING), ("direct", ASCENDING)]),
     ],
 }
 
@@ -68,6 +69,33 @@ class RoomStore(MemberStore):
         """Move rooms to the top of the lists. Idempotent, and harmless if the message is not stored after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
         await update_each(self._rooms, writes)
+
+    async def ids_created_by(self, user_id: str, limit: int) -> set[str]:
+        """Return rooms that a user created, at most `limit`, without direct and deleted ones."""
+        chosen = {"createdBy": user_id, "deleted": False, "direct": None}
+        with translated():
+            found = await self._rooms.find(chosen, {"_id": 1}).limit(limit).to_list(None)
+        return {document["_id"] for document in found}
+
+    async def count_joined(self, user_id: str, pending: Collection[str]) -> int:
+        """Return of how many rooms a user is or is about to be a member, without direct and deleted ones."""
+        joined = await self.room_ids_of(user_id)
+        return len(set(pending) - set(joined)) + await self._count_rooms(joined, {"direct": None, "deleted": False})
+
+    async def have_common_room(self, user_id: str, other_id: str) -> bool:
+        """Return whether two users are members of the same private or group room."""
+        mine, theirs = await asyncio.gather(self.some_room_ids_of(user_id), self.some_room_ids_of(other_id))
+        kinds = {"deleted": False, "type": {"$in": [RoomType.PRIVATE.value, RoomType.GROUP.value]}}
+        return await self._count_rooms(sorted(mine & theirs), kinds) > 0
+
+    async def _count_rooms(self, room_ids: Sequence[str], further: Document) -> int:
+        count = 0
+        for some in chunks(room_ids, WRITES_MAX):
+            chosen = narrowed({"_id": {"$in": list(some)}}, further)
+            with translated():
+                counted = await self._rooms.aggregate([*chosen, {"$count": "n"}]).to_list(None)
+            count += counted[0]["n"] if counted else 0
+        return count
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
         """Return the rooms whose records show a message since then."""

@@ -156,6 +156,7 @@ def _identity(payload: dict[str, Any]) -> Identity:
         caller=Caller(
             user_id=claims.sub,
             is_admin=claims.role == "admin",
+            is_service=claims.role == "service",
             profile=_profile(claims),
             issued_at_ms=round(min(max(issued_at_s, 0.0) * 1000, EXPIRES_MAX_MS)),
         ),

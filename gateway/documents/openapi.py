@@ -21,12 +21,12 @@ uncompressed."""
 FAILURES: dict[int, str] = {
     400: "Invalid path segment, query parameter or body field: `VALIDATION`, with `details`.",
     401: "Token missing or invalid: `UNAUTHORIZED`, `TOKEN_EXPIRED`.",
-    403: "The caller lacks permission or is banned: `FORBIDDEN`.",
+    403: "The caller lacks permission, is banned, or has reached a bound, which is named: `FORBIDDEN`.",
     404: "Not found, or not visible to the caller: `NOT_FOUND`.",
     413: "The body is too large: `TOO_LARGE`.",
     414: "The URL is longer than 8 KB: `TOO_LARGE`.",
     415: "The Content-Type is not JSON, or the body is compressed: `VALIDATION`.",
-    429: "Too many messages per minute: `RATE_LIMITED`.",
+    429: "The caller's rate is exceeded: `RATE_LIMITED`, with `retryAfterMs`.",
     503: "A service behind the gateway is unavailable; a retry may succeed: `UNAVAILABLE`.",
 }
 HEADERS: dict[int, Schema] = {

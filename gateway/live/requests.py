@@ -11,6 +11,7 @@ from gateway import metrics
 from gateway.backend import Backend, read_sent
 from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
+from gateway.user_rates import UserRates
 from shared.bus.delivery import community_channel, room_channel
 from shared.commands.chat import Sent
 from shared.commands.command import Reply
@@ -36,6 +37,7 @@ from shared.protocol.client_frames import (
 from shared.protocol.server_frames import ChatAckData, error_frame, frame
 from shared.protocol.validation import FrameId
 from shared.telemetry import logs
+from shared.times import monotonic_ms
 
 log = logs.get(__name__)
 
@@ -44,18 +46,31 @@ class LiveRequests:
     """Performs the requests of all sockets of one gateway process."""
 
     def __init__(
-        self, backend: Backend, subscriptions: Subscriptions, spawn: Callable[[Coroutine[Any, Any, None]], Any]
+        self,
+        backend: Backend,
+        subscriptions: Subscriptions,
+        rates: UserRates,
+        spawn: Callable[[Coroutine[Any, Any, None]], Any],
     ) -> None:
         self._backend = backend
         self._subscriptions = subscriptions
+        self._rates = rates
         self._spawn = spawn
 
     async def perform(self, socket: Socket, incoming: Incoming) -> None:
-        """Perform the request of one frame and answer it.
+        """Perform the request of one frame and answer it, unless its user sends too many of its kind.
 
         Sends, read marks and typing are pipelined: they leave in the order of the frames, and are answered when their
         replies arrive. Every other request completes before the socket's next frame is read.
         """
+        try:
+            self._rates.count_frame(incoming.request, socket.caller, monotonic_ms())
+        except Refusal as refusal:
+            self._answer_error(socket, incoming, refusal)
+        else:
+            await self._perform(socket, incoming)
+
+    async def _perform(self, socket: Socket, incoming: Incoming) -> None:
         match incoming.request:
             case Subscribe(target):
                 await self._attempt(socket, incoming, self._subscriptions.subscribe(socket, target, incoming.id))
@@ -75,7 +90,7 @@ class LiveRequests:
                 assert_never(other)
 
     async def restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
-        """Handle each entry of `auth.subscriptions` like a subscribe frame.
+        """Handle each entry of `auth.subscriptions` like a subscribe frame, but beside the rate of those.
 
         Entries for the same channel are handled in order, different channels concurrently. Communities that a renewed
         token no longer names are unsubscribed first.
@@ -92,7 +107,7 @@ class LiveRequests:
 
         async def in_order(incomings: list[Incoming]) -> None:
             for incoming in incomings:
-                await self.perform(socket, incoming)
+                await self._perform(socket, incoming)
 
         await asyncio.gather(*map(in_order, by_channel.values()))
 

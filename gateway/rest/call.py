@@ -21,9 +21,11 @@ from gateway.auth.identity import Identity
 from gateway.backend import Backend
 from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
 from gateway.rest.piecewise_body import hold_until_written
+from gateway.user_rates import UserRate
 from shared.byte_budget import ByteBudget
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.validation import Id
+from shared.times import monotonic_ms
 
 SMALL_ITEM_BYTES = 2 * 1024  # of a list: a room, a member, an alert, a candle
 
@@ -119,7 +121,8 @@ class Call:
         declared.pop("caller")  # authenticated, not an input
         self.parts = {name: PathPart(camel(name), kind) for name, kind in declared.items()}
         self._no_such = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
-        self.refuses = refuses | ({ErrorCode.NOT_FOUND} if self._no_such else frozenset())
+        implied = {ErrorCode.NOT_FOUND: bool(self._no_such), ErrorCode.RATE_LIMITED: method == "GET"}
+        self.refuses = refuses | {code for code, holds in implied.items() if holds}
         self._item_max_bytes = item_max_bytes
 
     def answer_max_bytes(self, arguments: Mapping[str, Any]) -> int:
@@ -181,9 +184,12 @@ class Calls:
     Handlers raise Refusal or Unavailable; `gateway.http.app` turns both into the failure envelope.
     """
 
-    def __init__(self, authenticator: Authenticator, backend: Backend, reads: ByteBudget) -> None:
+    def __init__(
+        self, authenticator: Authenticator, backend: Backend, read_rate: UserRate, reads: ByteBudget
+    ) -> None:
         self._authenticator = authenticator
         self._backend = backend
+        self._read_rate = read_rate
         self._reads = reads
 
     @classmethod
@@ -202,9 +208,10 @@ class Calls:
 
     async def _serve(self, call: Call, request: web.Request) -> web.Response:
         caller = self._authenticate(request).caller
-        arguments = await call.arguments(request)
         if call.method != "GET":
-            return _response(await call.handle(self, caller=caller, **arguments))
+            return _response(await call.handle(self, caller=caller, **await call.arguments(request)))
+        self._read_rate.count(caller, monotonic_ms())
+        arguments = await call.arguments(request)
         hold = await self._reads.hold(caller.user_id, call.answer_max_bytes(arguments), partial(_disconnect, request))
         try:
             response = _response(await call.handle(self, caller=caller, **arguments))

@@ -102,7 +102,7 @@ class ChatCalls(Calls):
         found = await self._backend.chat_request(command, chat.RoomPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
-    @post("/v1/chatrooms")
+    @post("/v1/chatrooms", ErrorCode.RATE_LIMITED)
     async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat.RoomView]:
         """Create a room. The caller becomes its creator and first member; `memberIds` become members too."""
         command = chat.CreateRoom(
@@ -142,13 +142,13 @@ class ChatCalls(Calls):
         command = chat.DeleteRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat.Gone)
 
-    @post("/v1/chatrooms/{chatroomId}/join")
+    @post("/v1/chatrooms/{chatroomId}/join", ErrorCode.RATE_LIMITED)
     async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Join a room. Idempotent. Private and group rooms admit only invited users."""
         command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat.RoomView)
 
-    @post("/v1/chatrooms/{chatroomId}/leave")
+    @post("/v1/chatrooms/{chatroomId}/leave", ErrorCode.RATE_LIMITED)
     async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
         """Leave a room. Idempotent. A direct room cannot be left."""
         command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
@@ -200,7 +200,7 @@ class ChatCalls(Calls):
         found = await self._backend.chat_request(command, chat.MemberPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
-    @put("/v1/chatrooms/{chatroomId}/members/{userId}")
+    @put("/v1/chatrooms/{chatroomId}/members/{userId}", ErrorCode.RATE_LIMITED)
     async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.MemberView:
         """Add a user to a room. Requires the creator or an admin. Idempotent."""
         command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)

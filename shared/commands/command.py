@@ -27,13 +27,19 @@ SMALL_ANSWER_BYTES = 16 * 1024
 class Caller(WireStruct, frozen=True, kw_only=True):
     """The user on whose behalf a request is sent: the token's subject and claims.
 
-    `issued_at_ms` is 0 when the token has no time.
+    `is_service`: the token of an internal service. `issued_at_ms` is 0 when the token has no time.
     """
 
     user_id: str
     is_admin: bool = False
+    is_service: bool = False
     profile: UserProfile = UserProfile()
     issued_at_ms: int = 0
+
+    @property
+    def is_exempt_from_rates(self) -> bool:
+        """Return whether no rate but that of messages limits the caller."""
+        return self.is_admin or self.is_service
 
 
 GATEWAY = Caller(user_id="system:gateway")  # the caller of a gateway's own requests

@@ -288,6 +288,9 @@ def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[Store
     yield StoreCall("put_rooms", lambda: rooms.put_rooms(later))
     yield StoreCall("mark_active", lambda: rooms.mark_active(others, NOW_MS - 30))
     yield StoreCall("advance_rooms", lambda: rooms.advance_rooms(places))
+    yield StoreCall("ids_created_by", lambda: rooms.ids_created_by("user_0", 100))
+    yield StoreCall("count_joined", lambda: rooms.count_joined("user_7", ["room_new"]))
+    yield StoreCall("have_common_room", lambda: rooms.have_common_room("user_7", "user_8"))
     yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
     yield StoreCall("rooms_to_purge", lambda: rooms.rooms_to_purge(NOW_MS))
     yield StoreCall("set_purge_due", lambda: rooms.set_purge_due(DELETED_ROOM, NOW_MS + 1))
@@ -308,6 +311,8 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
     yield StoreCall("active_now", lambda: rooms.active_now([room_id]), note="of one room")
     yield StoreCall("active_now", lambda: rooms.active_now(others), note="of twenty rooms")
     yield StoreCall("room_ids_of", lambda: rooms.room_ids_of("user_7"))
+    yield StoreCall("some_room_ids_of", lambda: rooms.some_room_ids_of("user_7"))
+    yield StoreCall("membership_counts", lambda: rooms.membership_counts(users))
     yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
 
 

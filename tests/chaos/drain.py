@@ -23,6 +23,7 @@ from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from tests.chaos.report import percentile
 from tests.chaos.system import SETTINGS
+from tests.support.limits import HIGH_LIMITS
 from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
 from tests.support.server_process import ServerProcess
@@ -217,6 +218,7 @@ def _gateway(system: LocalSystem, directory: Path, timeout_s: float) -> tuple[Se
     """Start a gateway of this system on its own port; return process, address and admin port."""
     entries, port, admin_port = system.entries(), free_port(), free_port()
     environment = {
+        **HIGH_LIMITS,
         **SETTINGS,
         "PATH": "/usr/bin:/bin",
         "AMQP_URL": entries["AMQP_URL"],

@@ -22,6 +22,7 @@ from tests.chaos.database import DatabaseFront
 from tests.chaos.plan import REPLICAS, SERVICES
 from tests.support.broker_cluster import BrokerCluster
 from tests.support.infrastructure import Database, Infrastructure
+from tests.support.limits import HIGH_LIMITS
 from tests.support.local_system import LocalSystem
 from tests.support.server_process import ServerProcess
 from tests.support.services import free_port
@@ -160,7 +161,8 @@ class Patient(ReplicatedSystem):
     def further_chat_service(self) -> ServerProcess:
         """Return one more replica, which is not started and which no supervisor restarts."""
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment = {**passed_on, **self._environment, "ADMIN_PORT": str(free_port()), "LOG_FORMAT": "console"}
+        own = {"ADMIN_PORT": str(free_port()), "LOG_FORMAT": "console"}
+        environment = {**passed_on, **HIGH_LIMITS, **self._environment, **own}
         command = CommandLine((sys.executable, "-m", "chat_service"), environment, PROJECT)
         return ServerProcess(command, self.local.directory / "further.out")
 

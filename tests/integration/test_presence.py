@@ -38,6 +38,7 @@ from shared.commands.chat import ReportPresence
 from shared.commands.command import GATEWAY
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
+from tests.support.limits import HIGH_LIMITS
 from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.server_process import ServerProcess
 from tests.support.services import chat_service, free_port, gateway_alone, wait_ready
@@ -446,6 +447,7 @@ class ReporterProcess:
     def __init__(self, amqp_url: str, directory: Path, name: str) -> None:
         self.port, self.admin_port = free_port(), free_port()
         environment = {
+            **HIGH_LIMITS,
             "PATH": os.environ["PATH"],
             "AMQP_URL": amqp_url,
             "JWT_SECRET": SECRET,

@@ -23,6 +23,7 @@ import pytest
 from deploy.local.command import SYSTEM_PATH, CommandLine
 from deploy.local.ports import KeptPorts
 from deploy.local.settings import PROJECT
+from tests.support.limits import HIGH_LIMITS
 from tests.support.name_server import NameServer
 from tests.support.scrape import samples, value
 from tests.support.server_process import ServerProcess
@@ -105,7 +106,7 @@ class BalancedGateway(ServerProcess):
             "ADMIN_HOST": self.host,
             "ADMIN_PORT": str(balancer.admin_port),
         }
-        command = CommandLine((sys.executable, "-m", "gateway"), {**environment, **listens}, PROJECT)
+        command = CommandLine((sys.executable, "-m", "gateway"), {**HIGH_LIMITS, **environment, **listens}, PROJECT)
         super().__init__(command, directory / f"{self.name}.out")
 
     def is_ready(self) -> bool:

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from chat_service.partitions.limits import Bounds, Limits
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
 from chat_service.partitions.partition import Partition, Services
 from chat_service.partitions.rate_limit import RateLimiter
-from chat_service.partitions.rate_window import SlidingWindow
+from chat_service.partitions.rates import HOUR_MS, Limit, Rate, RateWindows
 from chat_service.partitions.room_cache import RoomStores
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
@@ -265,14 +266,16 @@ class ChatWorld:
         log, rooms = FaultyLog(self.database, fuse), FaultyRooms(self.database, fuse)
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
         replicas = ReplicaView("node", "", PARTITIONS, 0)
-        rates = RateLimiter(SlidingWindow(10_000), bus, replicas, self._clock_ms, self._clock_ms)
+        windows = RateWindows({rate: Limit(10_000, HOUR_MS) for rate in Rate})
+        rates = RateLimiter(windows, bus, replicas, self._clock_ms, self._clock_ms)
+        limits = Limits(rates, rooms, Bounds(10_000, 10_000))
         stores = RoomStores(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")
         assert owned is not None
         outlet = FaultyOutlet(self.recorder, fuse)
         records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
-        services = Services(stores, GroupCommit(log), records, rates, outlet, self._clock_ms, self._clock_ms)
+        services = Services(stores, GroupCommit(log), records, limits, outlet, self._clock_ms, self._clock_ms)
         partition = Partition(self.number, owned.term, services, self._check_term)
         self.owners.append(ChatOwner(partition, log, fuse, outlet, asyncio.create_task(partition.run())))
         return self.owners[-1]

@@ -18,6 +18,7 @@ from deploy.local.run_file import read_run_file
 from deploy.local.settings import PROJECT
 from shared.ids import Prefix, new_id
 from tests.support.infrastructure import Infrastructure
+from tests.support.limits import HIGH_LIMITS
 from tests.support.server_process import ServerProcess
 from tests.support.startable import Startable
 from tests.support.tokens import SECRET
@@ -46,7 +47,8 @@ class LocalSystem(Startable):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment = {**passed_on, "GATEWAY_PORT": "0", "ADMIN_PORT": "0", **settings, "LOCAL_DIR": str(directory)}
+        beneath = {**passed_on, **HIGH_LIMITS, "GATEWAY_PORT": "0", "ADMIN_PORT": "0"}
+        environment = {**beneath, **settings, "LOCAL_DIR": str(directory)}
         command = CommandLine((sys.executable, "-m", "deploy.local", "run"), environment, PROJECT)
         self.process = ServerProcess(command, directory / "supervisor.out")
 

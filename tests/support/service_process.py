@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from tests.support.limits import HIGH_LIMITS
 from tests.support.services import free_port, wait_ready
 
 
@@ -17,7 +18,7 @@ class Process:
         self._service = service
         self.admin_port = free_port()
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
-        self._environment = {**os.environ, **environment, "ADMIN_PORT": str(self.admin_port)}
+        self._environment = {**os.environ, **HIGH_LIMITS, **environment, "ADMIN_PORT": str(self.admin_port)}
         self._process: asyncio.subprocess.Process | None = None
 
     @property

@@ -19,6 +19,7 @@ from market_feed.settings import MarketSettings
 from notifier.__main__ import serve as serve_notifier
 from notifier.settings import NotifierSettings
 from shared.ids import Prefix, new_id
+from tests.support.limits import HIGH_CHAT_LIMITS, HIGH_GATEWAY_LIMITS
 from tests.support.no_revocations import no_revocations
 from tests.support.tokens import SECRET
 
@@ -91,7 +92,7 @@ async def chat_service(amqp_url: str, mongodb_uri: str, database: str, **more: A
         mongodb_database=database,
         admin_port=free_port(),
         admin_host="127.0.0.1",
-        **more,
+        **{**HIGH_CHAT_LIMITS, **more},
     )
     async with running(serve_chat, settings):
         yield
@@ -143,7 +144,7 @@ async def gateway(amqp_url: str, **more: Any) -> AsyncIterator[str]:
         gateway_host="127.0.0.1",
         gateway_port=free_port(),
         admin_host="127.0.0.1",
-        **{"admin_port": free_port(), **more},
+        **{"admin_port": free_port(), **HIGH_GATEWAY_LIMITS, **more},
     )
     async with running(serve_gateway, settings):
         yield f"http://127.0.0.1:{settings.gateway_port}"

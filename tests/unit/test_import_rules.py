@@ -18,6 +18,7 @@ PACKAGES = ("shared", *SERVICES)
 PURE = {
     "chat_service.partitions.body_dedup",
     "chat_service.partitions.command_age",
+    "chat_service.partitions.costs",
     "chat_service.rooms.decision",
     "chat_service.rooms.decisions",
     "chat_service.rooms.entry_deliveries",
@@ -26,8 +27,9 @@ PURE = {
     "chat_service.rooms.message_decisions",
     "chat_service.rooms.message",
     "chat_service.partitions.ownership",
-    "chat_service.partitions.rate_window",
+    "chat_service.partitions.rates",
     "chat_service.partitions.rendezvous",
+    "chat_service.partitions.reservations",
     "chat_service.rooms.requirements",
     "chat_service.rooms.room_decisions",
     "chat_service.rooms.room",
@@ -71,6 +73,7 @@ PURE = {
     "shared.commands.market",
     "shared.commands.notifier",
     "shared.protocol.client_frames",
+    "shared.rate_window",
     "shared.protocol.event_frames",
     "shared.protocol.server_frames",
 }

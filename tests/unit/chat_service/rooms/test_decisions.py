@@ -48,6 +48,7 @@ TERM = 7
 ROOM = "room_1"
 CREATOR, MEMBER, STRANGER, ADMIN = "creator", "member", "stranger", "admin"
 ORDERED, TRANSIENT, CONTROL = DeliveryKind.ORDERED, DeliveryKind.TRANSIENT, DeliveryKind.CONTROL
+SLOWER = Refusal(ErrorCode.RATE_LIMITED, "too many", retry_after_ms=1500)
 numbers = itertools.count(1)
 
 
@@ -428,14 +429,14 @@ def test_message_without_client_message_id_is_always_new() -> None:
 def test_duplicate_is_found_above_rate_limit() -> None:
     chat = ChatRoom()
     chat.ask(send(MEMBER, key="c1"))
-    assert chat.ask(send(MEMBER, key="c1"), wait_ms=500).repeated
-    assert chat.refused(send(MEMBER, key="c2"), wait_ms=500) is ErrorCode.RATE_LIMITED
+    assert chat.ask(send(MEMBER, key="c1"), refusal=SLOWER).repeated
+    assert chat.refused(send(MEMBER, key="c2"), refusal=SLOWER) is ErrorCode.RATE_LIMITED
 
 
 def test_message_above_rate_limit_changes_nothing_and_says_when_to_retry() -> None:
     chat = ChatRoom()
     for user in (MEMBER, STRANGER):
-        answer = chat.ask(send(user, key="c1"), wait_ms=1500)
+        answer = chat.ask(send(user, key="c1"), refusal=SLOWER)
         assert isinstance(answer, Refusal)
         assert (answer.code, answer.retry_after_ms) == (ErrorCode.RATE_LIMITED, 1500)
         assert_nothing_changed(chat.changes)
@@ -449,7 +450,7 @@ def test_message_sent_again_is_delivered_again_from_its_entry() -> None:
     chat.ask(command)
     first = deliveries_in(chat.changes)
     chat.ask(send(MEMBER))
-    answer = chat.ask(command, is_resent=True, wait_ms=100)
+    answer = chat.ask(command, is_resent=True, refusal=SLOWER)
     assert (answer.repeated, answer.message.seq) == (True, 1)
     assert deliveries_in(chat.changes) == first
     assert not chat.changes.entries
@@ -557,7 +558,7 @@ def test_direct_message_makes_room_of_pair() -> None:
 
 def test_direct_message_above_rate_limit_makes_no_room() -> None:
     states: dict[str, RoomState] = {}
-    answer, changes = ask_direct(states, direct("ann", "bob"), wait_ms=10)
+    answer, changes = ask_direct(states, direct("ann", "bob"), refusal=SLOWER)
     assert answer.code is ErrorCode.RATE_LIMITED
     assert_nothing_changed(changes)
     assert states[DIRECT].room is None
@@ -692,7 +693,8 @@ class Writer:
         for _ in range(2):
             states = self.load(commands)
             asked = [
-                PendingCommand(item, is_resent=is_resent, wait_ms=100 if item.id in limited else 0) for item in commands
+                PendingCommand(item, is_resent=is_resent, refusal=SLOWER if item.id in limited else None)
+                for item in commands
             ]
             changes = decide(asked, states, TERM, NOW_MS)
             try:

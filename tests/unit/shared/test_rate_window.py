@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.partitions.rate_window import SlidingWindow
+from shared.rate_window import SlidingWindow
 
 MINUTE_MS = 60_000
 numbers = itertools.count(1)
@@ -57,6 +57,39 @@ def test_refund_without_charge_does_nothing() -> None:
     assert window.charge("u", "2", 0) == 0
     window.refund("u", "1")
     assert window.charge("u", "3", 1) == MINUTE_MS - 1
+
+
+def test_units_are_summed_and_the_wait_is_until_enough_leave() -> None:
+    window = SlidingWindow(10)
+    assert [window.charge("u", id_, at_ms, units) for id_, at_ms, units in (("1", 0, 4), ("2", 10, 6))] == [0, 0]
+    assert window.charge("u", "3", 20, 1) == MINUTE_MS - 20
+    assert window.charge("u", "4", 20, 5) == MINUTE_MS - 10, "both must leave"
+    assert window.charge("u", "5", MINUTE_MS, 4) == 0
+    window.refund("u", "2")
+    assert window.charge("u", "6", MINUTE_MS + 1, 6) == 0
+
+
+def test_more_units_than_the_limit_never_fit() -> None:
+    window = SlidingWindow(10)
+    assert window.charge("u", "1", 0, 11) == MINUTE_MS
+    window.charge("u", "2", 1)
+    assert window.charge("u", "3", 2, 11) == MINUTE_MS
+
+
+def test_question_for_the_wait_charges_nothing() -> None:
+    window = SlidingWindow(1)
+    assert [window.wait_ms("u", id_, 0) for id_ in ("1", "2", "3")] == [0, 0, 0]
+    window.charge("u", "1", 0)
+    assert (window.wait_ms("u", "1", 1), window.wait_ms("u", "2", 1)) == (0, MINUTE_MS - 1)
+
+
+def test_only_users_of_the_last_window_are_kept() -> None:
+    window = SlidingWindow(5)
+    for number in range(1000):
+        window.charge(f"user_{number}", "1", number * 100)
+    assert len(window) == 600
+    window.charge("last", "1", 1_000_000)
+    assert len(window) == 1
 
 
 steps = st.lists(

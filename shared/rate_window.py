@@ -1,0 +1,91 @@
+"""Exact sliding-window limit per user. Pure; the clock is an argument."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+ChargeId = str | int
+
+
+class _Charge(NamedTuple):
+    at_ms: int
+    units: int
+
+
+@dataclass(slots=True)
+class _Charged:
+    """The charges of one user in the last window, by id, oldest first, and the sum of their units."""
+
+    by_id: dict[ChargeId, _Charge] = field(default_factory=dict)
+    units: int = 0
+
+
+class SlidingWindow:
+    """At most `limit` units of one user in any `window_ms`. Exact, and idempotent by the id of a charge.
+
+    Bound: `limit` charges per user, and only users of the last window.
+    """
+
+    def __init__(self, limit: int, window_ms: int = 60_000) -> None:
+        self._limit = limit
+        self._window_ms = window_ms
+        self._users: OrderedDict[str, _Charged] = OrderedDict()  # the longest inactive first
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def charge(self, user_id: str, charge_id: ChargeId, now_ms: int, units: int = 1) -> int:
+        """Charge once, however often the same id arrives.
+
+        Return 0, or the milliseconds to wait when the window is full; then nothing is charged.
+        """
+        wait_ms = self.wait_ms(user_id, charge_id, now_ms, units)
+        if wait_ms == 0:
+            charged = self._users.setdefault(user_id, _Charged())
+            if charge_id not in charged.by_id:
+                charged.by_id[charge_id] = _Charge(now_ms, units)
+                charged.units += units
+                self._users.move_to_end(user_id)
+        return wait_ms
+
+    def wait_ms(self, user_id: str, charge_id: ChargeId, now_ms: int, units: int = 1) -> int:
+        """Return what `charge` would, and charge nothing.
+
+        More units than the limit never fit; they get the length of the window.
+        """
+        self._forget_users(now_ms)
+        charged = self._users.get(user_id)
+        if charged is None:
+            return 0 if units <= self._limit else self._window_ms
+        self._forget_charges(charged, now_ms)
+        if charge_id in charged.by_id:
+            return 0
+        excess = charged.units + units - self._limit
+        if excess <= 0:
+            return 0
+        for one in charged.by_id.values():
+            excess -= one.units
+            if excess <= 0:
+                return one.at_ms + self._window_ms - now_ms
+        return self._window_ms
+
+    def refund(self, user_id: str, charge_id: ChargeId) -> None:
+        """Undo a charge, if there is one."""
+        charged = self._users.get(user_id)
+        if charged is not None and (one := charged.by_id.pop(charge_id, None)) is not None:
+            charged.units -= one.units
+
+    def _forget_charges(self, charged: _Charged, now_ms: int) -> None:
+        while charged.by_id:
+            oldest_id, oldest = next(iter(charged.by_id.items()))
+            if oldest.at_ms > now_ms - self._window_ms:
+                return
+            del charged.by_id[oldest_id]
+            charged.units -= oldest.units
+
+    def _forget_users(self, now_ms: int) -> None:
+        while self._users:
+            user_id, charged = next(iter(self._users.items()))
+            if charged.by_id and next(reversed(charged.by_id.values())).at_ms > now_ms - self._window_ms:
+                return
+            del self._users[user_id]

@@ -1,0 +1,141 @@
+"""What each command costs, and the rooms that it reserves."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from chat_service.partitions.costs import costs_of
+from chat_service.partitions.rates import MESSAGE, Cost, Rate
+from chat_service.partitions.reservations import Bound, Reservation
+from chat_service.rooms.decision import RoomState
+from chat_service.rooms.room import Member, Role, Room, RoomType
+from shared.commands.chat import (
+    AddMember,
+    AnyRoomCommand,
+    CreateRoom,
+    JoinRoom,
+    LeaveRoom,
+    MarkRead,
+    RemoveMember,
+    SendDirect,
+    SendMessage,
+    SetTyping,
+    SubscribeRoom,
+    UpdateRoom,
+)
+from shared.commands.command import Caller
+from shared.protocol.server_frames import UserProfile
+
+ROOM = "room_1"
+NOBODY = UserProfile()
+JOIN = Cost(Rate.JOINS)
+numbers = itertools.count(1)
+
+
+def command(kind: type[Any], by: str | Caller = "ann", room_id: str = ROOM, **fields: Any) -> Any:
+    caller = by if isinstance(by, Caller) else Caller(user_id=by)
+    return kind(id=f"cmd_{next(numbers)}", expires_at_monotonic_ms=0, caller=caller, room_id=room_id, **fields)
+
+
+def send(by: str | Caller = "ann") -> Any:
+    return command(SendMessage, by, message_id="msg_1", message="hi")
+
+
+def create(*members: str, by: str | Caller = "ann", room_id: str = ROOM) -> Any:
+    return command(CreateRoom, by, room_id, name="Room", description="", type="group", member_ids=members)
+
+
+def direct(by: str | Caller = "ann") -> Any:
+    return command(SendDirect, by, message_id="msg_1", to_user_id="ben", message="hi")
+
+
+def state(*members: str, kind: RoomType = RoomType.PUBLIC, deleted: bool = False) -> RoomState:
+    room = Room(
+        id=ROOM, name="", description="", type=kind, created_by="ann", created_at_ms=0, active_at_ms=0, deleted=deleted
+    )
+    joined: dict[str, Member | None] = {
+        user_id: Member(room_id=ROOM, user_id=user_id, role=Role.MEMBER, joined_at_ms=0, read_seq=0, profile=NOBODY)
+        for user_id in members
+    }
+    return RoomState(room, joined)
+
+
+def cost_of(one: AnyRoomCommand, before: RoomState) -> tuple[tuple[Cost, ...], tuple[str, ...]]:
+    batch = costs_of([one], {ROOM: before})
+    return batch.costs[0], tuple(one.user_id for one in batch.reservations[0] if one.bound is Bound.JOINED)
+
+
+def test_messages_of_members_cost_a_message() -> None:
+    assert cost_of(send(), state("ann")) == (MESSAGE, ())
+    assert cost_of(send(), state("ben", kind=RoomType.PRIVATE)) == (MESSAGE, ()), "it will be refused"
+    assert cost_of(send(), state(deleted=True)) == (MESSAGE, ())
+    assert cost_of(send(), RoomState(None)) == (MESSAGE, ())
+
+
+def test_first_message_to_a_public_room_costs_a_join_too() -> None:
+    assert cost_of(send(), state("ben")) == ((*MESSAGE, JOIN), ("ann",))
+    batch = costs_of([send(), send(), send("cat")], {ROOM: state()})
+    assert batch.costs == [(*MESSAGE, JOIN), MESSAGE, (*MESSAGE, JOIN)]
+
+
+def test_creation_costs_an_invitation_for_each_other_member() -> None:
+    costs, joining = cost_of(create("ben", "cat", "ann", "ben"), RoomState(None))
+    assert costs == (Cost(Rate.CREATIONS), Cost(Rate.INVITATIONS, 2))
+    assert (joining[0], set(joining[1:])) == ("ann", {"ben", "cat"})
+    assert cost_of(create(), RoomState(None)) == ((Cost(Rate.CREATIONS),), ("ann",))
+    assert cost_of(create("ben"), state("ann")) == ((), ()), "it exists already"
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "costs", "joining"),
+    [
+        (command(JoinRoom), state("ben"), (JOIN,), ("ann",)),
+        (command(JoinRoom), state("ann"), (), ()),
+        (command(LeaveRoom), state("ann"), (JOIN,), ()),
+        (command(LeaveRoom), state("ben"), (), ()),
+        (command(AddMember, user_id="ben"), state("ann"), (Cost(Rate.INVITATIONS),), ("ben",)),
+        (command(AddMember, user_id="ben"), state("ann", "ben"), (), ()),
+        (command(RemoveMember, user_id="ben"), state("ann", "ben"), (), ()),
+        (command(UpdateRoom), state("ann"), (), ()),
+        (command(MarkRead, seq=1), state("ann"), (), ()),
+        (command(SetTyping, is_typing=True), state("ann"), (), ()),
+        (command(SubscribeRoom), state("ben"), (), ()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_cost_depends_on_what_the_command_would_change(
+    one: AnyRoomCommand, before: RoomState, costs: tuple[Cost, ...], joining: tuple[str, ...]
+) -> None:
+    assert cost_of(one, before) == (costs, joining)
+
+
+def test_only_the_first_direct_message_may_be_to_a_stranger() -> None:
+    batch = costs_of([direct(), direct(Caller(user_id="admin", is_admin=True))], {ROOM: RoomState(None)})
+    assert (batch.costs, batch.first_direct) == ([MESSAGE, MESSAGE], [0])
+    assert costs_of([direct()], {ROOM: state("ann", kind=RoomType.PRIVATE)}).first_direct == []
+
+
+@pytest.mark.parametrize("caller", [Caller(user_id="a", is_admin=True), Caller(user_id="s", is_service=True)], ids=repr)
+def test_admins_and_services_pay_for_messages_alone(caller: Caller) -> None:
+    assert cost_of(send(caller), state()) == (MESSAGE, (caller.user_id,))
+    for one in (create("ben", by=caller), command(JoinRoom, caller), command(AddMember, caller, user_id="ben")):
+        before = RoomState(None) if isinstance(one, CreateRoom) else state()
+        assert cost_of(one, before)[0] == ()
+
+
+def test_creation_reserves_its_room_for_its_creator_and_every_member() -> None:
+    [reserved] = costs_of([create("ben")], {ROOM: RoomState(None)}).reservations
+    assert reserved == (
+        Reservation(Bound.CREATED, "ann", ROOM),
+        Reservation(Bound.JOINED, "ann", ROOM),
+        Reservation(Bound.JOINED, "ben", ROOM),
+    )
+    assert costs_of([create("ben")], {ROOM: state("ann")}).reservations == [()]
+
+
+def test_exempt_callers_reserve_too() -> None:
+    admin = Caller(user_id="admin", is_admin=True)
+    assert costs_of([command(JoinRoom, admin)], {ROOM: state()}).reservations == [
+        (Reservation(Bound.JOINED, "admin", ROOM),)
+    ]
