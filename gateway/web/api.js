@@ -25,13 +25,13 @@ async function request(method, path, { token = null, body } = {}) {
     throw new ApiError(0, 'UNREACHABLE', 'The server is unreachable.');
   }
   if (answer.success) return answer;
-  const retryAfter = Number(response.headers.get('Retry-After'));
-  throw new ApiError(
-    response.status,
-    answer.error.code,
-    sentence(answer.error.message),
-    retryAfter ? retryAfter * 1000 : null,
-  );
+  const { code, message, retryAfterMs = null } = answer.error;
+  const pause = code === 'RATE_LIMITED' && retryAfterMs ? ` Try again in ${duration(retryAfterMs)}.` : '';
+  throw new ApiError(response.status, code, sentence(message) + pause, retryAfterMs);
+}
+
+function duration(ms) {
+  return ms > 90_000 ? `${Math.ceil(ms / 60_000)} minutes` : `${Math.ceil(ms / 1000)} seconds`;
 }
 
 function sentence(text) {

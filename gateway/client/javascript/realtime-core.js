@@ -21,6 +21,7 @@ export const DEFAULTS = Object.freeze({
 });
 
 const RETRY_MAX_MS = 10_000;
+const MESSAGES_PAUSE_MAX_MS = 60_000; // the window of the limit on messages; a longer wait is of another limit
 const ID_MAX_BYTES = 32; // bound on the encoded `"id":…,`
 
 export class Core {
@@ -289,10 +290,12 @@ export class Core {
   }
 
   #rejected(request, data, nowMs) {
-    if (data.retryable) {
-      const backoffMs = Math.min(this.#settings.backoffFirstMs * 2 ** request.attempts, RETRY_MAX_MS);
-      const delayMs = data.retryAfterMs ?? backoffMs;
-      this.#requests.retry(request, nowMs + delayMs, data.code === 'RATE_LIMITED');
+    const backoffMs = Math.min(this.#settings.backoffFirstMs * 2 ** request.attempts, RETRY_MAX_MS);
+    const delayMs = data.retryAfterMs ?? backoffMs;
+    const isTooLate = data.retryAfterMs !== undefined && nowMs + delayMs >= request.deadlineMs;
+    if (data.retryable && !isTooLate) {
+      const limitsMessages = data.code === 'RATE_LIMITED' && delayMs <= MESSAGES_PAUSE_MAX_MS;
+      this.#requests.retry(request, nowMs + delayMs, limitsMessages);
       return;
     }
     if (request.target !== null) {

@@ -31,6 +31,7 @@ from realtime_client.requests import Request, RequestFailed, Requests
 from realtime_client.status import State, Stats
 
 RETRY_MAX_S = 10.0
+MESSAGES_PAUSE_MAX_S = 60.0  # the window of the limit on messages; a longer wait is of another limit
 ID_MAX_BYTES = 32  # bound on the encoded `"id":…,`
 
 
@@ -234,18 +235,27 @@ class Core:
             self._requests.add({}, target=RoomSubscription(ack.chatroom_id), is_internal=True)
 
     def _rejected(self, request: Request, error: Rejection, now_s: float) -> None:
-        if error.retryable:
-            delay_s = min(self._options.backoff_first_s * 2.0 ** min(request.attempts, 60), RETRY_MAX_S)
-            if error.retry_after_ms is not None:
-                delay_s = error.retry_after_ms / 1000
-            self._requests.retry(request, now_s + delay_s, limits_messages=error.code == "RATE_LIMITED")
+        delay_s = min(self._options.backoff_first_s * 2.0 ** min(request.attempts, 60), RETRY_MAX_S)
+        if error.retry_after_ms is not None:
+            delay_s = error.retry_after_ms / 1000
+        is_too_late = error.retry_after_ms is not None and now_s + delay_s >= request.deadline_s
+        if error.retryable and not is_too_late:
+            limits_messages = error.code == "RATE_LIMITED" and delay_s <= MESSAGES_PAUSE_MAX_S
+            self._requests.retry(request, now_s + delay_s, limits_messages=limits_messages)
             return
         if request.target is not None:
             self._interest.rejected(request.target)
             if request.is_internal:
                 lost = fields_of(request.target) | {"code": error.code, "message": error.message}
                 self._actions.append(Emit("subscription:lost", lost))
-        self._fail(request, RequestFailed(error.code, error.message, details=error.details))
+        failed = RequestFailed(
+            error.code,
+            error.message,
+            retryable=error.retryable,
+            retry_after_ms=error.retry_after_ms,
+            details=error.details,
+        )
+        self._fail(request, failed)
 
     def _fail(self, request: Request, error: RequestFailed) -> None:
         self._requests.remove(request)

@@ -322,6 +322,18 @@ def test_rate_limit_pauses_messages_and_keeps_their_order() -> None:
     assert [frame["message"] for frame in driver.frames()] == ["a", "c"]
 
 
+def test_wait_beyond_its_deadline_fails_a_message_and_holds_up_no_other() -> None:
+    driver = Driver(request_timeout_s=120.0)
+    driver.open()
+    id_ = driver.send("to a stranger")
+    driver.send("to a friend", "room_2")
+    driver.refuse(driver.frames()[0], "RATE_LIMITED", retryable=True, retryAfterMs=3_600_000)
+    failed = driver.settled[id_]
+    assert (code_of(failed), failed.retryable, failed.retry_after_ms) == ("RATE_LIMITED", True, 3_600_000)
+    driver.send("to another friend", "room_3")
+    assert [frame["message"] for frame in driver.frames()] == ["to another friend"]
+
+
 def test_rejected_message_fails_and_next_one_is_sent() -> None:
     driver = opened()
     id_ = driver.send("a")

@@ -487,6 +487,16 @@ describe('messages', () => {
     assert.deepEqual(driver.frames().map(({ message }) => message), ['a', 'c']);
   });
 
+  test('fail at once when the wait is beyond their deadline, and hold up no other', () => {
+    const driver = opened({ requestTimeoutMs: 120_000 });
+    const id = driver.send('room_1', 'to a stranger');
+    driver.refuse(driver.frames()[0], 'RATE_LIMITED', { retryable: true, retryAfterMs: 3_600_000 });
+    const { code, retryable, retryAfterMs } = driver.settled.get(id);
+    assert.deepEqual([code, retryable, retryAfterMs], ['RATE_LIMITED', true, 3_600_000]);
+    driver.send('room_2', 'to a friend');
+    assert.deepEqual(driver.frames().map(({ message }) => message), ['to a friend']);
+  });
+
   test('fail with the code of the rejection, and the next one is sent', () => {
     const driver = opened();
     const id = driver.send('room_1', 'a');
