@@ -2,21 +2,15 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 ChargeId = str | int
 
 
-class _Charge(NamedTuple):
-    at_ms: int
-    units: int
-
-
 @dataclass(slots=True)
 class _Charged:
-    """The charges of one user in the last window, by id, oldest first, and the sum of their units."""
+    """The charges of one user in the last window: time and units by id, oldest first, and the sum of the units."""
 
-    by_id: dict[ChargeId, _Charge] = field(default_factory=dict)
+    by_id: dict[ChargeId, tuple[int, int]] = field(default_factory=dict)
     units: int = 0
 
 
@@ -35,57 +29,66 @@ class SlidingWindow:
         return len(self._users)
 
     def charge(self, user_id: str, charge_id: ChargeId, now_ms: int, units: int = 1) -> int:
-        """Charge once, however often the same id arrives.
+        """Charge once, however often the same id arrives. HOT.
 
         Return 0, or the milliseconds to wait when the window is full; then nothing is charged.
         """
-        wait_ms = self.wait_ms(user_id, charge_id, now_ms, units)
-        if wait_ms == 0:
-            charged = self._users.setdefault(user_id, _Charged())
-            if charge_id not in charged.by_id:
-                charged.by_id[charge_id] = _Charge(now_ms, units)
-                charged.units += units
-                self._users.move_to_end(user_id)
-        return wait_ms
+        self._forget_users(now_ms)
+        charged = self._users.get(user_id)
+        if charged is None:
+            if units > self._limit:
+                return self._window_ms
+            charged = self._users[user_id] = _Charged()
+        elif wait_ms := self._wait_ms(charged, charge_id, now_ms, units):
+            return wait_ms
+        if charge_id not in charged.by_id:
+            charged.by_id[charge_id] = now_ms, units
+            charged.units += units
+            self._users.move_to_end(user_id)
+        return 0
 
     def wait_ms(self, user_id: str, charge_id: ChargeId, now_ms: int, units: int = 1) -> int:
         """Return what `charge` would, and charge nothing.
 
         More units than the limit never fit; they get the length of the window.
         """
-        self._forget_users(now_ms)
         charged = self._users.get(user_id)
         if charged is None:
             return 0 if units <= self._limit else self._window_ms
+        return self._wait_ms(charged, charge_id, now_ms, units)
+
+    def _wait_ms(self, charged: _Charged, charge_id: ChargeId, now_ms: int, units: int) -> int:
         self._forget_charges(charged, now_ms)
-        if charge_id in charged.by_id:
-            return 0
         excess = charged.units + units - self._limit
-        if excess <= 0:
+        if excess <= 0 or charge_id in charged.by_id:
             return 0
-        for one in charged.by_id.values():
-            excess -= one.units
+        for at_ms, charged_units in charged.by_id.values():
+            excess -= charged_units
             if excess <= 0:
-                return one.at_ms + self._window_ms - now_ms
+                return at_ms + self._window_ms - now_ms
         return self._window_ms
 
     def refund(self, user_id: str, charge_id: ChargeId) -> None:
         """Undo a charge, if there is one."""
         charged = self._users.get(user_id)
         if charged is not None and (one := charged.by_id.pop(charge_id, None)) is not None:
-            charged.units -= one.units
+            charged.units -= one[1]
 
     def _forget_charges(self, charged: _Charged, now_ms: int) -> None:
+        begin_ms = now_ms - self._window_ms
         while charged.by_id:
-            oldest_id, oldest = next(iter(charged.by_id.items()))
-            if oldest.at_ms > now_ms - self._window_ms:
+            oldest = next(iter(charged.by_id))
+            at_ms, units = charged.by_id[oldest]
+            if at_ms > begin_ms:
                 return
-            del charged.by_id[oldest_id]
-            charged.units -= oldest.units
+            del charged.by_id[oldest]
+            charged.units -= units
 
     def _forget_users(self, now_ms: int) -> None:
+        begin_ms = now_ms - self._window_ms
         while self._users:
-            user_id, charged = next(iter(self._users.items()))
-            if charged.by_id and next(reversed(charged.by_id.values())).at_ms > now_ms - self._window_ms:
+            user_id = next(iter(self._users))
+            by_id = self._users[user_id].by_id
+            if by_id and by_id[next(reversed(by_id))][0] > begin_ms:
                 return
             del self._users[user_id]

@@ -26,13 +26,13 @@ STRANGER = Cost(Rate.STRANGERS)
 
 @dataclass(slots=True)
 class BatchCosts:
-    """What a batch costs and adds. `costs[i]` and `reservations[i]` belong to command i.
+    """What a batch costs and adds: `costs[i]` belongs to command i; `reservations` are by index.
 
     `first_direct` are the indexes of commands that start a direct room: they may be messages to strangers.
     """
 
     costs: list[Costs] = field(default_factory=list)
-    reservations: list[tuple[Reservation, ...]] = field(default_factory=list)
+    reservations: dict[int, tuple[Reservation, ...]] = field(default_factory=dict)
     first_direct: list[int] = field(default_factory=list)
 
 
@@ -42,12 +42,15 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
     joined: set[tuple[str, str]] = set()
     for index, command in enumerate(commands):
         state, caller = states[command.room_id], command.caller
+        if type(command) is SendMessage and _is_member(state, caller.user_id):  # HOT: almost every command
+            batch.costs.append(MESSAGE)
+            continue
         costs: Costs = ()
         joining: tuple[str, ...] = ()
         match command:
             case SendMessage():
                 costs = MESSAGE
-                if _joins_by_posting(state, caller.user_id) and (command.room_id, caller.user_id) not in joined:
+                if _is_open(state) and (command.room_id, caller.user_id) not in joined:
                     costs, joining = (*MESSAGE, JOIN), (caller.user_id,)
             case SendDirect():
                 costs = MESSAGE
@@ -65,24 +68,25 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 costs, joining = (Cost(Rate.INVITATIONS),), (command.user_id,)
         if caller.is_exempt_from_rates:
             costs = tuple(cost for cost in costs if cost.rate is Rate.MESSAGES)
-        joined.update((command.room_id, user_id) for user_id in joining)
         batch.costs.append(costs)
-        batch.reservations.append(_reservations(command, joining))
+        if joining:
+            joined.update((command.room_id, user_id) for user_id in joining)
+            batch.reservations[index] = _reservations(command, joining)
     return batch
 
 
 def _reservations(command: AnyRoomCommand, joining: tuple[str, ...]) -> tuple[Reservation, ...]:
     """Return the rooms that a command adds to what its caller has created and these users are members of."""
     joined = tuple(Reservation(Bound.JOINED, user_id, command.room_id) for user_id in joining)
-    if joining and isinstance(command, CreateRoom):
+    if isinstance(command, CreateRoom):
         return (Reservation(Bound.CREATED, command.caller.user_id, command.room_id), *joined)
     return joined
 
 
-def _joins_by_posting(state: RoomState, user_id: str) -> bool:
+def _is_open(state: RoomState) -> bool:
+    """Return whether anybody may join the room."""
     room = state.room
-    is_open = room is not None and room.type is RoomType.PUBLIC and not room.deleted
-    return is_open and not _is_member(state, user_id)
+    return room is not None and room.type is RoomType.PUBLIC and not room.deleted
 
 
 def _is_member(state: RoomState, user_id: str) -> bool:

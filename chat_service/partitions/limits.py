@@ -16,7 +16,7 @@ from typing import NamedTuple, assert_never
 
 from chat_service.partitions.costs import STRANGER, BatchCosts, costs_of
 from chat_service.partitions.rate_limit import Charge, RateLimiter
-from chat_service.partitions.rates import HOUR_MS, MINUTE_MS, Costs, Excess, Limit, Rate
+from chat_service.partitions.rates import HOUR_MS, MESSAGE, MINUTE_MS, Costs, Excess, Limit, Rate
 from chat_service.partitions.reservations import Bound, Reservation
 from chat_service.rooms.decision import RoomState
 from chat_service.settings import ChatSettings
@@ -42,6 +42,9 @@ class Ruling(NamedTuple):
     costs: Costs = ()
     reservations: tuple[Reservation, ...] = ()
     refusal: Refusal | None = None
+
+
+_PLAIN = Ruling(MESSAGE)
 
 
 class Bounds(NamedTuple):
@@ -85,12 +88,13 @@ class Limits:
         if batch.first_direct:
             await self._add_strangers(batch, commands)
         refusals = await self._charge(batch, commands)
-        reservations = [() if index in refusals else wanted for index, wanted in enumerate(batch.reservations)]
-        if any(reservations):
+        reservations = {index: some for index, some in batch.reservations.items() if index not in refusals}
+        if reservations:
             refusals |= await self._beyond_bounds(await self._reserve(reservations), commands)
+        if not refusals and not reservations and all(costs is MESSAGE for costs in batch.costs):
+            return [_PLAIN] * len(commands)  # HOT
         return [
-            Ruling(*ruled, refusals.get(index))
-            for index, ruled in enumerate(zip(batch.costs, reservations, strict=True))
+            Ruling(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)
         ]
 
     def settle(self, command: AnyRoomCommand, ruling: Ruling, *, changed: bool) -> None:
@@ -109,9 +113,9 @@ class Limits:
         excesses = await self._rates.charge(charges, [batch.costs[index] for index in due])
         return {index: _rate_limited(excess) for index, excess in zip(due, excesses, strict=True) if excess}
 
-    async def _reserve(self, reservations: Sequence[tuple[Reservation, ...]]) -> list[_Reserved]:
+    async def _reserve(self, reservations: Mapping[int, tuple[Reservation, ...]]) -> list[_Reserved]:
         """Reserve the rooms of every command."""
-        wanted = [(index, one) for index, several in enumerate(reservations) for one in several]
+        wanted = [(index, one) for index, several in reservations.items() for one in several]
         pending = await self._rates.reserve([one for _, one in wanted])
         return [_Reserved(index, one, frozenset(others)) for (index, one), others in zip(wanted, pending, strict=True)]
 

@@ -163,3 +163,17 @@ async def test_process_whose_first_lease_is_refused_serves_or_ends(
         assert await asyncio.wait_for(process.end(signal.SIGTERM), STOP_MAX_S) == 0
     else:
         assert process.exit_code == 1
+
+
+async def test_process_waits_for_a_database_that_refuses_its_indexes(
+    amqp_url: str, mongodb_uri: str, database_name: str, stack: AsyncExitStack
+) -> None:
+    """It neither ends, to be restarted for ever, nor serves without them."""
+    proxy = await stack.enter_async_context(database_proxy(mongodb_uri))
+    refused = proxy.inject(RefuseCommand(13, "Unauthorized"), "createIndexes")
+    process = chat_process(amqp_url, proxy.uri, database_name, stack)
+    await process.start(until_ready=False)
+    await refused.hit(4, timeout_s=END_MAX_S)
+    assert process.exit_code is None
+    refused.remove()
+    await process.ready()

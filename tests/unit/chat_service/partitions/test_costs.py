@@ -63,7 +63,7 @@ def state(*members: str, kind: RoomType = RoomType.PUBLIC, deleted: bool = False
 
 def cost_of(one: AnyRoomCommand, before: RoomState) -> tuple[tuple[Cost, ...], tuple[str, ...]]:
     batch = costs_of([one], {ROOM: before})
-    return batch.costs[0], tuple(one.user_id for one in batch.reservations[0] if one.bound is Bound.JOINED)
+    return batch.costs[0], tuple(one.user_id for one in batch.reservations.get(0, ()) if one.bound is Bound.JOINED)
 
 
 def test_messages_of_members_cost_a_message() -> None:
@@ -125,17 +125,17 @@ def test_admins_and_services_pay_for_messages_alone(caller: Caller) -> None:
 
 
 def test_creation_reserves_its_room_for_its_creator_and_every_member() -> None:
-    [reserved] = costs_of([create("ben")], {ROOM: RoomState(None)}).reservations
+    [reserved] = costs_of([create("ben")], {ROOM: RoomState(None)}).reservations.values()
     assert reserved == (
         Reservation(Bound.CREATED, "ann", ROOM),
         Reservation(Bound.JOINED, "ann", ROOM),
         Reservation(Bound.JOINED, "ben", ROOM),
     )
-    assert costs_of([create("ben")], {ROOM: state("ann")}).reservations == [()]
+    assert costs_of([create("ben")], {ROOM: state("ann")}).reservations == {}
 
 
 def test_exempt_callers_reserve_too() -> None:
     admin = Caller(user_id="admin", is_admin=True)
-    assert costs_of([command(JoinRoom, admin)], {ROOM: state()}).reservations == [
-        (Reservation(Bound.JOINED, "admin", ROOM),)
-    ]
+    assert costs_of([command(JoinRoom, admin)], {ROOM: state()}).reservations == {
+        0: (Reservation(Bound.JOINED, "admin", ROOM),)
+    }
