@@ -149,11 +149,12 @@ def test_settings_page_lists_every_setting_and_default(section: str) -> None:
 
 
 def test_readme_limits_match_defaults() -> None:
-    fields = {field.name.upper(): field.default for field in msgspec.structs.fields(GatewaySettings)}
+    kinds: tuple[type[Settings], ...] = (ChatSettings, GatewaySettings)
+    fields = {field.name.upper(): field.default for kind in kinds for field in msgspec.structs.fields(kind)}
     rows = re.findall(
         r"^\| [^|]+ \| ([^|]+) \| ((?:`[A-Z_]+`(?:, )?)+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert len(rows) == 7
+    assert len(rows) == 13
     for shown, names in rows:
         values = [fields[name] for name in re.findall(r"[A-Z_]+", names)]
         numbers = [int(number) for number in re.findall(r"\d+", shown.replace(",000", "000"))]

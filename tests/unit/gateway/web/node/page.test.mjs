@@ -9,6 +9,7 @@ globalThis.requestAnimationFrame = (tell) => tell();
 const { Timeline, messageOf } = await import('../../../../../gateway/web/timeline.js');
 const { Rooms } = await import('../../../../../gateway/web/rooms.js');
 const { rangeOf, ticksOf } = await import('../../../../../gateway/web/scales.js');
+const { Api } = await import('../../../../../gateway/web/api.js');
 const { agoOf, dayOf, percentOf, priceOf } = await import('../../../../../gateway/web/format.js');
 
 const message = (seq, fields = {}) => ({
@@ -23,6 +24,18 @@ const message = (seq, fields = {}) => ({
 const seqs = (timeline) =>
   timeline.items('me').flatMap(({ kind, message: shown }) => (kind === 'message' ? [shown.seq] : []));
 const kinds = (timeline) => timeline.items('me').map(({ kind }) => kind);
+
+test('refusal by a rate says when to try again', async () => {
+  const error = { code: 'RATE_LIMITED', message: 'too many new rooms', retryAfterMs: 1_805_000 };
+  globalThis.fetch = async () => ({ status: 429, json: async () => ({ success: false, status: 429, error }) });
+  const refused = await new Api(() => 'token').createRoom({ name: 'Room' }).catch((problem) => problem);
+  assert.equal(refused.message, 'Too many new rooms. Try again in 31 minutes.');
+  assert.deepEqual([refused.code, refused.retryAfterMs], ['RATE_LIMITED', 1_805_000]);
+  error.retryAfterMs = 4_200;
+  const soon = await new Api(() => 'token').join('room_1').catch((problem) => problem);
+  assert.equal(soon.message, 'Too many new rooms. Try again in 5 seconds.');
+  delete globalThis.fetch;
+});
 
 test('timeline orders messages by seq without repeats', () => {
   const timeline = new Timeline();
