@@ -16,12 +16,12 @@ from shared.commands.chat import (
     CreateRoom,
     JoinRoom,
     LeaveRoom,
+    RemoveMember,
     SendDirect,
     SendMessage,
 )
 
 JOIN = Cost(Rate.JOINS)
-STRANGER = Cost(Rate.STRANGERS)
 
 
 @dataclass(slots=True)
@@ -37,21 +37,21 @@ class BatchCosts:
 
 
 def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> BatchCosts:
-    """Return the costs of a batch. A user who joins a room by several messages of it is charged for one join."""
+    """Return the costs of a batch. Commands whose cost depends on an earlier one of it share that one's charge."""
     batch = BatchCosts()
-    joined: set[tuple[str, str]] = set()
+    changing = _Memberships(states)
     for index, command in enumerate(commands):
         state, caller = states[command.room_id], command.caller
-        if type(command) is SendMessage and _is_member(state, caller.user_id):  # HOT: almost every command
-            batch.costs.append(MESSAGE)
+        if type(command) is SendMessage and changing.is_surely_member(command.room_id, caller.user_id):
+            batch.costs.append(MESSAGE)  # HOT: almost every command
             continue
         costs: Costs = ()
         joining: tuple[str, ...] = ()
         match command:
             case SendMessage():
                 costs = MESSAGE
-                if _is_open(state) and (command.room_id, caller.user_id) not in joined:
-                    costs, joining = (*MESSAGE, JOIN), (caller.user_id,)
+                if _is_open(state):
+                    costs, joining = (*MESSAGE, changing.join(command)), (caller.user_id,)
             case SendDirect():
                 costs = MESSAGE
                 if state.room is None and not caller.is_exempt_from_rates:
@@ -60,19 +60,50 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 invited = set(command.member_ids) - {caller.user_id}
                 costs = (Cost(Rate.CREATIONS), *([Cost(Rate.INVITATIONS, len(invited))] if invited else ()))
                 joining = (caller.user_id, *invited)
-            case JoinRoom() if not _is_member(state, caller.user_id):
+            case JoinRoom() if not changing.is_surely_member(command.room_id, caller.user_id):
+                changing.join(command)
                 costs, joining = (JOIN,), () if state.room is None or state.room.deleted else (caller.user_id,)
-            case LeaveRoom() if _is_member(state, caller.user_id):
+            case LeaveRoom() if changing.may_be_member(command.room_id, caller.user_id):
+                changing.leave(command.room_id, caller.user_id)
                 costs = (JOIN,)
-            case AddMember() if not _is_member(state, command.user_id):
+            case AddMember() if not changing.is_surely_member(command.room_id, command.user_id):
                 costs, joining = (Cost(Rate.INVITATIONS),), (command.user_id,)
+            case RemoveMember():
+                changing.leave(command.room_id, command.user_id)
         if caller.is_exempt_from_rates:
             costs = tuple(cost for cost in costs if cost.rate is Rate.MESSAGES)
         batch.costs.append(costs)
         if joining:
-            joined.update((command.room_id, user_id) for user_id in joining)
             batch.reservations[index] = _reservations(command, joining)
     return batch
+
+
+class _Memberships:
+    """Memberships as the earlier commands of a batch may have changed them: each may yet be refused."""
+
+    def __init__(self, states: Mapping[str, RoomState]) -> None:
+        self._states = states
+        self._joins: dict[tuple[str, str], str] = {}  # the command that may have made the user a member
+        self._left: set[tuple[str, str]] = set()
+
+    def is_surely_member(self, room_id: str, user_id: str) -> bool:
+        """Return whether the user is a member whatever becomes of the earlier commands."""
+        member = self._states[room_id].members.get(user_id)
+        return member is not None and member.is_joined and not (self._left and (room_id, user_id) in self._left)
+
+    def may_be_member(self, room_id: str, user_id: str) -> bool:
+        """Return whether the user is a member now, or may be after the earlier commands."""
+        return (room_id, user_id) in self._joins or self.is_surely_member(room_id, user_id)
+
+    def join(self, command: SendMessage | JoinRoom) -> Cost:
+        """Note that a command may make its caller a member. Return its cost: one for all that make the same join."""
+        key = command.room_id, command.caller.user_id
+        return Cost(Rate.JOINS, 1, self._joins.setdefault(key, command.id))
+
+    def leave(self, room_id: str, user_id: str) -> None:
+        """Note that a command may end a membership."""
+        self._joins.pop((room_id, user_id), None)
+        self._left.add((room_id, user_id))
 
 
 def _reservations(command: AnyRoomCommand, joining: tuple[str, ...]) -> tuple[Reservation, ...]:
@@ -87,8 +118,3 @@ def _is_open(state: RoomState) -> bool:
     """Return whether anybody may join the room."""
     room = state.room
     return room is not None and room.type is RoomType.PUBLIC and not room.deleted
-
-
-def _is_member(state: RoomState, user_id: str) -> bool:
-    member = state.members.get(user_id)
-    return member is not None and member.is_joined

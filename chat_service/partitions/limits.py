@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
-from chat_service.partitions.costs import STRANGER, BatchCosts, costs_of
+from chat_service.partitions.costs import BatchCosts, costs_of
 from chat_service.partitions.rate_limit import Charge, RateLimiter
-from chat_service.partitions.rates import HOUR_MS, MESSAGE, MINUTE_MS, Costs, Excess, Limit, Rate
+from chat_service.partitions.rates import HOUR_MS, MESSAGE, MINUTE_MS, Cost, Costs, Excess, Limit, Rate
 from chat_service.partitions.reservations import Bound, Reservation
 from chat_service.rooms.decision import RoomState
 from chat_service.settings import ChatSettings
@@ -121,12 +121,14 @@ class Limits:
 
     async def _add_strangers(self, batch: BatchCosts, commands: Sequence[AnyRoomCommand]) -> None:
         """Charge first direct messages to users with whom the caller shares no private or group room."""
+        first: dict[tuple[str, str], str] = {}  # by room and caller: the later messages of a batch share its charge
 
         async def add(index: int) -> None:
             command = commands[index]
             assert isinstance(command, SendDirect)  # noqa: S101 - no other command starts a direct room
+            shared_id = first.setdefault((command.room_id, command.caller.user_id), command.id)
             if not await self._rooms.have_common_room(command.caller.user_id, command.to_user_id):
-                batch.costs[index] = (*batch.costs[index], STRANGER)
+                batch.costs[index] = (*batch.costs[index], Cost(Rate.STRANGERS, 1, shared_id))
 
         for some in chunks(batch.first_direct, PAIRS_AT_ONCE):
             await asyncio.gather(*map(add, some))

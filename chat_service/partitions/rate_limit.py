@@ -133,9 +133,9 @@ class RateLimiter:
         return await self._at_homes([reservation.user_id for reservation in reservations], at)
 
     def refund(self, charge: Charge, costs: Costs) -> None:
-        """Undo the charge of a command that changed nothing."""
+        """Undo the charge of a command that changed nothing, except what it shared with an earlier command."""
         queue = self._queue_of(self._home_of(charge.user_id))
-        rates = tuple(rate for rate, _ in costs)
+        rates = tuple(cost.rate for cost in costs if cost.shared_id in ("", charge.command_id))
         if queue is None:
             self._windows.refund(*charge, rates)
             return

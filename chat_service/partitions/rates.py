@@ -28,10 +28,11 @@ class Limit(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The units of one rate that a command costs."""
+    """The units of one rate that a command costs. Commands that name the same `shared_id` cost them once, together."""
 
     rate: Rate
     units: int = 1
+    shared_id: str = ""
 
 
 Costs = tuple[Cost, ...]
@@ -51,24 +52,24 @@ class RateWindows:
     def __init__(self, limits: Mapping[Rate, Limit]) -> None:
         self._windows = {rate: SlidingWindow(*limit) for rate, limit in limits.items()}
 
-    def charge(self, user_id: str, charge_id: str, costs: Costs, now_ms: int) -> Excess | None:
+    def charge(self, user_id: str, command_id: str, costs: Costs, now_ms: int) -> Excess | None:
         """Charge once, however often the same id arrives. Return the excess with the longest wait, or None."""
         if len(costs) == 1:
-            [(rate, units)] = costs
-            wait_ms = self._windows[rate].charge(user_id, charge_id, now_ms, units)
+            [(rate, units, shared_id)] = costs
+            wait_ms = self._windows[rate].charge(user_id, shared_id or command_id, now_ms, units)
             return Excess(rate, wait_ms) if wait_ms else None
-        longest = max(
-            (Excess(rate, self._windows[rate].wait_ms(user_id, charge_id, now_ms, units)) for rate, units in costs),
-            key=lambda excess: excess.wait_ms,
-            default=None,
-        )
+        waits = [
+            Excess(rate, self._windows[rate].wait_ms(user_id, shared_id or command_id, now_ms, units))
+            for rate, units, shared_id in costs
+        ]
+        longest = max(waits, key=lambda excess: excess.wait_ms, default=None)
         if longest is not None and longest.wait_ms:
             return longest
-        for rate, units in costs:
-            self._windows[rate].charge(user_id, charge_id, now_ms, units)
+        for rate, units, shared_id in costs:
+            self._windows[rate].charge(user_id, shared_id or command_id, now_ms, units)
         return None
 
-    def refund(self, user_id: str, charge_id: str, rates: Iterable[Rate]) -> None:
+    def refund(self, user_id: str, command_id: str, rates: Iterable[Rate]) -> None:
         """Undo a charge, if there is one."""
         for rate in rates:
-            self._windows[rate].refund(user_id, charge_id)
+            self._windows[rate].refund(user_id, command_id)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chat_service.partitions.costs import costs_of
-from chat_service.partitions.rates import MESSAGE, Cost, Rate
+from chat_service.partitions.rates import MESSAGE, MINUTE_MS, Cost, Limit, Rate, RateWindows
 from chat_service.partitions.reservations import Bound, Reservation
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.room import Member, Role, Room, RoomType
@@ -61,6 +61,10 @@ def state(*members: str, kind: RoomType = RoomType.PUBLIC, deleted: bool = False
     return RoomState(room, joined)
 
 
+def shared(one: AnyRoomCommand) -> Cost:
+    return Cost(Rate.JOINS, 1, one.id)
+
+
 def cost_of(one: AnyRoomCommand, before: RoomState) -> tuple[tuple[Cost, ...], tuple[str, ...]]:
     batch = costs_of([one], {ROOM: before})
     return batch.costs[0], tuple(one.user_id for one in batch.reservations.get(0, ()) if one.bound is Bound.JOINED)
@@ -74,9 +78,40 @@ def test_messages_of_members_cost_a_message() -> None:
 
 
 def test_first_message_to_a_public_room_costs_a_join_too() -> None:
-    assert cost_of(send(), state("ben")) == ((*MESSAGE, JOIN), ("ann",))
-    batch = costs_of([send(), send(), send("cat")], {ROOM: state()})
-    assert batch.costs == [(*MESSAGE, JOIN), MESSAGE, (*MESSAGE, JOIN)]
+    one = send()
+    assert cost_of(one, state("ben")) == ((*MESSAGE, shared(one)), ("ann",))
+
+
+def test_first_messages_of_a_batch_share_one_join_and_are_refused_together() -> None:
+    """A later one must not slip in free behind one that is refused."""
+    commands = [send(), send(), send("cat"), command(JoinRoom)]
+    batch = costs_of(commands, {ROOM: state()})
+    assert batch.costs == [
+        (*MESSAGE, shared(commands[0])),
+        (*MESSAGE, shared(commands[0])),
+        (*MESSAGE, shared(commands[2])),
+        (JOIN,),
+    ]
+    assert batch.reservations.keys() == {0, 1, 2, 3}
+    windows = RateWindows({rate: Limit(0 if rate is Rate.JOINS else 9, MINUTE_MS) for rate in Rate})
+    refused = [
+        windows.charge(one.caller.user_id, one.id, costs, 0) for one, costs in zip(commands, batch.costs, strict=True)
+    ]
+    assert all(refused)
+
+
+def test_joins_and_leaves_of_one_batch_all_cost() -> None:
+    commands = [command(LeaveRoom), command(JoinRoom), command(LeaveRoom), send()]
+    for before in (state("ann"), state()):
+        batch = costs_of([command(JoinRoom), *commands], {ROOM: before})
+        assert [costs for costs in batch.costs[1:4]] == [(JOIN,)] * 3
+        assert batch.costs[4] == (*MESSAGE, shared(commands[3]))
+
+
+def test_message_after_a_removal_in_its_batch_costs_a_join() -> None:
+    last = send("ben")
+    batch = costs_of([command(RemoveMember, user_id="ben"), last], {ROOM: state("ann", "ben")})
+    assert batch.costs == [(), (*MESSAGE, shared(last))]
 
 
 def test_creation_costs_an_invitation_for_each_other_member() -> None:
