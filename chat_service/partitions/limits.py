@@ -22,7 +22,7 @@ from chat_service.rooms.decision import RoomState
 from chat_service.settings import ChatSettings
 from chat_service.storage.room_store import RoomStore
 from shared.commands.chat import AnyRoomCommand, SendDirect
-from shared.errors import ErrorCode, Refusal
+from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.mongo import chunks
 
 PAIRS_AT_ONCE = 20  # pairs of users whose common rooms are looked up at the same time
@@ -90,12 +90,15 @@ class Limits:
         refusals = await self._charge(batch, commands)
         reservations = {index: some for index, some in batch.reservations.items() if index not in refusals}
         if reservations:
-            refusals |= await self._beyond_bounds(await self._reserve(reservations), commands)
+            try:
+                refusals |= await self._beyond_bounds(await self._reserve(reservations), commands)
+            except Unavailable:
+                for command, ruling in zip(commands, _rulings(batch, reservations, refusals), strict=True):
+                    self.settle(command, ruling, changed=False)
+                raise
         if not refusals and not reservations and all(costs is MESSAGE for costs in batch.costs):
             return [_PLAIN] * len(commands)  # HOT
-        return [
-            Ruling(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)
-        ]
+        return _rulings(batch, reservations, refusals)
 
     def settle(self, command: AnyRoomCommand, ruling: Ruling, *, changed: bool) -> None:
         """End the reservations of a command that is answered, and undo its charge if it changed nothing."""
@@ -159,6 +162,12 @@ class Limits:
                 case other:
                     assert_never(other)
         return refusals
+
+
+def _rulings(
+    batch: BatchCosts, reservations: Mapping[int, tuple[Reservation, ...]], refusals: Mapping[int, Refusal]
+) -> list[Ruling]:
+    return [Ruling(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)]
 
 
 def _is_rate_limited(ruling: Ruling) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from chat_service.settings import ChatSettings
 from gateway.settings import GatewaySettings
+from tests.support.database_proxy import RefuseCommand, database_proxy
 from tests.support.limits import default_limits
 from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway_alone
@@ -185,6 +186,30 @@ async def test_bounds_are_exact_for_calls_at_the_same_moment(system: Limited) ->
     assert sorted([status for status, _ in await asyncio.gather(*invitations)]) == [200] * 8 + [403] * 12
     answers = await asyncio.gather(*(ann.call("POST", "/v1/chatrooms", json=ROOM) for _ in range(5)))
     assert {status for status, _ in answers} == {403}, "the refused ones reserve nothing"
+
+
+async def test_creation_that_the_service_fails_costs_nothing(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    limits = default_limits(ChatSettings) | {"rate_room_creations_per_hour": 2}
+    async with (
+        database_proxy(mongodb_uri) as proxy,
+        chat_service(amqp_url, proxy.uri, database_name, **limits),
+        gateway_alone(amqp_url) as url,
+    ):
+        ann = RestClient(url, "ann")
+        refused = proxy.inject(
+            RefuseCommand(14031, "OutOfDiskSpace"),
+            "aggregate",
+            collection="room_members",
+            where=lambda command: "userId" in str(command.document["pipeline"]),
+        )
+        for _ in range(3):
+            assert (await ann.call("POST", "/v1/chatrooms", json=ROOM))[0] == 503
+        assert len(refused.hits) == 3
+        refused.remove()
+        statuses = [(await ann.call("POST", "/v1/chatrooms", json=ROOM))[0] for _ in range(3)]
+        assert statuses == [201, 201, 429]
 
 
 async def _forbidden(calling: Any, bound: str) -> None:
