@@ -184,9 +184,7 @@ class Calls:
     Handlers raise Refusal or Unavailable; `gateway.http.app` turns both into the failure envelope.
     """
 
-    def __init__(
-        self, authenticator: Authenticator, backend: Backend, read_rate: UserRate, reads: ByteBudget
-    ) -> None:
+    def __init__(self, authenticator: Authenticator, backend: Backend, read_rate: UserRate, reads: ByteBudget) -> None:
         self._authenticator = authenticator
         self._backend = backend
         self._read_rate = read_rate

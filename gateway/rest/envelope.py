@@ -45,7 +45,6 @@ class Problem(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     message: str
     retry_after_ms: int | None = None
     details: tuple[Detail, ...] = ()
-    retry_after_ms: int | None = None
 
 
 class Failure(WireStruct, frozen=True, kw_only=True):

@@ -54,5 +54,6 @@ async def test_deadline_is_of_monotonic_clock(name: str) -> None:
     backend = Backend(cast(Any, RecordingClocks(WALL_MS)), cast(Any, router))
     (call,) = [call for call in ChatCalls.calls() if call.name == name]
     with pytest.raises(CommandSent):
-        await call.handle(ChatCalls(cast(Any, None), backend, cast(Any, None)), CALLER, **ARGUMENTS[name])
+        calls = ChatCalls(cast(Any, None), backend, cast(Any, None), cast(Any, None))
+        await call.handle(calls, CALLER, **ARGUMENTS[name])
     assert [command.expires_at_monotonic_ms for command in router.asked] == [MONOTONIC_MS]
