@@ -14,6 +14,7 @@ from tests.chaos.database import DATABASE_FAULTS
 from tests.chaos.plan import Fault, Kind
 from tests.chaos.system import Patient
 from tests.chaos.traffic import BROKER_FAILURES, EventPublisher
+from tests.support.live_client import LiveClient
 from tests.support.waiting import until, until_async
 
 ROLL_PAUSE_S = 3.0
@@ -24,6 +25,8 @@ BROKER_WATERMARK = "1GiB"
 SKEW_MS = 1_500  # a process whose clock is off by 2 s is not ready
 STOP_TIMEOUT_S = 40.0
 WITNESSES = 4  # clients that are never harmed directly
+STORM_USERS = 150
+STORM_CROWDS = 4  # of users in turn, so that presence knows a bounded number of them
 HARMED_CLIENTS = 3  # one in three of the others
 
 
@@ -127,12 +130,21 @@ class FaultInjector:
             case Kind.SLOW_CLIENTS:
                 for client in self._harmed(fault):
                     client.slow(fault.hold_s)
+            case Kind.STORM:
+                await self._storm(fault)
             case Kind.REPEAT_DELIVERIES:
                 await self._repeat_deliveries()
             case Kind.REPEAT_EVENTS:
                 await self._publisher.repeat()
             case _:
                 raise ValueError(f"{fault.kind}: unknown")
+
+    async def _storm(self, fault: Fault) -> None:
+        url = self._patient.local.entries()["GATEWAY_URL"]
+        users = [f"stranger-{fault.number % STORM_CROWDS}-{number}" for number in range(STORM_USERS)]
+        arrived = await asyncio.gather(*(LiveClient.as_user(url, user) for user in users), return_exceptions=True)
+        await asyncio.sleep(fault.hold_s)
+        await asyncio.gather(*(one.close() for one in arrived if isinstance(one, LiveClient)), return_exceptions=True)
 
     def _harmed(self, fault: Fault) -> list[ChaosClient]:
         return self._clients[WITNESSES + fault.number % HARMED_CLIENTS :: HARMED_CLIENTS]

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     CUT_CLIENTS = "cut-clients"  # sockets dropped without a close frame
     STUCK_CLIENTS = "stuck-clients"  # clients stop reading
     SLOW_CLIENTS = "slow-clients"  # clients read only occasionally
+    STORM = "storm"  # strangers arrive all at once, and leave all at once
     REPEAT_DELIVERIES = "repeat-deliveries"  # delivery lines published twice
     REPEAT_EVENTS = "repeat-events"  # events published twice under their ids
 
@@ -61,6 +62,7 @@ _WEIGHTS = {
     Kind.CUT_CLIENTS: 8,
     Kind.STUCK_CLIENTS: 5,
     Kind.SLOW_CLIENTS: 4,
+    Kind.STORM: 4,
     Kind.REPEAT_DELIVERIES: 7,
     Kind.REPEAT_EVENTS: 6,
 }
@@ -81,6 +83,7 @@ _HOLD_MAX_S = {
     Kind.NODE_FREEZE: 10.0,  # longer than net_ticktime
     Kind.STUCK_CLIENTS: 15.0,
     Kind.SLOW_CLIENTS: 15.0,
+    Kind.STORM: 8.0,
 }
 _NEEDS_PROCESS = {Kind.KILL, Kind.TERM, Kind.FREEZE, Kind.SKEW}
 REPLICAS = 2

@@ -1,8 +1,8 @@
 """Mixed load with churn over time, and a check for growth: `make soak MINUTES=10`.
 
-Clients connect and disconnect, are cut, freeze and read slowly; nothing else fails. Memory, open files, tasks,
-connections and queues are sampled; a straight line through each figure must not rise beyond its bound. Every item is
-checked as well.
+Clients connect and disconnect, are cut, freeze, read slowly and come in storms; nothing else fails. Memory, open files,
+tasks, connections and queues are sampled; a straight line through each figure must not rise beyond its bound. Every
+item is checked as well.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.support.scrape import samples
 
 INTERVAL_S = 5.0
 PAUSES_S = (2.0, 5.0)
-CHURN = (Choice(Kind.CUT_CLIENTS), Choice(Kind.STUCK_CLIENTS), Choice(Kind.SLOW_CLIENTS), Choice(Kind.REPEAT_EVENTS))
+CHURN = tuple(map(Choice, (Kind.CUT_CLIENTS, Kind.STUCK_CLIENTS, Kind.SLOW_CLIENTS, Kind.STORM, Kind.REPEAT_EVENTS)))
 # Bounded caches that still fill: recent messages, 8 MB per partition; RabbitMQ's in-memory log, 64 MB.
 MEMORY_GROWTH_MAX_MIB = {"chat_service": 24.0, "broker": 96.0}
 GROWTH_MAX = {"memory MiB": 12.0, "open files": 12.0, "tasks": 30.0, "connections": 6.0, "messages in queues": 20.0}
