@@ -8,8 +8,9 @@ RealtimeError
 │   └── StaleOwner    the fencing token of a newer owner rejected the write
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
-Three subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
-`shared.protocol.client_frames.FrameRefused` and `gateway.admission.admission.Refused`.
+Four subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
+`shared.protocol.client_frames.FrameRefused`, `gateway.admission.admission.Refused` and
+`gateway.live.frame_reader.ProtocolViolation`.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,10 @@
-"""WebSocket frames as a server sends them (RFC 6455, 5.2): text, unfragmented, unmasked. Pure."""
+"""WebSocket frames as a server sends them (RFC 6455, 5.2): unfragmented and unmasked. Pure."""
 
 import zlib
 
 _TEXT = 0x81
+_CLOSE = 0x88
+_PONG = 0x8A
 _DEFLATED_TEXT = 0xC1  # RSV1 (RFC 7692, 6)
 _SHORT_MAX = 125
 _MEDIUM_MAX = 0xFFFF
@@ -19,6 +21,19 @@ def text_frame_or_empty(payload: bytes) -> bytes:
 def text_frame(payload: bytes) -> bytes:
     """Return a UTF-8 payload as a complete frame, to be written to any number of sockets."""
     return _framed(_TEXT, payload)
+
+
+def pong(data: bytes) -> bytes:
+    """Return the answer to a ping, which has at most 125 bytes of data."""
+    return bytes((_PONG, len(data))) + data
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """Return a close frame, with the reason cut to its 123 bytes; without a code, an empty one."""
+    if code is None:
+        return bytes((_CLOSE, 0))
+    told = reason.encode()[: _SHORT_MAX - 2].decode(errors="ignore").encode()
+    return _framed(_CLOSE, code.to_bytes(2, "big") + told)
 
 
 def deflated_frame(frame: bytes) -> bytes:

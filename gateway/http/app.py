@@ -1,10 +1,9 @@
 """The gateway's aiohttp application: routes, and every failure in the failure envelope."""
 
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Iterable
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gateway import metrics
 from gateway.auth.authenticator import Authenticator
@@ -20,8 +19,6 @@ log = logs.get(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = "X-Request-Id"
-NO_TAKEOVER = "server_no_context_takeover"
-SERVER_WINDOW = "server_max_window_bits"
 
 _CODES_BY_STATUS = {
     400: ErrorCode.VALIDATION,
@@ -52,25 +49,7 @@ def make_app(
     app.on_response_prepare.append(_name_server)
     app.router.add_get("/v1/live", live.handle)
     app.add_routes(routes)
-    app.on_response_prepare.append(_announce_compression)
     return app
-
-
-async def _announce_compression(request: web.Request, response: web.StreamResponse) -> None:
-    """Announce that clients need no compression window: every frame is compressed without context.
-
-    An offer that names the server's window must be answered with one (RFC 7692, 7.1.2.1); aiohttp leaves out the
-    largest, so that strict clients end the handshake.
-    """
-    extension = response.headers.get(hdrs.SEC_WEBSOCKET_EXTENSIONS, "")
-    if not extension:
-        return
-    offers = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
-    if SERVER_WINDOW in offers and SERVER_WINDOW not in extension:
-        extension += f"; {SERVER_WINDOW}={zlib.MAX_WBITS}"
-    if NO_TAKEOVER not in extension:
-        extension += f"; {NO_TAKEOVER}"
-    response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = extension
 
 
 async def _name_server(_: web.Request, response: web.StreamResponse) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP server under the application: limits and time-outs before a request is complete, and RFC 6455 masking.
+"""The HTTP server under the application: limits, time-outs before a request is complete, the hand-over to WebSocket.
 
 It overrides aiohttp's server, which answers malformed requests in plain text and lacks some of these checks.
 """
@@ -6,11 +6,10 @@ It overrides aiohttp's server, which answers malformed requests in plain text an
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_websocket import WebSocketReader
 
 from gateway.admission.pace import Pace
 from gateway.http.app import from_http, from_status
@@ -20,9 +19,6 @@ log = logs.get(__name__)
 
 URL_MAX_BYTES = 8190
 HEADER_MAX_BYTES = 16_380  # name and value; a token may have 8 KB. Must differ from URL_MAX_BYTES: see `handle_error`
-
-MASKED = 0x80
-RESERVED_BITS = b"\xf0\x80"
 
 HEADERS_MAX = 100
 HEAD_TIMEOUT_S = 10.0
@@ -117,30 +113,6 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
-class _MaskCheck:
-    """Checks that a client masks its first frame (RFC 6455, 5.1), which aiohttp's parser does not.
-
-    After the first frame it removes itself. It turns an unmasked frame into a protocol error that the parser rejects:
-    a frame with reserved bits set.
-    """
-
-    __slots__ = ("_begun", "_parser", "feed_data", "feed_eof")
-
-    def __init__(self, parser: WebSocketReader) -> None:
-        self._parser = parser
-        self._begun = b""
-        self.feed_data: Callable[[bytes], tuple[bool, bytes]] = self._first
-        self.feed_eof = parser.feed_eof
-
-    def _first(self, data: bytes) -> tuple[bool, bytes]:
-        data = self._begun + data
-        if len(data) < 2:
-            self._begun = data
-            return False, b""
-        self.feed_data = self._parser.feed_data
-        return self.feed_data(data if data[1] & MASKED else RESERVED_BITS)
-
-
 class _Connection(web.RequestHandler):
     """A connection that answers malformed HTTP with the failure envelope.
 
@@ -162,9 +134,20 @@ class _Connection(web.RequestHandler):
         self._server.recent.discard(self)
         self._server.pace.settled(self)
 
-    def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
-        """Turn the connection into a WebSocket."""
-        super().set_parser(cast(WebSocketReader, _MaskCheck(parser)), data_received_cb)
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Replace the protocol of the transport, and return the bytes that followed the request.
+
+        aiohttp then finds its connection lost: it ends its task and its timer, and writes nothing more.
+        """
+        transport, self.transport = self.transport, None  # else aiohttp would close it
+        if transport is None:
+            raise ConnectionResetError("the client has disconnected")
+        transport.set_protocol(protocol)
+        if self._buffer_paused:
+            transport.resume_reading()
+        data, self._message_tail = self._message_tail, b""
+        self.connection_lost(None)
+        return data
 
     def drop_if_silent(self) -> bool:
         """Drop the connection if it has sent no complete request. Return whether it was dropped."""

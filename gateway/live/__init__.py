@@ -5,7 +5,8 @@ Read in this order:
 - `session`: the protocol of one connection as a pure state machine (with a diagram);
 - `in_flight`, `send_queue`: the limit on concurrent requests, the send queue of a slow socket;
 - `socket`, `connections`: one socket, and all sockets of the process;
-- `endpoint`: the upgrade and the read loop; it calls `authentication` and `requests`;
+- `frame_reader`, `websocket`: the frames of one connection, in order, and its end;
+- `handshake`, `endpoint`: the upgrade, and what happens with a frame; it calls `authentication` and `requests`;
 - `subscriptions`, `missed_items`: subscribe and unsubscribe; what a resuming socket missed;
 - `control`: deliveries for the gateway itself, such as evictions and revocations;
 - `connection_counts`, `connection_limit`: the limit on a user's connections across all gateways;

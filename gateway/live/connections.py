@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable
 
 from gateway import metrics
+from gateway.background import Spawn
 from gateway.live.socket import Socket
 from shared.times import now_ms
 
@@ -17,28 +16,16 @@ SLOW_SWEEP_S = 0.05
 class Connections:
     """Every socket, by user, and the slow ones. Bounded by MAX_CONNECTIONS."""
 
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+    def __init__(self, spawn: Spawn) -> None:
         self.sockets: set[Socket] = set()
         self.all_gone = asyncio.Event()
         self.all_gone.set()
         self.by_user: dict[str, set[Socket]] = {}
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
-        self._opening = 0
         self.answers = 0  # frames to one socket since the last `_measure`
         self.answer_bytes = 0
         self.spawn = spawn
-
-    @contextmanager
-    def opening(self) -> Iterator[None]:
-        """Make `all_gone` wait for a connection that is being upgraded."""
-        self._opening += 1
-        self.all_gone.clear()
-        try:
-            yield
-        finally:
-            self._opening -= 1
-            self._note_gone()
 
     def add(self, socket: Socket) -> None:
         """Add a socket that has opened."""
@@ -55,7 +42,8 @@ class Connections:
     def remove(self, socket: Socket) -> None:
         """Remove a closed socket."""
         self.sockets.discard(socket)
-        self._note_gone()
+        if not self.sockets:
+            self.all_gone.set()
         for channel in list(socket.session.subscriptions):
             socket.unsubscribed(channel)
         for symbol in list(socket.session.symbols):
@@ -102,10 +90,6 @@ class Connections:
         metrics.SLOW_BYTES.set(
             sum(socket.send_queue.size_bytes for socket in self._slow if socket.send_queue is not None)
         )
-
-    def _note_gone(self) -> None:
-        if not self.sockets and not self._opening:
-            self.all_gone.set()
 
     def _tick(self, sockets: Iterable[Socket]) -> None:
         now_s, wall_ms = time.monotonic(), now_ms()

@@ -15,7 +15,6 @@ log = logs.get(__name__)
 BATCHES = 20
 RECONNECT_MIN_MS = 100
 IN_FLIGHT_TIMEOUT_S = 1.0
-LATE_SPREAD_MS = 1000
 
 
 def farewell(spread_ms: int) -> Close:
@@ -27,8 +26,8 @@ def farewell(spread_ms: int) -> Close:
 async def drain(connections: Connections, over_s: float) -> None:
     """Close every socket with `server:drain` and 1012, spread over at most `over_s`.
 
-    Each client gets its own reconnect delay. Requests in flight are answered first, for at most 1 s. Upgrades in
-    progress are awaited; the endpoint closes them, since it knows that the gateway is draining.
+    Each client gets its own reconnect delay. Requests in flight are answered first, for at most 1 s. No connection is
+    upgraded any more.
     """
     metrics.DRAINING.set(1)
     sockets = list(connections.sockets)

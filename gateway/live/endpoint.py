@@ -1,42 +1,61 @@
-"""`/v1/live`: the shell around `Session`. Upgrades connections, reads their frames in order, and acts on them.
+"""`/v1/live`: the shell around `Session`. Upgrades connections, and acts on the frames of all of them.
 
-upgrade ── admission ──> read loop: frame ── session.receive ──> Answer, Close, Authenticate or Perform
+upgrade ── admission ──> WebSocket: frame ── session.receive ──> Answer, Close, Authenticate or Perform
 """
 
 import asyncio
 import time
 import zlib
-from contextlib import suppress
-from typing import assert_never, cast
+from typing import Protocol, assert_never, cast
 
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import web
+from aiohttp._websocket.helpers import websocket_mask
 
 from gateway import metrics
 from gateway.admission.admission import Admission, Refused
 from gateway.admission.admission_queue import AdmissionQueue
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
-from gateway.live.drain import LATE_SPREAD_MS, farewell
+from gateway.live.frame_reader import FrameReader, PingFrame, PongFrame, ProtocolViolation
+from gateway.live.handshake import Handshake, shake_hands
 from gateway.live.requests import LiveRequests
 from gateway.live.session import Answer, Authenticate, Close, Perform, Session
 from gateway.live.socket import Socket
+from gateway.live.websocket import WebSocket, Work
+from gateway.rest.envelope import SERVER
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
 from shared.ids import Prefix, new_id
+from shared.protocol.client_frames import Auth, Incoming
 from shared.protocol.close_codes import CloseCode
 from shared.protocol.server_frames import error_frame
+from shared.protocol.validation import FrameId
 from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
-FRAMES_PER_TURN = 32
-CLOSE_TIMEOUT_S = 2.0
-_COUNTED = frozenset({WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG})
 _COMMON_CLIENT_CODES = (1000, 1001, 1005, 1006, 1009)
 
 
+class Upgradable(Protocol):
+    """The connection of an HTTP request: see `gateway.http.server`."""
+
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Replace the protocol of the transport. Return the bytes that followed the request."""
+
+
+class Upgraded(web.StreamResponse):
+    """Stands for a response that is written already; aiohttp writes nothing and forgets the connection."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write nothing."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write nothing."""
+
+
 class LiveEndpoint:
-    """The WebSocket endpoint of one gateway process."""
+    """The WebSocket endpoint of one gateway process. Implements `websocket.Receiver`."""
 
     def __init__(
         self,
@@ -63,15 +82,23 @@ class LiveEndpoint:
         """Return None unless the gateway is draining; then the reason."""
         return "draining" if self._admission.draining else None
 
-    # Connections ----------------------------------------------------------------------------------------------------
+    # The upgrade ----------------------------------------------------------------------------------------------------
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Handle GET /v1/live."""
+        """Handle GET /v1/live. Awaits nothing, so that a drain meets no connection between HTTP and WebSocket."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has disconnected")
         address = self._admit(request)
         try:
-            return await self._serve(request)
-        finally:
+            if request.method != "GET" or request.version < (1, 1):
+                raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake: the request is no GET of HTTP/1.1")
+            handshake = shake_hands(request.headers, compression=self._settings.compression, server=SERVER)
+        except Refusal:
             self._admission.left(address)
+            raise
+        self._open(cast(Upgradable, request.protocol), transport, handshake, address)
+        return Upgraded()
 
     def _admit(self, request: web.Request) -> str:
         """Return the address that the connection is counted for. Raises a refusal of the upgrade."""
@@ -84,80 +111,85 @@ class LiveEndpoint:
             metrics.CONNECTIONS_REFUSED.labels(refused.reason).inc()
             raise
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        ws, socket = await self._upgrade(request)
-        if self._admission.draining:  # draining began during the upgrade
-            socket.close(farewell(LATE_SPREAD_MS))
-        try:
-            await self._read(ws, socket)
-        except Exception:  # a bug costs this connection and no other
-            log.exception("connection_failed")
-            failure = error_frame(Refusal(ErrorCode.INTERNAL, "internal server error"))
-            await socket.close_and_wait(Close(CloseCode.INTERNAL, "internal server error", failure))
-        finally:
-            if not socket.closing:
-                metrics.CLOSES.labels(_client_code(ws.close_code), "client").inc()
-            socket.closing = True
-            self._requests.forget(socket)
-            self._authentication.forget(socket, time.monotonic())
-        return ws
-
-    async def _upgrade(self, request: web.Request) -> tuple[web.WebSocketResponse, Socket]:
-        ws = web.WebSocketResponse(
-            max_msg_size=self._settings.max_message_bytes + 1,  # aiohttp accepts messages below this size
-            autoping=False,  # report pings, which count as activity
-            compress=self._settings.compression,
-            timeout=CLOSE_TIMEOUT_S,
+    def _open(self, connection: Upgradable, transport: asyncio.Transport, handshake: Handshake, address: str) -> None:
+        deflate = handshake.deflate
+        reader = FrameReader(self._settings.max_message_bytes, inflates=deflate is not None, unmask=websocket_mask)
+        websocket = WebSocket(transport, reader, self)
+        socket = Socket(
+            self._connections,
+            websocket,
+            transport,
+            Session(new_id(Prefix.SESSION), self._settings, time.monotonic()),
+            address=address,
+            deflates=deflate is not None and deflate.server_window == zlib.MAX_WBITS,  # others are sent no compression
         )
-        with self._connections.opening():
-            try:
-                await ws.prepare(request)
-            except ValueError as error:  # aiohttp fails on non-ASCII bytes in the headers that it answers to
-                raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake") from error
-            session = Session(new_id(Prefix.SESSION), self._settings, time.monotonic())
-            socket = Socket(self._connections, ws, cast(asyncio.Transport, request.transport), session)
-            socket.deflates = ws.compress == zlib.MAX_WBITS  # no compression for a client that wants a smaller window
-            self._connections.add(socket)
-        return ws, socket
+        self._connections.add(socket)
+        data = connection.hand_over(websocket)
+        transport.write(handshake.answer)
+        websocket.begin(socket, data)
 
-    async def _read(self, ws: web.WebSocketResponse, socket: Socket) -> None:
-        """Read frames until the connection ends."""
-        frames = 0
-        while True:
-            message = await ws.receive()
-            frames += 1
-            if not frames % FRAMES_PER_TURN:
-                await asyncio.sleep(0)  # `receive` does not yield while frames are buffered: let other sockets run
-            if message.type not in _COUNTED:
-                if message.type is not WSMsgType.BINARY:
-                    return
-                socket.close(Close(CloseCode.UNSUPPORTED, "only text frames are supported"))
-            elif socket.closing:
-                continue
-            elif (close := socket.session.frame_received(time.monotonic())) is not None:
-                socket.close(close)
-            else:
-                await self._take(ws, socket, message)
+    # Frames: see `websocket.Receiver` -------------------------------------------------------------------------------
 
-    async def _take(self, ws: web.WebSocketResponse, socket: Socket, message: WSMessage) -> None:
-        """Process a text frame, a ping or a pong. An unauthenticated socket waits in the admission queue."""
-        if message.type is WSMsgType.PING:
-            with suppress(ConnectionError):  # the client disconnected; the next read reports it
-                await ws.pong(message.data)
-        elif message.type is WSMsgType.PONG:
-            pass
-        elif socket.is_admitted:
-            await self._act(socket, message.data)
-        else:
-            async with self._admission_queue.slot():
-                if not socket.is_gone:  # it may have left while it waited
-                    await self._act(socket, message.data)
+    def receive(self, socket: Socket, message: str | PingFrame | PongFrame) -> Work | None:
+        """Process a text frame, a ping or a pong. Return the work to be awaited before the next one is read."""
+        try:
+            work = self._receive(socket, message, time.monotonic())
+        except Exception:  # a bug costs this connection and no other
+            self._close_after_bug(socket)
+            return None
+        return None if work is None else self._guarded(socket, work)
 
-    # Frames ---------------------------------------------------------------------------------------------------------
+    def violated(self, socket: Socket, violation: ProtocolViolation) -> None:
+        """Close a connection that has violated the protocol."""
+        socket.close(Close(violation.code, violation.reason))
 
-    async def _act(self, socket: Socket, text: str) -> None:
+    def ended(self, socket: Socket, code: int) -> None:
+        """Forget a connection. `code` is the client's close code."""
+        if not socket.closing:
+            metrics.CLOSES.labels(_client_code(code), "client").inc()
+        socket.closing = True
+        self._requests.forget(socket)
+        self._authentication.forget(socket, time.monotonic())
+        self._admission.left(socket.address)
+
+    def spawn(self, work: Work) -> "asyncio.Task[None]":
+        """Start a task that the drain awaits."""
+        return self._connections.spawn(work)
+
+    def _receive(self, socket: Socket, message: str | PingFrame | PongFrame, now_s: float) -> Work | None:
+        if socket.closing:
+            return None
+        if (close := socket.session.frame_received(now_s)) is not None:
+            socket.close(close)
+            return None
+        match message:
+            case str():
+                return self._act(socket, message, now_s) if socket.is_admitted else self._enter(socket, message)
+            case PingFrame(data):
+                socket.pong(data)
+            case PongFrame():
+                pass
+            case other:
+                assert_never(other)
+        return None
+
+    async def _guarded(self, socket: Socket, work: Work) -> None:
+        try:
+            await work
+        except Exception:  # a bug costs this connection and no other
+            self._close_after_bug(socket)
+
+    async def _enter(self, socket: Socket, text: str) -> None:
+        """Act on a frame of an unauthenticated socket, which waits in the admission queue."""
+        async with self._admission_queue.slot():
+            if socket.is_gone:  # it has left while it waited
+                return
+            if (work := self._act(socket, text, time.monotonic())) is not None:
+                await work
+
+    def _act(self, socket: Socket, text: str, now_s: float) -> Work | None:
         metrics.BYTES_IN.inc(len(text) if text.isascii() else len(text.encode()))
-        match socket.session.receive(text, time.monotonic()):
+        match socket.session.receive(text, now_s):
             case Answer(answer, refused):
                 metrics.FRAMES_IN.labels("ping" if refused is None else "other").inc()
                 if refused is not None:
@@ -168,16 +200,29 @@ class LiveEndpoint:
                 socket.close(close)
             case Authenticate(request, id):
                 metrics.FRAMES_IN.labels("auth").inc()
-                if await self._authentication.authenticate(socket, request, id):
-                    await self._requests.restore(socket, request.subscriptions)
+                return self._authenticate(socket, request, id)
             case Perform(incoming):
                 metrics.FRAMES_IN.labels(incoming.name).inc()
-                with tracing.span(incoming.name):
-                    await self._requests.perform(socket, incoming)
+                if not self._requests.send_at_once(socket, incoming):
+                    return self._perform(socket, incoming)
             case other:
                 assert_never(other)
+        return None
+
+    async def _authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
+        if await self._authentication.authenticate(socket, request, id):
+            await self._requests.restore(socket, request.subscriptions)
+
+    async def _perform(self, socket: Socket, incoming: Incoming) -> None:
+        with tracing.span(incoming.name):
+            await self._requests.perform(socket, incoming)
+
+    def _close_after_bug(self, socket: Socket) -> None:
+        log.exception("connection_failed")
+        failure = error_frame(Refusal(ErrorCode.INTERNAL, "internal server error"))
+        socket.close(Close(CloseCode.INTERNAL, "internal server error", failure))
 
 
-def _client_code(code: int | None) -> str:
+def _client_code(code: int) -> str:
     """Return a metric label for the client's close code, which may be any number. 1006: no close frame arrived."""
     return str(code) if code in _COMMON_CLIENT_CODES else "other"

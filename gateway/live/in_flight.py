@@ -18,11 +18,17 @@ class InFlight:
         self.is_shut = False
         self._changed: asyncio.Event | None = None
 
+    def try_begin(self) -> bool:
+        """Count one more request if it may begin now, and return whether it may."""
+        if self.count >= IN_FLIGHT_MAX or self.is_shut:
+            return False
+        self.count += 1
+        return True
+
     async def begin(self) -> None:
         """Wait until one more request may begin, and count it."""
-        while self.count >= IN_FLIGHT_MAX or self.is_shut:
+        while not self.try_begin():
             await self._change()
-        self.count += 1
 
     def end(self) -> None:
         """Record that a request has ended."""

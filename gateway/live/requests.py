@@ -36,7 +36,7 @@ from shared.protocol.client_frames import (
 )
 from shared.protocol.server_frames import ChatAckData, error_frame, frame
 from shared.protocol.validation import FrameId
-from shared.telemetry import logs
+from shared.telemetry import logs, tracing
 from shared.times import monotonic_ms
 
 log = logs.get(__name__)
@@ -88,6 +88,15 @@ class LiveRequests:
                 raise AssertionError("the session answers these itself")
             case other:
                 assert_never(other)
+
+    def send_at_once(self, socket: Socket, incoming: Incoming) -> bool:
+        """Send a message without awaiting anything; return False if the request is another one or has to wait. HOT."""
+        request = incoming.request
+        if not isinstance(request, ChatSend | ChatDirect) or not socket.in_flight.try_begin():
+            return False
+        with tracing.span(incoming.name):
+            self._send_begun(socket, incoming, request)
+        return True
 
     async def restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
         """Handle each entry of `auth.subscriptions` like a subscribe frame, but beside the rate of those.
@@ -147,11 +156,15 @@ class LiveRequests:
     # Chat -----------------------------------------------------------------------------------------------------------
 
     async def _send(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
-        """Send a message; pipelined like `_pipeline`. HOT: a callback instead of a task."""
+        """Send a message; pipelined like `_pipeline`."""
         await socket.in_flight.begin()
         if socket.closing:
             socket.in_flight.end()
-            return
+        else:
+            self._send_begun(socket, incoming, request)
+
+    def _send_begun(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
+        """Send a message that is counted as in flight. HOT: a callback instead of a task."""
         caller, key = socket.caller, request.client_message_id
         try:
             if isinstance(request, ChatSend):

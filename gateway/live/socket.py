@@ -1,15 +1,13 @@
 """One client connection: writing to it, and closing it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
-
-from aiohttp import web
+from typing import Protocol
 
 from gateway import metrics
 from gateway.fanout.batch import Batch
-from gateway.fanout.wire import text_frame
+from gateway.fanout.wire import pong, text_frame
 from gateway.live.in_flight import InFlight
 from gateway.live.send_queue import SendQueue
 from gateway.live.session import Close, Session
@@ -19,7 +17,6 @@ from shared.times import now_ms
 
 HIGH_WATER_BYTES = 256 * 1024  # a socket whose transport holds more is slow: queue its items
 LOW_WATER_BYTES = 64 * 1024  # flush the queue of a slow socket while its transport holds at most so much
-CLOSE_TIMEOUT_S = 2.0
 FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
 
 
@@ -32,18 +29,23 @@ class SocketOwner(Protocol):
     def became_slow(self, socket: "Socket") -> None:
         """Flush the queue of a slow socket from now on."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
-        """Start a task."""
+
+class SocketLink(Protocol):
+    """The connection under a socket: see `gateway.live.websocket`."""
+
+    def shut(self, code: int, reason: str) -> None:
+        """Send a close frame, and end the connection once the client has answered it, or after 2 s."""
 
 
 class Socket:
-    """One client connection. Implements `lane.Sink`. Frames bypass aiohttp and are written to the transport itself."""
+    """One client connection. Implements `lane.Sink`. Frames are written to the transport itself."""
 
     __slots__ = (
+        "_link",
         "_on_flushed",
         "_owner",
         "_transport",
-        "_ws",
+        "address",
         "closing",
         "deflates",
         "in_flight",
@@ -56,20 +58,28 @@ class Socket:
     )
 
     def __init__(
-        self, owner: SocketOwner, ws: web.WebSocketResponse, transport: asyncio.Transport, session: Session
+        self,
+        owner: SocketOwner,
+        link: SocketLink,
+        transport: asyncio.Transport,
+        session: Session,
+        *,
+        address: str = "",
+        deflates: bool = False,
     ) -> None:
         self.session = session
         self.session_id = session.id
         self.user_id = ""
+        self.address = address  # that it is counted for
         self.opened_ms = now_ms()
         self.send_queue: SendQueue | None = None
         self.closing = False
-        self.deflates = False  # negotiated compression (RFC 7692)
+        self.deflates = deflates  # negotiated compression (RFC 7692)
         self.is_admitted = False  # authenticated, within the limit of its user, and in the roster
         self.in_flight = InFlight()
         self._on_flushed: list[Callable[[], object]] | None = None
         self._owner = owner
-        self._ws = ws
+        self._link = link
         self._transport = transport
 
     @property
@@ -92,6 +102,10 @@ class Socket:
         self._owner.answers += 1
         self._owner.answer_bytes += len(data)
         self.write(Batch.lossless((data,)))
+
+    def pong(self, data: bytes) -> None:
+        """Answer a ping."""
+        self.write(Batch.lossless((pong(data),)))
 
     def write(self, batch: Batch) -> None:
         """See `lane.Sink`. HOT: called once per socket and flush."""
@@ -200,21 +214,8 @@ class Socket:
 
         The frame overtakes the send queue of a slow socket. It is lost only if the transport already holds 1 MB.
         """
-        if self._begin_closing(close):
-            self._owner.spawn(self._close(close))
-
-    async def close_and_wait(self, close: Close) -> None:
-        """Close as `close` does, and return once that is done.
-
-        A handler that returns earlier would let aiohttp close with 1000 first.
-        """
-        if self._begin_closing(close):
-            await self._close(close)
-
-    def _begin_closing(self, close: Close) -> bool:
-        """Write the last frame. Return False if the socket is closing already."""
         if self.closing:
-            return False
+            return
         self.closing = True
         if close.frame is not None:
             with suppress(Exception):  # the close below must run even if the transport fails
@@ -222,13 +223,4 @@ class Socket:
                     self._transport.write(text_frame(close.frame))
         metrics.CLOSES.labels(close.code, "server").inc()
         self.drop_queue()
-        return True
-
-    async def _close(self, close: Close) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._ws.close(code=close.code, message=close.reason.encode())
-        except TimeoutError:
-            pass
-        finally:
-            self._transport.abort()
+        self._link.shut(close.code, close.reason)

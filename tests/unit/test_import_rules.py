@@ -56,6 +56,8 @@ PURE = {
     "gateway.fanout.typing_expiry",
     "gateway.fanout.wire",
     "gateway.live.connection_counts",
+    "gateway.live.frame_reader",
+    "gateway.live.handshake",
     "gateway.live.send_queue",
     "gateway.live.session",
     "gateway.origins",
@@ -90,7 +92,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(http\.(app|cors|pages|server)|live\.(endpoint|socket)|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
+    r"gateway\.(http\.(app|cors|pages|server)|live\.endpoint|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.(migration|search_words)|(.*\.)?(store|\w+_store)")

@@ -1,10 +1,7 @@
 """The end of a socket: frames that reach the client before the close."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, cast
-
-from aiohttp import web
+from typing import cast
 
 from gateway.fanout.wire import text_frame
 from gateway.live.connections import Connections
@@ -30,25 +27,17 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
-    def abort(self) -> None:
-        pass
 
-
-class WebSocket:
-    async def close(self, **_: Any) -> None:
+class NoLink:
+    def shut(self, code: int, reason: str) -> None:
         pass
 
 
 def new_socket() -> tuple[Socket, Transport]:
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        work.close()
-
     transport = Transport()
     session = Session("sess_1", SETTINGS, 0.0)
-    socket = Socket(
-        Connections(spawn), cast(web.WebSocketResponse, WebSocket()), cast(asyncio.Transport, transport), session
-    )
-    return socket, transport
+    connections = Connections(asyncio.get_running_loop().create_task)
+    return Socket(connections, NoLink(), cast(asyncio.Transport, transport), session), transport
 
 
 async def test_farewell_of_a_slow_socket_overtakes_its_queue() -> None:
@@ -88,12 +77,11 @@ async def test_socket_without_an_answer_is_closed_after_the_timeout() -> None:
     assert transport.written == [text_frame(b"farewell")]
 
 
-async def test_all_gone_waits_for_upgrades() -> None:
-    connections = Connections(lambda _: None)
-    with connections.opening():
-        assert not connections.all_gone.is_set()
-        socket, _ = new_socket()
-        connections.add(socket)
+async def test_all_gone_waits_for_every_socket() -> None:
+    connections = Connections(asyncio.get_running_loop().create_task)
+    assert connections.all_gone.is_set()
+    socket, _ = new_socket()
+    connections.add(socket)
     assert not connections.all_gone.is_set()
     connections.remove(socket)
     assert connections.all_gone.is_set()

@@ -4,14 +4,17 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import aiohttp
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.admission.admission import Admission
 from gateway.admission.admission_queue import AdmissionQueue
 from gateway.admission.pace import Pace
+from gateway.http.server import Runner
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
 from gateway.live.endpoint import LiveEndpoint
@@ -34,7 +37,9 @@ class NoRequests:
         pass
 
 
-async def test_internal_error_closes_with_1011_after_an_error_frame() -> None:
+@asynccontextmanager
+async def served() -> AsyncIterator[str]:
+    """Yield the URL of an endpoint whose authentication fails."""
     pace = Pace()
     endpoint = LiveEndpoint(
         SETTINGS,
@@ -46,7 +51,18 @@ async def test_internal_error_closes_with_1011_after_an_error_frame() -> None:
     )
     app = web.Application()
     app.router.add_get("/v1/live", endpoint.handle)
-    async with TestClient(TestServer(app)) as client, client.ws_connect("/v1/live") as ws:
+    runner = Runner(app, pace)
+    await runner.setup()
+    server = await asyncio.get_running_loop().create_server(runner.protocol, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/live"
+    finally:
+        server.close()
+        await runner.cleanup()
+
+
+async def test_internal_error_closes_with_1011_after_an_error_frame() -> None:
+    async with served() as url, aiohttp.ClientSession() as http, http.ws_connect(url) as ws:
         await ws.send_str('{"type":"auth","token":"t"}')
         failure = json.loads((await ws.receive(timeout=5)).data)
         assert (failure["type"], failure["data"]["code"]) == ("error", "INTERNAL")
