@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.admission.admission import Admission
 from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.open_connections import OpenConnections
 from gateway.admission.pace import Pace
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.jwks import PublishedKeys
@@ -102,7 +103,9 @@ class GatewayParts:
         self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
         self.rates = UserRates(settings)
         requests = LiveRequests(backend, subscriptions, self.rates, tasks.create_task)
-        admission = Admission(settings, self.pace, random.Random())  # noqa: S311 - not a secret
+        chance = random.Random()  # noqa: S311 - not a secret
+        self.open_connections = OpenConnections(settings, chance)
+        admission = Admission(settings, self.pace, self.open_connections, chance)
         self.endpoint = LiveEndpoint(settings, admission, self.admission_queue, connections, authentication, requests)
 
     def checks(self) -> dict[str, Readiness]:
@@ -172,8 +175,8 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
 
     Several gateways on this host may share the port.
     """
-    settings, pace = gateway.settings, gateway.pace
-    runner = Runner(gateway.application(), pace, shutdown_timeout=1.0)
+    settings, pace, connections = gateway.settings, gateway.pace, gateway.open_connections
+    runner = Runner(gateway.application(), pace, connections, shutdown_timeout=1.0)
     await runner.setup()
     running: list[asyncio.Task[None]] = []
 
@@ -183,7 +186,7 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
 
     try:
         listeners = await bind(settings.gateway_host, settings.gateway_port)
-        accepting = [Acceptor(listener, pace, runner.protocol).run() for listener in listeners]
+        accepting = [Acceptor(listener, pace, connections, runner.protocol).run() for listener in listeners]
         work = (*accepting, runner.sweep(), measure_loop_lag(pace, gateway.admission_queue))
         running += [tasks.create_task(one) for one in work]
         log.info("gateway_listening", host=settings.gateway_host, port=listeners[0].getsockname()[1])

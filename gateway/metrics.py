@@ -6,8 +6,11 @@ from shared.telemetry.metrics import AGE_BUCKETS_S, LATENCY_BUCKETS_S
 
 CONNECTIONS = Gauge("gateway_connections", "Open WebSocket connections")
 CONNECTIONS_MAX = Gauge("gateway_connections_max", "Limit of open connections of this gateway: MAX_CONNECTIONS")
+OPEN_CONNECTIONS = Gauge("gateway_open_connections", "Open TCP connections: WebSocket and HTTP")
 CONNECTIONS_OPENED = Counter("gateway_connections_opened", "WebSocket upgrades completed")
-CONNECTIONS_REFUSED = Counter("gateway_connections_refused", "WebSocket upgrades refused, by reason", ["reason"])
+CONNECTIONS_REFUSED = Counter(
+    "gateway_connections_refused", "Connections and WebSocket upgrades refused, by reason", ["reason"]
+)
 ARRIVING_MAX = Gauge(
     "gateway_arriving_max",
     "Limit of connections and clients being set up at a time: accepted, waiting or served",

@@ -9,7 +9,7 @@ RealtimeError
 └── SettingsInvalid   the process cannot start; names every wrong setting
 
 Four subclasses are defined elsewhere: `chat_service.storage.log_store.LogConflict`,
-`shared.protocol.client_frames.FrameRefused`, `gateway.admission.admission.Refused` and
+`shared.protocol.client_frames.FrameRefused`, `gateway.admission.refused.Refused` and
 `gateway.live.frame_reader.ProtocolViolation`.
 """
 

@@ -1,17 +1,24 @@
 """Accepts connections at the rate that `Pace` allows; the others wait in the kernel's queue.
 
 uvloop and asyncio accept all pending connections in one iteration of the loop, so 5,000 clients at once would
-delay every delivery.
+delay every delivery. A connection beyond the bound of `OpenConnections` is answered with its refusal, or closed at once
+while many others are being refused.
 """
 
 import asyncio
+import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from gateway import metrics
 from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.open_connections import OpenConnections
 from gateway.admission.pace import ON_TIME_S, Pace
+from gateway.admission.refused import Refused
+from gateway.http.refusing import Refusals
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -61,11 +68,19 @@ async def measure_loop_lag(pace: Pace, queue: AdmissionQueue) -> None:
 
 
 class Acceptor:
-    """Accepts connections of one listening socket, each with a new protocol from `make_protocol`."""
+    """Accepts connections of one listening socket, each with a new protocol from `make_protocol(address)`."""
 
-    def __init__(self, listener: socket.socket, pace: Pace, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        pace: Pace,
+        connections: OpenConnections,
+        make_protocol: Callable[[str], asyncio.BaseProtocol],
+    ) -> None:
         self._listener = listener
         self._pace = pace
+        self._connections = connections
+        self._refusals = Refusals()
         self._make_protocol = make_protocol
         self._loop = asyncio.get_running_loop()
         self._is_reading = False
@@ -104,7 +119,7 @@ class Acceptor:
                 self._pause()
                 return
             try:
-                connection, _ = self._listener.accept()
+                connection, peer = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of file descriptors; `run` tries again
@@ -112,20 +127,38 @@ class Acceptor:
                 self._pause()
                 return
             connection.setblocking(False)
-            self._take(connection, now_s)
+            self._take(connection, str(peer[0]), now_s)
 
-    def _take(self, connection: socket.socket, now_s: float) -> None:
-        protocol = self._make_protocol()
+    def _take(self, connection: socket.socket, peer: str, now_s: float) -> None:
+        try:
+            address = self._connections.arrive(peer, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        except Refused as refused:
+            metrics.CONNECTIONS_REFUSED.labels(refused.reason).inc()
+            if (refusing := self._refusals.protocol(refused)) is None:
+                connection.close()
+            else:
+                self._start(self._open(connection, refusing, refusing.abandoned))
+            return
+        protocol = self._make_protocol(address)
         self._pace.arrived(protocol, now_s)
-        task = self._loop.create_task(self._open(connection, protocol))
+        self._start(self._open(connection, protocol, partial(self._abandoned, protocol, address)))
+
+    def _start(self, opening: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(opening)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open(self, connection: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+    def _abandoned(self, protocol: asyncio.BaseProtocol, address: str) -> None:
+        self._pace.settled(protocol)
+        self._connections.left(address)
+
+    async def _open(
+        self, connection: socket.socket, protocol: asyncio.BaseProtocol, abandoned: Callable[[], None]
+    ) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
         except BaseException as error:
-            self._pace.settled(protocol)
+            abandoned()
             connection.close()
             if not isinstance(error, OSError):
                 raise

@@ -6,11 +6,13 @@ It overrides aiohttp's server, which answers malformed requests in plain text an
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway import metrics
+from gateway.admission.open_connections import OpenConnections
 from gateway.admission.pace import Pace
 from gateway.http.app import from_http, from_status
 from shared.telemetry import logs
@@ -31,10 +33,11 @@ class Runner(web.AppRunner):
     A connection that sends no complete request within 10 s is dropped, and so is one that is idle for 75 s.
     """
 
-    __slots__ = ("_pace", "_recent")
+    __slots__ = ("_connections", "_pace", "_recent")
 
-    def __init__(self, app: web.Application, pace: Pace, **options: Any) -> None:
+    def __init__(self, app: web.Application, pace: Pace, connections: OpenConnections, **options: Any) -> None:
         self._pace = pace
+        self._connections = connections
         self._recent = RecentConnections()
         app.on_response_prepare.append(self._answered)
         super().__init__(
@@ -52,26 +55,30 @@ class Runner(web.AppRunner):
         server = await super()._make_server()
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            self._connections.became_busy(cast(_Connection, request.protocol))
             try:
                 return await server.request_handler(request)
             except web.HTTPException as error:  # raised before the middlewares: an unknown Expect header
                 return from_http(error)
 
-        return _Server(handle, self._pace, self._recent, request_factory=server.request_factory, **self._kwargs)
+        return _Server(
+            handle, self._pace, self._recent, self._connections, request_factory=server.request_factory, **self._kwargs
+        )
 
     async def _answered(self, request: web.Request, _: web.StreamResponse) -> None:
         self._pace.settled(request.protocol)
 
-    def protocol(self) -> web.RequestHandler:
-        """Return the protocol for an accepted connection."""
-        assert self.server is not None  # noqa: S101 - `setup` was awaited
-        return self.server()
+    def protocol(self, address: str) -> web.RequestHandler:
+        """Return the protocol for an accepted connection, which is counted for `address`: see `OpenConnections`."""
+        assert isinstance(self.server, _Server)  # noqa: S101 - `setup` was awaited
+        return self.server.connection(address)
 
     async def sweep(self) -> None:
         """Drop connections that send their request too slowly or not at all, until cancelled."""
         while True:
             await asyncio.sleep(HEAD_TIMEOUT_S / 10)
             self._recent.drop_late(time.monotonic())
+            metrics.OPEN_CONNECTIONS.set(self._connections.count)
 
 
 class RecentConnections:
@@ -103,14 +110,17 @@ class _Server(web.Server):
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         pace: Pace,
         recent: RecentConnections,
+        open_connections: OpenConnections,
         **options: Any,
     ) -> None:
         super().__init__(handler, **options)
         self.pace = pace
         self.recent = recent
+        self.open_connections = open_connections
 
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+    def connection(self, address: str) -> web.RequestHandler:
+        """Return the protocol of one connection."""
+        return _Connection(self, address, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
@@ -119,25 +129,46 @@ class _Connection(web.RequestHandler):
     aiohttp would answer in plain text, and log the bytes that it could not parse, which may contain a token.
     """
 
-    __slots__ = ("_server",)
+    __slots__ = ("_is_handed_over", "_server", "address")
 
-    def __init__(self, server: _Server, **options: Any) -> None:
+    def __init__(self, server: _Server, address: str, **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
+        self.address = address  # that it is counted for
+        self._is_handed_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.recent.add(self, time.monotonic())
+        self._server.open_connections.became_idle(self, self.address)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._server.recent.discard(self)
         self._server.pace.settled(self)
+        self._server.open_connections.became_busy(self)
+        if not self._is_handed_over:
+            self._server.open_connections.left(self.address)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Finish a response; then the connection is idle."""
+        finished = await super().finish_response(request, resp, start_time)
+        if self.transport is not None:
+            self._server.open_connections.became_idle(self, self.address)
+        return finished
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
         """Replace the protocol of the transport, and return the bytes that followed the request.
 
-        aiohttp then finds its connection lost: it ends its task and its timer, and writes nothing more.
+        The connection stays counted for its address. aiohttp then finds it lost: it ends its task and its timer, and
+        writes nothing more.
         """
         transport, self.transport = self.transport, None  # else aiohttp would close it
         if transport is None:
@@ -146,6 +177,7 @@ class _Connection(web.RequestHandler):
         if self._buffer_paused:
             transport.resume_reading()
         data, self._message_tail = self._message_tail, b""
+        self._is_handed_over = True
         self.connection_lost(None)
         return data
 
@@ -153,7 +185,7 @@ class _Connection(web.RequestHandler):
         """Drop the connection if it has sent no complete request. Return whether it was dropped."""
         if self._request_count or self.transport is None:
             return False
-        self.transport.abort()
+        self.abort()
         return True
 
     def handle_error(

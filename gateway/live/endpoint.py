@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 
 from gateway import metrics
-from gateway.admission.admission import Admission, Refused
+from gateway.admission.admission import Admission
 from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.refused import Refused
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
 from gateway.live.frame_reader import FrameReader, PingFrame, PongFrame, ProtocolViolation
@@ -39,6 +40,8 @@ _COMMON_CLIENT_CODES = (1000, 1001, 1005, 1006, 1009)
 
 class Upgradable(Protocol):
     """The connection of an HTTP request: see `gateway.http.server`."""
+
+    address: str  # that it is counted for
 
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
         """Replace the protocol of the transport. Return the bytes that followed the request."""
@@ -89,19 +92,16 @@ class LiveEndpoint:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client has disconnected")
+        if request.method != "GET" or request.version < (1, 1):
+            raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake: the request is no GET of HTTP/1.1")
+        handshake = shake_hands(request.headers, compression=self._settings.compression, server=SERVER)
         address = self._admit(request)
-        try:
-            if request.method != "GET" or request.version < (1, 1):
-                raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake: the request is no GET of HTTP/1.1")
-            handshake = shake_hands(request.headers, compression=self._settings.compression, server=SERVER)
-        except Refusal:
-            self._admission.left(address)
-            raise
-        self._open(cast(Upgradable, request.protocol), transport, handshake, address)
+        connection = cast(Upgradable, request.protocol)
+        self._open(connection, transport, handshake, address or connection.address)
         return Upgraded()
 
     def _admit(self, request: web.Request) -> str:
-        """Return the address that the connection is counted for. Raises a refusal of the upgrade."""
+        """Return the address that the upgrade is counted for, if it is counted. Raises a refusal of the upgrade."""
         headers = request.headers
         try:
             return self._admission.enter(

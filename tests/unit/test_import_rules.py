@@ -37,7 +37,10 @@ PURE = {
     "chat_service.storage.write_behind",
     "gateway.commands.outbox",
     "shared.bus.publish_frame",
+    "gateway.admission.addresses",
     "gateway.admission.admission",
+    "gateway.admission.open_connections",
+    "gateway.admission.refused",
     "gateway.admission.pace",
     "gateway.auth.identity",
     "gateway.auth.jwks_schedule",
@@ -92,7 +95,7 @@ PURE_LIBRARIES = {"msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
-    r"gateway\.(http\.(app|cors|pages|server)|live\.endpoint|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
+    r"gateway\.(http\.(app|cors|pages|refusing|server)|live\.endpoint|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
 DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.(migration|search_words)|(.*\.)?(store|\w+_store)")

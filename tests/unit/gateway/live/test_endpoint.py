@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.admission.admission import Admission
 from gateway.admission.admission_queue import AdmissionQueue
+from gateway.admission.open_connections import OpenConnections
 from gateway.admission.pace import Pace
 from gateway.http.server import Runner
 from gateway.live.authentication import Authentication
@@ -40,10 +41,11 @@ class NoRequests:
 @asynccontextmanager
 async def served() -> AsyncIterator[str]:
     """Yield the URL of an endpoint whose authentication fails."""
-    pace = Pace()
+    pace, chance = Pace(), random.Random(1)
+    connections = OpenConnections(SETTINGS, chance)
     endpoint = LiveEndpoint(
         SETTINGS,
-        Admission(SETTINGS, pace, random.Random(1)),
+        Admission(SETTINGS, pace, connections, chance),
         AdmissionQueue(pace, time.monotonic),
         Connections(asyncio.get_running_loop().create_task),
         cast(Authentication, BrokenAuthentication()),
@@ -51,9 +53,11 @@ async def served() -> AsyncIterator[str]:
     )
     app = web.Application()
     app.router.add_get("/v1/live", endpoint.handle)
-    runner = Runner(app, pace)
+    runner = Runner(app, pace, connections)
     await runner.setup()
-    server = await asyncio.get_running_loop().create_server(runner.protocol, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: runner.protocol(connections.arrive("127.0.0.1", 1000)), "127.0.0.1", 0
+    )
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/live"
     finally:

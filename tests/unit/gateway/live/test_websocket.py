@@ -48,7 +48,7 @@ class RecordingTransport:
         self.is_aborted = True
 
 
-class Connection:
+class Connected:
     """A connection with its transport, its socket and its receiver. A text that begins with "wait" needs work."""
 
     def __init__(self) -> None:
@@ -83,8 +83,8 @@ class Connection:
 
 
 @pytest.fixture
-async def connection() -> Connection:
-    return Connection()
+async def connection() -> Connected:
+    return Connected()
 
 
 @pytest.fixture
@@ -97,20 +97,20 @@ def close_of(code: int | None) -> bytes:
     return raw_frame(b"" if code is None else code.to_bytes(2, "big"), Opcode.CLOSE)
 
 
-async def test_messages_are_processed_at_once(connection: Connection) -> None:
+async def test_messages_are_processed_at_once(connection: Connected) -> None:
     connection.arrive("a", "b")
     connection.link.data_received(raw_frame(b"p", Opcode.PING) + raw_frame(b"q", Opcode.PONG))
     assert connection.received == ["a", "b", PingFrame(b"p"), PongFrame(b"q")]
 
 
 async def test_bytes_of_the_upgrade_are_processed_first() -> None:
-    connection = Connection()
+    connection = Connected()
     connection.link.begin(cast(Socket, connection), raw_frame(b"early"))
     connection.arrive("later")
     assert connection.received == ["early", "later"]
 
 
-async def test_next_message_waits_for_the_work_of_the_last(connection: Connection) -> None:
+async def test_next_message_waits_for_the_work_of_the_last(connection: Connected) -> None:
     connection.arrive("wait", "behind")
     assert connection.transport.is_reading  # nothing has arrived since
     connection.arrive("last")
@@ -121,7 +121,7 @@ async def test_next_message_waits_for_the_work_of_the_last(connection: Connectio
     assert connection.transport.is_reading
 
 
-async def test_connection_with_many_frames_lets_others_run(connection: Connection) -> None:
+async def test_connection_with_many_frames_lets_others_run(connection: Connected) -> None:
     texts = [str(number) for number in range(3 * FRAMES_PER_TURN)]
     connection.arrive(*texts)
     assert len(connection.received) == FRAMES_PER_TURN
@@ -132,7 +132,7 @@ async def test_connection_with_many_frames_lets_others_run(connection: Connectio
     await until(lambda: connection.transport.is_reading)
 
 
-async def test_empty_fragments_count_as_frames(connection: Connection) -> None:
+async def test_empty_fragments_count_as_frames(connection: Connected) -> None:
     begun = raw_frame(b"", fin=False) + raw_frame(b"", Opcode.CONTINUATION, fin=False) * 2 * FRAMES_PER_TURN
     connection.link.data_received(begun + raw_frame(b"end", Opcode.CONTINUATION))
     assert not connection.transport.is_reading
@@ -140,7 +140,7 @@ async def test_empty_fragments_count_as_frames(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 4000])
-async def test_close_of_the_client_is_answered_with_its_code(connection: Connection, code: int) -> None:
+async def test_close_of_the_client_is_answered_with_its_code(connection: Connected, code: int) -> None:
     connection.link.data_received(close_of(code) + raw_frame(b"after"))
     assert connection.transport.written == [close_frame(code)]
     assert connection.transport.is_closed
@@ -148,14 +148,14 @@ async def test_close_of_the_client_is_answered_with_its_code(connection: Connect
     assert (connection.received, connection.codes) == ([], [code])
 
 
-async def test_close_without_a_code_is_answered_without_one(connection: Connection) -> None:
+async def test_close_without_a_code_is_answered_without_one(connection: Connected) -> None:
     connection.link.data_received(close_of(None))
     assert connection.transport.written == [b"\x88\x00"]
     connection.link.connection_lost(None)
     assert connection.codes == [1005]
 
 
-async def test_close_waits_for_the_clients_answer(connection: Connection) -> None:
+async def test_close_waits_for_the_clients_answer(connection: Connected) -> None:
     connection.link.shut(4401, "why")
     connection.link.shut(4403, "once only")
     assert connection.transport.written == [close_frame(4401, "why")]
@@ -168,18 +168,18 @@ async def test_close_waits_for_the_clients_answer(connection: Connection) -> Non
 
 
 @pytest.mark.usefixtures("short_close")
-async def test_client_that_does_not_answer_the_close_is_aborted(connection: Connection) -> None:
+async def test_client_that_does_not_answer_the_close_is_aborted(connection: Connected) -> None:
     connection.link.shut(1012, "restarting")
     await until(lambda: connection.transport.is_aborted)
 
 
 @pytest.mark.usefixtures("short_close")
-async def test_client_that_does_not_read_the_answer_to_its_close_is_aborted(connection: Connection) -> None:
+async def test_client_that_does_not_read_the_answer_to_its_close_is_aborted(connection: Connected) -> None:
     connection.link.data_received(close_of(1000))
     await until(lambda: connection.transport.is_aborted)
 
 
-async def test_answer_to_the_close_is_read_while_work_goes_on(connection: Connection) -> None:
+async def test_answer_to_the_close_is_read_while_work_goes_on(connection: Connected) -> None:
     connection.arrive("wait", "discarded")
     connection.link.shut(4401, "revoked")
     connection.link.data_received(close_of(4401))
@@ -192,7 +192,7 @@ async def test_answer_to_the_close_is_read_while_work_goes_on(connection: Connec
 
 
 @pytest.mark.usefixtures("short_close")
-async def test_violation_closes_our_direction_and_discards_the_rest(connection: Connection) -> None:
+async def test_violation_closes_our_direction_and_discards_the_rest(connection: Connected) -> None:
     connection.link.data_received(raw_frame(b"\xff") + raw_frame(b"discarded"))
     connection.arrive("discarded too")
     [sent] = connection.transport.written
@@ -203,14 +203,14 @@ async def test_violation_closes_our_direction_and_discards_the_rest(connection: 
     await until(lambda: connection.transport.is_aborted)
 
 
-async def test_violation_after_our_close_sends_no_second_close(connection: Connection) -> None:
+async def test_violation_after_our_close_sends_no_second_close(connection: Connected) -> None:
     connection.link.shut(4400, "bad frames")
     connection.link.data_received(raw_frame(b"", 3))
     assert connection.transport.written == [close_frame(4400, "bad frames")]
     assert connection.transport.is_half_closed
 
 
-async def test_messages_before_the_end_are_processed_after_the_work(connection: Connection) -> None:
+async def test_messages_before_the_end_are_processed_after_the_work(connection: Connected) -> None:
     connection.arrive("wait", "sent before the end")
     connection.link.connection_lost(None)
     assert connection.codes == []
@@ -219,7 +219,7 @@ async def test_messages_before_the_end_are_processed_after_the_work(connection: 
     assert connection.received == ["wait", "sent before the end"]
 
 
-async def test_messages_before_the_end_are_processed_in_turns(connection: Connection) -> None:
+async def test_messages_before_the_end_are_processed_in_turns(connection: Connected) -> None:
     connection.arrive(*map(str, range(2 * FRAMES_PER_TURN)))
     connection.transport.close()
     connection.link.connection_lost(None)
