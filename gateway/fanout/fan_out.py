@@ -18,6 +18,7 @@ from gateway.fanout.stall import StallGuard
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL
 from shared.bus.private_queue import PrivateQueue
+from shared.waiting import until_next
 
 SWEEP_INTERVAL_S = 0.5
 TICK_INTERVAL_S = 0.5
@@ -62,7 +63,7 @@ class FanOut:
         """Run the periodic work until cancelled."""
         await self._retries.run(lambda: self._bindings.require(CONTROL_CHANNEL))
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+            await until_next(SWEEP_INTERVAL_S)
             self._relay.measure()
             self._relay.end_typing()
             self._flusher.measure()
@@ -72,7 +73,7 @@ class FanOut:
     async def watch_for_stalls(self) -> None:
         """Show the stall guard that the process runs, until cancelled. Awaits nothing that the broker delays."""
         while True:
-            await asyncio.sleep(TICK_INTERVAL_S)
+            await until_next(TICK_INTERVAL_S)
             self._stall.tick(self._loop.time())
             self.recovery.note_alive()
 

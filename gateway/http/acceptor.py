@@ -20,6 +20,7 @@ from gateway.admission.pace import ON_TIME_S, Pace
 from gateway.admission.refused import Refused
 from gateway.http.refusing import Refusals
 from shared.telemetry import logs
+from shared.waiting import until_next
 
 log = logs.get(__name__)
 
@@ -54,14 +55,10 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 async def measure_loop_lag(pace: Pace, queue: AdmissionQueue) -> None:
     """Measure the lag of the event loop, and grant slots to clients that wait for set-up, until cancelled."""
-    loop = asyncio.get_running_loop()
     late_s = 0.0
     while True:
         is_idle = late_s <= ON_TIME_S and pace.is_idle(time.monotonic())
-        interval_s = IDLE_INTERVAL_S if is_idle else PROBE_INTERVAL_S
-        due_s = loop.time() + interval_s
-        await asyncio.sleep(interval_s)
-        late_s = max(loop.time() - due_s, 0.0)
+        late_s = await until_next(IDLE_INTERVAL_S if is_idle else PROBE_INTERVAL_S)
         pace.measured(late_s)
         queue.grant()
         metrics.ARRIVING_MAX.set(pace.limit)

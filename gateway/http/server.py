@@ -16,6 +16,7 @@ from gateway.admission.open_connections import OpenConnections
 from gateway.admission.pace import Pace
 from gateway.http.app import from_http, from_status
 from shared.telemetry import logs
+from shared.waiting import until_next
 
 log = logs.get(__name__)
 
@@ -76,7 +77,7 @@ class Runner(web.AppRunner):
     async def sweep(self) -> None:
         """Drop connections that send their request too slowly or not at all, until cancelled."""
         while True:
-            await asyncio.sleep(HEAD_TIMEOUT_S / 10)
+            await until_next(HEAD_TIMEOUT_S / 10)
             self._recent.drop_late(time.monotonic())
             metrics.OPEN_CONNECTIONS.set(self._connections.count)
 

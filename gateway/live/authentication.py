@@ -64,6 +64,7 @@ class Authentication:
         if (close := session.authenticated(identity, id)) is not None:
             socket.close(close)
             return False
+        self._connections.tick_soon(socket)
         if is_first and not await self._admit_user(socket, identity.user_id, id):
             return False
         socket.send(frame("auth:ok", self._welcome(socket, identity), id))

@@ -11,6 +11,8 @@ count expires if it is not repeated for 15 s, because its gateway has ended. Con
 can exceed the limit; then the newest ones are closed.
 """
 
+from collections.abc import KeysView
+
 import msgspec
 
 REFRESH_S = 5.0
@@ -68,6 +70,10 @@ class ConnectionCounts:
         if here == 0 or here + sum(count.count for count in counts) <= self.limit:
             return False
         return all((newest_ms, self._node_id) > (count.newest_ms, count.node_id) for count in counts)
+
+    def users(self) -> KeysView[str]:
+        """Return the users with connections elsewhere."""
+        return self._counts.keys()
 
     def expire(self, now_s: float) -> None:
         """Delete the counts that have expired."""

@@ -16,6 +16,7 @@ from shared.errors import ErrorCode, Refusal
 from shared.protocol.close_codes import CloseCode
 from shared.protocol.server_frames import error_frame
 from shared.protocol.validation import FrameId
+from shared.waiting import until_next
 
 REPLIES_WITHIN_S = 0.05
 
@@ -83,11 +84,12 @@ class ConnectionLimit:
     async def run(self) -> None:
         """Repeat the counts of users near the limit, until cancelled."""
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await until_next(REFRESH_S)
             now_s = time.monotonic()
             self._counts.expire(now_s)
-            for user_id, sockets in list(self._connections.by_user.items()):
-                if self._counts.is_near_limit(user_id, len(sockets), now_s):
+            for user_id in self._announced.keys() | self._counts.users():  # others have one connection in all
+                sockets = self._connections.by_user.get(user_id, ())
+                if sockets and self._counts.is_near_limit(user_id, len(sockets), now_s):
                     self._announce(user_id, self._open(user_id))
 
     def _open(self, user_id: str) -> list[Socket]:

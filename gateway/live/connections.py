@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
 
 from gateway import metrics
 from gateway.background import Spawn
+from gateway.live.due_wheel import DueWheel
 from gateway.live.socket import Socket
 from shared.times import now_ms
+from shared.waiting import until_next
 
 SESSION_SWEEP_S = 1.0
 SLOW_SWEEP_S = 0.05
@@ -21,6 +22,7 @@ class Connections:
         self.all_gone = asyncio.Event()
         self.all_gone.set()
         self.by_user: dict[str, set[Socket]] = {}
+        self._due = DueWheel[Socket]()  # sockets whose session needs a tick
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
         self.answers = 0  # frames to one socket since the last `_measure`
@@ -30,9 +32,14 @@ class Connections:
     def add(self, socket: Socket) -> None:
         """Add a socket that has opened."""
         self.sockets.add(socket)
+        self._due.add(socket, 0.0)
         self.all_gone.clear()
         metrics.CONNECTIONS_OPENED.inc()
         metrics.CONNECTIONS.set(len(self.sockets))
+
+    def tick_soon(self, socket: Socket) -> None:
+        """Have the session ticked by the next sweep: its time limits have changed."""
+        self._due.add(socket, 0.0)
 
     def identify(self, socket: Socket, user_id: str) -> None:
         """Record the user of a socket that has authenticated."""
@@ -66,9 +73,9 @@ class Connections:
     async def sweep_sessions(self) -> None:
         """Close silent, unauthenticated and expired sockets, once per second, until cancelled."""
         while True:
-            await asyncio.sleep(SESSION_SWEEP_S)
+            await until_next(SESSION_SWEEP_S)
             self._measure()
-            self._tick(list(self.sockets))
+            self._tick()
 
     async def sweep_slow(self) -> None:
         """Flush the queues of slow sockets as far as they read, until cancelled."""
@@ -91,10 +98,12 @@ class Connections:
             sum(socket.send_queue.size_bytes for socket in self._slow if socket.send_queue is not None)
         )
 
-    def _tick(self, sockets: Iterable[Socket]) -> None:
+    def _tick(self) -> None:
         now_s, wall_ms = time.monotonic(), now_ms()
-        for socket in sockets:
-            if socket.session.due_s > now_s:  # HOT: once per second for every socket
+        for socket in self._due.take(now_s):
+            if socket.closing or socket.session.due_s > now_s:  # gone, or ticked since by `tick_soon`
                 continue
             if (close := socket.session.tick(now_s, wall_ms)) is not None:
                 socket.close(close)
+            else:
+                self._due.add(socket, socket.session.due_s)

@@ -35,6 +35,7 @@ from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
+_PINGS_IN = metrics.FRAMES_IN.labels("ping")
 _COMMON_CLIENT_CODES = (1000, 1001, 1005, 1006, 1009)
 
 
@@ -191,8 +192,10 @@ class LiveEndpoint:
         metrics.BYTES_IN.inc(len(text) if text.isascii() else len(text.encode()))
         match socket.session.receive(text, now_s):
             case Answer(answer, refused):
-                metrics.FRAMES_IN.labels("ping" if refused is None else "other").inc()
-                if refused is not None:
+                if refused is None:
+                    _PINGS_IN.inc()
+                else:
+                    metrics.FRAMES_IN.labels("other").inc()
                     metrics.ERRORS_OUT.labels(refused).inc()
                 socket.send(answer)
             case Close() as close:

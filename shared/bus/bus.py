@@ -56,6 +56,7 @@ from shared.encoding import to_json
 from shared.errors import Unavailable
 from shared.telemetry import logs, metrics, tracing
 from shared.times import now_ms
+from shared.waiting import until_next
 
 log = logs.get(__name__)
 
@@ -218,7 +219,7 @@ class Bus:
         This detects failures that raise no error: a frozen node, a broker that blocks publishers, a stalled consumer.
         """
         while not self._leaving:
-            await asyncio.sleep(ECHO_INTERVAL_S)
+            await until_next(ECHO_INTERVAL_S)
             if self._link is None or not self.is_connected:
                 continue
             if time.monotonic() - self._echoed_at_s > ECHO_TIMEOUT_S:
@@ -260,7 +261,7 @@ class Bus:
         A deleted `realtime.dead` is declared again: it has no consumer, whom the broker would tell.
         """
         while not self._leaving:  # aio-pika may swallow a cancellation
-            await asyncio.sleep(MEASURE_INTERVAL_S)
+            await until_next(MEASURE_INTERVAL_S)
             with suppress(Unavailable):
                 async with self._reaching("declare") as link:
                     await link.declare(DEAD_LETTERS)
@@ -423,7 +424,7 @@ class Bus:
 
     async def _keep_deadlines(self) -> None:
         while True:
-            await asyncio.sleep(DEADLINE_SWEEP_S)
+            await until_next(DEADLINE_SWEEP_S)
             self._pending.end_late(now_ms())
             self._sender.fail_stalled()
 

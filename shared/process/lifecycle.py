@@ -32,6 +32,7 @@ from shared.ids import Prefix, new_id
 from shared.process.settings import Settings, load
 from shared.telemetry import logs, metrics, tracing
 from shared.version import VERSION
+from shared.waiting import until_next
 
 log = logs.get(__name__)
 
@@ -157,14 +158,11 @@ def stopping_on_failure(stop: asyncio.Event) -> Iterator[None]:
 
 
 async def _watch_loop() -> None:
-    loop = asyncio.get_running_loop()
     lags_s: deque[float] = deque(maxlen=LOOP_LAGS_KEPT)
     for number in itertools.count():
         if number % COUNT_TASKS_EVERY == 0:
             metrics.EVENT_LOOP_TASKS.set(len(asyncio.all_tasks()))
-        due_s = loop.time() + LOOP_LAG_INTERVAL_S
-        await asyncio.sleep(LOOP_LAG_INTERVAL_S)
-        lags_s.append(max(loop.time() - due_s, 0.0))
+        lags_s.append(await until_next(LOOP_LAG_INTERVAL_S))
         metrics.EVENT_LOOP_LAG_SECONDS.observe(lags_s[-1])
         metrics.EVENT_LOOP_LAG_MAX_SECONDS.set(max(lags_s))
 
