@@ -176,7 +176,7 @@ async def _listening(gateway: GatewayParts, tasks: asyncio.TaskGroup) -> AsyncIt
     Several gateways on this host may share the port.
     """
     settings, pace, connections = gateway.settings, gateway.pace, gateway.open_connections
-    runner = Runner(gateway.application(), pace, connections, shutdown_timeout=1.0)
+    runner = Runner(gateway.application(), pace, connections, gateway.endpoint.upgrade_at_once, shutdown_timeout=1.0)
     await runner.setup()
     running: list[asyncio.Task[None]] = []
 

@@ -4,7 +4,7 @@ Read in this order:
 
 - `session`: the protocol of one connection as a pure state machine (with a diagram);
 - `in_flight`, `send_queue`: the limit on concurrent requests, the send queue of a slow socket;
-- `socket`, `connections`: one socket, and all sockets of the process;
+- `socket`, `connections`, `due_wheel`: one socket, and all sockets of the process;
 - `frame_reader`, `websocket`: the frames of one connection, in order, and its end;
 - `handshake`, `endpoint`: the upgrade, and what happens with a frame; it calls `authentication` and `requests`;
 - `subscriptions`, `missed_items`: subscribe and unsubscribe; what a resuming socket missed;

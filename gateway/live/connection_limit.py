@@ -94,7 +94,9 @@ class ConnectionLimit:
 
     def _open(self, user_id: str) -> list[Socket]:
         """Return the user's open sockets here, the newest last."""
-        sockets = self._connections.by_user.get(user_id, ())
+        sockets = self._connections.by_user.get(user_id)
+        if sockets is None:  # HOT: the first connection of a user
+            return []
         return sorted((socket for socket in sockets if not socket.closing), key=lambda socket: socket.opened_ms)
 
     def _announce(self, user_id: str, here: list[Socket], *, asks: bool = False) -> None:

@@ -18,7 +18,7 @@ from gateway.admission.refused import Refused
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
 from gateway.live.frame_reader import FrameReader, PingFrame, PongFrame, ProtocolViolation
-from gateway.live.handshake import Handshake, shake_hands
+from gateway.live.handshake import Handshake, Headers, shake_hands
 from gateway.live.requests import LiveRequests
 from gateway.live.session import Answer, Authenticate, Close, Perform, Session
 from gateway.live.socket import Socket
@@ -43,6 +43,7 @@ class Upgradable(Protocol):
     """The connection of an HTTP request: see `gateway.http.server`."""
 
     address: str  # that it is counted for
+    transport: asyncio.Transport | None
 
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
         """Replace the protocol of the transport. Return the bytes that followed the request."""
@@ -89,28 +90,39 @@ class LiveEndpoint:
     # The upgrade ----------------------------------------------------------------------------------------------------
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Handle GET /v1/live. Awaits nothing, so that a drain meets no connection between HTTP and WebSocket."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has disconnected")
+        """Handle GET /v1/live."""
         if request.method != "GET" or request.version < (1, 1):
             raise Refusal(ErrorCode.VALIDATION, "not a WebSocket handshake: the request is no GET of HTTP/1.1")
-        handshake = shake_hands(request.headers, compression=self._settings.compression, server=SERVER)
-        address = self._admit(request)
-        connection = cast(Upgradable, request.protocol)
-        self._open(connection, transport, handshake, address or connection.address)
-        return Upgraded()
-
-    def _admit(self, request: web.Request) -> str:
-        """Return the address that the upgrade is counted for, if it is counted. Raises a refusal of the upgrade."""
-        headers = request.headers
         try:
-            return self._admission.enter(
-                request.remote or "", headers.getall("X-Forwarded-For", []), headers.getall("Origin", [])
-            )
+            self._upgrade(cast(Upgradable, request.protocol), request.headers)
         except Refused as refused:
             metrics.CONNECTIONS_REFUSED.labels(refused.reason).inc()
             raise
+        return Upgraded()
+
+    def upgrade_at_once(self, connection: Upgradable, headers: Headers) -> bool:
+        """Upgrade a connection by its first request. Return False if that is refused, for `handle` to answer it."""
+        try:
+            self._upgrade(connection, headers)
+        except (Refusal, ConnectionError):
+            return False
+        return True
+
+    def _upgrade(self, connection: Upgradable, headers: Headers) -> None:
+        """Answer the handshake and begin to read frames. Awaits nothing, so no drain meets a connection in between.
+
+        Raises Refusal, or ConnectionError if the client has disconnected.
+        """
+        transport = connection.transport
+        if transport is None:
+            raise ConnectionResetError("the client has disconnected")
+        handshake = shake_hands(headers, compression=self._settings.compression, server=SERVER)
+        address = self._admission.enter(
+            str((transport.get_extra_info("peername") or ("",))[0]),
+            headers.getall("X-Forwarded-For", ()),
+            headers.getall("Origin", ()),
+        )
+        self._open(connection, transport, handshake, address or connection.address)
 
     def _open(self, connection: Upgradable, transport: asyncio.Transport, handshake: Handshake, address: str) -> None:
         deflate = handshake.deflate

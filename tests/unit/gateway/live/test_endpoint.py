@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from gateway.admission.admission import Admission
@@ -53,7 +54,7 @@ async def served() -> AsyncIterator[str]:
     )
     app = web.Application()
     app.router.add_get("/v1/live", endpoint.handle)
-    runner = Runner(app, pace, connections)
+    runner = Runner(app, pace, connections, endpoint.upgrade_at_once)
     await runner.setup()
     server = await asyncio.get_running_loop().create_server(
         lambda: runner.protocol(connections.arrive("127.0.0.1", 1000)), "127.0.0.1", 0
@@ -65,8 +66,9 @@ async def served() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_internal_error_closes_with_1011_after_an_error_frame() -> None:
-    async with served() as url, aiohttp.ClientSession() as http, http.ws_connect(url) as ws:
+@pytest.mark.parametrize("query", ["", "?through=aiohttp"])
+async def test_internal_error_closes_with_1011_after_an_error_frame(query: str) -> None:
+    async with served() as url, aiohttp.ClientSession() as http, http.ws_connect(url + query) as ws:
         await ws.send_str('{"type":"auth","token":"t"}')
         failure = json.loads((await ws.receive(timeout=5)).data)
         assert (failure["type"], failure["data"]["code"]) == ("error", "INTERNAL")

@@ -1,0 +1,46 @@
+"""The head of an ordinary upgrade request, read without aiohttp. Pure.
+
+`parse` reads only what needs no interpretation, and returns None for everything else: aiohttp then reads it, and
+answers it or refuses it. So this module can accept nothing that aiohttp would refuse.
+"""
+
+import re
+from collections.abc import Sequence
+
+HEADERS_MAX = 40
+HEAD_MAX_BYTES = 4096
+
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[!-~](?:[ \t!-~]*[!-~])?)?)[ \t]*")
+# A request with one of these has a body, or needs an answer before the upgrade.
+_LEFT_TO_AIOHTTP = frozenset({"authorization", "content-length", "expect", "transfer-encoding"})
+_ONCE = ("host", "upgrade", "sec-websocket-key", "sec-websocket-version")
+
+
+class RequestHead:
+    """The headers of a request."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, list[str]]) -> None:
+        self._values = values
+
+    def getall(self, name: str, default: Sequence[str] = ()) -> Sequence[str]:
+        """Return all values of a header, in order."""
+        return self._values.get(name.lower(), default)
+
+
+def parse(data: bytes, request_line: bytes) -> RequestHead | None:
+    """Return the head of a request that consists of it alone and begins with `request_line`."""
+    if len(data) > HEAD_MAX_BYTES or not data.startswith(request_line) or not data.endswith(b"\r\n\r\n"):
+        return None
+    lines = data[len(request_line) : -4].split(b"\r\n")
+    if len(lines) > HEADERS_MAX:
+        return None
+    values: dict[str, list[str]] = {}
+    for line in lines:
+        if (found := _LINE.fullmatch(line)) is None:
+            return None
+        values.setdefault(found[1].decode().lower(), []).append(found[2].decode())
+    if not _LEFT_TO_AIOHTTP.isdisjoint(values) or any(len(values.get(name, ())) != 1 for name in _ONCE):
+        return None
+    return RequestHead(values)
