@@ -1,6 +1,5 @@
 """The feed: applies ticks of every source, delivers prices to gateways, announces every tick to notifier."""
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from market_feed import metrics
@@ -11,6 +10,7 @@ from market_feed.price_publisher import PricePublisher
 from market_feed.quotes import Tick
 from market_feed.staleness import Staleness
 from shared.errors import Unavailable
+from shared.waiting import until_next
 
 PENDING_TICKS_MAX = 200_000
 BACKLOG_MAX = 400_000
@@ -132,4 +132,4 @@ class Feed:
                 metrics.SYMBOLS_STALE.set(self._staleness.stale_count)
             self._prices.retry()
             self._announcer.resend()
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+            await until_next(SWEEP_INTERVAL_S)

@@ -14,7 +14,7 @@ from market_feed.lease import BEAT_S, LeaseMonitor, LeaseState
 from market_feed.store import MarketStore
 from shared.errors import Unavailable
 from shared.telemetry import logs
-from shared.waiting import is_set_within
+from shared.waiting import is_set_within, until_next
 
 log = logs.get(__name__)
 
@@ -128,7 +128,7 @@ class Ownership:
     async def _renew(self, term: int, ended: asyncio.Event) -> None:
         beat = 0
         while True:
-            await asyncio.sleep(self._beat_s)
+            await until_next(self._beat_s)
             asked_s = self._clock_s()
             owned = self.owns()
             beat += 1

@@ -28,7 +28,7 @@ from shared.commands.broadcasts import Broadcast, GatewayBeat, HandedOver, Profi
 from shared.encoding import to_json
 from shared.errors import Malformed, StaleOwner, Unavailable
 from shared.telemetry import logs
-from shared.waiting import is_set_within
+from shared.waiting import is_set_within, until_next
 
 log = logs.get(__name__)
 
@@ -330,16 +330,16 @@ class OwnedPartitions:
                 self._leased_until_s = asked_at_s + LEASE_S
             except Unavailable as error:
                 log.warning("lease_not_renewed", reason=str(error))
-            await asyncio.sleep(RENEW_INTERVAL_S)
+            await until_next(RENEW_INTERVAL_S)
 
     async def _write_behind(self) -> None:
         while True:
-            await asyncio.sleep(WRITE_BEHIND_S)
+            await until_next(WRITE_BEHIND_S)
             await self._services.records.write_due()
 
     async def _repair_claimed(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_INTERVAL_S)
+            await until_next(RENEW_INTERVAL_S)
             if not self._unrepaired:
                 continue
             partitions, self._unrepaired = self._unrepaired, set()
@@ -352,7 +352,7 @@ class OwnedPartitions:
 
     async def _refresh_periodically(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await until_next(REFRESH_S)
             await self._refresh()
             self._adopt()
 

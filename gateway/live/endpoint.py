@@ -177,7 +177,7 @@ class LiveEndpoint:
             return None
         match message:
             case str():
-                return self._act(socket, message, now_s) if socket.is_admitted else self._enter(socket, message)
+                return self._act(socket, message, now_s)
             case PingFrame(data):
                 socket.pong(data)
             case PongFrame():
@@ -191,14 +191,6 @@ class LiveEndpoint:
             await work
         except Exception:  # a bug costs this connection and no other
             self._close_after_bug(socket)
-
-    async def _enter(self, socket: Socket, text: str) -> None:
-        """Act on a frame of an unauthenticated socket, which waits in the admission queue."""
-        async with self._admission_queue.slot():
-            if socket.is_gone:  # it has left while it waited
-                return
-            if (work := self._act(socket, text, time.monotonic())) is not None:
-                await work
 
     def _act(self, socket: Socket, text: str, now_s: float) -> Work | None:
         metrics.BYTES_IN.inc(len(text) if text.isascii() else len(text.encode()))
@@ -215,7 +207,8 @@ class LiveEndpoint:
                 socket.close(close)
             case Authenticate(request, id):
                 metrics.FRAMES_IN.labels("auth").inc()
-                return self._authenticate(socket, request, id)
+                begin = self._authenticate if socket.is_admitted else self._enter
+                return begin(socket, request, id)
             case Perform(incoming):
                 metrics.FRAMES_IN.labels(incoming.name).inc()
                 if not self._requests.send_at_once(socket, incoming):
@@ -223,6 +216,12 @@ class LiveEndpoint:
             case other:
                 assert_never(other)
         return None
+
+    async def _enter(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
+        """Authenticate a socket for the first time, after a wait in the admission queue."""
+        async with self._admission_queue.slot():
+            if not socket.is_gone:  # it may have left while it waited
+                await self._authenticate(socket, request, id)
 
     async def _authenticate(self, socket: Socket, request: Auth, id: FrameId | None) -> None:
         if await self._authentication.authenticate(socket, request, id):

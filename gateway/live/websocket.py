@@ -4,8 +4,9 @@
      ├── violation ────> FAILED: our close frame and FIN are sent; all input is discarded up to its end, for at most 2 s
      └── close frame ──> ENDED: it is answered, and the connection closed
 
-The protocol object replaces aiohttp's, so that an open connection keeps no request, no coroutine and no task: 15 KB less. A message may need work that must end before the next one is read: then the bytes that arrive stay
-unread, and the transport is paused after one read of them. A connection with many buffered frames lets others run after
+The protocol object replaces aiohttp's, so that an open connection keeps no request, no coroutine and no task: 15 KB
+less. A message may need work that must end before the next one is read: then the bytes that arrive stay unread, and the
+transport is paused after one read of them. A connection with many buffered frames lets others run after
 FRAMES_PER_TURN.
 """
 
