@@ -215,4 +215,6 @@ class WebSocket(asyncio.Protocol):
 
     def _end(self) -> None:
         self._state = LinkState.ENDED
-        self._receiver.ended(self._socket, self._client_code)
+        socket = self._socket
+        del self._socket  # no cycle is left to the garbage collector, which runs rarely
+        self._receiver.ended(socket, self._client_code)

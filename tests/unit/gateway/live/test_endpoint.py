@@ -1,6 +1,7 @@
 """The shell of one socket on a real server: what happens when something behind it fails."""
 
 import asyncio
+import gc
 import json
 import random
 import time
@@ -20,18 +21,25 @@ from gateway.http.server import Runner
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
 from gateway.live.endpoint import LiveEndpoint
+from gateway.live.frame_reader import FrameReader
 from gateway.live.requests import LiveRequests
+from gateway.live.socket import Socket
+from gateway.live.websocket import WebSocket
 from gateway.settings import GatewaySettings
+from tests.support.waiting import until
 
 SETTINGS = GatewaySettings(amqp_url="amqp://broker/", jwt_secret="s" * 32)
 
 
 class BrokenAuthentication:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
     async def authenticate(self, *_: Any) -> bool:
         raise RuntimeError("a bug")
 
-    def forget(self, *_: Any) -> None:
-        pass
+    def forget(self, socket: Socket, _: float) -> None:
+        self._connections.remove(socket)
 
 
 class NoRequests:
@@ -40,16 +48,17 @@ class NoRequests:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[str]:
+async def served(sockets: Connections | None = None) -> AsyncIterator[str]:
     """Yield the URL of an endpoint whose authentication fails."""
+    sockets = sockets or Connections(asyncio.get_running_loop().create_task)
     pace, chance = Pace(), random.Random(1)
     connections = OpenConnections(SETTINGS, chance)
     endpoint = LiveEndpoint(
         SETTINGS,
         Admission(SETTINGS, pace, connections, chance),
         AdmissionQueue(pace, time.monotonic),
-        Connections(asyncio.get_running_loop().create_task),
-        cast(Authentication, BrokenAuthentication()),
+        sockets,
+        cast(Authentication, BrokenAuthentication(sockets)),
         cast(LiveRequests, NoRequests()),
     )
     app = web.Application()
@@ -74,3 +83,25 @@ async def test_internal_error_closes_with_1011_after_an_error_frame(query: str) 
         assert (failure["type"], failure["data"]["code"]) == ("error", "INTERNAL")
         await ws.receive(timeout=5)
         assert ws.close_code == 1011
+
+
+def alive() -> int:
+    """Return how many objects of connections exist."""
+    kinds = (Socket, WebSocket, FrameReader, web.RequestHandler, web.Request)
+    return sum(type(one) in kinds or isinstance(one, web.RequestHandler) for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("query", ["", "?through=aiohttp"])
+async def test_closed_connections_leave_nothing_to_the_garbage_collector(query: str) -> None:
+    sockets = Connections(asyncio.get_running_loop().create_task)
+    async with served(sockets) as url, aiohttp.ClientSession() as http:
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            for _ in range(3):
+                async with http.ws_connect(url + query) as ws:
+                    await ws.ping()
+            await until(lambda: sockets._due.take(2.0**40) is not None and alive() <= before)
+        finally:
+            gc.enable()
