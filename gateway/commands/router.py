@@ -110,7 +110,8 @@ class CommandRouter:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        self._asked.set()
+        if not self._outbox.is_idle:  # the beats of an idle system wake no one
+            self._asked.set()
         if not self._bus.is_connected:
             return
         for sending in self._outbox.due(self._replies.name, self._now_ms()):

@@ -27,7 +27,7 @@ log = logs.get(__name__)
 BACKLOG = 4096
 ACCEPTS_MAX = 16  # connections accepted in one iteration of the loop
 PROBE_INTERVAL_S = 0.05
-IDLE_INTERVAL_S = 0.25  # while no client connects and the loop is on time
+IDLE_INTERVAL_S = 0.5  # while no client connects and the loop is on time
 LOOK_AGAIN_S = 0.02
 
 

@@ -68,6 +68,7 @@ ECHO_INTERVAL_S = 0.5
 ECHO_TIMEOUT_S = 2.5
 DELIVERIES_BODY_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.25
+IDLE_SWEEP_S = 0.5  # while no request is unanswered; deadlines are seconds away
 MEASURE_INTERVAL_S = 5.0
 _FIELD = re.compile(r"[\w.\[\]]{1,64}", re.ASCII)
 
@@ -424,7 +425,7 @@ class Bus:
 
     async def _keep_deadlines(self) -> None:
         while True:
-            await until_next(DEADLINE_SWEEP_S)
+            await until_next(DEADLINE_SWEEP_S if self._pending else IDLE_SWEEP_S)
             self._pending.end_late(now_ms())
             self._sender.fail_stalled()
 

@@ -28,6 +28,10 @@ class PendingRequests:
         self._waiting: dict[str, PendingReply] = {}
         self._deadlines: list[tuple[int, str]] = []  # a heap of all requests, including answered ones
 
+    def __bool__(self) -> bool:
+        """Return whether a request is unanswered."""
+        return bool(self._waiting)
+
     def expect(self, request: ServiceRequest, span: tracing.PendingSpan | None) -> "asyncio.Future[Reply]":
         """Return the future of a request's reply; it may raise Unavailable. HOT: no coroutine and no timer."""
         pending = self._waiting[request.id] = PendingReply(request, span)
