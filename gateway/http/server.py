@@ -15,7 +15,7 @@ from gateway import metrics
 from gateway.admission.open_connections import OpenConnections
 from gateway.admission.pace import Pace
 from gateway.http.app import from_http, from_status
-from gateway.http.request_head import RequestHead, parse
+from gateway.http.upgrade_head import UpgradeHead, parse
 from shared.telemetry import logs
 from shared.waiting import until_next
 
@@ -30,7 +30,7 @@ HEAD_TIMEOUT_S = 10.0
 KEEPALIVE_TIMEOUT_S = 75.0  # longer than the time-out of load balancers
 
 
-Upgrade = Callable[["_Connection", RequestHead], bool]
+Upgrade = Callable[["_Connection", UpgradeHead], bool]
 
 
 class Runner(web.AppRunner):

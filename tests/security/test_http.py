@@ -67,7 +67,7 @@ async def test_too_many_headers_are_refused(system: Victim, unaffected: Unaffect
     ],
     ids=["headers", "one header", "path", "noise"],
 )
-async def test_endless_request_head_is_refused(
+async def test_endless_upgrade_head_is_refused(
     system: Victim, unaffected: Unaffected, beginning: bytes, endless: bytes, statuses: tuple[int, ...]
 ) -> None:
     async with unaffected(), await RawSocket.connect(system.url) as flood:

@@ -58,7 +58,7 @@ PURE = {
     "gateway.fanout.subscriber",
     "gateway.fanout.typing_expiry",
     "gateway.fanout.wire",
-    "gateway.http.request_head",
+    "gateway.http.upgrade_head",
     "gateway.live.connection_counts",
     "gateway.live.due_wheel",
     "gateway.live.frame_reader",

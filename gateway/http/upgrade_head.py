@@ -16,7 +16,7 @@ _LEFT_TO_AIOHTTP = frozenset({"authorization", "content-length", "expect", "tran
 _ONCE = ("host", "upgrade", "sec-websocket-key", "sec-websocket-version")
 
 
-class RequestHead:
+class UpgradeHead:
     """The headers of a request."""
 
     __slots__ = ("_values",)
@@ -29,7 +29,7 @@ class RequestHead:
         return self._values.get(name.lower(), default)
 
 
-def parse(data: bytes, request_line: bytes) -> RequestHead | None:
+def parse(data: bytes, request_line: bytes) -> UpgradeHead | None:
     """Return the head of a request that consists of it alone and begins with `request_line`."""
     if len(data) > HEAD_MAX_BYTES or not data.startswith(request_line) or not data.endswith(b"\r\n\r\n"):
         return None
@@ -43,4 +43,4 @@ def parse(data: bytes, request_line: bytes) -> RequestHead | None:
         values.setdefault(found[1].decode().lower(), []).append(found[2].decode())
     if not _LEFT_TO_AIOHTTP.isdisjoint(values) or any(len(values.get(name, ())) != 1 for name in _ONCE):
         return None
-    return RequestHead(values)
+    return UpgradeHead(values)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.request_head import HEAD_MAX_BYTES, HEADERS_MAX, parse
+from gateway.http.upgrade_head import HEAD_MAX_BYTES, HEADERS_MAX, parse
 
 LINE = b"GET /v1/live HTTP/1.1\r\n"
 HEADERS = (
