@@ -27,6 +27,8 @@ class Connections:
         self._any_slow = asyncio.Event()
         self.answers = 0  # frames to one socket since the last `_measure`
         self.answer_bytes = 0
+        self.pings = 0  # text frames that were pings, and the bytes of all text frames
+        self.bytes_in = 0
         self.spawn = spawn
 
     def add(self, socket: Socket) -> None:
@@ -92,7 +94,9 @@ class Connections:
         """Add the plain integer counts to the metrics."""
         metrics.FRAMES_OUT.labels("answer").inc(self.answers)
         metrics.BYTES_OUT.labels("answer").inc(self.answer_bytes)
-        self.answers = self.answer_bytes = 0
+        metrics.FRAMES_IN.labels("ping").inc(self.pings)
+        metrics.BYTES_IN.inc(self.bytes_in)
+        self.answers = self.answer_bytes = self.pings = self.bytes_in = 0
         metrics.USERS.set(len(self.by_user))
         metrics.SLOW_BYTES.set(
             sum(socket.send_queue.size_bytes for socket in self._slow if socket.send_queue is not None)

@@ -35,7 +35,6 @@ from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
-_PINGS_IN = metrics.FRAMES_IN.labels("ping")
 _COMMON_CLIENT_CODES = (1000, 1001, 1005, 1006, 1009)
 
 
@@ -193,11 +192,11 @@ class LiveEndpoint:
             self._close_after_bug(socket)
 
     def _act(self, socket: Socket, text: str, now_s: float) -> Work | None:
-        metrics.BYTES_IN.inc(len(text) if text.isascii() else len(text.encode()))
+        self._connections.bytes_in += len(text) if text.isascii() else len(text.encode())
         match socket.session.receive(text, now_s):
             case Answer(answer, refused):
                 if refused is None:
-                    _PINGS_IN.inc()
+                    self._connections.pings += 1
                 else:
                     metrics.FRAMES_IN.labels("other").inc()
                     metrics.ERRORS_OUT.labels(refused).inc()

@@ -127,7 +127,7 @@ class WebSocket(asyncio.Protocol):
         """Process at most FRAMES_PER_TURN frames."""
         self._turn = None
         for _ in range(FRAMES_PER_TURN):
-            if self._state in {LinkState.FAILED, LinkState.ENDED}:
+            if self._state is LinkState.FAILED or self._state is LinkState.ENDED:
                 break
             if not self._may_read():
                 return
