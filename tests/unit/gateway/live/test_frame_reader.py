@@ -148,6 +148,7 @@ def test_message_follows_a_fragmented_one() -> None:
         text(b"", fin=False) + text(b"b"),
         text(b"a", fin=False) + text(b"b", fin=False),
     ],
+    ids=["end", "middle", "end after end", "text in text", "text in empty text", "begin in text"],  # masks are random
 )
 def test_fragments_out_of_order_are_a_protocol_error(data: bytes) -> None:
     assert violation(data) == PROTOCOL_ERROR
