@@ -32,16 +32,24 @@ from market_feed.quotes import Tick
 from shared.bus.events import SHORT_KEY_BYTES
 from shared.commands.market import Interval
 from shared.errors import StaleOwner, Unavailable
-from shared.mongo import Database, Document, Indexes, chunks, date, only_duplicates, translated
+from shared.mongo import (
+    DOCUMENTS_MAX,
+    Database,
+    Document,
+    Indexes,
+    chunks,
+    date,
+    find_among,
+    only_duplicates,
+    translated,
+)
 from shared.times import MILLISECONDS_PER_DAY
 
 LEASE_ID = "market"
 POSITION_ID = "head"  # an older name, kept on disk
 SEEN_BATCHES = 500
-CANDLES_AT_ONCE = 1000
 KEYS_PER_DOCUMENT = 5_000
 DOCUMENTS_AT_ONCE = 4
-KEYS_AT_ONCE = 500  # in one query
 INDEXED_FOR_MS = 7 * MILLISECONDS_PER_DAY + 3_600_000
 
 INDEXES: Indexes = {
@@ -155,7 +163,7 @@ class MarketStore:
     async def processed(self, event_keys: Sequence[bytes]) -> set[bytes]:
         """Return the events that are in the index."""
         found: set[bytes] = set()
-        for some in chunks(event_keys, KEYS_AT_ONCE):
+        for some in chunks(event_keys, DOCUMENTS_MAX):
             wanted = {_number_of(key): key for key in some}
             with translated():
                 async for document in self._events.find({"keys": {"$in": list(wanted)}}, {"keys": 1}):
@@ -231,8 +239,8 @@ class MarketStore:
 
     async def _put_candles(self, candles: Sequence[KeyedCandle]) -> None:
         """Insert candles, which is fast, and rewrite existing ones unless a later owner wrote them."""
-        for start in range(0, len(candles), CANDLES_AT_ONCE):
-            documents = [_from_candle(keyed) for keyed in candles[start : start + CANDLES_AT_ONCE]]
+        for some in chunks(candles, DOCUMENTS_MAX):
+            documents = [_from_candle(keyed) for keyed in some]
             try:
                 with translated():
                     await self._candles.insert_many(documents, ordered=False)
@@ -252,14 +260,8 @@ class MarketStore:
     async def candles_by_key(self, keys: Collection[CandleKey]) -> dict[CandleKey, Candle]:
         """Return the candles that are stored."""
         by_id = {_candle_id(key): key for key in keys}
-        ids = list(by_id)
-        found: dict[CandleKey, Candle] = {}
-        for start in range(0, len(ids), CANDLES_AT_ONCE):
-            with translated():
-                chosen = {"_id": {"$in": ids[start : start + CANDLES_AT_ONCE]}}
-                for document in await self._candles.find(chosen).to_list(None):
-                    found[by_id[document["_id"]]] = _to_candle(document)
-        return found
+        found = await find_among(self._candles, by_id)
+        return {by_id[document["_id"]]: _to_candle(document) for document in found}
 
     async def candles(
         self, symbol: str, interval: Interval, from_ms: int, to_ms: int, limit: int, *, newest: bool

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import msgspec
 from pymongo import ASCENDING, IndexModel
 
-from shared.mongo import Database, Indexes, date, translated
+from shared.mongo import Database, Indexes, date, find_among, translated
 from shared.protocol.server_frames import UserProfile
 from shared.times import MILLISECONDS_PER_DAY
 
@@ -61,8 +61,7 @@ class ProfileStore:
 
     async def profiles(self, user_ids: Collection[str]) -> dict[str, StoredProfile]:
         """Return the profiles of these users, as far as events have set any."""
-        with translated():
-            found = await self._users.find({"_id": {"$in": list(user_ids)}}).to_list(None)
+        found = await find_among(self._users, user_ids)
         return {document["_id"]: msgspec.convert(document["profile"], StoredProfile) for document in found}
 
     async def put(self, user_id: str, profile: StoredProfile) -> None:

@@ -30,14 +30,22 @@ from chat_service.storage.documents import (
 )
 from chat_service.storage.write_behind import MessagePlace
 from shared.errors import WriteConflict
-from shared.mongo import Database, Document, Indexes, chunks, narrowed, only_duplicates, translated
+from shared.mongo import (
+    DOCUMENTS_MAX,
+    Database,
+    Document,
+    Indexes,
+    find_among,
+    narrowed,
+    only_duplicates,
+    translated,
+    write_each,
+)
 
 _PLACE = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
 _MAJORITY = ReadConcern("majority")
 _ON_MAJORITY: Document = {"w": "majority", "j": True}
 _ERASURE: Document = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
-PURGE_BATCH = 1000
-WRITES_MAX = 500
 INSERT_TIMEOUT_S = 2.0  # gateways wait for that long after a command has expired
 
 INDEXES: Indexes = {
@@ -117,8 +125,7 @@ class LogStore:
 
     async def by_id(self, entry_ids: Collection[str]) -> list[LogEntry]:
         """Return the entries with these ids."""
-        with translated():
-            found = await self._log.find({"_id": {"$in": list(entry_ids)}}).to_list(None)
+        found = await find_among(self._log, entry_ids)
         return [to_entry(document) for document in found]
 
     async def by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
@@ -157,13 +164,13 @@ class LogStore:
         return older + [(document["rev"], to_message(document)) for document in found]
 
     async def erase_content(self, room_id: str, last_rev: int) -> None:
-        """Erase the texts and names in a room's log through `last_rev`, a thousand entries at a time. Idempotent.
+        """Erase the texts and names in a room's log through `last_rev`, 500 entries at a time. Idempotent.
 
         The entries stay readable: a stale owner may still load them.
         """
         with translated():
-            for first in range(1, last_rev + 1, PURGE_BATCH):
-                some = {"$gte": first, "$lt": first + PURGE_BATCH}
+            for first in range(1, last_rev + 1, DOCUMENTS_MAX):
+                some = {"$gte": first, "$lt": first + DOCUMENTS_MAX}
                 await self._erase_effects(room_id, some)
                 messages = {"roomId": room_id, "seq": some}  # no message has a seq above its rev
                 await self._log.update_many(messages, _ERASURE)
@@ -176,28 +183,24 @@ class LogStore:
         with translated():
             stages = [*narrowed({"roomId": room_id, "rev": revs}, having), {"$project": fields}]
             found = await self._log.aggregate(stages).to_list(None)
-            for some in chunks(found, WRITES_MAX):
-                await self._log.bulk_write([_effects_erasure(document) for document in some], ordered=False)
+        await write_each(self._log, [_effects_erasure(document) for document in found])
 
     async def remove_before(self, room_id: str, rev: int) -> None:
-        """Remove the entries before `rev`, a thousand at a time. Idempotent.
+        """Remove the entries before `rev`, 500 at a time. Idempotent.
 
         The newest entry of a log always stays, and all entries do for a day: a stale owner could otherwise insert at a
         rev whose entry was removed.
         """
         with translated():
-            for first in range(1, rev, PURGE_BATCH):
-                some = {"$gte": first, "$lt": min(first + PURGE_BATCH, rev)}
+            for first in range(1, rev, DOCUMENTS_MAX):
+                some = {"$gte": first, "$lt": min(first + DOCUMENTS_MAX, rev)}
                 await self._log.delete_many({"roomId": room_id, "rev": some})
 
 
 async def _sent_as(
     collection: AsyncIOMotorCollection[Document], wanted: Sequence[bytes] | Sequence[str]
 ) -> list[Document]:
-    if not wanted:
-        return []
-    with translated():
-        return await collection.find({"sentAs": {"$in": list(wanted)}}).to_list(None)
+    return await find_among(collection, wanted, field="sentAs")
 
 
 def _effects_erasure(document: Document) -> UpdateOne:

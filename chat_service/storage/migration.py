@@ -31,7 +31,7 @@ from shared.backoff import Backoff
 from shared.bus.bus import Bus
 from shared.bus.topology import OLD_QUEUES
 from shared.errors import Unavailable
-from shared.mongo import Database, Document, Documents, chunks, only_duplicates, translated
+from shared.mongo import Database, Document, Documents, chunks, find_among, only_duplicates, translated
 from shared.telemetry import logs
 
 log = logs.get(__name__)
@@ -172,9 +172,10 @@ class Migration:
         come back anyway, and must have no invitation if the room becomes private.
         """
         room_ids = {document["roomId"] for document in found}
-        with translated():
-            cursor = self._old_rooms.find({"_id": {"$in": list(room_ids)}}, {"type": 1, "deleted": 1})
-            rooms = {document["_id"]: document for document in await cursor.to_list(None)}
+        fields = {"type": 1, "deleted": 1}
+        rooms = {
+            document["_id"]: document for document in await find_among(self._old_rooms, room_ids, projection=fields)
+        }
         kept = [document for document in found if _is_kept(document, rooms.get(document["roomId"]))]
         writes = [_insertion(*from_old_member(document)) for document in kept]
         await _write(self._members, writes)

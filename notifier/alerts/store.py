@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from notifier.alerts.book import AlertTerms, Fired, Hit
 from shared.commands.market import AppliedTick
 from shared.commands.notifier import AlertDirection, AlertStatus
-from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, date, translated
+from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, date, translated, update_among
 from shared.times import MILLISECONDS_PER_DAY
 
 INDEXES: Indexes = {
@@ -130,8 +130,7 @@ class AlertStore:
 
     async def mark_announced(self, alert_ids: Collection[str]) -> None:
         """Mark these alerts as announced to their users."""
-        with translated():
-            await self._alerts.update_many({"_id": {"$in": list(alert_ids)}}, {"$unset": {"unannounced": ""}})
+        await update_among(self._alerts, alert_ids, {"$unset": {"unannounced": ""}})
 
     def _firing(self, hit: Hit, now_ms: int) -> UpdateOne:
         fields = {

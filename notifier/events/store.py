@@ -12,7 +12,18 @@ from collections.abc import Collection, Sequence
 from pymongo import ASCENDING, IndexModel
 
 from notifier.events.notifications import Notice, Record
-from shared.mongo import Database, Document, Indexes, conflicting, date, translated
+from shared.mongo import (
+    DOCUMENTS_MAX,
+    Database,
+    Document,
+    Indexes,
+    chunks,
+    conflicting,
+    date,
+    find_among,
+    translated,
+    update_among,
+)
 from shared.times import MILLISECONDS_PER_DAY
 
 IDEMPOTENT_FOR_DAYS = 7
@@ -30,21 +41,18 @@ class EventStore:
 
     async def records(self, keys: Collection[str]) -> dict[str, Record]:
         """Return the records of these events."""
-        with translated():
-            found = await self._events.find({"_id": {"$in": list(keys)}}).to_list(None)
+        found = await find_among(self._events, keys)
         return {document["_id"]: _to_record(document) for document in found}
 
     async def insert_records(self, records: Sequence[Record], now_ms: int) -> None:
         """Record that processing of these events has begun. Raises WriteConflict if one is known already."""
-        if records:
+        for some in chunks(records, DOCUMENTS_MAX):
             with conflicting("an event is known already"), translated():
-                await self._events.insert_many([self._from_record(record, now_ms) for record in records], ordered=False)
+                await self._events.insert_many([self._from_record(record, now_ms) for record in some], ordered=False)
 
     async def mark_done(self, keys: Collection[str]) -> None:
         """Mark these events as done, so that they are skipped from now on."""
-        if keys:
-            with translated():
-                await self._events.update_many({"_id": {"$in": list(keys)}}, {"$set": {"done": True}})
+        await update_among(self._events, keys, {"$set": {"done": True}})
 
     async def notices(self, keys: Collection[str]) -> dict[str, Notice]:
         """Return the notices of events that went to inboxes."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from notifier.events.notifications import Entry
-from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, conflicting, translated
+from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, conflicting, find_among, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 CONCURRENT_READS = 16
@@ -52,7 +52,7 @@ class InboxStore:
     async def heads(self, user_ids: Collection[str]) -> dict[str, int]:
         """Return the last seq of each of these inboxes; 0 for a new one.
 
-        A thousand inboxes with few entries cost one query; otherwise each costs a query for its newest entry.
+        500 inboxes with few entries cost one query; otherwise each costs a query for its newest entry.
         """
         heads = dict.fromkeys(user_ids, 0)
         for some in chunks(list(user_ids), DOCUMENTS_MAX):
@@ -84,8 +84,7 @@ class InboxStore:
         return newest["seq"] if newest else 0
 
     async def _last_removed(self, user_ids: Collection[str]) -> dict[str, int]:
-        with translated():
-            found = await self._inboxes.find({"_id": {"$in": list(user_ids)}}).to_list(None)
+        found = await find_among(self._inboxes, user_ids)
         return {document["_id"]: document["seq"] for document in found}
 
     async def insert_entries(self, entries: Sequence[Entry], now_ms: int) -> None:

@@ -9,7 +9,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne
 from pymongo.read_concern import ReadConcern
 
 from shared.commands.notifier import FOR_EVER_MS, Revocation
-from shared.mongo import Database, Document, Indexes, conflicting, date, translated
+from shared.mongo import DOCUMENTS_MAX, Database, Document, Indexes, chunks, conflicting, date, find_among, translated
 from shared.times import MILLISECONDS_PER_DAY
 
 INDEXES: Indexes = {
@@ -32,8 +32,7 @@ class RevocationStore:
 
     async def revocations(self, user_ids: Collection[str]) -> dict[str, Revocation]:
         """Return the revocations of these users."""
-        with translated():
-            found = await self._revocations.find({"_id": {"$in": list(user_ids)}}).to_list(None)
+        found = await find_among(self._revocations, user_ids)
         return {document["_id"]: _to_revocation(document) for document in found}
 
     async def highest_version(self) -> int:
@@ -47,9 +46,9 @@ class RevocationStore:
         writes = [
             ReplaceOne({"_id": one.user_id}, self._from_revocation(one, now_ms), upsert=True) for one in revocations
         ]
-        if writes:
+        for some in chunks(writes, DOCUMENTS_MAX):
             with conflicting("a version was used twice"), translated():
-                await self._revocations.bulk_write(writes)
+                await self._revocations.bulk_write(some)
 
     async def after(self, version: int, limit: int) -> list[Revocation]:
         """Return the revocations with a higher version, lowest first."""
