@@ -11,7 +11,9 @@ from chat_service.partitions.partition import Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rates import RateWindows
 from chat_service.partitions.room_cache import RoomStores
-from chat_service.people import presence_store, profile_store
+from chat_service.people import announcement_store, presence_store, profile_store
+from chat_service.people.announcement_store import AnnouncementStore
+from chat_service.people.announcer import Announcer
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
@@ -39,7 +41,12 @@ from shared.process import lifecycle
 from shared.process.admin import Admin, not_started_yet
 from shared.times import monotonic_ms
 
-INDEXES = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
+INDEXES = {
+    **room_store.INDEXES,
+    **presence_store.INDEXES,
+    **announcement_store.INDEXES,
+    **profile_store.INDEXES,
+}
 
 
 async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> None:
@@ -77,7 +84,9 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         await stack.enter_async_context(bus)
         stack.enter_context(lifecycle.stopping_on_failure(stop))
 
-        presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes())
+        announcements = AnnouncementStore(mongo.database)
+        announcer = Announcer(announcements, bus, node_id, clock.now_ms, settings.presence_room_max)
+        presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes(), announcer.wake)
         handler = ChatQueryHandler(rooms, room_log, presence, clock.now_ms)
         server = QueryServer(bus, AnyChatRequest, mongo.failing_fast(handler.answer))
         await bus.consume(CHAT_USERS, profiles.write, split=split_events)
@@ -90,6 +99,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                 for work in (
                     clock.run(),
                     presence.sweep(),
+                    announcer.run(),
                     purge_deleted_rooms(rooms, room_log, clock.now_ms),
                     delete_old_queues(bus),
                     refresh_words(mongo.database),

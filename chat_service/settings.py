@@ -4,7 +4,10 @@ from shared.process.settings import Count, Port, WorkerSettings
 
 
 class ChatSettings(WorkerSettings, frozen=True, kw_only=True):
-    """Rates and bounds apply to a user over all sockets, gateways and REST."""
+    """Rates and bounds apply to a user over all sockets, gateways and REST.
+
+    A room with more than `presence_room_max` members is sent counts of its members online, not each change.
+    """
 
     admin_port: Port = 9101
     rate_limit_messages_per_minute: Count = 100
@@ -14,3 +17,4 @@ class ChatSettings(WorkerSettings, frozen=True, kw_only=True):
     rate_stranger_messages_per_hour: Count = 10
     rooms_created_max: Count = 100
     rooms_joined_max: Count = 1_000
+    presence_room_max: Count = 500

@@ -112,7 +112,6 @@ class GatewayParts:
         """Return the readiness checks, by name."""
         checks: dict[str, Readiness] = {
             "deliveries": self.fan_out.readiness,
-            "presence": self.reporter.readiness,
             "drain": self.endpoint.readiness,
             "clock": self.router.readiness,
         }

@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from chat_service.people.presence import presence_view
-from chat_service.people.presence_store import PresenceRecord, PresenceStore
+from chat_service.people.presence_record import PresenceRecord, presence_view
+from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profiles import Profiles
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.log import LogEntry, member_of

@@ -1,1 +1,6 @@
-"""Users as rooms show them: `presence`, who is online, and `profiles`; with `presence_store` and `profile_store`."""
+"""Users as rooms show them.
+
+Who is online: `presence_record`; `presence` writes what gateways report, through `presence_store`; `announcer` notifies
+the rooms, with `announcement_store`. The decisions of the announcer are in `announcements` and `count_schedule`.
+Names and pictures: `profiles` with `profile_store`.
+"""

@@ -1,33 +1,30 @@
 """Presence. A user is online while any gateway with a lease holds a socket of theirs.
 
-Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in batches, one
-report at a time; a report also renews the lease. The queue has one active consumer, so one process decides at a time.
-The state is written first, marked as unannounced; then the rooms are notified and the mark is cleared. After a crash in
-between, the sweep notifies them: no change is lost. Once a gateway's lease is over, the sweep takes its users offline.
+Gateways report who came online (first socket) and who went offline (last socket, after a grace period) in pages of at
+most 500, one at a time, and renew their leases. The queue has one active consumer, so one process decides at a time.
+A change is written as unannounced, which answers the report; `announcer` notifies the rooms. Once a gateway's lease is
+over, the sweep takes its users offline, page by page.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from chat_service import metrics
-from chat_service.people.presence_store import PresenceRecord, PresenceStore
-from shared.bus.confirms import confirmed
+from chat_service.people.presence_record import presence_view
+from chat_service.people.presence_store import PresenceStore
 from shared.bus.consumer import Line
-from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.publisher import Publisher
-from shared.bus.query_server import decode_request
-from shared.commands.chat import PresenceReported, ReportPresence
-from shared.commands.command import reply_line
+from shared.bus.query_server import decode_request, unavailable
+from shared.commands.chat import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
+from shared.commands.command import refusal_line, reply_line
 from shared.errors import Unavailable
-from shared.protocol.server_frames import PresenceData, PresenceState, PresenceView, frame
+from shared.mongo import chunks
+from shared.protocol.server_frames import PresenceState
 from shared.telemetry import logs
-from shared.times import to_iso
 
 log = logs.get(__name__)
-
-ANNOUNCE_AT_ONCE = 500
 
 _decoder = msgspec.json.Decoder(ReportPresence)
 
@@ -35,7 +32,7 @@ _decoder = msgspec.json.Decoder(ReportPresence)
 class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     """The timing of presence: a dead gateway's users are offline within 17 s, or 25 s if it was the only one.
 
-    `claim_ms` bounds the duration of a sweep; after that time another sweep announces its leftovers. If no gateway
+    `claim_ms` bounds the duration of one page of a sweep; after that time another replica continues it. If no gateway
     reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
     `silence_ms` later.
     """
@@ -48,46 +45,89 @@ class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence:
-    """Handles reports, sweeps dead gateways, answers who is online."""
+    """Handles reports, sweeps dead gateways, answers who is online. `announce_soon` is called after each change."""
 
     def __init__(
-        self, store: PresenceStore, bus: Publisher, node_id: str, clock_ms: Callable[[], int], times: PresenceTimes
+        self,
+        store: PresenceStore,
+        bus: Publisher,
+        node_id: str,
+        clock_ms: Callable[[], int],
+        times: PresenceTimes,
+        announce_soon: Callable[[], None],
     ) -> None:
         self._store = store
         self._times = times
         self._bus = bus
         self._node_id = node_id
         self._clock_ms = clock_ms
+        self._announce_soon = announce_soon
+        self._leased_until_ms: dict[str, int] = {}  # as renewed by this process
+
+    # Reports --------------------------------------------------------------------------------------------------------
 
     async def handle(self, lines: list[Line]) -> None:
-        """Handle a batch of reports: the handler of `Bus.consume` on `chat.presences`. Raises Unavailable."""
-        for line in lines:
-            report = decode_request(line, _decoder)
-            if report is not None:
+        """Handle a batch of reports: the handler of `Bus.consume` on `chat.presences`.
+
+        Leases are renewed first. A report that fails is refused, not retried: its gateway repeats it, in its latest
+        state, and an earlier one of a gateway that no longer waits would only delay the others.
+        """
+        reports = [(line, report) for line in lines if (report := decode_request(line, _decoder)) is not None]
+        reports.sort(key=lambda pair: bool(pair[1].came or pair[1].went or pair[1].is_leaving))
+        for line, report in reports:
+            try:
                 known = await self._apply(report)
-                self._bus.reply(line.reply_to or "", reply_line(report.id, PresenceReported(lease_is_known=known)))
+                answer = reply_line(report.id, PresenceReported(lease_is_known=known))
+            except Unavailable as error:
+                log.warning("presence_report_failed", reason=str(error))
+                answer = refusal_line(report.id, unavailable(error))
+            self._bus.reply(line.reply_to or "", answer)
 
     async def _apply(self, report: ReportPresence) -> bool:
-        kind = "leaving" if report.is_leaving else "full" if report.is_full else "changes"
-        metrics.PRESENCE_REPORTS.labels(kind).inc()
-        now_ms = self._clock_ms()
-        lease_ms = self._times.leaving_grace_ms if report.is_leaving else self._times.lease_ms
-        known = await self._store.renew(report.node_id, now_ms + lease_ms, is_new=report.is_full)
-        if not known:
+        """Apply a report and return whether its lease is known."""
+        metrics.PRESENCE_REPORTS.labels(_kind_of(report)).inc()
+        lease = report.node_id
+        if report.is_leaving:
+            self._leased_until_ms.pop(lease, None)
+            return await self._store.renew(lease, self._clock_ms() + self._times.leaving_grace_ms, is_new=False)
+        is_renewal = report.begins_lease or not (report.came or report.went)
+        if is_renewal and not await self._renew(lease, is_new=report.begins_lease):
             return False
-        went = set(report.went)
-        if report.is_full:
-            went |= await self._store.users_of(report.node_id) - set(report.came)
-        await self._change(report.node_id, set(report.came), went - set(report.came), now_ms)
+        for came, went in _pages(report):
+            if not await self._change(lease, came, went):
+                return False
         return True
 
-    async def _change(self, node_id: str, came: set[str], went: set[str], now_ms: int) -> None:
-        if came or went:
-            await self._store.change(node_id, came, went, now_ms)
-            await self._announce(await self._store.unannounced(came | went))
+    async def _change(self, lease: str, came: list[str], went: list[str]) -> bool:
+        """Write a page under a valid lease; return False, and leave nothing of it, if there is none."""
+        now_ms = self._clock_ms()
+        until_ms = self._leased_until_ms.get(lease, 0)
+        if until_ms - now_ms < self._times.lease_ms // 2 and not await self._renew(lease):
+            return False
+        await self._store.add(lease, came, now_ms)
+        await self._store.remove(lease, went, now_ms)
+        is_late = self._clock_ms() >= self._leased_until_ms[lease]  # this process stood still
+        if is_late and not await self._renew(lease):
+            await self._store.remove(lease, came, now_ms)  # the sweep of the lease may have passed them by
+            return False
+        self._announce_soon()
+        return True
+
+    async def _renew(self, lease: str, *, is_new: bool = False) -> bool:
+        now_ms = self._clock_ms()
+        known = await self._store.renew(lease, now_ms + self._times.lease_ms, is_new=is_new)
+        if is_new:
+            self._leased_until_ms = {one: until for one, until in self._leased_until_ms.items() if until > now_ms}
+        if known:
+            self._leased_until_ms[lease] = now_ms + self._times.lease_ms
+        else:
+            self._leased_until_ms.pop(lease, None)
+        return known
+
+    # Dead gateways --------------------------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """Take users of dead gateways offline and announce changes that a crash left, every 2 s, until cancelled."""
+        """Take users of dead gateways offline, every 2 s, until cancelled."""
         while True:
             await asyncio.sleep(self._times.sweep_interval_s)
             try:
@@ -101,33 +141,24 @@ class Presence:
         is_any_heard = await self._store.has_valid_lease(now_ms)
         before_ms = now_ms if is_any_heard else now_ms - self._times.silence_ms
         while (dead := await self._store.claim_expired(before_ms, self._node_id, now_ms + claim_ms)) is not None:
-            await self._expire(dead, now_ms)
-        await self._announce(await self._store.unannounced_before(now_ms - claim_ms, ANNOUNCE_AT_ONCE))
+            await self._expire(dead)
 
-    async def _expire(self, dead: str, now_ms: int) -> None:
-        users = await self._store.users_of(dead)
-        log.info("gateway_lease_expired", gateway=dead, users=len(users))
+    async def _expire(self, dead: str) -> None:
+        """Take the users of a claimed lease offline, a page at a time, and forget the lease.
+
+        Whoever has been removed is not found again, so another sweep continues where this one failed.
+        """
+        log.info("gateway_lease_expired", gateway=dead)
         metrics.GATEWAYS_EXPIRED.inc()
-        await self._change(dead, set(), users, now_ms)
+        while users := await self._store.users_of(dead, PRESENCE_PAGE_MAX):
+            now_ms = self._clock_ms()
+            await self._store.remove(dead, users, now_ms)
+            self._announce_soon()
+            if not await self._store.extend_claim(dead, self._node_id, now_ms + self._times.claim_ms):
+                return
         await self._store.forget(dead)
 
-    async def _announce(self, records: list[PresenceRecord]) -> None:
-        """Notify the rooms of users whose status differs from the last notification."""
-        changed = [record for record in records if record.is_online != record.announced_online]
-        if changed:
-            await self._store.mark_members(changed)
-            audience = await self._store.channels_of([record.user_id for record in changed])
-            confirms = []
-            for record in changed:
-                data = presence_frame(record)
-                rooms, partners = audience[record.user_id]
-                channels = [*map(room_channel, rooms), *map(user_channel, partners)]
-                confirms += [
-                    self._bus.deliver(Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data)) for channel in channels
-                ]
-                metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
-            await confirmed(confirms)
-        await self._store.mark_announced(records)
+    # Queries --------------------------------------------------------------------------------------------------------
 
     async def state(self, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of these users, in their order."""
@@ -135,19 +166,16 @@ class Presence:
         return PresenceState(users=tuple(presence_view(user_id, found.get(user_id)) for user_id in user_ids))
 
 
-def presence_view(user_id: str, record: PresenceRecord | None) -> PresenceView:
-    """Return a user's presence as clients see it."""
-    seen_ms = None if record is None else record.last_seen_at_ms
-    return PresenceView(
-        user_id=user_id,
-        status="online" if record is not None and record.is_online else "offline",
-        last_seen_at=None if seen_ms is None else to_iso(seen_ms),
-    )
+def _kind_of(report: ReportPresence) -> str:
+    if report.is_leaving:
+        return "leaving"
+    if report.begins_lease:
+        return "full"
+    return "changes" if report.came or report.went else "renewal"
 
 
-def presence_frame(record: PresenceRecord) -> bytes:
-    """Return the `user:online` or `user:offline` frame."""
-    if record.is_online:
-        return frame("user:online", PresenceData(user_id=record.user_id, status="online"))
-    seen = None if record.last_seen_at_ms is None else to_iso(record.last_seen_at_ms)
-    return frame("user:offline", PresenceData(user_id=record.user_id, status="offline", last_seen_at=seen))
+def _pages(report: ReportPresence) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield arrivals and departures, at most 500 together; a user in both has arrived."""
+    changes = dict.fromkeys(report.went, False) | dict.fromkeys(report.came, True)
+    for some in chunks(list(changes.items()), PRESENCE_PAGE_MAX):
+        yield [user for user, is_here in some if is_here], [user for user, is_here in some if not is_here]

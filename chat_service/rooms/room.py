@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from typing import NamedTuple
 from unicodedata import category, normalize
 
 import msgspec
@@ -66,6 +67,14 @@ class Member(msgspec.Struct, kw_only=True):
     read_seq: int
     profile: UserProfile
     is_joined: bool = True
+
+
+class Membership(NamedTuple):
+    """A joined membership, and its mark: whether `activeNow` counts it."""
+
+    room_id: str
+    user_id: str
+    is_marked_online: bool
 
 
 def words_of(name: str) -> list[str]:

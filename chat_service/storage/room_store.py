@@ -6,15 +6,26 @@ lower, and after everything else that the entry changes, so the memberships are 
 
 import asyncio
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage import log_store, member_store
 from chat_service.storage.documents import from_room, is_content_erased, progress_of, to_room
-from chat_service.storage.member_store import PURGE_BATCH, WRITES_MAX, MemberStore, update_each, upsert_newer
+from chat_service.storage.member_store import MemberStore, upsert_newer
 from chat_service.storage.write_behind import MessagePlace
-from shared.mongo import Database, Document, Indexes, chunks, narrowed, translated
+from shared.mongo import (
+    DOCUMENTS_MAX,
+    Database,
+    Document,
+    Indexes,
+    chunks,
+    find_among,
+    narrowed,
+    translated,
+    write_each,
+)
 
 _NEWEST = {"activeAtMs": -1, "_id": -1}
 
@@ -45,8 +56,7 @@ class RoomStore(MemberStore):
 
     async def rooms(self, room_ids: Collection[str]) -> dict[str, Room]:
         """Return the rooms that have a record, deleted ones too."""
-        with translated():
-            found = await self._rooms.find({"_id": {"$in": list(room_ids)}}).to_list(None)
+        found = await find_among(self._rooms, room_ids)
         return {document["_id"]: to_room(document) for document in found}
 
     async def put_rooms(self, rooms: Collection[Room]) -> None:
@@ -63,12 +73,12 @@ class RoomStore(MemberStore):
             UpdateOne({"_id": place.room_id, "rev": {"$lt": place.rev}}, {"$set": progress_of(place)})
             for place in places
         ]
-        await update_each(self._rooms, writes)
+        await write_each(self._rooms, writes)
 
     async def mark_active(self, room_ids: Collection[str], at_ms: int) -> None:
         """Move rooms to the top of the lists. Idempotent, and harmless if the message is not stored after all."""
         writes = [UpdateOne({"_id": room_id}, {"$max": {"activeAtMs": at_ms}}) for room_id in room_ids]
-        await update_each(self._rooms, writes)
+        await write_each(self._rooms, writes)
 
     async def ids_created_by(self, user_id: str, limit: int) -> set[str]:
         """Return rooms that a user created, at most `limit`, without direct and deleted ones."""
@@ -90,7 +100,7 @@ class RoomStore(MemberStore):
 
     async def _count_rooms(self, room_ids: Sequence[str], further: Document) -> int:
         count = 0
-        for some in chunks(room_ids, WRITES_MAX):
+        for some in chunks(room_ids, DOCUMENTS_MAX):
             chosen = narrowed({"_id": {"$in": list(some)}}, further)
             with translated():
                 counted = await self._rooms.aggregate([*chosen, {"$count": "n"}]).to_list(None)
@@ -113,7 +123,7 @@ class RoomStore(MemberStore):
     async def rooms_to_purge(self, now_ms: int) -> list[tuple[Room, bool]]:
         """Return the deleted rooms whose next step of the purge is due, and whether their content is erased already."""
         with translated():
-            found = await self._rooms.find({"purgeDueMs": {"$lte": now_ms}}).limit(PURGE_BATCH).to_list(None)
+            found = await self._rooms.find({"purgeDueMs": {"$lte": now_ms}}).limit(DOCUMENTS_MAX).to_list(None)
         return [(to_room(document), is_content_erased(document)) for document in found]
 
     async def set_purge_due(self, room_id: str, due_ms: int | None) -> None:
@@ -127,10 +137,13 @@ class RoomStore(MemberStore):
     async def direct_rooms_since(self, user_ids: Collection[str], at_ms: int, limit: int) -> list[Room]:
         """Return at most `limit` direct rooms of these users whose records show a message since then."""
         indexed = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
-        chosen = narrowed(indexed, {"direct": {"$in": list(user_ids)}})
-        with translated():
-            found = await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None)
-        return [to_room(document) for document in found]
+        found: dict[str, Document] = {}  # by id: the two users of a room may be in different pieces
+        for some in chunks(list(user_ids), DOCUMENTS_MAX):
+            chosen = narrowed(indexed, {"direct": {"$in": some}})
+            with translated():
+                for document in await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None):
+                    found[document["_id"]] = document
+        return [to_room(document) for document in islice(found.values(), limit)]
 
     async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:
         """Return public rooms, most recently active first, from position `skip` on, and their total.
@@ -149,10 +162,12 @@ class RoomStore(MemberStore):
     async def rooms_among(self, room_ids: Collection[str], types: Collection[str], words: Sequence[str]) -> list[Room]:
         """Return those of the rooms that have one of the types, most recently active first."""
         further = {"deleted": False, "type": {"$in": list(types)}} | _word_filter(words)
-        chosen = narrowed({"_id": {"$in": list(room_ids)}}, further)
-        with translated():
-            found = await self._rooms.aggregate([*chosen, {"$sort": _NEWEST}]).to_list(None)
-        return [to_room(document) for document in found]
+        found: list[Document] = []
+        for some in chunks(list(room_ids), DOCUMENTS_MAX):
+            with translated():
+                found += await self._rooms.aggregate(narrowed({"_id": {"$in": some}}, further)).to_list(None)
+        newest_first = sorted(found, key=lambda document: (document["activeAtMs"], document["_id"]), reverse=True)
+        return [to_room(document) for document in newest_first]
 
 
 def _word_filter(words: Sequence[str]) -> Document:

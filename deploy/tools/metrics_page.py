@@ -34,7 +34,7 @@ class Values(NamedTuple):
 
 
 _WORD = r"[a-z_]+"
-_KINDS = [*(kind.name.lower() for kind in DeliveryKind), "changes", "full", "leaving"]
+_KINDS = [*(kind.name.lower() for kind in DeliveryKind), "changes", "full", "leaving", "renewal"]
 _QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*"]
 
 LABELS: dict[str, Values] = {

@@ -1,15 +1,16 @@
-"""Presence: the users with a socket here, reported to chat_service in batches under a lease.
+"""Presence: the users with a socket here, reported to chat_service in pages under a lease.
 
-`Roster` decides what to report, without I/O; `Reporter` sends the reports.
+`Roster` decides what to report, without I/O; `Reporter` renews the lease and sends the pages.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 from gateway import metrics
 from gateway.backend import Backend
-from shared.commands.chat import PresenceReported, ReportPresence
+from shared.commands.chat import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
 from shared.commands.command import GATEWAY
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
@@ -19,128 +20,166 @@ log = logs.get(__name__)
 
 GRACE_S = 5.0
 RENEW_INTERVAL_S = 5.0
-REPORT_INTERVAL_S = 0.05
+GATHER_S = 0.05
 QUIET_INTERVAL_S = 0.25
 RETRY_S = 0.5
+PAUSE_PER_USER_S = 0.02  # a page costs chat_service a write, however few users it has
+PAUSE_MAX_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The changes since the last confirmed report; see `ReportPresence`."""
+class PresencePage:
+    """At most 500 users whose state chat_service does not know, or may not know."""
 
-    came: tuple[str, ...]
-    went: tuple[str, ...]
-    is_full: bool
+    came: tuple[str, ...] = ()
+    went: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.came) + len(self.went)
 
 
 class Roster:
     """Sockets by user. A user's first socket is reported at once, the end of the last one after a grace period of 5 s.
 
-    `next_report` returns a report, and `confirm` records that it arrived. Until then every report repeats the
-    unconfirmed changes in their latest state: reports are at-least-once and idempotent.
+    `next_page` returns a page of changes, and `confirm` records that it arrived. Until then `next_page` repeats these
+    users, in their latest state: pages are at-least-once and idempotent, and one that arrived is never repeated.
+    Every method except `lease_lost` costs O(1), or O(page). Bounded by MAX_CONNECTIONS.
     """
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self._sockets: dict[str, int] = {}
         self._reported: set[str] = set()
-        self._unconfirmed: set[str] = set()  # in reports that may or may not have arrived
-        self._gone_at_s: dict[str, float] = {}
-        self._full = True  # the first report begins the lease
+        self._unconfirmed: set[str] = set()  # in the page that may or may not have arrived
+        self._pending: dict[str, None] = {}  # whose state may differ from the reported one, oldest first
+        self._gone_at_s: dict[str, float] = {}  # oldest first
 
     def opened(self, user_id: str) -> None:
         """Count a socket of the user that has authenticated."""
-        self.changed.set()
-        self._sockets[user_id] = self._sockets.get(user_id, 0) + 1
-        self._gone_at_s.pop(user_id, None)
+        sockets = self._sockets.get(user_id, 0)
+        self._sockets[user_id] = sockets + 1
+        if sockets == 0 and self._gone_at_s.pop(user_id, None) is None:
+            self._pending[user_id] = None
+            self.changed.set()
 
     def closed(self, user_id: str, now_s: float) -> None:
         """Count a closed socket of the user."""
         left = self._sockets[user_id] - 1
         if left:
             self._sockets[user_id] = left
-        else:
-            del self._sockets[user_id]
+            return
+        del self._sockets[user_id]
+        if self._may_be_reported(user_id):
             self._gone_at_s[user_id] = now_s
+        else:
+            self._pending.pop(user_id, None)
 
     def lease_lost(self) -> None:
-        """Schedule a full report: the lease had expired, so chat_service dropped earlier ones."""
-        self._full = True
+        """Report all users again: chat_service takes those of the lost lease offline."""
+        self._reported.clear()
+        self._unconfirmed.clear()
+        self._pending = dict.fromkeys([*self._sockets, *self._gone_at_s])
 
     def has_changes(self, now_s: float) -> bool:
-        """Return whether a report would contain anything. O(1), since it is called 20 times per second."""
-        if self._full or self._unconfirmed or len(self._reported) != len(self._sockets) + len(self._gone_at_s):
-            return True
-        oldest = next(iter(self._gone_at_s.values()), now_s)
-        return now_s - oldest >= GRACE_S
+        """Return whether the next page may contain anything."""
+        return bool(self._pending) or now_s - next(iter(self._gone_at_s.values()), now_s) >= GRACE_S
 
-    def next_report(self, now_s: float) -> Report:
-        """Return the report to send now."""
-        maybe_reported = self._reported | self._unconfirmed
-        for user_id, at_s in list(self._gone_at_s.items()):
-            if now_s - at_s >= GRACE_S or user_id not in maybe_reported:
-                del self._gone_at_s[user_id]
-        here = self._sockets.keys() | self._gone_at_s.keys()
-        if self._full:
-            report = Report(tuple(here), (), True)
-        else:
-            report = Report(tuple(here - (self._reported - self._unconfirmed)), tuple(maybe_reported - here), False)
-        self._unconfirmed.update(report.came, report.went)
-        return report
+    def next_page(self, now_s: float) -> PresencePage:
+        """Return the page to send now, perhaps an empty one."""
+        for user_id, _ in list(takewhile(lambda gone: now_s - gone[1] >= GRACE_S, self._gone_at_s.items())):
+            del self._gone_at_s[user_id]
+            self._pending[user_id] = None
+        came, went = [], []
+        for user_id in list(islice(self._pending, PRESENCE_PAGE_MAX)):
+            is_here = self._is_here(user_id)
+            if is_here and (user_id not in self._reported or user_id in self._unconfirmed):
+                came.append(user_id)
+            elif not is_here and self._may_be_reported(user_id):
+                went.append(user_id)
+            else:
+                del self._pending[user_id]
+        self._unconfirmed.update(came, went)
+        return PresencePage(tuple(came), tuple(went))
 
-    def confirm(self, report: Report) -> None:
-        """Record that a report arrived."""
-        self._full = False
-        self._unconfirmed.clear()
-        self._reported = (set() if report.is_full else self._reported) | set(report.came)
-        self._reported -= set(report.went)
+    def confirm(self, page: PresencePage) -> None:
+        """Record that a page arrived."""
+        self._reported.update(page.came)
+        self._reported.difference_update(page.went)
+        for user_id in (*page.came, *page.went):
+            self._unconfirmed.discard(user_id)
+            if self._is_here(user_id) is (user_id in self._reported):
+                self._pending.pop(user_id, None)
+
+    def _is_here(self, user_id: str) -> bool:
+        return user_id in self._sockets or user_id in self._gone_at_s
+
+    def _may_be_reported(self, user_id: str) -> bool:
+        return user_id in self._reported or user_id in self._unconfirmed
 
 
 class Reporter:
-    """Renews the lease and sends the reports, one at a time."""
+    """Renews the lease and sends the pages, one at a time. A slow page does not delay the renewal."""
 
     def __init__(self, roster: Roster, backend: Backend, node_id: str, clock_s: Callable[[], float]) -> None:
         self._roster = roster
         self._backend = backend
         self._node_id = node_id
         self._clock_s = clock_s
+        self._lease = node_id
+        self._leases_lost = 0
+        self._begun = asyncio.Event()
+        self._lost = asyncio.Event()
         self._leased_until_s = 0.0
         metrics.PRESENCE_LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - self._clock_s(), 0.0))
 
-    async def readiness(self) -> str | None:
-        """Return None while the lease is valid; otherwise the reason."""
-        return None if self._clock_s() < self._leased_until_s else "presence: no lease"
-
     async def run(self) -> None:
         """Report until cancelled."""
-        renewed_at_s = -RENEW_INTERVAL_S
-        while True:
-            now_s = self._clock_s()
-            if now_s - renewed_at_s >= RENEW_INTERVAL_S or self._roster.has_changes(now_s):
-                if await self._report(self._roster.next_report(now_s)):
-                    renewed_at_s = now_s
-                    self._leased_until_s = now_s + 3 * RENEW_INTERVAL_S
-                else:
-                    await asyncio.sleep(RETRY_S)
-            await self._wait()
-
-    async def _wait(self) -> None:
-        """Wait for a new socket, or for the next check of grace periods."""
-        if await is_set_within(self._roster.changed, QUIET_INTERVAL_S):
-            self._roster.changed.clear()
-            await asyncio.sleep(REPORT_INTERVAL_S)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_lease(), name="presence-lease")
+            tasks.create_task(self._send_pages(), name="presence-pages")
 
     async def leave(self) -> None:
         """Report that the gateway stops: its users have a grace period to reconnect elsewhere."""
-        await self._report(Report((), (), False), is_leaving=True)
+        await self._report(PresencePage(), is_leaving=True)
 
-    async def _report(self, report: Report, *, is_leaving: bool = False) -> bool:
+    async def _keep_lease(self) -> None:
+        while True:
+            self._lost.clear()
+            now_s = self._clock_s()
+            if await self._report(PresencePage(), begins_lease=not self._begun.is_set()):
+                self._begun.set()
+                self._leased_until_s = now_s + 3 * RENEW_INTERVAL_S
+                await is_set_within(self._lost, RENEW_INTERVAL_S)
+            else:
+                await asyncio.sleep(RETRY_S)
+
+    async def _send_pages(self) -> None:
+        while True:
+            await self._begun.wait()
+            now_s = self._clock_s()
+            page = self._roster.next_page(now_s) if self._roster.has_changes(now_s) else PresencePage()
+            if not page:
+                await self._wait()
+            elif not await self._report(page):
+                await asyncio.sleep(RETRY_S)
+            elif len(page) < PRESENCE_PAGE_MAX:
+                await asyncio.sleep(min(len(page) * PAUSE_PER_USER_S, PAUSE_MAX_S))
+
+    async def _wait(self) -> None:
+        """Wait for a new user, or for the next check of grace periods."""
+        if await is_set_within(self._roster.changed, QUIET_INTERVAL_S):
+            self._roster.changed.clear()
+            await asyncio.sleep(GATHER_S)
+
+    async def _report(self, page: PresencePage, *, begins_lease: bool = False, is_leaving: bool = False) -> bool:
+        """Send a page, and return whether it arrived under a lease that is still this gateway's."""
+        lease = self._lease
         command = ReportPresence(
             **self._backend.head(GATEWAY),
-            node_id=self._node_id,
-            came=report.came,
-            went=report.went,
-            is_full=report.is_full,
+            node_id=lease,
+            came=page.came,
+            went=page.went,
+            begins_lease=begins_lease,
             is_leaving=is_leaving,
         )
         try:
@@ -148,9 +187,19 @@ class Reporter:
         except (Unavailable, Refusal) as error:
             log.warning("presence_report_failed", reason=str(error))
             return False
-        if not answer.lease_is_known:
-            log.warning("presence_lease_lost")
-            self._roster.lease_lost()
+        if lease != self._lease:  # lost meanwhile
             return False
-        self._roster.confirm(report)
+        if not answer.lease_is_known:
+            self._begin_another(lease)
+            return False
+        self._roster.confirm(page)
         return True
+
+    def _begin_another(self, lost: str) -> None:
+        """Replace the lease. Its name is new, so no late page or sweep of the lost one concerns it."""
+        log.warning("presence_lease_lost", lease=lost)
+        self._leases_lost += 1
+        self._lease = f"{self._node_id}.{self._leases_lost}"
+        self._begun.clear()
+        self._lost.set()
+        self._roster.lease_lost()

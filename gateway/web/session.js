@@ -209,6 +209,7 @@ export class Session extends Changing {
         rooms.refreshSoon();
       });
     }
+    connection.on('room:presence', ({ chatroomId, activeNow }) => rooms.change(chatroomId, { activeNow }));
     for (const type of ['member:joined', 'member:left']) {
       connection.on(type, ({ chatroomId, userId, user, memberCount }) => {
         people.learn(userId, user);

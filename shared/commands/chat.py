@@ -357,21 +357,27 @@ class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
 # Presence reports, on `chat.presences` -------------------------------------------------------------------------------
 
 
-class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.report"):
-    """Renew a gateway's lease, and report the users that came online or went offline there since the last report.
+PRESENCE_PAGE_MAX = 500
 
-    With `is_full`, `came` lists all users online there. With `is_leaving` the gateway is stopping, and its users have a
-    grace period to reconnect elsewhere. Reply: `PresenceReported`.
+
+class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.report"):
+    """Renew a gateway's lease, or report a page of users that came online or went offline there.
+
+    A page has at most 500 users; one without any renews the lease. With `begins_lease`, `node_id` names a new lease,
+    which has no users yet: a gateway whose lease was lost begins another, under another name, and reports its users
+    again, page by page. `isFull` is the older name, kept on the wire: gateways up to 0.3 list all their users with it.
+    With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
+    Reply: `PresenceReported`.
     """
 
     node_id: str
     came: tuple[str, ...] = ()
     went: tuple[str, ...] = ()
-    is_full: bool = False
+    begins_lease: bool = msgspec.field(default=False, name="isFull")
     is_leaving: bool = False
 
 
 class PresenceReported(WireStruct, frozen=True, kw_only=True):
-    """The reply. `lease_is_known` is False if the lease had expired: its users are offline; send a full report."""
+    """The reply. `lease_is_known` is False if the lease had expired: its users go offline; begin another."""
 
     lease_is_known: bool

@@ -219,6 +219,13 @@ class PresenceData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     last_seen_at: Time | None = None
 
 
+class RoomPresenceData(WireStruct, frozen=True, kw_only=True):
+    """How many members of a large room are online: sent at most every 5 s, instead of each member's changes."""
+
+    chatroom_id: str
+    active_now: int
+
+
 class DrainData(WireStruct, frozen=True, kw_only=True):
     """The server is stopping: reconnect after this many milliseconds, and resume."""
 
@@ -243,6 +250,7 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "presence:state": (PresenceState,),
     "user:online": (PresenceData,),
     "user:offline": (PresenceData,),
+    "room:presence": (RoomPresenceData,),
     "member:joined": (MemberJoinedData,),
     "member:left": (MemberLeftData,),
     "chatroom:updated": (ChatroomUpdatedData,),

@@ -104,7 +104,7 @@ async def run(uri: str, messages: int, rounds: int) -> int:
     await fill(mongo.database, ROOM, messages, rooms=2_000, users=1_000)
     took_s = time.perf_counter() - started_s
     print(f"filled in {took_s:.1f} s: {messages:,} messages in one room, 2,000 rooms, 6,000 members")
-    presence = Presence(stores.presence, NoBus(), "node_1", now_ms, PresenceTimes())
+    presence = Presence(stores.presence, NoBus(), "node_1", now_ms, PresenceTimes(), lambda: None)
     faults = await measure(ChatQueryHandler(stores.rooms, stores.room_log, presence, now_ms), messages, rounds)
     mongo.close()
     plans, made = await explained(uri, DATABASE, ROOM, messages)

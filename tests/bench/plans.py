@@ -18,12 +18,14 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
-from chat_service.people import presence_store, profile_store
-from chat_service.people.presence_store import PresenceRecord, PresenceStore
+from chat_service.people import announcement_store, presence_store, profile_store
+from chat_service.people.announcement_store import AnnouncementStore
+from chat_service.people.presence_record import PresenceRecord
+from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore, StoredProfile
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, settings_of
 from chat_service.rooms.message import Message
-from chat_service.rooms.room import Room, RoomType
+from chat_service.rooms.room import Membership, Room, RoomType
 from chat_service.storage import room_store
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
@@ -33,7 +35,12 @@ from shared.bus.topology import PARTITIONS
 from shared.mongo import Database, Document, Indexes
 from shared.protocol.server_frames import UserProfile
 
-INDEXES: Indexes = {**room_store.INDEXES, **presence_store.INDEXES, **profile_store.INDEXES}
+INDEXES: Indexes = {
+    **room_store.INDEXES,
+    **presence_store.INDEXES,
+    **announcement_store.INDEXES,
+    **profile_store.INDEXES,
+}
 
 NOW_MS = 1_800_000_000_000
 FILLED_AT_ONCE = 2_000
@@ -118,6 +125,7 @@ class Stores:
     rooms: RoomStore
     room_log: LogStore
     presence: PresenceStore
+    announcements: AnnouncementStore
     owners: OwnerStore
     profiles: ProfileStore
 
@@ -127,6 +135,7 @@ class Stores:
             RoomStore(database),
             LogStore(database),
             PresenceStore(database),
+            AnnouncementStore(database),
             OwnerStore(database),
             ProfileStore(database),
         )
@@ -230,11 +239,13 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
     for number, gateway in enumerate(gateways):
         here = [f"user_{index}" for index in range(number, users, 20)]
         await stores.presence.renew(gateway, NOW_MS + (1 if number else -1), is_new=True)
-        await stores.presence.change(gateway, here, [], NOW_MS - number)
+        await stores.presence.add(gateway, here, NOW_MS - number)
         present = list((await stores.presence.records(here)).values())
-        await stores.presence.mark_members(present)
-        await stores.presence.mark_announced(present[:-1])
+        memberships = await stores.announcements.memberships(here, 10_000)
+        await stores.announcements.mark(memberships, is_online=True)
+        await stores.announcements.finish(present[:-1])
         await stores.owners.renew(f"chat_{number}")
+    await stores.announcements.owe_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
     for partition in range(PARTITIONS):
         await stores.owners.replace(partition, NO_OWNER, "chat_0", "queue_0")
     for number in range(50):
@@ -248,6 +259,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield from _room_calls(stores.rooms, room_id, messages)
     yield from _member_calls(stores.rooms, room_id)
     yield from _presence_calls(stores.presence, room_id)
+    yield from _announcement_calls(stores.announcements, room_id)
     yield from _owner_calls(stores.owners)
     users = [f"user_{number}" for number in range(20)]
     yield StoreCall("put", lambda: stores.profiles.put("user_1", StoredProfile(first_name="Ann")))
@@ -318,25 +330,38 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
 
 def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall]:
     users = [f"user_{number}" for number in range(20)]
-    records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
-
-    async def announced() -> None:
-        await presence.mark_announced(await presence.unannounced(users))
-
     yield StoreCall("renew", lambda: presence.renew("gateway_1", NOW_MS + 5, is_new=False), note="gateway")
     yield StoreCall("renew", lambda: presence.renew("gateway_new", NOW_MS + 5, is_new=True), note="gateway, new")
-    yield StoreCall("users_of", lambda: presence.users_of("gateway_1"))
-    yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
+    yield StoreCall("users_of", lambda: presence.users_of("gateway_1", 3))
+    yield StoreCall("add", lambda: presence.add("gateway_1", ["user_3"], NOW_MS))
+    yield StoreCall("remove", lambda: presence.remove("gateway_1", ["user_1", "user_21"], NOW_MS))
     yield StoreCall("records", lambda: presence.records(users))
-    yield StoreCall("unannounced", lambda: presence.unannounced(users))
-    yield StoreCall("unannounced_before", lambda: presence.unannounced_before(NOW_MS + 1, 500))
-    yield StoreCall("mark_members", lambda: presence.mark_members(records))
     yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
-    yield StoreCall("channels_of", lambda: presence.channels_of(users))
-    yield StoreCall("mark_announced", announced)
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
+    yield StoreCall("extend_claim", lambda: presence.extend_claim("gateway_0", "sweeper", NOW_MS + 20))
     yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
+
+
+def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Iterator[StoreCall]:
+    users = [f"user_{number}" for number in range(20)]
+    records = [_record(user_id, online) for user_id, online in zip(users, [True, False] * 10, strict=True)]
+    others = [f"room_{number}" for number in range(1, 21)]
+    marked = [Membership(room_id, user_id, False) for user_id in users]
+    yield StoreCall("hold_lease", lambda: announcements.hold_lease("chat_1", NOW_MS, NOW_MS + 5))
+    yield StoreCall("is_owed", lambda: announcements.is_owed(NOW_MS + 100), UNSORTED)
+    yield StoreCall("unannounced", lambda: announcements.unannounced(5), UNSORTED)
+    yield StoreCall("memberships", lambda: announcements.memberships(users, 100))
+    after = Membership("room_3", "user_7", False)
+    yield StoreCall("memberships", lambda: announcements.memberships(["user_7"], 2, after=after), note="of one user")
+    yield StoreCall("audiences", lambda: announcements.audiences(others))
+    yield StoreCall("begin", lambda: announcements.begin(users))
+    yield StoreCall("mark", lambda: announcements.mark(marked, is_online=True))
+    yield StoreCall("finish", lambda: announcements.finish(records))
+    yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))
+    yield StoreCall("owed_counts", lambda: announcements.owed_counts(20))
+    yield StoreCall("active_now", lambda: announcements.active_now(others), note="of large rooms")
+    yield StoreCall("counts_sent", lambda: announcements.counts_sent(others))
 
 
 def _owner_calls(owners: OwnerStore) -> Iterator[StoreCall]:
@@ -357,14 +382,14 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
 
 def calls_not_made(made: list[StoreCall]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
-    stores = (RoomStore, LogStore, MemberStore, PresenceStore, OwnerStore, ProfileStore)
+    stores = (RoomStore, LogStore, MemberStore, PresenceStore, AnnouncementStore, OwnerStore, ProfileStore)
     methods = {
         name
         for store in stores
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    within = {"mark_users", "memberships_of"}  # made by calls of PresenceStore
+    within = {"mark_members", "memberships_of"}  # made by calls of the stores of presence
     return methods - {call.name for call in made} - within
 
 

@@ -11,8 +11,8 @@ from tests.support.waiting import until_async
 
 TIMEOUT_S = 60.0
 CHECKS = {
-    "GATEWAY_1": {"broker", "deliveries", "presence", "drain", "clock"},
-    "GATEWAY_2": {"broker", "deliveries", "presence", "drain", "clock"},
+    "GATEWAY_1": {"broker", "deliveries", "drain", "clock"},
+    "GATEWAY_2": {"broker", "deliveries", "drain", "clock"},
     "CHAT_SERVICE": {"broker", "database", "clock", "partitions"},
     "MARKET_FEED": {"broker", "database", "market"},
     "NOTIFIER": {"broker", "database"},

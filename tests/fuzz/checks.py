@@ -8,7 +8,8 @@ from shared.errors import ErrorCode
 CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 1012, 1013, 4400, 4401, 4403, 4408, 4413, 4429}
 ANSWERS = {"auth:ok", "subscribed", "unsubscribed", "chat:ack", "presence:state", "pong", "error"}
 EVENTS = {
-    *("chat:message", "chat:typing", "chat:read", "user:online", "user:offline", "member:joined", "member:left"),
+    *("chat:message", "chat:typing", "chat:read", "user:online", "user:offline", "room:presence"),
+    *("member:joined", "member:left"),
     *("chatroom:updated", "chatroom:deleted", "market:price", "notification:new", "server:drain"),
 }
 CODES = {code.value for code in ErrorCode} - {"INTERNAL"}

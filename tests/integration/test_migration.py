@@ -81,7 +81,7 @@ class Chat:
         old = OldDatabase(database, public=world.rooms[PUBLIC], private=world.rooms[PRIVATE])
         await old.fill()
         bus = Bus("amqp://nobody.invalid", "node")
-        presence = Presence(PresenceStore(database), bus, "node", lambda: world.now_ms, PresenceTimes())
+        presence = Presence(PresenceStore(database), bus, "node", lambda: world.now_ms, PresenceTimes(), lambda: None)
         handler = ChatQueryHandler(world.store, world.room_log, presence, lambda: world.now_ms)
         return cls(database, world, old, handler)
 

@@ -18,18 +18,21 @@ from typing import Any, cast
 
 import pytest
 
-from chat_service.people import presence_store
+from chat_service.people import announcement_store, presence_store
+from chat_service.people.announcement_store import AnnouncementStore
+from chat_service.people.announcer import LEASE_MS, Announcer
 from chat_service.people.presence import Presence, PresenceTimes
-from chat_service.people.presence_store import PresenceRecord, PresenceStore
+from chat_service.people.presence_record import PresenceRecord
+from chat_service.people.presence_store import PresenceStore
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect
-from chat_service.rooms.room import Room, RoomType
+from chat_service.rooms.room import Membership, Room, RoomType
 from chat_service.storage import room_store
 from chat_service.storage.room_store import RoomStore
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.backend import Backend
 from gateway.commands.router import CommandRouter
-from gateway.live.presence import Report, Roster
+from gateway.live.presence import PresencePage, Roster
 from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
@@ -47,6 +50,7 @@ from tests.support.waiting import until
 
 TIMES = PresenceTimes(sweep_interval_s=0.02, silence_ms=0)
 NO_GHOSTS_AFTER_S = 30.0
+ROOM_MAX = 3
 EXPIRES_MS = 60_000
 
 
@@ -67,18 +71,33 @@ class Clock:
         self.now_ms += ms
 
 
-class ForgetfulStore(PresenceStore):
-    """The real store of a process that dies once, after it wrote the state and before it announced it."""
+class ForgetfulStore(AnnouncementStore):
+    """The real store of an announcer that dies once, in the step of that name."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.dies = False
+        self.dies_in = ""
 
-    async def unannounced(self, user_ids: Collection[str]) -> list[PresenceRecord]:
-        if self.dies:
-            self.dies = False
+    async def _die(self, step: str) -> None:
+        if self.dies_in == step:
+            self.dies_in = ""
             raise PresenceCrash
-        return await super().unannounced(user_ids)
+
+    async def begin(self, user_ids: Collection[str]) -> None:
+        await self._die("begin")
+        await super().begin(user_ids)
+
+    async def mark(self, memberships: Collection[Membership], *, is_online: bool) -> None:
+        await self._die("mark")
+        await super().mark(memberships, is_online=is_online)
+
+    async def finish(self, records: Collection[PresenceRecord]) -> None:
+        await self._die("finish")
+        await super().finish(records)
+
+    async def counts_sent(self, room_ids: Collection[str]) -> None:
+        await self._die("counts_sent")
+        await super().counts_sent(room_ids)
 
 
 @dataclass
@@ -89,19 +108,27 @@ class ReportingGateway:
     node_id: str = field(default_factory=lambda: new_id(Prefix.NODE))
     roster: Roster = field(default_factory=Roster)
     now_s: float = 0.0
+    is_leased: bool = False
 
     async def report(self) -> bool:
-        """Send one report, and return whether the lease is known. Otherwise the next report is full."""
-        report = self.roster.next_report(self.now_s)
-        answer = await self.backend.report_presence(self._command(report))
-        if answer.lease_is_known:
-            self.roster.confirm(report)
-        else:
+        """Renew the lease and send the pages that are due. Return whether the lease is known.
+
+        Otherwise the next call begins another.
+        """
+        renewal = self._command(PresencePage(), begins_lease=not self.is_leased)
+        self.is_leased = (await self.backend.report_presence(renewal)).lease_is_known
+        while self.is_leased and (page := self.roster.next_page(self.now_s)):
+            answer = await self.backend.report_presence(self._command(page))
+            self.is_leased = answer.lease_is_known
+            if self.is_leased:
+                self.roster.confirm(page)
+        if not self.is_leased:
+            self.node_id = new_id(Prefix.NODE)
             self.roster.lease_lost()
-        return answer.lease_is_known
+        return self.is_leased
 
     async def leave(self) -> bool:
-        command = self._command(Report((), (), False), is_leaving=True)
+        command = self._command(PresencePage(), is_leaving=True)
         return (await self.backend.report_presence(command)).lease_is_known
 
     async def opened(self, *users: str) -> None:
@@ -116,13 +143,13 @@ class ReportingGateway:
         self.now_s += 5.0
         assert await self.report()
 
-    def _command(self, report: Report, *, is_leaving: bool = False) -> ReportPresence:
+    def _command(self, page: PresencePage, *, begins_lease: bool = False, is_leaving: bool = False) -> ReportPresence:
         return ReportPresence(
             **self.backend.head(GATEWAY),
             node_id=self.node_id,
-            came=report.came,
-            went=report.went,
-            is_full=report.is_full,
+            came=page.came,
+            went=page.went,
+            begins_lease=begins_lease,
             is_leaving=is_leaving,
         )
 
@@ -133,10 +160,12 @@ class PresenceWorld:
 
     bus: Bus
     rooms: RoomStore
-    store: ForgetfulStore
+    store: PresenceStore
+    announcements: ForgetfulStore
     presence: Presence
+    announcer: Announcer
     clock: Clock
-    announced: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user
+    announced: list[tuple[str, str, str]] = field(default_factory=list)  # channel, event, user or number online
 
     def gateway(self) -> ReportingGateway:
         return ReportingGateway(Backend(self.bus, cast(CommandRouter, None)))
@@ -145,7 +174,8 @@ class PresenceWorld:
         for line in split_lines(body):
             delivery = Delivery.from_line(line)
             frame = json.loads(delivery.frame)
-            self.announced.append((delivery.channel, frame["type"], frame["data"]["userId"]))
+            subject = str(frame["data"].get("userId", frame["data"].get("activeNow")))
+            self.announced.append((delivery.channel, frame["type"], subject))
 
     async def status(self, user: str) -> str:
         return (await self.presence.state((user,))).users[0].status
@@ -161,6 +191,7 @@ class PresenceWorld:
             created_at_ms=1,
             active_at_ms=1,
             direct=direct,
+            member_count=len(users),
             rev=1,
         )
         effects = tuple(MemberEffect(user_id=user, is_joined=True, joined_at_ms=1) for user in users)
@@ -181,7 +212,8 @@ class PresenceWorld:
         await self.rooms.put_rooms([room])
 
     async def expect(self, *announced: tuple[str, str, str]) -> None:
-        """Check that exactly this was announced since the last check."""
+        """Announce what is owed, and check that exactly this was announced since the last check."""
+        await self.announcer.announce()
         await self._barrier()
         assert sorted(self.announced) == sorted(announced)
         self.announced.clear()
@@ -205,12 +237,13 @@ def _mark(number: int) -> bytes:
 @pytest.fixture
 async def world(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[PresenceWorld]:
     mongo = Mongo(mongodb_uri, database_name)
-    await mongo.wait_ready({**room_store.INDEXES, **presence_store.INDEXES})
+    await mongo.wait_ready({**room_store.INDEXES, **presence_store.INDEXES, **announcement_store.INDEXES})
     clock = Clock()
     bus = Bus(amqp_url, new_id(Prefix.NODE))
-    present = ForgetfulStore(mongo.database)
-    presence = Presence(present, bus, "sweeper", clock, TIMES)
-    made = PresenceWorld(bus, RoomStore(mongo.database), present, presence, clock)
+    present, announcements = PresenceStore(mongo.database), ForgetfulStore(mongo.database)
+    announcer = Announcer(announcements, bus, "sweeper", clock, ROOM_MAX)
+    presence = Presence(present, bus, "sweeper", clock, TIMES, announcer.wake)
+    made = PresenceWorld(bus, RoomStore(mongo.database), present, announcements, presence, announcer, clock)
     queue = bus.private_queue("test", made.record)
     queue.bindings.update((DELIVERIES, shard_key(number)) for number in range(SHARDS))
     async with bus:
@@ -258,9 +291,10 @@ async def test_duplicate_report_is_announced_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     gateway_.roster.opened("ann")
-    report = gateway_.roster.next_report(0.0)
+    assert await gateway_.backend.report_presence(gateway_._command(PresencePage(), begins_lease=True))
+    page = gateway_.roster.next_page(0.0)
     for _ in range(3):
-        command = gateway_._command(report)
+        command = gateway_._command(page)
         assert (await gateway_.backend.report_presence(command)).lease_is_known
     await world.expect(("room:room_1", "user:online", "ann"))
 
@@ -282,12 +316,12 @@ async def test_rooms_and_direct_partners_are_notified(world: PresenceWorld) -> N
     rooms = ["room_1", "room_2", "room_3"]
     assert await world.rooms.active_now(rooms) == {"room_1": 2, "room_2": 1, "room_3": 1}
     await gateway_.closed("ann")
-    assert await world.rooms.active_now(rooms) == {"room_1": 1, "room_3": 1}
     await world.expect(
         ("room:room_1", "user:offline", "ann"),
         ("room:room_2", "user:offline", "ann"),
         ("user:cat", "user:offline", "ann"),
     )
+    assert await world.rooms.active_now(rooms) == {"room_1": 1, "room_3": 1}
     await world.make_room("room_4", "ann", "ben")
     assert await world.rooms.active_now(["room_4"]) == {"room_4": 1}
 
@@ -303,22 +337,23 @@ async def test_users_of_dead_gateway_go_offline(world: PresenceWorld) -> None:
         assert await living.report()
         world.clock.pass_ms(1_001)
         await eventually(lambda: world.status("ann"), "offline")
-        await until(lambda: bool(world.announced))
     assert await world.status("ben") == "online"
     await world.expect(("room:room_1", "user:offline", "ann"))
     seen = (await world.store.records(["ann"]))["ann"].last_seen_at_ms
     assert seen == world.clock.now_ms
 
 
-async def test_frozen_gateway_sends_full_report_after_lost_lease(world: PresenceWorld) -> None:
+async def test_frozen_gateway_reports_all_users_after_lost_lease(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben")
     gateway_ = world.gateway()
     await gateway_.opened("ann", "ben")
+    await world.announcer.announce()
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.lease_ms + 1)
         await eventually(lambda: world.status("ann"), "offline")
-        await eventually(lambda: world.store.users_of(gateway_.node_id), set())
+        await eventually(lambda: world.store.users_of(gateway_.node_id, 500), [])
         await eventually(lambda: _has_lease(world, gateway_), False)
+    await world.announcer.announce()
     gateway_.roster.closed("ben", gateway_.now_s - 10.0)
     assert not await gateway_.report()
     assert await gateway_.report()
@@ -340,12 +375,14 @@ async def test_claimed_lease_cannot_be_renewed(world: PresenceWorld) -> None:
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
     assert await world.store.claim_expired(now_ms, "other", now_ms + TIMES.claim_ms) is None
+    renewal = gateway_._command(PresencePage())
+    for command in (renewal, gateway_._command(PresencePage(went=("ann",)))):
+        assert not (await gateway_.backend.report_presence(command)).lease_is_known
     assert not await gateway_.report()
-    assert not await gateway_.report()
+    assert await gateway_.report()  # under another name, so that it does not wait for the sweep
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)
-        await eventually(lambda: world.status("ann"), "offline")
-        await eventually(gateway_.report, True)
+        await eventually(lambda: world.store.users_of(renewal.node_id, 500), [])
     assert await world.status("ann") == "online"
 
 
@@ -363,12 +400,12 @@ async def test_users_of_leaving_gateway_have_grace_period(world: PresenceWorld) 
     await world.make_room("room_1", "ann", "ben")
     leaving, next_ = world.gateway(), world.gateway()
     await leaving.opened("ann", "ben")
+    await world.announcer.announce()
     assert await leaving.leave()
     async with sweeping(world.presence):
         await next_.opened("ann")
         world.clock.pass_ms(TIMES.leaving_grace_ms + 1)
         await eventually(lambda: world.status("ben"), "offline")
-        await until(lambda: len(world.announced) == 3)
     assert await world.status("ann") == "online"
     await world.expect(
         ("room:room_1", "user:online", "ann"),
@@ -377,51 +414,132 @@ async def test_users_of_leaving_gateway_have_grace_period(world: PresenceWorld) 
     )
 
 
-async def test_sweep_announces_left_change(world: PresenceWorld) -> None:
+@pytest.mark.parametrize("step", ["begin", "mark", "finish"])
+async def test_another_announcer_finishes_after_crash(world: PresenceWorld, step: str) -> None:
     await world.make_room("room_1", "ann")
-    gateway_ = world.gateway()
-    await gateway_.report()
-    world.store.dies = True
+    await world.gateway().opened("ann")
+    world.announcements.dies_in = step
     with pytest.raises(PresenceCrash):
-        await world.presence._change(gateway_.node_id, {"ann"}, set(), world.clock.now_ms)
-    await world.expect()
-    assert await world.rooms.active_now(["room_1"]) == {}
-    async with sweeping(world.presence):
-        world.clock.pass_ms(TIMES.claim_ms + 1)
-        await until(lambda: bool(world.announced))
-    await world.expect(("room:room_1", "user:online", "ann"))
+        await world.announcer.announce()
+    other = Announcer(world.announcements, world.bus, "other", world.clock, ROOM_MAX)
+    assert await other.announce() == 0  # the lease of the dead one is valid
+    world.clock.pass_ms(LEASE_MS + 1)
+    assert await other.announce() == 1
+    repeated = [("room:room_1", "user:online", "ann")] * (2 if step == "finish" else 1)
+    await world.expect(*repeated)
     assert await world.rooms.active_now(["room_1"]) == {"room_1": 1}
 
 
-async def test_another_sweeper_finishes_after_crash(world: PresenceWorld) -> None:
+@pytest.mark.parametrize("step", ["mark", "finish"])
+async def test_user_who_leaves_after_a_crash_is_announced_offline(world: PresenceWorld, step: str) -> None:
+    """Rooms may have heard that they are online, although the crash prevented a note of it."""
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
     await gateway_.opened("ann")
-    await world.expect(("room:room_1", "user:online", "ann"))
+    world.announcements.dies_in = step
+    with pytest.raises(PresenceCrash):
+        await world.announcer.announce()
+    await gateway_.closed("ann")
+    heard = [("room:room_1", "user:online", "ann")] if step == "finish" else []
+    await world.expect(*heard, ("room:room_1", "user:offline", "ann"))
+    assert await world.rooms.active_now(["room_1"]) == {}
+
+
+async def test_user_who_leaves_during_their_announcement_is_announced_offline(world: PresenceWorld) -> None:
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    finish = world.announcements.finish
+    records = await world.announcements.unannounced(500)
+    await world.announcer.announce()
+    await gateway_.closed("ann")
+    await finish(records)  # as if the departure had been written before
+    await world.expect(("room:room_1", "user:online", "ann"), ("room:room_1", "user:offline", "ann"))
+
+
+async def test_another_sweeper_continues_after_crash(world: PresenceWorld) -> None:
+    await world.make_room("room_1", "ann", "ben")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann", "ben")
+    await world.expect(("room:room_1", "user:online", "ann"), ("room:room_1", "user:online", "ben"))
     world.clock.pass_ms(TIMES.lease_ms + 1)
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
-    world.store.dies = True
-    with pytest.raises(PresenceCrash):
-        await world.presence._expire(gateway_.node_id, now_ms)
-    await world.expect()
+    await world.store.remove(gateway_.node_id, ["ann"], now_ms)  # its first page
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)
-        await until(lambda: bool(world.announced))
         await eventually(lambda: _has_lease(world, gateway_), False)
-    await world.expect(("room:room_1", "user:offline", "ann"))
+    await world.expect(("room:room_1", "user:offline", "ann"), ("room:room_1", "user:offline", "ben"))
+    assert (await world.store.records(["ann"]))["ann"].last_seen_at_ms == now_ms
 
 
 async def test_online_and_offline_within_one_announcement_cancel_out(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
-    first, second = world.gateway(), world.gateway()
-    await first.report()
-    await second.report()
-    world.store.dies = True
-    with pytest.raises(PresenceCrash):
-        await world.presence._change(first.node_id, {"ann"}, set(), world.clock.now_ms)
-    await world.presence._change(first.node_id, set(), {"ann"}, world.clock.now_ms)
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    await gateway_.closed("ann")
     await world.expect()
+    assert await world.announcements.unannounced(500) == []
+
+
+async def test_page_written_after_the_end_of_its_lease_leaves_nothing(world: PresenceWorld) -> None:
+    """The process stood still within a write, and meanwhile the gateway was swept as dead."""
+    gateway_ = world.gateway()
+    assert await gateway_.report()
+    add = world.store.add
+
+    async def add_late(lease: str, user_ids: Collection[str], now_ms: int) -> None:
+        world.clock.pass_ms(TIMES.lease_ms + 1)
+        await world.presence.sweep_once()
+        await add(lease, user_ids, now_ms)
+
+    world.store.add = add_late  # type: ignore[method-assign]
+    gateway_.roster.opened("ann")
+    assert not await gateway_.report()
+    world.store.add = add  # type: ignore[method-assign]
+    assert await world.status("ann") == "offline"
+    assert await gateway_.report()
+    assert await world.status("ann") == "online"
+
+
+async def test_large_room_receives_the_number_online_at_most_every_5_s(world: PresenceWorld) -> None:
+    members = ("ann", "ben", "cat", "dan")
+    await world.make_room("room_1", *members)
+    await world.make_room("room_2", "ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    await world.expect(("room:room_1", "room:presence", "1"), ("room:room_2", "user:online", "ann"))
+    await gateway_.opened("ben", "cat")
+    await gateway_.opened("dan")
+    await world.expect()
+    world.clock.pass_ms(4_999)
+    await world.expect()
+    world.clock.pass_ms(1)
+    await world.expect(("room:room_1", "room:presence", "4"))
+    world.clock.pass_ms(60_000)
+    await world.expect()
+
+
+async def test_owed_count_is_sent_by_another_announcer_after_crash(world: PresenceWorld) -> None:
+    await world.make_room("room_1", "ann", "ben", "cat", "dan")
+    await world.gateway().opened("ann")
+    world.announcements.dies_in = "counts_sent"
+    with pytest.raises(PresenceCrash):
+        await world.announcer.announce()
+    other = Announcer(world.announcements, world.bus, "other", world.clock, ROOM_MAX)
+    world.clock.pass_ms(LEASE_MS + 1)
+    await other.announce()
+    await world.expect(*[("room:room_1", "room:presence", "1")] * 2)
+
+
+async def test_user_of_very_many_rooms_is_announced_in_all(world: PresenceWorld, monkeypatch: Any) -> None:
+    monkeypatch.setattr("chat_service.people.announcer.MEMBERSHIPS_MAX", 3)
+    rooms = [f"room_{number}" for number in range(8)]
+    for room_id in rooms:
+        await world.make_room(room_id, "ann", "ben")
+    await world.gateway().opened("ann", "ben", "cat")
+    await world.expect(*((f"room:{room}", "user:online", user) for room in rooms for user in ("ann", "ben")))
+    assert await world.rooms.active_now(rooms) == dict.fromkeys(rooms, 2)
 
 
 async def test_concurrent_sweeps_announce_each_change_once(world: PresenceWorld) -> None:
@@ -430,7 +548,7 @@ async def test_concurrent_sweeps_announce_each_change_once(world: PresenceWorld)
     for number, one in enumerate(gateways):
         await one.opened(("ann", "ben")[number % 2])
     await world.expect(("room:room_1", "user:online", "ann"), ("room:room_1", "user:online", "ben"))
-    other = Presence(world.store, world.bus, "other", world.clock, TIMES)
+    other = Presence(world.store, world.bus, "other", world.clock, TIMES, world.announcer.wake)
     async with sweeping(world.presence), sweeping(other):
         world.clock.pass_ms(TIMES.lease_ms + 1)
         for one in gateways:
@@ -510,7 +628,7 @@ def _is(event: str, user: str) -> Callable[[Frame], bool]:
 async def test_users_stay_longer_when_no_gateway_reports(world: PresenceWorld) -> None:
     """The reports may be stuck, and then all gateways would seem dead at once."""
     times = PresenceTimes()
-    presence = Presence(world.store, world.bus, "patient", lambda: world.clock.now_ms, times)
+    presence = Presence(world.store, world.bus, "patient", world.clock, times, world.announcer.wake)
     first, second = world.gateway(), world.gateway()
     await first.opened("ann")
     await second.opened("ben")

@@ -188,6 +188,12 @@ export interface ReadMark {
   seq: number;
 }
 
+/** How many members of a large room are online: sent at most every 5 s, instead of each member's changes. */
+export interface RoomPresence {
+  chatroomId: string;
+  activeNow: number;
+}
+
 /** A live session ended. */
 export interface SessionEnded {
   sessionId?: string;
@@ -250,6 +256,7 @@ export interface ServerEvents {
   'presence:state': PresenceState;
   'user:online': PresenceChange;
   'user:offline': PresenceChange;
+  'room:presence': RoomPresence;
   'member:joined': MemberJoined;
   'member:left': MemberLeft;
   'chatroom:updated': ChatroomUpdated;

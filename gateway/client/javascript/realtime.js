@@ -39,10 +39,10 @@
  * {communityId}. A subscription lasts until `unsubscribe`, `close`, or a rejection by the server.
  *
  * Events: handlers receive the frame's `data`, as published. Every server frame is an event, except repeats:
- * chat:message, chat:typing, chat:read, user:online, user:offline, member:joined, member:left, chatroom:updated,
- * chatroom:deleted, market:price, notification:new, post:created, trade:created, session:started, session:ended,
- * auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other `a:b`. The client
- * adds:
+ * chat:message, chat:typing, chat:read, user:online, user:offline, room:presence, member:joined, member:left,
+ * chatroom:updated, chatroom:deleted, market:price, notification:new, post:created, trade:created, session:started,
+ * session:ended, auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other
+ * `a:b`. The client adds:
  *   state              {state, previous, code?, reason?, retryInMs?, resumed?}; state: 'connecting', 'open', 'waiting'
  *                      (reconnects after retryInMs), 'closed' (code 1000: close(); 4401, 4403, …: access denied)
  *   missed             {channel, chatroomId?, since, seq}: a gap that the server cannot replay; load it over REST

@@ -5,37 +5,30 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.live.presence import GRACE_S, Report, Roster
+from gateway.live.presence import GRACE_S, PresencePage, Roster
+from shared.commands.chat import PRESENCE_PAGE_MAX
 
 
 def reported_roster(*user_ids: str) -> Roster:
-    """Return a roster whose lease has begun, with these users reported."""
+    """Return a roster with these users reported."""
     roster = Roster()
     for user_id in user_ids:
         roster.opened(user_id)
-    roster.confirm(roster.next_report(0.0))
+    roster.confirm(roster.next_page(0.0))
     return roster
 
 
-def send_report(roster: Roster, now_s: float) -> Report:
-    report = roster.next_report(now_s)
-    roster.confirm(report)
-    return report
-
-
-def test_first_report_begins_the_lease() -> None:
-    roster = Roster()
-    roster.opened("u")
-    assert roster.has_changes(0.0)
-    assert send_report(roster, 0.0) == Report(("u",), (), True)
-    assert not roster.has_changes(0.0)
+def send_page(roster: Roster, now_s: float) -> PresencePage:
+    page = roster.next_page(now_s)
+    roster.confirm(page)
+    return page
 
 
 def test_first_socket_is_reported_at_once_and_a_second_is_not() -> None:
     roster = reported_roster()
     roster.opened("u")
     assert roster.has_changes(0.0)
-    assert send_report(roster, 0.0) == Report(("u",), (), False)
+    assert send_page(roster, 0.0) == PresencePage(("u",), ())
     roster.opened("u")
     assert not roster.has_changes(0.0)
 
@@ -47,7 +40,7 @@ def test_end_of_the_last_socket_is_reported_after_the_grace() -> None:
     roster.closed("u", 20.0)
     assert not roster.has_changes(20.0 + GRACE_S - 0.01)
     assert roster.has_changes(20.0 + GRACE_S)
-    assert send_report(roster, 20.0 + GRACE_S) == Report((), ("u",), False)
+    assert send_page(roster, 20.0 + GRACE_S) == PresencePage((), ("u",))
     assert not roster.has_changes(40.0)
 
 
@@ -56,7 +49,7 @@ def test_reconnect_within_the_grace_is_not_reported() -> None:
     roster.closed("u", 10.0)
     roster.opened("u")
     assert not roster.has_changes(100.0)
-    assert send_report(roster, 100.0) == Report((), (), False)
+    assert send_page(roster, 100.0) == PresencePage((), ())
 
 
 def test_grace_restarts_with_each_last_socket() -> None:
@@ -65,15 +58,15 @@ def test_grace_restarts_with_each_last_socket() -> None:
     roster.closed("v", 3.0)
     roster.opened("u")
     roster.closed("u", 4.0)
-    assert send_report(roster, 8.0).went == ("v",)
-    assert send_report(roster, 9.0).went == ("u",)
+    assert send_page(roster, 8.0).went == ("v",)
+    assert send_page(roster, 9.0).went == ("u",)
 
 
 def test_user_who_connects_and_leaves_between_reports_is_not_reported() -> None:
     roster = reported_roster()
     roster.opened("u")
     roster.closed("u", 0.0)
-    assert send_report(roster, 0.0) == Report((), (), False)
+    assert send_page(roster, 0.0) == PresencePage((), ())
     assert not roster.has_changes(100.0)
 
 
@@ -82,35 +75,58 @@ def test_all_users_are_reported_again_after_a_lost_lease() -> None:
     roster.closed("v", 0.0)
     roster.lease_lost()
     assert roster.has_changes(1.0)
-    report = send_report(roster, 1.0)
-    assert (set(report.came), report.went, report.is_full) == ({"u", "v"}, (), True)  # v has its grace
-    assert send_report(roster, GRACE_S).went == ("v",)
+    page = send_page(roster, 1.0)
+    assert (set(page.came), page.went) == ({"u", "v"}, ())  # v has its grace
+    assert send_page(roster, GRACE_S).went == ("v",)
 
 
-def test_unconfirmed_report_is_repeated() -> None:
+def test_unconfirmed_page_is_repeated() -> None:
     roster = reported_roster("u")
     roster.closed("u", 0.0)
     roster.opened("v")
-    lost = roster.next_report(GRACE_S)
+    lost = roster.next_page(GRACE_S)
     assert (lost.came, lost.went) == (("v",), ("u",))
     assert roster.has_changes(GRACE_S)
-    assert send_report(roster, GRACE_S) == lost
+    assert send_page(roster, GRACE_S) == lost
 
 
 def test_departure_is_reported_after_an_unconfirmed_arrival() -> None:
     roster = reported_roster()
     roster.opened("u")
-    roster.next_report(0.0)  # it takes effect, but no answer arrives
+    roster.next_page(0.0)  # it takes effect, but no answer arrives
     roster.closed("u", 0.1)
-    assert "u" in send_report(roster, 0.1 + GRACE_S).went
+    assert "u" in send_page(roster, 0.1 + GRACE_S).went
 
 
 def test_arrival_is_reported_after_an_unconfirmed_departure() -> None:
     roster = reported_roster("u")
     roster.closed("u", 0.0)
-    roster.next_report(GRACE_S)  # it takes effect, but no answer arrives
+    roster.next_page(GRACE_S)  # it takes effect, but no answer arrives
     roster.opened("u")
-    assert "u" in send_report(roster, GRACE_S).came
+    assert "u" in send_page(roster, GRACE_S).came
+
+
+def test_changes_leave_in_pages_and_each_is_confirmed_alone() -> None:
+    roster = Roster()
+    for number in range(1200):
+        roster.opened(f"u{number}")
+    first = send_page(roster, 0.0)
+    lost = roster.next_page(0.0)
+    assert (len(first), len(lost)) == (PRESENCE_PAGE_MAX, PRESENCE_PAGE_MAX)
+    assert not set(first.came) & set(lost.came)
+    assert send_page(roster, 0.0) == lost  # repeated alone: what arrived is never sent again
+    assert len(send_page(roster, 0.0)) == 200
+    assert not roster.has_changes(0.0)
+
+
+def test_user_who_returns_while_their_departure_is_sent_is_reported_again() -> None:
+    roster = reported_roster("u")
+    roster.closed("u", 0.0)
+    page = roster.next_page(GRACE_S)
+    roster.opened("u")
+    roster.confirm(page)
+    assert send_page(roster, GRACE_S) == PresencePage(("u",), ())
+    assert not roster.has_changes(GRACE_S)
 
 
 users = st.sampled_from("abc")
@@ -131,20 +147,19 @@ def test_receiver_converges_to_the_present_users(script: list[tuple[str, object]
     roster = Roster()
     sockets = dict.fromkeys("abc", 0)
     online: set[str] = set()  # as chat_service has it
-    lease = False
+    lease = True
     now_s = 0.0
 
-    def take(report: Report) -> bool:
+    def take(report: PresencePage) -> bool:
         nonlocal online, lease
-        if not lease and not report.is_full:
+        if not lease:
             return False
-        online = (set() if report.is_full else online) | set(report.came)
-        online -= set(report.went)
-        lease = True
+        online = (online | set(report.came)) - set(report.went)
         return True
 
     def report_now(fate: object) -> None:
-        report = roster.next_report(now_s)
+        nonlocal online, lease
+        report = roster.next_page(now_s)
         if fate == "is lost":
             return
         known = take(report)
@@ -154,6 +169,7 @@ def test_receiver_converges_to_the_present_users(script: list[tuple[str, object]
             roster.confirm(report)
         else:
             roster.lease_lost()
+            lease, online = True, set()  # another one begins, without users
 
     def settle() -> Iterator[None]:
         while roster.has_changes(now_s):

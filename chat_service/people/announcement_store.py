@@ -1,0 +1,139 @@
+"""What the announcer of presence reads and writes.
+
+The marks of unannounced users in `presence`, the counts owed to large rooms in `room_presence` (`_id` room id), and the
+announcer's lease in `nodes`.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from chat_service.people.announcements import RoomAudience
+from chat_service.people.count_schedule import OwedCount
+from chat_service.people.presence_record import PresenceRecord
+from chat_service.people.presence_store import to_record
+from chat_service.rooms.room import Membership
+from chat_service.storage.member_store import MemberStore
+from shared.mongo import Database, Document, Indexes, find_among, translated, update_among, write_each
+
+INDEXES: Indexes = {"room_presence": [IndexModel([("dueAtMs", ASCENDING)])]}
+
+LEASE_ID = "presence_announcer"
+
+
+class LeaseHeld(NamedTuple):
+    """The announcer's lease is this replica's. `is_taken_over`: another one had it before."""
+
+    is_taken_over: bool
+
+
+class AnnouncementStore:
+    """Every method raises Unavailable when the database is unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._presence = database["presence"]
+        self._nodes = database["nodes"]
+        self._counts = database["room_presence"]
+        self._rooms = database["room_records"]
+        self._members = MemberStore(database)
+
+    # The announcer's lease ------------------------------------------------------------------------------------------
+
+    async def hold_lease(self, holder: str, now_ms: int, expires_at_ms: int) -> LeaseHeld | None:
+        """Take or renew the lease of the one announcer; return None if another replica has it."""
+        taken = {"$set": {"kind": "announcer", "claimer": holder, "expiresAtMs": expires_at_ms}}
+        with translated():
+            renewed = await self._nodes.update_one({"_id": LEASE_ID, "claimer": holder}, taken)
+        if renewed.matched_count:
+            return LeaseHeld(is_taken_over=False)
+        try:
+            with translated():
+                expired = {"_id": LEASE_ID, "expiresAtMs": {"$lt": now_ms}}
+                before = await self._nodes.find_one_and_update(expired, taken, upsert=True)
+        except DuplicateKeyError:
+            return None
+        return LeaseHeld(is_taken_over=before is not None)
+
+    async def is_owed(self, before_ms: int) -> bool:
+        """Return whether an announcement or a count has been owed since before that time."""
+        with translated():
+            chosen = {"unsettledAtMs": {"$gt": 0, "$lt": before_ms}}
+            if await self._presence.find_one(chosen, {"_id": 1}) is not None:
+                return True
+            return await self._counts.find_one({"dueAtMs": {"$lt": before_ms}}, {"_id": 1}) is not None
+
+    # Users ----------------------------------------------------------------------------------------------------------
+
+    async def unannounced(self, limit: int) -> list[PresenceRecord]:
+        """Return users with a change that has not been announced, the longest waiting first."""
+        with translated():
+            cursor = self._presence.find({"unsettledAtMs": {"$gt": 0}}).sort("unsettledAtMs", ASCENDING).limit(limit)
+            return [to_record(document) for document in await cursor.to_list(None)]
+
+    async def begin(self, user_ids: Collection[str]) -> None:
+        """Note before the first delivery that the rooms may hear of these users. Whoever finds the note announces."""
+        await update_among(self._presence, user_ids, {"$set": {"toldOnline": None}})
+
+    async def finish(self, records: Collection[PresenceRecord]) -> None:
+        """Note what was announced of these users. Whoever has changed meanwhile stays unannounced."""
+        is_online = {"$gt": [{"$size": {"$ifNull": ["$nodes", []]}}, 0]}
+        writes: list[UpdateOne | UpdateMany] = []
+        for announced in (True, False):
+            user_ids = [record.user_id for record in records if record.is_online is announced]
+            if user_ids:
+                left = {"$cond": [{"$eq": [is_online, announced]}, 0, "$unsettledAtMs"]}
+                writes.append(
+                    UpdateMany({"_id": {"$in": user_ids}}, [{"$set": {"toldOnline": announced, "unsettledAtMs": left}}])
+                )
+        await write_each(self._presence, writes)
+
+    # Memberships and rooms ------------------------------------------------------------------------------------------
+
+    async def memberships(
+        self, user_ids: Collection[str], limit: int, *, after: Membership | None = None
+    ) -> list[Membership]:
+        """Return at most `limit` joined memberships of these users; of one user those after `after`."""
+        return await self._members.memberships_of(user_ids, limit, after=after)
+
+    async def mark(self, memberships: Collection[Membership], *, is_online: bool) -> None:
+        """Mark memberships online or offline, so that `activeNow` counts them or does not."""
+        keys = [(membership.room_id, membership.user_id) for membership in memberships]
+        await self._members.mark_members(keys, is_online=is_online)
+
+    async def audiences(self, room_ids: Collection[str]) -> dict[str, RoomAudience]:
+        """Return the size of rooms, and the two users of direct ones; rooms without a record are absent."""
+        found = await find_among(self._rooms, room_ids, projection={"memberCount": 1, "direct": 1})
+        return {
+            document["_id"]: RoomAudience(document["memberCount"], tuple(document["direct"] or ()))
+            for document in found
+        }
+
+    # Counts of large rooms ------------------------------------------------------------------------------------------
+
+    async def owe_counts(self, due_ms: dict[str, int]) -> None:
+        """Note rooms to be sent their count, and when; a count that is owed already keeps its time."""
+        await write_each(
+            self._counts,
+            [
+                UpdateOne({"_id": room_id}, {"$setOnInsert": {"dueAtMs": at_ms}}, upsert=True)
+                for room_id, at_ms in due_ms.items()
+            ],
+        )
+
+    async def owed_counts(self, limit: int) -> list[OwedCount]:
+        """Return the counts that are owed, those due first at the beginning."""
+        with translated():
+            found = await self._counts.find({}).sort("dueAtMs", ASCENDING).limit(limit).to_list(None)
+        return [OwedCount(document["_id"], document["dueAtMs"]) for document in found]
+
+    async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
+        """Return the number of members online by room; rooms without any are absent."""
+        return await self._members.active_now(room_ids)
+
+    async def counts_sent(self, room_ids: Collection[str]) -> None:
+        """Remove the notes of counts that were sent, at most 500."""
+        chosen: Document = {"_id": {"$in": list(room_ids)}}
+        with translated():
+            await self._counts.delete_many(chosen)

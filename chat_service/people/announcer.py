@@ -1,0 +1,191 @@
+"""Announces changes of users' presence to their rooms, from the marks in the database.
+
+One replica at a time announces, under a lease. Reports and the sweep write a change with a mark, and await nothing of
+this. The announcer takes the marked users in pages: it notes that it begins, marks their memberships, notifies their
+rooms and direct partners, and clears the marks. A killed announcer loses no change: marks stay until all is done, and
+whoever finds the note of a beginning announces the present state, whatever it is. A user who comes back before their
+departure was announced is not announced at all.
+
+After a page that was not full, it pauses, the longer the more users the page had, so that changes gather: a page costs
+about seven database calls, however few users it has.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+from chat_service import metrics
+from chat_service.people.announcement_store import AnnouncementStore
+from chat_service.people.announcements import PageSize, RoomAudience, announce, count_delivery
+from chat_service.people.count_schedule import CountSchedule
+from chat_service.people.presence_record import PresenceRecord
+from chat_service.rooms.room import Membership
+from shared.bus.confirms import confirmed
+from shared.bus.publisher import Publisher
+from shared.errors import Unavailable
+from shared.mongo import DOCUMENTS_MAX, chunks
+from shared.telemetry import logs
+from shared.waiting import is_set_within
+
+log = logs.get(__name__)
+
+LEASE_MS = 5_000
+POLL_INTERVAL_S = 2.0
+RETRY_S = 1.0
+PAUSE_PER_USER_S = 0.01
+PAUSE_MAX_S = 2.0
+BREATH_S = 0.01  # between two pieces of a page: other work of this process and of the database goes on
+MEMBERSHIPS_MAX = 2_000
+COUNTS_AT_ONCE = 20
+ROOMS_CACHED_MAX = 20_000
+ROOMS_CACHED_FOR_MS = 30_000
+
+
+class Announcer:
+    """The announcements of this replica. `wake` it after a change. Bound: a page of users, 20,000 cached rooms."""
+
+    def __init__(
+        self, store: AnnouncementStore, bus: Publisher, node_id: str, clock_ms: Callable[[], int], room_max: int
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._node_id = node_id
+        self._clock_ms = clock_ms
+        self._room_max = room_max
+        self._woken = asyncio.Event()
+        self._leased_until_ms = 0
+        self._size = PageSize()
+        self._schedule = CountSchedule()
+        self._rooms: dict[str, RoomAudience] = {}
+        self._rooms_since_ms = 0
+
+    def wake(self) -> None:
+        """Announce soon: users have changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Announce until cancelled. Without a `wake`, look every 2 s for what another replica has left."""
+        while True:
+            try:
+                users = await self.announce() if await self._is_needed() else 0
+            except Unavailable as error:
+                log.warning("presence_announcement_delayed", reason=str(error))
+                self._size.halve()
+                self.wake()
+                await asyncio.sleep(RETRY_S)
+            else:
+                await asyncio.sleep(min(users * PAUSE_PER_USER_S, PAUSE_MAX_S))
+
+    async def _is_needed(self) -> bool:
+        if await is_set_within(self._woken, POLL_INTERVAL_S):
+            self._woken.clear()
+            return True
+        now_ms = self._clock_ms()
+        if self._schedule.is_due(now_ms):
+            return True
+        patience_ms = 0 if now_ms < self._leased_until_ms else LEASE_MS  # another announcer may be about to do it
+        return await self._store.is_owed(now_ms - patience_ms)
+
+    async def announce(self) -> int:
+        """Announce full pages of users and one more, and the counts that are due. Return the size of the last page.
+
+        Do nothing while another replica has the lease. Raises Unavailable.
+        """
+        while await self._hold_lease():
+            page_max = self._size.users
+            users = await self._announce_page(page_max)
+            await self._send_counts()
+            if users < page_max:
+                return users
+            await asyncio.sleep(BREATH_S)
+        return 0
+
+    async def _hold_lease(self) -> bool:
+        now_ms = self._clock_ms()
+        if self._leased_until_ms - now_ms > LEASE_MS // 2:
+            return True
+        held = await self._store.hold_lease(self._node_id, now_ms, now_ms + LEASE_MS)
+        if held is None:
+            return False
+        if held.is_taken_over:
+            self._schedule = CountSchedule(now_ms)
+        self._leased_until_ms = now_ms + LEASE_MS
+        return True
+
+    # Users ----------------------------------------------------------------------------------------------------------
+
+    async def _announce_page(self, page_max: int) -> int:
+        """Announce at most `page_max` users, fewer if they have many memberships. Return how many were waiting."""
+        records = await self._store.unannounced(page_max)
+        changed = {record.user_id: record for record in records if record.is_changed}
+        unchanged = [record for record in records if not record.is_changed]
+        page, memberships = await self._first_of(changed) if changed else (changed, [])
+        await self._store.begin(page)
+        await self._announce_memberships(memberships, page)
+        if len(page) == 1 and len(memberships) == MEMBERSHIPS_MAX:
+            async for more in self._rest_of(memberships[-1]):
+                await self._announce_memberships(more, page)
+        await self._store.finish([*unchanged, *page.values()])
+        self._size.note_done(len(memberships), MEMBERSHIPS_MAX)
+        for record in page.values():
+            metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
+        return len(records) if len(page) == len(changed) else page_max
+
+    async def _first_of(self, changed: dict[str, PresenceRecord]) -> tuple[dict[str, PresenceRecord], list[Membership]]:
+        """Return the first of the users with all their memberships: as many users as have 2,000 together, at least one.
+
+        If one user alone has more, return their first 2,000.
+        """
+        while True:
+            page = dict(list(changed.items())[: self._size.users])
+            limit = MEMBERSHIPS_MAX + (len(page) > 1)
+            memberships = await self._store.memberships(page, limit)
+            if len(page) == 1 or len(memberships) < limit:
+                return page, memberships
+            self._size.shrink(len(page), len({membership.user_id for membership in memberships}))
+
+    async def _rest_of(self, last: Membership) -> AsyncIterator[list[Membership]]:
+        """Yield the memberships of one user after `last`."""
+        while more := await self._store.memberships([last.user_id], MEMBERSHIPS_MAX, after=last):
+            yield more
+            last = more[-1]
+
+    async def _announce_memberships(
+        self, memberships: Sequence[Membership], records: dict[str, PresenceRecord]
+    ) -> None:
+        """Mark memberships and notify their rooms, 500 at a time."""
+        for some in chunks(memberships, DOCUMENTS_MAX):
+            rooms = await self._audiences({membership.room_id for membership in some})
+            announcement = announce(some, records, rooms, self._room_max)
+            for is_online, marks in announcement.marks.items():
+                await self._store.mark(marks, is_online=is_online)
+            await confirmed([self._bus.deliver(delivery) for delivery in announcement.deliveries])
+            due_ms = self._schedule.owe(announcement.large_rooms, self._clock_ms())
+            await self._store.owe_counts(due_ms)
+            self._schedule.note_owed(due_ms)
+            await self._send_counts()
+            await self._hold_lease()
+            await asyncio.sleep(BREATH_S)
+
+    async def _audiences(self, room_ids: Collection[str]) -> dict[str, RoomAudience]:
+        now_ms = self._clock_ms()
+        if now_ms - self._rooms_since_ms > ROOMS_CACHED_FOR_MS or len(self._rooms) > ROOMS_CACHED_MAX:
+            self._rooms.clear()
+            self._rooms_since_ms = now_ms
+        unknown = [room_id for room_id in room_ids if room_id not in self._rooms]
+        self._rooms |= await self._store.audiences(unknown)
+        return self._rooms
+
+    # Counts of large rooms ------------------------------------------------------------------------------------------
+
+    async def _send_counts(self) -> None:
+        """Send one page of the counts that are due."""
+        now_ms = self._clock_ms()
+        if not self._schedule.is_due(now_ms):
+            return
+        due = self._schedule.due(await self._store.owed_counts(COUNTS_AT_ONCE), now_ms)
+        if not due:
+            return
+        self._schedule.note_sending(due, now_ms)
+        counts = await self._store.active_now(due)
+        await confirmed([self._bus.deliver(count_delivery(room_id, counts.get(room_id, 0))) for room_id in due])
+        await self._store.counts_sent(due)
