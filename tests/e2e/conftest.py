@@ -17,6 +17,6 @@ async def system(
     """Yield two gateways and one of each other service. It stops before other tests use the broker."""
     await empty_queues(infrastructure.amqp_url)
     directory: Path = tmp_path_factory.mktemp("system")
-    settings = settings_on(infrastructure) | {"LOG_FORMAT": "json", "LOG_LEVEL": "debug"}
+    settings = settings_on(infrastructure) | {"LOG_FORMAT": "json", "LOG_LEVEL": "debug", "PRESENCE_ROOM_MAX": "20"}
     with LocalSystem(directory, settings) as started:
         yield started

@@ -53,10 +53,11 @@ async def watch(url: str, token: str, room: str) -> Witness:
     return witness
 
 
-async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: str) -> list[Frame]:
+async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: str, large_room: str) -> list[Frame]:
     """Perform every action of two users in a room and return all frames that both received."""
     url, amqp_url, secret = entries["GATEWAY_URL"], entries["AMQP_URL"], entries["JWT_SECRET"]
     seeing = await watch(url, mint(bob.id, secret=secret), room)
+    await seeing.ask("subscribe", channel="chatroom", chatroomId=large_room)
     acting = await watch(url, mint(alice.id, secret=secret), room)
     try:
         await acting.ask("chat:send", chatroomId=room, message="hello", clientMessageId="c1")
@@ -90,6 +91,7 @@ async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: s
         acting.seen += acting.client.frames
         await acting.client.close()
         await seeing.next("user:offline")
+        await seeing.next("room:presence")
         await alice.data("DELETE", f"/v1/chatrooms/{room}")
         await seeing.next("chatroom:deleted")
     finally:
@@ -102,7 +104,9 @@ async def test_every_frame_matches_asyncapi_document(system: LocalSystem) -> Non
     meet = people(entries["GATEWAY_URL"], entries["JWT_SECRET"])
     alice, bob = meet("alice"), meet("bob")
     room = await alice.create_room("Frames", memberIds=[bob.id])
-    frames = await happen(entries, alice, bob, room)
+    crowd = [f"crowd_{number}" for number in range(20)]  # with alice and bob more than PRESENCE_ROOM_MAX
+    large_room = await alice.create_room("Large", memberIds=[bob.id, *crowd])
+    frames = await happen(entries, alice, bob, room, large_room)
     for frame in frames:
         frame_validator("server", frame["type"]).validate(frame)
         assert set(frame) <= {"type", "id", "data"}

@@ -621,6 +621,31 @@ async def test_killed_and_frozen_gateways_leave_no_ghosts(
         assert [frame["data"]["userId"] for frame in changes] in ([], ["ann"])
 
 
+async def test_count_of_large_room_reaches_its_subscribers_alone(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(chat_service(amqp_url, mongodb_uri, database_name, presence_room_max=2))
+        url = await stack.enter_async_context(gateway_alone(amqp_url))
+        room = await RestClient(url, "ann").create_room(type="private", memberIds=["ben", "cat"])
+        ann, ben, dan = [
+            await stack.enter_async_context(await LiveClient.as_user(url, user)) for user in ("ann", "ben", "dan")
+        ]
+        await ann.ask("subscribe", channel="chatroom", chatroomId=room)
+        assert (await dan.ask("subscribe", channel="chatroom", chatroomId=room))["type"] == "error"
+        await stack.enter_async_context(await LiveClient.as_user(url, "cat"))
+        full = await ann.take(
+            lambda frame: frame["type"] == "room:presence" and frame["data"] == {"chatroomId": room, "activeNow": 3}
+        )
+        assert full["data"]["chatroomId"] == room
+        assert (await RestClient(url, "ann").data("GET", f"/v1/chatrooms/{room}"))["activeNow"] == 3
+        await ben.ask("ping")
+        await dan.ask("ping")
+        presence = {"room:presence", "user:online", "user:offline"}
+        assert not [frame for client in (ben, dan) for frame in client.frames if frame["type"] in presence]
+        assert not [frame for frame in ann.frames if frame["type"].startswith("user:")]
+
+
 def _is(event: str, user: str) -> Callable[[Frame], bool]:
     return lambda frame: bool(frame["type"] == event and frame["data"]["userId"] == user)
 

@@ -21,7 +21,7 @@ from tests.support.tokens import mint
 
 HAPPENINGS = {
     *("chat:message", "chat:typing", "chat:read", "member:joined", "member:left"),
-    *("user:online", "user:offline", "room:presence", "chatroom:updated", "session:started", "chatroom:deleted"),
+    *("user:online", "user:offline", "chatroom:updated", "session:started", "chatroom:deleted"),
 }
 OFFLINE_TIMEOUT_S = 20.0
 
