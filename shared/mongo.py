@@ -37,6 +37,7 @@ DUPLICATE_KEY = 11000
 # Per operation, keys and writes alike: one too large for its deadline would fail on every retry. SecantusDB needs 10 ms
 # for 500 keys in one `$in` and 2.3 s for 8,000.
 DOCUMENTS_MAX = 500
+ONE_BATCH = DOCUMENTS_MAX + 1  # the server's own first batch has 101 documents, and the rest cost another call
 # What a document or a request can cause, whatever the server's state: value, type, length, form (2, 9, 14, 15, 16, 22,
 # 241, 357, 378), paths and operators (28, 40, 52, 53, 56, 57, 66, 171), validator (121), size (10334, 17280, 17419,
 # 17420), regular expression (51091). https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
@@ -201,7 +202,7 @@ async def find_among(
     found: list[Document] = []
     for some in chunks(list(keys), DOCUMENTS_MAX):
         with translated():
-            found += await collection.find({field: {"$in": some}}, projection).to_list(None)
+            found += await collection.find({field: {"$in": some}}, projection, batch_size=ONE_BATCH).to_list(None)
     return found
 
 

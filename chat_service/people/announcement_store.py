@@ -16,7 +16,7 @@ from chat_service.people.presence_record import PresenceRecord
 from chat_service.people.presence_store import to_record
 from chat_service.rooms.room import Membership
 from chat_service.storage.member_store import MemberStore
-from shared.mongo import Database, Document, Indexes, find_among, translated, update_among, write_each
+from shared.mongo import ONE_BATCH, Database, Document, Indexes, find_among, translated, update_among, write_each
 
 INDEXES: Indexes = {"room_presence": [IndexModel([("dueAtMs", ASCENDING)])]}
 
@@ -69,8 +69,9 @@ class AnnouncementStore:
     async def unannounced(self, limit: int) -> list[PresenceRecord]:
         """Return users with a change that has not been announced, the longest waiting first."""
         with translated():
-            cursor = self._presence.find({"unsettledAtMs": {"$gt": 0}}).sort("unsettledAtMs", ASCENDING).limit(limit)
-            return [to_record(document) for document in await cursor.to_list(None)]
+            cursor = self._presence.find({"unsettledAtMs": {"$gt": 0}}, batch_size=ONE_BATCH)
+            found = await cursor.sort("unsettledAtMs", ASCENDING).limit(limit).to_list(None)
+        return [to_record(document) for document in found]
 
     async def begin(self, user_ids: Collection[str]) -> None:
         """Note before the first delivery that the rooms may hear of these users. Whoever finds the note announces."""

@@ -162,7 +162,6 @@ class Announcer:
             due_ms = self._schedule.owe(announcement.large_rooms, self._clock_ms())
             await self._store.owe_counts(due_ms)
             self._schedule.note_owed(due_ms)
-            await self._send_counts()
             await self._hold_lease()
             await asyncio.sleep(BREATH_S)
 
@@ -182,7 +181,8 @@ class Announcer:
         now_ms = self._clock_ms()
         if not self._schedule.is_due(now_ms):
             return
-        due = self._schedule.due(await self._store.owed_counts(COUNTS_AT_ONCE), now_ms)
+        owed = await self._store.owed_counts(COUNTS_AT_ONCE)
+        due = self._schedule.due(owed, now_ms, is_all=len(owed) < COUNTS_AT_ONCE)
         if not due:
             return
         self._schedule.note_sending(due, now_ms)

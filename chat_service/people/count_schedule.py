@@ -45,10 +45,10 @@ class CountSchedule:
         known = () if self._next_due_ms is None else (self._next_due_ms,)
         self._next_due_ms = min((*due_ms.values(), *known), default=None)
 
-    def due(self, owed: Collection[OwedCount], now_ms: int) -> list[str]:
-        """Return the rooms that are due now. `owed` are the counts that are due first."""
+    def due(self, owed: Collection[OwedCount], now_ms: int, *, is_all: bool) -> list[str]:
+        """Return the rooms that are due now. `owed` are the counts that are due first, or all."""
         later = [count.due_at_ms for count in owed if count.due_at_ms > now_ms]
-        self._next_due_ms = min(later, default=now_ms if owed else None)
+        self._next_due_ms = min(later, default=None if is_all else now_ms)
         return [count.room_id for count in owed if count.due_at_ms <= now_ms]
 
     def note_sending(self, room_ids: Collection[str], now_ms: int) -> None:

@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.storage.member_store import MemberStore
-from shared.mongo import Database, Document, Indexes, find_among, translated, update_among, write_each
+from shared.mongo import ONE_BATCH, Database, Document, Indexes, find_among, translated, update_among, write_each
 
 INDEXES: Indexes = {
     "presence": [
@@ -54,7 +54,8 @@ class PresenceStore:
     async def users_of(self, lease: str, limit: int) -> list[str]:
         """Return at most `limit` users with a socket on a gateway."""
         with translated():
-            found = await self._presence.find({"nodes": lease}, {"_id": 1}).limit(limit).to_list(None)
+            cursor = self._presence.find({"nodes": lease}, {"_id": 1}, batch_size=ONE_BATCH)
+            found = await cursor.limit(limit).to_list(None)
         return [document["_id"] for document in found]
 
     async def add(self, lease: str, user_ids: Collection[str], now_ms: int) -> None:

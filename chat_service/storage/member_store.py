@@ -100,11 +100,9 @@ class MemberStore:
             further["_id"] = {"$gt": member_key(after.room_id, after.user_id)}
         chosen = narrowed({"userId": {"$in": list(user_ids)}}, further)
         order: list[Document] = [{"$sort": {"_id": 1}}] if len(user_ids) == 1 else []
-        fields = {"userId": 1, "roomId": 1, "online": 1}
+        page: list[Document] = [{"$limit": limit}, {"$project": {"userId": 1, "roomId": 1, "online": 1}}]
         with translated():
-            found = await self._members.aggregate([*chosen, *order, {"$limit": limit}, {"$project": fields}]).to_list(
-                None
-            )
+            found = await self._members.aggregate([*chosen, *order, *page], batchSize=limit + 1).to_list(None)
         return [Membership(document["roomId"], document["userId"], bool(document.get("online"))) for document in found]
 
     # For the readers ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.bench import report
 from tests.bench.fleet import LoadFailed
 from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
 from tests.bench.report import ScenarioOutcome
-from tests.bench.scenarios import connect, fanout, flood, idle, latency, market, peers, quiet, rooms, slow
+from tests.bench.scenarios import connect, fanout, flood, idle, latency, market, peers, presence, quiet, rooms, slow
 
 Run = Callable[[Namespace], ScenarioOutcome]
 
@@ -26,6 +26,7 @@ SCENARIOS: Mapping[str, Run] = {
     "idle": idle.run,
     "connect": connect.run,
     "latency": latency.run,
+    "presence": presence.run,
     "slow": slow.run,
     "quiet": quiet.run,
     "flood": flood.run,
@@ -45,6 +46,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "idle": {"sockets": 10_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2, "warmup": SETTLE_S},
     "connect": {"sockets": 6000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2, "warmup": SETTLE_S},
+    "presence": {"sockets": 20_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
     "quiet": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 1, "seconds": 30.0, "warmup": 6.0},
     "flood": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 2, "seconds": 30.0, "warmup": 3.0},

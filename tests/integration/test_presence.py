@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chat_service.people import announcement_store, presence_store
 from chat_service.people.announcement_store import AnnouncementStore
@@ -530,6 +531,26 @@ async def test_owed_count_is_sent_by_another_announcer_after_crash(world: Presen
     world.clock.pass_ms(LEASE_MS + 1)
     await other.announce()
     await world.expect(*[("room:room_1", "room:presence", "1")] * 2)
+
+
+async def test_storm_costs_at_most_two_database_calls_a_hundred_users(world: PresenceWorld) -> None:
+    users = [f"user_{number}" for number in range(2_000)]
+    await world.make_room("room_1", *users)
+    gateway_ = world.gateway()
+    for change, online in ((gateway_.opened, 2_000), (gateway_.closed, 0)):
+        before = _database_calls()
+        await change(*users)
+        await world.announcer.announce()
+        world.clock.pass_ms(5_000)
+        await world.announcer.announce()
+        assert _database_calls() - before <= len(users) / 50
+        await until(lambda: ("room:room_1", "room:presence", str(online)) in world.announced)  # noqa: B023
+        world.announced.clear()
+
+
+def _database_calls() -> float:
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "mongo_seconds_count")
 
 
 async def test_user_of_very_many_rooms_is_announced_in_all(world: PresenceWorld, monkeypatch: Any) -> None:

@@ -19,12 +19,19 @@ def test_first_count_is_due_at_once_and_the_next_after_the_interval() -> None:
     assert not schedule.is_due(1_000)
     assert owe(schedule, 1_000, "r") == {"r": 1_000}
     assert schedule.is_due(1_000)
-    assert schedule.due([OwedCount("r", 1_000)], 1_000) == ["r"]
+    assert schedule.due([OwedCount("r", 1_000)], 1_000, is_all=True) == ["r"]
     schedule.note_sending(["r"], 1_000)
     assert owe(schedule, 2_000, "r") == {"r": 1_000 + COUNT_INTERVAL_MS}
-    assert schedule.due([OwedCount("r", 6_000)], 2_000) == []  # there might have been more
     assert not schedule.is_due(5_999)
     assert schedule.is_due(6_000)
+
+
+def test_more_counts_may_be_due_than_were_read() -> None:
+    schedule = CountSchedule(0)
+    schedule.due([OwedCount("r", 0)], 0, is_all=False)
+    assert schedule.is_due(0)
+    schedule.due([], 0, is_all=True)
+    assert not schedule.is_due(1_000_000)
 
 
 def test_count_that_is_owed_is_not_owed_twice() -> None:
@@ -36,7 +43,7 @@ def test_count_that_is_owed_is_not_owed_twice() -> None:
 def test_unsent_count_of_another_announcer_is_due_at_once() -> None:
     schedule = CountSchedule(9_000)
     assert schedule.is_due(9_000)
-    assert schedule.due([OwedCount("r", 4_000), OwedCount("s", 9_500)], 9_000) == ["r"]
+    assert schedule.due([OwedCount("r", 4_000), OwedCount("s", 9_500)], 9_000, is_all=False) == ["r"]
     assert not schedule.is_due(9_499)
     assert schedule.is_due(9_500)
 
@@ -61,7 +68,7 @@ def test_room_is_sent_at_most_one_count_an_interval_and_no_change_is_left_out(ch
     def send() -> None:
         if schedule.is_due(now_ms):
             owed = sorted((OwedCount(*entry) for entry in stored.items()), key=lambda count: count.due_at_ms)
-            due = schedule.due(owed[:2], now_ms)
+            due = schedule.due(owed[:2], now_ms, is_all=len(owed) <= 2)
             schedule.note_sending(due, now_ms)
             for room_id in due:
                 del stored[room_id]

@@ -1,0 +1,19 @@
+"""5,000 users who arrive, and 5,000 who leave while as many others arrive, on the whole system."""
+
+import pytest
+
+from tests.bench.__main__ import parse, with_defaults
+from tests.bench.scenarios import presence
+
+USERS = 10_000
+
+
+@pytest.mark.long
+def test_storm_of_users_is_true_soon_and_leaves_the_database_idle() -> None:
+    options = with_defaults(parse(["presence", "--sockets", str(USERS)]), "presence")
+    figures = presence.run(options).figures
+    assert figures["arrival_true_after_s"] - figures["arrival_connected_after_s"] < 15.0
+    for storm in ("arrival", "change"):
+        assert figures[f"{storm}_calls_per_100_users"] <= 2.0
+        assert figures[f"{storm}_database_idle_after_s"] - figures[f"{storm}_true_after_s"] < 15.0
+    assert figures["change_true_after_s"] < 5.0 + 2 * 15.0  # the grace period; both halves at once
