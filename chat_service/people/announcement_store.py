@@ -98,10 +98,11 @@ class AnnouncementStore:
         """Return at most `limit` joined memberships of these users; of one user those after `after`."""
         return await self._members.memberships_of(user_ids, limit, after=after)
 
-    async def mark(self, memberships: Collection[Membership], *, is_online: bool) -> None:
-        """Mark memberships online or offline, so that `activeNow` counts them or does not."""
-        keys = [(membership.room_id, membership.user_id) for membership in memberships]
-        await self._members.mark_members(keys, is_online=is_online)
+    async def mark(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
+        """Mark memberships, at most 500, so that `activeNow` counts them or does not."""
+        marks = {(one.room_id, one.user_id): True for one in online}
+        marks |= {(one.room_id, one.user_id): False for one in offline}
+        await self._members.mark_members(marks)
 
     async def audiences(self, room_ids: Collection[str]) -> dict[str, RoomAudience]:
         """Return the size of rooms, and the two users of direct ones; rooms without a record are absent."""

@@ -153,11 +153,10 @@ class Announcer:
         self, memberships: Sequence[Membership], records: dict[str, PresenceRecord]
     ) -> None:
         """Mark memberships and notify their rooms, 500 at a time."""
+        rooms = await self._audiences({membership.room_id for membership in memberships})
         for some in chunks(memberships, DOCUMENTS_MAX):
-            rooms = await self._audiences({membership.room_id for membership in some})
             announcement = announce(some, records, rooms, self._room_max)
-            for is_online, marks in announcement.marks.items():
-                await self._store.mark(marks, is_online=is_online)
+            await self._store.mark(announcement.marks[True], announcement.marks[False])
             await confirmed([self._bus.deliver(delivery) for delivery in announcement.deliveries])
             due_ms = self._schedule.owe(announcement.large_rooms, self._clock_ms())
             await self._store.owe_counts(due_ms)

@@ -104,11 +104,10 @@ class Presence:
         until_ms = self._leased_until_ms.get(lease, 0)
         if until_ms - now_ms < self._times.lease_ms // 2 and not await self._renew(lease):
             return False
-        await self._store.add(lease, came, now_ms)
-        await self._store.remove(lease, went, now_ms)
+        await self._store.change(lease, came, went, now_ms)
         is_late = self._clock_ms() >= self._leased_until_ms[lease]  # this process stood still
         if is_late and not await self._renew(lease):
-            await self._store.remove(lease, came, now_ms)  # the sweep of the lease may have passed them by
+            await self._store.change(lease, (), came, now_ms)  # the sweep of the lease may have passed them by
             return False
         self._announce_soon()
         return True
@@ -152,7 +151,7 @@ class Presence:
         metrics.GATEWAYS_EXPIRED.inc()
         while users := await self._store.users_of(dead, PRESENCE_PAGE_MAX):
             now_ms = self._clock_ms()
-            await self._store.remove(dead, users, now_ms)
+            await self._store.change(dead, (), users, now_ms)
             self._announce_soon()
             if not await self._store.extend_claim(dead, self._node_id, now_ms + self._times.claim_ms):
                 return

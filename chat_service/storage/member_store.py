@@ -7,9 +7,9 @@ online.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from pymongo import ASCENDING, IndexModel, UpdateOne
+from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from chat_service.rooms.log import LogEntry, MemberEffect
@@ -26,7 +26,6 @@ from shared.mongo import (
     narrowed,
     only_duplicates,
     translated,
-    update_among,
     write_each,
 )
 
@@ -86,10 +85,15 @@ class MemberStore:
 
     # For presence ---------------------------------------------------------------------------------------------------
 
-    async def mark_members(self, keys: Collection[tuple[str, str]], *, is_online: bool) -> None:
-        """Mark these memberships, given by (room id, user id), online or offline."""
-        ids = [member_key(room_id, user_id) for room_id, user_id in keys]
-        await update_among(self._members, ids, {"$set": {"online": is_online}})
+    async def mark_members(self, marks: Mapping[tuple[str, str], bool]) -> None:
+        """Mark memberships, given by (room id, user id), online or offline, 500 per call."""
+        for some in chunks(list(marks.items()), DOCUMENTS_MAX):
+            writes = []
+            for is_online in (True, False):
+                ids = [member_key(*key) for key, mark in some if mark is is_online]
+                if ids:
+                    writes.append(UpdateMany({"_id": {"$in": ids}}, {"$set": {"online": is_online}}))
+            await write_each(self._members, writes)
 
     async def memberships_of(
         self, user_ids: Collection[str], limit: int, *, after: Membership | None = None

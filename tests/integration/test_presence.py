@@ -88,9 +88,9 @@ class ForgetfulStore(AnnouncementStore):
         await self._die("begin")
         await super().begin(user_ids)
 
-    async def mark(self, memberships: Collection[Membership], *, is_online: bool) -> None:
+    async def mark(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
         await self._die("mark")
-        await super().mark(memberships, is_online=is_online)
+        await super().mark(online, offline)
 
     async def finish(self, records: Collection[PresenceRecord]) -> None:
         await self._die("finish")
@@ -466,7 +466,7 @@ async def test_another_sweeper_continues_after_crash(world: PresenceWorld) -> No
     world.clock.pass_ms(TIMES.lease_ms + 1)
     now_ms = world.clock.now_ms
     assert await world.store.claim_expired(now_ms, "dies", now_ms + TIMES.claim_ms) == gateway_.node_id
-    await world.store.remove(gateway_.node_id, ["ann"], now_ms)  # its first page
+    await world.store.change(gateway_.node_id, [], ["ann"], now_ms)  # its first page
     async with sweeping(world.presence):
         world.clock.pass_ms(TIMES.claim_ms + 1)
         await eventually(lambda: _has_lease(world, gateway_), False)
@@ -487,17 +487,17 @@ async def test_page_written_after_the_end_of_its_lease_leaves_nothing(world: Pre
     """The process stood still within a write, and meanwhile the gateway was swept as dead."""
     gateway_ = world.gateway()
     assert await gateway_.report()
-    add = world.store.add
+    change = world.store.change
 
-    async def add_late(lease: str, user_ids: Collection[str], now_ms: int) -> None:
+    async def change_late(lease: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
+        world.store.change = change  # type: ignore[method-assign]
         world.clock.pass_ms(TIMES.lease_ms + 1)
         await world.presence.sweep_once()
-        await add(lease, user_ids, now_ms)
+        await change(lease, came, went, now_ms)
 
-    world.store.add = add_late  # type: ignore[method-assign]
+    world.store.change = change_late  # type: ignore[method-assign]
     gateway_.roster.opened("ann")
     assert not await gateway_.report()
-    world.store.add = add  # type: ignore[method-assign]
     assert await world.status("ann") == "offline"
     assert await gateway_.report()
     assert await world.status("ann") == "online"

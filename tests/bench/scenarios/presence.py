@@ -1,13 +1,14 @@
 """Half of the users arrive; then they leave at once, while the other half arrives.
 
-Every user is a member of a room of 100 and of a large room of 1,000, which receives counts.
+Every user is a member of a room of 100 and of a large room of 1,000, which receives counts. One more socket listens to
+each room. The users subscribe to no room: each `subscribed` would count the members online, for the answer.
 """
 
 import asyncio
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pymongo import MongoClient
@@ -30,6 +31,7 @@ ROOM_SIZE = 100
 LARGE_ROOM_SIZE = 1_000
 GATEWAYS = 2  # a process has fewer than 20,000 files
 POLL_S = 1.0
+IDLE_MEASURED_S = 6.0
 IDLE_SHARE = 0.1  # of a core: the database of an idle system
 AT_MS = 1_700_000_000_000
 
@@ -53,9 +55,11 @@ def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
         for number in range(options.listeners)
     ]
     meter = CpuMeter(bench.pids)
-    with Fleet([*first, *second], options.timeout) as fleet:
-        meter.begin()
+    meter.begin()
+    with ExitStack() as stack:
+        stack.enter_context(Fleet([_watchers(bench, users)], options.timeout)).wait_ready()
         with watch.measuring("arrival", half, figures):
+            fleet = stack.enter_context(Fleet([*first, *second], options.timeout))
             fleet.wait_ready()
             figures["arrival_connected_after_s"] = watch.elapsed_s()
             watch.wait_true(set(users[:half]))
@@ -72,13 +76,17 @@ def _job(
     kind: Callable[..., Any], bench: Bench, options: Namespace, users: list[str], number: int, step: int = 0
 ) -> Any:
     """Return one of the jobs that share these users; each connects from addresses of its own."""
-    dialects = [
-        Realtime(user, [{"channel": "chatroom", "chatroomId": _room_of(int(user.removeprefix("user-")))}])
-        for user in users[number :: options.listeners]
-    ]
+    dialects = [Realtime(user, [{"channel": "notifications"}]) for user in users[number :: options.listeners]]
     name = f"{kind.__name__.lower()} {number}"
     concurrency = options.concurrency // options.listeners
     return kind(name, bench.host, bench.port, dialects, 2 + 10 * number + step, concurrency=concurrency)
+
+
+def _watchers(bench: Bench, users: list[str]) -> Departure:
+    """Return a job that subscribes a socket to every room, and stays until the end."""
+    rooms = sorted({room_id for number in range(len(users)) for room_id in (_room_of(number), _large_room_of(number))})
+    dialects = [Realtime(f"watcher-{room}", [{"channel": "chatroom", "chatroomId": room}]) for room in rooms]
+    return Departure("watchers", bench.host, bench.port, dialects, first_address=100)
 
 
 def _room_of(number: int) -> str:
@@ -131,7 +139,10 @@ def _created(room_id: str, user_ids: list[str]) -> LogEntry:
 
 
 class PresenceWatch:
-    """Reads from the database who is online and announced, and what the database has done."""
+    """Reads from the database who is online and announced, and what the database has done.
+
+    Calls are those for presence beyond what an idle system makes.
+    """
 
     def __init__(self, bench: Bench) -> None:
         entries = bench.local.entries()
@@ -139,7 +150,9 @@ class PresenceWatch:
         self._metrics_url = entries["CHAT_SERVICE_1_ADMIN_URL"] + "/metrics"
         self._database_pid = bench.pids["database"]
         self._begun_s = 0.0
-        self._own_cpu_s = 0.0
+        begun = self._calls()
+        time.sleep(IDLE_MEASURED_S)
+        self._idle_calls_per_s = (self._calls() - begun) / IDLE_MEASURED_S
 
     def elapsed_s(self) -> float:
         """Return the seconds since the measurement began."""
@@ -155,7 +168,8 @@ class PresenceWatch:
         self._wait_idle()
         figures[f"{name}_database_idle_after_s"] = self.elapsed_s()
         figures[f"{name}_database_cpu_s"] = round(cpu_s(self._database_pid) - used_s, 1)
-        figures[f"{name}_calls_per_100_users"] = round((self._calls() - calls) * 100 / users, 2)
+        made = self._calls() - calls - self.elapsed_s() * self._idle_calls_per_s
+        figures[f"{name}_calls_per_100_users"] = round(made * 100 / users, 2)
 
     def wait_true(self, online: set[str]) -> None:
         """Wait until exactly these users are online, and their rooms know. Raises LoadFailed after 10 minutes."""
@@ -169,9 +183,9 @@ class PresenceWatch:
         presence = self._database["presence"]
         if presence.find_one({"unsettledAtMs": {"$gt": 0}}, {"_id": 1}) is not None:
             return False
-        found = presence.find({}, {"nodes": 1, "toldOnline": 1})
+        found = presence.find({}, {"nodes": 1, "toldOnline": 1}, batch_size=len(online) * 2)
         announced = {document["_id"] for document in found if document["nodes"] and document["toldOnline"]}
-        return announced == online
+        return {user_id for user_id in announced if user_id.startswith("user-")} == online
 
     def _calls(self) -> float:
         """Return the database calls of chat_service on collections of presence."""
