@@ -8,7 +8,6 @@ import msgspec
 from gateway.live.connection_counts import REFRESH_S, ConnectionCount, ConnectionCounts
 from gateway.live.connections import Connections
 from gateway.live.session import Close
-from gateway.live.socket import Socket
 from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, user_channel
 from shared.bus.publisher import Publisher
 from shared.encoding import to_json
@@ -41,32 +40,32 @@ class ConnectionLimit:
 
         Connections may have opened there at the same moment. Return whether it queried.
         """
-        here = self._open(user_id)
-        if not self._counts.is_near_limit(user_id, len(here), time.monotonic()):
+        if not self._counts.is_near_limit(user_id, self._connections.open_count(user_id), time.monotonic()):
             return False
-        self._announce(user_id, here, asks=True)
+        self._announce(user_id, asks=True)
         await asyncio.sleep(REPLIES_WITHIN_S)
         return True
 
     def may_open(self, user_id: str) -> bool:
         """Return whether the user may have one more connection."""
-        return len(self._open(user_id)) + self._counts.count_elsewhere(user_id, time.monotonic()) < self._counts.limit
+        here = self._connections.open_count(user_id)
+        return here + self._counts.count_elsewhere(user_id, time.monotonic()) < self._counts.limit
 
     def note_opened(self, user_id: str) -> None:
         """Count a connection that has authenticated."""
-        here = self._open(user_id)
-        if self._counts.is_worth_announcing(user_id, len(here), time.monotonic()):
-            self._announce(user_id, here, asks=True)
+        here = self._connections.open_count(user_id)
+        if self._counts.is_worth_announcing(user_id, here, time.monotonic()):
+            self._announce(user_id, asks=True)
 
     def note_closed(self, user_id: str) -> None:
         """Count a closed connection."""
         if user_id not in self._announced:  # HOT when thousands close at once; most users were never announced
             return
-        here = self._open(user_id)
-        if self._announced[user_id] <= len(here):
+        here = self._connections.open_count(user_id)
+        if self._announced[user_id] <= here:
             return
-        if not here or self._counts.is_near_limit(user_id, len(here), time.monotonic()):
-            self._announce(user_id, here)
+        if not here or self._counts.is_near_limit(user_id, here, time.monotonic()):
+            self._announce(user_id)
 
     def observe(self, user_id: str, frame: bytes) -> None:
         """Process the announcement of another gateway. Raises msgspec.DecodeError."""
@@ -74,12 +73,14 @@ class ConnectionLimit:
         count = _decoder.decode(frame)
         if not self._counts.observe(user_id, count, now_s):
             return
-        here = self._open(user_id)
-        before = len(here)
-        while here and self._counts.must_close(user_id, len(here), here[-1].opened_ms, now_s):
-            here.pop().close(too_many_connections(None))
-        if here and (count.asks or len(here) < before):
-            self._announce(user_id, here)
+        before = here = self._connections.open_count(user_id)
+        while (newest := self._connections.newest_open(user_id)) is not None and self._counts.must_close(
+            user_id, here, newest.opened_ms, now_s
+        ):
+            newest.close(too_many_connections(None))
+            here = self._connections.open_count(user_id)
+        if here and (count.asks or here < before):
+            self._announce(user_id)
 
     async def run(self) -> None:
         """Repeat the counts of users near the limit, until cancelled."""
@@ -88,24 +89,19 @@ class ConnectionLimit:
             now_s = time.monotonic()
             self._counts.expire(now_s)
             for user_id in self._announced.keys() | self._counts.users():  # others have one connection in all
-                sockets = self._connections.by_user.get(user_id, ())
-                if sockets and self._counts.is_near_limit(user_id, len(sockets), now_s):
-                    self._announce(user_id, self._open(user_id))
+                here = self._connections.open_count(user_id)
+                if here and self._counts.is_near_limit(user_id, here, now_s):
+                    self._announce(user_id)
 
-    def _open(self, user_id: str) -> list[Socket]:
-        """Return the user's open sockets here, the newest last."""
-        sockets = self._connections.by_user.get(user_id)
-        if sockets is None:  # HOT: the first connection of a user
-            return []
-        return sorted((socket for socket in sockets if not socket.closing), key=lambda socket: socket.opened_ms)
-
-    def _announce(self, user_id: str, here: list[Socket], *, asks: bool = False) -> None:
+    def _announce(self, user_id: str, *, asks: bool = False) -> None:
+        here = self._connections.open_count(user_id)
         if here:
-            self._announced[user_id] = len(here)
+            self._announced[user_id] = here
         else:
             self._announced.pop(user_id, None)
-        newest_ms = here[-1].opened_ms if here else 0
-        data = to_json(ConnectionCount(self._node_id, len(here), newest_ms, asks))
+        newest = self._connections.newest_open(user_id)
+        newest_ms = 0 if newest is None else newest.opened_ms
+        data = to_json(ConnectionCount(self._node_id, here, newest_ms, asks))
         self._bus.deliver(Delivery(user_channel(user_id), DeliveryKind.CONTROL, 0, ControlKind.CONNECTION_COUNT, data))
 
 

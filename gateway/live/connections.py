@@ -15,13 +15,17 @@ SLOW_SWEEP_S = 0.05
 
 
 class Connections:
-    """Every socket, by user, and the slow ones. Bounded by MAX_CONNECTIONS."""
+    """Every socket, by user, and the slow ones. Bounded by MAX_CONNECTIONS.
+
+    Every method costs O(1), whatever number of sockets a user has; only the sweeps visit all.
+    """
 
     def __init__(self, spawn: Spawn) -> None:
         self.sockets: set[Socket] = set()
         self.all_gone = asyncio.Event()
         self.all_gone.set()
-        self.by_user: dict[str, set[Socket]] = {}
+        self.by_user: dict[str, dict[Socket, None]] = {}  # in the order of their authentication
+        self._closing: dict[str, set[Socket]] = {}  # those of `by_user` that are closing
         self._due = DueWheel[Socket]()  # sockets whose session needs a tick
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
@@ -46,7 +50,23 @@ class Connections:
     def identify(self, socket: Socket, user_id: str) -> None:
         """Record the user of a socket that has authenticated."""
         socket.user_id = user_id
-        self.by_user.setdefault(user_id, set()).add(socket)
+        self.by_user.setdefault(user_id, {})[socket] = None
+        if socket.closing:
+            self.note_closing(socket)
+
+    def note_closing(self, socket: Socket) -> None:
+        """Record that a socket is closing: it no longer counts as a connection of its user."""
+        if socket.user_id:
+            self._closing.setdefault(socket.user_id, set()).add(socket)
+
+    def open_count(self, user_id: str) -> int:
+        """Return the number of a user's sockets that are not closing."""
+        return len(self.by_user.get(user_id, ())) - len(self._closing.get(user_id, ()))
+
+    def newest_open(self, user_id: str) -> Socket | None:
+        """Return the user's socket that authenticated last and is not closing."""
+        newest_first = reversed(self.by_user.get(user_id, {}))
+        return next((socket for socket in newest_first if not socket.closing), None)
 
     def remove(self, socket: Socket) -> None:
         """Remove a closed socket."""
@@ -59,8 +79,9 @@ class Connections:
             socket.unsubscribed_prices(symbol)
         self._slow.discard(socket)
         socket.drop_queue()
+        _discard(self._closing, socket)
         if (own := self.by_user.get(socket.user_id)) is not None:
-            own.discard(socket)
+            own.pop(socket, None)
             if not own:
                 del self.by_user[socket.user_id]
         metrics.CONNECTIONS.set(len(self.sockets))
@@ -111,3 +132,10 @@ class Connections:
                 socket.close(close)
             else:
                 self._due.add(socket, socket.session.due_s)
+
+
+def _discard(sockets: dict[str, set[Socket]], socket: Socket) -> None:
+    if (own := sockets.get(socket.user_id)) is not None:
+        own.discard(socket)
+        if not own:
+            del sockets[socket.user_id]

@@ -159,7 +159,7 @@ class LiveEndpoint:
         """Forget a connection. `code` is the client's close code."""
         if not socket.closing:
             metrics.CLOSES.labels(_client_code(code), "client").inc()
-        socket.closing = True
+        socket.mark_closing()
         self._requests.forget(socket)
         self._authentication.forget(socket, time.monotonic())
         self._admission.left(socket.address)

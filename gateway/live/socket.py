@@ -29,6 +29,9 @@ class SocketOwner(Protocol):
     def became_slow(self, socket: "Socket") -> None:
         """Flush the queue of a slow socket from now on."""
 
+    def note_closing(self, socket: "Socket") -> None:
+        """Record that a socket is closing."""
+
 
 class SocketLink(Protocol):
     """The connection under a socket: see `gateway.live.websocket`."""
@@ -151,9 +154,14 @@ class Socket:
         else:
             self._on_flushed.append(done)
 
+    def mark_closing(self) -> None:
+        """Write nothing any more, and count no longer as a connection of the user."""
+        self.closing = True
+        self._owner.note_closing(self)
+
     def _lose(self) -> None:
         """Mark the socket closed: a write found that the client has vanished without a close frame."""
-        self.closing = True
+        self.mark_closing()
         metrics.CLOSES.labels("1006", "client").inc()
         self.drop_queue()
 
@@ -216,7 +224,7 @@ class Socket:
         """
         if self.closing:
             return
-        self.closing = True
+        self.mark_closing()
         if close.frame is not None:
             with suppress(Exception):  # the close below must run even if the transport fails
                 if self._transport.get_write_buffer_size() <= FAREWELL_BUFFER_MAX_BYTES:

@@ -39,6 +39,13 @@ class GatewayOfOneUser:
         self._lines = lines
         self.limit = ConnectionLimit(cast(Connections, self), cast(Publisher, self), f"node_{number}", MOST)
 
+    def open_count(self, user_id: str) -> int:
+        return sum(not socket.closing for socket in self.by_user.get(user_id, ()))
+
+    def newest_open(self, user_id: str) -> CountedSocket | None:
+        here = [socket for socket in self.by_user.get(user_id, ()) if not socket.closing]
+        return max(here, key=lambda socket: socket.opened_ms, default=None)
+
     def deliver(self, delivery: Delivery) -> None:
         assert delivery.channel == user_channel("u")
         self._lines.append(delivery)
