@@ -11,7 +11,6 @@ from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from chat_service.people.announcements import RoomAudience
-from chat_service.people.count_schedule import OwedCount
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.people.presence_store import to_record
 from chat_service.rooms.room import Membership
@@ -124,11 +123,11 @@ class AnnouncementStore:
             ],
         )
 
-    async def owed_counts(self, limit: int) -> list[OwedCount]:
-        """Return the counts that are owed, those due first at the beginning."""
+    async def owed_counts(self) -> dict[str, int]:
+        """Return the rooms that are owed a count, and when it is due. They are the large rooms of the last 5 s."""
         with translated():
-            found = await self._counts.find({}).sort("dueAtMs", ASCENDING).limit(limit).to_list(None)
-        return [OwedCount(document["_id"], document["dueAtMs"]) for document in found]
+            found = await self._counts.find({}).to_list(None)
+        return {document["_id"]: document["dueAtMs"] for document in found}
 
     async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
         """Return the number of members online by room; rooms without any are absent."""

@@ -32,7 +32,7 @@ LEASE_MS = 5_000
 POLL_INTERVAL_S = 2.0
 RETRY_S = 1.0
 PAUSE_PER_USER_S = 0.01
-PAUSE_MAX_S = 2.0
+PAUSE_MAX_S = 3.0
 BREATH_S = 0.01  # between two pieces of a page: other work of this process and of the database goes on
 MEMBERSHIPS_MAX = 2_000
 COUNTS_AT_ONCE = 20
@@ -93,7 +93,7 @@ class Announcer:
         while await self._hold_lease():
             page_max = self._size.users
             users = await self._announce_page(page_max)
-            await self._send_counts()
+            await self._send_due_counts()
             if users < page_max:
                 return users
             await asyncio.sleep(BREATH_S)
@@ -108,6 +108,7 @@ class Announcer:
             return False
         if held.is_taken_over:
             self._schedule = CountSchedule(now_ms)
+            self._schedule.note_owed(await self._store.owed_counts())
         self._leased_until_ms = now_ms + LEASE_MS
         return True
 
@@ -120,10 +121,11 @@ class Announcer:
         unchanged = [record for record in records if not record.is_changed]
         page, memberships = await self._first_of(changed) if changed else (changed, [])
         await self._store.begin(page)
-        await self._announce_memberships(memberships, page)
+        large_rooms = await self._announce_memberships(memberships, page)
         if len(page) == 1 and len(memberships) == MEMBERSHIPS_MAX:
             async for more in self._rest_of(memberships[-1]):
-                await self._announce_memberships(more, page)
+                large_rooms |= await self._announce_memberships(more, page)
+        await self._count_soon(large_rooms)
         await self._store.finish([*unchanged, *page.values()])
         self._size.note_done(len(memberships), MEMBERSHIPS_MAX)
         for record in page.values():
@@ -151,18 +153,18 @@ class Announcer:
 
     async def _announce_memberships(
         self, memberships: Sequence[Membership], records: dict[str, PresenceRecord]
-    ) -> None:
-        """Mark memberships and notify their rooms, 500 at a time."""
+    ) -> set[str]:
+        """Mark memberships and notify their rooms, 500 at a time. Return the large rooms."""
+        large_rooms: set[str] = set()
         rooms = await self._audiences({membership.room_id for membership in memberships})
         for some in chunks(memberships, DOCUMENTS_MAX):
             announcement = announce(some, records, rooms, self._room_max)
             await self._store.mark(announcement.marks[True], announcement.marks[False])
             await confirmed([self._bus.deliver(delivery) for delivery in announcement.deliveries])
-            due_ms = self._schedule.owe(announcement.large_rooms, self._clock_ms())
-            await self._store.owe_counts(due_ms)
-            self._schedule.note_owed(due_ms)
+            large_rooms |= announcement.large_rooms
             await self._hold_lease()
             await asyncio.sleep(BREATH_S)
+        return large_rooms
 
     async def _audiences(self, room_ids: Collection[str]) -> dict[str, RoomAudience]:
         now_ms = self._clock_ms()
@@ -175,16 +177,21 @@ class Announcer:
 
     # Counts of large rooms ------------------------------------------------------------------------------------------
 
-    async def _send_counts(self) -> None:
-        """Send one page of the counts that are due."""
-        now_ms = self._clock_ms()
-        if not self._schedule.is_due(now_ms):
-            return
-        owed = await self._store.owed_counts(COUNTS_AT_ONCE)
-        due = self._schedule.due(owed, now_ms, is_all=len(owed) < COUNTS_AT_ONCE)
-        if not due:
-            return
-        self._schedule.note_sending(due, now_ms)
-        counts = await self._store.active_now(due)
-        await confirmed([self._bus.deliver(count_delivery(room_id, counts.get(room_id, 0))) for room_id in due])
-        await self._store.counts_sent(due)
+    async def _count_soon(self, room_ids: Collection[str]) -> None:
+        """Send these rooms their counts, now or, by a note that outlives this process, within 5 s."""
+        counts = self._schedule.note_changes(room_ids, self._clock_ms())
+        await self._store.owe_counts(counts.due_ms)
+        self._schedule.note_owed(counts.due_ms)
+        for some in chunks(counts.now, COUNTS_AT_ONCE):
+            await self._send_counts(some)
+
+    async def _send_due_counts(self) -> None:
+        """Send the counts that are due, at most 20."""
+        if due := self._schedule.due(self._clock_ms(), COUNTS_AT_ONCE):
+            await self._send_counts(due)
+            await self._store.counts_sent(due)
+
+    async def _send_counts(self, room_ids: Sequence[str]) -> None:
+        self._schedule.note_sending(room_ids, self._clock_ms())
+        counts = await self._store.active_now(room_ids)
+        await confirmed([self._bus.deliver(count_delivery(room_id, counts.get(room_id, 0))) for room_id in room_ids])

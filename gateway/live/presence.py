@@ -24,7 +24,7 @@ GATHER_S = 0.05
 QUIET_INTERVAL_S = 0.25
 RETRY_S = 0.5
 PAUSE_PER_USER_S = 0.02  # a page costs chat_service a write, however few users it has
-PAUSE_MAX_S = 1.0
+PAUSE_MAX_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,7 +358,7 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     yield StoreCall("mark", lambda: announcements.mark(marked[:10], marked[10:]))
     yield StoreCall("finish", lambda: announcements.finish(records))
     yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))
-    yield StoreCall("owed_counts", lambda: announcements.owed_counts(20))
+    yield StoreCall("owed_counts", announcements.owed_counts, whole="all are read, once per takeover")
     yield StoreCall("active_now", lambda: announcements.active_now(others), note="of large rooms")
     yield StoreCall("counts_sent", lambda: announcements.counts_sent(others))
 

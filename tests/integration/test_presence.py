@@ -22,6 +22,7 @@ from prometheus_client import REGISTRY
 from chat_service.people import announcement_store, presence_store
 from chat_service.people.announcement_store import AnnouncementStore
 from chat_service.people.announcer import LEASE_MS, Announcer
+from chat_service.people.count_schedule import COUNT_INTERVAL_MS
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.people.presence_store import PresenceStore
@@ -523,14 +524,21 @@ async def test_large_room_receives_the_number_online_at_most_every_5_s(world: Pr
 
 async def test_owed_count_is_sent_by_another_announcer_after_crash(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann", "ben", "cat", "dan")
-    await world.gateway().opened("ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    await world.expect(("room:room_1", "room:presence", "1"))
+    await gateway_.opened("ben")
+    await world.expect()
+    world.clock.pass_ms(COUNT_INTERVAL_MS)
     world.announcements.dies_in = "counts_sent"
     with pytest.raises(PresenceCrash):
         await world.announcer.announce()
-    other = Announcer(world.announcements, world.bus, "other", world.clock, ROOM_MAX)
     world.clock.pass_ms(LEASE_MS + 1)
+    other = Announcer(world.announcements, world.bus, "other", world.clock, ROOM_MAX)
     await other.announce()
-    await world.expect(*[("room:room_1", "room:presence", "1")] * 2)
+    await world.expect(*[("room:room_1", "room:presence", "2")] * 2)
+    await other.announce()
+    await world.expect()
 
 
 async def test_storm_costs_at_most_two_database_calls_a_hundred_users(world: PresenceWorld) -> None:
