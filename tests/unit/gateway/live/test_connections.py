@@ -33,11 +33,11 @@ class NoLink:
         pass
 
 
-def new_socket() -> tuple[Socket, Transport]:
+def new_socket(connections: Connections | None = None) -> tuple[Socket, Transport]:
     transport = Transport()
     session = Session("sess_1", SETTINGS, 0.0)
-    connections = Connections(asyncio.get_running_loop().create_task)
-    return Socket(connections, NoLink(), cast(asyncio.Transport, transport), session), transport
+    owner = connections or Connections(asyncio.get_running_loop().create_task)
+    return Socket(owner, NoLink(), cast(asyncio.Transport, transport), session), transport
 
 
 async def test_farewell_of_a_slow_socket_overtakes_its_queue() -> None:
@@ -85,3 +85,20 @@ async def test_all_gone_waits_for_every_socket() -> None:
     assert not connections.all_gone.is_set()
     connections.remove(socket)
     assert connections.all_gone.is_set()
+
+
+async def test_closing_sockets_do_not_count_as_connections_of_their_user() -> None:
+    connections = Connections(lambda work: work.close())
+    sockets = [new_socket(connections)[0] for _ in range(3)]
+    for socket in sockets:
+        connections.identify(socket, "u")
+    assert (connections.open_count("u"), connections.newest_open("u")) == (3, sockets[2])
+    sockets[2].close(FAREWELL)
+    sockets[2].mark_closing()  # again, when the read loop ends
+    assert (connections.open_count("u"), connections.newest_open("u")) == (2, sockets[1])
+    connections.remove(sockets[2])
+    connections.remove(sockets[0])
+    assert (connections.open_count("u"), connections.newest_open("u")) == (1, sockets[1])
+    connections.remove(sockets[1])
+    assert (connections.open_count("u"), connections.newest_open("u")) == (0, None)
+    assert connections.by_user == {}
