@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from chat_service.rooms.log import LogEntry, MemberEffect
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect
 from chat_service.rooms.room import Member, Membership
 from chat_service.storage.documents import from_effect, member_key, to_member
 from shared.mongo import (
@@ -37,6 +37,8 @@ INDEXES: Indexes = {
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
     ],
 }
+
+MemberChange = tuple[LogEntry, MemberEffect]
 
 COUNTED_AT_ONCE = 20  # rooms: 65 ms for ten of 1,000 members
 ROOMS_READ_MAX = 2_000
@@ -75,8 +77,32 @@ class MemberStore:
 
     async def put_members(self, entries: Collection[LogEntry]) -> None:
         """Write the memberships that entries changed, each unless a later entry has written it already."""
-        writes = [_member_write(entry, effect) for entry in entries for effect in entry.members]
-        await upsert_newer(self._members, writes)
+        changes = [(entry, effect) for entry in entries for effect in entry.members]
+        new = [(entry, effect) for entry, effect in changes if entry.kind is EntryKind.CREATED]
+        known = await self._insert_members(new)
+        known += [(entry, effect) for entry, effect in changes if entry.kind is not EntryKind.CREATED]
+        await upsert_newer(self._members, [_member_write(entry, effect) for entry, effect in known])
+
+    async def _insert_members(self, changes: Sequence[MemberChange]) -> list[MemberChange]:
+        """Insert the memberships of new rooms, and return those that exist already, after a retry.
+
+        SecantusDB needs 20 ms for 500 inserts, and 120 ms for 500 upserts.
+        """
+        existing: list[MemberChange] = []
+        for some in chunks(changes, DOCUMENTS_MAX):
+            documents = [
+                {"_id": member_key(entry.room_id, effect.user_id), "readSeq": effect.read_seq}
+                | from_effect(entry.room_id, effect, entry.rev)
+                for entry, effect in some
+            ]
+            try:
+                with translated():
+                    await self._members.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if not only_duplicates(error):
+                    raise
+                existing += [some[failure["index"]] for failure in error.details["writeErrors"]]
+        return existing
 
     async def put_read_marks(self, marks: dict[tuple[str, str], int]) -> None:
         """Move read marks forward, never back."""
