@@ -68,6 +68,7 @@ def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
             watch.wait_true(set(users[half:]), options.timeout)
         meter.end()
         tally = fleet.collect([])
+    figures["change_connected_after_s"] = round(tally.extra["connect_s"], 1)
     settings = {"sockets": options.sockets, "gateways": GATEWAYS}
     return ScenarioOutcome("presence", "realtime", settings, tally, None, meter.used_s, figures)
 
@@ -76,7 +77,10 @@ def _job(
     kind: Callable[..., Any], bench: Bench, options: Namespace, users: list[str], number: int, step: int = 0
 ) -> Any:
     """Return one of the jobs that share these users; each connects from addresses of its own."""
-    dialects = [Realtime(user, [{"channel": "notifications"}]) for user in users[number :: options.listeners]]
+    dialects = [
+        Realtime(user, [{"channel": "community", "communityId": "storm"}])
+        for user in users[number :: options.listeners]
+    ]
     name = f"{kind.__name__.lower()} {number}"
     concurrency = options.concurrency // options.listeners
     return kind(name, bench.host, bench.port, dialects, 2 + 10 * number + step, concurrency=concurrency)
