@@ -6,12 +6,21 @@ A claimed lease cannot be renewed, so no gateway keeps a lease while its users a
 
 from collections.abc import Collection
 
-from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo import ASCENDING, IndexModel, UpdateMany
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.storage.member_store import MemberStore
-from shared.mongo import ONE_BATCH, Database, Document, Indexes, Write, find_among, translated, write_each
+from shared.mongo import (
+    ONE_BATCH,
+    Database,
+    Document,
+    Indexes,
+    find_among,
+    only_duplicates,
+    translated,
+    update_among,
+)
 
 INDEXES: Indexes = {
     "presence": [
@@ -61,17 +70,35 @@ class PresenceStore:
     async def change(self, lease: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
         """Write the users that came online or went offline on a gateway, at most 500, as unannounced. Idempotent.
 
-        One statement for all departures: SecantusDB needs 70 ms for 500, and 510 ms for one statement per user.
+        One statement for all: SecantusDB needs 70 ms for 500 departures, and 510 ms for one statement per user; 45 ms
+        for 500 arrivals of known users, and 120 ms for 500 upserts.
         """
-        arrival: Document = {
-            "$addToSet": {"nodes": lease},
-            "$set": {"unsettledAtMs": now_ms},
-            "$setOnInsert": {"toldOnline": False},
-        }
-        writes: list[Write] = [UpdateOne({"_id": user_id}, arrival, upsert=True) for user_id in came]
-        if went:
-            writes.append(UpdateMany({"_id": {"$in": list(went)}}, _departure(lease, now_ms)))
-        await write_each(self._presence, writes)
+        arrival: Document = {"$addToSet": {"nodes": lease}, "$set": {"unsettledAtMs": now_ms}}
+        writes = [
+            UpdateMany({"_id": {"$in": list(user_ids)}}, change)
+            for user_ids, change in ((went, _departure(lease, now_ms)), (came, arrival))
+            if user_ids
+        ]
+        if not writes:
+            return
+        with translated():
+            known = (await self._presence.bulk_write(writes, ordered=True)).matched_count
+        unknown = len(came) + len(went) - known
+        if came and unknown and await self._insert_new(lease, came, now_ms) < unknown:
+            # Another process may have inserted some in between, for another gateway.
+            await update_among(self._presence, came, arrival)
+
+    async def _insert_new(self, lease: str, came: Collection[str], now_ms: int) -> int:
+        """Insert the users that have no record yet, and return their number."""
+        fields: Document = {"nodes": [lease], "unsettledAtMs": now_ms, "toldOnline": False}
+        try:
+            with translated():
+                await self._presence.insert_many([{"_id": user_id, **fields} for user_id in came], ordered=False)
+        except BulkWriteError as error:
+            if not only_duplicates(error):
+                raise
+            return int(error.details["nInserted"])
+        return len(came)
 
     async def records(self, user_ids: Collection[str]) -> dict[str, PresenceRecord]:
         """Return the presence of these users, as far as it is known."""

@@ -289,6 +289,19 @@ async def test_user_is_online_while_any_device_is(world: PresenceWorld) -> None:
     await world.expect(("room:room_1", "user:offline", "ann"))
 
 
+async def test_new_and_known_users_come_and_go_in_one_page(world: PresenceWorld) -> None:
+    await world.store.change("other", ["ann", "ben"], [], 1)
+    for _ in range(2):
+        await world.store.change("here", ["ann", "cat", "dan"], ["ben", "eve"], 2)
+    await world.store.change("other", [], ["ann", "ben"], 3)
+    found = await world.store.records(["ann", "ben", "cat", "dan", "eve"])
+    assert {user for user, record in found.items() if record.is_online} == {"ann", "cat", "dan"}
+    assert {user: record.last_seen_at_ms for user, record in found.items() if record.last_seen_at_ms} == {
+        "ann": 3,
+        "ben": 3,
+    }
+
+
 async def test_duplicate_report_is_announced_once(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()
