@@ -13,7 +13,7 @@ from chat_service.partitions.rates import RateWindows
 from chat_service.partitions.room_cache import RoomStores
 from chat_service.people import announcement_store, presence_store, profile_store
 from chat_service.people.announcement_store import AnnouncementStore
-from chat_service.people.announcer import Announcer
+from chat_service.people.announcer import PresenceAnnouncer
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
@@ -85,7 +85,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         stack.enter_context(lifecycle.stopping_on_failure(stop))
 
         announcements = AnnouncementStore(mongo.database)
-        announcer = Announcer(announcements, bus, node_id, clock.now_ms, settings.presence_room_max)
+        announcer = PresenceAnnouncer(announcements, bus, node_id, clock.now_ms, settings.presence_room_max)
         presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes(), announcer.wake)
         handler = ChatQueryHandler(rooms, room_log, presence, clock.now_ms)
         server = QueryServer(bus, AnyChatRequest, mongo.failing_fast(handler.answer))

@@ -40,7 +40,7 @@ ROOMS_CACHED_MAX = 20_000
 ROOMS_CACHED_FOR_MS = 30_000
 
 
-class Announcer:
+class PresenceAnnouncer:
     """The announcements of this replica. `wake` it after a change. Bound: a page of users, 20,000 cached rooms."""
 
     def __init__(
