@@ -57,6 +57,7 @@ def on(bench: Bench, options: Namespace) -> ScenarioOutcome:
     meter = CpuMeter(bench.pids)
     meter.begin()
     with ExitStack() as stack:
+        stack.callback(watch.close)
         stack.enter_context(Fleet([_watchers(bench, users)], options.timeout)).wait_ready()
         with watch.measuring("arrival", half, figures):
             fleet = stack.enter_context(Fleet([*first, *second], options.timeout))
@@ -150,13 +151,18 @@ class PresenceWatch:
 
     def __init__(self, bench: Bench) -> None:
         entries = bench.local.entries()
-        self._database = MongoClient[dict[str, Any]](entries["MONGODB_URI"])[entries["MONGODB_DATABASE"]]
+        self._client = MongoClient[dict[str, Any]](entries["MONGODB_URI"])
+        self._database = self._client[entries["MONGODB_DATABASE"]]
         self._metrics_url = entries["CHAT_SERVICE_1_ADMIN_URL"] + "/metrics"
         self._database_pid = bench.pids["database"]
         self._begun_s = 0.0
         begun = self._calls()
         time.sleep(IDLE_MEASURED_S)
         self._idle_calls_per_s = (self._calls() - begun) / IDLE_MEASURED_S
+
+    def close(self) -> None:
+        """Close the connection to the database."""
+        self._client.close()
 
     def elapsed_s(self) -> float:
         """Return the seconds since the measurement began."""
