@@ -62,7 +62,7 @@ class MemberStore:
     async def membership_counts(self, user_ids: Collection[str]) -> dict[str, int]:
         """Return of how many rooms each user is a member, direct rooms included; users without any are absent."""
         counts: dict[str, int] = {}
-        for some in chunks(list(user_ids), WRITES_MAX):
+        for some in chunks(list(user_ids), DOCUMENTS_MAX):
             chosen = narrowed({"userId": {"$in": some}}, {"active": True})
             with translated():
                 counting = self._members.aggregate([*chosen, {"$group": {"_id": "$userId", "n": {"$sum": 1}}}])

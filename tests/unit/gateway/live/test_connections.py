@@ -88,7 +88,7 @@ async def test_all_gone_waits_for_every_socket() -> None:
 
 
 async def test_closing_sockets_do_not_count_as_connections_of_their_user() -> None:
-    connections = Connections(lambda work: work.close())
+    connections = Connections(asyncio.get_running_loop().create_task)
     sockets = [new_socket(connections)[0] for _ in range(3)]
     for socket in sockets:
         connections.identify(socket, "u")
