@@ -8,8 +8,9 @@ answer within `ANSWER_TARGET_MS`. A command thus waits at most about two such ti
 from shared.commands.body import COMMANDS_MAX
 
 ANSWER_TARGET_MS = 200
-WAITING_MIN = 16  # a stalled owner says nothing about its rate: always let so many wait
+WAITING_MIN = 16
 GROWTH = 1.1
+FAST_GROWTH = 1.5
 
 
 class BacklogLimit:
@@ -21,8 +22,14 @@ class BacklogLimit:
         self.value = COMMANDS_MAX
 
     def body_answered(self, commands: int, took_ms: int) -> None:
-        """Adapt to a body of so many commands that was answered so long after it was sent."""
+        """Adapt to a body of so many commands that was answered so long after it was sent.
+
+        A late body halves the limit at most: one slow commit is no overload. A small one says nothing about the rate.
+        """
         if took_ms > ANSWER_TARGET_MS:
-            self.value = max(commands * ANSWER_TARGET_MS // took_ms, WAITING_MIN)
+            if commands >= WAITING_MIN:
+                in_time = commands * ANSWER_TARGET_MS // took_ms
+                self.value = max(in_time, self.value // 2, WAITING_MIN)
         elif took_ms < ANSWER_TARGET_MS * 0.8:
-            self.value = min(int(self.value * GROWTH) + 1, COMMANDS_MAX)
+            growth = FAST_GROWTH if took_ms < ANSWER_TARGET_MS * 0.4 else GROWTH
+            self.value = min(int(self.value * growth) + 1, COMMANDS_MAX)

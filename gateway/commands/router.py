@@ -97,7 +97,8 @@ class CommandRouter:
         if not self._bus.is_connected:
             pending.fail("the broker is not connected")
         elif not self._outbox.add(pending.partition, command.id, to_json(command), command.expires_at_monotonic_ms):
-            pending.fail("too many bytes of commands wait for the room")
+            pending.fail("too many commands wait for the room")
+            raise _overloaded()
         else:
             self._waiting[command.id] = pending
             self._flush_soon()
