@@ -97,7 +97,7 @@ class GatewayParts:
         roster = Roster()
         self.reporter = Reporter(roster, backend, node_id, time.monotonic)
         authentication = Authentication(settings, self.authenticator, membership, connections, limit, roster)
-        self.reads = ByteBudget(READS_MAX_BYTES, READS_OF_USER_MAX_BYTES)
+        self.reads = ByteBudget("gateway", READS_MAX_BYTES, READS_OF_USER_MAX_BYTES)
         missed_items = MissedItems(backend, self.reads, tasks.create_task)
         subscriptions = Subscriptions(backend, hub, membership, missed_items)
         self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)

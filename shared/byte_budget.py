@@ -1,38 +1,56 @@
 """A budget of bytes under way, so that reads and slow readers cannot fill a process.
 
-async with budget.held(user_id, size_bytes): ...         # until the end of the block
-hold = await budget.hold(user_id, size_bytes, evict)     # until `hold.release()`
+async with budget.held(user_id, size_bytes) as hold: ...   # until the end of the block
+hold = await budget.hold(user_id, size_bytes)              # until `hold.release()`
+hold.resize(size_bytes)                                    # once the size is known
+hold.begin_sending(evict); hold.sent(count)                # a client reads it, perhaps slowly
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from shared.errors import ErrorCode, Refusal
+from shared.telemetry import metrics
 
 WAITING_MAX = 1_000
 WAITING_PER_USER_MAX = 32
 WAIT_MAX_S = 5.0
+LOOK_S = 0.5
 PATIENCE_S = 5.0
-RETRY_AFTER_MS = 1_000
+SLOWEST_BYTES_PER_S = 64 * 1024  # of a reader that may hold its bytes while others wait for them
+RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS = 500, 1_500
 
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """Bytes that a user holds. `evict` ends what holds them; without it they are released soon anyway."""
+    """Bytes that a user holds. It is evicted only while it is sent, and only if somebody waits for its bytes."""
 
     budget: "ByteBudget"
     user_id: str
     size_bytes: int
-    evict: Callable[[], object] | None
-    since_s: float = 0.0
+    evict: Callable[[], object] | None = None
+    evictable_from_s: float = 0.0
     is_released: bool = False
 
     def resize(self, size_bytes: int) -> None:
-        """Hold so many bytes from now on: the size is known."""
+        """Hold so many bytes from now on. Never waits, so that the budget may be exceeded."""
         if not self.is_released:
             self.budget.resize(self, size_bytes)
+
+    def begin_sending(self, evict: Callable[[], object]) -> None:
+        """Let the hold be evicted by `evict` from 5 s on, and later while the client reads; see `sent`."""
+        if not self.is_released:
+            self.evict = evict
+            self.evictable_from_s = asyncio.get_running_loop().time() + PATIENCE_S
+            self.budget.sending[self] = None
+
+    def sent(self, size_bytes: int) -> None:
+        """Record that the client has read so much: it is not evicted for that much longer, at most 5 s from now."""
+        patient_until_s = asyncio.get_running_loop().time() + PATIENCE_S
+        self.evictable_from_s = min(self.evictable_from_s + size_bytes / SLOWEST_BYTES_PER_S, patient_until_s)
 
     def release(self) -> None:
         """Return the bytes to the budget. Idempotent."""
@@ -48,38 +66,40 @@ class _Waiter:
 
 
 class ByteBudget:
-    """At most `total_bytes` are held at a time, and `user_bytes` by one user.
+    """At most `total_bytes` are held at a time, and `user_bytes` by one user; `name` is for metrics.
 
-    Waiters are served in order, except that one whose user's share is used up lets others pass. A hold of over 5 s that
-    can be evicted is evicted when somebody waits for its bytes. Bound: 1,000 waiters, 32 of one user, each for 5 s;
-    beyond that `hold` is refused.
+    Waiters are served in order, except that one whose user's share is used up lets others pass. If somebody waits, a
+    client that reads less than 64 KB a second, after 5 s, is evicted. Bound: 1,000 waiters, 32 of one user, each for
+    5 s; beyond that `hold` is refused. Without shares (`user_bytes` as large as `total_bytes`) all wait alike.
     """
 
-    def __init__(self, total_bytes: int, user_bytes: int) -> None:
+    def __init__(self, name: str, total_bytes: int, user_bytes: int) -> None:
+        self.sending: dict[Hold, None] = {}
+        self.held_bytes = 0
+        self._name = name
         self._total_bytes = total_bytes
         self._user_bytes = min(user_bytes, total_bytes)
-        self.held_bytes = 0
         self._by_user: dict[str, int] = {}
-        self._evictable: dict[Hold, None] = {}  # oldest first
         self._waiting: list[_Waiter] = []
+        metrics.BYTES_HELD.labels(name).set_function(lambda: self.held_bytes)
 
     @asynccontextmanager
-    async def held(self, user_id: str, size_bytes: int) -> AsyncIterator[None]:
+    async def held(self, user_id: str, size_bytes: int) -> AsyncIterator[Hold]:
         """Hold bytes during the block. Raises Refusal as `hold` does."""
         hold = await self.hold(user_id, size_bytes)
         try:
-            yield
+            yield hold
         finally:
             hold.release()
 
-    async def hold(self, user_id: str, size_bytes: int, evict: Callable[[], object] | None = None) -> Hold:
+    async def hold(self, user_id: str, size_bytes: int) -> Hold:
         """Wait for bytes and hold them; more than the share of a user count as the share.
 
         Raises Refusal: RATE_LIMITED when too many calls of the user wait, UNAVAILABLE after 5 s.
         """
-        hold = Hold(self, user_id, min(size_bytes, self._user_bytes), evict)
+        hold = Hold(self, user_id, min(size_bytes, self._user_bytes))
         if not self._waiting and self._fits(hold):
-            self._grant(hold)
+            self._count(hold, hold.size_bytes)
             return hold
         waiter = self._enqueue(hold)
         try:
@@ -102,15 +122,16 @@ class ByteBudget:
 
     def give_back(self, hold: Hold) -> None:
         """Take back the bytes of a hold; see `Hold.release`."""
-        self._evictable.pop(hold, None)
+        self.sending.pop(hold, None)
         self._count(hold, -hold.size_bytes)
         self._serve()
 
     def _enqueue(self, hold: Hold) -> _Waiter:
-        if sum(waiter.hold.user_id == hold.user_id for waiter in self._waiting) >= WAITING_PER_USER_MAX:
-            raise Refusal(ErrorCode.RATE_LIMITED, "too many reads at once", retry_after_ms=RETRY_AFTER_MS)
+        has_shares = self._user_bytes < self._total_bytes
+        if has_shares and sum(waiter.hold.user_id == hold.user_id for waiter in self._waiting) >= WAITING_PER_USER_MAX:
+            raise self._refusal(ErrorCode.RATE_LIMITED, "too many reads at once")
         if len(self._waiting) >= WAITING_MAX:
-            raise _unavailable()
+            raise self._refusal(ErrorCode.UNAVAILABLE, "too many reads are under way")
         waiter = _Waiter(hold)
         self._waiting.append(waiter)
         self._serve()
@@ -122,19 +143,19 @@ class ByteBudget:
         while not waiter.granted.done():
             left_s = gives_up_at_s - loop.time()
             if left_s <= 0:
-                raise _unavailable()
-            await asyncio.wait({waiter.granted}, timeout=min(left_s, PATIENCE_S / 5))
+                raise self._refusal(ErrorCode.UNAVAILABLE, "too many reads are under way")
+            await asyncio.wait({waiter.granted}, timeout=min(left_s, LOOK_S))
             if not waiter.granted.done():
                 self._evict_for(waiter.hold, loop.time())
 
     def _evict_for(self, wanted: Hold, now_s: float) -> None:
-        """Evict the oldest hold that stands in the way: one of the same user if their share is used up."""
+        """Evict one hold that stands in the way: of the same user if their share is used up."""
         is_own = self._exceeds_share(wanted)
-        for hold in self._evictable:
-            if now_s - hold.since_s < PATIENCE_S:
-                return
-            if (not is_own or hold.user_id == wanted.user_id) and hold.evict is not None:
-                hold.evict()
+        for hold in self.sending:
+            if hold.evictable_from_s <= now_s and (not is_own or hold.user_id == wanted.user_id):
+                metrics.BYTES_EVICTED.labels(self._name).inc()
+                if hold.evict is not None:
+                    hold.evict()
                 hold.release()
                 return
 
@@ -145,22 +166,16 @@ class ByteBudget:
             if not self._fits(waiter.hold):
                 return
             self._waiting.remove(waiter)
-            if waiter.granted.cancelled():
-                continue
-            self._grant(waiter.hold)
-            waiter.granted.set_result(None)
-
-    def _grant(self, hold: Hold) -> None:
-        self._count(hold, hold.size_bytes)
-        hold.since_s = asyncio.get_running_loop().time()
-        if hold.evict is not None:
-            self._evictable[hold] = None
+            if not waiter.granted.cancelled():
+                self._count(waiter.hold, waiter.hold.size_bytes)
+                waiter.granted.set_result(None)
 
     def _fits(self, hold: Hold) -> bool:
         return self.held_bytes + hold.size_bytes <= self._total_bytes and not self._exceeds_share(hold)
 
     def _exceeds_share(self, hold: Hold) -> bool:
-        return self._by_user.get(hold.user_id, 0) + hold.size_bytes > self._user_bytes
+        held_bytes = self._by_user.get(hold.user_id, 0)
+        return held_bytes > 0 and held_bytes + hold.size_bytes > self._user_bytes
 
     def _count(self, hold: Hold, change_bytes: int) -> None:
         self.held_bytes += change_bytes
@@ -170,6 +185,7 @@ class ByteBudget:
         else:
             self._by_user.pop(hold.user_id, None)
 
-
-def _unavailable() -> Refusal:
-    return Refusal(ErrorCode.UNAVAILABLE, "too many reads are under way", retry_after_ms=RETRY_AFTER_MS)
+    def _refusal(self, code: ErrorCode, message: str) -> Refusal:
+        metrics.BYTES_REFUSED.labels(self._name, code).inc()
+        retry_after_ms = random.randint(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS)  # noqa: S311 - not a secret
+        return Refusal(code, message, retry_after_ms=retry_after_ms)

@@ -38,6 +38,7 @@ _KINDS = [*(kind.name.lower() for kind in DeliveryKind), "changes", "full", "lea
 _QUEUES = [*(re.escape(spec.name) for spec in queues()), r"rates\.\*"]
 
 LABELS: dict[str, Values] = {
+    "budget": Values("gateway|users|gateways", "of a gateway, or of a service: for users, for gateways"),
     "by": Values("server|client", "the side that closed: `server`, or `client` (a lost connection included)"),
     "check": Values(_WORD, "a check of `/readyz`, for example `broker`, `database`, `partitions`"),
     "code": Values(r"[A-Z_]+|\d{4}|other", "an error code of the protocol, or a close code (`other` for unknown ones)"),

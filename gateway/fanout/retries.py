@@ -13,6 +13,7 @@ ATTEMPTS_AT_ONCE = 200
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 REFUSALS_MAX = 5  # in a row: then a refusal is final
+OVERLOADED = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RATE_LIMITED})
 
 
 def _always() -> bool:
@@ -39,7 +40,7 @@ class Retries:
                     await attempt()
                 return True
             except (Unavailable, Refusal) as error:
-                is_refusal = isinstance(error, Refusal) and error.code is not ErrorCode.UNAVAILABLE
+                is_refusal = isinstance(error, Refusal) and error.code not in OVERLOADED
                 refusals = refusals + 1 if is_refusal else 0
                 if refusals == REFUSALS_MAX:
                     log.error("request_refused_repeatedly", reason=str(error))

@@ -2,24 +2,20 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.backend import Backend
 from gateway.fanout.channel import Channel
 from gateway.fanout.replays import Replays
 from gateway.fanout.wire import text_frame
-from gateway.live.session import Close
 from gateway.live.socket import Socket
 from shared.byte_budget import ByteBudget, Hold
 from shared.commands.chat import RoomHead
 from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames, replay_max_bytes
 from shared.commands.notifier import InboxHead
 from shared.protocol.client_frames import ChatroomTarget, NotificationsTarget
-from shared.protocol.close_codes import CloseCode
 
 INBOX_BYTES = 512 * 1024  # held until the size of what an inbox missed is known
-READS_TOO_SLOWLY = Close(CloseCode.SLOW, "reading too slowly")
 
 
 class RoomAnswer(NamedTuple):
@@ -28,6 +24,7 @@ class RoomAnswer(NamedTuple):
     head: RoomHead
     recovered: bool
     missed: list[bytes]
+    hold: Hold | None = None
 
 
 class InboxAnswer(NamedTuple):
@@ -35,12 +32,13 @@ class InboxAnswer(NamedTuple):
 
     head: InboxHead
     missed: list[bytes]
+    hold: Hold
 
 
 class MissedItems:
     """Asks for access and for what a socket missed. What it returns is held until `held` is closed.
 
-    Methods raise Refusal and Unavailable. A socket that reads too slowly while others wait is closed with 4413.
+    Methods raise Refusal and Unavailable.
     """
 
     def __init__(
@@ -64,7 +62,7 @@ class MissedItems:
             return RoomAnswer(head, recovered=False, missed=[])
         shown = channel.received_implicitly(socket)
         missed = [item.frame for item in replayed if item.rev not in shown]
-        return RoomAnswer(head, recovered=True, missed=missed)
+        return RoomAnswer(head, recovered=True, missed=missed, hold=hold)
 
     async def of_inbox(self, socket: Socket, target: NotificationsTarget, held: ExitStack) -> InboxAnswer:
         """Query notifier for the head of the user's inbox and the missed entries."""
@@ -72,13 +70,13 @@ class MissedItems:
         head = await self._backend.open_inbox(socket.caller, target.since)
         missed = [text_frame(bytes(item)) for item in head.frames]
         hold.resize(sum(map(len, missed)))
-        return InboxAnswer(head, missed)
+        return InboxAnswer(head, missed, hold)
 
     async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Read history once for all readers: the partition has granted each of them access up to the room's head."""
         return await self._backend.replay_messages(GATEWAY, room_id, after, through)
 
     async def _hold(self, socket: Socket, size_bytes: int, held: ExitStack) -> Hold:
-        hold = await self._reads.hold(socket.user_id, size_bytes, partial(socket.close, READS_TOO_SLOWLY))
+        hold = await self._reads.hold(socket.user_id, size_bytes)
         held.callback(hold.release)
         return hold

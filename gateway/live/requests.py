@@ -41,6 +41,8 @@ from shared.times import monotonic_ms
 
 log = logs.get(__name__)
 
+RESTORED_AT_ONCE = 8  # channels of one socket: more would wait for their user's share of the budget of reads
+
 
 class LiveRequests:
     """Performs the requests of all sockets of one gateway process."""
@@ -101,7 +103,7 @@ class LiveRequests:
     async def restore(self, socket: Socket, entries: list[msgspec.Raw]) -> None:
         """Handle each entry of `auth.subscriptions` like a subscribe frame, but beside the rate of those.
 
-        Entries for the same channel are handled in order, different channels concurrently. Communities that a renewed
+        Entries for the same channel are handled in order, eight channels concurrently. Communities that a renewed
         token no longer names are unsubscribed first.
         """
         self._subscriptions.end_communities(socket)
@@ -114,9 +116,12 @@ class LiveRequests:
                 continue
             by_channel.setdefault(_channel_key(incoming.request), []).append(incoming)
 
+        slots = asyncio.Semaphore(RESTORED_AT_ONCE)
+
         async def in_order(incomings: list[Incoming]) -> None:
-            for incoming in incomings:
-                await self._perform(socket, incoming)
+            async with slots:
+                for incoming in incomings:
+                    await self._perform(socket, incoming)
 
         await asyncio.gather(*map(in_order, by_channel.values()))
 

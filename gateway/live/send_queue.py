@@ -25,7 +25,8 @@ class SendQueue:
     def __init__(self, max_bytes: int = SEND_QUEUE_MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._waiting: dict[object, _Queued] = {}  # in order of arrival; keys: see `_key_of`
-        self._number = 0
+        self.last_number = 0  # of the last lossless item added, and of the last one taken
+        self.taken_number = 0
         self.size_bytes = 0
         self.dropped = 0
         self.conflated = 0
@@ -57,6 +58,8 @@ class SendQueue:
             if taken and size_bytes + len(queued.data) > max_bytes:
                 break
             del self._waiting[key]
+            if isinstance(key, int):
+                self.taken_number = key
             taken.append(queued.data)
             size_bytes += len(queued.data)
             self.size_bytes -= queued.counted_bytes
@@ -66,5 +69,5 @@ class SendQueue:
         """Return the conflation key of an item. Staleness marks have separate keys; lossless items get a number."""
         if item.policy is DropPolicy.CONFLATE:
             return (item.key, item.marks_staleness)
-        self._number += 1
-        return self._number
+        self.last_number += 1
+        return self.last_number

@@ -1,8 +1,9 @@
 """One client connection: writing to it, and closing it."""
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from gateway import metrics
@@ -11,6 +12,7 @@ from gateway.fanout.wire import pong, text_frame
 from gateway.live.in_flight import InFlight
 from gateway.live.send_queue import SendQueue
 from gateway.live.session import Close, Session
+from shared.byte_budget import Hold
 from shared.commands.command import Caller
 from shared.protocol.close_codes import CloseCode
 from shared.times import now_ms
@@ -18,6 +20,7 @@ from shared.times import now_ms
 HIGH_WATER_BYTES = 256 * 1024  # a socket whose transport holds more is slow: queue its items
 LOW_WATER_BYTES = 64 * 1024  # flush the queue of a slow socket while its transport holds at most so much
 FAREWELL_BUFFER_MAX_BYTES = 1024 * 1024
+READS_TOO_SLOWLY = Close(CloseCode.SLOW, "reading too slowly")
 
 
 class SocketOwner(Protocol):
@@ -44,8 +47,8 @@ class Socket:
     """One client connection. Implements `lane.Sink`. Frames are written to the transport itself."""
 
     __slots__ = (
+        "_holds",
         "_link",
-        "_on_flushed",
         "_owner",
         "_transport",
         "address",
@@ -80,7 +83,7 @@ class Socket:
         self.deflates = deflates  # negotiated compression (RFC 7692)
         self.is_admitted = False  # authenticated, within the limit of its user, and in the roster
         self.in_flight = InFlight()
-        self._on_flushed: list[Callable[[], object]] | None = None
+        self._holds: deque[tuple[int, Hold]] | None = None  # each until the item of that number is sent
         self._owner = owner
         self._link = link
         self._transport = transport
@@ -126,7 +129,7 @@ class Socket:
             self._owner.became_slow(self)
         if not self.send_queue.add(batch.items):
             metrics.SLOW_CLOSES.inc()
-            self.close(Close(CloseCode.SLOW, "reading too slowly"))
+            self.close(READS_TOO_SLOWLY)
 
     def flush_queue(self) -> bool:
         """Write as many queued items as the transport accepts. Return whether the queue is empty."""
@@ -136,23 +139,36 @@ class Socket:
         try:
             if self._transport.get_write_buffer_size() > LOW_WATER_BYTES:
                 return False
-            self._transport.write(queue.take(HIGH_WATER_BYTES))
+            data = queue.take(HIGH_WATER_BYTES)
+            self._transport.write(data)
         except Exception:  # the transport may fail in any way once the client is gone
             self._lose()
             return True
         if queue:
+            self._release_sent(queue.taken_number, len(data))
             return False
         self.drop_queue()
         return True
 
-    def when_flushed(self, done: Callable[[], object]) -> None:
-        """Call `done` once everything written so far is out of the send queue, or dropped with it."""
+    def hold_until_sent(self, hold: Hold) -> None:
+        """Release `hold` once everything written so far is out of the send queue, or dropped with it.
+
+        While others wait for its bytes, a socket that reads too slowly is closed.
+        """
         if self.send_queue is None:
-            done()
-        elif self._on_flushed is None:
-            self._on_flushed = [done]
-        else:
-            self._on_flushed.append(done)
+            hold.release()
+            return
+        hold.begin_sending(partial(self.close, READS_TOO_SLOWLY))
+        if self._holds is None:
+            self._holds = deque()
+        self._holds.append((self.send_queue.last_number, hold))
+
+    def _release_sent(self, taken_number: int, sent_bytes: int) -> None:
+        holds = self._holds
+        while holds and holds[0][0] <= taken_number:
+            holds.popleft()[1].release()
+        if holds:
+            holds[0][1].sent(sent_bytes)
 
     def mark_closing(self) -> None:
         """Write nothing any more, and count no longer as a connection of the user."""
@@ -171,9 +187,9 @@ class Socket:
             metrics.SHED.inc(self.send_queue.dropped)
             metrics.CONFLATED.inc(self.send_queue.conflated)
             self.send_queue = None
-        for done in self._on_flushed or ():
-            done()
-        self._on_flushed = None
+        holds, self._holds = self._holds, None
+        for _, hold in holds or ():
+            hold.release()
 
     # Subscriptions --------------------------------------------------------------------------------------------------
 

@@ -123,7 +123,9 @@ class Subscriptions:
                     held.close()
                     answer = await self._missed_items.of_room(socket, target, channel, held)
             self._answer_room(socket, target, channel, answer, id)
-            socket.when_flushed(held.pop_all().close)
+            held.pop_all()  # the socket releases it
+            if answer.hold is not None:
+                socket.hold_until_sent(answer.hold)
 
     def _answer_room(
         self, socket: Socket, target: ChatroomTarget, channel: Channel, answer: RoomAnswer, id: FrameId | None
@@ -147,13 +149,14 @@ class Subscriptions:
             async with self._attempt(socket, target, [name, ALL_CHANNEL]) as [inbox, everybody]:
                 answer = await self._missed_items.of_inbox(socket, target, held)
             self._answer_inbox(socket, target, inbox, answer, id)
-            socket.when_flushed(held.pop_all().close)
+            held.pop_all()  # the socket releases it
+            socket.hold_until_sent(answer.hold)
         everybody.go_live_unordered(socket)
 
     def _answer_inbox(
         self, socket: Socket, target: NotificationsTarget, inbox: Channel, answer: InboxAnswer, id: FrameId | None
     ) -> None:
-        head, missed = answer
+        head, missed = answer.head, answer.missed
         recovered = target.since is not None and head.recovered
         data = NotificationsSubscribedData(
             user_id=socket.user_id, seq=head.seq, recovered=recovered, replayed=len(missed)

@@ -20,7 +20,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
 from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
-from gateway.rest.piecewise_body import hold_until_written
+from gateway.rest.piecewise_body import PIECE_BYTES, hold_until_written
 from gateway.user_rates import UserRate
 from shared.byte_budget import ByteBudget
 from shared.errors import ErrorCode, Refusal
@@ -210,13 +210,15 @@ class Calls:
             return _response(await call.handle(self, caller=caller, **await call.arguments(request)))
         self._read_rate.count(caller, monotonic_ms())
         arguments = await call.arguments(request)
-        hold = await self._reads.hold(caller.user_id, call.answer_max_bytes(arguments), partial(_disconnect, request))
+        if (most_bytes := call.answer_max_bytes(arguments)) <= PIECE_BYTES:
+            return _response(await call.handle(self, caller=caller, **arguments))
+        hold = await self._reads.hold(caller.user_id, most_bytes)
         try:
             response = _response(await call.handle(self, caller=caller, **arguments))
         except BaseException:
             hold.release()
             raise
-        hold_until_written(response, hold)
+        hold_until_written(request, response, hold)
         return response
 
     def _authenticate(self, request: web.Request) -> Identity:
@@ -229,11 +231,6 @@ class Calls:
 
 def _response(outcome: Any) -> web.Response:
     return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
-
-
-def _disconnect(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
 
 
 def _mark_of(kind: Any) -> NoSuch | None:

@@ -15,10 +15,10 @@ caused it; the redelivery repeats the publish.
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Bus:
         self.on_disconnected: list[Callable[[], object]] = []  # run before the next connection
         self._hosts = BrokerHosts(url)
         self._tasks = asyncio.TaskGroup()
-        self._background: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
         self._leaving = False
         self._link: BrokerConnection | None = None
         self._connected = asyncio.Event()
@@ -102,13 +102,15 @@ class Bus:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._background = [
-            self._tasks.create_task(self._keep_connected(), name="bus-connection"),
-            self._tasks.create_task(self._keep_deadlines(), name="bus-deadlines"),
-            self._tasks.create_task(self._measure(), name="bus-measurer"),
-            self._tasks.create_task(self._watch_echo(), name="bus-echo"),
-        ]
+        for work in (self._keep_connected(), self._keep_deadlines(), self._measure(), self._watch_echo()):
+            self.spawn(work)
         return self
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task, which is cancelled when the bus closes."""
+        task = self._tasks.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -116,7 +118,7 @@ class Bus:
         for consumer in list(self._consumers):
             await self.stop(consumer)
         self._leaving = True
-        for task in self._background:
+        for task in list(self._background):
             task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 

@@ -1,7 +1,8 @@
 """The sending half of the bus, as handlers see it."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from shared.bus.delivery import Delivery
 
@@ -18,6 +19,9 @@ class Publisher(Protocol):
 
     def deliver(self, delivery: Delivery) -> "asyncio.Future[None]":
         """Send a delivery to the gateways that listen to its shard; the future is its confirm."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
+        """Start a task that ends with the bus at the latest."""
 
     def reply(self, reply_to: str, line: bytes) -> "asyncio.Future[None]":
         """Send a reply line; the future is its confirm, and may be ignored."""

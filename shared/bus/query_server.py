@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 from shared.bus.consumer import Line
 from shared.bus.publisher import Publisher
 from shared.byte_budget import ByteBudget
-from shared.commands.command import SMALL_ANSWER_BYTES, ServiceRequest, refusal_line, reply_line, request_id_of
+from shared.commands.command import GATEWAY, SMALL_ANSWER_BYTES, ServiceRequest, refusal_line, reply_line, request_id_of
 from shared.errors import ErrorCode, Malformed, Refusal, Unavailable
 from shared.protocol.validation import decode
 from shared.telemetry import correlation, logs, metrics, tracing
@@ -42,36 +42,44 @@ ANSWERS_OF_USER_MAX_BYTES = 16 * 1024 * 1024
 class QueryServer:
     """Answers the requests on a service's queue, each on its own. The broker drops late ones.
 
-    Bound: answers of 32 MB being made at a time, 16 MB for one user. Other requests wait; see `ByteBudget`. So reads of
-    long histories cannot fill the process, or hold up what else it does.
+    Bound: large answers of 32 MB at a time for users, 16 MB for one of them, and of 32 MB for gateways; other such
+    requests wait, see `ByteBudget`. They wait beside the batches, so that small requests never wait for large ones.
     """
 
     def __init__(self, bus: Publisher, requests: Any, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._bus = bus
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(requests)
         self._answer = answer
-        self._budget = ByteBudget(ANSWERS_MAX_BYTES, ANSWERS_OF_USER_MAX_BYTES)
+        self._of_users = ByteBudget("users", ANSWERS_MAX_BYTES, ANSWERS_OF_USER_MAX_BYTES)
+        self._of_gateways = ByteBudget("gateways", ANSWERS_MAX_BYTES, ANSWERS_MAX_BYTES)
 
     async def handle(self, lines: list[Line]) -> None:
         """Answer a batch concurrently: the handler of `Bus.consume`."""
         async with asyncio.TaskGroup() as tasks:
             for line in lines:
-                request = decode_request(line, self._decoder)
-                if request is not None:
-                    tasks.create_task(self._reply(request, line.reply_to or ""))
+                request: ServiceRequest | None = decode_request(line, self._decoder)
+                if request is None:
+                    continue
+                if request.answer_estimate_bytes <= SMALL_ANSWER_BYTES:
+                    tasks.create_task(self._traced(request, self._answer_small(request, line.reply_to or "")))
+                    continue
+                self._bus.spawn(self._traced(request, self._answer_large(request, line.reply_to or "")))
 
-    async def _reply(self, request: ServiceRequest, reply_to: str) -> None:
+    async def _traced(self, request: ServiceRequest, work: Coroutine[Any, Any, None]) -> None:
         with correlation.request(request_id_of(request)), tracing.span(request.op, request.trace):
-            await self._answer_one(request, reply_to)
+            await work
 
-    async def _answer_one(self, request: ServiceRequest, reply_to: str) -> None:
-        most_bytes = request.answer_max_bytes
+    async def _answer_small(self, request: ServiceRequest, reply_to: str) -> None:
+        self._bus.reply(reply_to, await self._answer_line(request))
+
+    async def _answer_large(self, request: ServiceRequest, reply_to: str) -> None:
+        budget = self._of_gateways if request.caller == GATEWAY else self._of_users
         try:
-            async with self._budget.held(request.caller.user_id, most_bytes):
-                sent = self._bus.reply(reply_to, await self._answer_line(request))
-                if most_bytes > SMALL_ANSWER_BYTES:  # it is held here until the broker has it
-                    with suppress(Unavailable):  # when the reply fails, the caller's deadline ends its wait
-                        await sent
+            async with budget.held(request.caller.user_id, request.answer_estimate_bytes) as hold:
+                answer = await self._answer_line(request)
+                hold.resize(len(answer))
+                with suppress(Unavailable):  # when the reply fails, the caller's deadline ends its wait
+                    await self._bus.reply(reply_to, answer)  # it is held here until the broker has it
         except Refusal as refusal:  # too much is under way
             self._bus.reply(reply_to, refusal_line(request.id, refusal))
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from shared.commands.command import ITEM_MAX_BYTES, BusRequest, ServiceRequest, replay_max_bytes
+from shared.commands.command import MESSAGE_ESTIMATE_BYTES, RECORD_BYTES, BusRequest, ServiceRequest, replay_max_bytes
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
@@ -204,6 +204,11 @@ class ListRooms(ServiceRequest, frozen=True, kw_only=True, tag="rooms"):
     type: str | None = None
     q: str | None = None
 
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * RECORD_BYTES
+
 
 class GetRoom(ServiceRequest, frozen=True, kw_only=True, tag="room"):
     """Get one room. Reply: `RoomView`."""
@@ -221,9 +226,9 @@ class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
     after: int | None = None
 
     @property
-    def answer_max_bytes(self) -> int:
+    def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
-        return self.limit * ITEM_MAX_BYTES
+        return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
 class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
@@ -232,6 +237,11 @@ class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
     room_id: str
     page: int
     limit: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * RECORD_BYTES
 
 
 class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
@@ -246,9 +256,9 @@ class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
     through: int
 
     @property
-    def answer_max_bytes(self) -> int:
+    def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
-        return replay_max_bytes(self.after, self.through)
+        return replay_max_bytes(self.after, self.through, MESSAGE_ESTIMATE_BYTES)
 
 
 class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
@@ -263,9 +273,9 @@ class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     through: int
 
     @property
-    def answer_max_bytes(self) -> int:
+    def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
-        return replay_max_bytes(self.after, self.through)
+        return replay_max_bytes(self.after, self.through, MESSAGE_ESTIMATE_BYTES)
 
 
 class GetPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence"):
@@ -282,6 +292,11 @@ class ListRecentDirectMessages(ServiceRequest, frozen=True, kw_only=True, tag="d
 
     user_ids: tuple[str, ...]
     since_ms: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return len(self.user_ids) * RECORD_BYTES
 
 
 AnyChatRequest = (

@@ -21,7 +21,9 @@ from shared.protocol.wire_struct import WireStruct
 REPLAY_MAX = 1000  # the most frames that a resume replays
 REPLAY_MAX_BYTES = 8 * 1024 * 1024
 ITEM_MAX_BYTES = 64 * 1024  # of a message or a notification
-SMALL_ANSWER_BYTES = 16 * 1024
+SMALL_ANSWER_BYTES = 64 * 1024
+RECORD_BYTES = 2 * 1024  # of a room or a member, at most
+MESSAGE_ESTIMATE_BYTES = 16 * 1024  # of a message whose size is not known before it is read
 
 
 class Caller(WireStruct, frozen=True, kw_only=True):
@@ -71,14 +73,14 @@ class ServiceRequest(BusRequest, frozen=True, kw_only=True):
     deadline_ms: int
 
     @property
-    def answer_max_bytes(self) -> int:
-        """Return how large the reply may be. Only those with messages or notifications are large."""
+    def answer_estimate_bytes(self) -> int:
+        """Return how large the reply probably is at most, to decide how many are made at a time."""
         return SMALL_ANSWER_BYTES
 
 
-def replay_max_bytes(after: int, through: int) -> int:
+def replay_max_bytes(after: int, through: int, item_bytes: int = ITEM_MAX_BYTES) -> int:
     """Return how large the frames with `after` < position ≤ `through` may be, within the bounds of a replay."""
-    return min(max(through - after, 1) * ITEM_MAX_BYTES, REPLAY_MAX_BYTES)
+    return min(max(through - after, 1) * item_bytes, REPLAY_MAX_BYTES)
 
 
 class ReplayedFrames(WireStruct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from shared.commands.command import (
-    ITEM_MAX_BYTES,
+    MESSAGE_ESTIMATE_BYTES,
     SMALL_ANSWER_BYTES,
     ServiceRequest,
     replay_max_bytes,
@@ -25,7 +25,7 @@ class OpenInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.open"):
     since: int | None = None
 
     @property
-    def answer_max_bytes(self) -> int:
+    def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
         return SMALL_ANSWER_BYTES if self.since is None else MISSED_BYTES
 
@@ -52,9 +52,9 @@ class ReplayInbox(ServiceRequest, frozen=True, kw_only=True, tag="inbox.replay")
     through: int
 
     @property
-    def answer_max_bytes(self) -> int:
+    def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
-        return replay_max_bytes(self.after, self.through)
+        return replay_max_bytes(self.after, self.through, MESSAGE_ESTIMATE_BYTES)
 
 
 class ListNotifications(ServiceRequest, frozen=True, kw_only=True, tag="inbox.list"):
@@ -65,9 +65,9 @@ class ListNotifications(ServiceRequest, frozen=True, kw_only=True, tag="inbox.li
     unread: bool = False
 
     @property
-    def answer_max_bytes(self) -> int:
+    def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
-        return self.limit * ITEM_MAX_BYTES
+        return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
 class CountUnread(ServiceRequest, frozen=True, kw_only=True, tag="inbox.unread"):

@@ -63,6 +63,10 @@ COMMAND_SECONDS = Histogram(
     "command_seconds", "Time to answer a query; room commands excluded", ["op", "outcome"], buckets=LATENCY_BUCKETS_S
 )
 
+BYTES_HELD = Gauge("bytes_held", "Bytes of reads under way, by the budget that bounds them", ["budget"])
+BYTES_REFUSED = Counter("bytes_refused", "Reads refused because too many wait for a budget", ["budget", "code"])
+BYTES_EVICTED = Counter("bytes_evicted", "Slow readers disconnected because others waited for a budget", ["budget"])
+
 MONGO_SECONDS = Histogram(
     "mongo_seconds",
     "Duration of a database command, as the driver sees it",

@@ -19,7 +19,7 @@ from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
 from gateway.settings import GatewaySettings
 from shared.bus.delivery import Delivery, DeliveryKind, room_channel
-from shared.byte_budget import ByteBudget
+from shared.byte_budget import ByteBudget, Hold
 from shared.commands.chat import RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
@@ -49,8 +49,8 @@ class Asker:
     def unsubscribed(self, channel: str) -> None:
         self.session.subscriptions.discard(channel)
 
-    def when_flushed(self, done: Callable[[], object]) -> None:
-        done()
+    def hold_until_sent(self, hold: Hold) -> None:
+        hold.release()
 
     def close_for_resume(self) -> None:
         raise AssertionError("no socket is closed here")
@@ -80,7 +80,7 @@ class SlowPartition:
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
     membership = ChannelMembership(hub, cast(ShardBindings, EveryShard()))
     backend = cast(Backend, partition)
-    missed_items = MissedItems(backend, ByteBudget(2**26, 2**23), asyncio.create_task)
+    missed_items = MissedItems(backend, ByteBudget("test", 2**26, 2**23), asyncio.create_task)
     return Subscriptions(backend, hub, membership, missed_items)
 
 
