@@ -66,6 +66,7 @@ BACKOFF_MAX_S = 1.0
 CONNECT_TIMEOUT_S = 30.0  # queues, bindings and consumers included
 ECHO_INTERVAL_S = 0.5
 ECHO_TIMEOUT_S = 2.5
+STOOD_STILL_S = 1.0  # a process that was frozen for that long distrusts its connection
 DELIVERIES_BODY_MAX_BYTES = 1024 * 1024
 DEADLINE_SWEEP_S = 0.25
 IDLE_SWEEP_S = 0.5  # while no request is unanswered; deadlines are seconds away
@@ -220,9 +221,12 @@ class Bus:
         """Send a line to a queue of this process twice a second; replace the connection if none comes back in time.
 
         This detects failures that raise no error: a frozen node, a broker that blocks publishers, a stalled consumer.
+        The time by which an overloaded loop is late does not count: it says nothing about the broker.
         """
         while not self._leaving:
-            await until_next(ECHO_INTERVAL_S)
+            late_s = await until_next(ECHO_INTERVAL_S)
+            if late_s < STOOD_STILL_S:
+                self._echoed_at_s += late_s
             if self._link is None or not self.is_connected:
                 continue
             if time.monotonic() - self._echoed_at_s > ECHO_TIMEOUT_S:
