@@ -68,12 +68,13 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         admin.checks["broker"] = bus.readiness
         profiles = Profiles(ProfileStore(mongo.database), bus, clock.now_ms)
         replicas = ReplicaView(node_id, "", PARTITIONS, monotonic_ms())
-        rates = RateLimiter(RateWindows(limits_of(settings)), bus, replicas, clock.now_ms, monotonic_ms)
+        limits = limits_of(settings)
+        rates = RateLimiter(RateWindows(limits), bus, replicas, clock.now_ms, monotonic_ms)
         services = Services(
             RoomStores(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
-            Limits(rates, rooms, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
+            Limits(rates, rooms, limits, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
             bus,
             clock.now_ms,
             monotonic_ms,

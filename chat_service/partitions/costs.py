@@ -1,15 +1,17 @@
 """What room commands cost their callers, and the rooms that they add to what a bound counts. Pure.
 
-A command that its room's state shows to be in effect already costs nothing.
+A command that its room's state shows to be in effect already costs nothing. Where earlier commands of the batch decide
+whether a command joins or leaves, the command is charged for it; `settlement` refunds what did not happen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chat_service.partitions.rates import MESSAGE, Cost, Costs, Rate
 from chat_service.partitions.reservations import Bound, Reservation
 from chat_service.rooms.decision import RoomState
-from chat_service.rooms.room import RoomType
+from chat_service.rooms.room import Room, RoomType
 from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
@@ -19,9 +21,13 @@ from shared.commands.chat import (
     RemoveMember,
     SendDirect,
     SendMessage,
+    UpdateRoom,
 )
+from shared.commands.command import Caller
 
 JOIN = Cost(Rate.JOINS)
+LOOK_UPS_MAX = 40  # pairs of users in one batch: two rounds of reads, for which the rooms of its partition wait
+LOOK_UPS_OF_CALLER_MAX = 20  # so that nobody uses all of them
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
     """Return the costs of a batch. Commands whose cost depends on an earlier one of it share that one's charge."""
     batch = BatchCosts()
     changing = _Memberships(states)
+    opened: set[str] = set()  # rooms that an earlier command may make public
     for index, command in enumerate(commands):
         state, caller = states[command.room_id], command.caller
         if type(command) is SendMessage and changing.is_surely_member(command.room_id, caller.user_id):
@@ -50,7 +57,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
         match command:
             case SendMessage():
                 costs = MESSAGE
-                if _is_open(state):
+                if command.room_id in opened or _is_open(state):
                     costs, joining = (*MESSAGE, changing.join(command)), (caller.user_id,)
             case SendDirect():
                 costs = MESSAGE
@@ -68,8 +75,12 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 costs = (JOIN,)
             case AddMember() if not changing.is_surely_member(command.room_id, command.user_id):
                 costs, joining = (Cost(Rate.INVITATIONS),), (command.user_id,)
-            case RemoveMember():
+                if _may_manage(state.room, caller):
+                    changing.be_added(command.room_id, command.user_id)
+            case RemoveMember() if _may_manage(state.room, caller):
                 changing.leave(command.room_id, command.user_id)
+            case UpdateRoom(type=RoomType.PUBLIC) if _may_manage(state.room, caller):
+                opened.add(command.room_id)
         if caller.is_exempt_from_rates:
             costs = tuple(cost for cost in costs if cost.rate is Rate.MESSAGES)
         batch.costs.append(costs)
@@ -78,32 +89,55 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
     return batch
 
 
+def pairs_to_look_up(messages: Iterable[SendDirect]) -> dict[str, SendDirect]:
+    """Return by direct room a message between its users, who may be strangers.
+
+    Bound: 40 rooms, 20 that the same caller named first. The rest is refused as `UNAVAILABLE`.
+    """
+    chosen: dict[str, SendDirect] = {}
+    of_caller: Counter[str] = Counter()
+    for message in messages:
+        caller = message.caller.user_id
+        is_within = len(chosen) < LOOK_UPS_MAX and of_caller[caller] < LOOK_UPS_OF_CALLER_MAX
+        if is_within and message.room_id not in chosen:
+            chosen[message.room_id] = message
+            of_caller[caller] += 1
+    return chosen
+
+
 class _Memberships:
     """Memberships as the earlier commands of a batch may have changed them: each may yet be refused."""
 
     def __init__(self, states: Mapping[str, RoomState]) -> None:
         self._states = states
-        self._joins: dict[tuple[str, str], str] = {}  # the command that may have made the user a member
-        self._left: set[tuple[str, str]] = set()
+        # Memberships that an earlier command may change, and the id that later commands of the same join share, or "".
+        self._changing: dict[tuple[str, str], str] = {}
 
     def is_surely_member(self, room_id: str, user_id: str) -> bool:
         """Return whether the user is a member whatever becomes of the earlier commands."""
-        member = self._states[room_id].members.get(user_id)
-        return member is not None and member.is_joined and not (self._left and (room_id, user_id) in self._left)
+        return self._was_member(room_id, user_id) and not (self._changing and (room_id, user_id) in self._changing)
 
     def may_be_member(self, room_id: str, user_id: str) -> bool:
         """Return whether the user is a member now, or may be after the earlier commands."""
-        return (room_id, user_id) in self._joins or self.is_surely_member(room_id, user_id)
+        return (room_id, user_id) in self._changing or self._was_member(room_id, user_id)
 
     def join(self, command: SendMessage | JoinRoom) -> Cost:
         """Note that a command may make its caller a member. Return its cost: one for all that make the same join."""
         key = command.room_id, command.caller.user_id
-        return Cost(Rate.JOINS, 1, self._joins.setdefault(key, command.id))
+        self._changing[key] = self._changing.get(key) or command.id
+        return Cost(Rate.JOINS, 1, self._changing[key])
+
+    def be_added(self, room_id: str, user_id: str) -> None:
+        """Note that a command may make another user a member."""
+        self._changing.setdefault((room_id, user_id), "")
 
     def leave(self, room_id: str, user_id: str) -> None:
-        """Note that a command may end a membership."""
-        self._joins.pop((room_id, user_id), None)
-        self._left.add((room_id, user_id))
+        """Note that a command may end a membership: what joins afterwards makes another join."""
+        self._changing[room_id, user_id] = ""
+
+    def _was_member(self, room_id: str, user_id: str) -> bool:
+        member = self._states[room_id].members.get(user_id)
+        return member is not None and member.is_joined
 
 
 def _reservations(command: AnyRoomCommand, joining: tuple[str, ...]) -> tuple[Reservation, ...]:
@@ -118,3 +152,8 @@ def _is_open(state: RoomState) -> bool:
     """Return whether anybody may join the room."""
     room = state.room
     return room is not None and room.type is RoomType.PUBLIC and not room.deleted
+
+
+def _may_manage(room: Room | None, caller: Caller) -> bool:
+    """Return whether the caller may change the room's members, if it is not deleted before."""
+    return room is not None and room.direct is None and (caller.is_admin or room.created_by == caller.user_id)

@@ -1,9 +1,12 @@
 """The limits of users, ruled on each room command.
 
-    costs (pure) ──> rates, charged at the caller's home ──> rooms, reserved at each user's home, and counted in the
-                              │                              records
-                  RATE_LIMITED, retryAfterMs                                  │
-                                                                   FORBIDDEN, naming the bound
+    costs (pure) ──> rates, charged at the caller's home ──> strangers ──> rooms, reserved at each user's home, and
+                              │                                  │         counted in the records
+                  RATE_LIMITED, retryAfterMs <───────────────────┘                  │
+                                                                       FORBIDDEN, naming the bound
+
+Only users within their other rates cause a look-up of common rooms, and a batch makes a bounded number of them, because
+the rooms of its partition wait for it.
 
 A ruling is made once per command, on the loaded state of its room. A decision raises its refusal only when it is about
 to make an entry, so a command that repeats another one or changes nothing is answered whatever the limits say.
@@ -14,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
-from chat_service.partitions.costs import BatchCosts, costs_of
-from chat_service.partitions.rate_limit import Charge, RateLimiter
-from chat_service.partitions.rates import HOUR_MS, MESSAGE, MINUTE_MS, Cost, Costs, Excess, Limit, Rate
+from chat_service.partitions.costs import BatchCosts, costs_of, pairs_to_look_up
+from chat_service.partitions.rate_limit import RateLimiter
+from chat_service.partitions.rates import HOUR_MS, MESSAGE, MINUTE_MS, Charge, Cost, Costs, Excess, Limit, Rate
 from chat_service.partitions.reservations import Bound, Reservation
+from chat_service.partitions.settlement import ChargeOutcome, Settled, refunds_of
 from chat_service.rooms.decision import RoomState
 from chat_service.settings import ChatSettings
 from chat_service.storage.room_store import RoomStore
@@ -25,7 +29,8 @@ from shared.commands.chat import AnyRoomCommand, SendDirect
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.mongo import chunks
 
-PAIRS_AT_ONCE = 20  # pairs of users whose common rooms are looked up at the same time
+LOOK_UPS_AT_ONCE = 20  # pairs of users whose common rooms are looked up at the same time
+RETRY_AFTER_MS = 1_000
 
 _EXCEEDED = {
     Rate.MESSAGES: "too many messages",
@@ -37,7 +42,7 @@ _EXCEEDED = {
 
 
 class Ruling(NamedTuple):
-    """What a command costs and reserves, and the refusal of the limit that it exceeds."""
+    """What a command was charged and has reserved, and the refusal of the limit that it exceeds."""
 
     costs: Costs = ()
     reservations: tuple[Reservation, ...] = ()
@@ -45,6 +50,7 @@ class Ruling(NamedTuple):
 
 
 _PLAIN = Ruling(MESSAGE)
+Answered = tuple[AnyRoomCommand, Ruling, ChargeOutcome]
 
 
 class Bounds(NamedTuple):
@@ -77,44 +83,67 @@ def limits_of(settings: ChatSettings) -> dict[Rate, Limit]:
 class Limits:
     """Rules on the commands of all partitions of a process."""
 
-    def __init__(self, rates: RateLimiter, rooms: RoomStore, bounds: Bounds) -> None:
+    def __init__(self, rates: RateLimiter, rooms: RoomStore, limits: Mapping[Rate, Limit], bounds: Bounds) -> None:
         self._rates = rates
         self._rooms = rooms
+        self._limits = limits
         self._bounds = bounds
 
     async def rule(self, commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> list[Ruling]:
         """Return the ruling on each command, after charging it. Raises Unavailable."""
         batch = costs_of(commands, states)
-        if batch.first_direct:
-            await self._add_strangers(batch, commands)
-        refusals = await self._charge(batch, commands)
+        refusals = await self._charge(batch.costs, commands)
         reservations = {index: some for index, some in batch.reservations.items() if index not in refusals}
-        if reservations:
-            try:
+        first_direct = [index for index in batch.first_direct if index not in refusals]
+        try:
+            if first_direct:
+                refusals |= await self._rule_on_strangers(first_direct, batch, commands)
+            if reservations:
                 refusals |= await self._beyond_bounds(await self._reserve(reservations), commands)
-            except Unavailable:
-                for command, ruling in zip(commands, _rulings(batch, reservations, refusals), strict=True):
-                    self.settle(command, ruling, changed=False)
-                raise
+        except Unavailable:
+            rulings = _rulings(batch, reservations, refusals)
+            self.settle([(one, ruling, ChargeOutcome.FREE) for one, ruling in zip(commands, rulings, strict=True)])
+            raise
         if not refusals and not reservations and all(costs is MESSAGE for costs in batch.costs):
             return [_PLAIN] * len(commands)  # HOT
         return _rulings(batch, reservations, refusals)
 
-    def settle(self, command: AnyRoomCommand, ruling: Ruling, *, changed: bool) -> None:
-        """End the reservations of a command that is answered, and undo its charge if it changed nothing."""
-        if ruling.reservations:
-            self._rates.release(ruling.reservations)
-        if ruling.costs and not changed and not _is_rate_limited(ruling):
-            self._rates.refund(Charge(command.caller.user_id, command.id), ruling.costs)
+    def settle(self, answered: Sequence[Answered]) -> None:
+        """End the reservations of a batch that is answered, and undo the charges of what did not happen."""
+        settled: list[Settled] = []
+        for command, ruling, outcome in answered:
+            if ruling is _PLAIN and outcome is ChargeOutcome.CHANGED:
+                continue  # HOT: almost every command
+            if ruling.reservations and outcome is not ChargeOutcome.UNKNOWN:
+                self._rates.release(ruling.reservations)
+            settled.append(Settled(Charge(command.caller.user_id, command.id), ruling.costs, outcome))
+        for charge, rates in refunds_of(settled).items():
+            self._rates.refund(charge, rates)
 
-    async def _charge(self, batch: BatchCosts, commands: Sequence[AnyRoomCommand]) -> dict[int, Refusal]:
-        """Charge every command that costs something; return the refusals, by index."""
-        due = [index for index, costs in enumerate(batch.costs) if costs]
-        if not due:
-            return {}
-        charges = [Charge(commands[index].caller.user_id, commands[index].id) for index in due]
-        excesses = await self._rates.charge(charges, [batch.costs[index] for index in due])
-        return {index: _rate_limited(excess) for index, excess in zip(due, excesses, strict=True) if excess}
+    async def _charge(self, costs: list[Costs], commands: Sequence[AnyRoomCommand]) -> dict[int, Refusal]:
+        """Charge every command that costs something; return the refusals, by index, and clear their costs."""
+        refusals: dict[int, Refusal] = {}
+        for index, some in enumerate(costs):
+            if some is not MESSAGE and (beyond := self._beyond_any_window(some)) is not None:
+                refusals[index] = beyond
+                costs[index] = ()
+        due = [index for index, some in enumerate(costs) if some]
+        if due:
+            charges = [Charge(commands[index].caller.user_id, commands[index].id) for index in due]
+            for index, excess in zip(due, await self._rates.charge(charges, [costs[i] for i in due]), strict=True):
+                if excess is not None:
+                    refusals[index] = _rate_limited(excess)
+                    costs[index] = ()
+        return refusals
+
+    def _beyond_any_window(self, costs: Costs) -> Refusal | None:
+        """Return the refusal of more invitations than an hour ever allows. It has no time: waiting does not help."""
+        most = self._limits[Rate.INVITATIONS].units
+        for rate, units, _ in costs:
+            if rate is Rate.INVITATIONS and units > most:
+                reason = f"RATE_INVITATIONS_PER_HOUR: {units} invitations at once, and an hour allows {most}"
+                return Refusal(ErrorCode.RATE_LIMITED, reason)
+        return None
 
     async def _reserve(self, reservations: Mapping[int, tuple[Reservation, ...]]) -> list[_Reserved]:
         """Reserve the rooms of every command."""
@@ -122,19 +151,42 @@ class Limits:
         pending = await self._rates.reserve([one for _, one in wanted])
         return [_Reserved(index, one, frozenset(others)) for (index, one), others in zip(wanted, pending, strict=True)]
 
-    async def _add_strangers(self, batch: BatchCosts, commands: Sequence[AnyRoomCommand]) -> None:
-        """Charge first direct messages to users with whom the caller shares no private or group room."""
+    async def _rule_on_strangers(
+        self, first_direct: Sequence[int], batch: BatchCosts, commands: Sequence[AnyRoomCommand]
+    ) -> dict[int, Refusal]:
+        """Charge first direct messages to users with whom the caller shares no private or group room.
+
+        Return the refusals, by index: of those beyond the rate, and of those whose look-up would be one too many. The
+        former stay charged as messages, so the rate of messages bounds the look-ups that a user causes.
+        """
+        senders = [one for index in first_direct if isinstance(one := commands[index], SendDirect)]
+        looked_up = pairs_to_look_up(senders)
+        acquainted = await self._acquainted(looked_up)
         first: dict[tuple[str, str], str] = {}  # by room and caller: the later messages of a batch share its charge
+        extra: list[Costs] = [()] * len(commands)
+        refusals: dict[int, Refusal] = {}
+        for index, command in zip(first_direct, senders, strict=True):
+            if command.room_id not in looked_up:
+                refusals[index] = _too_many_at_once()
+            elif command.room_id not in acquainted:
+                shared_id = first.setdefault((command.room_id, command.caller.user_id), command.id)
+                extra[index] = (Cost(Rate.STRANGERS, 1, shared_id),)
+        beyond = await self._charge(extra, commands)
+        for index in first_direct:
+            batch.costs[index] = () if index in beyond else (*batch.costs[index], *extra[index])
+        return refusals | beyond
 
-        async def add(index: int) -> None:
-            command = commands[index]
-            assert isinstance(command, SendDirect)  # noqa: S101 - no other command starts a direct room
-            shared_id = first.setdefault((command.room_id, command.caller.user_id), command.id)
-            if not await self._rooms.have_common_room(command.caller.user_id, command.to_user_id):
-                batch.costs[index] = (*batch.costs[index], Cost(Rate.STRANGERS, 1, shared_id))
+    async def _acquainted(self, pairs: Mapping[str, SendDirect]) -> set[str]:
+        """Return the direct rooms, of these, whose users share a private or group room."""
 
-        for some in chunks(batch.first_direct, PAIRS_AT_ONCE):
-            await asyncio.gather(*map(add, some))
+        async def look_up(message: SendDirect) -> bool:
+            return await self._rooms.have_common_room(message.caller.user_id, message.to_user_id)
+
+        acquainted: set[str] = set()
+        for some in chunks(list(pairs.items()), LOOK_UPS_AT_ONCE):
+            answers = await asyncio.gather(*(look_up(message) for _, message in some))
+            acquainted |= {room_id for (room_id, _), is_so in zip(some, answers, strict=True) if is_so}
+        return acquainted
 
     async def _beyond_bounds(
         self, reserved: Sequence[_Reserved], commands: Sequence[AnyRoomCommand]
@@ -170,12 +222,13 @@ def _rulings(
     return [Ruling(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)]
 
 
-def _is_rate_limited(ruling: Ruling) -> bool:
-    return ruling.refusal is not None and ruling.refusal.code is ErrorCode.RATE_LIMITED
-
-
 def _forbidden(bound: str, reason: str) -> Refusal:
     return Refusal(ErrorCode.FORBIDDEN, f"{bound}: {reason}, the most allowed")
+
+
+def _too_many_at_once() -> Refusal:
+    reason = "too many first direct messages at once"
+    return Refusal(ErrorCode.UNAVAILABLE, reason, retry_after_ms=RETRY_AFTER_MS)
 
 
 def _rate_limited(excess: Excess) -> Refusal:

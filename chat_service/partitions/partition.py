@@ -23,8 +23,9 @@ import msgspec
 
 from chat_service import metrics
 from chat_service.partitions.body_dedup import BodyDedup, Copy
-from chat_service.partitions.limits import Limits, Ruling
+from chat_service.partitions.limits import Answered, Limits, Ruling
 from chat_service.partitions.room_cache import RoomCache, RoomStores
+from chat_service.partitions.settlement import outcome_of
 from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
 from chat_service.rooms.decisions import decide
 from chat_service.rooms.entry_deliveries import deliveries_of
@@ -97,7 +98,7 @@ class _Job:
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
     ruling: Ruling | None = None  # of its caller's limits; None until it is charged
-    has_entry: bool = False
+    entry: LogEntry | None = None
 
 
 class Outcome(NamedTuple):
@@ -366,6 +367,7 @@ class Partition:
         """Send all results of a batch in one publish: deliveries first, then each body's answer."""
         deliveries = outcome.deliveries
         queues: list[str] = []
+        rulings: list[Answered] = []
         position = 0
         for body in batch:
             own = outcome.answers[position : position + len(body.jobs)]
@@ -375,8 +377,11 @@ class Partition:
             )
             for job, answer in zip(body.jobs, own, strict=True):
                 self._count(job, answer)
+                if job.ruling is not None:
+                    rulings.append((job.command, job.ruling, outcome_of(answer, job.ruling.refusal, job.entry)))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._answer_deliveries(body.head, replies)
+        self._services.limits.settle(rulings)  # before the answers, so that a refund precedes the caller's next command
         self._services.outlet.send_deliveries(deliveries, queues)
 
     def _send_answer(self, head: BodyHead, replies: Sequence[bytes], reply_to: str) -> None:
@@ -393,8 +398,6 @@ class Partition:
     def _count(self, job: _Job, answer: Answer) -> None:
         if isinstance(answer, Sent) and answer.repeated:
             metrics.MESSAGES_REPEATED.inc()
-        if job.ruling is not None and answer is not None:
-            self._services.limits.settle(job.command, job.ruling, changed=not _changed_nothing(job, answer))
         metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
         if logs.details:
             request_id = request_id_of(job.command)
@@ -456,21 +459,10 @@ def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> lis
 
 
 def _note_entries(jobs: list[_Job], changes: Changes) -> None:
-    """Note which commands have an entry in the log."""
-    made = {entry.id for entry in (*changes.entries, *changes.found)}
+    """Note the entries of the commands in the log."""
+    made = {entry.id: entry for entry in (*changes.entries, *changes.found)}
     for job in jobs:
-        job.has_entry = job.command.id in made
-
-
-def _changed_nothing(job: _Job, answer: Answer) -> bool:
-    """Return whether a command is free: a repeat, one already in effect, beyond a bound, or failed by this service.
-
-    A command that its room refused has cost a decision, and stays charged.
-    """
-    if isinstance(answer, Refusal):
-        is_beyond_bound = job.ruling is not None and answer is job.ruling.refusal
-        return is_beyond_bound or answer.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
-    return not job.has_entry
+        job.entry = made.get(job.command.id)
 
 
 def _treat_as_resent(jobs: list[_Job]) -> None:

@@ -8,13 +8,13 @@ limits still apply within this replica.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import zip_longest
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import TypedDict, TypeVar
 
 import msgspec
 
 from chat_service import metrics
 from chat_service.partitions.ownership import ReplicaView
-from chat_service.partitions.rates import MESSAGE, Costs, Excess, Rate, RateWindows
+from chat_service.partitions.rates import MESSAGE, Charge, Costs, Excess, Rate, RateWindows
 from chat_service.partitions.rendezvous import preferred_node
 from chat_service.partitions.reservations import Reservation, Reservations
 from shared.bus.bus import Bus
@@ -36,13 +36,6 @@ QUEUE_PREFIX = "rates"
 SYSTEM = Caller(user_id="system:chat")
 
 
-class Charge(NamedTuple):
-    """One command to charge to its caller. Its id makes the charge idempotent."""
-
-    user_id: str
-    command_id: str
-
-
 class ChargeCommands(ServiceRequest, frozen=True, kw_only=True, tag="rate.take"):
     """Charge commands to their callers. Reply: `CommandsCharged`, to the queue `reply_to`.
 
@@ -55,7 +48,7 @@ class ChargeCommands(ServiceRequest, frozen=True, kw_only=True, tag="rate.take")
 
 
 class RefundCommand(ServiceRequest, frozen=True, kw_only=True, tag="rate.give_back"):
-    """Undo the charge of a command that changed nothing. No reply."""
+    """Undo the charge of a command, or its part of some rates. No reply."""
 
     charge: Charge
     rates: tuple[Rate, ...] = (Rate.MESSAGES,)
@@ -132,14 +125,13 @@ class RateLimiter:
 
         return await self._at_homes([reservation.user_id for reservation in reservations], at)
 
-    def refund(self, charge: Charge, costs: Costs) -> None:
-        """Undo the charge of a command that changed nothing, except what it shared with an earlier command."""
+    def refund(self, charge: Charge, rates: Sequence[Rate]) -> None:
+        """Undo the charge of a command, or its part of these rates."""
         queue = self._queue_of(self._home_of(charge.user_id))
-        rates = tuple(cost.rate for cost in costs if cost.shared_id in ("", charge.command_id))
         if queue is None:
             self._windows.refund(*charge, rates)
             return
-        self._bus.send("", queue, to_json(RefundCommand(**_head(), charge=charge, rates=rates)))
+        self._bus.send("", queue, to_json(RefundCommand(**_head(), charge=charge, rates=tuple(rates))))
 
     def release(self, reservations: Sequence[Reservation]) -> None:
         """End the reservations of a command that is done."""

@@ -39,6 +39,13 @@ Costs = tuple[Cost, ...]
 MESSAGE: Costs = (Cost(Rate.MESSAGES),)
 
 
+class Charge(NamedTuple):
+    """One command to charge to its caller. Its id makes the charge idempotent."""
+
+    user_id: str
+    command_id: str
+
+
 class Excess(NamedTuple):
     """The rate that a command exceeds, and the milliseconds until it would not."""
 

@@ -26,7 +26,7 @@ FAILURES: dict[int, str] = {
     413: "The body is too large: `TOO_LARGE`.",
     414: "The URL is longer than 8 KB: `TOO_LARGE`.",
     415: "The Content-Type is not JSON, or the body is compressed: `VALIDATION`.",
-    429: "The caller's rate is exceeded: `RATE_LIMITED`, with `retryAfterMs`.",
+    429: "The caller's rate is exceeded: `RATE_LIMITED`, with `retryAfterMs` if waiting helps.",
     503: "A service behind the gateway is unavailable; a retry may succeed: `UNAVAILABLE`.",
 }
 HEADERS: dict[int, Schema] = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from chat_service.settings import ChatSettings
 from gateway.settings import GatewaySettings
-from tests.support.database_proxy import RefuseCommand, database_proxy
+from tests.support.database_proxy import DelayReply, RefuseCommand, database_proxy
 from tests.support.limits import default_limits
 from tests.support.live_client import LiveClient, RestClient
 from tests.support.services import chat_service, gateway_alone
@@ -64,7 +65,7 @@ async def test_one_user_cannot_make_a_thousand_users_members_of_hundreds_of_room
     crowd = [f"user_{number}" for number in range(1000)]
     for _ in range(20):
         status, body = await ann.call("POST", "/v1/chatrooms", json={**ROOM, "type": "group", "memberIds": crowd})
-        assert refusal_of(status, body) == (429, "RATE_LIMITED", HOUR_MS)
+        assert refusal_of(status, body) == (429, "RATE_LIMITED", 0)
     invited = 0
     for number in itertools.count():
         members = crowd[number * 30 : number * 30 + 30]
@@ -81,6 +82,23 @@ async def test_one_user_cannot_make_a_thousand_users_members_of_hundreds_of_room
     assert (status, code) == (429, "RATE_LIMITED")
     assert 0 < retry_ms <= HOUR_MS
     await ann.data("PUT", f"/v1/chatrooms/{room}/members/{crowd[0]}")  # already in effect: free
+
+
+async def test_more_members_than_an_hour_allows_are_refused_without_a_time(system: Limited) -> None:
+    """No wait makes room for them; a service may have them."""
+    crowd = {**ROOM, "memberIds": [f"user_{number}" for number in range(101)]}
+    async with aiohttp.ClientSession() as http:
+        headers = {"Authorization": f"Bearer {mint('ann')}"}
+        async with http.post(f"{system.url}/v1/chatrooms", json=crowd, headers=headers) as response:
+            error = (await response.json())["error"]
+            assert (response.status, error["code"]) == (429, "RATE_LIMITED")
+            assert "RATE_INVITATIONS_PER_HOUR: 101 invitations at once, and an hour allows 100" in error["message"]
+            assert "retryAfterMs" not in error
+            assert "Retry-After" not in response.headers
+    ann = system.rest("ann")
+    assert (await ann.call("POST", "/v1/chatrooms", json={**crowd, "memberIds": crowd["memberIds"][:100]}))[0] == 201
+    service = system.rest("feed", role="service")
+    assert (await service.data("POST", "/v1/chatrooms", json=crowd))["memberCount"] == 102
 
 
 async def test_eleventh_room_of_an_hour_is_refused_on_any_replica(system: Limited) -> None:
@@ -144,6 +162,30 @@ async def test_messages_to_strangers_are_limited_and_others_are_not(system: Limi
     for number in range(5):
         json = {"userId": f"somebody_{number}", "message": "hi"}
         assert (await admin.call("POST", "/v1/messages/direct", json=json))[0] == 201
+
+
+async def test_user_beyond_the_rate_of_messages_causes_no_look_up_of_common_rooms(
+    amqp_url: str, mongodb_uri: str, database_name: str
+) -> None:
+    limits = default_limits(ChatSettings) | {"rate_limit_messages_per_minute": 4, "rate_stranger_messages_per_hour": 1}
+    async with (
+        database_proxy(mongodb_uri) as proxy,
+        chat_service(amqp_url, proxy.uri, database_name, **limits),
+        gateway_alone(amqp_url) as url,
+        await LiveClient.as_user(url, "ann") as socket,
+    ):
+        looked_up = proxy.inject(
+            DelayReply(0), "find", collection="room_members", where=lambda one: "userId" in one.document["filter"]
+        )
+        asking = (socket.ask("chat:direct", userId=f"stranger_{number}", message="hi") for number in range(12))
+        answers = await asyncio.gather(*asking)
+        assert Counter(answer["type"] for answer in answers) == {"chat:ack": 1, "error": 11}
+        reasons = Counter(answer["data"]["message"] for answer in answers if answer["type"] == "error")
+        assert reasons == {
+            "too many direct messages to users without a common room": 3,
+            "too many messages": 8,
+        }
+        assert len(looked_up.hits) == 2 * 4, "one read of each user's rooms for each message within the rate"
 
 
 @pytest.mark.parametrize("limits", [{"rooms_created_max": 2, "rooms_joined_max": 4}], indirect=True)

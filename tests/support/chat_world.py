@@ -266,9 +266,9 @@ class ChatWorld:
         log, rooms = FaultyLog(self.database, fuse), FaultyRooms(self.database, fuse)
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
         replicas = ReplicaView("node", "", PARTITIONS, 0)
-        windows = RateWindows({rate: Limit(10_000, HOUR_MS) for rate in Rate})
-        rates = RateLimiter(windows, bus, replicas, self._clock_ms, self._clock_ms)
-        limits = Limits(rates, rooms, Bounds(10_000, 10_000))
+        hourly = {rate: Limit(10_000, HOUR_MS) for rate in Rate}
+        rates = RateLimiter(RateWindows(hourly), bus, replicas, self._clock_ms, self._clock_ms)
+        limits = Limits(rates, rooms, hourly, Bounds(10_000, 10_000))
         stores = RoomStores(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")

@@ -30,6 +30,7 @@ PURE = {
     "chat_service.partitions.rates",
     "chat_service.partitions.rendezvous",
     "chat_service.partitions.reservations",
+    "chat_service.partitions.settlement",
     "chat_service.rooms.requirements",
     "chat_service.rooms.room_decisions",
     "chat_service.rooms.room",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_service.partitions.costs import costs_of
+from chat_service.partitions.costs import LOOK_UPS_MAX, LOOK_UPS_OF_CALLER_MAX, costs_of, pairs_to_look_up
 from chat_service.partitions.rates import MESSAGE, MINUTE_MS, Cost, Limit, Rate, RateWindows
 from chat_service.partitions.reservations import Bound, Reservation
 from chat_service.rooms.decision import RoomState
@@ -112,6 +112,48 @@ def test_message_after_a_removal_in_its_batch_costs_a_join() -> None:
     last = send("ben")
     batch = costs_of([command(RemoveMember, user_id="ben"), last], {ROOM: state("ann", "ben")})
     assert batch.costs == [(), (*MESSAGE, shared(last))]
+
+
+def test_second_leave_of_a_batch_costs_too() -> None:
+    """The first one may be refused, and then the second one takes effect."""
+    assert costs_of([command(LeaveRoom), command(LeaveRoom)], {ROOM: state("ann")}).costs == [(JOIN,), (JOIN,)]
+
+
+def test_forbidden_removal_changes_nothing_for_its_target() -> None:
+    removal, leave, last = command(RemoveMember, "cat", user_id="ben"), command(LeaveRoom, "ben"), send("ben")
+    assert costs_of([removal, last], {ROOM: state("ben", "cat")}).costs == [(), MESSAGE]
+    assert costs_of([removal, leave], {ROOM: state("ben", "cat")}).costs == [(), (JOIN,)]
+    batch = costs_of([removal, last], {ROOM: state("ben", "cat")})
+    assert batch.reservations == {}
+
+
+def test_leave_costs_after_a_removal_or_an_addition_in_its_batch() -> None:
+    leave = command(LeaveRoom, "ben")
+    for before, earlier in (
+        (state("ann", "ben"), command(RemoveMember, user_id="ben")),
+        (state("ann"), command(AddMember, user_id="ben")),
+    ):
+        assert costs_of([earlier, leave], {ROOM: before}).costs[1] == (JOIN,)
+
+
+def test_first_message_costs_a_join_where_an_earlier_command_opens_the_room() -> None:
+    last = send("ben")
+    for by, costs in (("ann", (*MESSAGE, shared(last))), ("cat", MESSAGE)):
+        before = state("ann", kind=RoomType.PRIVATE)
+        assert costs_of([command(UpdateRoom, by, type="public"), last], {ROOM: before}).costs[1] == costs
+
+
+def test_pair_is_looked_up_once_and_a_batch_makes_a_bounded_number_of_look_ups() -> None:
+    def first(by: str, number: int) -> Any:
+        fields = {"message_id": "msg", "to_user_id": "ben", "message": "hi"}
+        return command(SendDirect, by, f"room_{number}", **fields)
+
+    same = [first("ann", 0), first("ben", 0), first("ann", 0)]
+    assert pairs_to_look_up(same) == {"room_0": same[0]}
+    of_ann = [first("ann", number) for number in range(500)]
+    assert len(pairs_to_look_up(of_ann)) == LOOK_UPS_OF_CALLER_MAX
+    assert pairs_to_look_up([*of_ann, first("ben", 999)])["room_999"].caller.user_id == "ben"
+    assert len(pairs_to_look_up([first(f"user_{number}", number) for number in range(500)])) == LOOK_UPS_MAX
 
 
 def test_creation_costs_an_invitation_for_each_other_member() -> None:

@@ -1,0 +1,73 @@
+"""What the commands of a batch get back, once they are answered. Pure.
+
+Commands were charged for all that they might do. A charge that several commands share is refunded only if none of them
+keeps it: one that repeats a message must not get back the join that the next one made.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from chat_service.partitions.rates import Charge, Costs, Rate
+from chat_service.rooms.decision import Answer
+from chat_service.rooms.log import LogEntry
+from shared.errors import ErrorCode, Refusal
+
+
+class ChargeOutcome(StrEnum):
+    """What became of a command."""
+
+    UNKNOWN = "unknown"  # no answer: it may have an entry
+    FREE = "free"  # a repeat, already in effect, beyond a limit, or failed by this service
+    REFUSED = "refused"  # by its room, which has cost a decision
+    CHANGED = "changed"  # the room, and not whether the caller is a member
+    MOVED = "moved"  # its caller into the room or out of it
+
+
+class Settled(NamedTuple):
+    """A command, what it was charged, and its outcome."""
+
+    charge: Charge
+    costs: Costs
+    outcome: ChargeOutcome
+
+
+def outcome_of(answer: Answer, limit: Refusal | None, entry: LogEntry | None) -> ChargeOutcome:
+    """Return the outcome of a command. `limit` is the refusal of its caller's limits, if it exceeds one."""
+    if answer is None:
+        return ChargeOutcome.UNKNOWN
+    if isinstance(answer, Refusal):
+        is_free = answer is limit or answer.code in {ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
+        return ChargeOutcome.FREE if is_free else ChargeOutcome.REFUSED
+    if entry is None:
+        return ChargeOutcome.FREE
+    moves_caller = any(effect.user_id == entry.author_id for effect in entry.members)
+    return ChargeOutcome.MOVED if moves_caller else ChargeOutcome.CHANGED
+
+
+def refunds_of(settled: Sequence[Settled]) -> dict[Charge, list[Rate]]:
+    """Return the charges to undo and their rates. `settled` holds all commands of a batch that share a charge."""
+    refundable: dict[tuple[Charge, Rate], None] = {}
+    kept: set[tuple[Charge, Rate]] = set()
+    for (user_id, command_id), costs, outcome in settled:
+        for cost in costs:
+            charged = Charge(user_id, cost.shared_id or command_id), cost.rate
+            if _keeps(outcome, cost.rate):
+                kept.add(charged)
+            else:
+                refundable[charged] = None
+    refunds: dict[Charge, list[Rate]] = {}
+    for charge, rate in refundable:
+        if (charge, rate) not in kept:
+            refunds.setdefault(charge, []).append(rate)
+    return refunds
+
+
+def _keeps(outcome: ChargeOutcome, rate: Rate) -> bool:
+    match outcome:
+        case ChargeOutcome.FREE:
+            return False
+        case ChargeOutcome.CHANGED:
+            return rate is not Rate.JOINS
+        case ChargeOutcome.UNKNOWN | ChargeOutcome.REFUSED | ChargeOutcome.MOVED:
+            return True
