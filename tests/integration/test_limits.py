@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -12,9 +12,10 @@ import pytest
 
 from chat_service.settings import ChatSettings
 from gateway.settings import GatewaySettings
-from tests.support.database_proxy import DelayReply, RefuseCommand, database_proxy
+from tests.support.database_proxy import DatabaseProxy, DelayReply, RefuseCommand, database_proxy
 from tests.support.limits import default_limits
 from tests.support.live_client import LiveClient, RestClient
+from tests.support.service_process import service_processes
 from tests.support.services import chat_service, gateway_alone
 from tests.support.tokens import mint
 
@@ -52,6 +53,27 @@ async def system(amqp_url: str, mongodb_uri: str, database_name: str, limits: di
 
 
 OF_CHAT = default_limits(ChatSettings).keys()
+
+
+@asynccontextmanager
+async def behind_proxy(
+    amqp_url: str, mongodb_uri: str, database_name: str, **limits: int
+) -> AsyncIterator[tuple[str, DatabaseProxy]]:
+    """Run a gateway, and a chat_service as a process of its own: at its end, it waits for threads that read the proxy.
+
+    Yields the gateway's URL and the proxy of the service's database.
+    """
+    async with database_proxy(mongodb_uri) as proxy:
+        environment = {
+            "AMQP_URL": amqp_url,
+            "MONGODB_URI": proxy.uri,
+            "MONGODB_DATABASE": database_name,
+            "ADMIN_HOST": "127.0.0.1",
+            **{name.upper(): str(value) for name, value in (default_limits(ChatSettings) | limits).items()},
+        }
+        async with service_processes("chat_service", environment) as [service], gateway_alone(amqp_url) as url:
+            await service.ready()
+            yield url, proxy
 
 
 def refusal_of(status: int, body: Any) -> tuple[int, str, int]:
@@ -167,11 +189,9 @@ async def test_messages_to_strangers_are_limited_and_others_are_not(system: Limi
 async def test_user_beyond_the_rate_of_messages_causes_no_look_up_of_common_rooms(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
-    limits = default_limits(ChatSettings) | {"rate_limit_messages_per_minute": 4, "rate_stranger_messages_per_hour": 1}
+    limits = {"rate_limit_messages_per_minute": 4, "rate_stranger_messages_per_hour": 1}
     async with (
-        database_proxy(mongodb_uri) as proxy,
-        chat_service(amqp_url, proxy.uri, database_name, **limits),
-        gateway_alone(amqp_url) as url,
+        behind_proxy(amqp_url, mongodb_uri, database_name, **limits) as (url, proxy),
         await LiveClient.as_user(url, "ann") as socket,
     ):
         looked_up = proxy.inject(
@@ -233,12 +253,7 @@ async def test_bounds_are_exact_for_calls_at_the_same_moment(system: Limited) ->
 async def test_creation_that_the_service_fails_costs_nothing(
     amqp_url: str, mongodb_uri: str, database_name: str
 ) -> None:
-    limits = default_limits(ChatSettings) | {"rate_room_creations_per_hour": 2}
-    async with (
-        database_proxy(mongodb_uri) as proxy,
-        chat_service(amqp_url, proxy.uri, database_name, **limits),
-        gateway_alone(amqp_url) as url,
-    ):
+    async with behind_proxy(amqp_url, mongodb_uri, database_name, rate_room_creations_per_hour=2) as (url, proxy):
         ann = RestClient(url, "ann")
         refused = proxy.inject(
             RefuseCommand(14031, "OutOfDiskSpace"),
