@@ -259,7 +259,7 @@ async def test_creation_that_the_service_fails_costs_nothing(
             RefuseCommand(14031, "OutOfDiskSpace"),
             "aggregate",
             collection="room_members",
-            where=lambda command: "userId" in str(command.document["pipeline"]),
+            where=lambda command: "$userId" in str(command.document["pipeline"]),  # counts memberships by user
         )
         for _ in range(3):
             assert (await ann.call("POST", "/v1/chatrooms", json=ROOM))[0] == 503
