@@ -263,7 +263,7 @@ async def test_creation_that_the_service_fails_costs_nothing(
         )
         for _ in range(3):
             assert (await ann.call("POST", "/v1/chatrooms", json=ROOM))[0] == 503
-        assert len(refused.hits) == 3
+        assert len(refused.hits) >= 3, "a command that was sent again is tried until it expires"
         refused.remove()
         statuses = [(await ann.call("POST", "/v1/chatrooms", json=ROOM))[0] for _ in range(3)]
         assert statuses == [201, 201, 429]
