@@ -145,7 +145,7 @@ class Bus:
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         first = True
         try:
-            while True:
+            while not self._leaving:  # aio-pika may swallow a cancellation
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         with translate_channel_closed():
@@ -160,7 +160,8 @@ class Bus:
                 metrics.BUS_RECONNECTS.inc(0 if first else 1)
                 backoff.reset()
                 first = False
-                await link.closed.wait()
+                if not self._leaving:
+                    await link.closed.wait()
                 log.warning("broker_connection_lost")
                 await self._disconnect()
         finally:

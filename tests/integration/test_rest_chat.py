@@ -403,20 +403,28 @@ async def test_join_and_leave_are_idempotent(meet: Meet) -> None:
         assert (left["id"], left["memberCount"], left["isMember"]) == (room, 1, False)
 
 
+async def insist(person: Person, method: str, path: str, **options: Any) -> None:
+    """Make a call, again while it is refused as overload: 60 commands wait for one room."""
+    while (answer := await person.call(method, path, **options))[0] == 503:
+        await asyncio.sleep(answer[1]["error"]["retryAfterMs"] / 1000)
+    assert answer[0] in (200, 201), answer
+
+
 async def test_member_count_is_exact_under_concurrency(meet: Meet) -> None:
     alice = meet("alice")
     crowd = [meet("user") for _ in range(20)]
     room = await alice.create_room(memberIds=[person.id for person in crowd[:5]] + [alice.id, crowd[0].id])
     assert (await alice.data("GET", f"/v1/chatrooms/{room}"))["memberCount"] == 6
     path = f"/v1/chatrooms/{room}"
+    message = {"json": {"message": "x"}}
     await asyncio.gather(
-        *(person.data("POST", f"{path}/join") for person in crowd for _ in range(2)),
-        *(alice.data("PUT", f"{path}/members/{person.id}") for person in crowd[10:]),
-        *(say(person, room, "x") for person in crowd[5:15]),
+        *(insist(person, "POST", f"{path}/join") for person in crowd for _ in range(2)),
+        *(insist(alice, "PUT", f"{path}/members/{person.id}") for person in crowd[10:]),
+        *(insist(person, "POST", f"{path}/messages", **message) for person in crowd[5:15]),
     )
     await asyncio.gather(
-        *(person.data("POST", f"{path}/leave") for person in crowd[:8] for _ in range(2)),
-        *(alice.data("DELETE", f"{path}/members/{person.id}") for person in crowd[15:]),
+        *(insist(person, "POST", f"{path}/leave") for person in crowd[:8] for _ in range(2)),
+        *(insist(alice, "DELETE", f"{path}/members/{person.id}") for person in crowd[15:]),
     )
     members, pagination = await page_of(alice, f"{path}/members", limit=100)
     assert {member["userId"] for member in members} == {alice.id, *(person.id for person in crowd[8:15])}
