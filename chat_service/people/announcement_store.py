@@ -76,14 +76,18 @@ class AnnouncementStore:
         """Note before the first delivery that the rooms may hear of these users. Whoever finds the note announces."""
         await update_among(self._presence, user_ids, {"$set": {"toldOnline": None}})
 
-    async def finish(self, records: Collection[PresenceRecord]) -> None:
-        """Note what was announced of these users. Whoever has changed meanwhile stays unannounced."""
+    async def finish(self, records: Collection[PresenceRecord], now_ms: int) -> None:
+        """Note what was announced of these users. Whoever is otherwise by now is unannounced.
+
+        An announcer that stood still may have announced an older state after its successor had announced the present.
+        """
         is_online = {"$gt": [{"$size": {"$ifNull": ["$nodes", []]}}, 0]}
         writes: list[UpdateOne | UpdateMany] = []
         for announced in (True, False):
             user_ids = [record.user_id for record in records if record.is_online is announced]
             if user_ids:
-                left = {"$cond": [{"$eq": [is_online, announced]}, 0, "$unsettledAtMs"]}
+                since = {"$cond": [{"$gt": ["$unsettledAtMs", 0]}, "$unsettledAtMs", now_ms]}
+                left = {"$cond": [{"$eq": [is_online, announced]}, 0, since]}
                 writes.append(
                     UpdateMany({"_id": {"$in": user_ids}}, [{"$set": {"toldOnline": announced, "unsettledAtMs": left}}])
                 )

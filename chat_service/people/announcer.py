@@ -55,6 +55,7 @@ class PresenceAnnouncer:
         self._leased_until_ms = 0
         self._size = PageSize()
         self._schedule = CountSchedule()
+        self._knows_counts = True  # False after a failure: a count may have been sent, or is still owed
         self._rooms: dict[str, RoomAudience] = {}
         self._rooms_since_ms = 0
 
@@ -88,15 +89,19 @@ class PresenceAnnouncer:
     async def announce(self) -> int:
         """Announce full pages of users and one more, and the counts that are due. Return the size of the last page.
 
-        Do nothing while another replica has the lease. Raises Unavailable.
+        Do nothing while another replica has the lease. Raises Unavailable; then the next call reads again what is owed.
         """
-        while await self._hold_lease():
-            page_max = self._size.users
-            users = await self._announce_page(page_max)
-            await self._send_due_counts()
-            if users < page_max:
-                return users
-            await asyncio.sleep(BREATH_S)
+        try:
+            while await self._hold_lease():
+                page_max = self._size.users
+                users = await self._announce_page(page_max)
+                await self._send_due_counts()
+                if users < page_max:
+                    return users
+                await asyncio.sleep(BREATH_S)
+        except Unavailable:
+            self._leased_until_ms, self._knows_counts = 0, False
+            raise
         return 0
 
     async def _hold_lease(self) -> bool:
@@ -106,9 +111,10 @@ class PresenceAnnouncer:
         held = await self._store.hold_lease(self._node_id, now_ms, now_ms + LEASE_MS)
         if held is None:
             return False
-        if held.is_taken_over:
+        if held.is_taken_over or not self._knows_counts:
             self._schedule = CountSchedule(now_ms)
             self._schedule.note_owed(await self._store.owed_counts())
+            self._knows_counts = True
         self._leased_until_ms = now_ms + LEASE_MS
         return True
 
@@ -126,7 +132,7 @@ class PresenceAnnouncer:
             async for more in self._rest_of(memberships[-1]):
                 large_rooms |= await self._announce_memberships(more, page)
         await self._count_soon(large_rooms)
-        await self._store.finish([*unchanged, *page.values()])
+        await self._store.finish([*unchanged, *page.values()], self._clock_ms())
         self._size.note_done(len(memberships), MEMBERSHIPS_MAX)
         for record in page.values():
             metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
@@ -154,15 +160,19 @@ class PresenceAnnouncer:
     async def _announce_memberships(
         self, memberships: Sequence[Membership], records: dict[str, PresenceRecord]
     ) -> set[str]:
-        """Mark memberships and notify their rooms, 500 at a time. Return the large rooms."""
+        """Mark memberships and notify their rooms, 500 at a time, while this replica has the lease.
+
+        Return the large rooms. Raises Unavailable. A replica that stood still would announce an older state.
+        """
         large_rooms: set[str] = set()
         rooms = await self._audiences({membership.room_id for membership in memberships})
         for some in chunks(memberships, DOCUMENTS_MAX):
+            if not await self._hold_lease():
+                raise Unavailable("another replica announces")
             announcement = announce(some, records, rooms, self._room_max)
             await self._store.mark(announcement.marks[True], announcement.marks[False])
             await confirmed([self._bus.deliver(delivery) for delivery in announcement.deliveries])
             large_rooms |= announcement.large_rooms
-            await self._hold_lease()
             await asyncio.sleep(BREATH_S)
         return large_rooms
 

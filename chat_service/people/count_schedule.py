@@ -17,9 +17,9 @@ class RoomCounts(NamedTuple):
 class CountSchedule:
     """The counts that this announcer has sent in the last 5 s, and those that it owes.
 
-    `taken_over_at_ms` is when it took over from another, who may have sent any count just before. Bounds: the large
-    rooms with changes in the last 5 s. If more than 10,000 of them were sent a count, all are forgotten, and wait
-    for 5 s before their next.
+    `taken_over_at_ms` is when it took over from another, or from itself after a failure: any count may have been sent
+    just before. Bounds: the large rooms with changes in the last 5 s. If more than 10,000 of them were sent a count,
+    all are forgotten, and wait for 5 s before their next.
     """
 
     def __init__(self, taken_over_at_ms: int | None = None) -> None:

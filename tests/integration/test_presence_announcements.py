@@ -1,5 +1,6 @@
 """Announcements of presence on the real broker and database: who is told, how often, and after which crash."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from chat_service.people.announcer import LEASE_MS, PresenceAnnouncer
 from chat_service.people.count_schedule import COUNT_INTERVAL_MS
+from shared.errors import Unavailable
 from tests.support.presence_world import ROOM_MAX, PresenceCrash, PresenceWorld, presence_world
 from tests.support.waiting import until
 
@@ -84,7 +86,7 @@ async def test_user_who_leaves_during_their_announcement_is_announced_offline(wo
     records = await world.announcements.unannounced(500)
     await world.announcer.announce()
     await gateway_.closed("ann")
-    await finish(records)  # as if the departure had been written before
+    await finish(records, world.clock())  # as if the departure had been written before
     await world.expect(("room:room_1", "user:online", "ann"), ("room:room_1", "user:offline", "ann"))
 
 
@@ -132,6 +134,43 @@ async def test_owed_count_is_sent_by_another_announcer_after_crash(world: Presen
     await world.expect(*[("room:room_1", "room:presence", "2")] * 2)
     await other.announce()
     await world.expect()
+
+
+@pytest.mark.parametrize("step", ["begin", "mark", "finish"])
+async def test_announcer_that_stood_still_leaves_no_older_state(world: PresenceWorld, step: str) -> None:
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    world.announcements.freezes_in = step
+    frozen = asyncio.create_task(world.announcer.announce())
+    await world.announcements.is_frozen.wait()
+    await gateway_.closed("ann")
+    world.clock.pass_ms(LEASE_MS + 1)
+    other = PresenceAnnouncer(world.announcements, world.bus, "other", world.clock, ROOM_MAX)
+    await other.announce()
+    world.announcements.thaw.set()
+    await asyncio.gather(frozen, return_exceptions=True)
+    await other.announce()
+    await world.barrier()
+    heard = [] if step == "begin" else [("room:room_1", "user:offline", "ann")]  # the last of all
+    assert world.announced[-1:] == heard
+    assert await world.rooms.active_now(["room_1"]) == {}
+
+
+async def test_owed_count_is_sent_after_the_database_failed(world: PresenceWorld) -> None:
+    await world.make_room("room_1", "ann", "ben", "cat", "dan")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    await world.expect(("room:room_1", "room:presence", "1"))
+    await gateway_.opened("ben")
+    await world.expect()
+    for step in ("active_now", "owed_counts"):
+        world.clock.pass_ms(COUNT_INTERVAL_MS)
+        world.announcements.fails_in = step
+        with pytest.raises(Unavailable):
+            await world.announcer.announce()
+    await world.expect(("room:room_1", "room:presence", "2"))
+    assert not await world.announcements.is_owed(world.clock() + 1)
 
 
 async def test_storm_costs_at_most_two_database_calls_a_hundred_users(world: PresenceWorld) -> None:

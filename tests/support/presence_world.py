@@ -26,6 +26,7 @@ from shared.bus.delivery import Delivery
 from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, shard_key
 from shared.commands.chat import ReportPresence
 from shared.commands.command import GATEWAY
+from shared.errors import Unavailable
 from shared.ids import Prefix, new_id
 from shared.mongo import Database, Mongo
 from tests.support.waiting import until
@@ -52,16 +53,27 @@ class Clock:
 
 
 class ForgetfulStore(AnnouncementStore):
-    """The real store of an announcer that dies once, in the step of that name."""
+    """The real store of an announcer that dies, fails or freezes once, in the step of that name."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.dies_in = ""
+        self.fails_in = ""
+        self.freezes_in = ""
+        self.is_frozen = asyncio.Event()
+        self.thaw = asyncio.Event()
 
     async def _die(self, step: str) -> None:
         if self.dies_in == step:
             self.dies_in = ""
             raise PresenceCrash
+        if self.fails_in == step:
+            self.fails_in = ""
+            raise Unavailable("the test's failure")
+        if self.freezes_in == step:
+            self.freezes_in = ""
+            self.is_frozen.set()
+            await self.thaw.wait()
 
     async def begin(self, user_ids: Collection[str]) -> None:
         await self._die("begin")
@@ -71,9 +83,17 @@ class ForgetfulStore(AnnouncementStore):
         await self._die("mark")
         await super().mark(online, offline)
 
-    async def finish(self, records: Collection[PresenceRecord]) -> None:
+    async def finish(self, records: Collection[PresenceRecord], now_ms: int) -> None:
         await self._die("finish")
-        await super().finish(records)
+        await super().finish(records, now_ms)
+
+    async def owed_counts(self) -> dict[str, int]:
+        await self._die("owed_counts")
+        return await super().owed_counts()
+
+    async def active_now(self, room_ids: Collection[str]) -> dict[str, int]:
+        await self._die("active_now")
+        return await super().active_now(room_ids)
 
     async def counts_sent(self, room_ids: Collection[str]) -> None:
         await self._die("counts_sent")
@@ -194,11 +214,11 @@ class PresenceWorld:
     async def expect(self, *announced: tuple[str, str, str]) -> None:
         """Announce what is owed, and check that exactly this was announced since the last check."""
         await self.announcer.announce()
-        await self._barrier()
+        await self.barrier()
         assert sorted(self.announced) == sorted(announced)
         self.announced.clear()
 
-    async def _barrier(self) -> None:
+    async def barrier(self) -> None:
         """Wait until everything delivered on any shard before this has arrived."""
         marks = [Delivery(f"mark:{number}", _TRANSIENT, 0, "", _mark(number)) for number in range(SHARDS)]
         for number, mark in enumerate(marks):
