@@ -4,8 +4,9 @@
     bytes ────────> unread bytes ──┬──> text (str), PingFrame, PongFrame, CloseFrame, Fragment
                                    └──> ProtocolViolation: the caller fails the connection with its code
 
-`next` reads one frame, so the caller decides how many of them it processes in a turn. An idle reader holds no buffer. A
-violation is found as soon as its byte has arrived, invalid UTF-8 at the end of its message.
+`next` reads one frame, so the caller decides how many of them it processes in a turn. An idle reader holds no bytes
+except those of a frame that has begun. A violation is found as soon as its byte has arrived, invalid UTF-8 at the end
+of its message.
 """
 
 import zlib
@@ -134,6 +135,8 @@ class FrameReader:
             if 0 <= size <= available and size <= _SHORT_MAX and size <= self._max_bytes:
                 return _decoded(self._take(at + _HEAD_BYTES, size))
         if (frame := self._next_frame()) is None:
+            if at:  # keep the begun frame alone: one read has up to 256 KB
+                self._unread, self._at = unread[at:], 0
             return None
         first, payload = frame
         return _control(first & _OPCODE, payload) if first & _CONTROL else self._add_fragment(first, payload)

@@ -111,6 +111,17 @@ def test_idle_reader_holds_no_bytes() -> None:
     assert not reader._unread
 
 
+def test_reader_holds_of_one_read_the_begun_frame_alone() -> None:
+    reader = FrameReader(MAX_BYTES)
+    end = text(b"end")
+    reader.feed(text(b"x" * 100) * 50 + end[:5])
+    while reader.next() is not None:
+        pass
+    assert len(reader._unread) == 5
+    reader.feed(end[5:])
+    assert reader.next() == "end"
+
+
 # Fragments ----------------------------------------------------------------------------------------------------------
 
 
