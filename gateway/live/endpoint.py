@@ -17,12 +17,12 @@ from gateway.admission.admission_queue import AdmissionQueue
 from gateway.admission.refused import Refused
 from gateway.live.authentication import Authentication
 from gateway.live.connections import Connections
-from gateway.live.frame_reader import FrameReader, PingFrame, PongFrame, ProtocolViolation
+from gateway.live.frame_reader import Fragment, FrameReader, PingFrame, PongFrame, ProtocolViolation
 from gateway.live.handshake import Handshake, Headers, shake_hands
 from gateway.live.requests import LiveRequests
 from gateway.live.session import Answer, Authenticate, Close, Perform, Session
 from gateway.live.socket import Socket
-from gateway.live.websocket import WebSocket, Work
+from gateway.live.websocket import Received, WebSocket, Work
 from gateway.rest.envelope import SERVER
 from gateway.settings import GatewaySettings
 from shared.errors import ErrorCode, Refusal
@@ -142,8 +142,11 @@ class LiveEndpoint:
 
     # Frames: see `websocket.Receiver` -------------------------------------------------------------------------------
 
-    def receive(self, socket: Socket, message: str | PingFrame | PongFrame) -> Work | None:
-        """Process a text frame, a ping or a pong. Return the work to be awaited before the next one is read."""
+    def receive(self, socket: Socket, message: Received) -> Work | None:
+        """Process a text frame, a ping, a pong or a part of a message.
+
+        Return the work to be awaited before the next one is read.
+        """
         try:
             work = self._receive(socket, message, time.monotonic())
         except Exception:  # a bug costs this connection and no other
@@ -168,10 +171,12 @@ class LiveEndpoint:
         """Start a task that the drain awaits."""
         return self._connections.spawn(work)
 
-    def _receive(self, socket: Socket, message: str | PingFrame | PongFrame, now_s: float) -> Work | None:
+    def _receive(self, socket: Socket, message: Received, now_s: float) -> Work | None:
         if socket.closing:
             return None
-        if (close := socket.session.frame_received(now_s)) is not None:
+        session = socket.session
+        received = session.fragment_received if isinstance(message, Fragment) else session.frame_received
+        if (close := received(now_s)) is not None:
             socket.close(close)
             return None
         match message:
@@ -179,7 +184,7 @@ class LiveEndpoint:
                 return self._act(socket, message, now_s)
             case PingFrame(data):
                 socket.pong(data)
-            case PongFrame():
+            case PongFrame() | Fragment():
                 pass
             case other:
                 assert_never(other)

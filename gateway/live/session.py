@@ -124,6 +124,10 @@ class Session:
     def frame_received(self, now_s: float) -> Close | None:
         """Count a frame of any kind towards the silence timeout and the abuse limit."""
         self._received_at_s = now_s
+        return self.fragment_received(now_s)
+
+    def fragment_received(self, now_s: float) -> Close | None:
+        """Count a part of a message towards the abuse limit alone: endless fragments are silence."""
         if self._frames.count(now_s) > self._frames_max:
             refusal = Refusal(ErrorCode.RATE_LIMITED, "too many frames")
             return Close(CloseCode.RATE_ABUSE, "too many frames", error_frame(refusal))

@@ -44,10 +44,13 @@ class LinkState(Enum):
     ENDED = auto()
 
 
+Received = str | PingFrame | PongFrame | Fragment  # a fragment only to be counted
+
+
 class Receiver(Protocol):
     """What happens with the messages of all connections. Its methods raise nothing, and neither does the work."""
 
-    def receive(self, socket: Socket, message: str | PingFrame | PongFrame) -> Work | None:
+    def receive(self, socket: Socket, message: Received) -> Work | None:
         """Process a message, or return the work to be awaited before the next one is read."""
 
     def violated(self, socket: Socket, violation: ProtocolViolation) -> None:
@@ -149,7 +152,7 @@ class WebSocket(asyncio.Protocol):
 
     def _take(self, message: Message) -> None:
         match message:
-            case str() | PingFrame() | PongFrame():
+            case str() | PingFrame() | PongFrame() | Fragment():
                 if (
                     self._state is LinkState.OPEN
                     and (work := self._receiver.receive(self._socket, message)) is not None
@@ -158,8 +161,6 @@ class WebSocket(asyncio.Protocol):
                     self._work.add_done_callback(self._worked)
             case CloseFrame(code):
                 self._answer_close(code)
-            case Fragment():
-                pass
             case other:
                 assert_never(other)
 

@@ -8,10 +8,10 @@ import pytest
 
 from gateway.fanout.wire import close_frame
 from gateway.live import websocket
-from gateway.live.frame_reader import FrameReader, Opcode, PingFrame, PongFrame, ProtocolViolation
+from gateway.live.frame_reader import Fragment, FrameReader, Opcode, PingFrame, PongFrame, ProtocolViolation
 from gateway.live.session import Close
 from gateway.live.socket import Socket
-from gateway.live.websocket import ABNORMAL, FRAMES_PER_TURN, WebSocket, Work
+from gateway.live.websocket import ABNORMAL, FRAMES_PER_TURN, Received, WebSocket, Work
 from tests.security.raw_socket import raw_frame
 from tests.support.waiting import until
 
@@ -55,11 +55,15 @@ class Connected:
         self.transport = RecordingTransport()
         self.link = WebSocket(cast(asyncio.Transport, self.transport), FrameReader(1000), self)
         self.received: list[object] = []
+        self.fragments = 0
         self.codes: list[int] = []
         self.may_go_on = asyncio.Event()
         self.link.begin(cast(Socket, self), b"")
 
-    def receive(self, socket: Socket, message: str | PingFrame | PongFrame) -> Work | None:
+    def receive(self, socket: Socket, message: Received) -> Work | None:
+        if isinstance(message, Fragment):
+            self.fragments += 1
+            return None
         self.received.append(message)
         return self._wait() if isinstance(message, str) and message.startswith("wait") else None
 
@@ -137,6 +141,7 @@ async def test_empty_fragments_count_as_frames(connection: Connected) -> None:
     connection.link.data_received(begun + raw_frame(b"end", Opcode.CONTINUATION))
     assert not connection.transport.is_reading
     await until(lambda: connection.received == ["end"])
+    assert connection.fragments == 2 * FRAMES_PER_TURN + 1
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 4000])
