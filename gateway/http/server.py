@@ -171,6 +171,8 @@ class _Connection(web.RequestHandler):
             if (head := parse(data, UPGRADE_LINE)) is not None and self._around.upgrade(self, head):
                 return
         super().data_received(data)
+        if self._messages:  # a request arrived; its handler begins two iterations of the loop later
+            self._around.open_connections.became_busy(self)
 
     async def start(self) -> None:
         """Serve requests, unless the connection was handed over before this task began."""
@@ -180,9 +182,9 @@ class _Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Finish a response; then the connection is idle."""
+        """Finish a response; then the connection is idle, unless the next request is here."""
         finished = await super().finish_response(request, resp, start_time)
-        if self.transport is not None:
+        if self.transport is not None and not self._messages:
             self._around.open_connections.became_idle(self, self.address)
         return finished
 
@@ -201,7 +203,7 @@ class _Connection(web.RequestHandler):
         if transport is None:
             raise ConnectionResetError("the client has disconnected")
         transport.set_protocol(protocol)
-        if self._buffer_paused:
+        if self._buffer_paused or self._reading_paused:
             transport.resume_reading()
         data, self._message_tail = self._message_tail, b""
         self._is_handed_over = True
