@@ -34,13 +34,15 @@ class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     `claim_ms` bounds the duration of one page of a sweep; after that time another replica continues it. If no gateway
     reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
-    `silence_ms` later.
+    `silence_ms` later. The broker replaces a frozen consumer after 4 s at the earliest, so a page written within
+    `batch_ms` after its batch arrived precedes those of the next consumer.
     """
 
     lease_ms: int = 15_000
     leaving_grace_ms: int = 5_000
     silence_ms: int = 8_000
     claim_ms: int = 10_000
+    batch_ms: int = 4_000
     sweep_interval_s: float = 2.0
 
 
@@ -70,12 +72,16 @@ class Presence:
         """Handle a batch of reports: the handler of `Bus.consume` on `chat.presences`.
 
         Leases are renewed first. A report that fails is refused, not retried: its gateway repeats it, in its latest
-        state, and an earlier one of a gateway that no longer waits would only delay the others.
+        state, and an earlier one of a gateway that no longer waits would only delay the others. So is the rest of a
+        batch after a standstill: another consumer may have written later pages.
         """
+        began_ms = self._clock_ms()
         reports = [(line, report) for line in lines if (report := decode_request(line, _decoder)) is not None]
         reports.sort(key=lambda pair: bool(pair[1].came or pair[1].went or pair[1].is_leaving))
         for line, report in reports:
             try:
+                if self._clock_ms() - began_ms >= self._times.batch_ms:
+                    raise Unavailable("the reports before took too long")
                 known = await self._apply(report)
                 answer = reply_line(report.id, PresenceReported(lease_is_known=known))
             except Unavailable as error:

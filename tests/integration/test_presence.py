@@ -18,6 +18,8 @@ from chat_service.people.presence import Presence, PresenceTimes
 from deploy.local.command import CommandLine
 from deploy.local.settings import PROJECT
 from gateway.live.presence import PresencePage
+from shared.bus.consumer import Line
+from shared.encoding import to_json
 from tests.support.limits import HIGH_LIMITS
 from tests.support.live_client import Frame, LiveClient, RestClient
 from tests.support.presence_world import TIMES, PresenceWorld, ReportingGateway, eventually, presence_world, sweeping
@@ -198,6 +200,23 @@ async def test_page_written_after_the_end_of_its_lease_leaves_nothing(world: Pre
     assert await world.status("ann") == "offline"
     assert await gateway_.report()
     assert await world.status("ann") == "online"
+
+
+async def test_rest_of_a_batch_is_not_written_after_a_standstill(world: PresenceWorld) -> None:
+    """Another consumer may have written later pages of these gateways."""
+    gateways = [world.gateway(), world.gateway()]
+    for one in gateways:
+        assert await one.report()
+    change = world.store.change
+
+    async def change_slowly(lease: str, came: Collection[str], went: Collection[str], now_ms: int) -> None:
+        await change(lease, came, went, now_ms)
+        world.clock.pass_ms(TIMES.batch_ms)
+
+    world.store.change = change_slowly  # type: ignore[method-assign]
+    pages = [one._command(PresencePage(came=(user,))) for one, user in zip(gateways, ("ann", "ben"), strict=True)]
+    await world.presence.handle([Line(to_json(page), "nowhere", "", False) for page in pages])
+    assert (await world.status("ann"), await world.status("ben")) == ("online", "offline")
 
 
 async def test_concurrent_sweeps_announce_each_change_once(world: PresenceWorld) -> None:
