@@ -35,13 +35,15 @@ class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
     `claim_ms` bounds the duration of one page of a sweep; after that time another replica continues it. If no gateway
     reports at all, the reports may be stuck behind a frozen consumer until the broker replaces it; then leases expire
     `silence_ms` later. The broker replaces a frozen consumer after 4 s at the earliest, so a page written within
-    `batch_ms` after its batch arrived precedes those of the next consumer.
+    `batch_ms` after its batch arrived precedes those of the next consumer. A write under way may land after the sweep
+    of its lease, so `last_sweep_ms` later the lease is swept again.
     """
 
     lease_ms: int = 15_000
     leaving_grace_ms: int = 5_000
     silence_ms: int = 8_000
     claim_ms: int = 10_000
+    last_sweep_ms: int = 60_000
     batch_ms: int = 4_000
     sweep_interval_s: float = 2.0
 
@@ -146,22 +148,26 @@ class Presence:
         is_any_heard = await self._store.has_valid_lease(now_ms)
         before_ms = now_ms if is_any_heard else now_ms - self._times.silence_ms
         while (dead := await self._store.claim_expired(before_ms, self._node_id, now_ms + claim_ms)) is not None:
-            await self._expire(dead)
+            log.info("gateway_lease_expired", gateway=dead)
+            metrics.GATEWAYS_EXPIRED.inc()
+            if await self._expire(dead):
+                await self._store.end(dead, self._clock_ms() + self._times.last_sweep_ms)
+        while (ended := await self._store.claim_ended(now_ms, self._node_id, now_ms + claim_ms)) is not None:
+            if await self._expire(ended):
+                await self._store.forget(ended)
 
-    async def _expire(self, dead: str) -> None:
-        """Take the users of a claimed lease offline, a page at a time, and forget the lease.
+    async def _expire(self, dead: str) -> bool:
+        """Take the users of a claimed lease offline, a page at a time; return False if another replica continues.
 
         Whoever has been removed is not found again, so another sweep continues where this one failed.
         """
-        log.info("gateway_lease_expired", gateway=dead)
-        metrics.GATEWAYS_EXPIRED.inc()
         while users := await self._store.users_of(dead, PRESENCE_PAGE_MAX):
             now_ms = self._clock_ms()
             await self._store.change(dead, (), users, now_ms)
             self._announce_soon()
             if not await self._store.extend_claim(dead, self._node_id, now_ms + self._times.claim_ms):
-                return
-        await self._store.forget(dead)
+                return False
+        return True
 
     # Queries --------------------------------------------------------------------------------------------------------
 

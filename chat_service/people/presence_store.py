@@ -1,7 +1,9 @@
 """Presence in MongoDB: the collections `presence` (`_id` user id) and `nodes` (`_id` the name of a gateway's lease).
 
 One sweeper claims a gateway's expired lease. The claim is a lease too: if the sweeper dies, another claims it.
-A claimed lease cannot be renewed, so no gateway keeps a lease while its users are taken offline.
+A claimed lease cannot be renewed, so no gateway keeps a lease while its users are taken offline. A swept lease stays
+for a minute, ended, and is swept again: a write that was under way all that time, in a frozen process or at a frozen
+server, would otherwise leave users online for ever.
 """
 
 from collections.abc import Collection
@@ -48,7 +50,10 @@ class PresenceStore:
         self._expects_new = False  # most users of the last page had no record: insert first, which saves a call
 
     async def renew(self, lease: str, expires_at_ms: int, *, is_new: bool) -> bool:
-        """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease."""
+        """Renew a gateway's lease; with `is_new` begin one. Return False if there is no lease.
+
+        An ended one begins again: gateways up to 0.3 keep its name.
+        """
         try:
             with translated():
                 result = await self._nodes.update_one(
@@ -57,7 +62,12 @@ class PresenceStore:
                     upsert=is_new,
                 )
         except DuplicateKeyError:  # claimed, until its users are offline
-            return False
+            again = {"kind": "gateway", "expiresAtMs": expires_at_ms, "isClaimed": False}
+            with translated():
+                result = await self._nodes.update_one(
+                    {"_id": lease, "claimer": ""}, {"$set": again, "$unset": {"claimer": 1}}
+                )
+            return result.matched_count > 0
         return is_new or result.matched_count > 0
 
     async def users_of(self, lease: str, limit: int) -> list[str]:
@@ -131,9 +141,16 @@ class PresenceStore:
 
     async def claim_expired(self, expired_before_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
         """Claim one gateway whose lease or claim has expired, so that this replica sweeps it."""
+        return await self._claim("gateway", expired_before_ms, claimer, claimed_until_ms)
+
+    async def claim_ended(self, due_before_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
+        """Claim one ended lease whose last sweep is due."""
+        return await self._claim("ended", due_before_ms, claimer, claimed_until_ms)
+
+    async def _claim(self, kind: str, before_ms: int, claimer: str, claimed_until_ms: int) -> str | None:
         with translated():
             found = await self._nodes.find_one_and_update(
-                {"kind": "gateway", "expiresAtMs": {"$lt": expired_before_ms}},
+                {"kind": kind, "expiresAtMs": {"$lt": before_ms}},
                 {"$set": {"expiresAtMs": claimed_until_ms, "isClaimed": True, "claimer": claimer}},
             )
         return None if found is None else str(found["_id"])
@@ -146,8 +163,16 @@ class PresenceStore:
             )
         return result.matched_count > 0
 
+    async def end(self, lease: str, last_sweep_at_ms: int) -> None:
+        """Note that a claimed lease is swept, and when it is to be swept again. Until then it has the claimer ""."""
+        with translated():
+            await self._nodes.update_one(
+                {"_id": lease, "isClaimed": True},
+                {"$set": {"kind": "ended", "expiresAtMs": last_sweep_at_ms, "claimer": ""}},
+            )
+
     async def forget(self, lease: str) -> None:
-        """Remove a swept lease."""
+        """Remove a lease after its last sweep."""
         with translated():
             await self._nodes.delete_one({"_id": lease, "isClaimed": True})
 

@@ -243,7 +243,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         present = list((await stores.presence.records(here)).values())
         memberships = await stores.announcements.memberships(here, 10_000)
         await stores.announcements.mark(memberships, [])
-        await stores.announcements.finish(present[:-1])
+        await stores.announcements.finish(present[:-1], NOW_MS)
         await stores.owners.renew(f"chat_{number}")
     await stores.announcements.owe_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
     for partition in range(PARTITIONS):
@@ -339,6 +339,9 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("extend_claim", lambda: presence.extend_claim("gateway_0", "sweeper", NOW_MS + 20))
+    yield StoreCall("end", lambda: presence.end("gateway_0", NOW_MS - 1))
+    yield StoreCall("renew", lambda: presence.renew("gateway_0", NOW_MS + 5, is_new=True), note="gateway, ended")
+    yield StoreCall("claim_ended", lambda: presence.claim_ended(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("forget", lambda: presence.forget("gateway_0"), note="gateway")
 
 
@@ -356,7 +359,7 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     yield StoreCall("audiences", lambda: announcements.audiences(others))
     yield StoreCall("begin", lambda: announcements.begin(users))
     yield StoreCall("mark", lambda: announcements.mark(marked[:10], marked[10:]))
-    yield StoreCall("finish", lambda: announcements.finish(records))
+    yield StoreCall("finish", lambda: announcements.finish(records, NOW_MS))
     yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))
     yield StoreCall("owed_counts", announcements.owed_counts, whole="all are read, once per takeover")
     yield StoreCall("active_now", lambda: announcements.active_now(others), note="of large rooms")

@@ -115,7 +115,7 @@ async def test_frozen_gateway_reports_all_users_after_lost_lease(world: Presence
 
 
 async def _has_lease(world: PresenceWorld, gateway_: ReportingGateway) -> bool:
-    return await world.store._nodes.find_one({"_id": gateway_.node_id}) is not None
+    return await world.store._nodes.find_one({"_id": gateway_.node_id, "kind": "gateway"}) is not None
 
 
 async def test_claimed_lease_cannot_be_renewed(world: PresenceWorld) -> None:
@@ -200,6 +200,35 @@ async def test_page_written_after_the_end_of_its_lease_leaves_nothing(world: Pre
     assert await world.status("ann") == "offline"
     assert await gateway_.report()
     assert await world.status("ann") == "online"
+
+
+async def test_page_written_after_the_sweep_by_a_killed_process_is_swept(world: PresenceWorld) -> None:
+    gateway_ = world.gateway()
+    assert await gateway_.report()
+    world.clock.pass_ms(TIMES.lease_ms + 1)
+    await world.presence.sweep_once()
+    await world.store.change(gateway_.node_id, ["ann"], [], world.clock())
+    assert not await gateway_.report()
+    assert await world.status("ann") == "online"
+    world.clock.pass_ms(TIMES.last_sweep_ms + 1)
+    await world.presence.sweep_once()
+    assert await world.status("ann") == "offline"
+    assert await world.store._nodes.count_documents({"kind": {"$ne": "announcer"}}) == 0
+
+
+async def test_gateway_of_an_earlier_version_begins_its_swept_lease_again(world: PresenceWorld) -> None:
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    world.clock.pass_ms(TIMES.lease_ms + 1)
+    await world.presence.sweep_once()
+    page = gateway_._command(PresencePage(came=("ann",)), begins_lease=True)
+    assert (await gateway_.backend.report_presence(page)).lease_is_known
+    world.clock.pass_ms(TIMES.lease_ms - 1)
+    await world.presence.sweep_once()
+    assert await world.status("ann") == "online"
+    world.clock.pass_ms(2)
+    await world.presence.sweep_once()
+    assert await world.status("ann") == "offline"
 
 
 async def test_rest_of_a_batch_is_not_written_after_a_standstill(world: PresenceWorld) -> None:
