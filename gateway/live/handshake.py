@@ -12,9 +12,13 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
 _VERSIONS = frozenset({"13", "8", "7"})  # 7 and 8 are drafts with the same frames
 _WINDOWS = {str(bits): bits for bits in range(9, zlib.MAX_WBITS + 1)}  # zlib supports no window of 8 bits
-_PARAMETERS = frozenset(
-    {"server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits"}
-)
+_BITS = frozenset(map(str, range(8, zlib.MAX_WBITS + 1)))
+_VALUES = {  # "": no value (RFC 7692, 7.1); an offer with any other must be declined
+    "server_no_context_takeover": frozenset({""}),
+    "client_no_context_takeover": frozenset({""}),
+    "server_max_window_bits": _BITS,
+    "client_max_window_bits": _BITS | {""},
+}
 
 
 class Headers(Protocol):
@@ -73,9 +77,10 @@ def _accepted(parameters: Sequence[str]) -> Deflate | None:
     asked: dict[str, str] = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if name in asked or name not in _PARAMETERS:
+        value = value.strip('"')
+        if name in asked or value not in _VALUES.get(name, ()):
             return None
-        asked[name] = value.strip('"')
+        asked[name] = value
     window = _window(asked)
     if window is None:
         return None
