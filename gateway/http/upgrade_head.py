@@ -11,9 +11,15 @@ HEADERS_MAX = 40
 HEAD_MAX_BYTES = 4096
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[!-~](?:[ \t!-~]*[!-~])?)?)[ \t]*")
-# A request with one of these has a body, or needs an answer before the upgrade.
-_LEFT_TO_AIOHTTP = frozenset({"authorization", "content-length", "expect", "transfer-encoding"})
-_ONCE = ("host", "upgrade", "sec-websocket-key", "sec-websocket-version")
+# A request with one of these has a body, is refused, or needs an answer before the upgrade.
+_LEFT_TO_AIOHTTP = frozenset(
+    {"authorization", "content-encoding", "content-length", "expect", "sec-websocket-key1", "transfer-encoding"}
+)
+# Some of the others are refused if they are repeated.
+_REPEATABLE = frozenset(
+    {"connection", "cookie", "sec-websocket-extensions", "sec-websocket-protocol", "x-forwarded-for"}
+)
+_REQUIRED = frozenset({"host", "upgrade", "sec-websocket-key", "sec-websocket-version"})
 
 
 class UpgradeHead:
@@ -41,6 +47,7 @@ def parse(data: bytes, request_line: bytes) -> UpgradeHead | None:
         if (found := _LINE.fullmatch(line)) is None:
             return None
         values.setdefault(found[1].decode().lower(), []).append(found[2].decode())
-    if not _LEFT_TO_AIOHTTP.isdisjoint(values) or any(len(values.get(name, ())) != 1 for name in _ONCE):
+    repeated = {name for name, texts in values.items() if len(texts) > 1}
+    if not _LEFT_TO_AIOHTTP.isdisjoint(values) or not repeated <= _REPEATABLE or not _REQUIRED.issubset(values):
         return None
     return UpgradeHead(values)
