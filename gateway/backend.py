@@ -79,6 +79,7 @@ class Backend:
         self, caller: Caller, room_id: str, text: str, client_message_id: str | None
     ) -> "asyncio.Future[Reply]":
         """Store and deliver a message. Read the reply with `read_sent`."""
+        self._router.check_backlog(room_id)  # before any work: under overload most are refused
         message_id = new_id(Prefix.MESSAGE)
         command = chat.SendMessage(
             id=message_id,
@@ -98,7 +99,9 @@ class Backend:
         """Store and deliver a message in the direct room of two users. Read the reply with `read_sent`."""
         if user_id == caller.user_id:
             raise Refusal.invalid("userId", "must be another user")
-        message_id, room_id = new_id(Prefix.MESSAGE), direct_room_id(caller.user_id, user_id)
+        room_id = direct_room_id(caller.user_id, user_id)
+        self._router.check_backlog(room_id)
+        message_id = new_id(Prefix.MESSAGE)
         command = chat.SendDirect(
             id=message_id,
             expires_at_monotonic_ms=self._router.expires_at_monotonic_ms(),

@@ -81,14 +81,18 @@ class CommandRouter:
         """Return the expiry of a command that starts now, by this process's monotonic clock."""
         return self._now_ms() + self._ttl_ms
 
+    def check_backlog(self, room_id: str) -> None:
+        """Raise Refusal with UNAVAILABLE if too many commands wait for the room's partition (load shedding). HOT."""
+        if not self._outbox.has_room(partition_of(room_id)):
+            raise _overloaded()
+
     def ask(self, command: RoomCommand) -> "asyncio.Future[Reply]":
         """Send a command to the owner of its room and return the future of its reply. HOT.
 
         The future raises Unavailable when no reply arrived while the command could still be committed. Raises Refusal
-        with UNAVAILABLE, before any work, when too many commands wait for the partition already.
+        as `check_backlog` does.
         """
-        if not self._outbox.has_room(partition_of(command.room_id)):
-            raise _overloaded()
+        self.check_backlog(command.room_id)
         if (span := tracing.ask(command.op)) is not None:
             command = msgspec.structs.replace(command, trace=span.trace)
         pending = _PendingCommand(command, span)
