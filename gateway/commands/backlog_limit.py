@@ -8,13 +8,13 @@ answer within `ANSWER_TARGET_MS`. A command thus waits at most about two such ti
 from shared.commands.body import COMMANDS_MAX
 
 ANSWER_TARGET_MS = 200
-WAITING_MIN = 32
+WAITING_MIN = 16
 GROWTH = 1.1
 FAST_GROWTH = 1.5
 
 
 class BacklogLimit:
-    """Adaptive limit on the waiting commands of one partition: `value`, from 32 to 500."""
+    """Adaptive limit on the waiting commands of one partition: `value`, from 16 to 500."""
 
     __slots__ = ("value",)
 
