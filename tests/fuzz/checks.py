@@ -6,6 +6,7 @@ from typing import Any
 from shared.errors import ErrorCode
 
 CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 1012, 1013, 4400, 4401, 4403, 4408, 4413, 4429}
+CLOSE_CODES |= {4000}  # which the fuzzer sends: the answer to a close repeats its code
 ANSWERS = {"auth:ok", "subscribed", "unsubscribed", "chat:ack", "presence:state", "pong", "error"}
 EVENTS = {
     *("chat:message", "chat:typing", "chat:read", "user:online", "user:offline", "room:presence"),
