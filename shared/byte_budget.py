@@ -7,7 +7,6 @@ hold.begin_sending(evict); hold.sent(count)                # a client reads it, 
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ WAIT_MAX_S = 5.0
 LOOK_S = 0.5
 PATIENCE_S = 5.0
 SLOWEST_BYTES_PER_S = 64 * 1024  # of a reader that may hold its bytes while others wait for them
-RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS = 500, 1_500
 
 
 @dataclass(slots=True, eq=False)
@@ -187,5 +185,4 @@ class ByteBudget:
 
     def _refusal(self, code: ErrorCode, message: str) -> Refusal:
         metrics.BYTES_REFUSED.labels(self._name, code).inc()
-        retry_after_ms = random.randint(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS)  # noqa: S311 - not a secret
-        return Refusal(code, message, retry_after_ms=retry_after_ms)
+        return Refusal.overload(code, message)

@@ -13,6 +13,7 @@ Four subclasses are defined elsewhere: `chat_service.storage.log_store.LogConfli
 `gateway.live.frame_reader.ProtocolViolation`.
 """
 
+import random
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -51,6 +52,7 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.INTERNAL: 500,
 }
 
+RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS = 500, 1_500  # after a refusal by load shedding
 RETRYABLE = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
 
 
@@ -91,6 +93,15 @@ class Refusal(RealtimeError):
     def not_found(cls, what: str) -> "Refusal":
         """Return a NOT_FOUND refusal: the object does not exist, or the caller may not know that it does."""
         return cls(ErrorCode.NOT_FOUND, f"no such {what}")
+
+    @classmethod
+    def overload(cls, code: ErrorCode, message: str) -> "Refusal":
+        """Return a refusal by load shedding. The times to retry after are spread over 0.5 to 1.5 s.
+
+        Otherwise the refused callers would return together.
+        """
+        retry_after_ms = random.randint(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS)  # noqa: S311 - not a secret
+        return cls(code, message, retry_after_ms=retry_after_ms)
 
 
 class Unavailable(RealtimeError):

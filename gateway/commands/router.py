@@ -5,7 +5,6 @@ among the deliveries, so a message and its sender's acknowledgement arrive in on
 """
 
 import asyncio
-import random
 import time
 from collections import deque
 
@@ -35,7 +34,6 @@ log = logs.get(__name__)
 TICK_S = 0.1
 BEAT_INTERVAL_S = 1.0
 SKEWS_KEPT = 20
-RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS = 500, 1_500  # spread, so that refused clients do not return together
 
 _reply_decoder = msgspec.json.Decoder(Reply)
 
@@ -210,5 +208,4 @@ class CommandRouter:
 
 def _overloaded() -> Refusal:
     COMMANDS_SHED.inc()
-    retry_after_ms = random.randint(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS)  # noqa: S311 - not a secret
-    return Refusal(ErrorCode.UNAVAILABLE, "too many commands wait for the room", retry_after_ms=retry_after_ms)
+    return Refusal.overload(ErrorCode.UNAVAILABLE, "too many commands wait for the room")
