@@ -5,7 +5,7 @@ with an answer that was ahead, or the stream was rewound for another socket. It 
 its position. See `subscriber` for all states.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.fanout.batch import Batch, DropPolicy, Item
 from gateway.fanout.flush_schedule import FlushSchedule
@@ -104,16 +104,16 @@ class Stream:
 
     def send(self, sink: Sink, frames: Sequence[bytes]) -> None:
         """Write complete frames to one socket, lossless and in order."""
-        shown = [data for data in frames if data]
-        if shown:
-            send(sink, shown)
-            self._schedule.written.add(1, len(shown), sum(map(len, shown)))
+        self._write(send, sink, frames)
 
     def replay(self, sink: Sink, frames: Sequence[bytes]) -> None:
         """Write an answer and the items that a client missed to its socket; see `lane.replay`."""
+        self._write(replay, sink, frames)
+
+    def _write(self, write: Callable[[Sink, Sequence[bytes]], None], sink: Sink, frames: Sequence[bytes]) -> None:
         shown = [data for data in frames if data]
         if shown:
-            replay(sink, shown)
+            write(sink, shown)
             self._schedule.written.add(1, len(shown), sum(map(len, shown)))
 
     def flush(self) -> None:
