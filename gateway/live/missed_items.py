@@ -12,10 +12,8 @@ from gateway.live.socket import Socket
 from shared.byte_budget import ByteBudget, Hold
 from shared.commands.chat import RoomHead
 from shared.commands.command import GATEWAY, REPLAY_MAX, ReplayedFrames, replay_max_bytes
-from shared.commands.notifier import InboxHead
+from shared.commands.notifier import MISSED_BYTES, InboxHead
 from shared.protocol.client_frames import ChatroomTarget, NotificationsTarget
-
-INBOX_BYTES = 512 * 1024  # held until the size of what an inbox missed is known
 
 
 class RoomAnswer(NamedTuple):
@@ -66,7 +64,7 @@ class MissedItems:
 
     async def of_inbox(self, socket: Socket, target: NotificationsTarget, held: ExitStack) -> InboxAnswer:
         """Query notifier for the head of the user's inbox and the missed entries."""
-        hold = await self._hold(socket, INBOX_BYTES, held)
+        hold = await self._hold(socket, MISSED_BYTES, held)
         head = await self._backend.open_inbox(socket.caller, target.since)
         missed = [text_frame(bytes(item)) for item in head.frames]
         hold.resize(sum(map(len, missed)))
