@@ -14,22 +14,29 @@ USERS_MAX = 10_000
 
 
 class FiredAlertTrimmer:
-    """Trims the users whose alerts have fired, once per second. Bound: 10,000 users; any other is noted next time."""
+    """Trims the users whose alerts have fired, at most once per second.
+
+    Bound: 10,000 users; any other is noted next time.
+    """
 
     def __init__(self, store: AlertStore) -> None:
         self._store = store
         self._users: dict[str, None] = {}
+        self._noted = asyncio.Event()
 
     def note(self, user_ids: Iterable[str]) -> None:
         """Note users whose alerts have fired."""
         for user_id in user_ids:
             if len(self._users) < USERS_MAX:
                 self._users[user_id] = None
+                self._noted.set()
 
     async def run(self) -> None:
         """Trim until cancelled. Users wait while the database is unavailable."""
         while True:
+            await self._noted.wait()
             await asyncio.sleep(INTERVAL_S)
+            self._noted.clear()
             users, self._users = self._users, {}
             try:
                 for user_id in users:
