@@ -21,10 +21,10 @@ from shared.commands.notifier import (
 )
 from shared.errors import ErrorCode, Refusal
 from shared.ids import Prefix, new_id
-from shared.mongo import Mongo
 from tests.support.infrastructure import Infrastructure
 from tests.support.notifications import NotifierClient, frame_of, notifier_client
 from tests.support.queues import empty_queues
+from tests.support.ready_database import ready_database
 from tests.support.services import notifier
 from tests.support.waiting import until, until_async
 
@@ -164,10 +164,8 @@ async def test_garbled_line_is_dead_lettered_and_next_counts(
 
 
 async def test_only_the_newest_thousand_fired_alerts_of_a_user_are_kept(mongodb_uri: str, database_name: str) -> None:
-    mongo = Mongo(mongodb_uri, database_name)
-    try:
-        await mongo.wait_ready(INDEXES)
-        store, alerts = AlertStore(mongo.database, ttl_days=90), mongo.database["alerts"]
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        store, alerts = AlertStore(database, ttl_days=90), database["alerts"]
         for user in ("ann", "bob"):
             await alerts.insert_many([stored_alert(user, number, "fired") for number in range(FIRED_MAX + 3)])
         await alerts.insert_many([stored_alert("ann", number, "active") for number in range(2)])
@@ -177,8 +175,6 @@ async def test_only_the_newest_thousand_fired_alerts_of_a_user_are_kept(mongodb_
         assert await alerts.count_documents({"userId": "bob"}) == FIRED_MAX + 3
         assert await store.has_active("ann", 2)
         assert not await store.has_active("ann", 3)
-    finally:
-        mongo.close()
 
 
 def stored_alert(user: str, number: int, status: str) -> dict[str, str | int]:
@@ -187,18 +183,13 @@ def stored_alert(user: str, number: int, status: str) -> dict[str, str | int]:
 
 
 async def test_trimmer_drops_the_surplus_of_users_whose_alerts_fired(mongodb_uri: str, database_name: str) -> None:
-    mongo = Mongo(mongodb_uri, database_name)
-    try:
-        await mongo.wait_ready(INDEXES)
-        alerts = mongo.database["alerts"]
+    async with ready_database(mongodb_uri, database_name, INDEXES) as database:
+        alerts = database["alerts"]
         await alerts.insert_many(
             [stored_alert("ann", number, "fired") for number in range(FIRED_MAX + 2 * DROPPED_AT_ONCE)]
         )
-        trimmer = FiredAlertTrimmer(AlertStore(mongo.database, ttl_days=90))
+        trimmer = FiredAlertTrimmer(AlertStore(database, ttl_days=90))
         trimmer.note(["ann"])
         running = asyncio.create_task(trimmer.run())
-
         await until_async(lambda: alerts.count_documents({}), lambda left: left == FIRED_MAX)
         running.cancel()
-    finally:
-        mongo.close()

@@ -4,15 +4,25 @@ import asyncio
 
 from gateway.fanout.batch import Batch
 from gateway.fanout.lane import replay
-from gateway.live.socket import HIGH_WATER_BYTES
+from gateway.live.socket import HIGH_WATER_BYTES, Socket
 from shared.byte_budget import ByteBudget, Hold
-from tests.unit.gateway.live.test_connections import FAREWELL, new_socket
+from tests.unit.gateway.live.test_connections import FAREWELL, Transport, new_socket
 
 FRAMES = [bytes([number]) * 100_000 for number in range(40)]
 
 
 async def held(budget: ByteBudget) -> Hold:
     return await budget.hold("ann", sum(map(len, FRAMES)))
+
+
+async def slow_reader_of_a_replay() -> tuple[Socket, Transport, ByteBudget]:
+    socket, transport = new_socket()
+    budget = ByteBudget("test", 2**30, 2**30)
+    hold = await held(budget)
+    transport.unsent_bytes = HIGH_WATER_BYTES + 1
+    replay(socket, FRAMES)
+    socket.hold_until_sent(hold)
+    return socket, transport, budget
 
 
 async def test_replay_fills_the_transport_no_further_than_other_writes() -> None:
@@ -44,12 +54,7 @@ async def test_replay_to_a_fast_reader_is_released_at_once() -> None:
 
 
 async def test_hold_ends_with_the_replay_though_live_traffic_goes_on() -> None:
-    socket, transport = new_socket()
-    budget = ByteBudget("test", 2**30, 2**30)
-    hold = await held(budget)
-    transport.unsent_bytes = HIGH_WATER_BYTES + 1
-    replay(socket, FRAMES)
-    socket.hold_until_sent(hold)
+    socket, transport, budget = await slow_reader_of_a_replay()
     transport.unsent_bytes = 0
     flushes = 0
     while budget.held_bytes:
@@ -62,12 +67,7 @@ async def test_hold_ends_with_the_replay_though_live_traffic_goes_on() -> None:
 
 
 async def test_closing_socket_releases_its_holds() -> None:
-    socket, transport = new_socket()
-    budget = ByteBudget("test", 2**30, 2**30)
-    hold = await held(budget)
-    transport.unsent_bytes = HIGH_WATER_BYTES + 1
-    replay(socket, FRAMES)
-    socket.hold_until_sent(hold)
+    socket, _, budget = await slow_reader_of_a_replay()
     assert budget.held_bytes
     socket.close(FAREWELL)
     await asyncio.sleep(0)
