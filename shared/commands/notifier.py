@@ -14,9 +14,8 @@ from shared.commands.command import (
 from shared.protocol.validation import Symbol, Time
 from shared.protocol.wire_struct import WireStruct
 
-MISSED_BYTES = (
-    512 * 1024
-)  # of an inbox, before the size is known; only internal services fill it, and few miss up to the limit of 8 MB
+# Of what an inbox missed, before its size is known. Only internal services fill inboxes, and few miss up to 8 MB.
+MISSED_BYTES = 512 * 1024
 
 # Inboxes ------------------------------------------------------------------------------------------------------------
 
