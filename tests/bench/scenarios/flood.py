@@ -18,8 +18,7 @@ from tests.bench import system
 from tests.bench.fleet import LoadFailed
 from tests.bench.quiet import QuietLoad, QuietMeter, QuietRun, idle_run
 from tests.bench.report import ScenarioOutcome
-from tests.bench.saturation import SaturationSearch
-from tests.bench.scenarios.quiet import FIRST_RATE, HIGHEST_RATE, LIMIT_MS, WARM_RATE, WARM_S
+from tests.bench.scenarios.quiet import WARM_RATE, WARM_S, saturation_of
 from tests.bench.system import Bench
 from tests.bench.tally import merged
 
@@ -45,6 +44,12 @@ class FloodRun:
         return self.load.tally.acked_in_time / self.load.seconds
 
     @property
+    def unanswered(self) -> int:
+        """Return the messages that were neither acknowledged nor refused."""
+        tally = self.load.tally
+        return tally.sent - tally.acked - tally.refused
+
+    @property
     def per_cpu_s(self) -> float:
         """Return the acknowledged messages per CPU second of all servers."""
         return self.load.tally.acked_in_time / sum(self.load.cpu_s.values())
@@ -67,17 +72,8 @@ def run(options: Namespace) -> ScenarioOutcome:
 
 
 def _saturation(load: QuietLoad, bench: Bench, options: Namespace) -> float:
-    def holds(rate: float, seconds: float) -> bool:
-        try:
-            held = load.run(rate, seconds, QuietMeter(bench.pids)).holds(LIMIT_MS)
-        except LoadFailed as failure:
-            print(f"    {failure}", file=sys.stderr)
-            return False
-        print(f"    {rate:,.0f}/s {'holds' if held else 'fails'}", file=sys.stderr, flush=True)
-        return held
-
-    search = SaturationSearch(holds, time.monotonic, options.budget, options.seconds)
-    if not (found := search.run(FIRST_RATE, HIGHEST_RATE)):
+    found = saturation_of("flood", lambda rate, seconds: load.run(rate, seconds, QuietMeter(bench.pids)), options)
+    if not found:
         raise LoadFailed("no rate holds")
     return found
 
@@ -107,8 +103,8 @@ def _problems(floods: Sequence[FloodRun]) -> Iterable[str]:
             yield f"{flood.factor:g} times: a message was acknowledged after {slowest:,.0f} ms"
         if tally.lost or tally.repeated or tally.disordered:
             yield f"{flood.factor:g} times: {tally.lost} lost, {tally.repeated} repeated, {tally.disordered} reordered"
-        if unanswered := tally.sent - tally.acked - tally.refused:
-            yield f"{flood.factor:g} times: {unanswered} never answered"
+        if flood.unanswered:
+            yield f"{flood.factor:g} times: {flood.unanswered} never answered"
 
 
 def _table(floods: Sequence[FloodRun], before: QuietRun) -> list[str]:
@@ -126,7 +122,7 @@ def _table(floods: Sequence[FloodRun], before: QuietRun) -> list[str]:
         row("acknowledged/s", (f"{flood.goodput:,.0f}" for flood in floods)),
         row("acknowledged per CPU s of servers", (f"{flood.per_cpu_s:,.0f}" for flood in floods)),
         row("refused", (f"{flood.load.tally.refused:,}" for flood in floods)),
-        row("never answered", (f"{_unanswered(flood):,}" for flood in floods)),
+        row("never answered", (f"{flood.unanswered:,}" for flood in floods)),
         *(row(f"ack p{p:g} ms", (ms(taken.at(p)) for taken in answers)) for p in (50.0, 99.0, 99.9, 100.0)),
         *(row(f"refusal p{p:g} ms", (ms(refused.at(p)) for refused in refusals)) for p in (50.0, 99.0)),
         row("delivery p99 ms", (ms(flood.load.tally.latencies.at(99)) for flood in floods)),
@@ -142,11 +138,6 @@ def _table(floods: Sequence[FloodRun], before: QuietRun) -> list[str]:
             (f"{flood.after.cpu_ms():.0f}" for flood in floods),
         ),
     ]
-
-
-def _unanswered(flood: FloodRun) -> int:
-    tally = flood.load.tally
-    return tally.sent - tally.acked - tally.refused
 
 
 def _wrong(flood: FloodRun) -> str:

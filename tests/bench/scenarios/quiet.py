@@ -142,22 +142,28 @@ class QuietComparison:
         return load.run(rate, seconds or self._options.seconds, meter)
 
     def _saturation(self, side: str, load: Callable[[], QuietLoad], pids: dict[str, int]) -> float:
-        """Search for the highest rate that holds, within the budget of `--budget` seconds."""
+        return saturation_of(
+            side, lambda rate, seconds: self._run(side, load(), rate, QuietMeter(pids), seconds), self._options
+        )
 
-        def holds(rate: float, seconds: float) -> bool:
-            try:
-                found = self._run(side, load(), rate, QuietMeter(pids), seconds)
-            except LoadFailed as failure:
-                print(f"    {failure}", file=sys.stderr)
-                return False
-            held = found.holds(LIMIT_MS)
-            worst = max(found.tally.latencies.at(99) or 0.0, found.tally.answers.at(99) or 0.0)
-            text = f"{rate:,.0f}/s for {seconds:g} s: p99 {worst:,.1f} ms, {'holds' if held else 'fails'}"
-            print(f"    {side} {text}", file=sys.stderr, flush=True)
-            return held
 
-        search = SaturationSearch(holds, time.monotonic, self._options.budget, self._options.seconds)
-        return search.run(FIRST_RATE, HIGHEST_RATE)
+def saturation_of(side: str, run: Callable[[float, float], QuietRun], options: Namespace) -> float:
+    """Search for the highest rate that holds, within the budget of `--budget` seconds. `run` makes one trial."""
+
+    def holds(rate: float, seconds: float) -> bool:
+        try:
+            found = run(rate, seconds)
+        except LoadFailed as failure:
+            print(f"    {failure}", file=sys.stderr)
+            return False
+        held = found.holds(LIMIT_MS)
+        worst = max(found.tally.latencies.at(99) or 0.0, found.tally.answers.at(99) or 0.0)
+        text = f"{rate:,.0f}/s for {seconds:g} s: p99 {worst:,.1f} ms, {'holds' if held else 'fails'}"
+        print(f"    {side} {text}", file=sys.stderr, flush=True)
+        return held
+
+    search = SaturationSearch(holds, time.monotonic, options.budget, options.seconds)
+    return search.run(FIRST_RATE, HIGHEST_RATE)
 
 
 def _saturation_lines(ours: float, node: float) -> list[str]:
