@@ -34,7 +34,7 @@ from shared.bus.bus import Bus
 from shared.bus.events import split_events
 from shared.bus.query_server import QueryServer
 from shared.bus.topology import CHAT_PRESENCE, CHAT_QUERY, CHAT_USERS, PARTITIONS
-from shared.commands.chat import AnyChatRequest
+from shared.commands.chat_queries import AnyChatRequest
 from shared.database_clock import DatabaseClock
 from shared.mongo import Mongo
 from shared.process import lifecycle

@@ -14,7 +14,7 @@ from chat_service.rooms.room import Member, Room, RoomType, may_see, member_view
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
-from shared.commands.chat import (
+from shared.commands.chat_queries import (
     AnyChatRequest,
     DirectMessagePosition,
     DirectRoom,
@@ -32,8 +32,8 @@ from shared.commands.chat import (
     ReplayEntries,
     ReplayMessages,
     RoomPage,
-    RoomView,
 )
+from shared.commands.chat_views import RoomView
 from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Refusal
 

@@ -15,7 +15,7 @@ from shared.bus.topology import (
     MARKET_QUERY,
     NOTIFIER_QUERY,
 )
-from shared.commands import chat, market, notifier
+from shared.commands import chat, chat_queries, market, notifier
 from shared.commands.command import Caller, ReplayedFrames, Reply, ServiceRequest
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
@@ -131,28 +131,30 @@ class Backend:
 
     async def replay_messages(self, caller: Caller, room_id: str, after: int, through: int) -> ReplayedFrames:
         """Return the messages with `after` < seq ≤ `through`, as frames."""
-        query = chat.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
+        query = chat_queries.ReplayMessages(**self.head(caller), room_id=room_id, after=after, through=through)
         return await self.chat_request(query, ReplayedFrames)
 
-    async def replay_entries(self, caller: Caller, room_id: str, after: int, through: int) -> chat.ReplayedEntries:
+    async def replay_entries(
+        self, caller: Caller, room_id: str, after: int, through: int
+    ) -> chat_queries.ReplayedEntries:
         """Return the entries of a room's log with `after` < rev ≤ `through` that a majority has."""
-        query = chat.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
-        return await self.chat_request(query, chat.ReplayedEntries)
+        query = chat_queries.ReplayEntries(**self.head(caller), room_id=room_id, after=after, through=through)
+        return await self.chat_request(query, chat_queries.ReplayedEntries)
 
     async def recent_direct_messages(
         self, caller: Caller, user_ids: tuple[str, ...], since_ms: int
-    ) -> chat.RecentDirectMessages:
+    ) -> chat_queries.RecentDirectMessages:
         """Return the messages since `since_ms` in the direct rooms of these users."""
-        query = chat.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
-        return await self.chat_request(query, chat.RecentDirectMessages)
+        query = chat_queries.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
+        return await self.chat_request(query, chat_queries.RecentDirectMessages)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of each user."""
-        return await self.chat_request(chat.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
+        return await self.chat_request(chat_queries.GetPresence(**self.head(caller), user_ids=user_ids), PresenceState)
 
-    async def report_presence(self, report: chat.ReportPresence) -> chat.PresenceReported:
+    async def report_presence(self, report: chat_queries.ReportPresence) -> chat_queries.PresenceReported:
         """Renew this gateway's presence lease and report which users connected and disconnected."""
-        return await self._bus.request(CHAT_PRESENCE, report, chat.PresenceReported)
+        return await self._bus.request(CHAT_PRESENCE, report, chat_queries.PresenceReported)
 
     async def prices(self, caller: Caller, symbols: tuple[str, ...] | None) -> market.Prices:
         """Return the latest prices of these symbols, or of all if None."""

@@ -17,7 +17,7 @@ from chat_service.people.presence_store import PresenceStore
 from shared.bus.consumer import Line
 from shared.bus.publisher import Publisher
 from shared.bus.query_server import decode_request, unavailable
-from shared.commands.chat import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
+from shared.commands.chat_queries import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
 from shared.commands.command import refusal_line, reply_line
 from shared.errors import Unavailable
 from shared.mongo import chunks

@@ -7,7 +7,8 @@ from chat_service.rooms.log import EntryKind, LogEntry, effect_of, settings_of
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
 from shared.bus.delivery import Delivery, DeliveryKind
-from shared.commands.chat import AnyRoomCommand, Gone, MemberView, RoomHead, RoomView, Sent
+from shared.commands.chat import AnyRoomCommand, Gone, RoomHead, Sent
+from shared.commands.chat_views import MemberView, RoomView
 from shared.errors import Refusal
 from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
 

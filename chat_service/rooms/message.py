@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from shared.commands.chat import MessageView
+from shared.commands.chat_views import MessageView
 from shared.protocol.server_frames import ChatMessageData, UserProfile, frame
 from shared.times import to_iso
 

@@ -7,7 +7,7 @@ from unicodedata import category, normalize
 
 import msgspec
 
-from shared.commands.chat import MemberView, RoomView
+from shared.commands.chat_views import MemberView, RoomView
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import PresenceView, UserProfile

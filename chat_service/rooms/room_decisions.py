@@ -6,16 +6,8 @@ Each function decides one command: it returns the reply and raises Refusal.
 from chat_service.rooms.decision import Decision
 from chat_service.rooms.log import EntryKind, LogEntry, member_of
 from chat_service.rooms.room import Room, RoomType, member_view
-from shared.commands.chat import (
-    AddMember,
-    CreateRoom,
-    DeleteRoom,
-    Gone,
-    MemberView,
-    RemoveMember,
-    RoomView,
-    UpdateRoom,
-)
+from shared.commands.chat import AddMember, CreateRoom, DeleteRoom, Gone, RemoveMember, UpdateRoom
+from shared.commands.chat_views import MemberView, RoomView
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import UserProfile
 

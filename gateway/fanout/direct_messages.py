@@ -15,7 +15,7 @@ from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
 from gateway.fanout.wire import text_frame_or_empty
 from shared.bus.delivery import Delivery, room_channel, user_channel
-from shared.commands.chat import DirectMessagePosition
+from shared.commands.chat_queries import DirectMessagePosition
 
 WITHHELD_MAX_BYTES = 16 * 1024 * 1024
 LEFT_MAX = 64

@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 
 from gateway import metrics
 from gateway.backend import Backend
-from shared.commands.chat import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
+from shared.commands.chat_queries import PRESENCE_PAGE_MAX, PresenceReported, ReportPresence
 from shared.commands.command import GATEWAY
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs

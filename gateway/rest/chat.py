@@ -7,7 +7,7 @@ import msgspec
 from gateway.backend import read_sent
 from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, delete, get, post, put
 from gateway.rest.envelope import Limit, Page, RequestStruct
-from shared.commands import chat
+from shared.commands import chat, chat_queries, chat_views
 from shared.commands.command import ITEM_MAX_BYTES, Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
@@ -94,16 +94,16 @@ class ChatCalls(Calls):
     # Rooms ----------------------------------------------------------------------------------------------------------
 
     @get("/v1/chatrooms")
-    async def list_rooms(self, caller: Caller, query: RoomsQuery) -> Paged[chat.RoomView]:
+    async def list_rooms(self, caller: Caller, query: RoomsQuery) -> Paged[chat_views.RoomView]:
         """Return the public rooms and the caller's own rooms, most recently active first."""
-        command = chat.ListRooms(
+        command = chat_queries.ListRooms(
             **self._backend.head(caller), page=query.page, limit=query.limit, type=query.type, q=query.q
         )
-        found = await self._backend.chat_request(command, chat.RoomPage)
+        found = await self._backend.chat_request(command, chat_queries.RoomPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @post("/v1/chatrooms", ErrorCode.RATE_LIMITED)
-    async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat.RoomView]:
+    async def create_room(self, caller: Caller, body: NewRoom) -> Created[chat_views.RoomView]:
         """Create a room. The caller becomes its creator and first member; `memberIds` become members too."""
         command = chat.CreateRoom(
             **self._backend.room_head(caller),
@@ -113,16 +113,16 @@ class ChatCalls(Calls):
             type=body.type,
             member_ids=tuple(dict.fromkeys(body.member_ids)),
         )
-        return Created(await self._backend.room_command(command, chat.RoomView))
+        return Created(await self._backend.room_command(command, chat_views.RoomView))
 
     @get("/v1/chatrooms/{chatroomId}")
-    async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
+    async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
         """Return a room. To non-members, a private or group room does not exist."""
-        query = chat.GetRoom(**self._backend.head(caller), room_id=chatroom_id)
-        return await self._backend.chat_request(query, chat.RoomView)
+        query = chat_queries.GetRoom(**self._backend.head(caller), room_id=chatroom_id)
+        return await self._backend.chat_request(query, chat_views.RoomView)
 
     @put("/v1/chatrooms/{chatroomId}")
-    async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat.RoomView:
+    async def update_room(self, caller: Caller, chatroom_id: RoomId, body: RoomChange) -> chat_views.RoomView:
         """Change a room. Requires the creator or an admin."""
         command = chat.UpdateRoom(
             **self._backend.room_head(caller),
@@ -131,7 +131,7 @@ class ChatCalls(Calls):
             description=body.description,
             type=body.type,
         )
-        return await self._backend.room_command(command, chat.RoomView)
+        return await self._backend.room_command(command, chat_views.RoomView)
 
     @delete("/v1/chatrooms/{chatroomId}")
     async def delete_room(self, caller: Caller, chatroom_id: RoomId) -> chat.Gone:
@@ -143,23 +143,25 @@ class ChatCalls(Calls):
         return await self._backend.room_command(command, chat.Gone)
 
     @post("/v1/chatrooms/{chatroomId}/join", ErrorCode.RATE_LIMITED)
-    async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
+    async def join_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
         """Join a room. Idempotent. Private and group rooms admit only invited users."""
         command = chat.JoinRoom(**self._backend.room_head(caller), room_id=chatroom_id)
-        return await self._backend.room_command(command, chat.RoomView)
+        return await self._backend.room_command(command, chat_views.RoomView)
 
     @post("/v1/chatrooms/{chatroomId}/leave", ErrorCode.RATE_LIMITED)
-    async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat.RoomView:
+    async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
         """Leave a room. Idempotent. A direct room cannot be left."""
         command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
-        return await self._backend.room_command(command, chat.RoomView)
+        return await self._backend.room_command(command, chat_views.RoomView)
 
     # Messages -------------------------------------------------------------------------------------------------------
 
     @get("/v1/chatrooms/{chatroomId}/messages", item_max_bytes=ITEM_MAX_BYTES)
-    async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[chat.MessageView]:
+    async def list_messages(
+        self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery
+    ) -> Paged[chat_views.MessageView]:
         """Return the messages of a room, newest first."""
-        command = chat.ListMessages(
+        command = chat_queries.ListMessages(
             **self._backend.head(caller),
             room_id=chatroom_id,
             page=query.page,
@@ -167,19 +169,19 @@ class ChatCalls(Calls):
             before=query.before,
             after=query.after,
         )
-        found = await self._backend.chat_request(command, chat.MessagePage)
+        found = await self._backend.chat_request(command, chat_queries.MessagePage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @post("/v1/chatrooms/{chatroomId}/messages", ErrorCode.RATE_LIMITED)
     async def send_message(
         self, caller: Caller, chatroom_id: RoomId, body: NewMessage
-    ) -> CreatedOnce[chat.MessageView]:
+    ) -> CreatedOnce[chat_views.MessageView]:
         """Send a message. Sending to a public room makes the caller a member."""
         sent = read_sent(await self._backend.send_message(caller, chatroom_id, body.message, body.client_message_id))
         return CreatedOnce(sent.message, repeated=sent.repeated)
 
     @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
-    async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat.MessageView]:
+    async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat_views.MessageView]:
         """Send a message to one user. Creates the direct room of the two users if it does not exist."""
         sent = read_sent(await self._backend.send_direct(caller, body.user_id, body.message, body.client_message_id))
         return CreatedOnce(sent.message, repeated=sent.repeated)
@@ -192,19 +194,19 @@ class ChatCalls(Calls):
     # Members and presence -------------------------------------------------------------------------------------------
 
     @get("/v1/chatrooms/{chatroomId}/members")
-    async def list_members(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat.MemberView]:
+    async def list_members(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat_views.MemberView]:
         """Return the members of a room with their presence."""
-        command = chat.ListMembers(
+        command = chat_queries.ListMembers(
             **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit
         )
-        found = await self._backend.chat_request(command, chat.MemberPage)
+        found = await self._backend.chat_request(command, chat_queries.MemberPage)
         return Paged(found.items, query.page, query.limit, found.total)
 
     @put("/v1/chatrooms/{chatroomId}/members/{userId}", ErrorCode.RATE_LIMITED)
-    async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.MemberView:
+    async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat_views.MemberView:
         """Add a user to a room. Requires the creator or an admin. Idempotent."""
         command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
-        return await self._backend.room_command(command, chat.MemberView)
+        return await self._backend.room_command(command, chat_views.MemberView)
 
     @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:

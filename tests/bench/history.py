@@ -17,7 +17,7 @@ from pathlib import Path
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.queries import ChatQueryHandler
 from shared.bus.delivery import Delivery
-from shared.commands.chat import ListMessages, MessagePage
+from shared.commands.chat_queries import ListMessages, MessagePage
 from shared.commands.command import Caller
 from shared.mongo import Mongo
 from shared.times import now_ms

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared.bus.bus import Bus
 from shared.bus.consumer import Line
 from shared.bus.topology import NOTIFIER_QUERY, REQUESTS
-from shared.commands.chat import GetRoom
+from shared.commands.chat_queries import GetRoom
 from shared.commands.command import Caller
 from shared.encoding import to_json
 from shared.ids import Prefix, new_id

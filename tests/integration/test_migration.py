@@ -25,7 +25,8 @@ from chat_service.storage.migration import Migration
 from chat_service.storage.purge import purge_deleted_rooms
 from chat_service.storage.room_store import RoomStore
 from shared.bus.bus import Bus
-from shared.commands.chat import GetRoom, ListMembers, ListMessages, MemberPage, MessagePage, RoomView
+from shared.commands.chat_queries import GetRoom, ListMembers, ListMessages, MemberPage, MessagePage
+from shared.commands.chat_views import RoomView
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.mongo import Database, Document

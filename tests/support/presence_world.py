@@ -24,7 +24,7 @@ from shared.bus.batching import split_lines
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery
 from shared.bus.topology import CHAT_PRESENCE, DELIVERIES, SHARDS, shard_key
-from shared.commands.chat import ReportPresence
+from shared.commands.chat_queries import ReportPresence
 from shared.commands.command import GATEWAY
 from shared.errors import Unavailable
 from shared.ids import Prefix, new_id

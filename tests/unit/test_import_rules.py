@@ -77,6 +77,8 @@ PURE = {
     "shared.bus.events",
     "shared.bus.topology",
     "shared.commands.chat",
+    "shared.commands.chat_queries",
+    "shared.commands.chat_views",
     "shared.commands.command",
     "shared.commands.market",
     "shared.commands.notifier",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.commands.chat import GetRoom
+from shared.commands.chat_queries import GetRoom
 from shared.commands.command import Caller, asked_at_ms
 from shared.encoding import to_json
 from shared.ids import Prefix, dated_id, derived_id, direct_room_id, made_at_ms, new_id

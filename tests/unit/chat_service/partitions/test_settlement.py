@@ -14,15 +14,7 @@ from chat_service.rooms.decisions import decide
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType
-from shared.commands.chat import (
-    AddMember,
-    AnyRoomCommand,
-    JoinRoom,
-    LeaveRoom,
-    RemoveMember,
-    SendMessage,
-    UpdateRoom,
-)
+from shared.commands.chat import AddMember, AnyRoomCommand, JoinRoom, LeaveRoom, RemoveMember, SendMessage, UpdateRoom
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.server_frames import PresenceView, UserProfile

@@ -27,10 +27,8 @@ from shared.commands.chat import (
     JoinRoom,
     LeaveRoom,
     MarkRead,
-    MemberView,
     RemoveMember,
     RoomHead,
-    RoomView,
     SendDirect,
     SendMessage,
     Sent,
@@ -38,6 +36,7 @@ from shared.commands.chat import (
     SubscribeRoom,
     UpdateRoom,
 )
+from shared.commands.chat_views import MemberView, RoomView
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
 from shared.ids import direct_room_id

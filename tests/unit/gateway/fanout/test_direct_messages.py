@@ -14,7 +14,7 @@ from shared.bus.delivery import (
     room_channel,
     user_channel,
 )
-from shared.commands.chat import DirectMessagePosition
+from shared.commands.chat_queries import DirectMessagePosition
 from tests.unit.gateway.fanout.hub_support import (
     ROOM,
     RecordingSink,

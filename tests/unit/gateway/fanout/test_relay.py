@@ -18,13 +18,13 @@ from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
 from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.private_queue import PrivateQueue
-from shared.commands.chat import (
+from shared.commands.chat import RoomHead
+from shared.commands.chat_queries import (
     DirectMessagePosition,
     DirectRoom,
     EntryDeliveries,
     RecentDirectMessages,
     ReplayedEntries,
-    RoomHead,
 )
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal, Unavailable

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.live.presence import GRACE_S, PresencePage, Roster
-from shared.commands.chat import PRESENCE_PAGE_MAX
+from shared.commands.chat_queries import PRESENCE_PAGE_MAX
 
 
 def reported_roster(*user_ids: str) -> Roster:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from shared.bus.pending_requests import PendingRequests, read_reply
-from shared.commands.chat import GetPresence
+from shared.commands.chat_queries import GetPresence
 from shared.commands.command import GATEWAY, Reply, reply_line
 from shared.errors import Unavailable
 

@@ -2,7 +2,8 @@
 
 import json
 
-from shared.commands.chat import DirectMessagePosition, DirectRoom, JoinRoom, ListRecentDirectMessages
+from shared.commands.chat import JoinRoom
+from shared.commands.chat_queries import DirectMessagePosition, DirectRoom, ListRecentDirectMessages
 from shared.commands.command import Caller
 from shared.encoding import to_json
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.commands.chat import GetRoom, SendMessage
+from shared.commands.chat import SendMessage
+from shared.commands.chat_queries import GetRoom
 from shared.commands.command import Caller, request_id_of, request_ids_of
 from shared.encoding import to_json
 from shared.ids import Prefix, new_id

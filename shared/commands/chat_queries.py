@@ -1,0 +1,211 @@
+"""Service requests for chat_service, and their replies. Pure."""
+
+import msgspec
+
+from shared.commands.chat_views import MemberView, MessageView, RoomView
+from shared.commands.command import MESSAGE_ESTIMATE_BYTES, RECORD_BYTES, ServiceRequest, replay_max_bytes
+from shared.protocol.wire_struct import WireStruct
+
+# Queries, on `chat.queries` -------------------------------------------------------------------------------------------
+
+
+class ListRooms(ServiceRequest, frozen=True, kw_only=True, tag="rooms"):
+    """List the rooms that the caller sees. Reply: `RoomPage`."""
+
+    page: int
+    limit: int
+    type: str | None = None
+    q: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * RECORD_BYTES
+
+
+class GetRoom(ServiceRequest, frozen=True, kw_only=True, tag="room"):
+    """Get one room. Reply: `RoomView`."""
+
+    room_id: str
+
+
+class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
+    """List messages, newest first. Reply: `MessagePage`."""
+
+    room_id: str
+    page: int
+    limit: int
+    before: int | None = None
+    after: int | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
+    """List the members of a room. Reply: `MemberPage`."""
+
+    room_id: str
+    page: int
+    limit: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * RECORD_BYTES
+
+
+class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
+    """Get the messages with `after` < seq ≤ `through`, oldest first, as finished frames. Reply: `ReplayedFrames`.
+
+    Sent by a gateway on behalf of a client that may read the room. The reply holds the oldest of them, up to 1,000
+    messages and 8 MB.
+    """
+
+    room_id: str
+    after: int
+    through: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return replay_max_bytes(self.after, self.through, MESSAGE_ESTIMATE_BYTES)
+
+
+class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
+    """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
+
+    Sent by a gateway that has seen a gap. Every rev seen by a gateway is committed, so the entries exist. The reply is
+    shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
+    """
+
+    room_id: str
+    after: int
+    through: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return replay_max_bytes(self.after, self.through, MESSAGE_ESTIMATE_BYTES)
+
+
+class GetPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence"):
+    """Get the presence of users, in the given order; a user never seen is offline. Reply: `PresenceState`."""
+
+    user_ids: tuple[str, ...]
+
+
+class ListRecentDirectMessages(ServiceRequest, frozen=True, kw_only=True, tag="directs"):
+    """Get the messages since `since_ms` in the direct rooms of these users. Reply: `RecentDirectMessages`.
+
+    Sent by a gateway that may have lost lines. Only the last 1,000 messages of each room are considered.
+    """
+
+    user_ids: tuple[str, ...]
+    since_ms: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return len(self.user_ids) * RECORD_BYTES
+
+
+AnyChatRequest = (
+    ListRooms
+    | GetRoom
+    | ListMessages
+    | ListMembers
+    | ReplayMessages
+    | ReplayEntries
+    | ListRecentDirectMessages
+    | GetPresence
+)
+
+
+class EntryDeliveries(WireStruct, frozen=True, kw_only=True, array_like=True):
+    """The deliveries of an entry: its client frame, empty if it has none, and its control kinds."""
+
+    rev: int
+    frame: str
+    controls: tuple[tuple[str, str], ...] = ()
+
+
+class ReplayedEntries(WireStruct, frozen=True, kw_only=True):
+    """Consecutive entries. `is_deleted`: the room and its entries are deleted."""
+
+    entries: tuple[EntryDeliveries, ...]
+    is_deleted: bool = False
+
+
+class RoomPage(WireStruct, frozen=True, kw_only=True):
+    """A page of rooms; `total` counts all pages."""
+
+    items: tuple[RoomView, ...]
+    total: int
+
+
+class MessagePage(WireStruct, frozen=True, kw_only=True):
+    """A page of messages; `total` counts all pages."""
+
+    items: tuple[MessageView, ...]
+    total: int
+
+
+class MemberPage(WireStruct, frozen=True, kw_only=True):
+    """A page of members; `total` counts all pages."""
+
+    items: tuple[MemberView, ...]
+    total: int
+
+
+class DirectMessagePosition(WireStruct, frozen=True, kw_only=True, array_like=True):
+    """The position of a message in the log of its room, and the time when it was stored."""
+
+    rev: int
+    created_at_ms: int
+
+
+class DirectRoom(WireStruct, frozen=True, kw_only=True):
+    """A direct room and the positions of its recent messages, in order, at least one."""
+
+    room_id: str
+    user_ids: tuple[str, str]
+    positions: tuple[DirectMessagePosition, ...] = msgspec.field(name="posts")
+
+
+class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
+    """Recent messages by room. `is_whole` is False if there were more than one reply can hold."""
+
+    rooms: tuple[DirectRoom, ...]
+    is_whole: bool = True
+
+
+# Presence reports, on `chat.presences` -------------------------------------------------------------------------------
+
+
+PRESENCE_PAGE_MAX = 500
+
+
+class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.report"):
+    """Renew a gateway's lease, or report a page of users that came online or went offline there.
+
+    A page has at most 500 users; one without any renews the lease. With `begins_lease`, `node_id` names a new lease,
+    which has no users yet: a gateway whose lease was lost begins another, under another name, and reports its users
+    again, page by page. `isFull` is the older name, kept on the wire: gateways up to 0.3 list all their users with it.
+    With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
+    Reply: `PresenceReported`.
+    """
+
+    node_id: str
+    came: tuple[str, ...] = ()
+    went: tuple[str, ...] = ()
+    begins_lease: bool = msgspec.field(default=False, name="isFull")
+    is_leaving: bool = False
+
+
+class PresenceReported(WireStruct, frozen=True, kw_only=True):
+    """The reply. `lease_is_known` is False if the lease had expired: its users go offline; begin another."""
+
+    lease_is_known: bool
