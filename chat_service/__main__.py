@@ -19,11 +19,13 @@ from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
 from chat_service.people.profiles import Profiles
 from chat_service.queries import ChatQueryHandler
+from chat_service.rooms.decision import Rules
 from chat_service.settings import ChatSettings
 from chat_service.storage import room_store
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.migration import Migration, delete_old_queues
 from chat_service.storage.purge import purge_deleted_rooms
 from chat_service.storage.record_writer import RecordWriter
@@ -62,6 +64,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         clock = DatabaseClock(mongo)
         admin.checks["clock"] = clock.readiness
         rooms, room_log, present = RoomStore(mongo.database), LogStore(mongo.database), PresenceStore(mongo.database)
+        messages = MessageStore(mongo.database)
         await lifecycle.run_until(stop, Migration(mongo.database, rooms).run())
 
         bus = Bus(settings.amqp_url, node_id, request_timeout_s=settings.request_timeout_s)
@@ -71,15 +74,16 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         limits = limits_of(settings)
         rates = RateLimiter(RateWindows(limits), bus, replicas, clock.now_ms, monotonic_ms)
         services = Services(
-            RoomStores(rooms, room_log, present, profiles, GroupRead(rooms.active_now)),
+            RoomStores(rooms, messages, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
             Limits(rates, rooms, limits, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
             bus,
+            Rules(edit_window_ms=settings.message_edit_window_s * 1_000),
             clock.now_ms,
             monotonic_ms,
         )
-        repair = Repair(rooms, room_log, clock.now_ms)
+        repair = Repair(rooms, messages, room_log, clock.now_ms)
         owned = OwnedPartitions(bus, OwnerStore(mongo.database), replicas, repair, services, mongo.is_unavailable)
         admin.checks["partitions"] = owned.readiness
         await stack.enter_async_context(bus)
@@ -88,7 +92,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         announcements = AnnouncementStore(mongo.database)
         announcer = PresenceAnnouncer(announcements, bus, node_id, clock.now_ms, settings.presence_room_max)
         presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes(), announcer.wake)
-        handler = ChatQueryHandler(rooms, room_log, presence, clock.now_ms)
+        handler = ChatQueryHandler(rooms, messages, room_log, presence, clock.now_ms)
         server = QueryServer(bus, AnyChatRequest, mongo.failing_fast(handler.answer))
         await bus.consume(CHAT_USERS, profiles.write, split=split_events)
         await bus.consume(CHAT_QUERY, server.handle, concurrency=8)
@@ -101,7 +105,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                     clock.run(),
                     presence.sweep(),
                     announcer.run(),
-                    purge_deleted_rooms(rooms, room_log, clock.now_ms),
+                    purge_deleted_rooms(rooms, messages, room_log, clock.now_ms),
                     delete_old_queues(bus),
                     refresh_words(mongo.database),
                 )

@@ -2,40 +2,31 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import assert_never
 
 import msgspec
 
+from chat_service.message_queries import MessageQueryHandler, visible_room
 from chat_service.people.presence import Presence
-from chat_service.rooms.entry_deliveries import controls_of, frame_of
-from chat_service.rooms.log import LogEntry
-from chat_service.rooms.message import message_frame, message_view
-from chat_service.rooms.room import Member, Room, RoomType, may_see, member_view, room_view, words_of
+from chat_service.rooms.room import Member, Room, RoomType, member_view, room_view, words_of
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from shared.commands.chat_queries import (
     AnyChatRequest,
     DirectMessagePosition,
     DirectRoom,
-    EntryDeliveries,
     GetPresence,
     GetRoom,
     ListMembers,
-    ListMessages,
     ListRecentDirectMessages,
     ListRooms,
     MemberPage,
-    MessagePage,
     RecentDirectMessages,
-    ReplayedEntries,
-    ReplayEntries,
-    ReplayMessages,
     RoomPage,
 )
 from shared.commands.chat_views import RoomView
-from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
-from shared.errors import Refusal
+from shared.commands.command import REPLAY_MAX
 
 ROOMS_AT_ONCE = 100
 DIRECT_ROOMS_MAX = 5_000
@@ -45,8 +36,16 @@ DIRECT_MESSAGES_MAX = 50_000
 class ChatQueryHandler:
     """Answers `AnyChatRequest`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
-    def __init__(self, store: RoomStore, room_log: LogStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: RoomStore,
+        messages: MessageStore,
+        room_log: LogStore,
+        presence: Presence,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._messages = MessageQueryHandler(store, messages, room_log, clock_ms)
         self._log = room_log
         self._presence = presence
         self._clock_ms = clock_ms
@@ -58,20 +57,14 @@ class ChatQueryHandler:
                 return await self._rooms(query)
             case GetRoom():
                 return await self._room(query)
-            case ListMessages():
-                return await self._messages(query)
             case ListMembers():
                 return await self._members(query)
-            case ReplayMessages():
-                return await self._replay(query)
-            case ReplayEntries():
-                return await self._replay_entries(query)
             case ListRecentDirectMessages():
                 return await self._recent_direct_messages(query)
             case GetPresence():
                 return await self._presence.state(query.user_ids)
             case _:
-                assert_never(query)
+                return await self._messages.answer(query)
 
     async def _rooms(self, query: ListRooms) -> RoomPage:
         """Return the public rooms and the caller's own others, merged by activity.
@@ -116,74 +109,17 @@ class ChatQueryHandler:
         for room, beyond in zip(recent, await asyncio.gather(*reads), strict=True):
             catch_up(room, members.get((room.id, user_id)), beyond)
 
-    async def _visible(self, room_id: str, user_id: str) -> Room:
-        room = (await self._store.rooms([room_id])).get(room_id)
-        member = (await self._store.members([(room_id, user_id)])).get((room_id, user_id))
-        if room is None or not may_see(room, member):
-            raise Refusal.not_found("room")
-        return room
-
     async def _room(self, query: GetRoom) -> RoomView:
-        room = await self._visible(query.room_id, query.caller.user_id)
+        room = await visible_room(self._store, query.room_id, query.caller.user_id)
         return (await self._views(query.caller.user_id, [room]))[0]
 
-    async def _messages(self, query: ListMessages) -> MessagePage:
-        """Return a range of `seq`, which has no gaps: every page costs the same, however deep."""
-        room = await self._visible(query.room_id, query.caller.user_id)
-        await self._catch_up([room], {}, "")
-        if query.after is not None:
-            first = query.after + 1
-            last = min(query.after + query.limit, room.last_seq)
-            if query.before is not None:
-                last = min(last, query.before - 1)
-        else:
-            newest = room.last_seq if query.before is None else min(query.before - 1, room.last_seq)
-            last = newest - (query.page - 1) * query.limit
-            first = last - query.limit + 1
-        if last < 1 or last < first:
-            return MessagePage(items=(), total=room.last_seq)
-        found = await self._log.messages_between(room.id, max(first, 1), last)
-        return MessagePage(items=tuple(message_view(message) for _, message in reversed(found)), total=room.last_seq)
-
     async def _members(self, query: ListMembers) -> MemberPage:
-        await self._visible(query.room_id, query.caller.user_id)
+        await visible_room(self._store, query.room_id, query.caller.user_id)
         skip = (query.page - 1) * query.limit
         members, total = await self._store.member_page(query.room_id, skip, query.limit)
         state = await self._presence.state(tuple(member.user_id for member in members))
         items = (member_view(member, seen) for member, seen in zip(members, state.users, strict=True))
         return MemberPage(items=tuple(items), total=total)
-
-    async def _replay(self, query: ReplayMessages) -> ReplayedFrames:
-        last = min(query.through, query.after + REPLAY_MAX)
-        found = await self._log.messages_between(query.room_id, query.after + 1, last)
-        frames: list[msgspec.Raw] = []
-        size_bytes = 0
-        for _, message in found:
-            frame = message_frame(message)
-            size_bytes += len(frame)
-            if frames and size_bytes > REPLAY_MAX_BYTES:
-                break
-            frames.append(msgspec.Raw(frame))
-        revs = tuple(rev for rev, _ in found[: len(frames)])
-        return ReplayedFrames(first=query.after + 1, frames=tuple(frames), revs=revs)
-
-    async def _replay_entries(self, query: ReplayEntries) -> ReplayedEntries:
-        """Return the entries of a gap, up to the first rev that a majority does not have yet."""
-        through = min(query.through, query.after + REPLAY_MAX)
-        found = await self._log.between(query.room_id, query.after, through)
-        replayed: list[EntryDeliveries] = []
-        size_bytes = 0
-        for rev, entry in enumerate(found, query.after + 1):
-            deliveries = _deliveries_of(entry)
-            size_bytes += len(deliveries.frame)
-            if entry.rev != rev or (replayed and size_bytes > REPLAY_MAX_BYTES):
-                break
-            replayed.append(deliveries)
-        is_deleted = False
-        if not replayed:
-            room = (await self._store.rooms([query.room_id])).get(query.room_id)
-            is_deleted = room is not None and room.deleted
-        return ReplayedEntries(entries=tuple(replayed), is_deleted=is_deleted)
 
     async def _recent_direct_messages(self, query: ListRecentDirectMessages) -> RecentDirectMessages:
         marked_since_ms = query.since_ms - BEHIND_MAX_MS
@@ -207,8 +143,3 @@ class ChatQueryHandler:
 
 def _activity(room: Room) -> tuple[int, str]:
     return room.active_at_ms, room.id
-
-
-def _deliveries_of(entry: LogEntry) -> EntryDeliveries:
-    controls = tuple((kind.value, data.decode()) for kind, data in controls_of(entry))
-    return EntryDeliveries(rev=entry.rev, frame=frame_of(entry).decode(), controls=controls)

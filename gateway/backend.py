@@ -19,6 +19,7 @@ from shared.commands import chat, chat_queries, market, notifier
 from shared.commands.command import Caller, ReplayedFrames, Reply, ServiceRequest
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
+from shared.protocol.message_input import MessageInput
 from shared.protocol.server_frames import PresenceState, ReadMark, TypingMark
 from shared.telemetry import correlation
 
@@ -75,9 +76,7 @@ class Backend:
 
     # Requests shared by WebSocket and REST --------------------------------------------------------------------------
 
-    def send_message(
-        self, caller: Caller, room_id: str, text: str, client_message_id: str | None
-    ) -> "asyncio.Future[Reply]":
+    def send_message(self, caller: Caller, room_id: str, message: MessageInput) -> "asyncio.Future[Reply]":
         """Store and deliver a message. Read the reply with `read_sent`."""
         self._router.check_backlog(room_id)  # before any work: under overload most are refused
         message_id = new_id(Prefix.MESSAGE)
@@ -88,15 +87,14 @@ class Backend:
             request_id=correlation.current(),
             room_id=room_id,
             message_id=message_id,
-            message=text,
-            client_message_id=client_message_id,
+            message=message.text(),
+            client_message_id=message.client_message_id,
+            extras=message.extras(),
         )
         return self._router.ask(command)
 
-    def send_direct(
-        self, caller: Caller, user_id: str, text: str, client_message_id: str | None
-    ) -> "asyncio.Future[Reply]":
-        """Store and deliver a message in the direct room of two users. Read the reply with `read_sent`."""
+    def send_direct(self, caller: Caller, user_id: str, message: MessageInput) -> "asyncio.Future[Reply]":
+        """Store and deliver a message in the direct room of two users; see `send_message`."""
         if user_id == caller.user_id:
             raise Refusal.invalid("userId", "must be another user")
         room_id = direct_room_id(caller.user_id, user_id)
@@ -110,10 +108,19 @@ class Backend:
             room_id=room_id,
             message_id=message_id,
             to_user_id=user_id,
-            message=text,
-            client_message_id=client_message_id,
+            message=message.text(),
+            client_message_id=message.client_message_id,
+            extras=message.extras(),
         )
         return self._router.ask(command)
+
+    async def check_symbols(self, caller: Caller, message: MessageInput) -> None:
+        """Raise VALIDATION naming the symbols of a message that are unknown. Asks market_feed."""
+        if not message.symbols:
+            return
+        unknown = (await self.prices(caller, tuple(dict.fromkeys(message.symbols)))).unknown
+        if unknown:
+            raise Refusal.invalid("symbols", f"unknown: {', '.join(unknown)}")
 
     async def subscribe_room(self, caller: Caller, room_id: str) -> chat.RoomHead:
         """Return the room's head if the caller may subscribe to it. Raises Refusal otherwise."""

@@ -16,8 +16,12 @@ from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
     CreateRoom,
+    DeleteMessage,
+    EditMessage,
     JoinRoom,
     LeaveRoom,
+    PinMessage,
+    React,
     RemoveMember,
     SendDirect,
     SendMessage,
@@ -26,6 +30,7 @@ from shared.commands.chat import (
 from shared.commands.command import Caller
 
 JOIN = Cost(Rate.JOINS)
+CHANGE: Costs = (Cost(Rate.CHANGES),)
 LOOK_UPS_MAX = 40  # pairs of users in one batch: two rounds of reads, for which the rooms of its partition wait
 LOOK_UPS_OF_CALLER_MAX = 20  # so that nobody uses all of them
 
@@ -59,6 +64,12 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 costs = MESSAGE
                 if command.room_id in opened or _is_open(state):
                     costs, joining = (*MESSAGE, changing.join(command)), (caller.user_id,)
+            case React():
+                costs = CHANGE
+                if not command.is_removal and _may_join(changing, state, command, opened):
+                    costs, joining = (*CHANGE, changing.join(command)), (caller.user_id,)
+            case EditMessage() | DeleteMessage() | PinMessage():
+                costs = CHANGE
             case SendDirect():
                 costs = MESSAGE
                 if state.room is None and not caller.is_exempt_from_rates:
@@ -121,7 +132,7 @@ class _Memberships:
         """Return whether the user is a member now, or may be after the earlier commands."""
         return (room_id, user_id) in self._changing or self._was_member(room_id, user_id)
 
-    def join(self, command: SendMessage | JoinRoom) -> Cost:
+    def join(self, command: SendMessage | React | JoinRoom) -> Cost:
         """Note that a command may make its caller a member. Return its cost: one for all that make the same join."""
         key = command.room_id, command.caller.user_id
         self._changing[key] = self._changing.get(key) or command.id
@@ -146,6 +157,13 @@ def _reservations(command: AnyRoomCommand, joining: tuple[str, ...]) -> tuple[Re
     if isinstance(command, CreateRoom):
         return (Reservation(Bound.CREATED, command.caller.user_id, command.room_id), *joined)
     return joined
+
+
+def _may_join(changing: _Memberships, state: RoomState, command: React, opened: set[str]) -> bool:
+    """Return whether a reaction may make its caller a member."""
+    if changing.is_surely_member(command.room_id, command.caller.user_id):
+        return False
+    return command.room_id in opened or _is_open(state)
 
 
 def _is_open(state: RoomState) -> bool:

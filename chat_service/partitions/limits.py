@@ -37,6 +37,7 @@ _EXCEEDED = {
     Rate.CREATIONS: "too many new rooms",
     Rate.JOINS: "too many joins and leaves",
     Rate.INVITATIONS: "too many invitations",
+    Rate.CHANGES: "too many edits, deletions, reactions and pins",
     Rate.STRANGERS: "too many direct messages to users without a common room",
 }
 
@@ -76,6 +77,7 @@ def limits_of(settings: ChatSettings) -> dict[Rate, Limit]:
         Rate.CREATIONS: Limit(settings.rate_room_creations_per_hour, HOUR_MS),
         Rate.JOINS: Limit(settings.rate_joins_per_minute, MINUTE_MS),
         Rate.INVITATIONS: Limit(settings.rate_invitations_per_hour, HOUR_MS),
+        Rate.CHANGES: Limit(settings.rate_changes_per_minute, MINUTE_MS),
         Rate.STRANGERS: Limit(settings.rate_stranger_messages_per_hour, HOUR_MS),
     }
 

@@ -26,7 +26,7 @@ from chat_service.partitions.body_dedup import BodyDedup, Copy
 from chat_service.partitions.limits import Answered, Limits, Ruling
 from chat_service.partitions.room_cache import RoomCache, RoomStores
 from chat_service.partitions.settlement import outcome_of
-from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState
+from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState, Rules
 from chat_service.rooms.decisions import decide
 from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.heads import Heads
@@ -77,6 +77,7 @@ class Services(NamedTuple):
     records: RecordWriter
     limits: Limits
     outlet: Outlet
+    rules: Rules
     clock_ms: Callable[[], int]
     monotonic_ms: Callable[[], int]
 
@@ -294,7 +295,7 @@ class Partition:
             states = await self._cache.load([job.command for job in jobs], look_up=look_up)
             await self._charge(jobs, states)
             pending = [self._pending(job) for job in jobs]
-            changes = decide(pending, states, self.term, services.clock_ms())
+            changes = decide(pending, states, self.term, services.clock_ms(), services.rules)
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if entry.message is not None}
             commit = services.commits.commit(changes.entries, lambda: self._are_all_expired(jobs))
@@ -346,6 +347,7 @@ class Partition:
         with_effects = [entry for entry in changes.entries if entry.has_effects]
         if with_effects:
             await rooms.put_members(with_effects)
+            await self._services.stores.messages.write_changes(with_effects)
             changed_members = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
             await self._services.stores.presence.mark_new_members(changed_members)
         changed = {entry.room_id for entry in with_effects}
@@ -378,7 +380,8 @@ class Partition:
             for job, answer in zip(body.jobs, own, strict=True):
                 self._count(job, answer)
                 if job.ruling is not None:
-                    rulings.append((job.command, job.ruling, outcome_of(answer, job.ruling.refusal, job.entry)))
+                    outcome_of_job = outcome_of(job.command.caller.user_id, answer, job.ruling.refusal, job.entry)
+                    rulings.append((job.command, job.ruling, outcome_of_job))
             queues.append(self._dedup.answer(body.head, replies))
             deliveries += self._answer_deliveries(body.head, replies)
         self._services.limits.settle(rulings)  # before the answers, so that a refund precedes the caller's next command
@@ -460,7 +463,7 @@ def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> lis
 
 def _note_entries(jobs: list[_Job], changes: Changes) -> None:
     """Note the entries of the commands in the log."""
-    made = {entry.id: entry for entry in (*changes.entries, *changes.found)}
+    made = {id_: entry for entry in (*changes.entries, *changes.found) for id_ in entry.command_ids}
     for job in jobs:
         job.entry = made.get(job.command.id)
 

@@ -17,6 +17,7 @@ class Rate(StrEnum):
     CREATIONS = "creations"  # rooms
     JOINS = "joins"  # and leaves
     INVITATIONS = "invitations"  # users that another user makes members
+    CHANGES = "changes"  # edits, deletions, reactions, pins
     STRANGERS = "strangers"  # direct messages to users without a common room
 
 

@@ -20,13 +20,14 @@ from chat_service.people.profiles import Profiles
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.log import LogEntry, member_of
 from chat_service.rooms.message import RecentMessages
-from chat_service.rooms.requirements import requirements_of, users_of
+from chat_service.rooms.requirements import messages_of, requirements_of, users_of
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.repair import project
 from chat_service.storage.room_store import RoomStore
-from shared.commands.chat import AnyRoomCommand, SendDirect, SendMessage
+from shared.commands.chat import AnyRoomCommand, DeleteMessage, React, SendDirect, SendMessage
 
 ROOMS_MAX = 5_000
 MEMBERS_PER_ROOM_MAX = 20_000
@@ -36,6 +37,7 @@ class RoomStores(NamedTuple):
     """The places that hold a room's state; the partition also writes its records there."""
 
     rooms: RoomStore
+    messages: MessageStore
     room_log: LogStore
     presence: PresenceStore
     profiles: Profiles
@@ -72,8 +74,7 @@ class RoomCache:
     def release(self, states: Mapping[str, RoomState]) -> None:
         """Clear what was loaded for one batch only, and shrink to the bounds."""
         for state in states.values():
-            state.stored.clear()
-            state.presence.clear()
+            state.end_batch()
         while len(self._states) > ROOMS_MAX:
             self._states.popitem(last=False)
         for state in states.values():
@@ -95,7 +96,8 @@ class RoomCache:
             self._states.move_to_end(room_id)
         callers = {command.caller.user_id for command in commands if requirements_of(command).profile}
         await self._stores.profiles.load(callers)
-        await self._load_members(commands, states)
+        authors = await self._load_messages(commands, states)
+        await self._load_members(commands, states, authors)
         await self._load_active_now(commands, states)
         stored = [command for command in commands if command.id in look_up or _may_repeat_old(command, states)]
         if stored:
@@ -111,15 +113,49 @@ class RoomCache:
         for room_id, entries in zip(room_ids, behind, strict=True):
             room = records.get(room_id)
             if entries:
-                room = await project(self._stores.rooms, room, entries)
-                for entry in entries:
+                room = await project(self._stores.rooms, self._stores.messages, room, entries)
+                for entry in await self._stores.messages.present(entries):
                     self._on_found(entry, room)
             self._states[room_id] = RoomState(room, recent=self._recent)
             self._states[room_id].members |= {
                 effect.user_id: member_of(room_id, effect) for entry in entries for effect in entry.members
             }
 
-    async def _load_members(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
+    async def _load_messages(
+        self, commands: list[AnyRoomCommand], states: dict[str, RoomState]
+    ) -> set[tuple[str, str]]:
+        """Load the messages that commands name, with the callers' reactions to them and the rooms' pins.
+
+        Return the authors of messages that others delete, by (room id, user id).
+        """
+        naming = [command for command in commands if messages_of(command)]
+        if not naming:
+            return set()
+        store = self._stores.messages
+        found = await store.by_id({message_id for command in naming for message_id in messages_of(command)})
+        authors: set[tuple[str, str]] = set()
+        for command in naming:
+            for message_id in messages_of(command):
+                message = found.get(message_id)
+                is_here = message is not None and message.room_id == command.room_id
+                states[command.room_id].messages[message_id] = message if is_here else None
+                if message is not None and is_here and isinstance(command, DeleteMessage):
+                    authors.add((command.room_id, message.user_id))
+        reacting = [command for command in naming if isinstance(command, React)]
+        reactions = {(one.message_id, one.caller.user_id, one.emoji): one.room_id for one in reacting}
+        for key, mark in (await store.reactions(reactions)).items():
+            states[reactions[key]].reactions[key] = mark
+        pinned: dict[str, set[str]] = {}
+        for command in naming:
+            if requirements_of(command).pins:
+                pinned.setdefault(command.room_id, set()).update(messages_of(command))
+        for room_id, message_ids in pinned.items():
+            states[room_id].pins |= await store.pin_marks(room_id, message_ids)
+        return authors
+
+    async def _load_members(
+        self, commands: list[AnyRoomCommand], states: dict[str, RoomState], authors: set[tuple[str, str]]
+    ) -> None:
         public = {
             room_id
             for room_id, state in states.items()
@@ -132,6 +168,7 @@ class RoomCache:
             for user_id in users_of(command)
             if user_id not in states[command.room_id].members
         }
+        wanted |= {key for key in authors if key[1] not in states[key[0]].members}
         if not wanted:
             return
         found = await self._stores.rooms.members([key for key in wanted if states[key[0]].room is not None])
@@ -156,16 +193,18 @@ class RoomCache:
         return await self._stores.presence.records(user_ids) if user_ids else {}
 
     async def _load_stored(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
-        entries, repeats, old_repeats = await asyncio.gather(
+        reacting = [command.id for command in commands if isinstance(command, React)]
+        entries, shared, repeats, old_repeats = await asyncio.gather(
             self._stores.room_log.by_id([command.id for command in commands]),
+            self._stores.room_log.by_shared_id(reacting),
             self._stores.room_log.by_client_id(_client_keys(commands)),
             self._stores.room_log.old_by_client_id(
                 _client_keys(command for command in commands if _may_repeat_old(command, states))
             ),
         )
-        for entry in entries:
+        for entry in await self._stores.messages.present([*entries, *shared]):
             if entry.room_id in states:
-                states[entry.room_id].stored[entry.id] = entry
+                states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
         for message in [*repeats, *old_repeats]:
             self._recent.remember(message)
 

@@ -32,8 +32,8 @@ class Settled(NamedTuple):
     outcome: ChargeOutcome
 
 
-def outcome_of(answer: Answer, limit: Refusal | None, entry: LogEntry | None) -> ChargeOutcome:
-    """Return the outcome of a command. `limit` is the refusal of its caller's limits, if it exceeds one."""
+def outcome_of(user_id: str, answer: Answer, limit: Refusal | None, entry: LogEntry | None) -> ChargeOutcome:
+    """Return the outcome of a user's command. `limit` is the refusal of its caller's limits, if it exceeds one."""
     if answer is None:
         return ChargeOutcome.UNKNOWN
     if isinstance(answer, Refusal):
@@ -41,7 +41,7 @@ def outcome_of(answer: Answer, limit: Refusal | None, entry: LogEntry | None) ->
         return ChargeOutcome.FREE if is_free else ChargeOutcome.REFUSED
     if entry is None:
         return ChargeOutcome.FREE
-    moves_caller = any(effect.user_id == entry.author_id for effect in entry.members)
+    moves_caller = any(effect.user_id == user_id for effect in entry.members)
     return ChargeOutcome.MOVED if moves_caller else ChargeOutcome.CHANGED
 
 

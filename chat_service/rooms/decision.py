@@ -3,17 +3,34 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chat_service.rooms.log import EntryKind, LogEntry, effect_of, settings_of
+from chat_service.rooms.changes import AnyChange, Reactions, message_after
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, effect_of, settings_of, with_reaction
 from chat_service.rooms.message import Message, RecentMessages
 from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
 from shared.bus.delivery import Delivery, DeliveryKind
-from shared.commands.chat import AnyRoomCommand, Gone, RoomHead, Sent
+from shared.commands.chat import AnyRoomCommand, Changed, Gone, RoomHead, Sent
 from shared.commands.chat_views import MemberView, RoomView
 from shared.errors import Refusal
 from shared.protocol.server_frames import PresenceView, ReadMark, TypingMark, UserProfile
 
-ReplyData = Sent | RoomHead | RoomView | MemberView | Gone | ReadMark | TypingMark
+ReplyData = Sent | Changed | RoomHead | RoomView | MemberView | Gone | ReadMark | TypingMark
 Answer = ReplyData | Refusal | None  # None: the caller has given up, so no answer is sent
+
+
+class Toggle(NamedTuple):
+    """Whether a reaction or a pin is in effect, since entry `rev`, the last one that changed it."""
+
+    is_active: bool
+    rev: int
+
+
+class Rules(NamedTuple):
+    """The settings that decisions follow. An `edit_window_ms` of 0 allows no edits at all."""
+
+    edit_window_ms: int = 24 * 3_600_000
+
+
+DEFAULT_RULES = Rules()
 
 
 class PendingCommand(NamedTuple):
@@ -34,8 +51,10 @@ class PendingCommand(NamedTuple):
 class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
-    `recent` is shared by all rooms of the partition. `stored` holds the entries that the commands of this batch made
-    before, by id. `active_now` and `presence` (of users named in commands) are loaded per batch.
+    `recent` is shared by all rooms of the partition. The rest is loaded per batch: `stored` holds the entries that its
+    commands made before, by command id; `active_now`, and `presence` of users named in commands; `messages` named in
+    them, None for an unknown id; `reactions` by message, user and emoji; `pins` by message: all that are in effect, and
+    those of messages named.
     """
 
     room: Room | None
@@ -44,6 +63,17 @@ class RoomState:
     stored: dict[str, LogEntry] = field(default_factory=dict)
     active_now: int = 0
     presence: dict[str, PresenceView] = field(default_factory=dict)
+    messages: dict[str, Message | None] = field(default_factory=dict)
+    reactions: dict[tuple[str, str, str], Toggle] = field(default_factory=dict)
+    pins: dict[str, Toggle] = field(default_factory=dict)
+
+    def end_batch(self) -> None:
+        """Forget what was loaded for one batch only."""
+        self.stored.clear()
+        self.presence.clear()
+        self.messages.clear()
+        self.reactions.clear()
+        self.pins.clear()
 
 
 @dataclass(slots=True)
@@ -51,7 +81,8 @@ class Changes:
     """The outcome of a batch: the entries to insert, in order; then read marks, deliveries and answers.
 
     `found` are entries that earlier copies of these commands made: their deliveries are sent again. `deliveries` are
-    those without an entry. `answers[i]` belongs to command i.
+    those without an entry. `answers[i]` belongs to command i. `open_reactions` holds by room the index of an entry that
+    the next reaction to the same message joins, if it comes next in its room.
     """
 
     entries: list[LogEntry] = field(default_factory=list)
@@ -59,6 +90,7 @@ class Changes:
     read_marks: dict[tuple[str, str], int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    open_reactions: dict[str, int] = field(default_factory=dict)
 
 
 class Decision:
@@ -68,16 +100,21 @@ class Decision:
     decision.
     """
 
-    def __init__(self, pending: PendingCommand, state: RoomState, changes: Changes, now_ms: int) -> None:
+    def __init__(
+        self, pending: PendingCommand, state: RoomState, changes: Changes, now_ms: int, rules: Rules = DEFAULT_RULES
+    ) -> None:
         self.pending = pending
         self.state = state
         self.changes = changes
         self.now_ms = now_ms
+        self.rules = rules
         self.caller = pending.command.caller
         self.room_id = pending.command.room_id
         self._previous_at_ms = state.room.active_at_ms if state.room is not None and state.room.direct else 0
         self._kind: EntryKind | None = None
         self._message: Message | None = None
+        self._change: AnyChange | None = None
+        self.shares_entry = False  # with the reaction before it
         self._settings_changed = False
         self._ends_public = False
         self._members: dict[str, Member | None] = {}
@@ -97,6 +134,10 @@ class Decision:
     def is_creator(self, room: Room | None) -> bool:
         """Return whether the caller created the room."""
         return room is not None and room.created_by == self.caller.user_id
+
+    def moderates(self, room: Room) -> bool:
+        """Return whether the caller is a moderator of the room or somebody above: its creator, an admin."""
+        return self.caller.is_admin or self.is_creator(room)
 
     def visible_room(self) -> Room:
         """Return the room. Raises NOT_FOUND unless the caller may see it."""
@@ -128,6 +169,17 @@ class Decision:
             raise Refusal.not_found("room")
         check_may_manage(room, self.caller)
         return room
+
+    def message(self, message_id: str) -> Message:
+        """Return a message of the room as it is now. Raises NOT_FOUND."""
+        message = self.state.messages.get(message_id)
+        if message is None:
+            raise Refusal.not_found("message")
+        return message
+
+    def is_old(self, message: Message) -> bool:
+        """Return whether a message was stored before there was a log."""
+        return self.state.room is not None and message.seq <= self.state.room.old_seq
 
     def view(self, room: Room) -> RoomView:
         """Return the room as the caller sees it."""
@@ -183,12 +235,49 @@ class Decision:
         """Add a delivery without an entry."""
         self.changes.deliveries.append(Delivery(channel, kind, 0, key, frame_bytes))
 
+    def change_message(self, kind: EntryKind, message: Message, change: AnyChange) -> int:
+        """Record a change of a message as this decision's entry, and return its rev."""
+        assert self.state.room is not None, "a message has a room"  # noqa: S101
+        rev = self.state.room.rev + 1
+        self._apply(message, change, rev)
+        self.record(kind)
+        self._change = change
+        return rev
+
+    def _apply(self, message: Message, change: AnyChange, rev: int) -> None:
+        self.state.messages[message.id] = message_after(
+            message, change, by=self.caller.user_id, at_ms=self.now_ms, rev=rev
+        )
+        self.state.recent.forget(message)
+
+    def change_reactions(self, message: Message, change: Reactions) -> int:
+        """Record a reaction, and return the rev of its entry: that of the reaction before it, if nothing came between.
+
+        So the reactions of a crowd cost few entries.
+        """
+        index = self.changes.open_reactions.get(self.room_id)
+        entry = None if index is None else self.changes.entries[index]
+        if index is None or entry is None or not isinstance(entry.change, Reactions):
+            return self.change_message(EntryKind.REACTED, message, change)
+        if entry.change.message_id != message.id:
+            return self.change_message(EntryKind.REACTED, message, change)
+        self._apply(message, change, entry.rev)
+        self.changes.entries[index] = with_reaction(entry, change, self.member_effects())
+        self.shares_entry = True
+        return entry.rev
+
+    def member_effects(self) -> tuple[MemberEffect, ...]:
+        """Return the memberships that the decision changed."""
+        return tuple(effect_of(user_id, member) for user_id, member in self._members.items())
+
     def take_entry(self, term: int) -> LogEntry | None:
         """Return the entry of the decision, or None, and advance the room to it."""
         room = self.state.room
         if self._kind is None or room is None:
             return None
         room.rev += 1
+        if self._change is not None:
+            room.changed_rev = room.rev
         return LogEntry(
             id=self.pending.command.id,
             room_id=room.id,
@@ -200,8 +289,9 @@ class Decision:
             last_seq=room.last_seq,
             member_count=room.member_count,
             message=self._message,
+            change=self._change,
             settings=settings_of(room) if self._settings_changed else None,
-            members=tuple(effect_of(user_id, member) for user_id, member in self._members.items()),
+            members=self.member_effects(),
             ends_public=self._ends_public,
             previous_at_ms=self._previous_at_ms,
         )

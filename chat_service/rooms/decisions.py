@@ -11,18 +11,31 @@ first copy may still be with a stale owner, which then can no longer insert at t
 from collections.abc import Mapping
 from typing import assert_never
 
-from chat_service.rooms import message_decisions, room_decisions
-from chat_service.rooms.decision import Answer, Changes, Decision, PendingCommand, ReplyData, RoomState
-from chat_service.rooms.log import LogEntry, void_at
+from chat_service.rooms import change_decisions, message_decisions, room_decisions
+from chat_service.rooms.decision import (
+    DEFAULT_RULES,
+    Answer,
+    Changes,
+    Decision,
+    PendingCommand,
+    ReplyData,
+    RoomState,
+    Rules,
+)
+from chat_service.rooms.log import EntryKind, LogEntry, void_at
 from chat_service.rooms.requirements import requirements_of
 from chat_service.rooms.room import Room
 from shared.commands.chat import (
     AddMember,
     CreateRoom,
+    DeleteMessage,
     DeleteRoom,
+    EditMessage,
     JoinRoom,
     LeaveRoom,
     MarkRead,
+    PinMessage,
+    React,
     RemoveMember,
     SendDirect,
     SendMessage,
@@ -33,7 +46,9 @@ from shared.commands.chat import (
 from shared.errors import ErrorCode, Refusal
 
 
-def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], term: int, now_ms: int) -> Changes:
+def decide(
+    pending: list[PendingCommand], states: Mapping[str, RoomState], term: int, now_ms: int, rules: Rules = DEFAULT_RULES
+) -> Changes:
     """Decide a batch and return its changes.
 
     `states` holds every room and member that the commands name; it is updated to the state after the batch.
@@ -43,17 +58,23 @@ def decide(pending: list[PendingCommand], states: Mapping[str, RoomState], term:
     last_stored = _last_stored(pending, states)
     for index, item in enumerate(pending):
         state = states[item.command.room_id]
-        decision = Decision(item, state, changes, now_ms)
+        decision = Decision(item, state, changes, now_ms, rules)
         # Entries are inserted in order. If a later command of the same user has one, this one was refused or changed
         # nothing; deciding it now would order it after the later one.
         if _is_resent_without_entry(item, state) and index < last_stored.get(_ordering_key_of(item), 0):
             changes.answers.append(Refusal(ErrorCode.UNAVAILABLE, "decided before; the answer was lost"))
             continue
+        if not isinstance(item.command, React):
+            changes.open_reactions.pop(item.command.room_id, None)
         answer = _answer(decision)
         changes.answers.append(answer)
         entry = decision.take_entry(term)
         if entry is not None:
+            if entry.kind is EntryKind.REACTED:
+                changes.open_reactions[entry.room_id] = len(changes.entries)
             changes.entries.append(entry)
+        elif decision.shares_entry:
+            continue
         elif _needs_void(item, state, voided) and state.room is not None:
             voided.add(state.room.id)
             changes.entries.append(void_entry(state.room, term, now_ms))
@@ -111,6 +132,14 @@ def _decide_one(decision: Decision) -> ReplyData:
             return message_decisions.send(decision, command)
         case SendDirect():
             return message_decisions.send_direct(decision, command)
+        case EditMessage():
+            return change_decisions.edit(decision, command)
+        case DeleteMessage():
+            return change_decisions.delete(decision, command)
+        case React():
+            return change_decisions.react(decision, command)
+        case PinMessage():
+            return change_decisions.pin(decision, command)
         case SubscribeRoom():
             return message_decisions.subscribe(decision)
         case MarkRead():
@@ -140,6 +169,8 @@ def _answer_stored(decision: Decision, entry: LogEntry) -> ReplyData:
     match command:
         case SendMessage() | SendDirect():
             return message_decisions.sent_before(entry)
+        case EditMessage() | DeleteMessage() | React() | PinMessage():
+            return change_decisions.changed_before(entry)
         case CreateRoom() | UpdateRoom() | JoinRoom() | LeaveRoom():
             return room_decisions.view_after(decision)
         case AddMember():

@@ -6,11 +6,14 @@ produce the same deliveries. On each channel exactly one delivery of an entry is
 advances the channel.
 """
 
+from chat_service.rooms.change_frames import change_frame
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import message_frame
 from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, room_channel, user_channel
 from shared.encoding import to_json
 from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData, MemberLeftData, frame
+
+_JOINING_BY_THE_WAY = frozenset({EntryKind.MESSAGE, EntryKind.REACTED})
 
 
 def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
@@ -30,7 +33,7 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
             for user_id in direct
         ]
     channel = room_channel(entry.room_id)
-    joined = _joined_frames(entry) if entry.kind is EntryKind.MESSAGE else []
+    joined = _joined_frames(entry) if entry.kind in _JOINING_BY_THE_WAY else []
     frames = [Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data) for data in joined]
     frames.append(Delivery(channel, DeliveryKind.ORDERED, entry.rev, "", frame_of(entry)))
     controls = [Delivery(channel, DeliveryKind.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
@@ -72,6 +75,8 @@ def frame_of(entry: LogEntry) -> bytes:
     match entry.kind:
         case EntryKind.MESSAGE if entry.message is not None:
             return message_frame(entry.message)
+        case EntryKind.EDITED | EntryKind.ERASED | EntryKind.REACTED | EntryKind.PINNED if entry.change is not None:
+            return change_frame(entry, entry.change)
         case EntryKind.JOINED | EntryKind.ADDED:
             return next(iter(_joined_frames(entry)), b"")
         case EntryKind.LEFT | EntryKind.REMOVED:

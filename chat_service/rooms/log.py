@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
+from chat_service.rooms.changes import AnyChange, Edit, Reactions
 from chat_service.rooms.message import Message
 from chat_service.rooms.room import Member, Role, Room, RoomType
 from shared.protocol.server_frames import UserProfile
@@ -21,6 +22,10 @@ class EntryKind(StrEnum):
     """The kinds of entries. VOID changes nothing; it takes a rev so that a late insert cannot."""
 
     MESSAGE = "message"
+    EDITED = "message.edited"
+    ERASED = "message.deleted"
+    REACTED = "message.reacted"
+    PINNED = "message.pinned"  # or unpinned
     CREATED = "room.created"
     UPDATED = "room.updated"
     DELETED = "room.deleted"
@@ -62,8 +67,9 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `last_seq` and `member_count` are those of the room after the entry (0 in a void entry). `ends_public`: it
-    makes a public room private. `previous_at_ms`: when the message before was sent, in a direct room; 0 for the first.
+    `change` is that of an earlier message. `last_seq` and `member_count` are those of the room after the entry (0 in a
+    void entry). `ends_public`: it makes a public room private. `previous_at_ms`: when the message before was sent, in
+    a direct room; 0 for the first.
     """
 
     id: str
@@ -76,6 +82,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int
     member_count: int
     message: Message | None = None
+    change: AnyChange | None = None
     settings: RoomSettings | None = None
     members: tuple[MemberEffect, ...] = ()
     ends_public: bool = False
@@ -84,7 +91,39 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_effects(self) -> bool:
         """Return whether the entry changes more than the last message of the room."""
-        return self.settings is not None or bool(self.members)
+        return self.settings is not None or self.change is not None or bool(self.members) or self.mentions_somebody
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how large the content is, for the bounds of a commit."""
+        if self.message is not None:
+            return self.message.size_bytes
+        return len(self.change.text.encode()) if isinstance(self.change, Edit) else 0
+
+    @property
+    def mentions_somebody(self) -> bool:
+        """Return whether the entry is a message that mentions users or the room."""
+        message = self.message
+        return message is not None and bool(message.extras.mentions or message.extras.mention_room)
+
+    @property
+    def command_ids(self) -> tuple[str, ...]:
+        """Return the commands that made the entry: several for reactions that were committed together."""
+        return self.change.command_ids if isinstance(self.change, Reactions) else (self.id,)
+
+
+def with_reaction(entry: LogEntry, change: Reactions, joined: tuple[MemberEffect, ...]) -> LogEntry:
+    """Return an entry of reactions with a further one to the same message, whose user may have joined by it."""
+    before = entry.change
+    assert isinstance(before, Reactions), "only reactions share an entry"  # noqa: S101
+    together = msgspec.structs.replace(
+        change,
+        command_ids=before.command_ids + change.command_ids,
+        changes=before.changes + change.changes,
+    )
+    return msgspec.structs.replace(
+        entry, change=together, members=entry.members + joined, member_count=entry.member_count + len(joined)
+    )
 
 
 def void_at(room_id: str, rev: int, term: int, at_ms: int) -> LogEntry:
@@ -155,6 +194,8 @@ def apply(entry: LogEntry, room: Room | None) -> Room:
         return room
     room.last_seq = entry.last_seq
     room.member_count = entry.member_count
+    if entry.change is not None:
+        room.changed_rev = entry.rev
     if entry.message is not None:
         room.last_message_at_ms = room.active_at_ms = entry.at_ms
     return room

@@ -3,13 +3,15 @@
 Each function decides one command: it returns the reply and raises Refusal.
 """
 
+from chat_service.rooms.change_decisions import check_mentions
 from chat_service.rooms.decision import Decision
 from chat_service.rooms.log import EntryKind, LogEntry
-from chat_service.rooms.message import Message, message_view
+from chat_service.rooms.message import NO_EXTRAS, Message, message_view, preview_of
 from chat_service.rooms.room import Room, RoomType
 from shared.bus.delivery import DeliveryKind, room_channel, user_channel
 from shared.commands.chat import MarkRead, RoomHead, SendDirect, SendMessage, Sent, SetTyping
 from shared.errors import ErrorCode, Refusal
+from shared.protocol.message_parts import MessageExtras, ReplyPreview
 from shared.protocol.server_frames import ReadMark, TypingMark, UserProfile, frame
 
 READ_BROADCAST_MEMBERS_MAX = 100
@@ -22,6 +24,9 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
     user_id, key = decision.caller.user_id, command.client_message_id
     if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
         return Sent(message=message_view(repeated), repeated=True)
+    extras = command.extras or NO_EXTRAS
+    preview = _preview_of_answered(decision, extras)
+    _check_audience(decision, room, extras)
     decision.check_limits()
     profile = decision.pending.profile
     member = decision.joined_member(user_id) or decision.add_member(room, user_id, profile)
@@ -31,11 +36,14 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
         id=command.message_id,
         room_id=room.id,
         seq=room.last_seq,
+        rev=room.rev + 1,
         user_id=user_id,
         user=profile,
         text=command.message,
         client_message_id=key,
         created_at_ms=decision.now_ms,
+        extras=extras,
+        preview=preview,
     )
     member.read_seq = message.seq
     decision.record(EntryKind.MESSAGE, message)
@@ -46,8 +54,9 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
 def send_direct(decision: Decision, command: SendDirect) -> Sent:
     """Append a message to the room of two users; the first message creates the room in the same entry."""
     if decision.state.room is None:
-        decision.check_limits()
         caller = decision.caller.user_id
+        _check_first_extras(command.extras or NO_EXTRAS, {caller, command.to_user_id})
+        decision.check_limits()
         room = decision.state.room = Room(
             id=decision.room_id,
             name=DIRECT_ROOM_NAME,
@@ -97,6 +106,28 @@ def set_typing(decision: Decision, command: SetTyping) -> TypingMark:
     """Return the mark if the caller may type here; the partition paces and ends it (see `typing_marks`)."""
     room = decision.visible_room()
     return TypingMark(chatroom_id=room.id, user_id=decision.caller.user_id, is_typing=command.is_typing)
+
+
+def _preview_of_answered(decision: Decision, extras: MessageExtras) -> ReplyPreview | None:
+    """Return the preview of the message that this one answers, if any. Raises NOT_FOUND for an unknown one."""
+    return None if extras.reply_to is None else preview_of(decision.message(extras.reply_to))
+
+
+def _check_audience(decision: Decision, room: Room, extras: MessageExtras) -> None:
+    """Raise Refusal unless the caller may mention these users, or the room."""
+    if extras.mentions:
+        check_mentions(decision, room, extras.mentions)
+    if extras.mention_room and not decision.moderates(room):
+        raise Refusal(ErrorCode.FORBIDDEN, "mentionRoom: only moderators of the room and those above them may do this")
+
+
+def _check_first_extras(extras: MessageExtras, users: set[str]) -> None:
+    """Check what the first message of a direct room has, before the room exists."""
+    if extras.reply_to is not None:
+        raise Refusal.not_found("message")
+    for user_id in extras.mentions:
+        if user_id not in users:
+            raise Refusal.invalid("mentions", f"{user_id} is not a member of the room")
 
 
 def _deliver_read_mark(decision: Decision, room: Room, mark: ReadMark, session_id: str) -> None:

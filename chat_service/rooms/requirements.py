@@ -11,10 +11,14 @@ from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
     CreateRoom,
+    DeleteMessage,
     DeleteRoom,
+    EditMessage,
     JoinRoom,
     LeaveRoom,
     MarkRead,
+    PinMessage,
+    React,
     RemoveMember,
     RoomCommand,
     SendDirect,
@@ -23,6 +27,7 @@ from shared.commands.chat import (
     SubscribeRoom,
     UpdateRoom,
 )
+from shared.protocol.message_parts import MessageExtras
 
 
 class Requirements(NamedTuple):
@@ -31,7 +36,7 @@ class Requirements(NamedTuple):
     `profile`: the caller's profile, which deliveries show. `active_now`: the number of members online, which the answer
     shows. `presence`: the presence of the users that the command names, because it changes that number.
     `makes_entry`: the decision may append to the log. `changes_type`: the room may stop being public.
-    `open_in_public`: no membership matters while the room is public, so none is loaded.
+    `open_in_public`: no membership matters while the room is public, so none is loaded. `pins`: those of the room.
     """
 
     profile: bool = False
@@ -40,6 +45,7 @@ class Requirements(NamedTuple):
     makes_entry: bool = False
     changes_type: bool = False
     open_in_public: bool = False
+    pins: bool = False
 
 
 _SEND = Requirements(profile=True, makes_entry=True)
@@ -48,6 +54,10 @@ _MEMBERSHIP = Requirements(active_now=True, presence=True, makes_entry=True)
 _TABLE: Mapping[type[RoomCommand], Requirements] = {
     SendMessage: _SEND,
     SendDirect: _SEND,
+    EditMessage: Requirements(makes_entry=True),
+    DeleteMessage: Requirements(makes_entry=True),
+    React: _SEND,
+    PinMessage: Requirements(makes_entry=True, pins=True),
     CreateRoom: _MEMBERSHIP._replace(profile=True),
     UpdateRoom: Requirements(active_now=True, makes_entry=True, changes_type=True),
     DeleteRoom: Requirements(makes_entry=True),
@@ -75,6 +85,27 @@ def users_of(command: AnyRoomCommand) -> tuple[str, ...]:
         case AddMember() | RemoveMember():
             return (caller, command.user_id)
         case SendDirect():
-            return (caller, command.to_user_id)
+            return (caller, command.to_user_id, *_mentions_of(command.extras))
+        case SendMessage():
+            return (caller, *_mentions_of(command.extras))
+        case EditMessage():
+            return (caller, *(command.mentions or ()))
         case _:
             return (caller,)
+
+
+def messages_of(command: AnyRoomCommand) -> tuple[str, ...]:
+    """Return the ids of the stored messages that a decision on this command reads."""
+    match command:
+        case SendMessage(extras=MessageExtras(reply_to=str(message_id))):
+            return (message_id,)
+        case SendDirect(extras=MessageExtras(reply_to=str(message_id))):
+            return (message_id,)
+        case EditMessage() | DeleteMessage() | React() | PinMessage():
+            return (command.message_id,)
+        case _:
+            return ()
+
+
+def _mentions_of(extras: MessageExtras | None) -> tuple[str, ...]:
+    return () if extras is None else extras.mentions

@@ -37,8 +37,8 @@ class Room(msgspec.Struct, kw_only=True):
     """The state of a room after entry `rev` of its log.
 
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
-    sorted by `active_at_ms`, the time of the creation or of the last message. Messages up to `old_seq` were stored
-    before there was a log.
+    sorted by `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that
+    changed an earlier message. Messages up to `old_seq` were stored before there was a log.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Room(msgspec.Struct, kw_only=True):
     last_message_at_ms: int | None = None
     member_count: int = 0
     rev: int = 0
+    changed_rev: int = 0
     old_seq: int = 0
     deleted: bool = False
 

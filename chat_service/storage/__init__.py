@@ -1,6 +1,7 @@
 """Rooms in MongoDB: the log, which is the truth, and the records that follow it.
 
-- `log_store`, `room_store`, `member_store`: every query on them, with `documents`;
+- `log_store`, `room_store`, `member_store`, `message_store`: every query on them, with `documents`,
+  `message_documents` and `change_writes`;
 - `group_commit`, `group_read`: one insert, one read for all partitions of the process;
 - `write_behind` (pure), `record_writer`: changes of records by plain messages, written seconds later;
 - `repair`: records that a killed owner left out of date;

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings
-from chat_service.rooms.message import Message
 from chat_service.rooms.room import Member, Role, Room, RoomType, words_of
+from chat_service.storage.message_documents import change_fields, extras_fields, to_change, to_message
 from chat_service.storage.write_behind import MessagePlace
 from shared.protocol.server_frames import UserProfile
 
@@ -59,6 +59,9 @@ def from_entry(entry: LogEntry) -> Document:
         if message.client_message_id is not None:
             document["clientMessageId"] = message.client_message_id
             document["sentAs"] = sent_as(entry.room_id, message.user_id, message.client_message_id)
+        document |= extras_fields(message)
+    if entry.change is not None:
+        document |= change_fields(entry.change)
     if entry.settings is not None:
         document["settings"] = msgspec.to_builtins(entry.settings)
     if entry.members:
@@ -84,30 +87,12 @@ def to_entry(document: Document) -> LogEntry:
         last_seq=document["lastSeq"],
         member_count=document["memberCount"],
         message=to_message(document) if "seq" in document else None,
+        change=to_change(document),
         settings=None if settings is None else msgspec.convert(settings, RoomSettings),
         members=tuple(msgspec.convert(effect, MemberEffect) for effect in document.get("members", ())),
         ends_public=document.get("endsPublic", False),
         previous_at_ms=document.get("previousAtMs", 0),
     )
-
-
-def to_message(document: Document) -> Message:
-    """Return the message in the document of an entry."""
-    return Message(
-        id=document["_id"],
-        room_id=document["roomId"],
-        seq=document["seq"],
-        user_id=document["userId"],
-        user=_to_profile(document["user"]),
-        text=document["text"],
-        client_message_id=document.get("clientMessageId"),
-        created_at_ms=document["atMs"],
-    )
-
-
-def to_old_message(document: Document) -> Message:
-    """Return a message of the collection `messages`, which versions before the log wrote."""
-    return to_message({**document, "atMs": document["createdAtMs"]})
 
 
 def to_place(document: Document) -> MessagePlace:
@@ -142,6 +127,7 @@ def from_room(room: Room) -> Document:
         **old,
         "_id": room.id,
         "rev": room.rev,
+        "changedRev": room.changed_rev,
         "name": room.name,
         "words": words_of(room.name),
         "description": room.description,
@@ -163,6 +149,7 @@ def to_room(document: Document) -> Room:
     return Room(
         id=document["_id"],
         rev=document["rev"],
+        changed_rev=document.get("changedRev", 0),
         name=document["name"],
         description=document["description"],
         type=RoomType(document["type"]),

@@ -47,7 +47,7 @@ class _Group:
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(entry.message.text.encode()) for entry in self.entries if entry.message is not None)
+        return sum(entry.size_bytes for entry in self.entries)
 
 
 class GroupCommit:

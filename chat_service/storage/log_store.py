@@ -1,7 +1,8 @@
 """The log in MongoDB: every query on `room_log`, and on `messages`, where releases before the log stored messages.
 
 `room_log`: `_id` command id; unique (roomId, rev) is the lock; unique `sentAs` makes a clientMessageId idempotent;
-(roomId, seq) finds messages, and is not unique, because entries without a message have no seq.
+(roomId, seq) finds messages, and is not unique, because entries without a message have no seq; `commandIds` finds
+reactions that share an entry, and `replyKey` the replies to a message: few entries have these fields.
 `messages`: written by versions before the log, only read here; a message there has rev = seq by definition.
 
 All reads that lead to a decision or close a gap use read concern majority: what they return cannot be rolled back.
@@ -19,15 +20,8 @@ from pymongo.read_concern import ReadConcern
 
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message
-from chat_service.storage.documents import (
-    from_entry,
-    old_sent_as,
-    sent_as,
-    to_entry,
-    to_message,
-    to_old_message,
-    to_place,
-)
+from chat_service.storage.documents import from_entry, old_sent_as, sent_as, to_entry, to_place
+from chat_service.storage.message_documents import CONTENT, to_message, to_old_message
 from chat_service.storage.write_behind import MessagePlace
 from shared.errors import WriteConflict
 from shared.mongo import (
@@ -45,7 +39,10 @@ from shared.mongo import (
 _PLACE = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
 _MAJORITY = ReadConcern("majority")
 _ON_MAJORITY: Document = {"w": "majority", "j": True}
-_ERASURE: Document = {"$set": {"text": "", "user": {}}, "$unset": {"sentAs": "", "clientMessageId": ""}}
+_ERASURE: Document = {
+    "$set": {"text": "", "user": {}},
+    "$unset": dict.fromkeys(("sentAs", "clientMessageId", *CONTENT), ""),
+}
 INSERT_TIMEOUT_S = 2.0  # gateways wait for that long after a command has expired
 
 INDEXES: Indexes = {
@@ -53,6 +50,8 @@ INDEXES: Indexes = {
         IndexModel([("roomId", ASCENDING), ("rev", ASCENDING)], unique=True),
         IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)]),
         IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
+        IndexModel([("commandIds", ASCENDING)], sparse=True),
+        IndexModel([("replyKey", ASCENDING)], sparse=True),
     ],
     "messages": [
         IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -128,6 +127,11 @@ class LogStore:
         found = await find_among(self._log, entry_ids)
         return [to_entry(document) for document in found]
 
+    async def by_shared_id(self, command_ids: Collection[str]) -> list[LogEntry]:
+        """Return the entries that these commands made together with others: reactions."""
+        found = await find_among(self._log, command_ids, field="commandIds")
+        return [to_entry(document) for document in found]
+
     async def by_client_id(self, keys: Iterable[tuple[str, str, str]]) -> list[Message]:
         """Return the messages in logs by (room id, user id, clientMessageId)."""
         return [to_message(document) for document in await _sent_as(self._log, [sent_as(*key) for key in keys])]
@@ -177,9 +181,9 @@ class LogStore:
                 await self._old.delete_many(messages)
 
     async def _erase_effects(self, room_id: str, revs: Document) -> None:
-        """Erase the names of members and of the room. Few entries have any, and the index finds them by rev alone."""
-        having = {"$or": [{"members": {"$exists": True}}, {"settings": {"$exists": True}}]}
-        fields = {"members.userId": 1, "settings.type": 1}
+        """Erase the names of members and of the room, and changes. The index finds the entries by rev alone."""
+        having = {"$or": [{name: {"$exists": True}} for name in ("members", "settings", "change")]}
+        fields = {"members.userId": 1, "settings.type": 1, "change.type": 1}
         with translated():
             stages = [*narrowed({"roomId": room_id, "rev": revs}, having), {"$project": fields}]
             found = await self._log.aggregate(stages).to_list(None)
@@ -207,6 +211,8 @@ def _effects_erasure(document: Document) -> UpdateOne:
     erasure: Document = {}
     if "members" in document:
         erasure["$unset"] = {"members.$[].profile": ""}
+    if "change" in document:
+        erasure["$unset"] = {**erasure.get("$unset", {}), "change": ""}
     if "settings" in document:
         erasure["$set"] = {"settings.name": "", "settings.description": ""}
     return UpdateOne({"_id": document["_id"]}, erasure)

@@ -12,6 +12,7 @@ from chat_service.rooms.entry_deliveries import head_deliveries
 from chat_service.rooms.log import LogEntry, apply
 from chat_service.rooms.room import Room
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from shared.bus.delivery import Delivery
 from shared.bus.topology import partition_of
@@ -26,8 +27,11 @@ STEP_PAUSE_S = 0.02
 class Repair:
     """Brings the records of rooms up to date with their logs."""
 
-    def __init__(self, rooms: RoomStore, room_log: LogStore, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, rooms: RoomStore, messages: MessageStore, room_log: LogStore, clock_ms: Callable[[], int]
+    ) -> None:
         self._rooms = rooms
+        self._messages = messages
         self._log = room_log
         self._clock_ms = clock_ms
 
@@ -50,13 +54,15 @@ class Repair:
 
     async def _repair_room(self, room: Room) -> Room:
         behind = await self._log.after(room.id, room.rev)
-        return await project(self._rooms, msgspec.structs.replace(room), behind) if behind else room
+        if not behind:
+            return room
+        return await project(self._rooms, self._messages, msgspec.structs.replace(room), behind)
 
 
-async def project(rooms: RoomStore, room: Room | None, behind: Sequence[LogEntry]) -> Room:
+async def project(rooms: RoomStore, messages: MessageStore, room: Room | None, behind: Sequence[LogEntry]) -> Room:
     """Write the changes of the entries after a record, and return the room after them.
 
-    The record is written last, so memberships and read marks are never older than the rev of the record.
+    The record is written last, so memberships, messages and read marks are never older than the rev of the record.
     """
     marks: dict[tuple[str, str], int] = {}
     for entry in behind:
@@ -65,6 +71,7 @@ async def project(rooms: RoomStore, room: Room | None, behind: Sequence[LogEntry
             marks[room.id, message.user_id] = message.seq
     assert room is not None, "the first entry of a log carries the settings of the room"  # noqa: S101
     await rooms.put_members([entry for entry in behind if entry.members])
+    await messages.write_changes(behind)
     await rooms.put_read_marks(marks)
     await rooms.put_rooms([room])
     return room

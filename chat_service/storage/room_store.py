@@ -11,7 +11,7 @@ from itertools import islice
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chat_service.rooms.room import Room, RoomType
-from chat_service.storage import log_store, member_store
+from chat_service.storage import log_store, member_store, message_store
 from chat_service.storage.documents import from_room, is_content_erased, progress_of, to_room
 from chat_service.storage.member_store import MemberStore, upsert_newer
 from chat_service.storage.write_behind import MessagePlace
@@ -32,6 +32,7 @@ _NEWEST = {"activeAtMs": -1, "_id": -1}
 INDEXES: Indexes = {
     **log_store.INDEXES,
     **member_store.INDEXES,
+    **message_store.INDEXES,
     "room_records": [
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("activeAtMs", DESCENDING), ("_id", DESCENDING)]),
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),

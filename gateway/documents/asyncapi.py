@@ -43,6 +43,9 @@ ANSWERS: dict[str, str | None] = {
     "unsubscribe": "unsubscribed",
     "chat:send": "chat:ack",
     "chat:direct": "chat:ack",
+    "chat:edit": "chat:ack",
+    "chat:delete": "chat:ack",
+    "chat:react": "chat:ack",
     "chat:typing": "chat:typing",
     "chat:read": "chat:read",
     "presence:get": "presence:state",
@@ -163,7 +166,7 @@ def _server_messages(components: dict[str, Schema]) -> dict[str, Schema]:
             "properties": {
                 "type": {"const": name},
                 **({"id": FRAME_ID} if name in answers else {}),
-                "data": data[0] if len(data) == 1 else {"oneOf": data},
+                "data": data[0] if len(data) == 1 else {"anyOf": data},
             },
             "required": ["type", "data"],
         }
@@ -208,10 +211,10 @@ def _event_message(components: dict[str, Schema]) -> Schema:
 def _message(name: str, payload: Schema, components: dict[str, Schema]) -> Schema:
     options = payload.get("oneOf", [payload])
     examples = [{"payload": example_of(option, components)} for option in options]
-    if "oneOf" in payload.get("properties", {}).get("data", {}):
+    if "anyOf" in payload.get("properties", {}).get("data", {}):
         examples = [
             {"payload": {"type": name, "data": example_of(option, components)}}
-            for option in payload["properties"]["data"]["oneOf"]
+            for option in payload["properties"]["data"]["anyOf"]
         ]
     return {"name": name, "payload": payload, "examples": examples}
 

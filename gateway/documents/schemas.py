@@ -80,13 +80,14 @@ def _name_fields(component: Schema, kind: type[msgspec.Struct]) -> None:
 
 def _as_sent(component: Schema, kind: type[msgspec.Struct]) -> None:
     properties: dict[str, Schema] = component["properties"]
+    absent = {field.encode_name for field in msgspec.structs.fields(kind) if field.default is msgspec.UNSET}
     for schema in properties.values():
         default = schema.pop("default", ...)
         if kind.__struct_config__.omit_defaults and default is None:
             options = [option for option in schema.pop("anyOf", [schema]) if option.get("type") != "null"]
             schema |= options[0] if len(options) == 1 else {"anyOf": options}
     if not kind.__struct_config__.omit_defaults:
-        component["required"] = list(properties)
+        component["required"] = [name for name in properties if name not in absent]
 
 
 def _give_examples(struct: str, component: Schema) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from shared.ids import made_at_ms
 
+_MESSAGE = b'{"type":"chat:message"'
 _MESSAGE_ID = b'"messageId":"'
 _ID_BYTES = 30
 _ANY_MESSAGE_ID = re.compile(rb'"messageId":"(msg_[0-9A-Z]{26})"')
@@ -44,10 +45,10 @@ def marks_staleness(frame: bytes) -> bool:
 
 def sent_at_ms(frames: bytes) -> int | None:
     """Return the send time of the first `chat:message` in `frames`, read from its id; None without a message."""
-    begins = frames.find(_MESSAGE_ID)
+    begins = frames.find(_MESSAGE)
     if begins < 0:
         return None
-    begins += len(_MESSAGE_ID)
+    begins = frames.find(_MESSAGE_ID, begins) + len(_MESSAGE_ID)
     try:
         return made_at_ms(frames[begins : begins + _ID_BYTES].decode())
     except ValueError:
@@ -55,5 +56,5 @@ def sent_at_ms(frames: bytes) -> int | None:
 
 
 def message_ids(body: bytes) -> list[str]:
-    """Return the ids of all `chat:message` frames in a body of delivery lines."""
+    """Return the ids of all messages that a body of delivery lines stores, changes or answers."""
     return [found.decode() for found in _ANY_MESSAGE_ID.findall(body)]

@@ -1,7 +1,9 @@
 """History for resuming clients: single-flight reads in blocks.
 
-When a gateway dies, every client of a room reconnects with nearly the same `since`. History never changes, so it is
-read in blocks of seqs, each of them once: readers share a block while it is being read and for 5 s afterwards.
+When a gateway dies, every client of a room reconnects with nearly the same position. History is read in blocks of
+positions (the seqs of messages, or the revs of entries), each of them once: readers share a block while it is being
+read and for 5 s afterwards. An edit or a deletion changes history, so readers share only what was read since the last
+change that they know of (`changed_rev`).
 """
 
 import asyncio
@@ -9,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
-from gateway.fanout.wire import text_frame
+from gateway.fanout.wire import text_frame_or_empty
 from shared.commands.command import REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import RealtimeError
 
@@ -22,7 +24,7 @@ Fetch = Callable[[str, int, int], Awaitable[ReplayedFrames]]
 
 
 class Span(NamedTuple):
-    """The messages with `after` < seq ≤ `through` of block `number`."""
+    """The items with `after` < position ≤ `through` of block `number`."""
 
     number: int
     after: int
@@ -30,7 +32,7 @@ class Span(NamedTuple):
 
 
 def spans(after: int, through: int) -> list[Span]:
-    """Return the parts of blocks with `after` < seq ≤ `through`. Block n has the seqs n·100+1 … n·100+100."""
+    """Return the parts of blocks with `after` < position ≤ `through`. Block n has positions n·100+1 … n·100+100."""
     first, last = after // BLOCK, (through - 1) // BLOCK
     return [
         Span(number, max(after, number * BLOCK), min(through, (number + 1) * BLOCK))
@@ -39,10 +41,18 @@ def spans(after: int, through: int) -> list[Span]:
 
 
 class Replayed(NamedTuple):
-    """A message as a complete WebSocket frame, and its place in the log of its room."""
+    """An item as a complete WebSocket frame, and its place in the log of its room. No frame: clients do not see it."""
 
     rev: int
     frame: bytes
+
+
+class _Key(NamedTuple):
+    """A block of a room's history, read since a change."""
+
+    room_id: str
+    changed_rev: int
+    number: int
 
 
 class _Block:
@@ -60,11 +70,11 @@ class Replays:
     def __init__(self, fetch: Fetch, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._fetch = fetch
         self._spawn = spawn
-        self._blocks: OrderedDict[tuple[str, int], _Block] = OrderedDict()  # oldest first
+        self._blocks: OrderedDict[_Key, _Block] = OrderedDict()  # oldest first
         self.kept_bytes = 0
 
-    async def read(self, room_id: str, after: int, through: int) -> list[Replayed]:
-        """Return the frames of the messages with `after` < seq ≤ `through`.
+    async def read(self, room_id: str, after: int, through: int, changed_rev: int) -> list[Replayed]:
+        """Return the frames of the items with `after` < position ≤ `through`, as they are since `changed_rev`.
 
         There are fewer if they exceed 8 MB in total, or if some are missing. Raises Unavailable or Refusal.
         """
@@ -73,7 +83,7 @@ class Replays:
         wanted = spans(after, through)
         for first in range(0, len(wanted), CONCURRENT_READS_MAX):
             group = wanted[first : first + CONCURRENT_READS_MAX]
-            parts = await asyncio.gather(*(self._read_span(room_id, span) for span in group))
+            parts = await asyncio.gather(*(self._read_span(room_id, changed_rev, span) for span in group))
             for span, part in zip(group, parts, strict=True):
                 size_bytes += _size_of(part)
                 if size_bytes > REPLAY_MAX_BYTES:
@@ -83,8 +93,8 @@ class Replays:
                     return frames
         return frames
 
-    async def _read_span(self, room_id: str, span: Span) -> list[Replayed]:
-        key = (room_id, span.number)
+    async def _read_span(self, room_id: str, changed_rev: int, span: Span) -> list[Replayed]:
+        key = _Key(room_id, changed_rev, span.number)
         first, last = span.after - span.number * BLOCK, span.through - span.number * BLOCK
         block = self._known(key)
         if block is not None:
@@ -96,18 +106,18 @@ class Replays:
         block = self._known(key) or self._begin(key)
         return (await asyncio.shield(block.reading))[first:last]
 
-    def _known(self, key: tuple[str, int]) -> _Block | None:
+    def _known(self, key: _Key) -> _Block | None:
         self._forget_old()
         return self._blocks.get(key)
 
-    def _begin(self, key: tuple[str, int]) -> _Block:
+    def _begin(self, key: _Key) -> _Block:
         loop = asyncio.get_running_loop()
         block = self._blocks[key] = _Block(loop.create_future(), loop.time())
         self._spawn(self._fill(key, block))
         return block
 
-    async def _fill(self, key: tuple[str, int], block: _Block) -> None:
-        room_id, number = key
+    async def _fill(self, key: _Key, block: _Block) -> None:
+        room_id, _, number = key
         try:
             replay = await self._fetch(room_id, number * BLOCK, (number + 1) * BLOCK)
         except RealtimeError as error:
@@ -120,7 +130,8 @@ class Replays:
             block.reading.cancel()
             raise
         frames = [
-            Replayed(rev, text_frame(bytes(frame))) for rev, frame in zip(replay.revs, replay.frames, strict=True)
+            Replayed(rev, text_frame_or_empty(bytes(frame)))
+            for rev, frame in zip(replay.revs, replay.frames, strict=True)
         ]
         block.reading.set_result(frames)
         if self._blocks.get(key) is block:
@@ -136,7 +147,7 @@ class Replays:
                 return
             self._forget(key)
 
-    def _forget(self, key: tuple[str, int]) -> None:
+    def _forget(self, key: _Key) -> None:
         self.kept_bytes -= self._blocks.pop(key).size_bytes
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+import msgspec
+
 from gateway.backend import Backend
 from gateway.fanout.channel import Channel
 from gateway.fanout.replays import Replays
@@ -44,22 +46,29 @@ class MissedItems:
     ) -> None:
         self._backend = backend
         self._reads = reads
-        self._replays = Replays(self._read_history, spawn)
+        self._messages = Replays(self._read_messages, spawn)
+        self._entries = Replays(self._read_entries, spawn)
 
     async def of_room(self, socket: Socket, target: ChatroomTarget, channel: Channel, held: ExitStack) -> RoomAnswer:
-        """Query the partition for access and the room's head, and read the missed messages."""
+        """Query the partition for access and the room's head, and read the missed messages or entries."""
         head = await self._backend.subscribe_room(socket.caller, target.chatroom_id)
-        if target.since is None or not 0 <= head.seq - target.since <= REPLAY_MAX:
+        if target.since_rev is not None:
+            position, after, replays = head.rev, target.since_rev, self._entries
+        elif target.since is not None:
+            position, after, replays = head.seq, target.since, self._messages
+        else:
             return RoomAnswer(head, recovered=False, missed=[])
-        if head.seq == target.since:
+        if not 0 <= position - after <= REPLAY_MAX:
+            return RoomAnswer(head, recovered=False, missed=[])
+        if position == after:
             return RoomAnswer(head, recovered=True, missed=[])
-        hold = await self._hold(socket, replay_max_bytes(target.since, head.seq), held)
-        replayed = await self._replays.read(target.chatroom_id, target.since, head.seq)
+        hold = await self._hold(socket, replay_max_bytes(after, position), held)
+        replayed = await replays.read(target.chatroom_id, after, position, head.changed_rev)
         hold.resize(sum(len(item.frame) for item in replayed))
-        if len(replayed) != head.seq - target.since:  # the missed messages exceed 8 MB
+        if len(replayed) != position - after:  # what was missed exceeds 8 MB
             return RoomAnswer(head, recovered=False, missed=[])
         shown = channel.received_implicitly(socket)
-        missed = [item.frame for item in replayed if item.rev not in shown]
+        missed = [item.frame for item in replayed if item.frame and item.rev not in shown]
         return RoomAnswer(head, recovered=True, missed=missed, hold=hold)
 
     async def of_inbox(self, socket: Socket, target: NotificationsTarget, held: ExitStack) -> InboxAnswer:
@@ -70,9 +79,18 @@ class MissedItems:
         hold.resize(sum(map(len, missed)))
         return InboxAnswer(head, missed, hold)
 
-    async def _read_history(self, room_id: str, after: int, through: int) -> ReplayedFrames:
-        """Read history once for all readers: the partition has granted each of them access up to the room's head."""
+    # Read once for all readers: the partition has granted each of them access up to the room's head.
+
+    async def _read_messages(self, room_id: str, after: int, through: int) -> ReplayedFrames:
         return await self._backend.replay_messages(GATEWAY, room_id, after, through)
+
+    async def _read_entries(self, room_id: str, after: int, through: int) -> ReplayedFrames:
+        found = (await self._backend.replay_entries(GATEWAY, room_id, after, through)).entries
+        return ReplayedFrames(
+            first=after + 1,
+            frames=tuple(msgspec.Raw(entry.frame.encode()) for entry in found),
+            revs=tuple(entry.rev for entry in found),
+        )
 
     async def _hold(self, socket: Socket, size_bytes: int, held: ExitStack) -> Hold:
         hold = await self._reads.hold(socket.user_id, size_bytes)

@@ -13,12 +13,15 @@ from gateway.live.socket import Socket
 from gateway.live.subscriptions import Subscriptions
 from gateway.user_rates import UserRates
 from shared.bus.delivery import community_channel, room_channel
-from shared.commands.chat import Sent
+from shared.commands.chat import Changed, DeleteMessage, EditMessage, React, Sent
 from shared.commands.command import Reply
 from shared.errors import ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     Auth,
+    ChatDelete,
     ChatDirect,
+    ChatEdit,
+    ChatReact,
     ChatRead,
     ChatroomTarget,
     ChatSend,
@@ -34,6 +37,8 @@ from shared.protocol.client_frames import (
     channel_name,
     parse_subscription,
 )
+from shared.protocol.message_frames import ChangeAckData
+from shared.protocol.reaction_emoji import reaction_emoji
 from shared.protocol.server_frames import ChatAckData, error_frame, frame
 from shared.protocol.validation import FrameId
 from shared.telemetry import logs, tracing
@@ -62,8 +67,8 @@ class LiveRequests:
     async def perform(self, socket: Socket, incoming: Incoming) -> None:
         """Perform the request of one frame and answer it, unless its user sends too many of its kind.
 
-        Sends, read marks and typing are pipelined: they leave in the order of the frames, and are answered when their
-        replies arrive. Every other request completes before the socket's next frame is read.
+        Sends, changes of messages, read marks and typing are pipelined: they leave in the order of the frames, and are
+        answered when their replies arrive. Every other request completes before the socket's next frame is read.
         """
         try:
             self._rates.count_frame(incoming.request, socket.caller, monotonic_ms())
@@ -80,6 +85,8 @@ class LiveRequests:
                 self._subscriptions.unsubscribe(socket, target, incoming.id)
             case ChatSend() | ChatDirect() as request:
                 await self._send(socket, incoming, request)
+            case ChatEdit() | ChatDelete() | ChatReact() as request:
+                await self._pipeline(socket, incoming, self._change(socket, request, incoming.id))
             case ChatTyping() as request:
                 await self._pipeline(socket, incoming, self._set_typing(socket, request, incoming.id))
             case ChatRead() as request:
@@ -94,7 +101,7 @@ class LiveRequests:
     def send_at_once(self, socket: Socket, incoming: Incoming) -> bool:
         """Send a message without awaiting anything; return False if the request is another one or has to wait. HOT."""
         request = incoming.request
-        if not isinstance(request, ChatSend | ChatDirect) or not socket.in_flight.try_begin():
+        if not isinstance(request, ChatSend | ChatDirect) or request.symbols or not socket.in_flight.try_begin():
             return False
         with tracing.span(incoming.name):
             self._send_begun(socket, incoming, request)
@@ -162,6 +169,11 @@ class LiveRequests:
 
     async def _send(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
         """Send a message; pipelined like `_pipeline`."""
+        try:
+            await self._backend.check_symbols(socket.caller, request)
+        except (Refusal, Unavailable) as error:
+            self._answer_error(socket, incoming, error)
+            return
         await socket.in_flight.begin()
         if socket.closing:
             socket.in_flight.end()
@@ -170,12 +182,11 @@ class LiveRequests:
 
     def _send_begun(self, socket: Socket, incoming: Incoming, request: ChatSend | ChatDirect) -> None:
         """Send a message that is counted as in flight. HOT: a callback instead of a task."""
-        caller, key = socket.caller, request.client_message_id
         try:
             if isinstance(request, ChatSend):
-                reply = self._backend.send_message(caller, request.chatroom_id, request.message, key)
+                reply = self._backend.send_message(socket.caller, request.chatroom_id, request)
             else:
-                reply = self._backend.send_direct(caller, request.user_id, request.message, key)
+                reply = self._backend.send_direct(socket.caller, request.user_id, request)
         except Refusal as refusal:
             socket.in_flight.end()
             self._answer_error(socket, incoming, refusal)
@@ -190,6 +201,33 @@ class LiveRequests:
             self._answer_error(socket, incoming, error)
         else:
             socket.send(answer)
+
+    async def _change(self, socket: Socket, request: ChatEdit | ChatDelete | ChatReact, id: FrameId | None) -> None:
+        """Change a stored message."""
+        head = self._backend.room_head(socket.caller)
+        command: EditMessage | DeleteMessage | React
+        match request:
+            case ChatEdit():
+                command = EditMessage(
+                    **head,
+                    room_id=request.chatroom_id,
+                    message_id=request.message_id,
+                    message=request.text(),
+                    mentions=request.all_mentions(),
+                )
+            case ChatDelete():
+                command = DeleteMessage(**head, room_id=request.chatroom_id, message_id=request.message_id)
+            case ChatReact():
+                command = React(
+                    **head,
+                    room_id=request.chatroom_id,
+                    message_id=request.message_id,
+                    emoji=reaction_emoji(request.emoji),
+                    is_removal=request.remove,
+                )
+        changed = await self._backend.room_command(command, Changed)
+        ack = ChangeAckData(chatroom_id=changed.chatroom_id, message_id=changed.message_id, rev=changed.rev)
+        socket.send(frame("chat:ack", ack, id))
 
     async def _set_typing(self, socket: Socket, request: ChatTyping, id: FrameId | None) -> None:
         mark = await self._backend.set_typing(socket.caller, request.chatroom_id, request.is_typing)
@@ -225,6 +263,7 @@ def _ack(sent: Sent) -> ChatAckData:
         chatroom_id=message.chatroom_id,
         message_id=message.id,
         seq=message.seq,
+        rev=message.rev,
         client_message_id=message.client_message_id,
         timestamp=message.created_at,
     )

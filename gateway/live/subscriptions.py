@@ -133,6 +133,7 @@ class Subscriptions:
         data = ChatroomSubscribedData(
             chatroom_id=target.chatroom_id,
             seq=answer.head.seq,
+            rev=answer.head.rev,
             recovered=answer.recovered,
             replayed=len(answer.missed),
             active_now=answer.head.active_now,

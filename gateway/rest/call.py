@@ -40,6 +40,7 @@ class NoSuch(NamedTuple):
 
 
 RoomId = Annotated[Id, NoSuch("room")]
+MessageId = Annotated[Id, NoSuch("message")]
 NotificationId = Annotated[Id, NoSuch("notification")]
 AlertId = Annotated[Id, NoSuch("alert")]
 
@@ -160,6 +161,11 @@ def post(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
 def put(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
     """Declare a PUT. `refuses` as for `get`."""
     return partial(_declare, "PUT", path, refuses)
+
+
+def patch(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:
+    """Declare a PATCH. `refuses` as for `get`."""
+    return partial(_declare, "PATCH", path, refuses)
 
 
 def delete(path: str, *refuses: ErrorCode) -> Callable[[Handle], Call]:

@@ -1,18 +1,17 @@
-"""REST calls for rooms, messages, members and presence: each sends one command to chat_service."""
+"""REST calls for rooms, members and presence: each sends one command to chat_service."""
 
 from typing import Annotated, Literal
 
 import msgspec
 
-from gateway.backend import read_sent
-from gateway.rest.call import Calls, Created, CreatedOnce, Paged, RoomId, delete, get, post, put
+from gateway.rest.call import Calls, Created, Paged, RoomId, delete, get, post, put
 from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import chat, chat_queries, chat_views
-from shared.commands.command import ITEM_MAX_BYTES, Caller
+from shared.commands.command import Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
-from shared.protocol.server_frames import PresenceView, ReadMark
-from shared.protocol.validation import VISIBLE_PATTERN, ClientMessageId, MessageText, Seq, ShownUserId, UserId
+from shared.protocol.server_frames import PresenceView
+from shared.protocol.validation import VISIBLE_PATTERN, ShownUserId, UserId
 
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=VISIBLE_PATTERN)]
 Description = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -33,15 +32,6 @@ class RoomsQuery(RequestStruct, frozen=True):
     limit: Limit = 20
     type: RoomType | None = None
     q: Annotated[str, msgspec.Meta(max_length=100)] | None = None
-
-
-class MessagesQuery(RequestStruct, frozen=True):
-    """`before` and `after` are seqs, take precedence over `page`, and cost the same at any depth."""
-
-    page: Page = 1
-    limit: Limit = 50
-    before: Seq | None = None
-    after: Seq | None = None
 
 
 class PresenceQuery(RequestStruct, frozen=True):
@@ -67,29 +57,8 @@ class RoomChange(RequestStruct, frozen=True):
     type: RoomType | None = None
 
 
-class NewMessage(RequestStruct, frozen=True):
-    """Sends with the same `clientMessageId` store one message (idempotent)."""
-
-    message: MessageText
-    client_message_id: ClientMessageId | None = None
-
-
-class NewDirect(RequestStruct, frozen=True):
-    """Sends with the same `clientMessageId` store one message (idempotent)."""
-
-    user_id: UserId
-    message: MessageText
-    client_message_id: ClientMessageId | None = None
-
-
-class NewReadMark(RequestStruct, frozen=True):
-    """The seq of the last message that the caller has read."""
-
-    seq: Seq
-
-
 class ChatCalls(Calls):
-    """Rooms, messages, members and presence."""
+    """Rooms, members and presence."""
 
     # Rooms ----------------------------------------------------------------------------------------------------------
 
@@ -153,43 +122,6 @@ class ChatCalls(Calls):
         """Leave a room. Idempotent. A direct room cannot be left."""
         command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
-
-    # Messages -------------------------------------------------------------------------------------------------------
-
-    @get("/v1/chatrooms/{chatroomId}/messages", item_max_bytes=ITEM_MAX_BYTES)
-    async def list_messages(
-        self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery
-    ) -> Paged[chat_views.MessageView]:
-        """Return the messages of a room, newest first."""
-        command = chat_queries.ListMessages(
-            **self._backend.head(caller),
-            room_id=chatroom_id,
-            page=query.page,
-            limit=query.limit,
-            before=query.before,
-            after=query.after,
-        )
-        found = await self._backend.chat_request(command, chat_queries.MessagePage)
-        return Paged(found.items, query.page, query.limit, found.total)
-
-    @post("/v1/chatrooms/{chatroomId}/messages", ErrorCode.RATE_LIMITED)
-    async def send_message(
-        self, caller: Caller, chatroom_id: RoomId, body: NewMessage
-    ) -> CreatedOnce[chat_views.MessageView]:
-        """Send a message. Sending to a public room makes the caller a member."""
-        sent = read_sent(await self._backend.send_message(caller, chatroom_id, body.message, body.client_message_id))
-        return CreatedOnce(sent.message, repeated=sent.repeated)
-
-    @post("/v1/messages/direct", ErrorCode.RATE_LIMITED)
-    async def send_direct(self, caller: Caller, body: NewDirect) -> CreatedOnce[chat_views.MessageView]:
-        """Send a message to one user. Creates the direct room of the two users if it does not exist."""
-        sent = read_sent(await self._backend.send_direct(caller, body.user_id, body.message, body.client_message_id))
-        return CreatedOnce(sent.message, repeated=sent.repeated)
-
-    @post("/v1/chatrooms/{chatroomId}/read")
-    async def mark_read(self, caller: Caller, chatroom_id: RoomId, body: NewReadMark) -> ReadMark:
-        """Mark the room as read up to `seq` and return the mark. The mark never moves back."""
-        return await self._backend.mark_read(caller, chatroom_id, body.seq)
 
     # Members and presence -------------------------------------------------------------------------------------------
 

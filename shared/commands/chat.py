@@ -4,6 +4,7 @@ import msgspec
 
 from shared.commands.chat_views import MessageView
 from shared.commands.command import BusRequest
+from shared.protocol.message_parts import MessageExtras
 from shared.protocol.wire_struct import WireStruct
 
 
@@ -24,6 +25,7 @@ class SendMessage(RoomCommand, frozen=True, kw_only=True, tag="send"):
     message_id: str
     message: str
     client_message_id: str | None = None
+    extras: MessageExtras | None = None
 
 
 class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
@@ -36,6 +38,36 @@ class SendDirect(RoomCommand, frozen=True, kw_only=True, tag="direct"):
     to_user_id: str
     message: str
     client_message_id: str | None = None
+    extras: MessageExtras | None = None
+
+
+class EditMessage(RoomCommand, frozen=True, kw_only=True, tag="edit"):
+    """Change the text of the caller's message; None keeps its mentions. Reply: `Changed`."""
+
+    message_id: str
+    message: str
+    mentions: tuple[str, ...] | None = None
+
+
+class DeleteMessage(RoomCommand, frozen=True, kw_only=True, tag="message.delete"):
+    """Replace a message by a tombstone. Requires its author or somebody above them. Reply: `Changed`."""
+
+    message_id: str
+
+
+class React(RoomCommand, frozen=True, kw_only=True, tag="react"):
+    """Add the caller's reaction to a message, or remove it. Idempotent. Reply: `Changed`."""
+
+    message_id: str
+    emoji: str
+    is_removal: bool = False
+
+
+class PinMessage(RoomCommand, frozen=True, kw_only=True, tag="pin"):
+    """Pin a message, or unpin it. Requires a moderator or somebody above. Idempotent. Reply: `Changed`."""
+
+    message_id: str
+    is_removal: bool = False
 
 
 class CreateRoom(RoomCommand, frozen=True, kw_only=True, tag="create"):
@@ -105,6 +137,10 @@ class SubscribeRoom(RoomCommand, frozen=True, kw_only=True, tag="subscribe"):
 AnyRoomCommand = (
     SendMessage
     | SendDirect
+    | EditMessage
+    | DeleteMessage
+    | React
+    | PinMessage
     | CreateRoom
     | UpdateRoom
     | DeleteRoom
@@ -121,6 +157,7 @@ AnyRoomCommand = (
 class RoomHead(WireStruct, frozen=True, kw_only=True):
     """The head of a room's log: its last entry `rev` and last message `seq`, after which a subscriber listens.
 
+    `changed_rev` is the last entry that changed what an earlier one shows: history that was read before is outdated.
     `is_direct` rooms deliver to the sockets of their two users without a subscription.
     """
 
@@ -128,6 +165,7 @@ class RoomHead(WireStruct, frozen=True, kw_only=True):
     rev: int
     active_now: int
     is_direct: bool = False
+    changed_rev: int = 0
 
 
 class Sent(WireStruct, frozen=True, kw_only=True):
@@ -135,6 +173,14 @@ class Sent(WireStruct, frozen=True, kw_only=True):
 
     message: MessageView
     repeated: bool
+
+
+class Changed(WireStruct, frozen=True, kw_only=True):
+    """A message was changed by the entry `rev`, which may be an earlier one with the same effect."""
+
+    chatroom_id: str
+    message_id: str
+    rev: int
 
 
 class Gone(WireStruct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.commands.chat_views import MemberView, MessageView, RoomView
+from shared.commands.chat_views import MemberView, MessageView, PinView, ReactionView, RoomView
 from shared.commands.command import MESSAGE_ESTIMATE_BYTES, RECORD_BYTES, ServiceRequest, replay_max_bytes
 from shared.protocol.wire_struct import WireStruct
 
@@ -44,6 +44,69 @@ class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
         return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
+class GetMessage(ServiceRequest, frozen=True, kw_only=True, tag="message"):
+    """Get one message. Reply: `MessageView`."""
+
+    room_id: str
+    message_id: str
+
+
+class ListMessagesAround(ServiceRequest, frozen=True, kw_only=True, tag="messages.around"):
+    """List `limit` messages with the one of this seq in the middle, newest first. Reply: `MessagePage`."""
+
+    room_id: str
+    seq: int
+    limit: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class ListReplies(ServiceRequest, frozen=True, kw_only=True, tag="replies"):
+    """List the replies to a message, oldest first. Reply: `MessagePage`."""
+
+    room_id: str
+    message_id: str
+    page: int
+    limit: int
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class ListReactions(ServiceRequest, frozen=True, kw_only=True, tag="reactions"):
+    """List who reacted to a message, with one emoji or any, newest first. Reply: `ReactionPage`."""
+
+    room_id: str
+    message_id: str
+    page: int
+    limit: int
+    emoji: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * RECORD_BYTES
+
+
+class ListPins(ServiceRequest, frozen=True, kw_only=True, tag="pins"):
+    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`."""
+
+    room_id: str
+    page: int
+    limit: int
+    message_id: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
 class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
     """List the members of a room. Reply: `MemberPage`."""
 
@@ -77,8 +140,9 @@ class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
 class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
 
-    Sent by a gateway that has seen a gap. Every rev seen by a gateway is committed, so the entries exist. The reply is
-    shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
+    Sent by a gateway that has seen a gap, or for a client that resumes by `sinceRev`. Every rev seen by a gateway is
+    committed, so the entries exist. They show the present: see `as_present` in `chat_service.rooms.change_frames`. The
+    reply is shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
     """
 
     room_id: str
@@ -116,6 +180,11 @@ AnyChatRequest = (
     ListRooms
     | GetRoom
     | ListMessages
+    | ListMessagesAround
+    | GetMessage
+    | ListReplies
+    | ListReactions
+    | ListPins
     | ListMembers
     | ReplayMessages
     | ReplayEntries
@@ -150,6 +219,20 @@ class MessagePage(WireStruct, frozen=True, kw_only=True):
     """A page of messages; `total` counts all pages."""
 
     items: tuple[MessageView, ...]
+    total: int
+
+
+class ReactionPage(WireStruct, frozen=True, kw_only=True):
+    """A page of reactions; `total` counts all pages."""
+
+    items: tuple[ReactionView, ...]
+    total: int
+
+
+class PinPage(WireStruct, frozen=True, kw_only=True):
+    """A page of pins; `total` counts all pages."""
+
+    items: tuple[PinView, ...]
     total: int
 
 

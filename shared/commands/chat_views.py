@@ -2,6 +2,9 @@
 
 from typing import Annotated
 
+from msgspec import UNSET, UnsetType
+
+from shared.protocol.message_parts import Attachment, ReactionCount, ReplyPreview
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
@@ -29,7 +32,7 @@ class RoomView(WireStruct, frozen=True, kw_only=True):
 
 
 class MessageView(WireStruct, frozen=True, kw_only=True):
-    """A message as REST shows it."""
+    """A message as REST shows it. What there is nothing to show of is absent; see `ChatMessageData`."""
 
     id: str
     chatroom_id: str
@@ -38,7 +41,34 @@ class MessageView(WireStruct, frozen=True, kw_only=True):
     message: str
     created_at: Time
     seq: int
+    rev: int
     client_message_id: str | None
+    reply_to: ReplyPreview | UnsetType = UNSET
+    mentions: tuple[str, ...] | UnsetType = UNSET
+    mention_room: bool | UnsetType = UNSET
+    attachments: tuple[Attachment, ...] | UnsetType = UNSET
+    symbols: tuple[str, ...] | UnsetType = UNSET
+    reactions: tuple[ReactionCount, ...] | UnsetType = UNSET
+    edited_at: Time | UnsetType = UNSET
+    deleted_at: Time | UnsetType = UNSET
+    deleted_by: str | UnsetType = UNSET
+
+
+class PinView(WireStruct, frozen=True, kw_only=True):
+    """A pinned message, who pinned it, and when."""
+
+    message: MessageView
+    by: str
+    at: Time
+
+
+class ReactionView(WireStruct, frozen=True, kw_only=True):
+    """One user's reaction to a message."""
+
+    user_id: str
+    user: UserProfile
+    emoji: str
+    at: Time
 
 
 class MemberView(WireStruct, frozen=True, kw_only=True):

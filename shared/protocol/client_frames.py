@@ -8,12 +8,11 @@ from typing import Annotated, Any, assert_never
 import msgspec
 
 from shared.errors import ErrorCode, Malformed, Refusal
+from shared.protocol.message_input import EditInput, MessageInput
 from shared.protocol.validation import (
-    ClientMessageId,
     CommunityId,
     FrameId,
     Id,
-    MessageText,
     Seq,
     ShownUserId,
     UserId,
@@ -26,10 +25,11 @@ class _ClientData(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ChatroomTarget(_ClientData, frozen=True):
-    """A room; `since` resumes after that seq."""
+    """A room; `since` resumes after that seq, `sinceRev` after that entry of its log. Either may be given."""
 
     chatroom_id: Id
     since: Seq | None = None
+    since_rev: Seq | None = None
 
 
 class NotificationsTarget(_ClientData, frozen=True):
@@ -74,20 +74,39 @@ class Unsubscribe(_ClientData, frozen=True):
     target: Target
 
 
-class ChatSend(_ClientData, frozen=True):
+class ChatSend(MessageInput, frozen=True, kw_only=True):
     """Send a message into a room."""
 
     chatroom_id: Id
-    message: MessageText
-    client_message_id: ClientMessageId | None = None
 
 
-class ChatDirect(_ClientData, frozen=True):
+class ChatDirect(MessageInput, frozen=True, kw_only=True):
     """Send a message to a user."""
 
     user_id: UserId
-    message: MessageText
-    client_message_id: ClientMessageId | None = None
+
+
+class ChatEdit(EditInput, frozen=True, kw_only=True):
+    """Edit a message of one's own."""
+
+    chatroom_id: Id
+    message_id: Id
+
+
+class ChatDelete(_ClientData, frozen=True):
+    """Delete a message."""
+
+    chatroom_id: Id
+    message_id: Id
+
+
+class ChatReact(_ClientData, frozen=True):
+    """Add a reaction to a message, or remove it."""
+
+    chatroom_id: Id
+    message_id: Id
+    emoji: str
+    remove: bool = False
 
 
 class ChatTyping(_ClientData, frozen=True):
@@ -116,7 +135,20 @@ class Ping(_ClientData, frozen=True):
     pass
 
 
-Request = Auth | Subscribe | Unsubscribe | ChatSend | ChatDirect | ChatTyping | ChatRead | PresenceGet | Ping
+Request = (
+    Auth
+    | Subscribe
+    | Unsubscribe
+    | ChatSend
+    | ChatDirect
+    | ChatEdit
+    | ChatDelete
+    | ChatReact
+    | ChatTyping
+    | ChatRead
+    | PresenceGet
+    | Ping
+)
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -152,6 +184,9 @@ REQUESTS: dict[str, type[Request]] = {
     "auth": Auth,
     "chat:send": ChatSend,
     "chat:direct": ChatDirect,
+    "chat:edit": ChatEdit,
+    "chat:delete": ChatDelete,
+    "chat:react": ChatReact,
     "chat:typing": ChatTyping,
     "chat:read": ChatRead,
     "presence:get": PresenceGet,
@@ -179,7 +214,10 @@ def parse(text: str | bytes) -> Incoming:
             return Incoming(header.type, wrap(_parse_target(text, header.channel)), header.id)
         if (decoder := _REQUESTS.get(header.type)) is None:
             raise Refusal(ErrorCode.UNKNOWN_TYPE, f"type: {header.type[:64]!r} is unknown")
-        return Incoming(header.type, decode(text, decoder), header.id)
+        request: Request = decode(text, decoder)
+        if isinstance(request, MessageInput):
+            request.check()
+        return Incoming(header.type, request, header.id)
     except Refusal as refusal:
         raise FrameRefused(refusal, header.type, header.id) from refusal
 
@@ -233,6 +271,8 @@ def _parse_target(text: str | bytes, channel: object) -> Target:
     if not isinstance(channel, str) or channel not in _TARGETS:
         raise Refusal.invalid("channel", f"must be one of {', '.join(_TARGETS)}")
     target: Target = decode(text, _TARGETS[channel])
+    if isinstance(target, ChatroomTarget) and target.since is not None and target.since_rev is not None:
+        raise Refusal.invalid("sinceRev", "must not be given together with since")
     return target
 
 

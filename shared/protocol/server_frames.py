@@ -6,10 +6,13 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from shared.encoding import to_json
 from shared.errors import RETRYABLE, Detail, ErrorCode, Refusal
 from shared.protocol.event_frames import EVENT_FRAMES
+from shared.protocol.message_frames import CHANGE_FRAMES, ChangeAckData
+from shared.protocol.message_parts import Attachment, ReactionCount, ReplyPreview
 from shared.protocol.validation import FrameId, OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
 from shared.times import now_ms, to_iso
@@ -38,15 +41,16 @@ class AuthOkData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomSubscribedData(WireStruct, frozen=True, kw_only=True):
-    """`recovered` is True if all missed messages are replayed. Otherwise none is.
+    """`recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed. Otherwise none is.
 
-    It is False without `since`, with a `since` beyond the room's last message, and if the missed messages exceed 1,000
-    or 8 MB.
+    It is False without either, with one beyond the head of the room, and if what was missed exceeds 1,000 frames or
+    8 MB. `seq` is the room's last message and `rev` the last entry of its log.
     """
 
     channel: Literal["chatroom"] = "chatroom"
     chatroom_id: str
     seq: int
+    rev: int
     recovered: bool
     replayed: int
     active_now: int
@@ -83,12 +87,16 @@ class ChatAckData(WireStruct, frozen=True, kw_only=True):
     chatroom_id: str
     message_id: str
     seq: int
+    rev: int
     client_message_id: str | None
     timestamp: Time
 
 
 class ChatMessageData(WireStruct, frozen=True, kw_only=True):
-    """A message. `seq` counts the messages of its room, without gaps."""
+    """A message. `seq` counts the messages of its room, without gaps; `rev` is that of the entry that stored it.
+
+    What there is nothing to show of is absent. A deleted message (a tombstone) has an empty text and `deletedAt`.
+    """
 
     chatroom_id: str
     message_id: str
@@ -96,8 +104,18 @@ class ChatMessageData(WireStruct, frozen=True, kw_only=True):
     message: str
     timestamp: Time
     seq: int
+    rev: int
     client_message_id: str | None
     user: UserProfile
+    reply_to: ReplyPreview | UnsetType = UNSET
+    mentions: tuple[str, ...] | UnsetType = UNSET
+    mention_room: bool | UnsetType = UNSET
+    attachments: tuple[Attachment, ...] | UnsetType = UNSET
+    symbols: tuple[str, ...] | UnsetType = UNSET
+    reactions: tuple[ReactionCount, ...] | UnsetType = UNSET
+    edited_at: Time | UnsetType = UNSET
+    deleted_at: Time | UnsetType = UNSET
+    deleted_by: str | UnsetType = UNSET
 
 
 class PriceData(WireStruct, frozen=True, omit_defaults=True, kw_only=True):
@@ -243,8 +261,9 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "unsubscribed": (UnsubscribedData,),
     "pong": (PongData,),
     "error": (ErrorData,),
-    "chat:ack": (ChatAckData,),
+    "chat:ack": (ChatAckData, ChangeAckData),
     "chat:message": (ChatMessageData,),
+    **{type_: (data,) for type_, data in CHANGE_FRAMES.items()},
     "chat:typing": (TypingMark,),
     "chat:read": (ReadMark,),
     "presence:state": (PresenceState,),

@@ -41,7 +41,6 @@ UserId = Annotated[str, msgspec.Meta(pattern=USER_ID_PATTERN)]
 ShownUserId = Annotated[str, msgspec.Meta(pattern=SHOWN_USER_ID_PATTERN)]  # an author that messages show
 CommunityId = Annotated[str, msgspec.Meta(pattern=FOREIGN_ID_PATTERN)]
 Symbol = Annotated[str, msgspec.Meta(pattern=SYMBOL_PATTERN)]
-MessageText = Annotated[str, msgspec.Meta(min_length=1, pattern=VISIBLE_PATTERN, description="not blank")]
 ClientMessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 FrameId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float  # anything that JSON can echo

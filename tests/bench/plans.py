@@ -7,7 +7,7 @@ documents is from before a limit; the limit is applied here.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,11 +29,14 @@ from chat_service.rooms.room import Membership, Room, RoomType
 from chat_service.storage import room_store
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import MessagePlace
 from shared.bus.topology import PARTITIONS
 from shared.mongo import Database, Document, Indexes
 from shared.protocol.server_frames import UserProfile
+from tests.bench.message_plans import fill_changes, message_calls
+from tests.bench.store_call import StoreCall
 
 INDEXES: Indexes = {
     **room_store.INDEXES,
@@ -54,25 +57,6 @@ PREFIXES = "SecantusDB finds no index for beginnings of words and filters the pu
 
 
 SMALL = "the collection has one document for each partition"
-
-
-@dataclass(frozen=True)
-class StoreCall:
-    """A call of a store's method.
-
-    `spare` is the reason why it may examine far more than it returns, `whole` why it may even scan a collection.
-    """
-
-    name: str
-    run: Callable[[], Awaitable[Any]]
-    spare: str = ""
-    note: str = ""
-    whole: str = ""
-
-    @property
-    def reason(self) -> str:
-        """Return why the call may examine more than it returns; empty if it may not."""
-        return self.spare or self.whole
 
 
 @dataclass(frozen=True)
@@ -123,6 +107,7 @@ class Stores:
     """chat_service's stores on a database whose commands are recorded."""
 
     rooms: RoomStore
+    messages: MessageStore
     room_log: LogStore
     presence: PresenceStore
     announcements: AnnouncementStore
@@ -133,6 +118,7 @@ class Stores:
     def on(cls, database: Database) -> "Stores":
         return cls(
             RoomStore(database),
+            MessageStore(database),
             LogStore(database),
             PresenceStore(database),
             AnnouncementStore(database),
@@ -183,6 +169,7 @@ def a_message(room_id: str, seq: int) -> LogEntry:
         id=entry.id,
         room_id=room_id,
         seq=seq,
+        rev=entry.rev,
         user_id=entry.author_id,
         user=UserProfile(first_name="Ann", last_name="Trader"),
         text="EUR/USD looks strong above 1.0850 " + "x" * (seq % 100),
@@ -235,6 +222,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
             members.setdefault(f"room_{(number * 7 + step) % (rooms - 1) + 1}", []).append(f"user_{number}")
     await stores.rooms.put_rooms(made)
     await stores.rooms.put_members([membership(one, user_ids) for one, user_ids in members.items()])
+    await fill_changes(stores.messages, room_id)
     gateways = [f"gateway_{number}" for number in range(10)]
     for number, gateway in enumerate(gateways):
         here = [f"user_{index}" for index in range(number, users, 20)]
@@ -258,6 +246,7 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield from _log_calls(stores.room_log, room_id, messages)
     yield from _room_calls(stores.rooms, room_id, messages)
     yield from _member_calls(stores.rooms, room_id)
+    yield from message_calls(stores.messages, room_id)
     yield from _presence_calls(stores.presence, room_id)
     yield from _announcement_calls(stores.announcements, room_id)
     yield from _owner_calls(stores.owners)
@@ -281,6 +270,7 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("after", lambda: room_log.after(room_id, messages - 20))
     yield StoreCall("between", lambda: room_log.between(room_id, messages // 2, messages // 2 + 50))
     yield StoreCall("by_id", lambda: room_log.by_id(ids))
+    yield StoreCall("by_shared_id", lambda: room_log.by_shared_id(ids))
     yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))
     yield StoreCall("old_by_client_id", lambda: room_log.old_by_client_id(old_keys))
     yield StoreCall("places_beyond", lambda: room_log.places_beyond(room_id, messages - 20))
@@ -384,14 +374,23 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
 
 def calls_not_made(made: list[StoreCall]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
-    stores = (RoomStore, LogStore, MemberStore, PresenceStore, AnnouncementStore, OwnerStore, ProfileStore)
+    stores = (
+        RoomStore,
+        LogStore,
+        MemberStore,
+        MessageStore,
+        PresenceStore,
+        AnnouncementStore,
+        OwnerStore,
+        ProfileStore,
+    )
     methods = {
         name
         for store in stores
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    within = {"mark_members", "memberships_of"}  # made by calls of the stores of presence
+    within = {"mark_members", "memberships_of", "with_previews"}  # made by other calls
     return methods - {call.name for call in made} - within
 
 

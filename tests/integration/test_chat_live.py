@@ -48,6 +48,7 @@ async def test_message_reaches_subscribers_on_both_gateways(gateways: tuple[str,
             "message": "EUR/USD up",
             "timestamp": ack["data"]["timestamp"],
             "seq": 1,
+            "rev": 2,
             "clientMessageId": "c-1",
             "user": {"firstName": "Alice", "lastName": "A", "avatar": None},
         }

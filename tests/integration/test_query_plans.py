@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.mongo import Database, Mongo
-from tests.bench.plans import INDEXES, StoreCall, calls_not_made, explain, explained, fill
+from tests.bench.plans import INDEXES, calls_not_made, explain, explained, fill
+from tests.bench.store_call import StoreCall
 
 ROOM = "room_history"
 MESSAGES = 500

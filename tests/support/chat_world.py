@@ -21,12 +21,14 @@ from chat_service.partitions.room_cache import RoomStores
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profile_store import ProfileStore
 from chat_service.people.profiles import Profiles
+from chat_service.rooms.decision import Rules
 from chat_service.rooms.entry_deliveries import frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply
 from chat_service.rooms.room import Room
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.record_writer import RecordWriter
 from chat_service.storage.repair import Repair
 from chat_service.storage.room_store import RoomStore
@@ -258,24 +260,26 @@ class ChatWorld:
         self.recorder = DeliveryRecorder()
         self.rooms = tuple(f"room_{self.number}_{index}" for index in (PUBLIC, PRIVATE))
         self.room_log, self.store = LogStore(self.database), RoomStore(self.database)
+        self.messages = MessageStore(self.database)
         self._terms = OwnerStore(self.database)
 
     async def claim(self) -> ChatOwner:
         """Return a fresh owner of the partition, under the next term."""
         fuse, bus = Fuse(), Bus("amqp://nobody.invalid", "node")
+        messages = MessageStore(self.database)
         log, rooms = FaultyLog(self.database, fuse), FaultyRooms(self.database, fuse)
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
         replicas = ReplicaView("node", "", PARTITIONS, 0)
         hourly = {rate: Limit(10_000, HOUR_MS) for rate in Rate}
         rates = RateLimiter(RateWindows(hourly), bus, replicas, self._clock_ms, self._clock_ms)
         limits = Limits(rates, rooms, hourly, Bounds(10_000, 10_000))
-        stores = RoomStores(rooms, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
+        stores = RoomStores(rooms, messages, log, PresenceStore(self.database), profiles, GroupRead(rooms.active_now))
         seen = await self._terms.owner(self.number)
         owned = await self._terms.replace(self.number, seen, "node", f"queue_{seen.term + 1}")
         assert owned is not None
         outlet = FaultyOutlet(self.recorder, fuse)
         records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
-        services = Services(stores, GroupCommit(log), records, limits, outlet, self._clock_ms, self._clock_ms)
+        services = Services(stores, GroupCommit(log), records, limits, outlet, Rules(), self._clock_ms, self._clock_ms)
         partition = Partition(self.number, owned.term, services, self._check_term)
         self.owners.append(ChatOwner(partition, log, fuse, outlet, asyncio.create_task(partition.run())))
         return self.owners[-1]
@@ -406,7 +410,9 @@ class ChatWorld:
         assert spoken == sorted(spoken)
         self._check_answers(logs)
         self._check_deliveries(logs)
-        await Repair(self.store, self.room_log, self._clock_ms).run(range(PARTITIONS), self.recorder.send)
+        await Repair(self.store, self.messages, self.room_log, self._clock_ms).run(
+            range(PARTITIONS), self.recorder.send
+        )
         for room_id, log in logs.items():
             await self._check_record(room_id, log)
         return logs

@@ -11,6 +11,7 @@ def message_at(rev: int, id_: str, key: str | None = None, seq: int | None = Non
         id=id_,
         room_id="r",
         seq=seq or rev,
+        rev=rev,
         user_id="ann",
         user=UserProfile(),
         text="text",

@@ -96,14 +96,16 @@ GROUND = {
     "shared.ids",
     "shared.process.settings",
 }
-PURE_LIBRARIES = {"msgspec", "orjson"}
+PURE_LIBRARIES = {"emoji", "msgspec", "orjson"}
 WAITING = {"asyncio", "socket", "subprocess", "threading", "selectors", "http", "logging", "multiprocessing"}
 
 AIOHTTP = re.compile(
     r"gateway\.(http\.(app|cors|pages|refusing|server)|live\.endpoint|auth\.jwks|documents\.routes|__main__|rest(\..*)?)"
     r"|market_feed\.sources\.websocket|shared\.process\.admin"
 )
-DATABASE = re.compile(r"shared\.mongo|chat_service\.storage\.(migration|search_words)|(.*\.)?(store|\w+_store)")
+DATABASE = re.compile(
+    r"shared\.mongo|chat_service\.storage\.(migration|search_words|change_writes)|(.*\.)?(store|\w+_store)"
+)
 BROKER = re.compile(r"shared\.bus\.(amqp|confirm_channel|delivery_tap|liveness_queue)")
 
 

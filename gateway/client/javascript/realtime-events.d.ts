@@ -1,5 +1,16 @@
 /** Data of every server frame. Generated from docs/asyncapi.json by `make docs`: do not edit. */
 
+/** A picture, file, link or chart under its URL. The size in pixels or bytes is what the sender said. */
+export interface Attachment {
+  kind: 'chart' | 'file' | 'image' | 'link';
+  url: string;
+  name?: string;
+  contentType?: string;
+  sizeBytes?: number;
+  width?: number;
+  height?: number;
+}
+
 /** The socket is authenticated. The two intervals are in milliseconds. */
 export interface AuthOk {
   userId: string;
@@ -11,16 +22,37 @@ export interface AuthOk {
   maxMessageBytes: number;
 }
 
+/** The change of the message is on disk. */
+export interface ChangeAck {
+  chatroomId: string;
+  messageId: string;
+  rev: number;
+}
+
 /** The message is on disk. */
 export interface ChatAck {
   chatroomId: string;
   messageId: string;
   seq: number;
+  rev: number;
   clientMessageId: string | null;
   timestamp: string;
 }
 
-/** A message. `seq` counts the messages of its room, without gaps. */
+/** A message was deleted; a tombstone stays in its place. */
+export interface ChatDeleted {
+  chatroomId: string;
+  rev: number;
+  messageId: string;
+  deletedBy: string;
+  deletedAt: string;
+}
+
+/**
+ * A message. `seq` counts the messages of its room, without gaps; `rev` is that of the entry that stored it.
+ *
+ * What there is nothing to show of is absent. A deleted message (a tombstone) has an empty text and `deletedAt`.
+ */
 export interface ChatMessage {
   chatroomId: string;
   messageId: string;
@@ -28,8 +60,47 @@ export interface ChatMessage {
   message: string;
   timestamp: string;
   seq: number;
+  rev: number;
   clientMessageId: string | null;
   user: Profile;
+  replyTo?: ReplyPreview;
+  mentions?: string[];
+  mentionRoom?: boolean;
+  attachments?: Attachment[];
+  symbols?: string[];
+  reactions?: ReactionCount[];
+  editedAt?: string;
+  deletedAt?: string;
+  deletedBy?: string;
+}
+
+/** A message was pinned, or unpinned. */
+export interface ChatPinned {
+  chatroomId: string;
+  rev: number;
+  messageId: string;
+  pinned: boolean;
+  userId: string;
+}
+
+/** Users reacted to a message, or removed their reactions. `changes` is absent if there are more than 100. */
+export interface ChatReaction {
+  chatroomId: string;
+  rev: number;
+  messageId: string;
+  reactions: ReactionCount[];
+  changes?: ReactionChange[];
+}
+
+/** A message was edited. A replay shows the present text. */
+export interface ChatUpdated {
+  chatroomId: string;
+  rev: number;
+  messageId: string;
+  userId: string;
+  message: string;
+  editedAt: string;
+  mentions?: string[];
 }
 
 /** A room was deleted, and with it the subscription. */
@@ -38,15 +109,16 @@ export interface ChatroomDeleted {
 }
 
 /**
- * `recovered` is True if all missed messages are replayed. Otherwise none is.
+ * `recovered` is True if all missed messages (`since`) or entries (`sinceRev`) are replayed. Otherwise none is.
  *
- * It is False without `since`, with a `since` beyond the room's last message, and if the missed messages exceed 1,000
- * or 8 MB.
+ * It is False without either, with one beyond the head of the room, and if what was missed exceeds 1,000 frames or
+ * 8 MB. `seq` is the room's last message and `rev` the last entry of its log.
  */
 export interface ChatroomSubscribed {
   channel: 'chatroom';
   chatroomId: string;
   seq: number;
+  rev: number;
   recovered: boolean;
   replayed: number;
   activeNow: number;
@@ -79,7 +151,7 @@ export interface Drain {
 
 /** The failure of `request`. The socket stays open, unless a close code follows. */
 export interface ServerError {
-  code: 'BAD_FRAME' | 'UNKNOWN_TYPE' | 'VALIDATION' | 'UNAUTHORIZED' | 'TOKEN_EXPIRED' | 'FORBIDDEN' | 'NOT_FOUND' | 'RATE_LIMITED' | 'TOO_LARGE' | 'TOO_MANY_SUBSCRIPTIONS' | 'UNAVAILABLE' | 'INTERNAL';
+  code: 'BAD_FRAME' | 'UNKNOWN_TYPE' | 'VALIDATION' | 'UNAUTHORIZED' | 'TOKEN_EXPIRED' | 'FORBIDDEN' | 'NOT_FOUND' | 'CONFLICT' | 'EDIT_WINDOW' | 'RATE_LIMITED' | 'TOO_LARGE' | 'TOO_MANY_SUBSCRIPTIONS' | 'UNAVAILABLE' | 'INTERNAL';
   message: string;
   retryable: boolean;
   request?: string;
@@ -181,11 +253,32 @@ export interface Price {
   stale?: boolean;
 }
 
+/** A user added or removed a reaction. */
+export interface ReactionChange {
+  userId: string;
+  emoji: string;
+  added: boolean;
+}
+
+/** How many users reacted with an emoji. `mine`: the caller is one of them; only in REST. */
+export interface ReactionCount {
+  emoji: string;
+  count: number;
+  mine?: boolean;
+}
+
 /** A user's read mark in a room. */
 export interface ReadMark {
   chatroomId: string;
   userId: string;
   seq: number;
+}
+
+/** The message that a reply answers: its present text, the first 200 characters; empty if it is deleted. */
+export interface ReplyPreview {
+  messageId: string;
+  userId: string;
+  message: string;
 }
 
 /** How many members of a large room are online: sent at most every 5 s, instead of each member's changes. */
@@ -249,8 +342,12 @@ export interface ServerEvents {
   'unsubscribed': Unsubscribed;
   'pong': Pong;
   'error': ServerError;
-  'chat:ack': ChatAck;
+  'chat:ack': ChatAck | ChangeAck;
   'chat:message': ChatMessage;
+  'chat:updated': ChatUpdated;
+  'chat:deleted': ChatDeleted;
+  'chat:reaction': ChatReaction;
+  'chat:pinned': ChatPinned;
   'chat:typing': Typing;
   'chat:read': ReadMark;
   'presence:state': PresenceState;

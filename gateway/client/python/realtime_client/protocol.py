@@ -34,11 +34,12 @@ UNRECOVERABLE = frozenset({ServerClose.UNSUPPORTED, ServerClose.TOO_BIG, ServerC
 
 
 class RoomSubscription(msgspec.Struct, frozen=True, rename="camel"):
-    """Messages and events of one room; `since` is the last `seq` that the application has seen."""
+    """Messages and events of one room. The application has seen them through seq `since`, or entry `since_rev`."""
 
     channel: ClassVar[str] = "chatroom"
     chatroom_id: str
     since: int | None = None
+    since_rev: int | None = None
 
 
 class InboxSubscription(msgspec.Struct, frozen=True, rename="camel"):

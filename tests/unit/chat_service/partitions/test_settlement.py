@@ -82,7 +82,7 @@ class Batches:
         settled: list[Settled] = []
         for command, some, limit, answer in zip(commands, charged, refusals, changes.answers, strict=True):
             user, entry = command.caller.user_id, entries.get(command.id)
-            outcome = outcome_of(answer, limit, entry)
+            outcome = outcome_of(command.caller.user_id, answer, limit, entry)
             settled.append(Settled(Charge(user, command.id), some, outcome))
             if isinstance(command, SendMessage | JoinRoom | LeaveRoom):
                 self.moves[user] += entry is not None and bool(entry.members)

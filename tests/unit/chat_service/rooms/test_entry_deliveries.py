@@ -22,6 +22,7 @@ MESSAGE = Message(
     id="cmd_1",
     room_id=ROOM,
     seq=4,
+    rev=7,
     user_id="ben",
     user=UserProfile(),
     text="hi",

@@ -87,6 +87,7 @@ def entry(id_: str, rev: int = 1, room_id: str = "", text: str = "") -> LogEntry
         id=id_,
         room_id=room_id,
         seq=rev,
+        rev=rev,
         user_id="ann",
         user=UserProfile(),
         text=text,

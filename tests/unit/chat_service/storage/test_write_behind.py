@@ -56,6 +56,7 @@ def entry(rev: int, room_id: str, *effects: MemberEffect) -> LogEntry:
         id=f"msg_{rev}",
         room_id=room_id,
         seq=rev,
+        rev=rev,
         user_id="ann",
         user=UserProfile(),
         text="",

@@ -16,6 +16,7 @@ def chat_message(message_id: str, text: str) -> bytes:
         message=text,
         timestamp="2026-11-24T12:00:00.000Z",
         seq=1,
+        rev=1,
         client_message_id=None,
         user=UserProfile(),
     )

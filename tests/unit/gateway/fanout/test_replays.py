@@ -44,7 +44,7 @@ class History:
         task.add_done_callback(self._tasks.discard)
 
     async def read(self, after: int, through: int) -> list[bytes]:
-        read = await self.replays.read("r", after, through)
+        read = await self.replays.read("r", after, through, 0)
         assert [item.rev for item in read] == [2 * seq for seq in range(after + 1, after + 1 + len(read))]
         return [item.frame for item in read]
 
@@ -123,5 +123,5 @@ async def test_kept_blocks_are_bounded() -> None:
 async def test_rooms_are_read_separately() -> None:
     history = History(length=10)
     for room in (rooms := ["a", "b"]):
-        await history.replays.read(room, 0, 10)
+        await history.replays.read(room, 0, 10, 0)
     assert [room for room, _, _ in history.reads] == rooms

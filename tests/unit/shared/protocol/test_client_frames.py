@@ -67,16 +67,16 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
     ({"type": "auth", "token": "your-jwt-token"}, Auth("your-jwt-token")),
     (
         {"type": "chat:send", "chatroomId": "room_123", "message": "Hello everyone!"},
-        ChatSend("room_123", "Hello everyone!"),
+        ChatSend(chatroom_id="room_123", message="Hello everyone!"),
     ),
     (
         {"type": "chat:send", "chatroomId": "room_123", "message": "hi", "clientMessageId": "c-1"},
-        ChatSend("room_123", "hi", "c-1"),
+        ChatSend(chatroom_id="room_123", message="hi", client_message_id="c-1"),
     ),
-    ({"type": "chat:direct", "userId": "user_9", "message": "psst"}, ChatDirect("user_9", "psst")),
+    ({"type": "chat:direct", "userId": "user_9", "message": "psst"}, ChatDirect(user_id="user_9", message="psst")),
     (
         {"type": "chat:direct", "userId": "user_9", "message": "psst", "clientMessageId": "c-2"},
-        ChatDirect("user_9", "psst", "c-2"),
+        ChatDirect(user_id="user_9", message="psst", client_message_id="c-2"),
     ),
     ({"type": "chat:typing", "chatroomId": "room_123", "isTyping": True}, ChatTyping("room_123", True)),
     ({"type": "chat:read", "chatroomId": "room_123", "seq": 12}, ChatRead("room_123", 12)),
@@ -123,7 +123,7 @@ def test_bad_frame_keeps_readable_id(type_: object) -> None:
     assert (refusal.code, refusal.id) == (ErrorCode.BAD_FRAME, "x")
 
 
-@pytest.mark.parametrize("type_", ["", "Ping", "chat", "chat:edit", "auth:ok", "subscribe ", "x" * 10_000])
+@pytest.mark.parametrize("type_", ["", "Ping", "chat", "chat:forward", "auth:ok", "subscribe ", "x" * 10_000])
 def test_unknown_type_is_named_and_id_kept(type_: str) -> None:
     refusal = refused(json.dumps({"type": type_, "id": 5}))
     assert (refusal.code, refusal.name, refusal.id) == (ErrorCode.UNKNOWN_TYPE, type_, 5)
@@ -266,6 +266,7 @@ def test_chat_message_frame_matches_documentation() -> None:
         message="EUR/USD breaking resistance!",
         timestamp="2025-10-21T12:00:00.000Z",
         seq=5,
+        rev=6,
         client_message_id=None,
         user=UserProfile(first_name="John", last_name="Doe", avatar="https://..."),
     )
@@ -278,6 +279,7 @@ def test_chat_message_frame_matches_documentation() -> None:
             "message": "EUR/USD breaking resistance!",
             "timestamp": "2025-10-21T12:00:00.000Z",
             "seq": 5,
+            "rev": 6,
             "clientMessageId": None,
             "user": {"firstName": "John", "lastName": "Doe", "avatar": "https://..."},
         },
@@ -312,9 +314,17 @@ def test_auth_ok_and_subscribed_have_their_documented_fields() -> None:
             **{"heartbeatInterval": 30000, "connectionTimeout": 60000, "maxMessageBytes": 65536},
         },
     }
-    room = ChatroomSubscribedData(chatroom_id="r", seq=4, recovered=True, replayed=2, active_now=3)
+    room = ChatroomSubscribedData(chatroom_id="r", seq=4, rev=9, recovered=True, replayed=2, active_now=3)
     assert json.loads(to_json(room)) == {
-        **{"channel": "chatroom", "chatroomId": "r", "seq": 4, "recovered": True, "replayed": 2, "activeNow": 3}
+        **{
+            "channel": "chatroom",
+            "chatroomId": "r",
+            "seq": 4,
+            "rev": 9,
+            "recovered": True,
+            "replayed": 2,
+            "activeNow": 3,
+        }
     }
 
 

@@ -1,6 +1,7 @@
 """JSON in, a typed struct out, or a refusal that names the field and the reason."""
 
 import unicodedata
+from typing import Annotated
 
 import msgspec
 import pytest
@@ -9,7 +10,19 @@ from hypothesis import strategies as st
 
 from shared.encoding import to_json
 from shared.errors import Detail, ErrorCode, Malformed, Refusal
-from shared.protocol.validation import ClientMessageId, Id, MessageText, Seq, Symbol, UserId, convert, decode, detail_of
+from shared.protocol.validation import (
+    VISIBLE_PATTERN,
+    ClientMessageId,
+    Id,
+    Seq,
+    Symbol,
+    UserId,
+    convert,
+    decode,
+    detail_of,
+)
+
+VisibleText = Annotated[str, msgspec.Meta(min_length=1, pattern=VISIBLE_PATTERN)]
 
 
 class Inner(msgspec.Struct, rename="camel"):
@@ -18,7 +31,7 @@ class Inner(msgspec.Struct, rename="camel"):
 
 class Body(msgspec.Struct, rename="camel"):
     user_id: Id | None = None
-    text: MessageText | None = None
+    text: VisibleText | None = None
     client_id: ClientMessageId | None = None
     seq: Seq | None = None
     symbols: list[Symbol] = []
@@ -141,7 +154,7 @@ def test_id_never_contains_separators(end: str) -> None:
 @given(st.text(min_size=1))
 def test_blank_message_is_refused(text: str) -> None:
     try:
-        msgspec.convert(text, MessageText)
+        msgspec.convert(text, VisibleText)
         taken = True
     except msgspec.ValidationError:
         taken = False
@@ -159,16 +172,16 @@ INVISIBLE = "\u3000\u200b\u2800\ufeff\u00ad\x00\u200d\u2060\ufe0f\u034f\U000e002
 def test_text_of_invisible_characters_is_blank(char: str) -> None:
     for text in (char, f" {char}\n{char}", INVISIBLE):
         with pytest.raises(msgspec.ValidationError) as caught:
-            msgspec.convert(text, MessageText)
+            msgspec.convert(text, VisibleText)
         assert detail_of(caught.value).reason == "must not be blank"
-    assert msgspec.convert(f"{char}x{char}", MessageText)
+    assert msgspec.convert(f"{char}x{char}", VisibleText)
 
 
 @pytest.mark.parametrize(
     "text", [".", "\u0301", "\u0627", "\u0600", "\U0001f600", "\u2764\ufe0f", "\u3042", "\u0939\u093f"]
 )
 def test_visible_text_is_taken(text: str) -> None:
-    assert msgspec.convert(text, MessageText) == text
+    assert msgspec.convert(text, VisibleText) == text
 
 
 class ValidatedQuery(msgspec.Struct):

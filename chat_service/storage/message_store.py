@@ -1,0 +1,176 @@
+"""Messages as they are now, their reactions, pins and mentions: projections of the changes in the log.
+
+A message's present stands in its own document in `room_log` (in `messages`, if it was stored before there was a log),
+written only where `shown` is lower than the rev of the change. `message_reactions`, `message_pins` and
+`message_mentions` hold one document each for a user and kind, a message, and a user; one that is no longer in effect
+stays without `active`, so that an outdated write cannot bring it back.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.read_concern import ReadConcern
+
+from chat_service.rooms.change_frames import as_present
+from chat_service.rooms.decision import Toggle
+from chat_service.rooms.log import LogEntry
+from chat_service.rooms.message import Message, previewed
+from chat_service.storage.change_writes import ChangeWrites, reaction_key
+from chat_service.storage.member_store import upsert_newer
+from chat_service.storage.message_documents import reply_keys, to_message, to_old_message
+from shared.mongo import DOCUMENTS_MAX, Database, Document, Documents, Indexes, find_among, translated, write_each
+
+_MAJORITY = ReadConcern("majority")
+PINS_READ_MAX = 100
+
+INDEXES: Indexes = {
+    "message_reactions": [
+        IndexModel([("messageId", ASCENDING), ("active", ASCENDING), ("atMs", DESCENDING), ("_id", DESCENDING)]),
+        IndexModel(
+            [("messageId", ASCENDING), ("active", ASCENDING), ("emoji", ASCENDING), ("atMs", DESCENDING)],
+        ),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
+    ],
+    "message_pins": [
+        IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("atMs", DESCENDING)]),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
+    ],
+    "message_mentions": [
+        IndexModel([("roomId", ASCENDING), ("userId", ASCENDING), ("active", ASCENDING), ("seq", ASCENDING)]),
+        IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
+    ],
+}
+
+
+class Pinned(NamedTuple):
+    """A pin that is in effect."""
+
+    message_id: str
+    user_id: str
+    at_ms: int
+
+
+class Reacted(NamedTuple):
+    """A user's reaction that is in effect."""
+
+    user_id: str
+    emoji: str
+    at_ms: int
+
+
+class MessageStore:
+    """Reads and writes of messages as they are now. Every method raises Unavailable when the database cannot answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._log = database.get_collection("room_log", read_concern=_MAJORITY)
+        self._old = database.get_collection("messages", read_concern=_MAJORITY)
+        self._reactions = database.get_collection("message_reactions", read_concern=_MAJORITY)
+        self._pins = database.get_collection("message_pins", read_concern=_MAJORITY)
+        self._mentions = database.get_collection("message_mentions", read_concern=_MAJORITY)
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    async def messages(self, message_ids: Collection[str]) -> dict[str, Message]:
+        """Return the messages with these ids, by id, with the present texts of those that they answer."""
+        found = await self.by_id(message_ids)
+        return {message.id: message for message in await self.with_previews(list(found.values()))}
+
+    async def with_previews(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages with the present texts of those that they answer."""
+        wanted = {message.preview.message_id for message in messages if message.preview is not None}
+        if not wanted:
+            return list(messages)
+        return previewed(messages, await self.by_id(wanted))
+
+    async def present(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
+        """Return entries read from a log as a replay shows them; see `as_present`."""
+        wanted = {entry.change.message_id for entry in entries if entry.change is not None}
+        wanted |= {
+            entry.message.preview.message_id
+            for entry in entries
+            if entry.message is not None and entry.message.preview is not None
+        }
+        if not wanted:
+            return list(entries)
+        now = await self.by_id(wanted)
+        return [as_present(entry, now) for entry in entries]
+
+    async def by_id(self, message_ids: Collection[str]) -> dict[str, Message]:
+        """Return the messages with these ids, by id, without the texts of those that they answer."""
+        in_log = await find_among(self._log, message_ids)
+        found = {document["_id"]: to_message(document) for document in in_log if "seq" in document}
+        missing = set(message_ids) - found.keys()
+        if missing:
+            found |= {document["_id"]: to_old_message(document) for document in await find_among(self._old, missing)}
+        return found
+
+    async def replies(self, message_id: str, skip: int, limit: int) -> tuple[list[Message], int]:
+        """Return some replies to a message, oldest first, and how many there are."""
+        chosen = {"replyKey": reply_keys(message_id)}
+        with translated():
+            total = await self._log.count_documents(chosen)
+            cursor = self._log.find(chosen).sort("replyKey", ASCENDING).skip(skip).limit(limit)
+            found = await cursor.to_list(None)
+        return await self.with_previews([to_message(document) for document in found]), total
+
+    async def reactions(self, keys: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], Toggle]:
+        """Return the reactions that ever were, by (message id, user id, emoji)."""
+        by_id = {reaction_key(*key): key for key in keys}
+        found = await find_among(self._reactions, by_id)
+        return {by_id[document["_id"]]: Toggle(document["active"], document["rev"]) for document in found}
+
+    async def reaction_page(
+        self, message_id: str, emoji: str | None, skip: int, limit: int
+    ) -> tuple[list[Reacted], int]:
+        """Return some reactions to a message, with one emoji or all, newest first, and how many there are."""
+        chosen: Document = {"messageId": message_id, "active": True}
+        if emoji is not None:
+            chosen["emoji"] = emoji
+        with translated():
+            total = await self._reactions.count_documents(chosen)
+            cursor = self._reactions.find(chosen).sort([("atMs", DESCENDING), ("_id", DESCENDING)])
+            found = await cursor.skip(skip).limit(limit).to_list(None)
+        return [Reacted(document["userId"], document["emoji"], document["atMs"]) for document in found], total
+
+    async def pins(self, room_id: str) -> list[Pinned]:
+        """Return the pins of a room, newest first."""
+        chosen = {"roomId": room_id, "active": True}
+        with translated():
+            found = await self._pins.find(chosen).sort("atMs", DESCENDING).limit(PINS_READ_MAX).to_list(None)
+        return [Pinned(document["_id"], document["userId"], document["atMs"]) for document in found]
+
+    async def pin_marks(self, room_id: str, message_ids: Collection[str]) -> dict[str, Toggle]:
+        """Return the pins of a room that are in effect, and those that ever were of these messages, by message."""
+        with translated():
+            active = self._pins.find({"roomId": room_id, "active": True}).limit(PINS_READ_MAX)
+            found = await active.to_list(None)
+        found += await find_among(self._pins, message_ids)
+        return {document["_id"]: Toggle(document["active"], document["rev"]) for document in found}
+
+    # Writing --------------------------------------------------------------------------------------------------------
+
+    async def write_changes(self, entries: Iterable[LogEntry]) -> None:
+        """Write what these entries change of messages, oldest first. Idempotent, in the order of each room's log."""
+        writes = ChangeWrites()
+        for entry in entries:
+            writes.add(entry)
+        await write_each(self._log, writes.of_log())
+        await write_each(self._old, writes.of_old())
+        await upsert_newer(self._reactions, list(writes.reactions.values()))
+        await upsert_newer(self._pins, list(writes.pins.values()))
+        await upsert_newer(self._mentions, list(writes.mentions.values()))
+        for message_id in writes.erased:
+            with translated():
+                await self._reactions.delete_many({"messageId": message_id})
+
+    async def purge(self, room_id: str) -> None:
+        """Remove the pins and mentions of a room, 500 at a time."""
+        for collection in (self._pins, self._mentions):
+            await _remove_all(collection, {"roomId": room_id})
+
+
+async def _remove_all(collection: Documents, chosen: Document) -> None:
+    with translated():
+        while found := await collection.find(chosen, {"_id": 1}).limit(DOCUMENTS_MAX).to_list(None):
+            await collection.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
