@@ -36,7 +36,10 @@ users, rooms = st.sampled_from(USERS), st.sampled_from((PUBLIC, PUBLIC, PRIVATE)
 keys = st.sampled_from((None, "k1", "k2"))
 sends = st.builds(Act, st.just("send"), rooms, users, keys, st.booleans())
 others = st.builds(Act, st.sampled_from(("join", "leave", "add", "remove", "create", "read")), rooms, users)
-acts = st.lists(st.one_of(sends, others), min_size=1, max_size=6).map(tuple)
+changes = st.builds(
+    Act, st.sampled_from(("edit", "erase", "react", "react", "unreact", "pin", "unpin")), rooms, users, keys
+)
+acts = st.lists(st.one_of(sends, others, changes), min_size=1, max_size=6).map(tuple)
 fails = st.none() | st.integers(0, STEPS_MAX)
 successions = st.lists(st.builds(Turn, acts, fails, st.booleans()), min_size=2, max_size=7)
 contests = st.lists(st.builds(Turn, acts, fails, st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=7)

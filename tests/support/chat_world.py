@@ -5,7 +5,8 @@ The bus is replaced at its seam, `Outlet`, which records answers and deliveries.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -39,10 +40,14 @@ from shared.commands.body import BodyAnswered, BodyHead, decode_answered
 from shared.commands.chat import (
     AddMember,
     CreateRoom,
+    DeleteMessage,
     DeleteRoom,
+    EditMessage,
     JoinRoom,
     LeaveRoom,
     MarkRead,
+    PinMessage,
+    React,
     RemoveMember,
     SendMessage,
     Sent,
@@ -51,12 +56,15 @@ from shared.commands.command import Caller, Reply
 from shared.encoding import to_json
 from shared.errors import StaleOwner, Unavailable
 from shared.mongo import Database
+from shared.protocol.message_parts import MessageExtras
 from shared.protocol.server_frames import UserProfile
+from tests.support.message_checks import assert_same_frame, check_present
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1
 TTL_MS, TICK_MS = 600_000, 1_000
 STEPS_MAX = 30
+CHANGED_MESSAGES = 3  # of each room, so that changes meet
 WAIT_S = 20.0
 
 T = TypeVar("T")
@@ -181,6 +189,17 @@ class FaultyRooms(RoomStore):
         await self._fuse.around(lambda some: write(dict(some)), list(marks.items()))
 
 
+class FaultyMessages(MessageStore):
+    """The real store, with faults around its writes."""
+
+    def __init__(self, database: Database, fuse: Fuse) -> None:
+        super().__init__(database)
+        self._fuse = fuse
+
+    async def write_changes(self, entries: Iterable[LogEntry]) -> None:
+        await self._fuse.around(super().write_changes, list(entries))
+
+
 class DeliveryRecorder:
     """What the gateways get. A dead owner sends nothing."""
 
@@ -255,6 +274,7 @@ class ChatWorld:
     asked: list[str] = field(default_factory=list)
     hasty: set[str] = field(default_factory=set)
     body_of: dict[str, CommandBody] = field(default_factory=dict)  # by command id
+    sent: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))  # messages, by room
 
     def __post_init__(self) -> None:
         self.recorder = DeliveryRecorder()
@@ -266,7 +286,7 @@ class ChatWorld:
     async def claim(self) -> ChatOwner:
         """Return a fresh owner of the partition, under the next term."""
         fuse, bus = Fuse(), Bus("amqp://nobody.invalid", "node")
-        messages = MessageStore(self.database)
+        messages = FaultyMessages(self.database, fuse)
         log, rooms = FaultyLog(self.database, fuse), FaultyRooms(self.database, fuse)
         profiles = Profiles(ProfileStore(self.database), bus, self._clock_ms)
         replicas = ReplicaView("node", "", PARTITIONS, 0)
@@ -306,8 +326,13 @@ class ChatWorld:
         by_ann = head | {"caller": Caller(user_id="ann")}
         match act.what:
             case "send":
-                text = f"text of {id_}"
-                return to_json(SendMessage(**head, message_id=id_, message=text, client_message_id=act.key))
+                self.sent[act.room].append(id_)
+                text, extras = f"text of {id_}", MessageExtras(mentions=("ben",)) if act.user == "ann" else None
+                return to_json(
+                    SendMessage(**head, message_id=id_, message=text, client_message_id=act.key, extras=extras)
+                )
+            case "edit" | "erase" | "react" | "unreact" | "pin" | "unpin":
+                return to_json(self._change(act, head))
             case "create":
                 kind, members = (("public", ()), ("private", ("ben",)))[act.room]
                 return to_json(CreateRoom(**by_ann, name="Room", description="", type=kind, member_ids=members))
@@ -325,6 +350,22 @@ class ChatWorld:
                 return to_json(MarkRead(**head, seq=1))
             case _:
                 raise AssertionError(act.what)
+
+    def _change(self, act: Act, head: dict[str, Any]) -> EditMessage | DeleteMessage | React | PinMessage:
+        """Return a change of one of the first messages of the room, or of one that never was."""
+        of_room = self.sent[act.room][:CHANGED_MESSAGES]
+        which = zlib.crc32(f"{act.user}{act.key}".encode()) % CHANGED_MESSAGES
+        head |= {"message_id": of_room[which] if which < len(of_room) else "msg_unknown"}
+        match act.what:
+            case "edit":
+                mentions = ("ann", "ben") if act.key == "k1" else () if act.key == "k2" else None
+                return EditMessage(**head, message=f"text by edit {head['id']}", mentions=mentions)
+            case "erase":
+                return DeleteMessage(**head)
+            case "react" | "unreact":
+                return React(**head, emoji=act.key or "👍", is_removal=act.what == "unreact")
+            case _:
+                return PinMessage(**head, is_removal=act.what == "unpin")
 
     def body(self, *acts: Act) -> CommandBody:
         """Return a new body of commands."""
@@ -415,10 +456,11 @@ class ChatWorld:
         )
         for room_id, log in logs.items():
             await self._check_record(room_id, log)
+            await check_present(self.database, self.messages, log)
         return logs
 
     def _check_answers(self, logs: dict[str, list[LogEntry]]) -> None:
-        stored = {entry.id: entry for log in logs.values() for entry in log}
+        stored = {id_: entry for log in logs.values() for entry in log for id_ in entry.command_ids}
         assert set(self.asked) - self.hasty <= self.recorder.replies.keys() <= set(self.asked)
         for reply in self.recorder.replies.values():
             assert reply.error is None or reply.id not in stored or self.body_of[reply.id].is_contested
@@ -435,7 +477,8 @@ class ChatWorld:
             for delivery in self.recorder.deliveries
             if delivery.kind is DeliveryKind.ORDERED
         }
-        assert {place: frame_of(entries[place]) for place in sent} == sent
+        for place, frame in sent.items():
+            assert_same_frame(frame, frame_of(entries[place]))
         assert {place for place, entry in entries.items() if entry.kind is not EntryKind.VOID} <= sent.keys()
 
     async def _check_record(self, room_id: str, log: list[LogEntry]) -> None:
