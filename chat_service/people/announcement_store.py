@@ -15,7 +15,7 @@ from chat_service.people.presence_record import PresenceRecord
 from chat_service.people.presence_store import to_record
 from chat_service.rooms.room import Membership
 from chat_service.storage.member_store import MemberStore
-from shared.mongo import ONE_BATCH, Database, Document, Indexes, find_among, translated, update_among, write_each
+from shared.mongo import ONE_BATCH, Database, Document, Indexes, find_among, translated, write_each
 
 INDEXES: Indexes = {"room_presence": [IndexModel([("dueAtMs", ASCENDING)])]}
 
@@ -23,9 +23,13 @@ LEASE_ID = "presence_announcer"
 
 
 class LeaseHeld(NamedTuple):
-    """The announcer's lease is this replica's. `is_taken_over`: another one had it before."""
+    """The announcer's lease is this replica's.
+
+    `is_taken_over`: another one had it before, and may have announced something else of the users `in_doubt`.
+    """
 
     is_taken_over: bool
+    in_doubt: Collection[str] = ()
 
 
 class AnnouncementStore:
@@ -53,7 +57,18 @@ class AnnouncementStore:
                 before = await self._nodes.find_one_and_update(expired, taken, upsert=True)
         except DuplicateKeyError:
             return None
-        return LeaseHeld(is_taken_over=before is not None)
+        return LeaseHeld(False) if before is None else LeaseHeld(True, before.get("inDoubt", ()))
+
+    async def begin(self, holder: str, user_ids: Collection[str]) -> bool:
+        """Note in the lease, before the first delivery, that the rooms may hear of these users. False: it is lost.
+
+        A note in each user's record would take SecantusDB 59 ms for 500 users, a fourth of their announcement.
+        """
+        with translated():
+            noted = await self._nodes.update_one(
+                {"_id": LEASE_ID, "claimer": holder}, {"$set": {"inDoubt": list(user_ids)}}
+            )
+        return noted.matched_count > 0
 
     async def is_owed(self, before_ms: int) -> bool:
         """Return whether an announcement or a count has been owed since before that time."""
@@ -71,10 +86,6 @@ class AnnouncementStore:
             cursor = self._presence.find({"unsettledAtMs": {"$gt": 0}}, batch_size=ONE_BATCH)
             found = await cursor.sort("unsettledAtMs", ASCENDING).limit(limit).to_list(None)
         return [to_record(document) for document in found]
-
-    async def begin(self, user_ids: Collection[str]) -> None:
-        """Note before the first delivery that the rooms may hear of these users. Whoever finds the note announces."""
-        await update_among(self._presence, user_ids, {"$set": {"toldOnline": None}})
 
     async def finish(self, records: Collection[PresenceRecord], now_ms: int) -> None:
         """Note what was announced of these users. Whoever is otherwise by now is unannounced.

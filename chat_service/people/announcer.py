@@ -1,10 +1,10 @@
 """Announces changes of users' presence to their rooms, from the marks in the database.
 
 One replica at a time announces, under a lease. Reports and the sweep write a change with a mark, and await nothing of
-this. The announcer takes the marked users in pages: it notes that it begins, marks their memberships, notifies their
-rooms and direct partners, and clears the marks. A killed announcer loses no change: marks stay until all is done, and
-whoever finds the note of a beginning announces the present state, whatever it is. A user who comes back before their
-departure was announced is not announced at all.
+this. The announcer takes the marked users in pages: it notes in its lease that their announcement begins, marks their
+memberships, notifies their rooms and direct partners, and clears the marks. A killed announcer loses no change: marks
+stay until all is done, and of the users in the note the next announcer announces the present state, whatever it is. A
+user who comes back before their departure was announced is not announced at all.
 
 After a page that was not full, it pauses, the longer the more users the page had, so that changes gather: a page costs
 about seven database calls, however few users it has.
@@ -33,7 +33,7 @@ POLL_INTERVAL_S = 2.0
 RETRY_S = 1.0
 PAUSE_PER_USER_S = 0.01
 PAUSE_MAX_S = 3.0
-BREATH_S = 0.01  # between two pieces of a page: other work of this process and of the database goes on
+BREATH_S = 0.005  # between two pieces of a page: other work of this process and of the database goes on
 MEMBERSHIPS_MAX = 2_000
 COUNTS_AT_ONCE = 20
 ROOMS_CACHED_MAX = 20_000
@@ -41,7 +41,7 @@ ROOMS_CACHED_FOR_MS = 30_000
 
 
 class PresenceAnnouncer:
-    """The announcements of this replica. `wake` it after a change. Bound: a page of users, 20,000 cached rooms."""
+    """The announcements of this replica. `wake` it after a change. Bound: two pages of users, 20,000 cached rooms."""
 
     def __init__(
         self, store: AnnouncementStore, bus: Publisher, node_id: str, clock_ms: Callable[[], int], room_max: int
@@ -53,6 +53,7 @@ class PresenceAnnouncer:
         self._room_max = room_max
         self._woken = asyncio.Event()
         self._leased_until_ms = 0
+        self._in_doubt: set[str] = set()  # users whose announcement has begun: rooms may have heard of them
         self._size = PageSize()
         self._schedule = CountSchedule()
         self._knows_counts = True  # False after a failure: a count may have been sent, or is still owed
@@ -97,6 +98,7 @@ class PresenceAnnouncer:
                 users = await self._announce_page(page_max)
                 await self._send_due_counts()
                 if users < page_max:
+                    self._in_doubt.clear()  # all with a mark are announced, and the others were before
                     return users
                 await asyncio.sleep(BREATH_S)
         except Unavailable:
@@ -111,6 +113,8 @@ class PresenceAnnouncer:
         held = await self._store.hold_lease(self._node_id, now_ms, now_ms + LEASE_MS)
         if held is None:
             return False
+        if held.is_taken_over:
+            self._in_doubt = set(held.in_doubt)
         if held.is_taken_over or not self._knows_counts:
             self._schedule = CountSchedule(now_ms)
             self._schedule.note_owed(await self._store.owed_counts())
@@ -123,20 +127,27 @@ class PresenceAnnouncer:
     async def _announce_page(self, page_max: int) -> int:
         """Announce at most `page_max` users, fewer if they have many memberships. Return how many were waiting."""
         records = await self._store.unannounced(page_max)
-        changed = {record.user_id: record for record in records if record.is_changed}
-        unchanged = [record for record in records if not record.is_changed]
+        changed = {one.user_id: one for one in records if one.is_changed or one.user_id in self._in_doubt}
+        unchanged = [record for record in records if record.user_id not in changed]
         page, memberships = await self._first_of(changed) if changed else (changed, [])
-        await self._store.begin(page)
+        await self._begin(page)
         large_rooms = await self._announce_memberships(memberships, page)
         if len(page) == 1 and len(memberships) == MEMBERSHIPS_MAX:
             async for more in self._rest_of(memberships[-1]):
                 large_rooms |= await self._announce_memberships(more, page)
         await self._count_soon(large_rooms)
         await self._store.finish([*unchanged, *page.values()], self._clock_ms())
+        self._in_doubt.difference_update(page)
         self._size.note_done(len(memberships), MEMBERSHIPS_MAX)
         for record in page.values():
             metrics.PRESENCE_CHANGES.labels("online" if record.is_online else "offline").inc()
         return len(records) if len(page) == len(changed) else page_max
+
+    async def _begin(self, user_ids: Collection[str]) -> None:
+        """Note that the announcement of these users begins. Raises Unavailable."""
+        self._in_doubt.update(user_ids)
+        if user_ids and not await self._store.begin(self._node_id, self._in_doubt):
+            raise Unavailable("another replica announces")
 
     async def _first_of(self, changed: dict[str, PresenceRecord]) -> tuple[dict[str, PresenceRecord], list[Membership]]:
         """Return the first of the users with all their memberships: as many users as have 2,000 together, at least one.

@@ -9,7 +9,7 @@ from shared.times import to_iso
 class PresenceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A user's presence.
 
-    `announced_online` was sent to the rooms; None while an announcement has begun and may have been sent.
+    `announced_online` was sent to the rooms; None, written by earlier versions, if either may have been sent.
     `unannounced_since_ms` is 0 if nothing is owed.
     """
 

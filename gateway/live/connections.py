@@ -12,6 +12,7 @@ from shared.waiting import until_next
 
 SESSION_SWEEP_S = 1.0
 SLOW_SWEEP_S = 0.05
+CLOCK_SET_MS = 500  # a wall clock that moves so far against the monotonic one was set
 
 
 class Connections:
@@ -27,6 +28,7 @@ class Connections:
         self.by_user: dict[str, dict[Socket, None]] = {}  # in the order of their authentication
         self._closing: dict[str, set[Socket]] = {}  # those of `by_user` that are closing
         self._due = DueWheel[Socket]()  # sockets whose session needs a tick
+        self._clock_offset_ms: float | None = None  # of the wall clock from the monotonic one, when it was last set
         self._slow: set[Socket] = set()
         self._any_slow = asyncio.Event()
         self.answers = 0  # frames to one socket since the last `_measure`
@@ -78,6 +80,7 @@ class Connections:
         for symbol in list(socket.session.symbols):
             socket.unsubscribed_prices(symbol)
         self._slow.discard(socket)
+        self._due.discard(socket)
         socket.drop_queue()
         _discard(self._closing, socket)
         if (own := self.by_user.get(socket.user_id)) is not None:
@@ -98,7 +101,20 @@ class Connections:
         while True:
             await until_next(SESSION_SWEEP_S)
             self._measure()
-            self._tick()
+            self.tick(time.monotonic(), now_ms())
+
+    def tick(self, now_s: float, wall_ms: int) -> None:
+        """Tick the sessions that are due; all of them after the wall clock was set."""
+        due = self._due.take(now_s)
+        if self._was_clock_set(now_s, wall_ms):
+            due = list(self.sockets)
+        for socket in due:
+            if socket.closing:
+                continue
+            if (close := socket.session.tick(now_s, wall_ms)) is not None:
+                socket.close(close)
+            else:
+                self._due.add(socket, socket.session.due_s)
 
     async def sweep_slow(self) -> None:
         """Flush the queues of slow sockets as far as they read, until cancelled."""
@@ -123,15 +139,13 @@ class Connections:
             sum(socket.send_queue.size_bytes for socket in self._slow if socket.send_queue is not None)
         )
 
-    def _tick(self) -> None:
-        now_s, wall_ms = time.monotonic(), now_ms()
-        for socket in self._due.take(now_s):
-            if socket.closing or socket.session.due_s > now_s:  # gone, or ticked since by `tick_soon`
-                continue
-            if (close := socket.session.tick(now_s, wall_ms)) is not None:
-                socket.close(close)
-            else:
-                self._due.add(socket, socket.session.due_s)
+    def _was_clock_set(self, now_s: float, wall_ms: int) -> bool:
+        """Return whether the wall clock, by which tokens expire, was set since the call that returned True last."""
+        offset_ms = wall_ms - now_s * 1000
+        if self._clock_offset_ms is not None and abs(offset_ms - self._clock_offset_ms) < CLOCK_SET_MS:
+            return False
+        self._clock_offset_ms = offset_ms
+        return True
 
 
 def _discard(sockets: dict[str, set[Socket]], socket: Socket) -> None:

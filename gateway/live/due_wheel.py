@@ -8,25 +8,40 @@ T = TypeVar("T")
 class DueWheel(Generic[T]):
     """Returns each added item once, in the second after it became due. Cost: O(1) per item and second, none while idle.
 
-    It holds what was added and is not due yet; an item cannot be removed, so the caller skips those that are gone.
+    Bound: each item is in it at most once.
     """
 
     def __init__(self) -> None:
-        self._by_second: dict[int, list[T]] = {}
+        self._by_second: dict[int, dict[T, None]] = {}
+        self._second_of: dict[T, int] = {}
         self._taken_s: int | None = None  # the last second that was taken
 
+    def __len__(self) -> int:
+        return len(self._second_of)
+
     def add(self, item: T, due_s: float) -> None:
-        """Have an item returned once `due_s` has passed, or by the next `take` if it has already."""
+        """Have an item returned once `due_s` has passed, or by the next `take` if it has already.
+
+        A later call for the same item replaces its time.
+        """
+        self.discard(item)
         second = int(due_s) + 1
         if self._taken_s is not None:
             second = max(second, self._taken_s + 1)
-        self._by_second.setdefault(second, []).append(item)
+        self._by_second.setdefault(second, {})[item] = None
+        self._second_of[item] = second
+
+    def discard(self, item: T) -> None:
+        """Remove an item if it is still there."""
+        if (second := self._second_of.pop(item, None)) is not None:
+            del self._by_second[second][item]
 
     def take(self, now_s: float) -> list[T]:
-        """Remove and return the items that are due."""
+        """Remove and return the items that are due, the earliest first."""
         now = int(now_s)
-        due: list[T] = []
-        for second in [second for second in self._by_second if second <= now]:  # a few: items are due within seconds
-            due += self._by_second.pop(second)
+        seconds = sorted(second for second in self._by_second if second <= now)  # of a few dozens
+        due = [item for second in seconds for item in self._by_second.pop(second)]
+        for item in due:
+            del self._second_of[item]
         self._taken_s = now
         return due

@@ -129,6 +129,8 @@ class FrameReader:
     def next(self) -> Message | None:
         """Return the next message or fragment, or None until more bytes arrive. Raises ProtocolViolation."""
         unread, at = self._unread, self._at
+        if not unread:
+            return None
         available = len(unread) - at - _HEAD_BYTES - _MASK_BYTES
         if available >= 0 and unread[at] == _WHOLE_TEXT and self._parts is None:
             size = unread[at + 1] - _MASKED

@@ -200,6 +200,7 @@ TARGETS: dict[str, type[Target]] = {
 }
 _REQUESTS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in REQUESTS.items()}
 _TARGETS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in TARGETS.items()}
+_PING = Ping()
 _SUBSCRIPTIONS: dict[str, type[Subscribe] | type[Unsubscribe]] = {
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
@@ -212,6 +213,8 @@ def parse(text: str | bytes) -> Incoming:
     try:
         if wrap := _SUBSCRIPTIONS.get(header.type):
             return Incoming(header.type, wrap(_parse_target(text, header.channel)), header.id)
+        if header.type == "ping":  # it has no fields to read
+            return Incoming(header.type, _PING, header.id)
         if (decoder := _REQUESTS.get(header.type)) is None:
             raise Refusal(ErrorCode.UNKNOWN_TYPE, f"type: {header.type[:64]!r} is unknown")
         request: Request = decode(text, decoder)

@@ -347,7 +347,7 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     after = Membership("room_3", "user_7", False)
     yield StoreCall("memberships", lambda: announcements.memberships(["user_7"], 2, after=after), note="of one user")
     yield StoreCall("audiences", lambda: announcements.audiences(others))
-    yield StoreCall("begin", lambda: announcements.begin(users))
+    yield StoreCall("begin", lambda: announcements.begin("chat_1", users))
     yield StoreCall("mark", lambda: announcements.mark(marked[:10], marked[10:]))
     yield StoreCall("finish", lambda: announcements.finish(records, NOW_MS))
     yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))

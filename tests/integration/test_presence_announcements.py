@@ -78,6 +78,27 @@ async def test_user_who_leaves_after_a_crash_is_announced_offline(world: Presenc
     assert await world.rooms.active_now(["room_1"]) == {}
 
 
+@pytest.mark.parametrize("step", ["mark", "finish"])
+async def test_user_who_leaves_after_a_crash_is_announced_offline_by_another_announcer(
+    world: PresenceWorld, step: str
+) -> None:
+    await world.make_room("room_1", "ann")
+    gateway_ = world.gateway()
+    await gateway_.opened("ann")
+    world.announcements.dies_in = step
+    with pytest.raises(PresenceCrash):
+        await world.announcer.announce()
+    await gateway_.closed("ann")
+    world.clock.pass_ms(LEASE_MS + 1)
+    other = PresenceAnnouncer(world.announcements, world.bus, "other", world.clock, ROOM_MAX)
+    await other.announce()
+    await other.announce()
+    await world.barrier()
+    heard = [("room:room_1", "user:online", "ann")] if step == "finish" else []
+    assert world.announced == [*heard, ("room:room_1", "user:offline", "ann")]
+    assert await world.rooms.active_now(["room_1"]) == {}
+
+
 async def test_user_who_leaves_during_their_announcement_is_announced_offline(world: PresenceWorld) -> None:
     await world.make_room("room_1", "ann")
     gateway_ = world.gateway()

@@ -75,9 +75,9 @@ class ForgetfulStore(AnnouncementStore):
             self.is_frozen.set()
             await self.thaw.wait()
 
-    async def begin(self, user_ids: Collection[str]) -> None:
+    async def begin(self, holder: str, user_ids: Collection[str]) -> bool:
         await self._die("begin")
-        await super().begin(user_ids)
+        return await super().begin(holder, user_ids)
 
     async def mark(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
         await self._die("mark")

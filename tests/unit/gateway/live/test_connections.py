@@ -3,11 +3,13 @@
 import asyncio
 from typing import cast
 
+from gateway.auth.identity import Identity
 from gateway.fanout.wire import text_frame
 from gateway.live.connections import Connections
 from gateway.live.session import Close, Session
 from gateway.live.socket import FAREWELL_BUFFER_MAX_BYTES, HIGH_WATER_BYTES, Socket
 from gateway.settings import GatewaySettings
+from shared.commands.command import Caller
 from tests.support.waiting import until
 
 SETTINGS = GatewaySettings(amqp_url="amqp://broker/", jwt_secret="s" * 32)
@@ -23,6 +25,9 @@ class Transport:
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
+
+    def is_closing(self) -> bool:
+        return False
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -85,6 +90,34 @@ async def test_all_gone_waits_for_every_socket() -> None:
     assert not connections.all_gone.is_set()
     connections.remove(socket)
     assert connections.all_gone.is_set()
+
+
+async def test_silent_socket_is_closed_within_a_second_after_its_timeout() -> None:
+    connections = Connections(asyncio.get_running_loop().create_task)
+    socket, _ = new_socket(connections)  # opened at 0.0
+    connections.add(socket)
+    socket.session.authenticated(expires(10**12))
+    for now_s in range(1, round(SETTINGS.connection_timeout_s) + 1):
+        connections.tick(now_s, now_s * 1000)
+        assert not socket.closing
+    connections.tick(SETTINGS.connection_timeout_s + 1, 61_000)
+    assert socket.closing
+
+
+async def test_token_expires_by_the_wall_clock_after_that_is_set() -> None:
+    connections = Connections(asyncio.get_running_loop().create_task)
+    socket, _ = new_socket(connections)
+    connections.add(socket)
+    socket.session.authenticated(expires(3_600_000))
+    connections.tick(1.0, 1_000)
+    connections.tick(2.0, 2_000)
+    assert not socket.closing
+    connections.tick(3.0, 3_600_000)
+    assert socket.closing
+
+
+def expires(at_ms: int) -> Identity:
+    return Identity(caller=Caller(user_id="u"), expires_at_ms=at_ms, communities=None)
 
 
 async def test_closing_sockets_do_not_count_as_connections_of_their_user() -> None:

@@ -25,6 +25,24 @@ def test_overdue_item_is_returned_by_the_next_take() -> None:
     assert wheel.take(51.0) == ["overdue"]
 
 
+def test_item_is_in_the_wheel_once() -> None:
+    wheel = DueWheel[str]()
+    wheel.add("moved", 10.0)
+    wheel.add("moved", 20.0)
+    assert wheel.take(15.0) == []
+    assert wheel.take(21.0) == ["moved"]
+    assert len(wheel) == 0
+
+
+def test_discarded_item_is_not_returned() -> None:
+    wheel = DueWheel[str]()
+    wheel.add("gone", 10.0)
+    wheel.discard("gone")
+    wheel.discard("gone")
+    assert len(wheel) == 0
+    assert wheel.take(99.0) == []
+
+
 @given(
     st.lists(st.floats(0, 60), max_size=30),
     st.lists(st.floats(0, 5), min_size=1, max_size=60),
@@ -41,3 +59,4 @@ def test_no_item_is_lost_repeated_or_early(dues_s: list[float], steps_s: list[fl
         assert all(dues_s[number] <= now_s for number in taken)
         found += taken
     assert sorted(found) == list(range(len(dues_s)))
+    assert len(wheel) == 0
