@@ -1,12 +1,21 @@
-"""The one JSON encoder: structs under their wire names."""
+"""The one JSON encoder: orjson, and structs under their wire names."""
 
 from typing import Any
 
 import msgspec
+import orjson
 
-_encoder = msgspec.json.Encoder()  # a struct: 0.4 us; orjson, which needs a built-in copy of it: 3 us
+_structs = msgspec.json.Encoder()  # 0.4 us for the data of a pong; a copy of it as a dict, for orjson, costs 3 us
 
 
 def to_json(value: Any) -> bytes:
     """Return compact UTF-8 JSON without line breaks. Raises TypeError for a value that JSON cannot represent."""
-    return _encoder.encode(value)
+    return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        return orjson.Fragment(bytes(value))
+    if isinstance(value, msgspec.Struct):
+        return orjson.Fragment(_structs.encode(value))
+    raise TypeError(f"{type(value).__name__} is not JSON")
