@@ -234,7 +234,7 @@ export class Core {
   #subscribeFrame(request) {
     const target = this.#interest.remaining(request.target) ?? request.target;
     const frame = { ...this.#interest.frameOf(target), id: request.id };
-    this.#sent(request).since = frame.since ?? null;
+    this.#sent(request).position = { since: frame.since ?? null, sinceRev: frame.sinceRev ?? null };
     return frame;
   }
 
@@ -272,7 +272,7 @@ export class Core {
   #answered(request, { type, data }) {
     this.#requests.remove(request.id);
     if (request.target !== null) {
-      this.#reportMissed(this.#interest.subscribed(request.target, request.since, data));
+      this.#reportMissed(this.#interest.subscribed(request.target, request.position, data));
     } else if (request.frame.type === 'chat:direct' && type === 'chat:ack') {
       this.#directAcked(request, data);
     }

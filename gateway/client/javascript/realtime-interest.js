@@ -3,19 +3,45 @@
 
 const DIRECT_ROOMS_MAX = 50;
 
-// Frames whose `seq` does not number the inbox. Every other event with a `seq` comes from the inbox.
-const OUTSIDE_INBOX = new Set([
-  'chat:message', 'chat:ack', 'chat:read', 'chat:typing', 'market:price', 'subscribed', 'unsubscribed',
-]);
+// Types that begin with one of these are the server's own. Every other type with a colon is an event, and one with a
+// `seq` comes from the inbox.
+const SYSTEM = new Set(['auth', 'chat', 'chatroom', 'market', 'member', 'presence', 'room', 'server', 'subscription']);
+const CHANGES = new Set(['chat:updated', 'chat:deleted', 'chat:reaction', 'chat:pinned']);
 
 /**
- * Position in an ordered channel; items up to `position` are repeats. `isSubscribed` is false for a room whose messages
+ * Position in an ordered channel; items up to `position` are repeats, and in a room changes up to `rev`. `head` holds
+ * the seq and rev of the room while messages up to that seq are being replayed. `isSubscribed` is false for a room whose messages
  * arrive without a subscription (direct messages). Such rooms are resumed as well, the 50 most recently active ones.
  */
 class Cursor {
-  constructor(position, isSubscribed) {
-    this.position = position;
-    this.isSubscribed = isSubscribed;
+  constructor(position, isSubscribed, rev = null) {
+    Object.assign(this, { position, isSubscribed, rev, head: null });
+  }
+
+  /** Return the fields of a subscribe frame that resumes here. Only a rev tells edits and deletions too. */
+  fields() {
+    return this.rev !== null ? { sinceRev: this.rev } : this.position !== null ? { since: this.position } : {};
+  }
+
+  /** Take over `rev` once every message up to `seq` has arrived. */
+  noteHead(seq, rev) {
+    this.head = { seq, rev };
+    this.#reachHead();
+  }
+
+  /** Move to `rev`, unless the server does not tell it or messages before it are still to come. */
+  noteRev(rev) {
+    if (Number.isInteger(rev) && this.head === null) {
+      this.rev = Math.max(rev, this.rev ?? 0);
+    }
+  }
+
+  #reachHead() {
+    if (this.head !== null && this.position !== null && this.position >= this.head.seq) {
+      const { rev } = this.head;
+      this.head = null;
+      this.noteRev(rev);
+    }
   }
 
   /** Move to `seq` and return the gap before it, or null if `seq` is a repeat. */
@@ -25,6 +51,7 @@ class Cursor {
       return null;
     }
     this.position = seq;
+    this.#reachHead();
     return { missed: before !== null && seq > before + 1 ? { since: before, seq: seq - 1 } : null };
   }
 }
@@ -40,13 +67,16 @@ export class Interest {
   /** Store a subscription of the application. A known position takes precedence over `since`. */
   add(target) {
     const since = target.since ?? null;
+    const rev = target.sinceRev ?? null;
     if (target.channel === 'chatroom') {
       const cursor = this.#rooms.get(target.chatroomId);
       if (cursor === undefined) {
-        this.#rooms.set(target.chatroomId, new Cursor(since, true));
+        this.#rooms.set(target.chatroomId, new Cursor(since, true, rev));
       } else {
         cursor.isSubscribed = true;
-        cursor.position ??= since;
+        if (cursor.position === null && cursor.rev === null) {
+          Object.assign(cursor, { position: since, rev });
+        }
       }
     } else if (target.channel === 'notifications') {
       this.#inbox ??= { cursor: new Cursor(since, true), userId: target.userId };
@@ -73,7 +103,7 @@ export class Interest {
     }
   }
 
-  /** Drop messages of a removed room until `unsubscribed` or `disconnected`. */
+  /** Drop messages of a removed room, and their changes, until `unsubscribed` or `disconnected`. */
   unsubscribing(target) {
     if (target.channel === 'chatroom') {
       this.#unsubscribing.add(target.chatroomId);
@@ -108,11 +138,10 @@ export class Interest {
     return isKept[target.channel] ?? this.#others.has(keyOf(target)) ? target : null;
   }
 
-  /** Return the subscribe frame of `target`, with `since` if its position is known. */
+  /** Return the subscribe frame of `target`, which resumes at its position if that is known. */
   frameOf(target) {
-    const { since: _, ...frame } = target;
-    const since = this.#cursorOf(target)?.position ?? null;
-    return since === null ? { type: 'subscribe', ...frame } : { type: 'subscribe', ...frame, since };
+    const { since: _, sinceRev: __, ...frame } = target;
+    return { type: 'subscribe', ...frame, ...this.#cursorOf(target)?.fields() };
   }
 
   /** Return the subscriptions to restore on a new connection, except those that a pending request covers. */
@@ -140,10 +169,10 @@ export class Interest {
   }
 
   /**
-   * Process the server's confirmation of a subscribe frame for `target` with `since` (or null). Returns the gap that
-   * the server cannot replay, or null.
+   * Process the server's confirmation of a subscribe frame for `target`, which held `since`, `sinceRev` or neither
+   * (null). Returns the gap that the server cannot replay, or null.
    */
-  subscribed(target, since, data) {
+  subscribed(target, { since, sinceRev }, data) {
     if (target.channel === 'market') {
       this.remove({ channel: 'market', symbols: data.unknown ?? [] });
       for (const symbol of target.symbols) {
@@ -155,16 +184,22 @@ export class Interest {
     if (cursor === undefined) {
       return null;
     }
-    if (since === null) {
+    const before = cursor.position;
+    if (since === null && sinceRev === null) {
       cursor.position ??= data.seq;
+      cursor.noteRev(data.rev);
       return null;
     }
-    if (data.recovered) {
-      return null; // the replayed messages advance the cursor one by one
+    if (data.recovered) { // what is replayed advances the cursor one by one
+      if (since !== null) {
+        cursor.noteHead(data.seq, data.rev);
+      }
+      return null;
     }
-    cursor.position = data.seq;
-    const { chatroomId } = target;
-    return { channel: target.channel, ...(chatroomId === undefined ? {} : { chatroomId }), since, seq: data.seq };
+    Object.assign(cursor, { position: data.seq, rev: data.rev ?? null, head: null });
+    const { channel, chatroomId } = target;
+    const room = chatroomId === undefined ? {} : { chatroomId };
+    return { channel, ...room, since: before ?? data.seq, seq: data.seq };
   }
 
   /** Return null if the application has already seen the frame, else `{missed}`: the gap before it, or null. */
@@ -172,17 +207,16 @@ export class Interest {
     if (type === 'market:price') {
       return this.#acceptPrice(data);
     }
+    if (CHANGES.has(type)) {
+      return this.#acceptChange(data);
+    }
     if (!Number.isInteger(data?.seq)) {
       return { missed: null };
     }
     if (type === 'chat:message') {
-      if (this.#unsubscribing.has(data.chatroomId) && !this.#rooms.has(data.chatroomId)) {
-        return null;
-      }
-      const fresh = this.#track(data.chatroomId, data.seq).advance(data.seq);
-      return named(fresh, { channel: 'chatroom', chatroomId: data.chatroomId });
+      return this.#acceptMessage(data);
     }
-    if (this.#inbox === null || OUTSIDE_INBOX.has(type)) {
+    if (this.#inbox === null || !type.includes(':') || SYSTEM.has(type.split(':', 1)[0])) {
       return { missed: null };
     }
     return named(this.#inbox.cursor.advance(data.seq), { channel: 'notifications' });
@@ -194,8 +228,41 @@ export class Interest {
    */
   acked(data) {
     const isNew = !this.#rooms.has(data.chatroomId);
-    this.#track(data.chatroomId, data.seq);
+    const cursor = this.#track(data.chatroomId, data.seq);
+    if (isNew && Number.isInteger(data.rev)) {
+      cursor.rev = data.rev - 1;
+    }
     return isNew;
+  }
+
+  #acceptMessage({ chatroomId, seq, rev }) {
+    if (this.#hasLeft(chatroomId)) {
+      return null;
+    }
+    const cursor = this.#track(chatroomId, seq);
+    const fresh = cursor.advance(seq);
+    if (fresh !== null) {
+      cursor.noteRev(rev);
+    }
+    return named(fresh, { channel: 'chatroom', chatroomId });
+  }
+
+  #acceptChange({ chatroomId, rev }) {
+    if (this.#hasLeft(chatroomId)) {
+      return null;
+    }
+    const cursor = this.#rooms.get(chatroomId);
+    if (cursor !== undefined) {
+      if (cursor.rev !== null && rev <= cursor.rev) {
+        return null;
+      }
+      cursor.noteRev(rev);
+    }
+    return { missed: null };
+  }
+
+  #hasLeft(chatroomId) {
+    return this.#unsubscribing.has(chatroomId) && !this.#rooms.has(chatroomId);
   }
 
   #acceptPrice(data) {
@@ -232,6 +299,6 @@ export class Interest {
 }
 
 /** Return a key that is equal for subscriptions of the same channel. */
-const keyOf = ({ since, id, ...target }) => JSON.stringify(Object.entries(target).sort());
+const keyOf = ({ since, sinceRev, id, ...target }) => JSON.stringify(Object.entries(target).sort());
 
 const named = (fresh, where) => (fresh?.missed ? { missed: { ...where, ...fresh.missed } } : fresh);

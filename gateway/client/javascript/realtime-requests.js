@@ -20,7 +20,7 @@ export class RealtimeError extends Error {
 class Request {
   constructor(id, frame, { orderingKey = null, target = null, deadlineMs = Infinity, isInternal = false }) {
     Object.assign(this, { id, frame, orderingKey, target, deadlineMs, isInternal });
-    this.since = null; // position sent in the subscribe frame
+    this.position = null; // what the subscribe frame resumes: {since, sinceRev}
     this.sentOn = 0; // connection number; 0: unsent
     this.attempts = 0;
     this.notBeforeMs = 0;

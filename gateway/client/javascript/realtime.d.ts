@@ -1,7 +1,7 @@
 /** Types of realtime.js, whose head describes every method. The data of server frames is in realtime-events.d.ts. */
 
 import type {
-  ChatAck, ChatroomSubscribed, CommunitySubscribed, Detail, MarketSubscribed, NotificationsSubscribed, Presence,
+  Attachment, ChangeAck, ChatAck, ChatroomSubscribed, CommunitySubscribed, Detail, MarketSubscribed, NotificationsSubscribed, Presence,
   ReadMark, ServerError, ServerEvents,
 } from './realtime-events.js';
 
@@ -40,8 +40,8 @@ export class RealtimeError extends Error {
   readonly closeCode?: number;
 }
 
-/** The messages after `since` are replayed. */
-export interface ChatroomOptions { chatroomId: string; since?: number }
+/** The messages after `since`, or all that happened after `sinceRev`, are replayed. Give one of them. */
+export interface ChatroomOptions { chatroomId: string; since?: number; sinceRev?: number }
 export interface NotificationsOptions { userId?: string; since?: number }
 /** `maxRate` limits prices per second and symbol, 1 to 50. Default: 10. */
 export interface MarketOptions { symbols: string[]; maxRate?: number }
@@ -87,6 +87,12 @@ export interface Stats {
 export interface SendOptions {
   /** Default: random. Sending the same id again returns the same message. */
   clientMessageId?: string;
+  /** Id of the message that this one answers. */
+  replyTo?: string;
+  mentions?: string[];
+  mentionRoom?: boolean;
+  attachments?: Attachment[];
+  symbols?: string[];
 }
 
 export class RealtimeClient {
@@ -112,6 +118,12 @@ export class RealtimeClient {
   unsubscribe<C extends Channel>(channel: C, options?: ChannelOptions[C]): Promise<unknown>;
   sendMessage(chatroomId: string, message: string, options?: SendOptions): Promise<ChatAck>;
   sendDirect(userId: string, message: string, options?: SendOptions): Promise<ChatAck>;
+  /** Without `mentions`, those of the message are kept. */
+  editMessage(
+    chatroomId: string, messageId: string, message: string, options?: { mentions?: string[] },
+  ): Promise<ChangeAck>;
+  deleteMessage(chatroomId: string, messageId: string): Promise<ChangeAck>;
+  react(chatroomId: string, messageId: string, emoji: string, options?: { remove?: boolean }): Promise<ChangeAck>;
   markRead(chatroomId: string, seq: number): Promise<ReadMark>;
   getPresence(userIds: string[]): Promise<Presence[]>;
   typing(chatroomId: string, isTyping?: boolean): boolean;

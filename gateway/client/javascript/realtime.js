@@ -13,10 +13,11 @@
  *     const { messageId, seq } = await client.sendMessage('room_123', 'Hello everyone!');
  *
  * The client queues requests until the connection is open; reconnects with exponential backoff, or after the delay that
- * the server announces; restores all subscriptions and resumes each room and the inbox after the last item seen;
- * delivers each message and each notification once and in order; resends unacknowledged messages under the same
- * clientMessageId, in order per room; honours the server's rate limits; detects a dead link (at the latest 10 s after
- * a heartbeat, which it sends every 30 s; 10 s after any request); and renews the token before it expires.
+ * the server announces; restores all subscriptions and resumes each room and the inbox after the last item seen,
+ * edits and deletions included; delivers each message and each notification once and in order; resends unacknowledged
+ * messages under the same clientMessageId, in order per room; honours the server's rate limits; detects a dead link (at
+ * the latest 10 s after a heartbeat, which it sends every 30 s; 10 s after any request); and renews the token before it
+ * expires.
  *
  * new RealtimeClient(apiKey, token, options?)
  *   token     a JWT, or a function that returns one or a promise of one. The argument is the reason: 'connect',
@@ -30,17 +31,19 @@
  * connect()                             → promise of the first connection        close()
  * on(type, handler)                     → function that removes the handler      off(type, handler?)
  * subscribe(channel, options)           → promise of the `subscribed` data      unsubscribe(channel, options) → promise
- * sendMessage(chatroomId, text, {clientMessageId}?), sendDirect(userId, text, …) → promise of the `chat:ack` data
+ * sendMessage(chatroomId, text, {clientMessageId, replyTo, mentions, mentionRoom, attachments, symbols}?),
+ * sendDirect(userId, text, …), editMessage(chatroomId, messageId, text, {mentions}?), deleteMessage(chatroomId,
+ * messageId), react(chatroomId, messageId, emoji, {remove}?) → promise of the `chat:ack` data
  * markRead(chatroomId, seq)             → promise                                typing(chatroomId, isTyping) → sent?
  * getPresence(userIds)                  → promise of [{userId, status, lastSeenAt}]
  * setToken(token)                       wake()                                   state, stats, url, ws
  *
- * Channels: 'chatroom' {chatroomId, since?}, 'notifications' {since?}, 'market' {symbols, maxRate?}, 'community'
- * {communityId}. A subscription lasts until `unsubscribe`, `close`, or a rejection by the server.
+ * Channels: 'chatroom' {chatroomId, since? or sinceRev?}, 'notifications' {since?}, 'market' {symbols, maxRate?},
+ * 'community' {communityId}. A subscription lasts until `unsubscribe`, `close`, or a rejection by the server.
  *
  * Events: handlers receive the frame's `data`, as published. Every server frame is an event, except repeats:
- * chat:message, chat:typing, chat:read, user:online, user:offline, room:presence, member:joined, member:left,
- * chatroom:updated, chatroom:deleted, market:price, notification:new, post:created, trade:created, session:started,
+ * chat:message, chat:updated, chat:deleted, chat:reaction, chat:pinned, chat:typing, chat:read, user:online,
+ * user:offline, room:presence, member:joined, member:left, chatroom:updated, chatroom:deleted, market:price, notification:new, post:created, trade:created, session:started,
  * session:ended, auth:ok, subscribed, unsubscribed, chat:ack, pong, presence:state, server:drain, error, any other
  * `a:b`. The client adds:
  *   state              {state, previous, code?, reason?, retryInMs?, resumed?}; state: 'connecting', 'open', 'waiting'
@@ -143,14 +146,27 @@ export class RealtimeClient {
     return this.#ask((nowMs) => this.#core.unsubscribe({ ...options, channel }, nowMs));
   }
 
-  sendMessage(chatroomId, message, { clientMessageId = newMessageId() } = {}) {
-    const frame = { type: 'chat:send', chatroomId, message, clientMessageId };
+  sendMessage(chatroomId, message, { clientMessageId = newMessageId(), ...extras } = {}) {
+    const frame = { type: 'chat:send', chatroomId, message, clientMessageId, ...extras };
     return this.#ask((nowMs) => this.#core.sendMessage(frame, `room ${chatroomId}`, nowMs));
   }
 
-  sendDirect(userId, message, { clientMessageId = newMessageId() } = {}) {
-    const frame = { type: 'chat:direct', userId, message, clientMessageId };
+  sendDirect(userId, message, { clientMessageId = newMessageId(), ...extras } = {}) {
+    const frame = { type: 'chat:direct', userId, message, clientMessageId, ...extras };
     return this.#ask((nowMs) => this.#core.sendMessage(frame, `user ${userId}`, nowMs));
+  }
+
+  editMessage(chatroomId, messageId, message, { mentions } = {}) {
+    const frame = { type: 'chat:edit', chatroomId, messageId, message };
+    return this.#change(mentions === undefined ? frame : { ...frame, mentions });
+  }
+
+  deleteMessage(chatroomId, messageId) {
+    return this.#change({ type: 'chat:delete', chatroomId, messageId });
+  }
+
+  react(chatroomId, messageId, emoji, { remove = false } = {}) {
+    return this.#change({ type: 'chat:react', chatroomId, messageId, emoji, remove });
   }
 
   markRead(chatroomId, seq) {
@@ -167,6 +183,11 @@ export class RealtimeClient {
   /** Announce that the user types. Returns false, without sending, if there is no connection. */
   typing(chatroomId, isTyping = true) {
     return this.#run(() => this.#core.sendNow({ type: 'chat:typing', chatroomId, isTyping }));
+  }
+
+  /** Change a stored message. Changes are idempotent, and stay in order with the messages of their room. */
+  #change(frame) {
+    return this.#ask((nowMs) => this.#core.sendMessage(frame, `room ${frame.chatroomId}`, nowMs));
   }
 
   // Shell ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from realtime_client.actions import Action, Drop, Emit, Fail, FetchToken, Open, 
 from realtime_client.core import Core
 from realtime_client.events import Event, EventDispatcher, Handler
 from realtime_client.options import ClientOptions
-from realtime_client.protocol import SUBSCRIPTIONS
+from realtime_client.protocol import SUBSCRIPTIONS, wire_names
 from realtime_client.requests import RequestFailed
 from realtime_client.status import State, Stats
 from realtime_client.transport import WebSocketTransport, live_url
@@ -127,9 +127,9 @@ class RealtimeClient:
     async def subscribe(self, channel: str, **options: Any) -> Any:
         """Subscribe to a channel and return the `subscribed` data.
 
-        Channels and options: "chatroom" (chatroom_id, since=None), "notifications" (since=None), "market" (symbols,
-        max_rate=10.0), "community" (community_id). The subscription outlives connections until `unsubscribe`. Raises
-        RequestFailed.
+        Channels and options: "chatroom" (chatroom_id, since=None or since_rev=None), "notifications" (since=None),
+        "market" (symbols, max_rate=10.0), "community" (community_id). The subscription outlives connections until
+        `unsubscribe`. Raises RequestFailed.
         """
         target = SUBSCRIPTIONS[channel](**options)
         return await self._ask(lambda now_s: self._core.subscribe(target, now_s))
@@ -139,18 +139,38 @@ class RealtimeClient:
         target = SUBSCRIPTIONS[channel](**options)
         return await self._ask(lambda now_s: self._core.unsubscribe(target, now_s))
 
-    async def send_message(self, chatroom_id: str, message: str, *, client_message_id: str | None = None) -> Any:
+    async def send_message(
+        self, chatroom_id: str, message: str, *, client_message_id: str | None = None, **extras: Any
+    ) -> Any:
         """Send a message and return its `chat:ack` data once the message is on disk.
 
-        Cancelling the call does not recall the message. Raises RequestFailed.
+        `extras`: reply_to (a message id), mentions (user ids), mention_room, attachments (dicts with kind, url, …),
+        symbols. Cancelling the call does not recall the message. Raises RequestFailed.
         """
-        frame = {"type": "chat:send", "chatroomId": chatroom_id, "message": message}
+        frame = {"type": "chat:send", "chatroomId": chatroom_id, "message": message, **wire_names(extras)}
         return await self._send(frame, f"room {chatroom_id}", client_message_id)
 
-    async def send_direct(self, user_id: str, message: str, *, client_message_id: str | None = None) -> Any:
-        """Send a direct message and return its `chat:ack` data. Raises RequestFailed."""
-        frame = {"type": "chat:direct", "userId": user_id, "message": message}
+    async def send_direct(
+        self, user_id: str, message: str, *, client_message_id: str | None = None, **extras: Any
+    ) -> Any:
+        """Send a direct message and return its `chat:ack` data; `extras` as for a message. Raises RequestFailed."""
+        frame = {"type": "chat:direct", "userId": user_id, "message": message, **wire_names(extras)}
         return await self._send(frame, f"user {user_id}", client_message_id)
+
+    async def edit_message(
+        self, chatroom_id: str, message_id: str, message: str, *, mentions: Sequence[str] | None = None
+    ) -> Any:
+        """Change the text of one's own message; None keeps its mentions. Return {chatroomId, messageId, rev}."""
+        frame: dict[str, Any] = {"type": "chat:edit", "message": message}
+        return await self._change(chatroom_id, message_id, frame | wire_names({"mentions": mentions}))
+
+    async def delete_message(self, chatroom_id: str, message_id: str) -> Any:
+        """Replace a message by a tombstone. Raises RequestFailed."""
+        return await self._change(chatroom_id, message_id, {"type": "chat:delete"})
+
+    async def react(self, chatroom_id: str, message_id: str, emoji: str, *, remove: bool = False) -> Any:
+        """Add a reaction to a message, or remove it. Raises RequestFailed."""
+        return await self._change(chatroom_id, message_id, {"type": "chat:react", "emoji": emoji, "remove": remove})
 
     async def mark_read(self, chatroom_id: str, seq: int) -> Any:
         """Mark all messages of a room up to `seq` as read. Raises RequestFailed."""
@@ -166,6 +186,11 @@ class RealtimeClient:
         """Announce that the user types. Return False, without sending, if there is no connection."""
         frame = {"type": "chat:typing", "chatroomId": chatroom_id, "isTyping": is_typing}
         return self._step(lambda _: self._core.send_now(frame))
+
+    async def _change(self, chatroom_id: str, message_id: str, frame: dict[str, Any]) -> Any:
+        """Change a stored message. Changes are idempotent, and stay in order with the messages of their room."""
+        frame |= {"chatroomId": chatroom_id, "messageId": message_id}
+        return await self._ask(lambda now_s: self._core.send_message(frame, f"room {chatroom_id}", now_s))
 
     async def _send(self, frame: dict[str, Any], ordering_key: str, client_message_id: str | None) -> Any:
         frame["clientMessageId"] = client_message_id or secrets.token_hex(16)

@@ -12,7 +12,8 @@ import msgspec
 
 from realtime_client.actions import Action, Emit, Fail, Resolve
 from realtime_client.credentials import Credentials
-from realtime_client.interest import Interest, Missed
+from realtime_client.cursor import Missed
+from realtime_client.interest import Interest
 from realtime_client.link import Link
 from realtime_client.options import ClientOptions
 from realtime_client.protocol import (
@@ -194,9 +195,8 @@ class Core:
         if request.target is None:
             return request.frame
         target = self._interest.remaining(request.target) or request.target
-        request.since = self._interest.since(target)
-        frame = _frame_of("subscribe", target) | {"id": request.id}
-        return frame if request.since is None else frame | {"since": request.since}
+        request.resumes = self._interest.resume_fields(target)
+        return _frame_of("subscribe", target) | {"id": request.id} | request.resumes
 
     # Frames ----------------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class Core:
     def _answered(self, request: Request, frame: Frame) -> None:
         self._requests.remove(request)
         if request.target is not None:
-            self._report_missed(self._interest.subscribed(request.target, request.since, frame.data))
+            self._report_missed(self._interest.subscribed(request.target, request.resumes, frame.data))
         elif frame.type == "chat:ack" and request.frame["type"] == "chat:direct":
             self._direct_acked(request, msgspec.convert(frame.data, Ack))
         if not request.is_internal:

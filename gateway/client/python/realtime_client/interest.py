@@ -5,6 +5,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from realtime_client.cursor import Cursor, Fresh, Missed, missed_of
 from realtime_client.protocol import (
     Ack,
     CommunitySubscription,
@@ -16,31 +17,19 @@ from realtime_client.protocol import (
 
 DIRECT_ROOMS_MAX = 50
 
-# Frames whose `seq` does not number the inbox. Every other event with a `seq` comes from the inbox.
-_OUTSIDE_INBOX = frozenset({"chat:ack", "chat:read", "chat:typing", "subscribed", "unsubscribed"})
+# Types that begin with one of these are the server's own. Every other type with a colon is an event, and one with a
+# `seq` comes from the inbox.
+_SYSTEM = frozenset({"auth", "chat", "chatroom", "market", "member", "presence", "room", "server", "subscription"})
+_CHANGES = frozenset({"chat:updated", "chat:deleted", "chat:reaction", "chat:pinned"})
 
 INBOX = InboxSubscription()
-
-
-class Missed(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Gap that the server cannot replay: the items after `since` up to `seq`. The application loads them over REST."""
-
-    channel: str
-    since: int
-    seq: int
-    chatroom_id: str | None = None
-
-
-class Fresh(msgspec.Struct, frozen=True):
-    """A frame that the application has not seen, and the gap before it, if any."""
-
-    missed: Missed | None = None
 
 
 class _Placement(msgspec.Struct, frozen=True, rename="camel"):
     """Fields that place an event in its channel."""
 
     seq: int | None = None
+    rev: int | None = None
     chatroom_id: str = ""
     symbol: str = ""
     stale: bool | None = None
@@ -50,32 +39,9 @@ class _SubscribedAnswer(msgspec.Struct, frozen=True):
     """Fields of a `subscribed` answer that determine the position."""
 
     seq: int = 0
+    rev: int | None = None
     recovered: bool = False
     unknown: tuple[str, ...] = ()
-
-
-class _Cursor:
-    """Position in an ordered channel; items up to `position` are repeats.
-
-    `is_subscribed` is False for a room whose messages arrive without a subscription (direct messages). Such rooms are
-    resumed as well, the 50 most recently active ones.
-    """
-
-    __slots__ = ("is_subscribed", "position")
-
-    def __init__(self, position: int | None, *, is_subscribed: bool) -> None:
-        self.position = position
-        self.is_subscribed = is_subscribed
-
-    def advance(self, seq: int, target: Subscription) -> Fresh | None:
-        """Move to `seq` and report the gap before it, or return None if `seq` is a repeat."""
-        before = self.position
-        if before is not None and seq <= before:
-            return None
-        self.position = seq
-        if before is None or seq == before + 1:
-            return Fresh()
-        return Fresh(missed_of(target, before, seq - 1))
 
 
 class _Quote(msgspec.Struct):
@@ -90,8 +56,8 @@ class Interest:
     """Subscriptions of one client and its position in each; a subscription outlives connections."""
 
     def __init__(self) -> None:
-        self._rooms: dict[str, _Cursor] = {}
-        self._inbox: _Cursor | None = None
+        self._rooms: dict[str, Cursor] = {}
+        self._inbox: Cursor | None = None
         self._quotes: dict[str, _Quote] = {}
         self._communities: dict[str, None] = {}  # in order
         self._unsubscribing: set[str] = set()  # rooms until the server confirms; their messages are dropped
@@ -99,13 +65,13 @@ class Interest:
     def add(self, target: Subscription) -> None:
         """Store a subscription of the application. A known position takes precedence over `since`."""
         match target:
-            case RoomSubscription(room_id, since):
-                cursor = self._rooms.setdefault(room_id, _Cursor(since, is_subscribed=True))
+            case RoomSubscription(room_id, since, since_rev):
+                cursor = self._rooms.setdefault(room_id, Cursor(since, since_rev, is_subscribed=True))
                 cursor.is_subscribed = True
-                if cursor.position is None:
-                    cursor.position = since
+                if cursor.position is None and cursor.rev is None:
+                    cursor.position, cursor.rev = since, since_rev
             case InboxSubscription(_, since):
-                self._inbox = self._inbox or _Cursor(since, is_subscribed=True)
+                self._inbox = self._inbox or Cursor(since, is_subscribed=True)
             case MarketSubscription(symbols, max_rate):
                 for symbol in symbols:  # no seq: the server sends the latest price again
                     known = self._quotes.get(symbol)
@@ -131,7 +97,7 @@ class Interest:
                 assert_never(target)
 
     def unsubscribing(self, target: Subscription) -> None:
-        """Drop messages of a removed room until `unsubscribed` or `disconnected`."""
+        """Drop messages of a removed room, and their changes, until `unsubscribed` or `disconnected`."""
         if isinstance(target, RoomSubscription):
             self._unsubscribing.add(target.chatroom_id)
 
@@ -166,10 +132,10 @@ class Interest:
             case _:
                 assert_never(target)
 
-    def since(self, target: Subscription) -> int | None:
-        """Return the position from which to resume `target`, or None if it has none yet."""
+    def resume_fields(self, target: Subscription) -> dict[str, int]:
+        """Return the fields of the subscribe frame that resume `target`; none if it has no position yet."""
         cursor = self._cursor_of(target)
-        return None if cursor is None else cursor.position
+        return {} if cursor is None else cursor.fields()
 
     def targets_except(self, requested: Iterable[Subscription]) -> Sequence[Subscription]:
         """Return the subscriptions to restore on a new connection, except those that a pending request covers."""
@@ -187,10 +153,10 @@ class Interest:
         targets += [MarketSubscription(symbols, max_rate) for max_rate, symbols in by_rate.items()]
         return [target for target in targets if _key(target) not in keys]
 
-    def subscribed(self, target: Subscription, since: int | None, data: Any) -> Missed | None:
-        """Process the server's confirmation of a subscribe frame for `target` with `since`.
+    def subscribed(self, target: Subscription, sent: dict[str, int], data: Any) -> Missed | None:
+        """Process the server's confirmation of a subscribe frame for `target` that `sent` these `resume_fields`.
 
-        Return the gap after `since` if the server cannot replay it.
+        Return the gap if the server cannot replay it.
         """
         answer = msgspec.convert(data, _SubscribedAnswer)
         if isinstance(target, MarketSubscription):
@@ -201,13 +167,17 @@ class Interest:
         cursor = self._cursor_of(target)
         if cursor is None:
             return None
-        if since is None:
-            cursor.position = answer.seq if cursor.position is None else cursor.position
+        before = cursor.position
+        if not sent:
+            cursor.position = answer.seq if before is None else before
+            cursor.note_rev(answer.rev)
             return None
-        if answer.recovered:
-            return None  # the replayed messages advance the cursor one by one
-        cursor.position = answer.seq
-        return missed_of(target, since, answer.seq)
+        if answer.recovered:  # what is replayed advances the cursor one by one
+            if "since" in sent:
+                cursor.note_head(answer.seq, answer.rev)
+            return None
+        cursor.position, cursor.rev, cursor.head = answer.seq, answer.rev, None
+        return missed_of(target, answer.seq if before is None else before, answer.seq)
 
     def accept(self, type_: str, data: Any) -> Fresh | None:
         """Return whether a frame is new, and the gap before it; None if the application has already seen it."""
@@ -217,11 +187,14 @@ class Interest:
             return Fresh()
         if type_ == "market:price":
             return self._accept_price(placement)
+        if type_ in _CHANGES and placement.rev is not None:
+            return self._accept_change(placement.chatroom_id, placement.rev)
         if placement.seq is None:
             return Fresh()
         if type_ == "chat:message":
-            return self._accept_message(placement.chatroom_id, placement.seq)
-        if self._inbox is None or type_ in _OUTSIDE_INBOX:
+            return self._accept_message(placement)
+        system, colon, _ = type_.partition(":")
+        if self._inbox is None or not colon or system in _SYSTEM:
             return Fresh()
         return self._inbox.advance(placement.seq, INBOX)
 
@@ -231,13 +204,33 @@ class Interest:
         Return whether the room was unknown.
         """
         is_new = ack.chatroom_id not in self._rooms
-        self._track(ack.chatroom_id, ack.seq)
+        cursor = self._track(ack.chatroom_id, ack.seq)
+        if is_new and ack.rev is not None:
+            cursor.rev = ack.rev - 1
         return is_new
 
-    def _accept_message(self, room_id: str, seq: int) -> Fresh | None:
-        if room_id in self._unsubscribing and room_id not in self._rooms:
+    def _accept_message(self, placement: _Placement) -> Fresh | None:
+        room_id, seq = placement.chatroom_id, placement.seq
+        if self._has_left(room_id) or seq is None:
             return None
-        return self._track(room_id, seq).advance(seq, RoomSubscription(room_id))
+        cursor = self._track(room_id, seq)
+        fresh = cursor.advance(seq, RoomSubscription(room_id))
+        if fresh is not None:
+            cursor.note_rev(placement.rev)
+        return fresh
+
+    def _accept_change(self, room_id: str, rev: int) -> Fresh | None:
+        if self._has_left(room_id):
+            return None
+        cursor = self._rooms.get(room_id)
+        if cursor is not None:
+            if cursor.rev is not None and rev <= cursor.rev:
+                return None
+            cursor.note_rev(rev)
+        return Fresh()
+
+    def _has_left(self, room_id: str) -> bool:
+        return room_id in self._unsubscribing and room_id not in self._rooms
 
     def _accept_price(self, placement: _Placement) -> Fresh | None:
         quote = self._quotes.get(placement.symbol)
@@ -251,7 +244,7 @@ class Interest:
         quote.seq = placement.seq
         return Fresh()
 
-    def _cursor_of(self, target: Subscription) -> _Cursor | None:
+    def _cursor_of(self, target: Subscription) -> Cursor | None:
         match target:
             case RoomSubscription(room_id):
                 return self._rooms.get(room_id)
@@ -260,9 +253,9 @@ class Interest:
             case _:
                 return None
 
-    def _track(self, room_id: str, seq: int) -> _Cursor:
+    def _track(self, room_id: str, seq: int) -> Cursor:
         known = self._rooms.get(room_id)
-        cursor = known or _Cursor(seq - 1, is_subscribed=False)
+        cursor = known or Cursor(seq - 1, is_subscribed=False)
         if not cursor.is_subscribed:  # keep the rooms in order of activity
             self._rooms.pop(room_id, None)
             self._rooms[room_id] = cursor
@@ -271,12 +264,6 @@ class Interest:
             for room in direct[:-DIRECT_ROOMS_MAX]:
                 del self._rooms[room]
         return cursor
-
-
-def missed_of(target: Subscription, since: int, seq: int) -> Missed:
-    """Return the gap of a room or of the inbox."""
-    room_id = target.chatroom_id if isinstance(target, RoomSubscription) else None
-    return Missed(target.channel, since, seq, room_id)
 
 
 def _key(target: Subscription) -> tuple[str, ...]:

@@ -96,10 +96,11 @@ class Welcome(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Ack(msgspec.Struct, frozen=True, rename="camel"):
-    """Data of `chat:ack`: the message is on disk, numbered `seq` in its room."""
+    """Data of `chat:ack`: the message is on disk, numbered `seq` in its room, and `rev` in the room's log."""
 
     chatroom_id: str
     seq: int
+    rev: int | None = None
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -141,7 +142,17 @@ def size_bytes(frame: dict[str, Any]) -> int:
 
 
 def fields_of(subscription: Subscription) -> dict[str, Any]:
-    """Return the wire fields of `subscription`, without `since`."""
-    fields = {name: value for name, value in msgspec.to_builtins(subscription).items() if value is not None}
-    fields.pop("since", None)
-    return {"channel": subscription.channel} | fields
+    """Return the wire fields of `subscription`, without its position."""
+    fields = msgspec.to_builtins(subscription).items()
+    given = {name: value for name, value in fields if value is not None and name not in ("since", "sinceRev")}
+    return {"channel": subscription.channel} | given
+
+
+def wire_names(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are given under their names on the wire: `reply_to` as `replyTo`."""
+    return {_camel(name): value for name, value in fields.items() if value is not None}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -53,7 +53,7 @@ class Request:
     target: Subscription | None = None
     deadline_s: float = math.inf
     is_internal: bool = False
-    since: int | None = field(default=None, init=False)  # position sent in the subscribe frame
+    resumes: dict[str, int] = field(default_factory=dict, init=False)  # the position sent in the subscribe frame
     sent_on: int = field(default=0, init=False)  # connection number; 0: unsent
     attempts: int = field(default=0, init=False)
     not_before_s: float = field(default=-math.inf, init=False)

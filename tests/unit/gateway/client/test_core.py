@@ -501,3 +501,76 @@ def test_no_interleaving_loses_repeats_or_reorders_messages(steps: list[str]) ->
     assert [name for name in log if name.startswith("c-own")] == [name for _, name in world.own]
     assert [world.settled[id_]["seq"] for id_, _ in world.own] == [world.server.known[name] for _, name in world.own]
     assert world.of("missed") == []
+
+
+# Changes of messages --------------------------------------------------------------------------------------------------
+
+
+def change(driver: Driver, type_: str, rev: int) -> None:
+    driver.receive({"type": type_, "data": {"chatroomId": "room_1", "rev": rev, "messageId": "m"}})
+
+
+def spoken(driver: Driver, seq: int, rev: int) -> None:
+    driver.receive({"type": "chat:message", "data": {"chatroomId": "room_1", "seq": seq, "rev": rev}})
+
+
+def test_room_is_resumed_after_the_last_change_and_repeats_are_dropped() -> None:
+    driver = opened()
+    driver.subscribe(seq=4, rev=10)
+    spoken(driver, 5, 11)
+    change(driver, "chat:updated", 12)
+    driver.cut()
+    [entry] = driver.open()["subscriptions"]
+    assert (entry["sinceRev"], "since" in entry) == (12, False)
+    driver.receive({"type": "subscribed", "id": entry["id"], "data": {"seq": 6, "rev": 14, "recovered": True}})
+    change(driver, "chat:deleted", 13)
+    driver.cut()  # amid the replay
+    [entry] = driver.open()["subscriptions"]
+    assert entry["sinceRev"] == 13
+    driver.receive({"type": "subscribed", "id": entry["id"], "data": {"seq": 6, "rev": 14, "recovered": True}})
+    change(driver, "chat:deleted", 13)
+    spoken(driver, 6, 14)
+    assert [data["rev"] for data in driver.of("chat:deleted")] == [13]
+    assert [data["seq"] for data in driver.of("chat:message")] == [5, 6]
+
+
+def test_rev_counts_only_once_all_messages_before_it_have_arrived() -> None:
+    driver = opened()
+    driver.subscribe(RoomSubscription("room_1", since=3), seq=5, rev=20, recovered=True)
+    spoken(driver, 4, 9)
+    driver.cut()  # message 5 is missing, although rev 20 is known
+    [entry] = driver.open()["subscriptions"]
+    assert (entry.get("since"), "sinceRev" in entry) == (4, False)
+    driver.receive({"type": "subscribed", "id": entry["id"], "data": {"seq": 5, "rev": 20, "recovered": True}})
+    spoken(driver, 5, 15)
+    driver.cut()
+    assert driver.open()["subscriptions"][0]["sinceRev"] == 20
+
+
+def test_server_without_revs_is_resumed_by_seq() -> None:
+    driver = opened()
+    driver.subscribe(seq=4)
+    driver.message(5)
+    driver.cut()
+    [entry] = driver.open()["subscriptions"]
+    assert (entry["since"], "sinceRev" in entry) == (5, False)
+
+
+def test_changes_beyond_the_replay_are_reported_as_missed() -> None:
+    driver = opened()
+    driver.subscribe(seq=4, rev=10)
+    driver.cut()
+    [entry] = driver.open()["subscriptions"]
+    driver.receive({"type": "subscribed", "id": entry["id"], "data": {"seq": 4, "rev": 2_000, "recovered": False}})
+    assert driver.of("missed") == [{"channel": "chatroom", "chatroomId": "room_1", "since": 4, "seq": 4}]
+
+
+def test_system_frame_with_a_seq_is_no_notification() -> None:
+    driver = opened()
+    driver.subscribe(InboxSubscription(), seq=3)
+    for type_ in ("room:news", "chat:something", "member:news"):
+        driver.receive({"type": type_, "data": {"seq": 9}})
+    driver.receive({"type": "quiz:opened", "data": {"seq": 4}})
+    assert driver.of("missed") == []
+    driver.receive({"type": "quiz:opened", "data": {"seq": 4}})
+    assert len(driver.of("quiz:opened")) == 1

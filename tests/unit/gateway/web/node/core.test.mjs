@@ -11,10 +11,10 @@ function opened(settings) {
   return driver;
 }
 
-function inRoom({ seq = 0, ...settings } = {}) {
+function inRoom({ seq = 0, rev, ...settings } = {}) {
   const driver = opened(settings);
   driver.do('subscribe', ROOM);
-  driver.subscribed(driver.frames()[0], { seq });
+  driver.subscribed(driver.frames()[0], { seq, rev });
   return driver;
 }
 
@@ -558,4 +558,54 @@ test('malformed frames are ignored', () => {
   }
   driver.receive({ type: 'chat:ack', id: 9_999, data: {} });
   assert.equal(driver.core.state, 'open');
+});
+
+describe('changes of messages', () => {
+  const change = (driver, type, rev) => driver.receive({ type, data: { chatroomId: 'room_1', rev, messageId: 'm' } });
+  const spoken = (driver, seq, rev) =>
+    driver.receive({ type: 'chat:message', data: { chatroomId: 'room_1', seq, rev } });
+  const resumed = (driver) => {
+    driver.cut();
+    return driver.open().subscriptions[0];
+  };
+
+  test('a room is resumed after the last change, and repeats are dropped', () => {
+    const driver = inRoom({ seq: 4, rev: 10 });
+    spoken(driver, 5, 11);
+    change(driver, 'chat:updated', 12);
+    const entry = resumed(driver);
+    assert.deepEqual([entry.sinceRev, entry.since], [12, undefined]);
+    driver.subscribed(entry, { seq: 6, rev: 14, recovered: true });
+    change(driver, 'chat:deleted', 13);
+    const again = resumed(driver); // amid the replay
+    assert.equal(again.sinceRev, 13);
+    driver.subscribed(again, { seq: 6, rev: 14, recovered: true });
+    change(driver, 'chat:deleted', 13);
+    spoken(driver, 6, 14);
+    assert.deepEqual(driver.of('chat:deleted').map(({ rev }) => rev), [13]);
+    assert.deepEqual(driver.seqs(), [5, 6]);
+  });
+
+  test('a rev counts only once all messages before it have arrived', () => {
+    const driver = opened();
+    driver.do('subscribe', { ...ROOM, since: 3 });
+    driver.subscribed(driver.frames()[0], { seq: 5, rev: 20, recovered: true });
+    spoken(driver, 4, 9);
+    const entry = resumed(driver); // message 5 is missing, although rev 20 is known
+    assert.deepEqual([entry.since, entry.sinceRev], [4, undefined]);
+    driver.subscribed(entry, { seq: 5, rev: 20, recovered: true });
+    spoken(driver, 5, 15);
+    assert.equal(resumed(driver).sinceRev, 20);
+  });
+
+  test('a system frame with a seq is no notification', () => {
+    const driver = opened();
+    driver.do('subscribe', { channel: 'notifications' });
+    driver.subscribed(driver.frames()[0], { seq: 3 });
+    ['room:news', 'chat:something', 'member:news'].forEach((type) => driver.receive({ type, data: { seq: 9 } }));
+    driver.receive({ type: 'quiz:opened', data: { seq: 4 } });
+    driver.receive({ type: 'quiz:opened', data: { seq: 4 } });
+    assert.deepEqual(driver.of('missed'), []);
+    assert.equal(driver.of('quiz:opened').length, 1);
+  });
 });
