@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
 
@@ -19,6 +20,7 @@ PRESENCE_MAX_S = 30.0
 ACKS_TIMEOUT_S = 60.0
 DELIVERIES_TIMEOUT_S = 60.0
 BANS_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 60.0
 QUEUES_TIMEOUT_S = 90.0
 QUIET_S = 2.0  # time for late duplicates to arrive
 ADMIN = "chaos-operator"
@@ -164,7 +166,7 @@ async def history(rest: RestClient, room: str) -> list[LedgerItem]:
     items: list[LedgerItem] = []
     while True:
         after = items[-1].seq if items else 0
-        page = await rest.data("GET", f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
+        page = await _read(rest, f"/v1/chatrooms/{room}/messages?after={after}&limit=100")
         found = [LedgerItem(one["seq"], one["id"], key_of_message(one)) for one in page]
         if not found:
             return items
@@ -175,11 +177,22 @@ async def inbox(rest: RestClient) -> list[LedgerItem]:
     """Return all notifications of a user, oldest first."""
     items: list[LedgerItem] = []
     for page in range(1, 1000):
-        found = await rest.data("GET", f"/v1/notifications?page={page}&limit=100")
+        found = await _read(rest, f"/v1/notifications?page={page}&limit=100")
         items += [LedgerItem(one["seq"], one["id"], key_of_notification(one["data"])) for one in found]
         if len(found) < 100:
             break
     return sorted(items)
+
+
+async def _read(rest: RestClient, path: str) -> Any:
+    """Return the data of a GET, asked again while the server says that it is too busy to answer."""
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        while True:
+            status, body = await rest.call("GET", path)
+            if status != 503:
+                assert status == 200, body
+                return body["data"]
+            await asyncio.sleep(1.0)
 
 
 async def _becomes(holds: Callable[[], Awaitable[bool]], timeout_s: float, pause_s: float = 0.2) -> bool:

@@ -13,7 +13,7 @@ The client
 
 - queues requests until the connection is open,
 - reconnects with exponential backoff, or after the delay that the server announces,
-- restores all subscriptions and resumes each room and the inbox after the last item seen,
+- restores all subscriptions and resumes each room and the inbox after the last item seen, edits and deletions included,
 - delivers each message and each notification once and in order,
 - resends unacknowledged messages under the same clientMessageId, in order per room,
 - honours the server's rate limits,
@@ -26,8 +26,8 @@ retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: a gap to l
 docs/client-guide.md.
 
 Read `client` (the shell) with `options`, `events` and `status`, then `core` (requests and frames) and its `actions`,
-`link` (the connection) with `credentials`, `heartbeat` and `reconnect`, `interest` (subscriptions, deduplication) and
-`requests`. `protocol` holds frames and close codes. `transport` alone uses aiohttp.
+`link` (the connection) with `credentials`, `heartbeat` and `reconnect`, `interest` (subscriptions, deduplication), `cursor`
+(positions) and `requests`. `protocol` holds frames and close codes. `transport` alone uses aiohttp.
 """
 
 from realtime_client.actions import TokenReason
