@@ -26,8 +26,8 @@ retryInMs?, resumed?}), `missed` ({channel, chatroomId?, since, seq}: a gap to l
 docs/client-guide.md.
 
 Read `client` (the shell) with `options`, `events` and `status`, then `core` (requests and frames) and its `actions`,
-`link` (the connection) with `credentials`, `heartbeat` and `reconnect`, `interest` (subscriptions, deduplication), `cursor`
-(positions) and `requests`. `protocol` holds frames and close codes. `transport` alone uses aiohttp.
+`link` (the connection) with `credentials`, `heartbeat` and `reconnect`, `interest` (subscriptions, deduplication),
+`cursor` (positions) and `requests`. `protocol` holds frames and close codes. `transport` alone uses aiohttp.
 """
 
 from realtime_client.actions import TokenReason
