@@ -30,7 +30,7 @@ from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomSta
 from chat_service.rooms.decisions import decide
 from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.heads import Heads
-from chat_service.rooms.log import LogEntry
+from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
 from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveries
 from chat_service.storage.group_commit import GroupCommit
@@ -348,7 +348,11 @@ class Partition:
         if with_effects:
             await rooms.put_members(with_effects)
             await self._services.stores.messages.write_changes(with_effects)
-            changed_members = [(entry.room_id, effect.user_id) for entry in with_effects for effect in entry.members]
+            changed_members = {
+                (entry.room_id, effect.user_id): entry.kind is EntryKind.CREATED
+                for entry in with_effects
+                for effect in entry.members
+            }
             await self._services.stores.presence.mark_new_members(changed_members)
         changed = {entry.room_id for entry in with_effects}
         await rooms.put_read_marks(_read_marks(changes, changed))

@@ -6,7 +6,7 @@ for a minute, ended, and is swept again: a write that was under way all that tim
 server, would otherwise leave users online for ever.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from pymongo import ASCENDING, IndexModel, UpdateMany
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -122,16 +122,22 @@ class PresenceStore:
         """Return the presence of these users, as far as it is known."""
         return {document["_id"]: to_record(document) for document in await find_among(self._presence, user_ids)}
 
-    async def mark_new_members(self, members: Collection[tuple[str, str]]) -> None:
+    async def mark_new_members(self, members: Mapping[tuple[str, str], bool]) -> None:
         """Mark new memberships, (room id, user id), with their users' presence.
 
-        Repeats this if a user's presence changes in the meantime.
+        The value states whether there was no record before: then nobody is marked, and only users who are online are
+        written. Repeats this if a user's presence changes in the meantime.
         """
-        marked: dict[str, bool] | None = None
+        marked = {key: False for key, is_first in members.items() if is_first}
         users = {user_id for _, user_id in members}
-        while (now := {user: record.is_online for user, record in (await self.records(users)).items()}) != marked:
-            marked = now
-            await self._members.mark_members({(room, user): now.get(user, False) for room, user in members})
+        while True:
+            records = await self.records(users)
+            now = {key: key[1] in records and records[key[1]].is_online for key in members}
+            changed = {key: is_online for key, is_online in now.items() if marked.get(key) is not is_online}
+            if not changed:
+                return
+            await self._members.mark_members(changed)
+            marked |= changed
 
     async def has_valid_lease(self, now_ms: int) -> bool:
         """Return whether any gateway has a valid lease."""

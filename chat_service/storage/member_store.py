@@ -41,6 +41,7 @@ INDEXES: Indexes = {
 MemberChange = tuple[LogEntry, MemberEffect]
 
 COUNTED_AT_ONCE = 20  # rooms: 65 ms for ten of 1,000 members
+USERS_COUNTED_AT_ONCE = 50  # 45 ms on SecantusDB if each is a member of 20 rooms; everything else waits for that long
 ROOMS_READ_MAX = 2_000
 
 
@@ -62,7 +63,7 @@ class MemberStore:
     async def membership_counts(self, user_ids: Collection[str]) -> dict[str, int]:
         """Return of how many rooms each user is a member, direct rooms included; users without any are absent."""
         counts: dict[str, int] = {}
-        for some in chunks(list(user_ids), DOCUMENTS_MAX):
+        for some in chunks(list(user_ids), USERS_COUNTED_AT_ONCE):
             chosen = narrowed({"userId": {"$in": some}}, {"active": True})
             with translated():
                 counting = self._members.aggregate([*chosen, {"$group": {"_id": "$userId", "n": {"$sum": 1}}}])

@@ -325,7 +325,9 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
     yield StoreCall("users_of", lambda: presence.users_of("gateway_1", 3))
     yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
     yield StoreCall("records", lambda: presence.records(users))
-    yield StoreCall("mark_new_members", lambda: presence.mark_new_members([(room_id, user_id) for user_id in users]))
+    yield StoreCall(
+        "mark_new_members", lambda: presence.mark_new_members({(room_id, user_id): False for user_id in users})
+    )
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
     yield StoreCall("extend_claim", lambda: presence.extend_claim("gateway_0", "sweeper", NOW_MS + 20))

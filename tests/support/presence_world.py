@@ -208,7 +208,7 @@ class PresenceWorld:
             members=effects,
         )
         await self.rooms.put_members([entry])
-        await self.store.mark_new_members([(room_id, user) for user in users])
+        await self.store.mark_new_members({(room_id, user): False for user in users})
         await self.rooms.put_rooms([room])
 
     async def expect(self, *announced: tuple[str, str, str]) -> None:
