@@ -1,6 +1,6 @@
 """Commands to the one writer of a room, and service requests, for chat_service. Pure."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -8,6 +8,8 @@ from shared.commands.command import MESSAGE_ESTIMATE_BYTES, RECORD_BYTES, BusReq
 from shared.protocol.server_frames import UserProfile
 from shared.protocol.validation import OnlineStatus, Time, one_of
 from shared.protocol.wire_struct import WireStruct
+
+MemberRole = Literal["creator", "moderator", "member"]
 
 # Room commands, in bodies to the owner of the room's partition --------------------------------------------------------
 
@@ -73,9 +75,10 @@ class LeaveRoom(RoomCommand, frozen=True, kw_only=True, tag="leave"):
 
 
 class AddMember(RoomCommand, frozen=True, kw_only=True, tag="member.add"):
-    """Add a member. Requires the creator or an admin. Idempotent. Reply: `MemberView`."""
+    """Add a member, or give one another `role`. Requires the creator or an admin. Idempotent. Reply: `MemberView`."""
 
     user_id: str
+    role: MemberRole | None = None
 
 
 class RemoveMember(RoomCommand, frozen=True, kw_only=True, tag="member.remove"):
@@ -187,7 +190,7 @@ class MemberView(WireStruct, frozen=True, kw_only=True):
 
     user_id: str
     user: UserProfile
-    role: Annotated[str, one_of("creator", "member")]
+    role: Annotated[str, one_of("creator", "moderator", "member")]
     joined_at: Time
     status: OnlineStatus
     last_seen_at: Time | None
