@@ -26,6 +26,7 @@ FIELDS: dict[str, Any] = {
     "ask": 1.0876,
     "avatar": "https://example.com/john.png",
     "bid": 1.0874,
+    "by": "user_456",
     "change": 0.0025,
     "changePercent": 0.23,
     "chatroomId": "room_123",

@@ -11,7 +11,7 @@ from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Sink
 from gateway.fanout.prices import SymbolPrices
 from gateway.fanout.resequencer import BACKLOG_MAX
-from gateway.fanout.stream import Attention, Stream
+from gateway.fanout.stream import Attention, Evicted, Stream
 from gateway.fanout.subscriber import Subscriber, SubscriberState
 
 
@@ -191,6 +191,16 @@ class Channel:
         self.direct.pop(sink, None)
         self.prices.remove(sink)
         self.stream.remove(sink)
+
+    def evict(self, user_id: str, position: int, farewell: bytes) -> None:
+        """Evict a user's sockets behind the item `position`, and waiting ones at once; see `Attention.evicted`.
+
+        A waiting socket that received more before has been admitted again since.
+        """
+        for sink, subscriber in self.waiting.items():
+            if sink.user_id == user_id and (subscriber.position is None or subscriber.position < position):
+                self._attention.evicted.append(Evicted(sink, self.name, farewell))
+        self.stream.evict(user_id, position, farewell)
 
     # Checks ---------------------------------------------------------------------------------------------------------
 

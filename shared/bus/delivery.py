@@ -41,17 +41,31 @@ ANSWERS = frozenset({DeliveryKind.REPLY, DeliveryKind.ANSWERED})
 class ControlKind(StrEnum):
     """The `key` of a CONTROL delivery: what the gateways have to do."""
 
-    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`
+    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`; on a user: tell their other sockets
     RECHECK = "recheck"  # on a room: check each subscriber's access again
     ROOM_DELETED = "deleted"  # on a room: notify its subscribers and unsubscribe them
     CONNECTION_COUNT = "sockets"  # on a user: how many of the user's connections another gateway holds
     REVOCATION = "standing"  # on CONTROL_CHANNEL: a `Revocation` changed
 
 
-class Eviction(msgspec.Struct, frozen=True, rename="camel"):
-    """The frame of an EVICT delivery."""
+class EndReason(StrEnum):
+    """Why the server ended a subscription, as `unsubscribed` tells the client."""
+
+    REMOVED = "removed"
+    BANNED = "banned"
+    DELETED = "deleted"
+
+
+class Eviction(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The frame of an EVICT delivery. Without a reason, the user has left, and is not told.
+
+    On a room's channel it takes its place in the order of the log's entries. On the user's channel, for which it names
+    the room, it goes before that, to the sockets that are not on the room's channel.
+    """
 
     user_id: str
+    chatroom_id: str = ""
+    reason: EndReason | None = None
 
 
 class ChannelKind(StrEnum):
