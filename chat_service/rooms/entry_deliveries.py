@@ -47,27 +47,35 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
     return deliveries
 
 
-def own_deliveries_of(entry: LogEntry) -> list[Delivery]:
-    """Return the deliveries to the channels of users whom the entry invites or removes."""
+def own_deliveries_of(entry: LogEntry, *, sent_again: bool = False) -> list[Delivery]:
+    """Return the deliveries to the channels of users whom the entry invites or removes.
+
+    When they are sent again, sockets that have opened since the entry do not receive them.
+    """
+    before_ms = entry.at_ms if sent_again else 0
     match entry.kind:
         case EntryKind.CREATED:
-            return [_invitation(entry, effect.user_id) for effect in entry.members if effect.user_id != entry.author_id]
+            invited = (effect.user_id for effect in entry.members if effect.user_id != entry.author_id)
+            return [_invitation(entry, user_id, before_ms) for user_id in invited]
         case EntryKind.ADDED if entry.settings is not None:  # entries of earlier versions have no settings
-            return [_invitation(entry, entry.members[0].user_id)]
+            return [_invitation(entry, entry.members[0].user_id, before_ms)]
         case EntryKind.REMOVED:
             user_id = entry.members[0].user_id
-            data = to_json(Eviction(user_id=user_id, chatroom_id=entry.room_id, reason=EndReason.REMOVED))
-            return [Delivery(user_channel(user_id), DeliveryKind.CONTROL, entry.rev, ControlKind.EVICT, data)]
+            eviction = Eviction(
+                user_id=user_id, chatroom_id=entry.room_id, opened_before_ms=before_ms, reason=EndReason.REMOVED
+            )
+            channel = user_channel(user_id)
+            return [Delivery(channel, DeliveryKind.CONTROL, entry.rev, ControlKind.EVICT, to_json(eviction))]
         case _:
             return []
 
 
-def _invitation(entry: LogEntry, user_id: str) -> Delivery:
+def _invitation(entry: LogEntry, user_id: str, before_ms: int) -> Delivery:
     settings = entry.settings
     assert settings is not None, "an entry that invites shows the room"  # noqa: S101
     data = MemberInvitedData(chatroom_id=entry.room_id, name=settings.name, type=settings.type, by=entry.author_id)
     key = f"{entry.room_id}/{entry.rev}"
-    return Delivery(user_channel(user_id), DeliveryKind.UNORDERED, 0, key, frame("member:invited", data))
+    return Delivery(user_channel(user_id), DeliveryKind.UNORDERED, before_ms, key, frame("member:invited", data))
 
 
 def head_deliveries(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:

@@ -34,7 +34,7 @@ class Heads:
             room = states[entry.room_id].room
             if room is not None and room.direct is not None:
                 self._directs[entry.room_id] = room.direct
-            elif entry.members and (own := own_deliveries_of(entry)):
+            elif entry.members and (own := own_deliveries_of(entry, sent_again=True)):
                 self._own.setdefault(entry.room_id, {}).update((delivery.channel, delivery) for delivery in own)
 
     def due(self, now_ms: int) -> list[Delivery]:

@@ -249,8 +249,13 @@ class Channel:
                 subscriber.buffered[position] = data
         self.stream.offer(position, data, now_s)
 
-    def deliver_unordered(self, data: bytes, now_s: float) -> None:
-        """Deliver a lossless item without a place in the order."""
+    def deliver_unordered(self, data: bytes, now_s: float, *, opened_before_ms: int = 0) -> None:
+        """Deliver a lossless item without a place in the order; with a time, to the sockets that were open then."""
+        if opened_before_ms:
+            for sink in list(self.live):
+                if sink.opened_ms < opened_before_ms:
+                    self.stream.send(sink, [data])
+            return
         for subscriber in self.waiting.values():
             subscriber.keep_unordered(data)
         self.stream.put(Item(DropPolicy.NEVER, "", data), now_s)

@@ -101,7 +101,7 @@ class Hub:
                 self.directs.deliver(channel, delivery, now_s)
             case DeliveryKind.UNORDERED:
                 if not self.is_repeat(delivery.channel, delivery.key):
-                    channel.deliver_unordered(text_frame(delivery.frame), now_s)
+                    channel.deliver_unordered(text_frame(delivery.frame), now_s, opened_before_ms=delivery.position)
             case DeliveryKind.LATEST:
                 channel.prices.deliver(delivery, now_s)
             case DeliveryKind.TRANSIENT:

@@ -7,7 +7,7 @@ from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
 from gateway.fanout.lane import Sink, send
 from gateway.fanout.wire import text_frame
-from shared.bus.delivery import EndReason, room_channel, user_channel
+from shared.bus.delivery import EndReason, Eviction, room_channel, user_channel
 from shared.protocol.server_frames import UnsubscribedData, frame
 
 
@@ -55,17 +55,19 @@ class ChannelMembership:
         for sink, name, farewell in self._hub.take_evicted():
             self._end(sink, name, farewell)
 
-    def notify_removed(self, room_id: str, user_id: str, rev: int, reason: EndReason) -> None:
+    def notify_removed(self, eviction: Eviction, rev: int) -> None:
         """Tell a user's sockets that are not subscribed to a room that the entry `rev` removed the user from it.
 
         Those that are subscribed are told behind that entry; see `evict`.
         """
-        own, name = user_channel(user_id), room_channel(room_id)
+        room_id, before_ms = eviction.chatroom_id, eviction.opened_before_ms
+        own, farewell = user_channel(eviction.user_id), farewell_of(room_id, eviction.reason)
         if self._hub.is_repeat(own, f"{room_id}/{rev}"):
             return
         for sink in self._hub.sinks_of(own):
-            if not self._hub.is_on(sink, name):
-                send(sink, [farewell_of(room_id, reason)])
+            is_told = not before_ms or sink.opened_ms < before_ms
+            if is_told and farewell and not self._hub.is_on(sink, room_channel(room_id)):
+                send(sink, [farewell])
 
     def _end(self, sink: Sink, name: str, farewell: bytes) -> None:
         self.leave(sink, name)

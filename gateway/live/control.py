@@ -49,10 +49,8 @@ class ControlDispatcher:
             case ControlKind.EVICT, ChannelName(ChannelKind.ROOM, room_id):
                 eviction = _eviction.decode(delivery.frame)
                 self._membership.evict(room_id, eviction.user_id, delivery.position, eviction.reason)
-            case ControlKind.EVICT, ChannelName(ChannelKind.USER, user_id):
-                eviction = _eviction.decode(delivery.frame)
-                if eviction.reason is not None:
-                    self._membership.notify_removed(eviction.chatroom_id, user_id, delivery.position, eviction.reason)
+            case ControlKind.EVICT, ChannelName(ChannelKind.USER):
+                self._membership.notify_removed(_eviction.decode(delivery.frame), delivery.position)
             case ControlKind.RECHECK, ChannelName(ChannelKind.ROOM, room_id):
                 self._recovery.recheck(room_id)
             case ControlKind.ROOM_DELETED, ChannelName(ChannelKind.ROOM, room_id):

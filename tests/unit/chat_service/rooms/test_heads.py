@@ -87,7 +87,7 @@ def test_invitations_and_removals_are_repeated_with_the_head() -> None:
     heads = Heads()
     added, removed = member_entry(EntryKind.ADDED, 4, "ben"), member_entry(EntryKind.REMOVED, 5, "cat")
     heads.note([added, removed, entry("r", 6)], STATES, NOW_MS)
-    own = [*own_deliveries_of(added), *own_deliveries_of(removed)]
+    own = [one for entry in (added, removed) for one in own_deliveries_of(entry, sent_again=True)]
     assert [delivery.channel for delivery in own] == [user_channel("ben"), user_channel("cat")]
     assert heads.due(NOW_MS + DELAY_MS) == [*own, head("r", 6)]
     assert heads.due(NOW_MS + 2 * DELAY_MS) == []
@@ -98,4 +98,4 @@ def test_only_the_newest_to_a_user_is_repeated() -> None:
     kinds = (EntryKind.REMOVED, EntryKind.ADDED)
     entries = [member_entry(kind, rev, "ben") for rev, kind in enumerate(kinds, 4)]
     heads.note(entries, STATES, NOW_MS)
-    assert heads.due(NOW_MS + DELAY_MS) == [*own_deliveries_of(entries[1]), head("r", 5)]
+    assert heads.due(NOW_MS + DELAY_MS) == [*own_deliveries_of(entries[1], sent_again=True), head("r", 5)]

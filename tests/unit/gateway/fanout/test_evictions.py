@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
 from gateway.fanout.membership import ChannelMembership
-from shared.bus.delivery import EndReason, user_channel
+from shared.bus.delivery import Delivery, DeliveryKind, EndReason, Eviction, user_channel
 from tests.unit.gateway.fanout.hub_support import ROOM, RecordingSink, go_live, go_live_unordered, listener, message
 
 FAREWELL = (
@@ -109,13 +109,27 @@ def test_removal_is_told_once_to_sockets_that_are_not_subscribed() -> None:
     for sink in (subscribed, elsewhere):
         hub.join(sink, user_channel("u"))
         go_live_unordered(hub, sink, user_channel("u"))
-    for _ in range(2):  # the removal is repeated a second later
-        membership.notify_removed("r", "u", 1, REMOVED)
+    for before_ms in (0, 1):  # the removal is repeated a second later
+        removal = Eviction(user_id="u", chatroom_id="r", opened_before_ms=before_ms, reason=REMOVED)
+        membership.notify_removed(removal, 1)
     assert (subscribed.got, elsewhere.got) == ([], [FAREWELL])
     membership.evict("r", "u", 1, REMOVED)
     bring(hub, 1)
     membership.finish_evictions()
     assert (subscribed.got, elsewhere.got) == (["1", FAREWELL], [FAREWELL])
+
+
+def test_repeated_removal_and_invitation_spare_sockets_that_have_opened_since() -> None:
+    hub, own = Hub(), user_channel("u")
+    membership, before, since = rooms(hub), RecordingSink("u"), RecordingSink("u")
+    before.opened_ms, since.opened_ms = 999, 1000
+    for sink in (before, since):
+        hub.join(sink, own)
+        go_live_unordered(hub, sink, own)
+    removal = Eviction(user_id="u", chatroom_id="r", opened_before_ms=1000, reason=REMOVED)
+    membership.notify_removed(removal, 1)
+    hub.deliver(Delivery(own, DeliveryKind.UNORDERED, 1000, "r/2", b"invited"), 0.0)
+    assert (before.got, since.got) == ([FAREWELL, "invited"], [])
 
 
 @given(

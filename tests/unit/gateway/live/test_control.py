@@ -16,6 +16,7 @@ from shared.bus.delivery import (
     ControlKind,
     Delivery,
     DeliveryKind,
+    Eviction,
     market_channel,
     room_channel,
     user_channel,
@@ -33,8 +34,8 @@ class RecordingParts:
     def evict(self, room_id: str, user_id: str, rev: int, reason: str | None) -> None:
         self.calls.append(("evict", room_id, user_id, rev, reason))
 
-    def notify_removed(self, room_id: str, user_id: str, rev: int, reason: str) -> None:
-        self.calls.append(("notify_removed", room_id, user_id, rev, reason))
+    def notify_removed(self, eviction: Eviction, rev: int) -> None:
+        self.calls.append(("notify_removed", eviction.chatroom_id, eviction.user_id, rev, eviction.reason))
 
     def recheck(self, room_id: str) -> None:
         self.calls.append(("recheck", room_id))
