@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from chat_service.partitions.rates import MESSAGE, Cost, Costs, Rate
 from chat_service.partitions.reservations import Bound, Reservation
 from chat_service.rooms.decision import RoomState
-from chat_service.rooms.room import Room, RoomType
+from chat_service.rooms.room import Room, RoomType, is_creator
 from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
@@ -52,6 +52,7 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
     batch = BatchCosts()
     changing = _Memberships(states)
     opened: set[str] = set()  # rooms that an earlier command may make public
+    passed_on: set[str] = set()  # rooms that an earlier command may pass on to another creator, whoever that is
     for index, command in enumerate(commands):
         state, caller = states[command.room_id], command.caller
         if type(command) is SendMessage and changing.is_surely_member(command.room_id, caller.user_id):
@@ -59,6 +60,9 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
             continue
         costs: Costs = ()
         joining: tuple[str, ...] = ()
+        manages = command.room_id in passed_on or _may_manage(state.room, caller)
+        if state.room is not None and _may_pass_on(state.room, command):
+            passed_on.add(command.room_id)
         match command:
             case SendMessage():
                 costs = MESSAGE
@@ -86,11 +90,11 @@ def costs_of(commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]
                 costs = (JOIN,)
             case AddMember() if not changing.is_surely_member(command.room_id, command.user_id):
                 costs, joining = (Cost(Rate.INVITATIONS),), (command.user_id,)
-                if _may_manage(state.room, caller):
+                if manages:
                     changing.be_added(command.room_id, command.user_id)
-            case RemoveMember() if _may_manage(state.room, caller):
+            case RemoveMember() if manages:
                 changing.leave(command.room_id, command.user_id)
-            case UpdateRoom(type=RoomType.PUBLIC) if _may_manage(state.room, caller):
+            case UpdateRoom(type=RoomType.PUBLIC) if manages:
                 opened.add(command.room_id)
         if caller.is_exempt_from_rates:
             costs = tuple(cost for cost in costs if cost.rate is Rate.MESSAGES)
@@ -172,6 +176,19 @@ def _is_open(state: RoomState) -> bool:
     return room is not None and room.type is RoomType.PUBLIC and not room.deleted
 
 
+def _may_pass_on(room: Room, command: AnyRoomCommand) -> bool:
+    """Return whether a command may give the room another creator."""
+    match command:
+        case LeaveRoom():
+            return is_creator(room, command.caller.user_id)
+        case RemoveMember():
+            return is_creator(room, command.user_id)
+        case AddMember(role="creator"):
+            return True
+        case _:
+            return room.member_count == 0  # who joins first is its creator
+
+
 def _may_manage(room: Room | None, caller: Caller) -> bool:
     """Return whether the caller may change the room's members, if it is not deleted before."""
-    return room is not None and room.direct is None and (caller.is_admin or room.created_by == caller.user_id)
+    return room is not None and room.direct is None and (caller.is_admin or is_creator(room, caller.user_id))

@@ -20,7 +20,7 @@ from chat_service.people.profiles import Profiles
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.log import LogEntry, member_of
 from chat_service.rooms.message import RecentMessages
-from chat_service.rooms.requirements import messages_of, requirements_of, users_of
+from chat_service.rooms.requirements import creator_needed, heirs_needed, messages_of, requirements_of, users_of
 from chat_service.rooms.room import Room, RoomType
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
@@ -98,6 +98,7 @@ class RoomCache:
         await self._stores.profiles.load(callers)
         authors = await self._load_messages(commands, states)
         await self._load_members(commands, states, authors)
+        await self._load_heirs(commands, states)
         await self._load_active_now(commands, states)
         stored = [command for command in commands if command.id in look_up or _may_repeat_old(command, states)]
         if stored:
@@ -165,7 +166,7 @@ class RoomCache:
             (command.room_id, user_id)
             for command in commands
             if not (requirements_of(command).open_in_public and command.room_id in public)
-            for user_id in users_of(command)
+            for user_id in _named(command, states[command.room_id].room)
             if user_id not in states[command.room_id].members
         }
         wanted |= {key for key in authors if key[1] not in states[key[0]].members}
@@ -174,6 +175,20 @@ class RoomCache:
         found = await self._stores.rooms.members([key for key in wanted if states[key[0]].room is not None])
         for room_id, user_id in wanted:
             states[room_id].members[user_id] = found.get((room_id, user_id))
+
+    async def _load_heirs(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
+        """Load who may succeed a creator that leaves. What memory knows of them is as new, and stays.
+
+        They are read after the room: if another owner has changed them meanwhile, this batch's commit is refused.
+        """
+        by_room: dict[str, list[AnyRoomCommand]] = {}
+        for command in commands:
+            by_room.setdefault(command.room_id, []).append(command)
+        for room_id, own in by_room.items():
+            room = states[room_id].room
+            if room is not None and (count := heirs_needed(own, room)):
+                for member in await self._stores.rooms.heirs(room_id, count):
+                    states[room_id].members.setdefault(member.user_id, member)
 
     async def _load_active_now(self, commands: list[AnyRoomCommand], states: dict[str, RoomState]) -> None:
         """Load how many members are online, and the presence of the users that commands name."""
@@ -207,6 +222,11 @@ class RoomCache:
                 states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
         for message in [*repeats, *old_repeats]:
             self._recent.remember(message)
+
+
+def _named(command: AnyRoomCommand, room: Room | None) -> tuple[str, ...]:
+    creator_id = None if room is None else creator_needed(command, room)
+    return users_of(command) if creator_id is None else (*users_of(command), creator_id)
 
 
 def _client_keys(commands: Iterable[AnyRoomCommand]) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from chat_service.rooms.changes import Edit, Erasure, Pin, Reactions
 from chat_service.rooms.decision import Decision, Toggle
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import Message
-from chat_service.rooms.room import Role, Room, RoomType, may_see
+from chat_service.rooms.room import Room, RoomType, may_moderate, may_see, rank_of
 from shared.commands.chat import Changed, DeleteMessage, EditMessage, PinMessage, React
 from shared.errors import ErrorCode, Refusal
 from shared.protocol.message_parts import ReactionChange, ReactionCount
@@ -156,11 +156,10 @@ def _managed_or_visible_room(decision: Decision) -> Room:
 def _may_delete(decision: Decision, room: Room, message: Message) -> bool:
     if message.user_id == decision.caller.user_id:
         return True
-    if room.direct is not None or not decision.moderates(room):
+    if room.direct is not None:
         return False
-    author = decision.joined_member(message.user_id)
-    is_above = decision.caller.is_admin or decision.is_creator(room)
-    return is_above or author is None or author.role is Role.MEMBER
+    author = rank_of(room, message.user_id, decision.joined_member(message.user_id))
+    return may_moderate(decision.rank(room), author)
 
 
 def _counts_after(counts: tuple[ReactionCount, ...], emoji: str, step: int) -> tuple[ReactionCount, ...]:

@@ -6,7 +6,19 @@ from typing import NamedTuple
 from chat_service.rooms.changes import AnyChange, Reactions, message_after
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, effect_of, settings_of, with_reaction
 from chat_service.rooms.message import Message, RecentMessages
-from chat_service.rooms.room import Member, Role, Room, RoomType, check_may_manage, may_see, room_view
+from chat_service.rooms.room import (
+    Member,
+    Role,
+    Room,
+    RoomRank,
+    RoomType,
+    check_may_manage,
+    heir_of,
+    is_creator,
+    may_see,
+    rank_of,
+    room_view,
+)
 from shared.bus.delivery import Delivery, DeliveryKind
 from shared.commands.chat import AnyRoomCommand, Changed, Gone, RoomHead, Sent
 from shared.commands.chat_views import MemberView, RoomView
@@ -131,13 +143,14 @@ class Decision:
         presence = self.state.presence.get(user_id)
         return presence is not None and presence.status == "online"
 
-    def is_creator(self, room: Room | None) -> bool:
-        """Return whether the caller created the room."""
-        return room is not None and room.created_by == self.caller.user_id
+    def rank(self, room: Room) -> RoomRank:
+        """Return the caller's rank in the room."""
+        user_id = self.caller.user_id
+        return rank_of(room, user_id, self.state.members.get(user_id), is_admin=self.caller.is_admin)
 
     def moderates(self, room: Room) -> bool:
         """Return whether the caller is a moderator of the room or somebody above: its creator, an admin."""
-        return self.caller.is_admin or self.is_creator(room)
+        return self.rank(room) >= RoomRank.MODERATOR
 
     def visible_room(self) -> Room:
         """Return the room. Raises NOT_FOUND unless the caller may see it."""
@@ -164,7 +177,7 @@ class Decision:
         room = self.state.room
         if room is None or room.deleted:
             raise Refusal.not_found("room")
-        manages = room.direct is None and (self.caller.is_admin or self.is_creator(room))
+        manages = room.direct is None and (self.caller.is_admin or is_creator(room, self.caller.user_id))
         if not (manages or may_see(room, self.joined_member(self.caller.user_id))):
             raise Refusal.not_found("room")
         check_may_manage(room, self.caller)
@@ -202,29 +215,60 @@ class Decision:
         self._settings_changed = True
         self._ends_public = ends_public
 
-    def add_member(self, room: Room, user_id: str, profile: UserProfile) -> Member:
-        """Make the user a member."""
+    def add_member(self, room: Room, user_id: str, profile: UserProfile, role: Role = Role.MEMBER) -> Member:
+        """Make the user a member. The first one in an empty room becomes its creator."""
         member = Member(
             room_id=room.id,
             user_id=user_id,
-            role=Role.CREATOR if user_id == room.created_by else Role.MEMBER,
+            role=role,
             joined_at_ms=self.now_ms,
+            role_since_ms=self.now_ms,
             read_seq=room.last_seq,
             profile=profile,
         )
+        is_first = room.member_count == 0
         self.state.members[user_id] = self._members[user_id] = member
         room.member_count += 1
         self.state.active_now += self.is_online(user_id)
+        if is_first or is_creator(room, user_id):
+            self.make_creator(room, member)
         return member
 
     def end_membership(self, room: Room, member: Member, *, stays_invited: bool) -> None:
-        """End a membership or an invitation; a member who stays invited may come back to a private room."""
+        """End a membership or an invitation; a member who stays invited may come back to a private room.
+
+        A creator passes the room to its heir. Without one, they keep the role and may come back.
+        """
         if member.is_joined:
             room.member_count -= 1
             self.state.active_now -= self.is_online(member.user_id)
         member.is_joined = False
+        member.role = Role.MEMBER
         left = member if stays_invited else None
         self.state.members[member.user_id] = self._members[member.user_id] = left
+        if is_creator(room, member.user_id):
+            loaded = (other for other in self.state.members.values() if other is not None)
+            if (heir := heir_of(loaded)) is not None:
+                self.make_creator(room, heir)
+
+    def set_role(self, member: Member, role: Role) -> None:
+        """Give a member another role."""
+        member.role, member.role_since_ms = role, self.now_ms
+        self._members[member.user_id] = member
+
+    def make_creator(self, room: Room, member: Member) -> None:
+        """Hand the room over to a member; the creator before becomes a moderator."""
+        before = None if room.creator_id is None else self.joined_member(room.creator_id)
+        self.set_role(member, Role.CREATOR)
+        if before is not None and before is not member:
+            self.set_role(before, Role.MODERATOR)
+        if not is_creator(room, member.user_id):
+            self.set_creator(room, member.user_id)
+
+    def set_creator(self, room: Room, user_id: str | None) -> None:
+        """Record who holds the role creator."""
+        room.creator_id = user_id
+        self.change_settings()
 
     def mark_read(self, member: Member, seq: int) -> None:
         """Move the member's read mark to `seq`."""

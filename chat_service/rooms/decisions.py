@@ -11,7 +11,7 @@ first copy may still be with a stale owner, which then can no longer insert at t
 from collections.abc import Mapping
 from typing import assert_never
 
-from chat_service.rooms import change_decisions, message_decisions, room_decisions
+from chat_service.rooms import change_decisions, member_decisions, message_decisions, room_decisions
 from chat_service.rooms.decision import (
     DEFAULT_RULES,
     Answer,
@@ -153,13 +153,13 @@ def _decide_one(decision: Decision) -> ReplyData:
         case DeleteRoom():
             return room_decisions.delete(decision)
         case JoinRoom():
-            return room_decisions.join(decision)
+            return member_decisions.join(decision)
         case LeaveRoom():
-            return room_decisions.leave(decision)
+            return member_decisions.leave(decision)
         case AddMember():
-            return room_decisions.add(decision, command)
+            return member_decisions.add(decision, command)
         case RemoveMember():
-            return room_decisions.remove(decision, command)
+            return member_decisions.remove(decision, command)
         case _:
             assert_never(command)
 
@@ -174,7 +174,7 @@ def _answer_stored(decision: Decision, entry: LogEntry) -> ReplyData:
         case CreateRoom() | UpdateRoom() | JoinRoom() | LeaveRoom():
             return room_decisions.view_after(decision)
         case AddMember():
-            return room_decisions.member_after(decision, entry, command)
+            return member_decisions.member_after(decision, entry, command)
         case DeleteRoom() | RemoveMember():
             return room_decisions.gone_after(command)
         case MarkRead() | SetTyping() | SubscribeRoom():

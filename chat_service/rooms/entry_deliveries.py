@@ -2,16 +2,25 @@
 
 Thus the owner that inserts an entry, an owner that repairs an undelivered one, and a gateway that fetches a gap all
 produce the same deliveries. On each channel exactly one delivery of an entry is ordered (ORDERED or DIRECT); by its
-`rev` a gateway drops repeats and detects gaps. Control deliveries carry the same `rev`. A delivery without a frame only
-advances the channel.
+`rev` a gateway drops repeats and detects gaps. Control deliveries carry the same `rev`, and precede it: a gateway may
+have to keep one until it has delivered the entry. A delivery without a frame only advances the channel.
+
+Invitations and removals also go to the channels of their users, whose sockets need not be subscribed to the room. Their
+order is that of arrival, and gateways drop repeats by room and `rev`.
 """
 
 from chat_service.rooms.change_frames import change_frame
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import message_frame
-from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, room_channel, user_channel
+from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, EndReason, Eviction, room_channel, user_channel
 from shared.encoding import to_json
-from shared.protocol.server_frames import ChatroomUpdatedData, MemberJoinedData, MemberLeftData, frame
+from shared.protocol.server_frames import (
+    ChatroomUpdatedData,
+    MemberInvitedData,
+    MemberJoinedData,
+    MemberLeftData,
+    frame,
+)
 
 _JOINING_BY_THE_WAY = frozenset({EntryKind.MESSAGE, EntryKind.REACTED})
 
@@ -34,12 +43,42 @@ def deliveries_of(entry: LogEntry, direct: tuple[str, str] | None) -> list[Deliv
         ]
     channel = room_channel(entry.room_id)
     joined = _joined_frames(entry) if entry.kind in _JOINING_BY_THE_WAY else []
-    frames = [Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data) for data in joined]
-    frames.append(Delivery(channel, DeliveryKind.ORDERED, entry.rev, "", frame_of(entry)))
-    controls = [Delivery(channel, DeliveryKind.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
-    if entry.ends_public:  # recheck before the change, evict after it: a removed user sees the removal
-        return controls + frames
-    return frames + controls
+    deliveries = own_deliveries_of(entry)
+    deliveries += [Delivery(channel, DeliveryKind.CONTROL, entry.rev, kind, data) for kind, data in controls_of(entry)]
+    deliveries += [Delivery(channel, DeliveryKind.TRANSIENT, 0, "", data) for data in joined]
+    deliveries.append(Delivery(channel, DeliveryKind.ORDERED, entry.rev, "", frame_of(entry)))
+    return deliveries
+
+
+def own_deliveries_of(entry: LogEntry, *, sent_again: bool = False) -> list[Delivery]:
+    """Return the deliveries to the channels of users whom the entry invites or removes.
+
+    When they are sent again, sockets that have opened since the entry do not receive them.
+    """
+    before_ms = entry.at_ms if sent_again else 0
+    match entry.kind:
+        case EntryKind.CREATED:
+            invited = (effect.user_id for effect in entry.members if effect.user_id != entry.author_id)
+            return [_invitation(entry, user_id, before_ms) for user_id in invited]
+        case EntryKind.ADDED if entry.settings is not None:  # entries of earlier versions have no settings
+            return [_invitation(entry, entry.members[0].user_id, before_ms)]
+        case EntryKind.REMOVED:
+            user_id = entry.members[0].user_id
+            eviction = Eviction(
+                user_id=user_id, chatroom_id=entry.room_id, opened_before_ms=before_ms, reason=EndReason.REMOVED
+            )
+            channel = user_channel(user_id)
+            return [Delivery(channel, DeliveryKind.CONTROL, entry.rev, ControlKind.EVICT, to_json(eviction))]
+        case _:
+            return []
+
+
+def _invitation(entry: LogEntry, user_id: str, before_ms: int) -> Delivery:
+    settings = entry.settings
+    assert settings is not None, "an entry that invites shows the room"  # noqa: S101
+    data = MemberInvitedData(chatroom_id=entry.room_id, name=settings.name, type=settings.type, by=entry.author_id)
+    key = f"{entry.room_id}/{entry.rev}"
+    return Delivery(user_channel(user_id), DeliveryKind.UNORDERED, before_ms, key, frame("member:invited", data))
 
 
 def head_deliveries(room_id: str, rev: int, at_ms: int, direct: tuple[str, str] | None) -> list[Delivery]:
@@ -62,12 +101,12 @@ def controls_of(entry: LogEntry) -> list[tuple[ControlKind, bytes]]:
         case EntryKind.UPDATED if entry.ends_public:
             return [(ControlKind.RECHECK, b"{}")]
         case EntryKind.REMOVED:
-            evicted = [effect.user_id for effect in entry.members]
-        case EntryKind.LEFT:  # after leaving a public room, a user may still listen, like anyone else
-            evicted = [effect.user_id for effect in entry.members if effect.is_invited]
+            removed = Eviction(user_id=entry.members[0].user_id, reason=EndReason.REMOVED)
+            return [(ControlKind.EVICT, to_json(removed))]
+        case EntryKind.LEFT if entry.members[0].is_invited:  # else the room was public, and anyone may listen
+            return [(ControlKind.EVICT, to_json(Eviction(user_id=entry.members[0].user_id)))]
         case _:
             return []
-    return [(ControlKind.EVICT, to_json({"userId": user_id})) for user_id in evicted]
 
 
 def frame_of(entry: LogEntry) -> bytes:

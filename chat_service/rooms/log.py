@@ -33,26 +33,36 @@ class EntryKind(StrEnum):
     LEFT = "member.left"
     ADDED = "member.added"
     REMOVED = "member.removed"
+    ROLE = "member.role"
     VOID = "void"
 
 
 class RoomSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The properties of a room, apart from its members and messages."""
+    """The properties of a room, apart from its members and messages.
+
+    An entry of an earlier version has no `creator_id`: then it is `created_by`.
+    """
 
     name: str
     description: str
     type: RoomType
     created_by: str
+    creator_id: str | msgspec.UnsetType | None = msgspec.UNSET
     created_at_ms: int
     direct: tuple[str, str] | None = None
     deleted: bool = False
+
+    @property
+    def present_creator_id(self) -> str | None:
+        """Return who holds the role creator after the entry."""
+        return self.created_by if self.creator_id is msgspec.UNSET else self.creator_id
 
 
 class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A membership after an entry.
 
     Without `is_joined` the user is no member; with `is_invited` they may come back to a private or group room.
-    `read_seq` is where the read mark of a new member starts.
+    `read_seq` is where the read mark of a new member starts. An effect of an earlier version has no `role_since_ms`.
     """
 
     user_id: str
@@ -60,6 +70,7 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     is_invited: bool = False
     role: Role = Role.MEMBER
     joined_at_ms: int = 0
+    role_since_ms: int = 0
     read_seq: int = 0
     profile: UserProfile = UserProfile()
 
@@ -67,9 +78,10 @@ class MemberEffect(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a room. `id` is that of the command, and so of its message.
 
-    `change` is that of an earlier message. `last_seq` and `member_count` are those of the room after the entry (0 in a
-    void entry). `ends_public`: it makes a public room private. `previous_at_ms`: when the message before was sent, in
-    a direct room; 0 for the first.
+    `change` is that of an earlier message. The first of `members` is the user that the entry is about; the others are
+    users whose role changes with it. `last_seq` and `member_count` are those of the room after the entry (0 in a void
+    entry). `ends_public`: it makes a public room private. `previous_at_ms`: when the message before was sent, in a
+    direct room; 0 for the first.
     """
 
     id: str
@@ -148,6 +160,7 @@ def settings_of(room: Room) -> RoomSettings:
         description=room.description,
         type=room.type,
         created_by=room.created_by,
+        creator_id=room.creator_id,
         created_at_ms=room.created_at_ms,
         direct=room.direct,
         deleted=room.deleted,
@@ -164,6 +177,7 @@ def effect_of(user_id: str, member: Member | None) -> MemberEffect:
         is_invited=True,
         role=member.role,
         joined_at_ms=member.joined_at_ms,
+        role_since_ms=member.role_since_ms,
         read_seq=member.read_seq,
         profile=member.profile,
     )
@@ -178,6 +192,7 @@ def member_of(room_id: str, effect: MemberEffect) -> Member | None:
         user_id=effect.user_id,
         role=effect.role,
         joined_at_ms=effect.joined_at_ms,
+        role_since_ms=effect.role_since_ms or effect.joined_at_ms,
         read_seq=effect.read_seq,
         profile=effect.profile,
         is_joined=effect.is_joined,
@@ -209,6 +224,7 @@ def _with_settings(entry: LogEntry, settings: RoomSettings, room: Room | None) -
             description="",
             type=settings.type,
             created_by=settings.created_by,
+            creator_id=settings.present_creator_id,
             created_at_ms=settings.created_at_ms,
             active_at_ms=settings.created_at_ms,
             direct=settings.direct,
@@ -216,5 +232,6 @@ def _with_settings(entry: LogEntry, settings: RoomSettings, room: Room | None) -
     room.name = settings.name
     room.description = settings.description
     room.type = settings.type
+    room.creator_id = settings.present_creator_id
     room.deleted = settings.deleted
     return room

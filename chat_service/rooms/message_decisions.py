@@ -63,6 +63,7 @@ def send_direct(decision: Decision, command: SendDirect) -> Sent:
             description="",
             type=RoomType.PRIVATE,
             created_by=caller,
+            creator_id=caller,
             created_at_ms=decision.now_ms,
             active_at_ms=decision.now_ms,
             direct=(caller, command.to_user_id),

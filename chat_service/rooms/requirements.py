@@ -1,12 +1,13 @@
 """The data that each room command needs loaded before it can be decided. Pure.
 
 One row of `_TABLE` stands for one command. The room itself and the memberships of `users_of` are always loaded; a row
-declares the rest.
+declares the rest. `heirs_needed` and `creator_needed` depend on the room too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from chat_service.rooms.room import Room
 from shared.commands.chat import (
     AddMember,
     AnyRoomCommand,
@@ -109,3 +110,32 @@ def messages_of(command: AnyRoomCommand) -> tuple[str, ...]:
 
 def _mentions_of(extras: MessageExtras | None) -> tuple[str, ...]:
     return () if extras is None else extras.mentions
+
+
+def creator_needed(command: AnyRoomCommand, room: Room) -> str | None:
+    """Return the creator whose membership a decision on this command reads, because it hands their room over."""
+    return room.creator_id if isinstance(command, AddMember) and command.role == "creator" else None
+
+
+def heirs_needed(commands: Iterable[AnyRoomCommand], room: Room) -> int:
+    """Return how many moderators and members of longest standing a batch needs loaded to find the creator's heir.
+
+    Each user that the commands name may have left, or have another role, before the creator leaves: one more than
+    those are enough. Bound: two users of each of the 500 commands of a batch.
+    """
+    changes = [command for command in commands if isinstance(command, AddMember | LeaveRoom | RemoveMember)]
+    leaving = {user_id for command in changes if (user_id := _leaving(command)) is not None}
+    hands_over = any(isinstance(command, AddMember) and command.role == "creator" for command in changes)
+    if room.creator_id not in leaving and not (hands_over and leaving):
+        return 0
+    return 1 + len({user_id for command in changes for user_id in users_of(command)})
+
+
+def _leaving(command: AnyRoomCommand) -> str | None:
+    match command:
+        case LeaveRoom():
+            return command.caller.user_id
+        case RemoveMember():
+            return command.user_id
+        case _:
+            return None

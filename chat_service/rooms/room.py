@@ -1,7 +1,8 @@
 """Rooms and members: the records, their permissions, their views. Pure."""
 
 import re
-from enum import StrEnum
+from collections.abc import Iterable
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 from unicodedata import category, normalize
 
@@ -27,15 +28,32 @@ class RoomType(StrEnum):
 
 
 class Role(StrEnum):
-    """A member's role; it never changes."""
+    """A member's role. A room with members has exactly one creator, the user `Room.creator_id`."""
 
     CREATOR = "creator"
+    MODERATOR = "moderator"
     MEMBER = "member"
+
+
+class RoomRank(IntEnum):
+    """A user's rank in a room, for acts on other users and on their messages."""
+
+    OUTSIDER = 0
+    MEMBER = 1
+    MODERATOR = 2
+    CREATOR = 3
+    ADMIN = 4
+
+
+_RANKS = {Role.MEMBER: RoomRank.MEMBER, Role.MODERATOR: RoomRank.MODERATOR, Role.CREATOR: RoomRank.CREATOR}
 
 
 class Room(msgspec.Struct, kw_only=True):
     """The state of a room after entry `rev` of its log.
 
+    `created_by` is the user who made the room, and never changes. `creator_id` holds the role creator: a member or,
+    while nobody is in the room, the last one to leave. It is None once the last member has been removed. In a room of
+    an earlier version, the creator may have left members behind, and still manages it.
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
     sorted by `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that
     changed an earlier message. Messages up to `old_seq` were stored before there was a log.
@@ -46,6 +64,7 @@ class Room(msgspec.Struct, kw_only=True):
     description: str
     type: RoomType
     created_by: str
+    creator_id: str | None
     created_at_ms: int
     active_at_ms: int
     direct: tuple[str, str] | None = None
@@ -59,12 +78,16 @@ class Room(msgspec.Struct, kw_only=True):
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """A user in a room. A user who left a private or group room stays without `is_joined`: still invited."""
+    """A user in a room. A user who left a private or group room stays without `is_joined`: still invited.
+
+    `role_since_ms` is when the role began, by which the longest-standing moderator is found.
+    """
 
     room_id: str
     user_id: str
     role: Role
     joined_at_ms: int
+    role_since_ms: int
     read_seq: int
     profile: UserProfile
     is_joined: bool = True
@@ -104,8 +127,36 @@ def check_may_manage(room: Room, caller: Caller) -> None:
     """Raise FORBIDDEN unless the caller is creator or admin. A direct room has no manager."""
     if room.direct is not None:
         raise Refusal(ErrorCode.FORBIDDEN, "a direct room belongs to its two users and cannot be changed")
-    if not caller.is_admin and room.created_by != caller.user_id:
+    if not (caller.is_admin or is_creator(room, caller.user_id)):
         raise Refusal(ErrorCode.FORBIDDEN, "only the creator of the room or an admin may do this")
+
+
+def is_creator(room: Room, user_id: str) -> bool:
+    """Return whether a user holds the role creator; see `Room.creator_id`."""
+    return room.creator_id == user_id
+
+
+def rank_of(room: Room, user_id: str, member: Member | None, *, is_admin: bool = False) -> RoomRank:
+    """Return a user's rank in a room. Only the caller of a command is known to be an admin, by the token."""
+    if is_admin:
+        return RoomRank.ADMIN
+    if is_creator(room, user_id):
+        return RoomRank.CREATOR
+    return RoomRank.OUTSIDER if member is None or not member.is_joined else _RANKS[member.role]
+
+
+def may_moderate(actor: RoomRank, target: RoomRank) -> bool:
+    """Return whether a user acts on users of another rank and on their messages: moderators on those below them."""
+    return actor >= RoomRank.MODERATOR and actor > target
+
+
+def heir_of(members: Iterable[Member]) -> Member | None:
+    """Return the next creator: the moderator of longest standing, else the member of longest standing."""
+    joined = [member for member in members if member.is_joined]
+    moderators = [member for member in joined if member.role is Role.MODERATOR]
+    if moderators:
+        return min(moderators, key=lambda member: (member.role_since_ms, member.user_id))
+    return min(joined, key=lambda member: (member.joined_at_ms, member.user_id), default=None)
 
 
 def unread_count(room: Room, member: Member | None) -> int:

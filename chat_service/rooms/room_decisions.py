@@ -1,14 +1,13 @@
-"""Decisions on rooms and members: create, update, delete, join, leave, add, remove. Pure.
+"""Decisions on rooms: create, update, delete. Pure.
 
 Each function decides one command: it returns the reply and raises Refusal.
 """
 
 from chat_service.rooms.decision import Decision
-from chat_service.rooms.log import EntryKind, LogEntry, member_of
-from chat_service.rooms.room import Room, RoomType, member_view
-from shared.commands.chat import AddMember, CreateRoom, DeleteRoom, Gone, RemoveMember, UpdateRoom
-from shared.commands.chat_views import MemberView, RoomView
-from shared.errors import ErrorCode, Refusal
+from chat_service.rooms.log import EntryKind
+from chat_service.rooms.room import Room, RoomType
+from shared.commands.chat import CreateRoom, DeleteRoom, Gone, RemoveMember, UpdateRoom
+from shared.commands.chat_views import RoomView
 from shared.protocol.server_frames import UserProfile
 
 
@@ -23,6 +22,7 @@ def create(decision: Decision, command: CreateRoom) -> RoomView:
             description=command.description,
             type=RoomType(command.type),
             created_by=caller,
+            creator_id=caller,
             created_at_ms=decision.now_ms,
             active_at_ms=decision.now_ms,
         )
@@ -56,72 +56,12 @@ def delete(decision: Decision) -> Gone:
     return Gone(id=room.id)
 
 
-def join(decision: Decision) -> RoomView:
-    """Make the caller a member of a public room, or of one that they were invited to or created."""
-    room = decision.state.room
-    member = decision.state.members.get(decision.caller.user_id)
-    invited = member is not None or decision.is_creator(room)
-    if room is None or room.deleted or not (room.type is RoomType.PUBLIC or invited):
-        raise Refusal.not_found("room")
-    if member is None or not member.is_joined:
-        decision.check_limits()
-        decision.add_member(room, decision.caller.user_id, decision.pending.profile)
-        decision.record(EntryKind.JOINED)
-    return decision.view(room)
-
-
-def leave(decision: Decision) -> RoomView:
-    """End the caller's membership. A user who leaves a private or group room may come back.
-
-    Leaving a public room keeps no invitation: if the room becomes private later, the user has no access.
-    """
-    room = decision.visible_or_left_room()
-    if room.direct is not None:
-        raise Refusal(ErrorCode.FORBIDDEN, "a direct room cannot be left")
-    member = decision.joined_member(decision.caller.user_id)
-    if member is not None:
-        decision.check_limits()
-        decision.end_membership(room, member, stays_invited=room.type is not RoomType.PUBLIC)
-        decision.record(EntryKind.LEFT)
-    return decision.view(room)
-
-
-def add(decision: Decision, command: AddMember) -> MemberView:
-    """Make another user a member."""
-    room = decision.managed_room()
-    member = decision.joined_member(command.user_id)
-    if member is None:
-        decision.check_limits()
-        member = decision.add_member(room, command.user_id, UserProfile())
-        decision.record(EntryKind.ADDED)
-    return member_view(member, decision.state.presence[command.user_id])
-
-
-def remove(decision: Decision, command: RemoveMember) -> Gone:
-    """Remove another user's membership or invitation."""
-    room = decision.managed_room()
-    member = decision.state.members.get(command.user_id)
-    if member is None:
-        raise Refusal.not_found("member")
-    decision.end_membership(room, member, stays_invited=False)
-    decision.record(EntryKind.REMOVED)
-    return Gone(id=command.user_id)
-
-
 # Answers to commands that have an entry already ---------------------------------------------------------------------
 
 
 def view_after(decision: Decision) -> RoomView:
     """Return the room as it is now. Raises NOT_FOUND if the caller may no longer see it."""
     return decision.view(decision.visible_or_left_room())
-
-
-def member_after(decision: Decision, entry: LogEntry, command: AddMember) -> MemberView:
-    """Return the member that the entry added."""
-    member = decision.state.members.get(command.user_id) or member_of(entry.room_id, entry.members[0])
-    if member is None:
-        raise Refusal.not_found("member")
-    return member_view(member, decision.state.presence[command.user_id])
 
 
 def gone_after(command: DeleteRoom | RemoveMember) -> Gone:

@@ -133,6 +133,7 @@ def from_room(room: Room) -> Document:
         "description": room.description,
         "type": room.type.value,
         "createdBy": room.created_by,
+        "creatorId": room.creator_id,
         "createdAtMs": room.created_at_ms,
         "direct": list(room.direct) if room.direct else None,
         "lastSeq": room.last_seq,
@@ -154,6 +155,7 @@ def to_room(document: Document) -> Room:
         description=document["description"],
         type=RoomType(document["type"]),
         created_by=document["createdBy"],
+        creator_id=document.get("creatorId", document["createdBy"]),  # earlier versions stored none
         created_at_ms=document["createdAtMs"],
         active_at_ms=document["activeAtMs"],
         direct=(direct[0], direct[1]) if direct else None,
@@ -175,6 +177,7 @@ def from_effect(room_id: str, effect: MemberEffect, rev: int) -> Document:
         "invited": effect.is_invited,
         "role": effect.role.value,
         "joinedAtMs": effect.joined_at_ms,
+        "roleSinceMs": effect.role_since_ms or effect.joined_at_ms,
         "profile": msgspec.to_builtins(effect.profile),
     }
 
@@ -186,6 +189,7 @@ def to_member(document: Document) -> Member:
         user_id=document["userId"],
         role=Role(document["role"]),
         joined_at_ms=document["joinedAtMs"],
+        role_since_ms=document.get("roleSinceMs") or document["joinedAtMs"],
         read_seq=document["readSeq"],
         profile=_to_profile(document["profile"]),
         is_joined=document["active"],

@@ -13,7 +13,7 @@ from pymongo import ASCENDING, IndexModel, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect
-from chat_service.rooms.room import Member, Membership
+from chat_service.rooms.room import Member, Membership, Role
 from chat_service.storage.documents import from_effect, member_key, to_member
 from shared.mongo import (
     DOCUMENTS_MAX,
@@ -33,6 +33,7 @@ INDEXES: Indexes = {
     "room_members": [
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("joinedAtMs", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("online", ASCENDING)]),
+        IndexModel([("roomId", ASCENDING), ("active", ASCENDING), ("role", ASCENDING), ("roleSinceMs", ASCENDING)]),
         IndexModel([("userId", ASCENDING), ("active", ASCENDING)]),
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
     ],
@@ -59,6 +60,15 @@ class MemberStore:
         found = await find_among(self._members, ids)
         kept = (document for document in found if document["active"] or document["invited"])
         return {(document["roomId"], document["userId"]): to_member(document) for document in kept}
+
+    async def heirs(self, room_id: str, count: int) -> list[Member]:
+        """Return the `count` moderators, and as many joined members, of longest standing."""
+        joined = {"roomId": room_id, "active": True}
+        moderators = self._members.find({**joined, "role": Role.MODERATOR.value}).sort([("roleSinceMs", ASCENDING)])
+        longest = self._members.find(joined).sort([("joinedAtMs", ASCENDING), ("_id", ASCENDING)])
+        with translated():
+            found = await asyncio.gather(moderators.limit(count).to_list(None), longest.limit(count).to_list(None))
+        return [to_member(document) for documents in found for document in documents]
 
     async def membership_counts(self, user_ids: Collection[str]) -> dict[str, int]:
         """Return of how many rooms each user is a member, direct rooms included; users without any are absent."""

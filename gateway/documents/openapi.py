@@ -96,7 +96,7 @@ class _Writer:
             operation["parameters"] = parameters
         if call.body is not None:
             schema = {"$ref": f"#/components/schemas/{call.body.__name__}"}
-            operation["requestBody"] = {"required": True, "content": self._content(schema)}
+            operation["requestBody"] = {"required": not call.is_body_optional, "content": self._content(schema)}
         operation["responses"] = {
             **{str(status): self._success(call, status, text) for status, text in call.statuses.items()},
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(failures_of(call))},

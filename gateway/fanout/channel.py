@@ -11,7 +11,7 @@ from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Sink
 from gateway.fanout.prices import SymbolPrices
 from gateway.fanout.resequencer import BACKLOG_MAX
-from gateway.fanout.stream import Attention, Stream
+from gateway.fanout.stream import Attention, Evicted, Stream
 from gateway.fanout.subscriber import Subscriber, SubscriberState
 
 
@@ -192,6 +192,16 @@ class Channel:
         self.prices.remove(sink)
         self.stream.remove(sink)
 
+    def evict(self, user_id: str, position: int, farewell: bytes) -> None:
+        """Evict a user's sockets behind the item `position`, and waiting ones at once; see `Attention.evicted`.
+
+        A waiting socket that received more before has been admitted again since.
+        """
+        for sink, subscriber in self.waiting.items():
+            if sink.user_id == user_id and (subscriber.position is None or subscriber.position < position):
+                self._attention.evicted.append(Evicted(sink, self.name, farewell))
+        self.stream.evict(user_id, position, farewell)
+
     # Checks ---------------------------------------------------------------------------------------------------------
 
     def suspend(self, check: int) -> None:
@@ -239,8 +249,13 @@ class Channel:
                 subscriber.buffered[position] = data
         self.stream.offer(position, data, now_s)
 
-    def deliver_unordered(self, data: bytes, now_s: float) -> None:
-        """Deliver a lossless item without a place in the order."""
+    def deliver_unordered(self, data: bytes, now_s: float, *, opened_before_ms: int = 0) -> None:
+        """Deliver a lossless item without a place in the order; with a time, to the sockets that were open then."""
+        if opened_before_ms:
+            for sink in list(self.live):
+                if sink.opened_ms < opened_before_ms:
+                    self.stream.send(sink, [data])
+            return
         for subscriber in self.waiting.values():
             subscriber.keep_unordered(data)
         self.stream.put(Item(DropPolicy.NEVER, "", data), now_s)

@@ -47,12 +47,28 @@ class FanOut:
         self._loop = asyncio.get_running_loop()
         self.hub = Hub(self._flusher.schedule)
         self.membership = ChannelMembership(self.hub, self._bindings)
-        self._gaps = GapFiller(self.hub, backend, self._retries, spawn, on_control, revocations.lines_lost)
+        self._gaps = GapFiller(
+            self.hub,
+            backend,
+            self._retries,
+            spawn,
+            on_control,
+            self.membership.finish_evictions,
+            revocations.lines_lost,
+        )
         self.recovery = Recovery(
             self.hub, backend, self.membership, self._gaps, self._retries, spawn, revocations.loaded
         )
         self._stall = StallGuard(lambda: bus.drop_connection("the process stalled"), self._loop.time())
-        self._relay = Relay(self.hub, self._gaps, self._stall, on_control, on_answer, self.recovery.directs_missed)
+        self._relay = Relay(
+            self.hub,
+            self._gaps,
+            self._stall,
+            on_control,
+            on_answer,
+            self.recovery.directs_missed,
+            self.membership.finish_evictions,
+        )
         self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness
         bus.on_disconnected.append(self._stall.disconnected)

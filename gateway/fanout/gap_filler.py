@@ -11,7 +11,7 @@ from gateway.fanout.controls import OnControl, guarded
 from gateway.fanout.hub import Hub
 from gateway.fanout.resequencer import Gap
 from gateway.fanout.retries import Retries
-from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, DeliveryKind
+from shared.bus.delivery import ChannelKind, ChannelName, ControlKind, Delivery, DeliveryKind, room_channel
 from shared.commands.command import GATEWAY, Caller
 from shared.errors import Refusal, Unavailable
 from shared.telemetry import logs
@@ -20,7 +20,10 @@ log = logs.get(__name__)
 
 
 class GapFiller:
-    """Fills the gaps that the hub notes, one request per channel at a time."""
+    """Fills the gaps that the hub notes, one request per channel at a time.
+
+    `on_control` receives the controls of the entries that fill a gap, before these; `on_evicted` is called afterwards.
+    """
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class GapFiller:
         retries: Retries,
         spawn: Spawn,
         on_control: OnControl,
+        on_evicted: Callable[[], None],
         on_lines_lost: Callable[[], None],
     ) -> None:
         self._hub = hub
@@ -36,6 +40,7 @@ class GapFiller:
         self._retries = retries
         self._spawn = spawn
         self._on_control = guarded(on_control)
+        self._on_evicted = on_evicted
         self._on_lines_lost = on_lines_lost
         self._filling: set[str] = set()
         self._loop = asyncio.get_running_loop()
@@ -84,7 +89,7 @@ class GapFiller:
         except Refusal as refusal:
             raise Unavailable(f"the entries were refused: {refusal}") from refusal
         if replay.is_deleted:
-            self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
+            self._close(gap.channel)
             return
         if not replay.entries:
             raise Unavailable("a majority does not show the entry yet")
@@ -93,6 +98,17 @@ class GapFiller:
                 self._on_control(Delivery(gap.channel, DeliveryKind.CONTROL, entry.rev, kind, data.encode()))
         frames = [entry.frame.encode() for entry in replay.entries]
         self._hub.fill(gap._replace(through=replay.entries[-1].rev), gap.after + 1, frames, self._loop.time())
+        self._on_evicted()
+
+    async def closed_if_deleted(self, room_id: str) -> bool:
+        """Close a room that its log shows to be deleted, and return whether it is. Raises Refusal and Unavailable."""
+        is_deleted = (await self._backend.replay_entries(GATEWAY, room_id, 0, 0)).is_deleted
+        if is_deleted:
+            self._close(room_channel(room_id))
+        return is_deleted
+
+    def _close(self, channel: str) -> None:
+        self._on_control(Delivery(channel, DeliveryKind.CONTROL, 0, ControlKind.ROOM_DELETED, b"{}"))
 
     def _fill_frames(self, gap: Gap, first: int, frames: list[bytes]) -> None:
         reached = gap._replace(through=min(gap.through, max(gap.after, first + len(frames) - 1)))

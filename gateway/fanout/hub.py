@@ -24,7 +24,7 @@ from gateway.fanout.flush_schedule import FlushSchedule
 from gateway.fanout.lane import Sink
 from gateway.fanout.registry import Registry
 from gateway.fanout.resequencer import Gap
-from gateway.fanout.stream import Attention
+from gateway.fanout.stream import Attention, Evicted
 from gateway.fanout.wire import text_frame, text_frame_or_empty
 from shared.bus.delivery import Delivery, DeliveryKind
 
@@ -71,6 +71,22 @@ class Hub:
         channel = self.channels.get(name)
         return [] if channel is None else list(channel.sinks())
 
+    def is_on(self, sink: Sink, name: str) -> bool:
+        """Return whether a socket is on a channel, in any state."""
+        return self._registry.has(sink, name)
+
+    def evict(self, name: str, user_id: str, position: int, farewell: bytes) -> None:
+        """Evict a user's sockets from a channel behind the item `position`; see `take_evicted`."""
+        if (channel := self.channels.get(name)) is not None:
+            channel.evict(user_id, position, farewell)
+
+    def take_evicted(self) -> list[Evicted]:
+        """Return the sockets evicted since the last call, which have yet to leave their channels. HOT."""
+        if not self._attention.evicted:
+            return []
+        evicted, self._attention.evicted = self._attention.evicted, []
+        return evicted
+
     # Deliveries -----------------------------------------------------------------------------------------------------
 
     def deliver(self, delivery: Delivery, now_s: float) -> None:
@@ -84,8 +100,8 @@ class Hub:
             case DeliveryKind.DIRECT:
                 self.directs.deliver(channel, delivery, now_s)
             case DeliveryKind.UNORDERED:
-                if not self._is_repeat(delivery):
-                    channel.deliver_unordered(text_frame(delivery.frame), now_s)
+                if not self.is_repeat(delivery.channel, delivery.key):
+                    channel.deliver_unordered(text_frame(delivery.frame), now_s, opened_before_ms=delivery.position)
             case DeliveryKind.LATEST:
                 channel.prices.deliver(delivery, now_s)
             case DeliveryKind.TRANSIENT:
@@ -99,11 +115,11 @@ class Hub:
             case _:
                 assert_never(delivery.kind)
 
-    def _is_repeat(self, delivery: Delivery) -> bool:
+    def is_repeat(self, channel: str, key: str) -> bool:
         """Deduplicate unordered items by key, over the last 20,000 keys."""
-        if not delivery.key:
+        if not key:
             return False
-        seen = (delivery.channel, delivery.key)
+        seen = (channel, key)
         if seen in self._seen_keys:
             return True
         self._seen_keys[seen] = None

@@ -5,7 +5,10 @@ import asyncio
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
-from gateway.fanout.lane import Sink
+from gateway.fanout.lane import Sink, send
+from gateway.fanout.wire import text_frame
+from shared.bus.delivery import EndReason, Eviction, room_channel, user_channel
+from shared.protocol.server_frames import UnsubscribedData, frame
 
 
 class ChannelMembership:
@@ -35,14 +38,51 @@ class ChannelMembership:
         if self._hub.leave(sink, name):
             self._bindings.release(name)
 
-    def evict(self, name: str, user_id: str) -> None:
-        """Unsubscribe all sockets of a user from a channel."""
+    def expel(self, room_id: str, user_id: str, reason: EndReason | None = None) -> None:
+        """Unsubscribe all sockets of a user from a room at once, and tell them why if there is a reason."""
+        name, farewell = room_channel(room_id), farewell_of(room_id, reason)
         for sink in self._hub.sinks_of(name):
             if sink.user_id == user_id:
-                self.leave(sink, name)
-                sink.unsubscribed(name)
+                self._end(sink, name, farewell)
+
+    def evict(self, room_id: str, user_id: str, rev: int, reason: EndReason | None) -> None:
+        """Unsubscribe all sockets of a user from a room, each once it has received the entry `rev`."""
+        self._hub.evict(room_channel(room_id), user_id, rev, farewell_of(room_id, reason))
+        self.finish_evictions()
+
+    def finish_evictions(self) -> None:
+        """Unsubscribe the sockets that channels have evicted, and tell them why."""
+        for sink, name, farewell in self._hub.take_evicted():
+            self._end(sink, name, farewell)
+
+    def notify_removed(self, eviction: Eviction, rev: int) -> None:
+        """Tell a user's sockets that are not subscribed to a room that the entry `rev` removed the user from it.
+
+        Those that are subscribed are told behind that entry; see `evict`.
+        """
+        room_id, before_ms = eviction.chatroom_id, eviction.opened_before_ms
+        own, farewell = user_channel(eviction.user_id), farewell_of(room_id, eviction.reason)
+        if self._hub.is_repeat(own, f"{room_id}/{rev}"):
+            return
+        for sink in self._hub.sinks_of(own):
+            is_told = not before_ms or sink.opened_ms < before_ms
+            if is_told and farewell and not self._hub.is_on(sink, room_channel(room_id)):
+                send(sink, [farewell])
+
+    def _end(self, sink: Sink, name: str, farewell: bytes) -> None:
+        self.leave(sink, name)
+        sink.unsubscribed(name)
+        if farewell:
+            send(sink, [farewell])
 
     def forget(self, sink: Sink) -> None:
         """Take a closed socket off all its channels."""
         for name in self._hub.drop(sink):
             self._bindings.release(name)
+
+
+def farewell_of(room_id: str, reason: EndReason | None) -> bytes:
+    """Return the frame that ends a subscription; nothing without a reason."""
+    if reason is None:
+        return b""
+    return text_frame(frame("unsubscribed", UnsubscribedData(channel="chatroom", chatroom_id=room_id, reason=reason)))

@@ -28,7 +28,7 @@ from gateway.fanout.hub import Hub
 from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.retries import Retries
-from shared.bus.delivery import ChannelKind, ChannelName, inbox_channel, room_channel
+from shared.bus.delivery import ChannelKind, ChannelName, EndReason, inbox_channel, room_channel
 from shared.commands.command import GATEWAY, Caller
 from shared.errors import ErrorCode, Refusal
 from shared.telemetry import logs
@@ -151,7 +151,7 @@ class Recovery:
             return any(sink.user_id == user_id for sink in self._hub.sinks_of(name))
 
         if not await self._retries.run(partial(self._ask_room, room_id, user_id, check), listens):
-            self._membership.evict(name, user_id)
+            self._membership.expel(room_id, user_id)
 
     async def _ask_room(self, room_id: str, user_id: str, check: int) -> None:
         name = room_channel(room_id)
@@ -160,7 +160,8 @@ class Recovery:
         except Refusal as refusal:
             if refusal.code is not ErrorCode.NOT_FOUND:
                 raise
-            self._membership.evict(name, user_id)
+            if not await self._gaps.closed_if_deleted(room_id):
+                self._membership.expel(room_id, user_id, EndReason.REMOVED)
             return
         channel = self._hub.channels.get(name)
         if channel is None:
@@ -168,6 +169,7 @@ class Recovery:
         for sink in list(channel.sinks()):
             if sink.user_id == user_id:
                 channel.pass_check(sink, check, head.rev, self._loop.time())
+        self._membership.finish_evictions()
         channel.stream.note_head_and_gap(head.rev)
         self._gaps.fill_gaps()
 

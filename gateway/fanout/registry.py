@@ -42,6 +42,10 @@ class Registry:
         del self.channels[channel.name]
         return True
 
+    def has(self, sink: Sink, name: str) -> bool:
+        """Return whether a socket is on a channel, in any state."""
+        return name in self._names.get(sink, ())
+
     def names_of(self, sink: Sink) -> list[str]:
         """Return the names of a socket's channels."""
         return list(self._names.get(sink, ()))

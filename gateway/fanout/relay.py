@@ -18,13 +18,15 @@ log = logs.get(__name__)
 
 OnAnswer = Callable[[Delivery], None]
 OnMissed = Callable[[], None]
+OnEvicted = Callable[[], None]
 
 
 class Relay:
     """Feeds the hub of one gateway process.
 
     `on_control` receives each CONTROL delivery, `on_answer` each answer to a command. `on_missed` is called when direct
-    messages were lost in rooms that a socket has not joined.
+    messages were lost in rooms that a socket has not joined. `on_evicted` is called after each body, and
+    unsubscribes the sockets that channels have evicted.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Relay:
         on_control: OnControl,
         on_answer: OnAnswer,
         on_missed: OnMissed,
+        on_evicted: OnEvicted,
     ) -> None:
         self._hub = hub
         self._gaps = gaps
@@ -42,6 +45,7 @@ class Relay:
         self._on_control = guarded(on_control)
         self._on_answer = on_answer
         self._on_missed = on_missed
+        self._on_evicted = on_evicted
         self._loop = asyncio.get_running_loop()
         self._typing = TypingExpiry()
         self._lines = dict.fromkeys(DeliveryKind, 0)  # counts since the last `measure`
@@ -70,6 +74,7 @@ class Relay:
                 if delivery.kind is DeliveryKind.TRANSIENT and delivery.channel in self._hub.channels:
                     self._typing.note(delivery, now_s)
                 self._hub.deliver(delivery, now_s)
+        self._on_evicted()
         if self._hub.gaps:
             self._gaps.fill_gaps()
         if self._hub.directs.has_missed:

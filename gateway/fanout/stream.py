@@ -6,6 +6,7 @@ its position. See `subscriber` for all states.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.fanout.batch import Batch, DropPolicy, Item
 from gateway.fanout.flush_schedule import FlushSchedule
@@ -15,13 +16,25 @@ from gateway.fanout.resequencer import Gap, Resequencer
 OVERDUE_S = 1.0
 
 
-class Attention:
-    """The names of channels that need attention: `gaps` to be filled, and states that end after some time."""
+class Evicted(NamedTuple):
+    """A socket that no longer receives a channel's items, and the frame that tells it so, if it is to be told."""
 
-    __slots__ = ("ahead", "gaps", "lingering")
+    sink: Sink
+    channel: str
+    farewell: bytes
+
+
+class Attention:
+    """The names of channels that need attention: `gaps` to be filled, and states that end after some time.
+
+    `evicted` holds sockets that streams have evicted: the caller unsubscribes them.
+    """
+
+    __slots__ = ("ahead", "evicted", "gaps", "lingering")
 
     def __init__(self) -> None:
         self.gaps: set[str] = set()
+        self.evicted: list[Evicted] = []
         self.ahead: set[str] = set()
         self.lingering: set[str] = set()
 
@@ -29,7 +42,7 @@ class Attention:
 class Stream:
     """A resequencer and the lane that it feeds."""
 
-    __slots__ = ("_ahead_since_s", "_attention", "_name", "_order", "_schedule", "ahead", "lane")
+    __slots__ = ("_ahead_since_s", "_attention", "_evictions", "_name", "_order", "_schedule", "ahead", "lane")
 
     def __init__(self, name: str, schedule: FlushSchedule, attention: Attention) -> None:
         self.lane = Lane()
@@ -39,6 +52,7 @@ class Stream:
         self._attention = attention
         self._order = Resequencer()
         self._ahead_since_s = 0.0
+        self._evictions: dict[int, dict[str, bytes]] | None = None  # by position and user; see `evict`
 
     @property
     def last_position(self) -> int | None:
@@ -126,6 +140,8 @@ class Stream:
                 self._readmit_caught_up(position - 1, now_s)
             if data:
                 self.put(Item(DropPolicy.NEVER, "", data), now_s)
+            if self._evictions and position in self._evictions:
+                self._evict_at(self._evictions.pop(position))
         if self.ahead and self._order.last_position is not None:
             self._readmit_caught_up(self._order.last_position, now_s)
 
@@ -165,6 +181,33 @@ class Stream:
         self.ahead.pop(sink, None)
         if not self.lane.sinks and not self.ahead:
             self._order.stop()
+            self._evictions = None
+
+    # Evictions ------------------------------------------------------------------------------------------------------
+
+    def evict(self, user_id: str, position: int, farewell: bytes) -> None:
+        """Evict a user's sockets behind the item `position`, which may not have arrived yet.
+
+        An eviction behind an earlier item is a repeat: by now the user may have been admitted again. So may AHEAD
+        sockets, which have received more. Bound: one for each entry of a gap.
+        """
+        last_position = self._order.last_position
+        if last_position is None or position < last_position:
+            return
+        if position == last_position:
+            self._evict_at({user_id: farewell})
+            return
+        if self._evictions is None:
+            self._evictions = {}
+        self._evictions.setdefault(position, {})[user_id] = farewell
+        self.note_head_and_gap(position)
+
+    def _evict_at(self, farewells: Mapping[str, bytes]) -> None:
+        """Stop delivering to the LIVE sockets of these users; `Attention.evicted` names them."""
+        self.flush()
+        evicted = [sink for sink in self.lane.sinks if sink.user_id in farewells]
+        self.lane.sinks.difference_update(evicted)
+        self._attention.evicted += [Evicted(sink, self._name, farewells[sink.user_id]) for sink in evicted]
 
     # Gaps -----------------------------------------------------------------------------------------------------------
 

@@ -46,8 +46,11 @@ class ControlDispatcher:
             log.error("unknown_control", key=delivery.key)
             return
         match kind, channel:
-            case ControlKind.EVICT, ChannelName(ChannelKind.ROOM):
-                self._membership.evict(delivery.channel, _eviction.decode(delivery.frame).user_id)
+            case ControlKind.EVICT, ChannelName(ChannelKind.ROOM, room_id):
+                eviction = _eviction.decode(delivery.frame)
+                self._membership.evict(room_id, eviction.user_id, delivery.position, eviction.reason)
+            case ControlKind.EVICT, ChannelName(ChannelKind.USER):
+                self._membership.notify_removed(_eviction.decode(delivery.frame), delivery.position)
             case ControlKind.RECHECK, ChannelName(ChannelKind.ROOM, room_id):
                 self._recovery.recheck(room_id)
             case ControlKind.ROOM_DELETED, ChannelName(ChannelKind.ROOM, room_id):

@@ -12,12 +12,12 @@ from gateway.fanout.batch import Batch
 from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
 from gateway.fanout.lane import send
-from gateway.fanout.membership import ChannelMembership
+from gateway.fanout.membership import ChannelMembership, farewell_of
 from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.wire import text_frame
 from gateway.live.missed_items import InboxAnswer, MissedItems, RoomAnswer
 from gateway.live.socket import Socket
-from shared.bus.delivery import ALL_CHANNEL, community_channel, inbox_channel, market_channel, room_channel
+from shared.bus.delivery import ALL_CHANNEL, EndReason, community_channel, inbox_channel, market_channel, room_channel
 from shared.errors import RETRYABLE, ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
     ChatroomTarget,
@@ -199,7 +199,9 @@ class Subscriptions:
 
     def _go_live(self, socket: Socket, channel: Channel, seq: int, greeting: list[bytes], *, replayed: bool) -> None:
         """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
-        if not channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed):
+        is_live = channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed)
+        self._membership.finish_evictions()  # of other sockets, if the channel has passed on what it waited for
+        if not is_live:
             raise Refusal.not_found("room")
         socket.subscribed(channel.name)
 
@@ -242,13 +244,13 @@ class Subscriptions:
         channel = self._hub.channels.get(name)
         if channel is None:
             return
-        farewell = text_frame(frame("chatroom:deleted", ChatroomDeletedData(chatroom_id=room_id)))
+        deleted = text_frame(frame("chatroom:deleted", ChatroomDeletedData(chatroom_id=room_id)))
         listeners = channel.listeners()
         for sink in list(channel.sinks()):
             self._membership.leave(sink, name)
             sink.unsubscribed(name)
         for sink in listeners:
-            send(sink, [farewell])
+            send(sink, [deleted, farewell_of(room_id, EndReason.DELETED)])
 
     def forget(self, socket: Socket) -> None:
         """End all subscriptions of a closed socket."""

@@ -4,14 +4,15 @@
     async def list_messages(self, caller: Caller, chatroom_id: RoomId, query: MessagesQuery) -> Paged[MessageView]:
         \"\"\"Return the messages of a room, newest first.\"\"\"
 
-The handler's annotations are the declaration. `query` and `body` are decoded into their structs, each other parameter
-is the path segment of that name, and the return type selects the envelope: `Paged`, `Created`, `CreatedOnce`, or plain
-data. mypy checks the handler against its own declaration.
+The handler's annotations are the declaration. `query` and `body` are decoded into their structs; a body declared as
+`Change | None` may be absent. Each other parameter is the path segment of that name, and the return type selects the
+envelope: `Paged`, `Created`, `CreatedOnce`, or plain data. mypy checks the handler against its own declaration.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import UnionType
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from aiohttp import web
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
-from gateway.rest.envelope import bearer_token, body_of, page_of, path_id, query_of, success
+from gateway.rest.envelope import bearer_token, body_of, has_body, page_of, path_id, query_of, success
 from gateway.rest.piecewise_body import PIECE_BYTES, hold_until_written
 from gateway.user_rates import UserRate
 from shared.byte_budget import ByteBudget
@@ -118,7 +119,9 @@ class Call:
         self.is_page = is_wrapped and issubclass(kind, Paged)
         self.statuses: dict[int, str] = kind.statuses if is_wrapped else DONE
         self.query: type[Any] | None = declared.pop("query", None)
-        self.body: type[Any] | None = declared.pop("body", None)
+        body = declared.pop("body", None)
+        self.is_body_optional = isinstance(body, UnionType)  # `Body | None`
+        self.body: type[Any] | None = get_args(body)[0] if self.is_body_optional else body
         declared.pop("caller")  # authenticated, not an input
         self.parts = {name: PathPart(camel(name), kind) for name, kind in declared.items()}
         self._no_such = {name: mark for name, kind in declared.items() if (mark := _mark_of(kind)) is not None}
@@ -136,7 +139,8 @@ class Call:
         if self.query is not None:
             given["query"] = query_of(request, self.query)
         if self.body is not None:
-            given["body"] = await body_of(request, self.body)
+            is_absent = self.is_body_optional and not await has_body(request)
+            given["body"] = None if is_absent else await body_of(request, self.body)
         return given
 
     def _part(self, request: web.Request, name: str) -> str:

@@ -57,6 +57,12 @@ class RoomChange(RequestStruct, frozen=True):
     type: RoomType | None = None
 
 
+class MemberChange(RequestStruct, frozen=True):
+    """The member's role; without one, a new user becomes `member` and a member keeps theirs."""
+
+    role: chat.MemberRole | None = None
+
+
 class ChatCalls(Calls):
     """Rooms, members and presence."""
 
@@ -106,7 +112,7 @@ class ChatCalls(Calls):
     async def delete_room(self, caller: Caller, chatroom_id: RoomId) -> chat.Gone:
         """Delete a room. Requires the creator or an admin.
 
-        Subscribed sockets receive `chatroom:deleted` and are unsubscribed.
+        Subscribed sockets receive `chatroom:deleted` and `unsubscribed`.
         """
         command = chat.DeleteRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat.Gone)
@@ -119,7 +125,10 @@ class ChatCalls(Calls):
 
     @post("/v1/chatrooms/{chatroomId}/leave", ErrorCode.RATE_LIMITED)
     async def leave_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:
-        """Leave a room. Idempotent. A direct room cannot be left."""
+        """Leave a room. Idempotent. A direct room cannot be left.
+
+        A creator who leaves passes the room to the longest-standing moderator, else to the longest-standing member.
+        """
         command = chat.LeaveRoom(**self._backend.room_head(caller), room_id=chatroom_id)
         return await self._backend.room_command(command, chat_views.RoomView)
 
@@ -135,14 +144,24 @@ class ChatCalls(Calls):
         return Paged(found.items, query.page, query.limit, found.total)
 
     @put("/v1/chatrooms/{chatroomId}/members/{userId}", ErrorCode.RATE_LIMITED)
-    async def add_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat_views.MemberView:
-        """Add a user to a room. Requires the creator or an admin. Idempotent."""
-        command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
+    async def add_member(
+        self, caller: Caller, chatroom_id: RoomId, user_id: UserId, body: MemberChange | None
+    ) -> chat_views.MemberView:
+        """Add a user to a room, or give a member another role. Requires the creator or an admin. Idempotent.
+
+        Every socket of a user who becomes a member receives `member:invited`. `{"role": "creator"}` hands the room
+        over: the creator before becomes a moderator.
+        """
+        role = None if body is None else body.role
+        command = chat.AddMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id, role=role)
         return await self._backend.room_command(command, chat_views.MemberView)
 
     @delete("/v1/chatrooms/{chatroomId}/members/{userId}")
     async def remove_member(self, caller: Caller, chatroom_id: RoomId, user_id: UserId) -> chat.Gone:
-        """Remove a member, whose sockets stop receiving at once. Requires the creator or an admin."""
+        """Remove a member. Requires the creator or an admin.
+
+        Every socket of the user receives `unsubscribed` at once, and nothing of the room after it.
+        """
         command = chat.RemoveMember(**self._backend.room_head(caller), room_id=chatroom_id, user_id=user_id)
         return await self._backend.room_command(command, chat.Gone)
 

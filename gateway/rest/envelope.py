@@ -144,6 +144,13 @@ def _is(kind: msgspec.inspect.Type, wanted: type[msgspec.inspect.Type]) -> bool:
             return isinstance(kind, wanted)
 
 
+async def has_body(request: web.Request) -> bool:
+    """Return whether a request has a body of at least one byte. Raises 408."""
+    if not request.can_read_body:
+        return False
+    return request.content_length is not None or bool(await _read(request))
+
+
 async def body_of(request: web.Request, kind: type[T]) -> T:
     """Decode the JSON body into `kind`.
 
@@ -153,17 +160,22 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
         raise web.HTTPUnsupportedMediaType
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise web.HTTPUnsupportedMediaType
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise Refusal.invalid("body", "was incomplete") from error
+    body = await _read(request)
     try:
         return validation.decode(body, msgspec.json.Decoder(kind))
     except Malformed as error:
         raise Refusal.invalid("body", str(error)) from error
+
+
+async def _read(request: web.Request) -> bytes:
+    """Return the body, which the request keeps for the next call."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise Refusal.invalid("body", "was incomplete") from error
 
 
 def success(data: Any, status: int = 200) -> web.Response:

@@ -75,6 +75,7 @@ export class Api {
   /** `{data, pagination}` */
   members = (id, parameters) => this.#page('GET', `/v1/chatrooms/${part(id)}/members${query(parameters)}`);
   invite = (id, userId) => this.#data('PUT', `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
+  setRole = (id, userId, role) => this.#data('PUT', `/v1/chatrooms/${part(id)}/members/${part(userId)}`, { role });
   remove = (id, userId) => this.#data('DELETE', `/v1/chatrooms/${part(id)}/members/${part(userId)}`);
   direct = (userId, message, clientMessageId) =>
     this.#data('POST', '/v1/messages/direct', { userId, message, clientMessageId });

@@ -123,7 +123,7 @@ export class ChatView {
     reconcile(this.sign, sign ? [sign] : []);
     const actions = {
       key: 'actions',
-      version: `${room?.isMember} ${room?.createdBy} ${partner}`,
+      version: `${room?.isMember} ${session.conversation?.role} ${partner}`,
       make: () => h('div', { class: 'chat-actions' }, this.#actions(room)),
     };
     reconcile(this.actions, [actions]);
@@ -153,7 +153,7 @@ export class ChatView {
           'primary',
         ),
       );
-    else if (room.createdBy === session.me.userId) {
+    else if (session.conversation?.role === 'creator') {
       const remove = () => deleteRoomDialog(session, room);
       actions.push(
         h(

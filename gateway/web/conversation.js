@@ -31,6 +31,13 @@ export class Conversation extends Changing {
     return this.rooms.get(this.id);
   }
 
+  /** Return the user's role in the room: that in the member list, once it is loaded and if they are on its page. */
+  get role() {
+    const mine = this.members.find(({ userId }) => userId === this.me);
+    if (mine) return mine.role;
+    return this.room?.createdBy === this.me ? 'creator' : 'member';
+  }
+
   // History ----------------------------------------------------------------------------------------------------------
 
   /** Load the newest page. */

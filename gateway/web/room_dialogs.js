@@ -80,28 +80,35 @@ export function newRoomDialog(session, show) {
   openDialog({ title: 'New room', fill: (close) => form({ fields, label: 'Create room', submit, close }) });
 }
 
-/** Open the member list: presence, direct messages, and for the creator inviting and removing. */
+const ROLES = [
+  ['member', 'Member'],
+  ['moderator', 'Moderator'],
+  ['creator', 'Creator'],
+];
+
+/** Open the member list: presence, roles, direct messages, and for the creator inviting, removing and giving roles. */
 export function membersDialog(session, conversation) {
-  const { room } = conversation;
-  const mayManage = room.createdBy === session.me.userId && !room.directUserIds;
+  const isManager = () => conversation.role === 'creator' && !conversation.room?.directUserIds;
   const count = h('p', { class: 'muted small' });
   const list = h('ul', { class: 'member-list' });
+  const invite = inviteForm(session, conversation);
   let ended = [];
   const openedDialog = openDialog({
     title: 'Members',
     kind: 'side',
     onClose: () => ended.forEach((end) => end()),
-    fill: () => [mayManage && inviteForm(session, conversation), count, list],
+    fill: () => [invite, count, list],
   });
   const render = () => {
     const shown = [...conversation.members].sort(
       (a, b) => session.people.isOnline(b.userId) - session.people.isOnline(a.userId),
     );
     const online = shown.filter(({ userId }) => session.people.isOnline(userId)).length;
+    invite.hidden = !isManager();
     count.textContent = `${counted(conversation.memberTotal, 'member')}, ${online} online`;
     reconcile(
       list,
-      shown.map((member) => memberRow(session, conversation, member, mayManage, openedDialog)),
+      shown.map((member) => memberRow(session, conversation, member, isManager(), openedDialog)),
     );
   };
   ended = [conversation.onChange(render), session.people.onChange(render)];
@@ -141,10 +148,27 @@ function memberRow(session, conversation, { userId, role }, mayManage, dialog) {
       session.tell(error.message, 'error');
     }
   };
+  const button = (label, act) =>
+    h(
+      'button',
+      { type: 'button', class: 'button small', 'aria-label': `${label} ${people.name(userId)}`, on: { click: act } },
+      label,
+    );
+  const isManaged = mayManage && !isMe;
+  const controls = () =>
+    isManaged
+      ? h(
+          'span',
+          { class: 'member-controls' },
+          rolePicker(session, conversation, userId, role),
+          button('Message', write),
+          button('Remove', remove),
+        )
+      : [roleTag(role), isMe ? null : button('Message', write)];
   const make = () =>
     h(
       'li',
-      { class: 'member' },
+      { class: `member ${isManaged ? 'is-managed' : ''}` },
       people.avatar(userId, { dot: true }),
       h(
         'span',
@@ -152,33 +176,42 @@ function memberRow(session, conversation, { userId, role }, mayManage, dialog) {
         h('span', { class: 'room-name' }, people.name(userId)),
         h('span', { class: 'room-counts' }, isMe ? 'you' : userId),
       ),
-      role === 'creator' ? h('span', { class: 'tag' }, 'creator') : null,
-      isMe
-        ? null
-        : h(
-            'button',
-            {
-              type: 'button',
-              class: 'button small',
-              'aria-label': `Message ${people.name(userId)}`,
-              on: { click: write },
-            },
-            'Message',
-          ),
-      mayManage && !isMe
-        ? h(
-            'button',
-            {
-              type: 'button',
-              class: 'button small',
-              'aria-label': `Remove ${people.name(userId)}`,
-              on: { click: remove },
-            },
-            'Remove',
-          )
-        : null,
+      controls(),
     );
-  return { key: userId, version: `${online}${people.name(userId)}${role}`, make };
+  return { key: userId, version: `${online}${people.name(userId)}${role}${mayManage}`, make };
+}
+
+function roleTag(role) {
+  return role === 'member' ? null : h('span', { class: 'tag' }, role);
+}
+
+/** Build the choice of a member's role. The role creator hands the room over, after confirmation. */
+function rolePicker(session, conversation, userId, role) {
+  const name = session.people.name(userId);
+  const options = ROLES.map(([value, label]) => h('option', { value, selected: value === role }, label));
+  const picker = h('select', { class: 'role-picker', 'aria-label': `Role of ${name}` }, options);
+  const give = async (chosen) => {
+    await session.api.setRole(conversation.id, userId, chosen);
+    await conversation.loadMembers();
+  };
+  picker.addEventListener('change', () => {
+    const chosen = picker.value;
+    if (chosen !== 'creator') {
+      give(chosen).catch((error) => {
+        picker.value = role;
+        session.tell(error.message, 'error');
+      });
+      return;
+    }
+    picker.value = role; // until it is confirmed
+    confirmDialog({
+      title: 'Hand the room over?',
+      text: `${name} becomes the creator of “${conversation.room?.name}”, and you a moderator. Only ${name} can undo this.`,
+      label: 'Hand over',
+      act: () => give(chosen),
+    });
+  });
+  return picker;
 }
 
 /** Delete a room after confirmation. */

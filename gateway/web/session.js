@@ -10,7 +10,7 @@ import { Market } from './market.js';
 import { People } from './people.js';
 import { Rooms } from './rooms.js';
 
-const REFRESH_EVERY_MS = 30_000; // no event announces an invitation, so the room list is polled
+const REFRESH_EVERY_MS = 30_000; // no event announces changes of rooms that the user is not subscribed to
 const PRICES_PER_S = 2; // more would be unreadable
 
 export class Session extends Changing {
@@ -219,6 +219,11 @@ export class Session extends Changing {
         if (type === 'member:left' && userId === this.me.userId) this.#removed(chatroomId);
       });
     }
+    connection.on('member:invited', ({ name, by }) => {
+      if (by !== this.me.userId) this.tell(`${people.name(by)} invited you to “${name}”.`);
+      rooms.refresh().catch(() => {});
+    });
+    connection.on('unsubscribed', ({ chatroomId, reason }) => reason === 'removed' && this.#ended(chatroomId));
     connection.on('chatroom:updated', ({ chatroomId, name, description, type }) =>
       rooms.change(chatroomId, { name, description, type }),
     );
@@ -250,6 +255,18 @@ export class Session extends Changing {
     if (this.#leaving.has(id)) return;
     if (this.rooms.get(id)?.type === 'public') this.rooms.change(id, { isMember: false });
     else this.#gone(id, 'is no longer accessible to you');
+  }
+
+  /** The server ended the subscription of a room: a public one may still be read. */
+  async #ended(id) {
+    if (!this.rooms.has(id)) return;
+    this.connection.unfollow(id);
+    try {
+      const room = this.rooms.take(await this.api.room(id));
+      if (room.isMember || id === this.rooms.openId) this.connection.follow(id, room.lastSeq);
+    } catch (error) {
+      if (error.status === 404) this.#gone(id, 'is no longer accessible to you');
+    }
   }
 
   #gone(id, what) {

@@ -41,17 +41,33 @@ ANSWERS = frozenset({DeliveryKind.REPLY, DeliveryKind.ANSWERED})
 class ControlKind(StrEnum):
     """The `key` of a CONTROL delivery: what the gateways have to do."""
 
-    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`
+    EVICT = "evict"  # on a room: unsubscribe the user of an `Eviction`; on a user: tell their other sockets
     RECHECK = "recheck"  # on a room: check each subscriber's access again
     ROOM_DELETED = "deleted"  # on a room: notify its subscribers and unsubscribe them
     CONNECTION_COUNT = "sockets"  # on a user: how many of the user's connections another gateway holds
     REVOCATION = "standing"  # on CONTROL_CHANNEL: a `Revocation` changed
 
 
-class Eviction(msgspec.Struct, frozen=True, rename="camel"):
-    """The frame of an EVICT delivery."""
+class EndReason(StrEnum):
+    """Why the server ended a subscription, as `unsubscribed` tells the client."""
+
+    REMOVED = "removed"
+    BANNED = "banned"
+    DELETED = "deleted"
+
+
+class Eviction(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The frame of an EVICT delivery. Without a reason, the user has left, and is not told.
+
+    On a room's channel it takes its place in the order of the log's entries. On the user's channel, for which it names
+    the room, it goes before that, to the sockets that are not on the room's channel; with `opened_before_ms`, to those
+    alone that were open then.
+    """
 
     user_id: str
+    chatroom_id: str = ""
+    opened_before_ms: int = 0
+    reason: EndReason | None = None
 
 
 class ChannelKind(StrEnum):
@@ -95,7 +111,8 @@ class Delivery(NamedTuple):
 
     `position` is its place on the channel: the log's `rev` in a room (ORDERED, HEAD, controls), the entry's `seq` in an
     inbox, the price's `seq` on a market channel. For DIRECT and DIRECT_HEAD, it is the `rev` in the log of the room
-    `key`, not a place on the user's channel. A REPLY holds the owner's `term` in its place. It is 0 elsewhere.
+    `key`, not a place on the user's channel. A REPLY holds the owner's `term` in its place. An UNORDERED item that is
+    sent again holds a time in ms: only sockets that have opened before it receive the item. It is 0 elsewhere.
     `key` identifies what a LATEST item replaces. It is an id for deduplication in an UNORDERED item, the room's id in a
     DIRECT item or head, and in a TRANSIENT item the user or session that must not receive it. In a CONTROL item it is a
     `ControlKind`. Elsewhere, and where an item needs none, it is empty.

@@ -1,11 +1,15 @@
 """Commands to the one writer of a room, in bodies to the owner of its partition, and their answers. Pure."""
 
+from typing import Literal
+
 import msgspec
 
 from shared.commands.chat_views import MessageView
 from shared.commands.command import BusRequest
 from shared.protocol.message_parts import MessageExtras
 from shared.protocol.wire_struct import WireStruct
+
+MemberRole = Literal["creator", "moderator", "member"]
 
 
 class RoomCommand(BusRequest, frozen=True, kw_only=True):
@@ -100,9 +104,10 @@ class LeaveRoom(RoomCommand, frozen=True, kw_only=True, tag="leave"):
 
 
 class AddMember(RoomCommand, frozen=True, kw_only=True, tag="member.add"):
-    """Add a member. Requires the creator or an admin. Idempotent. Reply: `MemberView`."""
+    """Add a member, or give one another `role`. Requires the creator or an admin. Idempotent. Reply: `MemberView`."""
 
     user_id: str
+    role: MemberRole | None = None
 
 
 class RemoveMember(RoomCommand, frozen=True, kw_only=True, tag="member.remove"):

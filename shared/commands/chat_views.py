@@ -76,7 +76,7 @@ class MemberView(WireStruct, frozen=True, kw_only=True):
 
     user_id: str
     user: UserProfile
-    role: Annotated[str, one_of("creator", "member")]
+    role: Annotated[str, one_of("creator", "moderator", "member")]
     joined_at: Time
     status: OnlineStatus
     last_seen_at: Time | None

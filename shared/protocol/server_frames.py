@@ -188,13 +188,27 @@ class PresenceState(WireStruct, frozen=True, kw_only=True):
 
 
 class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
-    """The subscription to this target has ended."""
+    """The subscription to this target has ended.
+
+    `reason` tells why the server ended that of a room. Every socket of a user who is removed from a room receives it,
+    subscribed or not. An unsubscription that the client requested has none.
+    """
 
     channel: Annotated[str, one_of("chatroom", "notifications", "market", "community")]
     chatroom_id: str | None = None
     user_id: str | None = None
     symbols: tuple[str, ...] | None = None
     community_id: str | None = None
+    reason: Annotated[str, one_of("removed", "banned", "deleted")] | None = None
+
+
+class MemberInvitedData(WireStruct, frozen=True, kw_only=True):
+    """`by` made the user of this socket a member of a room."""
+
+    chatroom_id: str
+    name: str
+    type: Annotated[str, one_of("public", "private", "group")]
+    by: str
 
 
 class MemberJoinedData(WireStruct, frozen=True, kw_only=True):
@@ -224,7 +238,7 @@ class ChatroomUpdatedData(WireStruct, frozen=True, kw_only=True):
 
 
 class ChatroomDeletedData(WireStruct, frozen=True, kw_only=True):
-    """A room was deleted, and with it the subscription."""
+    """A room was deleted, and with it the subscription: `unsubscribed` follows."""
 
     chatroom_id: str
 
@@ -272,6 +286,7 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "room:presence": (RoomPresenceData,),
     "member:joined": (MemberJoinedData,),
     "member:left": (MemberLeftData,),
+    "member:invited": (MemberInvitedData,),
     "chatroom:updated": (ChatroomUpdatedData,),
     "chatroom:deleted": (ChatroomDeletedData,),
     "market:price": (PriceData,),

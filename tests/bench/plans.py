@@ -136,6 +136,7 @@ def a_room(room_id: str, number: int = 0, **fields: Any) -> Room:
         description="",
         type=kinds[number % 4],
         created_by="user_0",
+        creator_id="user_0",
         created_at_ms=NOW_MS - number,
         active_at_ms=NOW_MS - number,
         direct=(f"user_{number % 50}", "user_0") if number % 20 == 1 else None,
@@ -308,6 +309,7 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
     others = [f"room_{number}" for number in range(1, 21)]
     users = [f"user_{number}" for number in range(20)]
     yield StoreCall("members", lambda: rooms.members([(room_id, user_id) for user_id in users]))
+    yield StoreCall("heirs", lambda: rooms.heirs(room_id, 3), UNSORTED)
     yield StoreCall("put_members", lambda: rooms.put_members([membership(room_id, ["user_1", "user_2", "user_new"])]))
     yield StoreCall("put_read_marks", lambda: rooms.put_read_marks({(room_id, user_id): 5 for user_id in users}))
     yield StoreCall("active_now", lambda: rooms.active_now([room_id]), note="of one room")

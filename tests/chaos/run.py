@@ -11,6 +11,7 @@ from tests.chaos.client import ChaosClient
 from tests.chaos.faults import FaultInjector, InjectedFault
 from tests.chaos.ledger import Ledger, Violation
 from tests.chaos.plan import Fault
+from tests.chaos.roles import RoleTraffic
 from tests.chaos.settle import ADMIN, Settling
 from tests.chaos.system import Patient
 from tests.chaos.traffic import EventPublisher, Traffic, TrafficRates
@@ -37,6 +38,7 @@ class ChaosOutcome:
     ledger: Ledger
     traffic: Traffic
     access: AccessTraffic
+    roles: RoleTraffic
     done: list[InjectedFault]
     violations: list[Violation] = field(default_factory=list)
     presence_s: float = 0.0
@@ -154,16 +156,17 @@ async def run(
     access = make_access(patient, people, publisher, ledger, clock, seed)
     devices = [*clients, *access.victims]
     faults = FaultInjector(patient, clients, publisher, clock, say)
-    outcome = ChaosOutcome(ledger, traffic, access, faults.done)
+    roles = RoleTraffic(patient.url, RestClient(patient.url, ADMIN, role="admin"), ledger, clock, seed)
+    await roles.prepare()
+    outcome = ChaosOutcome(ledger, traffic, access, roles, faults.done)
     living = [asyncio.create_task(client.run()) for client in devices]
     try:
         await traffic.quote(SYMBOLS)
         await until(lambda: all(client.is_ready for client in devices), START_TIMEOUT_S)
         before = await asyncio.to_thread(patient.memory_mib)
         rates = rates or TrafficRates()
-        acting = asyncio.create_task(
-            traffic.run(rates, people.all_rooms, people.pairs, people.heavy, access.activities(rates))
-        )
+        further = [*access.activities(rates), *roles.activities(rates)]
+        acting = asyncio.create_task(traffic.run(rates, people.all_rooms, people.pairs, people.heavy, further))
         await (faults.roll() if plan is None else faults.carry_out(plan))
         await _settle(outcome, patient, people, acting, clock, until_expired=until_expired)
         _weigh(outcome, before, await asyncio.to_thread(patient.memory_mib))
@@ -198,7 +201,8 @@ async def _settle(
     await settling.stored(people.all_rooms, people.pairs[::2])
     await settling.deliveries()
     outcome.settled_s = clock() - last_s
-    await settling.members(people.all_rooms)
+    await settling.members([*people.all_rooms, *outcome.roles.rooms])
+    await outcome.roles.settle()
     outcome.queues = await settling.queues(until_expired=until_expired)
 
 

@@ -110,6 +110,7 @@ class TrafficRates:
         self.victim_messages = 4.0 * scale
         self.removals = 0.25
         self.bans = 0.1
+        self.roles = 2.0 * scale
 
 
 class Traffic:

@@ -35,7 +35,9 @@ from tests.support.ready_database import ready_database
 users, rooms = st.sampled_from(USERS), st.sampled_from((PUBLIC, PUBLIC, PRIVATE))
 keys = st.sampled_from((None, "k1", "k2"))
 sends = st.builds(Act, st.just("send"), rooms, users, keys, st.booleans())
-others = st.builds(Act, st.sampled_from(("join", "leave", "add", "remove", "create", "read")), rooms, users)
+others = st.builds(
+    Act, st.sampled_from(("join", "leave", "add", "remove", "create", "read", "moderator", "creator")), rooms, users
+)
 changes = st.builds(
     Act, st.sampled_from(("edit", "erase", "react", "react", "unreact", "pin", "unpin")), rooms, users, keys
 )

@@ -152,6 +152,40 @@ async def test_lost_last_line_of_direct_room_arrives_with_its_head(loss: Loss, b
     assert [frame for frame in ben.frames if frame["type"] == "chat:message"] == []
 
 
+async def test_lost_invitation_and_removal_arrive_with_the_head(loss: Loss) -> None:
+    rest = RestClient(loss.near, "ann")
+    ben = await loss.client(loss.far, "ben")
+    loss.broker.loses = loses("member:invited")
+    room = await rest.create_room(type_="private", memberIds=["ben"])
+    await until(lambda: loss.broker.lost == 1)
+    loss.broker.loses = loses()
+    assert (await ben.data("member:invited", timeout_s=5))["chatroomId"] == room
+    loss.broker.loses = loses("removed")
+    await rest.data("DELETE", f"/v1/chatrooms/{room}/members/ben")
+    await until(lambda: loss.broker.lost == 2)
+    loss.broker.loses = loses()
+    told = {"channel": "chatroom", "chatroomId": room, "reason": "removed"}
+    assert await ben.data("unsubscribed", timeout_s=5) == told
+    assert [frame for frame in ben.frames if frame["type"] in ("member:invited", "unsubscribed")] == []
+
+
+async def test_lost_removal_of_a_subscriber_takes_effect_behind_the_lost_messages(loss: Loss) -> None:
+    ann, rest = await loss.client(loss.near, "ann"), RestClient(loss.near, "ann")
+    room = await rest.create_room(type_="private", memberIds=["ben"])
+    ben = await loss.reader("ben", room)
+    loss.broker.loses = loses("text-before", "removed")
+    await send(ann, room, "text-before")
+    await rest.data("DELETE", f"/v1/chatrooms/{room}/members/ben")
+    await until(lambda: loss.broker.lost == 2)
+    loss.broker.loses = loses()
+    await send(ann, room, "text-after")
+    await ben.data("unsubscribed", timeout_s=5)
+    shown = [frame["type"] for frame in ben.frames if frame["type"] in ("chat:message", "member:left")]
+    assert shown == ["chat:message", "member:left"]
+    await ben.barrier()
+    assert [frame["data"].get("message") for frame in ben.frames if frame["type"] == "chat:message"] == ["text-before"]
+
+
 @pytest.mark.parametrize("gap_s", [0.0, HEAD_S / 4], ids=["at once", "before the head"])
 async def test_lost_first_direct_message_is_shown_before_next_one(loss: Loss, gap_s: float) -> None:
     ann, ben = await loss.client(loss.near, "ann"), await loss.client(loss.far, "ben")

@@ -7,6 +7,9 @@ The tables are the specification. A number is an HTTP status, a word the code of
     outsider  never had to do with the room       removed  was a member until the creator removed them
     left      was a member and left               invited  added by the creator
     member    is there since the room was made    admin    has the claim `role: admin`, and is no member
+    mod       is a member that the creator made moderator
+    heir      is a member to whom the creator handed the room over
+    former    is the creator, and has handed the room over
 """
 
 import asyncio
@@ -28,70 +31,79 @@ from tests.support.tokens import mint
 from tests.support.waiting import until_async
 
 PUBLIC = """
-                 nobody banned outsider  removed   left      invited member    creator admin
-GET room         401    403    200       200       200       200     200       200     200
-GET messages     401    403    200       200       200       200     200       200     200
-GET older        401    403    200       200       200       200     200       200     200
-GET members      401    403    200       200       200       200     200       200     200
-subscribe        4401   4403   ok        ok        ok        ok      ok        ok      ok
-subscribe since  4401   4403   ok        ok        ok        ok      ok        ok      ok
-chat:typing      4401   4403   ok        ok        ok        ok      ok        ok      ok
-POST read        401    403    403       403       403       200     200       200     403
-chat:read        4401   4403   FORBIDDEN FORBIDDEN FORBIDDEN ok      ok        ok      FORBIDDEN
-PUT room         401    403    403       403       403       403     403       200     200
-PUT member       401    403    403       403       403       403     403       200     200
-DELETE member    401    403    403       403       403       403     403       200     200
-POST message     401    403    201       201       201       201     201       201     201
-chat:send        4401   4403   ok        ok        ok        ok      ok        ok      ok
-POST leave       401    403    200       200       200       200     200       200     200
-POST join        401    403    200       200       200       200     200       200     200
-unsubscribe      4401   4403   ok        ok        ok        ok      ok        ok      ok
-DELETE room      401    403    403       403       403       403     403       200     200
+                 nobody banned outsider  removed   left      invited member creator admin     mod heir former
+GET room         401    403    200       200       200       200     200    200     200       200 200  200
+GET messages     401    403    200       200       200       200     200    200     200       200 200  200
+GET older        401    403    200       200       200       200     200    200     200       200 200  200
+GET members      401    403    200       200       200       200     200    200     200       200 200  200
+subscribe        4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
+subscribe since  4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
+chat:typing      4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
+POST read        401    403    403       403       403       200     200    200     403       200 200  200
+chat:read        4401   4403   FORBIDDEN FORBIDDEN FORBIDDEN ok      ok     ok      FORBIDDEN ok  ok   ok
+PUT room         401    403    403       403       403       403     403    200     200       403 200  403
+PUT member       401    403    403       403       403       403     403    200     200       403 200  403
+PUT moderator    401    403    403       403       403       403     403    200     200       403 200  403
+PUT wrong role   401    403    400       400       400       400     400    400     400       400 400  400
+DELETE member    401    403    403       403       403       403     403    200     200       403 200  403
+POST message     401    403    201       201       201       201     201    201     201       201 201  201
+chat:send        4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
+POST leave       401    403    200       200       200       200     200    200     200       200 200  200
+POST join        401    403    200       200       200       200     200    200     200       200 200  200
+unsubscribe      4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
+PUT creator      401    403    403       403       403       403     403    200     200       403 403  403
+DELETE room      401    403    403       403       403       403     403    200     200       403 200  403
 """
 
 PRIVATE = """
-                 nobody banned outsider  removed   left      invited member creator admin
-GET room         401    403    404       404       404       200     200    200     404
-GET messages     401    403    404       404       404       200     200    200     404
-GET older        401    403    404       404       404       200     200    200     404
-GET members      401    403    404       404       404       200     200    200     404
-subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
-subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
-chat:typing      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
-POST read        401    403    404       404       404       200     200    200     404
-chat:read        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
-PUT room         401    403    404       404       404       403     403    200     200
-PUT member       401    403    404       404       404       403     403    200     200
-DELETE member    401    403    404       404       404       403     403    200     200
-POST message     401    403    404       404       404       201     201    201     404
-chat:send        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
-POST leave       401    403    404       404       200       200     200    200     404
-POST join        401    403    404       404       200       200     200    200     404
-unsubscribe      4401   4403   ok        ok        ok        ok      ok     ok      ok
-DELETE room      401    403    404       404       404       403     403    200     200
+                 nobody banned outsider  removed   left      invited member creator admin     mod heir former
+GET room         401    403    404       404       404       200     200    200     404       200 200  200
+GET messages     401    403    404       404       404       200     200    200     404       200 200  200
+GET older        401    403    404       404       404       200     200    200     404       200 200  200
+GET members      401    403    404       404       404       200     200    200     404       200 200  200
+subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
+subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
+chat:typing      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
+POST read        401    403    404       404       404       200     200    200     404       200 200  200
+chat:read        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
+PUT room         401    403    404       404       404       403     403    200     200       403 200  403
+PUT member       401    403    404       404       404       403     403    200     200       403 200  403
+PUT moderator    401    403    404       404       404       403     403    200     200       403 200  403
+PUT wrong role   401    403    400       400       400       400     400    400     400       400 400  400
+DELETE member    401    403    404       404       404       403     403    200     200       403 200  403
+POST message     401    403    404       404       404       201     201    201     404       201 201  201
+chat:send        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
+POST leave       401    403    404       404       200       200     200    200     404       200 200  200
+POST join        401    403    404       404       200       200     200    200     404       200 200  200
+unsubscribe      4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
+PUT creator      401    403    404       404       403       403     403    200     200       403 403  403
+DELETE room      401    403    404       404       404       403     403    200     200       403 200  403
 """
 
 # The creator wrote first to the member. Nobody manages a direct room, so an admin cannot either.
 DIRECT = """
-                 nobody banned outsider  member    creator   admin
-GET room         401    403    404       200       200       404
-GET messages     401    403    404       200       200       404
-GET older        401    403    404       200       200       404
-GET members      401    403    404       200       200       404
-subscribe        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
-subscribe since  4401   4403   NOT_FOUND ok        ok        NOT_FOUND
-chat:typing      4401   4403   NOT_FOUND ok        ok        NOT_FOUND
-POST read        401    403    404       200       200       404
-chat:read        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
-PUT room         401    403    404       403       403       404
-PUT member       401    403    404       403       403       404
-DELETE member    401    403    404       403       403       404
-POST message     401    403    404       201       201       404
-chat:send        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
-POST leave       401    403    404       403       403       404
-POST join        401    403    404       200       200       404
-unsubscribe      4401   4403   ok        ok        ok        ok
-DELETE room      401    403    404       403       403       404
+                 nobody banned outsider  member creator admin
+GET room         401    403    404       200    200     404
+GET messages     401    403    404       200    200     404
+GET older        401    403    404       200    200     404
+GET members      401    403    404       200    200     404
+subscribe        4401   4403   NOT_FOUND ok     ok      NOT_FOUND
+subscribe since  4401   4403   NOT_FOUND ok     ok      NOT_FOUND
+chat:typing      4401   4403   NOT_FOUND ok     ok      NOT_FOUND
+POST read        401    403    404       200    200     404
+chat:read        4401   4403   NOT_FOUND ok     ok      NOT_FOUND
+PUT room         401    403    404       403    403     404
+PUT member       401    403    404       403    403     404
+PUT moderator    401    403    404       403    403     404
+PUT wrong role   401    403    400       400    400     400
+DELETE member    401    403    404       403    403     404
+POST message     401    403    404       201    201     404
+chat:send        4401   4403   NOT_FOUND ok     ok      NOT_FOUND
+POST leave       401    403    404       403    403     404
+POST join        401    403    404       200    200     404
+unsubscribe      4401   4403   ok        ok     ok      ok
+PUT creator      401    403    404       403    403     404
+DELETE room      401    403    404       403    403     404
 """
 
 GONE = """
@@ -107,12 +119,15 @@ POST read        401    403    404       404       404       404       404      
 chat:read        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
 PUT room         401    403    404       404       404       404       404       404       404
 PUT member       401    403    404       404       404       404       404       404       404
+PUT moderator    401    403    404       404       404       404       404       404       404
+PUT wrong role   401    403    400       400       400       400       400       400       400
 DELETE member    401    403    404       404       404       404       404       404       404
 POST message     401    403    404       404       404       404       404       404       404
 chat:send        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
 POST leave       401    403    404       404       404       404       404       404       404
 POST join        401    403    404       404       404       404       404       404       404
 unsubscribe      4401   4403   ok        ok        ok        ok        ok        ok        ok
+PUT creator      401    403    404       404       404       404       404       404       404
 DELETE room      401    403    404       404       404       404       404       404       404
 """
 
@@ -128,6 +143,8 @@ TABLES = {
 CELLS = [(kind, who) for kind, table in TABLES.items() for who in table.split("\n")[1].split()]
 HIDDEN = {"404", "NOT_FOUND"}
 
+_MAKERS = {"creator", "former"}
+_ROLES = {"mod": "moderator", "heir": "creator", "former": "creator"}
 _clients = itertools.count(1)
 
 
@@ -149,6 +166,9 @@ def rest_calls(room: str, target: str) -> dict[str, tuple[str, str, Any]]:
         "POST read": ("POST", f"{path}/read", {"seq": 1}),
         "PUT room": ("PUT", path, {"description": "new"}),
         "PUT member": ("PUT", f"{path}/members/{target}", None),
+        "PUT moderator": ("PUT", f"{path}/members/{target}", {"role": "moderator"}),
+        "PUT wrong role": ("PUT", f"{path}/members/{target}", {"role": "owner"}),
+        "PUT creator": ("PUT", f"{path}/members/{target}", {"role": "creator"}),
         "DELETE member": ("DELETE", f"{path}/members/{target}", None),
         "POST message": ("POST", f"{path}/messages", {"message": "m"}),
         "POST leave": ("POST", f"{path}/leave", None),
@@ -198,7 +218,7 @@ class Scene:
         self.who = who
         self.creator = meet("creator")
         self.target = meet("target")
-        self.person = world.banned if who == "banned" else self.creator if who == "creator" else meet(who)
+        self.person = world.banned if who == "banned" else self.creator if who in _MAKERS else meet(who)
         self.token = None if who == "nobody" else mint(self.person.id, role="admin" if who == "admin" else "user")
 
     async def room(self) -> str:
@@ -212,6 +232,9 @@ class Scene:
         await self.creator.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "secret"})
         if self.who in ("removed", "left", "invited", "banned"):
             await self.creator.data("PUT", f"/v1/chatrooms/{room}/members/{self.person.id}")
+        if (role := _ROLES.get(self.who)) is not None:
+            named = self.target if self.who == "former" else self.person
+            await self.creator.data("PUT", f"/v1/chatrooms/{room}/members/{named.id}", json={"role": role})
         if self.who == "removed":
             await self.creator.data("DELETE", f"/v1/chatrooms/{room}/members/{self.person.id}")
         if self.who == "left":

@@ -25,7 +25,7 @@ from chat_service.people.profiles import Profiles
 from chat_service.rooms.decision import Rules
 from chat_service.rooms.entry_deliveries import frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply
-from chat_service.rooms.room import Room
+from chat_service.rooms.room import Role, Room
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
@@ -46,6 +46,7 @@ from shared.commands.chat import (
     JoinRoom,
     LeaveRoom,
     MarkRead,
+    MemberRole,
     PinMessage,
     React,
     RemoveMember,
@@ -342,6 +343,10 @@ class ChatWorld:
                 return to_json(LeaveRoom(**head))
             case "add":
                 return to_json(AddMember(**by_ann, user_id=act.user))
+            case "moderator" | "creator":  # by an admin: ann may have handed the room over
+                by_admin = head | {"caller": Caller(user_id="root", is_admin=True)}
+                role: MemberRole = "moderator" if act.what == "moderator" else "creator"
+                return to_json(AddMember(**by_admin, user_id=act.user, role=role))
             case "remove":
                 return to_json(RemoveMember(**by_ann, user_id=act.user))
             case "delete":
@@ -496,6 +501,9 @@ class ChatWorld:
         members, total = await self.store.member_page(room_id, 0, 100)
         assert {member.user_id for member in members} == {user_id for user_id, is_joined in joined.items() if is_joined}
         assert record.member_count == total == len(members)
+        creators = [member.user_id for member in members if member.role is Role.CREATOR]
+        assert record.creator_id == room.creator_id
+        assert creators == ([room.creator_id] if members else [])
         for member in members:
             own = (entry.last_seq for entry in log if entry.message is not None and entry.author_id == member.user_id)
             assert member.read_seq >= max(own, default=0)

@@ -188,6 +188,7 @@ class PresenceWorld:
             description="",
             type=kind,
             created_by=users[0],
+            creator_id=users[0],
             created_at_ms=1,
             active_at_ms=1,
             direct=direct,

@@ -103,7 +103,7 @@ export interface ChatUpdated {
   mentions?: string[];
 }
 
-/** A room was deleted, and with it the subscription. */
+/** A room was deleted, and with it the subscription: `unsubscribed` follows. */
 export interface ChatroomDeleted {
   chatroomId: string;
 }
@@ -164,6 +164,14 @@ export interface MarketSubscribed {
   channel: 'market';
   symbols: string[];
   unknown: string[];
+}
+
+/** `by` made the user of this socket a member of a room. */
+export interface MemberInvited {
+  chatroomId: string;
+  name: string;
+  type: 'public' | 'private' | 'group';
+  by: string;
 }
 
 /** A user became a member of a room that the socket is subscribed to. */
@@ -319,13 +327,19 @@ export interface Typing {
   isTyping: boolean;
 }
 
-/** The subscription to this target has ended. */
+/**
+ * The subscription to this target has ended.
+ *
+ * `reason` tells why the server ended that of a room. Every socket of a user who is removed from a room receives it,
+ * subscribed or not. An unsubscription that the client requested has none.
+ */
 export interface Unsubscribed {
   channel: 'chatroom' | 'notifications' | 'market' | 'community';
   chatroomId?: string;
   userId?: string;
   symbols?: string[];
   communityId?: string;
+  reason?: 'removed' | 'banned' | 'deleted';
 }
 
 /** The profile shown with a message: the token's claims, or the last `user.updated` event. */
@@ -356,6 +370,7 @@ export interface ServerEvents {
   'room:presence': RoomPresence;
   'member:joined': MemberJoined;
   'member:left': MemberLeft;
+  'member:invited': MemberInvited;
   'chatroom:updated': ChatroomUpdated;
   'chatroom:deleted': ChatroomDeleted;
   'market:price': Price;

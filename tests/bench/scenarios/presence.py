@@ -122,6 +122,7 @@ async def _make_rooms(bench: Bench, users: list[str]) -> None:
             description="",
             type=RoomType.PUBLIC,
             created_by=user_ids[0],
+            creator_id=user_ids[0],
             created_at_ms=AT_MS,
             active_at_ms=AT_MS,
             member_count=len(user_ids),

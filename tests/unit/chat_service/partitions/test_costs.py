@@ -52,10 +52,20 @@ def direct(by: str | Caller = "ann") -> Any:
 
 def state(*members: str, kind: RoomType = RoomType.PUBLIC, deleted: bool = False) -> RoomState:
     room = Room(
-        id=ROOM, name="", description="", type=kind, created_by="ann", created_at_ms=0, active_at_ms=0, deleted=deleted
+        id=ROOM,
+        name="",
+        description="",
+        type=kind,
+        created_by="ann",
+        creator_id="ann",
+        created_at_ms=0,
+        active_at_ms=0,
+        deleted=deleted,
     )
     joined: dict[str, Member | None] = {
-        user_id: Member(room_id=ROOM, user_id=user_id, role=Role.MEMBER, joined_at_ms=0, read_seq=0, profile=NOBODY)
+        user_id: Member(
+            room_id=ROOM, user_id=user_id, role=Role.MEMBER, joined_at_ms=0, role_since_ms=0, read_seq=0, profile=NOBODY
+        )
         for user_id in members
     }
     return RoomState(room, joined)

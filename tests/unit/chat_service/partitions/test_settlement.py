@@ -102,9 +102,19 @@ class Batches:
 
 
 def room_of(*members: str, kind: RoomType = RoomType.PUBLIC) -> RoomState:
-    room = Room(id=ROOM, name="", description="", type=kind, created_by="ann", created_at_ms=0, active_at_ms=0)
+    room = Room(
+        id=ROOM, name="", description="", type=kind, created_by="ann", creator_id="ann", created_at_ms=0, active_at_ms=0
+    )
     joined: dict[str, Member | None] = {
-        user: Member(room_id=ROOM, user_id=user, role=Role.MEMBER, joined_at_ms=0, read_seq=0, profile=UserProfile())
+        user: Member(
+            room_id=ROOM,
+            user_id=user,
+            role=Role.MEMBER,
+            joined_at_ms=0,
+            role_since_ms=0,
+            read_seq=0,
+            profile=UserProfile(),
+        )
         for user in members
     }
     room.member_count = len(members)

@@ -334,7 +334,11 @@ def test_member_who_leaves_private_room_is_evicted_and_may_rejoin() -> None:
 def test_removed_member_is_evicted_and_may_not_rejoin() -> None:
     chat = ChatRoom("private")
     assert chat.ask(on_room(RemoveMember, CREATOR, user_id=MEMBER)) == Gone(id=MEMBER)
-    assert chat.deliveries(CONTROL) == [(room_channel(ROOM), "evict", {"userId": MEMBER})]
+    told = {"userId": MEMBER, "reason": "removed"}
+    assert chat.deliveries(CONTROL) == [
+        (user_channel(MEMBER), "evict", {**told, "chatroomId": ROOM}),
+        (room_channel(ROOM), "evict", told),
+    ]
     (entry,) = chat.changes.entries
     assert [member_of(ROOM, effect) for effect in entry.members] == [None]
     assert chat.room.member_count == 1
@@ -723,6 +727,7 @@ drawn_commands = st.one_of(
     st.tuples(st.sampled_from(["create", "join", "leave", "subscribe", "typing", "delete"]), users, st.none()),
     st.tuples(st.sampled_from(["create", "join", "leave"]), users, st.none()),
     st.tuples(st.sampled_from(["add", "remove"]), users, users),
+    st.tuples(st.just("role"), users, st.tuples(users, st.sampled_from(list(Role)))),
     st.tuples(st.just("read"), users, st.integers(0, 5)),
     st.tuples(st.just("update"), users, st.sampled_from(["public", "private", "group"])),
 )
@@ -752,6 +757,8 @@ def build(drawn: tuple[str, Any, Any]) -> Any:
             return on_room(SetTyping, user, is_typing=True)
         case "add" | "remove":
             return on_room(AddMember if kind == "add" else RemoveMember, user, user_id=detail)
+        case "role":
+            return on_room(AddMember, user, user_id=detail[0], role=detail[1].value)
         case "read":
             return on_room(MarkRead, user, seq=detail)
         case _:
@@ -770,6 +777,8 @@ def check_room(log: MemoryLog, delivered: list[Delivery], room_id: str) -> None:
     assert state.room.last_seq == len(messages)
     members = [member for member in state.members.values() if member is not None]
     assert state.room.member_count == sum(member.is_joined for member in members)
+    creators = [member.user_id for member in members if member.is_joined and member.role is Role.CREATOR]
+    assert creators == ([state.room.creator_id] if state.room.member_count else [])
     assert all(0 <= member.read_seq <= state.room.last_seq for member in members)
     room = state.room
     channels = [room_channel(room_id)] if room.direct is None else [user_channel(user) for user in room.direct]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_service.rooms.entry_deliveries import controls_of, deliveries_of, frame_of
+from chat_service.rooms.entry_deliveries import controls_of, deliveries_of, frame_of, own_deliveries_of
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings, void_at
 from chat_service.rooms.message import Message, message_frame
 from chat_service.rooms.room import RoomType
@@ -60,7 +60,10 @@ ENTRIES = [
     entry(EntryKind.DELETED, settings=SETTINGS),
     entry(EntryKind.JOINED, members=(BEN,)),
     entry(EntryKind.ADDED, members=(BEN,)),
+    entry(EntryKind.ADDED, members=(BEN,), settings=SETTINGS),
+    entry(EntryKind.ROLE, members=(BEN, CAT), settings=SETTINGS),
     entry(EntryKind.LEFT, members=(INVITED,)),
+    entry(EntryKind.LEFT, members=(INVITED, CAT), settings=SETTINGS),
     entry(EntryKind.REMOVED, members=(STRANGER,)),
     void_at(ROOM, 7, 1, 1),
 ]
@@ -71,7 +74,8 @@ def test_exactly_one_ordered_line_carries_rev_and_frame(one: LogEntry) -> None:
     deliveries = deliveries_of(one, None)
     ordered = [delivery for delivery in deliveries if delivery.kind is DeliveryKind.ORDERED]
     assert ordered == [Delivery(room_channel(ROOM), DeliveryKind.ORDERED, 7, "", frame_of(one))]
-    assert {delivery.channel for delivery in deliveries} == {room_channel(ROOM)}
+    others = [delivery for delivery in deliveries if delivery.channel != room_channel(ROOM)]
+    assert {delivery.kind for delivery in others} <= {DeliveryKind.UNORDERED, DeliveryKind.CONTROL}
 
 
 @pytest.mark.parametrize("one", ENTRIES, ids=lambda one: one.kind.value)
@@ -94,6 +98,7 @@ def test_message_that_joins_its_sender_shows_the_member_first() -> None:
         (entry(EntryKind.JOINED, members=(BEN,)), "member:joined", {"userId": "ben", "memberCount": 3}),
         (entry(EntryKind.ADDED, members=(BEN,)), "member:joined", {"userId": "ben", "memberCount": 3}),
         (entry(EntryKind.LEFT, members=(INVITED,)), "member:left", {"userId": "ben", "memberCount": 3}),
+        (entry(EntryKind.LEFT, members=(INVITED, CAT)), "member:left", {"userId": "ben", "memberCount": 3}),
         (entry(EntryKind.REMOVED, members=(STRANGER,)), "member:left", {"userId": "ben", "memberCount": 3}),
         (entry(EntryKind.UPDATED, settings=SETTINGS), "chatroom:updated", {"name": "Gold", "type": "private"}),
     ],
@@ -112,6 +117,7 @@ def test_change_of_the_room_is_shown_to_clients(one: LogEntry, name: str, some: 
         void_at(ROOM, 7, 1, 1),
         entry(EntryKind.CREATED, settings=SETTINGS, members=(BEN,)),
         entry(EntryKind.DELETED, settings=SETTINGS),
+        entry(EntryKind.ROLE, members=(BEN, CAT), settings=SETTINGS),
     ],
     ids=lambda one: one.kind.value,
 )
@@ -122,8 +128,11 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
 @pytest.mark.parametrize(
     ("one", "controls"),
     [
-        (entry(EntryKind.REMOVED, members=(STRANGER,)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
-        (entry(EntryKind.LEFT, members=(INVITED,)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
+        (
+            entry(EntryKind.REMOVED, members=(STRANGER, CAT)),
+            [(ControlKind.EVICT, b'{"userId":"ben","reason":"removed"}')],
+        ),
+        (entry(EntryKind.LEFT, members=(INVITED, CAT)), [(ControlKind.EVICT, b'{"userId":"ben"}')]),
         (entry(EntryKind.LEFT, members=(STRANGER,)), []),  # of a public room: anyone may listen
         (entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), [(ControlKind.RECHECK, b"{}")]),
         (entry(EntryKind.UPDATED, settings=SETTINGS), []),
@@ -133,20 +142,35 @@ def test_entry_that_clients_are_not_shown_has_no_frame(one: LogEntry) -> None:
 )
 def test_end_of_access_is_told_to_gateways(one: LogEntry, controls: list[tuple[ControlKind, bytes]]) -> None:
     assert controls_of(one) == controls
-    deliveries = [delivery for delivery in deliveries_of(one, None) if delivery.kind is DeliveryKind.CONTROL]
-    assert deliveries == [Delivery(room_channel(ROOM), DeliveryKind.CONTROL, 7, *control) for control in controls]
+    *before, shown_last = (one for one in deliveries_of(one, None) if one.channel == room_channel(ROOM))
+    expected = [Delivery(room_channel(ROOM), DeliveryKind.CONTROL, 7, *control) for control in controls]
+    assert [delivery for delivery in before if delivery.kind is DeliveryKind.CONTROL] == expected
+    assert shown_last.kind is DeliveryKind.ORDERED, "a gateway must know of the control before it shows the entry"
 
 
-def test_removed_user_still_sees_the_removal() -> None:
-    kinds = [delivery.kind for delivery in deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)]
-    assert kinds == [DeliveryKind.ORDERED, DeliveryKind.CONTROL]
+@pytest.mark.parametrize(
+    ("one", "invited"),
+    [
+        (entry(EntryKind.CREATED, settings=SETTINGS, members=(MemberEffect(user_id="ann"), BEN, CAT)), ["ben", "cat"]),
+        (entry(EntryKind.ADDED, settings=SETTINGS, members=(BEN, CAT)), ["ben"]),
+        (entry(EntryKind.ADDED, members=(BEN,)), []),  # of an earlier version
+        (entry(EntryKind.JOINED, members=(BEN,)), []),
+        (entry(EntryKind.ROLE, settings=SETTINGS, members=(BEN, CAT)), []),
+    ],
+)
+def test_invitation_goes_to_the_invited_alone(one: LogEntry, invited: list[str]) -> None:
+    own = own_deliveries_of(one)
+    assert [delivery.channel for delivery in own] == [user_channel(user_id) for user_id in invited]
+    for delivery in own:
+        assert (delivery.kind, delivery.key) == (DeliveryKind.UNORDERED, f"{ROOM}/7")
+        data = {"chatroomId": ROOM, "name": "Gold", "type": "private", "by": "ann"}
+        assert shown(delivery.frame) == ("member:invited", data)
 
 
-def test_access_is_checked_before_the_room_that_became_private_is_shown() -> None:
-    kinds = [
-        delivery.kind for delivery in deliveries_of(entry(EntryKind.UPDATED, settings=SETTINGS, ends_public=True), None)
-    ]
-    assert kinds == [DeliveryKind.CONTROL, DeliveryKind.ORDERED]
+def test_removal_goes_to_every_socket_of_the_user_before_the_room() -> None:
+    own, *_ = deliveries_of(entry(EntryKind.REMOVED, members=(STRANGER,)), None)
+    data = b'{"userId":"ben","chatroomId":"room_1","reason":"removed"}'
+    assert own == Delivery(user_channel("ben"), DeliveryKind.CONTROL, 7, ControlKind.EVICT, data)
 
 
 def test_direct_message_follows_head_of_the_one_before() -> None:

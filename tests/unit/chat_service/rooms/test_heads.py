@@ -1,8 +1,11 @@
 """Heads of rooms that spoke: one conflated delivery a second later."""
 
+import msgspec
+
 from chat_service.rooms.decision import RoomState
+from chat_service.rooms.entry_deliveries import own_deliveries_of
 from chat_service.rooms.heads import DELAY_MS, Heads
-from chat_service.rooms.log import LogEntry, void_at
+from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, RoomSettings, void_at
 from chat_service.rooms.room import Room, RoomType
 from shared.bus.delivery import Delivery, DeliveryKind, room_channel, user_channel
 
@@ -16,6 +19,7 @@ def room(room_id: str, direct: tuple[str, str] | None = None) -> Room:
         description="",
         type=RoomType.PUBLIC if direct is None else RoomType.PRIVATE,
         created_by="ann",
+        creator_id="ann",
         created_at_ms=1,
         active_at_ms=1,
         direct=direct,
@@ -71,3 +75,27 @@ def test_head_of_direct_room_goes_to_its_two_users() -> None:
     assert heads.due(NOW_MS + DELAY_MS) == [
         Delivery(user_channel(user_id), DeliveryKind.DIRECT_HEAD, 3, "d", b"1") for user_id in ("ann", "ben")
     ]
+
+
+def member_entry(kind: EntryKind, rev: int, user_id: str) -> LogEntry:
+    settings = RoomSettings(name="", description="", type=RoomType.PUBLIC, created_by="ann", created_at_ms=1)
+    changed = {"kind": kind, "members": (MemberEffect(user_id=user_id),), "settings": settings}
+    return msgspec.structs.replace(entry("r", rev), **changed)
+
+
+def test_invitations_and_removals_are_repeated_with_the_head() -> None:
+    heads = Heads()
+    added, removed = member_entry(EntryKind.ADDED, 4, "ben"), member_entry(EntryKind.REMOVED, 5, "cat")
+    heads.note([added, removed, entry("r", 6)], STATES, NOW_MS)
+    own = [one for entry in (added, removed) for one in own_deliveries_of(entry, sent_again=True)]
+    assert [delivery.channel for delivery in own] == [user_channel("ben"), user_channel("cat")]
+    assert heads.due(NOW_MS + DELAY_MS) == [*own, head("r", 6)]
+    assert heads.due(NOW_MS + 2 * DELAY_MS) == []
+
+
+def test_only_the_newest_to_a_user_is_repeated() -> None:
+    heads = Heads()
+    kinds = (EntryKind.REMOVED, EntryKind.ADDED)
+    entries = [member_entry(kind, rev, "ben") for rev, kind in enumerate(kinds, 4)]
+    heads.note(entries, STATES, NOW_MS)
+    assert heads.due(NOW_MS + DELAY_MS) == [*own_deliveries_of(entries[1], sent_again=True), head("r", 5)]

@@ -11,10 +11,13 @@ from chat_service.rooms.room import (
     Member,
     Role,
     Room,
+    RoomRank,
     RoomType,
     check_may_manage,
+    may_moderate,
     may_see,
     member_view,
+    rank_of,
     room_view,
     unread_count,
     words_of,
@@ -34,6 +37,7 @@ def room(type_: RoomType = RoomType.PUBLIC, **fields: object) -> Room:
         "description": "",
         "type": type_,
         "created_by": "ann",
+        "creator_id": "ann",
         "created_at_ms": 1_000,
         "active_at_ms": 1_000,
         **fields,
@@ -41,12 +45,13 @@ def room(type_: RoomType = RoomType.PUBLIC, **fields: object) -> Room:
     return Room(**given_)  # type: ignore[arg-type]
 
 
-def member(*, is_joined: bool = True, read_seq: int = 0) -> Member:
+def member(*, is_joined: bool = True, read_seq: int = 0, role: Role = Role.MEMBER) -> Member:
     return Member(
         room_id="room_1",
         user_id="ben",
-        role=Role.MEMBER,
+        role=role,
         joined_at_ms=2_000,
+        role_since_ms=2_000,
         read_seq=read_seq,
         profile=UserProfile(first_name="Ben"),
         is_joined=is_joined,
@@ -76,6 +81,41 @@ def test_only_creator_and_admin_manage_room() -> None:
     with pytest.raises(Refusal) as refused:
         check_may_manage(room(), BEN)
     assert refused.value.code is ErrorCode.FORBIDDEN
+
+
+def test_creator_who_handed_the_room_over_manages_it_no_longer() -> None:
+    handed_over = room(creator_id="ben")
+    check_may_manage(handed_over, BEN)
+    with pytest.raises(Refusal):
+        check_may_manage(handed_over, ANN)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "membership", "is_admin", "rank"),
+    [
+        ("ben", None, False, RoomRank.OUTSIDER),
+        ("ben", member(is_joined=False, role=Role.MODERATOR), False, RoomRank.OUTSIDER),
+        ("ben", member(), False, RoomRank.MEMBER),
+        ("ben", member(role=Role.MODERATOR), False, RoomRank.MODERATOR),
+        ("ann", None, False, RoomRank.CREATOR),  # of an earlier version, who left
+        ("ben", member(), True, RoomRank.ADMIN),
+        ("ben", None, True, RoomRank.ADMIN),
+    ],
+)
+def test_rank_follows_role_and_token(user_id: str, membership: Member | None, is_admin: bool, rank: RoomRank) -> None:
+    assert rank_of(room(), user_id, membership, is_admin=is_admin) is rank
+
+
+def test_moderators_and_above_act_on_those_below_them() -> None:
+    acts_on = {actor: {target for target in RoomRank if may_moderate(actor, target)} for actor in RoomRank}
+    below_creator = {RoomRank.OUTSIDER, RoomRank.MEMBER, RoomRank.MODERATOR}
+    assert acts_on == {
+        RoomRank.OUTSIDER: set(),
+        RoomRank.MEMBER: set(),
+        RoomRank.MODERATOR: {RoomRank.OUTSIDER, RoomRank.MEMBER},
+        RoomRank.CREATOR: below_creator,
+        RoomRank.ADMIN: below_creator | {RoomRank.CREATOR},
+    }
 
 
 @pytest.mark.parametrize("caller", [ANN, ADMIN])

@@ -112,13 +112,21 @@ def test_records_catch_up_with_messages_beyond_them() -> None:
         description="",
         type=RoomType.PUBLIC,
         created_by="ann",
+        creator_id="ann",
         created_at_ms=1,
         active_at_ms=1,
         last_seq=4,
         rev=8,
     )
     member = Member(
-        room_id=ROOM, user_id="ben", role=Role.MEMBER, joined_at_ms=1, read_seq=2, profile=UserProfile(), is_joined=True
+        room_id=ROOM,
+        user_id="ben",
+        role=Role.MEMBER,
+        joined_at_ms=1,
+        role_since_ms=1,
+        read_seq=2,
+        profile=UserProfile(),
+        is_joined=True,
     )
     catch_up(room, member, [place(5), place(6, "ben"), place(7)])
     assert (room.rev, room.last_seq, room.last_message_at_ms, member.read_seq) == (14, 7, 1_007, 6)

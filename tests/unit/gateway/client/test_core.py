@@ -294,6 +294,16 @@ def test_unsubscribed_channel_is_not_restored() -> None:
     assert "subscriptions" not in driver.open()
 
 
+def test_room_that_the_user_was_removed_from_is_not_restored() -> None:
+    driver = opened()
+    driver.subscribe()
+    fields = {"channel": "chatroom", "chatroomId": "room_1", "reason": "removed"}
+    driver.receive({"type": "unsubscribed", "data": fields})
+    assert driver.of("unsubscribed") == [fields]
+    driver.cut()
+    assert "subscriptions" not in driver.open()
+
+
 def test_direct_message_acked_after_reconnect_resumes_its_room() -> None:
     driver = opened()
     frame = {"type": "chat:direct", "userId": "u2", "message": "x", "clientMessageId": "c"}

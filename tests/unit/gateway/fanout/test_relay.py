@@ -16,7 +16,7 @@ from gateway.fanout.fan_out import FanOut
 from gateway.fanout.recovery import LOST_FOR_MS
 from gateway.fanout.retries import REFUSALS_MAX
 from shared.bus.bus import Bus
-from shared.bus.delivery import CONTROL_CHANNEL, Delivery, DeliveryKind, room_channel, user_channel
+from shared.bus.delivery import CONTROL_CHANNEL, ControlKind, Delivery, DeliveryKind, room_channel, user_channel
 from shared.bus.private_queue import PrivateQueue
 from shared.commands.chat import RoomHead
 from shared.commands.chat_queries import (
@@ -89,6 +89,7 @@ class ScriptedPartition:
         self.directs_asked: list[tuple[tuple[str, ...], int]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.is_deleted = False
 
     async def subscribe_room(self, caller: Caller, _room_id: str) -> RoomHead:
         self.asked.append(caller.user_id)
@@ -103,7 +104,7 @@ class ScriptedPartition:
 
     async def replay_entries(self, _caller: Caller, _room_id: str, after: int, through: int) -> ReplayedEntries:
         found = [EntryDeliveries(rev=rev, frame=str(rev)) for rev in range(after + 1, through + 1)]
-        return ReplayedEntries(entries=tuple(found))
+        return ReplayedEntries(entries=tuple(found), is_deleted=self.is_deleted)
 
 
 def refuse(error: Exception) -> Callable[[], RoomHead]:
@@ -197,7 +198,17 @@ async def test_recheck_shows_buffered_messages_only_to_users_with_access(fixture
     fixture.bring(1)
     await until(lambda: member.got == [b"1"])
     await until(lambda: stranger.ended == [ROOM])
-    assert stranger.got == []
+    (told,) = stranger.got
+    assert told == b'{"type":"unsubscribed","data":{"channel":"chatroom","chatroomId":"r","reason":"removed"}}'
+
+
+async def test_recheck_of_a_deleted_room_closes_it(fixture: RunningFanOut) -> None:
+    sink = fixture.listener("u")
+    fixture.partition.answers["u"] = refuse(Refusal.not_found("room"))
+    fixture.partition.is_deleted = True
+    fixture.recovery.recheck("r")
+    await until(lambda: fixture.controls == [ControlKind.ROOM_DELETED])
+    assert sink.ended == [], "the control ends the subscription"
 
 
 async def test_unavailable_partition_is_asked_until_it_answers(

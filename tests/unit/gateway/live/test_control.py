@@ -16,6 +16,7 @@ from shared.bus.delivery import (
     ControlKind,
     Delivery,
     DeliveryKind,
+    Eviction,
     market_channel,
     room_channel,
     user_channel,
@@ -30,8 +31,11 @@ class RecordingParts:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def evict(self, name: str, user_id: str) -> None:
-        self.calls.append(("evict", name, user_id))
+    def evict(self, room_id: str, user_id: str, rev: int, reason: str | None) -> None:
+        self.calls.append(("evict", room_id, user_id, rev, reason))
+
+    def notify_removed(self, eviction: Eviction, rev: int) -> None:
+        self.calls.append(("notify_removed", eviction.chatroom_id, eviction.user_id, rev, eviction.reason))
 
     def recheck(self, room_id: str) -> None:
         self.calls.append(("recheck", room_id))
@@ -55,10 +59,11 @@ def dispatch(channel: str, key: str, frame: bytes) -> list[tuple[Any, ...]]:
         cast(ConnectionLimit, parts),
         cast(RevocationListSync, parts),
     )
-    dispatcher.dispatch(Delivery(channel, DeliveryKind.CONTROL, 0, key, frame))
+    dispatcher.dispatch(Delivery(channel, DeliveryKind.CONTROL, 3, key, frame))
     return parts.calls
 
 
+REMOVAL = b'{"userId":"u","chatroomId":"r","reason":"removed"}'
 REVOCATION = to_json(Revocation(user_id="u", version=1))
 ROOM = room_channel("r")
 
@@ -66,7 +71,9 @@ ROOM = room_channel("r")
 @pytest.mark.parametrize(
     ("channel", "kind", "frame", "call"),
     [
-        (ROOM, ControlKind.EVICT, b'{"userId":"u"}', ("evict", ROOM, "u")),
+        (ROOM, ControlKind.EVICT, b'{"userId":"u"}', ("evict", "r", "u", 3, None)),
+        (ROOM, ControlKind.EVICT, b'{"userId":"u","reason":"removed"}', ("evict", "r", "u", 3, "removed")),
+        (user_channel("u"), ControlKind.EVICT, REMOVAL, ("notify_removed", "r", "u", 3, "removed")),
         (ROOM, ControlKind.RECHECK, b"{}", ("recheck", "r")),
         (ROOM, ControlKind.ROOM_DELETED, b"{}", ("close_room", "r")),
         (user_channel("u"), ControlKind.CONNECTION_COUNT, b"count", ("observe", "u", b"count")),

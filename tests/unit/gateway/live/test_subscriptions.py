@@ -134,4 +134,4 @@ async def test_deletion_is_announced_to_listeners_only() -> None:
     await subscribe(made, member)
     with pytest.raises(Refusal):
         await subscribe(made, stranger)
-    assert (member.got, stranger.got) == (["subscribed", "chatroom:deleted"], [])
+    assert (member.got, stranger.got) == (["subscribed", "chatroom:deleted", "unsubscribed"], [])

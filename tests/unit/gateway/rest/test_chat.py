@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "delete_room": ROOM,
     "join_room": ROOM,
     "leave_room": ROOM,
-    "add_member": MEMBER,
+    "add_member": {**MEMBER, "body": None},
     "remove_member": MEMBER,
 }
 

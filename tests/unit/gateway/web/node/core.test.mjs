@@ -439,6 +439,13 @@ describe('subscriptions', () => {
     ]);
   });
 
+  test('room that the user was removed from is not restored', () => {
+    const driver = inRoom();
+    driver.receive({ type: 'unsubscribed', data: { channel: 'chatroom', chatroomId: 'room_1', reason: 'removed' } });
+    driver.cut();
+    assert.equal(driver.open().subscriptions, undefined);
+  });
+
   test('deleted room is not restored', () => {
     const driver = inRoom();
     driver.receive({ type: 'chatroom:deleted', data: { chatroomId: 'room_1' } });
