@@ -94,12 +94,16 @@ class ListReactions(ServiceRequest, frozen=True, kw_only=True, tag="reactions"):
 
 
 class ListPins(ServiceRequest, frozen=True, kw_only=True, tag="pins"):
-    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`."""
+    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`.
+
+    `is_granted`: the partition has granted the caller access already, as to an admin who is no member.
+    """
 
     room_id: str
     page: int
     limit: int
     message_id: str | None = None
+    is_granted: bool = False
 
     @property
     def answer_estimate_bytes(self) -> int:
