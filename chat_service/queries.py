@@ -11,6 +11,7 @@ from chat_service.rooms.entry_deliveries import controls_of, frame_of
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import message_frame, message_view
 from chat_service.rooms.room import Member, Room, RoomType, may_see, member_view, room_view, words_of
+from chat_service.search.message_search import MessageSearch
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
@@ -19,6 +20,7 @@ from shared.commands.chat import (
     DirectMessagePosition,
     DirectRoom,
     EntryDeliveries,
+    FoundMessages,
     GetPresence,
     GetRoom,
     ListMembers,
@@ -33,6 +35,8 @@ from shared.commands.chat import (
     ReplayMessages,
     RoomPage,
     RoomView,
+    SearchJoinedRooms,
+    SearchRoom,
 )
 from shared.commands.command import REPLAY_MAX, REPLAY_MAX_BYTES, ReplayedFrames
 from shared.errors import Refusal
@@ -45,8 +49,16 @@ DIRECT_MESSAGES_MAX = 50_000
 class ChatQueryHandler:
     """Answers `AnyChatRequest`. Methods raise Refusal (NOT_FOUND for a room of others) and Unavailable."""
 
-    def __init__(self, store: RoomStore, room_log: LogStore, presence: Presence, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: RoomStore,
+        room_log: LogStore,
+        presence: Presence,
+        search: MessageSearch,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._search = search
         self._log = room_log
         self._presence = presence
         self._clock_ms = clock_ms
@@ -60,6 +72,10 @@ class ChatQueryHandler:
                 return await self._room(query)
             case ListMessages():
                 return await self._messages(query)
+            case SearchRoom():
+                return await self._search_room(query)
+            case SearchJoinedRooms():
+                return await self._search_joined_rooms(query)
             case ListMembers():
                 return await self._members(query)
             case ReplayMessages():
@@ -144,6 +160,26 @@ class ChatQueryHandler:
             return MessagePage(items=(), total=room.last_seq)
         found = await self._log.messages_between(room.id, max(first, 1), last)
         return MessagePage(items=tuple(message_view(message) for _, message in reversed(found)), total=room.last_seq)
+
+    async def _search_room(self, query: SearchRoom) -> FoundMessages:
+        """Search a room, and check permission again after the content was read."""
+        room = await self._visible(query.room_id, query.caller.user_id)
+        await self._catch_up([room], {}, "")
+        found = await self._search.in_room(room, query)
+        await self._visible(query.room_id, query.caller.user_id)
+        return found
+
+    async def _search_joined_rooms(self, query: SearchJoinedRooms) -> FoundMessages:
+        """Search the rooms of a user, and leave out what is in rooms that the user left meanwhile."""
+        user_id = query.caller.user_id
+        found = await self._store.rooms(await self._store.room_ids_of(user_id))
+        rooms = [room for room in found.values() if not room.deleted]
+        for start in range(0, len(rooms), ROOMS_AT_ONCE):
+            await self._catch_up(rooms[start : start + ROOMS_AT_ONCE], {}, "")
+        hits = await self._search.in_rooms(rooms, query)
+        members = await self._store.members({(item.chatroom_id, user_id) for item in hits.items})
+        joined = {member.room_id for member in members.values() if member.is_joined}
+        return msgspec.structs.replace(hits, items=tuple(item for item in hits.items if item.chatroom_id in joined))
 
     async def _members(self, query: ListMembers) -> MemberPage:
         await self._visible(query.room_id, query.caller.user_id)

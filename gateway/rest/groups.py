@@ -4,5 +4,11 @@ from gateway.rest.call import Calls
 from gateway.rest.chat import ChatCalls
 from gateway.rest.inbox import InboxCalls
 from gateway.rest.market import MarketCalls
+from gateway.rest.search import SearchCalls
 
-GROUPS: dict[str, type[Calls]] = {"Chat": ChatCalls, "Market": MarketCalls, "Inbox": InboxCalls}
+GROUPS: dict[str, type[Calls]] = {
+    "Chat": ChatCalls,
+    "Search": SearchCalls,
+    "Market": MarketCalls,
+    "Inbox": InboxCalls,
+}

@@ -231,6 +231,37 @@ class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
         return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
+class SearchRoom(ServiceRequest, frozen=True, kw_only=True, tag="search.room"):
+    """Find messages of a room that contain every word of `q`, newest first. Reply: `FoundMessages`.
+
+    `user_id` is the author; `before` is the id of the message that the search goes on before.
+    """
+
+    room_id: str
+    q: str
+    limit: int
+    user_id: str | None = None
+    before: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class SearchJoinedRooms(ServiceRequest, frozen=True, kw_only=True, tag="search"):
+    """Like `SearchRoom`, in all rooms of which the caller is a member."""
+
+    q: str
+    limit: int
+    before: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
 class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
     """List the members of a room. Reply: `MemberPage`."""
 
@@ -303,6 +334,8 @@ AnyChatRequest = (
     ListRooms
     | GetRoom
     | ListMessages
+    | SearchRoom
+    | SearchJoinedRooms
     | ListMembers
     | ReplayMessages
     | ReplayEntries
@@ -338,6 +371,13 @@ class MessagePage(WireStruct, frozen=True, kw_only=True):
 
     items: tuple[MessageView, ...]
     total: int
+
+
+class FoundMessages(WireStruct, frozen=True, kw_only=True):
+    """Messages that a search found. With `next_before`, older ones were not looked at."""
+
+    items: tuple[MessageView, ...]
+    next_before: str | None = None
 
 
 class MemberPage(WireStruct, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from chat_service.follower.log_follower import LogFollower
+from chat_service.follower.position_store import PositionStore
 from chat_service.partitions.limits import Bounds, Limits
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
@@ -24,6 +26,8 @@ from chat_service.people.profiles import Profiles
 from chat_service.rooms.entry_deliveries import frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply
 from chat_service.rooms.room import Room
+from chat_service.search.index_store import IndexStore
+from chat_service.search.indexer import SearchIndexer
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
@@ -259,6 +263,10 @@ class ChatWorld:
         self.rooms = tuple(f"room_{self.number}_{index}" for index in (PUBLIC, PRIVATE))
         self.room_log, self.store = LogStore(self.database), RoomStore(self.database)
         self._terms = OwnerStore(self.database)
+        self.index = IndexStore(self.database)
+        self.indexer = SearchIndexer(self.index, self._clock_ms)
+        positions = PositionStore(self.database)
+        self.follower = LogFollower(self.room_log, self.store, positions, [self.indexer], self._clock_ms)
 
     async def claim(self) -> ChatOwner:
         """Return a fresh owner of the partition, under the next term."""
@@ -275,7 +283,9 @@ class ChatWorld:
         assert owned is not None
         outlet = FaultyOutlet(self.recorder, fuse)
         records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
-        services = Services(stores, GroupCommit(log), records, limits, outlet, self._clock_ms, self._clock_ms)
+        services = Services(
+            stores, GroupCommit(log), records, limits, self.follower, outlet, self._clock_ms, self._clock_ms
+        )
         partition = Partition(self.number, owned.term, services, self._check_term)
         self.owners.append(ChatOwner(partition, log, fuse, outlet, asyncio.create_task(partition.run())))
         return self.owners[-1]
