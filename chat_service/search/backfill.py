@@ -41,6 +41,7 @@ class Backfill:
         room_log: LogStore,
         store: IndexStore,
         owned: Callable[[], Collection[int]],
+        pause_ratio: float = PAUSE_RATIO,
     ) -> None:
         self._states = database["migrations"]
         self._rooms = rooms
@@ -48,6 +49,7 @@ class Backfill:
         self._store = store
         self._builder = PageBuilder(store)
         self._owned = owned
+        self._pause_ratio = pause_ratio
 
     async def run(self) -> None:
         """Index all rooms of the partitions that this process owns now or later; return when all partitions are done.
@@ -88,7 +90,7 @@ class Backfill:
         for number in range(chunk_of(last_seq).parent.number, -1, -1):
             started_s = time.monotonic()
             if await self._index_group(room.id, Page(1, number), last_seq, rev):
-                await asyncio.sleep((time.monotonic() - started_s) * PAUSE_RATIO)
+                await asyncio.sleep((time.monotonic() - started_s) * self._pause_ratio)
 
     async def _index_group(self, room_id: str, parent: Page, last_seq: int, rev: int) -> bool:
         """Build the missing pages below and at a page of level 1; return whether any was missing."""

@@ -20,8 +20,9 @@ from chat_service.search.tree import Candidate, Page, Walk
 from shared.errors import Refusal
 from shared.ids import Prefix, dated_id, made_at_ms
 
-BUDGET = 128
+BUDGET = 64
 ROOMS_PER_ROUND = 64
+PAGES_PER_READ_MAX = 16
 CLOCK_MARGIN_MS = 1_000  # owners of a room, one after another, may disagree by less about the time
 NEVER_MS = 2**53
 
@@ -70,9 +71,11 @@ class GlobalSearch:
             if room.last_seq
         ]
         heapify(heap)
+        pages = 1  # of a room in one read
         start_ms = heap[0].left_ms if heap else 0
         while heap and not self._is_spent(heap[0].left_ms, start_ms):
-            await self._look_at_some(heap)
+            await self._look_at_some(heap, pages)
+            pages = min(2 * pages, PAGES_PER_READ_MAX)
             if len(await self._hits(_left_ms(heap))) > self._limit:
                 break
         return await self._result(_left_ms(heap))
@@ -90,10 +93,12 @@ class GlobalSearch:
     def _is_spent(self, left_ms: int, start_ms: int) -> bool:
         return self._reader.spent >= BUDGET and left_ms < start_ms
 
-    async def _look_at_some(self, heap: list[_Room]) -> None:
-        """Look at the next page of the first rooms."""
+    async def _look_at_some(self, heap: list[_Room], pages: int) -> None:
+        """Look at the next page of the first rooms; read the pages after it too if the rooms are few."""
         some = [heappop(heap) for _ in range(min(ROOMS_PER_ROUND, len(heap)))]
-        await self._reader.load([(one.room.id, one.walk.next_pages(1)[0]) for one in some])
+        ahead = max(min(pages, ROOMS_PER_ROUND // len(some)), 1)
+        if any(not self._reader.has(one.room.id, one.walk.next_pages(1)[0]) for one in some):
+            await self._reader.load([(one.room.id, page) for one in some for page in one.walk.next_pages(ahead)])
         for one in some:
             left_ms = await self._look_at(one, one.walk.pop())
             if not one.walk.is_over:

@@ -42,6 +42,10 @@ class PageReader:
             self._pages |= {key: found.get(key) for key in missing}
             self.spent += len(missing)
 
+    def has(self, room_id: str, page: Page) -> bool:
+        """Return whether a page was loaded, or found missing."""
+        return (room_id, page) in self._pages
+
     def stored(self, room_id: str, page: Page) -> StoredPage | None:
         """Return a page that was loaded, if it exists."""
         return self._pages[room_id, page]

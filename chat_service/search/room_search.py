@@ -11,7 +11,7 @@ from chat_service.search.tree import Candidate, Page, Walk
 from chat_service.search.words import matches
 from shared.errors import Refusal
 
-BUDGET = 64  # pages, or 2,048 messages that have none
+BUDGET = 32  # pages, or 1,024 messages that have none
 PAGES_PER_READ_MAX = 16
 
 
