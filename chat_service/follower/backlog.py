@@ -25,15 +25,18 @@ class Span(NamedTuple):
 
 
 class _Waiting:
-    """The waiting entries of one room. `is_guess`: where it starts was concluded from the first entry noted."""
+    """The waiting entries of one room. `is_guess`: where it starts was concluded from the first entry noted.
 
-    __slots__ = ("after", "entries", "is_guess", "is_whole", "since_ms", "through")
+    `since_ms` is when this process heard of the first, `safe_ms` the time of a checkpoint that lets others find it.
+    """
+
+    __slots__ = ("after", "entries", "is_guess", "is_whole", "safe_ms", "since_ms", "through")
 
     def __init__(self, after: int, is_guess: bool, since_ms: int) -> None:
         self.after = self.through = after
         self.is_guess = is_guess
         self.is_whole = True
-        self.since_ms = since_ms
+        self.since_ms = self.safe_ms = since_ms
         self.entries: list[LogEntry] = []
 
 
@@ -85,21 +88,21 @@ class Backlog:
         else:
             self._forget_entries(waiting)
 
-    def resume(self, room_id: str, after: int, through: int, since_ms: int) -> None:
+    def resume(self, room_id: str, after: int, through: int, now_ms: int, safe_ms: int) -> None:
         """Wait for the entries of a room after its saved position `after`, through one that is in the log.
 
-        They have waited since `since_ms` at the earliest. If this process has handed over entries of the room itself,
-        that is its position.
+        The room was found by the checkpoint `safe_ms`, which must not move on before they are handed over. If this
+        process has handed over entries of the room itself, that is its position.
         """
         after = self._handed.get(room_id, after)
         waiting = self._rooms.get(room_id)
         if through <= after:
             return
         if waiting is None:
-            waiting = self._rooms[room_id] = _Waiting(after, False, since_ms)
+            waiting = self._rooms[room_id] = _Waiting(after, False, now_ms)
         self._forget_entries(waiting)
         waiting.is_guess = False
-        waiting.since_ms = min(since_ms, waiting.since_ms)
+        waiting.safe_ms = min(safe_ms, waiting.safe_ms)
         waiting.after = min(after, waiting.after)
         waiting.through = max(through, waiting.through)
 
@@ -153,3 +156,7 @@ class Backlog:
     def oldest_ms(self, now_ms: int) -> int:
         """Return since when the longest-waiting room waits; now if none does."""
         return min((waiting.since_ms for waiting in self._rooms.values()), default=now_ms)
+
+    def checkpoint_ms(self, now_ms: int) -> int:
+        """Return the latest checkpoint by which every waiting room would be found again."""
+        return min((waiting.safe_ms for waiting in self._rooms.values()), default=now_ms)

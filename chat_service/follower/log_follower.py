@@ -258,8 +258,7 @@ class LogFollower:
         unsaved, self._unsaved = self._unsaved, {}
         try:
             await self._positions.save(unsaved, now_ms)
-            oldest_ms = self._backlog.oldest_ms(now_ms)
-            await self._positions.save_checkpoints(list(self._following), oldest_ms)
+            await self._positions.save_checkpoints(list(self._following), self._backlog.checkpoint_ms(now_ms))
         except BaseException:
             self._unsaved = unsaved | self._unsaved
             raise
@@ -291,7 +290,7 @@ class LogFollower:
                 self._saved_at_ms = 0
                 self._unrecovered[partition] = now_ms + LOOK_AGAIN_MS
 
-    async def _resume(self, room_id: str, position: int | None, since_ms: int) -> bool:
+    async def _resume(self, room_id: str, position: int | None, checkpoint_ms: int) -> bool:
         """Let a room wait if its log goes beyond its position; a room without one starts near the end of its log."""
         if position is None:
             record = (await self._rooms.rooms([room_id])).get(room_id)
@@ -301,5 +300,5 @@ class LogFollower:
             through = some[-1].rev
             if len(some) < DOCUMENTS_MAX:
                 break
-        self._backlog.resume(room_id, position, through, since_ms)
+        self._backlog.resume(room_id, position, through, self._clock_ms(), checkpoint_ms)
         return through > position

@@ -83,13 +83,18 @@ def words_of(name: str) -> list[str]:
     return sorted(set(words_in(name)))
 
 
+def folded_text(text: str) -> str:
+    """Return a text without case and in one Unicode form (NFKC), in which words are compared."""
+    return text.lower() if text.isascii() else normalize("NFKC", normalize("NFKC", text).casefold())
+
+
 def words_in(text: str) -> list[str]:
     """Return the words of a text in order, without case and in one Unicode form (NFKC).
 
     A word begins with a letter, digit or `_`; combining marks and joiners, which many scripts write within words,
     continue it. See https://unicode.org/reports/tr15/ and https://unicode.org/reports/tr29/.
     """
-    folded = normalize("NFKC", normalize("NFKC", text).casefold())
+    folded = folded_text(text)
     if folded.isascii():
         return _ascii_word.findall(folded)
     runs = "".join(char if _is_in_word(char) else " " for char in folded).split(" ")

@@ -1,4 +1,9 @@
-"""Builds pages of the index: those of level 0 from messages, higher ones from the pages below."""
+"""Builds pages of the index: those of level 0 from messages, higher ones from the pages below.
+
+A page takes milliseconds to build, and seconds if its messages are large, so that is done in a thread.
+"""
+
+import asyncio
 
 from chat_service.search.index_store import IndexStore
 from chat_service.search.tree import LEVEL_MAX, Page, StoredPage, chunk_from, merged
@@ -21,7 +26,8 @@ class PageBuilder:
         found = await self._store.texts(room_id, page.first_seq, page.last_seq)
         if not found:
             return None
-        built = chunk_from(room_id, page, rev, [one._replace(text=None) if one.id in erased else one for one in found])
+        shown = [one._replace(text=None) if one.id in erased else one for one in found]
+        built = await asyncio.to_thread(chunk_from, room_id, page, rev, shown)
         await self._store.put_pages([built])
         return built
 
@@ -41,7 +47,7 @@ class PageBuilder:
             children = await self._children(room_id, page, rev, repairs=repairs)
             if len(children) < len(page.children):
                 return
-            await self._store.put_pages([merged(page, rev, children)])
+            await self._store.put_pages([await asyncio.to_thread(merged, page, rev, children)])
 
     async def _children(self, room_id: str, page: Page, rev: int, *, repairs: bool) -> list[StoredPage]:
         """Return the complete pages below a page, oldest first."""

@@ -6,6 +6,7 @@ when there are enough such hits, or when the budget is spent and every room has 
 that a caller who goes on always advances.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -99,8 +100,8 @@ class GlobalSearch:
         ahead = max(min(pages, ROOMS_PER_ROUND // len(some)), 1)
         if any(not self._reader.has(one.room.id, one.walk.next_pages(1)[0]) for one in some):
             await self._reader.load([(one.room.id, page) for one in some for page in one.walk.next_pages(ahead)])
-        for one in some:
-            left_ms = await self._look_at(one, one.walk.pop())
+        lefts = await asyncio.gather(*(self._look_at(one, one.walk.pop()) for one in some))
+        for one, left_ms in zip(some, lefts, strict=True):
             if not one.walk.is_over:
                 heappush(heap, _Room(-min(left_ms, one.left_ms), one.room, one.walk))
 

@@ -1,5 +1,6 @@
 """Looks at pages of the index, and at the messages that have none, for one query with a budget."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from chat_service.search.index_store import IndexStore, PageKey
 from chat_service.search.tree import Candidate, IndexedText, Page, StoredPage, candidates
 from chat_service.search.words import Needle, matches
 
+CHARACTERS_PER_UNIT = 64 * 1024
 MESSAGES_PER_UNIT = 32  # read from the log in the time of a page: 1 ms
 
 
@@ -63,19 +65,20 @@ class PageReader:
         first = page.first_seq if stored is None else stored.through + 1
         last = min(page.last_seq, newest_seq)
         unindexed = await self._store.texts(room_id, first, last) if first <= last else []
-        self.spent += -(-len(unindexed) // MESSAGES_PER_UNIT)
-        found = [self._candidate(room_id, one) for one in reversed(unindexed) if self._is_wanted(one)]
+        size = sum(len(one.text or "") for one in unindexed)
+        self.spent += -(-len(unindexed) // MESSAGES_PER_UNIT) + size // CHARACTERS_PER_UNIT
+        found = await asyncio.to_thread(self._among, room_id, unindexed) if unindexed else []
         if stored is None:
             oldest = unindexed[0] if unindexed else None
             return Looked(found, oldest.id if oldest else "", oldest.at_ms if oldest else 0)
         found += candidates(stored, self._wanted.needles, self._wanted.author, newest_seq)
         return Looked(found, stored.first_id, stored.first_at_ms)
 
+    def _among(self, room_id: str, messages: Sequence[IndexedText]) -> list[Candidate]:
+        """Return those of the messages that are wanted, newest first."""
+        return [Candidate(one.at_ms, one.id, room_id, one.seq) for one in reversed(messages) if self._is_wanted(one)]
+
     def _is_wanted(self, message: IndexedText) -> bool:
         if message.text is None or self._wanted.author not in (None, message.user_id):
             return False
         return matches(self._wanted.needles, message.text)
-
-    @staticmethod
-    def _candidate(room_id: str, message: IndexedText) -> Candidate:
-        return Candidate(message.at_ms, message.id, room_id, message.seq)

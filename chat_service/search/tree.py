@@ -129,11 +129,10 @@ def chunk_from(room_id: str, page: Page, rev: int, messages: Sequence[IndexedTex
     return StoredPage(room_id, page, rev, messages[-1].seq, _bounded("\n".join(lines)), first.id, first.at_ms)
 
 
-def extended(before: StoredPage, rev: int, lines: Iterable[str]) -> StoredPage:
-    """Return a page of level 0 with the lines of the messages after it."""
-    added = list(lines)
-    words = None if before.words is None else _bounded("\n".join((before.words, *added)))
-    return before._replace(rev=rev, through=before.through + len(added), words=words)
+def extended(before: StoredPage, rev: int, messages: Sequence[IndexedText]) -> StoredPage:
+    """Return a page of level 0 with the messages that follow it."""
+    words = None if before.words is None else _bounded("\n".join((before.words, *map(line_of, messages))))
+    return before._replace(rev=rev, through=before.through + len(messages), words=words)
 
 
 def candidates(chunk: StoredPage, needles: Sequence[Needle], author: str | None, upper: int) -> list[Candidate]:

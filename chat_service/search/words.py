@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from chat_service.rooms.room import words_in
+from chat_service.rooms.room import folded_text, words_in
 
 WORDS_MAX = 500  # of a message; the first in alphabetical order
 WORD_MAX = 64  # characters of a word in the index; longer ones are cut there and compared whole with the message
@@ -61,6 +61,9 @@ def needles_of(query: str) -> list[Needle]:
 
 def matches(needles: Sequence[Needle], text: str) -> bool:
     """Return whether a message's text contains every word."""
+    folded = folded_text(text)
+    if not all(needle.word in folded for needle in needles):  # HOT: excludes most in a tenth of the time
+        return False
     words = set(message_words(text))
     return all(
         any(word.startswith(needle.word) for word in words) if needle.is_beginning else needle.word in words

@@ -16,7 +16,7 @@ from tests.support.services import chat_service, gateway_alone
 from tests.support.waiting import until_async
 
 NO_ROOM = {"success": False, "status": 404, "error": {"code": "NOT_FOUND", "message": "no such room"}}
-LINES = 32  # of a room: the index is written at once
+LINES = 64  # of a room: the index is written at once
 
 
 class SearchSystem(NamedTuple):
@@ -164,7 +164,7 @@ async def test_index_follows_the_log_and_a_deleted_room_leaves_it(
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_uri)
     words = client[system.database_name]["message_words"]
     await until_async(lambda: words.count_documents({"roomId": room, "through": LINES}), lambda count: count == 1)
-    assert await found(ann, in_room(room), q="line 31") == ([sent[31]], None)
+    assert await found(ann, in_room(room), q="line 63") == ([sent[63]], None)
     await ann.data("DELETE", f"/v1/chatrooms/{room}")
     await until_async(lambda: words.count_documents({"roomId": room}), lambda count: count == 0)
     assert await ann.call("GET", in_room(room), params={"q": "line"}) == (404, NO_ROOM)

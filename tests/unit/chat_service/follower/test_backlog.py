@@ -66,14 +66,14 @@ def test_full_backlog_leaves_the_room_to_the_log() -> None:
 
 def test_room_resumes_after_its_saved_position() -> None:
     backlog = noted(9)
-    backlog.resume(ROOM, 3, 9, 2)
+    backlog.resume(ROOM, 3, 9, 2, 2)
     assert revs(backlog) == [(ROOM, (3, 9))]
 
 
 def test_room_resumes_after_what_this_process_handed_over() -> None:
     backlog = noted(9)
     backlog.done(ROOM, 9)
-    backlog.resume(ROOM, 3, 11, 2)
+    backlog.resume(ROOM, 3, 11, 2, 2)
     assert revs(backlog) == [(ROOM, (9, 11))]
 
 
@@ -94,7 +94,7 @@ def test_room_that_is_not_ready_waits_without_holding_up_others() -> None:
 
 def test_batch_is_bounded_and_a_room_far_behind_comes_last() -> None:
     backlog = Backlog()
-    backlog.resume(ROOM, 0, 10_000, 1)
+    backlog.resume(ROOM, 0, 10_000, 1, 1)
     backlog.note([an_entry("room_2", 1)], 1)
     assert revs(backlog) == [(ROOM, (0, SPAN_MAX))]
     backlog.done(ROOM, SPAN_MAX)
@@ -105,3 +105,11 @@ def test_age_is_that_of_the_longest_waiting_room() -> None:
     backlog = noted(5)
     backlog.note([an_entry("room_2", 1)], 7)
     assert (backlog.oldest_ms(9), Backlog().oldest_ms(9)) == (1, 9)
+
+
+def test_checkpoint_waits_for_rooms_that_it_found() -> None:
+    backlog = Backlog()
+    backlog.resume(ROOM, 0, 1, 100, 7)
+    assert (backlog.oldest_ms(150), backlog.checkpoint_ms(150)) == (100, 7)
+    backlog.done(ROOM, 1)
+    assert (backlog.oldest_ms(150), backlog.checkpoint_ms(150)) == (150, 150)

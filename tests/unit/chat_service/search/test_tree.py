@@ -94,7 +94,7 @@ def test_deleted_message_keeps_its_id_alone() -> None:
 def test_extended_chunk_equals_one_built_at_once() -> None:
     messages = [text(seq, f"word{seq}") for seq in range(1, 5)]
     whole = chunk_from(ROOM, Page(0, 0), 8, messages)
-    assert extended(chunk_from(ROOM, Page(0, 0), 3, messages[:2]), 8, map(line_of, messages[2:])) == whole
+    assert extended(chunk_from(ROOM, Page(0, 0), 3, messages[:2]), 8, messages[2:]) == whole
 
 
 def test_merged_page_has_the_words_of_its_children_alone() -> None:
