@@ -15,7 +15,7 @@ ROOMS_REMEMBERED_MAX = 20_000
 SPAN_MAX = 500
 
 
-class Span(NamedTuple):
+class EntrySpan(NamedTuple):
     """The next entries of a room: `after` < rev ≤ `through`. `entries` is None if they have to be read from the log."""
 
     room_id: str
@@ -111,9 +111,9 @@ class Backlog:
         waiting.entries.clear()
         waiting.is_whole = False
 
-    def take(self, is_ready: Callable[[str], bool]) -> list[Span]:
+    def take(self, is_ready: Callable[[str], bool]) -> list[EntrySpan]:
         """Return the next spans of ready rooms, longest-waiting first, up to 500 entries. They stay until `done`."""
-        spans: list[Span] = []
+        spans: list[EntrySpan] = []
         left = SPAN_MAX
         for room_id, waiting in self._rooms.items():
             if left == 0:
@@ -122,7 +122,7 @@ class Backlog:
                 continue
             through = min(waiting.through, waiting.after + left)
             some = waiting.entries[: through - waiting.after] if waiting.is_whole else None
-            spans.append(Span(room_id, waiting.after, through, some))
+            spans.append(EntrySpan(room_id, waiting.after, through, some))
             left -= through - waiting.after
         return spans
 

@@ -15,10 +15,11 @@ owner looks once more a minute later.
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from chat_service import metrics
-from chat_service.follower.backlog import Backlog, Span
+from chat_service.follower.backlog import Backlog, EntrySpan
+from chat_service.follower.consumer import EntryConsumer, RoomBatch
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.room import Room
 from shared.bus.topology import partition_of
@@ -40,23 +41,6 @@ FAILURES_MAX = 3
 FINISH_S = 2.0
 ROOMS_PER_STEP = 20
 STEP_PAUSE_S = 0.02
-
-
-class RoomBatch(NamedTuple):
-    """Consecutive entries of one room."""
-
-    room_id: str
-    entries: Sequence[LogEntry]
-
-
-class EntryConsumer(Protocol):
-    """A consumer of entries. Its methods raise Unavailable to be called again."""
-
-    async def take(self, batches: Sequence[RoomBatch]) -> None:
-        """Process entries; idempotent. Once it returns, they may never be handed over again."""
-
-    async def finish(self) -> None:
-        """Write what is deferred: the process stops."""
 
 
 class EntryReader(Protocol):
@@ -208,7 +192,7 @@ class LogFollower:
 
     # Handing over ---------------------------------------------------------------------------------------------------
 
-    async def _hand_over(self, spans: Sequence[Span]) -> None:
+    async def _hand_over(self, spans: Sequence[EntrySpan]) -> None:
         batches: list[RoomBatch] = []
         for span in spans:
             entries = span.entries

@@ -17,7 +17,7 @@ from chat_service.rooms.room import Room
 from chat_service.search.index_store import IndexStore
 from chat_service.search.page_reader import PageReader, Wanted
 from chat_service.search.room_search import Hits, is_hit
-from chat_service.search.tree import Candidate, Page, Walk
+from chat_service.search.tree import Candidate, Page, PageWalk
 from shared.errors import Refusal
 from shared.ids import Prefix, dated_id, made_at_ms
 
@@ -28,7 +28,7 @@ CLOCK_MARGIN_MS = 1_000  # owners of a room, one after another, may disagree by 
 NEVER_MS = 2**53
 
 
-class Position(NamedTuple):
+class SearchPosition(NamedTuple):
     """The place of a message among those of all rooms; a search goes on before it."""
 
     at_ms: int
@@ -41,7 +41,7 @@ class _Room:
 
     minus_left_ms: int
     room: Room = field(compare=False)
-    walk: Walk = field(compare=False)
+    walk: PageWalk = field(compare=False)
 
     @property
     def left_ms(self) -> int:
@@ -59,7 +59,7 @@ class GlobalSearch:
         self._reader = PageReader(store, wanted)
         self._candidates: list[Candidate] = []
         self._checked: dict[str, Message | None] = {}
-        self._before = Position(NEVER_MS, "")
+        self._before = SearchPosition(NEVER_MS, "")
 
     async def run(self, before: str | None) -> Hits:
         """Return the newest messages before the message `before`. Raises NOT_FOUND if it is no id of a message."""
@@ -67,7 +67,7 @@ class GlobalSearch:
             self._before = await self._position_of(before)
         newest_ms = self._before.at_ms + bool(self._before.id)  # at the time of `before`, those with lower ids
         heap = [
-            _Room(-min(room.active_at_ms + CLOCK_MARGIN_MS, newest_ms), room, Walk(room.last_seq))
+            _Room(-min(room.active_at_ms + CLOCK_MARGIN_MS, newest_ms), room, PageWalk(room.last_seq))
             for room in self._rooms
             if room.last_seq
         ]
@@ -81,13 +81,13 @@ class GlobalSearch:
                 break
         return await self._result(_left_ms(heap))
 
-    async def _position_of(self, before: str) -> Position:
+    async def _position_of(self, before: str) -> SearchPosition:
         """Return the place of a message. `next` of an earlier search may be an id of a time at which nothing is."""
         place = (await self._store.places([before])).get(before)
         if place is not None:
-            return Position(place[2], before)
+            return SearchPosition(place[2], before)
         try:
-            return Position(made_at_ms(before), "")
+            return SearchPosition(made_at_ms(before), "")
         except ValueError:
             raise Refusal.not_found("message") from None
 

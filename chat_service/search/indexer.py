@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from chat_service.follower.log_follower import RoomBatch
+from chat_service.follower.consumer import RoomBatch
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.search.builder import PageBuilder
 from chat_service.search.index_store import IndexStore
@@ -27,6 +27,7 @@ from shared.mongo import chunks
 GATHER_MS = 10_000
 LINES_MAX = 64  # of a room; a page costs 1 ms of CPU each time
 LINES_TOTAL_MAX = 20_000
+ROOMS_PER_TURN = 20  # written in one turn of the follower if there are no more than 80 due; all wait for it
 ROOMS_PER_WRITE = 10  # whose pages are compressed in one turn of the event loop: 5 ms
 CHANGING = frozenset({"message.edited", "message.deleted"})  # entries that change a message
 ERASING = "message.deleted"
@@ -86,14 +87,16 @@ class SearchIndexer:
             self._count += 1
 
     def _due(self) -> list[str]:
+        """Return the rooms to write now, not too many at a time, the longest-waiting first."""
         if self._count > LINES_TOTAL_MAX:
             return list(self._tails)
         due_ms = self._clock_ms() - GATHER_MS
-        return [
+        due = [
             room_id
             for room_id, tail in self._tails.items()
             if len(tail.messages) >= LINES_MAX or tail.since_ms <= due_ms
         ]
+        return due[: max(ROOMS_PER_TURN, len(due) // 4)]
 
     def _forget(self, room_id: str) -> None:
         if (tail := self._tails.pop(room_id, None)) is not None:

@@ -7,7 +7,7 @@ from chat_service.rooms.message import Message
 from chat_service.rooms.room import Room
 from chat_service.search.index_store import IndexStore
 from chat_service.search.page_reader import PageReader, Wanted
-from chat_service.search.tree import Candidate, Page, Walk
+from chat_service.search.tree import Candidate, Page, PageWalk
 from chat_service.search.words import matches
 from shared.errors import Refusal
 
@@ -43,7 +43,7 @@ class RoomSearch:
     async def run(self, before: str | None) -> Hits:
         """Return the newest messages before the message `before`. Raises NOT_FOUND if it is none of the room."""
         newest_seq = self._room.last_seq if before is None else await self._seq_of(before) - 1
-        walk = Walk(newest_seq)
+        walk = PageWalk(newest_seq)
         count = 2
         while not walk.is_over and len(self._found) < self._limit and not self._is_spent:
             await self._look_at_some(walk, newest_seq, count)
@@ -65,7 +65,7 @@ class RoomSearch:
             raise Refusal.not_found("message")
         return place[1]
 
-    async def _look_at_some(self, walk: Walk, newest_seq: int, count: int) -> None:
+    async def _look_at_some(self, walk: PageWalk, newest_seq: int, count: int) -> None:
         """Look at the next pages, until one has to be replaced by those below it, or enough is found to check."""
         pages = walk.next_pages(count)
         await self._reader.load([(self._room.id, page) for page in pages])

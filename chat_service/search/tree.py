@@ -190,7 +190,7 @@ def decompressed(words: bytes) -> str:
 # The order of a query -------------------------------------------------------------------------------------------------
 
 
-class Walk:
+class PageWalk:
     """The pages that a query has not looked at, newest first. Bound: 16 for each level, and one for 1,048,576 messages.
 
     Take a page from the top; then either it was looked at, or `expand` puts the pages below it in its place.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 import pytest
 
-from chat_service.follower.log_follower import RoomBatch
+from chat_service.follower.consumer import RoomBatch
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
 from chat_service.search.backfill import Backfill

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import aiohttp
 import msgspec
 
-from chat_service.follower.log_follower import RoomBatch
+from chat_service.follower.consumer import RoomBatch
 from chat_service.rooms.log import LogEntry
 from chat_service.search.backfill import Backfill
 from chat_service.search.index_store import IndexStore

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.follower.log_follower import LOOK_AGAIN_MS, SAVE_MS, LogFollower, RoomBatch
+from chat_service.follower.consumer import RoomBatch
+from chat_service.follower.log_follower import LOOK_AGAIN_MS, SAVE_MS, LogFollower
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
 from shared.bus.topology import PARTITIONS

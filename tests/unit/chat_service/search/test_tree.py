@@ -11,8 +11,8 @@ from chat_service.search.tree import (
     Candidate,
     IndexedText,
     Page,
+    PageWalk,
     StoredPage,
-    Walk,
     author_mark,
     candidates,
     chunk_from,
@@ -39,7 +39,7 @@ def chunk(number: int, word: str, rev: int = 1) -> StoredPage:
 
 @given(st.integers(min_value=0, max_value=3 * CHUNK * FANOUT**LEVEL_MAX))
 def test_walk_covers_every_message_once_newest_first(newest_seq: int) -> None:
-    walk, expected = Walk(newest_seq), newest_seq
+    walk, expected = PageWalk(newest_seq), newest_seq
     while not walk.is_over:
         page = walk.pop()
         assert page.first_seq <= expected <= page.last_seq
@@ -50,7 +50,7 @@ def test_walk_covers_every_message_once_newest_first(newest_seq: int) -> None:
 
 @given(st.integers(min_value=1, max_value=CHUNK * FANOUT**3), st.randoms(use_true_random=False))
 def test_expanded_pages_are_looked_at_in_their_place(newest_seq: int, random) -> None:  # type: ignore[no-untyped-def]
-    walk, expected = Walk(newest_seq), newest_seq
+    walk, expected = PageWalk(newest_seq), newest_seq
     for _ in range(100):
         if walk.is_over:
             break
