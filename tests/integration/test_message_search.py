@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from chat_service.follower.consumer import RoomBatch
+from chat_service.follower.log_follower import SAVE_MS, LogFollower
+from chat_service.follower.position_store import PositionStore
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
 from chat_service.search.backfill import Backfill
@@ -375,3 +377,27 @@ async def test_global_search_of_many_rooms_always_advances(world: SearchWorld) -
 async def test_global_search_refuses_what_is_no_id_of_a_message(world: SearchWorld) -> None:
     with pytest.raises(Refusal, match="no such message"):
         await GlobalSearch(world.index, [], Wanted(needles_of("euro")), 20).run("nonsense")
+
+
+async def test_next_owner_hands_over_what_a_killed_one_left_in_a_silent_room(world: SearchWorld) -> None:
+    positions = PositionStore(world.database)
+
+    def follower() -> LogFollower:
+        return LogFollower(world.log, world.rooms, positions, [world.new_indexer()], lambda: world.now_ms)
+
+    first, second = follower(), follower()
+    terms = dict.fromkeys(range(PARTITIONS), 1)
+    entries = await world.write(ROOM, random_texts(CHUNK))
+    await first.step(terms)
+    first.note(entries)
+    await first.step(terms)
+    world.now_ms += SAVE_MS
+    await first.step(terms)
+    assert await world.indexed_words(ROOM) != ""
+    assert await positions.positions([ROOM]) == {ROOM: CHUNK}
+    deletion = an_entry(ROOM, CHUNK + 1, EntryKind.DELETED)
+    await first.touch([deletion])
+    await world.log.insert([deletion])  # and dies: nobody notes it
+    world.now_ms += 3_600_000
+    await second.step({number: 2 for number in terms})
+    assert await world.indexed_words(ROOM) == ""
