@@ -32,6 +32,7 @@ PUBLIC = """
 GET room         401    403    200       200       200       200     200       200     200
 GET messages     401    403    200       200       200       200     200       200     200
 GET older        401    403    200       200       200       200     200       200     200
+GET search       401    403    200       200       200       200     200       200     200
 GET members      401    403    200       200       200       200     200       200     200
 subscribe        4401   4403   ok        ok        ok        ok      ok        ok      ok
 subscribe since  4401   4403   ok        ok        ok        ok      ok        ok      ok
@@ -54,6 +55,7 @@ PRIVATE = """
 GET room         401    403    404       404       404       200     200    200     404
 GET messages     401    403    404       404       404       200     200    200     404
 GET older        401    403    404       404       404       200     200    200     404
+GET search       401    403    404       404       404       200     200    200     404
 GET members      401    403    404       404       404       200     200    200     404
 subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
 subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND
@@ -77,6 +79,7 @@ DIRECT = """
 GET room         401    403    404       200       200       404
 GET messages     401    403    404       200       200       404
 GET older        401    403    404       200       200       404
+GET search       401    403    404       200       200       404
 GET members      401    403    404       200       200       404
 subscribe        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
 subscribe since  4401   4403   NOT_FOUND ok        ok        NOT_FOUND
@@ -99,6 +102,7 @@ GONE = """
 GET room         401    403    404       404       404       404       404       404       404
 GET messages     401    403    404       404       404       404       404       404       404
 GET older        401    403    404       404       404       404       404       404       404
+GET search       401    403    404       404       404       404       404       404       404
 GET members      401    403    404       404       404       404       404       404       404
 subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
 subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
@@ -145,6 +149,7 @@ def rest_calls(room: str, target: str) -> dict[str, tuple[str, str, Any]]:
         "GET room": ("GET", path, None),
         "GET messages": ("GET", f"{path}/messages", None),
         "GET older": ("GET", f"{path}/messages?before=2&limit=1", None),
+        "GET search": ("GET", f"{path}/messages/search?q=message", None),
         "GET members": ("GET", f"{path}/members", None),
         "POST read": ("POST", f"{path}/read", {"seq": 1}),
         "PUT room": ("PUT", path, {"description": "new"}),
