@@ -44,6 +44,37 @@ class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
         return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
+class SearchRoom(ServiceRequest, frozen=True, kw_only=True, tag="search.room"):
+    """Find messages of a room that contain every word of `q`, newest first. Reply: `FoundMessages`.
+
+    `user_id` is the author; `before` is the id of the message that the search goes on before.
+    """
+
+    room_id: str
+    q: str
+    limit: int
+    user_id: str | None = None
+    before: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class SearchJoinedRooms(ServiceRequest, frozen=True, kw_only=True, tag="search"):
+    """Like `SearchRoom`, in all rooms of which the caller is a member."""
+
+    q: str
+    limit: int
+    before: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
 class GetMessage(ServiceRequest, frozen=True, kw_only=True, tag="message"):
     """Get one message. Reply: `MessageView`."""
 
@@ -185,6 +216,8 @@ AnyChatRequest = (
     | GetRoom
     | ListMessages
     | ListMessagesAround
+    | SearchRoom
+    | SearchJoinedRooms
     | GetMessage
     | ListReplies
     | ListReactions
@@ -217,6 +250,13 @@ class RoomPage(WireStruct, frozen=True, kw_only=True):
 
     items: tuple[RoomView, ...]
     total: int
+
+
+class FoundMessages(WireStruct, frozen=True, kw_only=True):
+    """Messages that a search found. With `next_before`, older ones were not looked at."""
+
+    items: tuple[MessageView, ...]
+    next_before: str | None = None
 
 
 class MessagePage(WireStruct, frozen=True, kw_only=True):

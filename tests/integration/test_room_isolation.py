@@ -35,6 +35,7 @@ PUBLIC = """
 GET room         401    403    200       200       200       200       200       200       200       200       200       200
 GET messages     401    403    200       200       200       200       200       200       200       200       200       200
 GET older        401    403    200       200       200       200       200       200       200       200       200       200
+GET search       401    403    200       200       200       200       200       200       200       200       200       200
 GET members      401    403    200       200       200       200       200       200       200       200       200       200
 GET message      401    403    200       200       200       200       200       200       200       200       200       200
 GET around       401    403    200       200       200       200       200       200       200       200       200       200
@@ -75,6 +76,7 @@ PRIVATE = """
 GET room         401    403    404       404       404       200       200       200       404       200       200       200
 GET messages     401    403    404       404       404       200       200       200       404       200       200       200
 GET older        401    403    404       404       404       200       200       200       404       200       200       200
+GET search       401    403    404       404       404       200       200       200       404       200       200       200
 GET members      401    403    404       404       404       200       200       200       404       200       200       200
 GET message      401    403    404       404       404       200       200       200       404       200       200       200
 GET around       401    403    404       404       404       200       200       200       404       200       200       200
@@ -116,6 +118,7 @@ DIRECT = """
 GET room         401    403    404       200       200       404
 GET messages     401    403    404       200       200       404
 GET older        401    403    404       200       200       404
+GET search       401    403    404       200       200       404
 GET members      401    403    404       200       200       404
 GET message      401    403    404       200       200       404
 GET around       401    403    404       200       200       404
@@ -156,6 +159,7 @@ GONE = """
 GET room         401    403    404       404       404       404       404       404       404
 GET messages     401    403    404       404       404       404       404       404       404
 GET older        401    403    404       404       404       404       404       404       404
+GET search       401    403    404       404       404       404       404       404       404
 GET members      401    403    404       404       404       404       404       404       404
 GET message      401    403    404       404       404       404       404       404       404
 GET around       401    403    404       404       404       404       404       404       404
@@ -242,6 +246,7 @@ def rest_calls(room: str, target: str, messages: Messages) -> dict[str, tuple[st
         "GET room": ("GET", path, None),
         "GET messages": ("GET", f"{path}/messages", None),
         "GET older": ("GET", f"{path}/messages?before=2&limit=1", None),
+        "GET search": ("GET", f"{path}/messages/search?q=message", None),
         "GET members": ("GET", f"{path}/members", None),
         "POST read": ("POST", f"{path}/read", {"seq": 1}),
         "PUT room": ("PUT", path, {"description": "new"}),
