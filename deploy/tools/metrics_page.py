@@ -57,6 +57,7 @@ LABELS: dict[str, Values] = {
     "route": Values(
         r"[A-Z]+ /[A-Za-z0-9_{}./-]*|none", "method and path template of a REST call; `none` for unknown calls"
     ),
+    "scope": Values("room|joined", "of a search: one room, or all joined ones"),
     "source": Values(r"[a-z0-9:-]+", "a tick source: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
     "status": Values(r"\d{3}|online|offline", "an HTTP status; for presence `online`, `offline`"),
     "type": Values(r"[a-z]+(:[a-z]+)?", "a frame type of the protocol; `other` for refused frames"),
