@@ -17,6 +17,7 @@ from typing import NamedTuple
 from chat_service.people.presence_record import PresenceRecord, presence_view
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profiles import Profiles
+from chat_service.rooms.change_frames import presents_after
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.log import LogEntry, member_of
 from chat_service.rooms.message import RecentMessages
@@ -110,12 +111,13 @@ class RoomCache:
         behind = await asyncio.gather(
             *(self._stores.room_log.after(room_id, _rev_of(records.get(room_id))) for room_id in room_ids)
         )
+        named = await self._stores.messages.named_in(entry for entries in behind for entry in entries)
         await self._check_term()
         for room_id, entries in zip(room_ids, behind, strict=True):
             room = records.get(room_id)
             if entries:
                 room = await project(self._stores.rooms, self._stores.messages, room, entries)
-                for entry in await self._stores.messages.present(entries):
+                for entry in presents_after(entries, named):  # at once: a projected entry is not found again
                     self._on_found(entry, room)
             self._states[room_id] = RoomState(room, recent=self._recent)
             self._states[room_id].members |= {

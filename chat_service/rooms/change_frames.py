@@ -4,12 +4,12 @@ Live, a frame shows the change. A replay shows the present: an edit the present 
 of a message that is deleted now, only the deletion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET
 
-from chat_service.rooms.changes import AnyChange, Edit, Erasure, Pin, Reactions
+from chat_service.rooms.changes import AnyChange, Edit, Erasure, Pin, Reactions, message_after
 from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message, previewed
 from shared.protocol.message_frames import (
@@ -58,6 +58,16 @@ def change_frame(entry: LogEntry, change: AnyChange) -> bytes:
                 chatroom_id=room_id, rev=rev, message_id=change.message_id, pinned=change.is_pinned, user_id=by
             )
             return frame("chat:pinned", pinned)
+
+
+def presents_after(entries: Sequence[LogEntry], messages: Mapping[str, Message]) -> list[LogEntry]:
+    """Return entries, oldest first, as a replay shows them once all are applied to the messages as read before."""
+    now = dict(messages)
+    for entry in entries:
+        message = None if entry.change is None else now.get(entry.change.message_id)
+        if entry.change is not None and message is not None and not message.is_deleted:
+            now[message.id] = message_after(message, entry.change, by=entry.author_id, at_ms=entry.at_ms, rev=entry.rev)
+    return [as_present(entry, now) for entry in entries]
 
 
 def as_present(entry: LogEntry, messages: Mapping[str, Message]) -> LogEntry:

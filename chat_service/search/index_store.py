@@ -5,7 +5,7 @@ a slow writer cannot bring back words that a later entry of the log removed. The
 writes on SecantusDB, which would scan the collection otherwise.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.read_concern import ReadConcern
@@ -118,11 +118,6 @@ class IndexStore:
         if missing:
             found |= {document["_id"]: document for document in await find_among(self._old, missing)}
         return found
-
-    async def changed_by(self, entry_ids: Collection[str]) -> Mapping[str, str]:
-        """Return the message that each of these entries changes, by entry id; others are absent."""
-        found = await find_among(self._log, entry_ids, projection={"change.messageId": 1})
-        return {document["_id"]: document["change"]["messageId"] for document in found if "change" in document}
 
 
 def _id_of(room_id: str, page: Page) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from chat_service.follower.consumer import RoomBatch
+from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.search.builder import PageBuilder
 from chat_service.search.index_store import IndexStore
@@ -29,8 +30,6 @@ LINES_MAX = 64  # of a room; a page costs 1 ms of CPU each time
 LINES_TOTAL_MAX = 20_000
 ROOMS_PER_TURN = 20  # written in one turn of the follower if there are no more than 80 due; all wait for it
 ROOMS_PER_WRITE = 10  # whose pages are compressed in one turn of the event loop: 5 ms
-CHANGING = frozenset({"message.edited", "message.deleted"})  # entries that change a message
-ERASING = "message.deleted"
 
 
 @dataclass(slots=True)
@@ -54,17 +53,15 @@ class SearchIndexer:
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Index these entries. A line that is still in memory when this process dies is built by the next one."""
-        changing = [entry for batch in batches for entry in batch.entries if entry.kind.value in CHANGING]
-        changes = await self._changed_messages(changing)
         for batch in batches:
             self._gather(batch)
-            revs = [entry.rev for entry in batch.entries if entry.kind.value in CHANGING]
+            changing = [entry for entry in batch.entries if isinstance(entry.change, Edit | Erasure)]
             if any(entry.kind is EntryKind.DELETED for entry in batch.entries):
                 self._forget(batch.room_id)
                 await self._store.remove_room(batch.room_id)
-            elif revs:
+            elif changing:
                 await self._write([batch.room_id])  # keeps no text in memory that this batch erases
-                await self._change(batch, changes, revs[-1])
+                await self._change(batch.room_id, changing)
         await self._write(self._due())
 
     async def finish(self) -> None:
@@ -104,17 +101,12 @@ class SearchIndexer:
 
     # Changes of messages --------------------------------------------------------------------------------------------
 
-    async def _changed_messages(self, entries: Sequence[LogEntry]) -> dict[str, str]:
-        """Return the message that each entry changes, by entry id."""
-        return dict(await self._store.changed_by([entry.id for entry in entries])) if entries else {}
-
-    async def _change(self, batch: RoomBatch, changes: dict[str, str], rev: int) -> None:
+    async def _change(self, room_id: str, entries: Sequence[LogEntry]) -> None:
         """Build the pages of changed messages again, each once."""
-        mine = [entry for entry in batch.entries if entry.id in changes]
-        erased = frozenset(changes[entry.id] for entry in mine if entry.kind.value == ERASING)
-        places = await self._store.places([changes[entry.id] for entry in mine])
-        for page in sorted({chunk_of(seq) for room_id, seq, _ in places.values() if room_id == batch.room_id}):
-            await self._builder.rebuild(batch.room_id, page, rev, erased)
+        changes = [entry.change for entry in entries if entry.change is not None]
+        erased = frozenset(change.message_id for change in changes if isinstance(change, Erasure))
+        for page in sorted({chunk_of(change.seq) for change in changes}):
+            await self._builder.rebuild(room_id, page, entries[-1].rev, erased)
 
     # Lines ----------------------------------------------------------------------------------------------------------
 

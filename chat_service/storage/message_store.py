@@ -85,16 +85,19 @@ class MessageStore:
 
     async def present(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
         """Return entries read from a log as a replay shows them; see `as_present`."""
+        now = await self.named_in(entries)
+        return [as_present(entry, now) for entry in entries]
+
+    async def named_in(self, entries: Iterable[LogEntry]) -> dict[str, Message]:
+        """Return the messages that entries change or answer, by id, as they are now."""
+        entries = list(entries)
         wanted = {entry.change.message_id for entry in entries if entry.change is not None}
         wanted |= {
             entry.message.preview.message_id
             for entry in entries
             if entry.message is not None and entry.message.preview is not None
         }
-        if not wanted:
-            return list(entries)
-        now = await self.by_id(wanted)
-        return [as_present(entry, now) for entry in entries]
+        return await self.by_id(wanted) if wanted else {}
 
     async def by_id(self, message_ids: Collection[str]) -> dict[str, Message]:
         """Return the messages with these ids, by id, without the texts of those that they answer."""

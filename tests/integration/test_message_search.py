@@ -9,6 +9,7 @@ import pytest
 from chat_service.follower.consumer import RoomBatch
 from chat_service.follower.log_follower import SAVE_MS, LogFollower
 from chat_service.follower.position_store import PositionStore
+from chat_service.rooms.changes import Edit, Erasure
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.room import Room
 from chat_service.search.backfill import Backfill
@@ -20,11 +21,12 @@ from chat_service.search.room_search import BUDGET, PAGES_PER_READ_MAX, Hits, Ro
 from chat_service.search.tree import CHUNK, FANOUT, Page, decompressed
 from chat_service.search.words import matches, needles_of
 from chat_service.storage.log_store import LogStore
+from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from shared.bus.topology import PARTITIONS
 from shared.errors import Refusal
 from shared.ids import Prefix, dated_id
-from shared.mongo import Database, Document
+from shared.mongo import Database
 from tests.bench.plans import INDEXES, NOW_MS, a_message, a_room, an_entry
 from tests.support.ready_database import ready_database
 
@@ -74,19 +76,16 @@ class SearchWorld:
 
     async def change(self, room_id: str, seq: int, text: str | None) -> LogEntry:
         """Edit a message, or delete it without a text, as its document and the log show it."""
-        messages = self.texts[room_id]
-        messages[seq - 1] = text
-        id_ = self.id_of(room_id, seq)
-        new: Document = {"$set": {"text": text}}
-        if text is None:
-            new = {"$set": {"deletedAtMs": 1}, "$unset": {"text": ""}}
-        await self.database["room_log"].update_one({"_id": id_}, new)
-        rev = 1_000_000 + len(self.texts[room_id]) + seq
-        kind = "message.edited" if text else "message.deleted"
-        document = {"_id": f"cmd_{rev}_{text}", "roomId": room_id, "rev": rev, "kind": kind, "messageId": id_}
-        await self.database["room_log"].insert_one(document)
-        entry = an_entry(room_id, rev)
-        return msgspec.structs.replace(entry, id=document["_id"], kind=FutureKind(kind))
+        self.texts[room_id][seq - 1] = text
+        message_id, rev = self.id_of(room_id, seq), 1_000_000 + len(self.texts[room_id]) + seq
+        change = (
+            Erasure(message_id=message_id, seq=seq) if text is None else Edit(message_id=message_id, seq=seq, text=text)
+        )
+        kind = EntryKind.ERASED if text is None else EntryKind.EDITED
+        entry = an_entry(room_id, rev, kind, change=change)
+        await self.log.insert([entry])
+        await MessageStore(self.database).write_changes([entry])
+        return entry
 
     def id_of(self, room_id: str, seq: int) -> str:
         return dated_id(Prefix.MESSAGE, NOW_MS + 10 * seq + (room_id == OTHER), room_id)
@@ -142,16 +141,6 @@ class SearchWorld:
         for query in QUERIES:
             found = await self.pages_of(lambda before, q=query: self.search(room_id, q, limit, before))  # type: ignore[misc]
             assert found == self.expected(query, room_id), query
-
-
-class FutureKind(str):
-    """The kind of an entry that changes a message."""
-
-    __slots__ = ()
-
-    @property
-    def value(self) -> str:
-        return str(self)
 
 
 def random_texts(count: int, seed: int = 1) -> list[str]:
@@ -252,7 +241,7 @@ async def test_deletion_holds_while_the_document_still_shows_the_text(world: Sea
     await world.write(ROOM, ["secretword first", "second"])
     await world.backfill(ROOM)
     deletion = await world.change(ROOM, 1, None)
-    change = {"$set": {"text": "secretword first"}, "$unset": {"deletedAtMs": ""}}
+    change = {"$set": {"text": "secretword first"}, "$unset": {"deletedAtMs": "", "shown": ""}}
     await world.database["room_log"].update_one({"_id": world.id_of(ROOM, 1)}, change)
     await world.follow(deletion)
     assert "secretword" not in await world.indexed_words(ROOM)

@@ -86,6 +86,18 @@ async def test_message_is_found_as_soon_as_it_is_acknowledged(meet: Meet) -> Non
     assert await found(ann, in_room(room), q="eur", userId=ben.id) == ([third], None)
 
 
+async def test_edited_message_is_found_by_its_new_words_and_a_deleted_one_never(meet: Meet) -> None:
+    ann = meet("ann")
+    room = await ann.create_room()
+    first, second = await send(ann, room, "secret tip", "another tip")
+    await ann.data("PATCH", f"/v1/chatrooms/{room}/messages/{first}", json={"message": "public hint"})
+    assert await found(ann, in_room(room), q="public") == ([first], None)
+    assert await found(ann, in_room(room), q="secret") == ([], None)
+    await ann.data("DELETE", f"/v1/chatrooms/{room}/messages/{second}")
+    assert await found(ann, in_room(room), q="another") == ([], None)
+    assert await found(ann, "/v1/search", q="tip") == ([], None)
+
+
 async def test_item_is_a_message_as_history_shows_it(meet: Meet) -> None:
     ann = meet("ann", first_name="Ann")
     room = await ann.create_room()
