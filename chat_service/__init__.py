@@ -6,5 +6,5 @@ Read in this order:
 - `storage`: the log and the records in MongoDB;
 - `people`: presence and profiles;
 - `partitions`: which replica owns which rooms, and how it carries commands out;
-- `queries`, `message_queries`: reads by any replica; `settings`, `metrics`.
+- `queries`, `message_queries`, `unread`: reads by any replica; `settings`, `metrics`.
 """

@@ -13,7 +13,7 @@ from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
 from chat_service.unread import UnreadReader
-from shared.commands.activity import CheckUnread, ListUnread, UnreadCounts
+from shared.commands.activity import CheckUnread, ListUnread, RoomsUnread
 from shared.commands.chat_queries import (
     AnyChatRequest,
     DirectMessagePosition,
@@ -65,10 +65,10 @@ class ChatQueryHandler:
             case ListRecentDirectMessages():
                 return await self._recent_direct_messages(query)
             case ListUnread():
-                return UnreadCounts(counts=tuple(await self._unread.of_user(query.caller.user_id)))
+                return RoomsUnread(counts=tuple(await self._unread.of_user(query.caller.user_id)))
             case CheckUnread():
                 pairs = [(room_id, user_id) for user_id, room_id in query.pairs]
-                return UnreadCounts(counts=tuple(await self._unread.of_pairs(pairs)))
+                return RoomsUnread(counts=tuple(await self._unread.of_pairs(pairs)))
             case GetPresence():
                 return await self._presence.state(query.user_ids)
             case _:

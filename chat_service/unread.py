@@ -19,14 +19,14 @@ from chat_service.storage.log_store import LogStore, LogTail
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import catch_up, may_be_behind
-from shared.commands.activity import UnreadCount
+from shared.commands.activity import RoomUnread
 from shared.mongo import chunks
 
 TAILS_AT_ONCE = 50
 Pair = tuple[str, str]  # room id, user id
 
 
-class RoomHead(NamedTuple):
+class CurrentRoom(NamedTuple):
     """A room through its newest message, and the log beyond its record."""
 
     room: Room
@@ -52,28 +52,28 @@ class UnreadReader:
         self._messages = messages
         self._log = room_log
         self._clock_ms = clock_ms
-        self._heads: GroupRead[str, RoomHead] = GroupRead(self._read_heads)
+        self._heads: GroupRead[str, CurrentRoom] = GroupRead(self._read_heads)
 
-    async def of_user(self, user_id: str) -> list[UnreadCount]:
+    async def of_user(self, user_id: str) -> list[RoomUnread]:
         """Return the counts of all rooms that a user is a member of."""
         room_ids = await self._rooms.room_ids_of(user_id)
         counts = await self._counts([(room_id, user_id) for room_id in room_ids])
         joined = set(await self._rooms.room_ids_of(user_id))
         return [count for count in counts if count.room_id in joined]
 
-    async def of_pairs(self, pairs: Collection[Pair]) -> list[UnreadCount]:
+    async def of_pairs(self, pairs: Collection[Pair]) -> list[RoomUnread]:
         """Return the counts of users in rooms, without those who are no members."""
         counts = await self._counts(pairs)
         members = await self._rooms.members([(count.room_id, count.user_id) for count in counts])
         joined = {pair for pair, member in members.items() if member.is_joined}
         return [count for count in counts if (count.room_id, count.user_id) in joined]
 
-    async def _counts(self, pairs: Collection[Pair]) -> list[UnreadCount]:
+    async def _counts(self, pairs: Collection[Pair]) -> list[RoomUnread]:
         if not pairs:
             return []
         heads = await self._heads.get({room_id for room_id, _ in pairs})
         members = await self._rooms.members(pairs)
-        joined: list[tuple[RoomHead, Member]] = []
+        joined: list[tuple[CurrentRoom, Member]] = []
         for (room_id, _), member in members.items():
             head = heads.get(room_id)
             if head is not None and not head.room.deleted and _catch_up(head, member):
@@ -81,7 +81,7 @@ class UnreadReader:
         mentions = await self._messages.mentions({key for head, member in joined for key in _buckets(head, member)})
         return [_count(head, member, mentions) for head, member in joined]
 
-    async def _read_heads(self, room_ids: Collection[str]) -> Mapping[str, RoomHead]:
+    async def _read_heads(self, room_ids: Collection[str]) -> Mapping[str, CurrentRoom]:
         rooms = await self._rooms.rooms(room_ids)
         now_ms = self._clock_ms()
         recent = [room for room in rooms.values() if may_be_behind(room, now_ms)]
@@ -92,14 +92,14 @@ class UnreadReader:
         return {room_id: _head(room, tails.get(room_id, NOTHING)) for room_id, room in rooms.items()}
 
 
-def _head(room: Room, tail: LogTail) -> RoomHead:
+def _head(room: Room, tail: LogTail) -> CurrentRoom:
     catch_up(room, None, tail.places)
     for entry in tail.changing:
         room.rev = max(room.rev, entry.rev)
-    return RoomHead(room, tail, tuple(mark for entry in tail.changing for mark in marks_of(entry)))
+    return CurrentRoom(room, tail, tuple(mark for entry in tail.changing for mark in marks_of(entry)))
 
 
-def _catch_up(head: RoomHead, member: Member) -> bool:
+def _catch_up(head: CurrentRoom, member: Member) -> bool:
     """Bring a membership up to date with the log beyond the record. Return whether the user is a member."""
     for entry in head.tail.changing:
         for effect in entry.members:
@@ -110,7 +110,7 @@ def _catch_up(head: RoomHead, member: Member) -> bool:
     return member.is_joined
 
 
-def _buckets(head: RoomHead, member: Member) -> Iterable[str]:
+def _buckets(head: CurrentRoom, member: Member) -> Iterable[str]:
     """Return the keys of the buckets with the messages that a member has not read."""
     if head.room.last_seq <= member.read_seq:
         return []
@@ -118,14 +118,14 @@ def _buckets(head: RoomHead, member: Member) -> Iterable[str]:
     return [bucket_key(head.room.id, user_id, number) for number in numbers for user_id in (member.user_id, ROOM)]
 
 
-def _count(head: RoomHead, member: Member, mentions: Mapping[str, Sequence[int]]) -> UnreadCount:
+def _count(head: CurrentRoom, member: Member, mentions: Mapping[str, Sequence[int]]) -> RoomUnread:
     room = head.room
     unread: set[int] = set()
     keys = list(_buckets(head, member))
     for offset, user_id in enumerate((member.user_id, ROOM)):
         stored = (seq for key in keys[offset::2] for seq in mentions.get(key, ()))
         unread |= {seq for seq in with_marks(stored, user_id, head.marks) if member.read_seq < seq <= room.last_seq}
-    return UnreadCount(
+    return RoomUnread(
         room_id=room.id,
         user_id=member.user_id,
         rev=room.rev,

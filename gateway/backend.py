@@ -16,7 +16,7 @@ from shared.bus.topology import (
     NOTIFIER_QUERY,
 )
 from shared.commands import chat, chat_queries, market, notifier
-from shared.commands.activity import CheckUnread, ListUnread, UnreadCounts
+from shared.commands.activity import CheckUnread, ListUnread, RoomsUnread
 from shared.commands.command import GATEWAY, Caller, ReplayedFrames, Reply, ServiceRequest
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
@@ -156,13 +156,13 @@ class Backend:
         query = chat_queries.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
         return await self.chat_request(query, chat_queries.RecentDirectMessages)
 
-    async def unread_counts(self, caller: Caller) -> UnreadCounts:
+    async def unread_counts(self, caller: Caller) -> RoomsUnread:
         """Return the unread counts of all rooms of the caller."""
-        return await self.chat_request(ListUnread(**self.head(caller)), UnreadCounts)
+        return await self.chat_request(ListUnread(**self.head(caller)), RoomsUnread)
 
-    async def check_unread(self, pairs: tuple[tuple[str, str], ...]) -> UnreadCounts:
+    async def check_unread(self, pairs: tuple[tuple[str, str], ...]) -> RoomsUnread:
         """Return the unread counts of at most 500 pairs of (user id, room id), without users who are no members."""
-        return await self.chat_request(CheckUnread(**self.head(GATEWAY), pairs=pairs), UnreadCounts)
+        return await self.chat_request(CheckUnread(**self.head(GATEWAY), pairs=pairs), RoomsUnread)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of each user."""

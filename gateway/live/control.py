@@ -50,6 +50,8 @@ class ControlDispatcher:
                 self._membership.evict(delivery.channel, _eviction.decode(delivery.frame).user_id)
             case ControlKind.RECHECK, ChannelName(ChannelKind.ROOM, room_id):
                 self._recovery.recheck(room_id)
+            case ControlKind.MEMBERSHIP, ChannelName(ChannelKind.USER):
+                pass  # for sockets on activity; see `gateway.fanout.activity_lines`
             case ControlKind.ROOM_DELETED, ChannelName(ChannelKind.ROOM, room_id):
                 self._subscriptions.close_room(room_id)
             case ControlKind.CONNECTION_COUNT, ChannelName(ChannelKind.USER, user_id):

@@ -1,6 +1,7 @@
 """Service requests for unread counts, and their replies, for REST and for the channel `activity`. Pure."""
 
 from shared.commands.command import ServiceRequest
+from shared.protocol.activity_frames import RoomUnreadData
 from shared.protocol.wire_struct import WireStruct
 
 PAIRS_MAX = 500
@@ -9,7 +10,7 @@ _ROOMS_ESTIMATE = 1_000
 
 
 class ListUnread(ServiceRequest, frozen=True, kw_only=True, tag="unread"):
-    """Get the unread counts of all rooms of the caller. Reply: `UnreadCounts`."""
+    """Get the unread counts of all rooms of the caller. Reply: `RoomsUnread`."""
 
     @property
     def answer_estimate_bytes(self) -> int:
@@ -20,13 +21,13 @@ class ListUnread(ServiceRequest, frozen=True, kw_only=True, tag="unread"):
 class CheckUnread(ServiceRequest, frozen=True, kw_only=True, tag="unread.check"):
     """Get the unread counts of users in rooms, given as at most 500 pairs of (user id, room id).
 
-    Reply: `UnreadCounts`, without the pairs whose user is no member of the room.
+    Reply: `RoomsUnread`, without the pairs whose user is no member of the room.
     """
 
     pairs: tuple[tuple[str, str], ...]
 
 
-class UnreadCount(WireStruct, frozen=True, kw_only=True, array_like=True):
+class RoomUnread(WireStruct, frozen=True, kw_only=True, array_like=True):
     """A member's counts in a room after entry `rev`, whose last message is `seq`."""
 
     room_id: str
@@ -44,18 +45,10 @@ class UnreadCount(WireStruct, frozen=True, kw_only=True, array_like=True):
         return max(self.seq - self.read_seq, 0)
 
 
-class UnreadCounts(WireStruct, frozen=True, kw_only=True):
+class RoomsUnread(WireStruct, frozen=True, kw_only=True):
     """Unread counts, in any order."""
 
-    counts: tuple[UnreadCount, ...]
-
-
-class UnreadRoom(WireStruct, frozen=True, kw_only=True):
-    """The unread messages of a room, and how many of them mention the caller or everyone."""
-
-    chatroom_id: str
-    unread_count: int
-    mention_count: int
+    counts: tuple[RoomUnread, ...]
 
 
 class UnreadTotals(WireStruct, frozen=True, kw_only=True):
@@ -63,10 +56,10 @@ class UnreadTotals(WireStruct, frozen=True, kw_only=True):
 
     unread_total: int
     mention_total: int
-    rooms: tuple[UnreadRoom, ...]
+    rooms: tuple[RoomUnreadData, ...]
 
 
-def totals_of(found: UnreadCounts) -> UnreadTotals:
+def totals_of(found: RoomsUnread) -> UnreadTotals:
     """Return the counts of one user as REST shows them, the room with the newest message first."""
     unread = sorted(
         (count for count in found.counts if count.unread_count),
@@ -76,8 +69,9 @@ def totals_of(found: UnreadCounts) -> UnreadTotals:
     return UnreadTotals(
         unread_total=sum(count.unread_count for count in unread),
         mention_total=sum(count.mention_count for count in unread),
-        rooms=tuple(
-            UnreadRoom(chatroom_id=count.room_id, unread_count=count.unread_count, mention_count=count.mention_count)
-            for count in unread
-        ),
+        rooms=tuple(map(_shown, unread)),
     )
+
+
+def _shown(count: RoomUnread) -> RoomUnreadData:
+    return RoomUnreadData(chatroom_id=count.room_id, unread_count=count.unread_count, mention_count=count.mention_count)

@@ -18,7 +18,7 @@ def test_close_codes_match_server() -> None:
     }.items()
 
 
-@pytest.mark.parametrize("channel", client_frames.TARGETS)
+@pytest.mark.parametrize("channel", protocol.SUBSCRIPTIONS)
 def test_subscription_has_fields_of_subscribe_frame(channel: str) -> None:
     assert wire_names(protocol.SUBSCRIPTIONS[channel]) == wire_names(client_frames.TARGETS[channel])
 
