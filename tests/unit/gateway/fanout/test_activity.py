@@ -200,6 +200,26 @@ def test_answer_that_is_older_than_a_line_is_asked_for_again() -> None:
     assert activity.take_pairs() == pairs
 
 
+def test_line_that_an_answer_includes_counts_once() -> None:
+    activity = Activity()
+    following(activity, "ann", unread("ann"))
+    following(activity, "ben", unread("ben", seq=1, mentions=1, rev=2))
+    activity.deliver(message(2, 1, by="cat", mentions=["ann", "ben"]))
+    assert flushed(activity, 10.0) == {"sess_ann": [activity_of(1), counts(1, 1)]}
+    activity.deliver(message(3, 2, by="cat", mentions=["ben"]))
+    assert flushed(activity, 20.0)["sess_ben"] == [activity_of(2), counts(2, 2)]
+
+
+def test_lines_dropped_as_repeats_are_asked_for() -> None:
+    activity = Activity()
+    asking = activity.begin("ben")
+    following(activity, "ann", unread("ann", seq=1, rev=2))
+    activity.deliver(message(2, 1, by="cat", mentions=["ben"]))
+    activity.apply_all("ben", asking, [unread("ben")])
+    activity.end("ben", asking)
+    assert activity.take_pairs() == (("ben", ROOM),)
+
+
 def test_membership_that_ends_during_a_subscription_is_not_shown() -> None:
     activity = Activity()
     asking = activity.begin("ben")
@@ -323,6 +343,7 @@ def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]])
     pairs: tuple[tuple[str, str], ...] = ()
     answer: list[RoomUnread] = []
     clock_s = 0.0
+    begun["ann"] = activity.begin("ann"), model.counts("ann")
 
     def finish_subscriptions() -> None:
         for user_id, (asking, found) in begun.items():
@@ -353,6 +374,7 @@ def test_sockets_end_up_with_the_state_of_the_room(steps: list[tuple[Any, ...]])
             activity.apply(pairs, answer)
             pairs = ()
 
+    finish_subscriptions()
     for step in steps:
         clock_s += 2.0
         match step:
