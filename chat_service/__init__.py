@@ -6,5 +6,6 @@ Read in this order:
 - `storage`: the log and the records in MongoDB;
 - `people`: presence and profiles;
 - `partitions`: which replica owns which rooms, and how it carries commands out;
+- `mentions`: notifications of mentioned users, behind the commit;
 - `queries`, `message_queries`, `unread`: reads by any replica; `settings`, `metrics`.
 """

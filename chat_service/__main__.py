@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from chat_service.mentions import grant_store
 from chat_service.partitions.limits import Bounds, Limits, limits_of
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
@@ -48,6 +49,7 @@ INDEXES = {
     **presence_store.INDEXES,
     **announcement_store.INDEXES,
     **profile_store.INDEXES,
+    **grant_store.INDEXES,
 }
 
 

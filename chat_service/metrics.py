@@ -24,3 +24,5 @@ GATEWAYS_EXPIRED = Counter("chat_gateways_expired", "Gateways whose lease expire
 RATES_UNANSWERED = Counter(
     "chat_rates_unasked", "Messages counted here because the home of their sender did not answer"
 )
+MENTIONS_NOTIFIED = Counter("chat_mentions_notified", "Events published for mentioned users")
+MENTIONS_OVER_RATE = Counter("chat_mentions_over_rate", "Mentions not notified: over 60 of a sender in an hour")

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from chat_service.people.notify_rules import NotificationKind, may_be_notified
 from chat_service.rooms.mention_marks import ROOM, MentionMark, marks_of, with_marks
 from chat_service.rooms.room import Member, Room
 from chat_service.storage.change_writes import bucket_key, bucket_of
@@ -76,7 +77,9 @@ class UnreadReader:
         joined: list[tuple[CurrentRoom, Member]] = []
         for (room_id, _), member in members.items():
             head = heads.get(room_id)
-            if head is not None and not head.room.deleted and _catch_up(head, member):
+            if head is None or head.room.deleted or not may_be_notified(NotificationKind.BADGE, member.user_id):
+                continue
+            if _catch_up(head, member):
                 joined.append((head, member))
         mentions = await self._messages.mentions({key for head, member in joined for key in _buckets(head, member)})
         return [_count(head, member, mentions) for head, member in joined]

@@ -16,6 +16,9 @@ import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from chat_service.mentions import grant_store
+from chat_service.mentions.grant_store import GrantStore
+from chat_service.mentions.grants import Grants
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from chat_service.people import announcement_store, presence_store, profile_store
@@ -43,6 +46,7 @@ INDEXES: Indexes = {
     **presence_store.INDEXES,
     **announcement_store.INDEXES,
     **profile_store.INDEXES,
+    **grant_store.INDEXES,
 }
 
 NOW_MS = 1_800_000_000_000
@@ -113,6 +117,7 @@ class Stores:
     announcements: AnnouncementStore
     owners: OwnerStore
     profiles: ProfileStore
+    grants: GrantStore
 
     @classmethod
     def on(cls, database: Database) -> "Stores":
@@ -124,6 +129,7 @@ class Stores:
             AnnouncementStore(database),
             OwnerStore(database),
             ProfileStore(database),
+            GrantStore(database),
         )
 
 
@@ -255,6 +261,9 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("profiles", lambda: stores.profiles.profiles(users))
     yield StoreCall("is_known", lambda: stores.profiles.is_known("event_1"))
     yield StoreCall("note_event", lambda: stores.profiles.note_event("event_1", NOW_MS))
+    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(), NOW_MS), note="new")
+    yield StoreCall("grants", lambda: stores.grants.grants("user_1"))
+    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(1), NOW_MS))
     yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
     yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))
     yield StoreCall("purge_members", lambda: stores.rooms.purge_members(DELETED_ROOM))
@@ -384,6 +393,7 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         AnnouncementStore,
         OwnerStore,
         ProfileStore,
+        GrantStore,
     )
     methods = {
         name
