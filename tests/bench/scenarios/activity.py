@@ -21,7 +21,7 @@ from tests.support import scrape
 
 QUIET = {"channel": "community", "communityId": "quiet"}
 ACTIVITY = {"channel": "activity"}
-JOIN_CONCURRENCY = 20  # each answer holds the counts of hundreds of rooms
+JOIN_CONCURRENCY = 4  # each answer holds the counts of hundreds of rooms
 
 
 def run(options: Namespace) -> ScenarioOutcome:
