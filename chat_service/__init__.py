@@ -7,5 +7,6 @@ Read in this order:
 - `people`: presence and profiles;
 - `partitions`: which replica owns which rooms, and how it carries commands out;
 - `follower`, `search`: the entries of all logs, handed on behind the commit; message search, which is fed by it;
-- `queries`, `message_queries`: reads by any replica; `settings`, `metrics`.
+- `mentions`: notifications of mentioned users, behind the commit;
+- `queries`, `message_queries`, `unread`: reads by any replica; `settings`, `metrics`.
 """

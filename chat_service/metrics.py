@@ -35,3 +35,5 @@ SEARCH_SECONDS = Histogram(
     ["scope"],
     buckets=LATENCY_BUCKETS_S,
 )
+MENTIONS_NOTIFIED = Counter("chat_mentions_notified", "Events published for mentioned users")
+MENTIONS_OVER_RATE = Counter("chat_mentions_over_rate", "Mentions not notified: over 60 of a sender in an hour")

@@ -13,6 +13,8 @@ from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
 from chat_service.storage.write_behind import BEHIND_MAX_MS, catch_up, may_be_behind
+from chat_service.unread import UnreadReader
+from shared.commands.activity import CheckUnread, ListUnread, RoomsUnread
 from shared.commands.chat_queries import (
     AnyChatRequest,
     DirectMessagePosition,
@@ -53,6 +55,7 @@ class ChatQueryHandler:
         self._store = store
         self._messages = MessageQueryHandler(store, messages, room_log, clock_ms)
         self._search = search
+        self._unread = UnreadReader(store, messages, room_log, clock_ms)
         self._log = room_log
         self._presence = presence
         self._clock_ms = clock_ms
@@ -72,6 +75,11 @@ class ChatQueryHandler:
                 return await self._members(query)
             case ListRecentDirectMessages():
                 return await self._recent_direct_messages(query)
+            case ListUnread():
+                return RoomsUnread(counts=tuple(await self._unread.of_user(query.caller.user_id)))
+            case CheckUnread():
+                pairs = [(room_id, user_id) for user_id, room_id in query.pairs]
+                return RoomsUnread(counts=tuple(await self._unread.of_pairs(pairs)))
             case GetPresence():
                 return await self._presence.state(query.user_ids)
             case _:

@@ -99,7 +99,7 @@ class GatewayParts:
         authentication = Authentication(settings, self.authenticator, membership, connections, limit, roster)
         self.reads = ByteBudget("gateway", READS_MAX_BYTES, READS_OF_USER_MAX_BYTES)
         missed_items = MissedItems(backend, self.reads, tasks.create_task)
-        subscriptions = Subscriptions(backend, hub, membership, missed_items)
+        subscriptions = Subscriptions(backend, hub, membership, missed_items, self.fan_out.activity)
         self.control = ControlDispatcher(membership, recovery, subscriptions, limit, self.revocations)
         self.rates = UserRates(settings)
         requests = LiveRequests(backend, subscriptions, self.rates, tasks.create_task)

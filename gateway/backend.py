@@ -16,7 +16,8 @@ from shared.bus.topology import (
     NOTIFIER_QUERY,
 )
 from shared.commands import chat, chat_queries, market, notifier
-from shared.commands.command import Caller, ReplayedFrames, Reply, ServiceRequest
+from shared.commands.activity import CheckUnread, ListUnread, RoomsUnread
+from shared.commands.command import GATEWAY, Caller, ReplayedFrames, Reply, ServiceRequest
 from shared.errors import Refusal
 from shared.ids import Prefix, direct_room_id, new_id
 from shared.protocol.message_input import MessageInput
@@ -154,6 +155,14 @@ class Backend:
         """Return the messages since `since_ms` in the direct rooms of these users."""
         query = chat_queries.ListRecentDirectMessages(**self.head(caller), user_ids=user_ids, since_ms=since_ms)
         return await self.chat_request(query, chat_queries.RecentDirectMessages)
+
+    async def unread_counts(self, caller: Caller) -> RoomsUnread:
+        """Return the unread counts of all rooms of the caller."""
+        return await self.chat_request(ListUnread(**self.head(caller)), RoomsUnread)
+
+    async def check_unread(self, pairs: tuple[tuple[str, str], ...]) -> RoomsUnread:
+        """Return the unread counts of at most 500 pairs of (user id, room id), without users who are no members."""
+        return await self.chat_request(CheckUnread(**self.head(GATEWAY), pairs=pairs), RoomsUnread)
 
     async def presence(self, caller: Caller, user_ids: tuple[str, ...]) -> PresenceState:
         """Return the presence of each user."""

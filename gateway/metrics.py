@@ -29,6 +29,7 @@ ERRORS_OUT = Counter("gateway_errors_out", "Error frames sent to clients, by cod
 AUTH_FAILURES = Counter("gateway_auth_failures", "Tokens refused, by code", ["code"])
 JWKS_FETCHES = Counter("gateway_jwks_fetches", "Fetches of the issuer's key set, by outcome", ["outcome"])
 SUBSCRIPTIONS = Gauge("gateway_subscriptions", "Subscriptions of all connections")
+ACTIVITY_SOCKETS = Gauge("gateway_activity_sockets", "Sockets subscribed to activity")
 CHANNELS = Gauge("gateway_channels", "Channels with a socket on this gateway")
 DELIVERIES_IN = Counter("gateway_deliveries_in", "Delivery lines received from the broker, by kind", ["kind"])
 BODIES_IN = Counter("gateway_bodies_in", "AMQP messages with delivery lines received")

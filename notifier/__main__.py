@@ -65,6 +65,8 @@ async def _work(settings: NotifierSettings, mongo: Mongo, bus: Bus, admin: Admin
         InboxQueryHandler(entries, events, now_ms),
         AlertQueryHandler(alerts, bus, now_ms, settings.alerts_max_per_user),
         revocations,
+        events,
+        now_ms,
     )
     server = QueryServer(bus, AnyNotifierRequest, mongo.failing_fast(handler.answer))
     bus.on_disconnected += [inboxes.forget, watcher.forget]

@@ -31,6 +31,7 @@ from chat_service.rooms.decisions import decide
 from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.heads import Heads
 from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.rooms.membership_deliveries import membership_deliveries
 from chat_service.rooms.room import Room
 from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveries
 from chat_service.storage.group_commit import GroupCommit
@@ -327,7 +328,7 @@ class Partition:
                 for job in jobs:
                     job.is_resent = job.may_be_stored = True
             raise
-        deliveries = _deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
+        deliveries = _all_deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
         deliveries += self._typing_deliveries(jobs, changes.answers, states)
         self._cache.release(states)
         return Outcome(changes.answers, deliveries)
@@ -426,7 +427,7 @@ class Partition:
 
     def _deliver_found(self, entry: LogEntry, room: Room) -> None:
         self._services.follower.note([entry])
-        self._services.outlet.send_deliveries(deliveries_of(entry, room.direct))
+        self._services.outlet.send_deliveries(_deliveries_of(entry, room))
 
     def _typing_deliveries(
         self, jobs: list[_Job], answers: list[Answer], states: dict[str, RoomState]
@@ -471,13 +472,15 @@ def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[
     return marks
 
 
-def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
-    rooms = (states[entry.room_id].room for entry in entries)
-    return [
-        delivery
-        for entry, room in zip(entries, rooms, strict=True)
-        for delivery in deliveries_of(entry, None if room is None else room.direct)
-    ]
+def _all_deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
+    return [delivery for entry in entries for delivery in _deliveries_of(entry, states[entry.room_id].room)]
+
+
+def _deliveries_of(entry: LogEntry, room: Room | None) -> list[Delivery]:
+    direct = None if room is None else room.direct
+    if not entry.members:  # HOT
+        return deliveries_of(entry, direct)
+    return deliveries_of(entry, direct) + membership_deliveries(entry, direct)
 
 
 def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:

@@ -6,6 +6,7 @@ Read in this order:
 - `decision`, `requirements`: one command being decided, and the data that it needs;
 - `message_decisions`, `change_decisions`, `room_decisions`, `member_decisions`: the rules by subject; `decisions`: the
   decision of a batch;
-- `entry_deliveries`, `change_frames`, `heads`: the deliveries of an entry;
+- `mention_marks`: whom messages mention;
+- `entry_deliveries`, `change_frames`, `membership_deliveries`, `heads`: the deliveries of an entry;
 - `typing_marks`: who is typing.
 """

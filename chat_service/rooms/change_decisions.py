@@ -41,6 +41,7 @@ def edit(decision: Decision, command: EditMessage) -> Changed:
         text=command.message,
         mentions=mentions,
         unmentioned=tuple(user_id for user_id in message.extras.mentions if user_id not in mentions),
+        newly_mentioned=tuple(user_id for user_id in mentions if user_id not in message.extras.mentions),
         previous_rev=message.edit_rev,
     )
     return _changed(message, decision.change_message(EntryKind.EDITED, message, change))

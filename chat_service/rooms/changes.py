@@ -18,14 +18,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
 
 class Edit(Change, frozen=True, kw_only=True, tag="edit"):
-    """The new text, and all mentions as they are then; `unmentioned` are no longer among them.
+    """The new text, and all mentions as they are then.
 
+    `unmentioned` are no longer among them, and `newly_mentioned` were not before.
     The entry of the edit before, `previous_rev`, loses its text: only the present one is kept.
     """
 
     text: str
     mentions: tuple[str, ...] = ()
     unmentioned: tuple[str, ...] = ()
+    newly_mentioned: tuple[str, ...] = ()
     previous_rev: int = 0
 
 

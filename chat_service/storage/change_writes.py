@@ -1,17 +1,30 @@
 """The writes that changes of messages cause in the projections of the log. No input or output."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from pymongo import UpdateOne
 
 from chat_service.rooms.changes import AnyChange, Edit, Erasure, Pin, Reactions
 from chat_service.rooms.log import LogEntry
+from chat_service.rooms.mention_marks import MentionMark, marks_of
 from chat_service.storage.message_documents import CONTENT
 from shared.mongo import Document
-from shared.protocol.message_parts import MessageExtras
 
-ROOM = ""  # in the place of a user: all members are mentioned; no user id is empty
+BUCKET_MESSAGES = 5_000
+
+
+def bucket_key(room_id: str, user_id: str, number: int) -> str:
+    """Return the key under which the mentions of a user, or of `ROOM`, in 5,000 messages of a room are found.
+
+    So one `$in` finds the mentions of a user in hundreds of rooms, each from its read mark on.
+    """
+    return f"{room_id}/{user_id}/{number}"
+
+
+def bucket_of(seq: int) -> int:
+    """Return the number of the bucket that has a message."""
+    return seq // BUCKET_MESSAGES
 
 
 class ChangeWrites:
@@ -35,9 +48,8 @@ class ChangeWrites:
 
     def add(self, entry: LogEntry) -> None:
         """Add the writes of the next entry."""
-        if entry.message is not None and entry.mentions_somebody:
-            users = _mentioned(entry.message.extras)
-            self._mention(entry, entry.message.id, entry.message.seq, users, is_active=True)
+        for mark in marks_of(entry):
+            self._mention(entry, mark)
         match entry.change:
             case Edit() as change:
                 fields = {"text": change.text, "editedAtMs": entry.at_ms, "editRev": entry.rev}
@@ -46,13 +58,10 @@ class ChangeWrites:
                 else:
                     self._set(entry, change, fields, unset=("mentions",))
                 self._erase_edit(entry, change.previous_rev)
-                self._mention(entry, change.message_id, change.seq, change.mentions, is_active=True)
-                self._mention(entry, change.message_id, change.seq, change.unmentioned, is_active=False)
             case Erasure() as change:
                 tombstone = {"deletedAtMs": entry.at_ms, "deletedBy": entry.author_id, "erasedRev": entry.rev}
                 self._set(entry, change, {"text": "", "editRev": 0, **tombstone}, unset=CONTENT)
                 self._erase_edit(entry, change.edit_rev)
-                self._mention(entry, change.message_id, change.seq, _mentioned(change), is_active=False)
                 self.pins[change.message_id] = _unpinned(change.message_id, entry.rev)
                 self.erased.append(change.message_id)
             case Reactions() as change:
@@ -84,10 +93,13 @@ class ChangeWrites:
             erasure = {"$set": {"change.text": ""}, "$unset": {"change.mentions": ""}}
             self._edits.append(UpdateOne({"roomId": entry.room_id, "rev": edit_rev}, erasure))
 
-    def _mention(self, entry: LogEntry, message_id: str, seq: int, users: Iterable[str], *, is_active: bool) -> None:
-        for user_id in users:
-            key = f"{message_id}/{user_id}"
-            self.mentions[key] = _newer(key, entry, is_active=is_active, userId=user_id, seq=seq)
+    def _mention(self, entry: LogEntry, mark: MentionMark) -> None:
+        message_id = entry.id if entry.change is None else entry.change.message_id
+        key = f"{message_id}/{mark.user_id}"
+        bucket = bucket_key(entry.room_id, mark.user_id, bucket_of(mark.seq))
+        self.mentions[key] = _newer(
+            key, entry, is_active=mark.is_active, userId=mark.user_id, seq=mark.seq, bucket=bucket
+        )
 
 
 class _MessageWrite:
@@ -122,10 +134,6 @@ class _MessageWrite:
 def reaction_key(message_id: str, user_id: str, emoji: str) -> str:
     """Return the `_id` of a reaction. Injective: neither the id of a message nor an emoji contains a slash."""
     return f"{message_id}/{emoji}/{user_id}"
-
-
-def _mentioned(of: MessageExtras | Erasure) -> tuple[str, ...]:
-    return (*of.mentions, ROOM) if of.mention_room else of.mentions
 
 
 def _newer(key: str, entry: LogEntry, *, is_active: bool, **fields: object) -> UpdateOne:

@@ -11,6 +11,7 @@ last are compared for equality, or if the filter is one `$in`. `shared.mongo.nar
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorCollection
@@ -58,6 +59,16 @@ INDEXES: Indexes = {
         IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
     ],
 }
+
+
+_CHANGING = frozenset({"mentions", "mentionRoom", "change", "members"})
+
+
+class LogTail(NamedTuple):
+    """The places of the messages of some entries, and those entries that change mentions or members."""
+
+    places: list[MessagePlace]
+    changing: list[LogEntry]
 
 
 class LogConflict(WriteConflict):
@@ -145,6 +156,15 @@ class LogStore:
         with translated():
             found = await self._log.find({"roomId": room_id, "rev": {"$gt": rev}}).sort("rev", ASCENDING).to_list(None)
         return [to_place(document) for document in found if "seq" in document]
+
+    async def tail(self, room_id: str, rev: int) -> LogTail:
+        """Return what the entries after `rev` change for readers of counts, oldest first."""
+        with translated():
+            found = await self._log.find({"roomId": room_id, "rev": {"$gt": rev}}).sort("rev", ASCENDING).to_list(None)
+        return LogTail(
+            [to_place(document) for document in found if "seq" in document],
+            [to_entry(document) for document in found if _CHANGING & document.keys()],
+        )
 
     async def places_since(self, room_id: str, after_rev: int, at_ms: int) -> list[MessagePlace]:
         """Return the messages after entry `after_rev` that were sent since `at_ms`, oldest first."""

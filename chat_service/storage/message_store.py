@@ -19,7 +19,19 @@ from chat_service.rooms.message import Message, previewed
 from chat_service.storage.change_writes import ChangeWrites, reaction_key
 from chat_service.storage.member_store import upsert_newer
 from chat_service.storage.message_documents import reply_keys, to_message, to_old_message
-from shared.mongo import DOCUMENTS_MAX, Database, Document, Documents, Indexes, find_among, translated, write_each
+from shared.mongo import (
+    DOCUMENTS_MAX,
+    ONE_BATCH,
+    Database,
+    Document,
+    Documents,
+    Indexes,
+    chunks,
+    find_among,
+    narrowed,
+    translated,
+    write_each,
+)
 
 _MAJORITY = ReadConcern("majority")
 PINS_READ_MAX = 100
@@ -37,7 +49,8 @@ INDEXES: Indexes = {
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
     ],
     "message_mentions": [
-        IndexModel([("roomId", ASCENDING), ("userId", ASCENDING), ("active", ASCENDING), ("seq", ASCENDING)]),
+        IndexModel([("bucket", ASCENDING)]),
+        IndexModel([("roomId", ASCENDING)]),
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
     ],
 }
@@ -150,6 +163,24 @@ class MessageStore:
             found = await active.to_list(None)
         found += await find_among(self._pins, message_ids)
         return {document["_id"]: Toggle(document["active"], document["rev"]) for document in found}
+
+    async def mentions(self, bucket_keys: Collection[str]) -> dict[str, list[int]]:
+        """Return the seqs of the messages that mention the user, or the room, of each bucket; see `bucket_key`."""
+        found: dict[str, list[int]] = {}
+        for some in chunks(list(bucket_keys), DOCUMENTS_MAX):
+            stages = narrowed({"bucket": {"$in": some}}, {"active": True})
+            grouped: Document = {"$group": {"_id": "$bucket", "seqs": {"$push": "$seq"}}}
+            with translated():
+                documents = await self._mentions.aggregate([*stages, grouped], batchSize=ONE_BATCH).to_list(None)
+            found |= {document["_id"]: document["seqs"] for document in documents}
+        return found
+
+    async def ever_mentioned(self, message_id: str) -> list[str]:
+        """Return the users whom any version of a message mentioned; `ROOM` stands for all members."""
+        keys = {"_id": {"$gte": f"{message_id}/", "$lt": f"{message_id}0"}}  # "0" follows "/"
+        with translated():
+            found = await self._mentions.find(keys, {"userId": 1}).to_list(None)
+        return [document["userId"] for document in found]
 
     # Writing --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ Read in this order:
 - `stall`, `retries`, `price_snapshot`, `gap_filler`, `recovery`: repairs after lost lines, and after a frozen process;
 - `typing_expiry`, `controls`, `relay`, `fan_out`: overdue typing marks, deliveries for the gateway itself, dispatch of
   delivery lines, composition of the parts;
+- `activity_rooms`, `activity_registry`, `activity_lines`, `activity`, `activity_feed`: all rooms of a user at
+  once;
 - `replays`: history that resuming clients missed.
 
 The modules up to `hub` are pure: the clock is an argument.

@@ -34,10 +34,17 @@ class ShardBindings:
         is_bound = binding is not None and binding.done() and binding.exception() is None
         return None if is_bound else "deliveries: the queue of this gateway is not bound yet"
 
-    async def require(self, channel: str) -> None:
-        """Return once the channel's shard is bound. Raises Unavailable; then the channel is not required."""
+    def bound_shards(self) -> frozenset[int]:
+        """Return the shards whose lines arrive."""
+        return frozenset(shard for shard, binding in self._bound.items() if binding.done())
+
+    async def require(self, channel: str, holder: str = "") -> None:
+        """Return once the channel's shard is bound. Raises Unavailable; then the channel is not required.
+
+        A channel that several parts of the gateway require has a `holder` for each of them, and is released by each.
+        """
         shard = shard_of(channel)
-        self._needed.setdefault(shard, set()).add(channel)
+        self._needed.setdefault(shard, set()).add(holder + channel)
         self._idle_since_s.pop(shard, None)
         binding = self._bound.get(shard)
         if binding is None:
@@ -46,7 +53,7 @@ class ShardBindings:
         elif not binding.done():
             await asyncio.shield(binding)
         if binding.exception() is not None:
-            self.release(channel)
+            self.release(channel, holder)
             raise Unavailable("the broker is not connected")
 
     async def _bind(self, shard: int, binding: "asyncio.Future[None]") -> None:
@@ -61,13 +68,13 @@ class ShardBindings:
             binding.set_result(None)
             metrics.SHARDS_BOUND.inc()
 
-    def release(self, channel: str) -> None:
+    def release(self, channel: str, holder: str = "") -> None:
         """Release a channel that no socket here needs."""
         shard = shard_of(channel)
         needed = self._needed.get(shard)
         if needed is None:
             return
-        needed.discard(channel)
+        needed.discard(holder + channel)
         if not needed:
             del self._needed[shard]
             self._idle_since_s[shard] = self._loop.time()

@@ -5,6 +5,7 @@ import asyncio
 from gateway.auth.revocations import RevocationListSync
 from gateway.backend import Backend
 from gateway.background import Spawn
+from gateway.fanout.activity_feed import ActivityFeed
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.controls import OnControl
 from gateway.fanout.flusher import Flusher
@@ -27,7 +28,7 @@ TICK_INTERVAL_S = 0.5
 class FanOut:
     """Delivers the lines of this gateway's queue. `on_body` receives each AMQP message.
 
-    `hub`, `membership` and `recovery` serve the sockets.
+    `hub`, `membership`, `recovery` and `activity` serve the sockets.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class FanOut:
             self.hub, backend, self.membership, self._gaps, self._retries, spawn, revocations.loaded
         )
         self._stall = StallGuard(lambda: bus.drop_connection("the process stalled"), self._loop.time())
+        self.activity = ActivityFeed(backend, self._bindings, self._retries, spawn)
         self._relay = Relay(
             self.hub,
             self._gaps,
@@ -68,11 +70,13 @@ class FanOut:
             on_answer,
             self.recovery.directs_missed,
             self.membership.finish_evictions,
+            self.activity,
         )
         self.on_body = self._relay.on_body
         self.readiness = self._bindings.readiness
         bus.on_disconnected.append(self._stall.disconnected)
         bus.on_disconnected.append(self.recovery.on_disconnected)  # before a line of the next connection arrives
+        bus.on_disconnected.append(self.activity.on_disconnected)
         bus.on_connected.append(self._on_connected)
 
     async def run(self) -> None:
@@ -96,6 +100,7 @@ class FanOut:
     async def _on_connected(self) -> None:
         self._stall.connected(self._loop.time())
         await self.recovery.on_connected()
+        self.activity.on_connected()
 
     def _sweep(self) -> None:
         """Apply the time limits of the hub's channels."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway import metrics
+from gateway.fanout.activity_feed import ActivityFeed
 from gateway.fanout.controls import OnControl, guarded
 from gateway.fanout.frame_peek import message_ids
 from gateway.fanout.gap_filler import GapFiller
@@ -38,6 +39,7 @@ class Relay:
         on_answer: OnAnswer,
         on_missed: OnMissed,
         on_evicted: OnEvicted,
+        activity: ActivityFeed,
     ) -> None:
         self._hub = hub
         self._gaps = gaps
@@ -46,6 +48,7 @@ class Relay:
         self._on_answer = on_answer
         self._on_missed = on_missed
         self._on_evicted = on_evicted
+        self._activity = activity
         self._loop = asyncio.get_running_loop()
         self._typing = TypingExpiry()
         self._lines = dict.fromkeys(DeliveryKind, 0)  # counts since the last `measure`
@@ -66,6 +69,8 @@ class Relay:
                 log.error("bad_delivery_line", reason=str(error))
                 continue
             self._lines[delivery.kind] += 1
+            if self._activity.is_used:
+                self._activity.deliver(delivery)
             if delivery.kind in ANSWERS:
                 self._on_answer(delivery)
             elif delivery.kind is DeliveryKind.CONTROL:

@@ -53,6 +53,8 @@ class ControlDispatcher:
                 self._membership.notify_removed(_eviction.decode(delivery.frame), delivery.position)
             case ControlKind.RECHECK, ChannelName(ChannelKind.ROOM, room_id):
                 self._recovery.recheck(room_id)
+            case ControlKind.MEMBERSHIP, ChannelName(ChannelKind.USER):
+                pass  # for sockets on activity; see `gateway.fanout.activity_lines`
             case ControlKind.ROOM_DELETED, ChannelName(ChannelKind.ROOM, room_id):
                 self._subscriptions.close_room(room_id)
             case ControlKind.CONNECTION_COUNT, ChannelName(ChannelKind.USER, user_id):

@@ -100,6 +100,11 @@ class Socket:
         """Return whether the client can no longer be reached."""
         return self.closing or self._transport.is_closing()
 
+    @property
+    def is_behind(self) -> bool:
+        """See `activity_rooms.ActivitySink`."""
+        return self.send_queue is not None or self._transport.get_write_buffer_size() > LOW_WATER_BYTES
+
     # Writing --------------------------------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:

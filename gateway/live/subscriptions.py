@@ -8,6 +8,7 @@ from typing import assert_never
 import msgspec
 
 from gateway.backend import Backend
+from gateway.fanout.activity_feed import ActivityFeed
 from gateway.fanout.batch import Batch
 from gateway.fanout.channel import Channel
 from gateway.fanout.hub import Hub
@@ -17,9 +18,18 @@ from gateway.fanout.price_snapshot import fetch_prices
 from gateway.fanout.wire import text_frame
 from gateway.live.missed_items import InboxAnswer, MissedItems, RoomAnswer
 from gateway.live.socket import Socket
-from shared.bus.delivery import ALL_CHANNEL, EndReason, community_channel, inbox_channel, market_channel, room_channel
+from shared.bus.delivery import (
+    ACTIVITY_CHANNEL,
+    ALL_CHANNEL,
+    EndReason,
+    community_channel,
+    inbox_channel,
+    market_channel,
+    room_channel,
+)
 from shared.errors import RETRYABLE, ErrorCode, Refusal, Unavailable
 from shared.protocol.client_frames import (
+    ActivityTarget,
     ChatroomTarget,
     CommunityTarget,
     MarketTarget,
@@ -48,11 +58,13 @@ class Subscriptions:
         hub: Hub,
         membership: ChannelMembership,
         missed_items: MissedItems,
+        activity: ActivityFeed,
     ) -> None:
         self._backend = backend
         self._hub = hub
         self._membership = membership
         self._missed_items = missed_items
+        self._activity = activity
 
     # Subscribe ------------------------------------------------------------------------------------------------------
 
@@ -67,6 +79,8 @@ class Subscriptions:
                 await self._subscribe_market(socket, target, id)
             case CommunityTarget():
                 await self._subscribe_community(socket, target, id)
+            case ActivityTarget():
+                await self._subscribe_activity(socket, target, id)
             case _:
                 assert_never(target)
 
@@ -93,6 +107,8 @@ class Subscriptions:
                 self._end_attempt(socket, names[0], error)
                 if names[0] not in socket.session.subscriptions:
                     self._leave(socket, ALL_CHANNEL)
+            case ActivityTarget():
+                pass  # it joins no channel
             case ChatroomTarget() | CommunityTarget():
                 self._end_attempt(socket, names[0], error)
             case _:
@@ -197,6 +213,15 @@ class Subscriptions:
             raise Refusal.not_found("community")
         socket.subscribed(name)
 
+    async def _subscribe_activity(self, socket: Socket, target: ActivityTarget, id: FrameId | None) -> None:
+        socket.session.reserve(target, ACTIVITY_CHANNEL)
+        try:
+            data = await self._activity.subscribe(socket)
+        finally:
+            socket.session.release(ACTIVITY_CHANNEL)
+        socket.send(frame("subscribed", data, id))
+        socket.subscribed(ACTIVITY_CHANNEL)
+
     def _go_live(self, socket: Socket, channel: Channel, seq: int, greeting: list[bytes], *, replayed: bool) -> None:
         """Write the answer and go live. Raises NOT_FOUND if the socket was evicted during the attempt."""
         is_live = channel.go_live(socket, seq, greeting, _now_s(), replayed=replayed)
@@ -224,6 +249,10 @@ class Subscriptions:
             case CommunityTarget(community_id):
                 names = [community_channel(community_id)]
                 data = UnsubscribedData(channel=channel, community_id=community_id)
+            case ActivityTarget():
+                names, data = [], UnsubscribedData(channel=channel)
+                self._activity.forget(socket)
+                socket.unsubscribed(ACTIVITY_CHANNEL)
             case _:
                 assert_never(target)
         for name in names:
@@ -255,6 +284,7 @@ class Subscriptions:
     def forget(self, socket: Socket) -> None:
         """End all subscriptions of a closed socket."""
         self._membership.forget(socket)
+        self._activity.forget(socket)
 
     def _leave(self, socket: Socket, name: str) -> None:
         socket.unsubscribed(name)

@@ -7,6 +7,7 @@ import msgspec
 from gateway.rest.call import Calls, Created, Paged, RoomId, delete, get, post, put
 from gateway.rest.envelope import Limit, Page, RequestStruct
 from shared.commands import chat, chat_queries, chat_views
+from shared.commands.activity import UnreadTotals, totals_of
 from shared.commands.command import Caller
 from shared.errors import ErrorCode
 from shared.ids import Prefix, new_id
@@ -89,6 +90,11 @@ class ChatCalls(Calls):
             member_ids=tuple(dict.fromkeys(body.member_ids)),
         )
         return Created(await self._backend.room_command(command, chat_views.RoomView))
+
+    @get("/v1/chatrooms/unread")
+    async def list_unread(self, caller: Caller) -> UnreadTotals:
+        """Return the caller's rooms with unread messages, direct ones too, the most recently active first."""
+        return totals_of(await self._backend.unread_counts(caller))
 
     @get("/v1/chatrooms/{chatroomId}")
     async def get_room(self, caller: Caller, chatroom_id: RoomId) -> chat_views.RoomView:

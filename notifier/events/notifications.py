@@ -162,6 +162,12 @@ def _malformed(refusal: Refusal) -> Malformed:
     return Malformed(f"data.{refusal.message}")
 
 
+def without_text(notice: Notice) -> Notice:
+    """Return the notice of a notification without its text: the message that it tells of is deleted."""
+    data = msgspec.json.decode(notice.data)
+    return msgspec.structs.replace(notice, data=to_json(data | {"message": ""}))
+
+
 # Frames -------------------------------------------------------------------------------------------------------------
 
 

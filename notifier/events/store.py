@@ -9,9 +9,10 @@ operation of notifier's stores is bounded (`shared.mongo.DOCUMENTS_MAX`). Only t
 
 from collections.abc import Collection, Sequence
 
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from notifier.events.notifications import Notice, Record
+from notifier.events.notifications import Notice, Record, without_text
+from shared.errors import Unavailable
 from shared.mongo import (
     DOCUMENTS_MAX,
     Database,
@@ -23,10 +24,12 @@ from shared.mongo import (
     find_among,
     translated,
     update_among,
+    write_each,
 )
 from shared.times import MILLISECONDS_PER_DAY
 
 IDEMPOTENT_FOR_DAYS = 7
+ERASURES_MAX = 5
 NOTICE_MARGIN_DAYS = 7  # a notice outlives its entries, which may be written later and are swept late
 
 INDEXES: Indexes = {"events": [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]}
@@ -53,6 +56,29 @@ class EventStore:
     async def mark_done(self, keys: Collection[str]) -> None:
         """Mark these events as done, so that they are skipped from now on."""
         await update_among(self._events, keys, {"$set": {"done": True}})
+
+    async def erase(self, keys: Collection[str], now_ms: int) -> None:
+        """Erase the texts of the notifications of these events. One that has yet to arrive counts as done.
+
+        An event may be recorded while this runs, with its text, so look again until none has one.
+        """
+        expires_at = date(now_ms + IDEMPOTENT_FOR_DAYS * MILLISECONDS_PER_DAY)
+        for _ in range(ERASURES_MAX):
+            records = await self.records(keys)
+            erased = {key: without_text(one.notice) for key, one in records.items() if one.notice is not None}
+            writes = [
+                UpdateOne({"_id": key}, {"$set": {"data": notice.data}})
+                for key, notice in erased.items()
+                if notice != records[key].notice
+            ]
+            unknown: Document = {"done": True, "createdAtMs": now_ms, "expiresAt": expires_at}
+            writes += [
+                UpdateOne({"_id": key}, {"$setOnInsert": unknown}, upsert=True) for key in keys if key not in records
+            ]
+            if not writes:
+                return
+            await write_each(self._events, writes)
+        raise Unavailable("events are recorded while their texts are erased")
 
     async def notices(self, keys: Collection[str]) -> dict[str, Notice]:
         """Return the notices of events that went to inboxes."""

@@ -45,6 +45,7 @@ class ControlKind(StrEnum):
     RECHECK = "recheck"  # on a room: check each subscriber's access again
     ROOM_DELETED = "deleted"  # on a room: notify its subscribers and unsubscribe them
     CONNECTION_COUNT = "sockets"  # on a user: how many of the user's connections another gateway holds
+    MEMBERSHIP = "membership"  # on a user: a `MembershipChange` of theirs
     REVOCATION = "standing"  # on CONTROL_CHANNEL: a `Revocation` changed
 
 
@@ -70,6 +71,13 @@ class Eviction(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     reason: EndReason | None = None
 
 
+class MembershipChange(msgspec.Struct, frozen=True, rename="camel"):
+    """The frame of a MEMBERSHIP delivery."""
+
+    chatroom_id: str
+    is_joined: bool
+
+
 class ChannelKind(StrEnum):
     """The part of a channel name before the colon."""
 
@@ -80,6 +88,7 @@ class ChannelKind(StrEnum):
     COMMUNITY = "community"
     ALL = "all"
     CONTROL = "control"
+    ACTIVITY = "activity"  # of a gateway's own: nothing is sent to it
 
 
 class ChannelName(NamedTuple):
@@ -102,7 +111,7 @@ class ChannelName(NamedTuple):
 
 
 _CHANNEL_KINDS: dict[str, ChannelKind] = {member.value: member for member in ChannelKind}
-_KEYLESS = frozenset({ChannelKind.ALL, ChannelKind.CONTROL})
+_KEYLESS = frozenset({ChannelKind.ALL, ChannelKind.CONTROL, ChannelKind.ACTIVITY})
 _DELIVERY_KINDS: dict[bytes, DeliveryKind] = {member.value.encode(): member for member in DeliveryKind}
 
 
@@ -176,5 +185,6 @@ def community_channel(community_id: str) -> str:
     return f"community:{community_id}"
 
 
+ACTIVITY_CHANNEL = "activity"  # a name among the subscriptions of a socket
 ALL_CHANNEL = "all"  # every socket that has subscribed to notifications
 CONTROL_CHANNEL = "control"  # every gateway; kind CONTROL

@@ -77,7 +77,12 @@ def parse_time_ms(text: str, field: str) -> int:
 
 def event_key(event: CloudEvent) -> str:
     """Return 32 hex digits that identify an event: its source and id, which CloudEvents keep unique together."""
-    return hashlib.blake2b(to_json([event.source, event.id]), digest_size=16).hexdigest()
+    return event_key_of(event.source, event.id)
+
+
+def event_key_of(source: str, event_id: str) -> str:
+    """Return the key of an event with this source and id."""
+    return hashlib.blake2b(to_json([source, event_id]), digest_size=16).hexdigest()
 
 
 def short_event_key(source: str, event_id: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from shared.commands.activity import CheckUnread, ListUnread
 from shared.commands.chat_views import MemberView, MessageView, PinView, ReactionView, RoomView
 from shared.commands.command import MESSAGE_ESTIMATE_BYTES, RECORD_BYTES, ServiceRequest, replay_max_bytes
 from shared.protocol.wire_struct import WireStruct
@@ -227,6 +228,8 @@ AnyChatRequest = (
     | ReplayEntries
     | ListRecentDirectMessages
     | GetPresence
+    | ListUnread
+    | CheckUnread
 )
 
 

@@ -226,6 +226,23 @@ class RevocationPage(WireStruct, frozen=True, kw_only=True):
     more: bool
 
 
+ERASED_MAX = 500
+
+
+class EraseNotices(ServiceRequest, frozen=True, kw_only=True, tag="notices.erase"):
+    """Erase the text of the notifications of these events, given by their keys, at most 500; idempotent.
+
+    Events that have yet to arrive are dropped when they do. Sent by chat_service when a message is deleted. Reply:
+    `NoticesErased`.
+    """
+
+    keys: tuple[str, ...]
+
+
+class NoticesErased(WireStruct, frozen=True, kw_only=True):
+    """No inbox shows the text any more."""
+
+
 AnyInboxRequest = OpenInbox | ReplayInbox | ListNotifications | CountUnread | MarkNotificationRead | MarkAllRead
 AnyAlertRequest = CreateAlert | ListAlerts | DeleteAlert
-AnyNotifierRequest = AnyInboxRequest | AnyAlertRequest | ListRevocations
+AnyNotifierRequest = AnyInboxRequest | AnyAlertRequest | ListRevocations | EraseNotices

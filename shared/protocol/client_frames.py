@@ -52,7 +52,11 @@ class CommunityTarget(_ClientData, frozen=True):
     community_id: CommunityId
 
 
-Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget
+class ActivityTarget(_ClientData, frozen=True):
+    """New messages and unread counts of all rooms of the user, direct ones too, as these come and go."""
+
+
+Target = ChatroomTarget | NotificationsTarget | MarketTarget | CommunityTarget | ActivityTarget
 
 
 class Auth(_ClientData, frozen=True):
@@ -197,6 +201,7 @@ TARGETS: dict[str, type[Target]] = {
     "notifications": NotificationsTarget,
     "market": MarketTarget,
     "community": CommunityTarget,
+    "activity": ActivityTarget,
 }
 _REQUESTS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in REQUESTS.items()}
 _TARGETS: dict[str, "msgspec.json.Decoder[Any]"] = {name: msgspec.json.Decoder(it) for name, it in TARGETS.items()}
@@ -290,5 +295,7 @@ def channel_name(target: Target) -> str:
             return "market"
         case CommunityTarget():
             return "community"
+        case ActivityTarget():
+            return "activity"
         case _:
             assert_never(target)

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from shared.encoding import to_json
 from shared.errors import RETRYABLE, Detail, ErrorCode, Refusal
+from shared.protocol.activity_frames import ACTIVITY_FRAMES, ActivitySubscribedData
 from shared.protocol.event_frames import EVENT_FRAMES
 from shared.protocol.message_frames import CHANGE_FRAMES, ChangeAckData
 from shared.protocol.message_parts import Attachment, ReactionCount, ReplyPreview
@@ -194,7 +195,7 @@ class UnsubscribedData(WireStruct, frozen=True, kw_only=True, omit_defaults=True
     subscribed or not. An unsubscription that the client requested has none.
     """
 
-    channel: Annotated[str, one_of("chatroom", "notifications", "market", "community")]
+    channel: Annotated[str, one_of("chatroom", "notifications", "market", "community", "activity")]
     chatroom_id: str | None = None
     user_id: str | None = None
     symbols: tuple[str, ...] | None = None
@@ -271,6 +272,7 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
         NotificationsSubscribedData,
         MarketSubscribedData,
         CommunitySubscribedData,
+        ActivitySubscribedData,
     ),
     "unsubscribed": (UnsubscribedData,),
     "pong": (PongData,),
@@ -289,6 +291,7 @@ SERVER_FRAMES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "member:invited": (MemberInvitedData,),
     "chatroom:updated": (ChatroomUpdatedData,),
     "chatroom:deleted": (ChatroomDeletedData,),
+    **{type_: (data,) for type_, data in ACTIVITY_FRAMES.items()},
     "market:price": (PriceData,),
     **{type_: (data,) for type_, data in EVENT_FRAMES.items()},
     "server:drain": (DrainData,),

@@ -16,6 +16,7 @@ from tests.bench.fleet import LoadFailed
 from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
 from tests.bench.report import ScenarioOutcome
 from tests.bench.scenarios import (
+    activity,
     connect,
     fanout,
     flood,
@@ -40,6 +41,7 @@ SCENARIOS: Mapping[str, Run] = {
     "connect": connect.run,
     "latency": latency.run,
     "presence": presence.run,
+    "activity": activity.run,
     "slow": slow.run,
     "quiet": quiet.run,
     "flood": flood.run,
@@ -61,6 +63,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "connect": {"sockets": 6000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "latency": {"sockets": 10_000, "rate": 50.0, "size": 100, "senders": 100, "listeners": 2, "warmup": SETTLE_S},
     "presence": {"sockets": 20_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
+    "activity": {"sockets": 1000, "rate": 1000.0, "size": 100, "senders": 500, "listeners": 1},
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
     "quiet": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 1, "seconds": 30.0, "warmup": 6.0},
     "search": {"sockets": 0, "rate": 1000.0, "size": 0, "senders": 200, "listeners": 0, "seconds": 20.0},

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from chat_service.rooms.changes import AnyChange, Edit, Erasure, Pin, Reactions
 from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.storage.change_writes import bucket_key
 from chat_service.storage.message_store import MessageStore
 from shared.protocol.message_parts import ReactionChange, ReactionCount
 from tests.bench.store_call import StoreCall
@@ -84,5 +85,8 @@ def message_calls(store: MessageStore, room_id: str) -> Iterator[StoreCall]:
     yield StoreCall("reaction_page", lambda: store.reaction_page(ids[0], EMOJI, 0, REACTED_BY), note="of one kind")
     yield StoreCall("pins", lambda: store.pins(room_id))
     yield StoreCall("pin_marks", lambda: store.pin_marks(room_id, ids[:3]))
+    buckets = [bucket_key(room_id, user_id, 0) for user_id in ("", "user_1", "user_2")]
+    yield StoreCall("mentions", lambda: store.mentions(buckets))
+    yield StoreCall("ever_mentioned", lambda: store.ever_mentioned(message_id(room_id, 61)))
     yield StoreCall("write_changes", lambda: store.write_changes(changes))
     yield StoreCall("purge", lambda: store.purge("room_97"))

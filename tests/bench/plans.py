@@ -18,6 +18,9 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from chat_service.follower import position_store
 from chat_service.follower.position_store import PositionStore
+from chat_service.mentions import grant_store
+from chat_service.mentions.grant_store import GrantStore
+from chat_service.mentions.grants import Grants
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from chat_service.people import announcement_store, presence_store, profile_store
@@ -51,6 +54,7 @@ INDEXES: Indexes = {
     **profile_store.INDEXES,
     **position_store.INDEXES,
     **index_store.INDEXES,
+    **grant_store.INDEXES,
 }
 
 NOW_MS = 1_800_000_000_000
@@ -123,6 +127,7 @@ class Stores:
     profiles: ProfileStore
     positions: PositionStore
     index: IndexStore
+    grants: GrantStore
 
     @classmethod
     def on(cls, database: Database) -> "Stores":
@@ -136,6 +141,7 @@ class Stores:
             ProfileStore(database),
             PositionStore(database),
             IndexStore(database),
+            GrantStore(database),
         )
 
 
@@ -277,6 +283,9 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("profiles", lambda: stores.profiles.profiles(users))
     yield StoreCall("is_known", lambda: stores.profiles.is_known("event_1"))
     yield StoreCall("note_event", lambda: stores.profiles.note_event("event_1", NOW_MS))
+    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(), NOW_MS), note="new")
+    yield StoreCall("grants", lambda: stores.grants.grants("user_1"))
+    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(1), NOW_MS))
     yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
     yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))
     yield StoreCall("purge_members", lambda: stores.rooms.purge_members(DELETED_ROOM))
@@ -296,6 +305,7 @@ def _log_calls(room_log: LogStore, room_id: str, messages: int) -> Iterator[Stor
     yield StoreCall("by_client_id", lambda: room_log.by_client_id(keys))
     yield StoreCall("old_by_client_id", lambda: room_log.old_by_client_id(old_keys))
     yield StoreCall("places_beyond", lambda: room_log.places_beyond(room_id, messages - 20))
+    yield StoreCall("tail", lambda: room_log.tail(room_id, messages - 20))
     yield StoreCall("places_since", lambda: room_log.places_since(room_id, messages - 50, 0))
     for note, first in (("oldest", 1), ("at depth", messages // 2), ("newest", messages - 49)):
         yield StoreCall("messages_between", partial(room_log.messages_between, room_id, first, first + 49), note=note)
@@ -432,6 +442,8 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         PresenceStore,
         AnnouncementStore,
         OwnerStore,
+        ProfileStore,
+        GrantStore,
     )
     stores += (ProfileStore, PositionStore, IndexStore)
     methods = {

@@ -64,6 +64,7 @@ from shared.mongo import Database
 from shared.protocol.message_parts import MessageExtras
 from shared.protocol.server_frames import UserProfile
 from tests.support.message_checks import assert_same_frame, check_present
+from tests.support.unread_checks import check_unread
 
 USERS = ("ann", "ben", "cat", "dan")  # ann makes the rooms
 PUBLIC, PRIVATE = 0, 1
@@ -338,7 +339,9 @@ class ChatWorld:
         match act.what:
             case "send":
                 self.sent[act.room].append(id_)
-                text, extras = f"text of {id_}", MessageExtras(mentions=("ben",)) if act.user == "ann" else None
+                text, extras = f"text of {id_}", None
+                if act.user == "ann":
+                    extras = MessageExtras(mentions=("ben",), mention_room=act.key == "k1")
                 return to_json(
                     SendMessage(**head, message_id=id_, message=text, client_message_id=act.key, extras=extras)
                 )
@@ -466,12 +469,14 @@ class ChatWorld:
         assert spoken == sorted(spoken)
         self._check_answers(logs)
         self._check_deliveries(logs)
+        await check_unread(self.database, self._clock_ms, logs, is_repaired=False)
         await Repair(self.store, self.messages, self.room_log, self._clock_ms).run(
             range(PARTITIONS), self.recorder.send
         )
         for room_id, log in logs.items():
             await self._check_record(room_id, log)
             await check_present(self.database, self.messages, log)
+        await check_unread(self.database, self._clock_ms, logs, is_repaired=True)
         return logs
 
     def _check_answers(self, logs: dict[str, list[LogEntry]]) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 
 from chat_service.rooms.changes import Edit, Erasure, Pin, Reactions, message_after
 from chat_service.rooms.log import LogEntry
+from chat_service.rooms.mention_marks import mentioned
 from chat_service.rooms.message import Message
 from chat_service.storage.message_store import MessageStore
 from shared.mongo import Database
@@ -87,4 +88,4 @@ async def _check_mentions(database: Database, expected: dict[str, Message]) -> N
     marked = {(item["_id"].partition("/")[0], item["userId"]) for item in found}
     for message in expected.values():
         ours = {user_id for message_id, user_id in marked if message_id == message.id}
-        assert ours == set(message.extras.mentions), message.id
+        assert ours == set(mentioned(message.extras)), message.id

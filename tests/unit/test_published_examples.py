@@ -213,6 +213,7 @@ def calls() -> Iterator[tuple[str, str, list[str]]]:
 CALLS = list(calls())
 _MESSAGE = "/v1/chatrooms/{chatroomId}/messages/{messageId}"
 SECOND_PART_CALLS = {
+    ("GET", "/v1/chatrooms/unread"),
     ("GET", _MESSAGE),
     ("PATCH", _MESSAGE),
     ("DELETE", _MESSAGE),

@@ -1,5 +1,29 @@
 /** Data of every server frame. Generated from docs/asyncapi.json by `make docs`: do not edit. */
 
+/** A room with new messages: `latest` is the seq of the newest, `at` its time. */
+export interface ActiveRoom {
+  chatroomId: string;
+  at: string;
+  latest: number;
+}
+
+/** A room of the caller: its last message, the messages after the read mark, and those that mention the caller. */
+export interface ActivityRoom {
+  chatroomId: string;
+  seq: number;
+  unreadCount: number;
+  mentionCount: number;
+  lastMessageAt?: string;
+}
+
+/** The 200 rooms with the most recent messages, and the totals over all rooms of the caller. */
+export interface ActivitySubscribed {
+  channel: 'activity';
+  rooms: ActivityRoom[];
+  unreadTotal: number;
+  mentionTotal: number;
+}
+
 /** A picture, file, link or chart under its URL. The size in pixels or bytes is what the sender said. */
 export interface Attachment {
   kind: 'chart' | 'file' | 'image' | 'link';
@@ -289,10 +313,22 @@ export interface ReplyPreview {
   message: string;
 }
 
+/** Rooms of the caller with new messages, at most once a second. */
+export interface RoomActivity {
+  rooms: ActiveRoom[];
+}
+
 /** How many members of a large room are online: sent at most every 5 s, instead of each member's changes. */
 export interface RoomPresence {
   chatroomId: string;
   activeNow: number;
+}
+
+/** The messages of a room after the caller's read mark, and how many of them mention the caller or everyone. */
+export interface RoomUnread {
+  chatroomId: string;
+  unreadCount: number;
+  mentionCount: number;
 }
 
 /** A live session ended. */
@@ -334,7 +370,7 @@ export interface Typing {
  * subscribed or not. An unsubscription that the client requested has none.
  */
 export interface Unsubscribed {
-  channel: 'chatroom' | 'notifications' | 'market' | 'community';
+  channel: 'chatroom' | 'notifications' | 'market' | 'community' | 'activity';
   chatroomId?: string;
   userId?: string;
   symbols?: string[];
@@ -352,7 +388,7 @@ export interface Profile {
 /** Data by frame type. */
 export interface ServerEvents {
   'auth:ok': AuthOk;
-  'subscribed': ChatroomSubscribed | NotificationsSubscribed | MarketSubscribed | CommunitySubscribed;
+  'subscribed': ChatroomSubscribed | NotificationsSubscribed | MarketSubscribed | CommunitySubscribed | ActivitySubscribed;
   'unsubscribed': Unsubscribed;
   'pong': Pong;
   'error': ServerError;
@@ -373,6 +409,8 @@ export interface ServerEvents {
   'member:invited': MemberInvited;
   'chatroom:updated': ChatroomUpdated;
   'chatroom:deleted': ChatroomDeleted;
+  'room:activity': RoomActivity;
+  'room:unread': RoomUnread;
   'market:price': Price;
   'notification:new': Notification;
   'post:created': PostCreated;

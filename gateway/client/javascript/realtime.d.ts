@@ -1,7 +1,7 @@
 /** Types of realtime.js, whose head describes every method. The data of server frames is in realtime-events.d.ts. */
 
 import type {
-  Attachment, ChangeAck, ChatAck, ChatroomSubscribed, CommunitySubscribed, Detail, MarketSubscribed, NotificationsSubscribed, Presence,
+  ActivitySubscribed, Attachment, ChangeAck, ChatAck, ChatroomSubscribed, CommunitySubscribed, Detail, MarketSubscribed, NotificationsSubscribed, Presence,
   ReadMark, ServerError, ServerEvents,
 } from './realtime-events.js';
 
@@ -49,12 +49,13 @@ export interface CommunityOptions { communityId: string }
 
 export interface ChannelOptions {
   chatroom: ChatroomOptions; notifications: NotificationsOptions; market: MarketOptions; community: CommunityOptions;
+  activity: Record<string, never>;
 }
 export type Channel = keyof ChannelOptions;
 
 export interface Subscribed {
   chatroom: ChatroomSubscribed; notifications: NotificationsSubscribed; market: MarketSubscribed;
-  community: CommunitySubscribed;
+  community: CommunitySubscribed; activity: ActivitySubscribed;
 }
 
 export interface StateChange {

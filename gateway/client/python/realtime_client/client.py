@@ -128,7 +128,7 @@ class RealtimeClient:
         """Subscribe to a channel and return the `subscribed` data.
 
         Channels and options: "chatroom" (chatroom_id, since=None or since_rev=None), "notifications" (since=None),
-        "market" (symbols, max_rate=10.0), "community" (community_id). The subscription outlives connections until
+        "market" (symbols, max_rate=10.0), "community" (community_id), "activity". The subscription outlives connections until
         `unsubscribe`. Raises RequestFailed.
         """
         target = SUBSCRIPTIONS[channel](**options)

@@ -8,6 +8,7 @@ import msgspec
 from realtime_client.cursor import Cursor, Fresh, Missed, missed_of
 from realtime_client.protocol import (
     Ack,
+    ActivitySubscription,
     CommunitySubscription,
     InboxSubscription,
     MarketSubscription,
@@ -60,6 +61,7 @@ class Interest:
         self._inbox: Cursor | None = None
         self._quotes: dict[str, _Quote] = {}
         self._communities: dict[str, None] = {}  # in order
+        self._has_activity = False
         self._unsubscribing: set[str] = set()  # rooms until the server confirms; their messages are dropped
 
     def add(self, target: Subscription) -> None:
@@ -78,6 +80,8 @@ class Interest:
                     self._quotes[symbol] = _Quote(max_rate, is_confirmed=known is not None and known.is_confirmed)
             case CommunitySubscription(community_id):
                 self._communities[community_id] = None
+            case ActivitySubscription():
+                self._has_activity = True
             case _:
                 assert_never(target)
 
@@ -93,6 +97,8 @@ class Interest:
                     self._quotes.pop(symbol, None)
             case CommunitySubscription(community_id):
                 self._communities.pop(community_id, None)
+            case ActivitySubscription():
+                self._has_activity = False
             case _:
                 assert_never(target)
 
@@ -129,6 +135,8 @@ class Interest:
                 return MarketSubscription(remaining, max_rate) if remaining else None
             case CommunitySubscription(community_id):
                 return target if community_id in self._communities else None
+            case ActivitySubscription():
+                return target if self._has_activity else None
             case _:
                 assert_never(target)
 
@@ -141,6 +149,7 @@ class Interest:
         """Return the subscriptions to restore on a new connection, except those that a pending request covers."""
         keys = {_key(target) for target in requested}
         targets: list[Subscription] = [CommunitySubscription(community_id) for community_id in self._communities]
+        targets += [ActivitySubscription()] if self._has_activity else []
         targets += [INBOX] if self._inbox is not None else []
         targets += [RoomSubscription(room_id) for room_id in self._rooms]
         requested_symbols = {
@@ -277,5 +286,7 @@ def _key(target: Subscription) -> tuple[str, ...]:
             return ("market", *symbols)
         case CommunitySubscription(community_id):
             return ("community", community_id)
+        case ActivitySubscription():
+            return ("activity",)
         case _:
             assert_never(target)

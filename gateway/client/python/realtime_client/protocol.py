@@ -65,11 +65,16 @@ class CommunitySubscription(msgspec.Struct, frozen=True, rename="camel"):
     community_id: str
 
 
-Subscription = RoomSubscription | InboxSubscription | MarketSubscription | CommunitySubscription
+class ActivitySubscription(msgspec.Struct, frozen=True, rename="camel"):
+    """New messages and unread counts of all rooms of the user."""
 
-SUBSCRIPTIONS: dict[str, type[Subscription]] = {
-    kind.channel: kind for kind in (RoomSubscription, InboxSubscription, MarketSubscription, CommunitySubscription)
-}
+    channel: ClassVar[str] = "activity"
+
+
+Subscription = RoomSubscription | InboxSubscription | MarketSubscription | CommunitySubscription | ActivitySubscription
+_KINDS = (RoomSubscription, InboxSubscription, MarketSubscription, CommunitySubscription, ActivitySubscription)
+
+SUBSCRIPTIONS: dict[str, type[Subscription]] = {kind.channel: kind for kind in _KINDS}
 
 
 class Frame(msgspec.Struct, frozen=True):

@@ -1,11 +1,22 @@
 """The looks inside a frame: they find what our own encoder writes, whatever a user's text contains."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
 
-from gateway.fanout.frame_peek import marks_staleness, sent_at_ms
+from gateway.fanout.frame_peek import (
+    PeekedMessage,
+    marks_staleness,
+    message_of,
+    read_mark,
+    sent_at_ms,
+    user_who_left,
+)
 from gateway.fanout.wire import text_frame
 from shared.ids import Prefix, made_at_ms, new_id
-from shared.protocol.server_frames import ChatMessageData, UserProfile, frame
+from shared.protocol.server_frames import ChatMessageData, MemberLeftData, ReadMark, UserProfile, frame
+from shared.times import to_iso
 
 
 def chat_message(message_id: str, text: str) -> bytes:
@@ -41,3 +52,32 @@ def test_frame_without_a_message_has_no_send_time(data: bytes) -> None:
 )
 def test_price_that_carries_the_stale_field_marks_staleness(data: bytes, expected: bool) -> None:
     assert marks_staleness(data) is expected
+
+
+@given(st.text(min_size=1, max_size=20), st.text(max_size=50), st.lists(st.text(min_size=1), max_size=2), st.booleans())
+def test_message_is_read_whatever_its_author_and_text(
+    user_id: str, text: str, mentions: list[str], everybody: bool
+) -> None:
+    data = ChatMessageData(
+        chatroom_id="room_1",
+        message_id="msg_1",
+        user_id=user_id,
+        message=f'{text},"mentions":["no"],"mentionRoom":true","seq":9,"rev":9',
+        timestamp=to_iso(5),
+        seq=7,
+        rev=12,
+        client_message_id='","seq":1,"rev":2',
+        user=UserProfile(first_name=text),
+        mentions=tuple(mentions) or UNSET,
+        mention_room=everybody or UNSET,
+    )
+    found = message_of(frame("chat:message", data))
+    assert found == PeekedMessage(user_id, to_iso(5).encode(), 7, tuple(mentions), everybody)
+
+
+def test_other_frames_tell_who_left_and_what_was_read() -> None:
+    left = frame("member:left", MemberLeftData(chatroom_id="room_1", user_id='a,"b', member_count=1))
+    mark = ReadMark(chatroom_id="room_1", user_id="ann", seq=3)
+    read = frame("chat:read", mark)
+    assert (user_who_left(left), user_who_left(read)) == ('a,"b', None)
+    assert (read_mark(read), read_mark(left), message_of(left)) == (mark, None, None)

@@ -9,10 +9,12 @@ import pytest
 
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
+from gateway.fanout.activity_feed import ActivityFeed
 from gateway.fanout.batch import Batch
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
 from gateway.fanout.membership import ChannelMembership
+from gateway.fanout.retries import Retries
 from gateway.live.missed_items import MissedItems
 from gateway.live.session import Session
 from gateway.live.socket import Socket
@@ -77,11 +79,15 @@ class SlowPartition:
         return self._meanwhile.pop(0)()
 
 
+def no_activity() -> ActivityFeed:
+    return ActivityFeed(cast(Backend, None), cast(ShardBindings, EveryShard()), Retries(), asyncio.create_task)
+
+
 def subscriptions(hub: Hub, partition: SlowPartition) -> Subscriptions:
     membership = ChannelMembership(hub, cast(ShardBindings, EveryShard()))
     backend = cast(Backend, partition)
     missed_items = MissedItems(backend, ByteBudget("test", 2**26, 2**23), asyncio.create_task)
-    return Subscriptions(backend, hub, membership, missed_items)
+    return Subscriptions(backend, hub, membership, missed_items, no_activity())
 
 
 async def subscribe(made: Subscriptions, asker: Asker) -> None:

@@ -1,0 +1,142 @@
+"""The consumer of log entries that notifies mentioned users, and erases the text of notifications with the message.
+
+    entries → present messages, members → grants on disk → events, confirmed
+    deletions → notifier erases the text of all notifications of the message, also of those that have yet to arrive
+
+Every step is idempotent, so entries may come again. It is one consumer of a follower of the logs, which calls it at
+least once for each entry, in the order of each room, and again after Unavailable.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from chat_service import metrics
+from chat_service.mentions.grant_store import GrantStore
+from chat_service.mentions.grants import granted
+from chat_service.mentions.mention_events import (
+    NOTIFIED_MEMBERS_MAX,
+    Mentioning,
+    event_id,
+    mentioning_of,
+    notice_key,
+    room_event,
+    user_event,
+)
+from chat_service.people.notify_rules import NotificationKind, may_be_notified
+from chat_service.rooms.changes import Erasure
+from chat_service.rooms.log import LogEntry
+from chat_service.rooms.mention_marks import ROOM
+from chat_service.rooms.message import Message
+from chat_service.storage.member_store import MemberStore
+from chat_service.storage.message_store import MessageStore
+from shared.bus.bus import Bus
+from shared.bus.confirms import confirmed
+from shared.bus.events import NOTIFICATION_CREATED
+from shared.bus.topology import EVENTS, NOTIFIER_QUERY
+from shared.commands.command import GATEWAY
+from shared.commands.notifier import ERASED_MAX, EraseNotices, NoticesErased
+from shared.errors import Unavailable
+from shared.ids import Prefix, new_id
+from shared.mongo import chunks
+
+CONFLICTS_MAX = 20
+
+
+class RoomEntries(Protocol):
+    """Consecutive entries of one room, as a follower of the logs hands them over."""
+
+    @property
+    def entries(self) -> Sequence[LogEntry]:
+        """Return the entries, oldest first."""
+
+
+class MentionNotifier:
+    """Notifies mentioned members of rooms. Methods raise Unavailable; then the entries have to come again."""
+
+    def __init__(
+        self, members: MemberStore, messages: MessageStore, grants: GrantStore, bus: Bus, clock_ms: Callable[[], int]
+    ) -> None:
+        self._members = members
+        self._messages = messages
+        self._grants = grants
+        self._bus = bus
+        self._clock_ms = clock_ms
+
+    async def take(self, batches: Sequence[RoomEntries]) -> None:
+        """Process entries; idempotent."""
+        entries = [entry for batch in batches for entry in batch.entries]
+        mentioning = [found for entry in entries if (found := mentioning_of(entry)) is not None]
+        if mentioning:
+            await self._notify(mentioning)
+        erased = [entry.change.message_id for entry in entries if isinstance(entry.change, Erasure)]
+        if erased:
+            await self._erase(erased)
+
+    async def finish(self) -> None:
+        """Do nothing: no entry is deferred."""
+
+    # Notifying ------------------------------------------------------------------------------------------------------
+
+    async def _notify(self, mentioning: Sequence[Mentioning]) -> None:
+        """Publish the events of mentions in messages that are not deleted yet."""
+        messages = await self._messages.by_id({one.message_id for one in mentioning})
+        pairs = {(one.room_id, user_id) for one in mentioning for user_id in one.users}
+        members = await self._members.members(pairs)
+        joined = {pair for pair, member in members.items() if member.is_joined}
+        confirms: list[asyncio.Future[None]] = []
+        for one in mentioning:
+            message = messages.get(one.message_id)
+            if message is not None and not message.is_deleted:
+                named = [user_id for user_id in one.users if (one.room_id, user_id) in joined]
+                for event in await self._events(one, named, message):
+                    confirms.append(self._bus.publish(EVENTS, NOTIFICATION_CREATED, event))
+        await confirmed(confirms)
+        metrics.MENTIONS_NOTIFIED.inc(len(confirms))
+
+    async def _events(self, one: Mentioning, named: Collection[str], message: Message) -> list[bytes]:
+        wanted = [user_id for user_id in named if may_be_notified(NotificationKind.MENTION, user_id, one.author_id)]
+        if one.of_room:
+            wanted.append(ROOM)
+        if not wanted:
+            return []
+        by_id = {event_id(one.message_id, user_id): user_id for user_id in wanted}
+        passed = [by_id[id_] for id_ in await self._granted(one, list(by_id))]
+        metrics.MENTIONS_OVER_RATE.inc(len(wanted) - len(passed))
+        events = [user_event(message, user_id) for user_id in passed if user_id != ROOM]
+        if ROOM in passed:
+            others = [
+                user_id
+                for user_id in await self._members_of(one.room_id)
+                if user_id not in wanted and may_be_notified(NotificationKind.MENTION, user_id, one.author_id)
+            ]
+            if others:
+                events.append(room_event(message, others))
+        return events
+
+    async def _members_of(self, room_id: str) -> list[str]:
+        members, _ = await self._members.member_page(room_id, 0, NOTIFIED_MEMBERS_MAX)
+        return [member.user_id for member in members]
+
+    async def _granted(self, one: Mentioning, ids: Sequence[str]) -> list[str]:
+        for _ in range(CONFLICTS_MAX):
+            before = await self._grants.grants(one.author_id)
+            passed, after = granted(before, ids, one.at_ms)
+            is_new = {grant.id for grant in after.recent} - {grant.id for grant in before.recent}
+            if not is_new or await self._grants.replace_grants(one.author_id, after, self._clock_ms()):
+                return passed
+        raise Unavailable("the grants of a sender change all the time")
+
+    # Erasing --------------------------------------------------------------------------------------------------------
+
+    async def _erase(self, message_ids: Sequence[str]) -> None:
+        """Have notifier erase the text of all notifications of deleted messages."""
+        keys: list[str] = []
+        for message_id in message_ids:
+            users = await self._messages.ever_mentioned(message_id)
+            keys += [notice_key(message_id, user_id) for user_id in users]
+        for some in chunks(keys, ERASED_MAX):
+            request = EraseNotices(
+                id=new_id(Prefix.COMMAND), caller=GATEWAY, deadline_ms=self._bus.deadline_ms(), keys=tuple(some)
+            )
+            await self._bus.request(NOTIFIER_QUERY, request, NoticesErased)

@@ -1,0 +1,24 @@
+"""Lines that tell gateways whose membership of which room has changed, for sockets on `activity`. Pure.
+
+A line goes to the channel of the user, which every gateway with a socket of the user hears, whatever rooms it follows.
+"""
+
+from chat_service.rooms.log import LogEntry
+from shared.bus.delivery import ControlKind, Delivery, DeliveryKind, MembershipChange, user_channel
+from shared.encoding import to_json
+
+
+def membership_deliveries(entry: LogEntry, direct: tuple[str, str] | None) -> list[Delivery]:
+    """Return a delivery for each member that an entry makes or ends. In a direct room the message itself tells."""
+    if direct is not None:
+        return []
+    return [
+        Delivery(
+            user_channel(effect.user_id),
+            DeliveryKind.CONTROL,
+            entry.rev,
+            ControlKind.MEMBERSHIP,
+            to_json(MembershipChange(chatroom_id=entry.room_id, is_joined=effect.is_joined)),
+        )
+        for effect in entry.members
+    ]

@@ -1,0 +1,140 @@
+"""Unread messages and mentions of members, exact even where the records are behind the log.
+
+    records of rooms → the log beyond them → memberships → mentions, by bucket → memberships again
+
+The order matters. An owner writes memberships, mentions and read marks before the record, so what is read after a
+record is never older than it; the log has what came later. Memberships are read once more, so that nobody sees the
+head of a room after a removal.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from chat_service.people.notify_rules import NotificationKind, may_be_notified
+from chat_service.rooms.mention_marks import ROOM, MentionMark, marks_of, with_marks
+from chat_service.rooms.room import Member, Room
+from chat_service.storage.change_writes import bucket_key, bucket_of
+from chat_service.storage.group_read import GroupRead
+from chat_service.storage.log_store import LogStore, LogTail
+from chat_service.storage.message_store import MessageStore
+from chat_service.storage.room_store import RoomStore
+from chat_service.storage.write_behind import catch_up, may_be_behind
+from shared.commands.activity import RoomUnread
+from shared.mongo import chunks
+
+TAILS_AT_ONCE = 50
+Pair = tuple[str, str]  # room id, user id
+
+
+class CurrentRoom(NamedTuple):
+    """A room through its newest message, and the log beyond its record."""
+
+    room: Room
+    tail: LogTail
+    marks: tuple[MentionMark, ...]
+
+
+NOTHING = LogTail([], [])
+
+
+class UnreadReader:
+    """Reads unread counts. Methods raise Unavailable.
+
+    Callers that come during a read of heads share the next one, so a thousand members who connect at the same time
+    cost one read of their common rooms. Mentions cost one key for each room with unread messages, and one for every
+    further 5,000 of those.
+    """
+
+    def __init__(
+        self, rooms: RoomStore, messages: MessageStore, room_log: LogStore, clock_ms: Callable[[], int]
+    ) -> None:
+        self._rooms = rooms
+        self._messages = messages
+        self._log = room_log
+        self._clock_ms = clock_ms
+        self._heads: GroupRead[str, CurrentRoom] = GroupRead(self._read_heads)
+
+    async def of_user(self, user_id: str) -> list[RoomUnread]:
+        """Return the counts of all rooms that a user is a member of."""
+        room_ids = await self._rooms.room_ids_of(user_id)
+        counts = await self._counts([(room_id, user_id) for room_id in room_ids])
+        joined = set(await self._rooms.room_ids_of(user_id))
+        return [count for count in counts if count.room_id in joined]
+
+    async def of_pairs(self, pairs: Collection[Pair]) -> list[RoomUnread]:
+        """Return the counts of users in rooms, without those who are no members."""
+        counts = await self._counts(pairs)
+        members = await self._rooms.members([(count.room_id, count.user_id) for count in counts])
+        joined = {pair for pair, member in members.items() if member.is_joined}
+        return [count for count in counts if (count.room_id, count.user_id) in joined]
+
+    async def _counts(self, pairs: Collection[Pair]) -> list[RoomUnread]:
+        if not pairs:
+            return []
+        heads = await self._heads.get({room_id for room_id, _ in pairs})
+        members = await self._rooms.members(pairs)
+        joined: list[tuple[CurrentRoom, Member]] = []
+        for (room_id, _), member in members.items():
+            head = heads.get(room_id)
+            if head is None or head.room.deleted or not may_be_notified(NotificationKind.BADGE, member.user_id):
+                continue
+            if _catch_up(head, member):
+                joined.append((head, member))
+        mentions = await self._messages.mentions({key for head, member in joined for key in _buckets(head, member)})
+        return [_count(head, member, mentions) for head, member in joined]
+
+    async def _read_heads(self, room_ids: Collection[str]) -> Mapping[str, CurrentRoom]:
+        rooms = await self._rooms.rooms(room_ids)
+        now_ms = self._clock_ms()
+        recent = [room for room in rooms.values() if may_be_behind(room, now_ms)]
+        tails: dict[str, LogTail] = {}
+        for some in chunks(recent, TAILS_AT_ONCE):
+            read = await asyncio.gather(*(self._log.tail(room.id, room.rev) for room in some))
+            tails |= {room.id: tail for room, tail in zip(some, read, strict=True)}
+        return {room_id: _head(room, tails.get(room_id, NOTHING)) for room_id, room in rooms.items()}
+
+
+def _head(room: Room, tail: LogTail) -> CurrentRoom:
+    catch_up(room, None, tail.places)
+    for entry in tail.changing:
+        room.rev = max(room.rev, entry.rev)
+    return CurrentRoom(room, tail, tuple(mark for entry in tail.changing for mark in marks_of(entry)))
+
+
+def _catch_up(head: CurrentRoom, member: Member) -> bool:
+    """Bring a membership up to date with the log beyond the record. Return whether the user is a member."""
+    for entry in head.tail.changing:
+        for effect in entry.members:
+            if effect.user_id == member.user_id:
+                member.is_joined = effect.is_joined
+                member.read_seq = max(member.read_seq, effect.read_seq)
+    catch_up(head.room, member, head.tail.places)
+    return member.is_joined
+
+
+def _buckets(head: CurrentRoom, member: Member) -> Iterable[str]:
+    """Return the keys of the buckets with the messages that a member has not read."""
+    if head.room.last_seq <= member.read_seq:
+        return []
+    numbers = range(bucket_of(member.read_seq + 1), bucket_of(head.room.last_seq) + 1)
+    return [bucket_key(head.room.id, user_id, number) for number in numbers for user_id in (member.user_id, ROOM)]
+
+
+def _count(head: CurrentRoom, member: Member, mentions: Mapping[str, Sequence[int]]) -> RoomUnread:
+    room = head.room
+    unread: set[int] = set()
+    keys = list(_buckets(head, member))
+    for offset, user_id in enumerate((member.user_id, ROOM)):
+        stored = (seq for key in keys[offset::2] for seq in mentions.get(key, ()))
+        unread |= {seq for seq in with_marks(stored, user_id, head.marks) if member.read_seq < seq <= room.last_seq}
+    return RoomUnread(
+        room_id=room.id,
+        user_id=member.user_id,
+        rev=room.rev,
+        seq=room.last_seq,
+        read_seq=member.read_seq,
+        mention_count=len(unread),
+        last_message_at_ms=room.last_message_at_ms,
+        is_direct=room.direct is not None,
+    )
