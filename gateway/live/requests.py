@@ -123,6 +123,8 @@ class LiveRequests:
                 continue
             by_channel.setdefault(_channel_key(incoming.request), []).append(incoming)
 
+        for incomings in by_channel.values():
+            self._subscriptions.expect(socket, incomings[0].request)
         slots = asyncio.Semaphore(RESTORED_AT_ONCE)
 
         async def in_order(incomings: list[Incoming]) -> None:

@@ -34,6 +34,8 @@ from shared.protocol.client_frames import (
     CommunityTarget,
     MarketTarget,
     NotificationsTarget,
+    Request,
+    Subscribe,
     Target,
     channel_name,
 )
@@ -83,6 +85,20 @@ class Subscriptions:
                 await self._subscribe_activity(socket, target, id)
             case _:
                 assert_never(target)
+
+    def expect(self, socket: Socket, request: Request) -> None:
+        """Buffer the items of a room whose attempt to subscribe has to wait for its turn.
+
+        Otherwise a direct message would reach the socket before the earlier ones that the answer replays.
+        """
+        match request:
+            case Subscribe(ChatroomTarget() as target) if not self._hub.is_on(socket, room_channel(target.chatroom_id)):
+                name = room_channel(target.chatroom_id)
+                try:
+                    socket.session.reserve(target, name)
+                except Refusal:
+                    return  # the attempt itself answers it
+                self._hub.join(socket, name)
 
     @asynccontextmanager
     async def _attempt(self, socket: Socket, target: Target, names: list[str]) -> AsyncIterator[list[Channel]]:

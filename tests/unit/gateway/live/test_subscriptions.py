@@ -13,6 +13,7 @@ from gateway.fanout.activity_feed import ActivityFeed
 from gateway.fanout.batch import Batch
 from gateway.fanout.bindings import ShardBindings
 from gateway.fanout.hub import Hub
+from gateway.fanout.lane import Sink
 from gateway.fanout.membership import ChannelMembership
 from gateway.fanout.retries import Retries
 from gateway.live.missed_items import MissedItems
@@ -25,7 +26,7 @@ from shared.byte_budget import ByteBudget, Hold
 from shared.commands.chat import RoomHead
 from shared.commands.command import Caller
 from shared.errors import ErrorCode, Refusal
-from shared.protocol.client_frames import ChatroomTarget
+from shared.protocol.client_frames import ChatroomTarget, Subscribe
 
 ROOM = room_channel("r")
 
@@ -124,6 +125,20 @@ async def test_member_asks_again_and_misses_nothing() -> None:
         return RoomHead(seq=0, rev=0, active_now=1)
 
     made = subscriptions(hub, SlowPartition(answered_before, lambda: RoomHead(seq=0, rev=0, active_now=1)))
+    await subscribe(made, asker)
+    hub.schedule.flush(float("inf"))
+    assert asker.got == ["subscribed", "chat:message"]
+
+
+async def test_direct_message_waits_for_a_subscription_that_has_to_wait_for_its_turn() -> None:
+    """Without the expectation the socket would join by the message, and see it before the ones that it missed."""
+    hub, asker = Hub(), Asker("ann")
+    hub.join(cast(Sink, asker), "user:ann").go_live_unordered(cast(Sink, asker))
+    made = subscriptions(hub, SlowPartition(lambda: RoomHead(seq=5, rev=5, active_now=1, is_direct=True)))
+    made.expect(cast(Socket, asker), Subscribe(ChatroomTarget(chatroom_id="r")))
+    hub.deliver(Delivery("user:ann", DeliveryKind.DIRECT, 6, "r", b'{"type":"chat:message"}'), 0.0)
+    hub.schedule.flush(float("inf"))
+    assert asker.got == []
     await subscribe(made, asker)
     hub.schedule.flush(float("inf"))
     assert asker.got == ["subscribed", "chat:message"]
