@@ -56,5 +56,5 @@ function sheetButton({ id, label, icon: sign, act }, close) {
     act(null);
   };
   const text = id === 'react' ? 'Another reaction' : label;
-  return h('button', { type: 'button', class: `sheet-action ${id}`, on: { click: run } }, icon(sign), text);
+  return h('button', { type: 'button', class: 'sheet-action', data: { act: id }, on: { click: run } }, icon(sign), text);
 }
