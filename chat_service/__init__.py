@@ -6,5 +6,6 @@ Read in this order:
 - `storage`: the log and the records in MongoDB;
 - `people`: presence and profiles;
 - `partitions`: which replica owns which rooms, and how it carries commands out;
+- `follower`, `search`: the entries of all logs, handed on behind the commit; message search, which is fed by it;
 - `queries`, `message_queries`: reads by any replica; `settings`, `metrics`.
 """

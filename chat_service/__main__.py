@@ -3,6 +3,9 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from chat_service.follower import position_store
+from chat_service.follower.log_follower import LogFollower
+from chat_service.follower.position_store import PositionStore
 from chat_service.partitions.limits import Bounds, Limits, limits_of
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
@@ -20,6 +23,11 @@ from chat_service.people.profile_store import ProfileStore
 from chat_service.people.profiles import Profiles
 from chat_service.queries import ChatQueryHandler
 from chat_service.rooms.decision import Rules
+from chat_service.search import index_store
+from chat_service.search.backfill import Backfill
+from chat_service.search.index_store import IndexStore
+from chat_service.search.indexer import SearchIndexer
+from chat_service.search.message_search import MessageSearch
 from chat_service.settings import ChatSettings
 from chat_service.storage import room_store
 from chat_service.storage.group_commit import GroupCommit
@@ -48,6 +56,8 @@ INDEXES = {
     **presence_store.INDEXES,
     **announcement_store.INDEXES,
     **profile_store.INDEXES,
+    **position_store.INDEXES,
+    **index_store.INDEXES,
 }
 
 
@@ -73,11 +83,15 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         replicas = ReplicaView(node_id, "", PARTITIONS, monotonic_ms())
         limits = limits_of(settings)
         rates = RateLimiter(RateWindows(limits), bus, replicas, clock.now_ms, monotonic_ms)
+        index = IndexStore(mongo.database)
+        positions, indexer = PositionStore(mongo.database), SearchIndexer(index, clock.now_ms)
+        follower = LogFollower(room_log, rooms, positions, [indexer], clock.now_ms)
         services = Services(
             RoomStores(rooms, messages, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
             Limits(rates, rooms, limits, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
+            follower,
             bus,
             Rules(edit_window_ms=settings.message_edit_window_s * 1_000),
             clock.now_ms,
@@ -92,7 +106,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
         announcements = AnnouncementStore(mongo.database)
         announcer = PresenceAnnouncer(announcements, bus, node_id, clock.now_ms, settings.presence_room_max)
         presence = Presence(present, bus, node_id, clock.now_ms, PresenceTimes(), announcer.wake)
-        handler = ChatQueryHandler(rooms, messages, room_log, presence, clock.now_ms)
+        handler = ChatQueryHandler(rooms, messages, room_log, presence, MessageSearch(index), clock.now_ms)
         server = QueryServer(bus, AnyChatRequest, mongo.failing_fast(handler.answer))
         await bus.consume(CHAT_USERS, profiles.write, split=split_events)
         await bus.consume(CHAT_QUERY, server.handle, concurrency=8)
@@ -105,13 +119,16 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
                     clock.run(),
                     presence.sweep(),
                     announcer.run(),
-                    purge_deleted_rooms(rooms, messages, room_log, clock.now_ms),
+                    purge_deleted_rooms(rooms, messages, room_log, index, clock.now_ms),
                     delete_old_queues(bus),
                     refresh_words(mongo.database),
+                    follower.run(owned.repaired_terms),
+                    Backfill(mongo.database, rooms, room_log, index, owned.repaired_terms).run(),
                 )
             ]
             del admin.checks["start"]
             await owning
+            await follower.finish()
             for task in running:
                 task.cancel()
 

@@ -121,14 +121,13 @@ class MessageQueryHandler:
         items: tuple[MessageView, ...] = ()
         if last >= max(first, 1):
             found = await self._log.messages_between(room.id, max(first, 1), last)
-            messages = await self._messages.with_previews([message for _, message in reversed(found)])
-            items = await self._views(user_id, messages)
+            items = await self.shown(user_id, [message for _, message in reversed(found)])
         await visible_room(self._rooms, room.id, user_id)
         return MessagePage(items=items, total=room.last_seq)
 
     async def _get(self, query: GetMessage) -> MessageView:
         message = await self._message(query.room_id, query.message_id)
-        views = await self._views(query.caller.user_id, await self._messages.with_previews(message))
+        views = await self.shown(query.caller.user_id, message)
         await visible_room(self._rooms, query.room_id, query.caller.user_id)
         return _only(views)
 
@@ -167,7 +166,8 @@ class MessageQueryHandler:
         messages = await self._messages.messages([one.message_id for one in page])
         known = [one for one in page if one.message_id in messages]
         views = await self._views(query.caller.user_id, [messages[one.message_id] for one in known])
-        await visible_room(self._rooms, query.room_id, query.caller.user_id)
+        if not query.is_granted:
+            await visible_room(self._rooms, query.room_id, query.caller.user_id)
         items = (
             PinView(message=view, by=one.user_id, at=to_iso(one.at_ms)) for one, view in zip(known, views, strict=True)
         )
@@ -188,6 +188,10 @@ class MessageQueryHandler:
         """Return a message of the room, or nothing."""
         message = (await self._messages.by_id([message_id])).get(message_id)
         return [message] if message is not None and message.room_id == room_id else []
+
+    async def shown(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:
+        """Return messages as a user sees them in REST, with the present texts of those that they answer."""
+        return await self._views(user_id, await self._messages.with_previews(messages))
 
     async def _views(self, user_id: str, messages: Sequence[Message]) -> tuple[MessageView, ...]:
         """Return messages as a user sees them in REST: reactions of theirs are `mine`."""

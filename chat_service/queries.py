@@ -8,6 +8,7 @@ import msgspec
 from chat_service.message_queries import MessageQueryHandler, visible_room
 from chat_service.people.presence import Presence
 from chat_service.rooms.room import Member, Room, RoomType, member_view, room_view, words_of
+from chat_service.search.message_search import MessageSearch
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.message_store import MessageStore
 from chat_service.storage.room_store import RoomStore
@@ -16,6 +17,7 @@ from shared.commands.chat_queries import (
     AnyChatRequest,
     DirectMessagePosition,
     DirectRoom,
+    FoundMessages,
     GetPresence,
     GetRoom,
     ListMembers,
@@ -24,9 +26,12 @@ from shared.commands.chat_queries import (
     MemberPage,
     RecentDirectMessages,
     RoomPage,
+    SearchJoinedRooms,
+    SearchRoom,
 )
 from shared.commands.chat_views import RoomView
 from shared.commands.command import REPLAY_MAX
+from shared.mongo import chunks
 
 ROOMS_AT_ONCE = 100
 DIRECT_ROOMS_MAX = 5_000
@@ -42,10 +47,12 @@ class ChatQueryHandler:
         messages: MessageStore,
         room_log: LogStore,
         presence: Presence,
+        search: MessageSearch,
         clock_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._messages = MessageQueryHandler(store, messages, room_log, clock_ms)
+        self._search = search
         self._log = room_log
         self._presence = presence
         self._clock_ms = clock_ms
@@ -57,6 +64,10 @@ class ChatQueryHandler:
                 return await self._rooms(query)
             case GetRoom():
                 return await self._room(query)
+            case SearchRoom():
+                return await self._search_room(query)
+            case SearchJoinedRooms():
+                return await self._search_joined_rooms(query)
             case ListMembers():
                 return await self._members(query)
             case ListRecentDirectMessages():
@@ -112,6 +123,31 @@ class ChatQueryHandler:
     async def _room(self, query: GetRoom) -> RoomView:
         room = await visible_room(self._store, query.room_id, query.caller.user_id)
         return (await self._views(query.caller.user_id, [room]))[0]
+
+    async def _search_room(self, query: SearchRoom) -> FoundMessages:
+        """Search a room, and check permission again after the content was read."""
+        user_id = query.caller.user_id
+        room = await visible_room(self._store, query.room_id, user_id)
+        await self._catch_up([room], {}, "")
+        hits = await self._search.in_room(room, query)
+        items = await self._messages.shown(user_id, hits.messages)
+        await visible_room(self._store, query.room_id, user_id)
+        return FoundMessages(items=items, next_before=hits.next_before)
+
+    async def _search_joined_rooms(self, query: SearchJoinedRooms) -> FoundMessages:
+        """Search the rooms of a user, and leave out what is in rooms that the user left meanwhile."""
+        user_id = query.caller.user_id
+        found = await self._store.rooms(await self._store.room_ids_of(user_id))
+        rooms = [room for room in found.values() if not room.deleted]
+        for some in chunks(rooms, ROOMS_AT_ONCE):
+            await self._catch_up(list(some), {}, "")
+        hits = await self._search.in_rooms(rooms, query)
+        items = await self._messages.shown(user_id, hits.messages)
+        members = await self._store.members({(item.chatroom_id, user_id) for item in items})
+        joined = {member.room_id for member in members.values() if member.is_joined}
+        return FoundMessages(
+            items=tuple(item for item in items if item.chatroom_id in joined), next_before=hits.next_before
+        )
 
     async def _members(self, query: ListMembers) -> MemberPage:
         await visible_room(self._store, query.room_id, query.caller.user_id)

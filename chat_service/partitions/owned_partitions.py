@@ -68,6 +68,7 @@ class OwnedPartitions:
         self._busy: set[int | str] = set()  # partitions being claimed or handed over, queues being probed
         self._handing_over: set[int] = set()
         self._unrepaired: set[int] = set()
+        self._repaired: dict[int, int] = {}  # partitions and the terms under which their records were repaired
         self._ticked_at_ms = self._now_ms()
         self._leased_until_s = 0.0
         metrics.LEASE_SECONDS.set_function(lambda: max(self._leased_until_s - time.monotonic(), 0.0))
@@ -202,7 +203,7 @@ class OwnedPartitions:
         beat = ReplicaBeat(
             node=self._bus.name,
             queue=self._queue.name,
-            terms={number: partition.term for number, partition in self._partitions.items()},
+            terms=self._terms(),
             handed_over=tuple(moved for moved, _ in self._handed_over.values()),
             is_leaving=self._is_leaving,
             database_ms=self._services.clock_ms(),
@@ -250,6 +251,13 @@ class OwnedPartitions:
         self._tasks.create_task(partition.run())
         self._unrepaired.add(number)
         self._beat()
+
+    def _terms(self) -> dict[int, int]:
+        return {number: partition.term for number, partition in self._partitions.items()}
+
+    def repaired_terms(self) -> dict[int, int]:
+        """Return the terms of the owned partitions whose records were repaired under them."""
+        return {number: term for number, term in self._terms().items() if self._repaired.get(number) == term}
 
     async def _check_term(self, number: int, term: int) -> None:
         """Raise StaleOwner if a majority knows a newer owner. Raises Unavailable."""
@@ -343,8 +351,10 @@ class OwnedPartitions:
             if not self._unrepaired:
                 continue
             partitions, self._unrepaired = self._unrepaired, set()
+            terms = self._terms()
             try:
                 repaired = await self._repair.run(partitions, self._bus.send_deliveries)
+                self._repaired |= {number: terms[number] for number in partitions if number in terms}
                 log.info("records_repaired", rooms=repaired)
             except Unavailable as error:
                 log.warning("records_not_repaired", reason=str(error))

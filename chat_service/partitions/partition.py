@@ -69,6 +69,16 @@ class Outlet(Protocol):
         """Send deliveries, and the answers among them to these queues, in order and without a confirm."""
 
 
+class EntryFollower(Protocol):
+    """The follower of the log, as a partition sees it."""
+
+    def note(self, entries: Sequence[LogEntry]) -> None:
+        """Take entries that are in the log; repeats too."""
+
+    async def touch(self, entries: Sequence[LogEntry]) -> None:
+        """Note durably that these entries are about to be committed. Raises Unavailable."""
+
+
 class Services(NamedTuple):
     """The dependencies that all partitions of a process share."""
 
@@ -76,6 +86,7 @@ class Services(NamedTuple):
     commits: GroupCommit
     records: RecordWriter
     limits: Limits
+    follower: EntryFollower
     outlet: Outlet
     rules: Rules
     clock_ms: Callable[[], int]
@@ -296,6 +307,8 @@ class Partition:
             await self._charge(jobs, states)
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self.term, services.clock_ms(), services.rules)
+            if _are_not_all_messages(changes.entries):
+                await services.follower.touch(changes.entries)
             may_be_stored = bool(changes.entries)
             with_messages = {entry.room_id for entry in changes.entries if entry.message is not None}
             commit = services.commits.commit(changes.entries, lambda: self._are_all_expired(jobs))
@@ -306,6 +319,7 @@ class Partition:
             services.records.note(changes.entries)
             self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
             await self._project(changes, states)
+            services.follower.note([*changes.found, *changes.entries])
             _note_entries(jobs, changes)
         except BaseException:
             self._cache.drop(room_ids)
@@ -411,6 +425,7 @@ class Partition:
             log.debug("command_done", request_id=request_id, op=job.command.op, command_id=job.command.id)
 
     def _deliver_found(self, entry: LogEntry, room: Room) -> None:
+        self._services.follower.note([entry])
         self._services.outlet.send_deliveries(deliveries_of(entry, room.direct))
 
     def _typing_deliveries(
@@ -463,6 +478,10 @@ def _deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> lis
         for entry, room in zip(entries, rooms, strict=True)
         for delivery in deliveries_of(entry, None if room is None else room.direct)
     ]
+
+
+def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:
+    return any(entry.message is None for entry in entries)
 
 
 def _note_entries(jobs: list[_Job], changes: Changes) -> None:

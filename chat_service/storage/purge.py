@@ -6,6 +6,7 @@ existed.
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from chat_service.rooms.room import Room
 from chat_service.storage.log_store import LogStore
@@ -20,13 +21,21 @@ log = logs.get(__name__)
 INTERVAL_S = 30.0
 
 
+class RoomIndex(Protocol):
+    """The search index, as the purge sees it."""
+
+    async def remove_room(self, room_id: str) -> None:
+        """Remove the words of a room. Idempotent. Raises Unavailable."""
+
+
 async def purge_deleted_rooms(
-    rooms: RoomStore, messages: MessageStore, room_log: LogStore, clock_ms: Callable[[], int]
+    rooms: RoomStore, messages: MessageStore, room_log: LogStore, index: RoomIndex, clock_ms: Callable[[], int]
 ) -> None:
     """Purge every 30 s, until cancelled. Several replicas may do so at once: every step is idempotent."""
     while True:
         try:
             for room, is_erased in await rooms.rooms_to_purge(clock_ms()):
+                await index.remove_room(room.id)  # in each step: a stale owner may write words after the first
                 await _purge(room, is_erased, rooms, messages, room_log, clock_ms())
         except Unavailable as error:
             log.warning("purge_postponed", reason=str(error), retry_in_s=INTERVAL_S)

@@ -121,6 +121,12 @@ class RoomStore(MemberStore):
             )
         return [to_room(document) for documents in found for document in documents]
 
+    async def rooms_before(self, room_id: str, limit: int) -> list[Room]:
+        """Return at most `limit` rooms with the greatest ids below `room_id`, in descending order."""
+        with translated():
+            found = await self._rooms.find({"_id": {"$lt": room_id}}).sort("_id", DESCENDING).limit(limit).to_list(None)
+        return [to_room(document) for document in found]
+
     async def rooms_to_purge(self, now_ms: int) -> list[tuple[Room, bool]]:
         """Return the deleted rooms whose next step of the purge is due, and whether their content is erased already."""
         with translated():

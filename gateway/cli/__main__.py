@@ -22,6 +22,7 @@ from shared.telemetry import logs
 from shared.times import now_ms, to_iso
 from shared.tokens import TokenRequest, sign
 
+SEARCH_PAGES_MAX = 100  # of 8,192 messages each, where nothing is found
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
@@ -70,12 +71,32 @@ def _do(asked: argparse.Namespace, settings: CliSettings) -> None:
             message = {"message": asked.text, "clientMessageId": asked.id or new_id(Prefix.COMMAND)}
             sent = _api(asked, settings).post(f"{room_path(asked.room)}/messages", message)["data"]
             print(show.as_json(sent) if asked.json else f"{sent['id']}  seq {sent['seq']}")
+        case "search":
+            _print(asked, _found(asked, settings), show.messages)
         case "tail":
             _tail(asked, settings)
         case "publish":
             _publish(asked, settings)
         case "dead":
             _dead(asked, settings)
+
+
+def _found(asked: argparse.Namespace, settings: CliSettings) -> list[Any]:
+    """Return the newest hits of a search. A page may be empty and have a next one."""
+    api = _api(asked, settings)
+    path = "/v1/search" if asked.room is None else f"{room_path(asked.room)}/messages/search"
+    author = {} if asked.author is None else {"userId": asked.author}
+    if author and asked.room is None:
+        raise SettingsInvalid(["--author: needs --room"])
+    found: list[Any] = []
+    before: str | None = None
+    for _ in range(SEARCH_PAGES_MAX):
+        page = api.get(path, q=asked.text, limit=asked.limit - len(found), before=before, **author)
+        found += page["data"]
+        before = page["pagination"].get("next")
+        if before is None or len(found) >= asked.limit:
+            break
+    return found
 
 
 # Tokens -------------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     send.add_argument("room", metavar="ROOM")
     send.add_argument("text", metavar="TEXT")
     send.add_argument("--id", metavar="ID", help="clientMessageId: sends with the same id store one message")
+    _search(commands.add_parser("search", help="find messages by their words"))
     _tail(commands.add_parser("tail", help="print live events of rooms and symbols"))
     _publish(commands.add_parser("publish", help="publish an internal event to realtime.events"))
     _dead(commands.add_parser("dead", help="list and replay dead letters"))
@@ -65,6 +66,15 @@ def _rooms(parser: _Add) -> None:
     parser.add_argument("--type", choices=("public", "private", "group"))
     parser.add_argument(
         "--limit", type=_positive, default=20, metavar="N", help="number of rooms (default: 20, maximum: 100)"
+    )
+
+
+def _search(parser: _Add) -> None:
+    parser.add_argument("text", metavar="TEXT", help="every word must occur; the last may be the beginning of a word")
+    parser.add_argument("--room", metavar="ROOM", help="only in this room (default: all rooms of the user)")
+    parser.add_argument("--author", metavar="USER", help="only messages of this user; with --room")
+    parser.add_argument(
+        "--limit", type=_positive, default=20, metavar="N", help="number of messages (default: 20, maximum: 100)"
     )
 
 

@@ -47,6 +47,15 @@ def presence(items: Sequence[Record]) -> str:
     return table(("USER", "STATUS", "LAST SEEN"), rows)
 
 
+def messages(items: Sequence[Record]) -> str:
+    """Return a table of messages; a text is shown to 200 characters."""
+    rows = [
+        [item["createdAt"], item["chatroomId"], item["seq"], item["userId"], item["message"][:BODY_SHOWN]]
+        for item in items
+    ]
+    return table(("TIME", "ROOM", "SEQ", "USER", "MESSAGE"), rows)
+
+
 def event(type_: str, data: Record) -> str:
     """Return one line for a live event."""
     match type_:

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.documents.schemas import LIST_ELEMENT, Schema, example_of, schemas_of
 from gateway.rest.call import Call, camel
-from gateway.rest.envelope import Failure, Pagination, shape_of
+from gateway.rest.envelope import Continuation, Failure, Pagination, shape_of
 from gateway.rest.groups import GROUPS
 from shared.errors import HTTP_STATUS, ErrorCode
 
@@ -18,6 +18,7 @@ The WebSocket `/v1/live` delivers live events: see `/v1/asyncapi.json`. Times ar
 and any other parameter is given once. Unknown fields and parameters are ignored. Bodies are at most 64 KB long and
 uncompressed."""
 
+ENVELOPES = (Failure, Pagination, Continuation)
 FAILURES: dict[int, str] = {
     400: "Invalid path segment, query parameter or body field: `VALIDATION`, with `details`.",
     401: "Token missing or invalid: `UNAUTHORIZED`, `TOKEN_EXPIRED`.",
@@ -45,10 +46,10 @@ def openapi() -> dict[str, Any]:
     bodies = [call.body for call in calls if call.body is not None]
     parts = list(dict.fromkeys(part.kind for call in calls for part in call.parts.values()))
     sent = list(dict.fromkeys(call.data for call in calls))
-    found, components = schemas_of([*queries, *bodies, *parts], [*sent, Failure, Pagination])
+    found, components = schemas_of([*queries, *bodies, *parts], [*sent, *ENVELOPES])
     ids = dict(zip(parts, found[len(queries) + len(bodies) :], strict=False))
     data = found[len(queries) + len(bodies) + len(parts) :]
-    writer = _Writer(components, ids, dict(zip([*sent, Failure, Pagination], data, strict=True)))
+    writer = _Writer(components, ids, dict(zip([*sent, *ENVELOPES], data, strict=True)))
     paths: dict[str, dict[str, Any]] = {}
     for tag, group in GROUPS.items():
         for call in group.calls():
@@ -131,8 +132,8 @@ class _Writer:
     def _success(self, call: Call, status: int, text: str) -> Schema:
         data = self._data[call.data]
         properties: Schema = {"success": {"const": True}, "status": {"const": status}}
-        if call.is_page:
-            pagination = {"$ref": "#/components/schemas/Pagination"}
+        if call.pagination is not None:
+            pagination = {"$ref": f"#/components/schemas/{call.pagination.__name__}"}
             properties |= {"data": {"type": "array", "items": data}, "pagination": pagination}
         else:
             properties["data"] = data

@@ -48,7 +48,8 @@ def make_app(
     app.middlewares.append(with_key)
     app.on_response_prepare.append(_name_server)
     app.router.add_get("/v1/live", live.handle)
-    app.add_routes(routes)
+    fixed_first: list[web.RouteDef] = sorted(routes, key=lambda route: route.path.count("{"))
+    app.add_routes(fixed_first)  # `…/messages/search` before `…/messages/{messageId}`
     return app
 
 

@@ -6,7 +6,8 @@
 
 The handler's annotations are the declaration. `query` and `body` are decoded into their structs; a body declared as
 `Change | None` may be absent. Each other parameter is the path segment of that name, and the return type selects the
-envelope: `Paged`, `Created`, `CreatedOnce`, or plain data. mypy checks the handler against its own declaration.
+envelope: `Paged`, `Found`, `Created`, `CreatedOnce`, or plain data. mypy checks the handler against its own
+declaration.
 """
 
 import inspect
@@ -15,12 +16,24 @@ from functools import partial
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
+import msgspec
 from aiohttp import web
 
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.identity import Identity
 from gateway.backend import Backend
-from gateway.rest.envelope import bearer_token, body_of, has_body, page_of, path_id, query_of, success
+from gateway.rest.envelope import (
+    Continuation,
+    Pagination,
+    bearer_token,
+    body_of,
+    found_of,
+    has_body,
+    page_of,
+    path_id,
+    query_of,
+    success,
+)
 from gateway.rest.piecewise_body import PIECE_BYTES, hold_until_written
 from gateway.user_rates import UserRate
 from shared.byte_budget import ByteBudget
@@ -96,8 +109,23 @@ class CreatedOnce(Created[T], Generic[T]):
         self.status = 200 if repeated else 201
 
 
-Answer = Paged[Any] | Created[Any]
+class Found(Generic[T]):
+    """What a search found, and where it goes on."""
+
+    statuses: ClassVar[dict[int, str]] = {200: "What was found, newest first. Go on before `next` if it is there."}
+
+    def __init__(self, items: Sequence[T], next_before: str | None) -> None:
+        self.items = items
+        self.next_before = next_before
+
+    def response(self) -> web.Response:
+        """Return the envelope with `pagination`."""
+        return found_of(self.items, self.next_before)
+
+
+Answer = Paged[Any] | Found[Any] | Created[Any]
 DONE = {200: "Success."}
+_PAGINATIONS: Mapping[Any, type[msgspec.Struct]] = {Paged: Pagination, Found: Continuation}
 
 
 class Call:
@@ -114,9 +142,9 @@ class Call:
         declared = dict(handle.__annotations__)
         returned = declared.pop("return")
         kind = get_origin(returned)
-        is_wrapped = isinstance(kind, type) and issubclass(kind, Paged | Created)
+        is_wrapped = isinstance(kind, type) and issubclass(kind, Paged | Found | Created)
         self.data: Any = get_args(returned)[0] if is_wrapped else returned
-        self.is_page = is_wrapped and issubclass(kind, Paged)
+        self.pagination: type[msgspec.Struct] | None = _PAGINATIONS.get(kind) if is_wrapped else None
         self.statuses: dict[int, str] = kind.statuses if is_wrapped else DONE
         self.query: type[Any] | None = declared.pop("query", None)
         body = declared.pop("body", None)
@@ -240,7 +268,7 @@ class Calls:
 
 
 def _response(outcome: Any) -> web.Response:
-    return outcome.response() if isinstance(outcome, Paged | Created) else success(outcome)
+    return outcome.response() if isinstance(outcome, Paged | Found | Created) else success(outcome)
 
 
 def _mark_of(kind: Any) -> NoSuch | None:

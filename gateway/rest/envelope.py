@@ -38,6 +38,12 @@ class Pagination(WireStruct, frozen=True, kw_only=True):
     pages: int
 
 
+class Continuation(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
+    """`next` is the `before` of the next page; absent when there is nothing older that was not looked at."""
+
+    next: str | None = None
+
+
 class Problem(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
     """An error code, a message, the time after which a retry may succeed, and the invalid fields."""
 
@@ -186,6 +192,12 @@ def success(data: Any, status: int = 200) -> web.Response:
 def page_of(items: Any, page: int, limit: int, total: int) -> web.Response:
     """Return the success envelope of one page."""
     pagination = Pagination(page=page, limit=limit, total=total, pages=-(-total // limit))
+    return json_response({"success": True, "status": 200, "data": items, "pagination": pagination}, 200)
+
+
+def found_of(items: Any, next_before: str | None) -> web.Response:
+    """Return the success envelope of what a search found."""
+    pagination = Continuation(next=next_before)
     return json_response({"success": True, "status": 200, "data": items, "pagination": pagination}, 200)
 
 

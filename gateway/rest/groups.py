@@ -5,10 +5,12 @@ from gateway.rest.chat import ChatCalls
 from gateway.rest.inbox import InboxCalls
 from gateway.rest.market import MarketCalls
 from gateway.rest.messages import MessageCalls
+from gateway.rest.search import SearchCalls
 
 GROUPS: dict[str, type[Calls]] = {
     "Chat": ChatCalls,
     "Messages": MessageCalls,
+    "Search": SearchCalls,
     "Market": MarketCalls,
     "Inbox": InboxCalls,
 }

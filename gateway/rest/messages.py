@@ -231,7 +231,7 @@ class MessageCalls(Calls):
         """Pin a message. Requires a moderator or somebody above; in a direct room both users may."""
         await self._pin(caller, chatroom_id, message_id, is_removal=False)
         query = chat_queries.ListPins(
-            **self._backend.head(caller), room_id=chatroom_id, page=1, limit=1, message_id=message_id
+            **self._backend.head(caller), room_id=chatroom_id, page=1, limit=1, message_id=message_id, is_granted=True
         )
         found = await self._backend.chat_request(query, chat_queries.PinPage)
         if not found.items:  # unpinned meanwhile

@@ -44,6 +44,37 @@ class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
         return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
+class SearchRoom(ServiceRequest, frozen=True, kw_only=True, tag="search.room"):
+    """Find messages of a room that contain every word of `q`, newest first. Reply: `FoundMessages`.
+
+    `user_id` is the author; `before` is the id of the message that the search goes on before.
+    """
+
+    room_id: str
+    q: str
+    limit: int
+    user_id: str | None = None
+    before: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class SearchJoinedRooms(ServiceRequest, frozen=True, kw_only=True, tag="search"):
+    """Like `SearchRoom`, in all rooms of which the caller is a member."""
+
+    q: str
+    limit: int
+    before: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
 class GetMessage(ServiceRequest, frozen=True, kw_only=True, tag="message"):
     """Get one message. Reply: `MessageView`."""
 
@@ -94,12 +125,16 @@ class ListReactions(ServiceRequest, frozen=True, kw_only=True, tag="reactions"):
 
 
 class ListPins(ServiceRequest, frozen=True, kw_only=True, tag="pins"):
-    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`."""
+    """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`.
+
+    `is_granted`: the partition has granted the caller access already, as to an admin who is no member.
+    """
 
     room_id: str
     page: int
     limit: int
     message_id: str | None = None
+    is_granted: bool = False
 
     @property
     def answer_estimate_bytes(self) -> int:
@@ -181,6 +216,8 @@ AnyChatRequest = (
     | GetRoom
     | ListMessages
     | ListMessagesAround
+    | SearchRoom
+    | SearchJoinedRooms
     | GetMessage
     | ListReplies
     | ListReactions
@@ -213,6 +250,13 @@ class RoomPage(WireStruct, frozen=True, kw_only=True):
 
     items: tuple[RoomView, ...]
     total: int
+
+
+class FoundMessages(WireStruct, frozen=True, kw_only=True):
+    """Messages that a search found. With `next_before`, older ones were not looked at."""
+
+    items: tuple[MessageView, ...]
+    next_before: str | None = None
 
 
 class MessagePage(WireStruct, frozen=True, kw_only=True):

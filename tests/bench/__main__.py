@@ -15,7 +15,20 @@ from tests.bench import report
 from tests.bench.fleet import LoadFailed
 from tests.bench.peerservers import PEERS_BY_NAME, Absent, PeerServer
 from tests.bench.report import ScenarioOutcome
-from tests.bench.scenarios import connect, fanout, flood, idle, latency, market, peers, presence, quiet, rooms, slow
+from tests.bench.scenarios import (
+    connect,
+    fanout,
+    flood,
+    idle,
+    latency,
+    market,
+    peers,
+    presence,
+    quiet,
+    rooms,
+    search,
+    slow,
+)
 
 Run = Callable[[Namespace], ScenarioOutcome]
 
@@ -30,6 +43,7 @@ SCENARIOS: Mapping[str, Run] = {
     "slow": slow.run,
     "quiet": quiet.run,
     "flood": flood.run,
+    "search": search.run,
 }
 ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "fanout": peers.fanout,
@@ -49,6 +63,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "presence": {"sockets": 20_000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 2},
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
     "quiet": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 1, "seconds": 30.0, "warmup": 6.0},
+    "search": {"sockets": 0, "rate": 1000.0, "size": 0, "senders": 200, "listeners": 0, "seconds": 20.0},
     "flood": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 2, "seconds": 30.0, "warmup": 3.0},
 }
 
@@ -75,6 +90,8 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--no-counts", dest="counts", action="store_false", help="quiet: count no frames and commands")
     parser.add_argument("--saturation", action="store_true", help="quiet: search the highest rate of each side too")
     parser.add_argument("--budget", type=float, default=300.0, help="quiet: s of each side's search")
+    parser.add_argument("--messages", type=int, default=1_000_000, help="search: in the large room")
+    parser.add_argument("--rounds", type=int, default=100, help="search: of each query")
     parser.add_argument("--timeout", type=float, default=300.0, help="of a run; then it has failed")
     parser.add_argument("--peers", action="store_true", help="fanout, idle and connect on other servers too")
     parser.add_argument("--peer", action="append", choices=PEERS_BY_NAME, help="of them only this one, or these")

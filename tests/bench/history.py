@@ -16,6 +16,7 @@ from pathlib import Path
 
 from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.queries import ChatQueryHandler
+from chat_service.search.message_search import MessageSearch
 from shared.bus.delivery import Delivery
 from shared.commands.chat_queries import ListMessages, MessagePage
 from shared.commands.command import Caller
@@ -105,9 +106,10 @@ async def run(uri: str, messages: int, rounds: int) -> int:
     took_s = time.perf_counter() - started_s
     print(f"filled in {took_s:.1f} s: {messages:,} messages in one room, 2,000 rooms, 6,000 members")
     presence = Presence(stores.presence, NoBus(), "node_1", now_ms, PresenceTimes(), lambda: None)
-    faults = await measure(
-        ChatQueryHandler(stores.rooms, stores.messages, stores.room_log, presence, now_ms), messages, rounds
+    handler = ChatQueryHandler(
+        stores.rooms, stores.messages, stores.room_log, presence, MessageSearch(stores.index), now_ms
     )
+    faults = await measure(handler, messages, rounds)
     mongo.close()
     plans, made = await explained(uri, DATABASE, ROOM, messages)
     print(f"\n{len(plans)} different plans of {len(made)} calls of chat_service's stores:")

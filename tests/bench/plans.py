@@ -16,6 +16,8 @@ import msgspec
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from chat_service.follower import position_store
+from chat_service.follower.position_store import PositionStore
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from chat_service.people import announcement_store, presence_store, profile_store
@@ -26,6 +28,10 @@ from chat_service.people.profile_store import ProfileStore, StoredProfile
 from chat_service.rooms.log import EntryKind, LogEntry, MemberEffect, settings_of
 from chat_service.rooms.message import Message
 from chat_service.rooms.room import Membership, Room, RoomType
+from chat_service.search import index_store
+from chat_service.search.builder import PageBuilder
+from chat_service.search.index_store import IndexStore
+from chat_service.search.tree import CHUNK, Page, StoredPage
 from chat_service.storage import room_store
 from chat_service.storage.log_store import LogStore
 from chat_service.storage.member_store import MemberStore
@@ -43,6 +49,8 @@ INDEXES: Indexes = {
     **presence_store.INDEXES,
     **announcement_store.INDEXES,
     **profile_store.INDEXES,
+    **position_store.INDEXES,
+    **index_store.INDEXES,
 }
 
 NOW_MS = 1_800_000_000_000
@@ -113,6 +121,8 @@ class Stores:
     announcements: AnnouncementStore
     owners: OwnerStore
     profiles: ProfileStore
+    positions: PositionStore
+    index: IndexStore
 
     @classmethod
     def on(cls, database: Database) -> "Stores":
@@ -124,6 +134,8 @@ class Stores:
             AnnouncementStore(database),
             OwnerStore(database),
             ProfileStore(database),
+            PositionStore(database),
+            IndexStore(database),
         )
 
 
@@ -237,6 +249,13 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
     await stores.announcements.owe_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
     for partition in range(PARTITIONS):
         await stores.owners.replace(partition, NO_OWNER, "chat_0", "queue_0")
+    builder = PageBuilder(stores.index)
+    for number in range(0, messages // CHUNK + 1):
+        await builder.build_chunk(room_id, Page(0, number), messages + 1, frozenset())
+    await builder.build_chunk(DELETED_ROOM, Page(0, 0), 31, frozenset())
+    await stores.positions.save({f"room_{number}": 1 for number in range(1, rooms)}, NOW_MS - 1_000_000)
+    await stores.positions.save({room_id: messages}, NOW_MS)
+    await stores.positions.save_checkpoints(range(PARTITIONS), NOW_MS)
     for number in range(50):
         await stores.profiles.put(f"user_{number}", StoredProfile(first_name="Ann"))
         await stores.profiles.note_event(f"event_{number}", NOW_MS)
@@ -251,6 +270,8 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield from _presence_calls(stores.presence, room_id)
     yield from _announcement_calls(stores.announcements, room_id)
     yield from _owner_calls(stores.owners)
+    yield from _position_calls(stores.positions, room_id)
+    yield from _index_calls(stores.index, room_id, messages)
     users = [f"user_{number}" for number in range(20)]
     yield StoreCall("put", lambda: stores.profiles.put("user_1", StoredProfile(first_name="Ann")))
     yield StoreCall("profiles", lambda: stores.profiles.profiles(users))
@@ -294,6 +315,7 @@ def _room_calls(rooms: RoomStore, room_id: str, messages: int) -> Iterator[Store
     yield StoreCall("ids_created_by", lambda: rooms.ids_created_by("user_0", 100))
     yield StoreCall("count_joined", lambda: rooms.count_joined("user_7", ["room_new"]))
     yield StoreCall("have_common_room", lambda: rooms.have_common_room("user_7", "user_8"))
+    yield StoreCall("rooms_before", lambda: rooms.rooms_before("room_5", 20), UNSORTED)
     yield StoreCall("rooms_active_since", lambda: rooms.rooms_active_since(NOW_MS - 20))
     yield StoreCall("rooms_to_purge", lambda: rooms.rooms_to_purge(NOW_MS))
     yield StoreCall("set_purge_due", lambda: rooms.set_purge_due(DELETED_ROOM, NOW_MS + 1))
@@ -318,6 +340,31 @@ def _member_calls(rooms: MemberStore, room_id: str) -> Iterator[StoreCall]:
     yield StoreCall("some_room_ids_of", lambda: rooms.some_room_ids_of("user_7"))
     yield StoreCall("membership_counts", lambda: rooms.membership_counts(users))
     yield StoreCall("member_page", lambda: rooms.member_page(room_id, 0, 50), UNSORTED)
+
+
+def _position_calls(positions: PositionStore, room_id: str) -> Iterator[StoreCall]:
+    others = [f"room_{number}" for number in range(1, 21)]
+    yield StoreCall("save", lambda: positions.save({room_id: 7, "room_new": 1}, NOW_MS))
+    yield StoreCall("touch", lambda: positions.touch(others[:3], NOW_MS))
+    yield StoreCall("touched_since", lambda: positions.touched_since(NOW_MS - 20))
+    yield StoreCall("positions", lambda: positions.positions(others))
+    yield StoreCall("checkpoints", lambda: positions.checkpoints([1, 2, 3]), whole=SMALL)
+    yield StoreCall("save_checkpoints", lambda: positions.save_checkpoints([1, 2], NOW_MS + 1), whole=SMALL)
+
+
+def _index_calls(index: IndexStore, room_id: str, messages: int) -> Iterator[StoreCall]:
+    ids = [f"{room_id}_entry_{rev}" for rev in range(2, 22)]
+    page = StoredPage(room_id, Page(0, 1), messages + 2, 2 * CHUNK, "", ids[0], NOW_MS)
+    new = StoredPage("room_new", Page(0, 0), 1, 1, "", ids[0], NOW_MS)
+    yield StoreCall("pages", lambda: index.pages([(room_id, Page(0, number)) for number in range(3)]))
+    yield StoreCall("put_pages", lambda: index.put_pages([page, new]))
+    yield StoreCall("replace_pages", lambda: index.replace_pages([(page._replace(rev=messages + 3), messages + 2)]))
+    yield StoreCall("texts", lambda: index.texts(room_id, 1, CHUNK))
+    yield StoreCall("texts", lambda: index.texts(OLD_ROOM, 1, OLD_MESSAGES), note="older than the log")
+    yield StoreCall("messages", lambda: index.messages([*ids, f"{OLD_ROOM}_msg_1"]))
+    yield StoreCall("places", lambda: index.places([*ids, f"{OLD_ROOM}_msg_1"]))
+    yield StoreCall("changed_by", lambda: index.changed_by(ids))
+    yield StoreCall("remove_room", lambda: index.remove_room(DELETED_ROOM))
 
 
 def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall]:
@@ -378,7 +425,7 @@ def _record(user_id: str, is_online: bool) -> PresenceRecord:
 
 def calls_not_made(made: list[StoreCall]) -> set[str]:
     """Public methods of the stores that are not among the calls."""
-    stores = (
+    stores: tuple[type, ...] = (
         RoomStore,
         LogStore,
         MemberStore,
@@ -386,8 +433,8 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         PresenceStore,
         AnnouncementStore,
         OwnerStore,
-        ProfileStore,
     )
+    stores += (ProfileStore, PositionStore, IndexStore)
     methods = {
         name
         for store in stores

@@ -26,7 +26,7 @@ def rows(outcome: ChaosOutcome) -> Iterator[tuple[str, object]]:
     yield "faults", len(outcome.done)
     for kind, count in count_by_kind(done.fault for done in outcome.done).items():
         yield f"  {kind}", count
-    for what, count in (traffic.counts + outcome.access.counts + outcome.roles.counts).items():
+    for what, count in (traffic.counts + outcome.access.counts + outcome.roles.counts + outcome.changes.counts).items():
         yield what, count
     yield "sends repeated by clients", sum(client.resent for client in clients)
     yield "publishes repeated", traffic.publisher.resent

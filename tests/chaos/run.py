@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from tests.chaos.access import AccessTraffic
+from tests.chaos.changes import ChangeTraffic
 from tests.chaos.client import ChaosClient
 from tests.chaos.faults import FaultInjector, InjectedFault
 from tests.chaos.ledger import Ledger, Violation
@@ -39,6 +40,7 @@ class ChaosOutcome:
     traffic: Traffic
     access: AccessTraffic
     roles: RoleTraffic
+    changes: ChangeTraffic
     done: list[InjectedFault]
     violations: list[Violation] = field(default_factory=list)
     presence_s: float = 0.0
@@ -158,14 +160,16 @@ async def run(
     faults = FaultInjector(patient, clients, publisher, clock, say)
     roles = RoleTraffic(patient.url, RestClient(patient.url, ADMIN, role="admin"), ledger, clock, seed)
     await roles.prepare()
-    outcome = ChaosOutcome(ledger, traffic, access, roles, faults.done)
+    changes = ChangeTraffic(patient.url, RestClient(patient.url, ADMIN, role="admin"), ledger, clock, seed)
+    await changes.prepare()
+    outcome = ChaosOutcome(ledger, traffic, access, roles, changes, faults.done)
     living = [asyncio.create_task(client.run()) for client in devices]
     try:
         await traffic.quote(SYMBOLS)
         await until(lambda: all(client.is_ready for client in devices), START_TIMEOUT_S)
         before = await asyncio.to_thread(patient.memory_mib)
         rates = rates or TrafficRates()
-        further = [*access.activities(rates), *roles.activities(rates)]
+        further = [*access.activities(rates), *roles.activities(rates), *changes.activities(rates)]
         acting = asyncio.create_task(traffic.run(rates, people.all_rooms, people.pairs, people.heavy, further))
         await (faults.roll() if plan is None else faults.carry_out(plan))
         await _settle(outcome, patient, people, acting, clock, until_expired=until_expired)
@@ -174,6 +178,7 @@ async def run(
         for task in living:
             task.cancel()
         await asyncio.gather(*living, return_exceptions=True)
+        await changes.close()
         await publisher.close()
     outcome.violations = ledger.check()
     return outcome
@@ -201,8 +206,9 @@ async def _settle(
     await settling.stored(people.all_rooms, people.pairs[::2])
     await settling.deliveries()
     outcome.settled_s = clock() - last_s
-    await settling.members([*people.all_rooms, *outcome.roles.rooms])
+    await settling.members([*people.all_rooms, *outcome.roles.rooms, *outcome.changes.rooms])
     await outcome.roles.settle()
+    await outcome.changes.settle()
     outcome.queues = await settling.queues(until_expired=until_expired)
 
 

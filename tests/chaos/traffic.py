@@ -111,6 +111,7 @@ class TrafficRates:
         self.removals = 0.25
         self.bans = 0.1
         self.roles = 2.0 * scale
+        self.changes = 2.0 * scale
 
 
 class Traffic:

@@ -81,6 +81,18 @@ async def test_presence_follows_open_sockets(system: LocalSystem) -> None:
     assert found[1] == {"userId": "nobody", "status": "offline", "lastSeenAt": None}
 
 
+async def test_search_prints_messages_of_a_room_or_of_all(system: LocalSystem) -> None:
+    room = await room_of(system, "Searched")
+    word = new_id(Prefix.COMMAND).lower()
+    sent = records(system, "send", room, f"EUR/USD {word}")[0]
+    for options in (("--room", room, "--author", "operator"), ()):
+        found = records(system, "search", f"eur {word[:-2]}", *options)
+        assert [message["id"] for message in found] == [sent["id"]]
+    code, out, _ = run(system, "search", word, "--room", room)
+    assert (code, out.splitlines()[1].split()[1:]) == (0, [room, "1", "operator", "EUR/USD", word])
+    assert run(system, "search", word, "--author", "bob")[0] == 2
+
+
 async def test_tail_shows_repeated_send_once(system: LocalSystem) -> None:
     room = await room_of(system, "Tailed")
     with start(system, "--json", "tail", room, "EUR/USD") as tailing:

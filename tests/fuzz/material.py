@@ -148,6 +148,12 @@ class Material:
             ("GET", f"{room}/members", None),
             (pick(["PUT", "DELETE"]), f"{room}/members/{user}", None),
             ("POST", "/v1/messages/direct", {"userId": user, "message": pick(TEXTS)}),
+            (
+                "GET",
+                f"{room}/messages/search?q={pick(['ab', '(', '%00%00', '%E6%9D%B1%E4%BA%AC'])}&userId={user}",
+                None,
+            ),
+            ("GET", f"/v1/search?q={pick(['ab', 'x', '%F0%9F%98%80%20'])}&before={pick(['msg_x', '..'])}", None),
             ("GET", f"/v1/users/{user}/presence", None),
             ("GET", f"/v1/presence?ids={user},{self.user()}", None),
             ("GET", f"/v1/market/prices?symbols={pick(SYMBOLS)}", None),

@@ -15,7 +15,7 @@ from tests.support.services import chat_service, gateway_alone
 THUMB, HEART = "👍", "❤️"  # the heart fully qualified
 
 
-class Room:
+class SharedRoom:
     """A public room with a creator, ann, and ben listening on another gateway."""
 
     def __init__(self, id_: str, urls: tuple[str, str], ann: LiveClient, ben: LiveClient) -> None:
@@ -43,7 +43,7 @@ class Room:
 
 
 @pytest.fixture
-async def room(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[Room]:
+async def room(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[SharedRoom]:
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
         gateway_alone(amqp_url) as first,
@@ -54,7 +54,7 @@ async def room(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIter
         id_ = await RestClient(first, "ann").create_room()
         for client in (ann, ben):
             assert (await client.ask("subscribe", channel="chatroom", chatroomId=id_))["type"] == "subscribed"
-        yield Room(id_, (first, second), ann, ben)
+        yield SharedRoom(id_, (first, second), ann, ben)
 
 
 def error_of(frame: Frame) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def error_of(frame: Frame) -> tuple[str, str]:
     return frame["data"]["code"], frame["data"]["message"]
 
 
-async def test_edit_is_shown_everywhere(room: Room) -> None:
+async def test_edit_is_shown_everywhere(room: SharedRoom) -> None:
     sent = await room.say("EUR/USD up")
     ack = await room.change("chat:edit", sent["messageId"], message="EUR/USD down")
     assert ack["data"] == {"chatroomId": room.id, "messageId": sent["messageId"], "rev": sent["rev"] + 1}
@@ -77,7 +77,9 @@ async def test_edit_is_shown_everywhere(room: Room) -> None:
     assert error_of(await room.change("chat:edit", "msg_unknown", message="x"))[0] == "NOT_FOUND"
 
 
-async def test_deleted_text_is_gone_and_leaves_a_tombstone(room: Room, mongodb_uri: str, database_name: str) -> None:
+async def test_deleted_text_is_gone_and_leaves_a_tombstone(
+    room: SharedRoom, mongodb_uri: str, database_name: str
+) -> None:
     sent = await room.say("a secret tip", mentions=["ben"])
     reply = await room.say("really?", replyTo=sent["messageId"])
     await room.change("chat:edit", sent["messageId"], message="a secret tip, edited")
@@ -104,7 +106,7 @@ async def test_deleted_text_is_gone_and_leaves_a_tombstone(room: Room, mongodb_u
     mongo.close()
 
 
-async def test_only_author_creator_and_admin_delete(room: Room) -> None:
+async def test_only_author_creator_and_admin_delete(room: SharedRoom) -> None:
     await room.ben.ask("chat:send", chatroomId=room.id, message="join")
     mine, theirs = await room.say("by ann"), (await room.ben.ask("chat:send", chatroomId=room.id, message="by ben"))
     assert error_of(await room.change("chat:delete", mine["messageId"], room.ben))[0] == "FORBIDDEN"
@@ -114,7 +116,7 @@ async def test_only_author_creator_and_admin_delete(room: Room) -> None:
     assert (await room.view(mine["messageId"]))["deletedBy"] == "root"
 
 
-async def test_reactions_count_users_and_kinds(room: Room) -> None:
+async def test_reactions_count_users_and_kinds(room: SharedRoom) -> None:
     sent = await room.say("moon")
     path = f"{room.path}/messages/{sent['messageId']}/reactions"
     first = await room.change("chat:react", sent["messageId"], room.ben, emoji="❤")
@@ -140,7 +142,7 @@ async def test_reactions_count_users_and_kinds(room: Room) -> None:
         assert (code, message.partition(":")[0]) == ("VALIDATION", "emoji")
 
 
-async def test_crowd_of_reactions_makes_few_entries(room: Room) -> None:
+async def test_crowd_of_reactions_makes_few_entries(room: SharedRoom) -> None:
     sent = await room.say("all in")
     users = [await LiveClient.as_user(room.urls[index % 2], f"user_{index}") for index in range(60)]
     answers = await asyncio.gather(
@@ -152,7 +154,7 @@ async def test_crowd_of_reactions_makes_few_entries(room: Room) -> None:
     await asyncio.gather(*(user.close() for user in users))
 
 
-async def test_pins_are_listed_newest_first(room: Room) -> None:
+async def test_pins_are_listed_newest_first(room: SharedRoom) -> None:
     sent = [await room.say(f"tip {number}") for number in range(3)]
     for item in sent:
         pin = await room.rest("ann").data("PUT", f"{room.path}/pins/{item['messageId']}")
@@ -169,7 +171,7 @@ async def test_pins_are_listed_newest_first(room: Room) -> None:
     assert len(await room.rest("ben").data("GET", f"{room.path}/pins")) == 2
 
 
-async def test_replay_by_rev_shows_the_present(room: Room) -> None:
+async def test_replay_by_rev_shows_the_present(room: SharedRoom) -> None:
     kept, gone = await room.say("kept"), await room.say("gone")
     since = gone["rev"]
     await room.change("chat:edit", kept["messageId"], message="kept, first edit")
@@ -200,7 +202,7 @@ async def test_replay_by_rev_shows_the_present(room: Room) -> None:
         assert error_of(both)[0] == "VALIDATION"
 
 
-async def test_replies_attachments_and_mentions_are_shown(room: Room) -> None:
+async def test_replies_attachments_and_mentions_are_shown(room: SharedRoom) -> None:
     first = await room.say("a question about gold")
     picture = {"kind": "image", "url": "https://example.com/chart.png", "width": 640}
     ack = await room.ann.ask(
@@ -237,7 +239,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "field"), BAD, ids=lambda value: json.dumps(value)[:60])
-async def test_bad_message_is_refused_by_name(room: Room, fields: dict[str, Any], field: str) -> None:
+async def test_bad_message_is_refused_by_name(room: SharedRoom, fields: dict[str, Any], field: str) -> None:
     code, _ = error_of(answer := await room.ann.ask("chat:send", chatroomId=room.id, **fields))
     assert code == ("VALIDATION" if field else "NOT_FOUND")
     if field:
@@ -247,21 +249,21 @@ async def test_bad_message_is_refused_by_name(room: Room, fields: dict[str, Any]
     assert (await room.rest("ann").data("GET", f"{room.path}/messages")) == []
 
 
-async def test_stranger_cannot_be_mentioned_in_a_private_room(room: Room) -> None:
+async def test_stranger_cannot_be_mentioned_in_a_private_room(room: SharedRoom) -> None:
     private = await room.rest("ann").create_room(type_="private", memberIds=["ben"])
     code, message = error_of(await room.ann.ask("chat:send", chatroomId=private, message="x", mentions=["ben", "eve"]))
     assert code == "VALIDATION"
     assert "eve" in message
 
 
-async def test_only_moderators_mention_the_room(room: Room) -> None:
+async def test_only_moderators_mention_the_room(room: SharedRoom) -> None:
     everybody: dict[str, Any] = {"chatroomId": room.id, "message": "x", "mentionRoom": True}
     assert error_of(await room.ben.ask("chat:send", **everybody))[0] == "FORBIDDEN"
     assert (await room.ann.ask("chat:send", **everybody))["type"] == "chat:ack"
     assert (await room.ben.data("chat:message"))["mentionRoom"] is True
 
 
-async def test_private_room_of_others_does_not_exist(room: Room) -> None:
+async def test_private_room_of_others_does_not_exist(room: SharedRoom) -> None:
     private = await room.rest("ann").create_room(type_="private")
     sent = (await room.ann.ask("chat:send", chatroomId=private, message="x"))["data"]["messageId"]
     eve = room.rest("eve")

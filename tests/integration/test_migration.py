@@ -20,6 +20,7 @@ from chat_service.people.presence import Presence, PresenceTimes
 from chat_service.people.presence_store import PresenceStore
 from chat_service.queries import ChatQueryHandler
 from chat_service.rooms.log import EntryKind
+from chat_service.search.message_search import MessageSearch
 from chat_service.storage import migration
 from chat_service.storage.migration import Migration
 from chat_service.storage.purge import purge_deleted_rooms
@@ -83,7 +84,9 @@ class Chat:
         await old.fill()
         bus = Bus("amqp://nobody.invalid", "node")
         presence = Presence(PresenceStore(database), bus, "node", lambda: world.now_ms, PresenceTimes(), lambda: None)
-        handler = ChatQueryHandler(world.store, world.messages, world.room_log, presence, lambda: world.now_ms)
+        handler = ChatQueryHandler(
+            world.store, world.messages, world.room_log, presence, MessageSearch(world.index), lambda: world.now_ms
+        )
         return cls(database, world, old, handler)
 
     async def room(self, user_id: str, room_id: str) -> RoomView:
@@ -249,7 +252,9 @@ async def test_purge_erases_old_messages(migrated: Chat) -> None:
     assert await migrated.error_of(Act("delete", PRIVATE, "ann")) is None
     world, messages, gone = migrated.world, migrated.database["messages"], {"$in": [DELETED, migrated.old.private]}
     assert await messages.count_documents({"roomId": gone}) == DELETED_MESSAGES + PRIVATE_MESSAGES
-    purge = asyncio.create_task(purge_deleted_rooms(world.store, world.messages, world.room_log, lambda: world.now_ms))
+    purge = asyncio.create_task(
+        purge_deleted_rooms(world.store, world.messages, world.room_log, world.index, lambda: world.now_ms)
+    )
     due = {"purgeDueMs": {"$gt": world.now_ms}}
     await until_async(lambda: migrated.database["room_records"].count_documents(due), lambda count: count == 2)
     purge.cancel()

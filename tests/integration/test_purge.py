@@ -32,7 +32,9 @@ async def raw_log(database: Database, room_id: str) -> str:
 async def purged(world: ChatWorld, step: int) -> list[LogEntry]:
     """Run the purge until its steps on the private room are done. Returns the log after them."""
     due = {"_id": world.rooms[PRIVATE], "purgeDueMs": 0 if step == 0 else {"$gt": 0}}
-    purge = asyncio.create_task(purge_deleted_rooms(world.store, world.messages, world.room_log, lambda: world.now_ms))
+    purge = asyncio.create_task(
+        purge_deleted_rooms(world.store, world.messages, world.room_log, world.index, lambda: world.now_ms)
+    )
     await until_async(lambda: world.database["room_records"].count_documents(due), lambda count: count == 0)
     purge.cancel()
     return await world.room_log.after(world.rooms[PRIVATE], 0)

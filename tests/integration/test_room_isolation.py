@@ -31,79 +31,127 @@ from tests.support.tokens import mint
 from tests.support.waiting import until_async
 
 PUBLIC = """
-                 nobody banned outsider  removed   left      invited member creator admin     mod heir former
-GET room         401    403    200       200       200       200     200    200     200       200 200  200
-GET messages     401    403    200       200       200       200     200    200     200       200 200  200
-GET older        401    403    200       200       200       200     200    200     200       200 200  200
-GET members      401    403    200       200       200       200     200    200     200       200 200  200
-subscribe        4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
-subscribe since  4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
-chat:typing      4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
-POST read        401    403    403       403       403       200     200    200     403       200 200  200
-chat:read        4401   4403   FORBIDDEN FORBIDDEN FORBIDDEN ok      ok     ok      FORBIDDEN ok  ok   ok
-PUT room         401    403    403       403       403       403     403    200     200       403 200  403
-PUT member       401    403    403       403       403       403     403    200     200       403 200  403
-PUT moderator    401    403    403       403       403       403     403    200     200       403 200  403
-PUT wrong role   401    403    400       400       400       400     400    400     400       400 400  400
-DELETE member    401    403    403       403       403       403     403    200     200       403 200  403
-POST message     401    403    201       201       201       201     201    201     201       201 201  201
-chat:send        4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
-POST leave       401    403    200       200       200       200     200    200     200       200 200  200
-POST join        401    403    200       200       200       200     200    200     200       200 200  200
-unsubscribe      4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
-PUT creator      401    403    403       403       403       403     403    200     200       403 403  403
-DELETE room      401    403    403       403       403       403     403    200     200       403 200  403
+                 nobody banned outsider  removed   left      invited   member    creator   admin     mod       heir      former
+GET room         401    403    200       200       200       200       200       200       200       200       200       200
+GET messages     401    403    200       200       200       200       200       200       200       200       200       200
+GET older        401    403    200       200       200       200       200       200       200       200       200       200
+GET search       401    403    200       200       200       200       200       200       200       200       200       200
+GET members      401    403    200       200       200       200       200       200       200       200       200       200
+GET message      401    403    200       200       200       200       200       200       200       200       200       200
+GET around       401    403    200       200       200       200       200       200       200       200       200       200
+GET replies      401    403    200       200       200       200       200       200       200       200       200       200
+GET reactions    401    403    200       200       200       200       200       200       200       200       200       200
+GET pins         401    403    200       200       200       200       200       200       200       200       200       200
+subscribe        4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+subscribe since  4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+chat:typing      4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+POST read        401    403    403       403       403       200       200       200       403       200       200       200
+chat:read        4401   4403   FORBIDDEN FORBIDDEN FORBIDDEN ok        ok        ok        FORBIDDEN ok        ok        ok
+PUT room         401    403    403       403       403       403       403       200       200       403       200       403
+PUT member       401    403    403       403       403       403       403       200       200       403       200       403
+PUT moderator    401    403    403       403       403       403       403       200       200       403       200       403
+PUT wrong role   401    403    400       400       400       400       400       400       400       400       400       400
+DELETE member    401    403    403       403       403       403       403       200       200       403       200       403
+POST message     401    403    201       201       201       201       201       201       201       201       201       201
+chat:send        4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+chat:react       4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+PUT reaction     401    403    200       200       200       200       200       200       200       200       200       200
+DELETE reaction  401    403    200       200       200       200       200       200       200       200       200       200
+chat:edit        4401   4403   FORBIDDEN FORBIDDEN FORBIDDEN FORBIDDEN FORBIDDEN ok        FORBIDDEN FORBIDDEN FORBIDDEN ok
+PATCH message    401    403    403       403       403       403       403       200       403       403       403       200
+PUT pin          401    403    403       403       403       403       403       200       200       200       200       200
+DELETE pin       401    403    403       403       403       403       403       200       200       200       200       200
+DELETE theirs    401    403    403       403       403       403       403       200       200       200       200       403
+chat:delete      4401   4403   FORBIDDEN FORBIDDEN FORBIDDEN FORBIDDEN FORBIDDEN ok        ok        FORBIDDEN ok        ok
+DELETE message   401    403    403       403       403       403       403       200       200       403       200       200
+POST leave       401    403    200       200       200       200       200       200       200       200       200       200
+POST join        401    403    200       200       200       200       200       200       200       200       200       200
+unsubscribe      4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+PUT creator      401    403    403       403       403       403       403       200       200       403       403       403
+DELETE room      401    403    403       403       403       403       403       200       200       403       200       403
 """
 
 PRIVATE = """
-                 nobody banned outsider  removed   left      invited member creator admin     mod heir former
-GET room         401    403    404       404       404       200     200    200     404       200 200  200
-GET messages     401    403    404       404       404       200     200    200     404       200 200  200
-GET older        401    403    404       404       404       200     200    200     404       200 200  200
-GET members      401    403    404       404       404       200     200    200     404       200 200  200
-subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
-subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
-chat:typing      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
-POST read        401    403    404       404       404       200     200    200     404       200 200  200
-chat:read        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
-PUT room         401    403    404       404       404       403     403    200     200       403 200  403
-PUT member       401    403    404       404       404       403     403    200     200       403 200  403
-PUT moderator    401    403    404       404       404       403     403    200     200       403 200  403
-PUT wrong role   401    403    400       400       400       400     400    400     400       400 400  400
-DELETE member    401    403    404       404       404       403     403    200     200       403 200  403
-POST message     401    403    404       404       404       201     201    201     404       201 201  201
-chat:send        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok      ok     ok      NOT_FOUND ok  ok   ok
-POST leave       401    403    404       404       200       200     200    200     404       200 200  200
-POST join        401    403    404       404       200       200     200    200     404       200 200  200
-unsubscribe      4401   4403   ok        ok        ok        ok      ok     ok      ok        ok  ok   ok
-PUT creator      401    403    404       404       403       403     403    200     200       403 403  403
-DELETE room      401    403    404       404       404       403     403    200     200       403 200  403
+                 nobody banned outsider  removed   left      invited   member    creator   admin     mod       heir      former
+GET room         401    403    404       404       404       200       200       200       404       200       200       200
+GET messages     401    403    404       404       404       200       200       200       404       200       200       200
+GET older        401    403    404       404       404       200       200       200       404       200       200       200
+GET search       401    403    404       404       404       200       200       200       404       200       200       200
+GET members      401    403    404       404       404       200       200       200       404       200       200       200
+GET message      401    403    404       404       404       200       200       200       404       200       200       200
+GET around       401    403    404       404       404       200       200       200       404       200       200       200
+GET replies      401    403    404       404       404       200       200       200       404       200       200       200
+GET reactions    401    403    404       404       404       200       200       200       404       200       200       200
+GET pins         401    403    404       404       404       200       200       200       404       200       200       200
+subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok        ok        ok        NOT_FOUND ok        ok        ok
+subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok        ok        ok        NOT_FOUND ok        ok        ok
+chat:typing      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok        ok        ok        NOT_FOUND ok        ok        ok
+POST read        401    403    404       404       404       200       200       200       404       200       200       200
+chat:read        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok        ok        ok        NOT_FOUND ok        ok        ok
+PUT room         401    403    404       404       404       403       403       200       200       403       200       403
+PUT member       401    403    404       404       404       403       403       200       200       403       200       403
+PUT moderator    401    403    404       404       404       403       403       200       200       403       200       403
+PUT wrong role   401    403    400       400       400       400       400       400       400       400       400       400
+DELETE member    401    403    404       404       404       403       403       200       200       403       200       403
+POST message     401    403    404       404       404       201       201       201       404       201       201       201
+chat:send        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok        ok        ok        NOT_FOUND ok        ok        ok
+chat:react       4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND ok        ok        ok        NOT_FOUND ok        ok        ok
+PUT reaction     401    403    404       404       404       200       200       200       404       200       200       200
+DELETE reaction  401    403    404       404       404       200       200       200       404       200       200       200
+chat:edit        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND FORBIDDEN FORBIDDEN ok        NOT_FOUND FORBIDDEN FORBIDDEN ok
+PATCH message    401    403    404       404       404       403       403       200       404       403       403       200
+PUT pin          401    403    404       404       404       403       403       200       200       200       200       200
+DELETE pin       401    403    404       404       404       403       403       200       200       200       200       200
+DELETE theirs    401    403    404       404       404       403       403       200       200       200       200       403
+chat:delete      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND FORBIDDEN FORBIDDEN ok        ok        FORBIDDEN ok        ok
+DELETE message   401    403    404       404       404       403       403       200       200       403       200       200
+POST leave       401    403    404       404       200       200       200       200       404       200       200       200
+POST join        401    403    404       404       200       200       200       200       404       200       200       200
+unsubscribe      4401   4403   ok        ok        ok        ok        ok        ok        ok        ok        ok        ok
+PUT creator      401    403    404       404       403       403       403       200       200       403       403       403
+DELETE room      401    403    404       404       404       403       403       200       200       403       200       403
 """
 
 # The creator wrote first to the member. Nobody manages a direct room, so an admin cannot either.
 DIRECT = """
-                 nobody banned outsider  member creator admin
-GET room         401    403    404       200    200     404
-GET messages     401    403    404       200    200     404
-GET older        401    403    404       200    200     404
-GET members      401    403    404       200    200     404
-subscribe        4401   4403   NOT_FOUND ok     ok      NOT_FOUND
-subscribe since  4401   4403   NOT_FOUND ok     ok      NOT_FOUND
-chat:typing      4401   4403   NOT_FOUND ok     ok      NOT_FOUND
-POST read        401    403    404       200    200     404
-chat:read        4401   4403   NOT_FOUND ok     ok      NOT_FOUND
-PUT room         401    403    404       403    403     404
-PUT member       401    403    404       403    403     404
-PUT moderator    401    403    404       403    403     404
-PUT wrong role   401    403    400       400    400     400
-DELETE member    401    403    404       403    403     404
-POST message     401    403    404       201    201     404
-chat:send        4401   4403   NOT_FOUND ok     ok      NOT_FOUND
-POST leave       401    403    404       403    403     404
-POST join        401    403    404       200    200     404
-unsubscribe      4401   4403   ok        ok     ok      ok
-PUT creator      401    403    404       403    403     404
-DELETE room      401    403    404       403    403     404
+                 nobody banned outsider  member    creator   admin
+GET room         401    403    404       200       200       404
+GET messages     401    403    404       200       200       404
+GET older        401    403    404       200       200       404
+GET search       401    403    404       200       200       404
+GET members      401    403    404       200       200       404
+GET message      401    403    404       200       200       404
+GET around       401    403    404       200       200       404
+GET replies      401    403    404       200       200       404
+GET reactions    401    403    404       200       200       404
+GET pins         401    403    404       200       200       404
+subscribe        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
+subscribe since  4401   4403   NOT_FOUND ok        ok        NOT_FOUND
+chat:typing      4401   4403   NOT_FOUND ok        ok        NOT_FOUND
+POST read        401    403    404       200       200       404
+chat:read        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
+PUT room         401    403    404       403       403       404
+PUT member       401    403    404       403       403       404
+PUT moderator    401    403    404       403       403       404
+PUT wrong role   401    403    400       400       400       400
+DELETE member    401    403    404       403       403       404
+POST message     401    403    404       201       201       404
+chat:send        4401   4403   NOT_FOUND ok        ok        NOT_FOUND
+chat:react       4401   4403   NOT_FOUND ok        ok        NOT_FOUND
+PUT reaction     401    403    404       200       200       404
+DELETE reaction  401    403    404       200       200       404
+chat:edit        4401   4403   NOT_FOUND FORBIDDEN ok        NOT_FOUND
+PATCH message    401    403    404       403       200       404
+PUT pin          401    403    404       200       200       404
+DELETE pin       401    403    404       200       200       404
+DELETE theirs    401    403    404       200       403       404
+chat:delete      4401   4403   NOT_FOUND FORBIDDEN ok        NOT_FOUND
+DELETE message   401    403    404       403       200       404
+POST leave       401    403    404       403       403       404
+POST join        401    403    404       200       200       404
+unsubscribe      4401   4403   ok        ok        ok        ok
+PUT creator      401    403    404       403       403       404
+DELETE room      401    403    404       403       403       404
 """
 
 GONE = """
@@ -111,7 +159,13 @@ GONE = """
 GET room         401    403    404       404       404       404       404       404       404
 GET messages     401    403    404       404       404       404       404       404       404
 GET older        401    403    404       404       404       404       404       404       404
+GET search       401    403    404       404       404       404       404       404       404
 GET members      401    403    404       404       404       404       404       404       404
+GET message      401    403    404       404       404       404       404       404       404
+GET around       401    403    404       404       404       404       404       404       404
+GET replies      401    403    404       404       404       404       404       404       404
+GET reactions    401    403    404       404       404       404       404       404       404
+GET pins         401    403    404       404       404       404       404       404       404
 subscribe        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
 subscribe since  4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
 chat:typing      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
@@ -124,6 +178,16 @@ PUT wrong role   401    403    400       400       400       400       400      
 DELETE member    401    403    404       404       404       404       404       404       404
 POST message     401    403    404       404       404       404       404       404       404
 chat:send        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
+chat:react       4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
+PUT reaction     401    403    404       404       404       404       404       404       404
+DELETE reaction  401    403    404       404       404       404       404       404       404
+chat:edit        4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
+PATCH message    401    403    404       404       404       404       404       404       404
+PUT pin          401    403    404       404       404       404       404       404       404
+DELETE pin       401    403    404       404       404       404       404       404       404
+DELETE theirs    401    403    404       404       404       404       404       404       404
+chat:delete      4401   4403   NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND NOT_FOUND
+DELETE message   401    403    404       404       404       404       404       404       404
 POST leave       401    403    404       404       404       404       404       404       404
 POST join        401    403    404       404       404       404       404       404       404
 unsubscribe      4401   4403   ok        ok        ok        ok        ok        ok        ok
@@ -155,13 +219,34 @@ def column(table: str, who: str) -> dict[str, str]:
     return {row[:17].rstrip(): row[17:].split()[place] for row in rows}
 
 
-def rest_calls(room: str, target: str) -> dict[str, tuple[str, str, Any]]:
+class Messages(NamedTuple):
+    """The ids of the messages that calls name: one by the creator, one by the target."""
+
+    mine: str
+    theirs: str
+
+
+def rest_calls(room: str, target: str, messages: Messages) -> dict[str, tuple[str, str, Any]]:
     """Return every REST call that names a room; `target` is a member if the room has one."""
     path = f"/v1/chatrooms/{room}"
+    message = f"{path}/messages/{messages.mine}"
     return {
+        "GET message": ("GET", message, None),
+        "GET around": ("GET", f"{path}/messages?around=1", None),
+        "GET replies": ("GET", f"{message}/replies", None),
+        "GET reactions": ("GET", f"{message}/reactions", None),
+        "GET pins": ("GET", f"{path}/pins", None),
+        "PUT reaction": ("PUT", f"{message}/reactions/:up:", None),
+        "DELETE reaction": ("DELETE", f"{message}/reactions/:up:", None),
+        "PATCH message": ("PATCH", message, {"message": "another secret"}),
+        "PUT pin": ("PUT", f"{path}/pins/{messages.mine}", None),
+        "DELETE pin": ("DELETE", f"{path}/pins/{messages.mine}", None),
+        "DELETE theirs": ("DELETE", f"{path}/messages/{messages.theirs}", None),
+        "DELETE message": ("DELETE", message, None),
         "GET room": ("GET", path, None),
         "GET messages": ("GET", f"{path}/messages", None),
         "GET older": ("GET", f"{path}/messages?before=2&limit=1", None),
+        "GET search": ("GET", f"{path}/messages/search?q=message", None),
         "GET members": ("GET", f"{path}/members", None),
         "POST read": ("POST", f"{path}/read", {"seq": 1}),
         "PUT room": ("PUT", path, {"description": "new"}),
@@ -177,10 +262,14 @@ def rest_calls(room: str, target: str) -> dict[str, tuple[str, str, Any]]:
     }
 
 
-def frames(room: str) -> dict[str, dict[str, Any]]:
+def frames(room: str, messages: Messages) -> dict[str, dict[str, Any]]:
     """Return every frame that names a room."""
     channel = {"channel": "chatroom", "chatroomId": room}
+    message = {"chatroomId": room, "messageId": messages.mine}
     return {
+        "chat:react": {"type": "chat:react", **message, "emoji": ":up:"},
+        "chat:edit": {"type": "chat:edit", **message, "message": "a changed secret"},
+        "chat:delete": {"type": "chat:delete", **message},
         "subscribe": {"type": "subscribe", **channel},
         "subscribe since": {"type": "subscribe", **channel, "since": 0},
         "unsubscribe": {"type": "unsubscribe", **channel},
@@ -219,17 +308,20 @@ class Scene:
         self.creator = meet("creator")
         self.target = meet("target")
         self.person = world.banned if who == "banned" else self.creator if who in _MAKERS else meet(who)
+        self.messages = Messages("msg_never", "msg_nowhere")
         self.token = None if who == "nobody" else mint(self.person.id, role="admin" if who == "admin" else "user")
 
     async def room(self) -> str:
-        """Create a room with one message."""
+        """Create a room with a message of its creator, and one of the target."""
         if self.kind == "never":
             return new_id(Prefix.ROOM)
         if self.kind == "direct":
             return await self._direct_room()
         members = [self.target.id, *([self.person.id] if self.who == "member" else [])]
         room = await self.creator.create_room(type_=self.kind.split()[-1], memberIds=members)
-        await self.creator.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "secret"})
+        mine = await self.creator.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "secret"})
+        theirs = await self.target.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "theirs"})
+        self.messages = Messages(mine["id"], theirs["id"])
         if self.who in ("removed", "left", "invited", "banned"):
             await self.creator.data("PUT", f"/v1/chatrooms/{room}/members/{self.person.id}")
         if (role := _ROLES.get(self.who)) is not None:
@@ -247,21 +339,23 @@ class Scene:
         other = self.person if self.who == "member" else self.target
         sent = await self.creator.data("POST", "/v1/messages/direct", json={"userId": other.id, "message": "secret"})
         assert sent["chatroomId"] == direct_room_id(self.creator.id, other.id)
+        answer = await other.data("POST", "/v1/messages/direct", json={"userId": self.creator.id, "message": "theirs"})
+        self.messages = Messages(sent["id"], answer["id"])
         return str(sent["chatroomId"])
 
     async def answers(self, http: aiohttp.ClientSession, calls: list[str]) -> dict[str, RawAnswer]:
         """Perform the calls in order, and return their results."""
-        room, other = await self.room(), await self.room()
+        other, room = await self.room(), await self.room()
         socket = await RecordingSocket.open(http, self.world.url, self.token)
         found: dict[str, RawAnswer] = {}
         for call in calls:
             named = other if call == "DELETE room" and self.kind != "direct" else room
-            if (frame := frames(named).get(call)) is not None:
+            if (frame := frames(named, self.messages).get(call)) is not None:
                 if self.who in ("nobody", "banned"):  # the previous one has been closed
                     socket = await RecordingSocket.open(http, self.world.url, self.token)
                 answer = await socket.ask(frame)
             else:
-                method, path, body = rest_calls(named, self.target.id)[call]
+                method, path, body = rest_calls(named, self.target.id, self.messages)[call]
                 answer = await rest(http, self.token, method, f"{self.world.url}{path}", body)
             found[call] = answer.without(named)
         return found
@@ -281,7 +375,8 @@ async def test_calls_and_frames_answer_as_the_table_says(world: IsolationWorld, 
 
 
 def test_tables_name_every_call_and_frame_that_names_a_room() -> None:
-    calls = {*rest_calls("", ""), *frames("")}
+    none = Messages("", "")
+    calls = {*rest_calls("", "", none), *frames("", none)}
     for table in TABLES.values():
         assert set(column(table, "nobody")) == calls
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from chat_service.follower.log_follower import LogFollower
+from chat_service.follower.position_store import PositionStore
 from chat_service.partitions.limits import Bounds, Limits
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
@@ -26,6 +28,8 @@ from chat_service.rooms.decision import Rules
 from chat_service.rooms.entry_deliveries import frame_of
 from chat_service.rooms.log import EntryKind, LogEntry, apply
 from chat_service.rooms.room import Role, Room
+from chat_service.search.index_store import IndexStore
+from chat_service.search.indexer import SearchIndexer
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.group_read import GroupRead
 from chat_service.storage.log_store import LogStore
@@ -283,6 +287,10 @@ class ChatWorld:
         self.room_log, self.store = LogStore(self.database), RoomStore(self.database)
         self.messages = MessageStore(self.database)
         self._terms = OwnerStore(self.database)
+        self.index = IndexStore(self.database)
+        self.indexer = SearchIndexer(self.index, self._clock_ms)
+        positions = PositionStore(self.database)
+        self.follower = LogFollower(self.room_log, self.store, positions, [self.indexer], self._clock_ms)
 
     async def claim(self) -> ChatOwner:
         """Return a fresh owner of the partition, under the next term."""
@@ -300,7 +308,9 @@ class ChatWorld:
         assert owned is not None
         outlet = FaultyOutlet(self.recorder, fuse)
         records = RecordWriter(rooms, self._clock_ms, lambda _: self.number)
-        services = Services(stores, GroupCommit(log), records, limits, outlet, Rules(), self._clock_ms, self._clock_ms)
+        services = Services(
+            stores, GroupCommit(log), records, limits, self.follower, outlet, Rules(), self._clock_ms, self._clock_ms
+        )
         partition = Partition(self.number, owned.term, services, self._check_term)
         self.owners.append(ChatOwner(partition, log, fuse, outlet, asyncio.create_task(partition.run())))
         return self.owners[-1]

@@ -16,6 +16,7 @@ OF_CHAT = (
     "rate_joins_per_minute",
     "rate_invitations_per_hour",
     "rate_stranger_messages_per_hour",
+    "rate_changes_per_minute",
     "rooms_created_max",
     "rooms_joined_max",
 )

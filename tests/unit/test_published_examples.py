@@ -221,6 +221,8 @@ SECOND_PART_CALLS = {
     ("PUT", _MESSAGE + "/reactions/{emoji}"),
     ("DELETE", _MESSAGE + "/reactions/{emoji}"),
     ("GET", "/v1/chatrooms/{chatroomId}/pins"),
+    ("GET", "/v1/chatrooms/{chatroomId}/messages/search"),
+    ("GET", "/v1/search"),
     ("PUT", "/v1/chatrooms/{chatroomId}/pins/{messageId}"),
     ("DELETE", "/v1/chatrooms/{chatroomId}/pins/{messageId}"),
 }

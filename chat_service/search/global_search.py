@@ -1,0 +1,149 @@
+"""The search in all rooms of a user, merged by time.
+
+The rooms stand in a heap by the time of the newest message that was not looked at. Each round looks at a page of the
+first 64 of them, with one read. A hit is final once it is newer than everything that was not looked at. The search ends
+when there are enough such hits, or when the budget is spent and every room has come below the time where it started, so
+that a caller who goes on always advances.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from chat_service.rooms.message import Message
+from chat_service.rooms.room import Room
+from chat_service.search.index_store import IndexStore
+from chat_service.search.page_reader import PageReader, Wanted
+from chat_service.search.room_search import Hits, is_hit
+from chat_service.search.tree import Candidate, Page, PageWalk
+from shared.errors import Refusal
+from shared.ids import Prefix, dated_id, made_at_ms
+
+BUDGET = 64
+ROOMS_PER_ROUND = 64
+PAGES_PER_READ_MAX = 16
+CLOCK_MARGIN_MS = (
+    100  # owners of a room, one after another, read the clock of the database with an error of milliseconds
+)
+NEVER_MS = 2**53
+
+
+class SearchPosition(NamedTuple):
+    """The place of a message among those of all rooms; a search goes on before it."""
+
+    at_ms: int
+    id: str
+
+
+@dataclass(order=True, slots=True)
+class _Room:
+    """A room that was not looked at entirely: what is left is older than `left_ms`. Sorts by that, newest first."""
+
+    minus_left_ms: int
+    room: Room = field(compare=False)
+    walk: PageWalk = field(compare=False)
+
+    @property
+    def left_ms(self) -> int:
+        return -self.minus_left_ms
+
+
+class GlobalSearch:
+    """One search in several rooms, which have their newest seqs and times."""
+
+    def __init__(self, store: IndexStore, rooms: Sequence[Room], wanted: Wanted, limit: int) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._wanted = wanted
+        self._limit = limit
+        self._reader = PageReader(store, wanted)
+        self._candidates: list[Candidate] = []
+        self._checked: dict[str, Message | None] = {}
+        self._before = SearchPosition(NEVER_MS, "")
+
+    async def run(self, before: str | None) -> Hits:
+        """Return the newest messages before the message `before`. Raises NOT_FOUND if it is no id of a message."""
+        if before is not None:
+            self._before = await self._position_of(before)
+        newest_ms = self._before.at_ms + bool(self._before.id)  # at the time of `before`, those with lower ids
+        heap = [
+            _Room(-min(room.active_at_ms + CLOCK_MARGIN_MS, newest_ms), room, PageWalk(room.last_seq))
+            for room in self._rooms
+            if room.last_seq
+        ]
+        heapify(heap)
+        pages = 1  # of a room in one read
+        start_ms = heap[0].left_ms if heap else 0
+        while heap and not self._is_spent(heap[0].left_ms, start_ms):
+            await self._look_at_some(heap, pages)
+            pages = min(2 * pages, PAGES_PER_READ_MAX)
+            if len(await self._hits(_left_ms(heap))) > self._limit:
+                break
+        return await self._result(_left_ms(heap))
+
+    async def _position_of(self, before: str) -> SearchPosition:
+        """Return the place of a message. `next` of an earlier search may be an id of a time at which nothing is."""
+        place = (await self._store.places([before])).get(before)
+        if place is not None:
+            return SearchPosition(place[2], before)
+        try:
+            return SearchPosition(made_at_ms(before), "")
+        except ValueError:
+            raise Refusal.not_found("message") from None
+
+    def _is_spent(self, left_ms: int, start_ms: int) -> bool:
+        return self._reader.spent >= BUDGET and left_ms < start_ms
+
+    async def _look_at_some(self, heap: list[_Room], pages: int) -> None:
+        """Look at the next page of the first rooms; read the pages after it too if the rooms are few."""
+        some = [heappop(heap) for _ in range(min(ROOMS_PER_ROUND, len(heap)))]
+        ahead = max(min(pages, ROOMS_PER_ROUND // len(some)), 1)
+        if any(not self._reader.has(one.room.id, one.walk.next_pages(1)[0]) for one in some):
+            await self._reader.load([(one.room.id, page) for one in some for page in one.walk.next_pages(ahead)])
+        lefts = await asyncio.gather(*(self._look_at(one, one.walk.pop()) for one in some))
+        for one, left_ms in zip(some, lefts, strict=True):
+            if not one.walk.is_over:
+                heappush(heap, _Room(-min(left_ms, one.left_ms), one.room, one.walk))
+
+    async def _look_at(self, one: _Room, page: Page) -> int:
+        """Look at a page, and return a time that everything older in the room is before."""
+        stored = self._reader.stored(one.room.id, page)
+        if stored is not None and stored.first_at_ms > self._before.at_ms + CLOCK_MARGIN_MS:
+            return one.left_ms
+        if page.level > 0:
+            if self._reader.may_skip(one.room.id, page) and stored is not None:
+                return stored.first_at_ms + CLOCK_MARGIN_MS
+            one.walk.expand(page)
+            return one.left_ms
+        looked = await self._reader.look(one.room.id, page, one.room.last_seq)
+        self._candidates += (each for each in looked.found if (each.at_ms, each.id) < self._before)
+        return looked.first_at_ms + CLOCK_MARGIN_MS if looked.first_id else one.left_ms
+
+    async def _hits(self, left_ms: int) -> list[Message]:
+        """Return the hits that nothing unseen can precede, newest first: at most one more than wanted."""
+        final = sorted((one for one in self._candidates if one.at_ms >= left_ms), reverse=True)
+        hits: list[Message] = []
+        for start in range(0, len(final), self._limit + 1):
+            some = [one.id for one in final[start : start + self._limit + 1]]
+            unknown = [id_ for id_ in some if id_ not in self._checked]
+            if unknown:
+                messages = await self._store.messages(unknown)
+                self._checked |= {id_: messages.get(id_) for id_ in unknown}
+            found = (self._checked[id_] for id_ in some)
+            hits += [one for one in found if one is not None and is_hit(one, self._wanted)]
+            if len(hits) > self._limit:
+                return hits[: self._limit + 1]
+        return hits
+
+    async def _result(self, left_ms: int) -> Hits:
+        hits = await self._hits(left_ms)
+        if len(hits) > self._limit:
+            return Hits(hits[: self._limit], hits[self._limit - 1].id)
+        return Hits(hits, dated_id(Prefix.MESSAGE, left_ms, "search") if left_ms else None)
+
+
+def _left_ms(heap: Sequence[_Room]) -> int:
+    """Return a time that everything that was not looked at is before; 0 if everything was."""
+    return heap[0].left_ms if heap else 0

@@ -1,0 +1,157 @@
+"""The consumer of log entries that keeps the search index up to date.
+
+A new message adds a line to the newest page of its room. Lines gather for 10 s, or until there are 64 in the room,
+because each write rewrites the page. Searches do not wait for that: they read the messages behind the newest page from
+the log. An edit, a deletion of a message, and a deletion of a room change the index at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from chat_service.follower.consumer import RoomBatch
+from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.search.builder import PageBuilder
+from chat_service.search.index_store import IndexStore
+from chat_service.search.tree import (
+    FANOUT,
+    IndexedText,
+    Page,
+    StoredPage,
+    chunk_from,
+    chunk_of,
+    extended,
+)
+from shared.mongo import chunks
+
+GATHER_MS = 10_000
+LINES_MAX = 64  # of a room; a page costs 1 ms of CPU each time
+LINES_TOTAL_MAX = 20_000
+ROOMS_PER_TURN = 20  # written in one turn of the follower if there are no more than 80 due; all wait for it
+ROOMS_PER_WRITE = 10  # whose pages are compressed in one turn of the event loop: 5 ms
+CHANGING = frozenset({"message.edited", "message.deleted"})  # entries that change a message
+ERASING = "message.deleted"
+
+
+@dataclass(slots=True)
+class _Tail:
+    """The newest messages of a room, which have no line in the index yet, oldest first."""
+
+    rev: int
+    since_ms: int
+    messages: list[IndexedText] = field(default_factory=list)
+
+
+class SearchIndexer:
+    """Keeps the index behind the log. Bound: 20,000 messages that have no line yet; beyond it all are written."""
+
+    def __init__(self, store: IndexStore, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._builder = PageBuilder(store)
+        self._clock_ms = clock_ms
+        self._tails: dict[str, _Tail] = {}
+        self._count = 0
+
+    async def take(self, batches: Sequence[RoomBatch]) -> None:
+        """Index these entries. A line that is still in memory when this process dies is built by the next one."""
+        changing = [entry for batch in batches for entry in batch.entries if entry.kind.value in CHANGING]
+        changes = await self._changed_messages(changing)
+        for batch in batches:
+            self._gather(batch)
+            revs = [entry.rev for entry in batch.entries if entry.kind.value in CHANGING]
+            if any(entry.kind is EntryKind.DELETED for entry in batch.entries):
+                self._forget(batch.room_id)
+                await self._store.remove_room(batch.room_id)
+            elif revs:
+                await self._write([batch.room_id])  # keeps no text in memory that this batch erases
+                await self._change(batch, changes, revs[-1])
+        await self._write(self._due())
+
+    async def finish(self) -> None:
+        """Write all lines: the process stops."""
+        await self._write(list(self._tails))
+
+    def _gather(self, batch: RoomBatch) -> None:
+        for entry in batch.entries:
+            if (message := entry.message) is None:
+                continue
+            tail = self._tails.get(batch.room_id)
+            if tail is None:
+                tail = self._tails[batch.room_id] = _Tail(entry.rev, self._clock_ms())
+            if tail.messages and message.seq != tail.messages[-1].seq + 1:  # a repeat
+                continue
+            tail.rev = entry.rev
+            tail.messages.append(
+                IndexedText(message.id, message.seq, message.user_id, message.created_at_ms, message.text or None)
+            )
+            self._count += 1
+
+    def _due(self) -> list[str]:
+        """Return the rooms to write now, not too many at a time, the longest-waiting first."""
+        if self._count > LINES_TOTAL_MAX:
+            return list(self._tails)
+        due_ms = self._clock_ms() - GATHER_MS
+        due = [
+            room_id
+            for room_id, tail in self._tails.items()
+            if len(tail.messages) >= LINES_MAX or tail.since_ms <= due_ms
+        ]
+        return due[: max(ROOMS_PER_TURN, len(due) // 4)]
+
+    def _forget(self, room_id: str) -> None:
+        if (tail := self._tails.pop(room_id, None)) is not None:
+            self._count -= len(tail.messages)
+
+    # Changes of messages --------------------------------------------------------------------------------------------
+
+    async def _changed_messages(self, entries: Sequence[LogEntry]) -> dict[str, str]:
+        """Return the message that each entry changes, by entry id."""
+        return dict(await self._store.changed_by([entry.id for entry in entries])) if entries else {}
+
+    async def _change(self, batch: RoomBatch, changes: dict[str, str], rev: int) -> None:
+        """Build the pages of changed messages again, each once."""
+        mine = [entry for entry in batch.entries if entry.id in changes]
+        erased = frozenset(changes[entry.id] for entry in mine if entry.kind.value == ERASING)
+        places = await self._store.places([changes[entry.id] for entry in mine])
+        for page in sorted({chunk_of(seq) for room_id, seq, _ in places.values() if room_id == batch.room_id}):
+            await self._builder.rebuild(batch.room_id, page, rev, erased)
+
+    # Lines ----------------------------------------------------------------------------------------------------------
+
+    async def _write(self, room_ids: Sequence[str]) -> None:
+        waiting = [room_id for room_id in room_ids if room_id in self._tails]
+        for some in chunks(waiting, ROOMS_PER_WRITE):
+            await self._write_tails({room_id: self._tails[room_id] for room_id in some})
+            for room_id in some:
+                self._forget(room_id)
+
+    async def _write_tails(self, tails: dict[str, _Tail]) -> None:
+        keys = [(room_id, page) for room_id, tail in tails.items() for page in _pages_of(tail.messages)]
+        stored = await self._store.pages(keys)
+        new: list[StoredPage] = []
+        changed: list[tuple[StoredPage, int]] = []
+        completed: list[tuple[str, Page, int]] = []
+        for room_id, page in keys:
+            tail = tails[room_id]
+            mine = [message for message in tail.messages if chunk_of(message.seq) == page]
+            before = stored.get((room_id, page))
+            if before is not None and before.through >= mine[-1].seq:
+                continue
+            if mine[-1].seq == page.last_seq:
+                completed.append((room_id, page, tail.rev))
+            if before is None and mine[0].seq == page.first_seq:
+                new.append(await asyncio.to_thread(chunk_from, room_id, page, tail.rev, mine))
+            elif before is not None and before.through + 1 >= mine[0].seq and before.rev < tail.rev:
+                added = [message for message in mine if message.seq > before.through]
+                changed.append((await asyncio.to_thread(extended, before, tail.rev, added), before.rev))
+            else:  # messages between the page and these were never written: the process that had them was killed
+                await self._builder.build_chunk(room_id, page, tail.rev, frozenset())
+        await self._store.put_pages(new)
+        await self._store.replace_pages(changed)
+        for room_id, page, rev in completed:
+            if page.number % FANOUT == FANOUT - 1:
+                await self._builder.build_above(room_id, page, rev, repairs=True)
+
+
+def _pages_of(messages: Iterable[IndexedText]) -> list[Page]:
+    return list(dict.fromkeys(chunk_of(message.seq) for message in messages))
