@@ -77,6 +77,8 @@ export class Api {
   /** `{data, pagination}` */
   reactions = (id, messageId, parameters) =>
     this.#page('GET', `/v1/chatrooms/${part(id)}/messages/${part(messageId)}/reactions${query(parameters)}`);
+  /** `{data, pagination: {next?}}`: `next` is the `before` that finds older messages. */
+  search = (id, parameters) => this.#page('GET', `/v1/chatrooms/${part(id)}/messages/search${query(parameters)}`);
   pins = (id, parameters) => this.#data('GET', `/v1/chatrooms/${part(id)}/pins${query(parameters)}`);
   pin = (id, messageId) => this.#data('PUT', `/v1/chatrooms/${part(id)}/pins/${part(messageId)}`);
   unpin = (id, messageId) => this.#data('DELETE', `/v1/chatrooms/${part(id)}/pins/${part(messageId)}`);

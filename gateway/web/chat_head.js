@@ -6,7 +6,7 @@ import { icon } from './icons.js';
 import { deleteRoomDialog, membersDialog } from './room_dialogs.js';
 
 export class ChatHead {
-  /** `acts`: `{back(), pins()}`. */
+  /** `acts`: `{back(), pins(), search()}`. */
   constructor(session, acts) {
     Object.assign(this, { session, acts });
     this.sign = h('span', { class: 'chat-sign' });
@@ -44,7 +44,7 @@ export class ChatHead {
 
   #actions(room, conversation) {
     const { session } = this;
-    const shared = [this.#pins(conversation)];
+    const shared = [iconButton('search', 'Search messages', this.acts.search), this.#pins(conversation)];
     if (room.directUserIds) return shared;
     const attempt = (work) => () => work().catch((error) => session.tell(error.message, 'error'));
     const members = h(

@@ -6,6 +6,7 @@ import { h } from './dom.js';
 import { icon } from './icons.js';
 import { MessagePane } from './message_pane.js';
 import { pinsDialog } from './pins_dialog.js';
+import { searchDialog } from './search_dialog.js';
 
 export class ChatView {
   #ends = [];
@@ -50,6 +51,7 @@ export class ChatView {
     this.head = new ChatHead(this.session, {
       back: () => this.show('rooms'),
       pins: () => pinsDialog(this.session, conversation, jump),
+      search: () => searchDialog(this.session, conversation, jump),
     });
     this.typing = h('p', { class: 'typing', 'aria-live': 'off' });
     this.composer = new Composer(this.session, {

@@ -18,6 +18,7 @@ const STOPS = 'li.message[data-seq]';
 export class MessageActions {
   #bar = null; // the toolbar; it lies in the message that it acts on
   #stop = null; // the message that Tab reaches
+  #isRendering = false; // replaced messages lose the focus for a moment
   #held = null; // the button of the toolbar that had the focus before the list was rendered
 
   /** `list` holds the messages; `acts`: `{reply(message), edit(message)}`. */
@@ -35,12 +36,15 @@ export class MessageActions {
   rendering() {
     const { activeElement } = document;
     this.#held = this.#bar?.element.contains(activeElement) ? activeElement : null;
+    this.#isRendering = true;
   }
 
   /** Bring the tab stop and the toolbar back after the list has been rendered. */
   rendered() {
     const held = this.#held;
-    if (!this.#stop?.isConnected) this.#settle(this.#itemOf(this.#stop?.dataset.seq) ?? this.#stops().at(-1));
+    this.#isRendering = false;
+    if (!this.list.contains(document.activeElement)) this.#settle(this.#stops().at(-1));
+    else if (!this.#stop?.isConnected) this.#settle(this.#itemOf(this.#stop?.dataset.seq) ?? this.#stops().at(-1));
     if (!this.#bar) return;
     const { element, seq, signature } = this.#bar;
     const item = element.isConnected ? element.parentElement : this.#itemOf(seq);
@@ -202,7 +206,7 @@ export class MessageActions {
   }
 
   #left(to) {
-    if (!this.list.contains(to) && !isDialogOpen()) this.#remove();
+    if (!this.#isRendering && !this.list.contains(to) && !isDialogOpen()) this.#remove();
   }
 
   #remove() {
