@@ -216,7 +216,7 @@ export class MessageActions {
 
   #focused(target) {
     const item = target.closest(STOPS);
-    if (!item) return;
+    if (!item || this.#isRendering) return;
     this.#settle(item);
     if (target.matches(':focus-visible')) this.#show(item);
   }

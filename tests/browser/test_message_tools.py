@@ -14,7 +14,7 @@ PASTE = """text => {
     document.querySelector("#composer-text").dispatchEvent(event);
 }"""
 MESSAGES_OF_ONE = 80
-# A picture of 1 × 1 pixel.
+# A picture of one pixel.
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 
 
@@ -202,7 +202,8 @@ async def test_messages_are_accessible_and_fit(
     wanda = RestClient(url, "user_wanda_writer", firstName="Wanda", lastName="Writer")
     room = await wanda.create_room(name)
     messages = f"/v1/chatrooms/{room}/messages"
-    first = await wanda.data("POST", messages, json={"message": "Look: https://example.com/" + "long/" * 40})
+    address = "https://example.com/" + "long/" * 40
+    first = await wanda.data("POST", messages, json={"message": f"Look: {address}"})
     attachments = [{"kind": "image", "url": "https://example.com/a.png", "name": "W" * 200}]
     rich = {
         "message": "@Kai Holm and @room, see below",
@@ -212,7 +213,7 @@ async def test_messages_are_accessible_and_fit(
         "attachments": attachments,
     }
     second = await wanda.data("POST", messages, json=rich)
-    await wanda.data("PATCH", f"{messages}/{first['id']}", json={"message": "Look: https://example.com/" + "long/" * 50})
+    await wanda.data("PATCH", f"{messages}/{first['id']}", json={"message": f"Look again: {address}"})
     await wanda.data("PUT", f"{messages}/{second['id']}/reactions/%F0%9F%91%8D")
     await wanda.data("PUT", f"{messages}/{second['id']}/reactions/:{'w' * 32}:")
     await wanda.data("PUT", f"/v1/chatrooms/{room}/pins/{second['id']}")
