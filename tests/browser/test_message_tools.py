@@ -24,13 +24,17 @@ async def long_room(url: str, name: str, count: int) -> tuple[RestClient, str, l
     writer = RestClient(url, user, firstName="Wanda", lastName="Writer")
     room = await writer.create_room(name)
     for start in range(1, count + 1, MESSAGES_OF_ONE):  # a user may send only so many at once
-        end = min(start + MESSAGES_OF_ONE, count + 1)
-        async with await LiveClient.as_user(url, f"{user}_{start}", firstName="Will", lastName="Writer") as live:
-            for number in range(start, end):
-                await live.send("chat:send", chatroomId=room, message=f"message {number}")
-            await live.take(lambda frame, last=end - 1: frame["type"] == "chat:ack" and frame["data"]["seq"] == last)
+        await write(url, f"{user}_{start}", room, start, min(start + MESSAGES_OF_ONE - 1, count))
     page = await writer.data("GET", f"/v1/chatrooms/{room}/messages?limit=100&before=101")
     return writer, room, [message["id"] for message in reversed(page)]
+
+
+async def write(url: str, user: str, room: str, first: int, last: int) -> None:
+    """Send messages with the numbers from `first` to `last`."""
+    async with await LiveClient.as_user(url, user, firstName="Will", lastName="Writer") as live:
+        for number in range(first, last + 1):
+            await live.send("chat:send", chatroomId=room, message=f"message {number}")
+        await live.take(lambda frame: frame["type"] == "chat:ack" and frame["data"]["seq"] == last)
 
 
 def by_seq(visitor: Visitor, seq: int) -> Locator:
