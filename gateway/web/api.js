@@ -34,7 +34,8 @@ function duration(ms) {
   return ms > 90_000 ? `${Math.ceil(ms / 60_000)} minutes` : `${Math.ceil(ms / 1000)} seconds`;
 }
 
-function sentence(text) {
+/** Return an error text as a sentence. */
+export function sentence(text) {
   return text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : 'Something went wrong.';
 }
 
@@ -72,6 +73,15 @@ export class Api {
   join = (id) => this.#data('POST', `/v1/chatrooms/${part(id)}/join`);
   leave = (id) => this.#data('POST', `/v1/chatrooms/${part(id)}/leave`);
   messages = (id, parameters) => this.#data('GET', `/v1/chatrooms/${part(id)}/messages${query(parameters)}`);
+  message = (id, messageId) => this.#data('GET', `/v1/chatrooms/${part(id)}/messages/${part(messageId)}`);
+  /** `{data, pagination}` */
+  reactions = (id, messageId, parameters) =>
+    this.#page('GET', `/v1/chatrooms/${part(id)}/messages/${part(messageId)}/reactions${query(parameters)}`);
+  /** `{data, pagination: {next?}}`: `next` is the `before` that finds older messages. */
+  search = (id, parameters) => this.#page('GET', `/v1/chatrooms/${part(id)}/messages/search${query(parameters)}`);
+  pins = (id, parameters) => this.#data('GET', `/v1/chatrooms/${part(id)}/pins${query(parameters)}`);
+  pin = (id, messageId) => this.#data('PUT', `/v1/chatrooms/${part(id)}/pins/${part(messageId)}`);
+  unpin = (id, messageId) => this.#data('DELETE', `/v1/chatrooms/${part(id)}/pins/${part(messageId)}`);
   /** `{data, pagination}` */
   members = (id, parameters) => this.#page('GET', `/v1/chatrooms/${part(id)}/members${query(parameters)}`);
   invite = (id, userId) => this.#data('PUT', `/v1/chatrooms/${part(id)}/members/${part(userId)}`);

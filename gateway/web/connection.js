@@ -120,12 +120,25 @@ export class Connection extends Changing {
   }
 
   /** Send a message and return a promise of its ack. Sends with the same id store one message. */
-  send(chatroomId, text, clientMessageId) {
-    return this.#client.sendMessage(chatroomId, text, { clientMessageId });
+  send(chatroomId, text, clientMessageId, extras = {}) {
+    return this.#client.sendMessage(chatroomId, text, { clientMessageId, ...extras });
   }
 
-  sendDirect(userId, text, clientMessageId) {
-    return this.#client.sendDirect(userId, text, { clientMessageId });
+  sendDirect(userId, text, clientMessageId, extras = {}) {
+    return this.#client.sendDirect(userId, text, { clientMessageId, ...extras });
+  }
+
+  edit(chatroomId, messageId, text, mentions) {
+    return this.#client.editMessage(chatroomId, messageId, text, { mentions });
+  }
+
+  remove(chatroomId, messageId) {
+    return this.#client.deleteMessage(chatroomId, messageId);
+  }
+
+  /** Add the user's reaction, or remove it. */
+  react(chatroomId, messageId, emoji, remove) {
+    return this.#client.react(chatroomId, messageId, emoji, { remove });
   }
 
   type(chatroomId, isTyping) {

@@ -1,8 +1,11 @@
 /** State of one room for this user, for the whole session: messages, typing users, read marks, draft. */
 
 import { Changing } from './changes.js';
+import { Draft } from './draft.js';
 import { uid } from './ids.js';
-import { PAGE, Timeline, messageOf } from './timeline.js';
+import { messageOf } from './message_model.js';
+import { Pins } from './pins.js';
+import { PAGE, Timeline } from './timeline.js';
 
 const TYPING_SHOWN_MS = 8000; // the server ends it after 6 s; this covers a lost event
 const TYPING_RENEWED_MS = 2500; // the server forwards at most one start per 2 s
@@ -11,20 +14,22 @@ const CATCH_UP_PAGE = 100;
 const CATCH_UP_MAX = 300; // for larger gaps the newest page is loaded instead
 
 export class Conversation extends Changing {
-  timeline = new Timeline();
   typing = new Map(); // userId -> timer
   readers = new Map(); // userId -> seq
   members = []; // as REST returns them, at most 100
   memberTotal = 0;
-  draft = '';
+  draft = new Draft();
   #typingSentMs = 0;
   #older = null;
+  #newer = null;
   #catchingUp = null;
 
   constructor(id, { api, connection, people, rooms, me }) {
     super();
     Object.assign(this, { id, api, connection, people, rooms, me });
-    this.timeline.onChange(() => this.changed());
+    this.timeline = new Timeline(me);
+    this.pins = new Pins(api, id);
+    for (const part of [this.timeline, this.pins]) part.onChange(() => this.changed());
   }
 
   get room() {
@@ -38,23 +43,69 @@ export class Conversation extends Changing {
     return this.room?.createdBy === this.me ? 'creator' : 'member';
   }
 
+  get isDirect() {
+    return Boolean(this.room?.directUserIds);
+  }
+
+  /** Return the role of a user, as far as the member list shows it. */
+  roleOf(userId) {
+    return this.members.find((member) => member.userId === userId)?.role ?? 'member';
+  }
+
   // History ----------------------------------------------------------------------------------------------------------
 
   /** Load the newest page. */
   async load() {
     const room = this.room;
     this.timeline.dividerSeq = this.rooms.unread(room) > 0 ? room.readSeq : null;
-    await Promise.all([this.timeline.isLoaded ? this.catchUp() : this.#loadNewest(), this.loadMembers()]);
+    const messages = this.timeline.isLoaded ? this.catchUp() : this.#loadNewest();
+    this.pins.load().catch(() => {}); // the next change retries
+    await Promise.all([messages, this.loadMembers()]);
+  }
+
+  /** Request a page and return it with the last live entry before the request. */
+  async #page(parameters) {
+    const asOfRev = this.timeline.rev;
+    const messages = (await this.api.messages(this.id, parameters)).map(messageOf);
+    for (const { userId, user } of messages) this.people.learn(userId, user);
+    return { messages, asOfRev };
   }
 
   async #loadNewest() {
-    this.#addPage(await this.api.messages(this.id, { limit: PAGE }));
+    this.#addPage(await this.#page({ limit: PAGE }));
   }
 
-  #addPage(page) {
-    const messages = page.map(messageOf);
-    for (const { userId, user } of messages) this.people.learn(userId, user);
-    this.timeline.addPage(messages);
+  #addPage({ messages, asOfRev }) {
+    this.timeline.addPage(messages, asOfRev);
+  }
+
+  /** Load the messages around one, unless it is loaded. */
+  async showAround(seq) {
+    if (this.timeline.at(seq)) return;
+    const { messages, asOfRev } = await this.#page({ limit: PAGE, around: seq });
+    this.timeline.show(messages, asOfRev, this.room?.lastSeq ?? 0);
+  }
+
+  /** Return to the newest messages after `showAround`. */
+  async showNewest() {
+    if (!this.timeline.isDetached) return;
+    const page = await this.#page({ limit: PAGE });
+    this.timeline.restart();
+    this.#addPage(page);
+  }
+
+  /** Load the page after the newest loaded message of a detached timeline; one request at a time. */
+  loadNewer() {
+    this.#newer ??= this.#loadNewer().finally(() => {
+      this.#newer = null;
+    });
+    return this.#newer;
+  }
+
+  async #loadNewer() {
+    if (!this.timeline.isDetached) return;
+    this.#addPage(await this.#page({ limit: PAGE, after: this.timeline.lastSeq }));
+    if (this.timeline.lastSeq >= (this.room?.lastSeq ?? 0)) this.timeline.attach();
   }
 
   /** Load the page before the oldest loaded message; one request at a time. */
@@ -67,7 +118,7 @@ export class Conversation extends Changing {
 
   async #loadOlder() {
     if (!this.timeline.hasOlder) return;
-    this.#addPage(await this.api.messages(this.id, { limit: PAGE, before: this.timeline.firstSeq }));
+    this.#addPage(await this.#page({ limit: PAGE, before: this.timeline.firstSeq }));
   }
 
   /** Load the messages after the newest contiguous one. */
@@ -79,17 +130,25 @@ export class Conversation extends Changing {
   }
 
   async #catchUp() {
-    const newest = await this.api.messages(this.id, { limit: PAGE });
-    const missing = (newest[0]?.seq ?? 0) - this.timeline.wholeThroughSeq;
-    if (missing > CATCH_UP_MAX) this.timeline.restart();
-    let upTo = newest.at(-1)?.seq;
+    const newest = await this.#page({ limit: PAGE });
+    const missing = (newest.messages[0]?.seq ?? 0) - this.timeline.wholeThroughSeq;
+    if (missing > CATCH_UP_MAX || this.timeline.isDetached) this.timeline.restart();
+    let upTo = newest.messages.at(-1)?.seq;
     this.#addPage(newest);
     while (this.timeline.length && upTo > this.timeline.wholeThroughSeq + 1) {
-      const page = await this.api.messages(this.id, { limit: CATCH_UP_PAGE, before: upTo });
-      if (page.length === 0) break;
+      const page = await this.#page({ limit: CATCH_UP_PAGE, before: upTo });
+      if (page.messages.length === 0) break;
       this.#addPage(page);
-      upTo = page.at(-1).seq;
+      upTo = page.messages.at(-1).seq;
     }
+    return upTo ?? 0;
+  }
+
+  /** Load what a gap of the live stream held. Older messages are dropped, since their changes were missed too. */
+  async recover() {
+    if (!this.timeline.isLoaded) return;
+    this.timeline.dropBefore(await this.catchUp());
+    await this.pins.load();
   }
 
   async loadMembers() {
@@ -115,7 +174,26 @@ export class Conversation extends Changing {
     this.#stopTyping(message.userId);
     if (!this.timeline.isLoaded && this.rooms.openId !== this.id) return; // the history will include it
     if (this.timeline.add(message)) this.catchUp().catch(() => {});
+    if (message.reactions.length) this.#reread(message.id); // a replayed one: frames do not tell whose they are
     if (this.rooms.openId !== this.id) this.timeline.trim();
+  }
+
+  /** Process a change of a message: `{type, data}`, a frame of the room's log. */
+  takeChange(change) {
+    this.timeline.change(change);
+    this.pins.take(change);
+    if (change.type === 'chat:reaction' && !change.data.changes) this.#reread(change.data.messageId);
+  }
+
+  /** Load a message again if it is shown. */
+  async #reread(messageId) {
+    if (!this.timeline.get(messageId)) return;
+    const asOfRev = this.timeline.rev;
+    try {
+      this.timeline.replace(messageOf(await this.api.message(this.id, messageId)), asOfRev);
+    } catch {
+      // it stays as it is; the next change retries
+    }
   }
 
   takeTyping({ userId, isTyping }) {
@@ -143,14 +221,17 @@ export class Conversation extends Changing {
 
   // Own messages -----------------------------------------------------------------------------------------------------
 
-  /** Send a text. It appears at once, and remains marked as failed if sending fails. */
-  async send(text, clientMessageId = uid()) {
-    this.timeline.sending(clientMessageId, text);
+  /**
+   * Send a message. It appears at once, and remains marked as failed if sending fails. `extras`: what it has beyond its
+   * text, as the frame names it; its `quote` is the message that it answers.
+   */
+  async send(text, { quote = null, ...extras } = {}, clientMessageId = uid()) {
+    this.timeline.sending(clientMessageId, text, { ...extras, quote });
     this.#typingSentMs = 0;
     try {
-      await this.connection.send(this.id, text, clientMessageId);
+      await this.connection.send(this.id, text, clientMessageId, extras);
       this.timeline.sent(clientMessageId);
-      this.rooms.change(this.id, { isMember: true }); // posting in a public room joins it
+      this.#joined();
     } catch (error) {
       this.timeline.failed(clientMessageId, error.message);
     }
@@ -158,7 +239,30 @@ export class Conversation extends Changing {
 
   /** Resend a failed message under the same id, which prevents a duplicate. */
   retry(clientMessageId) {
-    return this.send(this.timeline.pendingText(clientMessageId), clientMessageId);
+    const { text, extras } = this.timeline.pendingOf(clientMessageId);
+    return this.send(text, extras, clientMessageId);
+  }
+
+  /** Posting and reacting in a public room join it. */
+  #joined() {
+    if (!this.room?.isMember) this.rooms.change(this.id, { isMember: true });
+  }
+
+  // Changes of messages; they throw the server's error and take effect by their event --------------------------------
+
+  async edit(messageId, text, mentions) {
+    await this.connection.edit(this.id, messageId, text, mentions);
+  }
+
+  async remove(messageId) {
+    await this.connection.remove(this.id, messageId);
+  }
+
+  /** Add one's reaction, or remove it if it is there. */
+  async toggleReaction(message, emoji) {
+    const isMine = message.reactions.some((one) => one.emoji === emoji && one.mine);
+    await this.connection.react(this.id, message.id, emoji, isMine);
+    this.#joined();
   }
 
   /** Announce that the user types, at most every 2.5 s. */
@@ -178,7 +282,8 @@ export class Conversation extends Changing {
 
   /** Mark all loaded messages as read. */
   markRead() {
-    const { lastSeq } = this.timeline;
+    const { lastSeq, isDetached } = this.timeline;
+    if (isDetached) return;
     if (this.room?.isMember && this.timeline.isLoaded && this.rooms.read(this.id, lastSeq))
       this.connection.read(this.id, lastSeq);
   }

@@ -5,7 +5,8 @@ import { icon } from './icons.js';
 import { uid } from './ids.js';
 
 /**
- * Open a dialog. `kind`: "sheet" (centred) or "side" (at the edge). `fill(close)` returns its content.
+ * Open a dialog. `kind`: "sheet" (centred), "sheet lower" (at the lower edge of a phone), "side" (at the edge) or
+ * "popover" (small, placed by the caller). `fill(close)` returns its content.
  * A click outside closes it. Returns the dialog.
  */
 export function openDialog({ title, kind = 'sheet', fill, onClose }) {

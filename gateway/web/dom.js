@@ -50,12 +50,14 @@ export function reconcile(parent, items) {
       const fresh = item.make();
       fresh.dataset.key = item.key;
       fresh.dataset.version = item.version;
+      const hasFocus = element && element === document.activeElement;
       const focus = element ? focusWithin(element) : -1;
       if (element) {
         if (place === element) place = element.nextElementSibling;
         element.replaceWith(fresh);
       }
       element = fresh;
+      if (hasFocus) fresh.focus({ preventScroll: true });
       if (focus >= 0) fresh.querySelectorAll(FOCUSABLE)[focus]?.focus({ preventScroll: true });
     }
     if (element === place) place = place.nextElementSibling;

@@ -7,6 +7,7 @@ import { watchConnection } from './connection_status.js';
 import { openDialog } from './dialogs.js';
 import { byId, h } from './dom.js';
 import { icon } from './icons.js';
+import { linkedIn } from './links.js';
 import { MarketBoard } from './market_board.js';
 import { RoomList } from './room_list.js';
 import { Session } from './session.js';
@@ -27,13 +28,26 @@ async function main() {
   byId('app').hidden = false;
   const show = panes();
   const rooms = new RoomList(byId('rooms'), session, show);
-  new ChatView(byId('chat'), session, show);
+  const chat = new ChatView(byId('chat'), session, show);
   new MarketBoard(byId('market'), session);
   new Bell(byId('bell'), session);
   watchConnection(connection, signOut);
   account(byId('account'), session);
   shortcuts(rooms, show);
   await session.start();
+  const follow = () => followLink(session, chat, show);
+  addEventListener('hashchange', follow);
+  await follow();
+}
+
+/** Show the message that the address links to, and forget the link: it would be followed again at the next reload. */
+async function followLink(session, chat, show) {
+  const link = linkedIn(location.hash);
+  if (!link) return;
+  history.replaceState(null, '', location.pathname);
+  show('chat');
+  await session.open(link.roomId);
+  if (link.messageId) await chat.jumpTo(link.messageId);
 }
 
 function signOut() {

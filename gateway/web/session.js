@@ -7,11 +7,13 @@ import { Conversation } from './conversation.js';
 import { uid } from './ids.js';
 import { Inbox } from './inbox.js';
 import { Market } from './market.js';
+import { listenToNews } from './news.js';
 import { People } from './people.js';
 import { Rooms } from './rooms.js';
 
 const REFRESH_EVERY_MS = 30_000; // no event announces changes of rooms that the user is not subscribed to
 const PRICES_PER_S = 2; // more would be unreadable
+const CHANGES = ['chat:updated', 'chat:deleted', 'chat:reaction', 'chat:pinned'];
 
 export class Session extends Changing {
   #conversations = new Map();
@@ -152,8 +154,8 @@ export class Session extends Changing {
   }
 
   /** Send the first message of a direct room. Throws the server's error. */
-  async sendFirst(text) {
-    const sent = await this.connection.sendDirect(this.draftTo, text, uid());
+  async sendFirst(text, extras) {
+    const sent = await this.connection.sendDirect(this.draftTo, text, uid(), extras);
     this.rooms.take(await this.api.room(sent.chatroomId));
     await this.open(sent.chatroomId);
   }
@@ -198,6 +200,8 @@ export class Session extends Changing {
     const inRoom = (data, act) =>
       this.#conversations.has(data.chatroomId) && act(this.#conversations.get(data.chatroomId));
     connection.on('chat:message', (data) => this.#message(data));
+    for (const type of CHANGES)
+      connection.on(type, (data) => inRoom(data, (conversation) => conversation.takeChange({ type, data })));
     connection.on('chat:typing', (data) => inRoom(data, (conversation) => conversation.takeTyping(data)));
     connection.on('chat:read', (data) => {
       if (data.userId === this.me.userId) rooms.read(data.chatroomId, data.seq);
@@ -231,12 +235,7 @@ export class Session extends Changing {
       this.#gone(chatroomId, 'was deleted');
       rooms.deleted(chatroomId);
     });
-    connection.on('market:price', (price) => this.market.take(price));
-    connection.on('notification:new', (data) => this.#notified(data));
-    connection.on('trade:created', ({ direction, symbol, entryPrice }) =>
-      this.tell(`Trade: ${direction} ${symbol} at ${entryPrice}`),
-    );
-    connection.on('session:started', (session) => this.tell(`Live now: ${session.title}`));
+    listenToNews(this);
     connection.on('auth:ok', () => rooms.refreshSoon()); // the counts now include this user
     connection.onMissed((missed) => this.#missed(missed));
     connection.onLost((id) => this.#gone(id, 'is no longer accessible to you'));
@@ -275,23 +274,13 @@ export class Session extends Changing {
     this.#drop(id);
   }
 
-  #notified(data) {
-    const entry = this.inbox.take(data);
-    if (!entry) return;
-    this.tell(
-      `${entry.title}: ${entry.message}`,
-      entry.priority === 'high' || entry.priority === 'urgent' ? 'urgent' : 'note',
-    );
-    this.alerts.load().catch(() => {}); // the notification may be a fired alert
-  }
-
   /** Load a gap that the live stream could not replay over REST. */
   #missed({ channel, chatroomId }) {
     if (channel === 'notifications') this.inbox.load().catch(() => {});
     else
       this.#conversations
         .get(chatroomId)
-        ?.catchUp()
+        ?.recover()
         .catch(() => {});
   }
 

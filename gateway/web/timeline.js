@@ -1,31 +1,33 @@
-/** Messages of one room in the order of `seq`, with pending messages at the end. */
+/**
+ * Messages of one room in the order of `seq`, with pending messages at the end. While it is detached it shows a part of
+ * the history that does not reach the newest message.
+ */
 
 import { Changing } from './changes.js';
 import { dayOf } from './format.js';
+import { changedBy } from './message_model.js';
 
 export const PAGE = 50;
 const KEPT_MAX = 600; // in the DOM; older messages are loaded again on scrolling
 const TOGETHER_MS = 5 * 60_000; // messages of one user within this time share a heading
-
-/** Convert a message from REST or from the live stream into one shape. */
-export function messageOf(raw) {
-  return {
-    id: raw.id ?? raw.messageId,
-    seq: raw.seq,
-    userId: raw.userId,
-    user: raw.user,
-    text: raw.message,
-    atMs: Date.parse(raw.createdAt ?? raw.timestamp),
-    clientMessageId: raw.clientMessageId,
-  };
-}
+const RECENT_MAX = 500; // changes that pages under way may lack; of more the oldest are forgotten
 
 export class Timeline extends Changing {
   #messages = []; // in order of seq, without repeats
-  #pending = new Map(); // clientMessageId -> {text, state, atMs, reason}
+  #pending = new Map(); // clientMessageId -> {text, extras, state, atMs, reason}
+  #recent = []; // the last changes, oldest first
   isLoaded = false;
+  isDetached = false;
+  /** The last entry of the room's log that has arrived live. */
+  rev = 0;
   /** Last seq that was read when the room was opened; null if nothing was unread. */
   dividerSeq = null;
+
+  /** `me` is the user whose reactions are marked. */
+  constructor(me = null) {
+    super();
+    this.me = me;
+  }
 
   get firstSeq() {
     return this.#messages[0]?.seq ?? null;
@@ -63,47 +65,118 @@ export class Timeline extends Changing {
     return this.#messages.length;
   }
 
-  /** Add a page of history, in any order. */
-  addPage(messages) {
-    for (const message of messages) this.#insert(message);
+  /** Return the loaded message with this seq, or null. */
+  at(seq) {
+    return this.#messages.find((message) => message.seq === seq) ?? null;
+  }
+
+  /** Return a loaded message by its id, or null. */
+  get(messageId) {
+    return this.#messages.find(({ id }) => id === messageId) ?? null;
+  }
+
+  /** Return the newest own message that is no tombstone, or null. */
+  lastOwn() {
+    return this.#messages.findLast(({ userId, deletedAtMs }) => userId === this.me && !deletedAtMs) ?? null;
+  }
+
+  /** Add a page of history, in any order, which was requested when `asOfRev` was the last entry to have arrived. */
+  addPage(messages, asOfRev = 0) {
+    for (const message of messages) this.#insert(this.#upToDate(message, asOfRev), true);
     this.isLoaded = true;
+    this.changed();
+  }
+
+  /** Show a page: with the loaded messages if they join, else instead of them. `headSeq` is the room's last one. */
+  show(messages, asOfRev, headSeq) {
+    const newestSeq = Math.max(0, ...messages.map(({ seq }) => seq));
+    const joins = this.isLoaded && !this.isDetached && newestSeq >= this.firstSeq - 1;
+    if (!joins) {
+      this.#messages = [];
+      this.isDetached = newestSeq < headSeq;
+    }
+    this.addPage(messages, asOfRev);
+  }
+
+  /** Note that the room's last message is loaded. */
+  attach() {
+    this.isDetached = false;
     this.changed();
   }
 
   /** Add a message. Returns whether messages before it are missing; the caller then loads them. */
   add(message) {
+    this.rev = Math.max(this.rev, message.changedRev ?? 0);
+    if (this.isDetached) {
+      this.#pending.delete(message.clientMessageId);
+      this.changed();
+      return false;
+    }
     const missing = this.isLoaded && this.#messages.length > 0 && message.seq > this.lastSeq + 1;
-    const fresh = this.#insert(message);
+    const fresh = this.#insert(message, false);
     if (fresh) this.changed();
     return missing;
   }
 
-  #insert(message) {
+  /** Process a change of the log, `{type, data}`. Repeated changes have no effect. */
+  change(change) {
+    this.rev = Math.max(this.rev, change.data.rev);
+    this.#recent.push(change);
+    if (this.#recent.length > RECENT_MAX) this.#recent.shift();
+    const before = this.#messages;
+    this.#messages = before.map((message) => changedBy(message, change, this.me));
+    if (this.#messages.some((message, at) => message !== before[at])) this.changed();
+  }
+
+  /** Add to a message what arrived after it was requested. */
+  #upToDate(message, asOfRev) {
+    const later = this.#recent.filter(({ data }) => data.rev > asOfRev);
+    return later.reduce((known, change) => changedBy(known, change, this.me), message);
+  }
+
+  #insert(message, replaces) {
     if (message.clientMessageId) this.#pending.delete(message.clientMessageId);
     let at = this.#messages.length;
     while (at > 0 && this.#messages[at - 1].seq > message.seq) at -= 1;
-    if (at > 0 && this.#messages[at - 1].seq === message.seq) return false;
-    this.#messages.splice(at, 0, message);
+    const isKnown = at > 0 && this.#messages[at - 1].seq === message.seq;
+    if (isKnown && !replaces) return false;
+    if (isKnown) this.#messages[at - 1] = message;
+    else this.#messages.splice(at, 0, message);
     return true;
+  }
+
+  /** Replace a loaded message by what the server has just answered. */
+  replace(message, asOfRev) {
+    if (!this.get(message.id)) return;
+    this.#insert(this.#upToDate(message, asOfRev), true);
+    this.changed();
   }
 
   /** Drop all but the newest messages; call it while no older message is visible. */
   trim() {
+    if (this.isDetached) this.restart();
     if (this.#messages.length <= KEPT_MAX) return;
     this.#messages.splice(0, this.#messages.length - KEPT_MAX);
+  }
+
+  /** Drop the messages before `seq`: changes of theirs may have been missed. */
+  dropBefore(seq) {
+    this.#messages = this.#messages.filter((message) => message.seq >= seq);
+    this.changed();
   }
 
   /** Drop everything from the server, before it is loaded again. */
   restart() {
     this.#messages = [];
     this.isLoaded = false;
+    this.isDetached = false;
     this.changed();
   }
 
   /** Add an own message that is being sent, for the first time or again. */
-  sending(clientMessageId, text) {
+  sending(clientMessageId, text, extras = {}) {
     const atMs = this.#pending.get(clientMessageId)?.atMs ?? Date.now();
-    this.#pending.set(clientMessageId, { text, atMs, state: 'sending', reason: '' });
+    this.#pending.set(clientMessageId, { text, extras, atMs, state: 'sending', reason: '' });
     this.changed();
   }
 
@@ -121,8 +194,9 @@ export class Timeline extends Changing {
     this.changed();
   }
 
-  pendingText(clientMessageId) {
-    return this.#pending.get(clientMessageId)?.text ?? null;
+  /** Return an own message that is not stored yet: `{text, extras, …}`, or null. */
+  pendingOf(clientMessageId) {
+    return this.#pending.get(clientMessageId) ?? null;
   }
 
   /** Discard a failed message. */

@@ -103,14 +103,14 @@ async def test_phone_layout_scrolls_vertically_only(browser: Browser, url: str) 
         await jo.sees_message("W" * 400)
         for pane in ("Rooms", "Chat", "Markets"):
             await jo.page.get_by_role("navigation", name="Views").get_by_role("button", name=pane).click()
-            assert await _overflow(jo) == []
+            assert await overflow(jo) == []
         for opener in ("#bell", "#connection", "#account"):
             await jo.page.locator(opener).click()
-            assert await _overflow(jo) == []
+            assert await overflow(jo) == []
             await jo.page.keyboard.press("Escape")
 
 
-async def _overflow(visitor: Visitor) -> list[str]:
+async def overflow(visitor: Visitor) -> list[str]:
     """Return the elements that overflow the page horizontally without being clipped on purpose."""
     found: list[str] = await visitor.page.evaluate(
         """() => [document.scrollingElement, ...document.querySelectorAll(".pane, .scroll, .market-scroll, dialog")]
@@ -129,7 +129,7 @@ async def test_axe_finds_no_accessibility_violation(
     """Run all axe-core rules for WCAG A and AA, contrast included. The policy is off, since axe is injected."""
     async with Visitor.arrive(browser, url, size=size, scheme=scheme, bypass_csp=True) as kai:
         await expect(kai.page.get_by_label("Your name")).to_be_visible()
-        found = [await _complaints(kai)]
+        found = [await complaints(kai)]
         await kai.sign_in("Kai Holm")
         await kai.create_room(f"Contrast {scheme} {size[0]}")
         await kai.say("Readable?")
@@ -139,14 +139,15 @@ async def test_axe_finds_no_accessibility_violation(
         for pane in views or (None,):
             if pane is not None:
                 await kai.page.get_by_role("navigation", name="Views").get_by_role("button", name=pane).click()
-            found.append(await _complaints(kai))
+            found.append(await complaints(kai))
         for opener in ("#bell", "#connection"):
             await kai.page.locator(opener).click()
-            found.append(await _complaints(kai))
+            found.append(await complaints(kai))
             await kai.page.keyboard.press("Escape")
         assert "".join(found) == ""
 
 
-async def _complaints(visitor: Visitor) -> str:
+async def complaints(visitor: Visitor) -> str:
+    """Return what axe-core finds in the page as it is, or an empty text."""
     results = await Axe().run(visitor.page)
     return str(results.generate_report()) if results.violations_count else ""

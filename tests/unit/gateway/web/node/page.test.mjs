@@ -6,7 +6,8 @@ import { test } from 'node:test';
 globalThis.document = { hidden: false };
 globalThis.requestAnimationFrame = (tell) => tell();
 
-const { Timeline, messageOf } = await import('../../../../../gateway/web/timeline.js');
+const { Timeline } = await import('../../../../../gateway/web/timeline.js');
+const { messageOf } = await import('../../../../../gateway/web/message_model.js');
 const { Rooms } = await import('../../../../../gateway/web/rooms.js');
 const { rangeOf, ticksOf } = await import('../../../../../gateway/web/scales.js');
 const { Api } = await import('../../../../../gateway/web/api.js');
@@ -64,7 +65,7 @@ test('pending message is shown, then replaced by the stored one', () => {
   assert.deepEqual(kinds(timeline), ['day', 'message', 'pending']);
   timeline.failed('c1', 'refused');
   assert.equal(timeline.items('me').at(-1).pending.state, 'failed');
-  assert.equal(timeline.pendingText('c1'), 'hello');
+  assert.equal(timeline.pendingOf('c1').text, 'hello');
   timeline.sending('c1', 'hello');
   timeline.add(message(2, { userId: 'me', clientMessageId: 'c1' }));
   timeline.sent('c1');

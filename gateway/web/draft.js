@@ -1,0 +1,34 @@
+/** What the user is writing in one room: a message, a reply, or the new text of a message. */
+
+export class Draft {
+  text = '';
+  replyTo = null; // the message that is answered
+  editing = null; // the message whose text is being changed
+  attachments = [];
+  #setAside = ''; // the text that an edit interrupted
+
+  reply(message) {
+    this.stopEditing();
+    this.replyTo = message;
+  }
+
+  edit(message) {
+    if (!this.editing) this.#setAside = this.text;
+    this.editing = message;
+    this.text = message.text;
+    this.replyTo = null;
+  }
+
+  /** End an edit and bring the interrupted text back. */
+  stopEditing() {
+    if (!this.editing) return;
+    this.editing = null;
+    this.text = this.#setAside;
+    this.#setAside = '';
+  }
+
+  /** Empty the draft once its message is on its way. */
+  clear() {
+    Object.assign(this, { text: '', replyTo: null, attachments: [] });
+  }
+}

@@ -1,0 +1,183 @@
+"""Two users in two browsers: edits, deletions, reactions, replies, pins and mentions reach the other page."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+from playwright.async_api import Browser, Locator, expect
+
+from tests.support.browser import Visitor
+
+
+class Pair(NamedTuple):
+    """Two users in one room; the first has created it."""
+
+    ada: Visitor
+    ben: Visitor
+
+
+@pytest.fixture
+async def pair(browser: Browser, url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    """Yield two visitors of a new room named after the test."""
+    name = request.node.name.removeprefix("test_").replace("_", " ").capitalize()[:60]
+    async with Visitor.arrive(browser, url, "Ada Lovelace") as ada, Visitor.arrive(browser, url, "Ben Carter") as ben:
+        await ada.create_room(name)
+        await ben.open_room(name)
+        await ben.page.get_by_role("button", name="Join").click()
+        await expect(ada.page.locator(".chat-head")).to_contain_text("2 members")
+        yield Pair(ada, ben)
+
+
+def message(visitor: Visitor, text: str) -> Locator:
+    """Return the message that contains a text."""
+    return visitor.page.locator(".message[data-seq]", has_text=text)
+
+
+async def act(visitor: Visitor, text: str, label: str) -> None:
+    """Use a button of the toolbar that appears under the pointer."""
+    shown = message(visitor, text).first
+    await shown.hover()
+    await shown.get_by_role("toolbar").get_by_role("button", name=label, exact=True).click()
+
+
+async def test_edit_reaches_other_page_with_its_time(pair: Pair) -> None:
+    ada, ben = pair
+    await ada.say("Gold at 2391")
+    await ben.sees_message("Gold at 2391")
+    await ada.page.keyboard.press("ArrowUp")
+    await expect(ada.page.locator(".compose-bar")).to_contain_text("Edit message")
+    await ada.say("Gold at 2,391")
+    await ben.sees_message("Gold at 2,391")
+    await expect(message(ben, "2,391").locator(".edited")).to_have_attribute("title", re.compile("^Edited "))
+    await expect(ada.page.locator("#composer-text")).to_have_value("")
+    assert await ben.texts() == ["Gold at 2,391"]
+    await message(ben, "2,391").hover()
+    await expect(message(ben, "2,391").get_by_role("button", name="Edit")).to_have_count(0)
+
+
+async def test_escape_cancels_edit_and_restores_draft(pair: Pair) -> None:
+    ada, _ = pair
+    await ada.say("first")
+    await ada.sees_message("first")
+    box = ada.page.locator("#composer-text")
+    await box.fill("half a thought")
+    await act(ada, "first", "Edit")
+    await expect(box).to_have_value("first")
+    await box.press("Escape")
+    await expect(box).to_have_value("half a thought")
+    await expect(ada.page.locator(".compose-bar")).to_be_hidden()
+
+
+async def test_deletion_leaves_tombstone_and_empties_quote(pair: Pair) -> None:
+    ada, ben = pair
+    await ben.say("a wrong number")
+    await ada.sees_message("a wrong number")
+    await act(ada, "a wrong number", "Reply")
+    await ada.say("Really?")
+    await ben.sees_message("Really?")
+    quoted = message(ben, "Really?").locator(".quote")
+    await expect(quoted).to_contain_text("a wrong number")
+    await act(ada, "a wrong number", "Delete")  # as the creator of the room
+    await ada.page.get_by_role("button", name="Delete message").click()
+    for visitor in pair:
+        await expect(visitor.page.locator(".is-deleted")).to_have_text("Message deleted")
+        await expect(message(visitor, "Really?").locator(".quote-text")).to_have_text("Attachment or deleted message")
+        await expect(visitor.page.get_by_text("a wrong number")).to_have_count(0)
+    await expect(ben.page.locator(".is-deleted")).to_have_attribute("title", re.compile("^Deleted by Ada Lovelace"))
+    await ben.page.reload()
+    await ben.is_live()
+    await ben.open_room("Deletion leaves tombstone and empties quote")
+    await expect(ben.page.locator(".is-deleted")).to_have_text("Message deleted")
+
+
+async def test_reactions_count_and_toggle(pair: Pair) -> None:
+    ada, ben = pair
+    await ada.say("Long at 1.0850?")
+    await ben.sees_message("Long at 1.0850?")
+    await act(ben, "Long at", "React")
+    await ben.page.get_by_role("dialog").get_by_role("button", name="thumbs up").click()
+    theirs = ada.page.get_by_role("button", name="👍, 1", exact=True)
+    await expect(theirs).to_have_attribute("aria-pressed", "false")
+    await theirs.hover()
+    await expect(theirs).to_have_attribute("title", "Ben Carter reacted with 👍")
+    await theirs.click()
+    both = ada.page.get_by_role("button", name="👍, 2, you reacted")
+    await expect(both).to_have_attribute("aria-pressed", "true")
+    await expect(ben.page.get_by_role("button", name="👍, 2, you reacted")).to_be_visible()
+    await both.click()
+    await expect(theirs).to_have_attribute("aria-pressed", "false")
+    await ada.page.get_by_role("button", name="Add a reaction").click()
+    await ada.page.get_by_label("Any emoji or :name:").fill("nonsense")
+    await ada.page.keyboard.press("Enter")
+    await expect(ada.page.get_by_role("dialog").get_by_role("alert")).not_to_be_empty()
+    await ada.page.get_by_label("Any emoji or :name:").fill(":party_parrot:")
+    await ada.page.keyboard.press("Enter")
+    await expect(ben.page.get_by_role("button", name=":party_parrot:, 1", exact=True)).to_be_visible()
+    await ada.page.reload()
+    await ada.is_live()
+    await ada.open_room("Reactions count and toggle")
+    await expect(ada.page.get_by_role("button", name=":party_parrot:, 1, you reacted")).to_be_visible()
+
+
+async def test_changes_count_as_nothing_unread(pair: Pair) -> None:
+    ada, ben = pair
+    await ada.say("quiet please")
+    await ben.sees_message("quiet please")
+    await ben.create_room("Somewhere else")
+    await act(ada, "quiet please", "React")
+    await ada.page.get_by_role("dialog").get_by_role("button", name="fire").click()
+    await expect(ada.page.get_by_role("button", name="🔥, 1, you reacted")).to_be_visible()
+    await act(ada, "quiet please", "Edit")
+    await ada.say("quiet, please")
+    await ada.sees_message("quiet, please")
+    room = ben.room("Changes count as nothing unread")
+    await expect(room.locator(".badge")).to_have_count(0)
+    await ada.say("this one counts")
+    await expect(room.locator(".badge")).to_have_text("1 unread")
+    await expect(ben.page).to_have_title("(1) Realtime")
+    await room.click()
+    await ben.sees_message("quiet, please")
+    await expect(ben.page.locator(".unread-line + .message .message-text")).to_have_text("this one counts")
+    await expect(ben.page).to_have_title("Realtime")
+
+
+async def test_pins_are_listed_and_unpinned(pair: Pair) -> None:
+    ada, ben = pair
+    await ada.say("Rules: be kind")
+    await ben.sees_message("Rules: be kind")
+    await message(ben, "Rules").hover()
+    await expect(message(ben, "Rules").get_by_role("button", name="Pin", exact=True)).to_have_count(0)
+    await act(ada, "Rules", "Pin")
+    for visitor in pair:
+        await expect(message(visitor, "Rules").locator(".pin-mark")).to_be_visible()
+    await ben.page.get_by_role("button", name="Pinned messages, 1").click()
+    pins = ben.page.get_by_role("dialog", name="Pinned messages")
+    await expect(pins).to_contain_text("Pinned by Ada Lovelace")
+    await expect(pins.get_by_role("button", name="Unpin")).to_have_count(0)
+    await pins.get_by_role("button", name="Rules: be kind").click()
+    await expect(message(ben, "Rules")).to_be_focused()
+    await ada.page.get_by_role("button", name="Pinned messages, 1").click()
+    await ada.page.get_by_role("dialog").get_by_role("button", name="Unpin").click()
+    await expect(ben.page.get_by_role("button", name="Pinned messages")).to_have_count(0)
+
+
+async def test_mention_is_chosen_by_keyboard_and_highlighted(pair: Pair) -> None:
+    ada, ben = pair
+    box = ada.page.locator("#composer-text")
+    await box.press_sequentially("Ask @be")
+    options = ada.page.get_by_role("listbox", name="Members to mention")
+    await expect(options.get_by_role("option")).to_have_count(1)
+    await expect(box).to_have_attribute("aria-activedescendant", "mention-0")
+    await box.press("Enter")
+    await expect(box).to_have_value("Ask @Ben Carter ")
+    await box.press_sequentially("or @ro")
+    await box.press("Tab")
+    await box.press("Enter")
+    await ben.sees_message("Ask @Ben Carter or @room")
+    mine = message(ben, "Ask")
+    await expect(mine.locator(".mention.of-me").first).to_have_text("@Ben Carter")
+    await expect(mine.locator(".mention.of-me").last).to_have_text("@room")
+    await expect(ben.page.locator(".message.mentions-me")).to_have_count(1)
+    await ben.page.locator("#composer-text").press_sequentially("@ro")
+    await expect(ben.page.get_by_role("option", name="everybody")).to_have_count(0)  # a plain member
