@@ -69,7 +69,7 @@ async def test_escape_cancels_edit_and_restores_draft(pair: Pair) -> None:
     await expect(ada.page.locator(".compose-bar")).to_be_hidden()
 
 
-async def test_deletion_leaves_tombstone_and_empties_quote(pair: Pair) -> None:
+async def test_deletion_makes_tombstone_and_empties_quote(pair: Pair) -> None:
     ada, ben = pair
     await ben.say("a wrong number")
     await ada.sees_message("a wrong number")
@@ -87,7 +87,7 @@ async def test_deletion_leaves_tombstone_and_empties_quote(pair: Pair) -> None:
     await expect(ben.page.locator(".is-deleted")).to_have_attribute("title", re.compile("^Deleted by Ada Lovelace"))
     await ben.page.reload()
     await ben.is_live()
-    await ben.open_room("Deletion leaves tombstone and empties quote")
+    await ben.open_room("Deletion makes tombstone and empties quote")
     await expect(ben.page.locator(".is-deleted")).to_have_text("Message deleted")
 
 
