@@ -135,7 +135,8 @@ async def test_invited_user_sees_private_room(browser: Browser, url: str) -> Non
             .or_(pia.page.get_by_role("button", name="Remove user_quinn_hale"))
             .click()
         )
-        await expect(quinn.page.locator(".toast")).to_contain_text("“Closed Circle” is no longer accessible to you")
+        lost = quinn.page.locator(".toast", has_text="“Closed Circle” is no longer accessible to you")
+        await expect(lost).to_be_visible()
         await expect(quinn.title()).to_have_count(0)
         await expect(quinn.room("Closed Circle")).to_have_count(0)
 

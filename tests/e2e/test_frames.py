@@ -48,9 +48,23 @@ async def watch(url: str, token: str, room: str) -> Witness:
         ("notifications", {}),
         ("market", {"symbols": ["EUR/USD", "NOPE"]}),
         ("community", {"communityId": COMMUNITY}),
+        ("activity", {}),
     ):
         assert (await witness.ask("subscribe", channel=channel, **fields))["type"] == "subscribed"
     return witness
+
+
+async def change_a_message(acting: Witness, author: Person, room: str) -> None:
+    """Send a message with everything that one may have, and change it in every way."""
+    attachment = {"kind": "image", "url": "https://example.com/chart.png", "name": "chart", "width": 640}
+    extras = {"mentions": [author.id], "mentionRoom": True, "attachments": [attachment], "symbols": ["EUR/USD"]}
+    first = await acting.ask("chat:send", chatroomId=room, message="first", **extras)
+    message = {"chatroomId": room, "messageId": first["data"]["messageId"]}
+    await acting.ask("chat:send", chatroomId=room, message="reply", replyTo=message["messageId"])
+    await acting.ask("chat:edit", **message, message="edited")
+    await acting.ask("chat:react", **message, emoji="👍")
+    await author.data("PUT", f"/v1/chatrooms/{room}/pins/{message['messageId']}")
+    await acting.ask("chat:delete", **message)
 
 
 async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: str, large_room: str) -> list[Frame]:
@@ -62,6 +76,7 @@ async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: s
     try:
         await acting.ask("chat:send", chatroomId=room, message="hello", clientMessageId="c1")
         await acting.ask("chat:direct", userId=bob.id, message="psst")
+        await change_a_message(acting, alice, room)
         await acting.ask("chat:typing", chatroomId=room, isTyping=True)
         await seeing.ask("chat:read", chatroomId=room, seq=1)
         await acting.ask("presence:get", userIds=[alice.id, "nobody"])
@@ -92,6 +107,8 @@ async def happen(entries: Mapping[str, str], alice: Person, bob: Person, room: s
         await acting.client.close()
         await seeing.next("user:offline")
         await seeing.next("room:presence")
+        await alice.create_room("Invitation", memberIds=[bob.id])
+        await seeing.next("member:invited")
         await alice.data("DELETE", f"/v1/chatrooms/{room}")
         await seeing.next("chatroom:deleted")
     finally:

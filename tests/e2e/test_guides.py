@@ -154,7 +154,7 @@ def test_readme_limits_match_defaults() -> None:
     rows = re.findall(
         r"^\| [^|]+ \| ([^|]+) \| ((?:`[A-Z_]+`(?:, )?)+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert len(rows) == 13
+    assert len(rows) == 14
     for shown, names in rows:
         values = [fields[name] for name in re.findall(r"[A-Z_]+", names)]
         numbers = [int(number) for number in re.findall(r"\d+", shown.replace(",000", "000"))]
