@@ -213,6 +213,13 @@ async def update_among(collection: Documents, ids: Iterable[object], change: Doc
             await collection.update_many({"_id": {"$in": some}}, change)
 
 
+async def remove_all(collection: Documents, chosen: Document) -> None:
+    """Remove the documents that a filter selects, 500 at a time. Raises Unavailable."""
+    with translated():
+        while found := await collection.find(chosen, {"_id": 1}).limit(DOCUMENTS_MAX).to_list(None):
+            await collection.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+
+
 async def write_each(collection: Documents, writes: Sequence[Write]) -> None:
     """Carry out independent writes, 500 per call. Raises Unavailable, and BulkWriteError for others."""
     for some in chunks(writes, DOCUMENTS_MAX):

@@ -15,13 +15,13 @@ from chat_service.search.tree import IndexedText, Page, StoredPage, compressed, 
 from chat_service.storage.member_store import upsert_newer
 from chat_service.storage.message_documents import to_message, to_old_message
 from shared.mongo import (
-    DOCUMENTS_MAX,
     ONE_BATCH,
     Database,
     Document,
     Documents,
     Indexes,
     find_among,
+    remove_all,
     translated,
     write_each,
 )
@@ -74,9 +74,7 @@ class IndexStore:
 
     async def remove_room(self, room_id: str) -> None:
         """Remove all pages of a room, 500 at a time."""
-        with translated():
-            while found := await self._words.find({"roomId": room_id}, {"_id": 1}).limit(DOCUMENTS_MAX).to_list(None):
-                await self._words.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+        await remove_all(self._words, {"roomId": room_id})
 
     # Messages -------------------------------------------------------------------------------------------------------
 

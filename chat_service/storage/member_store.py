@@ -25,6 +25,7 @@ from shared.mongo import (
     find_among,
     narrowed,
     only_duplicates,
+    remove_all,
     translated,
     write_each,
 )
@@ -181,9 +182,7 @@ class MemberStore:
 
     async def purge_members(self, room_id: str) -> None:
         """Remove all memberships of a room, 500 at a time."""
-        with translated():
-            while found := await self._members.find({"roomId": room_id}, {"_id": 1}).limit(DOCUMENTS_MAX).to_list(None):
-                await self._members.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+        await remove_all(self._members, {"roomId": room_id})
 
 
 async def upsert_newer(collection: Documents, writes: Sequence[UpdateOne]) -> None:

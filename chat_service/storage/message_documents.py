@@ -24,8 +24,8 @@ def reply_key(message_id: str, seq: int) -> str:
     return f"{message_id}/{seq:016d}"
 
 
-def reply_keys(message_id: str) -> Document:
-    """Return the filter of all replies to a message."""
+def keys_under(message_id: str) -> Document:
+    """Return the filter of all keys that begin with a message's id and "/": its replies, or its mentions."""
     return {"$gte": f"{message_id}/", "$lt": f"{message_id}0"}  # "0" follows "/"
 
 

@@ -18,17 +18,17 @@ from chat_service.rooms.log import LogEntry
 from chat_service.rooms.message import Message, previewed
 from chat_service.storage.change_writes import ChangeWrites, reaction_key
 from chat_service.storage.member_store import upsert_newer
-from chat_service.storage.message_documents import reply_keys, to_message, to_old_message
+from chat_service.storage.message_documents import keys_under, to_message, to_old_message
 from shared.mongo import (
     DOCUMENTS_MAX,
     ONE_BATCH,
     Database,
     Document,
-    Documents,
     Indexes,
     chunks,
     find_among,
     narrowed,
+    remove_all,
     translated,
     write_each,
 )
@@ -123,7 +123,7 @@ class MessageStore:
 
     async def replies(self, message_id: str, skip: int, limit: int) -> tuple[list[Message], int]:
         """Return some replies to a message, oldest first, and how many there are."""
-        chosen = {"replyKey": reply_keys(message_id)}
+        chosen = {"replyKey": keys_under(message_id)}
         with translated():
             total = await self._log.count_documents(chosen)
             cursor = self._log.find(chosen).sort("replyKey", ASCENDING).skip(skip).limit(limit)
@@ -177,9 +177,8 @@ class MessageStore:
 
     async def ever_mentioned(self, message_id: str) -> list[str]:
         """Return the users whom any version of a message mentioned; `ROOM` stands for all members."""
-        keys = {"_id": {"$gte": f"{message_id}/", "$lt": f"{message_id}0"}}  # "0" follows "/"
         with translated():
-            found = await self._mentions.find(keys, {"userId": 1}).to_list(None)
+            found = await self._mentions.find({"_id": keys_under(message_id)}, {"userId": 1}).to_list(None)
         return [document["userId"] for document in found]
 
     # Writing --------------------------------------------------------------------------------------------------------
@@ -201,10 +200,4 @@ class MessageStore:
     async def purge(self, room_id: str) -> None:
         """Remove the pins and mentions of a room, 500 at a time."""
         for collection in (self._pins, self._mentions):
-            await _remove_all(collection, {"roomId": room_id})
-
-
-async def _remove_all(collection: Documents, chosen: Document) -> None:
-    with translated():
-        while found := await collection.find(chosen, {"_id": 1}).limit(DOCUMENTS_MAX).to_list(None):
-            await collection.delete_many({"_id": {"$in": [document["_id"] for document in found]}})
+            await remove_all(collection, {"roomId": room_id})
