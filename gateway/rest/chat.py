@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from gateway.rest.call import Calls, Created, Paged, RoomId, delete, get, post, put
-from gateway.rest.envelope import Limit, Page, RequestStruct
+from gateway.rest.envelope import Limit, ListQuery, Page, RequestStruct
 from shared.commands import chat, chat_queries, chat_views
 from shared.commands.activity import UnreadTotals, totals_of
 from shared.commands.command import Caller
@@ -17,13 +17,6 @@ from shared.protocol.validation import VISIBLE_PATTERN, ShownUserId, UserId
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=VISIBLE_PATTERN)]
 Description = Annotated[str, msgspec.Meta(max_length=1000)]
 RoomType = Literal["public", "private", "group"]
-
-
-class ListQuery(RequestStruct, frozen=True):
-    """Page and page size."""
-
-    page: Page = 1
-    limit: Limit = 20
 
 
 class RoomsQuery(RequestStruct, frozen=True):

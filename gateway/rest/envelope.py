@@ -29,6 +29,13 @@ class RequestStruct(msgspec.Struct, frozen=True, rename="camel"):
     """A query or a body. Unknown fields are ignored."""
 
 
+class ListQuery(RequestStruct, frozen=True):
+    """Page and page size."""
+
+    page: Page = 1
+    limit: Limit = 20
+
+
 class Pagination(WireStruct, frozen=True, kw_only=True):
     """The position of a page in its list."""
 

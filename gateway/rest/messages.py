@@ -17,7 +17,7 @@ from gateway.rest.call import (
     post,
     put,
 )
-from gateway.rest.envelope import Limit, Page, RequestStruct
+from gateway.rest.envelope import Limit, ListQuery, Page, RequestStruct
 from shared.commands import chat, chat_queries, chat_views
 from shared.commands.command import ITEM_MAX_BYTES, Caller
 from shared.errors import ErrorCode, Refusal
@@ -40,13 +40,6 @@ class MessagesQuery(RequestStruct, frozen=True):
     before: Seq | None = None
     after: Seq | None = None
     around: Seq | None = None
-
-
-class RepliesQuery(RequestStruct, frozen=True):
-    """Page and page size."""
-
-    page: Page = 1
-    limit: Limit = 20
 
 
 class ReactionsQuery(RequestStruct, frozen=True):
@@ -113,7 +106,7 @@ class MessageCalls(Calls):
 
     @get("/v1/chatrooms/{chatroomId}/messages/{messageId}/replies", item_max_bytes=ITEM_MAX_BYTES)
     async def list_replies(
-        self, caller: Caller, chatroom_id: RoomId, message_id: MessageId, query: RepliesQuery
+        self, caller: Caller, chatroom_id: RoomId, message_id: MessageId, query: ListQuery
     ) -> Paged[chat_views.MessageView]:
         """Return the replies to a message, oldest first."""
         command = chat_queries.ListReplies(
@@ -143,7 +136,7 @@ class MessageCalls(Calls):
         return Paged(found.items, query.page, query.limit, found.total)
 
     @get("/v1/chatrooms/{chatroomId}/pins", item_max_bytes=ITEM_MAX_BYTES)
-    async def list_pins(self, caller: Caller, chatroom_id: RoomId, query: RepliesQuery) -> Paged[chat_views.PinView]:
+    async def list_pins(self, caller: Caller, chatroom_id: RoomId, query: ListQuery) -> Paged[chat_views.PinView]:
         """Return the pinned messages of a room, the newest pin first."""
         command = chat_queries.ListPins(
             **self._backend.head(caller), room_id=chatroom_id, page=query.page, limit=query.limit

@@ -10,18 +10,34 @@ from shared.protocol.wire_struct import WireStruct
 # Queries, on `chat.queries` -------------------------------------------------------------------------------------------
 
 
-class ListRooms(ServiceRequest, frozen=True, kw_only=True, tag="rooms"):
-    """List the rooms that the caller sees. Reply: `RoomPage`."""
+class MessageListRequest(ServiceRequest, frozen=True, kw_only=True):
+    """A request for up to `limit` messages."""
 
-    page: int
     limit: int
-    type: str | None = None
-    q: str | None = None
+
+    @property
+    def answer_estimate_bytes(self) -> int:
+        """See `ServiceRequest`."""
+        return self.limit * MESSAGE_ESTIMATE_BYTES
+
+
+class RecordListRequest(ServiceRequest, frozen=True, kw_only=True):
+    """A request for up to `limit` short records, such as rooms or members."""
+
+    limit: int
 
     @property
     def answer_estimate_bytes(self) -> int:
         """See `ServiceRequest`."""
         return self.limit * RECORD_BYTES
+
+
+class ListRooms(RecordListRequest, frozen=True, kw_only=True, tag="rooms"):
+    """List the rooms that the caller sees. Reply: `RoomPage`."""
+
+    page: int
+    type: str | None = None
+    q: str | None = None
 
 
 class GetRoom(ServiceRequest, frozen=True, kw_only=True, tag="room"):
@@ -30,22 +46,16 @@ class GetRoom(ServiceRequest, frozen=True, kw_only=True, tag="room"):
     room_id: str
 
 
-class ListMessages(ServiceRequest, frozen=True, kw_only=True, tag="messages"):
+class ListMessages(MessageListRequest, frozen=True, kw_only=True, tag="messages"):
     """List messages, newest first. Reply: `MessagePage`."""
 
     room_id: str
     page: int
-    limit: int
     before: int | None = None
     after: int | None = None
 
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * MESSAGE_ESTIMATE_BYTES
 
-
-class SearchRoom(ServiceRequest, frozen=True, kw_only=True, tag="search.room"):
+class SearchRoom(MessageListRequest, frozen=True, kw_only=True, tag="search.room"):
     """Find messages of a room that contain every word of `q`, newest first. Reply: `FoundMessages`.
 
     `user_id` is the author; `before` is the id of the message that the search goes on before.
@@ -53,27 +63,15 @@ class SearchRoom(ServiceRequest, frozen=True, kw_only=True, tag="search.room"):
 
     room_id: str
     q: str
-    limit: int
     user_id: str | None = None
     before: str | None = None
 
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * MESSAGE_ESTIMATE_BYTES
 
-
-class SearchJoinedRooms(ServiceRequest, frozen=True, kw_only=True, tag="search"):
+class SearchJoinedRooms(MessageListRequest, frozen=True, kw_only=True, tag="search"):
     """Like `SearchRoom`, in all rooms of which the caller is a member."""
 
     q: str
-    limit: int
     before: str | None = None
-
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
 class GetMessage(ServiceRequest, frozen=True, kw_only=True, tag="message"):
@@ -83,49 +81,31 @@ class GetMessage(ServiceRequest, frozen=True, kw_only=True, tag="message"):
     message_id: str
 
 
-class ListMessagesAround(ServiceRequest, frozen=True, kw_only=True, tag="messages.around"):
+class ListMessagesAround(MessageListRequest, frozen=True, kw_only=True, tag="messages.around"):
     """List `limit` messages with the one of this seq in the middle, newest first. Reply: `MessagePage`."""
 
     room_id: str
     seq: int
-    limit: int
-
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
-class ListReplies(ServiceRequest, frozen=True, kw_only=True, tag="replies"):
+class ListReplies(MessageListRequest, frozen=True, kw_only=True, tag="replies"):
     """List the replies to a message, oldest first. Reply: `MessagePage`."""
 
     room_id: str
     message_id: str
     page: int
-    limit: int
-
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * MESSAGE_ESTIMATE_BYTES
 
 
-class ListReactions(ServiceRequest, frozen=True, kw_only=True, tag="reactions"):
+class ListReactions(RecordListRequest, frozen=True, kw_only=True, tag="reactions"):
     """List who reacted to a message, with one emoji or any, newest first. Reply: `ReactionPage`."""
 
     room_id: str
     message_id: str
     page: int
-    limit: int
     emoji: str | None = None
 
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * RECORD_BYTES
 
-
-class ListPins(ServiceRequest, frozen=True, kw_only=True, tag="pins"):
+class ListPins(MessageListRequest, frozen=True, kw_only=True, tag="pins"):
     """List the pinned messages of a room, the newest pin first: all, or that of one message. Reply: `PinPage`.
 
     `is_granted`: the partition has granted the caller access already, as to an admin who is no member.
@@ -133,27 +113,15 @@ class ListPins(ServiceRequest, frozen=True, kw_only=True, tag="pins"):
 
     room_id: str
     page: int
-    limit: int
     message_id: str | None = None
     is_granted: bool = False
 
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * MESSAGE_ESTIMATE_BYTES
 
-
-class ListMembers(ServiceRequest, frozen=True, kw_only=True, tag="members"):
+class ListMembers(RecordListRequest, frozen=True, kw_only=True, tag="members"):
     """List the members of a room. Reply: `MemberPage`."""
 
     room_id: str
     page: int
-    limit: int
-
-    @property
-    def answer_estimate_bytes(self) -> int:
-        """See `ServiceRequest`."""
-        return self.limit * RECORD_BYTES
 
 
 class ReplayMessages(ServiceRequest, frozen=True, kw_only=True, tag="replay"):
