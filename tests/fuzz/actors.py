@@ -76,7 +76,9 @@ class SocketFuzzer:
         async for message in ws:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 raise GatewayMisbehaved(f"a frame of type {message.type}")
-            if check_frame(message.data).get("id") == "the last one":
+            frame = check_frame(message.data)
+            self._material.saw(frame)
+            if frame.get("id") == "the last one":
                 self._answered.set()
         check_close(ws.close_code if ws.close_code != 1006 else None)
 

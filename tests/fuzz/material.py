@@ -1,8 +1,10 @@
 """Fuzzing input: valid frames and calls, and mutations of them. Seeded; nothing here waits."""
 
 import json
+from collections import deque
 from random import Random
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from shared.ids import direct_room_id
 
@@ -14,14 +16,17 @@ HOSTILE: list[Any] = [
     *([], {}, [[]], [None], {"$ne": ""}, {"$gt": 1}, {"a.b": {"$where": "1"}}, ["a"] * 300),
 ]
 TEXTS = ["hello", "EUR/USD breaking \u2028 resistance", "\U0001f600" * 10, "t\tn\n\x00", "z" * 5_000]
+EMOJIS = ["\U0001f44d", "\u2764", ":moon:", "a", "", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
+MESSAGES_KEPT = 50
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"]
 
 
 class FuzzMaterial(NamedTuple):
-    """Existing entities: users, and rooms of every type."""
+    """Existing entities: users, rooms of every type, and the newest messages that any fuzzer received."""
 
     users: list[str]
     rooms: list[str]
+    messages: deque[tuple[str, str]]  # room and id
 
 
 class Material:
@@ -31,6 +36,21 @@ class Material:
         self.random = random
         self.place = place
         self._number = 0
+
+    def saw(self, frame: dict[str, Any]) -> None:
+        """Keep the room and id of a received message, for frames and calls about it."""
+        if frame["type"] == "chat:message":
+            self.place.messages.append((frame["data"]["chatroomId"], frame["data"]["messageId"]))
+
+    def message(self) -> tuple[str, str]:
+        """Return the room and id of a message, perhaps one of another room or a nonexistent one."""
+        choice = self.random.random()
+        messages = self.place.messages
+        if choice < 0.8 and messages:
+            return self.random.choice(messages)
+        if choice < 0.9 and messages:
+            return self.room(), self.random.choice(messages)[1]
+        return self.room(), "msg_" + self.random.choice(["never", "", "x" * 100])
 
     def room(self) -> str:
         """Return a room, perhaps a nonexistent one."""
@@ -48,6 +68,8 @@ class Material:
     def frame(self) -> dict[str, Any]:
         """Return a valid frame, usually with an id."""
         pick = self.random.choice
+        room, message = self.message()
+        about = {"chatroomId": room, "messageId": message}
         frame: dict[str, Any] = pick(
             [
                 {"type": "ping"},
@@ -58,7 +80,11 @@ class Material:
                     "message": pick(TEXTS),
                     "clientMessageId": pick("abc"),
                 },
+                {"type": "chat:send", "chatroomId": room, "message": pick(TEXTS), **self.additions(message)},
                 {"type": "chat:direct", "userId": self.user(), "message": pick(TEXTS)},
+                {"type": "chat:edit", **about, "message": pick(TEXTS)},
+                {"type": "chat:delete", **about},
+                {"type": "chat:react", **about, "emoji": pick(EMOJIS), "remove": pick([True, False])},
                 {"type": "chat:typing", "chatroomId": self.room(), "isTyping": pick([True, False])},
                 {"type": "chat:read", "chatroomId": self.room(), "seq": self.random.randrange(5)},
                 {"type": "presence:get", "userIds": [self.user() for _ in range(3)]},
@@ -70,12 +96,25 @@ class Material:
             frame = {**frame, "id": pick([self._number, f"id-{self._number}", self._number + 0.5])}
         return frame
 
+    def additions(self, message: str) -> dict[str, Any]:
+        """Return optional fields of a message."""
+        optional: dict[str, Any] = {
+            "replyTo": message,
+            "mentions": [self.user()],
+            "mentionRoom": True,
+            "attachments": [{"kind": "image", "url": "https://example.com/chart.png"}],
+            "symbols": [self.random.choice(SYMBOLS)],
+        }
+        return {name: value for name, value in optional.items() if self.random.random() < 0.4}
+
     def target(self) -> dict[str, Any]:
         """Return the target of a subscription."""
         pick = self.random.choice
         since = {"since": self.random.randrange(10)} if self.random.random() < 0.5 else {}
         targets: list[dict[str, Any]] = [
             {"channel": "chatroom", "chatroomId": self.room(), **since},
+            {"channel": "chatroom", "chatroomId": self.room(), "sinceRev": self.random.randrange(10)},
+            {"channel": "activity"},
             {"channel": "notifications", **since},
             {"channel": "market", "symbols": self.random.sample(SYMBOLS, 2), "maxRate": pick([1, 10, 50])},
             {"channel": "community", "communityId": pick(COMMUNITIES)},
@@ -132,6 +171,10 @@ class Material:
     def call(self) -> tuple[str, str, Any]:
         """Return a REST call: method, path with query, and body or None; often invalid."""
         room, user, pick = f"/v1/chatrooms/{self.room()}", self.user(), self.random.choice
+        its_room, its_id = self.message()
+        message = f"/v1/chatrooms/{its_room}/messages/{its_id}"
+        reaction = f"{message}/reactions/{quote(pick(EMOJIS))}"
+        edit = {"message": pick(TEXTS), "mentions": [user]}
         calls: list[tuple[str, str, Any]] = [
             (
                 "GET",
@@ -148,6 +191,14 @@ class Material:
             ("GET", f"{room}/members", None),
             (pick(["PUT", "DELETE"]), f"{room}/members/{user}", None),
             ("POST", "/v1/messages/direct", {"userId": user, "message": pick(TEXTS)}),
+            (pick(["GET", "DELETE"]), message, None),
+            ("PATCH", message, edit),
+            ("GET", f"{message}/{pick(['replies', 'reactions'])}?limit={pick([1, 101, 'x'])}", None),
+            (pick(["PUT", "DELETE"]), reaction, None),
+            (pick(["PUT", "DELETE"]), f"/v1/chatrooms/{its_room}/pins/{its_id}", None),
+            ("GET", f"{room}/pins", None),
+            ("GET", "/v1/chatrooms/unread", None),
+            ("PUT", f"{room}/members/{user}", {"role": pick(["moderator", "member", "creator", "admin"])}),
             (
                 "GET",
                 f"{room}/messages/search?q={pick(['ab', '(', '%00%00', '%E6%9D%B1%E4%BA%AC'])}&userId={user}",

@@ -4,13 +4,14 @@ import asyncio
 import os
 import random
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
 from tests.fuzz.actors import CallFuzzer, Control, SocketFuzzer, again_and_again
-from tests.fuzz.material import FuzzMaterial, Material
+from tests.fuzz.material import MESSAGES_KEPT, FuzzMaterial, Material
 from tests.fuzz.wire import WireFuzzer
 from tests.support.live_client import RestClient
 from tests.support.local_system import LocalSystem
@@ -162,4 +163,4 @@ async def furnish(url: str) -> tuple[FuzzMaterial, str]:
         for kind in ("public", "private", "group"):
             rooms.append(await RestClient(url, user).create_room(f"{kind} {number}", kind, memberIds=others))
     room = await RestClient(url, "control-1").create_room("control", "private", memberIds=["control-2"])
-    return FuzzMaterial(USERS, rooms), room
+    return FuzzMaterial(USERS, rooms, deque(maxlen=MESSAGES_KEPT)), room
