@@ -9,11 +9,11 @@ from chat_service.follower.position_store import PositionStore
 from chat_service.mentions import grant_store
 from chat_service.mentions.grant_store import GrantStore
 from chat_service.mentions.mention_notifier import MentionNotifier
+from chat_service.partitions.commit_path import Services
 from chat_service.partitions.limits import Bounds, Limits, limits_of
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
-from chat_service.partitions.partition import Services
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rates import RateWindows
 from chat_service.partitions.room_cache import RoomStores

@@ -5,5 +5,6 @@
 - `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `settlement`: what commands may
   cost, and what they get back; `limits`, `reservations`: the ruling on each command, and the bounds;
 - `room_cache`: the rooms in memory, and their loading;
-- `partition`: loads, decides, commits and answers.
+- `commit_path`: loads, decides and commits a batch; `batch`: its commands; `answers`: the answers to them;
+- `partition`: the loop of one partition, from bodies to answers, with retries.
 """

@@ -14,10 +14,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from chat_service import metrics
+from chat_service.partitions.answers import moved_delivery
 from chat_service.partitions.command_age import CommandAges
+from chat_service.partitions.commit_path import Services
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import BEAT_MS, NO_OWNER, Claim, HandOver, OwnerRecord, Probe, ReplicaView
-from chat_service.partitions.partition import Partition, Services, moved_delivery
+from chat_service.partitions.partition import Partition
 from chat_service.storage.repair import Repair
 from shared.bus.broadcast_queue import follow_broadcasts
 from shared.bus.bus import Bus

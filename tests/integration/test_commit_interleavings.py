@@ -94,7 +94,7 @@ async def test_owner_frozen_at_any_step_of_commit_thaws_beside_its_successor(way
     world = ChatWorld(ways.direct)
     first = world.route = await world.claim()
     await world.take(Turn((*CREATE_BOTH, Act("send", PUBLIC, "ann"))))
-    first.partition._cache.drop(world.rooms)  # so that the log is read too
+    first.partition._commits._cache.drop(world.rooms)  # so that the log is read too
     first.fuse.freezes_at = step
     body = world.body(Act("send", PUBLIC, "ben"), Act("send", PRIVATE, "ben"), Act("add", PRIVATE, "cat"))
     body.is_contested = True

@@ -14,10 +14,11 @@ import msgspec
 
 from chat_service.follower.log_follower import LogFollower
 from chat_service.follower.position_store import PositionStore
+from chat_service.partitions.commit_path import Services
 from chat_service.partitions.limits import Bounds, Limits
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
-from chat_service.partitions.partition import Partition, Services
+from chat_service.partitions.partition import Partition
 from chat_service.partitions.rate_limit import RateLimiter
 from chat_service.partitions.rates import HOUR_MS, Limit, Rate, RateWindows
 from chat_service.partitions.room_cache import RoomStores

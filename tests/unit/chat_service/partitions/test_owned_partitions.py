@@ -8,10 +8,10 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
+from chat_service.partitions.commit_path import Services
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import OwnerRecord, ReplicaView
-from chat_service.partitions.partition import Services
 from chat_service.storage.repair import Repair
 from shared.bus.bus import Bus
 from shared.bus.delivery import Delivery

@@ -1,0 +1,226 @@
+"""The commit path of a partition: every step that a message waits for.
+
+    load ──> charge limits ──> decide (pure) ──> commit to the log ──> records that effects change
+
+What fails here drops the rooms from memory: the log decides, and the caller tries again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from chat_service import metrics
+from chat_service.partitions.batch import Job, Outcome, are_all_expired
+from chat_service.partitions.limits import Limits
+from chat_service.partitions.room_cache import RoomCache, RoomStores
+from chat_service.rooms.decision import Answer, Changes, PendingCommand, RoomState, Rules
+from chat_service.rooms.decisions import decide
+from chat_service.rooms.entry_deliveries import deliveries_of
+from chat_service.rooms.heads import Heads
+from chat_service.rooms.log import EntryKind, LogEntry
+from chat_service.rooms.membership_deliveries import membership_deliveries
+from chat_service.rooms.room import Room
+from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveries
+from chat_service.storage.group_commit import GroupCommit
+from chat_service.storage.record_writer import RecordWriter
+from shared.bus.delivery import Delivery
+from shared.protocol.server_frames import TypingMark
+
+
+class Outlet(Protocol):
+    """The sending half of the bus, as a partition sees it; tests put a recorder in its place."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return the number of bytes sent but not yet written to the socket."""
+
+    def send_deliveries(self, deliveries: Sequence[Delivery], queues: Sequence[str] = ()) -> None:
+        """Send deliveries, and the answers among them to these queues, in order and without a confirm."""
+
+
+class EntryFollower(Protocol):
+    """The follower of the log, as a partition sees it."""
+
+    def note(self, entries: Sequence[LogEntry]) -> None:
+        """Take entries that are in the log; repeats too."""
+
+    async def touch(self, entries: Sequence[LogEntry]) -> None:
+        """Note durably that these entries are about to be committed. Raises Unavailable."""
+
+
+class Services(NamedTuple):
+    """The dependencies that all partitions of a process share."""
+
+    stores: RoomStores
+    commits: GroupCommit
+    records: RecordWriter
+    limits: Limits
+    follower: EntryFollower
+    outlet: Outlet
+    rules: Rules
+    clock_ms: Callable[[], int]
+    monotonic_ms: Callable[[], int]
+
+
+class CommitPath:
+    """Commits the batches of one partition under one term, one after another.
+
+    `check_term` raises StaleOwner once there is a newer term.
+    """
+
+    def __init__(self, term: int, services: Services, check_term: Callable[[], Awaitable[None]]) -> None:
+        self._term = term
+        self._services = services
+        self._typing = TypingMarks()
+        self._heads = Heads()
+        self._cache = RoomCache(services.stores, check_term, self._deliver_found)
+
+    @property
+    def cached_rooms(self) -> int:
+        """Return the number of rooms in memory."""
+        return len(self._cache)
+
+    async def commit(self, jobs: list[Job]) -> Outcome:
+        """Load, charge, decide, commit, project: every step that a message waits for.
+
+        Raises LogConflict, StaleOwner and Unavailable; then these rooms have been dropped from memory.
+        """
+        services = self._services
+        room_ids = {job.command.room_id for job in jobs}
+        may_be_stored = False
+        try:
+            look_up = {job.command.id for job in jobs if job.is_resent}
+            states = await self._cache.load([job.command for job in jobs], look_up=look_up)
+            await self._charge(jobs, states)
+            pending = [self._pending(job) for job in jobs]
+            changes = decide(pending, states, self._term, services.clock_ms(), services.rules)
+            if _are_not_all_messages(changes.entries):
+                await services.follower.touch(changes.entries)
+            may_be_stored = bool(changes.entries)
+            with_messages = {entry.room_id for entry in changes.entries if entry.message is not None}
+            commit = services.commits.commit(changes.entries, lambda: are_all_expired(jobs, services.monotonic_ms()))
+            if unmarked := services.records.claim_unmarked(with_messages):
+                await asyncio.gather(commit, services.records.mark_active(unmarked))
+            else:
+                await commit
+            services.records.note(changes.entries)
+            self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
+            await self._project(changes, states)
+            services.follower.note([*changes.found, *changes.entries])
+            _note_entries(jobs, changes)
+        except BaseException:
+            self._cache.drop(room_ids)
+            if may_be_stored:
+                for job in jobs:
+                    job.is_resent = job.may_be_stored = True
+            raise
+        deliveries = _all_deliveries_of([*changes.found, *changes.entries], states) + changes.deliveries
+        deliveries += self._typing_deliveries(jobs, changes.answers, states)
+        self._cache.release(states)
+        return Outcome(changes.answers, deliveries)
+
+    def _pending(self, job: Job) -> PendingCommand:
+        return PendingCommand(
+            job.command,
+            job.is_resent,
+            job.is_expired(self._services.monotonic_ms()),
+            None if job.ruling is None else job.ruling.refusal,
+            self._services.stores.profiles.of(job.command.caller),
+        )
+
+    async def _charge(self, jobs: list[Job], states: dict[str, RoomState]) -> None:
+        """Charge commands to their callers' limits, each once, however often it is sent.
+
+        One that is refused may still repeat a stored message, which is answered and not refused: look it up.
+        """
+        due = [job for job in jobs if job.ruling is None]
+        if due:
+            rulings = await self._services.limits.rule([job.command for job in due], states)
+            for job, ruling in zip(due, rulings, strict=True):
+                job.ruling = ruling
+        refused = [job.command for job in jobs if job.ruling is not None and job.ruling.refusal is not None]
+        if refused:
+            await self._cache.load(refused, look_up={command.id for command in refused})
+
+    async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
+        """Write the records that effects change, the room's last: a read after the answer must find them."""
+        rooms = self._services.stores.rooms
+        with_effects = [entry for entry in changes.entries if entry.has_effects]
+        if with_effects:
+            await rooms.put_members(with_effects)
+            await self._services.stores.messages.write_changes(with_effects)
+            changed_members = {
+                (entry.room_id, effect.user_id): entry.kind is EntryKind.CREATED
+                for entry in with_effects
+                for effect in entry.members
+            }
+            await self._services.stores.presence.mark_new_members(changed_members)
+        changed = {entry.room_id for entry in with_effects}
+        await rooms.put_read_marks(_read_marks(changes, changed))
+        if with_effects:
+            await self._services.records.write_marks(changed)
+            await rooms.put_rooms([room for room_id in changed if (room := states[room_id].room) is not None])
+        metrics.MESSAGES_STORED.inc(sum(entry.message is not None for entry in changes.entries))
+
+    def _deliver_found(self, entry: LogEntry, room: Room) -> None:
+        self._services.follower.note([entry])
+        self._services.outlet.send_deliveries(_deliveries_of(entry, room))
+
+    def _typing_deliveries(
+        self, jobs: Sequence[Job], answers: Sequence[Answer], states: dict[str, RoomState]
+    ) -> list[Delivery]:
+        """Return the typing marks to show to the other users of a room."""
+        deliveries: list[Delivery] = []
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, TypingMark):
+                room = states[job.command.room_id].room
+                typist = Typist(answer.chatroom_id, answer.user_id, None if room is None else room.direct)
+                if self._typing.set(typist, answer.is_typing, self._services.clock_ms()):
+                    deliveries += typing_deliveries(typist, is_typing=answer.is_typing)
+        return deliveries
+
+    # Periodic work --------------------------------------------------------------------------------------------------
+
+    def announcements(self) -> list[Delivery]:
+        """Return the heads of active rooms a second ago, and the end of typing that was not renewed."""
+        return self._heads.due(self._services.monotonic_ms()) + _ends(self._typing.ended(self._services.clock_ms()))
+
+    def end_typing(self) -> list[Delivery]:
+        """Return the end of all typing: the partition stops."""
+        return _ends(self._typing.all_shown())
+
+
+def _ends(typists: Iterable[Typist]) -> list[Delivery]:
+    return [delivery for typist in typists for delivery in typing_deliveries(typist, is_typing=False)]
+
+
+def _read_marks(changes: Changes, written_whole: Collection[str]) -> dict[tuple[str, str], int]:
+    """Return the read marks to write now: requested ones, and those of authors in rooms that skip the write-behind."""
+    marks = dict(changes.read_marks)
+    for entry in changes.entries:
+        if (message := entry.message) is not None and entry.room_id in written_whole:
+            key = (entry.room_id, message.user_id)
+            marks[key] = max(message.seq, marks.get(key, 0))
+    return marks
+
+
+def _all_deliveries_of(entries: list[LogEntry], states: dict[str, RoomState]) -> list[Delivery]:
+    return [delivery for entry in entries for delivery in _deliveries_of(entry, states[entry.room_id].room)]
+
+
+def _deliveries_of(entry: LogEntry, room: Room | None) -> list[Delivery]:
+    direct = None if room is None else room.direct
+    if not entry.members:  # HOT
+        return deliveries_of(entry, direct)
+    return deliveries_of(entry, direct) + membership_deliveries(entry, direct)
+
+
+def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:
+    return any(entry.message is None for entry in entries)
+
+
+def _note_entries(jobs: list[Job], changes: Changes) -> None:
+    """Note the entries of the commands in the log."""
+    made = {id_: entry for entry in (*changes.entries, *changes.found) for id_ in entry.command_ids}
+    for job in jobs:
+        job.entry = made.get(job.command.id)
