@@ -361,7 +361,12 @@ def key_of_message(data: Frame) -> str:
     return str(data.get("clientMessageId") or data["message"])
 
 
+def key_of_alert(symbol: str, price: float) -> str:
+    """Return the key of an alert, of which a run sets one at each price of a symbol."""
+    return f"{symbol}@{price:.0f}"
+
+
 def key_of_notification(data: Frame) -> str:
-    """Return the key of a notification: an alert's symbol, which is unique to it, otherwise the title."""
+    """Return the key of a notification: its alert's, otherwise its title."""
     alert = data.get("alert")
-    return str(data["title"] if alert is None else alert["symbol"])
+    return str(data["title"]) if alert is None else key_of_alert(alert["symbol"], alert["price"])

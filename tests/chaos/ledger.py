@@ -10,8 +10,8 @@ Rooms and inboxes are both channels whose items are numbered from 1 without gaps
 - after the answer to a removal, or some time after a ban, no item that its user sends enters the channel, and the user
   receives no item that anyone sent.
 
-A key names an item before it has a seq: a `clientMessageId`, the text of a message without one, an event id, an alert
-id.
+A key names an item before it has a seq: a `clientMessageId`, the text of a message without one, an event id, the
+symbol and price of an alert.
 """
 
 import math

@@ -27,7 +27,7 @@ from tests.support.scrape import samples
 INTERVAL_S = 5.0
 PAUSES_S = (2.0, 5.0)
 CHURN = tuple(map(Choice, (Kind.CUT_CLIENTS, Kind.STUCK_CLIENTS, Kind.SLOW_CLIENTS, Kind.STORM, Kind.REPEAT_EVENTS)))
-# Bounded caches that still fill: recent messages, 8 MB per partition; RabbitMQ's in-memory log, 64 MB.
+# Bounded caches that still fill: recent messages, 2,000 per partition; RabbitMQ's in-memory log, 64 MB.
 MEMORY_GROWTH_MAX_MIB = {"chat_service": 24.0, "broker": 96.0}
 GROWTH_MAX = {"memory MiB": 12.0, "open files": 12.0, "tasks": 30.0, "connections": 6.0, "messages in queues": 20.0}
 

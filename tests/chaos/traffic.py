@@ -16,7 +16,7 @@ import aiormq
 from shared.bus.amqp import Connection
 from shared.ids import Prefix, new_id
 from shared.times import now_ms, to_iso
-from tests.chaos.client import COMMUNITY, ChaosClient, Clock
+from tests.chaos.client import COMMUNITY, ChaosClient, Clock, key_of_alert
 from tests.chaos.ledger import Ledger
 from tests.support.events import EXCHANGE, cloud_event
 from tests.support.live_client import RestClient
@@ -28,6 +28,7 @@ REMEMBERED_EVENTS = 40
 HEAVY_BYTES = 6_000
 PRICE_START = 100.0
 WAITING_MAX = 50
+ALERT_SYMBOLS = 100
 ONCE_SHARE = 0.2  # of messages go without `clientMessageId`
 BROKER_FAILURES = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError, TimeoutError)
 REST_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
@@ -230,26 +231,29 @@ class Traffic:
         await self.publisher.publish("market.tick", cloud_event(self.event_id(name), "market.tick", data))
 
     async def _alert(self) -> None:
-        """Set an alert on its own symbol, then publish prices on either side and one more beyond."""
-        number = self._number("alerts")
-        symbol, client = f"ALERT{number}", self._random.choice(self.clients)
-        inbox = f"inbox:{client.user_id}"
-        self._ledger.note_sent(symbol, client.name, [inbox], self._clock())
-        is_created = await self._create_alert(RestClient(self._url, client.user_id), symbol)
-        for price in (1.0, 3.0, 1.5, 4.0):
-            await self._move(symbol, price, f"{symbol}_{price}")
-        if is_created:
-            self._ledger.note_acked(symbol, inbox, self._clock())
+        """Set an alert at a price of its own, then publish prices on either side and one more beyond.
 
-    async def _create_alert(self, rest: RestClient, symbol: str) -> bool:
-        alert = {"symbol": symbol, "direction": "above", "price": 2.0}
+        The symbols come again after 100 alerts, so that a run of hours does not fill the services with symbols.
+        """
+        number = self._number("alerts")
+        symbol, price, client = f"ALERT{number % ALERT_SYMBOLS}", 10.0 * number, self._random.choice(self.clients)
+        key, inbox = key_of_alert(symbol, price), f"inbox:{client.user_id}"
+        self._ledger.note_sent(key, client.name, [inbox], self._clock())
+        is_created = await self._create_alert(RestClient(self._url, client.user_id), symbol, price)
+        for distance in (-1.0, 1.0, -0.5, 2.0):
+            await self._move(symbol, price + distance, f"{key}_{distance}")
+        if is_created:
+            self._ledger.note_acked(key, inbox, self._clock())
+
+    async def _create_alert(self, rest: RestClient, symbol: str, price: float) -> bool:
+        alert = {"symbol": symbol, "direction": "above", "price": price}
         if (await call_rest(rest, "POST", "/v1/alerts", json=alert))[0] == 201:
             return True
         await asyncio.sleep(LATE_COMMAND_S)
         while True:
             status, body = await call_rest(rest, "GET", "/v1/alerts?limit=100")
             if status == 200:
-                return any(alert["symbol"] == symbol for alert in body["data"])
+                return any((one["symbol"], one["price"]) == (symbol, price) for one in body["data"])
             await asyncio.sleep(0.5)
 
     async def _fidget(self) -> None:
