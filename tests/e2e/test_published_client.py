@@ -1,12 +1,13 @@
 """The JavaScript client published by the product's owner, unmodified, against the running system."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 from shared.ids import Prefix, new_id
 from tests.support.events import cloud_event, publish
 from tests.support.local_system import LocalSystem
 from tests.support.node import node_program
-from tests.support.people import people
+from tests.support.people import Person, people
 from tests.support.tokens import mint
 
 HERE = Path(__file__).parent
@@ -18,6 +19,22 @@ TOLD = {
     "message": "John Doe commented on your post",
     "priority": "medium",
 }
+
+
+WITH_SEQ = {"subscribed", "chat:ack", "chat:message", "chat:read", "notification:new", "market:price"}  # first part
+
+
+async def change_messages(author: Person, mentioned: str, room: str) -> None:
+    """Fill a room with entries of every kind of the second part of the protocol."""
+    path = f"/v1/chatrooms/{room}/messages"
+    extras = {"attachments": [{"kind": "image", "url": "https://example.com/a.png"}], "symbols": ["EUR/USD"]}
+    first = await author.data("POST", path, json={"message": "first", "mentions": [mentioned], **extras})
+    second = await author.data("POST", path, json={"message": "second", "replyTo": first["id"], "mentionRoom": True})
+    await author.data("PATCH", f"{path}/{first['id']}", json={"message": "edited"})
+    await author.data("PUT", f"{path}/{first['id']}/reactions/{quote('👍')}")
+    await author.data("PUT", f"/v1/chatrooms/{room}/pins/{first['id']}")
+    await author.data("DELETE", f"/v1/chatrooms/{room}/pins/{first['id']}")
+    await author.data("DELETE", f"{path}/{second['id']}")
 
 
 async def notify(amqp_url: str, user_id: str) -> None:
@@ -58,3 +75,42 @@ async def test_published_client_receives_chat_prices_and_notifications(system: L
     assert program.data("error") == []
     (stored,) = await john.data("GET", f"/v1/chatrooms/{room}/messages")
     assert (stored["id"], stored["user"]["firstName"]) == (message["messageId"], "John")
+
+
+async def test_published_client_runs_in_room_full_of_changes(system: LocalSystem) -> None:
+    entries = system.entries()
+    meet = people(entries["GATEWAY_URL"])
+    john, ann = meet("john"), meet("ann")
+    room = await ann.create_room(memberIds=[john.id])
+    await change_messages(ann, john.id, room)
+    async with node_program(
+        PROGRAM, GATEWAY_WS_URL=entries["GATEWAY_WS_URL"], TOKEN=mint(john.id), USER_ID=john.id, ROOM_ID=room
+    ) as program:
+        await program.read_types("subscribed", 3)
+        await change_messages(ann, john.id, room)
+        await notify(entries["AMQP_URL"], john.id)
+        assert await program.exit_code() == 0
+    assert {message["chatroomId"] for message in program.data("chat:message")} == {room}
+    assert program.data("notification:new")[0]["id"].startswith("notif_")
+    assert program.data("error") == []
+
+
+async def test_first_part_subscriptions_receive_no_new_seq(system: LocalSystem) -> None:
+    meet = people(system.entries()["GATEWAY_URL"])
+    john, ann = meet("john"), meet("ann")
+    room = await ann.create_room(memberIds=[john.id])
+    await change_messages(ann, john.id, room)
+    async with await john.live() as client:
+        frames = [
+            await client.ask("subscribe", channel="chatroom", chatroomId=room, since=0),
+            await client.ask("subscribe", channel="notifications", since=0),
+            await client.ask("subscribe", channel="market", symbols=["EUR/USD"]),
+        ]
+        await change_messages(ann, john.id, room)
+        last = await ann.data("POST", f"/v1/chatrooms/{room}/messages", json={"message": "last"})
+        frames.append(await client.take(lambda frame: frame["data"].get("messageId") == last["id"]))
+        frames += client.frames
+    assert {frame["type"] for frame in frames} >= {"chat:message", "chat:updated", "chat:reaction", "chat:pinned"}
+    assert {frame["type"] for frame in frames if "seq" in frame["data"]} <= WITH_SEQ
+    messages = [frame["data"] for frame in frames if frame["type"] == "chat:message"]
+    assert [message["seq"] for message in sorted(messages, key=lambda message: message["seq"])] == [1, 2, 3, 4, 5]
