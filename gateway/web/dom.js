@@ -67,6 +67,29 @@ export function reconcile(parent, items) {
   for (const gone of before.values()) gone.remove();
 }
 
+let pressed = null; // the element under a pointer that is down
+const held = new Map(); // renderings that wait for it, by root
+
+/**
+ * Call `render` now, or once the pointer that is down within `root` is up: a click on an element that is replaced between
+ * the two would be lost.
+ */
+export function whenReleased(root, render) {
+  if (root.contains(pressed)) held.set(root, render);
+  else render();
+}
+
+function release() {
+  pressed = null;
+  const renders = [...held.values()];
+  held.clear();
+  for (const render of renders) render();
+}
+
+addEventListener('pointerdown', ({ target }) => (pressed = target), true);
+addEventListener('click', () => (pressed = null), true); // what a click changes is rendered at once
+for (const type of ['pointerup', 'pointercancel']) addEventListener(type, () => setTimeout(release), true);
+
 const FOCUSABLE = 'button, a, input, select, textarea, [tabindex]';
 
 /** Return the index of the focused control of an element, or -1; the replacement restores the focus. */

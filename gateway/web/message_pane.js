@@ -1,6 +1,6 @@
 /** Messages of the open room: the scrolled list, jumps within it, loading at both ends, and read marks. */
 
-import { announce, h, reconcile } from './dom.js';
+import { announce, h, reconcile, whenReleased } from './dom.js';
 import { counted } from './format.js';
 import { icon } from './icons.js';
 import { MessageActions } from './message_actions.js';
@@ -61,6 +61,10 @@ export class MessagePane {
   }
 
   render() {
+    whenReleased(this.list, () => this.#render());
+  }
+
+  #render() {
     const { conversation } = this;
     const { timeline } = conversation;
     if (this.stuck && !timeline.isDetached) timeline.trim();

@@ -1,6 +1,6 @@
 /** Room list: search, sections, unread and online counts. */
 
-import { h, reconcile, rove } from './dom.js';
+import { h, reconcile, rove, whenReleased } from './dom.js';
 import { shortCount } from './format.js';
 import { icon } from './icons.js';
 import { newRoomDialog } from './room_dialogs.js';
@@ -17,9 +17,10 @@ export class RoomList {
     this.list = h('div', { class: 'room-sections' });
     root.replaceChildren(this.#head(), this.list);
     this.settle = rove(this.list, 'button.room');
-    session.rooms.onChange(() => this.#render());
-    session.people.onChange(() => this.#render());
-    this.#render();
+    const render = () => whenReleased(this.list, () => this.#render());
+    session.rooms.onChange(render);
+    session.people.onChange(render);
+    render();
   }
 
   #head() {

@@ -110,7 +110,8 @@ class Visitor:
         """Find a room by search and open it."""
         search = self.page.get_by_role("searchbox", name="Search rooms")
         await search.fill(name)
-        await self.room(name).first.click()
+        found = self.page.get_by_role("list", name="Found")
+        await found.locator("button.room", has_text=name).first.click()
         await expect(self.title()).to_have_text(name)
         await search.fill("")
 
