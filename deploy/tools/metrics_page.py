@@ -61,7 +61,11 @@ LABELS: dict[str, Values] = {
     "source": Values(r"[a-z0-9:-]+", "a tick source: `sim`, `amqp`, `replay`, or `websocket:` and a feed's name"),
     "status": Values(r"\d{3}|online|offline", "an HTTP status; for presence `online`, `offline`"),
     "type": Values(r"[a-z]+(:[a-z]+)?", "a frame type of the protocol; `other` for refused frames"),
-    "way": Values("fanout|answer", "`fanout`: sent to all subscribers of a channel; `answer`: sent to one socket"),
+    "way": Values(
+        "fanout|answer|activity",
+        "`fanout`: sent to all subscribers of a channel; `answer`: sent to one socket; `activity`: to followers of all"
+        " their rooms",
+    ),
 }
 
 _HEAD = """# Metrics
