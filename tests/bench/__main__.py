@@ -26,6 +26,7 @@ from tests.bench.scenarios import (
     peers,
     presence,
     quiet,
+    reactions,
     rooms,
     search,
     slow,
@@ -46,6 +47,7 @@ SCENARIOS: Mapping[str, Run] = {
     "quiet": quiet.run,
     "flood": flood.run,
     "search": search.run,
+    "reactions": reactions.run,
 }
 ON_PEERS: Mapping[str, Callable[[PeerServer, Namespace], ScenarioOutcome]] = {
     "fanout": peers.fanout,
@@ -67,6 +69,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "slow": {"sockets": 200, "rate": 500.0, "size": 2000, "senders": 0, "listeners": 1},
     "quiet": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 1, "seconds": 30.0, "warmup": 6.0},
     "search": {"sockets": 0, "rate": 1000.0, "size": 0, "senders": 200, "listeners": 0, "seconds": 20.0},
+    "reactions": {"sockets": 1000, "rate": 0.0, "size": 0, "senders": 0, "listeners": 0},
     "flood": {"sockets": 400, "rate": 0.0, "size": 100, "senders": 200, "listeners": 2, "seconds": 30.0, "warmup": 3.0},
 }
 
