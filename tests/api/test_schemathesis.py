@@ -20,7 +20,7 @@ from tests.support.queues import empty_queues
 from tests.support.tokens import SECRET, mint
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-EXAMPLES = os.environ.get("API_EXAMPLES", "5")  # per call, besides the phases examples and coverage
+EXAMPLES = os.environ.get("API_EXAMPLES", "3")  # per call, besides the phases examples and coverage
 SEED = os.environ.get("API_SEED", "1")
 TIMEOUT_S = 600.0
 

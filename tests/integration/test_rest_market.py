@@ -13,12 +13,14 @@ from tests.support.waiting import until_async
 
 
 @pytest.fixture
-async def rest(amqp_url: str, mongodb_uri: str, database_name: str) -> AsyncIterator[RestClient]:
-    hourly, _ = real_candles("EURUSD.csv")
-    daily, _ = real_candles("BTCUSD.csv")
+async def rest(
+    amqp_url: str, mongodb_uri: str, database_name: str, symbol: str, name: str
+) -> AsyncIterator[RestClient]:
+    """A market that replays one file; stopping in the middle of a replay would take a minute."""
+    path, _ = real_candles(name)
     replay: dict[str, Any] = {
         "market_source": (SourceKind.REPLAY,),
-        "market_replay_files": (f"EUR/USD={hourly}", f"BTC/USD={daily}"),
+        "market_replay_files": (f"{symbol}={path}",),
     }
     async with (
         chat_service(amqp_url, mongodb_uri, database_name),
