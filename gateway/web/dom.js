@@ -75,7 +75,7 @@ const held = new Map(); // renderings that wait for it, by root
  * the two would be lost.
  */
 export function whenReleased(root, render) {
-  if (root.contains(pressed)) held.set(root, render);
+  if (pressed && root.contains(pressed)) held.set(root, render);
   else render();
 }
 
@@ -86,9 +86,12 @@ function release() {
   for (const render of renders) render();
 }
 
-addEventListener('pointerdown', ({ target }) => (pressed = target), true);
-addEventListener('click', () => (pressed = null), true); // what a click changes is rendered at once
-for (const type of ['pointerup', 'pointercancel']) addEventListener(type, () => setTimeout(release), true);
+/** Watch the pointer for `whenReleased`; call it once. */
+export function watchPointer() {
+  addEventListener('pointerdown', ({ target }) => (pressed = target), true);
+  addEventListener('click', () => (pressed = null), true); // what a click changes is rendered at once
+  for (const type of ['pointerup', 'pointercancel']) addEventListener(type, () => setTimeout(release), true);
+}
 
 const FOCUSABLE = 'button, a, input, select, textarea, [tabindex]';
 

@@ -5,7 +5,7 @@ import { ChatView } from './chat_view.js';
 import { Connection } from './connection.js';
 import { watchConnection } from './connection_status.js';
 import { openDialog } from './dialogs.js';
-import { byId, h } from './dom.js';
+import { byId, h, watchPointer } from './dom.js';
 import { icon } from './icons.js';
 import { linkedIn } from './links.js';
 import { MarketBoard } from './market_board.js';
@@ -18,6 +18,7 @@ import { toast } from './toasts.js';
 const TAB_ICONS = { rooms: 'group', chat: 'chat', market: 'chart' };
 
 async function main() {
+  watchPointer();
   themeButton(byId('theme'));
   let identity = remembered() ?? (await signIn());
   const connection = new Connection(async (reason) => {
