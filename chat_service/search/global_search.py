@@ -23,6 +23,7 @@ from shared.ids import Prefix, dated_id, made_at_ms
 
 BUDGET = 64
 ROOMS_PER_ROUND = 64
+ROOMS_AT_ONCE = 8  # looked at before the budget is checked: each may have 128 messages without a line
 PAGES_PER_READ_MAX = 16
 CLOCK_MARGIN_MS = (
     100  # owners of a room, one after another, read the clock of the database with an error of milliseconds
@@ -102,10 +103,16 @@ class GlobalSearch:
         ahead = max(min(pages, ROOMS_PER_ROUND // len(some)), 1)
         if any(not self._reader.has(one.room.id, one.walk.next_pages(1)[0]) for one in some):
             await self._reader.load([(one.room.id, page) for one in some for page in one.walk.next_pages(ahead)])
-        lefts = await asyncio.gather(*(self._look_at(one, one.walk.pop()) for one in some))
-        for one, left_ms in zip(some, lefts, strict=True):
-            if not one.walk.is_over:
-                heappush(heap, _Room(-min(left_ms, one.left_ms), one.room, one.walk))
+        for start in range(0, len(some), ROOMS_AT_ONCE):
+            few = some[start : start + ROOMS_AT_ONCE]
+            if start and self._reader.spent >= BUDGET:
+                for one in some[start:]:
+                    heappush(heap, one)
+                return
+            lefts = await asyncio.gather(*(self._look_at(one, one.walk.pop()) for one in few))
+            for one, left_ms in zip(few, lefts, strict=True):
+                if not one.walk.is_over:
+                    heappush(heap, _Room(-min(left_ms, one.left_ms), one.room, one.walk))
 
     async def _look_at(self, one: _Room, page: Page) -> int:
         """Look at a page, and return a time that everything older in the room is before."""

@@ -1,7 +1,7 @@
 """The consumer of log entries that keeps the search index up to date.
 
-A new message adds a line to the newest page of its room. Lines gather for 10 s, or until there are 64 in the room,
-because each write rewrites the page. Searches do not wait for that: they read the messages behind the newest page from
+A new message adds a line to the newest page of its room. Lines gather for 30 s, or until there are 128 in the room,
+because each write rewrites the page. Searches do not wait for that: they read the messages after the newest page from
 the log. An edit, a deletion of a message, and a deletion of a room change the index at once.
 """
 
@@ -25,9 +25,10 @@ from chat_service.search.tree import (
 )
 from shared.mongo import chunks
 
-GATHER_MS = 10_000
-LINES_MAX = 64  # of a room; a page costs 1 ms of CPU each time
-LINES_TOTAL_MAX = 20_000
+GATHER_MS = 30_000
+LINES_MAX = 128  # of a room; a page costs 1 ms of CPU each time
+LINES_TOTAL_MAX = 40_000
+TEXT_TOTAL_MAX = 16 * 1024 * 1024
 ROOMS_PER_TURN = 20  # written in one turn of the follower if there are no more than 80 due; all wait for it
 ROOMS_PER_WRITE = 10  # whose pages are compressed in one turn of the event loop: 5 ms
 
@@ -42,7 +43,10 @@ class _Tail:
 
 
 class SearchIndexer:
-    """Keeps the index behind the log. Bound: 20,000 messages that have no line yet; beyond it all are written."""
+    """Keeps the index behind the log.
+
+    Bound: 40,000 messages without a line, and 16 M characters of them; beyond it half of the rooms are written.
+    """
 
     def __init__(self, store: IndexStore, clock_ms: Callable[[], int]) -> None:
         self._store = store
@@ -50,6 +54,7 @@ class SearchIndexer:
         self._clock_ms = clock_ms
         self._tails: dict[str, _Tail] = {}
         self._count = 0
+        self._size = 0  # characters of text
 
     async def take(self, batches: Sequence[RoomBatch]) -> None:
         """Index these entries. A line that is still in memory when this process dies is built by the next one."""
@@ -82,11 +87,12 @@ class SearchIndexer:
                 IndexedText(message.id, message.seq, message.user_id, message.created_at_ms, message.text or None)
             )
             self._count += 1
+            self._size += len(message.text)
 
     def _due(self) -> list[str]:
         """Return the rooms to write now, not too many at a time, the longest-waiting first."""
-        if self._count > LINES_TOTAL_MAX:
-            return list(self._tails)
+        if self._count > LINES_TOTAL_MAX or self._size > TEXT_TOTAL_MAX:
+            return list(self._tails)[: len(self._tails) // 2 + 1]
         due_ms = self._clock_ms() - GATHER_MS
         due = [
             room_id
@@ -98,6 +104,7 @@ class SearchIndexer:
     def _forget(self, room_id: str) -> None:
         if (tail := self._tails.pop(room_id, None)) is not None:
             self._count -= len(tail.messages)
+            self._size -= sum(len(message.text or "") for message in tail.messages)
 
     # Changes of messages --------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Looked(NamedTuple):
 
 
 class PageReader:
-    """Reads for one query. `spent` counts pages, and the messages of missing ones in units of 32."""
+    """Reads for one query. `spent` counts pages looked at, and the messages of missing ones in units of 32."""
 
     def __init__(self, store: IndexStore, wanted: Wanted) -> None:
         self._store = store
@@ -42,7 +42,6 @@ class PageReader:
         if missing:
             found = await self._store.pages(missing)
             self._pages |= {key: found.get(key) for key in missing}
-            self.spent += len(missing)
 
     def has(self, room_id: str, page: Page) -> bool:
         """Return whether a page was loaded, or found missing."""
@@ -55,6 +54,7 @@ class PageReader:
     def may_skip(self, room_id: str, page: Page) -> bool:
         """Return whether a loaded page of a higher level shows that no message below it has all words."""
         stored = self.stored(room_id, page)
+        self.spent += stored is not None
         return stored is not None and not stored.may_contain(self._wanted.needles)
 
     async def look(self, room_id: str, page: Page, newest_seq: int) -> Looked:
@@ -66,6 +66,7 @@ class PageReader:
         last = min(page.last_seq, newest_seq)
         unindexed = await self._store.texts(room_id, first, last) if first <= last else []
         size = sum(len(one.text or "") for one in unindexed)
+        self.spent += stored is not None
         self.spent += -(-len(unindexed) // MESSAGES_PER_UNIT) + size // CHARACTERS_PER_UNIT
         found = await asyncio.to_thread(self._among, room_id, unindexed) if unindexed else []
         if stored is None:

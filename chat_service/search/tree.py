@@ -12,6 +12,7 @@ the query reads the pages below it instead, and finally the messages.
 
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from typing import NamedTuple
@@ -22,6 +23,7 @@ CHUNK = 256  # messages on a page of level 0
 FANOUT = 16
 LEVEL_MAX = 3  # 1,048,576 messages
 WORDS_MAX_BYTES = 2 * 1024 * 1024  # of a page; beyond it the page says nothing, and queries read what is below it
+AUTHORS_KEPT = 10_000
 _NO_LINE = ""
 
 
@@ -108,6 +110,7 @@ class Candidate(NamedTuple):
 # Lines of level 0 -----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=AUTHORS_KEPT)
 def author_mark(user_id: str) -> str:
     """Return a short digest of an author; a hit is checked against the message."""
     return blake2b(user_id.encode(errors="surrogatepass"), digest_size=4).hexdigest()

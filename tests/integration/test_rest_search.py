@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from chat_service.search.indexer import LINES_MAX
 from shared.ids import Prefix, new_id
 from shared.mongo import Document
 from tests.support.infrastructure import Infrastructure
@@ -16,7 +17,8 @@ from tests.support.services import chat_service, gateway_alone
 from tests.support.waiting import until_async
 
 NO_ROOM = {"success": False, "status": 404, "error": {"code": "NOT_FOUND", "message": "no such room"}}
-LINES = 64  # of a room: the index is written at once
+LINES = LINES_MAX  # of a room: the index is written at once
+FOUND_WITHIN_S = 2.0
 
 
 class SearchSystem(NamedTuple):
@@ -91,7 +93,9 @@ async def test_edited_message_is_found_by_its_new_words_and_a_deleted_one_never(
     room = await ann.create_room()
     first, second = await send(ann, room, "secret tip", "another tip")
     await ann.data("PATCH", f"/v1/chatrooms/{room}/messages/{first}", json={"message": "public hint"})
-    assert await found(ann, in_room(room), q="public") == ([first], None)
+    await until_async(
+        lambda: found(ann, in_room(room), q="public"), lambda page: page == ([first], None), FOUND_WITHIN_S
+    )
     assert await found(ann, in_room(room), q="secret") == ([], None)
     await ann.data("DELETE", f"/v1/chatrooms/{room}/messages/{second}")
     assert await found(ann, in_room(room), q="another") == ([], None)
@@ -170,13 +174,15 @@ async def test_before_of_another_room_is_no_message(meet: Meet) -> None:
 async def test_index_follows_the_log_and_a_deleted_room_leaves_it(
     meet: Meet, system: SearchSystem, mongodb_uri: str
 ) -> None:
-    ann = meet("ann")
+    ann, ben = meet("ann"), meet("ben")
     room = await ann.create_room()
-    sent = await send(ann, room, *(f"line {number}" for number in range(LINES)))
+    half = LINES // 2  # two senders stay below the rate of one
+    sent = await send(ann, room, *(f"line {number}" for number in range(half)))
+    sent += await send(ben, room, *(f"line {number}" for number in range(half, LINES)))
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_uri)
     words = client[system.database_name]["message_words"]
     await until_async(lambda: words.count_documents({"roomId": room, "through": LINES}), lambda count: count == 1)
-    assert await found(ann, in_room(room), q="line 63") == ([sent[63]], None)
+    assert await found(ann, in_room(room), q=f"line {LINES - 1}") == ([sent[-1]], None)
     await ann.data("DELETE", f"/v1/chatrooms/{room}")
     await until_async(lambda: words.count_documents({"roomId": room}), lambda count: count == 0)
     assert await ann.call("GET", in_room(room), params={"q": "line"}) == (404, NO_ROOM)
