@@ -1,6 +1,9 @@
 """The answers to bodies: sent with the deliveries of their batch, and kept for repeats."""
 
 from collections.abc import Collection, Sequence
+from functools import cache
+
+from prometheus_client import Counter
 
 from chat_service import metrics
 from chat_service.partitions.batch import Body, Job, Outcome
@@ -86,10 +89,15 @@ def _reply(job: Job, answer: Answer) -> bytes:
 def _count(job: Job, answer: Answer) -> None:
     if isinstance(answer, Sent) and answer.repeated:
         metrics.MESSAGES_REPEATED.inc()
-    metrics.COMMANDS.labels(job.command.op, _outcome(answer)).inc()
+    _counter(job.command.op, _outcome(answer)).inc()
     if logs.details:
         request_id = request_id_of(job.command)
         log.debug("command_done", request_id=request_id, op=job.command.op, command_id=job.command.id)
+
+
+@cache
+def _counter(op: str, outcome: str) -> Counter:
+    return metrics.COMMANDS.labels(op, outcome)  # HOT: 2.5 us, so kept; both sets are closed
 
 
 def _outcome(answer: Answer) -> str:

@@ -139,22 +139,27 @@ class _Connection(web.RequestHandler):
     aiohttp would answer in plain text, and log the bytes that it could not parse, which may contain a token.
     """
 
-    __slots__ = ("_around", "_is_handed_over", "_is_new", "address")
+    __slots__ = ("_around", "_has_begun", "_is_handed_over", "_is_new", "address")
 
     def __init__(self, server: web.Server, around: _Surroundings, address: str, **options: Any) -> None:
         super().__init__(server, **options)
         self._around = around
         self.address = address  # that it is counted for
         self._is_new = True
+        self._has_begun = False
         self._is_handed_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        """Note the connection. aiohttp begins with its first bytes, and not at all if they upgrade it at once."""
+        self.transport = cast(asyncio.Transport, transport)
         self._around.recent.add(self, time.monotonic())
         self._around.open_connections.became_idle(self, self.address)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
+        if self._has_begun:
+            super().connection_lost(exc)
+        else:
+            self.transport = self._manager = self._parser = None  # which refer to this protocol
         self._around.recent.discard(self)
         self._around.pace.settled(self)
         self._around.open_connections.became_busy(self)
@@ -170,9 +175,16 @@ class _Connection(web.RequestHandler):
             self._is_new = False
             if (head := parse(data, UPGRADE_LINE)) is not None and self._around.upgrade(self, head):
                 return
+            self._begin()
         super().data_received(data)
         if self._messages:  # a request arrived; its handler begins two iterations of the loop later
             self._around.open_connections.became_busy(self)
+
+    def _begin(self) -> None:
+        """Let aiohttp serve this connection, which costs it a task: 20 us."""
+        if self.transport is not None:
+            self._has_begun = True
+            super().connection_made(self.transport)
 
     async def start(self) -> None:
         """Serve requests, unless the connection was handed over before this task began."""

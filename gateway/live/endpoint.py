@@ -35,6 +35,7 @@ from shared.telemetry import logs, tracing
 
 log = logs.get(__name__)
 
+_AUTH_FRAMES = metrics.FRAMES_IN.labels("auth")
 _COMMON_CLIENT_CODES = (1000, 1001, 1005, 1006, 1009)
 
 
@@ -210,7 +211,7 @@ class LiveEndpoint:
                 metrics.FRAMES_IN.labels("other").inc()
                 socket.close(close)
             case Authenticate(request, id):
-                metrics.FRAMES_IN.labels("auth").inc()
+                _AUTH_FRAMES.inc()
                 begin = self._authenticate if socket.is_admitted else self._enter
                 return begin(socket, request, id)
             case Perform(incoming):

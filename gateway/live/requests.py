@@ -132,6 +132,9 @@ class LiveRequests:
                 for incoming in incomings:
                     await self._perform(socket, incoming)
 
+        if len(by_channel) == 1:  # HOT: no task of its own, which costs 20 us
+            await in_order(*by_channel.values())
+            return
         await asyncio.gather(*map(in_order, by_channel.values()))
 
     def forget(self, socket: Socket) -> None:
