@@ -102,7 +102,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             clock.now_ms,
             monotonic_ms,
         )
-        repair = Repair(rooms, messages, room_log, clock.now_ms)
+        repair = Repair(rooms, messages, room_log, positions.touched_since, clock.now_ms)
         owned = OwnedPartitions(bus, OwnerStore(mongo.database), replicas, repair, services, mongo.is_unavailable)
         admin.checks["partitions"] = owned.readiness
         await stack.enter_async_context(bus)

@@ -172,13 +172,11 @@ class ChatQueryHandler:
         left = DIRECT_MESSAGES_MAX
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             some = rooms[start : start + ROOMS_AT_ONCE]
-            reads = (self._log.places_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
-            for room, places in zip(some, await asyncio.gather(*reads), strict=True):
-                left -= len(places)
-                if places and room.direct is not None and left >= 0:
-                    positions = (
-                        DirectMessagePosition(rev=place.rev, created_at_ms=place.created_at_ms) for place in places
-                    )
+            reads = (self._log.times_since(room.id, room.rev - REPLAY_MAX, query.since_ms) for room in some)
+            for room, times in zip(some, await asyncio.gather(*reads), strict=True):
+                left -= len(times)
+                if times and room.direct is not None and left >= 0:
+                    positions = (DirectMessagePosition(rev=rev, created_at_ms=at_ms) for rev, at_ms in times)
                     found.append(DirectRoom(room_id=room.id, user_ids=room.direct, positions=tuple(positions)))
             if left < 0:
                 break

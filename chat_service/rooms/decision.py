@@ -63,16 +63,21 @@ class PendingCommand(NamedTuple):
 class RoomState:
     """The partition's knowledge of one room. `members` holds the users loaded so far; None stands for a non-member.
 
-    `recent` is shared by all rooms of the partition. The rest is loaded per batch: `stored` holds the entries that its
-    commands made before, by command id; `active_now`, and `presence` of users named in commands; `messages` named in
-    them, None for an unknown id; `reactions` by message, user and emoji; `pins` by message: all that are in effect, and
-    those of messages named.
+    `recent` is shared by all rooms of the partition. The rest is loaded per batch:
+
+    - `stored`: the entries that its commands made before, by command id; `shown`: these as a replay shows them now, by
+      entry id;
+    - `active_now`, and the `presence` of users named in commands;
+    - `messages` named in commands, None for an unknown id;
+    - `reactions` by message, user and emoji;
+    - `pins` by message: all that are in effect, and those of messages named.
     """
 
     room: Room | None
     members: dict[str, Member | None] = field(default_factory=dict)
     recent: RecentMessages = field(default_factory=RecentMessages)
     stored: dict[str, LogEntry] = field(default_factory=dict)
+    shown: dict[str, LogEntry] = field(default_factory=dict)
     active_now: int = 0
     presence: dict[str, PresenceView] = field(default_factory=dict)
     messages: dict[str, Message | None] = field(default_factory=dict)
@@ -82,6 +87,7 @@ class RoomState:
     def end_batch(self) -> None:
         """Forget what was loaded for one batch only."""
         self.stored.clear()
+        self.shown.clear()
         self.presence.clear()
         self.messages.clear()
         self.reactions.clear()
@@ -122,7 +128,7 @@ class Decision:
         self.rules = rules
         self.caller = pending.command.caller
         self.room_id = pending.command.room_id
-        self._previous_at_ms = state.room.active_at_ms if state.room is not None and state.room.direct else 0
+        self._previous_at_ms = state.room.newest_at_ms if state.room is not None and state.room.direct else 0
         self._kind: EntryKind | None = None
         self._message: Message | None = None
         self._change: AnyChange | None = None
@@ -322,7 +328,7 @@ class Decision:
         room.rev += 1
         if self._change is not None:
             room.changed_rev = room.rev
-        return LogEntry(
+        entry = LogEntry(
             id=self.pending.command.id,
             room_id=room.id,
             rev=room.rev,
@@ -339,3 +345,6 @@ class Decision:
             ends_public=self._ends_public,
             previous_at_ms=self._previous_at_ms,
         )
+        if entry.has_effects:
+            room.changed_at_ms = entry.at_ms
+        return entry

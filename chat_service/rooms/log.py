@@ -80,7 +80,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     `change` is that of an earlier message. The first of `members` is the user that the entry is about; the others are
     users whose role changes with it. `last_seq` and `member_count` are those of the room after the entry (0 in a void
-    entry). `ends_public`: it makes a public room private. `previous_at_ms`: when the message before was sent, in a
+    entry). `ends_public`: it makes a public room private. `previous_at_ms`: the time of the entry before, in a
     direct room; 0 for the first.
     """
 
@@ -211,6 +211,8 @@ def apply(entry: LogEntry, room: Room | None) -> Room:
     room.member_count = entry.member_count
     if entry.change is not None:
         room.changed_rev = entry.rev
+    if entry.has_effects:
+        room.changed_at_ms = entry.at_ms
     if entry.message is not None:
         room.last_message_at_ms = room.active_at_ms = entry.at_ms
     return room

@@ -57,7 +57,8 @@ class Room(msgspec.Struct, kw_only=True):
     an earlier version, the creator may have left members behind, and still manages it.
     `direct` names the two users of a direct room. A deleted room stays as a tombstone until it is purged. Lists are
     sorted by `active_at_ms`, the time of the creation or of the last message. `changed_rev` is the last entry that
-    changed an earlier message. Messages up to `old_seq` were stored before there was a log.
+    changed an earlier message, `changed_at_ms` the time of the last entry that was more than a plain message. Messages
+    up to `old_seq` were stored before there was a log.
     """
 
     id: str
@@ -74,8 +75,14 @@ class Room(msgspec.Struct, kw_only=True):
     member_count: int = 0
     rev: int = 0
     changed_rev: int = 0
+    changed_at_ms: int = 0
     old_seq: int = 0
     deleted: bool = False
+
+    @property
+    def newest_at_ms(self) -> int:
+        """Return the time of the newest entry."""
+        return max(self.active_at_ms, self.changed_at_ms)
 
 
 class Member(msgspec.Struct, kw_only=True):

@@ -37,7 +37,6 @@ from shared.mongo import (
     write_each,
 )
 
-_PLACE = {"_id": 0, "roomId": 1, "rev": 1, "seq": 1, "userId": 1, "atMs": 1}
 _MAJORITY = ReadConcern("majority")
 _ON_MAJORITY: Document = {"w": "majority", "j": True}
 _ERASURE: Document = {
@@ -53,6 +52,7 @@ INDEXES: Indexes = {
         IndexModel([("sentAs", ASCENDING)], unique=True, sparse=True),
         IndexModel([("commandIds", ASCENDING)], sparse=True),
         IndexModel([("replyKey", ASCENDING)], sparse=True),
+        IndexModel([("change.messageId", ASCENDING)], sparse=True),
     ],
     "messages": [
         IndexModel([("roomId", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -166,13 +166,13 @@ class LogStore:
             [to_entry(document) for document in found if _CHANGING & document.keys()],
         )
 
-    async def places_since(self, room_id: str, after_rev: int, at_ms: int) -> list[MessagePlace]:
-        """Return the messages after entry `after_rev` that were sent since `at_ms`, oldest first."""
+    async def times_since(self, room_id: str, after_rev: int, at_ms: int) -> list[tuple[int, int]]:
+        """Return (rev, time) of the entries after entry `after_rev` that were made since `at_ms`, oldest first."""
         chosen = narrowed({"roomId": room_id, "rev": {"$gt": after_rev}}, {"atMs": {"$gte": at_ms}})
-        stages: list[Document] = [*chosen, {"$sort": {"rev": 1}}, {"$project": _PLACE}]
+        stages: list[Document] = [*chosen, {"$sort": {"rev": 1}}, {"$project": {"_id": 0, "rev": 1, "atMs": 1}}]
         with translated():
             found = await self._log.aggregate(stages).to_list(None)
-        return [to_place(document) for document in found if "seq" in document]
+        return [(document["rev"], document["atMs"]) for document in found]
 
     async def messages_between(self, room_id: str, first: int, last: int) -> list[tuple[int, Message]]:
         """Return (rev, message) with `first` ≤ seq ≤ `last`, oldest first; before the log, rev was seq."""

@@ -4,7 +4,7 @@ Runs as a separate task in small paced steps, so that neither beats nor commits 
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 
@@ -25,11 +25,20 @@ STEP_PAUSE_S = 0.02
 
 
 class Repair:
-    """Brings the records of rooms up to date with their logs."""
+    """Brings the records of rooms up to date with their logs.
+
+    `touched_since` returns the rooms that were about to get an entry other than a message; see the follower.
+    """
 
     def __init__(
-        self, rooms: RoomStore, messages: MessageStore, room_log: LogStore, clock_ms: Callable[[], int]
+        self,
+        rooms: RoomStore,
+        messages: MessageStore,
+        room_log: LogStore,
+        touched_since: Callable[[int], Awaitable[list[str]]],
+        clock_ms: Callable[[], int],
     ) -> None:
+        self._touched_since = touched_since
         self._rooms = rooms
         self._messages = messages
         self._log = room_log
@@ -41,22 +50,28 @@ class Repair:
         `announce` receives the heads of the most recent ones, whose last entries may be stored but undelivered.
         """
         now_ms = self._clock_ms()
-        recent = await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)
-        mine = [room for room in recent if partition_of(room.id) in partitions]
+        active = {room.id for room in await self._rooms.rooms_active_since(now_ms - LOOK_BACK_MS)}
+        touched = await self._touched_since(now_ms - LOOK_BACK_MS)
+        mine = [room_id for room_id in active.union(touched) if partition_of(room_id) in partitions]
         repaired = 0
         for some in chunks(mine, ROOMS_PER_STEP):
-            for behind, room in zip(some, await asyncio.gather(*map(self._repair_room, some)), strict=True):
-                repaired += room.rev > behind.rev
-                if room.active_at_ms > now_ms - ANNOUNCE_WITHIN_MS:
-                    announce(head_deliveries(room.id, room.rev, room.active_at_ms, room.direct))
+            records = await self._rooms.rooms(some)
+            before = [records.get(room_id) for room_id in some]
+            repairs = (self._repair_room(room_id, room) for room_id, room in zip(some, before, strict=True))
+            for record, room in zip(before, await asyncio.gather(*repairs), strict=True):
+                repaired += room is not None and (record is None or room.rev > record.rev)
+                if room is not None and room.newest_at_ms > now_ms - ANNOUNCE_WITHIN_MS:
+                    announce(head_deliveries(room.id, room.rev, room.newest_at_ms, room.direct))
             await asyncio.sleep(STEP_PAUSE_S)
         return repaired
 
-    async def _repair_room(self, room: Room) -> Room:
-        behind = await self._log.after(room.id, room.rev)
-        if not behind:
+    async def _repair_room(self, room_id: str, room: Room | None) -> Room | None:
+        """Return the room after all entries; None if it has none, because its creation failed."""
+        behind = await self._log.after(room_id, 0 if room is None else room.rev)
+        if not behind or (room is None and behind[0].settings is None):  # the latter: purged
             return room
-        return await project(self._rooms, self._messages, msgspec.structs.replace(room), behind)
+        record = None if room is None else msgspec.structs.replace(room)
+        return await project(self._rooms, self._messages, record, behind)
 
 
 async def project(rooms: RoomStore, messages: MessageStore, room: Room | None, behind: Sequence[LogEntry]) -> Room:

@@ -38,6 +38,7 @@ INDEXES: Indexes = {
         IndexModel([("deleted", ASCENDING), ("type", ASCENDING), ("words", ASCENDING)]),
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
         IndexModel([("purgeDueMs", ASCENDING)], sparse=True),
+        IndexModel([("changedAtMs", ASCENDING)]),
         IndexModel([("createdBy", ASCENDING), ("deleted", ASCENDING), ("direct", ASCENDING)]),
     ],
 }
@@ -109,17 +110,16 @@ class RoomStore(MemberStore):
         return count
 
     async def rooms_active_since(self, at_ms: int) -> list[Room]:
-        """Return the rooms whose records show a message since then."""
+        """Return the rooms whose records show an entry since then."""
+        messages: list[Document] = [
+            {"deleted": False, "type": kind.value, "activeAtMs": {"$gte": at_ms}} for kind in RoomType
+        ]
         with translated():
             found = await asyncio.gather(
-                *(
-                    self._rooms.find({"deleted": False, "type": kind.value, "activeAtMs": {"$gte": at_ms}}).to_list(
-                        None
-                    )
-                    for kind in RoomType
-                )
+                *(self._rooms.find(chosen).to_list(None) for chosen in (*messages, {"changedAtMs": {"$gte": at_ms}}))
             )
-        return [to_room(document) for documents in found for document in documents]
+        by_id = {document["_id"]: document for documents in found for document in documents}
+        return [to_room(document) for document in by_id.values() if not document["deleted"]]
 
     async def rooms_before(self, room_id: str, limit: int) -> list[Room]:
         """Return at most `limit` rooms with the greatest ids below `room_id`, in descending order."""
@@ -142,14 +142,16 @@ class RoomStore(MemberStore):
     # For the readers ------------------------------------------------------------------------------------------------
 
     async def direct_rooms_since(self, user_ids: Collection[str], at_ms: int, limit: int) -> list[Room]:
-        """Return at most `limit` direct rooms of these users whose records show a message since then."""
-        indexed = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
+        """Return at most `limit` direct rooms of these users whose records show an entry since then."""
+        with_message: Document = {"deleted": False, "type": RoomType.PRIVATE.value, "activeAtMs": {"$gte": at_ms}}
+        with_change: Document = {"changedAtMs": {"$gte": at_ms}}
         found: dict[str, Document] = {}  # by id: the two users of a room may be in different pieces
         for some in chunks(list(user_ids), DOCUMENTS_MAX):
-            chosen = narrowed(indexed, {"direct": {"$in": some}})
-            with translated():
-                for document in await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None):
-                    found[document["_id"]] = document
+            for indexed in (with_message, with_change):
+                chosen = narrowed(indexed, {"direct": {"$in": some}})
+                with translated():
+                    for document in await self._rooms.aggregate([*chosen, {"$limit": limit}]).to_list(None):
+                        found[document["_id"]] = document
         return [to_room(document) for document in islice(found.values(), limit)]
 
     async def public_rooms(self, words: Sequence[str], skip: int, limit: int) -> tuple[list[Room], int]:

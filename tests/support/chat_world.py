@@ -471,7 +471,8 @@ class ChatWorld:
         self._check_answers(logs)
         self._check_deliveries(logs)
         await check_unread(self.database, self._clock_ms, logs, is_repaired=False)
-        await Repair(self.store, self.messages, self.room_log, self._clock_ms).run(
+        touched_since = PositionStore(self.database).touched_since
+        await Repair(self.store, self.messages, self.room_log, touched_since, self._clock_ms).run(
             range(PARTITIONS), self.recorder.send
         )
         for room_id, log in logs.items():
