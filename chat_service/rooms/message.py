@@ -156,9 +156,14 @@ class RecentMessages:
         return self._messages.get((room_id, user_id, client_message_id))
 
     def remember(self, message: Message) -> None:
-        """Remember a message as it is now, unless it has no clientMessageId."""
+        """Remember a message as it is now, unless it has no clientMessageId, without the text that it answers.
+
+        That text is another message's, which may be edited or deleted.
+        """
         if (key := _key_of(message)) is None:
             return
+        if message.preview is not None:
+            message = msgspec.structs.replace(message, preview=msgspec.structs.replace(message.preview, message=""))
         before = self._messages.pop(key, None)
         self._size_bytes += message.size_bytes - (0 if before is None else before.size_bytes)
         self._messages[key] = message

@@ -61,7 +61,6 @@ class ChangeWrites:
             case Erasure() as change:
                 tombstone = {"deletedAtMs": entry.at_ms, "deletedBy": entry.author_id, "erasedRev": entry.rev}
                 self._set(entry, change, {"text": "", "editRev": 0, **tombstone}, unset=CONTENT)
-                self._erase_edit(entry, change.edit_rev)
                 self.pins[change.message_id] = _unpinned(change.message_id, entry.rev)
                 self.erased.append(change.message_id)
             case Reactions() as change:

@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from chat_service.rooms.change_frames import as_present
 from chat_service.rooms.decision import Toggle
-from chat_service.rooms.log import LogEntry
+from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.message import Message, previewed
 from chat_service.storage.change_writes import ChangeWrites, reaction_key
 from chat_service.storage.member_store import upsert_newer
@@ -35,6 +35,12 @@ from shared.mongo import (
 
 _MAJORITY = ReadConcern("majority")
 PINS_READ_MAX = 100
+_NO_REACTIONS: Document = {"$set": {"change.changes": [], "change.counts": []}}
+_NO_MENTIONS: Document = {
+    "$unset": dict.fromkeys(
+        ("change.mentions", "change.mentionRoom", "change.unmentioned", "change.newlyMentioned"), ""
+    )
+}
 
 INDEXES: Indexes = {
     "message_reactions": [
@@ -42,6 +48,7 @@ INDEXES: Indexes = {
         IndexModel(
             [("messageId", ASCENDING), ("active", ASCENDING), ("emoji", ASCENDING), ("atMs", DESCENDING)],
         ),
+        IndexModel([("roomId", ASCENDING)]),
         IndexModel([("_id", ASCENDING), ("rev", ASCENDING)]),
     ],
     "message_pins": [
@@ -194,10 +201,21 @@ class MessageStore:
         await upsert_newer(self._pins, list(writes.pins.values()))
         await upsert_newer(self._mentions, list(writes.mentions.values()))
         for message_id in writes.erased:
-            with translated():
-                await self._reactions.delete_many({"messageId": message_id})
+            await self._erase(message_id)
+
+    async def _erase(self, message_id: str) -> None:
+        """Erase what entries of a message's log still tell of it: texts, mentions and reactions. Idempotent.
+
+        The entries stay readable, and the last one, the deletion, keeps that it is one.
+        """
+        of_message = {"change.messageId": message_id}
+        with translated():
+            await self._reactions.delete_many({"messageId": message_id})
+            await self._log.update_many({**of_message, "kind": EntryKind.REACTED.value}, _NO_REACTIONS)
+            await self._log.update_many(of_message, _NO_MENTIONS)
+            await self._log.update_many({**of_message, "kind": EntryKind.EDITED.value}, {"$set": {"change.text": ""}})
 
     async def purge(self, room_id: str) -> None:
-        """Remove the pins and mentions of a room, 500 at a time."""
-        for collection in (self._pins, self._mentions):
+        """Remove the reactions, pins and mentions of a room, 500 at a time."""
+        for collection in (self._reactions, self._pins, self._mentions):
             await remove_all(collection, {"roomId": room_id})
