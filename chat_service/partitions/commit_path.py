@@ -6,7 +6,7 @@ What fails here drops the rooms from memory: the log decides, and the caller tri
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from chat_service import metrics
@@ -19,11 +19,14 @@ from chat_service.rooms.entry_deliveries import deliveries_of
 from chat_service.rooms.heads import Heads
 from chat_service.rooms.log import EntryKind, LogEntry
 from chat_service.rooms.membership_deliveries import membership_deliveries
-from chat_service.rooms.room import Room
+from chat_service.rooms.message_decisions import sent_again
+from chat_service.rooms.room import Room, may_see
 from chat_service.rooms.typing_marks import TypingMarks, Typist, typing_deliveries
 from chat_service.storage.group_commit import GroupCommit
 from chat_service.storage.record_writer import RecordWriter
 from shared.bus.delivery import Delivery
+from shared.commands.chat import SendDirect, SendMessage
+from shared.errors import Refusal
 from shared.protocol.server_frames import TypingMark
 
 
@@ -94,6 +97,7 @@ class CommitPath:
             await self._charge(jobs, states)
             pending = [self._pending(job) for job in jobs]
             changes = decide(pending, states, self._term, services.clock_ms(), services.rules)
+            await self._find_repeats(jobs, changes, states)
             if _are_not_all_messages(changes.entries):
                 await services.follower.touch(changes.entries)
             may_be_stored = bool(changes.entries)
@@ -107,7 +111,7 @@ class CommitPath:
             self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
             await self._project(changes, states)
             services.follower.note([*changes.found, *changes.entries])
-            _note_entries(jobs, changes)
+            _note_entries(jobs, changes, states)
         except BaseException:
             self._cache.drop(room_ids)
             if may_be_stored:
@@ -129,18 +133,26 @@ class CommitPath:
         )
 
     async def _charge(self, jobs: list[Job], states: dict[str, RoomState]) -> None:
-        """Charge commands to their callers' limits, each once, however often it is sent.
-
-        One that is refused may still repeat a stored message, which is answered and not refused: look it up.
-        """
+        """Charge commands to their callers' limits, each once, however often it is sent."""
         due = [job for job in jobs if job.ruling is None]
         if due:
             rulings = await self._services.limits.rule([job.command for job in due], states)
             for job, ruling in zip(due, rulings, strict=True):
                 job.ruling = ruling
-        refused = [job.command for job in jobs if job.ruling is not None and job.ruling.refusal is not None]
+
+    async def _find_repeats(self, jobs: list[Job], changes: Changes, states: Mapping[str, RoomState]) -> None:
+        """Answer refused sends that repeat a stored message from that message: it was accepted before."""
+        refused: dict[tuple[str, str, str], int] = {}
+        for index, (job, answer) in enumerate(zip(jobs, changes.answers, strict=True)):
+            command = job.command
+            if isinstance(answer, Refusal) and isinstance(command, SendMessage | SendDirect):
+                state, user_id = states[command.room_id], command.caller.user_id
+                if command.client_message_id is not None and may_see(state.room, state.members.get(user_id)):
+                    refused[command.room_id, user_id, command.client_message_id] = index
         if refused:
-            await self._cache.load(refused, look_up={command.id for command in refused})
+            for message in await self._services.stores.room_log.by_client_id(refused):
+                key = message.room_id, message.user_id, message.client_message_id or ""
+                changes.answers[refused[key]] = sent_again(message)
 
     async def _project(self, changes: Changes, states: dict[str, RoomState]) -> None:
         """Write the records that effects change, the room's last: a read after the answer must find them."""
@@ -219,8 +231,9 @@ def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:
     return any(entry.message is None for entry in entries)
 
 
-def _note_entries(jobs: list[Job], changes: Changes) -> None:
-    """Note the entries of the commands in the log."""
-    made = {id_: entry for entry in (*changes.entries, *changes.found) for id_ in entry.command_ids}
+def _note_entries(jobs: list[Job], changes: Changes, states: Mapping[str, RoomState]) -> None:
+    """Set each job's log entry: a new one, or that of an earlier copy."""
+    made = {id_: entry for entry in changes.entries for id_ in entry.command_ids}
     for job in jobs:
-        job.entry = made.get(job.command.id)
+        id_ = job.command.id
+        job.entry = made.get(id_) or states[job.command.room_id].stored.get(id_)

@@ -219,9 +219,10 @@ class RoomCache:
                 _client_keys(command for command in commands if _may_repeat_old(command, states))
             ),
         )
-        for entry in await self._stores.messages.present([*entries, *shared]):
-            if entry.room_id in states:
-                states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
+        found = [entry for entry in (*entries, *shared) if entry.room_id in states]
+        for entry, shown in zip(found, await self._stores.messages.present(found), strict=True):
+            states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
+            states[entry.room_id].shown[entry.id] = shown
         for message in [*repeats, *old_repeats]:
             self._recent.remember(message)
 

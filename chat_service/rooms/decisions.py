@@ -118,8 +118,9 @@ def _answer(decision: Decision) -> Answer:
         return None
     try:
         if stored is not None:
-            decision.changes.found.append(stored)
-            return _answer_stored(decision, stored)
+            shown = decision.state.shown.get(stored.id, stored)
+            decision.changes.found.append(shown)
+            return _answer_stored(decision, stored, shown)
         return _decide_one(decision)
     except Refusal as refusal:
         return refusal
@@ -164,11 +165,12 @@ def _decide_one(decision: Decision) -> ReplyData:
             assert_never(command)
 
 
-def _answer_stored(decision: Decision, entry: LogEntry) -> ReplyData:
+def _answer_stored(decision: Decision, entry: LogEntry, shown: LogEntry) -> ReplyData:
+    """Answer from the entry of an earlier copy. A change is found in it even if nothing of it shows any more."""
     command = decision.pending.command
     match command:
         case SendMessage() | SendDirect():
-            return message_decisions.sent_before(entry)
+            return message_decisions.sent_before(shown)
         case EditMessage() | DeleteMessage() | React() | PinMessage():
             return change_decisions.changed_before(entry)
         case CreateRoom() | UpdateRoom() | JoinRoom() | LeaveRoom():

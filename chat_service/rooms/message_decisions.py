@@ -23,7 +23,7 @@ def send(decision: Decision, command: SendMessage | SendDirect) -> Sent:
     room = decision.visible_room()
     user_id, key = decision.caller.user_id, command.client_message_id
     if key is not None and (repeated := decision.state.recent.find(room.id, user_id, key)) is not None:
-        return Sent(message=message_view(repeated), repeated=True)
+        return sent_again(repeated)
     extras = command.extras or NO_EXTRAS
     preview = _preview_of_answered(decision, extras)
     _check_audience(decision, room, extras)
@@ -77,7 +77,12 @@ def send_direct(decision: Decision, command: SendDirect) -> Sent:
 def sent_before(entry: LogEntry) -> Sent:
     """Return the message that an earlier copy of the command appended."""
     assert entry.message is not None, "the entry of a send carries its message"  # noqa: S101
-    return Sent(message=message_view(entry.message), repeated=True)
+    return sent_again(entry.message)
+
+
+def sent_again(message: Message) -> Sent:
+    """Return the answer to a repeat of a stored message."""
+    return Sent(message=message_view(message), repeated=True)
 
 
 def subscribe(decision: Decision) -> RoomHead:
