@@ -10,7 +10,7 @@ from chat_service.mentions import grant_store
 from chat_service.mentions.grant_store import GrantStore
 from chat_service.mentions.mention_notifier import MentionNotifier
 from chat_service.partitions.commit_path import Services
-from chat_service.partitions.limits import Bounds, Limits, limits_of
+from chat_service.partitions.limits import Limits, Quotas, limits_of
 from chat_service.partitions.owned_partitions import OwnedPartitions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import ReplicaView
@@ -95,7 +95,7 @@ async def serve(settings: ChatSettings, node_id: str, stop: asyncio.Event) -> No
             RoomStores(rooms, messages, room_log, present, profiles, GroupRead(rooms.active_now)),
             GroupCommit(room_log),
             RecordWriter(rooms, clock.now_ms),
-            Limits(rates, rooms, limits, Bounds(settings.rooms_created_max, settings.rooms_joined_max)),
+            Limits(rates, rooms, limits, Quotas(settings.rooms_created_max, settings.rooms_joined_max)),
             follower,
             bus,
             Rules(edit_window_ms=settings.message_edit_window_s * 1_000),

@@ -2,8 +2,8 @@
 
 - `rendezvous`, `ownership` (pure), `owner_store`, `owned_partitions`: which replica owns which partition;
 - `body_dedup`, `command_age`: repeated bodies of commands, and their age;
-- `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `settlement`: what commands may
-  cost, and what they get back; `limits`, `reservations`: the ruling on each command, and the bounds;
+- `rates`, `rate_limit`: the rates of a user, across replicas; `costs`, `settlement`: the most that commands
+  may cost, and their refunds; `limits`, `reservations`: the verdict on each command, and the quotas;
 - `room_cache`: the rooms in memory, and their loading;
 - `commit_path`: loads, decides and commits a batch; `batch`: its commands; `answers`: the answers to them;
 - `partition`: the loop of one partition, from bodies to answers, with retries.
