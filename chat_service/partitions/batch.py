@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chat_service.partitions.limits import Ruling
+from chat_service.partitions.limits import Verdict
 from chat_service.rooms.decision import Answer
 from chat_service.rooms.log import LogEntry
 from shared.bus.delivery import Delivery
@@ -29,7 +29,7 @@ class Job:
     expires_at_monotonic_ms: int
     is_resent: bool
     may_be_stored: bool  # an entry that it made may be in the log
-    ruling: Ruling | None = None  # of its caller's limits; None until it is charged
+    verdict: Verdict | None = None  # of its caller's limits; None until it is charged
     entry: LogEntry | None = None
 
     def is_expired(self, now_monotonic_ms: int) -> bool:

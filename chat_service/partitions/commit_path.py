@@ -124,7 +124,7 @@ class CommitPath:
             job.command,
             job.is_resent,
             job.is_expired(self._services.monotonic_ms()),
-            None if job.ruling is None else job.ruling.refusal,
+            None if job.verdict is None else job.verdict.refusal,
             self._services.stores.profiles.of(job.command.caller),
         )
 
@@ -133,12 +133,12 @@ class CommitPath:
 
         One that is refused may still repeat a stored message, which is answered and not refused: look it up.
         """
-        due = [job for job in jobs if job.ruling is None]
+        due = [job for job in jobs if job.verdict is None]
         if due:
-            rulings = await self._services.limits.rule([job.command for job in due], states)
-            for job, ruling in zip(due, rulings, strict=True):
-                job.ruling = ruling
-        refused = [job.command for job in jobs if job.ruling is not None and job.ruling.refusal is not None]
+            verdicts = await self._services.limits.check([job.command for job in due], states)
+            for job, verdict in zip(due, verdicts, strict=True):
+                job.verdict = verdict
+        refused = [job.command for job in jobs if job.verdict is not None and job.verdict.refusal is not None]
         if refused:
             await self._cache.load(refused, look_up={command.id for command in refused})
 

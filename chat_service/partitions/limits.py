@@ -42,7 +42,7 @@ _EXCEEDED = {
 }
 
 
-class Ruling(NamedTuple):
+class Verdict(NamedTuple):
     """The charges and reservations of a command, and the refusal of the limit that it exceeds."""
 
     costs: Costs = ()
@@ -50,8 +50,8 @@ class Ruling(NamedTuple):
     refusal: Refusal | None = None
 
 
-_PLAIN = Ruling(MESSAGE)
-Answered = tuple[AnyRoomCommand, Ruling, ChargeOutcome]
+_PLAIN = Verdict(MESSAGE)
+Answered = tuple[AnyRoomCommand, Verdict, ChargeOutcome]
 
 
 class Quotas(NamedTuple):
@@ -91,7 +91,7 @@ class Limits:
         self._limits = limits
         self._quotas = quotas
 
-    async def rule(self, commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> list[Ruling]:
+    async def check(self, commands: Sequence[AnyRoomCommand], states: Mapping[str, RoomState]) -> list[Verdict]:
         """Charge each command and return its verdict. Raises Unavailable."""
         batch = costs_of(commands, states)
         refusals = await self._charge(batch.costs, commands)
@@ -99,26 +99,26 @@ class Limits:
         first_direct = [index for index in batch.first_direct if index not in refusals]
         try:
             if first_direct:
-                refusals |= await self._rule_on_strangers(first_direct, batch, commands)
+                refusals |= await self._charge_strangers(first_direct, batch, commands)
             if reservations:
                 refusals |= await self._beyond_quotas(await self._reserve(reservations), commands)
         except Unavailable:
-            rulings = _rulings(batch, reservations, refusals)
-            self.settle([(one, ruling, ChargeOutcome.FREE) for one, ruling in zip(commands, rulings, strict=True)])
+            verdicts = _verdicts(batch, reservations, refusals)
+            self.settle([(one, verdict, ChargeOutcome.FREE) for one, verdict in zip(commands, verdicts, strict=True)])
             raise
         if not refusals and not reservations and all(costs is MESSAGE for costs in batch.costs):
             return [_PLAIN] * len(commands)  # HOT
-        return _rulings(batch, reservations, refusals)
+        return _verdicts(batch, reservations, refusals)
 
     def settle(self, answered: Sequence[Answered]) -> None:
         """End the reservations of a batch that is answered, and refund the charges of effects that did not happen."""
         settled: list[Settled] = []
-        for command, ruling, outcome in answered:
-            if ruling is _PLAIN and outcome is ChargeOutcome.CHANGED:
+        for command, verdict, outcome in answered:
+            if verdict is _PLAIN and outcome is ChargeOutcome.CHANGED:
                 continue  # HOT: almost every command
-            if ruling.reservations and outcome is not ChargeOutcome.UNKNOWN:
-                self._rates.release(ruling.reservations)
-            settled.append(Settled(Charge(command.caller.user_id, command.id), ruling.costs, outcome))
+            if verdict.reservations and outcome is not ChargeOutcome.UNKNOWN:
+                self._rates.release(verdict.reservations)
+            settled.append(Settled(Charge(command.caller.user_id, command.id), verdict.costs, outcome))
         for charge, rates in refunds_of(settled).items():
             self._rates.refund(charge, rates)
 
@@ -153,7 +153,7 @@ class Limits:
         pending = await self._rates.reserve([one for _, one in wanted])
         return [_Reserved(index, one, frozenset(others)) for (index, one), others in zip(wanted, pending, strict=True)]
 
-    async def _rule_on_strangers(
+    async def _charge_strangers(
         self, first_direct: Sequence[int], batch: BatchCosts, commands: Sequence[AnyRoomCommand]
     ) -> dict[int, Refusal]:
         """Charge first direct messages to users with whom the caller shares no private or group room.
@@ -218,10 +218,10 @@ class Limits:
         return refusals
 
 
-def _rulings(
+def _verdicts(
     batch: BatchCosts, reservations: Mapping[int, tuple[Reservation, ...]], refusals: Mapping[int, Refusal]
-) -> list[Ruling]:
-    return [Ruling(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)]
+) -> list[Verdict]:
+    return [Verdict(costs, reservations.get(index, ()), refusals.get(index)) for index, costs in enumerate(batch.costs)]
 
 
 def _forbidden(setting: str, reason: str) -> Refusal:
