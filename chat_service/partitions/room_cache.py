@@ -17,7 +17,7 @@ from typing import NamedTuple
 from chat_service.people.presence_record import PresenceRecord, presence_view
 from chat_service.people.presence_store import PresenceStore
 from chat_service.people.profiles import Profiles
-from chat_service.rooms.change_frames import presents_after
+from chat_service.rooms.change_frames import current_after
 from chat_service.rooms.decision import RoomState
 from chat_service.rooms.log import LogEntry, member_of
 from chat_service.rooms.message import RecentMessages
@@ -117,7 +117,7 @@ class RoomCache:
             room = records.get(room_id)
             if entries:
                 room = await project(self._stores.rooms, self._stores.messages, room, entries)
-                for entry in presents_after(entries, named):  # at once: a projected entry is not found again
+                for entry in current_after(entries, named):  # at once: a projected entry is not found again
                     self._on_found(entry, room)
             self._states[room_id] = RoomState(room, recent=self._recent)
             self._states[room_id].members |= {
@@ -219,7 +219,7 @@ class RoomCache:
                 _client_keys(command for command in commands if _may_repeat_old(command, states))
             ),
         )
-        for entry in await self._stores.messages.present([*entries, *shared]):
+        for entry in await self._stores.messages.current([*entries, *shared]):
             if entry.room_id in states:
                 states[entry.room_id].stored |= dict.fromkeys(entry.command_ids, entry)
         for message in [*repeats, *old_repeats]:

@@ -21,7 +21,7 @@ class Edit(Change, frozen=True, kw_only=True, tag="edit"):
     """The new text, and all mentions as they are then.
 
     `unmentioned` are no longer among them, and `newly_mentioned` were not before.
-    The entry of the edit before, `previous_rev`, loses its text: only the present one is kept.
+    The entry of the edit before, `previous_rev`, loses its text: only the current text is kept.
     """
 
     text: str

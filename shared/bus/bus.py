@@ -309,7 +309,7 @@ class Bus:
 
     @property
     def reply_queue(self) -> str:
-        """Return the queue that replies to this process go to, under the present connection."""
+        """Return the queue for replies to this process; it changes with each connection."""
         return self._reply_queue.name
 
     @property

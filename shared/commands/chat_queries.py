@@ -145,8 +145,8 @@ class ReplayEntries(ServiceRequest, frozen=True, kw_only=True, tag="entries"):
     """Get the entries of a room's log with `after` < rev ≤ `through`, oldest first. Reply: `ReplayedEntries`.
 
     Sent by a gateway that has seen a gap, or for a client that resumes by `sinceRev`. Every rev seen by a gateway is
-    committed, so the entries exist. They show the present: see `as_present` in `chat_service.rooms.change_frames`. The
-    reply is shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
+    committed, so the entries exist. They show the current state (`as_current` in `chat_service.rooms.change_frames`).
+    The reply is shorter than requested beyond 1,000 entries or 8 MB, and while a majority does not have them yet.
     """
 
     room_id: str

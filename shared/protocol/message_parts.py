@@ -46,7 +46,7 @@ class MessageExtras(WireStruct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ReplyPreview(WireStruct, frozen=True, kw_only=True):
-    """The message that a reply answers: its present text, the first 200 characters; empty if it is deleted."""
+    """The message that a reply answers: the first 200 characters of its current text; empty if it is deleted."""
 
     message_id: str
     user_id: str

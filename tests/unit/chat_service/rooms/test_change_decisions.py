@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.rooms.change_frames import as_present, change_frame
+from chat_service.rooms.change_frames import as_current, change_frame
 from chat_service.rooms.changes import Edit, Reactions
 from chat_service.rooms.decision import Changes, PendingCommand, RoomState, Rules, Toggle
 from chat_service.rooms.decisions import decide
@@ -281,11 +281,11 @@ def test_replay_shows_the_present_and_of_a_deleted_message_nothing_but_that() ->
     desk.ask(command(EditMessage, "ann", message="two"))
     now = desk.state.messages["msg_1"]
     assert now is not None
-    shown = as_present(first, {"msg_1": now})
+    shown = as_current(first, {"msg_1": now})
     assert shown.change is not None
     assert json.loads(change_frame(shown, shown.change))["data"]["message"] == "two"
     desk.ask(command(DeleteMessage, "ann"))
     gone = desk.state.messages["msg_1"]
     assert gone is not None
-    assert as_present(first, {"msg_1": gone}).change is None
-    assert as_present(desk.entry, {"msg_1": gone}) == desk.entry
+    assert as_current(first, {"msg_1": gone}).change is None
+    assert as_current(desk.entry, {"msg_1": gone}) == desk.entry
