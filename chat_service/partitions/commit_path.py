@@ -154,7 +154,7 @@ class CommitPath:
                 for entry in with_effects
                 for effect in entry.members
             }
-            await self._services.stores.presence.mark_new_members(changed_members)
+            await self._services.stores.presence.flag_new_members(changed_members)
         changed = {entry.room_id for entry in with_effects}
         await rooms.put_read_marks(_read_marks(changes, changed))
         if with_effects:

@@ -122,22 +122,22 @@ class PresenceStore:
         """Return the presence of these users, as far as it is known."""
         return {document["_id"]: to_record(document) for document in await find_among(self._presence, user_ids)}
 
-    async def mark_new_members(self, members: Mapping[tuple[str, str], bool]) -> None:
-        """Mark new memberships, (room id, user id), with their users' presence.
+    async def flag_new_members(self, members: Mapping[tuple[str, str], bool]) -> None:
+        """Set the online flag of new memberships, given by (room id, user id).
 
-        The value states whether there was no record before: then nobody is marked, and only users who are online are
-        written. Repeats this if a user's presence changes in the meantime.
+        The value is True for a membership without an earlier record: its flag starts as False, so only online users
+        cost a write. Repeat this if a user's presence changes in the meantime.
         """
-        marked = {key: False for key, is_first in members.items() if is_first}
+        flagged = {key: False for key, is_first in members.items() if is_first}
         users = {user_id for _, user_id in members}
         while True:
             records = await self.records(users)
             now = {key: key[1] in records and records[key[1]].is_online for key in members}
-            changed = {key: is_online for key, is_online in now.items() if marked.get(key) is not is_online}
+            changed = {key: is_online for key, is_online in now.items() if flagged.get(key) is not is_online}
             if not changed:
                 return
-            await self._members.mark_members(changed)
-            marked |= changed
+            await self._members.set_online_flags(changed)
+            flagged |= changed
 
     async def has_valid_lease(self, now_ms: int) -> bool:
         """Return whether any gateway has a valid lease."""

@@ -95,11 +95,11 @@ class Member(msgspec.Struct, kw_only=True):
 
 
 class Membership(NamedTuple):
-    """A joined membership, and its mark: whether `activeNow` counts it."""
+    """A joined membership, and its online flag: whether `activeNow` counts it."""
 
     room_id: str
     user_id: str
-    is_marked_online: bool
+    is_flagged_online: bool
 
 
 def words_of(name: str) -> list[str]:

@@ -123,12 +123,12 @@ class MemberStore:
 
     # For presence ---------------------------------------------------------------------------------------------------
 
-    async def mark_members(self, marks: Mapping[tuple[str, str], bool]) -> None:
-        """Mark memberships, given by (room id, user id), online or offline, 500 per call."""
-        for some in chunks(list(marks.items()), DOCUMENTS_MAX):
+    async def set_online_flags(self, flags: Mapping[tuple[str, str], bool]) -> None:
+        """Set the online flag of memberships, given by (room id, user id), 500 per call."""
+        for some in chunks(list(flags.items()), DOCUMENTS_MAX):
             writes = []
             for is_online in (True, False):
-                ids = [member_key(*key) for key, mark in some if mark is is_online]
+                ids = [member_key(*key) for key, flag in some if flag is is_online]
                 if ids:
                     writes.append(UpdateMany({"_id": {"$in": ids}}, {"$set": {"online": is_online}}))
             await write_each(self._members, writes)

@@ -249,7 +249,7 @@ async def fill(database: Database, room_id: str, messages: int, *, rooms: int, u
         await stores.presence.change(gateway, here, [], NOW_MS - number)
         present = list((await stores.presence.records(here)).values())
         memberships = await stores.announcements.memberships(here, 10_000)
-        await stores.announcements.mark(memberships, [])
+        await stores.announcements.set_flags(memberships, [])
         await stores.announcements.finish(present[:-1], NOW_MS)
         await stores.owners.renew(f"chat_{number}")
     await stores.announcements.owe_counts({f"room_{number}": NOW_MS + number for number in range(1, 50)})
@@ -384,7 +384,7 @@ def _presence_calls(presence: PresenceStore, room_id: str) -> Iterator[StoreCall
     yield StoreCall("change", lambda: presence.change("gateway_1", ["user_3"], ["user_1", "user_21"], NOW_MS))
     yield StoreCall("records", lambda: presence.records(users))
     yield StoreCall(
-        "mark_new_members", lambda: presence.mark_new_members({(room_id, user_id): False for user_id in users})
+        "flag_new_members", lambda: presence.flag_new_members({(room_id, user_id): False for user_id in users})
     )
     yield StoreCall("has_valid_lease", lambda: presence.has_valid_lease(NOW_MS))
     yield StoreCall("claim_expired", lambda: presence.claim_expired(NOW_MS, "sweeper", NOW_MS + 10))
@@ -408,7 +408,7 @@ def _announcement_calls(announcements: AnnouncementStore, room_id: str) -> Itera
     yield StoreCall("memberships", lambda: announcements.memberships(["user_7"], 2, after=after), note="of one user")
     yield StoreCall("audiences", lambda: announcements.audiences(others))
     yield StoreCall("begin", lambda: announcements.begin("chat_1", users))
-    yield StoreCall("mark", lambda: announcements.mark(marked[:10], marked[10:]))
+    yield StoreCall("set_flags", lambda: announcements.set_flags(marked[:10], marked[10:]))
     yield StoreCall("finish", lambda: announcements.finish(records, NOW_MS))
     yield StoreCall("owe_counts", lambda: announcements.owe_counts(dict.fromkeys(others, NOW_MS)))
     yield StoreCall("owed_counts", announcements.owed_counts, whole="all are read, once per takeover")
@@ -452,7 +452,7 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         for name, method in vars(store).items()
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     }
-    within = {"mark_members", "memberships_of", "named_in", "with_previews"}  # made by other calls
+    within = {"set_online_flags", "memberships_of", "named_in", "with_previews"}  # made by other calls
     return methods - {call.name for call in made} - within
 
 

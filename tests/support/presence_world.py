@@ -79,9 +79,9 @@ class ForgetfulStore(AnnouncementStore):
         await self._die("begin")
         return await super().begin(holder, user_ids)
 
-    async def mark(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
-        await self._die("mark")
-        await super().mark(online, offline)
+    async def set_flags(self, online: Collection[Membership], offline: Collection[Membership]) -> None:
+        await self._die("flag")
+        await super().set_flags(online, offline)
 
     async def finish(self, records: Collection[PresenceRecord], now_ms: int) -> None:
         await self._die("finish")
@@ -209,7 +209,7 @@ class PresenceWorld:
             members=effects,
         )
         await self.rooms.put_members([entry])
-        await self.store.mark_new_members({(room_id, user): False for user in users})
+        await self.store.flag_new_members({(room_id, user): False for user in users})
         await self.rooms.put_rooms([room])
 
     async def expect(self, *announced: tuple[str, str, str]) -> None:

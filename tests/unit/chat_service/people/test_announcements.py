@@ -36,12 +36,12 @@ def test_large_room_gets_no_frame_of_a_member() -> None:
     announcement = announce(memberships, RECORDS, rooms, 500)
     assert [delivery.channel for delivery in announcement.deliveries] == ["room:room_1"]
     assert announcement.large_rooms == {"room_2"}
-    assert announcement.marks[True] == memberships
+    assert announcement.flags[True] == memberships
 
 
 def test_correct_marks_are_not_written_again() -> None:
     memberships = [Membership("room_1", "ann", True), Membership("room_2", "ann", False)]
-    assert announce(memberships, RECORDS, {}, 500).marks == {True: [memberships[1]], False: []}
+    assert announce(memberships, RECORDS, {}, 500).flags == {True: [memberships[1]], False: []}
 
 
 def test_count_frame_names_room_and_members_online() -> None:
