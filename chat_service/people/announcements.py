@@ -60,7 +60,7 @@ def count_delivery(room_id: str, active_now: int) -> Delivery:
     return Delivery(room_channel(room_id), DeliveryKind.TRANSIENT, 0, "", data)
 
 
-class PageSize:
+class BatchSize:
     """The number of users to announce at once: at most 500, fewer if they are members of many rooms."""
 
     def __init__(self) -> None:
@@ -71,10 +71,10 @@ class PageSize:
         self.users = max(1, min(users // 2, users_read - 1))
 
     def halve(self) -> None:
-        """Note that a page failed."""
+        """Note that a batch failed."""
         self.users = max(1, self.users // 2)
 
     def note_done(self, memberships: int, memberships_max: int) -> None:
-        """Note an announced page. Pages grow again while they are far from full."""
+        """Note an announced batch. Batches grow again while they are far from full."""
         if memberships * 4 < memberships_max:
             self.users = min(self.users * 2, USERS_MAX)

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 from chat_service import metrics
 from chat_service.people.announcement_store import AnnouncementStore
-from chat_service.people.announcements import PageSize, RoomAudience, announce, count_delivery
+from chat_service.people.announcements import BatchSize, RoomAudience, announce, count_delivery
 from chat_service.people.count_schedule import CountSchedule
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.rooms.room import Membership
@@ -56,7 +56,7 @@ class PresenceAnnouncer:
         self._woken = asyncio.Event()
         self._leased_until_ms = 0
         self._in_doubt: set[str] = set()  # users whose announcement has begun: rooms may have received it
-        self._size = PageSize()
+        self._size = BatchSize()
         self._schedule = CountSchedule()
         self._knows_counts = True  # False after a failure: a count may have been sent, or is still owed
         self._rooms: dict[str, RoomAudience] = {}

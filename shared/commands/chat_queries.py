@@ -283,16 +283,16 @@ class RecentDirectMessages(WireStruct, frozen=True, kw_only=True):
 # Presence reports, on `chat.presences` -------------------------------------------------------------------------------
 
 
-PRESENCE_PAGE_MAX = 500
+PRESENCE_BATCH_MAX = 500
 
 
 class ReportPresence(ServiceRequest, frozen=True, kw_only=True, tag="presence.report"):
-    """Renew a gateway's lease, or report a page of users that came online or went offline there.
+    """Renew a gateway's lease, or report a batch of users that came online or went offline there.
 
-    A page has at most 500 users; one without any renews the lease. With `begins_lease`, `node_id` names a new lease,
+    A batch has at most 500 users; an empty one renews the lease. With `begins_lease`, `node_id` names a new lease,
     which has no users yet: a gateway whose lease was lost begins another, under another name, and reports its users
-    again, page by page. `isFull` is the older name, kept on the wire: gateways up to 0.3 list all their users with it.
-    With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
+    again, batch by batch. `isFull` is the older name, kept on the wire: with it, gateways up to 0.3 list all their
+    users. With `is_leaving` the gateway is stopping, and its users have a grace period to reconnect elsewhere.
     Reply: `PresenceReported`.
     """
 

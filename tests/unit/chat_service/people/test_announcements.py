@@ -2,7 +2,7 @@
 
 import json
 
-from chat_service.people.announcements import USERS_MAX, PageSize, RoomAudience, announce, count_delivery
+from chat_service.people.announcements import USERS_MAX, BatchSize, RoomAudience, announce, count_delivery
 from chat_service.people.presence_record import PresenceRecord
 from chat_service.rooms.room import Membership
 
@@ -56,8 +56,8 @@ def test_change_is_announced_unless_the_rooms_know_it() -> None:
     assert record("ann", is_online=False, announced=None).is_changed  # an announcement may have been sent
 
 
-def test_pages_shrink_for_members_of_many_rooms_and_grow_again() -> None:
-    size = PageSize()
+def test_batches_shrink_for_members_of_many_rooms_and_grow_again() -> None:
+    size = BatchSize()
     size.shrink(500, 6)
     assert size.users == 5
     size.halve()
