@@ -1,4 +1,4 @@
-"""The answers to bodies: sent with the deliveries of their batch, and kept for repeats."""
+"""Answers to bodies, sent with the deliveries of their batch and kept for repeats."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -33,7 +33,7 @@ class BodyAnswers:
         self._dedup = BodyDedup()
 
     def is_new(self, head: BodyHead) -> bool:
-        """Note a body that arrived, and return whether to decide it. Answer a repeat that was answered before."""
+        """Note an arriving body, and return whether to decide it. Answer a repeat of an answered body from memory."""
         copy = self._dedup.arrive(head)
         if copy is Copy.ANSWERED:
             answer = self._deliveries_of(head, self._dedup.answer_of(head))

@@ -46,14 +46,14 @@ class Body:
 
 
 class Outcome(NamedTuple):
-    """The answers to the commands of a batch, in order, and the deliveries that it causes."""
+    """The answers to the commands of a batch, in order, and the batch's deliveries."""
 
     answers: list[Answer]
     deliveries: list[Delivery]
 
 
 def read_body(head: BodyHead, lines: Sequence[bytes], age_ms: int, now_monotonic_ms: int) -> Body:
-    """Return a body that was sent `age_ms` ago, without the lines that are no commands."""
+    """Return a body that was sent `age_ms` ago, without its invalid lines."""
     jobs: list[Job] = []
     for line in lines:
         try:
@@ -72,6 +72,6 @@ def are_all_expired(jobs: Collection[Job], now_monotonic_ms: int) -> bool:
 
 
 def treat_as_resent(jobs: Collection[Job]) -> None:
-    """Look the commands up in the log before they are decided again."""
+    """Have the commands looked up in the log before they are decided again."""
     for job in jobs:
         job.is_resent = True

@@ -2,7 +2,7 @@
 
     load ──> charge limits ──> decide (pure) ──> commit to the log ──> records that effects change
 
-What fails here drops the rooms from memory: the log decides, and the caller tries again.
+After a failure, the rooms are dropped from memory: the log decides, and the caller tries again.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ class EntryFollower(Protocol):
     """The follower of the log, as a partition sees it."""
 
     def note(self, entries: Sequence[LogEntry]) -> None:
-        """Take entries that are in the log; repeats too."""
+        """Take entries that are in the log, repeats included."""
 
     async def touch(self, entries: Sequence[LogEntry]) -> None:
-        """Note durably that these entries are about to be committed. Raises Unavailable."""
+        """Record durably that these entries are about to be committed. Raises Unavailable."""
 
 
 class Services(NamedTuple):
@@ -104,7 +104,7 @@ class CommitPath:
             else:
                 await commit
             services.records.note(changes.entries)
-            self._heads.note(changes.entries, states, services.monotonic_ms())  # whatever fails from here on
+            self._heads.note(changes.entries, states, services.monotonic_ms())  # even if a later step fails
             await self._project(changes, states)
             services.follower.note([*changes.found, *changes.entries])
             _note_entries(jobs, changes)
@@ -129,9 +129,9 @@ class CommitPath:
         )
 
     async def _charge(self, jobs: list[Job], states: dict[str, RoomState]) -> None:
-        """Charge commands to their callers' limits, each once, however often it is sent.
+        """Charge each command to its caller's limits once, even if resent.
 
-        One that is refused may still repeat a stored message, which is answered and not refused: look it up.
+        A refused command is looked up in the log, because a duplicate of a stored message is answered, not refused.
         """
         due = [job for job in jobs if job.verdict is None]
         if due:
@@ -182,11 +182,11 @@ class CommitPath:
     # Periodic work --------------------------------------------------------------------------------------------------
 
     def announcements(self) -> list[Delivery]:
-        """Return the heads of active rooms a second ago, and the end of typing that was not renewed."""
+        """Return the heads of rooms active a second ago, and the ends of expired typing marks."""
         return self._heads.due(self._services.monotonic_ms()) + _ends(self._typing.ended(self._services.clock_ms()))
 
     def end_typing(self) -> list[Delivery]:
-        """Return the end of all typing: the partition stops."""
+        """Return the ends of all typing marks, for the stop of the partition."""
         return _ends(self._typing.all_shown())
 
 
@@ -220,7 +220,7 @@ def _are_not_all_messages(entries: Sequence[LogEntry]) -> bool:
 
 
 def _note_entries(jobs: list[Job], changes: Changes) -> None:
-    """Note the entries of the commands in the log."""
+    """Set each job's log entry."""
     made = {id_: entry for entry in (*changes.entries, *changes.found) for id_ in entry.command_ids}
     for job in jobs:
         job.entry = made.get(job.command.id)
