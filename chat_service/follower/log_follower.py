@@ -3,13 +3,13 @@
     commit ──> note (a list append) ──> backlog ──> every 0.25 s: a batch ──> consumers, one after another ──> position
 
 A consumer is called again with the same entries after a failure, after the death of an owner, and when an owner
-recovers rooms; it is idempotent by the id or the rev of an entry. While it raises Unavailable nothing is handed over,
-the backlog forgets entries that the log has, and nothing is lost.
+recovers rooms; it is idempotent by the id or the rev of an entry. While it raises Unavailable, nothing is handed over;
+a full backlog forgets entries, which are read from the log again, so nothing is lost.
 
-A new owner finds the rooms that a killed owner left behind without waiting for activity there. It looks at all rooms
-that were touched since the partition's checkpoint, compares their saved positions with their logs, and hands over the
-difference before anything newer. An owner that was frozen may commit one more entry after it was replaced, so the new
-owner looks once more a minute later.
+A new owner finds the unfinished rooms of a killed owner without waiting for activity there. It compares the saved
+positions of all rooms touched since the partition's checkpoint with their logs, and hands over the difference before
+anything newer. An owner that was frozen may commit one more entry after it was replaced, so the new owner looks once
+more a minute later.
 """
 
 import asyncio
@@ -250,7 +250,7 @@ class LogFollower:
     # Recovery -------------------------------------------------------------------------------------------------------
 
     async def _recover(self, partitions: Sequence[int]) -> None:
-        """Let the rooms of these partitions wait that have entries beyond their positions. Raises Unavailable."""
+        """Enqueue the rooms of these partitions whose logs extend beyond their positions. Raises Unavailable."""
         now_ms = self._clock_ms()
         checkpoints = await self._positions.checkpoints(partitions)
         since_ms = min(checkpoints.get(one, now_ms - LOOK_BACK_MS) for one in partitions)
