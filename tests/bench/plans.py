@@ -18,9 +18,9 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from chat_service.follower import position_store
 from chat_service.follower.position_store import PositionStore
-from chat_service.mentions import grant_store
-from chat_service.mentions.grant_store import GrantStore
-from chat_service.mentions.grants import Grants
+from chat_service.mentions import sent_mention_store
+from chat_service.mentions.sent_mention_store import SentMentionStore
+from chat_service.mentions.sent_mentions import SentMentions
 from chat_service.partitions.owner_store import OwnerStore
 from chat_service.partitions.ownership import NO_OWNER, OwnerRecord
 from chat_service.people import announcement_store, presence_store, profile_store
@@ -54,7 +54,7 @@ INDEXES: Indexes = {
     **profile_store.INDEXES,
     **position_store.INDEXES,
     **index_store.INDEXES,
-    **grant_store.INDEXES,
+    **sent_mention_store.INDEXES,
 }
 
 NOW_MS = 1_800_000_000_000
@@ -127,7 +127,7 @@ class Stores:
     profiles: ProfileStore
     positions: PositionStore
     index: IndexStore
-    grants: GrantStore
+    sent_mentions: SentMentionStore
 
     @classmethod
     def on(cls, database: Database) -> "Stores":
@@ -141,7 +141,7 @@ class Stores:
             ProfileStore(database),
             PositionStore(database),
             IndexStore(database),
-            GrantStore(database),
+            SentMentionStore(database),
         )
 
 
@@ -283,9 +283,11 @@ def calls(stores: Stores, room_id: str, messages: int) -> Iterator[StoreCall]:
     yield StoreCall("profiles", lambda: stores.profiles.profiles(users))
     yield StoreCall("is_known", lambda: stores.profiles.is_known("event_1"))
     yield StoreCall("note_event", lambda: stores.profiles.note_event("event_1", NOW_MS))
-    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(), NOW_MS), note="new")
-    yield StoreCall("grants", lambda: stores.grants.grants("user_1"))
-    yield StoreCall("replace_grants", lambda: stores.grants.replace_grants("user_1", Grants(1), NOW_MS))
+    yield StoreCall(
+        "replace_sent", lambda: stores.sent_mentions.replace_sent("user_1", SentMentions(), NOW_MS), note="new"
+    )
+    yield StoreCall("sent", lambda: stores.sent_mentions.sent("user_1"))
+    yield StoreCall("replace_sent", lambda: stores.sent_mentions.replace_sent("user_1", SentMentions(1), NOW_MS))
     yield StoreCall("erase_content", lambda: stores.room_log.erase_content(DELETED_ROOM, 31))
     yield StoreCall("remove_before", lambda: stores.room_log.remove_before(DELETED_ROOM, 31))
     yield StoreCall("purge_members", lambda: stores.rooms.purge_members(DELETED_ROOM))
@@ -443,7 +445,7 @@ def calls_not_made(made: list[StoreCall]) -> set[str]:
         AnnouncementStore,
         OwnerStore,
         ProfileStore,
-        GrantStore,
+        SentMentionStore,
     )
     stores += (ProfileStore, PositionStore, IndexStore)
     methods = {
