@@ -159,7 +159,7 @@ def rank_of(room: Room, user_id: str, member: Member | None, *, is_admin: bool =
 
 
 def may_moderate(actor: RoomRank, target: RoomRank) -> bool:
-    """Return whether a user acts on users of another rank and on their messages: moderators on those below them."""
+    """Return whether a user may act on another user and their messages: from moderator up, on lower ranks only."""
     return actor >= RoomRank.MODERATOR and actor > target
 
 
